@@ -1,0 +1,93 @@
+# `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+# Two depths of the same environment: what the service needs, and what its developers need.
+# Every version is the same in both; each package is checked against the hash in the lock.
+PACKAGES := pyproject.toml protos/python/pyproject.toml
+$(VENV)/.service: requirements.txt $(PACKAGES)
+	@echo "setting up $(VENV) from $<"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --require-hashes -r $<
+	@$(INSTALL) --no-deps --no-build-isolation -e protos/python -e .
+	@touch $@
+
+$(VENV)/.developer: requirements-dev.txt $(VENV)/.service
+	@echo "setting up $(VENV) from $<"
+	@$(INSTALL) --require-hashes -r $<
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.developer  ## make .venv from the lock file
+
+.PHONY: demo
+demo: $(VENV)/.service  ## start the service, size a real book over gRPC, explain it, stop
+	@$(BIN)/sizing demo
+
+.PHONY: serve
+serve: $(VENV)/.service  ## run the service on the embedded PostgreSQL, data in data/
+	@$(BIN)/sizing serve
+
+.PHONY: test
+test: setup  ## run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: setup  ## format, lint, types, contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against protos/baseline.binpb
+	$(BIN)/python -m protos.generate --check
+
+.PHONY: books
+books: setup  ## a million random books against the limits (long)
+	BOOKS=1000000 $(BIN)/python -m pytest tests/compute
+
+.PHONY: chaos
+chaos: setup  ## processes killed and connections cut, in full (long)
+	CHAOS_SEEDS=20 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \
+	  CHAOS_COMMAND="$(BIN)/sizing serve" $(BIN)/python -m pytest tests/chaos -s
+
+.PHONY: bench-serving
+bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo
+	$(BIN)/python -m benchmarks.serving
+
+.venv-bench: requirements-bench.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: bench-optimizers
+bench-optimizers: .venv-bench  ## F3-F5: the joint solver against libraries and direct solver calls
+	OPENBLAS_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.optimizers tests/reference --seconds 5
+
+.PHONY: pulsar
+pulsar: $(VENV)/.service  ## run a Pulsar broker on this machine (needs Java 17+ and Maven)
+	@$(BIN)/python -m storage.events.broker
+
+.PHONY: proto
+proto: setup  ## regenerate the Python stubs from the contract
+	$(BIN)/python -m protos.generate
+
+# The widest lock first; the narrower ones take its versions.
+LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11
+.PHONY: lock
+lock: setup  ## resolve the dependencies again, with hashes
+	$(INSTALL) uv
+	$(BIN)/$(LOCK) --extra build --extra dev --extra bench pyproject.toml -o requirements-bench.txt
+	$(BIN)/$(LOCK) --extra build --extra dev -c requirements-bench.txt pyproject.toml \
+	  -o requirements-dev.txt
+	$(BIN)/$(LOCK) --extra build -c requirements-dev.txt pyproject.toml -o requirements.txt
+
+.PHONY: clean
+clean:  ## remove what the service and the tools have written here, but not .venv
+	rm -rf data .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,257 @@
+"""Compare the joint solver with its peers in one run, on the same data.
+
+    python -m benchmarks.optimizers [PATH...] [--problems P3 P4] [--seconds 10] [--out DIR]
+
+PATHs as in `benchmarks.reference`; by default the files of `tests/reference` and a synthetic
+universe of 100 assets. For every peer: median milliseconds of a call as a user makes it, exact
+objective, shortfall from the best feasible answer of the run, largest violation. Then batches of
+64 books in one call. Writes optimizers.json, optimizers.md and optimizers.png into DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import direct, libraries  # noqa: F401  (they register their peers)
+from benchmarks.peer import PEERS, Call, Task, peer, task_of
+from benchmarks.plots import draw
+from benchmarks.reference_format import load_all
+from benchmarks.synthetic import universe
+from compute.optimize import solve, solve_batch
+from compute.optimize.evaluate import largest_violation, objective_value
+from compute.optimize.problem import Problem, Status
+
+OURS = "position-sizing"
+EVERY = "P1 P2 P3 P3L P4 P5 P6 P7_maxret_cdar P7_min_cdar P7_min_mdd P8"
+# Answers that break a limit by more than this do not count as the best of a run.
+ALLOWED = 2e-11
+BATCH = 64
+PATIENCE_S = 180.0
+BATCHED = ("P1", "P2", "P3", "P4", "P8")
+
+
+@peer(OURS, EVERY)
+def ours(task: Task) -> Call:
+    def call() -> Any:
+        found = solve(task.problem)
+        if found.status is not Status.OPTIMAL:
+            raise RuntimeError(found.status.name)
+        return found.weights
+
+    return call
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.optimizers", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, default=[Path("tests/reference")])
+    parser.add_argument("--problems", nargs="*", default=EVERY.split())
+    parser.add_argument("--peers", nargs="*", help="only these, beside ours")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing per call")
+    parser.add_argument("--synthetic", nargs="*", type=int, default=[100])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args(arguments)
+    references = _references(options.paths, options.synthetic)
+    tasks = [task for task in references if task.code in options.problems]
+    options.out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {"machine": _machine(), "rows": [], "batches": []}
+    for task in tasks:
+        result["rows"] += compare(task, options.seconds, options.peers)
+        _write(result, options.out)  # a long run that is cut short keeps what it has
+    for task in tasks:
+        if task.code in BATCHED and task.size <= 100:
+            result["batches"].append(batch(task))
+            _write(result, options.out)
+    print(table(result))
+    return 0
+
+
+def _write(result: dict[str, Any], out: Path) -> None:
+    (out / "optimizers.json").write_text(json.dumps(result, indent=1))
+    (out / "optimizers.md").write_text(table(result))
+    draw(result["rows"], out / "optimizers.png")
+
+
+def _references(paths: list[Path], synthetic: list[int]) -> list[Task]:
+    files = [
+        file for path in paths for file in (sorted(path.glob("*.npz")) if path.is_dir() else [path])
+    ]
+    found = [reference for file in files for reference in load_all(file)]
+    found += [reference for size in synthetic for reference in universe(size)]
+    return [task_of(reference) for reference in found]
+
+
+def compare(task: Task, seconds: float, only: list[str] | None) -> list[dict[str, Any]]:
+    """One row per peer for one problem; a peer that fails or is missing says why."""
+    rows = []
+    for name, (codes, make) in PEERS.items():
+        if task.code in codes and (not only or name == OURS or name in only):
+            row: dict[str, Any] = {"problem": task.code, "size": task.size, "peer": name}
+            rows.append(row | _measure(task, make, seconds))
+            print(f"{task.reference.name} {name}: {rows[-1]['median_ms']} ms", file=sys.stderr)
+    known = [] if task.reference.objective is None else [task.reference.objective]
+    valid = [row["objective"] for row in rows if (row["violation"] or 0.0) <= ALLOWED]
+    values = [value for value in (*valid, *known) if value is not None]
+    larger = task.problem.objective.kind.maximised
+    best = (max(values) if larger else min(values)) if values else None
+    for row in rows:
+        row["shortfall"] = _shortfall(best, row["objective"], larger)
+    return rows
+
+
+def _shortfall(best: float | None, value: float | None, larger: bool) -> float | None:
+    if best is None or value is None:
+        return None
+    worse = best - value if larger else value - best
+    return worse / abs(best) if abs(best) > 1e-12 else worse
+
+
+def _measure(task: Task, make: Callable[[Task], Call], seconds: float) -> dict[str, Any]:
+    empty = {"median_ms": None, "objective": None, "violation": None, "runs": 0}
+    try:
+        with _quiet():
+            call = make(task)
+            weights, times = timed(call, seconds)
+        weights = np.asarray(weights, dtype=np.float64).ravel()
+        return {
+            "median_ms": 1e3 * statistics.median(times),
+            "objective": float(objective_value(task.problem, weights)),
+            "violation": float(largest_violation(task.problem, weights)),
+            "runs": len(times),
+            "failure": "",
+        }
+    except Exception as error:
+        return empty | {"failure": f"{type(error).__name__}: {str(error)[:120]}"}
+
+
+def timed(call: Call, seconds: float) -> tuple[Any, list[float]]:
+    """The answer and seconds of each call: one to warm up, then 1 to 15 within the budget.
+
+    A first call of more than `PATIENCE_S` is taken as it is, compilation or not.
+    """
+    start = time.perf_counter()
+    answer = call()
+    first = time.perf_counter() - start
+    times: list[float] = []
+    while first < PATIENCE_S and len(times) < 15 and (not times or sum(times) < seconds):
+        start = time.perf_counter()
+        answer = call()
+        times.append(time.perf_counter() - start)
+    return answer, times or [first]
+
+
+def batch(task: Task) -> dict[str, Any]:
+    """64 books that differ in their means: one call against 64, and qpax under vmap."""
+    rng = np.random.default_rng(0)
+    problems = [_varied(task.problem, rng) for _ in range(BATCH)]
+    row: dict[str, Any] = {"problem": task.code, "size": task.size}
+    try:
+        solved, times = timed(lambda: solve_batch(problems), 10.0)
+        single = timed(lambda: [solve(problem) for problem in problems], 10.0)[1]
+        row["batched_ms"] = 1e3 * statistics.median(times) / BATCH
+        row["single_ms"] = 1e3 * statistics.median(single) / BATCH
+        row["optimal"] = sum(found.status is Status.OPTIMAL for found in solved)
+        row["qpax_ms"] = _qpax_batch(task, problems) if task.code == "P8" else None
+    except Exception as error:
+        row["failure"] = f"{type(error).__name__}: {str(error)[:120]}"
+    return row
+
+
+def _varied(problem: Problem, rng: np.random.Generator) -> Problem:
+    """The same book seen with other scenarios: means shifted by up to a tenth of their spread."""
+    assert problem.scenarios is not None
+    shift = 0.1 * rng.normal(size=problem.size) * problem.scenarios.std(0) / 10.0
+    scenarios = problem.scenarios + shift
+    return dataclasses.replace(problem, scenarios=scenarios, mean=scenarios.mean(0))
+
+
+def _qpax_batch(task: Task, problems: list[Problem]) -> float | None:
+    try:
+        import jax
+        import qpax
+    except ImportError:
+        return None
+    tasks = [task_of(task.reference, problem) for problem in problems]
+    data = [jax.numpy.stack(part) for part in zip(*map(direct.qpax_data, tasks), strict=True)]
+    solve_all = jax.jit(jax.vmap(lambda *one: qpax.solve_qp_primal(*one, solver_tol=1e-10)))
+    _, times = timed(lambda: solve_all(*data).block_until_ready(), 20.0)
+    return 1e3 * statistics.median(times) / BATCH
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _machine() -> str:
+    load = os.getloadavg()[0]
+    version = sys.version.split()[0]
+    return f"{os.cpu_count()} cores (load {load:.1f}), {sys.platform}, Python {version}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The rows as Markdown, fastest first within a problem."""
+    lines = [
+        "# The joint solver and its peers",
+        "",
+        f"Measured by `python -m benchmarks.optimizers` on {result['machine']}. Times are medians",
+        "of a warm call; shortfall is relative to the best answer of the run that keeps every",
+        "limit; a negative one was bought by breaking a limit (see the violation).",
+        "",
+        "| problem | n | peer | ms | x ours | objective | shortfall | violation |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = {(row["problem"], row["size"]): None for row in result["rows"]}
+    for key in order:
+        rows = [row for row in result["rows"] if (row["problem"], row["size"]) == key]
+        mine = next((row["median_ms"] for row in rows if row["peer"] == OURS), None)
+        rows.sort(key=lambda row: (row["median_ms"] is None, row["median_ms"]))
+        lines += [_line(row, mine) for row in rows]
+    lines += ["", "## 64 books in one call, milliseconds a book", ""]
+    lines += ["| problem | n | one call | 64 calls | gain | vmapped qpax | solved |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    lines += [_batch_line(row) for row in result["batches"]]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any], mine: float | None) -> str:
+    head = f"| {row['problem']} | {row['size']} | {row['peer']} |"
+    if row["median_ms"] is None:
+        return f"{head} - | - | {row['failure']} | - | - |"
+    ratio = f"{row['median_ms'] / mine:.1f}" if mine else "-"
+    short = "-" if row["shortfall"] is None else f"{row['shortfall']:.1e}"
+    return (
+        f"{head} {row['median_ms']:.3g} | {ratio} | {row['objective']:.9g} | {short} |"
+        f" {row['violation']:.0e} |"
+    )
+
+
+def _batch_line(row: dict[str, Any]) -> str:
+    head = f"| {row['problem']} | {row['size']} |"
+    if "failure" in row:
+        return f"{head} - | - | {row['failure']} | - | - |"
+    qpax = "-" if row["qpax_ms"] is None else f"{row['qpax_ms']:.3g}"
+    gain = row["single_ms"] / row["batched_ms"]
+    return (
+        f"{head} {row['batched_ms']:.3g} | {row['single_ms']:.3g} | {gain:.1f} | {qpax} |"
+        f" {row['optimal']} of {BATCH} |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

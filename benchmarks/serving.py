@@ -1,0 +1,297 @@
+"""F1, F2, F10: what sizing costs on top of moving the same messages and committing the same rows.
+
+    .venv/bin/python -m benchmarks.serving [--calls 400] [--out benchmarks/results/serving.md]
+
+Starts the service on an embedded PostgreSQL and, beside it, a bare gRPC echo of the same kind
+(grpc.aio, uvloop) that decodes the same request and encodes the same answer, once without and once
+with one hand-written durable transaction of the same rows. Calls alternate between them, so that
+both see the same machine.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import grpc
+import numpy as np
+import uvloop
+from positionsizing.v1 import (
+    limits_pb2,
+    market_service_pb2,
+    market_service_pb2_grpc,
+    portfolio_service_pb2,
+    portfolio_service_pb2_grpc,
+    sizing_pb2,
+    sizing_service_pb2,
+    sizing_service_pb2_grpc,
+)
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", 256 << 20),
+    ("grpc.max_send_message_length", 256 << 20),
+]
+LINES = (1, 16, 64, 256, 1024, 8192, 50_000, 100_000)
+MARKETS = {"bench-5000": 5000, "bench-100000": LINES[-1]}
+"""F1 and F2 use a market of usual size, F10 one that holds its largest request."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Quantiles of one series of calls, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        """The quantiles of a series."""
+        ms = np.array(seconds) * 1e3
+        return cls(float(np.quantile(ms, 0.5)), float(np.quantile(ms, 0.99)))
+
+
+def request_of(n_lines: int, market: str = "bench-5000") -> sizing_service_pb2.SizePositionsRequest:
+    """A request of many two-outcome signals with uncertain probabilities."""
+    rng = np.random.default_rng(n_lines)
+    return sizing_service_pb2.SizePositionsRequest(
+        request_id=str(uuid.uuid4()),
+        portfolio_id=f"bench-{n_lines}",
+        market_snapshot_id=market,
+        signals=sizing_pb2.SignalBatch(
+            instrument_ids=[f"INS{i:06d}" for i in range(n_lines)],
+            side=[1] * n_lines,
+            win_probability=rng.uniform(0.5, 0.6, n_lines),
+            payoff=np.full(n_lines, 1.1),
+            loss_fraction=np.ones(n_lines),
+            win_probability_error=np.full(n_lines, 0.02),
+        ),
+        validate_only=True,
+    )
+
+
+def prepare(channel: grpc.Channel) -> None:
+    """The markets, and a portfolio for each size with its limits."""
+    rng = np.random.default_rng(0)
+    for name, n in MARKETS.items():
+        snapshot = market_service_pb2.MarketSnapshot(
+            snapshot_id=name,
+            instrument_ids=[f"INS{i:06d}" for i in range(n)],
+            price=rng.uniform(5, 500, n),
+            volatility=np.full(n, 0.3),
+            average_daily_volume=np.full(n, 1e6),
+        )
+        snapshot.as_of_time.GetCurrentTime()
+        request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        market_service_pb2_grpc.MarketServiceStub(channel).PutMarketSnapshot(request, timeout=60)
+    portfolios = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
+    for n_lines in LINES:
+        portfolio = portfolio_service_pb2.Portfolio(
+            portfolio_id=f"bench-{n_lines}", base_currency="USD", cash=1e12
+        )
+        portfolios.CreatePortfolio(
+            portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
+        )
+        limits = limits_pb2.Limits(weight_max=0.01, leverage_max=1.0, adv_trade_max=0.1)
+        scope = portfolio_service_pb2.Scope(portfolio_id=portfolio.portfolio_id)
+        portfolios.SetLimits(portfolio_service_pb2.SetLimitsRequest(scope=scope, limits=limits))
+
+
+def serve_echo(answer: bytes, dsn: str, port: "multiprocessing.Queue[int]") -> None:
+    """The peer: decode, encode; with a request id also one durable commit of the same rows."""
+
+    async def main() -> None:
+        pool = await asyncpg.create_pool(
+            dsn, min_size=4, max_size=4, server_settings={"synchronous_commit": "on"}
+        )
+        response = sizing_service_pb2.SizePositionsResponse.FromString(answer)
+        await pool.execute(
+            """CREATE TABLE IF NOT EXISTS bench_decision (id uuid PRIMARY KEY, request bytea,
+            response bytea, inputs bytea, instrument_id text[], lots int8[], weight float8[],
+            notional float8[], price float8[], status int2[])"""
+        )
+        for table, columns in (
+            ("bench_request", "request bytea, response bytea"),
+            ("bench_outbox", "payload bytea"),
+            ("bench_reservation", "ids text[], lots int8[], size float8[], p float8[], c float8[]"),
+        ):
+            await pool.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (id uuid PRIMARY KEY, {columns})"
+            )
+        sizes = response.decision.sizes
+        rows = [
+            list(sizes.instrument_ids),
+            list(sizes.lots),
+            list(sizes.weight),
+            list(sizes.notional),
+            list(sizes.price),
+            list(sizes.line_status),
+        ]
+
+        async def commit(request: bytes) -> None:
+            row = uuid.uuid4()
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    "INSERT INTO bench_request VALUES ($1, $2, $3)", row, request, answer
+                )
+                await connection.execute(
+                    """INSERT INTO bench_decision
+                    VALUES ($1, NULL, NULL, $2, $3, $4, $5, $6, $7, $8)""",
+                    row,
+                    b"{}",
+                    *rows,
+                )
+                await connection.execute(
+                    "INSERT INTO bench_reservation VALUES ($1, $2, $3, $4, $5, $6)",
+                    row,
+                    rows[0],
+                    rows[1],
+                    rows[2],
+                    rows[3],
+                    rows[4],
+                )
+                await connection.execute("INSERT INTO bench_outbox VALUES ($1, $2)", row, answer)
+
+        class Echo(sizing_service_pb2_grpc.SizingServiceServicer):
+            async def SizePositions(self, request, context):  # type: ignore[no-untyped-def,override]
+                if not request.validate_only:
+                    await commit(request.SerializeToString())
+                return response
+
+        server = grpc.aio.server(options=OPTIONS)
+        sizing_service_pb2_grpc.add_SizingServiceServicer_to_server(Echo(), server)
+        port.put(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        await server.wait_for_termination()
+
+    uvloop.run(main())
+
+
+async def measure(
+    ours: grpc.aio.Channel,
+    peer: grpc.aio.Channel,
+    n_lines: int,
+    calls: int,
+    *,
+    commit: bool,
+    market: str = "bench-5000",
+) -> tuple[Timing, Timing]:
+    """Alternating calls to both; the first tenth is warm-up."""
+    request = request_of(n_lines, market)
+    stubs = [sizing_service_pb2_grpc.SizingServiceStub(channel) for channel in (ours, peer)]
+    spent: list[list[float]] = [[], []]
+    for call in range(calls + calls // 10):
+        for series, stub in enumerate(stubs):
+            request.validate_only = not commit
+            request.request_id = str(uuid.uuid4())
+            started = time.perf_counter()
+            await stub.SizePositions(request, timeout=60)
+            if call >= calls // 10:
+                spent[series].append(time.perf_counter() - started)
+    return Timing.of(spent[0]), Timing.of(spent[1])
+
+
+def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], int, str]:
+    """The service on a free port, its embedded server's DSN beside it."""
+    data = os.environ.get("SIZING_DATA_DIR", str(folder / "data"))
+    log = (folder / "serve.log").open("wb")
+    environment = {**os.environ, "SIZING_DATA_DIR": data, "SIZING_DEADLINE_DEFAULT_S": "60"}
+    command = [str(Path(sys.executable).parent / "sizing"), "serve", "--port", "0"]
+    process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+    give_up = time.monotonic() + 600
+    while time.monotonic() < give_up and process.poll() is None:
+        text = (folder / "serve.log").read_text()
+        if "address=" in text:
+            port = int(text.rsplit("address=127.0.0.1:", 1)[1].split()[0].strip("\x1b[0m"))
+            socket = Path(data).resolve() / "postgres" / "socket"
+            return process, port, f"postgresql://postgres@/sizing?host={socket}"
+        time.sleep(0.2)
+    raise SystemExit((folder / "serve.log").read_text())
+
+
+async def run(port: int, echo_port: int, calls: int) -> dict[str, object]:
+    """All figures."""
+    ours = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
+    peer = grpc.aio.insecure_channel(f"127.0.0.1:{echo_port}", options=OPTIONS)
+    plain, echo = await measure(ours, peer, 1024, calls, commit=False)
+    stored, committed = await measure(ours, peer, 1024, max(calls // 2, 20), commit=True)
+    per_line = {}
+    for n_lines in LINES:
+        repeat = max(5, min(100, 200_000 // n_lines))
+        timing, _ = await measure(ours, ours, n_lines, repeat, commit=False, market="bench-100000")
+        per_line[n_lines] = timing.p50_ms * 1e3 / n_lines
+    await ours.close()
+    await peer.close()
+    return {
+        "F1": {"ours": plain.__dict__, "echo": echo.__dict__},
+        "F2": {"ours": stored.__dict__, "echo_and_commit": committed.__dict__},
+        "F10_us_per_line": per_line,
+    }
+
+
+def table(figures: dict[str, object]) -> str:
+    """The figures as Markdown."""
+    rows = [
+        "| figure | ours p50 / p99 ms | peer p50 / p99 ms | ratio p50 | ratio p99 | goal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, peer, goal in (
+        ("F1", "echo", "1.3 / 1.5"),
+        ("F2", "echo_and_commit", "1.3"),
+    ):
+        both = figures[name]
+        assert isinstance(both, dict)
+        a, b = both["ours"], both[peer]
+        rows.append(
+            f"| {name}: 1,024 lines against {peer.replace('_', ' ')} "
+            f"| {a['p50_ms']:.2f} / {a['p99_ms']:.2f} | {b['p50_ms']:.2f} / {b['p99_ms']:.2f} "
+            f"| {a['p50_ms'] / b['p50_ms']:.2f} | {a['p99_ms'] / b['p99_ms']:.2f} | {goal} |"
+        )
+    rows += ["", "| F10: lines | µs a line, p50 |", "|---|---|"]
+    per_line = figures["F10_us_per_line"]
+    assert isinstance(per_line, dict)
+    rows += [f"| {n:,} | {us:.2f} |" for n, us in per_line.items()]
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Runs the benchmark and writes its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serving.md"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        process, port, dsn = start_service(Path(folder))
+        context = multiprocessing.get_context("spawn")
+        echo = None
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
+                prepare(channel)
+                stub = sizing_service_pb2_grpc.SizingServiceStub(channel)
+                answer = stub.SizePositions(request_of(1024)).SerializeToString()
+            queue: multiprocessing.Queue[int] = context.Queue()
+            echo = context.Process(target=serve_echo, args=(answer, dsn, queue), daemon=True)
+            echo.start()
+            figures = asyncio.run(run(port, queue.get(timeout=60), arguments.calls))
+        finally:
+            if echo is not None:
+                echo.kill()
+            process.terminate()
+            process.wait(30)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(table(figures))
+    arguments.out.with_suffix(".json").write_text(json.dumps(figures, indent=1))
+    print(table(figures))
+    print(f"answer of 1,024 lines: {len(answer):,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Mathematics only: pure functions on arrays. No I/O, no clock, no protobuf, no asyncio."""

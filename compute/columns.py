@@ -1,0 +1,134 @@
+"""Names of the rows in the arrays that the sizing kernel reads and writes.
+
+One stacked array in and one out keep the cost of a call at two transfers, whatever the number of
+columns. Weights are signed fractions of equity. `projection.NO_LIMIT` stands
+for a limit that is not set.
+"""
+
+from enum import IntEnum
+
+
+class Line(IntEnum):
+    """Rows of the per-line input, shape (len(Line), n)."""
+
+    ACTIVE = 0
+    """1 for a line to size; 0 for padding and refused lines, which keep their position."""
+    SIDE = 1
+    """+1 long, -1 short."""
+    SOURCE = 2
+    """An `EdgeSource`."""
+    WIN_PROBABILITY = 3
+    PAYOFF = 4
+    LOSS_FRACTION = 5
+    EXPECTED_RETURN = 6
+    VOLATILITY = 7
+    EDGE_ERROR = 8
+    """Standard error of the win probability or of the expected return."""
+    CONFIDENCE = 9
+    """Shrinkage given by the caller, in (0, 1]; 1 is certain."""
+    EXACT_STAKE = 10
+    """Kelly from scenarios, where `SOURCE` says so."""
+    EXACT_STAKE_AFTER_COST = 11
+    EXACT_ERROR = 12
+    """Standard error of the stake from scenarios."""
+    WEIGHT_BEFORE = 13
+    """Held and reserved."""
+    ANNUAL_VOLATILITY = 14
+    STOP_LOSS = 15
+    """Loss per unit of weight at the stop, fees included; 0 where there is no stop."""
+    WEIGHT_MIN = 16
+    WEIGHT_MAX = 17
+    ADV_WEIGHT_MAX = 18
+    TRADE_MAX = 19
+    """Largest absolute change of weight."""
+    TARGET = 20
+    """Weight from the joint optimum, where `Scalar.USE_TARGET` is 1."""
+    SHRINKAGE = 21
+    """Numeric Baker-McHale shrinkage, used where `Scalar.SHRINK` is 2."""
+    PAYOFF_ERROR = 22
+    """Standard error of the payoff, from a history."""
+    LOSS_FRACTION_ERROR = 23
+    ADV_WEIGHT_MIN = 24
+    """As `ADV_WEIGHT_MAX`, for short positions; <= 0 unless trades are pending."""
+
+
+class Scalar(IntEnum):
+    """Entries of the scalar input, shape (len(Scalar),)."""
+
+    RISK_FREE_RATE = 0
+    COST_RATE = 1
+    SHRINK = 2
+    """0 none, 1 Baker-McHale closed form, 2 the `SHRINKAGE` row."""
+    KELLY_FRACTION = 3
+    INTERVAL_DEVIATIONS = 4
+    VOLATILITY_TARGET = 5
+    STOP_RISK_MAX = 6
+    RISK_BUDGET = 7
+    USE_TARGET = 8
+    ALLOW_SHORT = 9
+    ALLOW_FLIP = 10
+    REDUCING = 11
+    TRADE_MIN = 12
+    TURNOVER_MAX = 13
+    CASH = 14
+    """Cash at hand less buffer and reservations, as a fraction of equity."""
+    FEE_RATE = 15
+    SHORT_MARGIN_RATE = 16
+
+
+class Exposure(IntEnum):
+    """Rows of the bounds on sums of weights, shape (len(Exposure), g).
+
+    Column by column: the groups, padding, then the whole portfolio, then what the portfolio may
+    use of the gross exposure it shares with others.
+    """
+
+    OTHER_GROSS = 0
+    """Gross weight of members outside the batch."""
+    OTHER_NET = 1
+    GROSS_MAX = 2
+    NET_MIN = 3
+    NET_MAX = 4
+
+
+class Source(IntEnum):
+    """What an edge comes from. The numbers are those of the contract."""
+
+    WIN_LOSS = 1
+    RETURN_VOLATILITY = 2
+    SCENARIOS = 3
+    HISTORY = 4
+
+
+class Stage(IntEnum):
+    """Stages of the waterfall in the order applied; rows of the output, after which `Extra`."""
+
+    RAW_KELLY = 0
+    COST = 1
+    CONFIDENCE = 2
+    KELLY_FRACTION = 3
+    VOLATILITY_TARGET = 4
+    STOP_RISK = 5
+    RISK_BUDGET = 6
+    JOINT_OPTIMUM = 7
+    PERMISSION = 8
+    MINIMUM_TRADE = 9
+    INSTRUMENT_LIMIT = 10
+    LIQUIDITY = 11
+    GROUP_LIMIT = 12
+    EXPOSURE_LIMIT = 13
+    SHARED_LIMIT = 14
+    TURNOVER_LIMIT = 15
+    CASH = 16
+    RECONCILE = 17
+
+
+class Extra(IntEnum):
+    """Rows of the output that follow the stages."""
+
+    WEIGHT_LOW = 0
+    WEIGHT_HIGH = 1
+    EXPOSURE_CUT = 2
+    """Column of the exposure bound that cut the line last, or -1."""
+    EXPOSURE_CUT_KIND = 3
+    """0 gross, 1 net maximum, 2 net minimum."""

@@ -1,0 +1,120 @@
+"""Fills the edge rows of the sizing kernel from whatever a line's edge comes from.
+
+Given probabilities and moments are copied; histories and scenarios go through kernels of their
+own, in chunks, because lines don't see each other there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import Floats
+from compute.columns import Line, Source
+from compute.kernels import HISTORY_BUCKETS, SCENARIO_BUCKETS, chunks, zero_padded
+from compute.parameters import EffectiveParameters, Shrinkage
+from compute.shapes import KernelRegistry, bucket
+from compute.signals import Signals
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Simple returns of the lines' instruments per period, and their probabilities.
+
+    returns: (K, n), a column per line; probability: (K,), summing to 1.
+    """
+
+    returns: Floats
+    probability: Floats
+
+
+def edge_columns(
+    lines: Floats,
+    signals: Signals,
+    parameters: EffectiveParameters,
+    scenarios: Scenarios | None,
+    kernels: KernelRegistry,
+) -> None:
+    """Writes the rows SOURCE to EXACT_ERROR, SHRINKAGE and the errors of `lines` in place.
+
+    Lines that are not active may hold anything; they get a bet that is neutral.
+    """
+    active = lines[Line.ACTIVE] > 0
+    lines[Line.SOURCE] = np.where(active, signals.source, Source.WIN_LOSS)
+    for row, column, neutral in (
+        (Line.WIN_PROBABILITY, signals.win_probability, 0.5),
+        (Line.PAYOFF, signals.payoff, 1.0),
+        (Line.LOSS_FRACTION, signals.loss_fraction, 1.0),
+        (Line.EXPECTED_RETURN, signals.expected_return, 0.0),
+        (Line.VOLATILITY, signals.volatility, 1.0),
+        (Line.CONFIDENCE, signals.confidence, 1.0),
+    ):
+        lines[row] = neutral if column is None else np.where(active, column, neutral)
+    _neutral_where_unused(lines)
+    bets = lines[Line.SOURCE] == Source.WIN_LOSS
+    error = signals.win_probability_error, signals.expected_return_error
+    for given, used in ((error[0], bets), (error[1], ~bets)):
+        if given is not None:
+            lines[Line.EDGE_ERROR] += np.where(active & used, given, 0.0)
+    _histories(lines, signals, parameters, kernels)
+    if scenarios is not None:
+        _scenarios(lines, scenarios, parameters, kernels)
+    if parameters.confidence_shrinkage is Shrinkage.BAKER_MCHALE_NUMERIC:
+        _numeric_shrinkage(lines, kernels)
+
+
+def _neutral_where_unused(lines: Floats) -> None:
+    """A column that a line's source doesn't use may hold 0, which no formula should divide by."""
+    moments = lines[Line.SOURCE] == Source.RETURN_VOLATILITY
+    lines[Line.VOLATILITY] = np.where(moments, lines[Line.VOLATILITY], 1.0)
+    bets = lines[Line.SOURCE] == Source.WIN_LOSS
+    lines[Line.PAYOFF] = np.where(bets, lines[Line.PAYOFF], 1.0)
+    lines[Line.LOSS_FRACTION] = np.where(bets, lines[Line.LOSS_FRACTION], 1.0)
+    lines[Line.CONFIDENCE] = np.where(lines[Line.CONFIDENCE] > 0, lines[Line.CONFIDENCE], 1.0)
+
+
+def _histories(
+    lines: Floats, signals: Signals, parameters: EffectiveParameters, kernels: KernelRegistry
+) -> None:
+    used = np.flatnonzero((lines[Line.SOURCE] == Source.HISTORY) & (lines[Line.ACTIVE] > 0))
+    outcome, length = signals.history_outcome, signals.history_length
+    if len(used) == 0 or outcome is None or length is None:
+        return
+    start = np.concatenate([[0], np.cumsum(length)])
+    prior = np.array([parameters.prior_wins, parameters.prior_losses])
+    for piece, size in chunks(used):
+        longest = bucket(int(length[piece].max()), HISTORY_BUCKETS)
+        outcomes, mask = np.zeros((size, longest)), np.zeros((size, longest))
+        for row, line in enumerate(piece):
+            outcomes[row, : length[line]] = outcome[start[line] : start[line + 1]]
+            mask[row, : length[line]] = 1.0
+        bet = kernels.run("history_bet", outcomes, mask, prior)[:, : len(piece)]
+        rows = (
+            Line.WIN_PROBABILITY,
+            Line.PAYOFF,
+            Line.LOSS_FRACTION,
+            Line.EDGE_ERROR,
+            Line.PAYOFF_ERROR,
+            Line.LOSS_FRACTION_ERROR,
+        )
+        lines[np.ix_(np.array(rows), piece)] = bet
+
+
+def _scenarios(
+    lines: Floats, scenarios: Scenarios, parameters: EffectiveParameters, kernels: KernelRegistry
+) -> None:
+    used = np.flatnonzero((lines[Line.SOURCE] == Source.SCENARIOS) & (lines[Line.ACTIVE] > 0))
+    rates = np.array([parameters.risk_free_rate, parameters.cost_rate])
+    count = bucket(len(scenarios.probability), SCENARIO_BUCKETS)
+    probability = zero_padded(scenarios.probability, (count,))
+    for piece, size in chunks(used):
+        outcomes = lines[Line.SIDE, piece] * scenarios.returns[:, piece]
+        padded = zero_padded(np.ascontiguousarray(outcomes.T), (size, count))
+        exact = kernels.run("scenario_kelly", padded, probability, rates)[:, : len(piece)]
+        rows = (Line.EXACT_STAKE, Line.EXACT_STAKE_AFTER_COST, Line.EXACT_ERROR)
+        lines[np.ix_(np.array(rows), piece)] = exact
+
+
+def _numeric_shrinkage(lines: Floats, kernels: KernelRegistry) -> None:
+    for piece, size in chunks(np.arange(lines.shape[1])):
+        columns = zero_padded(lines[:, piece], (len(Line), size))
+        lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns)[: len(piece)]

@@ -1,0 +1,270 @@
+"""An independent check of every hard limit on the final whole lots.
+
+It shares nothing with the pipeline but the statement of the limits: it values positions in money,
+from quantities and prices, and knows nothing of weights, stages or projections. Whatever it
+finds, those sizes do not leave the service.
+
+A position that was beyond a limit before may stay there or come nearer; it may not move away. So
+the ceiling of every limit is the larger of two: the bound, less what pending trades may still use
+of it, and the value before.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
+from compute.limits import LimitKind, Limits
+from compute.projection import NO_LIMIT
+
+ROUNDING = 1e-12
+"""Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A limit that the lots would break; `bound` and `value` in base currency."""
+
+    kind: LimitKind
+    name: str
+    bound: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Final trades: instruments by their index in the market, whole lots signed, (n,) each."""
+
+    index: Integers
+    trade_lots: Integers
+
+
+class Guard:
+    """The limits of one portfolio in money; `violations` checks a proposal against them."""
+
+    @np.errstate(over="ignore")  # a bound that overflows is no bound
+    def __init__(
+        self, market: Market, positions: Positions, limits: Limits, shared: SharedUse | None = None
+    ) -> None:
+        self.market, self.positions, self.limits, self.shared = market, positions, limits, shared
+        self.equity = positions.cash + float(np.dot(market.price, positions.held))
+        self.before = market.price * positions.expected
+        self.pending_buy = market.price * positions.open_buy
+        self.pending_sell = market.price * positions.open_sell
+        high, low = self.before + self.pending_sell, self.before - self.pending_buy
+        self.pending = np.maximum(np.abs(high), np.abs(low)) - np.abs(self.before)
+        self.position_max = self._position_ceilings()
+        self.trade_max = self._trade_ceilings()
+        self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
+        self.whole = self._sum_over(np.ones(len(self.before)))
+
+    @np.errstate(over="ignore")  # what overflows exceeds every bound
+    def violations(self, proposal: Proposal, *, reducing: bool = False) -> list[Violation]:
+        """Every limit that the proposal breaks; empty where it may leave."""
+        valued = _Valued.of(self, proposal)
+        return [
+            *self._instruments(valued),
+            *self._permissions(valued, reducing),
+            *self._sums(valued),
+            *self._shared(valued),
+            *self._cash(valued),
+        ]
+
+    def _position_ceilings(self) -> Floats:
+        """Largest absolute notional of each instrument, (m,)."""
+        limits, market = self.limits, self.market
+        ceiling = np.full(len(market.price), NO_LIMIT)
+        if limits.weight_max is not None:
+            ceiling = np.minimum(ceiling, limits.weight_max * self.equity)
+        if limits.notional_max is not None:
+            ceiling = np.minimum(ceiling, limits.notional_max)
+        if limits.adv_position_max is not None and market.average_daily_volume is not None:
+            volume = market.average_daily_volume * market.price
+            ceiling = np.minimum(ceiling, limits.adv_position_max * volume)
+        for name, own in limits.instruments.items():
+            if (i := market.index.get(name)) is not None:
+                units = (self.equity, 1.0, float(market.price[i]))
+                bounds = (own.weight_max, own.notional_max, own.quantity_max)
+                given = [b * unit for b, unit in zip(bounds, units, strict=True) if b is not None]
+                ceiling[i] = min([ceiling[i], *given])
+        for name in limits.restricted:
+            if (i := market.index.get(name)) is not None:
+                ceiling[i] = 0.0
+        return ceiling
+
+    def _trade_ceilings(self) -> Floats:
+        """Largest absolute notional of one trade in each instrument, (m,)."""
+        limits, market = self.limits, self.market
+        ceiling = np.full(len(market.price), NO_LIMIT)
+        if limits.trade_notional_max is not None:
+            ceiling = np.minimum(ceiling, limits.trade_notional_max)
+        if limits.adv_trade_max is not None and market.average_daily_volume is not None:
+            volume = market.average_daily_volume * market.price
+            ceiling = np.minimum(ceiling, limits.adv_trade_max * volume)
+        return ceiling
+
+    def _sum_over(self, member: Floats) -> "_Sum":
+        return _Sum(
+            member=member,
+            gross=float(member @ np.abs(self.before)),
+            net=float(member @ self.before),
+            pending=float(member @ self.pending),
+            pending_buy=float(member @ self.pending_buy),
+            pending_sell=float(member @ self.pending_sell),
+        )
+
+    def _instruments(self, valued: "_Valued") -> Iterator[Violation]:
+        i, after, before = valued.index, valued.after, valued.before
+        bound = self.position_max[i]
+        long_max = np.maximum(bound - self.pending_sell[i], np.maximum(before, 0.0))
+        short_max = np.maximum(bound - self.pending_buy[i], np.maximum(-before, 0.0))
+        for kind, value, ceiling in (
+            (LimitKind.NOTIONAL_MAX, after, long_max),
+            (LimitKind.NOTIONAL_MAX, -after, short_max),
+            (LimitKind.TRADE_NOTIONAL_MAX, np.abs(valued.trade), self.trade_max[i]),
+        ):
+            for line in np.flatnonzero(value > ceiling * (1.0 + ROUNDING)):
+                name = self.market.instrument_ids[i[line]]
+                yield Violation(kind, name, float(ceiling[line]), float(value[line]))
+
+    def _permissions(self, valued: "_Valued", reducing: bool) -> Iterator[Violation]:
+        after, before = valued.after, valued.before
+        grown = np.abs(after) > np.abs(before)
+        flipped = after * before < 0
+        rules = [(LimitKind.REDUCING_ONLY, grown | flipped)] if reducing else []
+        if not self.limits.allow_short:
+            rules.append((LimitKind.SHORT_NOT_ALLOWED, (after < 0) & (after < before)))
+        if not self.limits.allow_flip:
+            rules.append((LimitKind.FLIP_NOT_ALLOWED, flipped))
+        for kind, broken in rules:
+            for line in np.flatnonzero(broken):
+                name = self.market.instrument_ids[valued.index[line]]
+                yield Violation(kind, name, 0.0, float(after[line]))
+
+    def _sums(self, valued: "_Valued") -> Iterator[Violation]:
+        """Groups, gross, net and turnover."""
+        limits = self.limits
+        for group, total in self.groups:
+            gross_max = group.gross_weight_max
+            kind = LimitKind.GROUP_GROSS_MAX
+            yield from self._gross(valued, kind, group.name, total, gross_max)
+            net = group.net_weight_min, group.net_weight_max
+            kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
+            yield from self._net(valued, kinds, group.name, total, *net)
+        notional = limits.gross_notional_max
+        for kind, bound in (
+            (LimitKind.LEVERAGE_MAX, limits.leverage_max),
+            (LimitKind.GROSS_NOTIONAL_MAX, None if notional is None else notional / self.equity),
+        ):
+            yield from self._gross(valued, kind, "portfolio", self.whole, bound)
+        net = limits.net_weight_min, limits.net_weight_max
+        kinds = LimitKind.NET_MIN, LimitKind.NET_MAX
+        yield from self._net(valued, kinds, "portfolio", self.whole, *net)
+        if limits.turnover_max is not None:
+            turnover = float(np.abs(valued.trade).sum())
+            bound = limits.turnover_max * self.equity
+            yield from _beyond(LimitKind.TURNOVER_MAX, "portfolio", bound, turnover)
+
+    def _gross(
+        self, valued: "_Valued", kind: LimitKind, name: str, total: "_Sum", bound: float | None
+    ) -> Iterator[Violation]:
+        if bound is None:
+            return
+        change = np.abs(valued.after) - np.abs(valued.before)
+        after = total.gross + float(total.member[valued.index] @ change)
+        ceiling = max(bound * self.equity - total.pending, total.gross)
+        yield from _beyond(kind, name, ceiling, after)
+
+    def _net(
+        self,
+        valued: "_Valued",
+        kinds: tuple[LimitKind, LimitKind],
+        name: str,
+        total: "_Sum",
+        least: float | None,
+        most: float | None,
+    ) -> Iterator[Violation]:
+        """`kinds`: of the minimum and the maximum."""
+        if least is None and most is None:
+            return
+        after = total.net + float(total.member[valued.index] @ valued.trade)
+        scale = total.gross + float(np.abs(valued.trade).sum())
+        if most is not None:
+            ceiling = max(most * self.equity - total.pending_sell, total.net)
+            yield from _beyond(kinds[1], name, ceiling, after, scale)
+        if least is not None:
+            ceiling = max(-least * self.equity - total.pending_buy, -total.net)
+            yield from _beyond(kinds[0], name, ceiling, -after, scale)
+
+    def _shared(self, valued: "_Valued") -> Iterator[Violation]:
+        if self.shared is None:
+            return
+        bounds, others = self.shared.limits, self.shared
+        if bounds.gross_notional_max is not None:
+            before = self.whole.gross + others.gross_notional
+            after = before + float((np.abs(valued.after) - np.abs(valued.before)).sum())
+            ceiling = max(bounds.gross_notional_max, before)
+            yield from _beyond(LimitKind.SHARED_GROSS_NOTIONAL_MAX, "group", ceiling, after)
+        if bounds.instrument_notional_max is not None:
+            other = others.instrument_notional[valued.index]
+            ceilings = np.maximum(bounds.instrument_notional_max, np.abs(valued.before) + other)
+            position = np.abs(valued.after) + other
+            kind = LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX
+            for line in np.flatnonzero(position > ceilings * (1.0 + ROUNDING)):
+                name = self.market.instrument_ids[valued.index[line]]
+                yield Violation(kind, name, float(ceilings[line]), float(position[line]))
+
+    def _cash(self, valued: "_Valued") -> Iterator[Violation]:
+        """Increases and all fees fit into free cash; a decision without increases always may."""
+        limits = self.limits
+        fee = limits.fee_rate or 0.0
+        margin = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
+        bought = np.maximum(valued.after, 0.0) - np.maximum(valued.before, 0.0)
+        shorted = np.maximum(-valued.after, 0.0) - np.maximum(-valued.before, 0.0)
+        need = float(np.maximum(bought, 0.0).sum() + margin * np.maximum(shorted, 0.0).sum())
+        if need > 0.0:
+            need += fee * float(np.abs(valued.trade).sum())
+            buffer = (limits.cash_buffer or 0.0) * self.equity
+            free = self.positions.cash - self.positions.cash_reserved - buffer
+            yield from _beyond(LimitKind.CASH, "portfolio", max(free, 0.0), need, self.equity)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A set of instruments and what is in it before the proposal, base currency."""
+
+    member: Floats
+    gross: float
+    net: float
+    pending: float
+    pending_buy: float
+    pending_sell: float
+
+
+@dataclass(frozen=True)
+class _Valued:
+    """A proposal at the guard's prices, base currency, (n,) each."""
+
+    index: Integers
+    before: Floats
+    trade: Floats
+    after: Floats
+
+    @classmethod
+    def of(cls, guard: Guard, proposal: Proposal) -> "_Valued":
+        i = proposal.index
+        before = guard.before[i]
+        trade = guard.market.price[i] * guard.market.lot_size[i] * proposal.trade_lots
+        after = before + trade
+        # 0.3 held less 3 lots of 0.1 is nothing, though doubles say otherwise.
+        closed = np.abs(after) <= ROUNDING * (np.abs(before) + np.abs(trade))
+        return cls(i, before, trade, np.where(closed, 0.0, after))
+
+
+def _beyond(
+    kind: LimitKind, name: str, ceiling: float, value: float, scale: float = 0.0
+) -> Iterator[Violation]:
+    """A violation where `value` exceeds `ceiling` beyond the rounding of terms of size `scale`."""
+    if value > ceiling + ROUNDING * max(abs(ceiling), scale):
+        yield Violation(kind, name, ceiling, value)

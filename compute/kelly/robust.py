@@ -1,0 +1,122 @@
+"""Kelly against the worst distribution near the estimated one.
+
+    max_f  min_{pi in set}  sum_k pi_k ln(1 + f x_k)
+
+For two outcomes the worst distribution has the lowest win probability of the set, whatever the
+stake. Sun and Boyd, arXiv:1812.10371; Garlappi, Uppal and Wang 2007 for the ellipsoid.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import rel_entr
+from jax.typing import ArrayLike
+
+from compute.edge.numeric import decreasing_root, floats, weighted_log1p
+from compute.kelly.classic import kelly_fraction
+from compute.kelly.exact import exact_kelly_fraction
+
+
+class RobustKelly(NamedTuple):
+    """The stake (...,) and its growth (...,) under the worst distribution of the set."""
+
+    fraction: Array
+    worst_growth: Array
+
+
+def interval_kelly_fraction(
+    win_probability: ArrayLike, payoff: ArrayLike, loss_fraction: ArrayLike, radius: ArrayLike
+) -> Array:
+    """Return max(0, f*) at p - radius, when p may be off by ``radius`` (box, total variation)."""
+    p, radius = floats(win_probability, radius)
+    worst = jnp.maximum(p - radius, 0.0)
+    return jnp.maximum(kelly_fraction(worst, payoff, loss_fraction), 0.0)
+
+
+@jax.jit
+def worst_win_probability(win_probability: ArrayLike, divergence_max: ArrayLike) -> Array:
+    """Return the lowest p' with KL(p' || p) = p' ln(p'/p) + q' ln(q'/q) <= ``divergence_max``.
+
+    0 where even certainty of loss is within the radius, -ln q <= divergence_max.
+    """
+    p, radius = jnp.broadcast_arrays(*floats(win_probability, divergence_max))
+
+    def excess(worst: Array) -> Array:
+        return rel_entr(worst, p) + rel_entr(1.0 - worst, 1.0 - p) - radius
+
+    return decreasing_root(excess, jnp.zeros_like(p), p)
+
+
+def divergence_kelly_fraction(
+    win_probability: ArrayLike,
+    payoff: ArrayLike,
+    loss_fraction: ArrayLike,
+    divergence_max: ArrayLike,
+) -> Array:
+    """Return max(0, f*) at ``worst_win_probability``: two outcomes, a KL ball around p."""
+    worst = worst_win_probability(win_probability, divergence_max)
+    return jnp.maximum(kelly_fraction(worst, payoff, loss_fraction), 0.0)
+
+
+def ellipsoid_scale(sharpe_ratio: ArrayLike, radius: ArrayLike) -> Array:
+    """Return max(0, 1 - kappa / SR), by which S^-1 mu shrinks if mu may be off by kappa.
+
+    kappa is the radius of the set of means in the norm of S^-1/2, in units of a Sharpe ratio.
+    """
+    ratio, kappa = floats(sharpe_ratio, radius)
+    return jnp.where(kappa >= ratio, 0.0, 1.0 - kappa / ratio)
+
+
+@jax.jit
+def robust_kelly(
+    excess_outcomes: ArrayLike, probabilities: ArrayLike, divergence_max: ArrayLike
+) -> RobustKelly:
+    """Return the stake that is best against every pi with KL(pi || probabilities) <= d.
+
+    ``excess_outcomes`` (..., K) with a possible gain and a possible loss; ``probabilities``
+    (K,) or (..., K) summing to 1, one of zero being padding; d > 0, scalar or (...,). Long or
+    short, zero where some distribution in the ball takes the edge away. Lines without a
+    possible gain or loss give NaN, for no finite stake is best.
+    """
+    x, weights, radius = floats(excess_outcomes, probabilities, divergence_max)
+    weights = jnp.broadcast_to(weights, x.shape)
+    x = jnp.where(weights == 0.0, 0.0, x)
+    nominal = exact_kelly_fraction(x, weights)
+    nominal = jnp.where(jnp.isinf(nominal), jnp.nan, nominal)
+    side = jnp.where(nominal < 0.0, -1.0, 1.0)
+    x = x * side[..., None]
+    radius = jnp.broadcast_to(radius, nominal.shape)
+
+    def slope(f: Array) -> Array:
+        # By the envelope theorem, the slope of the worst growth is taken at its distribution.
+        worst = _worst_distribution(f, x, weights, radius)
+        return jnp.sum(worst * x / (1.0 + f[..., None] * x), axis=-1)
+
+    size = decreasing_root(slope, jnp.zeros_like(nominal), jnp.abs(nominal), steps=48)
+    worst = _worst_distribution(size, x, weights, radius)
+    growth = jnp.sum(weighted_log1p(worst, size[..., None] * x), axis=-1)
+    return RobustKelly(side * size, growth)
+
+
+def _worst_distribution(f: Array, x: Array, weights: Array, radius: Array) -> Array:
+    """Return pi_k ~ weights_k exp(-s y_k), y = ln(1 + f x) / f, with KL(pi || weights) = radius.
+
+    Tilting by y and not by ln(1 + f x) keeps s finite as f goes to 0, where y is x.
+    """
+    small = jnp.abs(f) < 1e-12
+    safe = jnp.where(small, 1.0, f)[..., None]
+    y = jnp.where(small[..., None], x, jnp.log1p(f[..., None] * x) / safe)
+    y = y - jnp.min(jnp.where(weights > 0.0, y, jnp.inf), axis=-1, keepdims=True)
+    log_weights = jnp.where(
+        weights > 0.0, jnp.log(jnp.where(weights > 0.0, weights, 1.0)), -jnp.inf
+    )
+
+    def shortfall(tilt: Array) -> Array:
+        tilted = jax.nn.softmax(log_weights - tilt[..., None] * y, axis=-1)
+        return radius - jnp.sum(rel_entr(tilted, weights), axis=-1)
+
+    steepest = 700.0 / jnp.max(y, axis=-1)
+    tilt = decreasing_root(shortfall, jnp.zeros_like(radius), steepest, steps=48)
+    return jax.nn.softmax(log_weights - tilt[..., None] * y, axis=-1)

@@ -1,0 +1,157 @@
+"""The kernels of the closed form and the shapes they are compiled for.
+
+Everything the service may run is listed here: after start-up nothing else compiles.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from compute import stages
+from compute.book import Floats, Integers
+from compute.columns import Exposure, Line, Scalar, Source
+from compute.edge.history import edge_from_history
+from compute.kelly.confidence import numeric_shrinkage, shrinkage
+from compute.kelly.exact import exact_kelly_fraction
+from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
+from compute.sizing import waterfall
+
+LINE_CHUNKS = (16, 256)
+"""Lines of the kernels below don't see each other: more than this many run in chunks."""
+
+SCENARIO_BUCKETS = (256, 1024, 4096)
+HISTORY_BUCKETS = (64, 1024, 8192)
+
+SENSITIVE = (
+    Line.WIN_PROBABILITY,
+    Line.PAYOFF,
+    Line.LOSS_FRACTION,
+    Line.EXPECTED_RETURN,
+    Line.VOLATILITY,
+)
+"""Inputs that sensitivities are given for, in the order of the contract."""
+
+
+def scenario_kelly(outcomes: Array, probability: Array, rates: Array) -> Array:
+    """Kelly of each line from its scenarios, on the side given by the sign of the outcomes.
+
+    outcomes: f64[n, K] returns on the signal's side; probability: f64[K], 0 for padding; rates:
+    f64[2], risk-free rate and cost. Returns f64[3, n]: the stake, the stake after cost, and the
+    standard error of the latter as an M-estimate from as many draws as there are scenarios:
+    sd(s) / (sqrt(K) mean(s^2)) with the score s = x / (1 + f x).
+    """
+    risk_free, cost = rates[0], rates[1]
+    cap = stages.STAKE_MAX
+    stake = exact_kelly_fraction(outcomes, probability, risk_free, long_max=cap, short_max=0.0)
+    net = exact_kelly_fraction(outcomes - cost, probability, risk_free, long_max=cap, short_max=0.0)
+    excess = (outcomes - cost - risk_free) / (1.0 + risk_free)
+    wealth = 1.0 + net[:, None] * excess
+    possible = probability[None, :] > 0.0
+    score = jnp.where(possible, excess / jnp.where(possible & (wealth > 0.0), wealth, 1.0), 0.0)
+    mean = score @ probability
+    square = (score**2) @ probability
+    count = jnp.sum(probability > 0.0)
+    spread = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
+    error = spread / jnp.where(square > 0.0, square, 1.0)
+    return jnp.stack([stake, net, error])
+
+
+def history_bet(outcomes: Array, mask: Array, prior: Array) -> Array:
+    """The bet behind past outcomes: p, b, a and their standard errors, f64[6, n].
+
+    outcomes, mask: f64[n, T]; prior: f64[2] pseudo wins and losses. One win or loss says nothing
+    about its spread: its standard error is its own size.
+    """
+    edge = edge_from_history(outcomes, mask > 0.0, prior_wins=prior[0], prior_losses=prior[1])
+    # A history shows a loss of the whole stake at most.
+    loss = jnp.minimum(edge.loss_fraction, 1.0)
+    rows = jnp.stack(
+        [
+            edge.win_probability,
+            edge.payoff,
+            loss,
+            edge.win_probability_standard_error,
+            jnp.where(
+                jnp.isnan(edge.payoff_standard_error), edge.payoff, edge.payoff_standard_error
+            ),
+            jnp.where(
+                jnp.isnan(edge.loss_fraction_standard_error),
+                loss,
+                edge.loss_fraction_standard_error,
+            ),
+        ]
+    )
+    return jnp.nan_to_num(rows)
+
+
+def bet_shrinkage(lines: Array) -> Array:
+    """Numeric Baker-McHale factor of each line, f64[n]; lines: f64[len(Line), n].
+
+    The closed form serves lines whose edge is not a bet, and those for which no Beta has the
+    given mean and standard error.
+    """
+    p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
+    error = lines[Line.EDGE_ERROR]
+    is_bet = (lines[Line.SOURCE] != Source.RETURN_VOLATILITY) & (
+        lines[Line.SOURCE] != Source.SCENARIOS
+    )
+    numeric = numeric_shrinkage(p, b, a, jnp.where(is_bet, error, 0.0))
+    scalars = jnp.zeros(len(Scalar))
+    closed = shrinkage(stages.bounded(stages.raw_kelly(lines, scalars)), stages.stake_error(lines))
+    return jnp.where(is_bet & jnp.isfinite(numeric), numeric, closed)
+
+
+def sensitivity(lines: Array, scalars: Array) -> Array:
+    """d weight / d input of the stake before risk rules and limits, f64[len(SENSITIVE), n].
+
+    The caller's confidence and standard errors are held fixed. Where there is no bet, 0.
+    """
+
+    def total(inputs: Array) -> Array:
+        varied = lines.at[jnp.asarray(SENSITIVE)].set(inputs)
+        net = stages.bounded(stages.kelly_after_cost(varied, scalars))
+        sure = stages.confident(net, varied, scalars)
+        return (
+            jnp.sum(varied[Line.ACTIVE] * varied[Line.SIDE] * sure) * scalars[Scalar.KELLY_FRACTION]
+        )
+
+    gradient = jax.grad(total)(lines[jnp.asarray(SENSITIVE)])
+    return jnp.nan_to_num(gradient)
+
+
+def registry() -> KernelRegistry:
+    """All kernels, not yet compiled."""
+    waterfalls = tuple(
+        ((len(Line), n), (len(Scalar),), (g, n), (len(Exposure), g))
+        for n in LINE_BUCKETS
+        for g in GROUP_BUCKETS
+    )
+    scenarios = tuple(((n, k), (k,), (2,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
+    histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
+    gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
+    return KernelRegistry(
+        [
+            Kernel("waterfall", waterfall, waterfalls),
+            Kernel("scenario_kelly", scenario_kelly, scenarios),
+            Kernel("history_bet", history_bet, histories),
+            Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n),) for n in LINE_CHUNKS)),
+            Kernel("sensitivity", sensitivity, gradients),
+        ]
+    )
+
+
+def chunks(lines: Integers) -> Iterator[tuple[Integers, int]]:
+    """Lines in pieces of at most the largest chunk, with the bucket each fits."""
+    for start in range(0, len(lines), LINE_CHUNKS[-1]):
+        piece = lines[start : start + LINE_CHUNKS[-1]]
+        yield piece, bucket(len(piece), LINE_CHUNKS)
+
+
+def zero_padded(array: Floats, shape: tuple[int, ...]) -> Floats:
+    """`array` in the low corner of zeros of `shape`."""
+    out = np.zeros(shape)
+    out[tuple(slice(0, size) for size in array.shape)] = array
+    return out

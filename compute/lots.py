@@ -1,0 +1,123 @@
+"""From weights to whole lots, rounded to the safe side.
+
+A position is rounded towards zero, so limits on sizes and gross exposure keep holding. Cash, net
+and group limits can be missed by a lot when a short position shrinks or a sale is rounded; then
+the increases are taken back a little, and the independent guard decides (`guard.py`).
+
+Quantities within a billionth of a whole lot are that lot: 0.1 x 3 is 3 tenths here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import LOTS_MAX, Floats, Integers, Sheet
+from compute.guard import Guard, Proposal, Violation
+from compute.sizing import GRID
+
+NEAR_LOT = 1e-9
+"""In lots, relative to the size of the trade where that is larger than a lot."""
+
+NEAR_SIZE_MAX = 1e6
+"""Of larger trades a lot less is no loss, while half a lot too much can break a limit."""
+
+PARTS = (1.0, 0.9999, 0.999, 0.99, 0.9, 0.5, 0.0)
+"""Parts that are tried, in order, until the guard agrees: first of the increases, in the end of
+all trades."""
+
+
+@dataclass(frozen=True)
+class Lots:
+    """The trades to make and where they lead; (n,) each.
+
+    trade_lots: signed whole lots. quantity: signed units held once they and all reserved trades
+    are filled. rejected: what the guard found in the first rounding, empty in the usual case.
+    """
+
+    trade_lots: Integers
+    quantity: Floats
+    rejected: tuple[Violation, ...] = ()
+
+
+def whole_lots(
+    weight: Floats, index: Integers, active: Floats, sheet: Sheet, guard: Guard, *, reducing: bool
+) -> Lots:
+    """The largest whole trades towards `weight` (n,) that break no limit.
+
+    index: the lines' instruments in the market. Lines with `active` 0 are not traded. Trades that
+    only increase a position and are smaller than the minimum are dropped.
+    """
+    lot = sheet.market.lot_size[index]
+    before = sheet.positions.expected[index]
+    lot_weight = lot * sheet.unit_weight[index]
+    wanted = _unsnapped(weight, index, sheet) / sheet.unit_weight[index]
+    most = np.floor(sheet.trade_max[index] / lot_weight * (1.0 + NEAR_LOT**2))
+    exact = np.clip((wanted - before) / lot * active, -LOTS_MAX, LOTS_MAX)
+    slack = np.minimum(1.0 / GRID / lot_weight, NEAR_LOT * NEAR_SIZE_MAX)
+    outward = np.where(active > 0, _towards_zero(wanted, before, lot, slack), 0.0)
+    # A reduction rounded towards zero can exceed the largest trade or the turnover by a lot.
+    inward = np.clip(np.trunc(exact), -most, most)
+    outward = np.where(np.abs(outward) > most, inward, outward)
+    increase = np.abs(before + outward * lot) > np.abs(before)
+    inward = np.where(increase, outward, inward)
+    smallest = (sheet.limits.trade_notional_min or 0.0) / (lot * sheet.market.price[index])
+    rejected: tuple[Violation, ...] = ()
+    for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
+        for part in PARTS:
+            kept = np.where(scaled, np.trunc(part * trade), trade)
+            lots = np.where(increase & (np.abs(kept) < smallest), 0.0, kept).astype(np.int64)
+            found = guard.violations(Proposal(index, lots), reducing=reducing)
+            if not found:
+                return Lots(lots, before + lots * lot, rejected)
+            rejected = rejected or tuple(found)
+    return Lots(np.zeros(len(index), dtype=np.int64), before, rejected)
+
+
+def _unsnapped(weight: Floats, index: Integers, sheet: Sheet) -> Floats:
+    """`weight` without what the grid of the waterfall moved it from the position, or over a bound.
+
+    Keeping a position must not trade, and with lots worth less than a step of the grid a bound
+    would be exceeded by several.
+    """
+    for bound in (sheet.weight_max, sheet.adv_weight_max):
+        beyond = weight - bound[index]
+        weight = np.where((beyond > 0) & (beyond <= 1.0 / GRID), bound[index], weight)
+    for bound in (sheet.weight_min, sheet.adv_weight_min):
+        beyond = bound[index] - weight
+        weight = np.where((beyond > 0) & (beyond <= 1.0 / GRID), bound[index], weight)
+    before = sheet.before[index]
+    return np.where(np.abs(weight - before) <= 1.0 / GRID, before, weight)
+
+
+def counted(quantity: Floats, lot: Floats) -> Integers:
+    """Whole lots in `quantity` units, (n,), signed; a part of a lot is not counted."""
+    exact = quantity / lot
+    nearest = np.rint(exact)
+    lots: Integers = np.where(_near(exact, nearest), nearest, np.trunc(exact)).astype(np.int64)
+    return lots
+
+
+def _near(
+    exact: Floats, nearest: Floats, slack: Floats | float = 0.0
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Whether an amount of lots is a whole one but for rounding and for `slack` lots."""
+    rounding = NEAR_LOT * np.clip(np.abs(exact), 1.0, NEAR_SIZE_MAX)
+    return np.abs(exact - nearest) <= np.maximum(rounding, slack)
+
+
+def _towards_zero(wanted: Floats, before: Floats, lot: Floats, slack: Floats) -> Floats:
+    """Whole lots to trade so that the position ends at `wanted` or nearer to zero, same side.
+
+    Where an odd lot makes that impossible, the position stays short of `wanted` on its old side.
+    """
+    exact = np.clip((wanted - before) / lot, -LOTS_MAX, LOTS_MAX)
+    nearest = np.rint(exact)
+    near = _near(exact, nearest, slack)
+    long = (wanted > 0) | ((wanted == 0) & (before > 0))
+    rounded = np.where(near, nearest, np.where(long, np.floor(exact), np.ceil(exact)))
+    after = before + rounded * lot
+    crossed = np.where(long, after < 0, after > 0) & ~near
+    closer = rounded + np.where(long, 1.0, -1.0)
+    beyond = np.abs(before + closer * lot) > np.abs(wanted)
+    back = np.where(beyond & (wanted * before < 0), np.trunc(exact), closer)
+    return np.where(crossed, back, rounded) + 0.0

@@ -1,0 +1,220 @@
+"""Upper bounds on what any feasible portfolio can reach, valid for whatever duals are handed in.
+
+For a tangent program at w (see `tangent`) and any row duals y, nonnegative prices of turnover,
+gross and tail limits, and supporting functions a_j of the tail measures,
+
+    f* - f(w) <=  sum_i max_{lower_i <= v_i <= upper_i} [phi_i(v_i) - phi_i(w_i)]
+                + sum_r [support_r(y_r) - y_r rows_r'w] + turnover, gross and tail terms,
+
+phi_i(v) = d_i v - cost_i |v - centre_i| - turnover price |v - centre_i| - gross price |v| and
+d = gradient - rows'y - sum_j price_j a_j. Good duals make it tight; poor ones only make it loose:
+HiGHS or a solver may be wrong about them without the bound being wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize import measures
+from compute.optimize.problem import Multipliers, ObjectiveKind
+from compute.optimize.tangent import Tail, Tangent
+
+Vector = npt.NDArray[np.float64]
+Kind = ObjectiveKind
+
+_TAIL_NAMES = {
+    Kind.MIN_CVAR: "cvar",
+    Kind.MIN_CDAR: "cdar",
+    Kind.MIN_MAX_DRAWDOWN: "drawdown",
+}
+
+# A weight that no limit bounds is taken to lie within this many times equity.
+RADIUS = 1e3
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Prices of a tangent program: rows [m] signed (+ upper side, - lower side), others >= 0.
+
+    tails: for each tail of the program its price and the supporting functional a[n] with
+    tail(v) >= a'v for every v.
+    """
+
+    rows: Vector
+    turnover: float
+    gross: float
+    tails: tuple[tuple[float, Vector], ...]
+
+
+def admissible_tail(weights: Vector, probability: Vector, tail: Tail) -> Vector:
+    """The weights [T] moved to 0 <= q <= p / (1 - level), sum q = 1 (no cap for a maximum)."""
+    cap = np.ones_like(weights)
+    if tail.kind is not Kind.MIN_MAX_DRAWDOWN:
+        cap = probability / (1.0 - tail.level)
+    chosen = np.clip(weights, 0.0, cap)
+    missing = 1.0 - chosen.sum()
+    room = cap - chosen
+    if missing > 0.0 and room.sum() > 0.0:
+        return np.asarray(chosen + room * min(missing / room.sum(), 1.0))
+    return np.asarray(chosen / chosen.sum())
+
+
+def multiplier_dual(program: Tangent, given: Multipliers, unit: float = 1.0) -> Dual:
+    """The duals a solver reports, in O(nT): its tails supported where the candidate's tail is.
+
+    `unit` turns the solver's objective into the program's: sigma(w) for the Sharpe ratio.
+    """
+    signed = {"budget": given.budget_max - given.budget_min}
+    named = {"volatility_max": given.volatility_max, "var_max": given.var_max}
+    named["drawdown_risk"] = given.drawdown_risk
+    listed = iter(given.row_max - given.row_min)
+    rows = [
+        signed[name] if name in signed else named[name] if name in named else float(next(listed))
+        for name in program.names
+    ]
+    prices = {
+        "cvar_max": given.cvar_max,
+        "cdar_max": given.cdar_max,
+        "drawdown_max": given.drawdown_max,
+    }
+    offered = list(getattr(given, "functionals", ()))
+    tails = []
+    for tail in program.tails:
+        price = float(tail.weight) if tail.weight is not None else unit * prices[tail.name]
+        tails.append((price, _offered_functional(program, tail, offered)))
+    return Dual(
+        unit * np.array(rows), unit * given.turnover_max, unit * given.gross_max, tuple(tails)
+    )
+
+
+def _offered_functional(program: Tangent, tail: Tail, offered: list[Any]) -> Vector:
+    """The solver's supporting function of a tail, made admissible; else one of the candidate.
+
+    What a solver offers is read by attribute (name, in_objective, tail [T], peak [T + 1]) and
+    nothing about it is trusted.
+    """
+    for index, entry in enumerate(offered):
+        fits = entry.in_objective == (tail.weight is not None)
+        if fits and entry.name == _TAIL_NAMES[tail.kind] and len(entry.tail):
+            del offered[index]
+            chosen = admissible_tail(np.asarray(entry.tail), program.probability, tail)
+            if tail.kind is not Kind.MIN_CVAR:
+                chosen = measures.drawdown_functional(chosen, np.asarray(entry.peak))
+            return np.asarray(-program.scenarios.T @ chosen)
+    return _functional(program, tail)
+
+
+def _functional(program: Tangent, tail: Tail) -> Vector:
+    """A supporting functional a[n] of the tail measure at the candidate itself."""
+    returns = np.asarray(program.scenarios @ program.weights)
+    if tail.kind is Kind.MIN_CVAR:
+        support = measures.cvar(returns, program.probability, tail.level)[1]
+    elif tail.kind is Kind.MIN_CDAR:
+        support = measures.cdar(returns, program.probability, tail.level)[1]
+    else:
+        support = measures.maximum_drawdown(returns)[1]
+    return -program.scenarios.T @ support
+
+
+def tail_value(program: Tangent, tail: Tail) -> float:
+    """The measure itself at the candidate."""
+    return float(_functional(program, tail) @ program.weights)
+
+
+def reduced_gradient(program: Tangent, dual: Dual) -> Vector:
+    """d = gradient - rows'y - sum_j price_j a_j [n]: what the box and the |.| terms must carry."""
+    slope = program.gradient - program.rows.T @ dual.rows
+    for price, functional in dual.tails:
+        slope = slope - price * functional
+    return np.asarray(slope)
+
+
+def gap_terms(program: Tangent, dual: Dual) -> dict[str, float]:
+    """The terms of the bound on f* - f(w), by limit; each is >= 0 where w keeps that limit.
+
+    Their sum bounds how much better any feasible portfolio can be. Each is also the
+    complementarity of its limit: price times slack.
+    """
+    program, dual = bounded(program), _allowed(program, dual)
+    weights, terms = program.weights, {}
+    slope = reduced_gradient(program, dual)
+    terms["box"] = float(box_terms(program, dual, slope).sum())
+    value = program.rows @ weights
+    bound = np.where(dual.rows > 0.0, program.row_max, program.row_min)
+    for row in np.flatnonzero(dual.rows):
+        terms[program.names[row]] = float(dual.rows[row] * (bound[row] - value[row]))
+    excess = np.maximum(np.maximum(value - program.row_max, program.row_min - value), 0.0)
+    soft = np.isfinite(program.price)
+    if soft.any():
+        terms["soft limits"] = float(program.price[soft] @ excess[soft])
+    if dual.turnover > 0.0:
+        slack = program.turnover_max - float(np.abs(weights - program.centre).sum())
+        terms["turnover_max"] = dual.turnover * slack
+    if dual.gross > 0.0:
+        terms["gross_max"] = dual.gross * (program.gross_max - float(np.abs(weights).sum()))
+    for tail, (price, functional) in zip(program.tails, dual.tails, strict=True):
+        reference = tail_value(program, tail) if tail.bound is None else tail.bound
+        terms[tail.name] = price * (reference - float(functional @ weights))
+    return terms
+
+
+def box_terms(program: Tangent, dual: Dual, slope: Vector) -> Vector:
+    """max over lower_i <= v <= upper_i of phi_i(v) - phi_i(w_i), exactly, per asset [n]."""
+    cost = program.linear_cost + dual.turnover
+
+    def phi(point: Vector) -> Vector:
+        kinks = cost * np.abs(point - program.centre) + dual.gross * np.abs(point)
+        return np.asarray(slope * point - kinks)
+
+    kinked = [np.clip(kink, program.lower, program.upper) for kink in (program.centre, 0.0)]
+    best = np.max([phi(point) for point in (program.lower, program.upper, *kinked)], axis=0)
+    return np.asarray(best - phi(program.weights))
+
+
+def _allowed(program: Tangent, dual: Dual) -> Dual:
+    """Duals made admissible: nothing on infinite sides, soft rows within their price."""
+    rows = np.clip(dual.rows, -program.price, program.price)
+    rows = np.where((rows > 0.0) & np.isinf(program.row_max), 0.0, rows)
+    rows = np.where((rows < 0.0) & np.isinf(program.row_min), 0.0, rows)
+    turnover = dual.turnover if np.isfinite(program.turnover_max) else 0.0
+    gross = dual.gross if np.isfinite(program.gross_max) else 0.0
+    tails = tuple((max(price, 0.0), functional) for price, functional in dual.tails)
+    return Dual(rows, max(turnover, 0.0), max(gross, 0.0), tails)
+
+
+def is_bounded(program: Tangent) -> bool:
+    """Whether the limits themselves bound every weight, so that `RADIUS` plays no part."""
+    lower, upper = implied_box(program)
+    return bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
+
+
+def implied_box(program: Tangent) -> tuple[Vector, Vector]:
+    """The box tightened by gross, turnover and budget limits where that makes it finite."""
+    lower, upper = program.lower, program.upper
+    if np.isfinite(program.gross_max):
+        lower, upper = np.maximum(lower, -program.gross_max), np.minimum(upper, program.gross_max)
+    if np.isfinite(program.turnover_max):
+        lower = np.maximum(lower, program.centre - program.turnover_max)
+        upper = np.minimum(upper, program.centre + program.turnover_max)
+    if "budget" in program.names:
+        row = program.names.index("budget")
+        low, high = program.row_min[row], program.row_max[row]
+        if np.all(np.isfinite(lower)):
+            upper = np.minimum(upper, high - (lower.sum() - lower))
+        elif np.all(np.isfinite(upper)):
+            lower = np.maximum(lower, low - (upper.sum() - upper))
+    return lower, upper
+
+
+def bounded(program: Tangent) -> Tangent:
+    """The program with a finite box: implied bounds where they exist, `RADIUS` where not."""
+    if np.all(np.isfinite(program.lower)) and np.all(np.isfinite(program.upper)):
+        return program
+    lower, upper = implied_box(program)
+    lower = np.where(np.isfinite(program.lower), program.lower, np.maximum(lower, -RADIUS))
+    upper = np.where(np.isfinite(program.upper), program.upper, np.minimum(upper, RADIUS))
+    return replace(program, lower=lower, upper=upper)

@@ -1,0 +1,235 @@
+"""The proof that comes with every joint answer, made by code that shares nothing with the solver.
+
+Any weights can be certified. What is proven is an upper bound on how much better any other
+feasible portfolio could be (`bounds`), from the duals a solver reports in O(nT), and, when
+`thorough`, from duals that HiGHS finds for itself. The smaller of the two counts: both are valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from compute.optimize import bounds
+from compute.optimize.evaluate import Facts, largest_violation, objective_value, violations
+from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
+from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
+from compute.optimize.relaxation import best_dual, relaxation
+from compute.optimize.tangent import Tangent, tangent, volatility_gradient
+
+Vector = npt.NDArray[np.float64]
+
+# Goal C3: residuals and gap within this, or the answer is not called optimal.
+TOLERANCE = 1e-8
+# A limit counts as active, and a weight as at its bound, within this (fractions of equity).
+ACTIVE = 1e-8
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How well a portfolio is proven to be the best one.
+
+    objective: exact value at the weights, natural sense. primal_residual: largest violation of
+    a hard limit, its own units. dual_residual: the part of the gradient that the limits cannot
+    carry (`stationarity`). complementarity: largest price times slack,
+    relative to the objective. gap: no feasible portfolio is better by more than this, objective
+    units; gap_relative: the same over max(|objective|, slope / 1000). active: names of the
+    limits that bind. prices: `solver` or `linear program`, whose duals gave the gap.
+    bounded: False where no limit bounds some weight, so that the gap holds for weights within
+    1,000 times equity only. is_optimal: all four residuals within 1e-8.
+    """
+
+    objective: float
+    primal_residual: float
+    dual_residual: float
+    complementarity: float
+    gap: float
+    gap_relative: float
+    active: tuple[str, ...]
+    prices: str
+    bounded: bool
+    is_optimal: bool
+
+
+def certify(problem: Problem, solution: Solution, *, thorough: bool = True) -> Certificate:
+    """The certificate of a solver's answer; a Solution without weights is never optimal."""
+    return certify_weights(problem, solution.weights, solution.multipliers, thorough=thorough)
+
+
+def certify_weights(
+    problem: Problem,
+    weights: Vector,
+    multipliers: Multipliers | None = None,
+    *,
+    thorough: bool = True,
+) -> Certificate:
+    """The certificate of any weights [n]; with neither multipliers nor `thorough` it is empty."""
+    if not np.all(np.isfinite(weights)):
+        return _unproven(float("nan"), float("inf"), ())
+    value, excess = objective_value(problem, weights), largest_violation(problem, weights)
+    active = active_limits(problem, weights)
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        return _budget_certificate(value, excess, active)
+    if not np.isfinite(value):
+        return _unproven(value, excess, active)
+    sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
+    program = tangent(problem, weights, value if sharpe else None)
+    candidates: list[tuple[str, bounds.Dual | None]] = []
+    if multipliers is not None:
+        # A solver prices the Sharpe ratio itself; the program here is that times volatility.
+        unit = Facts(problem).volatility(weights) if sharpe else 1.0
+        candidates.append(("solver", bounds.multiplier_dual(program, multipliers, unit)))
+    if thorough:
+        candidates.append(("linear program", best_dual(program)))
+    proofs = [
+        _proof(problem, program, name, dual, value, excess, active)
+        for name, dual in candidates
+        if dual is not None
+    ]
+    return min(
+        proofs,
+        key=lambda proof: (not proof.is_optimal, proof.gap),
+        default=_unproven(value, excess, active),
+    )
+
+
+def _proof(
+    problem: Problem,
+    program: Tangent,
+    prices: str,
+    dual: bounds.Dual,
+    value: float,
+    excess: float,
+    active: tuple[str, ...],
+) -> Certificate:
+    terms = np.array(list(bounds.gap_terms(program, dual).values()))
+    gap, size, unit = float(terms.sum()), max(abs(value), 1e-3 * program.scale), 1.0
+    if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
+        unit = Facts(problem).volatility(program.weights)
+        gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
+    worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
+    residual = stationarity(program, dual, size * unit)
+    proven = max(excess, residual, worst, gap / size) <= TOLERANCE
+    return Certificate(
+        objective=value,
+        primal_residual=excess,
+        dual_residual=residual,
+        complementarity=worst,
+        gap=gap,
+        gap_relative=gap / size,
+        active=active,
+        prices=prices,
+        bounded=bounds.is_bounded(program),
+        is_optimal=bool(proven),
+    )
+
+
+def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
+    endless = float("inf")
+    return Certificate(
+        value, excess, endless, endless, endless, endless, active, "none", False, False
+    )
+
+
+def _budget_certificate(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
+    """Risk budgets: the value is itself the distance from the best conceivable one, zero."""
+    proven = max(value, excess) <= TOLERANCE
+    return Certificate(
+        value, excess, value, 0.0, value, value, active, "identity", True, bool(proven)
+    )
+
+
+def stationarity(program: Tangent, dual: bounds.Dual, size: float) -> float:
+    """Largest slope that neither the kinks nor the box can carry, relative to `program.scale`.
+
+    The box carries any slope outwards at a bound, a kink anything within its cost. Next to a
+    bound the multiplier may be the whole slope or nothing: what remains is its complementarity
+    relative to the objective's `size`, or the slope, whichever is smaller.
+    """
+    weights, slope = program.weights, bounds.reduced_gradient(program, dual)
+    low, high = slope.copy(), slope.copy()
+    for price, centre in (
+        (program.linear_cost + dual.turnover, program.centre),
+        (np.full_like(slope, dual.gross), np.zeros_like(slope)),
+    ):
+        side = np.sign(np.where(np.abs(weights - centre) <= ACTIVE, 0.0, weights - centre))
+        low -= np.where(side < 0.0, -price, price)
+        high -= np.where(side > 0.0, price, -price)
+    # A slope upwards is carried by the upper bound, downwards by the lower one.
+    low = np.where(weights >= program.upper - ACTIVE, np.minimum(low, 0.0), low)
+    high = np.where(weights <= program.lower + ACTIVE, np.maximum(high, 0.0), high)
+    distance = np.maximum(np.maximum(low, -high), 0.0) / program.scale
+    carried = bounds.box_terms(bounds.bounded(program), dual, slope) / size
+    return float(np.minimum(distance, np.abs(carried)).max(initial=0.0))
+
+
+def active_limits(problem: Problem, weights: Vector) -> tuple[str, ...]:
+    """Names of the hard limits that hold with equality; box limits as `upper[3]`."""
+    limits = problem.limits
+    sides: Sequence[tuple[str, Vector | None]] = (
+        ("lower", limits.lower),
+        ("upper", limits.upper),
+    )
+    found = [
+        f"{name}[{index}]"
+        for name, bound in sides
+        if bound is not None
+        for index in np.flatnonzero(np.abs(weights - bound) <= ACTIVE)
+    ]
+    rest = violations(problem, weights)
+    found += [
+        name for name, value in rest.items() if name not in ("lower", "upper") and value >= -ACTIVE
+    ]
+    return tuple(found)
+
+
+def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: float) -> float:
+    """How much higher a feasible Sharpe ratio can be, given mean'v - ratio sigma(v) <= excess_gap.
+
+    sigma(v) >= s'v with s = S w / sigma(w). Where the least s'v over the limits is positive,
+    excess_gap over it is the answer; where the limits allow a riskless book it is not, and the
+    ratio, unchanged by scaling a book, is bounded over the cone of feasible directions:
+    mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
+    """
+    slope = volatility_gradient(Facts(problem), program.weights)
+    flat = replace(program, gradient=-slope, linear_cost=np.zeros_like(slope))
+    dual = best_dual(flat)
+    if dual is not None:
+        least = float(slope @ program.weights) - sum(bounds.gap_terms(flat, dual).values())
+        if least > 0.0:
+            return excess_gap / least
+    inner = relaxation(bounds.bounded(program)).build()
+    pull = np.zeros(len(inner.cost))
+    pull[: len(slope)] = slope
+    cone = _cone(inner, inner.cost * program.scale + ratio * pull)
+    found = maximise(replace(cone, cost=np.append(-pull, 0.0)))
+    if found.status is not LpStatus.OPTIMAL or found.value >= 0.0:
+        return float("inf")
+    return max(-1.0 / found.value - ratio, 0.0)
+
+
+def _cone(program: LinearProgram, worth: Vector) -> LinearProgram:
+    """{(y, k): y / k within `program`, k >= 0, worth'y = 1} as a linear program without a cost."""
+    size = len(program.cost)
+    blocks, rows = [worth[None, :]], [np.zeros((1, 1))]
+    box = np.eye(size)
+    for matrix, bound, sign in (
+        (program.rows.toarray(), program.row_max, 1.0),
+        (program.rows.toarray(), program.row_min, -1.0),
+        (box, program.upper, 1.0),
+        (box, program.lower, -1.0),
+    ):
+        keep = np.isfinite(bound)
+        blocks.append(sign * matrix[keep])
+        rows.append(-sign * bound[keep, None])
+    matrix = sparse.csr_array(np.hstack([np.vstack(blocks), np.vstack(rows)]))
+    high = np.zeros(matrix.shape[0])
+    high[0] = 1.0
+    low = np.full(matrix.shape[0], -np.inf)
+    low[0] = 1.0
+    free = np.full(size + 1, np.inf)
+    return LinearProgram(np.zeros(size + 1), matrix, low, high, np.append(-free[1:], 0.0), free)

@@ -1,0 +1,43 @@
+"""One way in: the right solver for a problem, by its objective, limits and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from compute.optimize.cuts import needed, solve_cuts
+from compute.optimize.problem import Problem, Solution
+from compute.optimize.solver import solve as solve_smooth
+from compute.optimize.solver import solve_batch as solve_smooth_batch
+from compute.optimize.tail import solve_tail, solve_tail_batch, supports
+
+
+def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
+    """The optimum of a problem with its multipliers, or a typed failure without weights.
+
+    warm_start: an earlier solution of a similar problem; it saves time and never changes the
+    answer. Raises ValueError for a problem that is not well formed.
+    """
+    if supports(problem):
+        return solve_tail(problem, warm_start)
+    if needed(problem):
+        return solve_cuts(problem)
+    return solve_smooth(problem, warm_start)
+
+
+def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
+    """`solve` for many: those that go to one solver share its compiled calls."""
+    answers: dict[int, Solution] = {}
+    routes: dict[str, list[int]] = {"tail": [], "cuts": [], "smooth": []}
+    for index, problem in enumerate(problems):
+        curved = "cuts" if needed(problem) else "smooth"
+        routes["tail" if supports(problem) else curved].append(index)
+    solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
+        "tail": solve_tail_batch,
+        "cuts": lambda chosen: [solve_cuts(problem) for problem in chosen],
+        "smooth": solve_smooth_batch,
+    }
+    for route, indices in routes.items():
+        if indices:
+            found = solvers[route]([problems[i] for i in indices])
+            answers.update(zip(indices, found, strict=True))
+    return [answers[i] for i in range(len(problems))]

@@ -1,0 +1,101 @@
+"""The efficient frontier: the least risk for every return, solved as one batch.
+
+Point k minimises the risk objective with the extra row mean'w >= r_k, r_k spread evenly from the
+return of the least risky book to the highest return the limits allow (Markowitz 1952).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize.evaluate import Facts, objective_value
+from compute.optimize.problem import (
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
+
+Vector = npt.NDArray[np.float64]
+Kind = ObjectiveKind
+Solver = Callable[[Sequence[Problem]], list[Solution]]
+
+RISKS = frozenset({Kind.MIN_VARIANCE, Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN})
+ROW = "frontier return"
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Points in order of return: weights [k, n], expected return [k] and risk [k] a period.
+
+    risk: the objective's own unit, costs left out; for MIN_VARIANCE the volatility. price: [k]
+    gain in the objective per unit of return given up, the frontier's slope; NaN where a point
+    has no multipliers. solutions: as solved, for certificates.
+    """
+
+    weights: npt.NDArray[np.float64]
+    mean: Vector
+    risk: Vector
+    price: Vector
+    solutions: tuple[Solution, ...]
+
+
+def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
+    """`count` >= 2 points of the frontier of a risk objective over its limits.
+
+    `solve_batch` is the joint solver (handed in, so that this module does not depend on one).
+    ValueError if the objective is not a risk or `count` < 2; ArithmeticError with the status if
+    an end of the frontier cannot be solved, for instance because the limits conflict.
+    """
+    if problem.objective.kind not in RISKS:
+        raise ValueError(f"{problem.objective.kind.name} is not a risk to be minimised")
+    if count < 2:
+        raise ValueError("a frontier has at least two points")
+    facts = Facts(problem)
+    reward = replace(problem, objective=Objective(Kind.MAX_RETURN))
+    (safest,), (richest,) = solve_batch([problem]), solve_batch([reward])
+    for end in (safest, richest):
+        if end.status is not Status.OPTIMAL:
+            raise ArithmeticError(end.status.value)
+    low, high = (float(facts.mean @ end.weights) for end in (safest, richest))
+    # The last return is asked for less the solver's rounding, or the limits leave no room at all.
+    high = max(low, high - 1e-9 * max(abs(high - low), abs(high)))
+    targets = np.linspace(low, high, count)
+    solved = solve_batch([with_return(problem, target) for target in targets[1:]])
+    points = [safest, *solved]
+    for point in points:
+        if point.status is not Status.OPTIMAL:
+            raise ArithmeticError(point.status.value)
+    weights = np.array([point.weights for point in points])
+    bare = replace(problem, costs=replace(problem.costs, linear=None, impact=None))
+    risk = np.array([objective_value(bare, row) for row in weights])
+    if problem.objective.kind is Kind.MIN_VARIANCE:
+        risk = np.sqrt(np.maximum(risk, 0.0))
+    prices = np.array([0.0, *(_price(point) for point in solved)])
+    return Frontier(weights, weights @ facts.mean, risk, prices, tuple(points))
+
+
+def with_return(problem: Problem, least: float) -> Problem:
+    """The problem with the row mean'w >= least added, named `frontier return`."""
+    mean, rows = Facts(problem).mean[None, :], problem.limits.rows
+    row = Rows(mean, np.array([least]), np.array([np.inf]), (ROW,))
+    if rows is not None:
+        price = None if rows.price is None else np.append(rows.price, np.inf)
+        row = Rows(
+            np.vstack([rows.matrix, mean]),
+            np.append(rows.row_min, least),
+            np.append(rows.row_max, np.inf),
+            (*rows.names, ROW),
+            price,
+        )
+    return replace(problem, limits=replace(problem.limits, rows=row))
+
+
+def _price(point: Solution) -> float:
+    return float("nan") if point.multipliers is None else float(point.multipliers.row_min[-1])

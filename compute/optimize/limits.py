@@ -1,0 +1,83 @@
+"""Limits as the solver sees them: a box, a stack of rows, and a few norms.
+
+Every limit that is linear in the weights becomes a bound or a row here: participation tightens the
+box, gross exposure of a long-only book is its sum and shares the first row with the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.optimize.problem import Array, Problem
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The linear part: box f64[n], rows f64[m, n] with bounds and prices f64[m].
+
+    gross, turnover: what remains of those limits, None where a bound or row already holds them.
+    gross_row: whether row 0 carries the gross limit of a long-only book, tighter than its budget.
+    """
+
+    lower: Array
+    upper: Array
+    rows: Array
+    row_min: Array
+    row_max: Array
+    price: Array
+    gross: float | None
+    turnover: float | None
+    gross_row: bool
+
+
+def finite(bound: float | None, absent: float) -> float:
+    """A scalar bound with None read as absent; ValueError on NaN."""
+    if bound is None:
+        return absent
+    if np.isnan(bound):
+        raise ValueError("a limit is NaN")
+    return bound
+
+
+def box(problem: Problem) -> tuple[Array, Array]:
+    """Lower and upper bound of every weight, participation included."""
+    limits, n = problem.limits, problem.size
+    lower = np.full(n, -np.inf) if limits.lower is None else limits.lower
+    upper = np.full(n, np.inf) if limits.upper is None else limits.upper
+    if limits.trade_max is not None:
+        held = np.zeros(n) if problem.holdings is None else problem.holdings
+        lower = np.maximum(lower, held - limits.trade_max)
+        upper = np.minimum(upper, held + limits.trade_max)
+    return lower, upper
+
+
+def linear(problem: Problem) -> Linear:
+    """Collect the linear limits; the budget is row 0."""
+    limits, n = problem.limits, problem.size
+    lower, upper = box(problem)
+    gross = finite(limits.gross_max, np.inf)
+    turnover = finite(limits.turnover_max, np.inf)
+    long_only = bool(np.isfinite(gross) and (lower >= 0.0).all())
+    rows, row_min = [np.ones((1, n))], [[finite(limits.budget_min, -np.inf)]]
+    budget_max = finite(limits.budget_max, np.inf)
+    row_max, price = [[min(budget_max, gross) if long_only else budget_max]], [[np.inf]]
+    if limits.rows is not None:
+        named = limits.rows
+        rows.append(named.matrix)
+        row_min.append(list(named.row_min))
+        row_max.append(list(named.row_max))
+        soft = named.price if named.price is not None else np.full(len(named.row_min), np.inf)
+        price.append(list(soft))
+    return Linear(
+        lower=lower,
+        upper=upper,
+        rows=np.concatenate(rows),
+        row_min=np.concatenate(row_min),
+        row_max=np.concatenate(row_max),
+        price=np.concatenate(price),
+        gross=gross if np.isfinite(gross) and not long_only else None,
+        turnover=turnover if np.isfinite(turnover) else None,
+        gross_row=long_only and gross < budget_max,
+    )

@@ -1,0 +1,208 @@
+"""Objectives as the solver sees them: every kind is a sum of a few smooth blocks.
+
+    minimise  -linear'w + 1/2 w'Qw - sum_t p_t (a log W_t + b (W_t^(1-rho) - 1)/(1-rho))
+
+so that one kernel serves all of them. MAX_SHARPE is the ratio of linear'w to sqrt(w'Qw);
+RISK_BUDGET has its own module. Cash earns `cash_return`: W_t = (1 + c)(1 + x_t'w) with
+x = (r - c) / (1 + c); the Sharpe ratio measures the mean over c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.optimize.problem import Array, FactorCovariance, Objective, ObjectiveKind, Problem
+
+SCENARIO_KINDS = frozenset({ObjectiveKind.LOG_GROWTH, ObjectiveKind.CRRA})
+TAIL_KINDS = frozenset(
+    {ObjectiveKind.MIN_CVAR, ObjectiveKind.MIN_CDAR, ObjectiveKind.MIN_MAX_DRAWDOWN}
+)
+
+
+class UnsupportedError(ValueError):
+    """The smooth solver cannot take this problem; the message names the part."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean f64[n], covariance f64[n, n] and probabilities f64[T] of a problem, made once."""
+
+    problem: Problem
+
+    def mean(self) -> Array:
+        """The mean given, else that of the scenarios, else zero."""
+        if self.problem.mean is not None:
+            return self.problem.mean
+        if self.problem.scenarios is None:
+            return np.zeros(self.problem.size)
+        return self.scenario_mean()
+
+    def scenario_mean(self) -> Array:
+        """p'scenarios, whatever mean the problem states."""
+        result: Array = self.probability() @ self.scenarios()
+        return result
+
+    def scenarios(self) -> Array:
+        """f64[T, n]; ValueError if the problem has none."""
+        if self.problem.scenarios is None:
+            raise ValueError("this objective or limit needs scenarios")
+        return self.problem.scenarios
+
+    def probability(self) -> Array:
+        """f64[T], uniform if not given."""
+        if self.problem.scenario_probability is not None:
+            return self.problem.scenario_probability
+        periods = self.scenarios().shape[0]
+        return np.full(periods, 1.0 / periods)
+
+    def covariance(self) -> Array:
+        """Dense f64[n, n], given or that of the scenarios (unbiased for uniform weights)."""
+        given = self.problem.covariance
+        if isinstance(given, FactorCovariance):
+            return given.dense()
+        if given is not None:
+            return given
+        weight = self.probability()
+        centred = self.scenarios() - weight @ self.scenarios()
+        result: Array = (centred.T * weight) @ centred / (1.0 - weight @ weight)
+        return result
+
+    def second(self) -> Array:
+        """E[rr'], f64[n, n], from the scenarios, or covariance + mean mean' without them."""
+        if self.problem.scenarios is None:
+            mean = self.mean()
+            return self.covariance() + np.outer(mean, mean)
+        result: Array = (self.scenarios().T * self.probability()) @ self.scenarios()
+        return result
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Coefficients of the smooth blocks; None or 0 where a block is absent.
+
+    linear: f64[n]; quad: f64[n, n]; growth: a; crra: (b, rho); ratio: maximise the Sharpe
+    ratio; barrier: f64[n], b of -b'log w; constant: what the objective adds anyway.
+    """
+
+    linear: Array
+    quad: Array | None = None
+    growth: float = 0.0
+    crra: tuple[float, float] | None = None
+    ratio: bool = False
+    barrier: Array | None = None
+    constant: float = 0.0
+
+
+def blocks(objective: Objective, moments: Moments) -> Blocks:
+    """Compile an objective; UnsupportedError for the tail kinds and nested combinations."""
+    if objective.kind is ObjectiveKind.COMBINATION:
+        return _combined(objective, moments)
+    return _single(objective, moments)
+
+
+def _single(objective: Objective, moments: Moments) -> Blocks:
+    kind, n = objective.kind, moments.problem.size
+    cash = moments.problem.cash_return
+    zero = np.zeros(n)
+    if kind is ObjectiveKind.LOG_GROWTH:
+        return Blocks(zero, growth=1.0, constant=float(np.log1p(cash)))
+    if kind is ObjectiveKind.CRRA:
+        return _crra(objective.risk_aversion, cash, zero)
+    if kind is ObjectiveKind.MIN_VARIANCE:
+        return Blocks(zero, 2.0 * moments.covariance())
+    if kind is ObjectiveKind.MAX_SHARPE:
+        return Blocks(moments.mean() - cash, moments.covariance(), ratio=True)
+    if kind is ObjectiveKind.MAX_RETURN:
+        return Blocks(moments.mean())
+    if kind is ObjectiveKind.MEAN_VARIANCE:
+        if not objective.risk_aversion >= 0.0:
+            raise ValueError("risk_aversion must be >= 0")
+        return Blocks(moments.mean(), objective.risk_aversion * moments.covariance())
+    if kind is ObjectiveKind.QUADRATIC_GROWTH:
+        return Blocks(moments.mean(), moments.second())
+    raise UnsupportedError(f"{kind.name} is not a smooth objective")
+
+
+def _crra(rho: float, cash: float, zero: Array) -> Blocks:
+    """((1+c)^(1-rho) V^(1-rho) - 1)/(1-rho) = (1+c)^(1-rho) (V^(1-rho) - 1)/(1-rho) + constant."""
+    if not rho >= 0.0:
+        raise ValueError("risk_aversion must be >= 0")
+    if abs(rho - 1.0) < 1e-9:
+        return Blocks(zero, growth=1.0, constant=float(np.log1p(cash)))
+    factor = (1.0 + cash) ** (1.0 - rho)
+    return Blocks(zero, crra=(factor, rho), constant=(factor - 1.0) / (1.0 - rho))
+
+
+def _combined(objective: Objective, moments: Moments) -> Blocks:
+    linear, quad, growth, constant = np.zeros(moments.problem.size), None, 0.0, 0.0
+    crra: tuple[float, float] | None = None
+    for weight, term in objective.terms:
+        if not weight > 0.0:
+            raise ValueError("the weights of a combination must be positive")
+        part = blocks(term, moments) if term.kind is not ObjectiveKind.COMBINATION else None
+        if part is None or part.ratio:
+            raise UnsupportedError(f"{term.kind.name} cannot be part of a combination")
+        linear = linear + weight * part.linear
+        if part.quad is not None:
+            quad = weight * part.quad + (0.0 if quad is None else quad)
+        growth += weight * part.growth
+        constant += weight * part.constant
+        if part.crra is not None:
+            if crra is not None and crra[1] != part.crra[1]:
+                raise UnsupportedError("a combination may hold one CRRA risk aversion only")
+            crra = (weight * part.crra[0] + (crra[0] if crra else 0.0), part.crra[1])
+    return Blocks(linear, quad, growth, crra, constant=constant)
+
+
+def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> float:
+    """The objective at `weights` in its natural sense, costs included."""
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        return budget_error(problem.objective, Moments(problem).covariance(), weights)
+    value = compiled.constant + float(compiled.linear @ weights) - costs(problem, weights)
+    if compiled.ratio:
+        assert compiled.quad is not None
+        return value / float(np.sqrt(weights @ compiled.quad @ weights))
+    if compiled.quad is not None:
+        value -= 0.5 * float(weights @ compiled.quad @ weights)
+    if compiled.growth or compiled.crra:
+        moments = Moments(problem)
+        cash = problem.cash_return
+        held = (moments.scenarios() @ weights - cash * weights.sum()) / (1.0 + cash)
+        if compiled.growth:
+            value += compiled.growth * float(moments.probability() @ np.log1p(held))
+        if compiled.crra:
+            factor, rho = compiled.crra
+            power = np.expm1((1.0 - rho) * np.log1p(held)) / (1.0 - rho)
+            value += factor * float(moments.probability() @ power)
+    return value if problem.objective.kind.maximised else -value
+
+
+def shares(objective: Objective, n: int) -> Array:
+    """Risk budgets f64[n] summing to 1; ValueError unless all are positive."""
+    if objective.budgets is None:
+        return np.full(n, 1.0 / n)
+    if objective.budgets.shape != (n,) or not np.all(objective.budgets > 0.0):
+        raise ValueError("budgets must be positive, one for every asset")
+    return objective.budgets / objective.budgets.sum()
+
+
+def budget_error(objective: Objective, covariance: Array, weights: Array) -> float:
+    """max_i |n RC_i / sum RC - n budgets_i| with RC_i = w_i (Sw)_i."""
+    contribution = weights * (covariance @ weights)
+    share = contribution / contribution.sum() - shares(objective, len(weights))
+    return len(weights) * float(np.max(np.abs(share)))
+
+
+def costs(problem: Problem, weights: Array) -> float:
+    """linear |trade| + impact |trade|^(3/2), summed; 0 without costs."""
+    if problem.costs.linear is None and problem.costs.impact is None:
+        return 0.0
+    trade = np.abs(weights - (0.0 if problem.holdings is None else problem.holdings))
+    total = 0.0
+    if problem.costs.linear is not None:
+        total += float(problem.costs.linear @ trade)
+    if problem.costs.impact is not None:
+        total += float(problem.costs.impact @ trade**1.5)
+    return total

@@ -1,0 +1,289 @@
+"""The joint sizing problem and its answer: data only, on the host, in NumPy float64.
+
+    maximise   U(w) - costs(w - holdings)      over weights w in R^n
+    subject to every limit of `Limits`
+
+Weights are fractions of equity. Cash is 1 - sum(w) and earns `cash_return` a period. A field that
+is None (or a bound that is infinite) says "not limited" or "not present", never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class ObjectiveKind(Enum):
+    """What is maximised (or minimised): the value says it in symbols.
+
+    r = scenario returns (T, n), p their probabilities, mu the mean, S the covariance,
+    W_t = 1 + cash_return (1 - sum w) + r_t'w the wealth in scenario t.
+    """
+
+    LOG_GROWTH = "max sum_t p_t log W_t"
+    QUADRATIC_GROWTH = "max mu'w - 1/2 w'E[rr']w"
+    MEAN_VARIANCE = "max mu'w - risk_aversion/2 w'Sw"
+    MAX_SHARPE = "max mu'w / sqrt(w'Sw)"
+    MAX_RETURN = "max mu'w"
+    CRRA = "max sum_t p_t (W_t^(1 - risk_aversion) - 1) / (1 - risk_aversion)"
+    MIN_VARIANCE = "min w'Sw"
+    MIN_CVAR = "min mean of the worst (1 - tail) of the losses -r_t'w"
+    MIN_CDAR = "min mean of the worst (1 - tail) of the drawdowns of cumsum(r'w)"
+    MIN_MAX_DRAWDOWN = "min maximum drawdown of cumsum(r'w), the level 0 before the start included"
+    RISK_BUDGET = "w_i (Sw)_i / w'Sw = budgets_i"
+    COMBINATION = "max sum_k weight_k U_k, minimised kinds entering with a minus sign"
+
+    @property
+    def maximised(self) -> bool:
+        """True if a larger value is better."""
+        return self not in _MINIMISED
+
+
+_MINIMISED = frozenset(
+    {
+        ObjectiveKind.MIN_VARIANCE,
+        ObjectiveKind.MIN_CVAR,
+        ObjectiveKind.MIN_CDAR,
+        ObjectiveKind.MIN_MAX_DRAWDOWN,
+        ObjectiveKind.RISK_BUDGET,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is wanted, with the parameters its kind reads; the others are ignored.
+
+    risk_aversion: of MEAN_VARIANCE (gamma >= 0) and CRRA (1 is log growth).
+    tail: confidence level of MIN_CVAR and MIN_CDAR, 0 < tail < 1 (0.95: the worst 5 %).
+    budgets: f64[n] > 0 of RISK_BUDGET, any positive sum; None is equal risk contribution.
+    terms: (weight > 0, objective) pairs of COMBINATION; combinations do not nest.
+
+    The value of RISK_BUDGET is max_i |n RC_i / sum RC - n budgets_i / sum budgets|. Costs are
+    subtracted from what is maximised and added to what is minimised; MAX_SHARPE subtracts
+    them from the mean in its numerator. MAX_SHARPE measures mu over `cash_return`.
+    """
+
+    kind: ObjectiveKind
+    risk_aversion: float = 1.0
+    tail: float = 0.95
+    budgets: Array | None = None
+    terms: tuple[tuple[float, Objective], ...] = ()
+
+
+@dataclass(frozen=True)
+class DrawdownRisk:
+    """Risk-constrained Kelly: log sum_t p_t W_t^-exponent <= 0 (Busseti, Ryu, Boyd 2016).
+
+    It implies Prob(wealth ever below `wealth_floor`) < probability when
+    exponent = log(probability) / log(wealth_floor). With `quadratic` the constraint is its
+    second-order form (exponent + 1)/2 w'E[rr']w <= mu'w, mu = E[r].
+    """
+
+    exponent: float
+    quadratic: bool = False
+
+    @classmethod
+    def from_probability(
+        cls, wealth_floor: float, probability: float, *, quadratic: bool = False
+    ) -> DrawdownRisk:
+        """Limit Prob(min wealth < wealth_floor) < probability; both strictly within (0, 1)."""
+        if not (0.0 < wealth_floor < 1.0 and 0.0 < probability < 1.0):
+            raise ValueError("wealth_floor and probability must lie strictly between 0 and 1")
+        return cls(math.log(probability) / math.log(wealth_floor), quadratic)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Named linear limits row_min <= matrix @ w <= row_max.
+
+    Sectors, groups, net, factor exposures, stress losses, minimum return: all are rows.
+    matrix: f64[m, n]; row_min, row_max: f64[m], infinite where there is no bound;
+    names: m names, shown to people; price: f64[m] or None, the cost in objective units of one
+    unit of violation (a soft limit); infinite, or None for all, is a hard limit.
+    """
+
+    matrix: Array
+    row_min: Array
+    row_max: Array
+    names: tuple[str, ...]
+    price: Array | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every limit on the weights; None is not limited.
+
+    lower, upper: f64[n] box, +-inf allowed, equal means fixed.
+    budget_min, budget_max: on sum(w); equal means exactly invested.
+    rows: named linear limits.
+    gross_max: on sum |w|. turnover_max: on sum |w - holdings|.
+    trade_max: f64[n], |w - holdings| <= trade_max per name (ADV participation).
+    volatility_max: on sqrt(w'Sw).
+    var_max: on z w'Sw^(1/2) - mu'w, z the normal quantile at var_tail (normal VaR).
+    cvar_max: on the mean of the worst (1 - cvar_tail) of the losses -r_t'w.
+    cdar_max: the same of the drawdowns of cumsum(r'w). drawdown_max: on their maximum.
+    drawdown_risk: the Busseti-Ryu-Boyd limit.
+    """
+
+    lower: Array | None = None
+    upper: Array | None = None
+    budget_min: float | None = None
+    budget_max: float | None = None
+    rows: Rows | None = None
+    gross_max: float | None = None
+    turnover_max: float | None = None
+    trade_max: Array | None = None
+    volatility_max: float | None = None
+    var_max: float | None = None
+    var_tail: float = 0.95
+    cvar_max: float | None = None
+    cvar_tail: float = 0.95
+    cdar_max: float | None = None
+    cdar_tail: float = 0.95
+    drawdown_max: float | None = None
+    drawdown_risk: DrawdownRisk | None = None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of trading from the holdings, in fractions of equity.
+
+    linear: f64[n], cost_i |w_i - holdings_i| (commission, half spread).
+    impact: f64[n], impact_i |w_i - holdings_i|^(3/2) (square-root law of market impact).
+    """
+
+    linear: Array | None = None
+    impact: Array | None = None
+
+
+@dataclass(frozen=True)
+class FactorCovariance:
+    """Covariance = loadings @ factor @ loadings' + diag(specific).
+
+    loadings: f64[n, k]; factor: f64[k, k]; specific: f64[n] variances, >= 0.
+    """
+
+    loadings: Array
+    factor: Array
+    specific: Array
+
+    def dense(self) -> Array:
+        """The covariance matrix itself, f64[n, n]."""
+        dense: Array = self.loadings @ self.factor @ self.loadings.T
+        return dense + np.diag(self.specific)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One joint sizing problem.
+
+    objective: what is wanted. limits: what must hold. costs: of trading from the holdings.
+    mean: f64[n] expected simple return a period; None: p'scenarios.
+    covariance: f64[n, n], or its factor form; None: the weighted covariance of the scenarios
+        with denominator 1 - sum p^2 (T - 1 over T for uniform p).
+    scenarios: f64[T, n] simple returns a period, None where neither objective nor limits
+        need them. scenario_probability: f64[T] summing to 1, None is uniform.
+    holdings: f64[n] current weights, None is all cash.
+    cash_return: what cash earns a period.
+    """
+
+    objective: Objective
+    limits: Limits = field(default_factory=Limits)
+    costs: Costs = field(default_factory=Costs)
+    mean: Array | None = None
+    covariance: Array | FactorCovariance | None = None
+    scenarios: Array | None = None
+    scenario_probability: Array | None = None
+    holdings: Array | None = None
+    cash_return: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of assets n."""
+        for source in (self.mean, self.holdings, self.limits.lower, self.limits.upper):
+            if source is not None:
+                return int(source.shape[0])
+        if self.scenarios is not None:
+            return int(self.scenarios.shape[1])
+        if isinstance(self.covariance, FactorCovariance):
+            return int(self.covariance.specific.shape[0])
+        if self.covariance is not None:
+            return int(self.covariance.shape[0])
+        raise ValueError("the problem has neither mean, holdings, bounds, scenarios nor covariance")
+
+
+class Status(Enum):
+    """How a solve ended. Only OPTIMAL carries weights that may be used."""
+
+    OPTIMAL = "The KKT conditions hold to tolerance."
+    INFEASIBLE = "No weights satisfy all the limits; see `violation_min`."
+    NONPOSITIVE_MEAN = "No feasible weights have a positive mean, so no Sharpe ratio to maximise."
+    UNBOUNDED = "The objective improves without end inside the limits: bound the weights."
+    RUIN = "Every feasible portfolio loses everything in some scenario, so growth is undefined."
+    NOT_CONVERGED = "The iteration stopped before its tolerances were met."
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """The shadow price of every limit: all >= 0.
+
+    Each is the derivative of the best attainable objective, in the sense in which larger is
+    better, with respect to loosening that bound: d U* / d upper_i, d U* / d(-lower_i), ...
+    The families mirror `Limits`; 0 where the limit is absent or slack. trade_max takes the
+    price of a bound where it is tighter than the box (on either side).
+
+    trade_slope, gross_slope: f64[n] in [-1, 1], elements of the subdifferentials of
+    |w - holdings| and |w| with which stationarity holds:
+
+        grad U(w) - (linear + turnover_max) trade_slope - 3/2 impact sqrt|w - holdings| sign
+          - gross_max gross_slope + lower - upper +- trade_max + budget_min - budget_max
+          + matrix'(row_min - row_max) - sum_j price_j grad g_j(w) = 0
+
+    with g_j: volatility sqrt(w'Sw), normal VaR, CVaR, CDaR, drawdown, log-sum of W^-exponent
+    (or exponent ((exponent + 1)/2 w'E[rr']w - mu'w) for its quadratic form).
+    """
+
+    lower: Array
+    upper: Array
+    budget_min: float
+    budget_max: float
+    row_min: Array
+    row_max: Array
+    gross_max: float
+    turnover_max: float
+    trade_max: Array
+    volatility_max: float
+    var_max: float
+    cvar_max: float
+    cdar_max: float
+    drawdown_max: float
+    drawdown_risk: float
+    trade_slope: Array
+    gross_slope: Array
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer of a solver, to be certified by code that shares nothing with it.
+
+    weights: f64[n], all NaN unless OPTIMAL. objective: in its natural sense, costs included,
+    NaN unless OPTIMAL. residual: largest scaled KKT residual. violation_min: for INFEASIBLE, the
+    least total violation of rows and norms that any weights attain, with `multipliers` its
+    duals (a Farkas certificate for linear limits). method: which solver answered and by what route.
+    """
+
+    status: Status
+    weights: Array
+    objective: float
+    multipliers: Multipliers | None
+    iterations: int
+    residual: float
+    violation_min: float = 0.0
+    method: str = ""

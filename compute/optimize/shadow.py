@@ -1,0 +1,191 @@
+"""What one more unit of each limit is worth, as an interval where that is not unique.
+
+At an optimum the prices of the limits are a solution of a dual program, and it may have many:
+two limits that bind at the same place share one price in any proportion. The lowest and the
+highest price of each limit over all of them are two linear programs. The low end is what
+loosening the limit gains at once; the high end is what tightening it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from compute.optimize.bounds import bounded
+from compute.optimize.evaluate import Facts, objective_value
+from compute.optimize.linear_program import Builder, LinearProgram, LpStatus, maximise
+from compute.optimize.problem import ObjectiveKind, Problem
+from compute.optimize.relaxation import relaxation, tail_unit
+from compute.optimize.tangent import Tangent, tangent
+
+Vector = npt.NDArray[np.float64]
+
+# A limit whose slack is above this (fractions of equity) has no price.
+ACTIVE = 1e-8
+
+
+@dataclass(frozen=True)
+class ShadowPrice:
+    """d best objective / d bound, per unit of loosening, >= 0; low == high where it is unique."""
+
+    low: float
+    high: float
+
+    @property
+    def unique(self) -> bool:
+        """Whether the two ends agree to nine digits."""
+        return self.high - self.low <= 1e-9 * max(abs(self.high), 1e-9)
+
+
+def shadow_prices(
+    problem: Problem, weights: Vector, *, only: Collection[str] | None = None
+) -> dict[str, ShadowPrice]:
+    """The price of every limit that binds at the optimal `weights` [n], by name.
+
+    Names are those of `Limits` (`budget_max`, `turnover_max`, ...), rows as `NAME min` and
+    `NAME max`, box limits as `lower[3]`, `upper[3]` and `trade_max[3]`. A limit that is not
+    named has slack and the price zero. `only`: names to look at, for a book too large to ask for
+    every asset. ValueError if no prices support `weights`, that is, if they are not optimal.
+    """
+    sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
+    ratio = objective_value(problem, weights) if sharpe else None
+    program = tangent(problem, weights, ratio)
+    unit = Facts(problem).volatility(weights) if sharpe else 1.0
+    builder = relaxation(bounded(program))
+    inner = builder.build()
+    face = _dual_face(inner, _complete(inner, builder, program))
+    prices: dict[str, ShadowPrice] = {}
+    for name, index, sign, factor in _named(problem, program, builder, inner):
+        if only is not None and name not in only:
+            continue
+        low, high = face.range(index, sign)
+        if high > 1e-12:
+            scale = factor * program.scale / unit
+            prices[name] = ShadowPrice(max(low, 0.0) * scale, high * scale)
+    return prices
+
+
+@dataclass(frozen=True)
+class _Face:
+    """All duals y [m] and reduced costs d [k] of a program that are complementary to a point."""
+
+    program: LinearProgram  # over (y, d): c - A'y - d = 0 within a tolerance
+    fixed: npt.NDArray[np.bool_]
+
+    def range(self, index: int, sign: float) -> tuple[float, float]:
+        """Lowest and highest value of sign * (y, d)[index] over the face."""
+        if self.fixed[index]:
+            return 0.0, 0.0
+        cost = np.zeros(len(self.fixed))
+        cost[index] = sign
+        high = maximise(replace(self.program, cost=cost))
+        low = maximise(replace(self.program, cost=-cost))
+        if high.status is LpStatus.UNBOUNDED:
+            return max(-low.value, 0.0), np.inf
+        return -low.value, high.value
+
+
+def _complete(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
+    """The point of the program with the weights given and every other column as low as it goes.
+
+    The limits themselves are lifted: weights off by rounding must not make them infeasible.
+    """
+    lower, upper, cost = inner.lower.copy(), inner.upper.copy(), np.zeros_like(inner.cost)
+    lower[: len(program.weights)] = upper[: len(program.weights)] = program.weights
+    low, high = inner.row_min.copy(), inner.row_max.copy()
+    keys = [str(index) for index in range(len(program.tails))]
+    if not np.isfinite(program.price).any():
+        high[builder.row_slice("rows")], low[builder.row_slice("rows")] = np.inf, -np.inf
+    for name in ("turnover", "gross", *(f"{key}.bound" for key in keys)):
+        high[builder.row_slice(name)] = np.inf
+    for name in ("traded", "size", "over", "under"):
+        cost[builder.column_slice(name)] = -1.0
+    for key, tail in zip(keys, program.tails, strict=True):
+        cost[builder.column_slice(f"{key}.worst")] = -1.0
+        if tail.kind is not ObjectiveKind.MIN_MAX_DRAWDOWN:
+            cost[builder.column_slice(f"{key}.beyond")] = -program.probability / (1.0 - tail.level)
+    changed = replace(inner, cost=cost, lower=lower, upper=upper, row_min=low, row_max=high)
+    found = maximise(changed)
+    value = inner.rows @ found.point
+    excess = np.maximum(value - inner.row_max, inner.row_min - value).max(initial=0.0)
+    if found.status is not LpStatus.OPTIMAL or excess > 1e-6:
+        raise ValueError("the weights do not satisfy the limits")
+    return found.point
+
+
+def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
+    """The duals complementary to `point`, with the least residual that any of them has."""
+    value = inner.rows @ point
+    row_low, row_high = _signs(value - inner.row_min, inner.row_max - value)
+    column_low, column_high = _signs(point - inner.lower, inner.upper - point)
+    columns, rows = len(point), len(value)
+    low, high = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
+    eye = sparse.identity(columns, format="coo")
+    builder = Builder()
+    builder.columns("prices", rows + columns, low, high)
+    builder.columns("residual", 1, 0.0, np.inf, -1.0)
+    matrix = sparse.hstack([sparse.coo_array(inner.rows.T), eye])
+    spread = np.ones((columns, 1))
+    builder.rows("above", {"prices": matrix, "residual": spread}, inner.cost, np.inf)
+    builder.rows("below", {"prices": matrix, "residual": -spread}, -np.inf, inner.cost)
+    least = maximise(builder.build())
+    if least.status is not LpStatus.OPTIMAL or -least.value > 1e-5:
+        raise ValueError("no prices support these weights: they are not optimal")
+    room = max(-least.value, 0.0) * (1.0 + 1e-9) + 1e-12
+    stationary = LinearProgram(
+        np.zeros(rows + columns),
+        sparse.csr_array(matrix),
+        inner.cost - room,
+        inner.cost + room,
+        low,
+        high,
+    )
+    return _Face(stationary, (low == 0.0) & (high == 0.0))
+
+
+def _signs(above_low: Vector, below_high: Vector) -> tuple[Vector, Vector]:
+    """Admissible range of a price: negative where the lower side binds, positive the upper."""
+    low = np.where(above_low <= ACTIVE, -np.inf, 0.0)
+    high = np.where(below_high <= ACTIVE, np.inf, 0.0)
+    return low, high
+
+
+def _named(
+    problem: Problem, program: Tangent, builder: Builder, inner: LinearProgram
+) -> list[tuple[str, int, float, float]]:
+    """(name, index into the face, sign, factor to natural units) of every limit that may bind."""
+    found: list[tuple[str, int, float, float]] = []
+    start = builder.row_slice("rows").start
+    for offset, name in enumerate(program.names):
+        listed = problem.limits.rows is not None and name in problem.limits.rows.names
+        low, high = (f"{name} min", f"{name} max") if listed else (f"{name}_min", f"{name}_max")
+        if name not in ("budget",) and not listed:
+            high = name
+        found += [(high, start + offset, 1.0, 1.0), (low, start + offset, -1.0, 1.0)]
+    for name, block in (("turnover_max", "turnover"), ("gross_max", "gross")):
+        place = builder.row_slice(block)
+        if place.stop > place.start:
+            found.append((name, place.start, 1.0, 1.0))
+    for index, tail in enumerate(program.tails):
+        if tail.bound is not None:
+            at = builder.row_slice(f"{index}.bound").start
+            found.append((tail.name, at, 1.0, 1.0 / tail_unit(program.scenarios)))
+    rows = len(inner.row_min)
+    for asset, (low, high) in enumerate(_box_names(problem)):
+        found += [(low, rows + asset, -1.0, 1.0), (high, rows + asset, 1.0, 1.0)]
+    return found
+
+
+def _box_names(problem: Problem) -> list[tuple[str, str]]:
+    """Which limit a weight's lowest and highest value come from: the box or the trade cap."""
+    facts, limits, names = Facts(problem), problem.limits, []
+    for asset in range(facts.size):
+        low = limits.lower is not None and limits.lower[asset] >= facts.lower[asset]
+        high = limits.upper is not None and limits.upper[asset] <= facts.upper[asset]
+        traded = f"trade_max[{asset}]"
+        names.append((f"lower[{asset}]" if low else traded, f"upper[{asset}]" if high else traded))
+    return names

@@ -1,0 +1,372 @@
+"""Primal-dual interior point with Mehrotra's predictor and corrector, from an infeasible start.
+
+Every inequality has a slack s and a dual z with s z driven to zero together with the residuals
+
+    grad f - J'z = 0,    c(x) + e - s = 0,    equality rows = 0,
+
+where e >= 0 is the violation of a soft row, whose dual is kept below its price: e (price - z) = 0.
+The objective, and with it the duals, is divided by its own size (`objective_scale`), so that the
+tolerance means the same for daily returns as for anything else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from compute.optimize.solver.model import Data, Terms, hessian, terms
+from compute.optimize.solver.newton import (
+    Array,
+    Barrier,
+    Parts,
+    Point,
+    equalities,
+    factorise,
+    join,
+    present,
+    pull,
+    slack,
+    solve_system,
+    split,
+)
+
+ITERATIONS_MAX = 100
+TOLERANCE = 1e-12  # of the scaled primal residual
+MU_TOLERANCE = 2e-13  # of complementarity: the gap is the sum of this over all inequalities
+DUAL_TOLERANCE = 1e-11  # of the scaled dual residual, which rounding limits
+PATIENCE = 4  # iterations without progress before the best point so far is taken
+ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
+LAG = 1e-4  # complementarity waits for residuals that are further behind than this
+CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
+SIDE_BY_SIDE_MAX = 32  # assets up to which a batch is faster as one vectorised problem
+MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
+
+
+class Residual(NamedTuple):
+    """The KKT conditions at a state: what should be zero, and mu, the mean of s z and e q."""
+
+    point: Terms
+    dual: Point
+    primal: Array
+    equality: Array
+    mu: Array
+
+
+class State(NamedTuple):
+    """Where the iteration stands.
+
+    x: primal point; s, z: slack and dual of every inequality; y: f64[m] duals of equality rows;
+    e, q: violation of the soft inequalities and price - z, which is carried along because
+    subtracting would lose it (empty if none is soft); iteration: steps taken;
+    kkt: what is left of the KKT conditions there; error: its size, see `error`.
+    """
+
+    x: Point
+    s: Array
+    z: Array
+    e: Array
+    q: Array
+    y: Array
+    iteration: Array
+    kkt: Residual
+    error: Array
+
+
+class Frame(NamedTuple):
+    """What stays the same over the iterations.
+
+    scale: of the objective; mask: 1 where an inequality exists; price: scaled, of every inequality
+    (infinite where hard); pairs: number of complementarity pairs; lag: see LAG.
+    """
+
+    scale: Array
+    mask: Array
+    price: Array
+    pairs: Array
+    lag: Array
+
+
+class Step(NamedTuple):
+    """A direction in all the variables of `State`."""
+
+    x: Point
+    s: Array
+    z: Array
+    e: Array
+    y: Array
+
+
+def objective_scale(data: Data) -> Array:
+    """One over the size of the objective's gradient and curvature at weights of order 1."""
+    top = jnp.max(jnp.abs(data.linear))
+    if data.quad is not None and data.sharpe is None:
+        top = jnp.maximum(top, 0.25 * jnp.max(jnp.diagonal(data.quad)))
+    if data.returns is not None:
+        assert data.prob is not None
+        drift = jnp.max(jnp.abs(data.returns @ data.prob))
+        weight = data.growth if data.growth is not None else jnp.zeros(())
+        weight = weight + data.crra[0] if data.crra is not None else weight
+        top = jnp.maximum(top, weight * drift)
+    if data.cost is not None:
+        top = jnp.maximum(top, jnp.max(jnp.abs(data.cost)))
+    if data.impact is not None:
+        top = jnp.maximum(top, jnp.max(jnp.abs(data.impact)))
+    return jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
+
+
+def frame(data: Data, lag: Array) -> Frame:
+    """Scale, mask and prices of a problem."""
+    scale, mask = objective_scale(data), present(data)
+    price = jnp.full_like(mask, jnp.inf)
+    soft = jnp.zeros_like(mask)
+    if data.price is not None:
+        hard = Parts(*(jnp.full_like(part, jnp.inf) for part in split(data, mask)))
+        tail = data.price_tail if data.price_tail is not None else jnp.inf
+        price = scale * join(
+            hard._replace(
+                row_low=data.price,
+                row_high=data.price,
+                turnover=jnp.full_like(hard.turnover, tail),
+                gross=jnp.full_like(hard.gross, tail),
+                limits=jnp.full_like(hard.limits, tail),
+            )
+        )
+        soft = mask * jnp.isfinite(price)
+    return Frame(scale, mask, price, jnp.maximum(jnp.sum(mask) + jnp.sum(soft), 1.0), lag)
+
+
+def start(data: Data, fixed: Frame) -> State:
+    """A point inside the box near equal weights, slacks and duals on the central path's scale."""
+    free = data.upper > data.lower
+    share = 1.0 / jnp.maximum(jnp.sum(free), 1)
+    width = jnp.minimum(0.5 * (data.upper - data.lower), share)
+    # Not at zero, where the norms have their kink; a second attempt starts far from ruin.
+    near = jnp.where(fixed.lag > LAG, 0.01, 1.0) * share
+    w = jnp.clip(near, data.lower + 0.5 * width, data.upper - 0.5 * width)
+    t = u = jnp.zeros(0)
+    if data.holdings is not None:
+        t = jnp.abs(w - data.holdings) + free * share
+    if data.gross is not None:
+        u = jnp.abs(w) + free * share
+    x = Point(w, t, u)
+    point = terms(data, w, fixed.scale, jnp.zeros(()))
+    hard = fixed.mask > 0
+    s = jnp.where(hard, jnp.maximum(slack(data, x, point), 0.01), 1.0)
+    z = jnp.where(hard, jnp.minimum(0.1 * share / s, 0.5 * fixed.price), 0.0)
+    e = q = jnp.zeros(0)
+    if data.price is not None:
+        soft = hard & jnp.isfinite(fixed.price)
+        e = jnp.where(soft, 0.01, 0.0)
+        q = jnp.where(soft, jnp.where(soft, fixed.price, 0.0) - z, 1.0)
+    y = jnp.zeros(data.rows.shape[0])
+    blank = Residual(point, x, s, y, jnp.zeros(()))
+    state = State(x, s, z, e, q, y, jnp.zeros((), jnp.int64), blank, jnp.zeros(3))
+    return judged(data, fixed, state)
+
+
+def judged(data: Data, fixed: Frame, state: State) -> State:
+    """The state with its KKT conditions evaluated."""
+    kkt = residual(data, fixed, state)
+    return state._replace(kkt=kkt, error=error(kkt))
+
+
+def residual(data: Data, fixed: Frame, state: State) -> Residual:
+    """Evaluate the KKT conditions."""
+    x = state.x
+    free = (data.upper > data.lower).astype(jnp.float64)
+    spent = data.cost @ x.t if data.cost is not None else jnp.zeros(())
+    if data.price is not None:
+        spent = spent + jnp.sum(jnp.where(state.e > 0, fixed.price, 0.0) * state.e) / fixed.scale
+    point = terms(data, x.w, fixed.scale, spent)
+    back = pull(data, point, split(data, state.z), state.y)
+    t, u = -back.t, -back.u
+    if data.cost is not None:
+        t = t + fixed.scale * data.cost
+    if data.impact is not None:
+        t = t + fixed.scale * 1.5 * data.impact * jnp.sqrt(jnp.maximum(x.t, 0.0))
+    dual = Point(
+        free * (point.gradient - back.w),
+        free * t if data.holdings is not None else t,
+        free * u if data.gross is not None else u,
+    )
+    value = slack(data, x, point)
+    total = jnp.sum(state.s * state.z)
+    if data.price is not None:
+        value = value + state.e
+        total = total + jnp.sum(state.e * state.q)
+    primal = jnp.where(fixed.mask > 0, value - state.s, 0.0)
+    equality = jnp.where(equalities(data), data.rows @ x.w - data.row_max, 0.0)
+    return Residual(point, dual, primal, equality, total / fixed.pairs)
+
+
+def error(res: Residual) -> Array:
+    """f64[3]: largest dual residual, largest primal residual, complementarity."""
+    dual = jnp.max(jnp.abs(jnp.concatenate(list(res.dual))))
+    primal = jnp.maximum(jnp.max(jnp.abs(res.primal)), jnp.max(jnp.abs(res.equality)))
+    return jnp.stack([dual, primal, res.mu])
+
+
+def prepare(data: Data, fixed: Frame, state: State, res: Residual) -> Barrier:
+    """Factorise the Newton system at a state."""
+    give = jnp.zeros_like(state.s)
+    if data.price is not None:
+        give = state.e / state.q
+    weight = state.z / (state.s + state.z * give)
+    z = split(data, state.z)
+    hess = hessian(data, state.x.w, res.point, z.limits, fixed.scale)
+    bend = jnp.zeros_like(state.x.t)
+    if data.impact is not None:
+        bend = fixed.scale * 0.75 * data.impact / jnp.sqrt(jnp.maximum(state.x.t, 1e-300))
+    rank_one = None
+    if data.sharpe is not None:
+        assert data.quad is not None
+        move = data.quad @ state.x.w
+        variance = jnp.maximum(state.x.w @ move, 1e-300)
+        slope = (data.linear - 2.0 * res.point.aversion * move) / variance
+        toll = -data.cost / variance if data.cost is not None else slope
+        rank_one = (fixed.scale * move, slope, toll)
+    return factorise(data, hess, bend, weight, res.point.slopes, rank_one)
+
+
+def direction(
+    data: Data,
+    fixed: Frame,
+    state: State,
+    res: Residual,
+    system: Barrier,
+    goals: tuple[Array, Array],
+) -> Step:
+    """The Newton step with s dz + z ds = goals[0] and e dq + q de = goals[1]."""
+    goal, soft_goal = goals
+    push = res.primal
+    give = soft_push = jnp.zeros_like(goal)
+    if data.price is not None:
+        give, soft_push = state.e / state.q, soft_goal / state.q
+        push = push + soft_push
+    full = state.s + state.z * give
+    drive = (goal - state.z * push) / full
+    dx, move, dz, dy = solve_system(data, system, res.point, res.dual, drive, res.equality)
+    move, dz = fixed.mask * move, fixed.mask * dz
+    de = soft_push + give * dz if data.price is not None else state.e
+    ds = move + push + give * dz if data.price is not None else move + res.primal
+    return Step(dx, ds, dz, de, dy)
+
+
+def longest(value: Array, change: Array) -> Array:
+    """Largest step <= 1 that keeps value + step * change >= 0; value > 0."""
+    return 1.0 / jnp.maximum(jnp.max(-change / value), 1.0)
+
+
+def reach(data: Data, fixed: Frame, state: State, step: Step) -> Array:
+    """Largest step <= 1 that keeps slacks, duals, violations and headrooms nonnegative."""
+    z = jnp.where(fixed.mask > 0, state.z, 1.0)
+    length = jnp.minimum(longest(state.s, step.s), longest(z, step.z))
+    if data.price is not None:
+        soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
+        e = jnp.where(soft, state.e, 1.0)
+        length = jnp.minimum(length, longest(e, jnp.where(soft, step.e, 0.0)))
+        length = jnp.minimum(length, longest(state.q, jnp.where(soft, -step.z, 0.0)))
+    return length
+
+
+def advance(state: State, step: Step, length: Array) -> State:
+    """state + length * step."""
+    q = state.q
+    if state.q.shape[0]:
+        q = q - jnp.where(state.e > 0.0, length * step.z, 0.0)
+    x = Point(*(a + length * b for a, b in zip(state.x, step.x, strict=True)))
+    return state._replace(
+        x=x,
+        s=state.s + length * step.s,
+        z=state.z + length * step.z,
+        e=state.e + length * step.e,
+        q=q,
+        y=state.y + length * step.y,
+        iteration=state.iteration + 1,
+    )
+
+
+def iterate(data: Data, fixed: Frame, state: State) -> State:
+    """One predictor-corrector iteration."""
+    res = state.kkt
+    system = prepare(data, fixed, state, res)
+    goal, soft_goal = -state.s * state.z, -state.e * state.q
+    guess = direction(data, fixed, state, res, system, (goal, soft_goal))
+    ahead = advance(state, guess, reach(data, fixed, state, guess))
+    total = jnp.sum(ahead.s * ahead.z)
+    if data.price is not None:
+        total = total + jnp.sum(ahead.e * ahead.q)
+    centring = jnp.clip(total / fixed.pairs / jnp.maximum(res.mu, 1e-300), 0.0, 1.0) ** 3
+    behind = fixed.lag * jnp.max(state.error[:2])
+    aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
+    goal = fixed.mask * (aim - guess.s * guess.z) + goal
+    if data.price is not None:
+        soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
+        soft_goal = soft * (aim + guess.e * guess.z) + soft_goal
+    step = direction(data, fixed, state, res, system, (goal, soft_goal))
+    length = reach(data, fixed, state, step) * jnp.maximum(0.99, 1.0 - res.mu)
+    if data.returns is not None:
+        assert res.point.wealth is not None
+        room = jnp.maximum(res.point.wealth, 1e-3)
+        length = jnp.minimum(
+            length, 0.9 / jnp.maximum(jnp.max(-(step.x.w @ data.returns) / room), 0.9)
+        )
+    return judged(data, fixed, advance(state, step, length))
+
+
+def _size(errors: Array) -> Array:
+    """One number of the three errors, 1 at their tolerances."""
+    return jnp.max(errors / jnp.array([DUAL_TOLERANCE, TOLERANCE, MU_TOLERANCE])) * TOLERANCE
+
+
+def interior_point(data: Data, lag: Array) -> Array:
+    """Solve one problem: the best state met, packed into one vector (see `pack`)."""
+    fixed = frame(data, lag)
+
+    def unfinished(carry: tuple[State, State]) -> Array:
+        now, best = carry
+        size = _size(best.error)
+        waiting = (now.iteration - best.iteration < PATIENCE) | (size > ACCEPTABLE)
+        going = (size > TOLERANCE) & (now.iteration < ITERATIONS_MAX) & waiting
+        return going & ~jnp.any(jnp.isnan(now.x.w))
+
+    def step(carry: tuple[State, State]) -> tuple[State, State]:
+        now, best = carry
+        new = iterate(data, fixed, now)
+        better = _size(new.error) < _size(best.error)
+        return new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+
+    first = start(data, fixed)
+    best = lax.while_loop(unfinished, step, (first, first))[1]
+    return pack(data, fixed, best)
+
+
+def pack(data: Data, fixed: Frame, state: State) -> Array:
+    """What the host needs in one vector, because every array returned costs a fixed time.
+
+    w f64[n]; gradient f64[n] of the scaled objective and of rows and nonlinear limits times their
+    duals; y f64[m]; z and e of every inequality; error f64[3], iterations, scale.
+    """
+    point, duals = state.kkt.point, split(data, state.z)
+    net = duals.row_high - duals.row_low + state.y
+    gradient = point.gradient + net @ data.rows + duals.limits @ point.slopes
+    tail = jnp.concatenate([state.error, jnp.stack([state.iteration * 1.0, fixed.scale])])
+    return jnp.concatenate([state.x.w, gradient, state.y, state.z, state.e, tail])
+
+
+run = jax.jit(interior_point)
+
+
+@jax.jit
+def run_batch(data: Data, lag: Array) -> Array:
+    """`interior_point` for every problem of a stack, f64[batch, ...].
+
+    Scenarios and large matrices of one problem fit the cache and those of a batch do not, so such
+    problems run one after another inside the call; small ones run side by side.
+    """
+    if data.returns is not None or data.lower.shape[1] > SIDE_BY_SIDE_MAX:
+        return lax.map(lambda one: interior_point(one, lag), data)
+    return jax.vmap(interior_point, in_axes=(0, None))(data, lag)

@@ -1,0 +1,214 @@
+"""The arrays of one problem as the kernel sees them, and the smooth functions on them.
+
+    minimise  f(w) = -linear'w + 1/2 w'Qw - sum_t p_t phi(W_t) - b'log w
+    W_t = 1 + x_t'w,   phi(W) = log_weight log W + crra_weight (W^(1 - rho) - 1) / (1 - rho)
+
+    limits g(w) <= 0:   1/2 (w'Sw / v - v)                         volatility v
+                        z sqrt(w'Sw) - mean'w - var_max            normal VaR
+                        log sum_t p_t W_t^-lambda / lambda         Busseti, Ryu, Boyd 2016
+                        (lambda + 1)/2 w'E[xx']w - mean'w          its quadratic form
+
+What a problem does not have is None, so that its kernel spends no time on it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+WEALTH_FLOOR = 1e-4  # below it, log is continued by its second-order expansion
+VARIANCE_FLOOR = 1e-300
+
+
+class Data(NamedTuple):
+    """One padded problem. A variable with lower == upper is fixed; padding is fixed at 0.
+
+    lower, upper, linear: f64[n]. quad: f64[n, n], Q.
+    returns: f64[n, T], x; prob: f64[T]; growth: log weight; crra: f64[2] = CRRA weight, rho.
+    rows: f64[m, n] with row_min, row_max; price: f64[m] of their violation;
+    price_tail: price of violating turnover, gross and the nonlinear limits (phase one only).
+    mean: f64[n], cov: f64[n, n], S, of the caps; volatility: v; var: f64[2] = z, var_max.
+    exponent: f64[2] = lambda, right-hand side; quadratic_exponent: the same for the quadratic
+    form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
+    holdings, cost, impact: f64[n]; turnover, gross: maxima; budgets: f64[n] = b.
+    sharpe: present where the objective is (linear'w - costs) / sqrt(w'Qw).
+    """
+
+    lower: Array
+    upper: Array
+    linear: Array
+    rows: Array
+    row_min: Array
+    row_max: Array
+    quad: Array | None = None
+    returns: Array | None = None
+    prob: Array | None = None
+    growth: Array | None = None
+    crra: Array | None = None
+    price: Array | None = None
+    price_tail: Array | None = None
+    mean: Array | None = None
+    cov: Array | None = None
+    volatility: Array | None = None
+    var: Array | None = None
+    exponent: Array | None = None
+    quadratic_exponent: Array | None = None
+    second: Array | None = None
+    second_mean: Array | None = None
+    holdings: Array | None = None
+    cost: Array | None = None
+    impact: Array | None = None
+    turnover: Array | None = None
+    gross: Array | None = None
+    budgets: Array | None = None
+    sharpe: Array | None = None
+
+
+class Terms(NamedTuple):
+    """The smooth part at a point.
+
+    gradient: f64[n] of f; limits: f64[q] = g(w); slopes: f64[q, n] their gradients;
+    wealth: f64[T]; tilt: the exponential weights of the drawdown-risk limit, f64[T];
+    aversion: the multiple of Q in the Hessian (1, or for the ratio mean / variance).
+    """
+
+    gradient: Array
+    limits: Array
+    slopes: Array
+    wealth: Array | None
+    tilt: Array | None
+    aversion: Array
+
+
+def log_wealth(wealth: Array) -> tuple[Array, Array, Array]:
+    """log W, its first and its second derivative; continued smoothly below WEALTH_FLOOR."""
+    inside = jnp.maximum(wealth, WEALTH_FLOOR)
+    inverse = 1.0 / inside
+    below = wealth * inverse - 1.0  # zero wherever log is not continued, up to rounding
+    below = jnp.where(wealth < WEALTH_FLOOR, below, 0.0)
+    value = jnp.log(inside) + below - 0.5 * below * below
+    return value, inverse * (1.0 - below), -inverse * inverse
+
+
+def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
+    """phi'(W) and phi''(W), f64[T] each, continued linearly in slope below the floor."""
+    inside = jnp.maximum(wealth, WEALTH_FLOOR)
+    inverse = 1.0 / inside
+    first, second = jnp.zeros_like(wealth), jnp.zeros_like(wealth)
+    if data.growth is not None:
+        first = first + data.growth * inverse
+        second = second - data.growth * inverse * inverse
+    if data.crra is not None:
+        power = data.crra[0] * jnp.exp(-data.crra[1] * jnp.log(inside))
+        first = first + power
+        second = second - data.crra[1] * power * inverse
+    return first + second * (wealth - inside), second
+
+
+def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
+    """Gradient of scale * f and the limits, all times `scale`; `spent`: linear costs there."""
+    gradient = -scale * data.linear
+    wealth = tilt = None
+    limits: list[Array] = []
+    slopes: list[Array] = []
+    if data.returns is not None:
+        wealth = 1.0 + weights @ data.returns
+    if data.growth is not None or data.crra is not None:
+        assert data.returns is not None
+        assert data.prob is not None
+        assert wealth is not None
+        pull = data.prob * growth_slopes(data, wealth)[0]
+        gradient = gradient - scale * (data.returns @ pull)
+    if data.exponent is not None:
+        assert data.returns is not None
+        assert data.prob is not None
+        assert wealth is not None
+        value, slope, _ = log_wealth(wealth)
+        level = -data.exponent[0] * value
+        top = jnp.max(jnp.where(data.prob > 0, level, -jnp.inf))
+        tilt = data.prob * jnp.exp(level - top)
+        total = jnp.sum(tilt)
+        tilt = tilt / total
+        limits.append((top + jnp.log(total)) / data.exponent[0] - data.exponent[1])
+        slopes.append(-(data.returns @ (tilt * slope)))
+    aversion = jnp.ones(())
+    if data.quad is not None:
+        pull = data.quad @ weights
+        if data.sharpe is not None:
+            reward = jnp.maximum(data.linear @ weights - spent, 0.0)
+            aversion = reward / jnp.maximum(weights @ pull, VARIANCE_FLOOR)
+        gradient = gradient + scale * aversion * pull
+    if data.budgets is not None:
+        gradient = gradient - scale * data.budgets / jnp.where(data.budgets > 0, weights, 1.0)
+    _norm_limits(data, weights, limits, slopes)
+    count = len(limits)
+    values = scale * jnp.stack(limits) if count else jnp.zeros(0)
+    matrix = scale * jnp.stack(slopes) if count else jnp.zeros((0, weights.shape[0]))
+    return Terms(gradient, values, matrix, wealth, tilt, aversion)
+
+
+def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[Array]) -> None:
+    """Append the quadratic limits and their gradients."""
+    if data.cov is not None:
+        pull = data.cov @ weights
+        variance = weights @ pull
+        if data.volatility is not None:
+            limits.append(0.5 * (variance / data.volatility - data.volatility))
+            slopes.append(pull / data.volatility)
+        if data.var is not None:
+            assert data.mean is not None
+            sigma = jnp.sqrt(jnp.maximum(variance, VARIANCE_FLOOR))
+            limits.append(data.var[0] * sigma - data.mean @ weights - data.var[1])
+            slopes.append(data.var[0] * pull / sigma - data.mean)
+    if data.quadratic_exponent is not None:
+        assert data.second is not None
+        assert data.second_mean is not None
+        factor = data.quadratic_exponent[0] + 1.0
+        pull = data.second @ weights
+        value = 0.5 * factor * (weights @ pull) - data.second_mean @ weights
+        limits.append(value - data.quadratic_exponent[1])
+        slopes.append(factor * pull - data.second_mean)
+
+
+def hessian(data: Data, weights: Array, point: Terms, duals: Array, scale: Array) -> Array:
+    """scale * (Hessian of f + sum_j duals_j Hessian of g_j), f64[n, n]."""
+    n = weights.shape[0]
+    total = jnp.zeros((n, n))
+    j = 0
+    if data.returns is not None:
+        assert data.prob is not None
+        assert point.wealth is not None
+        curve = jnp.zeros_like(point.wealth)
+        if data.growth is not None or data.crra is not None:
+            curve = -data.prob * growth_slopes(data, point.wealth)[1]
+        if data.exponent is not None:
+            assert point.tilt is not None
+            _, slope, bend = log_wealth(point.wealth)
+            curve = curve + duals[j] * point.tilt * (data.exponent[0] * slope * slope - bend)
+        total = (data.returns * curve[None, :]) @ data.returns.T
+        if data.exponent is not None:
+            flat = point.slopes[j] / scale
+            total = total - (duals[j] * data.exponent[0]) * jnp.outer(flat, flat)
+            j += 1
+    if data.quad is not None:
+        total = total + point.aversion * data.quad
+    if data.budgets is not None:
+        total = total + jnp.diag(data.budgets / jnp.where(data.budgets > 0, weights, 1.0) ** 2)
+    if data.cov is not None:
+        pull = data.cov @ weights
+        if data.volatility is not None:
+            total = total + (duals[j] / data.volatility) * data.cov
+            j += 1
+        if data.var is not None:
+            sigma = jnp.sqrt(jnp.maximum(weights @ pull, VARIANCE_FLOOR))
+            flat = pull / sigma
+            total = total + (duals[j] * data.var[0] / sigma) * (data.cov - jnp.outer(flat, flat))
+            j += 1
+    if data.quadratic_exponent is not None:
+        assert data.second is not None
+        total = total + (duals[j] * (data.quadratic_exponent[0] + 1.0)) * data.second
+    return scale * total

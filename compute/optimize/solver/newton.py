@@ -1,0 +1,375 @@
+"""The Newton system of the interior point, reduced to size n plus one row per coupling limit.
+
+Every inequality is a slack c(x) >= 0 with x = (w, t, u), t >= |w - holdings|, u >= |w|. The
+slacks live in one vector, in the order of `Parts`. t and u are eliminated by hand, so the matrix
+factorised is n by n whatever the limits; rows, turnover, gross and nonlinear limits stay behind
+as a small Schur complement.
+
+    [ M  B' ] [ dw ]   [ rhs ]
+    [ B  -E ] [ dy ] = [ -q  ]     M = H + barrier terms,  E = slack / dual of each row
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from compute.optimize.solver.model import Data, Terms
+
+Array = jax.Array
+
+PROXIMITY = 1e-13  # ridge relative to the Hessian: makes a linear program's M definite
+ABSENT = 1e100  # compliance of a row without bounds: it gives way to everything
+BLOCK = 128  # LAPACK on blocks of this size, matrix products between them
+
+
+class Parts(NamedTuple):
+    """A vector over all inequalities, seen by family."""
+
+    low: Array  # w - lower
+    high: Array  # upper - w
+    trade_up: Array  # t - (w - holdings)
+    trade_down: Array  # t + (w - holdings)
+    gross_up: Array  # u - w
+    gross_down: Array  # u + w
+    row_low: Array  # rows w - row_min
+    row_high: Array  # row_max - rows w
+    turnover: Array  # turnover - sum t
+    gross: Array  # gross - sum u
+    limits: Array  # -g(w)
+
+
+class Point(NamedTuple):
+    """Primal variables: weights, t (empty without trades), u (empty without gross)."""
+
+    w: Array
+    t: Array
+    u: Array
+
+
+def sizes(data: Data) -> tuple[int, ...]:
+    """Length of each family of `Parts`."""
+    n, m = data.lower.shape[0], data.rows.shape[0]
+    trades = n if data.holdings is not None else 0
+    gross = n if data.gross is not None else 0
+    limits = sum(
+        x is not None for x in (data.exponent, data.volatility, data.var, data.quadratic_exponent)
+    )
+    tail = (int(data.turnover is not None), int(data.gross is not None), limits)
+    return (n, n, trades, trades, gross, gross, m, m, *tail)
+
+
+def split(data: Data, vector: Array) -> Parts:
+    """The families of a vector over all inequalities."""
+    out, start = [], 0
+    for length in sizes(data):
+        out.append(vector[start : start + length])
+        start += length
+    return Parts._make(out)
+
+
+def join(parts: Parts) -> Array:
+    """One vector from its families."""
+    return jnp.concatenate([x for x in parts if x.shape[0]])
+
+
+def present(data: Data) -> Array:
+    """1 where an inequality exists, 0 where its bound is infinite, fixed or an equality."""
+    free, open_rows = data.upper > data.lower, ~equalities(data)
+    lengths = Parts._make(jnp.ones(length, bool) for length in sizes(data))
+    kinks = {
+        name: free
+        for name in ("trade_up", "trade_down", "gross_up", "gross_down")
+        if getattr(lengths, name).shape[0]
+    }
+    masks = lengths._replace(
+        low=free & jnp.isfinite(data.lower),
+        high=free & jnp.isfinite(data.upper),
+        row_low=open_rows & jnp.isfinite(data.row_min),
+        row_high=open_rows & jnp.isfinite(data.row_max),
+        **kinks,
+    )
+    return join(masks).astype(jnp.float64)
+
+
+def equalities(data: Data) -> Array:
+    """bool[m]: rows held exactly; soft ones never are."""
+    equal = data.row_max <= data.row_min
+    return equal if data.price is None else equal & jnp.isinf(data.price)
+
+
+def slack(data: Data, x: Point, point: Terms) -> Array:
+    """c(x), the value of every inequality (infinite where there is none)."""
+    trade = x.w - data.holdings if data.holdings is not None else x.t
+    whole = x.w if data.gross is not None else x.u
+    rows = data.rows @ x.w
+    return join(
+        Parts(
+            x.w - data.lower,
+            data.upper - x.w,
+            x.t - trade,
+            x.t + trade,
+            x.u - whole,
+            x.u + whole,
+            rows - data.row_min,
+            data.row_max - rows,
+            jnp.atleast_1d(data.turnover - jnp.sum(x.t)) if data.turnover is not None else _EMPTY(),
+            jnp.atleast_1d(data.gross - jnp.sum(x.u)) if data.gross is not None else _EMPTY(),
+            -point.limits,
+        )
+    )
+
+
+def slack_slope(data: Data, point: Terms, dx: Point) -> Parts:
+    """J dx: the change of every slack along dx, by family."""
+    trade = dx.w if data.holdings is not None else dx.t
+    whole = dx.w if data.gross is not None else dx.u
+    rows = data.rows @ dx.w
+    return Parts(
+        dx.w,
+        -dx.w,
+        dx.t - trade,
+        dx.t + trade,
+        dx.u - whole,
+        dx.u + whole,
+        rows,
+        -rows,
+        jnp.atleast_1d(-jnp.sum(dx.t)) if data.turnover is not None else _EMPTY(),
+        jnp.atleast_1d(-jnp.sum(dx.u)) if data.gross is not None else _EMPTY(),
+        -(point.slopes @ dx.w),
+    )
+
+
+def pull(data: Data, point: Terms, duals: Parts, equality: Array) -> Point:
+    """J'z (with -rows'y of the equalities): what the duals add to the gradient."""
+    net = duals.row_low - duals.row_high - equality
+    w = duals.low - duals.high + net @ data.rows - duals.limits @ point.slopes
+    t, u = duals.trade_up + duals.trade_down, duals.gross_up + duals.gross_down
+    if data.holdings is not None:
+        w = w + duals.trade_down - duals.trade_up
+    if data.turnover is not None:
+        t = t - duals.turnover
+    if data.gross is not None:
+        w = w + duals.gross_down - duals.gross_up
+        u = u - duals.gross
+    return Point(w, t, u)
+
+
+def _EMPTY() -> Array:
+    return jnp.zeros(0)
+
+
+class Barrier(NamedTuple):
+    """A factorised Newton system, solved for several right-hand sides.
+
+    weight: f64 dual / slack of every inequality, softened. own, couple: eliminated blocks of t
+    and u, [own of t, couple of t, own of u, couple of u]. chol: f64[n, n], L of M = LL'.
+    left, right: f64[n, r] = L^-1 B'; they differ for the Sharpe ratio alone, whose risk aversion
+    moves with the weights. schur: factors (Cholesky, else LU) and scaling of the r by r
+    complement. along: f64[n], how that risk aversion moves with the eliminated t.
+    """
+
+    weight: Array
+    blocks: tuple[Array, Array, Array, Array]
+    chol: Array
+    left: Array
+    right: Array
+    schur: tuple[Array, ...]
+    along: Array
+
+
+def row_compliance(data: Data, weight: Parts) -> Array:
+    """E of every coupling row: 0 for equalities, ABSENT where there is no bound to couple."""
+    both = weight.row_low + weight.row_high
+    idle = both <= 0.0
+    rows = jnp.where(equalities(data), 0.0, 1.0 / jnp.where(idle, 1.0 / ABSENT, both))
+    single = jnp.concatenate([weight.turnover, weight.gross, weight.limits])
+    return jnp.concatenate([rows, 1.0 / single])
+
+
+def _kink(up: Array, down: Array, bend: Array, fixed: Array) -> tuple[Array, Array, Array]:
+    """Own and couple of one family of kinks, and what is left on the diagonal of M."""
+    own = up + down + bend + fixed
+    return own, down - up, (4.0 * up * down + (up + down) * bend) / own
+
+
+def factorise(
+    data: Data,
+    hess: Array,
+    bend: Array,
+    weight: Array,
+    slopes: Array,
+    rank_one: tuple[Array, Array, Array] | None,
+) -> Barrier:
+    """Eliminate t and u, factorise M, form the Schur complement of the coupling rows.
+
+    bend: f64[n] curvature of the impact costs in t. slopes: f64[q, n] of the nonlinear limits.
+    rank_one: (a, b, c) of the term a (b'dw + c'dt) that the Sharpe ratio adds to the Hessian.
+    """
+    parts = split(data, weight)
+    free = (data.upper > data.lower).astype(jnp.float64)
+    give = row_compliance(data, parts)
+    diagonal, rows, k = parts.low + parts.high, [data.rows], data.rows.shape[0]
+    t_own = t_couple = u_own = u_couple = _EMPTY()
+    if data.holdings is not None:
+        t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, bend, 1.0 - free)
+        diagonal = diagonal + rest
+    if data.turnover is not None:
+        rows.append(-(t_couple / t_own)[None, :])
+        give = give.at[k].add(jnp.sum(free / t_own))
+    if data.gross is not None:
+        flat = jnp.zeros_like(free)
+        u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, flat, 1.0 - free)
+        diagonal = diagonal + rest
+        rows.append(-(u_couple / u_own)[None, :])
+        give = give.at[k + len(rows) - 2].add(jnp.sum(free / u_own))
+    rows.append(slopes)
+    left = right = jnp.concatenate(rows) * free[None, :]
+    if rank_one is not None:
+        slope = rank_one[1] if data.cost is None else rank_one[1] - t_couple * rank_one[2] / t_own
+        left = jnp.concatenate([left, (slope * free)[None, :]])
+        right = jnp.concatenate([right, (rank_one[0] * free)[None, :]])
+        give = jnp.concatenate([give, jnp.ones(1)])
+    ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(jnp.diagonal(hess))))
+    matrix = hess * free[:, None] * free[None, :]
+    chol = cholesky(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
+    left = _lower(chol, left.T)
+    right = left if rank_one is None else _lower(chol, right.T)
+    schur = left.T @ right + jnp.diag(give)
+    along = _EMPTY()
+    if rank_one is not None and data.cost is not None:
+        along = free * rank_one[2] / t_own
+        if data.turnover is not None:
+            schur = schur.at[-1, k].add(jnp.sum(along))
+    size = jnp.sqrt(jnp.abs(jnp.diagonal(schur))) + 1e-150
+    # The ridge keeps duplicate rows apart: their duals are then shared, not infinite.
+    schur = schur / size[:, None] / size[None, :] + PROXIMITY * jnp.eye(size.shape[0])
+    factors: tuple[Array, ...] = (size,)
+    if rank_one is None:
+        factors = (cholesky(schur), size)
+    else:
+        factors = (*jax.scipy.linalg.lu_factor(schur), size)
+    blocks = (t_own, t_couple, u_own, u_couple)
+    return Barrier(weight, blocks, chol, left, right, factors, along)
+
+
+def solve_system(
+    data: Data, system: Barrier, point: Terms, dual: Point, drive: Array, equality: Array
+) -> tuple[Point, Array, Array, Array]:
+    """dx, J dx, dz and the change f64[m] of the equality duals.
+
+    Solves  H dx - J'dz = -dual,  dz = drive - weight J dx,  equality rows dx = -equality.
+    Where a slack is nearly zero its weight is huge: J dx and dz are then taken from forms without
+    cancellation, not from dx.
+    """
+    free = (data.upper > data.lower).astype(jnp.float64)
+    parts, weight, m = split(data, drive), split(data, system.weight), data.rows.shape[0]
+    back = pull(data, point, _uncoupled(parts), jnp.zeros(m))
+    rw, rt, ru = back.w - dual.w, back.t - dual.t, back.u - dual.u
+    give = row_compliance(data, weight)
+    single = jnp.concatenate([parts.turnover, parts.gross, parts.limits])
+    q = jnp.concatenate([parts.row_high - parts.row_low, single]) * give
+    q = q.at[:m].add(jnp.where(equalities(data), equality, 0.0))
+    t_own, t_couple, u_own, u_couple = system.blocks
+    gross_at = m + parts.turnover.shape[0]
+    if data.holdings is not None:
+        rw = rw - t_couple * rt / t_own
+    if data.sharpe is not None:
+        aside = system.along @ rt if data.cost is not None else jnp.zeros(())
+        q = jnp.concatenate([q, aside[None]])
+    if data.turnover is not None:
+        q = q.at[m].add(jnp.sum(free * rt / t_own))
+    if data.gross is not None:
+        rw = rw - u_couple * ru / u_own
+        q = q.at[gross_at].add(jnp.sum(free * ru / u_own))
+    dw, dy = _reduced(system, rw * free, q)
+    dw = dw * free
+    if data.turnover is not None:
+        rt = rt - dy[m]
+    moves = slack_slope(data, point, Point(dw, rt, ru))
+    if data.holdings is not None:
+        rt, up, down = _unfold(weight.trade_up, weight.trade_down, rt * free, dw, t_own)
+        moves = moves._replace(trade_up=up, trade_down=down)
+    if data.gross is not None:
+        ru, up, down = _unfold(
+            weight.gross_up, weight.gross_down, (ru - dy[gross_at]) * free, dw, u_own
+        )
+        moves = moves._replace(gross_up=up, gross_down=down, gross=-jnp.sum(ru)[None])
+    if data.turnover is not None:
+        moves = moves._replace(turnover=-jnp.sum(rt)[None])
+    duals = Parts(*(v - d * move for v, d, move in zip(parts, weight, moves, strict=True)))
+    # The Schur complement knows the duals of rows to full precision: share them by weight.
+    excess = dy[:m] - (parts.row_high - parts.row_low)
+    k = gross_at + parts.gross.shape[0]
+    duals = duals._replace(
+        row_low=parts.row_low - weight.row_low * give[:m] * excess,
+        row_high=parts.row_high + weight.row_high * give[:m] * excess,
+        turnover=dy[m:gross_at],
+        gross=dy[gross_at:k],
+        limits=dy[k : k + parts.limits.shape[0]],
+    )
+    exact = jnp.where(equalities(data), dy[:m], 0.0)
+    return Point(dw, rt, ru), join(moves), join(duals), exact
+
+
+def _uncoupled(parts: Parts) -> Parts:
+    """The families that are not rows of the Schur complement; zero elsewhere."""
+    return parts._replace(
+        row_low=0.0 * parts.row_low,
+        row_high=0.0 * parts.row_high,
+        turnover=0.0 * parts.turnover,
+        gross=0.0 * parts.gross,
+        limits=0.0 * parts.limits,
+    )
+
+
+def _reduced(system: Barrier, rhs: Array, q: Array) -> tuple[Array, Array]:
+    """dw and dy of the factorised system."""
+    half = _lower(system.chol, rhs[:, None])[:, 0]
+    *factors, size = system.schur
+    goal = (half @ system.left + q) / size
+    if len(factors) == 1:
+        dy = _upper(factors[0], _lower(factors[0], goal[:, None]))[:, 0] / size
+    else:
+        dy = jax.scipy.linalg.lu_solve((factors[0], factors[1]), goal) / size
+    return _upper(system.chol, (half - system.right @ dy)[:, None])[:, 0], dy
+
+
+def _unfold(
+    up: Array, down: Array, rest: Array, dw: Array, own: Array
+) -> tuple[Array, Array, Array]:
+    """dt, dt - dw and dt + dw of a family of kinks, own = up + down + bend."""
+    bend = own - up - down
+    rise = (rest - (2.0 * down + bend) * dw) / own
+    fall = (rest + (2.0 * up + bend) * dw) / own
+    return 0.5 * (rise + fall), rise, fall
+
+
+def _lower(chol: Array, right: Array) -> Array:
+    """L^-1 right."""
+    return lax.linalg.triangular_solve(chol, right, left_side=True, lower=True)
+
+
+def _upper(chol: Array, right: Array) -> Array:
+    """L'^-1 right."""
+    return lax.linalg.triangular_solve(chol, right, left_side=True, lower=True, transpose_a=True)
+
+
+def cholesky(matrix: Array) -> Array:
+    """Lower factor of a positive definite f64[n, n], by blocks where it is large."""
+    n, columns = matrix.shape[0], []
+    for at in range(0, n, BLOCK):
+        width = min(BLOCK, n - at)
+        head = lax.linalg.cholesky(matrix[:width, :width], symmetrize_input=False)
+        column = [jnp.zeros((at, width)), head]
+        if at + width < n:
+            below = lax.linalg.triangular_solve(
+                head, matrix[width:, :width], left_side=False, lower=True, transpose_a=True
+            )
+            matrix = matrix[width:, width:] - below @ below.T
+            column.append(below)
+        columns.append(jnp.concatenate(column))
+    return columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)

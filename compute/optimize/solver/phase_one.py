@@ -1,0 +1,48 @@
+"""Are the limits possible at all? The least total violation of rows and norms inside the box.
+
+    minimise  1'e   subject to   every row, gross, turnover and risk limit holds up to e >= 0
+
+The same interior point solves it, every limit being soft at price 1 and the objective zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from compute.optimize.limits import box
+from compute.optimize.objectives import Blocks
+from compute.optimize.problem import Costs, Problem, Solution, Status
+from compute.optimize.solver.decode import decode, empty, unpack
+from compute.optimize.solver.encode import encode
+from compute.optimize.solver.interior import LAG, run
+from compute.optimize.solver.model import Data
+
+VIOLATION_MIN = 1e-9  # of rows scaled to a largest coefficient of 1
+
+
+def infeasibility(problem: Problem) -> Solution | None:
+    """INFEASIBLE with its evidence (least violation and its multipliers), or None if feasible."""
+    lower, upper = box(problem)
+    method = "least violation"
+    if np.any(lower > upper):
+        crossed = float(np.max(lower - upper))
+        return replace(empty(problem, Status.INFEASIBLE, "box"), violation_min=crossed)
+    bare = replace(problem, costs=Costs())
+    encoded = encode(bare, Blocks(np.zeros(problem.size)))
+    ones = np.ones(encoded.data.rows.shape[0])
+    data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
+    encoded = replace(encoded, data=data)
+    answer = unpack(data, np.asarray(run(data, LAG)))
+    least = float(np.sum(answer.e))
+    solution = decode(encoded, answer, method)
+    if solution.status is not Status.OPTIMAL or least <= VIOLATION_MIN:
+        return None
+    return replace(
+        empty(problem, Status.INFEASIBLE, method),
+        multipliers=solution.multipliers,
+        violation_min=least,
+        iterations=solution.iterations,
+        residual=solution.residual,
+    )

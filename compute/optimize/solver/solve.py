@@ -1,0 +1,131 @@
+"""`solve` and `solve_batch`: route a problem, run the kernel, read the answer, explain failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from compute.optimize.limits import Linear
+from compute.optimize.objectives import Blocks
+from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
+from compute.optimize.solver.budget import closed_form
+from compute.optimize.solver.decode import Answer, decode, empty, unpack
+from compute.optimize.solver.encode import Encoded, encode
+from compute.optimize.solver.interior import CAUTIOUS, LAG, run, run_batch
+from compute.optimize.solver.phase_one import infeasibility
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+METHOD = "interior point"
+
+
+def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
+    """The optimum of a smooth problem with its multipliers, or a typed failure.
+
+    Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
+    ValueError for a problem that is not well formed.
+    """
+    del warm_start
+    encoded = prepare(problem)
+    if isinstance(encoded, Solution):
+        return encoded
+    return finish(encoded, _run(encoded, LAG))
+
+
+def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
+    """`solve` for many; problems of one structure and bucket share compiled calls."""
+    solutions: dict[int, Solution] = {}
+    groups: dict[tuple[object, ...], list[tuple[int, Encoded]]] = {}
+    for index, problem in enumerate(problems):
+        encoded = prepare(problem)
+        if isinstance(encoded, Solution):
+            solutions[index] = encoded
+            continue
+        groups.setdefault(encoded.structure, []).append((index, encoded))
+    for members in groups.values():
+        for at in range(0, len(members), BATCHES[-1]):
+            chunk = members[at : at + BATCHES[-1]]
+            answers = _run_together([encoded for _, encoded in chunk])
+            for (index, encoded), answer in zip(chunk, answers, strict=False):
+                solutions[index] = finish(encoded, unpack(encoded.data, answer))
+    return [solutions[index] for index in range(len(problems))]
+
+
+def prepare(problem: Problem) -> Encoded | Solution:
+    """The arrays of a problem, or its solution where no interior point is needed."""
+    blocks: Blocks | None = None
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        known = closed_form(problem)
+        if isinstance(known, Solution):
+            return known
+        blocks = known
+    encoded = encode(problem, blocks)
+    if _crossed(encoded.linear):
+        return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
+    return encoded
+
+
+def _crossed(limits: Linear) -> bool:
+    """True if a name or a hard row must be at least more than at most."""
+    rows = (limits.row_min > limits.row_max) & np.isinf(limits.price)
+    return bool((limits.lower > limits.upper).any() or rows.any())
+
+
+def finish(encoded: Encoded, answer: Answer) -> Solution:
+    """Decode an answer; where there is none, find out why."""
+    solution = decode(encoded, answer, METHOD)
+    if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
+        return solution
+    conflict = infeasibility(encoded.problem)
+    if conflict is not None:
+        return conflict
+    solution = decode(encoded, _run(encoded, CAUTIOUS), f"{METHOD}, second attempt")
+    if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
+        return solution
+    return _diagnose(encoded, answer, solution)
+
+
+def _run(encoded: Encoded, lag: float) -> Answer:
+    """Run the kernel on one problem."""
+    return unpack(encoded.data, np.asarray(run(encoded.data, lag)))
+
+
+def _run_together(chunk: list[Encoded]) -> Array:
+    """One compiled call; the batch is filled up with copies of its last problem."""
+    size = next(rung for rung in BATCHES if rung >= len(chunk))
+    filled = [encoded.data for encoded in chunk] + [chunk[-1].data] * (size - len(chunk))
+    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *filled)
+    return np.asarray(run_batch(stacked, LAG))
+
+
+def _senseless(encoded: Encoded, solution: Solution) -> bool:
+    """True for a Sharpe ratio that is not positive: its stationary point is no maximum."""
+    return encoded.blocks.ratio and not solution.objective > 0.0
+
+
+def _diagnose(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
+    """Why there is no answer: limits that conflict, no positive mean, no end to the objective."""
+    problem = encoded.problem
+    if encoded.blocks.ratio:
+        reward = encode(problem, Blocks(encoded.blocks.linear))
+        best = decode(reward, _run(reward, LAG), METHOD)
+        if best.status is Status.OPTIMAL and best.objective <= 1e-12 * _reach(reward):
+            return replace(best, status=Status.NONPOSITIVE_MEAN, weights=empty_weights(problem))
+    if np.max(np.abs(np.nan_to_num(answer.w, nan=np.inf))) > 1e6:
+        return replace(solution, status=Status.UNBOUNDED)
+    return replace(
+        empty(problem, Status.NOT_CONVERGED, METHOD),
+        iterations=solution.iterations,
+        residual=answer.error,
+    )
+
+
+def empty_weights(problem: Problem) -> Array:
+    """NaN for every name."""
+    return np.full(problem.size, np.nan)
+
+
+def _reach(encoded: Encoded) -> float:
+    return float(np.max(np.abs(encoded.blocks.linear)))

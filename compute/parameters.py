@@ -1,0 +1,101 @@
+"""How signals become stakes: the sizing parameters, merged from general to special scopes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from enum import IntEnum
+from math import log
+
+
+class Method(IntEnum):
+    """Engine. The numbers are those of the contract."""
+
+    CLOSED_FORM = 1
+    JOINT = 2
+
+
+class Shrinkage(IntEnum):
+    """How uncertainty of the edge shrinks the stake. The numbers are those of the contract."""
+
+    NONE = 1
+    BAKER_MCHALE = 2
+    BAKER_MCHALE_NUMERIC = 3
+
+
+@dataclass(frozen=True)
+class DrawdownTolerance:
+    """P(wealth ever falls to `wealth_floor` of its start) <= `probability`."""
+
+    wealth_floor: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Sizing parameters of one scope; None leaves a field to the more general scope.
+
+    Rates and returns are per period of the signals, `volatility_target` and `risk_budget`
+    annualised, durations in seconds. `DEFAULTS` holds the built-in values.
+    """
+
+    method: Method | None = None
+    kelly_fraction: float | None = None
+    drawdown_tolerance: DrawdownTolerance | None = None
+    confidence_shrinkage: Shrinkage | None = None
+    risk_free_rate: float | None = None
+    cost_rate: float | None = None
+    volatility_target: float | None = None
+    stop_risk_max: float | None = None
+    risk_budget: float | None = None
+    interval_probability: float | None = None
+    prior_wins: float | None = None
+    prior_losses: float | None = None
+    reservation_ttl_s: float | None = None
+    market_age_max_s: float | None = None
+    portfolio_age_max_s: float | None = None
+
+
+@dataclass(frozen=True)
+class EffectiveParameters:
+    """Parameters with every default filled in; None only where there is no bound."""
+
+    method: Method = Method.CLOSED_FORM
+    kelly_fraction: float = 0.5
+    drawdown_tolerance: DrawdownTolerance | None = None
+    confidence_shrinkage: Shrinkage = Shrinkage.BAKER_MCHALE
+    risk_free_rate: float = 0.0
+    cost_rate: float = 0.0
+    volatility_target: float | None = None
+    stop_risk_max: float | None = None
+    risk_budget: float | None = None
+    interval_probability: float = 0.95
+    prior_wins: float = 1.0
+    prior_losses: float = 1.0
+    reservation_ttl_s: float = 900.0
+    market_age_max_s: float | None = None
+    portfolio_age_max_s: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of Kelly staked: the smaller of the two ways to choose it.
+
+        With fraction c, P(wealth ever falls to x of its start) = x^(2/c - 1), so the tolerance
+        beta gives c = 2 / (1 + ln beta / ln x) (Thorp 2006, section 7.3).
+        """
+        if self.drawdown_tolerance is None:
+            return self.kelly_fraction
+        ratio = log(self.drawdown_tolerance.probability) / log(self.drawdown_tolerance.wealth_floor)
+        return min(self.kelly_fraction, 2.0 / (1.0 + ratio))
+
+
+def merged(scopes: Iterable[Parameters]) -> EffectiveParameters:
+    """Defaults, overlaid by each scope in turn, the most general first."""
+    effective = EffectiveParameters()
+    for scope in scopes:
+        effective = overlaid(effective, scope)
+    return effective
+
+
+def overlaid(base: EffectiveParameters, scope: Parameters) -> EffectiveParameters:
+    """`base` with what `scope` says."""
+    given = {item.name: getattr(scope, item.name) for item in fields(scope)}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,112 @@
+"""Scaling weights back until a limit on their sum holds.
+
+Every function takes the weights wanted and the weights before, both signed (n,), and returns
+weights that keep the limit, or come as near to it as the batch can. First the increases are
+scaled back together, each towards its weight before; only if the positions themselves are too
+large are they scaled towards zero. Weights never change side, and lines outside `member` or not
+`active` never move. A bound of `NO_LIMIT` does nothing.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+NO_LIMIT = 1e30
+"""Stands for a bound that is not set: finite, so that arithmetic with it stays free of NaN."""
+
+# A sum of thousands of weights carries rounding errors of this order. Aiming below the bound by
+# more keeps the exact sum inside it.
+SAFETY = 1e-12
+
+
+def inside(bound: Array) -> Array:
+    """The bound less a margin for rounding errors of sums."""
+    return bound - SAFETY * jnp.maximum(1.0, jnp.abs(bound))
+
+
+def without_increase(weight: Array, before: Array) -> Array:
+    """The part of `weight` that is not an increase of an existing position on the same side."""
+    same_side = weight * before > 0
+    held = jnp.where(same_side, before, 0.0)
+    return jnp.where(jnp.abs(weight) > jnp.abs(held), held, weight)
+
+
+def trade_cap(weight: Array, before: Array, trade_max: Array) -> Array:
+    """`weight` moved no further from `before` than `trade_max` (n,), all >= 0."""
+    return before + jnp.clip(weight - before, -trade_max, trade_max)
+
+
+def _share(room: Array, wanted: Array) -> Array:
+    """The factor in [0, 1] by which `wanted` >= 0 has to be scaled to fit into `room`."""
+    fits = wanted <= room
+    # Nothing wanted and no room at all: any factor is right, 0/0 is not.
+    divisor = jnp.where(fits | (wanted <= 0.0), 1.0, wanted)
+    return jnp.where(fits, 1.0, jnp.maximum(room, 0.0) / divisor)
+
+
+def shrink_gross(
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+) -> Array:
+    """sum_i member_i |w_i| + other <= bound.
+
+    `member` (n,) in {0, 1}; `other` is the gross weight that the batch can't change.
+    """
+    room = inside(bound) - other
+    base = without_increase(weight, before)
+    gross_base = jnp.sum(member * jnp.abs(base))
+    increase = jnp.sum(member * (jnp.abs(weight) - jnp.abs(base)))
+    grown = base + _share(room - gross_base, increase) * (weight - base)
+    shrunk = trade_cap(_share(room, gross_base) * base, before, trade_max)
+    projected = jnp.where(gross_base > room, shrunk, grown)
+    return jnp.where(member > 0, projected, weight)
+
+
+def shrink_net(
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+) -> Array:
+    """sum_i member_i w_i + other <= bound, by less buying first, then by smaller long positions."""
+    room = inside(bound) - other
+    longer = (weight > 0) & (weight > before)
+    base = jnp.where(longer, jnp.maximum(before, 0.0), weight)
+    net_base = jnp.sum(member * base)
+    increase = jnp.sum(member * (weight - base))
+    grown = base + _share(room - net_base, increase) * (weight - base)
+    longs = jnp.sum(member * jnp.maximum(base, 0.0))
+    smaller = jnp.where(base > 0, _share(room - (net_base - longs), longs) * base, base)
+    shrunk = trade_cap(smaller, before, trade_max)
+    projected = jnp.where(net_base > room, shrunk, grown)
+    return jnp.where(member > 0, projected, weight)
+
+
+def raise_net(
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+) -> Array:
+    """sum_i member_i w_i + other >= bound: `shrink_net` seen from the other side."""
+    return -shrink_net(-weight, -before, member, -other, -bound, trade_max)
+
+
+def cap_turnover(weight: Array, before: Array, bound: Array) -> Array:
+    """sum_i |w_i - before_i| <= bound, all trades scaled alike."""
+    trade = weight - before
+    return before + _share(inside(bound), jnp.sum(jnp.abs(trade))) * trade
+
+
+def cash_need(weight: Array, before: Array, fee_rate: Array, short_margin_rate: Array) -> Array:
+    """Cash that the increases take, as a fraction of equity, fees included.
+
+    Proceeds of sales are not counted: they aren't there before the sale is filled.
+    """
+    longer = jnp.maximum(weight, 0.0) - jnp.maximum(before, 0.0)
+    shorter = jnp.maximum(-weight, 0.0) - jnp.maximum(-before, 0.0)
+    long_cost = jnp.sum(jnp.maximum(longer, 0.0)) * (1.0 + fee_rate)
+    short_cost = jnp.sum(jnp.maximum(shorter, 0.0)) * (short_margin_rate + fee_rate)
+    return long_cost + short_cost
+
+
+def fit_cash(
+    weight: Array, before: Array, cash: Array, fee_rate: Array, short_margin_rate: Array
+) -> Array:
+    """Scales the increases until they and all fees fit into `cash`; reductions go through."""
+    base = without_increase(weight, before)
+    fees = fee_rate * jnp.sum(jnp.abs(base - before))
+    need = cash_need(weight, before, fee_rate, short_margin_rate)
+    return base + _share(inside(cash) - fees, need) * (weight - base)

@@ -1,0 +1,103 @@
+"""Padding buckets and the registry of compiled kernels.
+
+XLA compiles for exact shapes. Requests of any size are padded to a short ladder of shapes, every
+kernel is compiled for every rung before the service answers, and nothing compiles afterwards:
+calling a compiled kernel with another shape raises instead of compiling.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+LINE_BUCKETS = (16, 64, 256, 1024, 8192, 131072)
+"""Lines of one request are padded to one of these."""
+
+GROUP_BUCKETS = (8, 64)
+"""Group limits of one request are padded to one of these."""
+
+GROUPS_MAX = GROUP_BUCKETS[-1] - 2
+"""Two columns are taken by the portfolio and by what it shares."""
+
+BATCH_BUCKETS = (1, 8, 64)
+"""Requests that run together are padded to one of these."""
+
+
+class NotCompiledError(LookupError):
+    """A kernel was called with a shape that was not compiled at start-up."""
+
+
+def bucket(size: int, ladder: Sequence[int]) -> int:
+    """The smallest rung that holds `size`; raises ValueError where none does."""
+    for rung in ladder:
+        if size <= rung:
+            return rung
+    raise ValueError(f"{size} is more than the largest supported, {ladder[-1]}")
+
+
+def pad(columns: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """`columns` (..., n) with zeros appended to (..., length)."""
+    if columns.shape[-1] == length:
+        return columns
+    padded = np.zeros((*columns.shape[:-1], length))
+    padded[..., : columns.shape[-1]] = columns
+    return padded
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A pure function on float64 arrays and the shapes it is compiled for.
+
+    `shapes` holds one tuple of argument shapes per program.
+    """
+
+    name: str
+    function: Callable[..., jax.Array]
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+class KernelRegistry:
+    """Kernels compiled ahead of time, looked up by name and argument shapes."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self._kernels = tuple(kernels)
+        self._compiled: dict[tuple[Any, ...], Callable[..., jax.Array]] = {}
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """What is, or will be, compiled."""
+        return self._kernels
+
+    @property
+    def program_count(self) -> int:
+        """Number of compiled programs."""
+        return len(self._compiled)
+
+    def compile(
+        self, threads: int = 2, on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        """Compiles every program, `threads` at a time; `on_progress` is told done and total."""
+        wanted = [(kernel, shapes) for kernel in self._kernels for shapes in kernel.shapes]
+        with ThreadPoolExecutor(threads) as pool:
+            programs = pool.map(lambda item: _compiled(*item), wanted)
+            for (kernel, shapes), program in zip(wanted, programs, strict=True):
+                self._compiled[(kernel.name, *shapes)] = program
+                on_progress(len(self._compiled), len(wanted))
+
+    def run(self, name: str, *arguments: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Runs a compiled kernel; raises `NotCompiledError` where the shape is not compiled."""
+        key = (name, *(argument.shape for argument in arguments))
+        program = self._compiled.get(key)
+        if program is None:
+            shapes = [argument.shape for argument in arguments]
+            raise NotCompiledError(f"kernel {name} is not compiled for {shapes}")
+        return np.asarray(program(*arguments))
+
+
+def _compiled(kernel: Kernel, shapes: tuple[tuple[int, ...], ...]) -> Callable[..., jax.Array]:
+    arguments = [jax.ShapeDtypeStruct(shape, np.float64) for shape in shapes]
+    return jax.jit(kernel.function).lower(*arguments).compile()

@@ -1,0 +1,202 @@
+"""From signals to weights inside every limit: the pipeline, and where to start reading.
+
+    edge -> Kelly -> cost -> confidence -> fraction -> volatility, stop and risk budget
+         -> permissions -> instrument, liquidity, group, exposure, shared, turnover, cash
+         -> whole lots (`lots.py`) -> independent check (`guard.py`)
+
+`waterfall` is the whole of it in one pure function, compiled by JAX for each bucket of shapes; it
+returns the weight of every line after every stage. Stages are in `stages.py`, the scaling that
+makes room under a limit is in `projection.py`, and the rows of the arrays are named in
+`columns.py`.
+
+The limits are applied one after another, each keeping what those before it achieved: a stage only
+takes trades back towards the weight before or positions towards zero. Where limits pull in
+opposite directions (a net minimum and a gross maximum), RECONCILE takes all trades back together,
+which is right because every limit is convex and holds, or is no worse, at the weights before.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from compute import projection, stages
+from compute.columns import Exposure, Line, Scalar, Stage
+
+GRID = 2.0**40
+"""Weights in the waterfall are multiples of 1/GRID: sums and differences of them are exact."""
+
+RECONCILE_STEPS = 48
+
+
+def snap(weight: Array) -> Array:
+    """`weight` rounded to the grid of the waterfall."""
+    return jnp.round(weight * GRID) / GRID
+
+
+def waterfall(lines: Array, scalars: Array, members: Array, bounds: Array) -> Array:
+    """The weight of each line after each stage, and what explains it.
+
+    lines: f64[len(Line), n], scalars: f64[len(Scalar)], members: f64[g, n] in {0, 1},
+    bounds: f64[len(Exposure), g]. Returns f64[len(Stage) + len(Extra), n]. Padding lines have
+    ACTIVE 0 and weight 0 throughout; padding bounds are
+    `NO_LIMIT`. NaN doesn't occur in
+    valid input (`validate.py`).
+    """
+    active = lines[Line.ACTIVE] > 0.0
+    before = lines[Line.WEIGHT_BEFORE]
+    stakes, interval = _stakes(lines, scalars)
+    weights = {stage: jnp.where(active, weight, before) for stage, weight in stakes.items()}
+    limited, cut = _limited(weights[Stage.JOINT_OPTIMUM], lines, scalars, members, bounds)
+    weights |= limited
+    rows = [snap(weights[stage]) for stage in Stage]
+    low, high = (jnp.where(active, end, 0.0) for end in interval)
+    return jnp.stack([*rows, low, high, *cut])
+
+
+def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Array, Array]]:
+    """Signed weights after each stage up to the risk rules, and the interval of the stake."""
+    side = lines[Line.SIDE]
+    fraction = scalars[Scalar.KELLY_FRACTION]
+    raw = stages.bounded(stages.raw_kelly(lines, scalars))
+    net = stages.bounded(stages.kelly_after_cost(lines, scalars))
+    sure = stages.confident(net, lines, scalars)
+    fractional = fraction * sure
+    targeted = stages.volatility_targeted(fractional, lines, scalars)
+    stopped = stages.stop_limited(targeted, lines, scalars)
+    # Padding has no edge but 0/0, which would make the sum over all lines NaN.
+    used = jnp.where(lines[Line.ACTIVE] > 0.0, stopped, 0.0)
+    budgeted = stages.risk_budgeted(used, lines, scalars)
+    signed = {
+        Stage.RAW_KELLY: side * raw,
+        Stage.COST: side * net,
+        Stage.CONFIDENCE: side * sure,
+        Stage.KELLY_FRACTION: side * fractional,
+        Stage.VOLATILITY_TARGET: side * targeted,
+        Stage.STOP_RISK: side * stopped,
+        Stage.RISK_BUDGET: side * budgeted,
+    }
+    joint = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, lines[Line.TARGET], side * budgeted)
+    signed[Stage.JOINT_OPTIMUM] = joint
+    width = scalars[Scalar.INTERVAL_DEVIATIONS] * stages.stake_error(lines)
+    ends = (
+        side * fraction * stages.bounded(net - width),
+        side * fraction * stages.bounded(net + width),
+    )
+    return signed, (jnp.minimum(*ends), jnp.maximum(*ends))
+
+
+def _limited(
+    weight: Array, lines: Array, scalars: Array, members: Array, bounds: Array
+) -> tuple[dict[Stage, Array], tuple[Array, Array]]:
+    """Signed weights after each limit stage, and which exposure bound cut each line last."""
+    before, active = lines[Line.WEIGHT_BEFORE], lines[Line.ACTIVE]
+    members = members * active[None, :]
+    out: dict[Stage, Array] = {}
+
+    def keep(stage: Stage, wanted: Array) -> Array:
+        out[stage] = jnp.where(active > 0.0, wanted, before)
+        return out[stage]
+
+    weight = keep(Stage.PERMISSION, stages.permitted(weight, lines, scalars))
+    small = jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]
+    weight = keep(Stage.MINIMUM_TRADE, jnp.where(small, before, weight))
+    weight = keep(
+        Stage.INSTRUMENT_LIMIT, jnp.clip(weight, lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX])
+    )
+    weight = jnp.clip(weight, lines[Line.ADV_WEIGHT_MIN], lines[Line.ADV_WEIGHT_MAX])
+    weight = keep(Stage.LIQUIDITY, projection.trade_cap(weight, before, lines[Line.TRADE_MAX]))
+    exposed = _exposures(weight, lines, members, bounds)
+    out[Stage.GROUP_LIMIT] = exposed.after_groups
+    out[Stage.EXPOSURE_LIMIT] = exposed.after_portfolio
+    out[Stage.SHARED_LIMIT] = exposed.weight
+    weight = projection.cap_turnover(exposed.weight, before, scalars[Scalar.TURNOVER_MAX])
+    weight = keep(Stage.TURNOVER_LIMIT, weight)
+    cash = (scalars[Scalar.CASH], scalars[Scalar.FEE_RATE], scalars[Scalar.SHORT_MARGIN_RATE])
+    weight = keep(Stage.CASH, projection.fit_cash(weight, before, *cash))
+    out[Stage.RECONCILE] = _reconciled(weight, before, members, bounds)
+    return out, (exposed.cut, exposed.cut_kind)
+
+
+class _Exposed(NamedTuple):
+    """Weights while the bounds on their sums are applied one after another, (n,) each."""
+
+    weight: Array
+    cut: Array
+    cut_kind: Array
+    after_groups: Array
+    after_portfolio: Array
+
+
+def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _Exposed:
+    """Applies each column of `bounds` in turn: gross, net maximum, net minimum.
+
+    The last column is what is shared, the one before it the portfolio. One loop body for all of
+    them keeps the program small; a bound that holds costs two dot products.
+    """
+    before, trade_max = lines[Line.WEIGHT_BEFORE], lines[Line.TRADE_MAX]
+    n_bounds = members.shape[0]
+
+    def project(state: _Exposed, index: Array, member: Array, bound: Array) -> _Exposed:
+        weight, cut, kind = state.weight, state.cut, state.cut_kind
+        gross, net = bound[Exposure.OTHER_GROSS], bound[Exposure.OTHER_NET]
+        steps = (
+            (projection.shrink_gross, gross, bound[Exposure.GROSS_MAX]),
+            (projection.shrink_net, net, bound[Exposure.NET_MAX]),
+            (projection.raise_net, net, bound[Exposure.NET_MIN]),
+        )
+        for code, (shrink, other, limit) in enumerate(steps):
+            smaller = shrink(weight, before, member, other, limit, trade_max)
+            changed = smaller != weight
+            cut = jnp.where(changed, index, cut)
+            kind = jnp.where(changed, float(code), kind)
+            weight = smaller
+        return state._replace(weight=weight, cut=cut, cut_kind=kind)
+
+    def apply(state: _Exposed, row: tuple[Array, Array, Array]) -> tuple[_Exposed, None]:
+        index, member, bound = row
+        violated = jnp.any(_excess(state.weight, member[None, :], bound[:, None]) > 0.0)
+        state = jax.lax.cond(violated, lambda: project(state, index, member, bound), lambda: state)
+        is_group, is_portfolio = index < n_bounds - 2, index == n_bounds - 2
+        return state._replace(
+            after_groups=jnp.where(is_group, state.weight, state.after_groups),
+            after_portfolio=jnp.where(is_group | is_portfolio, state.weight, state.after_portfolio),
+        ), None
+
+    start = _Exposed(weight, jnp.full_like(weight, -1.0), jnp.zeros_like(weight), weight, weight)
+    indices = jnp.arange(n_bounds, dtype=weight.dtype)
+    return jax.lax.scan(apply, start, (indices, members, bounds.T))[0]
+
+
+def _excess(weight: Array, members: Array, bounds: Array) -> Array:
+    """How far each bound on a sum is exceeded, (3, g); <= 0 where it holds."""
+    gross = members @ jnp.abs(weight) + bounds[Exposure.OTHER_GROSS]
+    net = members @ weight + bounds[Exposure.OTHER_NET]
+    return jnp.stack(
+        [
+            gross - bounds[Exposure.GROSS_MAX],
+            net - bounds[Exposure.NET_MAX],
+            bounds[Exposure.NET_MIN] - net,
+        ]
+    )
+
+
+def _reconciled(weight: Array, before: Array, members: Array, bounds: Array) -> Array:
+    """The largest part of all trades for which no bound is exceeded more than before."""
+    allowed = jnp.maximum(_excess(before, members, bounds), 0.0)
+
+    def bisect() -> Array:
+        def step(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = ends
+            middle = 0.5 * (low + high)
+            excess = _excess(before + middle * (weight - before), members, bounds)
+            good = jnp.all(excess <= allowed)
+            return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+        ends = (jnp.asarray(0.0), jnp.asarray(1.0))
+        low, _ = jax.lax.fori_loop(0, RECONCILE_STEPS, step, ends)
+        return before + low * (weight - before)
+
+    holds = jnp.all(_excess(weight, members, bounds) <= allowed)
+    return jax.lax.cond(holds, lambda: weight, bisect)

@@ -1,0 +1,122 @@
+"""The stages of the closed-form waterfall before the limits: from an edge to a stake.
+
+Each takes the stacked input columns (`columns.Line`, `columns.Scalar`) and works line by line.
+Stakes are unsigned, in the direction of the signal's side, until `signed`.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from compute.columns import Line, Scalar, Source
+from compute.kelly.classic import kelly_fraction
+from compute.kelly.confidence import shrinkage
+from compute.kelly.continuous import continuous_kelly_fraction
+from compute.kelly.costs import fee_kelly_fraction
+from compute.kelly.interval import kelly_standard_error
+
+STAKE_MAX = 4096.0
+"""Stakes are cut here, far beyond any limit, so that 2^-40 stays exact in a double."""
+
+
+def bounded(stake: Array) -> Array:
+    """max(f, 0), at most `STAKE_MAX`: no edge on this side is no bet."""
+    return jnp.clip(stake, 0.0, STAKE_MAX)
+
+
+def raw_kelly(lines: Array, scalars: Array) -> Array:
+    """Full Kelly of each line by itself, (n,)."""
+    return _by_source(
+        lines,
+        kelly_fraction(lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]),
+        continuous_kelly_fraction(
+            lines[Line.EXPECTED_RETURN], lines[Line.VOLATILITY], scalars[Scalar.RISK_FREE_RATE]
+        ),
+        lines[Line.EXACT_STAKE],
+    )
+
+
+def kelly_after_cost(lines: Array, scalars: Array) -> Array:
+    """Kelly with the proportional cost taken out of the edge, (n,)."""
+    cost = scalars[Scalar.COST_RATE]
+    return _by_source(
+        lines,
+        fee_kelly_fraction(
+            lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION], cost
+        ),
+        continuous_kelly_fraction(
+            lines[Line.EXPECTED_RETURN],
+            lines[Line.VOLATILITY],
+            scalars[Scalar.RISK_FREE_RATE] + cost,
+        ),
+        lines[Line.EXACT_STAKE_AFTER_COST],
+    )
+
+
+def stake_error(lines: Array) -> Array:
+    """Standard error of the stake by the delta method, (n,); 0 where the edge is certain."""
+    return _by_source(
+        lines,
+        kelly_standard_error(
+            lines[Line.WIN_PROBABILITY],
+            lines[Line.PAYOFF],
+            lines[Line.LOSS_FRACTION],
+            lines[Line.EDGE_ERROR],
+            lines[Line.PAYOFF_ERROR],
+            lines[Line.LOSS_FRACTION_ERROR],
+        ),
+        lines[Line.EDGE_ERROR] / lines[Line.VOLATILITY] ** 2,
+        lines[Line.EXACT_ERROR],
+    )
+
+
+def confident(stake: Array, lines: Array, scalars: Array) -> Array:
+    """The stake shrunk for the uncertainty of its edge and by the caller's confidence, (n,)."""
+    mode = scalars[Scalar.SHRINK]
+    closed = shrinkage(stake, stake_error(lines))
+    numeric = lines[Line.SHRINKAGE]
+    factor = jnp.where(mode == 1.0, closed, jnp.where(mode == 2.0, numeric, 1.0))
+    return stake * factor * jnp.where(mode > 0.0, lines[Line.CONFIDENCE], 1.0)
+
+
+def volatility_targeted(stake: Array, lines: Array, scalars: Array) -> Array:
+    """min(stake, target / volatility), (n,); annualised both. Zero volatility is no limit."""
+    volatility = lines[Line.ANNUAL_VOLATILITY]
+    known = volatility > 0.0
+    cap = scalars[Scalar.VOLATILITY_TARGET] / jnp.where(known, volatility, 1.0)
+    return jnp.where(known, jnp.minimum(stake, cap), stake)
+
+
+def stop_limited(stake: Array, lines: Array, scalars: Array) -> Array:
+    """min(stake, budget / loss at the stop per unit of weight), (n,)."""
+    loss = lines[Line.STOP_LOSS]
+    known = loss > 0.0
+    cap = scalars[Scalar.STOP_RISK_MAX] / jnp.where(known, loss, 1.0)
+    return jnp.where(known, jnp.minimum(stake, cap), stake)
+
+
+def risk_budgeted(stake: Array, lines: Array, scalars: Array) -> Array:
+    """Scales all stakes so that sum_i |w_i| volatility_i stays inside the budget, (n,).
+
+    A sum of standalone volatilities: it takes no credit for diversification.
+    """
+    risk = jnp.sum(stake * lines[Line.ANNUAL_VOLATILITY])
+    budget = scalars[Scalar.RISK_BUDGET]
+    over = risk > budget
+    return stake * jnp.where(over, budget / jnp.where(over, risk, 1.0), 1.0)
+
+
+def permitted(weight: Array, lines: Array, scalars: Array) -> Array:
+    """No short position, no change of side and no increase where that isn't allowed, (n,)."""
+    before = lines[Line.WEIGHT_BEFORE]
+    weight = jnp.where((weight < 0.0) & (scalars[Scalar.ALLOW_SHORT] == 0.0), 0.0, weight)
+    flips = weight * before < 0.0
+    weight = jnp.where(flips & (scalars[Scalar.ALLOW_FLIP] == 0.0), 0.0, weight)
+    towards_zero = jnp.clip(weight, jnp.minimum(before, 0.0), jnp.maximum(before, 0.0))
+    return jnp.where(scalars[Scalar.REDUCING] == 1.0, towards_zero, weight)
+
+
+def _by_source(lines: Array, win_loss: Array, moments: Array, exact: Array) -> Array:
+    """Chooses by the line's source; a history has been turned into a win/loss bet before."""
+    source = lines[Line.SOURCE]
+    is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
+    return jnp.where(is_bet, win_loss, jnp.where(source == Source.SCENARIOS, exact, moments))

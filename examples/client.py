@@ -1,0 +1,16 @@
+"""Sizes one bet over gRPC; needs the server, the portfolio "demo" and the stubs (see README.md)."""
+
+import uuid
+
+import grpc
+from positionsizing.v1 import sizing_pb2, sizing_service_pb2, sizing_service_pb2_grpc, types_pb2
+
+signals = sizing_pb2.SignalBatch(instrument_ids=["KO"], side=[types_pb2.SIDE_LONG])
+signals.win_probability[:], signals.payoff[:], signals.loss_fraction[:] = [0.56], [0.03], [0.02]
+request = sizing_service_pb2.SizePositionsRequest(
+    request_id=str(uuid.uuid4()), portfolio_id="demo", signals=signals
+)
+with grpc.insecure_channel("127.0.0.1:50051") as channel:
+    stub = sizing_service_pb2_grpc.SizingServiceStub(channel)
+    sizes = stub.SizePositions(request, timeout=5).decision.sizes
+print(sizes.instrument_ids[0], sizes.lots[0], "lots,", f"{sizes.weight[0]:.2%} of equity")

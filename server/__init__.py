@@ -1,0 +1,1 @@
+"""The running service: wiring and protocol. No mathematics, no SQL."""

@@ -1,0 +1,48 @@
+"""Who may come in: a bounded number of calls at once, and none while the service stops."""
+
+import asyncio
+import contextlib
+
+import grpc
+
+from server.errors import Refusal
+
+
+class Admission:
+    """Counts the calls being answered; `enter` before and `leave` after each."""
+
+    def __init__(self, in_flight_max: int) -> None:
+        self._in_flight_max = in_flight_max
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight = 0
+        self.refused = 0
+
+    def enter(self) -> None:
+        """Raises `Refusal`, with advice when to come again, where the call may not come in."""
+        if self._draining:
+            raise self._refusal("DRAINING", "the service is stopping; ask another replica", 0.5)
+        if self.in_flight >= self._in_flight_max:
+            text = f"{self.in_flight} calls are being answered, which is as many as may be"
+            raise self._refusal("OVERLOADED", text, 0.05)
+        self.in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """An admitted call has been answered."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Admits nothing more and waits for the calls inside; returns how many are left."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        return self.in_flight
+
+    def _refusal(self, reason: str, message: str, retry_after_s: float) -> Refusal:
+        self.refused += 1
+        code = grpc.StatusCode.UNAVAILABLE
+        return Refusal(code, reason, message, retry_after_s=retry_after_s)

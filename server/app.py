@@ -1,0 +1,282 @@
+"""The process: opens storage, compiles the kernels, serves, and stops in order.
+
+Health says SERVING only when every kernel is compiled and storage answers; on SIGTERM it says
+NOT_SERVING, admitted calls finish, and then the connections close.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import jax
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from positionsizing.v1 import (
+    events_pb2,
+    market_service_pb2,
+    optimization_service_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    sizing_service_pb2,
+)
+
+from compute.kernels import registry
+from compute.shapes import KernelRegistry
+from server.admission import Admission
+from server.batching import ComputeThread
+from server.config import Config
+from server.convert.names import timestamp
+from server.decisions import Solver
+from server.desk import Desk
+from server.events import Events
+from server.ingest import handlers
+from server.replay import Replay
+from server.rpc import bind
+from server.services.market import MarketService
+from server.services.optimization import OptimizationService
+from server.services.parameter import ParameterService
+from server.services.portfolio import PortfolioService, reservation_message
+from server.services.sizing import SizingService
+from server.state import States
+from server.telemetry import Telemetry
+from server.what_if import WhatIf
+from storage import embedded
+from storage.errors import StorageError
+from storage.postgres import reservations, tenants
+from storage.postgres.group_commit import GroupCommitter
+from storage.postgres.migrations import migrate
+from storage.postgres.outbox import NewEvent
+from storage.postgres.pool import Database, PoolOptions
+
+_log = structlog.get_logger(__name__)
+
+EXPIRY_INTERVAL_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
+STOP_GRACE_S = 0.5
+"""For answers on their way out; the calls themselves have been waited for."""
+
+SERVICES = {
+    name: module.DESCRIPTOR.services_by_name[name]
+    for name, module in (
+        ("SizingService", sizing_service_pb2),
+        ("PortfolioService", portfolio_service_pb2),
+        ("MarketService", market_service_pb2),
+        ("ParameterService", parameter_service_pb2),
+        ("OptimizationService", optimization_service_pb2),
+    )
+}
+
+
+def prepare_jax(cache_dir: Path) -> None:
+    """float64, one compute thread of predictable speed, and compiled programs kept on disk."""
+    os.environ.setdefault("PJRT_NPROC", "1")
+    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def compile_kernels(telemetry: Telemetry) -> KernelRegistry:
+    """Compiles the closed form; what is compiled after the service says SERVING is counted.
+
+    The closed form can't compile afterwards: its programs are called by shape. Joint problems of a
+    structure not seen before do, in a thread of their own.
+    """
+    kernels = registry()
+    started = time.monotonic()
+    kernels.compile(
+        on_progress=lambda done, total: _log.info("compiling kernels", done=done, total=total)
+    )
+    seconds = round(time.monotonic() - started, 1)
+    _log.info("kernels compiled", programs=kernels.program_count, seconds=seconds)
+
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
+        if event.endswith("backend_compile_duration"):
+            telemetry.compiles.inc()
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    return kernels
+
+
+class App:
+    """One server process. `async with App.started(config) as app` serves inside the block."""
+
+    def __init__(self, config: Config, telemetry: Telemetry, kernels: KernelRegistry) -> None:
+        self.config = config
+        self.telemetry = telemetry
+        self.port = 0
+        self._kernels = kernels
+        self._health = health.aio.HealthServicer()
+        self._stack = contextlib.AsyncExitStack()
+        self._server: grpc.aio.Server | None = None
+        self._admission = Admission(config.in_flight_max)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, config: Config) -> AsyncIterator["App"]:
+        """A serving app, stopped in order at the end of the block."""
+        prepare_jax(config.data_dir / "kernels")
+        telemetry = Telemetry()
+        kernels = await asyncio.to_thread(compile_kernels, telemetry)
+        app = cls(config, telemetry, kernels)
+        async with app._stack:
+            await app._start()
+            yield app
+            await app.stop()
+
+    async def _start(self) -> None:
+        database = await self._open_database()
+        states = States(database, self.config.deadline_default_s)
+        thread = ComputeThread(self.config.compute_waiting_max)
+        self._stack.callback(thread.stop)
+        committer = GroupCommitter(database)
+        self._stack.push_async_callback(committer.aclose)
+        joint_thread = ComputeThread(self.config.compute_waiting_max)
+        self._stack.callback(joint_thread.stop)
+        solver = Solver(states, self._kernels, thread, joint_thread, self.config.lines_max)
+        events = Events(self.config, self.telemetry)
+        desk = Desk(solver, database, committer, events.wake)
+        self._watch(thread, committer)
+        expiry = asyncio.create_task(self._expire(database, states), name="expiry")
+        self._stack.callback(expiry.cancel)
+        implementations = {
+            "SizingService": SizingService(desk, WhatIf(solver), Replay(solver), database, states),
+            "PortfolioService": PortfolioService(database, states),
+            "MarketService": MarketService(database, states),
+            "ParameterService": ParameterService(database, states),
+            "OptimizationService": OptimizationService(solver),
+        }
+        deadline_s = self.config.deadline_default_s
+        intake = handlers(implementations, desk, database, self.config.tenant_id, deadline_s)
+        events.start(database.dsn, intake)
+        self._stack.push_async_callback(events.stop)
+        await self._serve(implementations)
+
+    async def _open_database(self) -> Database:
+        config = self.config
+        if config.dsn is None:
+            folder = config.data_dir / "postgres"
+            server = await asyncio.to_thread(embedded.start, folder)
+            self._stack.callback(server.stop)
+            dsn = server.dsn
+        else:
+            dsn = config.dsn.get_secret_value()
+        version = await migrate(dsn)
+        database = await Database.open(dsn, PoolOptions(n_connections=config.connections))
+        self._stack.push_async_callback(_close, database)
+        async with database.transaction(deadline_s=config.deadline_default_s) as connection:
+            await tenants.ensure(connection, config.tenant_id)
+        _log.info("storage open", database=repr(database), schema=version)
+        return database
+
+    async def _serve(self, implementations: dict[str, object]) -> None:
+        config = self.config
+        options = [
+            ("grpc.max_receive_message_length", config.message_bytes_max),
+            ("grpc.max_send_message_length", config.message_bytes_max),
+            ("grpc.so_reuseport", 0),
+        ]
+        server = grpc.aio.server(options=options)
+        self._server = server
+        for name, descriptor in SERVICES.items():
+            bind(
+                server,
+                descriptor,
+                implementations[name],
+                tenant_id=config.tenant_id,
+                deadline_default_s=config.deadline_default_s,
+                admission=self._admission,
+                telemetry=self.telemetry,
+            )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [*(d.full_name for d in SERVICES.values()), health.SERVICE_NAME]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+        address = f"{config.listen_host}:{config.listen_port}"
+        try:
+            self.port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is another server running?") from error
+        await server.start()
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        if config.metrics_port is not None:
+            self.telemetry.serve(config.listen_host, config.metrics_port)
+        _log.info("serving", address=f"{config.listen_host}:{self.port}")
+
+    async def _say(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+        services: list[ServiceDescriptor] = list(SERVICES.values())
+        for name in ("", *(service.full_name for service in services)):
+            await self._health.set(name, status)
+
+    async def stop(self) -> None:
+        """Admits nothing more, finishes what was admitted, then closes."""
+        if self._server is None:
+            return
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        left = await self._admission.drain(self.config.drain_s)
+        await self._server.stop(STOP_GRACE_S)
+        self._server = None
+        _log.info("stopped", calls_cut_off=left)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        await asked.wait()
+
+    def _watch(self, thread: ComputeThread, committer: GroupCommitter) -> None:
+        watch = self.telemetry.watch
+        watch("sizing_rpc_in_flight", "Calls in progress.", lambda: self._admission.in_flight)
+        watch("sizing_rpc_refused", "Calls not admitted.", lambda: self._admission.refused)
+        watch("sizing_compute_waiting", "Requests waiting to be computed.", lambda: thread.waiting)
+        watch("sizing_compute_dropped", "Requests dropped unrun.", lambda: thread.dropped)
+        watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
+        watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
+
+    async def _expire(self, database: Database, states: States) -> None:
+        """Frees reservations whose time is over; several replicas may do this at once."""
+        while True:
+            await asyncio.sleep(EXPIRY_INTERVAL_S)
+            try:
+                async with database.transaction(deadline_s=5.0) as connection:
+                    expired = await reservations.expire_due(
+                        connection, datetime.now(UTC), event_of=_expired_event
+                    )
+            except StorageError as error:
+                _log.warning("reservations not expired", error=str(error))
+                continue
+            for reservation in expired:
+                states.changed(reservation.tenant_id, {reservation.portfolio_id})
+
+
+async def _close(database: Database) -> None:
+    """Closes the pool; a connection that isn't given back can't hold up the exit."""
+    try:
+        await asyncio.wait_for(database.aclose(), CLOSE_TIMEOUT_S)
+    except TimeoutError:
+        _log.warning("connections left open", database=repr(database))
+
+
+def _expired_event(reservation: reservations.Reservation) -> NewEvent:
+    def build(sequence: int) -> bytes:
+        event = events_pb2.ReservationExpired(
+            portfolio_sequence=sequence,
+            decision_id=str(reservation.decision_id),
+            portfolio_id=reservation.portfolio_id,
+            released=reservation_message(reservation),
+            expire_time=timestamp(reservation.expire_time),
+        )
+        return event.SerializeToString()
+
+    return NewEvent("reservation-expired", "ReservationExpired", build)

@@ -1,0 +1,120 @@
+"""What people are told when a command fails: what was wrong, where, and what to do."""
+
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+_HINTS = {
+    "NO_LIMITS": "store limits: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
+    "PORTFOLIO_NOT_FOUND": "list them: sizing portfolio list; or make one: sizing portfolio create",
+    "MARKET SNAPSHOT_NOT_FOUND": "load one: sizing market load examples/market.csv --id NAME",
+    "MARKET_SNAPSHOT_NOT_FOUND": "load one: sizing market load examples/market.csv --id NAME",
+    "DECISION_NOT_FOUND": "list them: sizing decisions",
+    "LIMITS_NOT_FOUND": "store some: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
+    "TRADING_HALTED": "see why: sizing portfolio show PORTFOLIO; go on: sizing portfolio resume",
+    "STALE_INPUT": "load newer data, or allow older in the sizing parameters",
+    "MISSING_PRICE": "load a market snapshot that has every instrument held: sizing market load",
+    "MISSING_VOLATILITY": "add the column volatility to the market snapshot, or drop the parameter",
+    "REQUEST_ID_REUSED": "use a new --request-id for a new request",
+    "ALREADY_EXISTS": "choose another id",
+    "VERSION_CONFLICT": "somebody changed it meanwhile: look again and repeat",
+    "UNREACHABLE": "start the service: sizing serve; or name another: --address HOST:PORT",
+}
+
+
+class CommandError(Exception):
+    """A command can't do what was asked; `hint` says what would help."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as it is shown."""
+
+    message: str
+    reason: str = "ERROR"
+    code: str = ""
+    fields: list[dict[str, str]] = field(default_factory=list)
+    hint: str = ""
+    exit_code: int = 1
+
+
+def report(error: Exception, *, as_json: bool) -> int:
+    """Writes the error to standard error; returns the exit code."""
+    problem = problem_of(error)
+    if as_json:
+        shown = {k: v for k, v in vars(problem).items() if v and k != "exit_code"}
+        print(json.dumps({"error": shown}), file=sys.stderr)
+        return problem.exit_code
+    print(f"error: {problem.message}", file=sys.stderr)
+    for item in problem.fields:
+        print(f"  {item['field']}: {item['description']}", file=sys.stderr)
+    if problem.hint:
+        print(f"try:   {problem.hint}", file=sys.stderr)
+    return problem.exit_code
+
+
+def problem_of(error: Exception) -> Problem:
+    """What is to be said about an error."""
+    import grpc
+
+    from server.config import ConfigError
+    from storage.errors import StorageError
+
+    match error:
+        case CommandError():
+            return Problem(str(error), hint=error.hint)
+        case ConfigError():
+            hint = "sizing doctor lists all settings"
+            return Problem(f"configuration: {error}", "CONFIGURATION", hint=hint, exit_code=2)
+        case grpc.RpcError():
+            return _of_call(error)
+        case StorageError():
+            return Problem(str(error), error.reason)
+        case OSError():
+            return Problem(str(error), "SYSTEM")
+    hint = "the same command with --trace before its name shows where; please report it"
+    return Problem(f"unexpected {type(error).__name__}: {error}", "UNEXPECTED", hint=hint)
+
+
+def _of_call(error: Any) -> Problem:
+    """The google.rpc.Status of a failed call, in words."""
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    code, message = error.code().name, error.details() or "no details"
+    status = rpc_status.from_call(error)
+    if status is None:
+        return _of_transport(code, message)
+    reason, fields, hint = code, [], ""
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(bad):
+            fields = [
+                {"field": item.field, "reason": item.reason, "description": item.description}
+                for item in bad.field_violations
+            ]
+        elif detail.Unpack(retry):
+            hint = f"again after {retry.retry_delay.ToMilliseconds()} ms"
+    if len(fields) == 1:
+        fields = []  # the message says it already
+    return Problem(message, reason, code, fields, _HINTS.get(reason, hint))
+
+
+def _of_transport(code: str, message: str) -> Problem:
+    if code == "UNAVAILABLE":
+        where = re.search(r"ipv[46]:(?:%5B)?([^\s;]+?):? ", message + " ")
+        at = f" at {where[1]}" if where else ""
+        hint = _HINTS["UNREACHABLE"]
+        return Problem(f"no service answers{at}", "UNREACHABLE", code, hint=hint)
+    if code == "UNIMPLEMENTED":
+        return Problem("the service at this address is another one, or of another release", code)
+    return Problem(f"{code}: {message}", code, code)

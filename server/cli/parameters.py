@@ -1,0 +1,107 @@
+"""Commands on sizing parameters: how signals become stakes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Reason,
+    connect,
+    console,
+    print_json,
+)
+from server.cli.market import parse_time
+
+parameters = typer.Typer(no_args_is_help=True, help="Versioned sizing parameters.")
+
+Portfolio = Annotated[str, typer.Option(help="Portfolio; default: all.")]
+OfStrategy = Annotated[str, typer.Option(help="Strategy; default: all.")]
+
+
+@parameters.command()
+def show(
+    portfolio: Portfolio = "",
+    strategy: OfStrategy = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Shows the parameters in force, defaults filled in."""
+    from google.protobuf.json_format import MessageToJson
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    wanted = pb.GetParametersRequest(portfolio_id=portfolio, strategy_id=strategy)
+    with connect(address) as client:
+        answer = client.parameters.GetParameters(wanted)
+    if as_json:
+        print_json(answer)
+        return
+    version = answer.parameters_version or "none stored, defaults only"
+    typer.echo(f"parameters in force, version {version}")
+    typer.echo(MessageToJson(answer.parameters, preserving_proto_field_name=True))
+
+
+@parameters.command("set")
+def set_parameters(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML or JSON, whole.")],
+    portfolio: Portfolio = "",
+    strategy: OfStrategy = "",
+    effective: Annotated[str, typer.Option(help="From when, ISO 8601; default: at once.")] = "",
+    reason: Reason = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Stores a new version of the parameters of a scope."""
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    from server.cli import files
+
+    request = pb.SetParametersRequest(
+        portfolio_id=portfolio,
+        strategy_id=strategy,
+        parameters=files.read_message(file, pb.SizingParameters()),
+        reason=reason,
+    )
+    if effective:
+        request.effective_time.FromDatetime(parse_time(effective, "--effective"))
+    with connect(address) as client:
+        answer = client.parameters.SetParameters(request)
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"parameters stored, version {answer.change.version}")
+
+
+@parameters.command()
+def history(
+    portfolio: Portfolio = "",
+    strategy: OfStrategy = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Lists the versions of one scope, newest first."""
+    from google.protobuf.json_format import MessageToDict
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    from server.cli.render import table
+
+    wanted = pb.ListParameterVersionsRequest(
+        portfolio_id=portfolio, strategy_id=strategy, page_size=limit
+    )
+    with connect(address) as client:
+        answer = client.parameters.ListParameterVersions(wanted)
+    if as_json:
+        print_json(answer)
+        return
+    left = ("from", "by", "why", "parameters")
+    out = table("Parameter versions", "version", *left, left=left)
+    for item in answer.versions:
+        given = MessageToDict(item.parameters, preserving_proto_field_name=True)
+        text = ", ".join(f"{name} {value}" for name, value in given.items())
+        start = f"{item.effective_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+        out.add_row(str(item.change.version), start, item.change.author, item.change.reason, text)
+    console().print(out)

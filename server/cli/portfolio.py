@@ -1,0 +1,274 @@
+"""Commands on portfolios: what is held, what may be held, what is reserved."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Firm,
+    Group,
+    Reason,
+    Strategy,
+    connect,
+    console,
+    print_json,
+    scope_of,
+    scope_words,
+)
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import portfolio_service_pb2
+
+portfolio = typer.Typer(no_args_is_help=True, help="Holdings, limits, trading state.")
+
+PortfolioId = Annotated[str, typer.Argument(metavar="PORTFOLIO", help="Id of the portfolio.")]
+SomePortfolio = Annotated[str, typer.Argument(metavar="[PORTFOLIO]", help="Id, or an option.")]
+HoldingsFile = Annotated[
+    Path | None,
+    typer.Option("--holdings", exists=True, dir_okay=False, help="CSV: instrument_id,quantity."),
+]
+
+
+@portfolio.command()
+def create(
+    portfolio_id: PortfolioId,
+    currency: Annotated[str, typer.Option(help="Base currency, ISO 4217.")] = "USD",
+    cash: Annotated[float, typer.Option(help="Cash, base currency.")] = 0.0,
+    holdings: HoldingsFile = None,
+    group: Annotated[str, typer.Option(help="Group whose limits it shares.")] = "",
+    name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Creates a portfolio; the same one again is no error."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli import files
+
+    wanted = pb.Portfolio(
+        portfolio_id=portfolio_id,
+        display_name=name,
+        base_currency=currency,
+        group_id=group,
+        cash=cash,
+        holdings=files.read_holdings(holdings) if holdings else None,
+    )
+    with connect(address) as client:
+        made = client.portfolios.CreatePortfolio(pb.CreatePortfolioRequest(portfolio=wanted))
+    _show(made.portfolio, as_json)
+
+
+@portfolio.command()
+def show(
+    portfolio_id: PortfolioId, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Shows cash, holdings and trading state."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    with connect(address) as client:
+        found = client.portfolios.GetPortfolio(pb.GetPortfolioRequest(portfolio_id=portfolio_id))
+    _show(found.portfolio, as_json)
+
+
+@portfolio.command("list")
+def list_portfolios(
+    group: Group = "", as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Lists portfolios by id."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+    from positionsizing.v1 import types_pb2
+
+    from server.cli.render import table
+    from server.cli.words import enum_words, money
+
+    answer = pb.ListPortfoliosResponse(next_page_token="")
+    request = pb.ListPortfoliosRequest(group_id=group, page_size=1000)
+    with connect(address) as client:
+        while True:
+            page = client.portfolios.ListPortfolios(request)
+            answer.portfolios.extend(page.portfolios)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    if as_json:
+        print_json(answer)
+        return
+    names = ("portfolio", "name", "group", "state")
+    out = table("Portfolios", *names, "cash", "version", left=names)
+    for item in answer.portfolios:
+        state = enum_words(types_pb2.TradingState, item.trading_state, "TRADING_STATE_")
+        identity = (item.portfolio_id, item.display_name, item.group_id, state)
+        out.add_row(*identity, f"{money(item.cash)} {item.base_currency}", str(item.version))
+    console().print(out)
+
+
+@portfolio.command()
+def set_holdings(
+    portfolio_id: PortfolioId,
+    cash: Annotated[float, typer.Option(help="New cash, base currency.")],
+    holdings: HoldingsFile = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Replaces cash and holdings; without a file nothing is held."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli import files
+
+    request = pb.SetHoldingsRequest(
+        portfolio_id=portfolio_id,
+        cash=cash,
+        holdings=files.read_holdings(holdings) if holdings else None,
+    )
+    with connect(address) as client:
+        _show(client.portfolios.SetHoldings(request).portfolio, as_json)
+
+
+@portfolio.command()
+def limits(
+    portfolio_id: SomePortfolio = "",
+    new: Annotated[
+        Path | None, typer.Option("--set", exists=True, help="New limits, TOML or JSON, whole.")
+    ] = None,
+    shared: Annotated[
+        Path | None, typer.Option("--set-shared", exists=True, help="A group's shared limits.")
+    ] = None,
+    version: Annotated[int, typer.Option(min=0, help="Show a past version.")] = 0,
+    group: Group = "",
+    strategy: Strategy = "",
+    firm: Firm = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Shows the limits of a scope, or stores new ones."""
+    from google.protobuf.json_format import MessageToJson
+    from positionsizing.v1 import limits_pb2
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli import files
+
+    scope = scope_of(portfolio_id, group, strategy, firm)
+    with connect(address) as client:
+        if new or shared:
+            request = pb.SetLimitsRequest(scope=scope, reason=reason)
+            if new:
+                request.limits.CopyFrom(files.read_message(new, limits_pb2.Limits()))
+            if shared:
+                request.shared.CopyFrom(files.read_message(shared, pb.SharedLimits()))
+            change = client.portfolios.SetLimits(request).change
+        found = client.portfolios.GetLimits(pb.GetLimitsRequest(scope=scope, version=version))
+    if as_json:
+        print_json(found)
+        return
+    change = found.change
+    typer.echo(f"limits of {scope_words(scope)}, version {change.version}  {change.reason}")
+    typer.echo(MessageToJson(found.limits, preserving_proto_field_name=True))
+    if found.HasField("shared"):
+        typer.echo("shared:")
+        typer.echo(MessageToJson(found.shared, preserving_proto_field_name=True))
+
+
+@portfolio.command()
+def halt(
+    portfolio_id: SomePortfolio = "",
+    reducing: Annotated[
+        bool, typer.Option("--reducing", help="Only let positions shrink, instead of nothing.")
+    ] = False,
+    group: Group = "",
+    strategy: Strategy = "",
+    firm: Firm = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Stops sizing in a scope: the kill switch."""
+    state = 2 if reducing else 3
+    _set_state(scope_of(portfolio_id, group, strategy, firm), state, reason, as_json, address)
+
+
+@portfolio.command()
+def resume(
+    portfolio_id: SomePortfolio = "",
+    group: Group = "",
+    strategy: Strategy = "",
+    firm: Firm = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Lets a scope trade again; wider scopes may still be halted."""
+    _set_state(scope_of(portfolio_id, group, strategy, firm), 1, reason, as_json, address)
+
+
+@portfolio.command()
+def reservations(
+    portfolio_id: PortfolioId, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Lists what is sized but not filled yet."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli.render import table
+    from server.cli.words import money
+
+    request = pb.ListReservationsRequest(portfolio_id=portfolio_id, page_size=1000)
+    with connect(address) as client:
+        answer = client.portfolios.ListReservations(request)
+    if as_json:
+        print_json(answer)
+        return
+    left = ("decision", "strategy", "until", "lots to fill")
+    out = table("Open reservations", *left, "cash", left=left)
+    for item in answer.reservations:
+        lots = zip(item.instrument_ids, item.trade_lots_open, strict=True)
+        text = ", ".join(f"{name} {count:+d}" for name, count in lots)
+        until = f"{item.expire_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+        out.add_row(item.decision_id, item.strategy_id, until, text, money(item.cash_open))
+    console().print(out)
+
+
+def _set_state(
+    scope: "portfolio_service_pb2.Scope", state: int, reason: str, as_json: bool, address: str
+) -> None:
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+    from positionsizing.v1 import types_pb2
+
+    from server.cli.words import enum_words
+
+    request = pb.SetTradingStateRequest(
+        scope=scope, trading_state=types_pb2.TradingState.ValueType(state), reason=reason
+    )
+    with connect(address) as client:
+        answer = client.portfolios.SetTradingState(request)
+    if as_json:
+        print_json(answer)
+        return
+    words = enum_words(types_pb2.TradingState, answer.trading_state, "TRADING_STATE_")
+    typer.echo(f"{scope_words(scope)}: {words}, version {answer.trading_state_version}")
+
+
+def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
+    from positionsizing.v1 import types_pb2
+
+    from server.cli.render import table
+    from server.cli.words import enum_words, money
+
+    if as_json:
+        print_json(found)
+        return
+    state = enum_words(types_pb2.TradingState, found.trading_state, "TRADING_STATE_")
+    group = f", group {found.group_id}" if found.group_id else ""
+    out = table(
+        f"{found.display_name or found.portfolio_id}: cash {money(found.cash)} "
+        f"{found.base_currency}, {state}{group}, version {found.version}",
+        *("instrument", "quantity"),
+        left=("instrument",),
+    )
+    held = found.holdings
+    for name, quantity in zip(held.instrument_ids, held.quantity, strict=True):
+        out.add_row(name, f"{quantity:,.6g}")
+    console().print(out)

@@ -1,0 +1,148 @@
+"""Decisions as tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from positionsizing.v1 import sizing_pb2, types_pb2
+from rich.markup import escape
+from rich.table import Table
+
+from server.cli.words import (
+    binding_words,
+    enum_words,
+    group_name,
+    is_before_limits,
+    limit_words,
+    money,
+    percent,
+    stage_words,
+)
+
+
+def table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:
+    """A plain table; columns are right-aligned but for those in `left`."""
+    looks: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+    out = Table(title=title, title_justify="left", min_width=len(title), **looks)
+    for name in columns:
+        on_left = name in left
+        out.add_column(name, justify="left" if on_left else "right", overflow="fold")
+    return out
+
+
+def sizes_table(decision: sizing_pb2.SizingDecision) -> Table:
+    """One row a line: from raw Kelly to lots, and what bound it."""
+    sizes, stages = decision.sizes, decision.waterfall.stages
+    stake = [stage for stage in stages if is_before_limits(stage.stage)][-1]
+    out = table(
+        "Sizes",
+        *("instrument", "raw Kelly", "stake", "weight", "position", "trade", "lots"),
+        *("notional", "bound by"),
+        left=("instrument", "bound by"),
+    )
+    for i, name in enumerate(sizes.instrument_ids):
+        status = sizes.line_status[i]
+        if status == types_pb2.LINE_STATUS_REFUSED:
+            reason = "[red]refused, position kept[/]"
+        elif status == types_pb2.LINE_STATUS_ZERO and not sizes.binding[i]:
+            reason = "no edge left"
+        else:
+            reason = binding_words(sizes, i) or "nothing: the stake, in whole lots"
+        lot = sizes.lot_size[i]
+        out.add_row(
+            escape(name),
+            percent(stages[0].weight[i], 0),
+            percent(stake.weight[i], 1),
+            percent(sizes.weight[i], 2),
+            f"{sizes.quantity[i]:+,.6g}",
+            f"{sizes.trade_lots[i] * lot:+,.6g}" if sizes.trade_lots[i] else "",
+            f"{sizes.lots[i]:+,}",
+            money(sizes.notional[i]),
+            escape(reason) if "[" not in reason[:1] else reason,
+        )
+    return out
+
+
+def totals_table(decision: sizing_pb2.SizingDecision) -> Table:
+    """One row a stage: gross and net weight of the batch, and how many lines it changed."""
+    out = table(
+        "Waterfall, all lines", "stage", "gross", "change", "net", "lines", "why",
+        left=("stage", "why"),
+    )  # fmt: skip
+    before: Sequence[float] | None = None
+    for stage in decision.waterfall.stages:
+        name, why = stage_words(stage.stage)
+        gross, net = sum(map(abs, stage.weight)), sum(stage.weight)
+        change = lines = ""
+        if before is not None:
+            change = percent(gross - sum(map(abs, before)))
+            lines = str(sum(a != b for a, b in zip(stage.weight, before, strict=True)))
+        out.add_row(name, percent(gross), change, percent(net), lines, why)
+        before = stage.weight
+    return out
+
+
+def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
+    """One line's way from raw Kelly to lots."""
+    sizes = decision.sizes
+    trade = sizes.trade_lots[line] * sizes.lot_size[line]
+    title = (
+        f"{escape(sizes.instrument_ids[line])}: {sizes.quantity[line]:+,.6g} units, "
+        f"{percent(sizes.weight[line])} of equity, trade {trade:+,.6g}"
+    )
+    out = table(title, "stage", "weight", "change", "why", left=("stage", "why"))
+    before: float | None = None
+    for stage in decision.waterfall.stages:
+        name, why = stage_words(stage.stage)
+        weight = stage.weight[line]
+        if weight == before:
+            continue
+        if stage.limit and stage.limit[line]:
+            group = group_name(sizes, stage.limit_group[line])
+            why = limit_words(stage.limit[line], stage.limit_bound[line], group)
+        change = "" if before is None else percent(weight - before, 4)
+        out.add_row(name, percent(weight, 4), change, escape(why))
+        before = weight
+    return out
+
+
+def line_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
+    """What else there is to say about a line, in sentences."""
+    sizes = decision.sizes
+    said = []
+    if words := binding_words(sizes, line):
+        without = percent(sizes.weight_without_binding[line])
+        said.append(f"set by: {words}; without it {without}")
+        if price := sizes.marginal_growth[line]:
+            said.append(f"one more percent of equity would add {price * 0.01:.2e} of log growth")
+    low, high = sizes.weight_low[line], sizes.weight_high[line]
+    if low != high:
+        said.append(f"stake before limits between {percent(low)} and {percent(high)}")
+    if growth := sizes.expected_growth[line]:
+        said.append(f"expected log growth {growth:.2e} a period")
+    return said
+
+
+def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
+    """Outcome, money and exposures."""
+    summary = decision.summary
+    status = enum_words(types_pb2.SizingStatus, decision.status, "SIZING_STATUS_")
+    method = enum_words(types_pb2.SizingMethod, decision.method, "SIZING_METHOD_")
+    lines = [
+        f"{status}, {method}; equity {money(summary.equity)}",
+        f"cash {money(summary.cash_available)} available, {money(summary.cash_reserved)} reserved",
+        f"gross {percent(summary.gross_weight_before)} -> {percent(summary.gross_weight_after)}, "
+        f"net {percent(summary.net_weight_before)} -> {percent(summary.net_weight_after)}, "
+        f"turnover {percent(summary.turnover)}",
+    ]
+    for step in decision.fallback_chain:
+        lines.append(f"tried {step.method}: {step.outcome}")
+    if decision.HasField("certificate"):
+        gap = decision.certificate.duality_gap_relative
+        lines.append(f"certificate: duality gap {gap:.1e} relative")
+    if decision.decision_id:
+        until = decision.reservation_expire_time
+        held = f", reserved until {until.ToJsonString()}" if until.seconds else ""
+        lines.append(f"decision {decision.decision_id}{held}")
+    else:
+        lines.append("not recorded")
+    return lines

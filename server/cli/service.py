@@ -1,0 +1,112 @@
+"""Commands that run the service and prepare what it needs: serve, health, migrate, topics."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json
+from server.cli.errors import CommandError
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded PostgreSQL and the kernels.")
+]
+topics = typer.Typer(no_args_is_help=True, help="Topics on the Pulsar broker.")
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Runs the service until SIGTERM or Ctrl-C."""
+    import uvloop
+
+    from server.app import App
+    from server.telemetry import configure_logging
+
+    config = load_config(listen_host=host, listen_port=port, data_dir=data_dir)
+    configure_logging(config.log_level, as_json=config.log_json)
+
+    async def run() -> None:
+        async with App.started(config) as service:
+            await service.run()
+
+    uvloop.run(run())
+
+
+def health(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Asks the service whether it serves; exit code 1 if it doesn't."""
+    with connect(address) as client:
+        state = client.health()
+    if as_json:
+        print_json({"address": address, "state": state})
+    else:
+        typer.echo(f"{state} at {address}")
+    if state != "SERVING":
+        raise typer.Exit(1)
+
+
+def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Brings the database to the schema of this release."""
+    from storage.postgres.migrations import migrate as run_migrations
+
+    with database(load_config(data_dir=data_dir)) as dsn:
+        version = asyncio.run(run_migrations(dsn))
+    if as_json:
+        print_json({"schema": version})
+    else:
+        typer.echo(f"schema {version}")
+
+
+@topics.command()
+def ensure(as_json: AsJson = False) -> None:
+    """Makes the namespace, its policies, all topics and subscriptions; changes none there."""
+    from storage.events.client import BrokerConfig
+    from storage.events.topics import ensure as ensure_topics
+
+    config = load_config()
+    if not (config.pulsar_url and config.pulsar_admin_url):
+        raise CommandError(
+            "no broker is configured", "set SIZING_PULSAR_URL and SIZING_PULSAR_ADMIN_URL"
+        )
+    broker = BrokerConfig(
+        service_url=config.pulsar_url,
+        admin_url=config.pulsar_admin_url,
+        tenant=config.pulsar_tenant,
+        namespace=config.pulsar_namespace,
+        token=config.pulsar_token.get_secret_value() if config.pulsar_token else "",
+        tls_trust_file=str(config.pulsar_trust_file or ""),
+    )
+    made = ensure_topics(broker)
+    if as_json:
+        print_json({"topics": list(made.topics), "subscriptions": list(made.subscriptions)})
+        return
+    typer.echo(f"made {len(made.topics)} topics and {len(made.subscriptions)} subscriptions")
+    for name in (*made.topics, *made.subscriptions):
+        typer.echo(f"  {name}")
+
+
+def load_config(**overrides: Any) -> Any:
+    """The configuration, with the options that were given on the command line."""
+    from server.config import load
+
+    return load(**{name: value for name, value in overrides.items() if value is not None})
+
+
+@contextlib.contextmanager
+def database(config: Any) -> Iterator[str]:
+    """The connection string of the configured database, the embedded one running meanwhile."""
+    from storage import embedded
+
+    if config.dsn is not None:
+        yield config.dsn.get_secret_value()
+        return
+    server = embedded.start(config.data_dir / "postgres")
+    try:
+        yield server.dsn
+    finally:
+        server.stop()

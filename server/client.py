@@ -1,0 +1,89 @@
+"""A thin client: one channel, the stubs of every service, a deadline on each call.
+
+    with Client("127.0.0.1:50051") as client:
+        client.sizing.SizePositions(request)
+
+Programs need no more than the generated stubs (`protos/python`); see the README.
+"""
+
+import time
+from typing import Any, NamedTuple, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
+from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
+from positionsizing.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
+from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+_POLL_S = 0.1
+
+
+class Client:
+    """All services at one address; the channel connects with the first call."""
+
+    def __init__(self, address: str, timeout_s: float = 30.0) -> None:
+        self.address = address
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ]
+        self._channel = grpc.insecure_channel(address, options=options)
+        channel = grpc.intercept_channel(self._channel, _Deadline(timeout_s))
+        self.sizing = SizingServiceStub(channel)
+        self.portfolios = PortfolioServiceStub(channel)
+        self.market = MarketServiceStub(channel)
+        self.parameters = ParameterServiceStub(channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._channel.close()
+
+    def health(self, timeout_s: float = 2.0) -> str:
+        """SERVING, NOT_SERVING, or UNREACHABLE where nobody answers in time."""
+        try:
+            answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError:
+            return "UNREACHABLE"
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    def is_serving_within(self, timeout_s: float) -> bool:
+        """Waits until the service says SERVING; false where it doesn't within the time."""
+        give_up = time.monotonic() + timeout_s
+        while self.health(timeout_s=1.0) != "SERVING":
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Deadline(grpc.UnaryUnaryClientInterceptor):
+    """Gives every call that has none a deadline."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Calls on with a timeout."""
+        timed = _Details(
+            details.method,
+            self._timeout_s if details.timeout is None else details.timeout,
+            details.metadata,
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+        return continuation(timed, request)

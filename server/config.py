@@ -1,0 +1,95 @@
+"""Process configuration: typed, validated, from the environment or a file; unknown keys refused.
+
+Every field can be set as `SIZING_<NAME>` or as a key of the TOML file that `SIZING_CONFIG` names;
+the environment comes first. What a portfolio manager tunes is not here but in ParameterService.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "SIZING_"
+_ELSEWHERE = {"SIZING_CONFIG", "SIZING_CRASH_POINT", "SIZING_ADDRESS"}
+"""Variables of this prefix that are read elsewhere: by this module, the chaos tests, the CLI."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the text says which key and why."""
+
+
+class Config(BaseSettings):
+    """All settings of one server process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    listen_host: str = "127.0.0.1"
+    """Address to listen on. Only loopback until authentication is configured."""
+    listen_port: int = Field(50051, ge=0, le=65535)
+    """Port; 0 lets the system choose one."""
+    dsn: SecretStr | None = None
+    """PostgreSQL to use; unset: the embedded server in `data_dir`."""
+    data_dir: Path = Path("data")
+    """Folder of the embedded PostgreSQL and the kernel cache."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port of the Prometheus metrics over HTTP; unset: none."""
+    pulsar_url: str | None = None
+    """Broker to publish to, e.g. "pulsar://localhost:6650"; unset: events wait in the outbox."""
+    pulsar_admin_url: str | None = None
+    """Admin address of the broker, needed to create topics and policies."""
+    pulsar_tenant: str = "public"
+    """Pulsar tenant of the topics."""
+    pulsar_namespace: str = "sizing"
+    """Pulsar namespace of the topics."""
+    pulsar_token: SecretStr | None = None
+    """Token for the broker."""
+    pulsar_trust_file: Path | None = None
+    """Certificates that the broker's must chain to, for pulsar+ssl."""
+    tenant_id: str = "local"
+    """Tenant of every caller until authentication says otherwise."""
+    lines_max: int = Field(100_000, ge=1, le=100_000)
+    """Most lines of one request."""
+    message_bytes_max: int = Field(64 * 1024 * 1024, ge=1024)
+    """Largest message received or sent."""
+    deadline_default_s: float = Field(5.0, gt=0, le=600)
+    """Time for a call whose caller sets no deadline."""
+    connections: int = Field(8, ge=1, le=200)
+    """Connections to PostgreSQL."""
+    in_flight_max: int = Field(256, ge=1)
+    """Calls answered at once; more are refused with advice when to come again."""
+    compute_waiting_max: int = Field(1024, ge=1)
+    """Requests that may wait for the compute thread."""
+    drain_s: float = Field(10.0, ge=0, le=60)
+    """Longest time to finish admitted calls on SIGTERM."""
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe log line written."""
+    log_json: bool = False
+    """Writes log lines as JSON instead of text."""
+
+
+def load(**overrides: Any) -> Config:
+    """The configuration of this process. Raises `ConfigError`."""
+    known = {f"{PREFIX}{name.upper()}" for name in Config.model_fields} | _ELSEWHERE
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigError(f"{name} is not a setting; `sizing doctor` lists them")
+    values: dict[str, Any] = {}
+    if path := os.environ.get("SIZING_CONFIG"):
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"SIZING_CONFIG names {path}: {error}") from error
+        for name in Config.model_fields:  # the environment comes first
+            if f"{PREFIX}{name.upper()}" in os.environ:
+                values.pop(name, None)
+    try:
+        return Config(**{**values, **overrides})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{key}: {first['msg']}") from error

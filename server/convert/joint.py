@@ -1,0 +1,264 @@
+"""Optimisation problems and their proofs between the contract and the domain."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import optimization_service_pb2 as pb
+
+from compute.optimize.certificate import Certificate
+from compute.optimize.infeasible import Explanation
+from compute.optimize.problem import (
+    Costs,
+    DrawdownRisk,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Status,
+)
+from compute.optimize.shadow import ShadowPrice
+from server.convert.columns import Floats, floats
+from server.convert.limits import violations as limit_violations
+from server.convert.market import MatrixData, instrument_violations, matrix_violations
+from server.errors import FieldViolation
+
+SIZE_MAX = 2000
+_NUMBER = re.compile(r"\[(\d+)\]")
+_LEVEL = 0.95
+
+STATUSES = {
+    Status.OPTIMAL: pb.OPTIMIZATION_STATUS_OPTIMAL,
+    Status.INFEASIBLE: pb.OPTIMIZATION_STATUS_INFEASIBLE,
+    Status.NONPOSITIVE_MEAN: pb.OPTIMIZATION_STATUS_NONPOSITIVE_MEAN,
+    Status.UNBOUNDED: pb.OPTIMIZATION_STATUS_UNBOUNDED,
+    Status.RUIN: pb.OPTIMIZATION_STATUS_RUIN,
+    Status.NOT_CONVERGED: pb.OPTIMIZATION_STATUS_NOT_CONVERGED,
+}
+
+_PREFIXES = {
+    "group ": types_pb2.LIMIT_KIND_GROUP_GROSS_MAX,
+    "portfolio gross": types_pb2.LIMIT_KIND_LEVERAGE_MAX,
+    "portfolio net max": types_pb2.LIMIT_KIND_NET_MAX,
+    "portfolio net min": types_pb2.LIMIT_KIND_NET_MIN,
+    "shared": types_pb2.LIMIT_KIND_SHARED_GROSS_NOTIONAL_MAX,
+    "cash": types_pb2.LIMIT_KIND_CASH,
+    "turnover_max": types_pb2.LIMIT_KIND_TURNOVER_MAX,
+    "upper": types_pb2.LIMIT_KIND_WEIGHT_MAX,
+    "lower": types_pb2.LIMIT_KIND_WEIGHT_MAX,
+    "trade_max": types_pb2.LIMIT_KIND_TRADE_NOTIONAL_MAX,
+    "volatility_max": types_pb2.LIMIT_KIND_VOLATILITY_MAX,
+    "var_max": types_pb2.LIMIT_KIND_VAR_MAX,
+    "cvar_max": types_pb2.LIMIT_KIND_CVAR_MAX,
+    "cdar_max": types_pb2.LIMIT_KIND_CDAR_MAX,
+    "drawdown_risk": types_pb2.LIMIT_KIND_DRAWDOWN_RISK,
+}
+
+
+def limit_kind(name: str) -> types_pb2.LimitKind.ValueType:
+    """The contract's kind of a limit by its name in the problem."""
+    for prefix, kind in _PREFIXES.items():
+        if name.startswith(prefix):
+            return kind
+    return types_pb2.LIMIT_KIND_LINEAR
+
+
+def certificate(
+    message: sizing_pb2.Certificate,
+    proof: Certificate,
+    prices: Mapping[str, ShadowPrice],
+    ids: Sequence[str],
+) -> None:
+    """Fills the proof and the price of every limit that binds; `ids`: the problem's instruments."""
+    message.primal_residual = proof.primal_residual
+    message.dual_residual = proof.dual_residual
+    message.complementarity = proof.complementarity
+    message.duality_gap = proof.gap
+    message.duality_gap_relative = proof.gap_relative
+    message.objective = proof.objective
+    for name, price in prices.items():
+        message.shadow_prices.add(
+            limit=named(name, ids),
+            kind=limit_kind(name),
+            price_low=price.low + 0.0,
+            price_high=price.high + 0.0,
+        )
+
+
+def named(limit: str, ids: Sequence[str]) -> str:
+    """The limit's name with the instrument for its number: `upper[3]` is `upper[AAPL]`."""
+    return _NUMBER.sub(lambda match: f"[{ids[int(match[1])]}]", limit)
+
+
+def infeasibility(message: pb.Infeasibility, why: Explanation, ids: list[str]) -> None:
+    """Fills the conflict and the cheapest way out."""
+    message.conflict.extend(why.conflict)
+    message.smallest = why.smallest
+    places = sorted({place for group in why.assets.values() for place in group})
+    message.instrument_ids.extend(ids[place] for place in places)
+    for name, amount in why.relaxation.items():
+        message.relaxation.add(limit=named(name, ids), amount=amount)
+
+
+def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with a problem, by field path below `path`."""
+    n = len(message.instrument_ids)
+    yield from instrument_violations(message.instrument_ids, f"{path}.instrument_ids")
+    if n > SIZE_MAX:
+        text = f"has {n} instruments; at most {SIZE_MAX} are solved together"
+        yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
+    kind = message.objective.kind
+    if not kind or kind not in pb.ObjectiveKind.values():
+        yield FieldViolation(f"{path}.objective.kind", "MISSING", "must be given")
+    for name, rule, text in _COLUMN_RULES:
+        column = floats(getattr(message, name))
+        if len(column) not in (0, n):
+            wrong = f"has {len(column)} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
+        for place in np.flatnonzero(~(np.isfinite(column) & rule(column)))[:10]:
+            where = f"{path}.{name}[{place}]"
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
+    yield from _scalar_violations(message, path)
+    wrapped = limits_pb2.Limits(joint=message.limits)
+    for item in limit_violations(wrapped, path):
+        yield FieldViolation(item.field.replace(".joint", ".limits"), item.reason, item.description)
+    for name in ("scenarios", "covariance"):
+        if message.HasField(name):  # type: ignore[arg-type]
+            for item in matrix_violations(getattr(message, name), f"{path}.{name}"):
+                if not item.field.endswith("matrix_id"):
+                    yield item
+
+
+def _always(values: Floats) -> np.ndarray:
+    return np.ones(len(values), dtype=bool)
+
+
+def _nonnegative(values: Floats) -> np.ndarray:
+    return values >= 0
+
+
+_COLUMN_RULES: tuple[tuple[str, Callable[[Floats], np.ndarray], str], ...] = (
+    ("mean", _always, "a finite number"),
+    ("weight_min", _always, "a finite number"),
+    ("weight_max", _always, "a finite number"),
+    ("holdings", _always, "a finite number"),
+    ("trade_max", _nonnegative, "finite and >= 0"),
+    ("linear_cost", _nonnegative, "finite and >= 0"),
+    ("impact_cost", _nonnegative, "finite and >= 0"),
+)
+
+
+def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViolation]:
+    for name in ("budget_min", "budget_max", "gross_max", "turnover_max", "drawdown_max"):
+        if message.HasField(name):
+            value = getattr(message, name)
+            if not np.isfinite(value) or (value < 0 and not name.startswith("budget")):
+                yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", f"is {value:g}")
+    if not (np.isfinite(message.cash_return) and message.cash_return > -1):
+        yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", "must be finite and > -1")
+    objective = message.objective
+    if objective.HasField("risk_aversion") and not 0 <= objective.risk_aversion < np.inf:
+        where = f"{path}.objective.risk_aversion"
+        yield FieldViolation(where, "OUT_OF_RANGE", "must be finite and >= 0")
+    if objective.HasField("tail_level") and not 0 < objective.tail_level < 1:
+        where = f"{path}.objective.tail_level"
+        yield FieldViolation(where, "OUT_OF_RANGE", "must be in (0, 1)")
+    budgets = floats(objective.budgets)
+    if len(budgets) not in (0, len(message.instrument_ids)) or not (budgets > 0).all():
+        where = f"{path}.objective.budgets"
+        yield FieldViolation(where, "OUT_OF_RANGE", "one per instrument, all > 0")
+
+
+def problem(
+    message: pb.OptimizationProblem, scenarios: MatrixData | None, covariance: MatrixData | None
+) -> Problem:
+    """The domain's problem; the message has been checked (`violations`).
+
+    Raises `KeyError` with the instrument that a matrix doesn't have.
+    """
+    ids = list(message.instrument_ids)
+    n = len(ids)
+    returns = probability = chosen = None
+    if scenarios is not None:
+        returns = scenarios.values[:, _places(scenarios, ids)]
+        probability = scenarios.probability
+    if covariance is not None:
+        place = _places(covariance, ids)
+        chosen = covariance.values[np.ix_(place, place)]
+    objective = message.objective
+    return Problem(
+        objective=Objective(
+            ObjectiveKind[pb.ObjectiveKind.Name(objective.kind).removeprefix("OBJECTIVE_KIND_")],
+            risk_aversion=objective.risk_aversion if objective.HasField("risk_aversion") else 1.0,
+            tail=objective.tail_level if objective.HasField("tail_level") else _LEVEL,
+            budgets=_column(objective.budgets),
+        ),
+        limits=_limits(message, n, ids),
+        costs=Costs(_column(message.linear_cost), _column(message.impact_cost)),
+        mean=_column(message.mean),
+        covariance=chosen,
+        scenarios=returns,
+        scenario_probability=probability,
+        holdings=_column(message.holdings),
+        cash_return=message.cash_return,
+    )
+
+
+def _limits(message: pb.OptimizationProblem, n: int, ids: list[str]) -> Limits:
+    joint = message.limits
+    lower, upper = _column(message.weight_min), _column(message.weight_max)
+    risk = None
+    if joint.HasField("wealth_floor") and joint.HasField("wealth_floor_probability"):
+        risk = DrawdownRisk.from_probability(joint.wealth_floor, joint.wealth_floor_probability)
+    return Limits(
+        lower=np.zeros(n) if lower is None else lower,
+        upper=np.ones(n) if upper is None else upper,
+        budget_min=_given(message, "budget_min"),
+        budget_max=message.budget_max if message.HasField("budget_max") else 1.0,
+        rows=_rows(joint, ids),
+        gross_max=_given(message, "gross_max"),
+        turnover_max=_given(message, "turnover_max"),
+        trade_max=_column(message.trade_max),
+        volatility_max=_given(joint, "volatility_max"),
+        var_max=_given(joint, "var_max"),
+        var_tail=joint.var_level if joint.HasField("var_level") else _LEVEL,
+        cvar_max=_given(joint, "cvar_max"),
+        cvar_tail=joint.cvar_level if joint.HasField("cvar_level") else _LEVEL,
+        cdar_max=_given(joint, "cdar_max"),
+        cdar_tail=joint.cdar_level if joint.HasField("cdar_level") else _LEVEL,
+        drawdown_max=_given(message, "drawdown_max"),
+        drawdown_risk=risk,
+    )
+
+
+def _rows(joint: limits_pb2.JointLimits, ids: list[str]) -> Rows | None:
+    if not joint.linear:
+        return None
+    place = {name: i for i, name in enumerate(ids)}
+    matrix = np.zeros((len(joint.linear), len(ids)))
+    for row, limit in enumerate(joint.linear):
+        for name, value in zip(limit.instrument_ids, limit.coefficients, strict=True):
+            matrix[row, place[name]] = value
+    return Rows(
+        matrix,
+        np.array([r.lower if r.HasField("lower") else -np.inf for r in joint.linear]),
+        np.array([r.upper if r.HasField("upper") else np.inf for r in joint.linear]),
+        tuple(r.name for r in joint.linear),
+        np.array([r.soft_price if r.HasField("soft_price") else np.inf for r in joint.linear]),
+    )
+
+
+def _given(message: pb.OptimizationProblem | limits_pb2.JointLimits, name: str) -> float | None:
+    return float(getattr(message, name)) if message.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _column(values: object) -> Floats | None:
+    column = floats(values)
+    return column if len(column) else None
+
+
+def _places(matrix: MatrixData, ids: list[str]) -> list[int]:
+    place = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    return [place[name] for name in ids]

@@ -1,0 +1,194 @@
+"""Limits and shared limits between the contract, the domain and the stored document."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from positionsizing.v1 import limits_pb2, portfolio_service_pb2
+
+from compute.limits import (
+    GroupLimit,
+    InstrumentLimit,
+    JointLimits,
+    Limits,
+    LinearLimit,
+    SharedLimits,
+)
+from compute.shapes import GROUPS_MAX
+from server.convert.names import text_violations
+from server.errors import FieldViolation
+
+_SIGNED = {"net_weight_min", "net_weight_max", "lower", "upper"}
+_FRACTIONS = {"cash_buffer"}
+_LEVELS = {"var_level", "cvar_level", "cdar_level", "wealth_floor", "wealth_floor_probability"}
+_POSITIVE = {"volatility_max", "var_max", "cvar_max", "cdar_max", "soft_price"}
+
+
+def document(message: Message) -> dict[str, Any]:
+    """The form that is stored: proto JSON with the names of the contract."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def limits_of_document(stored: dict[str, Any]) -> Limits:
+    """Limits from their stored form."""
+    return limits(parse_limits(stored))
+
+
+def parse_limits(stored: dict[str, Any]) -> limits_pb2.Limits:
+    """The message from its stored form."""
+    message = limits_pb2.Limits()
+    json_format.ParseDict(stored, message)
+    return message
+
+
+def shared_of_document(stored: dict[str, Any]) -> SharedLimits:
+    """Shared limits from their stored form."""
+    message = portfolio_service_pb2.SharedLimits()
+    json_format.ParseDict(stored, message)
+    return SharedLimits(**_given(message))
+
+
+def limits(message: limits_pb2.Limits) -> Limits:
+    """The domain's limits; the message has been checked (`violations`)."""
+    return Limits(
+        **_given(message),
+        instruments={
+            item.instrument_id: InstrumentLimit(**_given(item)) for item in message.instruments
+        },
+        groups=tuple(
+            GroupLimit(
+                name=item.name,
+                instrument_ids=frozenset(item.instrument_ids),
+                sector=item.sector,
+                **_given(item),
+            )
+            for item in message.groups
+        ),
+        restricted=frozenset(message.restricted_instrument_ids),
+        joint=JointLimits(
+            **_given(message.joint),
+            linear=tuple(
+                LinearLimit(
+                    name=item.name,
+                    coefficients=dict(zip(item.instrument_ids, item.coefficients, strict=True)),
+                    **_given(item),
+                )
+                for item in message.joint.linear
+            ),
+        ),
+    )
+
+
+def _given(message: Message) -> dict[str, Any]:
+    """The optional scalar fields that are set."""
+    return {
+        field.name: getattr(message, field.name)
+        for field in message.DESCRIPTOR.fields
+        if field.has_presence and field.message_type is None and message.HasField(field.name)
+    }
+
+
+def violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with limits, by field path below `path`."""
+    yield from _numbers(message, path)
+    yield from _names(message, path)
+    for position, item in enumerate(message.instruments):
+        where = f"{path}.instruments[{position}]"
+        if not item.instrument_id:
+            yield FieldViolation(f"{where}.instrument_id", "MISSING", "must be given")
+        yield from _numbers(item, where)
+    yield from _unique([i.instrument_id for i in message.instruments], f"{path}.instruments")
+    for position, group in enumerate(message.groups):
+        yield from _group(group, f"{path}.groups[{position}]")
+    yield from _unique([group.name for group in message.groups], f"{path}.groups")
+    yield from _joint(message.joint, f"{path}.joint")
+    if _empty_range(message, "net_weight_min", "net_weight_max"):
+        yield FieldViolation(f"{path}.net_weight_min", "EMPTY_RANGE", "is above net_weight_max")
+
+
+def _names(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
+    """Names that can be stored, and no more groups than the kernels have room for."""
+    for position, name in enumerate(message.restricted_instrument_ids):
+        yield from text_violations(name, f"{path}.restricted_instrument_ids[{position}]")
+    for position, item in enumerate(message.instruments):
+        yield from text_violations(
+            item.instrument_id, f"{path}.instruments[{position}].instrument_id"
+        )
+    for position, group in enumerate(message.groups):
+        where = f"{path}.groups[{position}]"
+        yield from text_violations(group.name, f"{where}.name")
+        yield from text_violations(group.sector, f"{where}.sector")
+        for place, name in enumerate(group.instrument_ids):
+            yield from text_violations(name, f"{where}.instrument_ids[{place}]")
+    if len(message.groups) > GROUPS_MAX:
+        text = f"has {len(message.groups)} entries; at most {GROUPS_MAX} are accepted"
+        yield FieldViolation(f"{path}.groups", "TOO_MANY", text)
+    for position, row in enumerate(message.joint.linear):
+        for name in (row.name, *row.instrument_ids):
+            yield from text_violations(name, f"{path}.joint.linear[{position}]")
+
+
+def _numbers(message: Message, path: str) -> Iterator[FieldViolation]:
+    for name, value in _given(message).items():
+        if isinstance(value, bool):
+            continue
+        where = f"{path}.{name}"
+        if not math.isfinite(value):
+            yield FieldViolation(where, "NOT_FINITE", f"is {value}; it must be a finite number")
+        elif name in _POSITIVE and value <= 0:
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be > 0")
+        elif name in _LEVELS and not 0 < value < 1:
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in (0, 1)")
+        elif name in _FRACTIONS and not 0 <= value <= 1:
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in [0, 1]")
+        elif name not in _SIGNED and value < 0:
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be >= 0")
+
+
+def _group(group: limits_pb2.GroupLimit, path: str) -> Iterator[FieldViolation]:
+    yield from _numbers(group, path)
+    if not group.name:
+        yield FieldViolation(f"{path}.name", "MISSING", "must be given")
+    if bool(group.sector) == bool(len(group.instrument_ids)):
+        text = "give exactly one of instrument_ids and sector"
+        yield FieldViolation(f"{path}.instrument_ids", "AMBIGUOUS", text)
+    if group.HasField("net_weight_min") and group.net_weight_min > 0:
+        text = f"is {group.net_weight_min:g}; it must be <= 0"
+        yield FieldViolation(f"{path}.net_weight_min", "OUT_OF_RANGE", text)
+    if group.HasField("net_weight_max") and group.net_weight_max < 0:
+        text = f"is {group.net_weight_max:g}; it must be >= 0"
+        yield FieldViolation(f"{path}.net_weight_max", "OUT_OF_RANGE", text)
+
+
+def _joint(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
+    yield from _numbers(joint, path)
+    for position, row in enumerate(joint.linear):
+        where = f"{path}.linear[{position}]"
+        yield from _numbers(row, where)
+        if not row.name:
+            yield FieldViolation(f"{where}.name", "MISSING", "must be given")
+        if len(row.coefficients) != len(row.instrument_ids):
+            text = f"has {len(row.coefficients)} entries for {len(row.instrument_ids)} instruments"
+            yield FieldViolation(f"{where}.coefficients", "LENGTH_MISMATCH", text)
+        for place, value in enumerate(row.coefficients):
+            if not math.isfinite(value):
+                text = f"is {value}; it must be a finite number"
+                yield FieldViolation(f"{where}.coefficients[{place}]", "NOT_FINITE", text)
+        if _empty_range(row, "lower", "upper"):
+            yield FieldViolation(f"{where}.lower", "EMPTY_RANGE", "is above upper")
+    yield from _unique([row.name for row in joint.linear], f"{path}.linear")
+
+
+def _empty_range(message: Message, low: str, high: str) -> bool:
+    given = _given(message)
+    return low in given and high in given and given[low] > given[high]
+
+
+def _unique(names: list[str], path: str) -> Iterator[FieldViolation]:
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        if name in seen:
+            yield FieldViolation(f"{path}[{position}]", "DUPLICATE", f"{name!r} is given twice")
+        seen.add(name)

@@ -1,0 +1,266 @@
+"""Market snapshots and matrices: checked on arrival, turned into arrays when they are used."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from positionsizing.v1 import market_service_pb2 as pb
+
+from compute.book import Floats, Market, MissingInputError
+from compute.kernels import SCENARIO_BUCKETS
+from server.convert.columns import floats, optional_floats
+from server.convert.names import id_violations
+from server.errors import FieldViolation
+
+INSTRUMENTS_MAX = 100_000
+SQUARE_MAX = 2000
+"""Most instruments of a covariance or correlation."""
+ID_LENGTH_MAX = 128
+_PSD_TOLERANCE = 1e-10
+
+# Numeric columns of a snapshot: whether each is required, the rule in words, the rule.
+_COLUMNS = {
+    "price": (True, "> 0, from 1e-30 to 1e30", lambda v: (v >= 1e-30) & (v <= 1e30)),
+    "volatility": (False, ">= 0", lambda v: v >= 0),
+    "average_daily_volume": (False, ">= 0", lambda v: v >= 0),
+    "spread": (False, ">= 0", lambda v: v >= 0),
+    "lot_size": (False, "> 0, from 1e-30 to 1e30", lambda v: (v >= 1e-30) & (v <= 1e30)),
+    "stop_price": (False, ">= 0", lambda v: v >= 0),
+}
+
+
+def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with a snapshot, by field path below `path`."""
+    yield from id_violations(snapshot.snapshot_id, f"{path}.snapshot_id")
+    if not snapshot.HasField("as_of_time"):
+        yield FieldViolation(f"{path}.as_of_time", "MISSING", "must be given")
+    n = len(snapshot.instrument_ids)
+    yield from instrument_violations(snapshot.instrument_ids, f"{path}.instrument_ids")
+    for name, (required, text, right) in _COLUMNS.items():
+        column = getattr(snapshot, name)
+        if len(column) == 0 and not required:
+            continue
+        if len(column) != n:
+            message = f"has {len(column)} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
+            continue
+        yield from _entries(floats(column), f"{path}.{name}", text, right)
+    for name in ("currency", "sector"):
+        if len(getattr(snapshot, name)) not in (0, n):
+            message = f"has {len(getattr(snapshot, name))} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
+    for position, rate in enumerate(snapshot.exchange_rates):
+        if not 1e-30 <= rate.rate <= 1e30:
+            where = f"{path}.exchange_rates[{position}].rate"
+            text = f"is {rate.rate:g}; it must be > 0, from 1e-30 to 1e30"
+            yield FieldViolation(where, "OUT_OF_RANGE", text)
+
+
+def _entries(values: Floats, path: str, text: str, right) -> Iterator[FieldViolation]:  # type: ignore[no-untyped-def]
+    for place in np.flatnonzero(~np.isfinite(values)):
+        message = f"is {values[place]}; it must be a finite number"
+        yield FieldViolation(f"{path}[{place}]", "NOT_FINITE", message)
+    for place in np.flatnonzero(np.isfinite(values) & ~right(values)):
+        message = f"is {values[place]:g}; it must be {text}"
+        yield FieldViolation(f"{path}[{place}]", "OUT_OF_RANGE", message)
+
+
+def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolation]:
+    """Instruments: at least one, none empty, none twice, not too many, names that can be kept."""
+    if not len(ids):
+        yield FieldViolation(path, "EMPTY", "needs at least one instrument")
+    if len(ids) > INSTRUMENTS_MAX:
+        message = f"has {len(ids)} instruments; at most {INSTRUMENTS_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", message)
+        return
+    # One pass over joined text: this is on the way of every request.
+    plain = "\x00" not in "".join(ids) and max(map(len, ids), default=0) <= ID_LENGTH_MAX
+    if plain and len(set(ids)) == len(ids) and "" not in ids:
+        return
+    seen: set[str] = set()
+    for place, name in enumerate(ids):
+        if not name:
+            yield FieldViolation(f"{path}[{place}]", "EMPTY", "must not be empty")
+        elif "\x00" in name or len(name) > ID_LENGTH_MAX:
+            text = f"is {name[:40]!r}; it must be 1 to {ID_LENGTH_MAX} characters, none of them NUL"
+            yield FieldViolation(f"{path}[{place}]", "BAD_FORMAT", text)
+        elif name in seen:
+            yield FieldViolation(f"{path}[{place}]", "DUPLICATE", f"{name!r} is given twice")
+        seen.add(name)
+
+
+def market(snapshot: pb.MarketSnapshot, base_currency: str) -> Market:
+    """The snapshot in a base currency.
+
+    Raises `MissingInputError` where an exchange rate is missing.
+    """
+    rate = _rates(snapshot, base_currency)
+    lot_size = optional_floats(snapshot.lot_size)
+    stop = optional_floats(snapshot.stop_price)
+    return Market(
+        instrument_ids=tuple(snapshot.instrument_ids),
+        price=floats(snapshot.price) * rate,
+        lot_size=np.ones(len(rate)) if lot_size is None else lot_size,
+        volatility=optional_floats(snapshot.volatility),
+        average_daily_volume=optional_floats(snapshot.average_daily_volume),
+        stop_price=None if stop is None else stop * rate,
+        sector=tuple(snapshot.sector),
+        exchange_rate=rate,
+    )
+
+
+def _rates(snapshot: pb.MarketSnapshot, base_currency: str) -> Floats:
+    """Units of the base currency for one unit of each instrument's currency, (m,)."""
+    n = len(snapshot.instrument_ids)
+    if len(snapshot.currency) == 0:
+        return np.ones(n)
+    known = {base_currency: 1.0}
+    for item in snapshot.exchange_rates:
+        if item.to_currency == base_currency:
+            known[item.from_currency] = item.rate
+        elif item.from_currency == base_currency:
+            known.setdefault(item.to_currency, 1.0 / item.rate)
+    missing = sorted(set(snapshot.currency) - set(known))
+    if missing:
+        raise MissingInputError(
+            "MISSING_EXCHANGE_RATE",
+            f"the market snapshot {snapshot.snapshot_id!r} has no exchange rate from "
+            f"{missing[0]} to {base_currency}",
+        )
+    return np.array([known[currency] for currency in snapshot.currency])
+
+
+@dataclass(frozen=True)
+class MatrixData:
+    """A stored matrix as arrays: square (n, n), or scenarios (K, n) with probabilities (K,)."""
+
+    kind: int
+    instrument_ids: tuple[str, ...]
+    values: Floats
+    probability: Floats
+
+
+def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with a matrix, by field path below `path`."""
+    yield from id_violations(message.matrix_id, f"{path}.matrix_id")
+    if message.kind not in pb.MatrixKind.values() or not message.kind:
+        yield FieldViolation(f"{path}.kind", "MISSING", "must be given")
+        return
+    wrong = list(instrument_violations(message.instrument_ids, f"{path}.instrument_ids"))
+    yield from wrong
+    n = len(message.instrument_ids)
+    if message.kind != pb.MATRIX_KIND_SCENARIOS and n > SQUARE_MAX:
+        text = f"has {n} instruments; a square matrix may have {SQUARE_MAX}"
+        yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
+        return
+    form = message.WhichOneof("form")
+    if form is None or wrong:
+        if form is None:
+            yield FieldViolation(f"{path}.dense", "MISSING", "the numbers must be given")
+        return
+    shape = list(_shape_violations(message, form, path))
+    yield from shape
+    if not shape and message.kind != pb.MATRIX_KIND_SCENARIOS:
+        yield from _square_violations(matrix(message), message.kind, f"{path}.{form}")
+
+
+def _shape_violations(message: pb.Matrix, form: str, path: str) -> Iterator[FieldViolation]:
+    n, scenarios = len(message.instrument_ids), message.kind == pb.MATRIX_KIND_SCENARIOS
+    columns = {"dense": ("values",), "upper_triangle": ("values",)}.get(
+        form, ("loadings", "factor_covariance", "specific_variance")
+    )
+    for name in columns:
+        values = floats(getattr(getattr(message, form), name))
+        for place in np.flatnonzero(~np.isfinite(values))[:10]:
+            text = f"is {values[place]}; it must be a finite number"
+            yield FieldViolation(f"{path}.{form}.{name}[{place}]", "NOT_FINITE", text)
+        if scenarios and (values < -1.0).any():
+            place = int(np.argmax(values < -1.0))
+            text = f"is {values[place]:g}; a return is >= -1"
+            yield FieldViolation(f"{path}.{form}.{name}[{place}]", "OUT_OF_RANGE", text)
+    if scenarios:
+        yield from _scenario_violations(message, form, path)
+        return
+    if message.scenario_probability:
+        text = "is for scenarios only"
+        yield FieldViolation(f"{path}.scenario_probability", "NOT_APPLICABLE", text)
+    count = len(getattr(message, form).values) if form != "factor" else 0
+    expected = {"dense": n * n, "upper_triangle": n * (n + 1) // 2}.get(form, 0)
+    if count != expected:
+        text = f"has {count} entries; {expected} are needed for {n} instruments"
+        yield FieldViolation(f"{path}.{form}.values", "LENGTH_MISMATCH", text)
+    if form == "factor":
+        factor = message.factor
+        k = round(len(factor.factor_covariance) ** 0.5)
+        sizes = (k * k, n * k, n)
+        given = (
+            len(factor.factor_covariance),
+            len(factor.loadings),
+            len(factor.specific_variance),
+        )
+        if sizes != given:
+            text = f"loadings, factor covariance and specific variance don't fit {n} instruments"
+            yield FieldViolation(f"{path}.factor", "LENGTH_MISMATCH", text)
+
+
+def _scenario_violations(message: pb.Matrix, form: str, path: str) -> Iterator[FieldViolation]:
+    n = len(message.instrument_ids)
+    if form != "dense":
+        yield FieldViolation(f"{path}.{form}", "NOT_APPLICABLE", "scenarios are given as dense")
+        return
+    count = len(message.dense.values)
+    if count > n * SCENARIO_BUCKETS[-1]:
+        text = f"has {count // n} scenarios; at most {SCENARIO_BUCKETS[-1]} are accepted"
+        yield FieldViolation(f"{path}.dense.values", "TOO_MANY", text)
+        return
+    if count == 0 or count % n:
+        text = f"has {count} entries, not a multiple of {n} instruments"
+        yield FieldViolation(f"{path}.dense.values", "LENGTH_MISMATCH", text)
+        return
+    probability = floats(message.scenario_probability)
+    if len(probability) not in (0, count // n):
+        text = f"has {len(probability)} entries for {count // n} scenarios"
+        yield FieldViolation(f"{path}.scenario_probability", "LENGTH_MISMATCH", text)
+    elif len(probability) and not (
+        (probability > 0).all() and abs(probability.sum() - 1.0) <= 1e-9
+    ):
+        text = "must be positive and sum to 1"
+        yield FieldViolation(f"{path}.scenario_probability", "OUT_OF_RANGE", text)
+
+
+def _square_violations(data: MatrixData, kind: int, path: str) -> Iterator[FieldViolation]:
+    values = data.values
+    scale = float(np.abs(values).max())
+    if not np.allclose(values, values.T, rtol=0.0, atol=1e-9 * scale):
+        yield FieldViolation(path, "NOT_SYMMETRIC", "must be symmetric")
+        return
+    if kind == pb.MATRIX_KIND_CORRELATION and not np.allclose(np.diag(values), 1.0, atol=1e-9):
+        yield FieldViolation(path, "OUT_OF_RANGE", "a correlation has ones on the diagonal")
+    smallest = float(np.linalg.eigvalsh(values)[0])
+    if smallest < -_PSD_TOLERANCE * max(scale, 1e-300) * len(values):
+        text = f"is not positive semidefinite: the smallest eigenvalue is {smallest:.3g}"
+        yield FieldViolation(path, "NOT_POSITIVE_SEMIDEFINITE", text)
+
+
+def matrix(message: pb.Matrix) -> MatrixData:
+    """A matrix as arrays, whatever its form."""
+    n = len(message.instrument_ids)
+    ids = tuple(message.instrument_ids)
+    match message.WhichOneof("form"):
+        case "factor":
+            factor = message.factor
+            k = round(len(factor.factor_covariance) ** 0.5)
+            loadings = floats(factor.loadings).reshape(n, k)
+            inner = floats(factor.factor_covariance).reshape(k, k)
+            values = loadings @ inner @ loadings.T + np.diag(floats(factor.specific_variance))
+        case "upper_triangle":
+            values = np.zeros((n, n))
+            rows, columns = np.triu_indices(n)
+            values[rows, columns] = floats(message.upper_triangle.values)
+            values[columns, rows] = values[rows, columns]
+        case _:
+            values = floats(message.dense.values).reshape(-1, n)
+    probability = floats(message.scenario_probability)
+    if len(probability) == 0:
+        probability = np.full(len(values), 1.0 / max(len(values), 1))
+    return MatrixData(message.kind, ids, values, probability)

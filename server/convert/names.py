@@ -1,0 +1,121 @@
+"""Ids, times and pages: the small things that every request has."""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.errors import FieldViolation, invalid
+
+_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
+TEXT_LENGTH_MAX = 1000
+
+
+def id_violations(value: str, path: str) -> Iterator[FieldViolation]:
+    """An id chosen by a caller."""
+    if not value:
+        yield FieldViolation(path, "MISSING", "must be given")
+    elif not _ID.fullmatch(value):
+        text = f"is {value[:40]!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+        yield FieldViolation(path, "BAD_FORMAT", text)
+
+
+def checked_id(value: str, path: str) -> str:
+    """The id, or INVALID_ARGUMENT."""
+    for violation in id_violations(value, path):
+        raise invalid(violation.field, violation.reason, violation.description)
+    return value
+
+
+def optional_id(value: str, path: str) -> str:
+    """The id, empty allowed, or INVALID_ARGUMENT."""
+    return checked_id(value, path) if value else value
+
+
+def uuid(value: str, path: str) -> UUID:
+    """A UUID in its usual form, or INVALID_ARGUMENT."""
+    if not value:
+        raise invalid(path, "MISSING", "must be given: a UUID")
+    try:
+        return UUID(value)
+    except ValueError:
+        text = f"is {value[:50]!r}; it must be a UUID"
+        raise invalid(path, "BAD_FORMAT", text) from None
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A time as a message."""
+    out = Timestamp()
+    out.FromDatetime(moment)
+    return out
+
+
+def moment(value: Timestamp, path: str) -> datetime:
+    """A message as a time in UTC, or INVALID_ARGUMENT."""
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        text = "must be a time from year 1 to 9999"
+        raise invalid(path, "OUT_OF_RANGE", text) from None
+
+
+def page_size(value: int) -> int:
+    """The number of entries to return."""
+    if value < 0:
+        raise invalid("page_size", "OUT_OF_RANGE", f"is {value}; it must be >= 0")
+    return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+
+def page_token(*values: Any) -> str:
+    """An opaque token of where the next page starts."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def page_start(token: str, *readers: Callable[[Any], Any]) -> list[Any] | None:
+    """What `page_token` was made of, each value through its reader; None for the first page."""
+    if not token:
+        return None
+    try:
+        values = json.loads(base64.urlsafe_b64decode(token.encode()))
+        if isinstance(values, list):
+            return [read(value) for read, value in zip(readers, values, strict=True)]
+    except (ValueError, TypeError, RecursionError):
+        pass  # told below, the same for all
+    raise invalid("page_token", "BAD_FORMAT", "is not a token of this list")
+
+
+def position(value: Any) -> int:
+    """A reader of `page_start`: a number that a row can have."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(value)
+    return value
+
+
+def name(value: Any) -> str:
+    """A reader of `page_start`: an id."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise ValueError(value)
+    return value
+
+
+def instant(value: Any) -> datetime:
+    """A reader of `page_start`: a time with its zone."""
+    read = datetime.fromisoformat(value)
+    if read.tzinfo is None:
+        raise ValueError(value)
+    return read
+
+
+def text_violations(value: str, path: str) -> Iterator[FieldViolation]:
+    """Text for people or for names: what a database can hold, and not a book."""
+    if "\x00" in value:
+        yield FieldViolation(path, "BAD_FORMAT", "must not contain the character NUL")
+    elif len(value) > TEXT_LENGTH_MAX:
+        text = f"has {len(value)} characters; at most {TEXT_LENGTH_MAX} are accepted"
+        yield FieldViolation(path, "TOO_LONG", text)

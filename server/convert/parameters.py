@@ -1,0 +1,123 @@
+"""Sizing parameters between the contract, the domain and the stored document."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from google.protobuf import json_format
+from positionsizing.v1 import parameter_service_pb2 as pb
+from positionsizing.v1 import types_pb2
+
+from compute.parameters import (
+    DrawdownTolerance,
+    EffectiveParameters,
+    Method,
+    Parameters,
+    Shrinkage,
+)
+from server.errors import FieldViolation
+
+_DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max")
+TTL_MAX_S = 30 * 86400.0
+
+# What each number must satisfy, in words.
+_RANGES: dict[str, tuple[str, Any]] = {
+    "kelly_fraction": ("in (0, 1]", lambda v: 0 < v <= 1),
+    "risk_free_rate": ("> -1", lambda v: v > -1),
+    "cost_rate": (">= 0", lambda v: v >= 0),
+    "volatility_target": ("> 0", lambda v: v > 0),
+    "stop_risk_max": ("> 0", lambda v: v > 0),
+    "risk_budget": ("> 0", lambda v: v > 0),
+    "interval_probability": ("in (0, 1)", lambda v: 0 < v < 1),
+    "prior_wins": ("> 0", lambda v: v > 0),
+    "prior_losses": ("> 0", lambda v: v > 0),
+}
+
+
+def parameters(message: pb.SizingParameters) -> Parameters:
+    """The domain's parameters; the message has been checked (`violations`)."""
+    given = {name: getattr(message, name) for name in _RANGES if message.HasField(name)}  # type: ignore[arg-type]
+    for name in _DURATIONS:
+        if message.HasField(name):  # type: ignore[arg-type]
+            given[f"{name}_s"] = seconds(getattr(message, name))
+    if message.HasField("drawdown_tolerance"):
+        tolerance = message.drawdown_tolerance
+        given["drawdown_tolerance"] = DrawdownTolerance(
+            tolerance.wealth_floor, tolerance.probability
+        )
+    if message.method:
+        given["method"] = Method(message.method)
+    if message.confidence_shrinkage:
+        given["confidence_shrinkage"] = Shrinkage(message.confidence_shrinkage)
+    return Parameters(**given)
+
+
+def seconds(duration: Any) -> float:
+    """A google.protobuf.Duration in seconds."""
+    return float(duration.seconds + duration.nanos * 1e-9)
+
+
+def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
+    """The contract's form of parameters with every default filled in."""
+    message = pb.SizingParameters(
+        method=types_pb2.SizingMethod.ValueType(effective.method),
+        confidence_shrinkage=pb.ConfidenceShrinkage.ValueType(effective.confidence_shrinkage),
+    )
+    for item in fields(effective):
+        value = getattr(effective, item.name)
+        if value is None:
+            continue
+        if item.name in _RANGES:
+            setattr(message, item.name, value)
+        elif item.name.removesuffix("_s") in _DURATIONS:
+            getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
+        elif isinstance(value, DrawdownTolerance):
+            message.drawdown_tolerance.wealth_floor = value.wealth_floor
+            message.drawdown_tolerance.probability = value.probability
+    return message
+
+
+def document(message: pb.SizingParameters) -> dict[str, Any]:
+    """The form that is stored: proto JSON with the names of the contract."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def parse(stored: dict[str, Any]) -> pb.SizingParameters:
+    """The message from its stored form."""
+    message = pb.SizingParameters()
+    json_format.ParseDict(stored, message)
+    return message
+
+
+def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with parameters, by field path below `path`."""
+    for name, (text, right) in _RANGES.items():
+        if message.HasField(name):  # type: ignore[arg-type]
+            value = getattr(message, name)
+            where = f"{path}.{name}"
+            if not math.isfinite(value):
+                yield FieldViolation(where, "NOT_FINITE", f"is {value}; it must be finite")
+            elif not right(value):
+                yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be {text}")
+    for name in _DURATIONS:
+        if message.HasField(name):  # type: ignore[arg-type]
+            yield from duration_violations(getattr(message, name), f"{path}.{name}")
+    if message.HasField("drawdown_tolerance"):
+        for name in ("wealth_floor", "probability"):
+            value = getattr(message.drawdown_tolerance, name)
+            if not 0 < value < 1:
+                where = f"{path}.drawdown_tolerance.{name}"
+                yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in (0, 1)")
+    if message.method not in types_pb2.SizingMethod.values():
+        yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
+    if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():
+        yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
+
+
+def duration_violations(duration: Any, path: str) -> Iterator[FieldViolation]:
+    """A duration from one second to thirty days."""
+    value = seconds(duration)
+    if not (1.0 <= value <= TTL_MAX_S and 0 <= duration.nanos < 1_000_000_000):
+        text = f"is {value:g} s; it must be from 1 s to 30 days"
+        yield FieldViolation(path, "OUT_OF_RANGE", text)

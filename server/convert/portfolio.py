@@ -1,0 +1,109 @@
+"""Portfolios between the contract and storage: checked, written and compared."""
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server.convert.columns import floats
+from server.convert.market import instrument_violations
+from server.convert.names import id_violations, moment, text_violations, timestamp
+from server.errors import FieldViolation
+from storage.postgres.portfolios import Holdings, Portfolio
+
+_CURRENCY = re.compile(r"[A-Z]{3}")
+
+QUANTITY_MAX = 1e25
+"""Quantities are kept as decimals, so that fills add up exactly."""
+
+
+def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
+    """What is wrong with a portfolio to create, by field path."""
+    yield from id_violations(portfolio.portfolio_id, "portfolio.portfolio_id")
+    if portfolio.group_id:
+        yield from id_violations(portfolio.group_id, "portfolio.group_id")
+    if not _CURRENCY.fullmatch(portfolio.base_currency):
+        text = f"is {portfolio.base_currency[:40]!r}; it must be an ISO 4217 code such as USD"
+        yield FieldViolation("portfolio.base_currency", "BAD_FORMAT", text)
+    yield from text_violations(portfolio.display_name, "portfolio.display_name")
+    yield from cash_violations(portfolio.cash, "portfolio.cash")
+    yield from holding_violations(portfolio.holdings, "portfolio.holdings")
+
+
+def cash_violations(cash: float, path: str) -> Iterator[FieldViolation]:
+    """An amount of cash."""
+    if not math.isfinite(cash):
+        yield FieldViolation(path, "NOT_FINITE", f"is {cash}; it must be a finite number")
+
+
+def holding_violations(holdings: pb.Holdings, path: str = "holdings") -> Iterator[FieldViolation]:
+    """Holdings, in columns below `path`."""
+    n = len(holdings.instrument_ids)
+    if n:
+        yield from instrument_violations(holdings.instrument_ids, f"{path}.instrument_ids")
+    if len(holdings.quantity) != n:
+        text = f"has {len(holdings.quantity)} entries for {n} instruments"
+        yield FieldViolation(f"{path}.quantity", "LENGTH_MISMATCH", text)
+    quantity = floats(holdings.quantity)
+    for place in np.flatnonzero(~np.isfinite(quantity)):
+        text = f"is {quantity[place]}; it must be a finite number"
+        yield FieldViolation(f"{path}.quantity[{place}]", "NOT_FINITE", text)
+    for place in np.flatnonzero(np.isfinite(quantity) & (np.abs(quantity) > QUANTITY_MAX)):
+        text = f"is {quantity[place]:g}; at most {QUANTITY_MAX:g} units can be kept"
+        yield FieldViolation(f"{path}.quantity[{place}]", "OUT_OF_RANGE", text)
+
+
+def shared_violations(shared: pb.SharedLimits) -> list[FieldViolation]:
+    """What is wrong with shared limits, by field path."""
+    names = ("gross_notional_max", "instrument_notional_max")
+    return [
+        FieldViolation(f"shared.{name}", "OUT_OF_RANGE", "must be finite and >= 0")
+        for name in names
+        if shared.HasField(name)  # type: ignore[arg-type]
+        and not 0 <= getattr(shared, name) < math.inf
+    ]
+
+
+def time_or_now(message: pb.Portfolio | pb.SetHoldingsRequest) -> datetime:
+    """When the state was true; now where the caller doesn't say."""
+    if message.HasField("as_of_time"):
+        return moment(message.as_of_time, "as_of_time")
+    return datetime.now(UTC)
+
+
+def holdings(holdings: pb.Holdings) -> Holdings:
+    """Holdings as stored, by instrument."""
+    names = tuple(holdings.instrument_ids)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    quantity = floats(holdings.quantity)[order]
+    return Holdings(tuple(names[i] for i in order), quantity, np.full(len(order), np.nan))
+
+
+def portfolio_message(row: Portfolio) -> pb.Portfolio:
+    """A portfolio without its holdings and trading state."""
+    return pb.Portfolio(
+        portfolio_id=row.portfolio_id,
+        display_name=row.display_name,
+        base_currency=row.base_currency,
+        group_id=row.group_id or "",
+        cash=row.cash,
+        version=row.version,
+        as_of_time=timestamp(row.as_of_time),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
+    )
+
+
+def same_portfolio(stored: pb.Portfolio, wanted: pb.Portfolio) -> bool:
+    """Whether a portfolio was created as wanted; what the service sets is not compared."""
+    names = ("display_name", "base_currency", "group_id", "cash")
+    pairs = [
+        dict(zip(item.holdings.instrument_ids, item.holdings.quantity, strict=True))
+        for item in (stored, wanted)
+    ]
+    return pairs[0] == pairs[1] and all(
+        getattr(stored, name) == getattr(wanted, name) for name in names
+    )

@@ -1,0 +1,153 @@
+"""Sizing requests: checked as a whole here, line by line in `compute.signals.check`."""
+
+from collections.abc import Iterator
+from operator import itemgetter
+
+import numpy as np
+from positionsizing.v1 import sizing_pb2, types_pb2
+from positionsizing.v1 import sizing_service_pb2 as pb
+
+from compute.book import Integers, Market
+from compute.columns import Source
+from compute.signals import LineError, Signals
+from server.convert.columns import integers, optional_floats
+from server.convert.limits import violations as limit_violations
+from server.convert.market import instrument_violations
+from server.convert.names import id_violations
+from server.convert.parameters import duration_violations
+from server.errors import FieldViolation
+
+# Columns that are empty or as long as the ids.
+_COLUMNS = (
+    "edge_source",
+    "win_probability",
+    "payoff",
+    "loss_fraction",
+    "expected_return",
+    "volatility",
+    "confidence",
+    "win_probability_error",
+    "expected_return_error",
+    "stop_price",
+    "history_length",
+)
+_SIDE_SIGN = np.array([0.0, 1.0, -1.0])
+
+
+def violations(
+    request: pb.SizePositionsRequest, lines_max: int, path: str = ""
+) -> Iterator[FieldViolation]:
+    """What is wrong with a request as a whole, by field path."""
+    yield from id_violations(request.portfolio_id, f"{path}portfolio_id")
+    for name in (
+        "strategy_id",
+        "market_snapshot_id",
+        "scenario_matrix_id",
+        "covariance_matrix_id",
+    ):
+        value = getattr(request, name)
+        if value:
+            yield from id_violations(value, f"{path}{name}")
+    yield from _batch_violations(request.signals, lines_max, f"{path}signals")
+    if request.HasField("limits"):
+        yield from limit_violations(request.limits, f"{path}limits")
+    if request.method not in types_pb2.SizingMethod.values():
+        text = f"is {request.method}; it is no sizing method"
+        yield FieldViolation(f"{path}method", "UNKNOWN_VALUE", text)
+    if request.HasField("reservation_ttl"):
+        yield from duration_violations(request.reservation_ttl, f"{path}reservation_ttl")
+
+
+def _batch_violations(
+    signals: sizing_pb2.SignalBatch, lines_max: int, path: str
+) -> Iterator[FieldViolation]:
+    n = len(signals.instrument_ids)
+    if n > lines_max:
+        text = f"has {n} lines; at most {lines_max} are accepted in one request"
+        yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
+        return
+    yield from instrument_violations(signals.instrument_ids, f"{path}.instrument_ids")
+    if len(signals.side) != n:
+        text = f"has {len(signals.side)} entries for {n} instruments"
+        yield FieldViolation(f"{path}.side", "LENGTH_MISMATCH", text)
+    for name in _COLUMNS:
+        length = len(getattr(signals, name))
+        if length not in (0, n):
+            text = f"has {length} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", text)
+    lengths = integers(signals.history_length)
+    if (lengths < 0).any():
+        place = int(np.argmax(lengths < 0))
+        text = f"is {lengths[place]}; it must be >= 0"
+        yield FieldViolation(f"{path}.history_length[{place}]", "OUT_OF_RANGE", text)
+    elif lengths.sum() != len(signals.history_outcome):
+        text = f"sums to {lengths.sum()}, but history_outcome has {len(signals.history_outcome)}"
+        yield FieldViolation(f"{path}.history_length", "LENGTH_MISMATCH", text)
+    if len(signals.confidence) and (
+        len(signals.win_probability_error) or len(signals.expected_return_error)
+    ):
+        text = "give either confidence or standard errors, not both"
+        yield FieldViolation(f"{path}.confidence", "AMBIGUOUS", text)
+
+
+def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
+    """The domain's signals; prices still in the instruments' own currencies."""
+    sides = integers(message.side)
+    known = (sides >= 0) & (sides < len(_SIDE_SIGN))
+    history = optional_floats(message.history_outcome)
+    return Signals(
+        side=_SIDE_SIGN[np.where(known, sides, 0)],
+        source=_sources(message, len(sides), has_scenarios),
+        win_probability=optional_floats(message.win_probability),
+        payoff=optional_floats(message.payoff),
+        loss_fraction=optional_floats(message.loss_fraction),
+        expected_return=optional_floats(message.expected_return),
+        volatility=optional_floats(message.volatility),
+        confidence=optional_floats(message.confidence),
+        win_probability_error=optional_floats(message.win_probability_error),
+        expected_return_error=optional_floats(message.expected_return_error),
+        stop_price=optional_floats(message.stop_price),
+        history_outcome=history,
+        history_length=integers(message.history_length) if history is not None else None,
+    )
+
+
+def _sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> Integers:
+    if len(message.edge_source):
+        return integers(message.edge_source)
+    for given, source in (
+        (len(message.win_probability), Source.WIN_LOSS),
+        (len(message.expected_return), Source.RETURN_VOLATILITY),
+        (len(message.history_outcome), Source.HISTORY),
+        (has_scenarios, Source.SCENARIOS),
+    ):
+        if given:
+            return np.full(n, int(source), dtype=np.int64)
+    return np.zeros(n, dtype=np.int64)
+
+
+def lookup(ids: tuple[str, ...], market: Market) -> Integers:
+    """Each line's instrument in the market, -1 where there is none, (n,)."""
+    try:
+        places = itemgetter(*ids)(market.index)
+    except KeyError:
+        places = [market.index.get(name, -1) for name in ids]
+    return np.array(places, dtype=np.int64, ndmin=1)
+
+
+def unknown_instruments(ids: tuple[str, ...], index: Integers, snapshot_id: str) -> list[LineError]:
+    """A line error for each instrument that the snapshot doesn't have."""
+    return [
+        LineError(
+            int(line),
+            "instrument_ids",
+            "UNKNOWN_INSTRUMENT",
+            f"instrument {ids[line]!r} is not in the market snapshot {snapshot_id!r}",
+        )
+        for line in np.flatnonzero(index < 0)
+    ]
+
+
+def path_of(error: LineError) -> str:
+    """The field path of a line error."""
+    return f"signals.{error.column}[{error.line}]"

@@ -1,0 +1,241 @@
+"""From a checked request and a state to a decision: gather, solve, encode. Writes nothing.
+
+The arithmetic is in `compute/decide.py` and runs in the compute thread; `desk.py` records what
+comes out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC
+from typing import TypeVar
+
+import jax
+import numpy as np
+from positionsizing.v1 import sizing_pb2, sizing_service_pb2, types_pb2
+
+from compute.decide import LineStatus, Sizing, sensitivities, size
+from compute.joint import BookMatrix, JointAnswer, joint_objective, solve_joint
+from compute.parameters import EffectiveParameters, Method
+from compute.shapes import LINE_BUCKETS, KernelRegistry, bucket
+from compute.shared import divided
+from server.batching import ComputeThread
+from server.convert import decision as decision_convert
+from server.convert import joint as joint_convert
+from server.convert import request as request_convert
+from server.convert.market import MatrixData
+from server.errors import invalid_fields, precondition
+from server.problem import Problem, Solved, assemble, check_ages, context_of
+from server.sharing import notional_after, notional_before, outside_use, with_shared
+from server.state import PortfolioState, States
+from server.version import VERSION
+
+T = TypeVar("T")
+
+LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"
+
+
+class Solver:
+    """Gathers and solves; keeps nothing and writes nothing."""
+
+    def __init__(
+        self,
+        states: States,
+        kernels: KernelRegistry,
+        thread: ComputeThread,
+        joint_thread: ComputeThread,
+        lines_max: int,
+    ) -> None:
+        """`joint_thread` takes the joint problems, so that no closed form waits for one."""
+        self._joint_thread = joint_thread
+        self.states = states
+        self._kernels = kernels
+        self._thread = thread
+        self._lines_max = lines_max
+
+    def check(self, request: sizing_service_pb2.SizePositionsRequest, path: str = "") -> None:
+        """Raises `Refusal` where the request is wrong by itself."""
+        found = list(request_convert.violations(request, self._lines_max, path))
+        if found:
+            raise invalid_fields(found)
+
+    async def solve(
+        self,
+        tenant_id: str,
+        request: sizing_service_pb2.SizePositionsRequest,
+        state: PortfolioState,
+        deadline_s: float,
+    ) -> Solved:
+        """Sizes a checked request against a state. Raises `Refusal`."""
+        snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
+        scenarios = await self.matrix(tenant_id, request.scenario_matrix_id)
+        covariance = await self.matrix(tenant_id, request.covariance_matrix_id)
+        check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC))
+
+        def work() -> Solved:
+            prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
+            context = context_of(state, snapshot.snapshot_id, prices)
+            problem = assemble(request, context, prices, scenarios, covariance, state.derived)
+            return self.answer(problem)
+
+        is_joint = is_joint_request(request, state.parameters)
+        n_lines = len(request.signals.instrument_ids)
+        return await self.run(work, n_lines, deadline_s, is_joint=is_joint)
+
+    async def run(
+        self, work: Callable[[], T], n_lines: int, deadline_s: float, *, is_joint: bool = False
+    ) -> T:
+        """Runs `work` in its compute thread, beside others of the same shape."""
+        thread = self._joint_thread if is_joint else self._thread
+        kernel = f"waterfall/{bucket(min(n_lines, LINE_BUCKETS[-1]), LINE_BUCKETS)}"
+        return await thread.run(work, kernel=kernel, n_lines=n_lines, deadline_s=deadline_s)
+
+    async def solve_together(
+        self,
+        tenant_id: str,
+        requests: Sequence[sizing_service_pb2.SizePositionsRequest],
+        states: Sequence[PortfolioState],
+        deadline_s: float,
+    ) -> list[Solved]:
+        """Sizes several portfolios; those that share limits divide them (`compute/shared.py`)."""
+        alone = [
+            await self.solve(tenant_id, request, state, deadline_s)
+            for request, state in zip(requests, states, strict=True)
+        ]
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, (state, solved) in enumerate(zip(states, alone, strict=True)):
+            if solved.problem.context.shared is not None and state.portfolio.group_id:
+                key = (state.portfolio.group_id, solved.problem.context.market_snapshot_id)
+                groups.setdefault(key, []).append(i)
+        for members in groups.values():
+            if len(members) > 1:
+                await self._divide(members, states, alone, deadline_s)
+        return alone
+
+    async def _divide(
+        self,
+        members: Sequence[int],
+        states: Sequence[PortfolioState],
+        solved: list[Solved],
+        deadline_s: float,
+    ) -> None:
+        """Solves the members of a group again, each within its part of what they share."""
+        contexts = [solved[i].problem.context for i in members]
+        if len({context.base_currency for context in contexts}) > 1:
+            raise precondition(
+                "MIXED_CURRENCIES", "portfolios that share limits need one base currency"
+            )
+
+        def work() -> list[Solved]:
+            before = np.stack([notional_before(solved[i].problem) for i in members])
+            wanted = np.stack([notional_after(solved[i]) for i in members])
+            uses = [context.shared for context in contexts if context.shared is not None]
+            outside = outside_use(
+                states[members[0]], [states[i] for i in members], solved[members[0]]
+            )
+            parts = divided(uses, before, wanted, outside)
+            return [
+                self.answer(with_shared(solved[i].problem, part))
+                for i, part in zip(members, parts, strict=True)
+            ]
+
+        n_lines = sum(len(solved[i].problem.ids) for i in members)
+        again = await self.run(work, n_lines, deadline_s)
+        for i, item in zip(members, again, strict=True):
+            solved[i] = item
+
+    def answer(self, problem: Problem) -> Solved:
+        """Computes and encodes; runs in a compute thread."""
+        joint, chain = _jointly(problem) if problem.method is Method.JOINT else (None, [])
+        if joint is not None and joint.weights is not None:
+            problem = replace(problem, inputs=replace(problem.inputs, target=joint.weights))
+        sizing = size(problem.inputs, problem.guard, self._kernels)
+        if sizing.rejected:
+            broken = sizing.rejected[0]
+            outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
+            chain += [
+                sizing_pb2.FallbackStep(method="largest whole lots", outcome=outcome),
+                sizing_pb2.FallbackStep(method="smaller increases", outcome="answered"),
+            ]
+        message = sizing_pb2.SizingDecision(
+            portfolio_id=problem.request.portfolio_id,
+            strategy_id=problem.request.strategy_id,
+            method=types_pb2.SizingMethod.ValueType(problem.method),
+            status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing),
+            fallback_chain=chain,
+        )
+        ids = problem.request.signals.instrument_ids
+        decision_convert.sizes(message.sizes, ids, sizing, problem.inputs)
+        decision_convert.waterfall(message.waterfall, sizing)
+        decision_convert.line_errors(message, problem.errors)
+        cash = decision_convert.cash_needed(sizing, problem.inputs)
+        decision_convert.summary(message.summary, sizing, problem.inputs, cash)
+        if problem.request.include_sensitivities:
+            gradient = sensitivities(problem.inputs, self._kernels)
+            decision_convert.sensitivities(message.sensitivities, gradient)
+        if joint is not None and joint.certificate is not None:
+            names = joint.instrument_ids
+            joint_convert.certificate(message.certificate, joint.certificate, joint.prices, names)
+            message.certificate.iterations = joint.iterations
+            message.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
+        message.versions.kernel = sizing.kernel
+        message.versions.service_version = VERSION
+        message.versions.libraries = LIBRARIES
+        message.versions.market_snapshot_id = problem.context.market_snapshot_id
+        return Solved(problem, sizing, message)
+
+    async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData | None:
+        """A stored matrix, None for the empty id."""
+        return await self.states.matrix(tenant_id, matrix_id) if matrix_id else None
+
+
+def is_joint_request(
+    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
+) -> bool:
+    """Whether a request asks for the joint method, by itself or by the parameters in force."""
+    method = Method(request.method) if request.method else parameters.method
+    return method is Method.JOINT
+
+
+def _status(sizing: Sizing) -> types_pb2.SizingStatus.ValueType:
+    capped = (sizing.binding.kind > 0) & (sizing.status != LineStatus.REFUSED)
+    return types_pb2.SIZING_STATUS_CAPPED if capped.any() else types_pb2.SIZING_STATUS_OPTIMAL
+
+
+def _jointly(problem: Problem) -> tuple[JointAnswer | None, list[sizing_pb2.FallbackStep]]:
+    """The joint answer, or what was tried instead.
+
+    Raises `Refusal` where the limits contradict each other, `MissingInputError`.
+    """
+    place = problem.inputs.sheet.market.index
+    scenarios, covariance = (
+        None if matrix is None else _placed(matrix, place)
+        for matrix in (problem.scenarios, problem.covariance)
+    )
+    answer = solve_joint(problem.inputs, scenarios, covariance)
+    if answer.explanation is not None:
+        conflict = ", ".join(answer.explanation.conflict)
+        relaxation = ", ".join(
+            f"{joint_convert.named(name, answer.instrument_ids)} by {amount:.6g}"
+            for name, amount in answer.explanation.relaxation.items()
+        )
+        raise precondition(
+            "INFEASIBLE_LIMITS",
+            f"no sizes satisfy these limits together: {conflict}. Cheapest way out: {relaxation}",
+            conflict=conflict,
+        )
+    if answer.weights is not None:
+        return answer, []
+    steps = [
+        sizing_pb2.FallbackStep(method="joint", outcome=answer.status.value),
+        sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
+    ]
+    return None, steps
+
+
+def _placed(matrix: MatrixData, place: Mapping[str, int]) -> BookMatrix:
+    """The matrix with the place of each instrument of the market in it."""
+    columns = np.full(len(place), -1, dtype=np.int64)
+    for column, name in enumerate(matrix.instrument_ids):
+        if name in place:
+            columns[place[name]] = column
+    return BookMatrix(matrix.values, matrix.probability, columns)

@@ -1,0 +1,183 @@
+"""A request with everything it is computed from: arrays, policies, and what is wrong with it.
+
+The same function builds a problem for a new request, for a what-if and for a replay, so that all
+three compute alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from positionsizing.v1 import sizing_pb2, sizing_service_pb2
+
+from compute.book import Market, Sheet, prepare
+from compute.decide import Inputs, Sizing
+from compute.edges import Scenarios
+from compute.guard import Guard
+from compute.limits import Limits, tightest
+from compute.parameters import Method
+from compute.signals import LineError, check
+from server import record
+from server.convert import limits as limits_convert
+from server.convert import request as request_convert
+from server.convert.market import MatrixData
+from server.errors import FieldViolation, invalid_fields, precondition
+from server.state import PortfolioState, positions, shared_use
+from storage.postgres.trading_state import TradingState
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A request with everything it is computed from; pure data."""
+
+    request: sizing_service_pb2.SizePositionsRequest
+    ids: tuple[str, ...]
+    inputs: Inputs
+    guard: Guard
+    errors: list[LineError]
+    method: Method
+    context: record.Context
+    scenarios: MatrixData | None
+    covariance: MatrixData | None
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A problem with its answer; `message` lacks only what recording adds."""
+
+    problem: Problem
+    sizing: Sizing
+    message: sizing_pb2.SizingDecision
+
+
+def check_ages(state: PortfolioState, market_time: datetime) -> None:
+    """Raises `Refusal` where trading is halted or an input is older than the policy allows."""
+    if state.trading_state is TradingState.HALTED:
+        raise precondition("TRADING_HALTED", "trading is halted; nothing is sized")
+    now = datetime.now(UTC)
+    for name, moment, age_max_s in (
+        ("market snapshot", market_time, state.parameters.market_age_max_s),
+        ("portfolio state", state.portfolio.as_of_time, state.parameters.portfolio_age_max_s),
+    ):
+        age_s = (now - moment).total_seconds()
+        if age_max_s is not None and age_s > age_max_s:
+            message = f"the {name} is {age_s:.0f} s old; at most {age_max_s:.0f} s are allowed"
+            raise precondition("STALE_INPUT", message)
+
+
+def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> record.Context:
+    """The state over the instruments of the market, kept with the state."""
+    key = ("context", snapshot_id)
+    if key not in state.derived:
+        if state.limits is None:
+            raise precondition(
+                "NO_LIMITS",
+                f"no limits are stored for portfolio {state.portfolio.portfolio_id!r}, its group, "
+                "its strategy or the firm; store some with SetLimits first",
+            )
+        state.derived[key] = record.Context(
+            market_snapshot_id=snapshot_id,
+            base_currency=state.portfolio.base_currency,
+            positions=positions(state, prices),
+            limits=state.limits,
+            parameters=state.parameters,
+            reducing=state.trading_state is TradingState.REDUCING,
+            shared=shared_use(state, prices),
+        )
+    context: record.Context = state.derived[key]
+    return context
+
+
+def assemble(
+    request: sizing_service_pb2.SizePositionsRequest,
+    context: record.Context,
+    prices: Market,
+    scenarios: MatrixData | None,
+    covariance: MatrixData | None,
+    derived: dict[Any, Any],
+) -> Problem:
+    """Turns a request into arrays. `derived` keeps sheets between requests on one state.
+
+    Raises `Refusal` where all lines are wrong, or one is and the caller wants all or nothing;
+    `MissingInputError` where a limit needs data that isn't there.
+    """
+    ids = tuple(request.signals.instrument_ids)
+    index = request_convert.lookup(ids, prices)
+    batch = request_convert.signals(request.signals, has_scenarios=scenarios is not None)
+    known = np.maximum(index, 0)
+    if batch.stop_price is not None and prices.exchange_rate is not None:
+        batch = replace(batch, stop_price=batch.stop_price * prices.exchange_rate[known])
+    errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
+    errors += check(batch, prices.price[known])
+    columns, more = _scenarios_of(ids, batch.source, scenarios)
+    errors += more
+    active = np.ones(len(ids), dtype=bool)
+    active[[error.line for error in errors]] = False
+    if errors and (request.all_or_nothing or not active.any()):
+        raise invalid_fields(
+            [
+                FieldViolation(request_convert.path_of(error), error.reason, error.message)
+                for error in errors
+            ]
+        )
+    # Lines of unknown instruments have no column to read: any will do, they stay refused.
+    sheet, guard = _sheet(request, context, prices, derived)
+    inputs = Inputs(
+        signals=batch,
+        index=known,
+        active=active,
+        known=index >= 0,
+        sheet=sheet,
+        parameters=context.parameters,
+        reducing=context.reducing,
+        scenarios=columns,
+    )
+    method = Method(request.method) if request.method else context.parameters.method
+    return Problem(request, ids, inputs, guard, errors, method, context, scenarios, covariance)
+
+
+def _sheet(
+    request: sizing_service_pb2.SizePositionsRequest,
+    context: record.Context,
+    prices: Market,
+    derived: dict[Any, Any],
+) -> tuple[Sheet, Guard]:
+    key = (
+        "sheet",
+        context.market_snapshot_id,
+        request.limits.SerializeToString(deterministic=True),
+    )
+    if key not in derived:
+        limits: Limits = context.limits
+        if request.HasField("limits"):
+            limits = tightest([limits, limits_convert.limits(request.limits)])
+        sheet = prepare(prices, context.positions, limits, context.shared)
+        derived[key] = sheet, Guard(prices, context.positions, limits, context.shared)
+    made: tuple[Sheet, Guard] = derived[key]
+    return made
+
+
+def _scenarios_of(
+    ids: Sequence[str], source: np.ndarray[Any, Any], matrix: MatrixData | None
+) -> tuple[Scenarios | None, list[LineError]]:
+    """The lines' columns of the scenario matrix; an error for each line that needs one."""
+    needs = np.flatnonzero(source == 3)
+    if matrix is None:
+        text = "edge_source SCENARIOS needs a scenario_matrix_id"
+        return None, [LineError(int(i), "edge_source", "MISSING", text) for i in needs]
+    place = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    columns = np.array([place.get(name, -1) for name in ids])
+    errors = [
+        LineError(
+            int(i),
+            "instrument_ids",
+            "NOT_IN_SCENARIOS",
+            f"instrument {ids[int(i)]!r} has no column in the scenario matrix",
+        )
+        for i in needs
+        if columns[i] < 0
+    ]
+    returns = np.where(columns >= 0, matrix.values[:, np.maximum(columns, 0)], 0.0)
+    return Scenarios(returns, matrix.probability), errors

@@ -1,0 +1,139 @@
+"""What is written down of a decision so that it can be decided again, any day later.
+
+The request itself and the market snapshot are stored elsewhere and never change. Here goes what
+does change: the book, the policies in force, and what others used of shared limits. JSON keeps
+doubles exactly.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from compute.book import Floats, Market, Positions, SharedUse
+from compute.limits import (
+    GroupLimit,
+    InstrumentLimit,
+    JointLimits,
+    Limits,
+    LinearLimit,
+    SharedLimits,
+)
+from compute.parameters import DrawdownTolerance, EffectiveParameters, Method, Shrinkage
+
+
+@dataclass(frozen=True)
+class Context:
+    """The state a decision was computed from, over the instruments of its market."""
+
+    market_snapshot_id: str
+    base_currency: str
+    positions: Positions
+    limits: Limits
+    """Stored limits only; the request brings its own."""
+    parameters: EffectiveParameters
+    reducing: bool
+    shared: SharedUse | None
+
+
+def encode(context: Context) -> bytes:
+    """The stored form of a context."""
+    positions = context.positions
+    document: dict[str, Any] = {
+        "market_snapshot_id": context.market_snapshot_id,
+        "base_currency": context.base_currency,
+        "cash": positions.cash,
+        "cash_reserved": positions.cash_reserved,
+        "held": _sparse(positions.held),
+        "open_buy": _sparse(positions.open_buy),
+        "open_sell": _sparse(positions.open_sell),
+        "limits": asdict(context.limits),
+        "parameters": asdict(context.parameters),
+        "reducing": context.reducing,
+    }
+    if context.shared is not None:
+        document["shared"] = {
+            "limits": asdict(context.shared.limits),
+            "gross_notional": context.shared.gross_notional,
+            "instrument_notional": _sparse(context.shared.instrument_notional),
+        }
+    return json.dumps(document, default=sorted, separators=(",", ":")).encode()
+
+
+def decode(data: bytes, prices: Market) -> Context:
+    """A context from its stored form; `prices` is the market it names."""
+    document = json.loads(data)
+    n = len(prices.price)
+    shared = document.get("shared")
+    return Context(
+        market_snapshot_id=document["market_snapshot_id"],
+        base_currency=document["base_currency"],
+        positions=Positions(
+            held=_dense(document["held"], n),
+            open_buy=_dense(document["open_buy"], n),
+            open_sell=_dense(document["open_sell"], n),
+            cash=document["cash"],
+            cash_reserved=document["cash_reserved"],
+        ),
+        limits=_limits(document["limits"]),
+        parameters=_parameters(document["parameters"]),
+        reducing=document["reducing"],
+        shared=None
+        if shared is None
+        else SharedUse(
+            SharedLimits(**shared["limits"]),
+            shared["gross_notional"],
+            _dense(shared["instrument_notional"], n),
+        ),
+    )
+
+
+def market_named(data: bytes) -> tuple[str, str]:
+    """The market snapshot and base currency a stored context names."""
+    document = json.loads(data)
+    return document["market_snapshot_id"], document["base_currency"]
+
+
+def _sparse(column: Floats) -> list[list[float]]:
+    places = np.flatnonzero(column)
+    return [places.tolist(), column[places].tolist()]
+
+
+def _dense(sparse: Sequence[Sequence[float]], size: int) -> Floats:
+    out = np.zeros(size)
+    out[np.array(sparse[0], dtype=np.int64)] = sparse[1]
+    return out
+
+
+def _limits(document: dict[str, Any]) -> Limits:
+    joint = document.pop("joint")
+    return Limits(
+        **{
+            **document,
+            "instruments": {
+                name: InstrumentLimit(**own) for name, own in document["instruments"].items()
+            },
+            "groups": tuple(
+                GroupLimit(**{**group, "instrument_ids": frozenset(group["instrument_ids"])})
+                for group in document["groups"]
+            ),
+            "restricted": frozenset(document["restricted"]),
+            "joint": JointLimits(
+                **{**joint, "linear": tuple(LinearLimit(**row) for row in joint["linear"])}
+            ),
+        }
+    )
+
+
+def _parameters(document: dict[str, Any]) -> EffectiveParameters:
+    tolerance = document["drawdown_tolerance"]
+    return EffectiveParameters(
+        **{
+            **document,
+            "method": Method(document["method"]),
+            "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
+            "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
+        }
+    )

@@ -1,0 +1,142 @@
+"""Binds services to gRPC: decoding, the caller's identity and deadline, errors, bytes as they are.
+
+Handlers are built from the service descriptors, so an answer that is already encoded (a stored one)
+leaves byte for byte. A handler is a coroutine method named as in the contract, in snake case, that
+takes a `Call` and the request and returns a message or bytes.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_status import rpc_status
+
+from compute.book import MissingInputError
+from server.admission import Admission
+from server.desk import Call
+from server.errors import Refusal, invalid, of_storage, precondition
+from server.telemetry import Telemetry
+from storage.errors import StorageError
+
+_log = structlog.get_logger(__name__)
+
+Handler = Callable[[Call, Any], Awaitable[Message | bytes]]
+
+
+class Undecodable:
+    """Stands for a request that is no message of the method's type."""
+
+
+def bind(
+    server: grpc.aio.Server,
+    service: ServiceDescriptor,
+    implementation: object,
+    *,
+    tenant_id: str,
+    deadline_default_s: float,
+    admission: Admission,
+    telemetry: Telemetry,
+) -> None:
+    """Adds every method of `service`, served by `implementation`, to the server."""
+    handlers = {}
+    for method in service.methods:
+        handler = getattr(implementation, _snake(method.name))
+        endpoint = _Endpoint(method, handler, tenant_id, deadline_default_s, admission, telemetry)
+        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+            endpoint.serve,
+            request_deserializer=_decoder(GetMessageClass(method.input_type)),
+            response_serializer=_encode,
+        )
+    generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
+    server.add_generic_rpc_handlers((generic,))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _decoder(message: type[Message]) -> Callable[[bytes], Message | Undecodable]:
+    def decode(data: bytes) -> Message | Undecodable:
+        try:
+            return message.FromString(data)
+        except DecodeError:
+            return Undecodable()
+
+    return decode
+
+
+def _encode(answer: Message | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+class _Endpoint:
+    """One method: identity, deadline and errors around its handler."""
+
+    def __init__(
+        self,
+        method: MethodDescriptor,
+        handler: Handler,
+        tenant_id: str,
+        deadline_default_s: float,
+        admission: Admission,
+        telemetry: Telemetry,
+    ) -> None:
+        self._name = method.name
+        self._handler = handler
+        self._tenant_id = tenant_id
+        self._deadline_default_s = deadline_default_s
+        self._admission = admission
+        self._telemetry = telemetry
+
+    async def serve(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        started = time.monotonic()
+        code = "OK"
+        admitted = False
+        try:
+            self._admission.enter()
+            admitted = True
+            if isinstance(request, Undecodable):
+                raise invalid("request", "UNDECODABLE", "is not a message of this method")
+            return await self._handler(self._call(started, context), request)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            refusal = self._refusal(error)
+            code = refusal.code.name
+            if refusal.retry_after_s is not None:
+                pushback = str(int(refusal.retry_after_s * 1000))
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
+            await context.abort_with_status(rpc_status.to_status(refusal.status()))
+        finally:
+            if admitted:
+                self._admission.leave()
+            self._telemetry.answered(self._name, code, time.monotonic() - started)
+
+    def _call(self, started: float, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+        left = context.time_remaining()
+        if left is None:
+            left = self._deadline_default_s
+        metadata = dict(context.invocation_metadata() or ())
+        trace_id = str(metadata.get("traceparent", ""))[:128]
+        return Call(self._tenant_id, self._tenant_id, started + left, trace_id)
+
+    def _refusal(self, error: Exception) -> Refusal:
+        match error:
+            case Refusal():
+                return error
+            case StorageError():
+                return of_storage(error)
+            case MissingInputError():
+                return precondition(error.reason, str(error))
+        _log.error("unexpected error", method=self._name, exc_info=error)
+        return Refusal(
+            grpc.StatusCode.INTERNAL, "INTERNAL", "an unexpected error; the log has the details"
+        )

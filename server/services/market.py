@@ -1,0 +1,134 @@
+"""MarketService: versioned market data, written once."""
+
+import asyncio
+
+from positionsizing.v1 import market_service_pb2 as pb
+
+from server.convert.market import matrix_violations, snapshot_violations
+from server.convert.names import (
+    checked_id,
+    moment,
+    page_size,
+    page_start,
+    page_token,
+    position,
+    timestamp,
+)
+from server.desk import Call
+from server.errors import invalid_fields, not_found
+from server.state import States
+from storage.errors import AlreadyExists, NotFound
+from storage.postgres import market
+from storage.postgres.pool import Database
+
+
+class MarketService:
+    """See `protos/positionsizing/v1/market_service.proto`."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def put_market_snapshot(
+        self, call: Call, request: pb.PutMarketSnapshotRequest
+    ) -> pb.PutMarketSnapshotResponse:
+        """Stores a snapshot; the same one again is no error."""
+        snapshot = request.snapshot
+        if found := list(snapshot_violations(snapshot, "snapshot")):
+            raise invalid_fields(found)
+        payload = snapshot.SerializeToString(deterministic=True)
+        as_of_time = moment(snapshot.as_of_time, "snapshot.as_of_time")
+        try:
+            async with self._database.transaction(deadline_s=call.left_s) as connection:
+                stored = await market.put_snapshot(
+                    connection,
+                    call.tenant_id,
+                    snapshot.snapshot_id,
+                    as_of_time=as_of_time,
+                    instrument_id=tuple(snapshot.instrument_ids),
+                    payload=payload,
+                )
+        except AlreadyExists:
+            async with self._database.connection(deadline_s=call.left_s) as connection:
+                stored = await market.get_snapshot(connection, call.tenant_id, snapshot.snapshot_id)
+            if stored.payload != payload:
+                raise
+        self._states.changed(call.tenant_id)
+        return pb.PutMarketSnapshotResponse(
+            snapshot_id=stored.snapshot_id,
+            create_time=timestamp(stored.create_time),
+            instrument_count=len(stored.instrument_id),
+        )
+
+    async def get_market_snapshot(
+        self, call: Call, request: pb.GetMarketSnapshotRequest
+    ) -> pb.GetMarketSnapshotResponse:
+        """One snapshot, or the latest."""
+        if request.snapshot_id:
+            checked_id(request.snapshot_id, "snapshot_id")
+        snapshot = await self._states.snapshot(call.tenant_id, request.snapshot_id)
+        return pb.GetMarketSnapshotResponse(snapshot=snapshot)
+
+    async def list_market_snapshots(
+        self, call: Call, request: pb.ListMarketSnapshotsRequest
+    ) -> pb.ListMarketSnapshotsResponse:
+        """Snapshots by order of arrival, newest first."""
+        size = page_size(request.page_size)
+        start = page_start(request.page_token, position)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            rows = await market.list_snapshots(
+                connection,
+                call.tenant_id,
+                before_sequence=None if start is None else start[0],
+                limit=size + 1,
+            )
+        response = pb.ListMarketSnapshotsResponse(
+            snapshots=[
+                pb.MarketSnapshotSummary(
+                    snapshot_id=row.snapshot_id,
+                    as_of_time=timestamp(row.as_of_time),
+                    instrument_count=row.n_instruments,
+                )
+                for row in rows[:size]
+            ]
+        )
+        if len(rows) > size:
+            response.next_page_token = page_token(rows[size - 1].sequence)
+        return response
+
+    async def put_matrix(self, call: Call, request: pb.PutMatrixRequest) -> pb.PutMatrixResponse:
+        """Stores a matrix; the same one again is no error, another under its id is."""
+        matrix = request.matrix
+        # Eigenvalues of a large matrix take a second, which the event loop doesn't have.
+        if found := await asyncio.to_thread(lambda: list(matrix_violations(matrix, "matrix"))):
+            raise invalid_fields(found)
+        payload = matrix.SerializeToString(deterministic=True)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            try:
+                stored = await market.get_matrix(connection, call.tenant_id, matrix.matrix_id)
+            except NotFound:
+                stored = await market.put_matrix(
+                    connection,
+                    call.tenant_id,
+                    matrix.matrix_id,
+                    kind=pb.MatrixKind.Name(matrix.kind).removeprefix("MATRIX_KIND_"),
+                    as_of_time=moment(matrix.as_of_time, "matrix.as_of_time"),
+                    instrument_id=tuple(matrix.instrument_ids),
+                    payload=payload,
+                    document={},
+                )
+        if stored.payload != payload:
+            raise AlreadyExists("matrix", matrix.matrix_id)
+        return pb.PutMatrixResponse(
+            matrix_id=stored.matrix_id, create_time=timestamp(stored.create_time)
+        )
+
+    async def get_matrix(self, call: Call, request: pb.GetMatrixRequest) -> pb.GetMatrixResponse:
+        """A matrix as it was stored."""
+        matrix_id = checked_id(request.matrix_id, "matrix_id")
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            try:
+                stored = await market.get_matrix(connection, call.tenant_id, matrix_id)
+            except NotFound as error:
+                raise not_found("matrix", matrix_id) from error
+        return pb.GetMatrixResponse(matrix=pb.Matrix.FromString(stored.payload))

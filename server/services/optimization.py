@@ -1,0 +1,128 @@
+"""OptimizationService: joint problems by themselves, with their proofs."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from positionsizing.v1 import market_service_pb2
+from positionsizing.v1 import optimization_service_pb2 as pb
+
+from compute.optimize import solve, solve_batch
+from compute.optimize.certificate import certify
+from compute.optimize.frontier import RISKS, trace
+from compute.optimize.infeasible import explain
+from compute.optimize.problem import Problem, Status
+from compute.optimize.shadow import shadow_prices
+from server.convert import joint
+from server.convert.columns import set_floats
+from server.convert.market import MatrixData, matrix
+from server.decisions import Solver
+from server.desk import Call
+from server.errors import invalid, invalid_fields, precondition
+
+T = TypeVar("T")
+
+POINTS_DEFAULT, POINTS_MAX = 20, 200
+
+
+class OptimizationService:
+    """See `protos/positionsizing/v1/optimization_service.proto`."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    async def optimize_portfolio(
+        self, call: Call, request: pb.OptimizePortfolioRequest
+    ) -> pb.OptimizePortfolioResponse:
+        """Solves one problem and proves the answer."""
+        problem = await self._problem(call, request.problem)
+        ids = list(request.problem.instrument_ids)
+        return await self._run(call, lambda: _optimized(problem, ids), len(ids))
+
+    async def trace_frontier(
+        self, call: Call, request: pb.TraceFrontierRequest
+    ) -> pb.TraceFrontierResponse:
+        """Points of the efficient frontier."""
+        count = request.point_count or POINTS_DEFAULT
+        if not 2 <= count <= POINTS_MAX:
+            text = f"is {count}; it must be from 2 to {POINTS_MAX}"
+            raise invalid("point_count", "OUT_OF_RANGE", text)
+        problem = await self._problem(call, request.problem)
+        if problem.objective.kind not in RISKS:
+            text = "must be a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN"
+            raise invalid("problem.objective.kind", "NOT_APPLICABLE", text)
+        ids = list(request.problem.instrument_ids)
+
+        def work() -> pb.TraceFrontierResponse:
+            try:
+                frontier = trace(problem, count, solve_batch)
+            except ArithmeticError as error:
+                raise precondition("NO_FRONTIER", str(error)) from error
+            response = pb.TraceFrontierResponse(instrument_ids=ids)
+            rows = zip(frontier.mean, frontier.risk, frontier.weights, strict=True)
+            for mean, risk, weights in rows:
+                point = response.points.add(expected_return=mean, risk=risk)
+                set_floats(point, "weights", weights)
+            return response
+
+        return await self._run(call, work, len(ids))
+
+    async def explain_infeasibility(
+        self, call: Call, request: pb.ExplainInfeasibilityRequest
+    ) -> pb.ExplainInfeasibilityResponse:
+        """The smallest conflict among the limits and the cheapest way out."""
+        problem = await self._problem(call, request.problem)
+        ids = list(request.problem.instrument_ids)
+
+        def work() -> pb.ExplainInfeasibilityResponse:
+            why = explain(problem)
+            response = pb.ExplainInfeasibilityResponse(feasible=not why.conflict)
+            if why.conflict:
+                joint.infeasibility(response.explanation, why, ids)
+            return response
+
+        return await self._run(call, work, len(ids))
+
+    async def _run(self, call: Call, work: Callable[[], T], n_lines: int) -> T:
+        return await self._solver.run(work, n_lines, call.left_s, is_joint=True)
+
+    async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
+        if found := list(joint.violations(message, "problem")):
+            raise invalid_fields(found)
+        scenarios = await self._matrix(call, message.scenario_matrix_id, message.scenarios)
+        covariance = await self._matrix(call, message.covariance_matrix_id, message.covariance)
+        try:
+            return joint.problem(message, scenarios, covariance)
+        except KeyError as error:
+            text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
+            raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
+
+    async def _matrix(
+        self, call: Call, matrix_id: str, given: market_service_pb2.Matrix
+    ) -> MatrixData | None:
+        if given.WhichOneof("form") is not None:
+            return matrix(given)
+        return await self._solver.matrix(call.tenant_id, matrix_id)
+
+
+def _optimized(problem: Problem, ids: list[str]) -> pb.OptimizePortfolioResponse:
+    try:
+        solution = solve(problem)
+    except ValueError as error:
+        raise invalid("problem", "NOT_WELL_FORMED", str(error)) from error
+    response = pb.OptimizePortfolioResponse(
+        status=joint.STATUSES[solution.status], instrument_ids=ids
+    )
+    if solution.status is Status.INFEASIBLE:
+        joint.infeasibility(response.explanation, explain(problem), ids)
+    if solution.status is not Status.OPTIMAL:
+        return response
+    proof = certify(problem, solution, thorough=False)
+    if not proof.is_optimal:
+        proof = certify(problem, solution)
+    prices = shadow_prices(problem, solution.weights) if proof.is_optimal else {}
+    if not proof.is_optimal:
+        response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
+    set_floats(response, "weights", solution.weights)
+    joint.certificate(response.certificate, proof, prices, ids)
+    response.certificate.iterations = solution.iterations
+    return response

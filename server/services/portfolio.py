@@ -1,0 +1,341 @@
+"""PortfolioService: what is held, what may be held, what is promised."""
+
+import asyncpg
+import numpy as np
+from positionsizing.v1 import events_pb2, types_pb2
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server.convert import limits as limits_convert
+from server.convert.columns import set_floats
+from server.convert.names import (
+    checked_id,
+    name,
+    optional_id,
+    page_size,
+    page_start,
+    page_token,
+    position,
+    text_violations,
+    timestamp,
+)
+from server.convert.portfolio import (
+    cash_violations,
+    holding_violations,
+    holdings,
+    portfolio_message,
+    portfolio_violations,
+    same_portfolio,
+    shared_violations,
+    time_or_now,
+)
+from server.desk import Call, first_delivery
+from server.errors import FieldViolation, invalid, invalid_fields, not_found
+from server.state import States
+from storage.errors import AlreadyExists, NotFound
+from storage.postgres import groups, limits, outbox, portfolios, reservations, trading_state
+from storage.postgres.limits import LimitSet
+from storage.postgres.outbox import NewEvent
+from storage.postgres.pool import Database
+from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
+from storage.postgres.trading_state import TradingState
+
+
+class PortfolioService:
+    """See `protos/positionsizing/v1/portfolio_service.proto`."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def create_portfolio(
+        self, call: Call, request: pb.CreatePortfolioRequest
+    ) -> pb.CreatePortfolioResponse:
+        """Creates a portfolio, and its group where that is new."""
+        wanted = request.portfolio
+        if found := list(portfolio_violations(wanted)):
+            raise invalid_fields(found)
+        as_of_time = time_or_now(wanted)
+        held = holdings(wanted.holdings)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            if wanted.group_id:
+                await _ensure_group(connection, call.tenant_id, wanted.group_id)
+            try:
+                await portfolios.create(
+                    connection,
+                    call.tenant_id,
+                    wanted.portfolio_id,
+                    display_name=wanted.display_name,
+                    base_currency=wanted.base_currency,
+                    as_of_time=as_of_time,
+                    cash=wanted.cash,
+                    holdings=held,
+                    group_id=wanted.group_id or None,
+                )
+            except AlreadyExists:
+                stored = await _read(connection, call.tenant_id, wanted.portfolio_id)
+                if not same_portfolio(stored, wanted):
+                    raise
+        self._states.changed(call.tenant_id)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            stored = await _read(connection, call.tenant_id, wanted.portfolio_id)
+        return pb.CreatePortfolioResponse(portfolio=stored)
+
+    async def get_portfolio(
+        self, call: Call, request: pb.GetPortfolioRequest
+    ) -> pb.GetPortfolioResponse:
+        """A portfolio with holdings and cash."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            stored = await _read(connection, call.tenant_id, portfolio_id)
+        return pb.GetPortfolioResponse(portfolio=stored)
+
+    async def list_portfolios(
+        self, call: Call, request: pb.ListPortfoliosRequest
+    ) -> pb.ListPortfoliosResponse:
+        """Portfolios by id, without holdings."""
+        size = page_size(request.page_size)
+        group_id = optional_id(request.group_id, "group_id")
+        start = page_start(request.page_token, name)
+        after = "" if start is None else start[0]
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            rows = await portfolios.list_page(
+                connection, call.tenant_id, after=after, limit=size + 1
+            )
+            scopes = [Scope(ScopeKind.PORTFOLIO, row.portfolio_id) for row in rows]
+            changes = await trading_state.current(connection, call.tenant_id, scopes)
+        states = {change.scope.id: change.state for change in changes}
+        response = pb.ListPortfoliosResponse()
+        for row in rows[:size]:
+            if not group_id or row.group_id == group_id:
+                message = portfolio_message(row)
+                state = states.get(row.portfolio_id, TradingState.ACTIVE)
+                message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
+                response.portfolios.append(message)
+        if len(rows) > size:
+            response.next_page_token = page_token(rows[size - 1].portfolio_id)
+        return response
+
+    async def set_holdings(
+        self, call: Call, request: pb.SetHoldingsRequest
+    ) -> pb.SetHoldingsResponse:
+        """Replaces holdings and cash."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        found = [*cash_violations(request.cash, "cash"), *holding_violations(request.holdings)]
+        if found:
+            raise invalid_fields(found)
+        expected = None
+        if request.HasField("expected_version"):
+            expected = request.expected_version
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            await portfolios.replace_state(
+                connection,
+                call.tenant_id,
+                portfolio_id,
+                cash=request.cash,
+                holdings=holdings(request.holdings),
+                as_of_time=time_or_now(request),
+                expected_version=expected,
+            )
+            stored = await _read(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.SetHoldingsResponse(portfolio=stored)
+
+    async def set_limits(self, call: Call, request: pb.SetLimitsRequest) -> pb.SetLimitsResponse:
+        """Stores a version of a scope's limits."""
+        scope = _scope(request.scope)
+        found = list(limits_convert.violations(request.limits, "limits"))
+        found += shared_violations(request.shared)
+        found += text_violations(request.reason, "reason")
+        if request.HasField("shared") and scope.kind is not ScopeKind.GROUP:
+            found.append(FieldViolation("shared", "NOT_APPLICABLE", "is for groups only"))
+        if found:
+            raise invalid_fields(found)
+        document = {"limits": limits_convert.document(request.limits)}
+        if request.HasField("shared"):
+            document["shared"] = limits_convert.document(request.shared)
+        expected = None
+        if request.HasField("expected_version"):
+            expected = request.expected_version
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            if scope.kind is ScopeKind.GROUP:
+                await _ensure_group(connection, call.tenant_id, scope.id)
+            stored = await limits.put(
+                connection,
+                call.tenant_id,
+                scope,
+                document,
+                author=call.author,
+                reason=request.reason,
+                expected_version=expected,
+            )
+            change = _change(stored)
+            event = events_pb2.LimitsChanged(
+                scope=request.scope, limits=request.limits, shared=request.shared, change=change
+            )
+            await _tell(connection, call, "limits-changed", event)
+        self._states.changed(call.tenant_id)
+        return pb.SetLimitsResponse(change=change)
+
+    async def get_limits(self, call: Call, request: pb.GetLimitsRequest) -> pb.GetLimitsResponse:
+        """The limits of a scope, in force or of a past version."""
+        scope = _scope(request.scope)
+        if not 0 <= request.version < 2**62:
+            raise invalid("version", "OUT_OF_RANGE", f"is {request.version}; it must be >= 0")
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            if request.version:
+                found = await limits.history(
+                    connection,
+                    call.tenant_id,
+                    scope,
+                    before_version=request.version + 1,
+                    limit=1,
+                )
+                found = [item for item in found if item.version == request.version]
+            else:
+                found = await limits.current(connection, call.tenant_id, [scope])
+        if not found:
+            raise not_found("limits", f"{scope.kind.lower()}:{scope.id}")
+        document = found[0].document
+        response = pb.GetLimitsResponse(change=_change(found[0]))
+        response.limits.CopyFrom(limits_convert.parse_limits(document.get("limits", {})))
+        for bound, value in document.get("shared", {}).items():
+            setattr(response.shared, bound, value)
+        return response
+
+    async def set_trading_state(
+        self, call: Call, request: pb.SetTradingStateRequest
+    ) -> pb.SetTradingStateResponse:
+        """The kill switch: no decision computed before it can be committed after it."""
+        scope = _scope(request.scope)
+        names = {
+            types_pb2.TRADING_STATE_ACTIVE: TradingState.ACTIVE,
+            types_pb2.TRADING_STATE_REDUCING: TradingState.REDUCING,
+            types_pb2.TRADING_STATE_HALTED: TradingState.HALTED,
+        }
+        if request.trading_state not in names:
+            text = "must be ACTIVE, REDUCING or HALTED"
+            raise invalid("trading_state", "MISSING", text)
+        if found := list(text_violations(request.reason, "reason")):
+            raise invalid_fields(found)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            stored = await trading_state.put(
+                connection,
+                call.tenant_id,
+                scope,
+                names[request.trading_state],
+                author=call.author,
+                reason=request.reason,
+            )
+            change = types_pb2.ChangeRecord(
+                version=stored.version,
+                author=stored.author,
+                reason=stored.reason,
+                create_time=timestamp(stored.create_time),
+            )
+            event = events_pb2.TradingStateChanged(
+                scope=request.scope,
+                trading_state=request.trading_state,
+                trading_state_version=stored.version,
+                change=change,
+            )
+            await _tell(connection, call, "trading-state-changed", event)
+        self._states.changed(call.tenant_id)
+        return pb.SetTradingStateResponse(
+            trading_state=request.trading_state, trading_state_version=stored.version
+        )
+
+    async def get_trading_state(
+        self, call: Call, request: pb.GetTradingStateRequest
+    ) -> pb.GetTradingStateResponse:
+        """The trading state of a scope by itself; ACTIVE where it was never set."""
+        scope = _scope(request.scope)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            found = await trading_state.current(connection, call.tenant_id, [scope])
+        state = found[0].state if found else TradingState.ACTIVE
+        return pb.GetTradingStateResponse(
+            trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{state}"),
+            trading_state_version=found[0].version if found else 0,
+        )
+
+    async def list_reservations(
+        self, call: Call, request: pb.ListReservationsRequest
+    ) -> pb.ListReservationsResponse:
+        """Open reservations, oldest first."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        size = page_size(request.page_size)
+        start = page_start(request.page_token, position)
+        first = 0 if start is None else start[0]
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            await portfolios.get(connection, call.tenant_id, portfolio_id)
+            rows = await reservations.list_open(connection, call.tenant_id, portfolio_id)
+        response = pb.ListReservationsResponse(
+            reservations=[reservation_message(row) for row in rows[first : first + size]]
+        )
+        if len(rows) > first + size:
+            response.next_page_token = page_token(first + size)
+        return response
+
+
+def reservation_message(row: reservations.Reservation) -> pb.Reservation:
+    """A reservation with the lots still open."""
+    still = np.flatnonzero(row.trade_lots_open)
+    return pb.Reservation(
+        decision_id=str(row.decision_id),
+        strategy_id=row.strategy_id,
+        instrument_ids=[row.instrument_id[i] for i in still],
+        trade_lots_open=row.trade_lots_open[still].tolist(),
+        cash_open=float(row.cash_open.sum()),
+        expire_time=timestamp(row.expire_time),
+    )
+
+
+async def _ensure_group(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> None:
+    try:
+        await groups.get(connection, tenant_id, group_id)
+    except NotFound:
+        await groups.create(connection, tenant_id, group_id, group_id)
+
+
+async def _tell(
+    connection: asyncpg.Connection,
+    call: Call,
+    topic: str,
+    event: events_pb2.LimitsChanged | events_pb2.TradingStateChanged,
+) -> None:
+    payload = event.SerializeToString()
+    made = NewEvent(topic, event.DESCRIPTOR.name, lambda _: payload, trace_id=call.trace_id)
+    await outbox.append(connection, call.tenant_id, "", [made])
+
+
+def _scope(scope: pb.Scope) -> Scope:
+    match scope.WhichOneof("scope"):
+        case "group_id":
+            return Scope(ScopeKind.GROUP, checked_id(scope.group_id, "scope.group_id"))
+        case "portfolio_id":
+            return Scope(ScopeKind.PORTFOLIO, checked_id(scope.portfolio_id, "scope.portfolio_id"))
+        case "strategy_id":
+            return Scope(ScopeKind.STRATEGY, checked_id(scope.strategy_id, "scope.strategy_id"))
+    return TENANT_SCOPE
+
+
+async def _read(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> pb.Portfolio:
+    row = await portfolios.get(connection, tenant_id, portfolio_id)
+    held = await portfolios.holdings(connection, tenant_id, portfolio_id)
+    scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
+    state = await trading_state.effective(connection, tenant_id, [scope])
+    message = portfolio_message(row)
+    message.holdings.instrument_ids.extend(held.instrument_id)
+    set_floats(message.holdings, "quantity", held.quantity)
+    message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
+    return message
+
+
+def _change(stored: LimitSet) -> types_pb2.ChangeRecord:
+    return types_pb2.ChangeRecord(
+        version=stored.version,
+        author=stored.author,
+        reason=stored.reason,
+        create_time=timestamp(stored.create_time),
+    )

@@ -1,0 +1,255 @@
+"""SizingService: sizes, what-ifs, and what became of them."""
+
+import hashlib
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import sizing_service_pb2 as pb
+
+from server import record
+from server.convert.columns import floats, integers
+from server.convert.market import instrument_violations
+from server.convert.names import (
+    instant,
+    moment,
+    optional_id,
+    page_size,
+    page_start,
+    page_token,
+    timestamp,
+)
+from server.convert.names import uuid as parse_uuid
+from server.desk import Call, Desk
+from server.errors import FieldViolation, invalid_fields
+from server.replay import Replay
+from server.services.portfolio import reservation_message
+from server.state import States
+from server.what_if import WhatIf
+from storage.errors import NotFound
+from storage.postgres import decisions, requests, reservations, settlements
+from storage.postgres.decisions import Decision, DecisionFilter
+from storage.postgres.outbox import NewEvent
+from storage.postgres.pool import Database
+from storage.postgres.requests import Request
+from storage.postgres.reservations import Reservation, ReservationState
+from storage.postgres.settlements import SettlementWrite
+
+_SETTLED = {
+    ReservationState.OPEN: pb.SETTLEMENT_STATE_OPEN,
+    ReservationState.SETTLED: pb.SETTLEMENT_STATE_FILLED,
+    ReservationState.RELEASED: pb.SETTLEMENT_STATE_CANCELLED,
+    ReservationState.EXPIRED: pb.SETTLEMENT_STATE_EXPIRED,
+}
+
+
+class SizingService:
+    """See `protos/positionsizing/v1/sizing_service.proto`."""
+
+    def __init__(
+        self, desk: Desk, what_if: WhatIf, replay: Replay, database: Database, states: States
+    ) -> None:
+        self._desk = desk
+        self._what_if = what_if
+        self._replay = replay
+        self._database = database
+        self._states = states
+
+    async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
+        """Sizes one portfolio."""
+        return await self._desk.size_positions(call, request)
+
+    async def size_portfolios(self, call: Call, request: pb.SizePortfoliosRequest) -> bytes:
+        """Sizes several portfolios."""
+        return await self._desk.size_portfolios(call, request)
+
+    async def what_if(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
+        """Sizes variations of a request, recording nothing."""
+        return await self._what_if.answer(call, request)
+
+    async def get_decision(
+        self, call: Call, request: pb.GetDecisionRequest
+    ) -> pb.GetDecisionResponse:
+        """A decision as it was answered, and what became of it."""
+        decision_id = parse_uuid(request.decision_id, "decision_id")
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            stored = await decisions.get(connection, call.tenant_id, decision_id)
+            message = await read_decision(connection, call.tenant_id, stored)
+            try:
+                held = await reservations.get(connection, call.tenant_id, decision_id)
+                state = _SETTLED[held.state]
+            except NotFound:
+                state = pb.SETTLEMENT_STATE_NOTHING_TO_TRADE
+        return pb.GetDecisionResponse(decision=message, settlement_state=state)
+
+    async def list_decisions(
+        self, call: Call, request: pb.ListDecisionsRequest
+    ) -> pb.ListDecisionsResponse:
+        """Decisions newest first."""
+        size = page_size(request.page_size)
+        start = page_start(request.page_token, instant, UUID)
+        where = DecisionFilter(
+            portfolio_id=optional_id(request.portfolio_id, "portfolio_id") or None,
+            strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
+            start_time=_optional_time(request, "create_time_from"),
+            end_time=_optional_time(request, "create_time_to"),
+        )
+        after = None
+        if start is not None:
+            after = start[0], start[1]
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            rows = await decisions.list_page(
+                connection, call.tenant_id, where, after=after, limit=size + 1
+            )
+        response = pb.ListDecisionsResponse(
+            decisions=[
+                pb.DecisionSummary(
+                    decision_id=str(row.decision_id),
+                    request_id=str(row.request_id),
+                    portfolio_id=row.portfolio_id,
+                    strategy_id=row.strategy_id,
+                    create_time=timestamp(row.create_time),
+                    status=types_pb2.SizingStatus.Value(f"SIZING_STATUS_{row.status}"),
+                    portfolio_sequence=row.portfolio_sequence,
+                    line_count=row.n_lines,
+                    gross_notional=row.gross_notional,
+                )
+                for row in rows[:size]
+            ]
+        )
+        if len(rows) > size:
+            last = rows[size - 1]
+            response.next_page_token = page_token(
+                last.create_time.isoformat(), str(last.decision_id)
+            )
+        return response
+
+    async def replay_decision(
+        self, call: Call, request: pb.ReplayDecisionRequest
+    ) -> pb.ReplayDecisionResponse:
+        """Computes a decision again and compares."""
+        decision_id = parse_uuid(request.decision_id, "decision_id")
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            stored = await decisions.get(connection, call.tenant_id, decision_id)
+            made = await requests.get(connection, call.tenant_id, stored.request_id)
+            answered = await read_decision(connection, call.tenant_id, stored)
+        return await self._replay.compare(call, stored, made, answered)
+
+    async def settle_decision(self, call: Call, request: pb.SettleDecisionRequest) -> bytes:
+        """Books fills and frees what they no longer need."""
+        request_id = parse_uuid(request.request_id, "request_id")
+        decision_id = parse_uuid(request.decision_id, "decision_id")
+        if found := _fill_violations(request):
+            raise invalid_fields(found)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            decision = await decisions.get(connection, call.tenant_id, decision_id)
+            held = await reservations.get(connection, call.tenant_id, decision_id)
+        content = request.SerializeToString(deterministic=True)
+        write = SettlementWrite(
+            tenant_id=call.tenant_id,
+            request=Request(
+                request_id, "SettleDecision", hashlib.sha256(content).digest(), content, b""
+            ),
+            decision_id=decision_id,
+            instrument_id=tuple(request.fills.instrument_ids),
+            lots=integers(request.fills.lots),
+            price=floats(request.fills.price),
+            cash_change=await self._cash_change(call, request, decision, held),
+            is_final=request.close,
+            respond=lambda after, version: _settlement(after, version).SerializeToString(),
+            events_of=lambda after: [_settled_event(call, request, after)],
+        )
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            result = await settlements.settle(connection, write)
+        self._states.changed(call.tenant_id)
+        return result.response
+
+    async def _cash_change(
+        self,
+        call: Call,
+        request: pb.SettleDecisionRequest,
+        decision: Decision,
+        held: Reservation,
+    ) -> float:
+        """Cash that the fills bring, fees taken off, base currency."""
+        snapshot_id, currency = record.market_named(decision.inputs)
+        snapshot = await self._states.snapshot(call.tenant_id, snapshot_id)
+        prices = self._states.market(call.tenant_id, snapshot, currency)
+        lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
+        change = -float(np.sum(floats(request.fills.fee)))
+        fills = zip(
+            request.fills.instrument_ids, request.fills.lots, request.fills.price, strict=True
+        )
+        for name, lots, price in fills:
+            place = prices.index.get(name)
+            rate = 1.0
+            if place is not None and prices.exchange_rate is not None:
+                rate = float(prices.exchange_rate[place])
+            change -= lots * lot_size.get(name, 0.0) * price * rate
+        return change
+
+
+async def read_decision(
+    connection: asyncpg.Connection, tenant_id: str, stored: Decision
+) -> sizing_pb2.SizingDecision:
+    """The decision as it was answered."""
+    made = await requests.get(connection, tenant_id, stored.request_id)
+    if made.method == "SizePositions":
+        return pb.SizePositionsResponse.FromString(made.response).decision
+    answered = pb.SizePortfoliosResponse.FromString(made.response).decisions
+    return next(item for item in answered if item.decision_id == str(stored.decision_id))
+
+
+def _optional_time(request: pb.ListDecisionsRequest, name: str) -> datetime | None:
+    return moment(getattr(request, name), name) if request.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _fill_violations(request: pb.SettleDecisionRequest) -> list[FieldViolation]:
+    fills = request.fills
+    n = len(fills.instrument_ids)
+    if n == 0 and not request.close:
+        return [FieldViolation("fills", "MISSING", "give fills, or close")]
+    found = list(instrument_violations(fills.instrument_ids, "fills.instrument_ids")) if n else []
+    for name, empty_allowed in (("lots", False), ("price", False), ("fee", True)):
+        length = len(getattr(fills, name))
+        if length != n and not (empty_allowed and length == 0):
+            text = f"has {length} entries for {n} instruments"
+            found.append(FieldViolation(f"fills.{name}", "LENGTH_MISMATCH", text))
+    for name, text, wrong in (
+        ("price", "must be finite and > 0", lambda v: ~(np.isfinite(v) & (v > 0))),
+        ("fee", "must be finite and >= 0", lambda v: ~(np.isfinite(v) & (v >= 0))),
+    ):
+        for place in np.flatnonzero(wrong(floats(getattr(fills, name)))):
+            found.append(FieldViolation(f"fills.{name}[{place}]", "OUT_OF_RANGE", text))
+    for place in np.flatnonzero(integers(fills.lots) == 0):
+        found.append(FieldViolation(f"fills.lots[{place}]", "OUT_OF_RANGE", "must not be 0"))
+    return found
+
+
+def _settlement(after: Reservation, version: int) -> pb.SettleDecisionResponse:
+    response = pb.SettleDecisionResponse(
+        settlement_state=_SETTLED[after.state], portfolio_version=version
+    )
+    if after.state is ReservationState.OPEN:
+        still = reservation_message(after)
+        response.remainder.instrument_ids.extend(still.instrument_ids)
+        response.remainder.trade_lots_open.extend(still.trade_lots_open)
+        response.remainder.cash_open = still.cash_open
+    return response
+
+
+def _settled_event(call: Call, request: pb.SettleDecisionRequest, after: Reservation) -> NewEvent:
+    def build(sequence: int) -> bytes:
+        event = events_pb2.DecisionSettled(
+            portfolio_sequence=sequence,
+            decision_id=str(after.decision_id),
+            portfolio_id=after.portfolio_id,
+            fills=request.fills,
+            settlement_state=_SETTLED[after.state],
+        )
+        event.settle_time.GetCurrentTime()
+        return event.SerializeToString()
+
+    return NewEvent("decision-settled", "DecisionSettled", build, trace_id=call.trace_id)

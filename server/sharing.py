@@ -1,0 +1,48 @@
+"""What the portfolios of a call use of the limits they share, and each one's part of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compute.book import Floats, SharedUse, prepare
+from compute.guard import Guard
+from server.problem import Problem, Solved
+from server.state import PortfolioState, shared_use
+
+
+def notional_before(problem: Problem) -> Floats:
+    """Absolute notional per instrument at its worst, pending trades included, (m,)."""
+    book = problem.context.positions
+    price = problem.inputs.sheet.market.price
+    worst = np.maximum(np.abs(book.held + book.open_buy), np.abs(book.held - book.open_sell))
+    notional: Floats = price * worst
+    return notional
+
+
+def notional_after(solved: Solved) -> Floats:
+    """Absolute notional per instrument if the decision is filled, (m,)."""
+    problem, out = solved.problem, notional_before(solved.problem)
+    index = problem.inputs.index[problem.inputs.active]
+    quantity = solved.sizing.quantity[problem.inputs.active]
+    out[index] = problem.inputs.sheet.market.price[index] * np.abs(quantity)
+    return out
+
+
+def outside_use(state: PortfolioState, members: Sequence[PortfolioState], solved: Solved) -> Floats:
+    """Absolute notional per instrument of the group's portfolios that are not in the call."""
+    ids = {member.portfolio.portfolio_id for member in members}
+    rest = replace(state, others={k: v for k, v in state.others.items() if k not in ids})
+    use = shared_use(rest, solved.problem.inputs.sheet.market)
+    assert use is not None, "only portfolios that share limits come here"
+    return use.instrument_notional
+
+
+def with_shared(problem: Problem, shared: SharedUse) -> Problem:
+    """The same problem within a given part of the shared limits."""
+    context = replace(problem.context, shared=shared)
+    market, limits = problem.inputs.sheet.market, problem.inputs.sheet.limits
+    sheet = prepare(market, context.positions, limits, shared)
+    guard = Guard(market, context.positions, limits, shared)
+    inputs = replace(problem.inputs, sheet=sheet)
+    return replace(problem, context=context, inputs=inputs, guard=guard)

@@ -1,0 +1,299 @@
+"""What a decision is computed from, read from storage and kept for a moment.
+
+A kept state may be a little old; that never harms a recorded decision, because the commit compares
+every version it was computed from and refuses a stale one. For answers that are not recorded, and
+for the kill switch, `STATE_AGE_MAX_S` bounds how old a state may be. Where storage can't be read
+there is no state and so no size: the service fails closed.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import numpy as np
+from positionsizing.v1 import market_service_pb2
+
+from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
+from compute.limits import Limits, tightest
+from compute.parameters import EffectiveParameters, merged
+from server.convert import limits as limits_convert
+from server.convert import parameters as parameters_convert
+from server.convert.market import MatrixData, market, matrix
+from storage.postgres import (
+    groups,
+    limits,
+    parameters,
+    snapshots,
+    trading_state,
+)
+from storage.postgres import market as market_storage
+from storage.postgres.pool import Database
+from storage.postgres.portfolios import Holdings, Portfolio
+from storage.postgres.reservations import OpenTotals
+from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
+from storage.postgres.trading_state import TradingState
+
+STATE_AGE_MAX_S = 0.25
+_KEPT_MAX = 4096
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Book:
+    """Holdings and open reservations of one portfolio, as stored."""
+
+    holdings: Holdings
+    totals: OpenTotals
+
+
+@dataclass(frozen=True)
+class PortfolioState:
+    """One portfolio with every policy that applies to it, at the versions given."""
+
+    portfolio: Portfolio
+    tenant_version: int
+    group_version: int | None
+    book: Book
+    limits: Limits | None
+    """The tightest of all stored scopes; None where nothing is stored."""
+    limits_versions: str
+    shared: dict[str, Any]
+    others: dict[str, Book]
+    """Books of the other members of the group, by id, where the group shares limits."""
+    trading_state: TradingState
+    trading_state_version: int
+    parameters: EffectiveParameters
+    parameters_version: int
+    derived: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+    """What has been computed from this state already (`decisions.py`)."""
+
+
+class Kept(Generic[T]):
+    """Values that are loaded once, by one loader at a time, and kept for `age_max_s`."""
+
+    def __init__(self, age_max_s: float) -> None:
+        self._age_max_s = age_max_s
+        self._values: dict[Hashable, tuple[float, T]] = {}
+        self._loading: dict[Hashable, asyncio.Future[T]] = {}
+
+    def peek(self, key: Hashable) -> T | None:
+        """The kept value, None where there is none young enough."""
+        entry = self._values.get(key)
+        if entry is not None and time.monotonic() - entry[0] <= self._age_max_s:
+            return entry[1]
+        return None
+
+    async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
+        """The kept value, or the one `load` returns."""
+        value = self.peek(key)
+        if value is not None:
+            return value
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = asyncio.ensure_future(self._load(key, load))
+            self._loading[key] = loading
+        return await asyncio.shield(loading)
+
+    async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
+        started = time.monotonic()
+        mine = asyncio.current_task()
+        try:
+            value = await load()
+        finally:
+            # Forgotten while it was loading: what it read may be older than what changed.
+            is_wanted = self._loading.get(key) is mine
+            if is_wanted:
+                del self._loading[key]
+        if is_wanted:
+            if len(self._values) >= _KEPT_MAX:
+                self._values.clear()
+            self._values[key] = (started, value)
+        return value
+
+    def drop(self, keys: Callable[[Any], bool] = lambda key: True) -> None:
+        """Forgets the values whose key matches, and loads under way of them."""
+        for stored in (self._values, self._loading):
+            for key in [key for key in stored if keys(key)]:
+                del stored[key]
+
+
+class States:
+    """Reads states, market data and matrices of all tenants, keeping them for a moment."""
+
+    def __init__(self, database: Database, deadline_s: float) -> None:
+        self._database = database
+        self._deadline_s = deadline_s
+        self._states: Kept[PortfolioState] = Kept(STATE_AGE_MAX_S)
+        self._latest: Kept[str] = Kept(STATE_AGE_MAX_S)
+        self._snapshots: Kept[market_service_pb2.MarketSnapshot] = Kept(float("inf"))
+        self._markets: dict[tuple[str, str, str], Market] = {}
+        self._matrices: Kept[MatrixData] = Kept(float("inf"))
+
+    async def portfolio(
+        self, tenant_id: str, portfolio_id: str, strategy_id: str
+    ) -> PortfolioState:
+        """The state of a portfolio for a strategy. Errors: `NotFound`, `Unavailable`."""
+        key = (tenant_id, portfolio_id, strategy_id)
+
+        async def load() -> PortfolioState:
+            async with self._database.transaction(deadline_s=self._deadline_s) as connection:
+                return await _load(connection, tenant_id, portfolio_id, strategy_id)
+
+        return await self._states.get(key, load)
+
+    def changed(self, tenant_id: str, portfolio_ids: set[str] | None = None) -> None:
+        """Forgets the states of a tenant, or of some of its portfolios, and the latest market."""
+        self._states.drop(
+            lambda key: key[0] == tenant_id and (portfolio_ids is None or key[1] in portfolio_ids)
+        )
+        if portfolio_ids is None:
+            self._latest.drop(lambda key: key == tenant_id)
+
+    async def snapshot(self, tenant_id: str, snapshot_id: str) -> market_service_pb2.MarketSnapshot:
+        """A market snapshot, the latest where the id is empty. Errors: `NotFound`."""
+        if not snapshot_id:
+            snapshot_id = await self._latest.get(tenant_id, lambda: self._latest_id(tenant_id))
+        key = (tenant_id, snapshot_id)
+        return await self._snapshots.get(key, lambda: self._read_snapshot(*key))
+
+    def market(
+        self, tenant_id: str, snapshot: market_service_pb2.MarketSnapshot, currency: str
+    ) -> Market:
+        """The snapshot as arrays in a base currency. Raises `MissingInputError`."""
+        key = (tenant_id, snapshot.snapshot_id, currency)
+        if key not in self._markets:
+            if len(self._markets) >= 64:
+                self._markets.clear()
+            self._markets[key] = market(snapshot, currency)
+        return self._markets[key]
+
+    async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
+        """A stored matrix as arrays. Errors: `NotFound`."""
+        key = (tenant_id, matrix_id)
+        return await self._matrices.get(key, lambda: self._read_matrix(*key))
+
+    async def _latest_id(self, tenant_id: str) -> str:
+        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            return (await market_storage.latest_snapshot(connection, tenant_id)).snapshot_id
+
+    async def _read_snapshot(
+        self, tenant_id: str, snapshot_id: str
+    ) -> market_service_pb2.MarketSnapshot:
+        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            stored = await market_storage.get_snapshot(connection, tenant_id, snapshot_id)
+        return market_service_pb2.MarketSnapshot.FromString(stored.payload)
+
+    async def _read_matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
+        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            stored = await market_storage.get_matrix(connection, tenant_id, matrix_id)
+        return matrix(market_service_pb2.Matrix.FromString(stored.payload))
+
+
+async def _load(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str
+) -> PortfolioState:
+    """Reads a state; versions first, so that later changes make the commit conflict."""
+    snapshot = await snapshots.read(connection, tenant_id, portfolio_id)
+    portfolio = snapshot.portfolio
+    scopes = scopes_of(portfolio, strategy_id)
+    stored_limits = await limits.current(connection, tenant_id, scopes)
+    states = [snapshot.trading_state]
+    if strategy_id:
+        strategy = Scope(ScopeKind.STRATEGY, strategy_id)
+        states.append(await trading_state.effective(connection, tenant_id, [strategy]))
+    layers = await parameters.layers(
+        connection,
+        tenant_id,
+        portfolio_id=portfolio_id,
+        strategy_id=strategy_id,
+        time=datetime.now(UTC),
+    )
+    shared: dict[str, Any] = next(
+        (item.document.get("shared", {}) for item in stored_limits if item.scope.kind == "GROUP"),
+        {},
+    )
+    others: dict[str, Book] = {}
+    if shared and portfolio.group_id is not None:
+        members = await groups.members(connection, tenant_id, portfolio.group_id)
+        members.remove(portfolio_id)
+        for other in await snapshots.read_many(connection, tenant_id, members):
+            others[other.portfolio.portfolio_id] = Book(other.holdings, other.reserved)
+    documents = [item.document.get("limits", {}) for item in stored_limits]
+    return PortfolioState(
+        portfolio=portfolio,
+        tenant_version=snapshot.tenant_version,
+        group_version=snapshot.group_version,
+        book=Book(snapshot.holdings, snapshot.reserved),
+        limits=tightest(map(limits_convert.limits_of_document, documents)) if documents else None,
+        limits_versions=" ".join(
+            f"{item.scope.kind.lower()}:{item.scope.id}@{item.version}" for item in stored_limits
+        ),
+        shared=dict(shared),
+        others=others,
+        trading_state=trading_state.strictest(states),
+        trading_state_version=snapshot.tenant_version,
+        parameters=merged(
+            parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
+            for layer in reversed(layers)
+        ),
+        parameters_version=max((layer.version for layer in layers), default=0),
+    )
+
+
+def scopes_of(portfolio: Portfolio, strategy_id: str) -> list[Scope]:
+    """The scopes whose limits and trading states apply, widest first."""
+    scopes = [TENANT_SCOPE]
+    if portfolio.group_id is not None:
+        scopes.append(Scope(ScopeKind.GROUP, portfolio.group_id))
+    scopes.append(Scope(ScopeKind.PORTFOLIO, portfolio.portfolio_id))
+    if strategy_id:
+        scopes.append(Scope(ScopeKind.STRATEGY, strategy_id))
+    return scopes
+
+
+def positions(state: PortfolioState, prices: Market) -> Positions:
+    """Holdings and reservations over the instruments of a market. Raises `MissingInputError`."""
+    held = _over(prices, state.book.holdings.instrument_id, state.book.holdings.quantity)
+    totals = state.book.totals
+    return Positions(
+        held=held,
+        open_buy=_over(prices, totals.instrument_id, totals.buy_quantity),
+        open_sell=-_over(prices, totals.instrument_id, totals.sell_quantity),
+        cash=state.portfolio.cash,
+        cash_reserved=totals.cash,
+    )
+
+
+def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:
+    """What the other members of the group use, at their worst. Raises `MissingInputError`."""
+    if not state.shared:
+        return None
+    notional = np.zeros(len(prices.price))
+    for book in state.others.values():
+        held = _over(prices, book.holdings.instrument_id, book.holdings.quantity)
+        buy = _over(prices, book.totals.instrument_id, book.totals.buy_quantity)
+        sell = _over(prices, book.totals.instrument_id, book.totals.sell_quantity)
+        notional += prices.price * np.maximum(np.abs(held + buy), np.abs(held + sell))
+    bounds = limits_convert.shared_of_document(state.shared)
+    return SharedUse(bounds, float(notional.sum()), notional)
+
+
+def _over(prices: Market, names: tuple[str, ...], values: Floats) -> Floats:
+    """`values` of the named instruments over all instruments of the market."""
+    out = np.zeros(len(prices.price))
+    for name, value in zip(names, values, strict=True):
+        place = prices.index.get(name)
+        if place is None:
+            if value == 0.0:
+                continue
+            raise MissingInputError(
+                "MISSING_PRICE",
+                f"{name!r} is held or reserved, but the market snapshot has no price for it",
+            )
+        out[place] = value
+    return out

@@ -1,0 +1,85 @@
+"""Logs and metrics of the process."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_LATENCY_BUCKETS_S = (
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
+
+
+class Telemetry:
+    """Counters of the service; served over HTTP where a port is configured."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._latency = Histogram(
+            "sizing_rpc_seconds",
+            "Time of a call by method and status code.",
+            ["method", "code"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.compiles = Counter(
+            "sizing_compiles_after_serving_total",
+            "Programs compiled after the service said SERVING; stays 0.",
+            registry=self.registry,
+        )
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Exposes a value that is read when metrics are."""
+        Gauge(name, text, registry=self.registry).set_function(value)
+
+    def answered(self, method: str, code: str, seconds: float) -> None:
+        """A call has been answered."""
+        self._latency.labels(method, code).observe(seconds)
+
+    def serve(self, host: str, port: int) -> None:
+        """Starts the HTTP endpoint of the metrics."""
+        start_http_server(port, host, self.registry)
+
+
+def configure_logging(level: str, *, as_json: bool) -> None:
+    """Structured log lines on standard error."""
+    renderer: structlog.types.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    if as_json:
+        renderer = structlog.processors.JSONRenderer()
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("jax").setLevel(logging.WARNING)

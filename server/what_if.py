@@ -1,0 +1,153 @@
+"""Variations of one request, sized but never recorded."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from positionsizing.v1 import sizing_service_pb2 as pb
+from positionsizing.v1 import types_pb2
+
+from compute.book import Market, MissingInputError, prepare
+from compute.guard import Guard
+from compute.limits import tightest
+from compute.parameters import EffectiveParameters, overlaid
+from compute.signals import Signals
+from server.convert import limits as limits_convert
+from server.convert import parameters as parameters_convert
+from server.decisions import Solver, is_joint_request
+from server.desk import Call
+from server.errors import FieldViolation, Refusal, invalid, invalid_fields
+from server.problem import Problem
+
+VARIATIONS_MAX = 1000
+_MULTIPLIERS = (
+    ("price_multiplier", False),
+    ("edge_multiplier", True),
+    ("equity_multiplier", False),
+    ("volatility_multiplier", False),
+)
+
+
+class WhatIf:
+    """Answers what-ifs."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    async def answer(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
+        """The base and every variation, all from one state."""
+        _check(request)
+        self._solver.check(request.base, "base.")
+        state = await self._solver.states.portfolio(
+            call.tenant_id, request.base.portfolio_id, request.base.strategy_id
+        )
+        solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
+        response = pb.WhatIfResponse(base=solved.message)
+
+        def work(variation: pb.Variation) -> Callable[[], pb.WhatIfResult]:
+            return lambda: self._vary(solved.problem, variation)
+
+        for variation in request.variations:
+            n_lines = len(request.base.signals.instrument_ids)
+            is_joint = is_joint_request(request.base, state.parameters)
+            result = await self._solver.run(
+                work(variation), n_lines, call.left_s, is_joint=is_joint
+            )
+            response.results.append(result)
+        return response
+
+    def _vary(self, problem: Problem, variation: pb.Variation) -> pb.WhatIfResult:
+        result = pb.WhatIfResult(name=variation.name)
+        try:
+            message = self._solver.answer(varied(problem, variation)).message
+        except (MissingInputError, Refusal):
+            result.status = types_pb2.SIZING_STATUS_REFUSED
+            return result
+        result.status = message.status
+        result.sizes.CopyFrom(message.sizes)
+        result.summary.CopyFrom(message.summary)
+        return result
+
+
+def _check(request: pb.WhatIfRequest) -> None:
+    count = len(request.variations)
+    if not 1 <= count <= VARIATIONS_MAX:
+        text = f"has {count} entries; 1 to {VARIATIONS_MAX} are accepted"
+        raise invalid("variations", "OUT_OF_RANGE", text)
+    found: list[FieldViolation] = []
+    for position, variation in enumerate(request.variations):
+        path = f"variations[{position}]"
+        found += parameters_convert.violations(variation.parameters, f"{path}.parameters")
+        found += limits_convert.violations(variation.limits, f"{path}.limits")
+        for name, zero_allowed in _MULTIPLIERS:
+            value = getattr(variation, name)
+            if variation.HasField(name) and not (  # type: ignore[arg-type]
+                1e-6 <= value <= 1e6 or (zero_allowed and value == 0)
+            ):
+                text = f"is {value:g}; it must be {'0 or ' if zero_allowed else ''}from 1e-6 to 1e6"
+                found.append(FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text))
+    if found:
+        raise invalid_fields(found)
+
+
+def varied(problem: Problem, variation: pb.Variation) -> Problem:
+    """The problem with one variation applied."""
+    context, inputs = problem.context, problem.inputs
+    prices = _priced(inputs.sheet.market, _given(variation, "price_multiplier"))
+    book = context.positions
+    equity = _given(variation, "equity_multiplier")
+    book = replace(
+        book,
+        held=book.held * equity,
+        open_buy=book.open_buy * equity,
+        open_sell=book.open_sell * equity,
+        cash=book.cash * equity,
+        cash_reserved=book.cash_reserved * equity,
+    )
+    limits = inputs.sheet.limits
+    if variation.HasField("limits"):
+        limits = tightest([limits, limits_convert.limits(variation.limits)])
+    parameters = overlaid(inputs.parameters, parameters_convert.parameters(variation.parameters))
+    signals = _edged(inputs.signals, parameters, variation)
+    changed = replace(
+        inputs,
+        signals=signals,
+        sheet=prepare(prices, book, limits, context.shared),
+        parameters=parameters,
+    )
+    guard = Guard(prices, book, limits, context.shared)
+    return replace(
+        problem, inputs=changed, guard=guard, context=replace(context, parameters=parameters)
+    )
+
+
+def _given(variation: pb.Variation, name: str) -> float:
+    return float(getattr(variation, name)) if variation.HasField(name) else 1.0  # type: ignore[arg-type]
+
+
+def _priced(market: Market, multiplier: float) -> Market:
+    if multiplier == 1.0:
+        return market
+    return replace(market, price=market.price * multiplier)
+
+
+def _edged(signals: Signals, parameters: EffectiveParameters, variation: pb.Variation) -> Signals:
+    """Signals with edges and volatilities multiplied."""
+    edge, volatility = (
+        _given(variation, "edge_multiplier"),
+        _given(variation, "volatility_multiplier"),
+    )
+    changes: dict[str, Any] = {}
+    if signals.volatility is not None and volatility != 1.0:
+        changes["volatility"] = signals.volatility * volatility
+    if signals.expected_return is not None and edge != 1.0:
+        rate = parameters.risk_free_rate
+        changes["expected_return"] = rate + edge * (signals.expected_return - rate)
+    if signals.win_probability is not None and signals.payoff is not None and edge != 1.0:
+        loss = 1.0 if signals.loss_fraction is None else signals.loss_fraction
+        fair = loss / (loss + signals.payoff)
+        changes["win_probability"] = np.clip(
+            fair + edge * (signals.win_probability - fair), 0.0, 1.0
+        )
+    return replace(signals, **changes)

@@ -1,0 +1,104 @@
+"""The outbox over one PostgreSQL session that a relay keeps for itself."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import asyncpg
+
+from storage.errors import StorageError, Unavailable
+from storage.postgres import outbox, relay
+from storage.postgres.outbox import OutboxEvent
+from storage.postgres.pool import DEFAULT_POOL_OPTIONS, PoolOptions, connect, masked
+
+
+class OutboxSession:
+    """The `Outbox` of `ports.py`. Calls queue up: a PostgreSQL session does one thing at a time.
+
+    Errors of every method: `Unavailable`, after which the session has to be opened again.
+    """
+
+    def __init__(
+        self, dsn: str, options: PoolOptions = DEFAULT_POOL_OPTIONS, timeout_s: float = 5.0
+    ) -> None:
+        self._dsn = dsn
+        self._options = options
+        self._timeout_s = timeout_s
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"OutboxSession({masked(self._dsn)!r})"
+
+    async def open(self) -> None:
+        """Connect and enrol as a relay."""
+        await self.close()
+        self._connection = await connect(self._dsn, self._options)
+        async with self._session() as connection:
+            await relay.enrol(connection)
+
+    async def close(self) -> None:
+        """Cut the connection: the server ends the session, its claims go with it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def n_relays(self) -> int:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await relay.n_relays(connection)
+
+    async def claim_shard(self, shard: int) -> bool:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await outbox.claim_shard(connection, shard)
+
+    async def release_shard(self, shard: int) -> None:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            await outbox.release_shard(connection, shard)
+
+    async def waiting(self, shards: Collection[int]) -> list[int]:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await relay.waiting(connection, shards)
+
+    async def oldest(self, shard: int, limit: int) -> list[OutboxEvent]:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await outbox.oldest(connection, shard, limit=limit)
+
+    async def load_batch(self, shard: int) -> list[tuple[OutboxEvent, int]]:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await relay.load_batch(connection, shard)
+
+    async def save_batch(self, shard: int, batch: Sequence[tuple[OutboxEvent, int]]) -> None:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            await relay.save_batch(connection, shard, batch)
+
+    async def delete(self, events: Sequence[OutboxEvent]) -> None:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            await outbox.delete(connection, events)
+
+    async def oldest_age_s(self) -> float:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await outbox.oldest_age_s(connection)
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._turn:
+            if self._connection is None:
+                raise Unavailable("the relay has no session with PostgreSQL")
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    yield self._connection
+            except StorageError:
+                raise
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                # Whatever it was, this session's claims are in doubt: start again from nothing.
+                await self.close()
+                raise Unavailable(f"the relay's session failed: {error!r}") from error

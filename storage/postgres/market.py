@@ -1,0 +1,201 @@
+"""Market snapshots and matrices: written once, referred to by id, never changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from storage.errors import AlreadyExists, NotFound
+from storage.postgres.rows import Document, Strings, from_json, missing_reference, to_json
+
+_SNAPSHOT = "snapshot_id, sequence, as_of_time, create_time, instrument_id, payload"
+_MATRIX = "matrix_id, version, kind, as_of_time, create_time, instrument_id, payload, document"
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSnapshot:
+    """Prices and the like of `instrument_id`, in the caller's encoding, as of one time.
+
+    `sequence` rises with the order of arrival.
+    """
+
+    snapshot_id: str
+    sequence: int
+    as_of_time: datetime
+    create_time: datetime
+    instrument_id: Strings
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MarketMatrix:
+    """A correlation, factor or scenario matrix over `instrument_id`, in the caller's encoding."""
+
+    matrix_id: str
+    version: int
+    kind: str
+    as_of_time: datetime
+    create_time: datetime
+    instrument_id: Strings
+    payload: bytes
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSummary:
+    """A row of a list of snapshots."""
+
+    snapshot_id: str
+    sequence: int
+    as_of_time: datetime
+    n_instruments: int
+
+
+async def put_snapshot(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    snapshot_id: str,
+    *,
+    as_of_time: datetime,
+    instrument_id: Sequence[str],
+    payload: bytes,
+) -> MarketSnapshot:
+    """Errors: `AlreadyExists`, `NotFound` (the tenant)."""
+    with missing_reference(tenant=tenant_id):
+        row = await connection.fetchrow(
+            """INSERT INTO market_snapshot
+                (tenant_id, snapshot_id, as_of_time, n_instruments, instrument_id, payload)
+            VALUES ($1, $2, $3, cardinality($4::text[]), $4, $5) ON CONFLICT DO NOTHING
+            RETURNING sequence, create_time""",
+            tenant_id,
+            snapshot_id,
+            as_of_time,
+            instrument_id,
+            payload,
+        )
+    if row is None:
+        raise AlreadyExists("market snapshot", snapshot_id)
+    return MarketSnapshot(
+        snapshot_id, row["sequence"], as_of_time, row["create_time"], tuple(instrument_id), payload
+    )
+
+
+async def get_snapshot(
+    connection: asyncpg.Connection, tenant_id: str, snapshot_id: str
+) -> MarketSnapshot:
+    """Errors: `NotFound`."""
+    row = await connection.fetchrow(
+        f"SELECT {_SNAPSHOT} FROM market_snapshot WHERE tenant_id = $1 AND snapshot_id = $2",
+        tenant_id,
+        snapshot_id,
+    )
+    if row is None:
+        raise NotFound("market snapshot", snapshot_id)
+    return _snapshot(row)
+
+
+async def latest_snapshot(
+    connection: asyncpg.Connection, tenant_id: str, *, time: datetime | None = None
+) -> MarketSnapshot:
+    """The snapshot of the latest as-of time (the last to arrive of several), up to `time`.
+
+    Errors: `NotFound` if there is none.
+    """
+    row = await connection.fetchrow(
+        f"""SELECT {_SNAPSHOT} FROM market_snapshot
+        WHERE tenant_id = $1 AND as_of_time <= coalesce($2, 'infinity'::timestamptz)
+        ORDER BY as_of_time DESC, sequence DESC LIMIT 1""",
+        tenant_id,
+        time,
+    )
+    if row is None:
+        raise NotFound("market snapshot", "latest")
+    return _snapshot(row)
+
+
+async def list_snapshots(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    *,
+    before_sequence: int | None = None,
+    limit: int = 100,
+) -> list[SnapshotSummary]:
+    """Snapshots by order of arrival, newest first, those before `before_sequence`."""
+    rows = await connection.fetch(
+        """SELECT snapshot_id, sequence, as_of_time, n_instruments FROM market_snapshot
+        WHERE tenant_id = $1 AND sequence < coalesce($2, 9223372036854775807)
+        ORDER BY sequence DESC LIMIT $3""",
+        tenant_id,
+        before_sequence,
+        limit,
+    )
+    return [SnapshotSummary(**row) for row in rows]
+
+
+async def put_matrix(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    matrix_id: str,
+    *,
+    kind: str,
+    as_of_time: datetime,
+    instrument_id: Sequence[str],
+    payload: bytes,
+    document: Document,
+) -> MarketMatrix:
+    """Add the next version of a matrix, counted from 1. Call it in a transaction.
+
+    Errors: `NotFound` (the tenant).
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"matrix/{tenant_id}/{matrix_id}"
+    )
+    with missing_reference(tenant=tenant_id):
+        row = await connection.fetchrow(
+            """INSERT INTO market_matrix (tenant_id, matrix_id, version, kind, as_of_time,
+                instrument_id, payload, document)
+            SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, $7
+            FROM market_matrix WHERE tenant_id = $1 AND matrix_id = $2
+            RETURNING version, create_time""",
+            tenant_id,
+            matrix_id,
+            kind,
+            as_of_time,
+            instrument_id,
+            payload,
+            to_json(document),
+        )
+    return MarketMatrix(
+        matrix_id=matrix_id,
+        version=row["version"],
+        kind=kind,
+        as_of_time=as_of_time,
+        create_time=row["create_time"],
+        instrument_id=tuple(instrument_id),
+        payload=payload,
+        document=document,
+    )
+
+
+async def get_matrix(
+    connection: asyncpg.Connection, tenant_id: str, matrix_id: str, *, version: int | None = None
+) -> MarketMatrix:
+    """The given version of a matrix, None for the newest. Errors: `NotFound`."""
+    row = await connection.fetchrow(
+        f"""SELECT {_MATRIX} FROM market_matrix
+        WHERE tenant_id = $1 AND matrix_id = $2 AND version = coalesce($3, version)
+        ORDER BY version DESC LIMIT 1""",
+        tenant_id,
+        matrix_id,
+        version,
+    )
+    if row is None:
+        id = matrix_id if version is None else f"{matrix_id}@{version}"
+        raise NotFound("matrix", id)
+    columns = {**row, "document": from_json(row["document"])}
+    return MarketMatrix(**{**columns, "instrument_id": tuple(row["instrument_id"])})
+
+
+def _snapshot(row: asyncpg.Record) -> MarketSnapshot:
+    return MarketSnapshot(**{**row, "instrument_id": tuple(row["instrument_id"])})

@@ -1,0 +1,86 @@
+"""The schema, one numbered step after the other, by Alembic.
+
+Alembic keeps the order of the steps and writes the SQL; asyncpg, the one driver of this service,
+runs it, all in one transaction. To change the schema add `versions/NNNN_what.sql` and a revision
+file beside it that names the one before; a step that has been released is never edited.
+"""
+
+import io
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from storage.errors import SchemaMismatch
+
+_LOCK = 0x53495A45  # any number, as long as every release of this service takes the same
+_LOCK_TIMEOUT = "60s"
+
+
+def newest_version() -> str:
+    """The version of the schema this release was written for, such as "0001"."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+async def current_version(dsn: str) -> str | None:
+    """The version of the schema that is in the database, None before the first migration."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await _read_version(connection)
+    finally:
+        await connection.close()
+
+
+async def migrate(dsn: str) -> str:
+    """Bring the database to `newest_version` and return it; does nothing if it is there.
+
+    Safe to call from several replicas at once: one does the work, the others wait for it. Either
+    all steps are applied or none.
+
+    Errors: `SchemaMismatch` if the database is of a newer release than this one.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            before = await _read_version(connection)
+            steps = _sql_of_steps(before)
+            if steps:
+                await connection.execute(steps)
+        return newest_version()
+    finally:
+        await connection.close()
+
+
+async def _read_version(connection: asyncpg.Connection) -> str | None:
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return version
+
+
+def _sql_of_steps(before: str | None) -> str:
+    """The SQL that leads from version `before` to the newest, "" if there is nothing to do."""
+    if before == newest_version():
+        return ""
+    sql = io.StringIO()
+    span = "head" if before is None else f"{before}:head"
+    try:
+        command.upgrade(_config(sql), span, sql=True)
+    except CommandError as error:
+        raise SchemaMismatch(
+            f"the database is at schema version {before}, this release knows up to "
+            f"{newest_version()}: run a newer release"
+        ) from error
+    return sql.getvalue()
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

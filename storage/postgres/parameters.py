@@ -1,0 +1,145 @@
+"""Sizing parameters: versioned, each from its effective time on, the most specific scope first."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from storage.errors import NotFound, VersionConflict
+from storage.postgres.rows import Document, from_json, missing_reference, to_json
+
+_COLUMNS = """portfolio_id, strategy_id, version, effective_time, document, author, reason,
+    create_time"""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSet:
+    """Parameters of a portfolio ('' for all) and a strategy ('' for all), versions from 1."""
+
+    portfolio_id: str
+    strategy_id: str
+    version: int
+    effective_time: datetime
+    document: Document
+    author: str
+    reason: str
+    create_time: datetime
+
+
+async def put(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    document: Document,
+    *,
+    portfolio_id: str = "",
+    strategy_id: str = "",
+    effective_time: datetime,
+    author: str,
+    reason: str,
+    expected_version: int | None = None,
+) -> ParameterSet:
+    """Add a version, in force from `effective_time`. Call it in a transaction.
+
+    `expected_version` is the newest version known, 0 for none; None adds after whatever is there.
+
+    Errors: `NotFound` (tenant or portfolio), `VersionConflict`.
+    """
+    scope = (tenant_id, portfolio_id, strategy_id)
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "parameters/" + "/".join(scope)
+    )
+    await _check_portfolio(connection, tenant_id, portfolio_id)
+    newest = await connection.fetchval(
+        """SELECT coalesce(max(version), 0) FROM parameter_set
+        WHERE tenant_id = $1 AND portfolio_id = $2 AND strategy_id = $3""",
+        *scope,
+    )
+    if expected_version is not None and expected_version != newest:
+        id = f"{portfolio_id}/{strategy_id}"
+        raise VersionConflict("parameters", id, expected_version, newest)
+    with missing_reference(tenant=tenant_id):
+        row = await connection.fetchrow(
+            f"""INSERT INTO parameter_set (tenant_id, portfolio_id, strategy_id, version,
+                effective_time, document, author, reason)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
+            *scope,
+            newest + 1,
+            effective_time,
+            to_json(document),
+            author,
+            reason,
+        )
+    return _parameter_set(row)
+
+
+async def layers(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    *,
+    portfolio_id: str,
+    strategy_id: str,
+    time: datetime,
+) -> list[ParameterSet]:
+    """What is in force at `time`, most specific first.
+
+    In this order, as far as they exist: this portfolio and strategy, this portfolio, this
+    strategy, the tenant's default. Within a scope the latest effective time wins, then the version.
+    """
+    chosen = ((portfolio_id, strategy_id), (portfolio_id, ""), ("", strategy_id), ("", ""))
+    scopes = list(dict.fromkeys(chosen))  # an unset id makes some of them the same
+    rows = await connection.fetch(
+        f"""SELECT p.* FROM unnest($2::text[], $3::text[]) WITH ORDINALITY
+            AS scope (portfolio_id, strategy_id, number)
+        CROSS JOIN LATERAL (
+            SELECT {_COLUMNS} FROM parameter_set AS p
+            WHERE p.tenant_id = $1 AND p.portfolio_id = scope.portfolio_id
+                AND p.strategy_id = scope.strategy_id AND p.effective_time <= $4
+            ORDER BY p.effective_time DESC, p.version DESC LIMIT 1
+        ) AS p
+        ORDER BY scope.number""",
+        tenant_id,
+        [portfolio for portfolio, _ in scopes],
+        [strategy for _, strategy in scopes],
+        time,
+    )
+    return [_parameter_set(row) for row in rows]
+
+
+async def history(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    *,
+    portfolio_id: str = "",
+    strategy_id: str = "",
+    before_version: int | None = None,
+    limit: int = 100,
+) -> list[ParameterSet]:
+    """All versions of exactly this scope, newest first, at most `limit`."""
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM parameter_set
+        WHERE tenant_id = $1 AND portfolio_id = $2 AND strategy_id = $3
+            AND ($4::int8 IS NULL OR version < $4)
+        ORDER BY version DESC LIMIT $5""",
+        tenant_id,
+        portfolio_id,
+        strategy_id,
+        before_version,
+        limit,
+    )
+    return [_parameter_set(row) for row in rows]
+
+
+async def _check_portfolio(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> None:
+    found = portfolio_id == "" or await connection.fetchval(
+        "SELECT true FROM portfolio WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
+    )
+    if not found:
+        raise NotFound("portfolio", portfolio_id)
+
+
+def _parameter_set(row: asyncpg.Record) -> ParameterSet:
+    return ParameterSet(**{**row, "document": from_json(row["document"])})

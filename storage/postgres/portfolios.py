@@ -1,0 +1,224 @@
+"""Portfolios: what is owned, in cash and in holdings, and the version a decision is tied to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from storage.errors import AlreadyExists, NotFound, VersionConflict
+from storage.postgres.locks import bump_groups, lock_portfolio
+from storage.postgres.rows import Floats, Strings, check_lengths, floats, missing_reference
+
+COLUMNS = """portfolio_id, group_id, display_name, base_currency, cash, version, event_sequence,
+    as_of_time, create_time, update_time"""
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """`cash` is in `base_currency`; `as_of_time` is when cash and holdings were last confirmed.
+
+    `version` changes with every decision, fill, expiry and change of state, limits or details.
+    `event_sequence` numbers the portfolio's events without a gap, 0 before the first.
+    """
+
+    portfolio_id: str
+    group_id: str | None
+    display_name: str
+    base_currency: str
+    cash: float
+    version: int
+    event_sequence: int
+    as_of_time: datetime
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Holdings:
+    """Columns sorted by instrument. Quantities are units (not lots), negative when short.
+
+    They are stored as decimals with 12 places, so that fills add up exactly for ever, and read as
+    float64, the nearest to the decimal. `average_price` is per unit in the instrument's currency.
+    """
+
+    instrument_id: Strings
+    quantity: Floats
+    average_price: Floats
+
+    def __post_init__(self) -> None:
+        n = len(self.instrument_id)
+        check_lengths(n, quantity=self.quantity, average_price=self.average_price)
+
+
+NO_HOLDINGS = Holdings((), floats(None), floats(None))
+
+
+async def create(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    *,
+    display_name: str,
+    base_currency: str,
+    as_of_time: datetime,
+    cash: float = 0.0,
+    holdings: Holdings = NO_HOLDINGS,
+    group_id: str | None = None,
+) -> Portfolio:
+    """A new portfolio at version 1. Call it in a transaction.
+
+    Errors: `AlreadyExists`, `NotFound` (the tenant or the group).
+    """
+    with missing_reference(tenant=tenant_id, portfolio_group=group_id):
+        row = await connection.fetchrow(
+            f"""INSERT INTO portfolio (tenant_id, portfolio_id, group_id, display_name,
+                base_currency, cash, as_of_time)
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
+            tenant_id,
+            portfolio_id,
+            group_id,
+            display_name,
+            base_currency,
+            cash,
+            as_of_time,
+        )
+    if row is None:
+        raise AlreadyExists("portfolio", portfolio_id)
+    await _insert_holdings(connection, tenant_id, portfolio_id, holdings)
+    return Portfolio(**row)
+
+
+async def get(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> Portfolio:
+    """Errors: `NotFound`."""
+    row = await connection.fetchrow(
+        f"SELECT {COLUMNS} FROM portfolio WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
+    )
+    if row is None:
+        raise NotFound("portfolio", portfolio_id)
+    return Portfolio(**row)
+
+
+async def list_page(
+    connection: asyncpg.Connection, tenant_id: str, *, after: str = "", limit: int = 100
+) -> list[Portfolio]:
+    """Portfolios by id, those after the id `after`, at most `limit`."""
+    rows = await connection.fetch(
+        f"""SELECT {COLUMNS} FROM portfolio WHERE tenant_id = $1 AND portfolio_id > $2
+        ORDER BY portfolio_id LIMIT $3""",
+        tenant_id,
+        after,
+        limit,
+    )
+    return [Portfolio(**row) for row in rows]
+
+
+async def holdings(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> Holdings:
+    """What the portfolio holds; nothing if there is no such portfolio."""
+    row = await connection.fetchrow(
+        """SELECT array_agg(instrument_id ORDER BY instrument_id) AS instrument_id,
+            array_agg(quantity::float8 ORDER BY instrument_id) AS quantity,
+            array_agg(average_price ORDER BY instrument_id) AS average_price
+        FROM holding WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+    )
+    return Holdings(
+        tuple(row["instrument_id"] or ()), floats(row["quantity"]), floats(row["average_price"])
+    )
+
+
+async def replace_state(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    *,
+    cash: float,
+    holdings: Holdings,
+    as_of_time: datetime,
+    expected_version: int | None = None,
+) -> Portfolio:
+    """Set cash and holdings to what the books say. Call it in a transaction.
+
+    Reservations stay: what they hold and what is now owned both count. Without `expected_version`
+    the new state wins whatever was there.
+
+    Errors: `NotFound`, `VersionConflict`.
+    """
+    await _lock(connection, tenant_id, portfolio_id, expected_version)
+    row = await connection.fetchrow(
+        f"""UPDATE portfolio
+        SET cash = $3, as_of_time = $4, version = version + 1, update_time = clock_timestamp()
+        WHERE tenant_id = $1 AND portfolio_id = $2 RETURNING {COLUMNS}""",
+        tenant_id,
+        portfolio_id,
+        cash,
+        as_of_time,
+    )
+    await connection.execute(
+        "DELETE FROM holding WHERE tenant_id = $1 AND portfolio_id = $2", tenant_id, portfolio_id
+    )
+    await _insert_holdings(connection, tenant_id, portfolio_id, holdings)
+    return Portfolio(**row)
+
+
+async def update_details(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    *,
+    display_name: str,
+    group_id: str | None,
+    expected_version: int | None = None,
+) -> Portfolio:
+    """Rename the portfolio or move it to another group (None: to none). Call it in a transaction.
+
+    Errors: `NotFound` (the portfolio or the group), `VersionConflict`.
+    """
+    await _lock(connection, tenant_id, portfolio_id, expected_version, joins=group_id)
+    row = await connection.fetchrow(
+        f"""UPDATE portfolio SET display_name = $3, group_id = $4, version = version + 1,
+            update_time = clock_timestamp()
+        WHERE tenant_id = $1 AND portfolio_id = $2 RETURNING {COLUMNS}""",
+        tenant_id,
+        portfolio_id,
+        display_name,
+        group_id,
+    )
+    return Portfolio(**row)
+
+
+async def _insert_holdings(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, holdings: Holdings
+) -> None:
+    if not holdings.instrument_id:
+        return
+    await connection.execute(
+        """INSERT INTO holding (tenant_id, portfolio_id, instrument_id, quantity, average_price)
+        SELECT $1, $2, h.instrument_id, h.quantity::numeric, h.average_price
+        FROM unnest($3::text[], $4::float8[], $5::float8[])
+            AS h (instrument_id, quantity, average_price)
+        WHERE h.quantity <> 0""",
+        tenant_id,
+        portfolio_id,
+        holdings.instrument_id,
+        holdings.quantity.tolist(),
+        holdings.average_price.tolist(),
+    )
+
+
+async def _lock(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    expected: int | None,
+    *,
+    joins: str | None = None,
+) -> None:
+    """Lock the portfolio, check its version, and tell its group and the one it joins."""
+    locked = await lock_portfolio(connection, tenant_id, portfolio_id, joins=joins)
+    if expected is not None and expected != locked.version:
+        raise VersionConflict("portfolio", portfolio_id, expected, locked.version)
+    groups = {(tenant_id, id) for id in (locked.group_id, joins) if id is not None}
+    await bump_groups(connection, groups)

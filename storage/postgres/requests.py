@@ -1,0 +1,93 @@
+"""Requests that changed something, and their answers byte for byte: what makes a retry safe."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from storage.errors import NotFound, RequestIdReused
+
+RequestKey = tuple[str, UUID]  # (tenant_id, request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request and its answer. `request_hash` (SHA-256, 32 bytes) is of the content that counts.
+
+    Two requests of one id are the same if method and hash are; `request` itself is not compared.
+    """
+
+    request_id: UUID
+    method: str
+    request_hash: bytes
+    request: bytes
+    response: bytes
+
+    def answer_to(self, method: str, request_hash: bytes) -> bytes:
+        """The stored response, if it is to this very request. Errors: `RequestIdReused`."""
+        if (method, request_hash) != (self.method, self.request_hash):
+            raise RequestIdReused(str(self.request_id))
+        return self.response
+
+
+async def find(connection: asyncpg.Connection, tenant_id: str, request_id: UUID) -> Request | None:
+    """The request of this id, None if none was committed."""
+    return (await find_many(connection, [(tenant_id, request_id)])).get((tenant_id, request_id))
+
+
+async def get(connection: asyncpg.Connection, tenant_id: str, request_id: UUID) -> Request:
+    """Errors: `NotFound`."""
+    request = await find(connection, tenant_id, request_id)
+    if request is None:
+        raise NotFound("request", str(request_id))
+    return request
+
+
+async def find_many(
+    connection: asyncpg.Connection, keys: Collection[RequestKey]
+) -> dict[RequestKey, Request]:
+    """Those of the requests that were committed."""
+    rows = await connection.fetch(
+        """SELECT tenant_id, request_id, method, request_hash, request, response FROM request
+        WHERE (tenant_id, request_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))""",
+        [tenant_id for tenant_id, _ in keys],
+        [request_id for _, request_id in keys],
+    )
+    return {
+        (row["tenant_id"], row["request_id"]): Request(
+            row["request_id"],
+            row["method"],
+            row["request_hash"],
+            row["request"],
+            row["response"],
+        )
+        for row in rows
+    }
+
+
+async def claim(
+    connection: asyncpg.Connection, requests: Sequence[tuple[str, Request]]
+) -> set[RequestKey]:
+    """Insert (tenant_id, request) pairs whose id is free and return the keys of those inserted.
+
+    Waits for another transaction that is inserting the same id; in sorted order, so that two such
+    batches can't wait for each other.
+    """
+    if not requests:
+        return set()
+    ordered = sorted(requests, key=lambda pair: (pair[0], pair[1].request_id.bytes))
+    rows = await connection.fetch(
+        """INSERT INTO request
+            (tenant_id, request_id, method, request_hash, request, response)
+        SELECT * FROM
+            unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])
+        ON CONFLICT DO NOTHING RETURNING tenant_id, request_id""",
+        [tenant_id for tenant_id, _ in ordered],
+        [request.request_id for _, request in ordered],
+        [request.method for _, request in ordered],
+        [request.request_hash for _, request in ordered],
+        [request.request for _, request in ordered],
+        [request.response for _, request in ordered],
+    )
+    return {(row["tenant_id"], row["request_id"]) for row in rows}

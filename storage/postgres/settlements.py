@@ -1,0 +1,188 @@
+"""Settlements: fills move holdings and cash, and give back what they no longer need reserved.
+
+A fill is a fact, so it counts even when the reservation has expired or was released meanwhile. What
+it can't do is exceed the lots that were decided and not filled yet.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+
+from storage.errors import FailedPrecondition, NotFound, RequestIdReused
+from storage.identifiers import uuid7
+from storage.postgres import locks, outbox, requests, reservations
+from storage.postgres.commit import CommitResult
+from storage.postgres.requests import Request
+from storage.postgres.reservations import Reservation, ReservationState
+from storage.postgres.rows import Floats, Integers, Strings, check_lengths
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SettlementWrite:
+    """A report about one decision: fills (maybe none) and whether more will follow.
+
+    `lots` is signed, `price` per unit in the instrument's currency; an instrument may come more
+    than once. `cash_change` is in the base currency, fees included, negative when buying.
+    `is_final` releases what is still open. `respond` and `events_of` make the answer and the events
+    from the reservation as it then stands; the response in `request` is not used.
+    """
+
+    tenant_id: str
+    request: Request
+    decision_id: UUID
+    instrument_id: Strings
+    lots: Integers
+    price: Floats
+    cash_change: float
+    is_final: bool
+    respond: Callable[[Reservation, int], bytes]
+    """The answer, from the reservation and the version of the portfolio after the report."""
+    events_of: Callable[[Reservation], Sequence[outbox.NewEvent]]
+
+    def __post_init__(self) -> None:
+        check_lengths(len(self.instrument_id), lots=self.lots, price=self.price)
+
+
+async def settle(connection: asyncpg.Connection, write: SettlementWrite) -> CommitResult:
+    """Apply a report and return the answer, this one's or the stored one's of the same request.
+
+    Call it in a transaction, and end that with the error if there is one.
+
+    Errors: `NotFound` (the decision, or one that reserved nothing), `RequestIdReused`,
+    `FailedPrecondition` for a fill of more than is open, or of the other side.
+    """
+    unlocked = await reservations.get(connection, write.tenant_id, write.decision_id)
+    key = (write.tenant_id, unlocked.portfolio_id)
+    locked = (await locks.lock_portfolios(connection, [key])).get(key)
+    if locked is None:
+        raise NotFound("portfolio", unlocked.portfolio_id)
+    stored = await requests.find(connection, write.tenant_id, write.request.request_id)
+    if stored is not None:
+        answer = stored.answer_to(write.request.method, write.request.request_hash)
+        return CommitResult(answer, is_replay=True)
+    before = await reservations.get(connection, write.tenant_id, write.decision_id)
+    after = filled(before, write)
+    request = replace(write.request, response=write.respond(after, locked.version + 1))
+    if not await requests.claim(connection, [(write.tenant_id, request)]):
+        raise RequestIdReused(str(request.request_id))  # by a request for another portfolio
+    await _record(connection, write, before, after)
+    await _move(connection, write, before)
+    events = write.events_of(after)
+    await locks.bump_portfolios(connection, [key], [len(events)])
+    first = locked.event_sequence + 1
+    await outbox.insert_many(
+        connection, [(*key, first + i, event) for i, event in enumerate(events)]
+    )
+    return CommitResult(request.response, is_replay=False)
+
+
+def filled(before: Reservation, write: SettlementWrite) -> Reservation:
+    """The reservation after the report. Cash held for a line shrinks with its open lots.
+
+    Errors: `FailedPrecondition`.
+    """
+    row_of = {id: row for row, id in enumerate(before.instrument_id)}
+    still_open = before.trade_lots_open.copy()
+    for id, lots in zip(write.instrument_id, write.lots.tolist(), strict=True):
+        row = row_of.get(id)
+        n_open = 0 if row is None else int(still_open[row])
+        if row is None or not (0 < lots <= n_open or n_open <= lots < 0):
+            why = f"a fill of {lots} lots of {id}, where {n_open} are open"
+            raise FailedPrecondition("decision", str(write.decision_id), why)
+        still_open[row] -= lots
+    share = np.divide(
+        still_open, before.trade_lots_open, out=np.zeros(len(row_of)), where=still_open != 0
+    )
+    state = before.state
+    if not still_open.any():
+        state = ReservationState.SETTLED
+    elif write.is_final and state is ReservationState.OPEN:
+        state = ReservationState.RELEASED
+    return replace(
+        before, state=state, trade_lots_open=still_open, cash_open=before.cash_open * share
+    )
+
+
+async def _record(
+    connection: asyncpg.Connection, write: SettlementWrite, before: Reservation, after: Reservation
+) -> None:
+    await connection.execute(
+        """INSERT INTO settlement (tenant_id, settlement_id, request_id, decision_id, portfolio_id,
+            outcome, cash_change, instrument_id, lots, price)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+        write.tenant_id,
+        uuid7(),
+        write.request.request_id,
+        write.decision_id,
+        before.portfolio_id,
+        after.state,
+        write.cash_change,
+        write.instrument_id,
+        write.lots.tolist(),
+        write.price.tolist(),
+    )
+    await connection.execute(
+        """UPDATE reservation SET state = $3, trade_lots_open = $4, cash_open = $5,
+            update_time = clock_timestamp()
+        WHERE tenant_id = $1 AND decision_id = $2""",
+        write.tenant_id,
+        write.decision_id,
+        after.state,
+        after.trade_lots_open.tolist(),
+        after.cash_open.tolist(),
+    )
+
+
+async def _move(
+    connection: asyncpg.Connection, write: SettlementWrite, before: Reservation
+) -> None:
+    """Cash, holdings and average prices; fills of one instrument come as one at their mean price.
+
+    A price averages over what adds to a position; reducing keeps it, crossing zero starts anew.
+    Quantities are decimals from here on: lots times lot size, exactly.
+    """
+    await connection.execute(
+        "UPDATE portfolio SET cash = cash + $3 WHERE tenant_id = $1 AND portfolio_id = $2",
+        write.tenant_id,
+        before.portfolio_id,
+        write.cash_change,
+    )
+    if not write.instrument_id:
+        return
+    lot_size = dict(zip(before.instrument_id, before.lot_size.tolist(), strict=True))
+    await connection.execute(
+        """WITH fill AS (
+            SELECT f.instrument_id, sum(f.lots) * min(f.lot_size)::numeric AS quantity,
+                sum(f.lots * f.price) / sum(f.lots) AS price
+            FROM unnest($3::text[], $4::int8[], $5::float8[], $6::float8[])
+                AS f (instrument_id, lots, lot_size, price)
+            GROUP BY f.instrument_id
+        )
+        INSERT INTO holding AS h (tenant_id, portfolio_id, instrument_id, quantity, average_price)
+        SELECT $1, $2, instrument_id, quantity, price FROM fill ORDER BY instrument_id
+        ON CONFLICT (tenant_id, portfolio_id, instrument_id) DO UPDATE SET
+            quantity = h.quantity + excluded.quantity,
+            average_price = CASE
+                WHEN sign(h.quantity) = sign(excluded.quantity) THEN
+                    h.average_price + (excluded.average_price - h.average_price)
+                        * (excluded.quantity / (h.quantity + excluded.quantity))::float8
+                WHEN abs(excluded.quantity) > abs(h.quantity) THEN excluded.average_price
+                ELSE h.average_price
+            END""",
+        write.tenant_id,
+        before.portfolio_id,
+        write.instrument_id,
+        write.lots.tolist(),
+        [lot_size[id] for id in write.instrument_id],
+        write.price.tolist(),
+    )
+    await connection.execute(
+        """DELETE FROM holding WHERE tenant_id = $1 AND portfolio_id = $2 AND quantity = 0
+            AND instrument_id = ANY($3::text[])""",
+        write.tenant_id,
+        before.portfolio_id,
+        write.instrument_id,
+    )

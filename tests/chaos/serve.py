@@ -1,0 +1,25 @@
+"""`sizing serve` with the kernels of the smallest shapes alone, so that a start takes seconds.
+
+Everything else is the server as it is. `make chaos` runs the command itself (CHAOS_COMMAND).
+"""
+
+import dataclasses
+import sys
+
+import server.app
+from compute.kernels import registry
+from compute.shapes import KernelRegistry
+from server.cli import app
+
+
+def smallest() -> KernelRegistry:
+    """Every kernel, for its first shape."""
+    return KernelRegistry(
+        [dataclasses.replace(kernel, shapes=kernel.shapes[:1]) for kernel in registry().kernels]
+    )
+
+
+if __name__ == "__main__":
+    server.app.registry = smallest
+    sys.argv = ["sizing", *sys.argv[1:]]
+    app()

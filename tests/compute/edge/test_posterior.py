@@ -1,0 +1,60 @@
+"""The Beta posterior of a win probability."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from compute.edge.posterior import (
+    BetaPosterior,
+    beta_posterior,
+    posterior_from_estimate,
+    posterior_mean,
+    posterior_quantile,
+    posterior_standard_error,
+    probability_above,
+)
+
+
+def test_counts_add_to_the_prior():
+    posterior = beta_posterior(np.array([6.0, 0.0]), np.array([4.0, 0.0]), prior_wins=2.0)
+    np.testing.assert_array_equal(posterior.alpha, [8.0, 2.0])
+    np.testing.assert_array_equal(posterior.beta, [5.0, 1.0])
+
+
+@settings(deadline=None)
+@given(st.floats(0.5, 2000.0), st.floats(0.5, 2000.0), st.sampled_from([0.025, 0.5, 0.9]))
+def test_moments_and_quantiles_agree_with_scipy(alpha, beta, level):
+    posterior = BetaPosterior(np.float64(alpha), np.float64(beta))
+    reference = stats.beta(alpha, beta)
+    assert float(posterior_mean(posterior)) == pytest.approx(reference.mean(), rel=1e-12)
+    assert float(posterior_standard_error(posterior)) == pytest.approx(reference.std(), rel=1e-12)
+    # Against the distribution function: SciPy's own quantile is good to nine digits only.
+    assert reference.cdf(float(posterior_quantile(posterior, level))) == pytest.approx(
+        level, rel=1e-11
+    )
+
+
+def test_probability_above_keeps_its_digits_in_the_tail():
+    posterior = BetaPosterior(np.float64(30.0), np.float64(70.0))
+    expected = stats.beta(30, 70).sf(0.6)
+    np.testing.assert_allclose(probability_above(posterior, 0.6), expected, rtol=1e-11)
+    assert expected < 1e-8
+
+
+@settings(deadline=None)
+@given(st.floats(0.05, 0.95), st.floats(0.001, 0.2))
+def test_estimate_and_error_are_recovered(mean, error):
+    posterior = posterior_from_estimate(mean, error)
+    if error**2 >= mean * (1 - mean):
+        assert np.isnan(posterior.alpha)
+        return
+    assert float(posterior_mean(posterior)) == pytest.approx(mean, rel=1e-9)
+    assert float(posterior_standard_error(posterior)) == pytest.approx(error, rel=1e-9)
+
+
+def test_impossible_errors_are_nan():
+    posterior = posterior_from_estimate(np.array([0.6, 0.6, np.nan]), np.array([0.0, 0.5, 0.1]))
+    assert np.isnan(posterior.alpha).all()
+    assert np.isnan(posterior.beta).all()

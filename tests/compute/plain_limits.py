@@ -1,0 +1,219 @@
+"""The hard limits, read from the contract and checked one by one in plain Python.
+
+Nothing here is shared with the pipeline or with its guard but the data types. A position already
+beyond a bound may stay or come nearer; what reserved trades may still use of a bound is not free.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import fsum
+
+from compute.book import Market, Positions, SharedUse
+from compute.limits import GroupLimit, Limits
+
+ROUNDING = 1e-11
+"""Relative to the money that is summed: doubles carry sixteen digits, sums of them a few less."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """One instrument in money: what is expected to be held, and what is reserved to be traded."""
+
+    name: str
+    sector: str
+    price: float
+    before: float
+    buy: float
+    sell: float
+    trade: float
+    daily_volume: float | None
+
+    @property
+    def after(self) -> float:
+        return self.before + self.trade
+
+    @property
+    def pending(self) -> float:
+        """How much larger the position may become than expected, if reserved trades fail."""
+        worst = max(abs(self.before + self.sell), abs(self.before - self.buy))
+        return worst - abs(self.before)
+
+
+def breaches(
+    market: Market,
+    positions: Positions,
+    limits: Limits,
+    shared: SharedUse | None,
+    index: Sequence[int],
+    trade_lots: Sequence[int],
+    *,
+    reducing: bool,
+) -> list[str]:
+    """A sentence for every limit that the trades break."""
+    book = list(_book(market, positions, index, trade_lots))
+    equity = positions.cash + fsum(
+        price * held for price, held in zip(market.price, positions.held, strict=True)
+    )
+    found: list[str] = []
+    for position in book:
+        found += _instrument(position, limits, equity)
+        found += _permission(position, limits, reducing)
+    for group in limits.groups:
+        members = [position for position in book if _member(position, group)]
+        found += _gross(group.name, members, group.gross_weight_max, equity)
+        found += _net(group.name, members, group.net_weight_min, group.net_weight_max, equity)
+    notional = limits.gross_notional_max
+    found += _gross("leverage", book, limits.leverage_max, equity)
+    found += _gross("gross", book, None if notional is None else notional / equity, equity)
+    found += _net("net", book, limits.net_weight_min, limits.net_weight_max, equity)
+    turnover = fsum(abs(position.trade) for position in book)
+    if limits.turnover_max is not None:
+        found += _over("turnover", turnover, limits.turnover_max * equity, turnover)
+    found += _shared(book, shared)
+    found += _cash(book, positions, limits, equity)
+    return found
+
+
+def _book(
+    market: Market, positions: Positions, index: Sequence[int], trade_lots: Sequence[int]
+) -> Iterator[Position]:
+    lots = dict(zip(map(int, index), map(int, trade_lots), strict=True))
+    volume = market.average_daily_volume
+    for i, name in enumerate(market.instrument_ids):
+        price = float(market.price[i])
+        held = float(positions.held[i])
+        buy, sell = float(positions.open_buy[i]), float(positions.open_sell[i])
+        yield Position(
+            name=name,
+            sector=market.sector[i] if market.sector else "",
+            price=price,
+            before=price * (held + buy - sell),
+            buy=price * buy,
+            sell=price * sell,
+            trade=price * float(market.lot_size[i]) * lots.get(i, 0),
+            daily_volume=None if volume is None else float(volume[i]),
+        )
+
+
+def _over(name: str, value: float, bound: float, scale: float) -> list[str]:
+    if value <= bound + ROUNDING * max(abs(bound), abs(scale)):
+        return []
+    return [f"{name}: {value!r} is above {bound!r}"]
+
+
+def _instrument(position: Position, limits: Limits, equity: float) -> Iterator[str]:
+    bounds = [
+        None if limits.weight_max is None else limits.weight_max * equity,
+        limits.notional_max,
+    ]
+    own = limits.instruments.get(position.name)
+    if own is not None:
+        bounds.append(None if own.weight_max is None else own.weight_max * equity)
+        bounds.append(own.notional_max)
+        bounds.append(None if own.quantity_max is None else own.quantity_max * position.price)
+    if position.name in limits.restricted:
+        bounds.append(0.0)
+    if limits.adv_position_max is not None and position.daily_volume is not None:
+        bounds.append(limits.adv_position_max * position.daily_volume * position.price)
+    size = abs(position.before) + abs(position.trade)
+    for bound in bounds:
+        if bound is not None:
+            most_long = max(bound - position.sell, max(position.before, 0.0))
+            most_short = max(bound - position.buy, max(-position.before, 0.0))
+            yield from _over(f"{position.name} long", position.after, most_long, size)
+            yield from _over(f"{position.name} short", -position.after, most_short, size)
+    if limits.trade_notional_max is not None:
+        most = limits.trade_notional_max
+        yield from _over(f"{position.name} trade", abs(position.trade), most, 0.0)
+    if limits.adv_trade_max is not None and position.daily_volume is not None:
+        most = limits.adv_trade_max * position.daily_volume * position.price
+        yield from _over(f"{position.name} share of volume", abs(position.trade), most, 0.0)
+    grows = abs(position.after) > abs(position.before) + ROUNDING * size
+    smallest = limits.trade_notional_min or 0.0
+    if grows and abs(position.trade) < smallest * (1.0 - ROUNDING):
+        yield f"{position.name}: a trade of {abs(position.trade)!r} is below {smallest!r}"
+
+
+def _permission(position: Position, limits: Limits, reducing: bool) -> Iterator[str]:
+    noise = ROUNDING * (abs(position.before) + abs(position.trade))
+    shorter = position.after < -noise and position.after < position.before - noise
+    if shorter and not limits.allow_short:
+        yield f"{position.name}: short {position.after!r} is not allowed"
+    flipped = (position.after > noise and position.before < -noise) or (
+        position.after < -noise and position.before > noise
+    )
+    if flipped and not limits.allow_flip:
+        yield f"{position.name}: turned from {position.before!r} to {position.after!r}"
+    if reducing and (flipped or abs(position.after) > abs(position.before) + noise):
+        yield f"{position.name}: grew to {position.after!r} while only reducing is allowed"
+
+
+def _member(position: Position, group: GroupLimit) -> bool:
+    if group.sector:
+        return position.sector == group.sector
+    return position.name in group.instrument_ids
+
+
+def _gross(
+    name: str, members: Sequence[Position], weight_max: float | None, equity: float
+) -> list[str]:
+    if weight_max is None:
+        return []
+    before = fsum(abs(position.before) for position in members)
+    after = fsum(abs(position.after) for position in members)
+    free = weight_max * equity - fsum(position.pending for position in members)
+    return _over(f"{name} gross", after, max(free, before), before + after)
+
+
+def _net(
+    name: str,
+    members: Sequence[Position],
+    weight_min: float | None,
+    weight_max: float | None,
+    equity: float,
+) -> Iterator[str]:
+    before = fsum(position.before for position in members)
+    after = fsum(position.after for position in members)
+    scale = fsum(abs(position.before) + abs(position.trade) for position in members)
+    if weight_max is not None:
+        free = weight_max * equity - fsum(position.sell for position in members)
+        yield from _over(f"{name} net", after, max(free, before), scale)
+    if weight_min is not None:
+        free = -weight_min * equity - fsum(position.buy for position in members)
+        yield from _over(f"{name} net minimum", -after, max(free, -before), scale)
+
+
+def _shared(book: Iterable[Position], shared: SharedUse | None) -> Iterator[str]:
+    if shared is None:
+        return
+    book = list(book)
+    if shared.limits.gross_notional_max is not None:
+        before = shared.gross_notional + fsum(abs(position.before) for position in book)
+        after = shared.gross_notional + fsum(abs(position.after) for position in book)
+        bound = max(shared.limits.gross_notional_max, before)
+        yield from _over("shared gross", after, bound, after)
+    most = shared.limits.instrument_notional_max
+    if most is None:
+        return
+    for position, others in zip(book, shared.instrument_notional, strict=True):
+        bound = max(most, float(others) + abs(position.before))
+        value = float(others) + abs(position.after)
+        yield from _over(f"{position.name} shared", value, bound, value)
+
+
+def _cash(
+    book: Sequence[Position], positions: Positions, limits: Limits, equity: float
+) -> list[str]:
+    margin = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
+    need = 0.0
+    for position in book:
+        bought = max(position.after, 0.0) - max(position.before, 0.0)
+        shorted = max(-position.after, 0.0) - max(-position.before, 0.0)
+        noise = ROUNDING * (abs(position.before) + abs(position.trade))
+        need += bought if bought > noise else 0.0
+        need += margin * shorted if shorted > noise else 0.0
+    if need == 0.0:
+        return []
+    fees = (limits.fee_rate or 0.0) * fsum(abs(position.trade) for position in book)
+    free = positions.cash - positions.cash_reserved - (limits.cash_buffer or 0.0) * equity
+    return _over("cash", need + fees, max(free, 0.0), equity)

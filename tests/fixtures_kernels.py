@@ -1,0 +1,53 @@
+"""Compiled kernels of few and small shapes, once a run; programs are kept on disk between runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from compute.kernels import registry
+from compute.shapes import Kernel, KernelRegistry
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kernels"
+
+WATERFALLS = ((16, 8), (64, 8), (16, 64), (256, 8))
+"""Buckets of lines and of groups that tests may use."""
+
+
+@contextmanager
+def kept_programs(folder: Path = CACHE) -> Iterator[None]:
+    """Compiled programs are read from and written to `folder` inside the block."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for name, value in zip(names, (str(folder), 0.0, -1), strict=True):
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def small(kernel: Kernel) -> Kernel:
+    """The kernel for the shapes that tests use."""
+    if kernel.name != "waterfall":
+        return replace(kernel, shapes=kernel.shapes[:1])
+    shapes = [shape for shape in kernel.shapes if (shape[0][1], shape[3][1]) in WATERFALLS]
+    return replace(kernel, shapes=tuple(shapes))
+
+
+@pytest.fixture(scope="session")
+def kernels() -> KernelRegistry:
+    """All kernels, compiled for 16 lines and a few larger waterfalls."""
+    made = KernelRegistry([small(kernel) for kernel in registry().kernels])
+    with kept_programs():
+        made.compile()
+    return made

@@ -1,0 +1,162 @@
+"""The commands of the README against a real service, and what they say when they can't."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from server.app import App
+from server.cli import app as cli
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+class Said(NamedTuple):
+    """What a command wrote, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Sizing = Callable[..., Awaitable[Said]]
+
+
+@pytest.fixture
+def sizing(app: App, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Sizing:
+    """`await sizing("portfolio", "list")` runs a command against the app of these tests."""
+    monkeypatch.setenv("SIZING_ADDRESS", f"127.0.0.1:{app.port}")
+
+    def call(words: list[str]) -> int:
+        try:
+            cli(words)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    async def run(*words: str) -> Said:
+        code = await asyncio.to_thread(call, list(words))
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+async def book(sizing: Sizing, name: str) -> None:
+    """The example book as a portfolio of this name."""
+    market = ("market", "load", str(EXAMPLES / "market.csv"), "--id", "cli-close")
+    assert (await sizing(*market, "--as-of", "2022-12-28T21:00Z")).code == 0
+    holdings = str(EXAMPLES / "holdings.csv")
+    create = ("portfolio", "create", name, "--cash", "4e7", "--holdings", holdings)
+    assert (await sizing(*create)).code == 0
+
+
+def signals(name: str, *words: str) -> tuple[str, ...]:
+    file = str(EXAMPLES / "signals.csv")
+    return ("size", file, "--portfolio", name, "--snapshot", "cli-close", *words)
+
+
+async def test_the_way_through_the_readme(sizing: Sizing) -> None:
+    await book(sizing, "readme")
+    refused = await sizing(*signals("readme"))
+    assert refused.code == 1
+    assert "no limits are stored" in refused.err
+    assert "sizing portfolio limits" in refused.err
+    limits = ("portfolio", "limits", "readme", "--set", str(EXAMPLES / "limits.toml"))
+    assert "weight_max" in (await sizing(*limits, "--reason", "first")).out
+    # For this portfolio only: other tests use the same service with the built-in defaults.
+    parameters = str(EXAMPLES / "parameters.toml")
+    stored = await sizing("parameters", "set", parameters, "--portfolio", "readme")
+    assert "version 1" in stored.out
+    sized = await sizing(*signals("readme"))
+    assert sized.code == 0
+    assert "group energy: at most 15.00% gross" in sized.out
+    newest = (await sizing("decisions", "--portfolio", "readme", "--json")).json["decisions"][0]
+    explained = await sizing("explain", newest["decision_id"], "--instrument", "RRC")
+    assert "trade at most 1.00% of the daily volume" in explained.out
+    assert "AAPL" not in explained.out
+    replayed = await sizing("replay", newest["decision_id"])
+    assert replayed.code == 0
+    assert "the same lots" in replayed.out
+    assert newest["decision_id"] in (await sizing("portfolio", "reservations", "readme")).out
+    filled = await sizing("settle", newest["decision_id"], "--filled")
+    assert "filled" in filled.out
+    held = (await sizing("portfolio", "show", "readme", "--json")).json["holdings"]
+    assert "GE" not in held["instrument_ids"]
+
+
+async def test_json_is_the_answer(sizing: Sizing) -> None:
+    await book(sizing, "programs")
+    await sizing("portfolio", "limits", "programs", "--set", str(EXAMPLES / "limits.toml"))
+    decision = (await sizing(*signals("programs", "--validate-only", "--json"))).json
+    assert len(decision["sizes"]["lots"]) == 20
+    assert "decision_id" not in decision
+    stages = decision["waterfall"]["stages"]
+    first, last = stages[0]["weight"], stages[-1]["weight"]
+    for line in range(20):
+        steps = [b["weight"][line] - a["weight"][line] for a, b in zip(stages, stages[1:])]  # noqa: B905, RUF007
+        assert first[line] + sum(steps) == last[line]
+
+
+async def test_halt_and_resume(sizing: Sizing) -> None:
+    await book(sizing, "halted")
+    await sizing("portfolio", "limits", "halted", "--set", str(EXAMPLES / "limits.toml"))
+    assert "halted" in (await sizing("portfolio", "halt", "halted", "--reason", "test")).out
+    refused = await sizing(*signals("halted", "--json"))
+    assert refused.code == 1
+    assert json.loads(refused.err)["error"]["reason"] == "TRADING_HALTED"
+    assert "active" in (await sizing("portfolio", "resume", "halted")).out
+    assert (await sizing(*signals("halted", "--validate-only"))).code == 0
+
+
+async def test_a_wrong_line_is_named_by_its_line_in_the_file(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    await book(sizing, "wrong")
+    await sizing("portfolio", "limits", "wrong", "--set", str(EXAMPLES / "limits.toml"))
+    file = tmp_path / "mine.csv"
+    file.write_text("instrument_id,side,win_probability,payoff\nKO,long,0.6,1\nXOM,long,1.6,1\n")
+    said = await sizing("size", str(file), "--portfolio", "wrong", "--snapshot", "cli-close")
+    assert said.code == 0
+    assert "mine.csv line 3, signals.win_probability[1]" in said.out
+    assert "refused, position kept" in said.out
+    refused = await sizing(
+        *("size", str(file), "--portfolio", "wrong", "--snapshot", "cli-close", "--all-or-nothing")
+    )
+    assert refused.code == 1
+    assert "signals.win_probability[1]" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("portfolio", "show", "nobody"), 1, "does not exist"),
+        (("explain", "not-an-id"), 1, "must be a UUID"),
+        (("portfolio", "halt"), 2, "name one"),
+        (("settle",), 2, "--filled"),
+        (("size", "no-such-file.csv"), 2, "does not exist"),
+        (("portfolio", "list", "--address", "127.0.0.1:1"), 1, "no service answers"),
+        (("market", "load", str(EXAMPLES / "market.csv"), "--as-of", "noon"), 1, "not a time"),
+    ],
+)
+async def test_errors_are_words_and_codes(
+    sizing: Sizing, words: tuple[str, ...], code: int, says: str
+) -> None:
+    said = await sizing(*words)
+    assert said.code == code
+    assert says in said.err
+    assert "Traceback" not in said.err
+
+
+async def test_health_and_doctor(sizing: Sizing, tmp_path: Path) -> None:
+    assert (await sizing("health")).out.startswith("SERVING")
+    assert (await sizing("health", "--address", "127.0.0.1:1")).code == 1
+    found = (await sizing("doctor", "--json")).json
+    assert "SIZING_DSN" in found["settings"]
+    assert {check["name"]: check["ok"] for check in found["checks"]}["service"] is True

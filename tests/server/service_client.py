@@ -1,0 +1,223 @@
+"""A client for tests: stubs, small requests that work, and errors taken apart."""
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from fixtures_postgres import create_database
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from positionsizing.v1 import (
+    limits_pb2,
+    market_service_pb2,
+    market_service_pb2_grpc,
+    parameter_service_pb2_grpc,
+    portfolio_service_pb2,
+    portfolio_service_pb2_grpc,
+    sizing_pb2,
+    sizing_service_pb2,
+    sizing_service_pb2_grpc,
+)
+
+from compute.shapes import KernelRegistry
+from server import app as app_module
+from server.app import App
+from server.config import Config
+from storage import embedded
+
+_numbers = itertools.count(1)
+INSTRUMENTS = tuple(f"I{i}" for i in range(8))
+PRICES = (10.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A rich error: its code, its reason, and the paths of wrong fields with their reasons."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    fields: dict[str, str] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+
+def parse_refusal(status: Any) -> Refused:
+    """Takes a google.rpc.Status apart; every error has exactly one ErrorInfo."""
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    infos, delay = 0, None
+    for detail in status.details:
+        if detail.Unpack(info):
+            infos += 1
+        elif detail.Unpack(retry):
+            delay = retry.retry_delay.ToTimedelta().total_seconds()
+        else:
+            assert detail.Unpack(bad), f"unknown detail {detail.type_url}"
+    assert infos == 1, "one ErrorInfo"
+    assert info.domain == "positionsizing"
+    paths = {item.field: item.reason for item in bad.field_violations}
+    return Refused(codes[status.code], info.reason, status.message, paths, delay)
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> Refused:
+    """The rich error in the trailing metadata."""
+    packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    assert packed is not None, f"no rich status: {error.code()} {error.details()}"
+    status = status_pb2.Status.FromString(packed)
+    assert status.code == error.code().value[0]
+    return parse_refusal(status)
+
+
+async def refusal(call: Awaitable[Any]) -> Refused:
+    """The rich error of a call that has to fail."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error)
+    raise AssertionError(f"was answered: {str(answer)[:200]}")
+
+
+def started(
+    server: embedded.EmbeddedServer, kernels: KernelRegistry, folder: Path, **settings: object
+) -> contextlib.AbstractAsyncContextManager[App]:
+    """An app on a database of its own that takes `kernels` as they are."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(app_module, "prepare_jax", lambda folder: None)
+    patch.setattr(app_module, "compile_kernels", lambda telemetry: kernels)
+    dsn = create_database(server, template=embedded.DATABASE)
+    config = Config(listen_port=0, dsn=dsn, data_dir=folder, **settings)  # type: ignore[arg-type]
+    return App.started(config)
+
+
+class Client:
+    """Stubs of every service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.sizing = sizing_service_pb2_grpc.SizingServiceStub(channel)
+        self.portfolio = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
+        self.market = market_service_pb2_grpc.MarketServiceStub(channel)
+        self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connected(cls, port: int) -> AsyncIterator["Client"]:
+        """A client of the service on a local port."""
+        options = [("grpc.max_receive_message_length", 1 << 26)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            yield cls(channel)
+
+    async def put_market(self, **columns: Any) -> str:
+        """Stores a snapshot of the test instruments and returns its id."""
+        snapshot = snapshot_message(**columns)
+        request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        await self.market.PutMarketSnapshot(request)
+        return snapshot.snapshot_id
+
+    async def put_portfolio(
+        self, cash: float = 1e6, held: dict[str, float] | None = None, **given: Any
+    ) -> str:
+        """Creates a portfolio and returns its id."""
+        held = held or {}
+        given.setdefault("portfolio_id", new_id("portfolio"))
+        portfolio = portfolio_service_pb2.Portfolio(
+            base_currency="USD",
+            cash=cash,
+            holdings=portfolio_service_pb2.Holdings(
+                instrument_ids=held.keys(), quantity=held.values()
+            ),
+            **given,
+        )
+        request = portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
+        await self.portfolio.CreatePortfolio(request)
+        return portfolio.portfolio_id
+
+    async def set_limits(
+        self, scope: portfolio_service_pb2.Scope, **given: Any
+    ) -> portfolio_service_pb2.SetLimitsResponse:
+        """Stores limits for a scope."""
+        shared = given.pop("shared", None)
+        request = portfolio_service_pb2.SetLimitsRequest(
+            scope=scope, limits=limits_pb2.Limits(**given), shared=shared
+        )
+        return await self.portfolio.SetLimits(request)
+
+    async def ready(self, cash: float = 1e6, **limits: Any) -> str:
+        """A portfolio with limits and a market to size it in."""
+        await self.put_market()
+        portfolio_id = await self.put_portfolio(cash)
+        limits = limits or {"weight_max": 0.1, "leverage_max": 1.0}
+        await self.set_limits(portfolio_service_pb2.Scope(portfolio_id=portfolio_id), **limits)
+        return portfolio_id
+
+    async def size(
+        self, request: sizing_service_pb2.SizePositionsRequest
+    ) -> sizing_pb2.SizingDecision:
+        """The decision on a request."""
+        return (await self.sizing.SizePositions(request)).decision
+
+    async def counts(self, portfolio_id: str) -> tuple[int, int]:
+        """Decisions recorded and reservations open."""
+        decisions = await self.sizing.ListDecisions(
+            sizing_service_pb2.ListDecisionsRequest(portfolio_id=portfolio_id, page_size=1000)
+        )
+        reservations = await self.portfolio.ListReservations(
+            portfolio_service_pb2.ListReservationsRequest(portfolio_id=portfolio_id, page_size=1000)
+        )
+        return len(decisions.decisions), len(reservations.reservations)
+
+
+def new_id(kind: str) -> str:
+    """An id that no other test uses."""
+    return f"{kind}-{next(_numbers)}"
+
+
+def snapshot_message(**columns: Any) -> market_service_pb2.MarketSnapshot:
+    """A snapshot of the test instruments that is true now."""
+    given: dict[str, Any] = {
+        "snapshot_id": new_id("snapshot"),
+        "instrument_ids": INSTRUMENTS,
+        "price": PRICES,
+        "volatility": [0.3] * len(PRICES),
+        "average_daily_volume": [1e6] * len(PRICES),
+        "sector": ["A", "B"] * (len(PRICES) // 2),
+    }
+    snapshot = market_service_pb2.MarketSnapshot(**{**given, **columns})
+    if not snapshot.HasField("as_of_time"):
+        snapshot.as_of_time.FromDatetime(datetime.now(UTC))
+    return snapshot
+
+
+def sizing_request(
+    portfolio_id: str,
+    instruments: Sequence[str] = INSTRUMENTS[:4],
+    signals: dict[str, Any] | None = None,
+    **given: Any,
+) -> sizing_service_pb2.SizePositionsRequest:
+    """A request with an edge for every instrument."""
+    n = len(instruments)
+    columns: dict[str, Any] = {
+        "instrument_ids": instruments,
+        "side": [1] * n,
+        "win_probability": [0.6] * n,
+        "payoff": [1.0] * n,
+    }
+    given.setdefault("request_id", str(uuid4()))
+    return sizing_service_pb2.SizePositionsRequest(
+        portfolio_id=portfolio_id,
+        signals=sizing_pb2.SignalBatch(**{**columns, **(signals or {})}),
+        **given,
+    )
+
+
+def same(left: Message, right: Message) -> bool:
+    """Whether two messages are the same bytes."""
+    return left.SerializeToString(deterministic=True) == right.SerializeToString(deterministic=True)

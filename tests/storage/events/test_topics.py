@@ -1,0 +1,123 @@
+"""Topics, policies and subscriptions on a real broker, and who may do what there."""
+
+import dataclasses
+
+import pytest
+from fixtures_pulsar import TestBroker, token
+
+from storage.events import topics
+from storage.events.admin import Admin, AdminRefused
+from storage.events.client import BrokerConfig, PulsarBroker
+from storage.events.ports import BrokerUnavailable, OutMessage, Sharing
+
+pytestmark = pytest.mark.integration
+
+
+def test_ensure_makes_every_topic_with_its_subscriptions(broker_config: BrokerConfig) -> None:
+    admin = Admin(broker_config)
+    place = f"persistent/{broker_config.tenant}/{broker_config.namespace}"
+    made = {name.rsplit("/", 1)[1] for name in admin.get(place)}
+    assert made == set(topics.expected_subscriptions())
+    for topic, subscriptions in topics.expected_subscriptions().items():
+        assert set(admin.get(f"{place}/{topic}/subscriptions")) == set(subscriptions)
+
+
+def test_ensure_again_makes_nothing(broker_config: BrokerConfig) -> None:
+    assert topics.ensure(broker_config) == topics.Ensured((), ())
+
+
+def test_ensure_sets_the_policies(broker_config: BrokerConfig) -> None:
+    policies = topics.Policies(retention_minutes=60, retention_mb=100, time_to_live_s=600)
+    topics.ensure(broker_config, policies)
+    namespace = f"namespaces/{broker_config.tenant}/{broker_config.namespace}"
+    admin = Admin(broker_config)
+    assert admin.get(f"{namespace}/retention") == {
+        "retentionTimeInMinutes": 60,
+        "retentionSizeInMB": 100,
+    }
+    assert admin.get(f"{namespace}/messageTTL") == 600
+    assert admin.get(f"{namespace}/deduplication") is True
+
+
+def test_ensure_makes_the_tenant_as_well(pulsar_broker: TestBroker) -> None:
+    config = dataclasses.replace(pulsar_broker.config("desk"), tenant="another-firm")
+    assert set(topics.ensure(config).topics) == set(topics.expected_subscriptions())
+
+
+async def test_ensure_works_over_tls(pulsar_broker: TestBroker) -> None:
+    config = pulsar_broker.tls_config("over-tls")
+    topics.ensure(config)
+    broker = PulsarBroker(config)
+    try:
+        producer = await broker.open_producer("alerts")
+        await producer.send(OutMessage("k", b"over TLS", {}))
+        subscription = await broker.subscribe("alerts", "operators", Sharing.BY_KEY)
+        assert (await subscription.receive()).payload == b"over TLS"
+    finally:
+        await broker.close()
+
+
+async def test_an_unknown_certificate_is_refused(pulsar_broker: TestBroker) -> None:
+    config = dataclasses.replace(
+        pulsar_broker.tls_config(), tls_trust_file="", operation_timeout_s=3
+    )
+    with pytest.raises(BrokerUnavailable):
+        Admin(config).get("tenants")
+    broker = PulsarBroker(config)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            await broker.open_producer("alerts")
+    finally:
+        await broker.close()
+
+
+@pytest.mark.parametrize("given", ["", token("admin", b"x" * 32), token("nobody")])
+async def test_without_the_right_token_nothing_is_allowed(
+    pulsar_broker: TestBroker, broker_config: BrokerConfig, given: str
+) -> None:
+    config = dataclasses.replace(broker_config, token=given, operation_timeout_s=3)
+    with pytest.raises(AdminRefused) as refused:
+        topics.ensure(config)
+    assert refused.value.status in (401, 403)
+    broker = PulsarBroker(config)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            await broker.open_producer("alerts")
+    finally:
+        await broker.close()
+
+
+async def test_the_token_file_is_read(pulsar_broker: TestBroker, tmp_path, broker_config) -> None:
+    path = tmp_path / "token"
+    path.write_text(token("admin") + "\n")
+    config = dataclasses.replace(broker_config, token="", token_file=str(path))
+    assert topics.ensure(config) == topics.Ensured((), ())
+    broker = PulsarBroker(config)
+    try:
+        await (await broker.open_producer("alerts")).send(OutMessage("", b"x", {}))
+    finally:
+        await broker.close()
+
+
+def test_no_secret_in_a_repr() -> None:
+    config = BrokerConfig(service_url="pulsar://h:1", token="s3cret")
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"service_url": "http://h:1"}, "pulsar://"),
+        ({"token": "a", "token_file": "b"}, "not both"),
+        ({"namespace": ""}, "must not be empty"),
+    ],
+)
+def test_a_wrong_configuration_says_what_is_wrong(changes: dict[str, str], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        BrokerConfig(**{"service_url": "pulsar://h:1", **changes})
+
+
+def test_no_broker_is_said_so() -> None:
+    config = BrokerConfig(service_url="pulsar://127.0.0.1:1", admin_url="http://127.0.0.1:1")
+    with pytest.raises(BrokerUnavailable, match="no answer"):
+        topics.ensure(config)

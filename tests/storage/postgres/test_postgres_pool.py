@@ -1,0 +1,200 @@
+"""The pool under trouble: everything ends by its deadline, nothing leaks, it comes back by itself.
+
+Times here are generous bounds on waiting, not measurements.
+"""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+from postgres_proxy import proxied, until
+
+from storage.errors import Contended, DeadlineExceeded, InvalidContent, StorageError, Unavailable
+from storage.postgres.pool import Database, PoolOptions, connect, masked
+
+
+async def is_well(database: Database) -> bool:
+    try:
+        async with database.connection(deadline_s=0.5) as connection:
+            return bool(await connection.fetchval("SELECT true"))
+    except StorageError:
+        return False
+
+
+async def recovers_within(database: Database, timeout_s: float) -> None:
+    give_up = time.monotonic() + timeout_s
+    while not await is_well(database):
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.02)
+
+
+async def n_sessions(database: Database) -> int:
+    async with database.connection(deadline_s=5) as connection:
+        return int(
+            await connection.fetchval(
+                """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'position-sizing'"""
+            )
+        )
+
+
+async def test_a_cut_is_unavailable_at_once_and_over_when_the_server_is_back(
+    postgres_dsn: str,
+) -> None:
+    async with proxied(postgres_dsn) as (proxy, dsn):
+        database = await Database.open(dsn, PoolOptions(n_connections=4))
+        assert await is_well(database)
+        await proxy.cut()
+        for _ in range(20):
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                async with database.connection(deadline_s=2.0) as connection:
+                    await connection.fetchval("SELECT 1")
+            assert time.monotonic() - began < 1.0
+        await until(lambda: not database.is_available)
+        await proxy.start()
+        await recovers_within(database, 2.0)
+        assert database.is_available
+        assert await asyncio.gather(*(is_well(database) for _ in range(16))) == [True] * 16
+        assert database.n_busy == 0
+        await database.aclose()
+
+
+async def test_silence_ends_at_the_deadline_and_later_calls_fail_at_once(
+    postgres_dsn: str,
+) -> None:
+    async with proxied(postgres_dsn) as (proxy, dsn):
+        database = await Database.open(dsn, PoolOptions(n_connections=2, connect_timeout_s=5.0))
+        proxy.silence()
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            async with database.transaction(deadline_s=0.2) as connection:
+                await connection.fetchval("SELECT 1")
+        assert 0.2 <= time.monotonic() - began < 1.0
+        await until(lambda: not database.is_available)
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="no answer"):
+            async with database.connection(deadline_s=5.0):
+                pass
+        assert time.monotonic() - began < 0.1
+        proxy.speak()
+        await recovers_within(database, 2.0)
+        assert database.n_busy == 0
+        await database.aclose()
+
+
+async def test_cancelled_calls_leak_no_connection(postgres_dsn: str) -> None:
+    """3,000 calls, each cancelled after a different number of steps of the event loop."""
+    database = await Database.open(postgres_dsn, PoolOptions(n_connections=4))
+
+    async def call() -> None:
+        async with database.transaction(deadline_s=5) as connection:
+            await connection.fetchval("SELECT 1")
+
+    for round_ in range(300):
+        tasks = [asyncio.create_task(call()) for _ in range(10)]
+        for _ in range(round_ % 12):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await until(lambda: database.n_busy == 0)
+    assert await asyncio.gather(*(is_well(database) for _ in range(32))) == [True] * 32
+    assert await n_sessions(database) <= 4
+    await database.aclose()
+
+
+async def test_slow_statements_end_at_the_deadline_without_hurting_others(
+    database: Database,
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        async with database.connection(deadline_s=0.1) as connection:
+            await connection.execute("SELECT pg_sleep(10)")
+    assert time.monotonic() - began < 2.0
+    assert await is_well(database)
+    assert database.is_available
+
+
+async def test_the_server_keeps_its_own_bounds(postgres_dsn: str) -> None:
+    options = PoolOptions(n_connections=2, statement_timeout_s=0.5, lock_timeout_s=0.02)
+    database = await Database.open(postgres_dsn, options)
+    with pytest.raises(DeadlineExceeded, match="statement timeout"):
+        async with database.connection(deadline_s=5) as connection:
+            await connection.execute("SELECT pg_sleep(10)")
+    async with database.transaction(deadline_s=5) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        with pytest.raises(Contended):
+            async with database.transaction(deadline_s=5) as other:
+                await other.execute("SELECT pg_advisory_xact_lock(1)")
+    await database.aclose()
+
+
+async def test_a_killed_session_is_replaced(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        async with database.connection(deadline_s=5) as connection:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await is_well(database)
+    assert database.is_available
+
+
+async def test_an_error_in_a_transaction_undoes_it(database: Database) -> None:
+    async with database.transaction(deadline_s=5) as connection:
+        await connection.execute("CREATE TABLE IF NOT EXISTS scratch (n int)")
+    with pytest.raises(InvalidContent):
+        async with database.transaction(deadline_s=5) as connection:
+            await connection.execute("INSERT INTO scratch VALUES (1); SELECT 1 / 0")
+    async with database.connection(deadline_s=5) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM scratch") == 0
+
+
+async def test_an_error_of_the_statement_is_not_mistaken_for_a_loss(database: Database) -> None:
+    with pytest.raises(asyncpg.PostgresSyntaxError):
+        async with database.connection(deadline_s=5) as connection:
+            await connection.execute("SELEKT 1")
+    with pytest.raises(InvalidContent):
+        async with database.connection(deadline_s=5) as connection:
+            await connection.fetchval("SELECT $1::int8", "not a number")
+    assert database.is_available
+
+
+async def test_waiting_is_bounded_and_first_come_first_served(postgres_dsn: str) -> None:
+    database = await Database.open(postgres_dsn, PoolOptions(n_connections=1, n_waiting_max=2))
+    order: list[int] = []
+
+    async def call(i: int) -> None:
+        async with database.connection(deadline_s=5):
+            order.append(i)
+            await asyncio.sleep(0.01)
+
+    results = await asyncio.gather(*(call(i) for i in range(5)), return_exceptions=True)
+    assert [type(result) for result in results[3:]] == [Unavailable, Unavailable]
+    assert order == [0, 1, 2]
+    await database.aclose()
+
+
+async def test_no_server_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await Database.open("postgresql://u@127.0.0.1:1/x", PoolOptions(connect_timeout_s=0.5))
+    with pytest.raises(Unavailable):
+        await connect("postgresql://u@127.0.0.1:1/x", PoolOptions(connect_timeout_s=0.5))
+
+
+async def test_passwords_are_masked(database: Database) -> None:
+    assert masked("postgresql://me:s3cret@db:5432/x") == "postgresql://me:***@db:5432/x"
+    assert masked("postgresql://me:s3:c/ret@db/x") == "postgresql://me:***@db/x"
+    assert (
+        masked("postgresql://me@db/x?password=s3cret&a=b")
+        == "postgresql://me@db/x?password=***&a=b"
+    )
+    assert masked("host=db password=s3cret user=me") == "host=db password=*** user=me"
+    assert "available" in repr(database)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_connections": 0}, {"n_waiting_max": 0}, {"statement_timeout_s": 0.0}]
+)
+def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        PoolOptions(**wrong)  # type: ignore[arg-type]
