@@ -66,7 +66,8 @@ def posterior_standard_error(posterior: BetaPosterior) -> Array:
 def posterior_quantile(posterior: BetaPosterior, level: ArrayLike) -> Array:
     """Return the win probability below which the posterior puts the mass ``level`` in (0, 1).
 
-    Equivalent to ``scipy.special.betaincinv(alpha, beta, level)``.
+    Equivalent to ``scipy.special.betaincinv(alpha, beta, level)``. The mass below it is right to
+    32 eps ln Gamma(alpha + beta) of itself: 5e-11 at a thousand observations.
     """
     alpha, beta, level = jnp.broadcast_arrays(*floats(*posterior, level))
     shortfall = lambda p: level - betainc(alpha, beta, p)  # noqa: E731
