@@ -166,7 +166,12 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _E
 
     start = _Exposed(weight, jnp.full_like(weight, -1.0), jnp.zeros_like(weight), weight, weight)
     indices = jnp.arange(n_bounds, dtype=weight.dtype)
-    return jax.lax.scan(apply, start, (indices, members, bounds.T))[0]
+    # Most books keep all of these bounds: one look at all of them is cheaper than one at each.
+    return jax.lax.cond(
+        jnp.any(_excess(weight, members, bounds) > 0.0),
+        lambda: jax.lax.scan(apply, start, (indices, members, bounds.T))[0],
+        lambda: start,
+    )
 
 
 def _excess(weight: Array, members: Array, bounds: Array) -> Array:

@@ -156,32 +156,30 @@ class Solver:
                 sizing_pb2.FallbackStep(method="largest whole lots", outcome=outcome),
                 sizing_pb2.FallbackStep(method="smaller increases", outcome="answered"),
             ]
-        message = sizing_pb2.SizingDecision(
+        head = sizing_pb2.SizingDecision(
             portfolio_id=problem.request.portfolio_id,
             strategy_id=problem.request.strategy_id,
             method=types_pb2.SizingMethod.ValueType(problem.method),
             status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing),
             fallback_chain=chain,
         )
-        ids = problem.request.signals.instrument_ids
-        decision_convert.sizes(message.sizes, ids, sizing, problem.inputs)
-        decision_convert.waterfall(message.waterfall, sizing)
-        decision_convert.line_errors(message, problem.errors)
+        decision_convert.line_errors(head, problem.errors)
         cash = decision_convert.cash_needed(sizing, problem.inputs)
-        decision_convert.summary(message.summary, sizing, problem.inputs, cash)
-        if problem.request.include_sensitivities:
-            gradient = sensitivities(problem.inputs, self._kernels)
-            decision_convert.sensitivities(message.sensitivities, gradient)
+        decision_convert.summary(head.summary, sizing, problem.inputs, cash)
         if joint is not None and joint.certificate is not None:
             names = joint.instrument_ids
-            joint_convert.certificate(message.certificate, joint.certificate, joint.prices, names)
-            message.certificate.iterations = joint.iterations
-            message.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
-        message.versions.kernel = sizing.kernel
-        message.versions.service_version = VERSION
-        message.versions.libraries = LIBRARIES
-        message.versions.market_snapshot_id = problem.context.market_snapshot_id
-        return Solved(problem, sizing, message)
+            joint_convert.certificate(head.certificate, joint.certificate, joint.prices, names)
+            head.certificate.iterations = joint.iterations
+            head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
+        head.versions.kernel = sizing.kernel
+        head.versions.service_version = VERSION
+        head.versions.libraries = LIBRARIES
+        head.versions.market_snapshot_id = problem.context.market_snapshot_id
+        columns = decision_convert.columns(problem.ids, sizing, problem.inputs)
+        if problem.request.include_sensitivities:
+            gradient = sensitivities(problem.inputs, self._kernels)
+            columns += decision_convert.sensitivities(gradient)
+        return Solved(problem, sizing, head, columns)
 
     async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData | None:
         """A stored matrix, None for the empty id."""

@@ -27,7 +27,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.parameters import EffectiveParameters
 from server import record
 from server.convert import decision as decision_convert
-from server.convert.columns import submessage
+from server.convert.columns import encoder
 from server.convert.names import timestamp, uuid
 from server.convert.parameters import seconds
 from server.decisions import Solver
@@ -243,19 +243,22 @@ def _parts(request: pb.SizePortfoliosRequest) -> list[pb.SizePositionsRequest]:
 
 
 def _stamped(solved: Solved) -> bytes:
-    solved.message.create_time.CopyFrom(timestamp(datetime.now(UTC)))
-    return solved.message.SerializeToString()
+    solved.head.create_time.CopyFrom(timestamp(datetime.now(UTC)))
+    return solved.encoded()
 
 
 # The same field holds the decision of SizePositions and the decisions of SizePortfolios.
-_DECISION_IN_ANSWER = pb.SizePositionsResponse.DECISION_FIELD_NUMBER
-_DECISION_IN_EVENT = events_pb2.PositionSized.DECISION_FIELD_NUMBER
-assert pb.SizePortfoliosResponse.DECISIONS_FIELD_NUMBER == _DECISION_IN_ANSWER
+_ANSWER = encoder(pb.SizePositionsResponse.DESCRIPTOR)
+_EVENT = encoder(events_pb2.PositionSized.DESCRIPTOR)
+assert (
+    pb.SizePortfoliosResponse.DECISIONS_FIELD_NUMBER
+    == pb.SizePositionsResponse.DECISION_FIELD_NUMBER
+)
 
 
 def _answer(decisions: Sequence[bytes]) -> bytes:
     """The encoded answer to either method, from encoded decisions."""
-    return b"".join(submessage(_DECISION_IN_ANSWER, decision) for decision in decisions)
+    return b"".join(_ANSWER.message("decision", decision) for decision in decisions)
 
 
 def _write(
@@ -286,7 +289,7 @@ def _portfolio_write(
     call: Call, request_id: UUID, state: PortfolioState, solved: Solved, now: datetime
 ) -> tuple[PortfolioWrite, bytes]:
     """What is written for one portfolio, and its decision encoded."""
-    message, problem, sizing = solved.message, solved.problem, solved.sizing
+    message, problem, sizing = solved.head, solved.problem, solved.sizing
     decision_id = uuid7()
     inputs = record.encode(problem.context)
     message.decision_id = str(decision_id)
@@ -305,11 +308,11 @@ def _portfolio_write(
     if reservation is not None:
         message.reservation_expire_time.CopyFrom(timestamp(reservation.expire_time))
 
-    encoded = message.SerializeToString()
+    encoded = solved.encoded()
 
     def event(sequence: int) -> bytes:
         numbered = events_pb2.PositionSized(portfolio_sequence=sequence)
-        return numbered.SerializeToString() + submessage(_DECISION_IN_EVENT, encoded)
+        return numbered.SerializeToString() + _EVENT.message("decision", encoded)
 
     sheet = problem.inputs.sheet
     price = sheet.market.price[problem.inputs.index]

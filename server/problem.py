@@ -45,11 +45,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solved:
-    """A problem with its answer; `message` lacks only what recording adds."""
+    """A problem with its answer: `head`, which recording adds to, and the encoded columns."""
 
     problem: Problem
     sizing: Sizing
-    message: sizing_pb2.SizingDecision
+    head: sizing_pb2.SizingDecision
+    columns: bytes
+
+    def encoded(self) -> bytes:
+        """The decision on the wire."""
+        return self.head.SerializeToString() + self.columns
+
+    def decision(self) -> sizing_pb2.SizingDecision:
+        """The decision as a message."""
+        return sizing_pb2.SizingDecision.FromString(self.encoded())
 
 
 def check_ages(state: PortfolioState, market_time: datetime) -> None:

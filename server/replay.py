@@ -34,7 +34,7 @@ class Replay:
             prices = self._solver.states.market(call.tenant_id, snapshot, currency)
             context = record.decode(stored.inputs, prices)
             problem = assemble(request, context, prices, scenarios, covariance, {})
-            return self._solver.answer(problem).message
+            return self._solver.answer(problem).decision()
 
         is_joint = answered.method == types_pb2.SIZING_METHOD_JOINT
         n_lines = len(request.signals.instrument_ids)

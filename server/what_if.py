@@ -43,7 +43,7 @@ class WhatIf:
             call.tenant_id, request.base.portfolio_id, request.base.strategy_id
         )
         solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
-        response = pb.WhatIfResponse(base=solved.message)
+        response = pb.WhatIfResponse(base=solved.decision())
 
         def work(variation: pb.Variation) -> Callable[[], pb.WhatIfResult]:
             return lambda: self._vary(solved.problem, variation)
@@ -60,7 +60,7 @@ class WhatIf:
     def _vary(self, problem: Problem, variation: pb.Variation) -> pb.WhatIfResult:
         result = pb.WhatIfResult(name=variation.name)
         try:
-            message = self._solver.answer(varied(problem, variation)).message
+            message = self._solver.answer(varied(problem, variation)).decision()
         except (MissingInputError, Refusal):
             result.status = types_pb2.SIZING_STATUS_REFUSED
             return result

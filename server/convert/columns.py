@@ -1,12 +1,15 @@
 """Whole columns between protobuf and NumPy, without a Python object per number.
 
 Reading uses the array interface of repeated fields. Writing uses that a packed repeated double is
-on the wire a tag, a length and the raw little-endian numbers: one parse instead of n appends.
+on the wire a tag, a length and the raw little-endian numbers, and that messages are merged by
+joining them: a decision is put together from its columns and never copied number by number.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
@@ -33,30 +36,45 @@ def optional_floats(column: Any) -> Floats | None:
 
 def set_floats(message: Message, name: str, values: Floats) -> None:
     """Appends `values` to the packed repeated double field `name` of `message`."""
-    number = message.DESCRIPTOR.fields_by_name[name].number
-    raw = np.ascontiguousarray(values, dtype="<f8").tobytes()
-    message.MergeFromString(_varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(raw)) + raw)
+    message.MergeFromString(encoder(message.DESCRIPTOR).floats(name, values))
 
 
-def set_small(message: Message, name: str, values: Integers) -> None:
-    """Appends `values` to the packed repeated enum or integer field `name` of `message`.
-
-    Numbers below 128 are one byte each on the wire; if all are, they go in one parse too.
-    """
-    if len(values) and values.min() >= 0 and values.max() < 0x80:
-        number = message.DESCRIPTOR.fields_by_name[name].number
-        raw = values.astype(np.uint8).tobytes()
-        message.MergeFromString(_varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(raw)) + raw)
-    else:
-        getattr(message, name).extend(values.tolist())
+@cache
+def encoder(descriptor: Descriptor) -> "Encoder":
+    """The encoder of a message type, made once."""
+    return Encoder(descriptor)
 
 
-def submessage(number: int, encoded: bytes) -> bytes:
-    """An encoded message as the field `number` of another, on the wire.
+class Encoder:
+    """Encodes the columns of one message type; the pieces, joined, are the message on the wire."""
 
-    A decision goes into its answer and its event without being copied or encoded again.
-    """
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(encoded)) + encoded
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._tags = {
+            field.name: _varint(field.number << 3 | _LENGTH_DELIMITED)
+            for field in descriptor.fields
+        }
+
+    def floats(self, name: str, values: Floats) -> bytes:
+        """A packed repeated double."""
+        return self._packed(name, np.asarray(values, dtype="<f8"))
+
+    def fixed(self, name: str, values: Integers) -> bytes:
+        """A packed repeated sfixed64."""
+        return self._packed(name, np.asarray(values, dtype="<i8"))
+
+    def small(self, name: str, values: Integers) -> bytes:
+        """A packed repeated enum or int32 of values from 0 to 127, one byte each."""
+        return self._packed(name, values.astype(np.uint8))
+
+    def message(self, name: str, *pieces: bytes) -> bytes:
+        """A message from its encoded pieces."""
+        length = sum(map(len, pieces))
+        return b"".join((self._tags[name], _varint(length), *pieces))
+
+    def _packed(self, name: str, values: NDArray[Any]) -> bytes:
+        return b"".join(
+            (self._tags[name], _varint(values.nbytes), np.ascontiguousarray(values).data)
+        )
 
 
 def _varint(value: int) -> bytes:

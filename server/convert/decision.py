@@ -1,6 +1,6 @@
-"""A sizing decision as the contract's message."""
+"""A sizing decision as the contract's message: its columns encoded, the rest filled in."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from positionsizing.v1 import sizing_pb2 as pb
@@ -10,7 +10,7 @@ from compute.columns import Stage
 from compute.decide import Inputs, Sizing
 from compute.kernels import SENSITIVE
 from compute.signals import LineError
-from server.convert.columns import Floats, set_floats, set_small
+from server.convert.columns import Floats, encoder
 from server.convert.request import path_of
 
 # The contract's number of each row of the waterfall; the lots come last.
@@ -20,16 +20,40 @@ STAGE_NUMBERS = (
 )
 
 
-def sizes(message: pb.PositionSizes, ids: Any, sizing: Sizing, inputs: Inputs) -> None:
-    """Fills the columns of a decision; `ids`: the instruments as they came in the request."""
-    sheet, index = inputs.sheet, inputs.index
-    price = np.where(inputs.known, sheet.market.price[index], 0.0)
-    lot_size = np.where(inputs.known, sheet.market.lot_size[index], 0.0)
-    before = np.where(inputs.known, sheet.before[index], 0.0)
-    message.instrument_ids.MergeFrom(ids)
-    set_small(message, "line_status", sizing.status)
-    message.lots.extend(sizing.lots.tolist())
-    message.trade_lots.extend(sizing.trade_lots.tolist())
+def columns(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> bytes:
+    """What a decision says of its lines, encoded: sizes and waterfall."""
+    return _DECISION.message("sizes", *_sizes(ids, sizing, inputs)) + _DECISION.message(
+        "waterfall", *_stages(sizing)
+    )
+
+
+def sensitivities(gradient: Floats) -> bytes:
+    """d weight / d input, encoded; rows in the order of `compute.kernels.SENSITIVE`."""
+    rows = zip(SENSITIVE, gradient, strict=True)
+    pieces = (_SENSITIVITIES.floats(line.name.lower(), row) for line, row in rows)
+    return _DECISION.message("sensitivities", *pieces)
+
+
+_DECISION = encoder(pb.SizingDecision.DESCRIPTOR)
+_SIZES = encoder(pb.PositionSizes.DESCRIPTOR)
+_WATERFALL = encoder(pb.Waterfall.DESCRIPTOR)
+_STAGE = encoder(pb.WaterfallStage.DESCRIPTOR)
+_SENSITIVITIES = encoder(pb.Sensitivities.DESCRIPTOR)
+
+
+def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> Iterator[bytes]:
+    """The pieces of `PositionSizes`; `ids`: the instruments as they came in the request."""
+    sheet, index, known = inputs.sheet, inputs.index, inputs.known
+    price, lot_size = sheet.market.price[index], sheet.market.lot_size[index]
+    before = sheet.before[index]
+    if not known.all():
+        price, lot_size = np.where(known, price, 0.0), np.where(known, lot_size, 0.0)
+        before = np.where(known, before, 0.0)
+    names = pb.PositionSizes(instrument_ids=ids, group_names=sheet.group_names)
+    yield names.SerializeToString()
+    yield _SIZES.small("line_status", sizing.status)
+    yield _SIZES.fixed("lots", sizing.lots)
+    yield _SIZES.fixed("trade_lots", sizing.trade_lots)
     for name, column in (
         ("lot_size", lot_size),
         ("price", price),
@@ -44,34 +68,29 @@ def sizes(message: pb.PositionSizes, ids: Any, sizing: Sizing, inputs: Inputs) -
         ("binding_bound", sizing.binding.bound),
         ("weight_without_binding", sizing.binding.without),
     ):
-        set_floats(message, name, column)
-    set_small(message, "binding", sizing.binding.kind)
-    set_small(message, "binding_group", sizing.binding.group + 1)
-    message.group_names.extend(sheet.group_names)
+        yield _SIZES.floats(name, column)
+    yield _SIZES.small("binding", sizing.binding.kind)
+    yield _SIZES.small("binding_group", sizing.binding.group + 1)
 
 
-def waterfall(message: pb.Waterfall, sizing: Sizing) -> None:
-    """Fills the stages that changed any line, the first and the last always."""
-    stages = sizing.stages
+def _stages(sizing: Sizing) -> Iterator[bytes]:
+    """The stages that changed any line, the first and the last always."""
+    stages, last = sizing.stages, len(STAGE_NUMBERS) - 1
     changed = np.any(stages[1:] != stages[:-1], axis=1)
     for row, number in enumerate(STAGE_NUMBERS):
-        last = len(STAGE_NUMBERS) - 1
         if row not in (0, last) and not changed[row - 1]:
             continue
-        entry = message.stages.add(stage=number)
-        set_floats(entry, "weight", stages[row])
-        if row == last or row not in sizing.cuts:
-            continue
-        cut = sizing.cuts[Stage(row)]
-        set_small(entry, "limit", cut.kind)
-        set_small(entry, "limit_group", cut.group + 1)
-        set_floats(entry, "limit_bound", cut.bound)
+        pieces = [_STAGE_HEADS[number], _STAGE.floats("weight", stages[row])]
+        if row != last and (cut := sizing.cuts.get(Stage(row))) is not None:
+            pieces.append(_STAGE.small("limit", cut.kind))
+            pieces.append(_STAGE.small("limit_group", cut.group + 1))
+            pieces.append(_STAGE.floats("limit_bound", cut.bound))
+        yield _WATERFALL.message("stages", *pieces)
 
 
-def sensitivities(message: pb.Sensitivities, gradient: Floats) -> None:
-    """Fills d weight / d input, rows in the order of `compute.kernels.SENSITIVE`."""
-    for line, row in zip(SENSITIVE, gradient, strict=True):
-        set_floats(message, line.name.lower(), row)
+_STAGE_HEADS = {
+    number: pb.WaterfallStage(stage=number).SerializeToString() for number in STAGE_NUMBERS
+}
 
 
 def line_errors(message: pb.SizingDecision, errors: list[LineError], offset: str = "") -> None:

@@ -204,7 +204,7 @@ class PositionSizes(_message.Message):
     @_builtins.property
     def lots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Target position in whole lots, signed. This is the answer. Where an odd lot is held, the whole
-        lots in `quantity`.
+        lots in `quantity`. Of fixed width, like all columns of a decision, which are copied as they are.
         """
 
     @_builtins.property
