@@ -26,6 +26,7 @@ from compute.optimize.solver.newton import (
     equalities,
     factorise,
     join,
+    kinks,
     present,
     pull,
     slack,
@@ -187,11 +188,8 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
         t = t + fixed.scale * data.cost
     if data.impact is not None:
         t = t + fixed.scale * 1.5 * data.impact * jnp.sqrt(jnp.maximum(x.t, 0.0))
-    dual = Point(
-        free * (point.gradient - back.w),
-        free * t if data.holdings is not None else t,
-        free * u if data.gross is not None else u,
-    )
+    traded, sized = kinks(data)
+    dual = Point(free * (point.gradient - back.w), traded * t, sized * u)
     value = slack(data, x, point)
     total = jnp.sum(state.s * state.z)
     if data.price is not None:

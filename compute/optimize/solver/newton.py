@@ -79,20 +79,44 @@ def join(parts: Parts) -> Array:
 def present(data: Data) -> Array:
     """1 where an inequality exists, 0 where its bound is infinite, fixed or an equality."""
     free, open_rows = data.upper > data.lower, ~equalities(data)
-    lengths = Parts._make(jnp.ones(length, bool) for length in sizes(data))
-    kinks = {
-        name: free
-        for name in ("trade_up", "trade_down", "gross_up", "gross_down")
-        if getattr(lengths, name).shape[0]
-    }
-    masks = lengths._replace(
-        low=free & jnp.isfinite(data.lower),
-        high=free & jnp.isfinite(data.upper),
-        row_low=open_rows & jnp.isfinite(data.row_min),
-        row_high=open_rows & jnp.isfinite(data.row_max),
-        **kinks,
+    traded, sized = kinks(data)
+    bounds = (data.exponent, data.volatility, data.var, data.quadratic_exponent)
+    limits = [jnp.isfinite(jnp.atleast_1d(bound)[-1]) for bound in bounds if bound is not None]
+    masks = Parts(
+        free & jnp.isfinite(data.lower),
+        free & jnp.isfinite(data.upper),
+        traded,
+        traded,
+        sized,
+        sized,
+        open_rows & jnp.isfinite(data.row_min),
+        open_rows & jnp.isfinite(data.row_max),
+        *(
+            _EMPTY() if bound is None else jnp.isfinite(bound)[None]
+            for bound in (data.turnover, data.gross)
+        ),
+        jnp.stack(limits) if limits else _EMPTY(),
     )
-    return join(masks).astype(jnp.float64)
+    return join(Parts(*(part.astype(jnp.float64) for part in masks)))
+
+
+def kinks(data: Data) -> tuple[Array, Array]:
+    """Names whose |w - holdings| and whose |w| matter, bool[n] each; empty without the family.
+
+    A t that nothing prices and nothing bounds has no optimum: it stays where it is.
+    """
+    free = data.upper > data.lower
+    traded = sized = jnp.zeros(0, bool)
+    if data.holdings is not None:
+        traded = jnp.zeros_like(free)
+        for rate in (data.cost, data.impact):
+            traded = traded if rate is None else traded | (rate > 0.0)
+        if data.turnover is not None:
+            traded = traded | jnp.isfinite(data.turnover)
+        traded = traded & free
+    if data.gross is not None:
+        sized = free & jnp.isfinite(data.gross)
+    return traded, sized
 
 
 def equalities(data: Data) -> Array:
@@ -187,6 +211,7 @@ def row_compliance(data: Data, weight: Parts) -> Array:
     idle = both <= 0.0
     rows = jnp.where(equalities(data), 0.0, 1.0 / jnp.where(idle, 1.0 / ABSENT, both))
     single = jnp.concatenate([weight.turnover, weight.gross, weight.limits])
+    single = jnp.where(single > 0.0, single, 1.0 / ABSENT)
     return jnp.concatenate([rows, 1.0 / single])
 
 
@@ -211,21 +236,22 @@ def factorise(
     """
     parts = split(data, weight)
     free = (data.upper > data.lower).astype(jnp.float64)
+    traded, sized = (kink.astype(jnp.float64) for kink in kinks(data))
     give = row_compliance(data, parts)
     diagonal, rows, k = parts.low + parts.high, [data.rows], data.rows.shape[0]
     t_own = t_couple = u_own = u_couple = _EMPTY()
     if data.holdings is not None:
-        t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, bend, 1.0 - free)
+        t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, bend, 1.0 - traded)
         diagonal = diagonal + rest
     if data.turnover is not None:
         rows.append(-(t_couple / t_own)[None, :])
-        give = give.at[k].add(jnp.sum(free / t_own))
+        give = give.at[k].add(jnp.sum(traded / t_own))
     if data.gross is not None:
         flat = jnp.zeros_like(free)
-        u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, flat, 1.0 - free)
+        u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, flat, 1.0 - sized)
         diagonal = diagonal + rest
         rows.append(-(u_couple / u_own)[None, :])
-        give = give.at[k + len(rows) - 2].add(jnp.sum(free / u_own))
+        give = give.at[k + len(rows) - 2].add(jnp.sum(sized / u_own))
     rows.append(slopes)
     left = right = jnp.concatenate(rows) * free[None, :]
     if rank_one is not None:
@@ -241,7 +267,7 @@ def factorise(
     schur = left.T @ right + jnp.diag(give)
     along = _EMPTY()
     if rank_one is not None and data.cost is not None:
-        along = free * rank_one[2] / t_own
+        along = traded * rank_one[2] / t_own
         if data.turnover is not None:
             schur = schur.at[-1, k].add(jnp.sum(along))
     size = jnp.sqrt(jnp.abs(jnp.diagonal(schur))) + 1e-150
@@ -266,6 +292,7 @@ def solve_system(
     cancellation, not from dx.
     """
     free = (data.upper > data.lower).astype(jnp.float64)
+    traded, sized = (kink.astype(jnp.float64) for kink in kinks(data))
     parts, weight, m = split(data, drive), split(data, system.weight), data.rows.shape[0]
     back = pull(data, point, _uncoupled(parts), jnp.zeros(m))
     rw, rt, ru = back.w - dual.w, back.t - dual.t, back.u - dual.u
@@ -281,21 +308,21 @@ def solve_system(
         aside = system.along @ rt if data.cost is not None else jnp.zeros(())
         q = jnp.concatenate([q, aside[None]])
     if data.turnover is not None:
-        q = q.at[m].add(jnp.sum(free * rt / t_own))
+        q = q.at[m].add(jnp.sum(traded * rt / t_own))
     if data.gross is not None:
         rw = rw - u_couple * ru / u_own
-        q = q.at[gross_at].add(jnp.sum(free * ru / u_own))
+        q = q.at[gross_at].add(jnp.sum(sized * ru / u_own))
     dw, dy = _reduced(system, rw * free, q)
     dw = dw * free
     if data.turnover is not None:
         rt = rt - dy[m]
     moves = slack_slope(data, point, Point(dw, rt, ru))
     if data.holdings is not None:
-        rt, up, down = _unfold(weight.trade_up, weight.trade_down, rt * free, dw, t_own)
+        rt, up, down = _unfold(weight.trade_up, weight.trade_down, rt * traded, dw, t_own)
         moves = moves._replace(trade_up=up, trade_down=down)
     if data.gross is not None:
         ru, up, down = _unfold(
-            weight.gross_up, weight.gross_down, (ru - dy[gross_at]) * free, dw, u_own
+            weight.gross_up, weight.gross_down, (ru - dy[gross_at]) * sized, dw, u_own
         )
         moves = moves._replace(gross_up=up, gross_down=down, gross=-jnp.sum(ru)[None])
     if data.turnover is not None:
