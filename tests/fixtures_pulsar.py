@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,9 @@ from storage.events.broker.process import LocalBroker, Ports
 from storage.events.client import BrokerConfig, PulsarBroker
 
 SECRET = hashlib.sha256(b"a secret of the tests").digest()
+
+running: dict[str, LocalBroker] = {}
+"""Brokers of this run, by the names of their fixtures."""
 
 _numbers = itertools.count(1)
 
@@ -89,8 +92,24 @@ def pulsar_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBrok
         broker.process.start()
     except BrokerMissing as error:
         missing(str(error))
+    running["pulsar_broker"] = broker.process
     yield broker
     broker.process.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test that has a broker shows what the broker itself complained about."""
+    report = yield
+    if report.failed:
+        for process in [
+            running[name] for name in getattr(item, "fixturenames", ()) if name in running
+        ]:
+            free_mb = shutil.disk_usage(process.data_dir).free // 2**20
+            report.sections.append((f"the broker's log ({free_mb} MB free)", process.log_tail()))
+    return report
 
 
 def make_broker(folder: Path) -> TestBroker:

@@ -63,25 +63,36 @@ def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @topics.command()
-def ensure(as_json: AsJson = False) -> None:
-    """Makes the namespace, its policies, all topics and subscriptions; changes none there."""
-    from storage.events.client import BrokerConfig
+def ensure(
+    retention_minutes: Annotated[
+        int | None, typer.Option(min=1, help="Keep what everybody has read for. Default: 7 days.")
+    ] = None,
+    retention_mb: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most, for each topic. Default: 10 GB.")
+    ] = None,
+    time_to_live_s: Annotated[
+        int | None,
+        typer.Option(min=1, help="Drop what a subscriber has not read for. Default: 7 days."),
+    ] = None,
+    wait_s: Annotated[float, typer.Option(min=0, help="For a broker that is starting.")] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Makes the namespace, all topics and subscriptions; what is there stays as it is.
+
+    An option that is not given leaves the policy the namespace has, or sets the default.
+    """
+    from server.events import broker_config
+    from storage.events.topics import Policies
     from storage.events.topics import ensure as ensure_topics
 
     config = load_config()
-    if not (config.pulsar_url and config.pulsar_admin_url):
+    broker = broker_config(config)
+    if broker is None or not broker.admin_url:
         raise CommandError(
             "no broker is configured", "set SIZING_PULSAR_URL and SIZING_PULSAR_ADMIN_URL"
         )
-    broker = BrokerConfig(
-        service_url=config.pulsar_url,
-        admin_url=config.pulsar_admin_url,
-        tenant=config.pulsar_tenant,
-        namespace=config.pulsar_namespace,
-        token=config.pulsar_token.get_secret_value() if config.pulsar_token else "",
-        tls_trust_file=str(config.pulsar_trust_file or ""),
-    )
-    made = ensure_topics(broker)
+    policies = Policies(retention_minutes, retention_mb, time_to_live_s)
+    made = ensure_topics(broker, policies, patience_s=wait_s)
     if as_json:
         print_json({"topics": list(made.topics), "subscriptions": list(made.subscriptions)})
         return

@@ -86,7 +86,8 @@ class EventStreams:
         backoff, rng, n_failures = Backoff(0.5, 5.0), random.Random(), 0
         while True:
             try:
-                made = await asyncio.to_thread(topics.ensure, self._config)
+                # Without patience of its own: a thread that waits would hold up the exit.
+                made = await asyncio.to_thread(topics.ensure, self._config, patience_s=0.0)
                 if made.topics:
                     _log.info("topics made: %s", ", ".join(made.topics))
                 return

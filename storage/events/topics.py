@@ -69,23 +69,31 @@ INCOMING = (
 
 @dataclass(frozen=True)
 class Policies:
-    """How long the broker keeps messages.
+    """How long the broker keeps messages; None leaves what is set there, or sets the default.
 
     `retention_*`: messages everybody has acknowledged, kept for reading again. `time_to_live_s`:
     a message its subscriber has not acknowledged for this long is dropped for that subscriber,
     which has to catch up by `ListDecisions`; it bounds what an abandoned subscription can fill.
     """
 
-    retention_minutes: int = 7 * 24 * 60
-    retention_mb: int = 10 * 1024
-    time_to_live_s: int = 7 * 24 * 3600
+    retention_minutes: int | None = None
+    """Default: 7 days."""
+    retention_mb: int | None = None
+    """For each topic. Default: 10 GB."""
+    time_to_live_s: int | None = None
+    """Default: 7 days."""
 
     def __post_init__(self) -> None:
-        if min(self.retention_minutes, self.retention_mb, self.time_to_live_s) < 1:
+        given = (self.retention_minutes, self.retention_mb, self.time_to_live_s)
+        if any(value is not None and value < 1 for value in given):
             raise ValueError("retention and time to live must be at least 1")
 
 
-DEFAULT_POLICIES = Policies()
+NO_POLICIES = Policies()
+RETENTION_DEFAULT = {"retentionTimeInMinutes": 7 * 24 * 60, "retentionSizeInMB": 10 * 1024}
+TIME_TO_LIVE_DEFAULT_S = 7 * 24 * 3600
+PATIENCE_S = 30.0
+"""How long `ensure` waits for a broker that is starting or busy."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +113,18 @@ def expected_subscriptions() -> dict[str, tuple[str, ...]]:
     return expected
 
 
-def ensure(config: BrokerConfig, policies: Policies = DEFAULT_POLICIES) -> Ensured:
+def ensure(
+    config: BrokerConfig, policies: Policies = NO_POLICIES, *, patience_s: float = PATIENCE_S
+) -> Ensured:
     """Make tenant, namespace, policies, topics and subscriptions; what is there stays as it is.
 
-    Blocks (some 50 short HTTP calls): from asyncio use `asyncio.to_thread`. Policies of the
-    namespace are set each time. A topic an operator has made with partitions is left so.
+    Blocks (some 50 short HTTP calls): from asyncio use `asyncio.to_thread`. Policies given here are
+    set, those an operator has set before stay. So does a topic made with partitions.
 
-    Errors: `BrokerUnavailable`; `AdminRefused` where the token lacks the right.
+    Errors: `BrokerUnavailable` where a call finds no broker for `patience_s`; `AdminRefused` where
+    the token lacks the right.
     """
-    admin = Admin(config)
+    admin = Admin(config, patience_s)
     _ensure_namespace(admin, config, policies)
     place = f"persistent/{config.tenant}/{config.namespace}"
     there = {name.rsplit("/", 1)[1].split("-partition-")[0] for name in admin.get(place)}
@@ -139,16 +150,19 @@ def _ensure_namespace(admin: Admin, config: BrokerConfig, policies: Policies) ->
     namespace = f"namespaces/{config.tenant}/{config.namespace}"
     if f"{config.tenant}/{config.namespace}" not in admin.get(f"namespaces/{config.tenant}"):
         admin.put(namespace, {})
-    retention = {
+    wanted = {
         "retentionTimeInMinutes": policies.retention_minutes,
         "retentionSizeInMB": policies.retention_mb,
     }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    retention = RETENTION_DEFAULT | (admin.get(f"{namespace}/retention") or {}) | given
+    time_to_live_s = policies.time_to_live_s or admin.get(f"{namespace}/messageTTL")
     idle = {
         "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
         "maxInactiveDurationSeconds": 3600,
         "deleteWhileInactive": False,
     }
     admin.post(f"{namespace}/retention", retention)
-    admin.post(f"{namespace}/messageTTL", policies.time_to_live_s)
+    admin.post(f"{namespace}/messageTTL", time_to_live_s or TIME_TO_LIVE_DEFAULT_S)
     admin.post(f"{namespace}/deduplication", True)
     admin.post(f"{namespace}/inactiveTopicPolicies", idle)

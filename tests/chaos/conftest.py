@@ -9,7 +9,7 @@ import pytest_asyncio
 from accounts import HEADER, Callers, Counts
 from cluster import Cluster
 from fixtures_postgres import create_database
-from fixtures_pulsar import missing
+from fixtures_pulsar import missing, running
 from proxy import Proxy
 
 from storage import embedded
@@ -40,6 +40,7 @@ def chaos_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Loc
         broker.start()
     except BrokerMissing as error:
         missing(str(error))
+    running["chaos_broker"] = broker
     yield broker, proxy
     broker.stop()
     proxy.stop()

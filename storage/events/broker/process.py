@@ -84,6 +84,12 @@ class LocalBroker:
         """Warnings and errors of the broker."""
         return self.data_dir / "broker.log"
 
+    def log_tail(self, n_lines: int = 40) -> str:
+        """The last of what the broker complained about, without the stack traces."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        lines = [line[:400] for line in text.splitlines() if line.startswith(("2", "Caused by"))]
+        return "\n".join(lines[-n_lines:])
+
     @property
     def is_running(self) -> bool:
         """Whether the child process lives (healthy or not)."""
@@ -187,8 +193,8 @@ class LocalBroker:
             if not self.is_running or time.monotonic() > give_up:
                 self.kill()
                 output = (self.data_dir / "output.log").read_text(errors="replace")
-                log = self.log.read_text(errors="replace") if self.log.exists() else ""
                 raise Unavailable(
-                    f"the broker did not come up; its log ends: {(output + log)[-3000:]}"
+                    f"the broker did not come up; its output ends:\n{output[-1000:]}\n"
+                    f"and its log:\n{self.log_tail()}"
                 )
             time.sleep(0.1)

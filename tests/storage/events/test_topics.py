@@ -1,10 +1,15 @@
 """Topics, policies and subscriptions on a real broker, and who may do what there."""
 
 import dataclasses
+import itertools
+import json
+from typing import Any
 
 import pytest
 from fixtures_pulsar import TestBroker, token
+from typer.testing import CliRunner
 
+from server.cli import app
 from storage.events import topics
 from storage.events.admin import Admin, AdminRefused
 from storage.events.client import BrokerConfig, PulsarBroker
@@ -29,6 +34,7 @@ def test_ensure_again_makes_nothing(broker_config: BrokerConfig) -> None:
 def test_ensure_sets_the_policies(broker_config: BrokerConfig) -> None:
     policies = topics.Policies(retention_minutes=60, retention_mb=100, time_to_live_s=600)
     topics.ensure(broker_config, policies)
+    topics.ensure(broker_config)  # as a start of the service does: nothing is set back
     namespace = f"namespaces/{broker_config.tenant}/{broker_config.namespace}"
     admin = Admin(broker_config)
     assert admin.get(f"{namespace}/retention") == {
@@ -37,6 +43,66 @@ def test_ensure_sets_the_policies(broker_config: BrokerConfig) -> None:
     }
     assert admin.get(f"{namespace}/messageTTL") == 600
     assert admin.get(f"{namespace}/deduplication") is True
+
+
+def test_the_command_sets_the_policies_it_is_given(
+    broker_config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        "PULSAR_URL": broker_config.service_url,
+        "PULSAR_ADMIN_URL": broker_config.admin_url,
+        "PULSAR_NAMESPACE": "by-command",
+        "PULSAR_TOKEN": broker_config.token,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SIZING_{name}", value)
+    ensure = ["topics", "ensure", "--json"]
+    made = CliRunner().invoke(app, [*ensure, "--retention-mb", "200", "--time-to-live-s", "900"])
+    assert made.exit_code == 0, made.output
+    assert set(json.loads(made.output)["topics"]) == set(topics.expected_subscriptions())
+    again = CliRunner().invoke(app, [*ensure, "--retention-minutes", "30"])
+    assert json.loads(again.output) == {"topics": [], "subscriptions": []}
+    admin = Admin(broker_config)
+    assert admin.get("namespaces/public/by-command/retention") == {
+        "retentionTimeInMinutes": 30,
+        "retentionSizeInMB": 200,
+    }
+    assert admin.get("namespaces/public/by-command/messageTTL") == 900
+
+
+def test_ensure_waits_for_a_broker_that_is_busy(
+    broker_config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each eighth call fails as a broker does that has no bookie; all is made nevertheless."""
+    once, n_calls = Admin._call_once, itertools.count()
+
+    def flaky(self: Admin, method: str, path: str, body: object) -> Any:
+        answer = once(self, method, path, body)
+        if next(n_calls) % 8 == 0:
+            raise BrokerUnavailable("Not enough non-faulty bookies available")
+        return answer
+
+    monkeypatch.setattr(Admin, "_call_once", flaky)
+    config = dataclasses.replace(broker_config, namespace="busy")
+    topics.ensure(config)
+    assert next(n_calls) > 50
+    monkeypatch.undo()
+    assert topics.ensure(config) == topics.Ensured((), ())
+
+
+def test_what_is_refused_is_not_tried_again(
+    broker_config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, calls = Admin._call_once, []
+
+    def counted(self: Admin, method: str, path: str, body: object) -> Any:
+        calls.append(path)
+        return once(self, method, path, body)
+
+    monkeypatch.setattr(Admin, "_call_once", counted)
+    with pytest.raises(AdminRefused):
+        topics.ensure(dataclasses.replace(broker_config, token=token("nobody")))
+    assert len(calls) == 1
 
 
 def test_ensure_makes_the_tenant_as_well(pulsar_broker: TestBroker) -> None:
@@ -120,4 +186,4 @@ def test_a_wrong_configuration_says_what_is_wrong(changes: dict[str, str], why: 
 def test_no_broker_is_said_so() -> None:
     config = BrokerConfig(service_url="pulsar://127.0.0.1:1", admin_url="http://127.0.0.1:1")
     with pytest.raises(BrokerUnavailable, match="no answer"):
-        topics.ensure(config)
+        topics.ensure(config, patience_s=0.5)
