@@ -14,7 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from positionsizing.v1 import events_pb2
 
-from server.desk import Call, Desk, DuplicateEvent, first_delivery
+from server.call import Call, DuplicateEvent, first_delivery
+from server.desk import Desk
 from server.errors import Refusal
 from server.services.market import MarketService
 from server.services.parameter import ParameterService

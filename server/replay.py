@@ -5,9 +5,9 @@ from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server import record
+from server.call import Call
 from server.convert.columns import Floats, floats, integers
 from server.decisions import LIBRARIES, Solver
-from server.desk import Call
 from server.problem import assemble
 from server.version import VERSION
 from storage.postgres.decisions import Decision

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from compute.book import MissingInputError
 from server.admission import Admission
-from server.desk import Call
+from server.call import Call
 from server.errors import Refusal, invalid, of_storage, precondition
 from server.telemetry import Telemetry
 from storage.errors import StorageError

@@ -9,7 +9,7 @@ there is no state and so no size: the service fails closed.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +33,7 @@ from storage.postgres import (
 from storage.postgres import market as market_storage
 from storage.postgres.pool import Database
 from storage.postgres.portfolios import Holdings, Portfolio
-from storage.postgres.reservations import OpenTotals
+from storage.postgres.reservations import NewReservation, OpenTotals
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
@@ -115,6 +115,12 @@ class Kept(Generic[T]):
             self._values[key] = (started, value)
         return value
 
+    def advance(self, key: Hashable, old: T, new: T) -> None:
+        """Puts `new` in the place of `old`, no younger than it; nothing where that has gone."""
+        started, value = self._values.get(key, (0.0, None))
+        if value is old:
+            self._values[key] = (started, new)
+
     def drop(self, keys: Callable[[Any], bool] = lambda key: True) -> None:
         """Forgets the values whose key matches, and loads under way of them."""
         for stored in (self._values, self._loading):
@@ -153,6 +159,25 @@ class States:
         )
         if portfolio_ids is None:
             self._latest.drop(lambda key: key == tenant_id)
+
+    def recorded(
+        self,
+        tenant_id: str,
+        strategy_id: str,
+        state: PortfolioState,
+        reservation: NewReservation | None,
+    ) -> None:
+        """Takes in a decision that was just committed on `state`, so that it needn't be read back.
+
+        The commit has compared the versions, so nothing else has changed since. What a decision
+        does to a group is read again, as its other members need it too.
+        """
+        if state.group_version is not None:
+            self.changed(tenant_id)
+            return
+        mine = (tenant_id, state.portfolio.portfolio_id, strategy_id)
+        self._states.drop(lambda key: key[:2] == mine[:2] and key != mine)
+        self._states.advance(mine, state, after_decision(state, reservation))
 
     async def snapshot(self, tenant_id: str, snapshot_id: str) -> market_service_pb2.MarketSnapshot:
         """A market snapshot, the latest where the id is empty. Errors: `NotFound`."""
@@ -245,6 +270,15 @@ async def _load(
     )
 
 
+def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:
+    """The state that a decision leaves: the next version, with what it reserves."""
+    portfolio = replace(state.portfolio, version=state.portfolio.version + 1)
+    totals = state.book.totals
+    if reservation is not None:
+        totals = totals.plus(reservation)
+    return replace(state, portfolio=portfolio, book=replace(state.book, totals=totals), derived={})
+
+
 def scopes_of(portfolio: Portfolio, strategy_id: str) -> list[Scope]:
     """The scopes whose limits and trading states apply, widest first."""
     scopes = [TENANT_SCOPE]
@@ -286,14 +320,11 @@ def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:
 def _over(prices: Market, names: tuple[str, ...], values: Floats) -> Floats:
     """`values` of the named instruments over all instruments of the market."""
     out = np.zeros(len(prices.price))
-    for name, value in zip(names, values, strict=True):
-        place = prices.index.get(name)
-        if place is None:
-            if value == 0.0:
-                continue
-            raise MissingInputError(
-                "MISSING_PRICE",
-                f"{name!r} is held or reserved, but the market snapshot has no price for it",
-            )
-        out[place] = value
+    places = np.fromiter((prices.index.get(name, -1) for name in names), np.int64, len(names))
+    for line in np.flatnonzero((places < 0) & (values != 0.0)):
+        raise MissingInputError(
+            "MISSING_PRICE",
+            f"{names[line]!r} is held or reserved, but the market snapshot has no price for it",
+        )
+    out[places[places >= 0]] = values[places >= 0]
     return out

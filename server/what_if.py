@@ -13,10 +13,10 @@ from compute.guard import Guard
 from compute.limits import tightest
 from compute.parameters import EffectiveParameters, overlaid
 from compute.signals import Signals
+from server.call import Call
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.decisions import Solver, is_joint_request
-from server.desk import Call
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.problem import Problem
 

@@ -4,6 +4,7 @@ import asyncio
 
 from positionsizing.v1 import market_service_pb2 as pb
 
+from server.call import Call
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
@@ -14,7 +15,6 @@ from server.convert.names import (
     position,
     timestamp,
 )
-from server.desk import Call
 from server.errors import invalid_fields, not_found
 from server.state import States
 from storage.errors import AlreadyExists, NotFound

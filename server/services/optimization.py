@@ -12,11 +12,11 @@ from compute.optimize.frontier import RISKS, trace
 from compute.optimize.infeasible import explain
 from compute.optimize.problem import Problem, Status
 from compute.optimize.shadow import shadow_prices
+from server.call import Call
 from server.convert import joint
 from server.convert.columns import set_floats
 from server.convert.market import MatrixData, matrix
 from server.decisions import Solver
-from server.desk import Call
 from server.errors import invalid, invalid_fields, precondition
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.parameters import merged
+from server.call import Call, first_delivery
 from server.convert import parameters as convert
 from server.convert.names import (
     moment,
@@ -17,7 +18,6 @@ from server.convert.names import (
     text_violations,
     timestamp,
 )
-from server.desk import Call, first_delivery
 from server.errors import invalid_fields
 from server.state import States
 from storage.postgres import outbox, parameters

@@ -5,6 +5,7 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server.call import Call, first_delivery
 from server.convert import limits as limits_convert
 from server.convert.columns import set_floats
 from server.convert.names import (
@@ -28,7 +29,6 @@ from server.convert.portfolio import (
     shared_violations,
     time_or_now,
 )
-from server.desk import Call, first_delivery
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.state import States
 from storage.errors import AlreadyExists, NotFound

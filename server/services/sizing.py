@@ -10,6 +10,7 @@ from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server import record
+from server.call import Call
 from server.convert.columns import floats, integers
 from server.convert.market import instrument_violations
 from server.convert.names import (
@@ -22,7 +23,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.names import uuid as parse_uuid
-from server.desk import Call, Desk
+from server.desk import Desk
 from server.errors import FieldViolation, invalid_fields
 from server.replay import Replay
 from server.services.portfolio import reservation_message

@@ -12,6 +12,7 @@ from itertools import groupby
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 
 from storage.errors import NotFound
 from storage.postgres import binary, outbox
@@ -101,6 +102,19 @@ class OpenTotals:
     buy_quantity: Floats
     sell_quantity: Floats
     cash: float
+
+    def plus(self, reservation: NewReservation) -> "OpenTotals":
+        """These totals and one more open reservation."""
+        names = tuple(sorted({*self.instrument_id, *reservation.instrument_id}))
+        place = {name: i for i, name in enumerate(names)}
+        buy, sell = np.zeros(len(names)), np.zeros(len(names))
+        old = [place[name] for name in self.instrument_id]
+        buy[old], sell[old] = self.buy_quantity, self.sell_quantity
+        quantity = reservation.trade_lots * reservation.lot_size
+        new = [place[name] for name in reservation.instrument_id]
+        buy[new] += np.maximum(quantity, 0.0)
+        sell[new] += np.minimum(quantity, 0.0)
+        return OpenTotals(names, buy, sell, self.cash + float(reservation.cash.sum()))
 
 
 Reserved = tuple[str, UUID, str, str, NewReservation]  # tenant, decision, portfolio, strategy

@@ -1,0 +1,47 @@
+"""Who asks for something, and how long they wait for it."""
+
+import time
+from dataclasses import dataclass
+
+import asyncpg
+import grpc
+
+from server.errors import Refusal
+from storage.postgres import inbox
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who asks, until when, and for which trace."""
+
+    tenant_id: str
+    author: str
+    deadline: float
+    """On the monotonic clock."""
+    trace_id: str = ""
+    event: tuple[str, str] | None = None
+    """Topic and id of the event that asks; None for a call over gRPC."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that remain. Raises `Refusal` where none do."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE", "the time is over")
+        return left
+
+
+class DuplicateEvent(Exception):
+    """The event that asks has been taken in before; its work is done."""
+
+
+async def first_delivery(connection: asyncpg.Connection, call: Call) -> None:
+    """Takes the call's event into the inbox, in the transaction that does its work.
+
+    Raises `DuplicateEvent` where it is there already. Calls over gRPC pass.
+    """
+    if call.event is None:
+        return
+    topic, event_id = call.event
+    if not await inbox.receive(connection, call.tenant_id, topic, event_id):
+        raise DuplicateEvent(event_id)
