@@ -108,7 +108,12 @@ class Sheet:
     weight_max: Floats
     adv_weight_min: Floats
     adv_weight_max: Floats
+    buy_max: Floats
+    sell_max: Floats
+    """Largest trades as weights, both >= 0. Where shorts or changes of side are not allowed, no
+    more is sold than is held and not yet being sold: a purchase that is reserved may still fail."""
     trade_max: Floats
+    """The largest trade either way, before that rule."""
     cap_kind: Integers
     cap_bound: Floats
     trade_kind: Integers
@@ -164,6 +169,8 @@ def prepare(
     weight_cap, cap_kind, cap_bound = _instrument_caps(market, limits, shared, equity)
     adv_cap = _adv_position_cap(market, limits, unit_weight)
     trade_max, trade_kind, trade_bound = _trade_caps(market, limits, equity)
+    sellable, coverable = _reversible(positions, limits)
+    sellable, coverable = unit_weight * sellable, unit_weight * coverable
     pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
     gross_max, gross_kind, gross_bound = _gross_cap(limits, equity)
     members = np.stack([*_memberships(market, limits), np.ones_like(before), np.ones_like(before)])
@@ -188,6 +195,8 @@ def prepare(
         weight_max=_headroom(weight_cap, pending_sell, np.maximum(before, 0.0)),
         adv_weight_min=-_headroom(adv_cap, pending_buy, np.maximum(-before, 0.0)),
         adv_weight_max=_headroom(adv_cap, pending_sell, np.maximum(before, 0.0)),
+        buy_max=np.minimum(trade_max, coverable),
+        sell_max=np.minimum(trade_max, sellable),
         trade_max=trade_max,
         cap_kind=cap_kind,
         cap_bound=cap_bound,
@@ -293,6 +302,16 @@ def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, 
         bound = np.full(size, limits.adv_trade_max)
         candidates.append((LimitKind.ADV_TRADE_MAX, units * market.price / equity, bound))
     return _tightest_of(candidates, size)
+
+
+def _reversible(positions: Positions, limits: Limits) -> tuple[Floats, Floats]:
+    """Units that may be sold and bought without a change of side, whichever trades fill, (m,)."""
+    long, short = positions.expected > 0, positions.expected < 0
+    sellable = np.maximum(positions.held - positions.open_sell, 0.0)
+    coverable = np.maximum(-positions.held - positions.open_buy, 0.0)
+    sell_any = bool(limits.allow_short) & (bool(limits.allow_flip) | ~long)
+    buy_any = bool(limits.allow_flip) | ~short
+    return np.where(sell_any, np.inf, sellable), np.where(buy_any, np.inf, coverable)
 
 
 def _adv_position_cap(market: Market, limits: Limits, unit_weight: Floats) -> Floats:

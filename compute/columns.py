@@ -39,8 +39,8 @@ class Line(IntEnum):
     WEIGHT_MIN = 16
     WEIGHT_MAX = 17
     ADV_WEIGHT_MAX = 18
-    TRADE_MAX = 19
-    """Largest absolute change of weight."""
+    BUY_MAX = 19
+    """Largest change of weight upwards."""
     TARGET = 20
     """Weight from the joint optimum, where `Scalar.USE_TARGET` is 1."""
     SHRINKAGE = 21
@@ -50,6 +50,8 @@ class Line(IntEnum):
     LOSS_FRACTION_ERROR = 23
     ADV_WEIGHT_MIN = 24
     """As `ADV_WEIGHT_MAX`, for short positions; <= 0 unless trades are pending."""
+    SELL_MAX = 25
+    """Largest change of weight downwards, >= 0: what is reserved to be bought is not for sale."""
 
 
 class Scalar(IntEnum):

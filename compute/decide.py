@@ -160,7 +160,8 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.WEIGHT_MAX] = sheet.weight_max[index]
     lines[Line.ADV_WEIGHT_MIN] = sheet.adv_weight_min[index]
     lines[Line.ADV_WEIGHT_MAX] = sheet.adv_weight_max[index]
-    lines[Line.TRADE_MAX] = sheet.trade_max[index]
+    lines[Line.BUY_MAX] = sheet.buy_max[index]
+    lines[Line.SELL_MAX] = sheet.sell_max[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
     return lines
@@ -334,7 +335,16 @@ def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
     position_bound = sheet.limits.adv_position_max or 0.0
     kind = np.where(too_large, int(LimitKind.ADV_POSITION_MAX), sheet.trade_kind[index])
     bound = np.where(too_large, position_bound, sheet.trade_bound[index])
-    return Binding(kind, group, bound, wanted)
+    trade_max = sheet.trade_max[index]
+    sold = stages[Stage.LIQUIDITY] < sheet.before[index]
+    most = np.where(sold, sheet.sell_max[index], sheet.buy_max[index])
+    reversed_kind = (
+        LimitKind.FLIP_NOT_ALLOWED if sheet.limits.allow_short else LimitKind.SHORT_NOT_ALLOWED
+    )
+    kind = np.where(
+        most < trade_max, np.where(sold, int(reversed_kind), int(LimitKind.FLIP_NOT_ALLOWED)), kind
+    )
+    return Binding(kind, group, np.where(most < trade_max, 0.0, bound), wanted)
 
 
 _GROUP_KINDS = (LimitKind.GROUP_GROSS_MAX, LimitKind.GROUP_NET_MAX, LimitKind.GROUP_NET_MIN)

@@ -129,14 +129,20 @@ class Guard:
                 yield Violation(kind, name, float(ceiling[line]), float(value[line]))
 
     def _permissions(self, valued: "_Valued", reducing: bool) -> Iterator[Violation]:
-        after, before = valued.after, valued.before
+        after, before, trade = valued.after, valued.before, valued.trade
+        i, positions = valued.index, self.positions
+        sellable = self.market.price[i] * (positions.held - positions.open_sell)[i]
+        coverable = self.market.price[i] * (-positions.held - positions.open_buy)[i]
+        oversold = -trade > np.maximum(sellable, 0.0) * (1.0 + ROUNDING)
+        overbought = trade > np.maximum(coverable, 0.0) * (1.0 + ROUNDING)
         grown = np.abs(after) > np.abs(before)
         flipped = after * before < 0
         rules = [(LimitKind.REDUCING_ONLY, grown | flipped)] if reducing else []
         if not self.limits.allow_short:
-            rules.append((LimitKind.SHORT_NOT_ALLOWED, (after < 0) & (after < before)))
+            rules.append((LimitKind.SHORT_NOT_ALLOWED, oversold))
         if not self.limits.allow_flip:
-            rules.append((LimitKind.FLIP_NOT_ALLOWED, flipped))
+            reversed = ((before > 0) & oversold) | ((before < 0) & overbought)
+            rules.append((LimitKind.FLIP_NOT_ALLOWED, flipped | reversed))
         for kind, broken in rules:
             for line in np.flatnonzero(broken):
                 name = self.market.instrument_ids[valued.index[line]]

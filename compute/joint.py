@@ -171,7 +171,7 @@ def _require(matrix: BookMatrix, inputs: Inputs, places: Integers, what: str) ->
 def _box(inputs: Inputs, lines: Integers) -> tuple[Floats, Floats]:
     """Bounds of each line: its side, its instrument's limits, what may be traded at once."""
     sheet, index, side = inputs.sheet, inputs.index[lines], inputs.signals.side[lines]
-    before, trade = sheet.before[index], sheet.trade_max[index]
+    before, buy, sell = sheet.before[index], sheet.buy_max[index], sheet.sell_max[index]
     lower = np.maximum(sheet.weight_min[index], sheet.adv_weight_min[index])
     upper = np.minimum(sheet.weight_max[index], sheet.adv_weight_max[index])
     short = bool(sheet.limits.allow_short)
@@ -185,9 +185,9 @@ def _box(inputs: Inputs, lines: Integers) -> tuple[Floats, Floats]:
         upper = np.minimum(upper, np.maximum(before, 0.0))
     # What can't be reached in one trade is approached as far as one trade goes.
     nearest = np.clip(before, lower, upper)
-    goal = before + np.clip(nearest - before, -trade, trade)
-    low = np.maximum(lower, before - trade)
-    high = np.minimum(upper, before + trade)
+    goal = before + np.clip(nearest - before, -sell, buy)
+    low = np.maximum(lower, before - sell)
+    high = np.minimum(upper, before + buy)
     reachable = low <= high
     return np.where(reachable, low, goal), np.where(reachable, high, goal)
 

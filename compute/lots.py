@@ -18,6 +18,9 @@ from compute.sizing import GRID
 NEAR_LOT = 1e-9
 """In lots, relative to the size of the trade where that is larger than a lot."""
 
+NEAR_BOUND = 5e-13
+"""Relative: a bound this little below a whole number of lots is that number, to the guard too."""
+
 NEAR_SIZE_MAX = 1e6
 """Of larger trades a lot less is no loss, while half a lot too much can break a limit."""
 
@@ -51,13 +54,16 @@ def whole_lots(
     before = sheet.positions.expected[index]
     lot_weight = lot * sheet.unit_weight[index]
     wanted = _unsnapped(weight, index, sheet) / sheet.unit_weight[index]
-    most = np.floor(sheet.trade_max[index] / lot_weight * (1.0 + NEAR_LOT**2))
+    buy_most, sell_most = (
+        np.floor(most[index] / lot_weight * (1.0 + NEAR_BOUND))
+        for most in (sheet.buy_max, sheet.sell_max)
+    )
     exact = np.clip((wanted - before) / lot * active, -LOTS_MAX, LOTS_MAX)
     slack = np.minimum(1.0 / GRID / lot_weight, NEAR_LOT * NEAR_SIZE_MAX)
     outward = np.where(active > 0, _towards_zero(wanted, before, lot, slack), 0.0)
     # A reduction rounded towards zero can exceed the largest trade or the turnover by a lot.
-    inward = np.clip(np.trunc(exact), -most, most)
-    outward = np.where(np.abs(outward) > most, inward, outward)
+    inward = np.clip(np.trunc(exact), -sell_most, buy_most)
+    outward = np.where((outward > buy_most) | (outward < -sell_most), inward, outward)
     increase = np.abs(before + outward * lot) > np.abs(before)
     inward = np.where(increase, outward, inward)
     smallest = (sheet.limits.trade_notional_min or 0.0) / (lot * sheet.market.price[index])

@@ -7,6 +7,8 @@ large are they scaled towards zero. Weights never change side, and lines outside
 `active` never move. A bound of `NO_LIMIT` does nothing.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -30,9 +32,16 @@ def without_increase(weight: Array, before: Array) -> Array:
     return jnp.where(jnp.abs(weight) > jnp.abs(held), held, weight)
 
 
-def trade_cap(weight: Array, before: Array, trade_max: Array) -> Array:
-    """`weight` moved no further from `before` than `trade_max` (n,), all >= 0."""
-    return before + jnp.clip(weight - before, -trade_max, trade_max)
+class TradeMax(NamedTuple):
+    """The largest change of each weight upwards and downwards, (n,) each, >= 0."""
+
+    buy: Array
+    sell: Array
+
+
+def trade_cap(weight: Array, before: Array, trade_max: TradeMax) -> Array:
+    """`weight` moved no further from `before` than `trade_max`."""
+    return before + jnp.clip(weight - before, -trade_max.sell, trade_max.buy)
 
 
 def _share(room: Array, wanted: Array) -> Array:
@@ -44,7 +53,7 @@ def _share(room: Array, wanted: Array) -> Array:
 
 
 def shrink_gross(
-    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
 ) -> Array:
     """sum_i member_i |w_i| + other <= bound.
 
@@ -61,7 +70,7 @@ def shrink_gross(
 
 
 def shrink_net(
-    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
 ) -> Array:
     """sum_i member_i w_i + other <= bound, by less buying first, then by smaller long positions."""
     room = inside(bound) - other
@@ -78,10 +87,11 @@ def shrink_net(
 
 
 def raise_net(
-    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: Array
+    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
 ) -> Array:
     """sum_i member_i w_i + other >= bound: `shrink_net` seen from the other side."""
-    return -shrink_net(-weight, -before, member, -other, -bound, trade_max)
+    turned = TradeMax(buy=trade_max.sell, sell=trade_max.buy)
+    return -shrink_net(-weight, -before, member, -other, -bound, turned)
 
 
 def cap_turnover(weight: Array, before: Array, bound: Array) -> Array:

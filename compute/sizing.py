@@ -106,7 +106,7 @@ def _limited(
         Stage.INSTRUMENT_LIMIT, jnp.clip(weight, lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX])
     )
     weight = jnp.clip(weight, lines[Line.ADV_WEIGHT_MIN], lines[Line.ADV_WEIGHT_MAX])
-    weight = keep(Stage.LIQUIDITY, projection.trade_cap(weight, before, lines[Line.TRADE_MAX]))
+    weight = keep(Stage.LIQUIDITY, projection.trade_cap(weight, before, _trade_max(lines)))
     exposed = _exposures(weight, lines, members, bounds)
     out[Stage.GROUP_LIMIT] = exposed.after_groups
     out[Stage.EXPOSURE_LIMIT] = exposed.after_portfolio
@@ -117,6 +117,10 @@ def _limited(
     weight = keep(Stage.CASH, projection.fit_cash(weight, before, *cash))
     out[Stage.RECONCILE] = _reconciled(weight, before, members, bounds)
     return out, (exposed.cut, exposed.cut_kind)
+
+
+def _trade_max(lines: Array) -> projection.TradeMax:
+    return projection.TradeMax(buy=lines[Line.BUY_MAX], sell=lines[Line.SELL_MAX])
 
 
 class _Exposed(NamedTuple):
@@ -135,7 +139,7 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _E
     The last column is what is shared, the one before it the portfolio. One loop body for all of
     them keeps the program small; a bound that holds costs two dot products.
     """
-    before, trade_max = lines[Line.WEIGHT_BEFORE], lines[Line.TRADE_MAX]
+    before, trade_max = lines[Line.WEIGHT_BEFORE], _trade_max(lines)
     n_bounds = members.shape[0]
 
     def project(state: _Exposed, index: Array, member: Array, bound: Array) -> _Exposed:

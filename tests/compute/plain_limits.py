@@ -27,6 +27,7 @@ class Position:
     sell: float
     trade: float
     daily_volume: float | None
+    held: float
 
     @property
     def after(self) -> float:
@@ -92,6 +93,7 @@ def _book(
             sell=price * sell,
             trade=price * float(market.lot_size[i]) * lots.get(i, 0),
             daily_volume=None if volume is None else float(volume[i]),
+            held=price * held,
         )
 
 
@@ -144,6 +146,16 @@ def _permission(position: Position, limits: Limits, reducing: bool) -> Iterator[
     )
     if flipped and not limits.allow_flip:
         yield f"{position.name}: turned from {position.before!r} to {position.after!r}"
+    # Whatever has been reserved may still fail or fill; what is held is certain.
+    sold, bought = max(-position.trade, 0.0), max(position.trade, 0.0)
+    for_sale = max(position.held - position.sell, 0.0)
+    to_cover = max(-position.held - position.buy, 0.0)
+    if sold > for_sale + noise and not limits.allow_short:
+        yield f"{position.name}: {sold!r} is sold while {for_sale!r} is held and not being sold"
+    if sold > for_sale + noise and position.before > noise and not limits.allow_flip:
+        yield f"{position.name}: a sale of {sold!r} may turn the position"
+    if bought > to_cover + noise and position.before < -noise and not limits.allow_flip:
+        yield f"{position.name}: a purchase of {bought!r} may turn the position"
     if reducing and (flipped or abs(position.after) > abs(position.before) + noise):
         yield f"{position.name}: grew to {position.after!r} while only reducing is allowed"
 

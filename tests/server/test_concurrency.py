@@ -72,7 +72,6 @@ async def test_many_calls_keep_cash_and_limits_together(client: Client, seed: in
     assert sum(bought) > 0.5 * 0.7 * cash, "the cash should be nearly used"
 
 
-@pytest.mark.xfail(strict=True, reason="reserved purchases are sold before they are filled")
 async def test_what_is_not_held_is_not_sold(client: Client) -> None:
     """A smaller view on what is only reserved: the sale would be short if the purchase failed."""
     portfolio_id = await client.ready(weight_max=1.0, leverage_max=2.0)

@@ -218,7 +218,10 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     the group leave of an instrument.
     """
     SIZING_STAGE_LIQUIDITY: _SizingStage.ValueType  # 11
-    """Share of average daily volume, of the trade and of the position."""
+    """Share of average daily volume, of the trade and of the position; and no more is sold than is
+    held and not being sold already, unless going short or changing side is allowed: a reserved
+    purchase may still fail.
+    """
     SIZING_STAGE_GROUP_LIMIT: _SizingStage.ValueType  # 12
     """Group and sector limits."""
     SIZING_STAGE_EXPOSURE_LIMIT: _SizingStage.ValueType  # 13
@@ -266,7 +269,10 @@ SIZING_STAGE_INSTRUMENT_LIMIT: SizingStage.ValueType  # 10
 the group leave of an instrument.
 """
 SIZING_STAGE_LIQUIDITY: SizingStage.ValueType  # 11
-"""Share of average daily volume, of the trade and of the position."""
+"""Share of average daily volume, of the trade and of the position; and no more is sold than is
+held and not being sold already, unless going short or changing side is allowed: a reserved
+purchase may still fail.
+"""
 SIZING_STAGE_GROUP_LIMIT: SizingStage.ValueType  # 12
 """Group and sector limits."""
 SIZING_STAGE_EXPOSURE_LIMIT: SizingStage.ValueType  # 13
