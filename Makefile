@@ -55,7 +55,8 @@ books: setup  ## a million random books against the limits (long)
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)
 	CHAOS_SEEDS=20 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \
-	  CHAOS_COMMAND="$(BIN)/sizing serve" $(BIN)/python -m pytest tests/chaos -s
+	  CHAOS_COMMAND="$(BIN)/sizing serve" CHAOS_REPORT=benchmarks/results/chaos.md \
+	  $(BIN)/python -m pytest tests/chaos
 
 .PHONY: bench-serving
 bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import grpc
 
@@ -18,6 +19,7 @@ class Admission:
         self._idle.set()
         self.in_flight = 0
         self.refused = 0
+        self._refused_at = 0.0
 
     def enter(self) -> None:
         """Raises `Refusal`, with advice when to come again, where the call may not come in."""
@@ -42,7 +44,22 @@ class Admission:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         return self.in_flight
 
+    async def quiet(self, quiet_s: float, timeout_s: float) -> None:
+        """Waits until for `quiet_s` no call has come and been refused, at most `timeout_s`.
+
+        While a server closes its connections gRPC itself answers what arrives, with CANCELLED,
+        which callers don't take for a reason to try again. So they are told UNAVAILABLE first.
+        """
+        started = time.monotonic()
+        while True:
+            now = time.monotonic()
+            left = min(max(started, self._refused_at) + quiet_s, started + timeout_s) - now
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
+
     def _refusal(self, reason: str, message: str, retry_after_s: float) -> Refusal:
         self.refused += 1
+        self._refused_at = time.monotonic()
         code = grpc.StatusCode.UNAVAILABLE
         return Refusal(code, reason, message, retry_after_s=retry_after_s)

@@ -60,6 +60,8 @@ _log = structlog.get_logger(__name__)
 
 EXPIRY_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
+QUIET_S, QUIET_MAX_S = 0.25, 2.0
+"""A server that stops goes on refusing until nobody has called for so long, or for at most that."""
 STOP_GRACE_S = 0.5
 """For answers on their way out; the calls themselves have been waited for."""
 
@@ -223,6 +225,7 @@ class App:
             return
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         left = await self._admission.drain(self.config.drain_s)
+        await self._admission.quiet(QUIET_S, QUIET_MAX_S)
         await self._server.stop(STOP_GRACE_S)
         self._server = None
         _log.info("stopped", calls_cut_off=left)

@@ -164,6 +164,7 @@ class Counts:
     """One line of the table. The last three have to be 0."""
 
     name: str
+    rounds: int
     sent: int
     acknowledged: int
     stored: int
@@ -174,22 +175,26 @@ class Counts:
     phantom: int
     duplicate: int
 
-    def __str__(self) -> str:
-        values = list(self.__dict__.values())
-        return f"{values[0]:<34}" + "".join(f"{value:>10}" for value in values[1:])
+    def __add__(self, other: "Counts") -> "Counts":
+        """Another round of the same experiment."""
+        mine, theirs = self.numbers, other.numbers
+        return Counts(self.name, *(a + b for a, b in zip(mine, theirs, strict=True)))
+
+    @property
+    def numbers(self) -> list[int]:
+        return list(self.__dict__.values())[1:]
 
 
-HEADER = f"{'':<34}" + "".join(
-    f"{name:>10}"
-    for name in (
-        *("sent", "acked", "stored", "published", "received"),
-        *("wire x2", "lost", "phantom", "duplicate"),
-    )
+COLUMNS = (
+    *("rounds", "sent", "acked", "stored", "published", "received"),
+    *("wire x2", "lost", "phantom", "duplicate"),
 )
 
 
 async def settle(name: str, cluster: Cluster, account: Account) -> Counts:
     """Wait until the outbox is empty, then compare callers, database and an idempotent consumer.
+
+    Rounds of one name are added up in the table.
 
     lost: answered and not stored, answered other than stored, or stored and not received;
     phantom: stored or received and never sent; duplicate: stored or received more than once by
@@ -221,6 +226,7 @@ async def settle(name: str, cluster: Cluster, account: Account) -> Counts:
     twice += sum((received - Counter(received.keys())).values())
     return Counts(
         name,
+        rounds=1,
         sent=len(account.sent),
         acknowledged=len(told),
         stored=len(stored),

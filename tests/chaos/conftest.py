@@ -1,4 +1,7 @@
-"""One cluster for all chaos tests: three replicas, each part behind a proxy that can be cut."""
+"""One cluster for all chaos tests: three replicas, each part behind a proxy that can be cut.
+
+What the run found is shown at its end, and written to the file that CHAOS_REPORT names.
+"""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -6,18 +9,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from accounts import HEADER, Callers, Counts
+from accounts import Callers, Counts
 from cluster import Cluster
 from fixtures_postgres import create_database
 from fixtures_pulsar import missing, running
 from proxy import Proxy
+from report import Figure, Report
 
 from storage import embedded
 from storage.events.broker.jars import BrokerMissing
 from storage.events.broker.process import LocalBroker, Ports
 
 KERNELS = Path(__file__).parents[2] / ".cache" / "kernels"
-_table: list[Counts] = []
+_report = Report()
 
 
 @pytest.fixture(scope="session")
@@ -85,14 +89,25 @@ async def callers(cluster: Cluster) -> AsyncIterator[Callers]:
 @pytest.fixture
 def record() -> Iterator[list[Counts]]:
     """Counts to be shown at the end of the run; the last three of each have to be 0."""
-    yield _table
-    for counts in _table:
-        assert (counts.lost, counts.phantom, counts.duplicate) == (0, 0, 0), str(counts)
+    mine: list[Counts] = []
+    yield mine
+    for counts in mine:
+        _report.count(counts)
+    for counts in mine:
+        assert (counts.lost, counts.phantom, counts.duplicate) == (0, 0, 0), counts
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _table:
-        terminalreporter.section("what became of every request")
-        terminalreporter.write_line(HEADER)
-        for counts in _table:
-            terminalreporter.write_line(str(counts))
+@pytest.fixture
+def figure() -> Figure:
+    """Notes what was measured for a goal (R1, R2, ...), to be shown at the end of the run."""
+    return _report.note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    if _report.is_empty:
+        return
+    terminalreporter.section("what became of every request")
+    for line in _report.lines():
+        terminalreporter.write_line(line)
+    if path := os.environ.get("CHAOS_REPORT"):
+        Path(path).write_text(_report.page(pytest.ExitCode(exitstatus).name))

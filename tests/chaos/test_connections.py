@@ -11,6 +11,7 @@ import pytest
 from accounts import Account, Callers, Counts, settle, until_drained
 from cluster import Cluster
 from proxy import Proxy
+from report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
@@ -26,7 +27,7 @@ WAYS: dict[str, Callable[[Proxy], None]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_postgresql(
-    way: str, cluster: Cluster, callers: Callers, record: list[Counts]
+    way: str, cluster: Cluster, callers: Callers, record: list[Counts], figure: Figure
 ) -> None:
     """Calls fail with UNAVAILABLE by their deadline, nothing half-done; then all is well again."""
     portfolios = [f"database-{way.replace(' ', '-')}-{i}" for i in range(4)]
@@ -50,9 +51,10 @@ async def test_postgresql(
     account.answers |= recovery.answers
     codes = {failure.code for failure in account.failures}
     late = max(failure.seconds for failure in account.failures) - DEADLINE_S
-    print(
-        f"\nPostgreSQL {way} {DATABASE_CUT_S:.0f} s: {len(account.failures)} calls failed, "
-        f"{late * 1000:+.0f} ms after the deadline at most; recovered in {recovered_s:.2f} s"
+    figure(
+        "R4",
+        f"PostgreSQL {way} for {DATABASE_CUT_S:.0f} s: {len(account.failures)} calls failed, "
+        f"{late * 1000:+.0f} ms after the deadline at most; recovered in {recovered_s:.2f} s",
     )
     assert codes <= {
         grpc.StatusCode.UNAVAILABLE,
@@ -64,7 +66,9 @@ async def test_postgresql(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_pulsar(way: str, cluster: Cluster, callers: Callers, record: list[Counts]) -> None:
+async def test_pulsar(
+    way: str, cluster: Cluster, callers: Callers, record: list[Counts], figure: Figure
+) -> None:
     """No call fails; events wait and leave when the broker is back."""
     portfolios = [f"events-{way.replace(' ', '-')}-{i}" for i in range(4)]
     account = Account(portfolios)
@@ -75,11 +79,12 @@ async def test_pulsar(way: str, cluster: Cluster, callers: Callers, record: list
     await _load(callers, account, addresses, EVENTS_CUT_S, timeout_s=10.0)
     cluster.events.restore()
     drained_s = await until_drained(cluster)
-    print(
-        f"\nPulsar {way} {EVENTS_CUT_S:.0f} s: {len(account.sent)} calls, "
-        f"{len(account.failures)} failed; drained in {drained_s:.1f} s"
-    )
     failed = [failure for failure in account.failures if failure.code != grpc.StatusCode.ABORTED]
+    figure(
+        "R5",
+        f"Pulsar {way} for {EVENTS_CUT_S:.0f} s: {len(account.sent)} calls, {len(failed)} failed; "
+        f"outbox empty {drained_s:.1f} s after",
+    )
     assert not failed
     record.append(await settle(f"Pulsar {way}", cluster, account))
 

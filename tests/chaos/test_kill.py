@@ -6,6 +6,7 @@ import random
 import pytest
 from accounts import Account, Callers, Counts, settle, until_drained
 from cluster import Cluster, Replica
+from report import Figure
 
 from storage.crash import POINTS
 
@@ -17,7 +18,7 @@ N_PORTFOLIOS = 24
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_killed_at(
-    point: str, running_cluster: Cluster, seeds: range, record: list[Counts]
+    point: str, running_cluster: Cluster, seeds: range, record: list[Counts], figure: Figure
 ) -> None:
     cluster = running_cluster
     cluster.heal(n_replicas=1)  # the victim is started anew anyway
@@ -36,7 +37,13 @@ async def test_killed_at(
         await _load_until_dead(callers, account, rng, victim, survivor)
         await callers.close()
         assert account.answers, "killed before any request: nothing was tested"
-        record.append(await settle(f"killed at {point}, seed {seed}", cluster, account))
+        record.append(await settle(f"killed at {point}", cluster, account))
+    bad = sum(counts.lost + counts.phantom + counts.duplicate for counts in record)
+    figure(
+        "R1",
+        f"kill -9 at {point}, {len(record)} seeds: {sum(c.sent for c in record)} requests, "
+        f"{bad} lost, phantom or duplicate; order per portfolio kept",
+    )
 
 
 async def _load_until_dead(

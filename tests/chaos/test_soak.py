@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from accounts import Account, Callers, Counts, settle
 from cluster import Cluster
+from report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
@@ -18,7 +19,7 @@ SLOPE_MIB_PER_H_MAX = 60.0
 
 @pytest.mark.skipif(SOAK_S < 60, reason="CHAOS_SOAK_S is not set: `make chaos` sets it to 600")
 async def test_memory_and_descriptors_stay_flat(
-    cluster: Cluster, callers: Callers, record: list[Counts]
+    cluster: Cluster, callers: Callers, record: list[Counts], figure: Figure
 ) -> None:
     portfolios = [f"soak-{i}" for i in range(12)]
     account = Account(portfolios)
@@ -44,9 +45,10 @@ async def test_memory_and_descriptors_stay_flat(
         memory = np.array([usage[place][0] for _, usage in warm])
         descriptors = [usage[place][1] for _, usage in warm]
         slope = float(np.polyfit(hours, memory, 1)[0])
-        print(
-            f"\n{replica.name}: {memory[-1]:.0f} MiB, {slope:+.1f} MiB/h; descriptors "
-            f"{min(descriptors)} to {max(descriptors)}"
+        figure(
+            "R11",
+            f"{replica.name} under load for {SOAK_S:.0f} s: {memory[-1]:.0f} MiB, "
+            f"{slope:+.1f} MiB/h; descriptors {min(descriptors)} to {max(descriptors)}",
         )
         assert slope < SLOPE_MIB_PER_H_MAX
         assert max(descriptors) - min(descriptors) <= 16
