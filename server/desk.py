@@ -103,7 +103,7 @@ class Desk:
                     if isinstance(error, VersionConflict):
                         continue
                     raise
-                if result.is_replay:
+                if result.is_replay or any(part.breaches for part in write.portfolios):
                     self._forget(call, states)
                 else:
                     self._take_in(call, parts, states, write)

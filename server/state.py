@@ -8,7 +8,7 @@ there is no state and so no size: the service fails closed.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -31,6 +31,7 @@ from storage.postgres import (
     trading_state,
 )
 from storage.postgres import market as market_storage
+from storage.postgres.breaches import BreachKey
 from storage.postgres.pool import Database
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import NewReservation, OpenTotals
@@ -61,6 +62,10 @@ class PortfolioState:
     book: Book
     limits: Limits | None
     """The tightest of all stored scopes; None where nothing is stored."""
+    book_limits: Limits | None
+    """The same without the strategy's: what holds for the book, whoever trades it."""
+    breaches: frozenset[BreachKey]
+    """Of those, the ones the book is known to be beyond."""
     limits_versions: str
     shared: dict[str, Any]
     others: dict[str, Book]
@@ -148,7 +153,7 @@ class States:
 
         async def load() -> PortfolioState:
             async with self._database.transaction(deadline_s=self._deadline_s) as connection:
-                return await _load(connection, tenant_id, portfolio_id, strategy_id)
+                return await load_state(connection, tenant_id, portfolio_id, strategy_id)
 
         return await self._states.get(key, load)
 
@@ -219,7 +224,7 @@ class States:
         return matrix(market_service_pb2.Matrix.FromString(stored.payload))
 
 
-async def _load(
+async def load_state(
     connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str
 ) -> PortfolioState:
     """Reads a state; versions first, so that later changes make the commit conflict."""
@@ -248,13 +253,16 @@ async def _load(
         members.remove(portfolio_id)
         for other in await snapshots.read_many(connection, tenant_id, members):
             others[other.portfolio.portfolio_id] = Book(other.holdings, other.reserved)
-    documents = [item.document.get("limits", {}) for item in stored_limits]
+    bounds = _merged(stored_limits)
+    of_book = [item for item in stored_limits if item.scope.kind is not ScopeKind.STRATEGY]
     return PortfolioState(
         portfolio=portfolio,
         tenant_version=snapshot.tenant_version,
         group_version=snapshot.group_version,
         book=Book(snapshot.holdings, snapshot.reserved),
-        limits=tightest(map(limits_convert.limits_of_document, documents)) if documents else None,
+        limits=bounds,
+        book_limits=bounds if of_book == stored_limits else _merged(of_book),
+        breaches=snapshot.breaches,
         limits_versions=" ".join(
             f"{item.scope.kind.lower()}:{item.scope.id}@{item.version}" for item in stored_limits
         ),
@@ -268,6 +276,11 @@ async def _load(
         ),
         parameters_version=max((layer.version for layer in layers), default=0),
     )
+
+
+def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:
+    documents = [item.document.get("limits", {}) for item in stored]
+    return tightest(map(limits_convert.limits_of_document, documents)) if documents else None
 
 
 def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:

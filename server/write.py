@@ -10,7 +10,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.parameters import EffectiveParameters
-from server import record
+from server import breaches, record
 from server.call import Call
 from server.convert import decision as decision_convert
 from server.convert.columns import encoder
@@ -93,6 +93,16 @@ def _portfolio_write(
         return numbered.SerializeToString() + _EVENT.message("decision", encoded)
 
     sheet = problem.inputs.sheet
+    finding = breaches.find(
+        state,
+        sheet.market,
+        problem.context.market_snapshot_id,
+        found_by=f"decision:{decision_id}",
+        now=now,
+        trace_id=call.trace_id,
+        guard=problem.guard,
+    )
+    sized = NewEvent("position-sized", "PositionSized", event, trace_id=call.trace_id)
     price = sheet.market.price[problem.inputs.index]
     write = PortfolioWrite(
         decision=Decision(
@@ -125,7 +135,8 @@ def _portfolio_write(
         group_id=state.portfolio.group_id,
         expected_group_version=state.group_version,
         reservation=reservation,
-        events=[NewEvent("position-sized", "PositionSized", event, trace_id=call.trace_id)],
+        events=[*finding.events, sized],
+        breaches=finding.change,
     )
     return write, encoded
 

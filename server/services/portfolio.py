@@ -5,6 +5,7 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server.breaches import BreachWatch
 from server.call import Call, first_delivery
 from server.convert import limits as limits_convert
 from server.convert.columns import set_floats
@@ -46,6 +47,7 @@ class PortfolioService:
     def __init__(self, database: Database, states: States) -> None:
         self._database = database
         self._states = states
+        self._breaches = BreachWatch(states)
 
     async def create_portfolio(
         self, call: Call, request: pb.CreatePortfolioRequest
@@ -126,6 +128,7 @@ class PortfolioService:
         expected = None
         if request.HasField("expected_version"):
             expected = request.expected_version
+        market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await portfolios.replace_state(
@@ -137,6 +140,7 @@ class PortfolioService:
                 as_of_time=time_or_now(request),
                 expected_version=expected,
             )
+            await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
             stored = await _read(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetHoldingsResponse(portfolio=stored)
@@ -157,6 +161,7 @@ class PortfolioService:
         expected = None
         if request.HasField("expected_version"):
             expected = request.expected_version
+        market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if scope.kind is ScopeKind.GROUP:
@@ -170,6 +175,8 @@ class PortfolioService:
                 reason=request.reason,
                 expected_version=expected,
             )
+            affected = await self._breaches.affected(connection, call, scope)
+            await self._breaches.look(connection, call, affected, market, "limits")
             change = _change(stored)
             event = events_pb2.LimitsChanged(
                 scope=request.scope, limits=request.limits, shared=request.shared, change=change

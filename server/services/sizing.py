@@ -10,6 +10,7 @@ from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server import record
+from server.breaches import BreachWatch
 from server.call import Call
 from server.convert.columns import floats, integers
 from server.convert.market import instrument_violations
@@ -57,6 +58,7 @@ class SizingService:
         self._replay = replay
         self._database = database
         self._states = states
+        self._breaches = BreachWatch(states)
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """Sizes one portfolio."""
@@ -162,8 +164,11 @@ class SizingService:
             respond=lambda after, version: _settlement(after, version).SerializeToString(),
             events_of=lambda after: [_settled_event(call, request, after)],
         )
+        market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             result = await settlements.settle(connection, write)
+            if not result.is_replay:
+                await self._breaches.look(connection, call, [held.portfolio_id], market, "fills")
         self._states.changed(call.tenant_id)
         return result.response
 

@@ -16,7 +16,8 @@ import asyncpg
 
 from storage.crash import crash_point
 from storage.errors import NotFound, StorageError, VersionConflict
-from storage.postgres import decisions, locks, outbox, requests, reservations
+from storage.postgres import breaches, decisions, locks, outbox, requests, reservations
+from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
 from storage.postgres.outbox import NewEvent
@@ -38,6 +39,7 @@ class PortfolioWrite:
     expected_group_version: int | None = None
     reservation: NewReservation | None = None
     events: Sequence[NewEvent] = ()
+    breaches: BreachChange = NO_CHANGE
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -214,6 +216,10 @@ async def _insert(
             for t, part in parts
             if (d := part.decision) and part.reservation is not None
         ],
+    )
+    await breaches.apply(
+        connection,
+        [(*keys[i], part.breaches) for i, (_, part) in enumerate(parts) if part.breaches],
     )
     await outbox.insert_many(
         connection,

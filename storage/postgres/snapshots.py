@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from storage.errors import NotFound
+from storage.postgres.breaches import BreachKey
 from storage.postgres.portfolios import COLUMNS, Holdings, Portfolio
 from storage.postgres.reservations import OPEN_TOTALS_SQL, OpenTotals, totals_of
 from storage.postgres.rows import floats
@@ -21,6 +22,8 @@ _STATE = """(SELECT state FROM trading_state AS s WHERE s.tenant_id = p.tenant_i
 _SNAPSHOTS = f"""
     SELECT {", ".join(f"p.{name.strip()}" for name in COLUMNS.split(","))},
         t.version AS tenant_version, g.version AS group_version, held.*, reserved.*,
+        ARRAY(SELECT limit_kind || ' ' || limit_name FROM limit_breach AS b
+            WHERE b.tenant_id = p.tenant_id AND b.portfolio_id = p.portfolio_id) AS breaches,
         {_STATE.format(kind="TENANT", id="''")} AS tenant_state,
         {_STATE.format(kind="GROUP", id="p.group_id")} AS group_state,
         {_STATE.format(kind="PORTFOLIO", id="p.portfolio_id")} AS portfolio_state
@@ -54,6 +57,8 @@ class PortfolioSnapshot:
     trading_state: TradingState
     tenant_version: int
     group_version: int | None
+    breaches: frozenset[BreachKey]
+    """Limits the portfolio is known to be beyond."""
 
 
 async def read(
@@ -88,4 +93,10 @@ def _snapshot(row: asyncpg.Record) -> PortfolioSnapshot:
         trading_state=strictest(TradingState(state) for state in states if state is not None),
         tenant_version=row["tenant_version"],
         group_version=row["group_version"],
+        breaches=frozenset(_breach(text) for text in row["breaches"]),
     )
+
+
+def _breach(text: str) -> BreachKey:
+    kind, _, name = text.partition(" ")
+    return int(kind), name

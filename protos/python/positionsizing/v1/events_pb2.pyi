@@ -175,7 +175,19 @@ Global___ReservationExpired: _TypeAlias = ReservationExpired  # noqa: Y015
 
 @_typing.final
 class LimitBreached(_message.Message):
-    """Topic limit-breached: a portfolio is beyond a limit, found while sizing it."""
+    """Topic limit-breached: a portfolio's book is beyond a limit of the firm, its group or its own.
+
+    The book is holdings with open reservations at their worst: purchases filled and sales not, or
+    the other way round. Limits of a strategy or a request bind decisions and are never breached by
+    a book; nor are those on trades (turnover, trade size, lots) and those that need scenarios. No
+    decision of this service leads beyond a limit: markets, fees, fills elsewhere and new limits do.
+
+    One event for each limit an episode: it begins when the limit is found breached that was not
+    before, and is over when the limit is found kept. It is looked for, and committed, with each
+    recorded decision (the book it starts from), with fills, new holdings and new limits (the book
+    they leave; limits of firm or group only where at most 64 portfolios hold anything, else the
+    portfolios follow with what comes next). New prices alone are not looked at until then.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,18 +198,28 @@ class LimitBreached(_message.Message):
     BOUND_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     DETECT_TIME_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    FOUND_BY_FIELD_NUMBER: _builtins.int
     portfolio_sequence: _builtins.int
     """Position in the portfolio's sequence of events."""
     portfolio_id: _builtins.str
     """The portfolio."""
     limit: _builtins.str
-    """Name of the limit."""
+    """What it bounds: the instrument, the limit's group by name, "portfolio" for the whole book, or
+    "group" for what portfolios share.
+    """
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     bound: _builtins.float
-    """Its bound."""
+    """Its bound: a fraction of equity, units, or base currency, as in `Limits`. The tightest where
+    several scopes have one; 0 for a restricted instrument or a short position.
+    """
     value: _builtins.float
-    """The value found, in the unit of the bound."""
+    """The value found, in the unit of the bound; infinite for a weight where equity is 0 or less."""
+    market_snapshot_id: _builtins.str
+    """The prices it was found at."""
+    found_by: _builtins.str
+    """What brought it to light: "decision:<id>", "fills", "holdings" or "limits"."""
     @_builtins.property
     def detect_time(self) -> _timestamp_pb2.Timestamp:
         """When it was found."""
@@ -212,10 +234,12 @@ class LimitBreached(_message.Message):
         bound: _builtins.float = ...,
         value: _builtins.float = ...,
         detect_time: _timestamp_pb2.Timestamp | None = ...,
+        market_snapshot_id: _builtins.str = ...,
+        found_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detect_time", b"detect_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "kind", b"kind", "limit", b"limit", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "found_by", b"found_by", "kind", b"kind", "limit", b"limit", "market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

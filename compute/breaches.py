@@ -1,0 +1,149 @@
+"""Limits that a book is beyond already, before anybody asks for a size.
+
+A book is holdings with every reserved trade at its worst: purchases that fill while sales don't,
+and the other way round. These limits speak of a book; others speak of a trade or a decision
+(turnover, trade sizes, lots) or need scenarios (volatility, drawdown), and are not looked at.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.guard import Guard
+from compute.limits import InstrumentLimit, LimitKind
+
+ROUNDING = 1e-9
+"""Relative to the terms of a sum: what fees and prices in doubles leave of a full limit."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A limit and by how much: `bound` and `value` in the unit of the bound.
+
+    Weights are fractions of equity, infinite where there is none; notional is base currency.
+    `name` is the instrument, the limit's group, or "portfolio".
+    """
+
+    kind: LimitKind
+    name: str
+    bound: float
+    value: float
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What tells the limits of a portfolio apart."""
+        return int(self.kind), self.name
+
+
+def breaches(guard: Guard) -> list[Breach]:
+    """Every limit the guard's book is beyond, each once; empty in the usual case."""
+    return [*_positions(guard), *_sums(guard), *_shared(guard), *_cash(guard)]
+
+
+def _positions(guard: Guard) -> Iterator[Breach]:
+    worst = np.abs(guard.before) + guard.pending
+    suspects = (worst > guard.position_max * (1.0 + ROUNDING)) & (worst > 0.0)
+    if not guard.limits.allow_short:
+        suspects |= guard.positions.held < 0.0
+    for i in np.flatnonzero(suspects):
+        yield from _of_instrument(guard, int(i), float(worst[i]))
+
+
+def _of_instrument(guard: Guard, i: int, notional: float) -> Iterator[Breach]:
+    limits, market = guard.limits, guard.market
+    name, price = market.instrument_ids[i], float(market.price[i])
+    own = limits.instruments.get(name, InstrumentLimit())
+    given = [
+        (LimitKind.WEIGHT_MAX, _least(limits.weight_max, own.weight_max), _weight(guard, notional)),
+        (LimitKind.NOTIONAL_MAX, _least(limits.notional_max, own.notional_max), notional),
+        (LimitKind.QUANTITY_MAX, own.quantity_max, notional / price),
+        (LimitKind.RESTRICTED, 0.0 if name in limits.restricted else None, notional),
+    ]
+    if market.average_daily_volume is not None and market.average_daily_volume[i] > 0.0:
+        share = notional / (price * float(market.average_daily_volume[i]))
+        given.append((LimitKind.ADV_POSITION_MAX, limits.adv_position_max, share))
+    for kind, bound, value in given:
+        yield from _above(kind, name, bound, value)
+    if not limits.allow_short and guard.positions.held[i] < 0.0:
+        quantity = float(guard.positions.held[i])
+        yield Breach(LimitKind.SHORT_NOT_ALLOWED, name, 0.0, quantity)
+
+
+def _sums(guard: Guard) -> Iterator[Breach]:
+    whole, limits = guard.whole, guard.limits
+    for group, total in guard.groups:
+        gross = _weight(guard, total.gross + total.pending)
+        yield from _above(LimitKind.GROUP_GROSS_MAX, group.name, group.gross_weight_max, gross)
+        high, low = total.net + total.pending_sell, total.net - total.pending_buy
+        kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
+        net = group.net_weight_min, group.net_weight_max
+        yield from _outside(guard, kinds, group.name, net, (low, high), gross)
+    notional = whole.gross + whole.pending
+    gross = _weight(guard, notional)
+    yield from _above(LimitKind.LEVERAGE_MAX, "portfolio", limits.leverage_max, gross)
+    bound = limits.gross_notional_max
+    yield from _above(LimitKind.GROSS_NOTIONAL_MAX, "portfolio", bound, notional)
+    high, low = whole.net + whole.pending_sell, whole.net - whole.pending_buy
+    kinds = LimitKind.NET_MIN, LimitKind.NET_MAX
+    net = limits.net_weight_min, limits.net_weight_max
+    yield from _outside(guard, kinds, "portfolio", net, (low, high), gross)
+
+
+def _outside(
+    guard: Guard,
+    kinds: tuple[LimitKind, LimitKind],
+    name: str,
+    bounds: tuple[float | None, float | None],
+    values: tuple[float, float],
+    gross: float,
+) -> Iterator[Breach]:
+    """Least and most net weight, against the lowest and highest net notional."""
+    low, high = (_weight(guard, value) for value in values)
+    if bounds[0] is not None and low < bounds[0] - ROUNDING * max(abs(bounds[0]), gross):
+        yield Breach(kinds[0], name, bounds[0], low)
+    yield from _above(kinds[1], name, bounds[1], high, gross)
+
+
+def _shared(guard: Guard) -> Iterator[Breach]:
+    """What the portfolios of a group share; each portfolio tells it of itself."""
+    if guard.shared is None:
+        return
+    bounds, others = guard.shared.limits, guard.shared
+    total = guard.whole.gross + guard.whole.pending + others.gross_notional
+    kind = LimitKind.SHARED_GROSS_NOTIONAL_MAX
+    yield from _above(kind, "group", bounds.gross_notional_max, total)
+    most = bounds.instrument_notional_max
+    if most is not None:
+        own = np.abs(guard.before) + guard.pending
+        position = own + others.instrument_notional
+        for i in np.flatnonzero((position > most * (1.0 + ROUNDING)) & (own > 0.0)):
+            name = guard.market.instrument_ids[i]
+            yield Breach(LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX, name, most, float(position[i]))
+
+
+def _cash(guard: Guard) -> Iterator[Breach]:
+    """Cash at hand and not reserved, against the buffer that must stay."""
+    if guard.limits.cash_buffer is None:
+        return
+    bound = guard.limits.cash_buffer * guard.equity
+    free = guard.positions.cash - guard.positions.cash_reserved
+    if free < bound - ROUNDING * max(abs(bound), abs(guard.equity)):
+        yield Breach(LimitKind.CASH, "portfolio", bound, free)
+
+
+def _above(
+    kind: LimitKind, name: str, bound: float | None, value: float, scale: float = 0.0
+) -> Iterator[Breach]:
+    if bound is not None and value > bound + ROUNDING * max(abs(bound), scale):
+        yield Breach(kind, name, bound, value)
+
+
+def _weight(guard: Guard, notional: float) -> float:
+    if guard.equity > 0.0:
+        return notional / guard.equity
+    return float("inf") * np.sign(notional) if notional else 0.0
+
+
+def _least(left: float | None, right: float | None) -> float | None:
+    return min((bound for bound in (left, right) if bound is not None), default=None)
