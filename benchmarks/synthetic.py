@@ -10,22 +10,29 @@ import numpy as np
 
 from benchmarks.reference_format import Reference, parse
 from compute.optimize import measures
+from compute.optimize.problem import Array
 
 PERIODS = 1000
 SECTORS = 5
 
 
+def fat_tailed(rng: np.random.Generator, periods: int, size: int) -> Array:
+    """Daily returns [periods, size]: three factors and own risk, Student t with 5 degrees."""
+    loading = np.c_[rng.normal(1.0, 0.3, size), rng.normal(0.0, 0.5, (size, 2))]
+    factor = rng.standard_t(5, (periods, 3)) * np.array([0.008, 0.004, 0.003])
+    own = rng.standard_t(5, (periods, size)) * rng.uniform(0.005, 0.02, size)
+    returns: Array = factor @ loading.T + own + rng.uniform(2e-4, 1.2e-3, size)
+    return np.maximum(returns, -0.5)
+
+
 def universe(size: int, seed: int = 7) -> list[Reference]:
     """Every reference problem over 1,000 fat-tailed daily returns of `size` assets.
 
-    Three factors and own risk, Student t with 5 degrees of freedom, volatilities of 1 to 3 % a
-    day, means of 2 to 12 basis points; bounds and limits as in the supplied files.
+    Volatilities of 1 to 3 % a day, means of 2 to 12 basis points (`fat_tailed`); bounds and limits
+    as in the supplied files.
     """
     rng = np.random.default_rng(seed)
-    loading = np.c_[rng.normal(1.0, 0.3, size), rng.normal(0.0, 0.5, (size, 2))]
-    factor = rng.standard_t(5, (PERIODS, 3)) * np.array([0.008, 0.004, 0.003])
-    own = rng.standard_t(5, (PERIODS, size)) * rng.uniform(0.005, 0.02, size)
-    returns = np.maximum(factor @ loading.T + own + rng.uniform(2e-4, 1.2e-3, size), -0.5)
+    returns = fat_tailed(rng, PERIODS, size)
     equal = np.full(PERIODS, 1.0 / PERIODS)
     cap = measures.cdar(returns.mean(1), equal, 0.95)[0]
     common: dict[str, Any] = {"R": returns, "c_w0": rng.dirichlet(np.ones(size))}

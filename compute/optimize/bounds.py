@@ -148,9 +148,10 @@ def gap_terms(program: Tangent, dual: Dual) -> dict[str, float]:
     for row in np.flatnonzero(dual.rows):
         terms[program.names[row]] = float(dual.rows[row] * (bound[row] - value[row]))
     excess = np.maximum(np.maximum(value - program.row_max, program.row_min - value), 0.0)
-    soft = np.isfinite(program.price)
-    if soft.any():
-        terms["soft limits"] = float(program.price[soft] @ excess[soft])
+    for row in np.flatnonzero(np.isfinite(program.price) & (excess > 0.0)):
+        # What breaking a soft limit costs already: at its full price the two cancel.
+        name = program.names[row]
+        terms[name] = terms.get(name, 0.0) + float(program.price[row] * excess[row])
     if dual.turnover > 0.0:
         slack = program.turnover_max - float(np.abs(weights - program.centre).sum())
         terms["turnover_max"] = dual.turnover * slack

@@ -27,6 +27,8 @@ Vector = npt.NDArray[np.float64]
 TOLERANCE = 1e-8
 # A limit counts as active, and a weight as at its bound, within this (fractions of equity).
 ACTIVE = 1e-8
+# Share of a book's volatility that every feasible book has, below which it counts as none.
+LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Certificate:
     a hard limit, its own units. dual_residual: the part of the gradient that the limits cannot
     carry (`stationarity`). complementarity: largest price times slack,
     relative to the objective. gap: no feasible portfolio is better by more than this, objective
-    units; gap_relative: the same over max(|objective|, slope / 1000). active: names of the
+    units; gap_relative: the same over max(|objective|, slope reach / 1000). active: names of the
     limits that bind. prices: `solver` or `linear program`, whose duals gave the gap.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
     1,000 times equity only. is_optimal: all four residuals within 1e-8.
@@ -107,7 +109,7 @@ def _proof(
     active: tuple[str, ...],
 ) -> Certificate:
     terms = np.array(list(bounds.gap_terms(program, dual).values()))
-    gap, size, unit = float(terms.sum()), max(abs(value), 1e-3 * program.scale), 1.0
+    gap, size, unit = float(terms.sum()), max(abs(value), 1e-3 * program.scale * program.reach), 1.0
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
         unit = Facts(problem).volatility(program.weights)
         gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
@@ -191,7 +193,7 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     """How much higher a feasible Sharpe ratio can be, given mean'v - ratio sigma(v) <= excess_gap.
 
     sigma(v) >= s'v with s = S w / sigma(w). Where the least s'v over the limits is positive,
-    excess_gap over it is the answer; where the limits allow a riskless book it is not, and the
+    excess_gap over it bounds the rest; where the limits allow a riskless book it is not, and the
     ratio, unchanged by scaling a book, is bounded over the cone of feasible directions:
     mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
     """
@@ -200,22 +202,39 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     dual = best_dual(flat)
     if dual is not None:
         least = float(slope @ program.weights) - sum(bounds.gap_terms(flat, dual).values())
-        if least > 0.0:
+        # A least volatility of rounding size says nothing.
+        if least > LEAST * float(slope @ program.weights):
             return excess_gap / least
     inner = relaxation(bounds.bounded(program)).build()
     pull = np.zeros(len(inner.cost))
     pull[: len(slope)] = slope
-    cone = _cone(inner, inner.cost * program.scale + ratio * pull)
+    worth = inner.cost * program.scale + ratio * pull
+    cone = _cone(
+        inner, worth, ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
+    )
     found = maximise(replace(cone, cost=np.append(-pull, 0.0)))
     if found.status is not LpStatus.OPTIMAL or found.value >= 0.0:
         return float("inf")
     return max(-1.0 / found.value - ratio, 0.0)
 
 
-def _cone(program: LinearProgram, worth: Vector) -> LinearProgram:
-    """{(y, k): y / k within `program`, k >= 0, worth'y = 1} as a linear program without a cost."""
+def _linear_worth(program: Tangent, risk: Vector) -> float:
+    """What the tangent of the ratio's numerator is worth without its constant; risk: S sigma'(w).
+
+    The constant is what impact costs add, whose tangent does not pass through the origin.
+    """
+    slope = program.gradient + risk
+    value, costs = program.rows @ program.weights, program.linear_cost
+    excess = np.maximum(np.maximum(value - program.row_max, program.row_min - value), 0.0)
+    soft = np.isfinite(program.price)
+    worth = slope @ program.weights - costs @ np.abs(program.weights - program.centre)
+    return float(worth - program.price[soft] @ excess[soft])
+
+
+def _cone(program: LinearProgram, worth: Vector, constant: float) -> LinearProgram:
+    """{(y, k): y / k within `program`, k >= 0, worth'y + constant k = 1}, without a cost."""
     size = len(program.cost)
-    blocks, rows = [worth[None, :]], [np.zeros((1, 1))]
+    blocks, rows = [worth[None, :]], [np.full((1, 1), constant)]
     box = np.eye(size)
     for matrix, bound, sign in (
         (program.rows.toarray(), program.row_max, 1.0),

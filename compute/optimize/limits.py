@@ -6,11 +6,14 @@ box, gross exposure of a long-only book is its sum and shares the first row with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compute.optimize.problem import Array, Problem
+
+# A row whose room is below this share of its size leaves none.
+FORCED = 1e-14
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ def box(problem: Problem) -> tuple[Array, Array]:
 
 
 def linear(problem: Problem) -> Linear:
-    """Collect the linear limits; the budget is row 0."""
+    """Collect the linear limits; the budget is row 0.
+
+    ValueError for a soft row that asks for at least more than at most: it has no price.
+    """
     limits, n = problem.limits, problem.size
     lower, upper = box(problem)
     gross = finite(limits.gross_max, np.inf)
@@ -69,6 +75,8 @@ def linear(problem: Problem) -> Linear:
         row_min.append(list(named.row_min))
         row_max.append(list(named.row_max))
         soft = named.price if named.price is not None else np.full(len(named.row_min), np.inf)
+        if np.any((named.row_min > named.row_max) & np.isfinite(soft)):
+            raise ValueError("a soft row is bounded below by more than above")
         price.append(list(soft))
     return Linear(
         lower=lower,
@@ -81,3 +89,30 @@ def linear(problem: Problem) -> Linear:
         turnover=turnover if np.isfinite(turnover) else None,
         gross_row=long_only and gross < budget_max,
     )
+
+
+def forced(limits: Linear) -> Linear:
+    """The limits with every name fixed that a hard row leaves no choice.
+
+    A row that can only just be kept holds all its names at their bounds (a budget of the sum of
+    the upper bounds). Such a set has no inside, and its prices have no bound.
+    """
+    if not (np.isfinite(limits.lower).all() and np.isfinite(limits.upper).all()):
+        return limits
+    up, down = np.maximum(limits.rows, 0.0), np.minimum(limits.rows, 0.0)
+    most = up @ limits.upper + down @ limits.lower
+    least = up @ limits.lower + down @ limits.upper
+    near = FORCED * (up - down) @ np.maximum(np.abs(limits.lower), np.abs(limits.upper))
+    hard = np.isinf(limits.price)
+    full = hard & (np.abs(most - limits.row_min) <= near)
+    empty = hard & (np.abs(least - limits.row_max) <= near)
+    if not (full.any() or empty.any()):
+        return limits
+    pull = np.concatenate([limits.rows[full], -limits.rows[empty]])
+    high, low = (pull > 0.0).any(axis=0), (pull < 0.0).any(axis=0)
+    # Where two rows pull a name apart the limits conflict, by rounding at least: not said here.
+    lower = np.where(high & ~low, limits.upper, limits.lower)
+    upper = np.where(low & ~high, limits.lower, limits.upper)
+    if (lower == limits.lower).all() and (upper == limits.upper).all():
+        return limits
+    return forced(replace(limits, lower=lower, upper=upper))

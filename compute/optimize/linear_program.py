@@ -87,8 +87,9 @@ def maximise(
         "dual_feasibility_tolerance": tolerance,
         "time_limit": time_limit_s,
         "mip_rel_gap": gap_relative,
+        # The number of threads is left alone: HiGHS refuses one that differs from what another
+        # caller in this process has set before.
         "parallel": "off",
-        "threads": 1,
         "mip_feasibility_tolerance": 1e-9,
     }
     for name, value in options.items():

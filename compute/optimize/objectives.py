@@ -196,13 +196,23 @@ def budget_error(objective: Objective, covariance: Array, weights: Array) -> flo
 
 
 def costs(problem: Problem, weights: Array) -> float:
-    """linear |trade| + impact |trade|^(3/2), summed; 0 without costs."""
+    """linear |trade| + impact |trade|^(3/2), summed, and the price of soft limits that give way."""
+    total = soft_price(problem, weights)
     if problem.costs.linear is None and problem.costs.impact is None:
-        return 0.0
+        return total
     trade = np.abs(weights - (0.0 if problem.holdings is None else problem.holdings))
-    total = 0.0
     if problem.costs.linear is not None:
         total += float(problem.costs.linear @ trade)
     if problem.costs.impact is not None:
         total += float(problem.costs.impact @ trade**1.5)
     return total
+
+
+def soft_price(problem: Problem, weights: Array) -> float:
+    """Price times violation of the soft rows."""
+    rows = problem.limits.rows
+    if rows is None or rows.price is None:
+        return 0.0
+    value, soft = rows.matrix @ weights, np.isfinite(rows.price)
+    excess = np.maximum(value - rows.row_max, 0.0) + np.maximum(rows.row_min - value, 0.0)
+    return float(rows.price[soft] @ excess[soft])

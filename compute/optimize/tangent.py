@@ -45,7 +45,8 @@ class Tangent:
 
     row_min <= rows v <= row_max (named), lower <= v <= upper, sum|v| <= gross_max,
     sum|v - centre| <= turnover_max, tail(v) <= bound. `weights` is where it touches; `scale`,
-    the size of the objective's slopes before they cancel, is what residuals are measured by.
+    the size of the objective's slopes before they cancel, is what residuals are measured by, and
+    `reach`, the largest sum |v| (1 where nothing bounds it), what turns slopes into objectives.
     """
 
     weights: Vector
@@ -65,6 +66,7 @@ class Tangent:
     scenarios: Matrix
     probability: Vector
     scale: float
+    reach: float
 
 
 def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Tangent:
@@ -106,11 +108,12 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         scenarios=facts.scenarios if tails else np.zeros((0, facts.size)),
         probability=facts.probability if tails else np.zeros(0),
         scale=_scale(facts, objective, gradient),
+        reach=_reach(facts),
     )
 
 
 def _scale(facts: Facts, objective: Objective, gradient: Vector) -> float:
-    """Largest slope of any part of the objective: means, losses, the gradient itself; > 0.
+    """Largest slope of any part of the objective: means, losses, variances, the gradient; > 0.
 
     At an interior optimum the gradient vanishes, so it can't be the measure of its own residual.
     """
@@ -119,9 +122,22 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector) -> float:
     for share, term in terms:
         if term.kind in TAIL_KINDS:
             sizes.append(share * float(np.abs(facts.scenarios).mean()))
-        elif term.kind is not Kind.MIN_VARIANCE:
+        elif term.kind is Kind.MIN_VARIANCE:
+            sizes.append(share * _reach(facts) * float(np.diagonal(facts.covariance).max()))
+        else:
             sizes.append(share * float(np.abs(facts.mean).max(initial=0.0)))
     return max(sizes) or 1.0
+
+
+def _reach(facts: Facts) -> float:
+    """The largest sum |w| that box, budget and gross limits allow; 1 where they allow any."""
+    limits = facts.problem.limits
+    reach = float(np.maximum(np.abs(facts.lower), np.abs(facts.upper)).sum())
+    if limits.gross_max is not None:
+        reach = min(reach, limits.gross_max)
+    if limits.budget_max is not None and np.all(facts.lower >= 0.0):
+        reach = min(reach, limits.budget_max)
+    return reach if np.isfinite(reach) and reach > 0.0 else 1.0
 
 
 def _gradient(

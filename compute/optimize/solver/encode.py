@@ -1,7 +1,8 @@
 """From a `Problem` to the padded arrays of the kernel, and what it takes to read the answer back.
 
-Weights are counted in units of `unit` (1 unless every bound is tiny) and rows are divided by
-their largest coefficient, so that one absolute tolerance means the same for every problem.
+Weights are counted in units of `unit` (1 unless the bounds are all tiny, or huge) and rows are
+divided by their largest coefficient, so that one absolute tolerance means the same for every
+problem.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from compute.optimize.limits import Linear, linear
+from compute.optimize.ahead import compiled_programs
+from compute.optimize.limits import Linear, forced, linear
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
 from compute.optimize.problem import Array, Problem
 from compute.optimize.solver.model import Data
@@ -20,6 +22,7 @@ from compute.optimize.solver.model import Data
 ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 500)
 SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 2000)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+HELD = 1e-12  # scaled violation below which a row of fixed names counts as kept
 STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 
 
@@ -45,7 +48,9 @@ class Encoded:
 
 
 def bucket(size: int, ladder: tuple[int, ...]) -> int:
-    """The padded length for `size`."""
+    """The padded length for `size`; as it is where a slot pads it."""
+    if compiled_programs() is not None:
+        return size
     for rung in ladder:
         if size <= rung:
             return rung
@@ -58,7 +63,7 @@ def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
         raise UnsupportedError("tail limits are solved by cuts, not by the smooth solver")
     compiled = compiled if compiled is not None else blocks(problem.objective, moments)
-    constraints = linear(problem)
+    constraints = forced(linear(problem))
     if compiled.barrier is not None:
         constraints = replace(constraints, lower=np.maximum(constraints.lower, 0.0))
     unit = _unit(constraints)
@@ -82,9 +87,12 @@ def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
 
 
 def _unit(constraints: Linear) -> float:
-    """1, or the largest bound where all bounds are far below 1."""
-    reach = float(np.max(np.maximum(np.abs(constraints.lower), np.abs(constraints.upper))))
-    return reach if 0.0 < reach < 0.02 else 1.0
+    """1, or the largest finite bound of a weight or of their sum where that is far from 1."""
+    ends = np.concatenate(
+        [constraints.lower, constraints.upper, constraints.row_min[:1], constraints.row_max[:1]]
+    )
+    reach = float(np.max(np.abs(ends), where=np.isfinite(ends), initial=0.0))
+    return 1.0 if reach == 0.0 or 0.02 <= reach <= 50.0 else reach
 
 
 def _vector(values: Array, n: int) -> Array:
@@ -110,10 +118,22 @@ def _row_fields(constraints: Linear, scale: Array, unit: float, n: int) -> dict[
     rows = np.zeros((m, n))
     rows[:count, :size] = constraints.rows * (unit / scale)[:, None]
     low, high, price = np.full(m, -np.inf), np.full(m, np.inf), np.full(m, np.inf)
-    low[:count], high[:count] = constraints.row_min / scale, constraints.row_max / scale
+    low[:count], high[:count] = _row_bounds(constraints, scale)
     price[:count] = constraints.price * scale
     soft = price if np.isfinite(price).any() else None
     return {"rows": rows, "row_min": low, "row_max": high, "price": soft}
+
+
+def _row_bounds(constraints: Linear, scale: Array) -> tuple[Array, Array]:
+    """Scaled bounds, infinite for rows that hold already and have no name left to move."""
+    low, high = constraints.row_min / scale, constraints.row_max / scale
+    fixed = constraints.lower >= constraints.upper
+    if not fixed.any():
+        return low, high
+    stuck = ~constraints.rows[:, ~fixed].any(axis=1)
+    value = constraints.rows[:, fixed] @ constraints.lower[fixed] / scale
+    kept = stuck & (value >= low - HELD) & (value <= high + HELD)
+    return np.where(kept, -np.inf, low), np.where(kept, np.inf, high)
 
 
 def _trade_fields(problem: Problem, constraints: Linear, unit: float, n: int) -> dict[str, Any]:

@@ -43,6 +43,7 @@ ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
 SIDE_BY_SIDE_MAX = 32  # assets up to which a batch is faster as one vectorised problem
+BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
 
 
@@ -179,6 +180,8 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
     x = state.x
     free = (data.upper > data.lower).astype(jnp.float64)
     spent = data.cost @ x.t if data.cost is not None else jnp.zeros(())
+    if data.impact is not None:
+        spent = spent + data.impact @ jnp.maximum(x.t, 0.0) ** 1.5
     if data.price is not None:
         spent = spent + jnp.sum(jnp.where(state.e > 0, fixed.price, 0.0) * state.e) / fixed.scale
     point = terms(data, x.w, fixed.scale, spent)
@@ -224,8 +227,10 @@ def prepare(data: Data, fixed: Frame, state: State, res: Residual) -> Barrier:
         move = data.quad @ state.x.w
         variance = jnp.maximum(state.x.w @ move, 1e-300)
         slope = (data.linear - 2.0 * res.point.aversion * move) / variance
-        toll = -data.cost / variance if data.cost is not None else slope
-        rank_one = (fixed.scale * move, slope, toll)
+        toll = jnp.zeros_like(slope) if data.cost is None else data.cost
+        if data.impact is not None:
+            toll = toll + 1.5 * data.impact * jnp.sqrt(jnp.maximum(state.x.t, 0.0))
+        rank_one = (fixed.scale * move, slope, -toll / variance)
     return factorise(data, hess, bend, weight, res.point.slopes, rank_one)
 
 
@@ -312,7 +317,15 @@ def iterate(data: Data, fixed: Frame, state: State) -> State:
         length = jnp.minimum(
             length, 0.9 / jnp.maximum(jnp.max(-(step.x.w @ data.returns) / room), 0.9)
         )
-    return judged(data, fixed, advance(state, step, length))
+    return judged(data, fixed, centred(advance(state, step, length), aim))
+
+
+def centred(state: State, aim: Array) -> State:
+    """The state with no slack left so far behind its product's aim that it blocks every step.
+
+    Slacks are free to move: what this adds to the primal residual the next step takes away.
+    """
+    return state._replace(s=jnp.maximum(state.s, BEHIND * aim / jnp.maximum(state.z, 1e-300)))
 
 
 def _size(errors: Array) -> Array:

@@ -110,7 +110,7 @@ def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
 
 
 def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
-    """Gradient of scale * f and the limits, all times `scale`; `spent`: linear costs there."""
+    """Gradient of scale * f and the limits, all times `scale`; `spent`: all costs there."""
     gradient = -scale * data.linear
     wealth = tilt = None
     limits: list[Array] = []

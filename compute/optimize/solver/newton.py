@@ -255,7 +255,9 @@ def factorise(
     rows.append(slopes)
     left = right = jnp.concatenate(rows) * free[None, :]
     if rank_one is not None:
-        slope = rank_one[1] if data.cost is None else rank_one[1] - t_couple * rank_one[2] / t_own
+        slope = rank_one[1]
+        if data.holdings is not None:
+            slope = slope - t_couple * rank_one[2] / t_own
         left = jnp.concatenate([left, (slope * free)[None, :]])
         right = jnp.concatenate([right, (rank_one[0] * free)[None, :]])
         give = jnp.concatenate([give, jnp.ones(1)])
@@ -266,7 +268,7 @@ def factorise(
     right = left if rank_one is None else _lower(chol, right.T)
     schur = left.T @ right + jnp.diag(give)
     along = _EMPTY()
-    if rank_one is not None and data.cost is not None:
+    if rank_one is not None and data.holdings is not None:
         along = traded * rank_one[2] / t_own
         if data.turnover is not None:
             schur = schur.at[-1, k].add(jnp.sum(along))
@@ -305,7 +307,7 @@ def solve_system(
     if data.holdings is not None:
         rw = rw - t_couple * rt / t_own
     if data.sharpe is not None:
-        aside = system.along @ rt if data.cost is not None else jnp.zeros(())
+        aside = system.along @ rt if data.holdings is not None else jnp.zeros(())
         q = jnp.concatenate([q, aside[None]])
     if data.turnover is not None:
         q = q.at[m].add(jnp.sum(traded * rt / t_own))

@@ -1,0 +1,119 @@
+"""Problems that once had a wrong answer, or a right one without a proof."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from compute.optimize import solve
+from compute.optimize.certificate import certify
+from compute.optimize.evaluate import objective_value
+from compute.optimize.problem import (
+    Array,
+    Costs,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
+
+Kind = ObjectiveKind
+N = 5
+
+
+def returns(seed: int = 3, periods: int = 80) -> Array:
+    rng = np.random.default_rng(seed)
+    drift = rng.uniform(0.0, 0.003, N)
+    return np.asarray(0.01 * rng.standard_normal((periods, N)) + drift)
+
+
+LONG_ONLY = Limits(lower=np.zeros(N), upper=np.full(N, 0.4), budget_max=1.0)
+HELD = np.array([0.3, 0.0, 0.1, 0.2, 0.0])
+
+
+def proven(problem: Problem) -> Solution:
+    solution = solve(problem)
+    assert solution.status is Status.OPTIMAL
+    assert certify(problem, solution).is_optimal
+    assert solution.objective == pytest.approx(
+        objective_value(problem, solution.weights), abs=1e-15
+    )
+    return solution
+
+
+def test_the_sharpe_ratio_counts_impact_costs_in_its_numerator() -> None:
+    impact = Costs(impact=np.full(N, 3e-3))
+    problem = Problem(
+        Objective(Kind.MAX_SHARPE), LONG_ONLY, impact, scenarios=returns(), holdings=HELD
+    )
+    proven(problem)
+    proven(replace(problem, costs=replace(impact, linear=np.full(N, 2e-4))))
+
+
+@pytest.mark.parametrize("kind", [Kind.LOG_GROWTH, Kind.MIN_VARIANCE, Kind.MAX_SHARPE])
+def test_limits_that_leave_one_portfolio_give_that_portfolio(kind: ObjectiveKind) -> None:
+    limits = replace(LONG_ONLY, upper=np.full(N, 0.2), budget_min=1.0)
+    impact = Costs(impact=np.full(N, 1e-3))
+    held = np.array([0.2, 0.0, 0.1, 0.2, 0.5])
+    solution = proven(Problem(Objective(kind), limits, impact, scenarios=returns(), holdings=held))
+    np.testing.assert_array_equal(solution.weights, np.full(N, 0.2))
+
+
+def test_a_row_of_fixed_names_has_a_finite_price() -> None:
+    upper = np.array([0.4, 0.4, 0.4, 0.1, 0.1])
+    lower = np.array([0.0, 0.0, 0.0, 0.1, 0.1])
+    rows = Rows(
+        np.array([[0.0, 0, 0, 1, 1], [0.0, 0, 0, 1, 2]]),
+        np.array([0.2, -np.inf]),
+        np.array([0.2, 0.3]),
+        ("held", "slack"),
+    )
+    limits = replace(LONG_ONLY, lower=lower, upper=upper, rows=rows)
+    solution = proven(Problem(Objective(Kind.MAX_RETURN), limits, scenarios=returns()))
+    assert solution.multipliers is not None
+    assert np.abs(solution.multipliers.row_max).max() < 1.0
+
+
+def test_a_broken_soft_limit_is_certified_at_its_price() -> None:
+    rows = Rows(np.ones((1, N)), np.array([-np.inf]), np.array([0.5]), ("half",), np.array([1e-4]))
+    problem = Problem(
+        Objective(Kind.LOG_GROWTH), replace(LONG_ONLY, rows=rows), scenarios=returns()
+    )
+    assert proven(problem).weights.sum() > 0.6
+    crossed = replace(rows, row_min=np.array([0.6]))
+    with pytest.raises(ValueError, match="soft row"):
+        solve(replace(problem, limits=replace(LONG_ONLY, rows=crossed)))
+
+
+def test_no_risk_at_all_is_the_least_risk() -> None:
+    for unit in (1e-6, 1.0, 1e4):
+        limits = replace(LONG_ONLY, upper=np.full(N, 0.4 * unit), budget_max=unit)
+        problem = Problem(Objective(Kind.MIN_VARIANCE), limits, scenarios=returns() / unit)
+        assert np.abs(proven(problem).weights).max() < 1e-4 * unit
+
+
+def test_a_sharpe_ratio_is_certified_where_the_empty_book_is_allowed() -> None:
+    problem = Problem(Objective(Kind.MAX_SHARPE), LONG_ONLY, scenarios=returns(), cash_return=1e-4)
+    proven(problem)
+    proven(replace(problem, limits=replace(LONG_ONLY, volatility_max=0.002)))
+
+
+def test_large_units_are_no_harder_than_small_ones() -> None:
+    weights = []
+    for unit in (1e-6, 1.0, 1e4, 1e8):
+        limits = Limits(
+            lower=np.full(N, -0.2 * unit),
+            upper=np.full(N, 0.4 * unit),
+            budget_max=unit,
+            volatility_max=0.004,
+        )
+        problem = Problem(Objective(Kind.MAX_RETURN), limits, scenarios=returns() / unit)
+        weights.append(proven(problem).weights / unit)
+        conflict = replace(limits, budget_min=2.5 * unit, budget_max=3.0 * unit)
+        assert solve(replace(problem, limits=conflict)).status is Status.INFEASIBLE
+    np.testing.assert_allclose(weights[1:], weights[:-1], atol=1e-8)
