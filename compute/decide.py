@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compute.book import Floats, Integers, MissingInputError, Sheet
 from compute.columns import Exposure, Extra, Line, Scalar, Stage
 from compute.edges import Scenarios, edge_columns
-from compute.growth import expected_growth, marginal_growth
+from compute.growth import growth
 from compute.guard import Guard, Violation
 from compute.kernels import SENSITIVE, chunks
 from compute.limits import LimitKind
@@ -117,7 +117,7 @@ def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
     cuts = _cuts(all_stages, extra, inputs)
     binding = _binding(all_stages, cuts, inputs)
     lot_size = inputs.sheet.market.lot_size[inputs.index]
-    staked = weight * inputs.signals.side
+    value, slope = growth(weight * inputs.signals.side, lines, inputs)
     return Sizing(
         lots=counted(quantity, lot_size),
         trade_lots=lots.trade_lots,
@@ -127,8 +127,8 @@ def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
         status=_status(weight, binding, inputs),
         weight_low=extra[Extra.WEIGHT_LOW],
         weight_high=extra[Extra.WEIGHT_HIGH],
-        growth=expected_growth(staked, lines, inputs),
-        marginal=marginal_growth(staked, lines, inputs),
+        growth=value,
+        marginal=slope,
         binding=binding,
         cuts=cuts,
         kernel=f"waterfall/{padded.shape[1]}x{members.shape[0]}",

@@ -7,6 +7,7 @@ own, in chunks, because lines don't see each other there.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.book import Floats
 from compute.columns import Line, Source
@@ -49,8 +50,8 @@ def edge_columns(
         (Line.CONFIDENCE, signals.confidence, 1.0),
     ):
         lines[row] = neutral if column is None else np.where(active, column, neutral)
-    _neutral_where_unused(lines)
     bets = lines[Line.SOURCE] == Source.WIN_LOSS
+    _neutral_where_unused(lines, bets)
     error = signals.win_probability_error, signals.expected_return_error
     for given, used in ((error[0], bets), (error[1], ~bets)):
         if given is not None:
@@ -62,14 +63,12 @@ def edge_columns(
         _numeric_shrinkage(lines, kernels)
 
 
-def _neutral_where_unused(lines: Floats) -> None:
+def _neutral_where_unused(lines: Floats, bets: NDArray[np.bool_]) -> None:
     """A column that a line's source doesn't use may hold 0, which no formula should divide by."""
-    moments = lines[Line.SOURCE] == Source.RETURN_VOLATILITY
-    lines[Line.VOLATILITY] = np.where(moments, lines[Line.VOLATILITY], 1.0)
-    bets = lines[Line.SOURCE] == Source.WIN_LOSS
-    lines[Line.PAYOFF] = np.where(bets, lines[Line.PAYOFF], 1.0)
-    lines[Line.LOSS_FRACTION] = np.where(bets, lines[Line.LOSS_FRACTION], 1.0)
-    lines[Line.CONFIDENCE] = np.where(lines[Line.CONFIDENCE] > 0, lines[Line.CONFIDENCE], 1.0)
+    lines[Line.VOLATILITY, lines[Line.SOURCE] != Source.RETURN_VOLATILITY] = 1.0
+    lines[Line.PAYOFF, ~bets] = 1.0
+    lines[Line.LOSS_FRACTION, ~bets] = 1.0
+    lines[Line.CONFIDENCE, lines[Line.CONFIDENCE] <= 0] = 1.0
 
 
 def _histories(

@@ -12,56 +12,60 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compute.book import Floats
+from compute.book import Floats, Integers
 from compute.columns import Line, Source
 
 if TYPE_CHECKING:
     from compute.decide import Inputs
 
 
-def expected_growth(stake: Floats, lines: Floats, inputs: "Inputs") -> Floats:
-    """g at `stake` (n,), (n,)."""
-    p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
-    excess = lines[Line.EXPECTED_RETURN] - inputs.parameters.risk_free_rate
-    with np.errstate(divide="ignore", invalid="ignore"):
-        win = np.where(p > 0, p * np.log1p(np.maximum(b * stake, -1.0)), 0.0)
-        loss = np.where(p < 1, (1 - p) * np.log1p(np.maximum(-a * stake, -1.0)), 0.0)
-        bet = win + loss
-    moments = excess * stake - 0.5 * (lines[Line.VOLATILITY] * stake) ** 2
-    return _by_source(lines, bet, moments, _scenario_terms(stake, lines, inputs, growth=True))
-
-
-def marginal_growth(stake: Floats, lines: Floats, inputs: "Inputs") -> Floats:
-    """g' at `stake` (n,), (n,)."""
-    p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
-    excess = lines[Line.EXPECTED_RETURN] - inputs.parameters.risk_free_rate
-    won, lost = 1.0 + b * stake, 1.0 - a * stake
-    ruin = ((won <= 0) & (p > 0)) | ((lost <= 0) & (p < 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(p > 0, p * b / won, 0.0) - np.where(p < 1, (1 - p) * a / lost, 0.0)
-    bet = np.where(ruin, -np.inf, slope)
-    moments = excess - lines[Line.VOLATILITY] ** 2 * stake
-    return _by_source(lines, bet, moments, _scenario_terms(stake, lines, inputs, growth=False))
-
-
-def _by_source(lines: Floats, bet: Floats, moments: Floats, exact: Floats) -> Floats:
+def growth(stake: Floats, lines: Floats, inputs: "Inputs") -> tuple[Floats, Floats]:
+    """g and g' at `stake` (n,), (n,) each."""
+    value, slope = _bet(stake, lines)
     source = lines[Line.SOURCE]
-    chosen = np.where(source == Source.SCENARIOS, exact, bet)
-    chosen = np.where(source == Source.RETURN_VOLATILITY, moments, chosen)
-    return np.where(lines[Line.ACTIVE] > 0, chosen, 0.0)
+    for other, terms in (
+        (Source.RETURN_VOLATILITY, _moments),
+        (Source.SCENARIOS, _scenarios),
+    ):
+        used = np.flatnonzero(source == other)
+        if len(used):
+            value[used], slope[used] = terms(stake[used], used, lines, inputs)
+    active = lines[Line.ACTIVE] > 0
+    return np.where(active, value, 0.0), np.where(active, slope, 0.0)
 
 
-def _scenario_terms(stake: Floats, lines: Floats, inputs: "Inputs", *, growth: bool) -> Floats:
-    out = np.zeros(len(stake))
-    used = np.flatnonzero(lines[Line.SOURCE] == Source.SCENARIOS)
-    if inputs.scenarios is None or len(used) == 0:
-        return out
+def _bet(stake: Floats, lines: Floats) -> tuple[Floats, Floats]:
+    p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
+    won, lost = b * stake, -a * stake
+    win, loss = p > 0, p < 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where(win, p * np.log1p(np.maximum(won, -1.0)), 0.0)
+        value += np.where(loss, (1 - p) * np.log1p(np.maximum(lost, -1.0)), 0.0)
+        slope = np.where(win, p * b / (1.0 + won), 0.0)
+        slope -= np.where(loss, (1 - p) * a / (1.0 + lost), 0.0)
+    slope[((won <= -1.0) & win) | ((lost <= -1.0) & loss)] = -np.inf
+    return value, slope
+
+
+def _moments(
+    stake: Floats, used: Integers, lines: Floats, inputs: "Inputs"
+) -> tuple[Floats, Floats]:
+    excess = lines[Line.EXPECTED_RETURN, used] - inputs.parameters.risk_free_rate
+    variance = lines[Line.VOLATILITY, used] ** 2
+    return excess * stake - 0.5 * variance * stake**2, excess - variance * stake
+
+
+def _scenarios(
+    stake: Floats, used: Integers, lines: Floats, inputs: "Inputs"
+) -> tuple[Floats, Floats]:
+    if inputs.scenarios is None:
+        return np.zeros(len(used)), np.zeros(len(used))
     rate = inputs.parameters.risk_free_rate
     outcomes = lines[Line.SIDE, used] * inputs.scenarios.returns[:, used]
     excess = (outcomes - rate) / (1.0 + rate)
-    wealth = 1.0 + stake[used] * excess
+    wealth = 1.0 + stake * excess
     ruined = (wealth <= 0).any(axis=0)
     safe = np.where(ruined, 1.0, wealth)
-    terms = np.log(safe) if growth else excess / safe
-    out[used] = np.where(ruined, -np.inf, inputs.scenarios.probability @ terms)
-    return out
+    probability = inputs.scenarios.probability
+    value = np.where(ruined, -np.inf, probability @ np.log(safe))
+    return value, np.where(ruined, -np.inf, probability @ (excess / safe))

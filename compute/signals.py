@@ -59,6 +59,12 @@ class _Range:
     high: float = np.inf
     open_low: bool = False
 
+    def holds(self, values: Floats) -> bool:
+        """Whether all are finite and in the range; a NaN makes both ends NaN."""
+        low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+        inside = low > self.low if self.open_low else low >= self.low
+        return bool(inside and high <= self.high and -np.inf < low and high < np.inf)
+
     def wrong(self, values: Floats) -> NDArrayBool:
         below = values <= self.low if self.open_low else values < self.low
         return below | (values > self.high)
@@ -90,18 +96,20 @@ def check(signals: Signals, price: Floats) -> list[LineError]:
     errors = [*_sides(signals), *_sources(signals), *_histories(signals)]
     for name, (sources, needed, allowed) in _COLUMNS.items():
         values = getattr(signals, name)
+        if values is None and not needed:
+            continue
         used = _uses(signals.source, sources)
         if values is None:
-            if needed and used.any():
+            if used.any():
                 message = f"{name} is needed for this edge source, but the column is empty"
                 errors += _found(np.flatnonzero(used), name, "MISSING", message)
             continue
+        if allowed.holds(values):
+            continue
         infinite = ~np.isfinite(values)
-        wrong = allowed.wrong(values)
-        if (infinite | (used & wrong)).any():
-            errors += _values(infinite, values, name, "NOT_FINITE", "a finite number")
-            wrong = used & ~infinite & wrong
-            errors += _values(wrong, values, name, "OUT_OF_RANGE", allowed.text)
+        errors += _values(infinite, values, name, "NOT_FINITE", "a finite number")
+        wrong = used & ~infinite & allowed.wrong(values)
+        errors += _values(wrong, values, name, "OUT_OF_RANGE", allowed.text)
     return errors + list(_stops(signals, price))
 
 

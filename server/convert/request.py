@@ -66,7 +66,7 @@ def _batch_violations(
         text = f"has {n} lines; at most {lines_max} are accepted in one request"
         yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
         return
-    yield from instrument_violations(signals.instrument_ids, f"{path}.instrument_ids")
+    yield from instrument_violations(tuple(signals.instrument_ids), f"{path}.instrument_ids")
     if len(signals.side) != n:
         text = f"has {len(signals.side)} entries for {n} instruments"
         yield FieldViolation(f"{path}.side", "LENGTH_MISMATCH", text)
