@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import grpc
 import jax
 import structlog
@@ -31,6 +32,7 @@ from positionsizing.v1 import (
 from compute.kernels import registry
 from compute.shapes import KernelRegistry
 from server.admission import Admission
+from server.alerts import EXPIRED_MIN, WARNING, alert
 from server.batching import ComputeThread
 from server.config import Config
 from server.convert.names import timestamp
@@ -50,7 +52,7 @@ from server.telemetry import Telemetry
 from server.what_if import WhatIf
 from storage import embedded
 from storage.errors import StorageError
-from storage.postgres import reservations, tenants
+from storage.postgres import outbox, reservations, tenants
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.migrations import migrate
 from storage.postgres.outbox import NewEvent
@@ -160,7 +162,7 @@ class App:
         }
         deadline_s = self.config.deadline_default_s
         intake = handlers(implementations, desk, database, self.config.tenant_id, deadline_s)
-        events.start(database.dsn, intake)
+        events.start(database, intake, self.config.tenant_id)
         self._stack.push_async_callback(events.stop)
         await self._serve(implementations)
 
@@ -256,11 +258,19 @@ class App:
                     expired = await reservations.expire_due(
                         connection, datetime.now(UTC), event_of=_expired_event
                     )
+                    await self._tell_if_many(connection, len(expired))
             except StorageError as error:
                 _log.warning("reservations not expired", error=str(error))
                 continue
             for reservation in expired:
                 states.changed(reservation.tenant_id, {reservation.portfolio_id})
+
+    async def _tell_if_many(self, connection: asyncpg.Connection, n_expired: int) -> None:
+        if n_expired < EXPIRED_MIN:
+            return
+        text = f"{n_expired} reservations expired unfilled within a second; do fills arrive?"
+        event = alert(WARNING, "RESERVATIONS_EXPIRED", text)
+        await outbox.append(connection, self.config.tenant_id, "", [event])
 
 
 async def _close(database: Database) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server.alerts import CRITICAL, WARNING, alert
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
 from server.convert import limits as limits_convert
@@ -248,6 +249,9 @@ class PortfolioService:
                 change=change,
             )
             await _tell(connection, call, "trading-state-changed", event)
+            if stored.state is TradingState.HALTED:
+                halted = _halted(scope, stored.author, stored.reason, call.trace_id)
+                await outbox.append(connection, call.tenant_id, "", [halted])
         self._states.changed(call.tenant_id)
         return pb.SetTradingStateResponse(
             trading_state=request.trading_state, trading_state_version=stored.version
@@ -314,6 +318,13 @@ async def _tell(
     payload = event.SerializeToString()
     made = NewEvent(topic, event.DESCRIPTOR.name, lambda _: payload, trace_id=call.trace_id)
     await outbox.append(connection, call.tenant_id, "", [made])
+
+
+def _halted(scope: Scope, author: str, reason: str, trace_id: str) -> NewEvent:
+    firm = scope.kind is ScopeKind.TENANT
+    subject = "firm" if firm else f"{scope.kind.lower()}:{scope.id}"
+    text = f"{author} halted trading of {subject}: {reason}"
+    return alert(CRITICAL if firm else WARNING, "TRADING_HALTED", text, subject, trace_id)
 
 
 def _scope(scope: pb.Scope) -> Scope:

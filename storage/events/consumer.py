@@ -37,6 +37,8 @@ __all__ = ["Consumer", "ConsumerOptions", "ConsumerStats", "Handler", "Refused",
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[InMessage], Awaitable[None]]
+DeadLetterHook = Callable[[InMessage, Exception], Awaitable[None]]
+"""Told of each dead letter, after it is stored. Must not raise."""
 _REASON_LENGTH_MAX = 2000
 
 
@@ -106,6 +108,7 @@ class Consumer:
         handler: Handler,
         options: ConsumerOptions | None = None,
         rng: random.Random | None = None,
+        on_dead_letter: DeadLetterHook | None = None,
     ) -> None:
         self.stats = ConsumerStats()
         self.topic = topic
@@ -113,6 +116,7 @@ class Consumer:
         self._handler = handler
         self._options = options or ConsumerOptions()
         self._rng = rng or random.Random()
+        self._on_dead_letter = on_dead_letter
         self._stop = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
@@ -136,7 +140,9 @@ class Consumer:
     async def _run(self) -> None:
         n_failures = 0
         while not self._stop.is_set():
-            session = _Session(self._handler, self._options, self.stats, self._rng)
+            session = _Session(
+                self._handler, self._options, self.stats, self._rng, self._on_dead_letter
+            )
             try:
                 await session.open(self._broker, self.topic)
                 n_failures = 0
@@ -167,7 +173,9 @@ class _Session:
         options: ConsumerOptions,
         stats: ConsumerStats,
         rng: random.Random,
+        on_dead_letter: DeadLetterHook | None,
     ) -> None:
+        self._on_dead_letter = on_dead_letter
         self._handler = handler
         self._options = options
         self._stats = stats
@@ -302,3 +310,5 @@ class _Session:
         await self._dead_letters.send(letter)
         self._stats.n_dead_letters += 1
         _log.warning("%s: event %s refused: %s", message.topic, message.event_id, error)
+        if self._on_dead_letter is not None:
+            await self._on_dead_letter(message, error)

@@ -107,6 +107,10 @@ class Relay:
         self._stopping = False
         self.is_running = False
 
+    def holds(self, shard: int) -> bool:
+        """Whether this relay works on a shard now."""
+        return shard in self._held
+
     def wake(self) -> None:
         """Say that events have been committed. Cheap; call it on the relay's event loop."""
         self._wake.set()

@@ -19,7 +19,7 @@ from storage.errors import StorageError
 from storage.events import topics
 from storage.events.backoff import Backoff
 from storage.events.client import BrokerConfig, PulsarBroker
-from storage.events.consumer import Consumer, ConsumerOptions, Handler
+from storage.events.consumer import Consumer, ConsumerOptions, DeadLetterHook, Handler
 from storage.events.outbox_session import OutboxSession
 from storage.events.relay import Relay, RelayOptions
 
@@ -37,6 +37,7 @@ class EventStreams:
         *,
         relay_options: RelayOptions | None = None,
         consumer_options: ConsumerOptions | None = None,
+        on_dead_letter: DeadLetterHook | None = None,
     ) -> None:
         """`handlers` by the short names of topics; errors: ValueError for one that isn't there."""
         incoming = {topic.name: topic for topic in topics.INCOMING}
@@ -46,7 +47,13 @@ class EventStreams:
         self._broker = PulsarBroker(config)
         self.relay = Relay(OutboxSession(dsn), self._broker, relay_options)
         self.consumers = {
-            name: Consumer(self._broker, incoming[name], handler, consumer_options)
+            name: Consumer(
+                self._broker,
+                incoming[name],
+                handler,
+                consumer_options,
+                on_dead_letter=on_dead_letter,
+            )
             for name, handler in handlers.items()
         }
         self._task: asyncio.Task[None] | None = None
