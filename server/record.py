@@ -5,12 +5,13 @@ does change: the book, the policies in force, and what others used of shared lim
 doubles exactly.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
 from compute.book import Floats, Market, Positions, SharedUse
 from compute.limits import (
@@ -49,22 +50,22 @@ def encode(context: Context) -> bytes:
         "held": _sparse(positions.held),
         "open_buy": _sparse(positions.open_buy),
         "open_sell": _sparse(positions.open_sell),
-        "limits": asdict(context.limits),
-        "parameters": asdict(context.parameters),
+        "limits": context.limits,
+        "parameters": context.parameters,
         "reducing": context.reducing,
     }
     if context.shared is not None:
         document["shared"] = {
-            "limits": asdict(context.shared.limits),
+            "limits": context.shared.limits,
             "gross_notional": context.shared.gross_notional,
             "instrument_notional": _sparse(context.shared.instrument_notional),
         }
-    return json.dumps(document, default=sorted, separators=(",", ":")).encode()
+    return orjson.dumps(document, default=sorted, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def decode(data: bytes, prices: Market) -> Context:
     """A context from its stored form; `prices` is the market it names."""
-    document = json.loads(data)
+    document = orjson.loads(data)
     n = len(prices.price)
     shared = document.get("shared")
     return Context(
@@ -92,13 +93,13 @@ def decode(data: bytes, prices: Market) -> Context:
 
 def market_named(data: bytes) -> tuple[str, str]:
     """The market snapshot and base currency a stored context names."""
-    document = json.loads(data)
+    document = orjson.loads(data)
     return document["market_snapshot_id"], document["base_currency"]
 
 
-def _sparse(column: Floats) -> list[list[float]]:
+def _sparse(column: Floats) -> list[NDArray[Any]]:
     places = np.flatnonzero(column)
-    return [places.tolist(), column[places].tolist()]
+    return [places, column[places]]
 
 
 def _dense(sparse: Sequence[Sequence[float]], size: int) -> Floats:
