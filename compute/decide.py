@@ -13,22 +13,19 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.bindings import Binding, cuts_of, last_binding
 from compute.book import Floats, Integers, MissingInputError, Sheet
 from compute.columns import Exposure, Extra, Line, Scalar, Stage
 from compute.edges import Scenarios, edge_columns
 from compute.growth import growth
 from compute.guard import Guard, Violation
-from compute.kernels import SENSITIVE, chunks
-from compute.limits import LimitKind
+from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.lots import counted, whole_lots
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.projection import NO_LIMIT
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.signals import Signals
 from compute.sizing import GRID
-
-LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
-"""Stages that cut by a limit or a risk rule."""
 
 
 class LineStatus(IntEnum):
@@ -61,18 +58,6 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Binding:
-    """The limit that set each line's size, (n,) each; kind 0 where none did."""
-
-    kind: Integers
-    group: Integers
-    """Index into the sheet's group names, or -1."""
-    bound: Floats
-    without: Floats
-    """Weight before that limit cut."""
-
-
-@dataclass(frozen=True)
 class Sizing:
     """A decision on n lines; weights signed. `stages` is (len(Stage) + 1, n), the last the lots."""
 
@@ -93,14 +78,35 @@ class Sizing:
     rejected: tuple[Violation, ...]
 
 
-@np.errstate(over="ignore")  # what overflows is beyond every limit, and ends at one
 def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
     """Sizes a batch. Raises `MissingInputError` where a parameter needs data that isn't there."""
-    n = len(inputs.index)
-    lines = line_columns(inputs, kernels)
-    padded = pad(lines, bucket(n, LINE_BUCKETS))
-    members, bounds = _exposures(inputs)
-    out = kernels.run("waterfall", padded, scalar_inputs(inputs), members, bounds)[:, :n]
+    return size_together([(inputs, guard)], kernels)[0]
+
+
+@np.errstate(over="ignore")  # what overflows is beyond every limit, and ends at one
+def size_together(items: Sequence[tuple[Inputs, Guard]], kernels: KernelRegistry) -> list[Sizing]:
+    """Sizes several batches, those of one shape in one compiled call; in the order given."""
+    lines = [line_columns(inputs, kernels) for inputs, _ in items]
+    arguments = [
+        (
+            pad(columns, bucket(columns.shape[1], LINE_BUCKETS)),
+            scalar_inputs(inputs),
+            *_exposures(inputs),
+        )
+        for columns, (inputs, _) in zip(lines, items, strict=True)
+    ]
+    waterfalls = run_waterfalls(kernels, arguments)
+    return [
+        _decided(inputs, guard, columns, waterfall, f"waterfall/{part[0].shape[1]}x{len(part[2])}")
+        for (inputs, guard), columns, part, waterfall in zip(
+            items, lines, arguments, waterfalls, strict=True
+        )
+    ]
+
+
+def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
+    """Lots and explanations from what the kernel returned."""
+    out = waterfall[:, : len(inputs.index)]
     stages, extra = out[: len(Stage)], out[len(Stage) :]
     lots = whole_lots(
         stages[Stage.RECONCILE],
@@ -114,8 +120,8 @@ def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
     weight = quantity * inputs.sheet.unit_weight[inputs.index]
     final = np.round(weight * GRID) / GRID
     all_stages = np.vstack([stages, np.where(inputs.active, final, stages[Stage.RECONCILE])])
-    cuts = _cuts(all_stages, extra, inputs)
-    binding = _binding(all_stages, cuts, inputs)
+    cuts = cuts_of(all_stages, extra, inputs)
+    binding = last_binding(all_stages, cuts, inputs)
     lot_size = inputs.sheet.market.lot_size[inputs.index]
     value, slope = growth(weight * inputs.signals.side, lines, inputs)
     return Sizing(
@@ -131,7 +137,7 @@ def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
         marginal=slope,
         binding=binding,
         cuts=cuts,
-        kernel=f"waterfall/{padded.shape[1]}x{members.shape[0]}",
+        kernel=kernel,
         rejected=lots.rejected,
     )
 
@@ -245,134 +251,6 @@ def _exposures(inputs: Inputs) -> tuple[Floats, Floats]:
     bounds[Exposure.OTHER_GROSS] -= mine @ np.abs(own)
     bounds[Exposure.OTHER_NET] -= mine @ own
     return members, bounds
-
-
-def _cuts(stages: Floats, extra: Floats, inputs: Inputs) -> dict[Stage, Binding]:
-    """What cut in each limit stage that changed any line; kind 0 for the lines it left alone."""
-    out: dict[Stage, Binding] = {}
-    changed = stages[1:] != stages[:-1]
-    for stage in LIMIT_STAGES:
-        cut = changed[stage - 1]
-        if stage is Stage.JOINT_OPTIMUM or stage is Stage.RECONCILE or not cut.any():
-            continue
-        what = stage_limits(stage, stages, extra, inputs)
-        out[stage] = Binding(
-            np.where(cut, what.kind, 0),
-            np.where(cut, what.group, -1),
-            np.where(cut, what.bound, 0.0),
-            stages[stage - 1],
-        )
-    return out
-
-
-def _binding(stages: Floats, cuts: dict[Stage, Binding], inputs: Inputs) -> Binding:
-    """The last limit that cut each line."""
-    n = stages.shape[1]
-    kind, group = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
-    bound, without = np.zeros(n), stages[Stage.RECONCILE]
-    for what in cuts.values():
-        cut = what.kind > 0
-        kind, group = np.where(cut, what.kind, kind), np.where(cut, what.group, group)
-        bound, without = np.where(cut, what.bound, bound), np.where(cut, what.without, without)
-    small = inputs.active & (stages[-1] == 0) & (stages[Stage.RECONCILE] != 0)
-    if small.any():
-        minimum = inputs.sheet.limits.trade_notional_min or 0.0
-        lot_kind = LimitKind.TRADE_NOTIONAL_MIN if minimum else LimitKind.LOT_SIZE
-        kind = np.where(small, int(lot_kind), kind)
-        lot_bound = minimum or inputs.sheet.market.lot_size[inputs.index]
-        bound = np.where(small, lot_bound, bound)
-    return Binding(kind, group, bound, without)
-
-
-def stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
-    """Which limit cuts each line in a stage, were it cut there; `without` is what went in."""
-    sheet, index = inputs.sheet, inputs.index
-    limits, parameters = sheet.limits, inputs.parameters
-    n = len(index)
-    group = np.full(n, -1, dtype=np.int64)
-
-    def same(kind: LimitKind, bound: float | None) -> Binding:
-        return Binding(np.full(n, int(kind)), group, np.full(n, bound or 0.0), stages[stage - 1])
-
-    match stage:
-        case Stage.VOLATILITY_TARGET:
-            return same(LimitKind.VOLATILITY_TARGET, parameters.volatility_target)
-        case Stage.STOP_RISK:
-            return same(LimitKind.STOP_RISK, parameters.stop_risk_max)
-        case Stage.RISK_BUDGET:
-            return same(LimitKind.RISK_BUDGET, parameters.risk_budget)
-        case Stage.PERMISSION:
-            return _permission(stages[stage - 1], inputs, group)
-        case Stage.MINIMUM_TRADE:
-            return same(LimitKind.TRADE_NOTIONAL_MIN, limits.trade_notional_min)
-        case Stage.INSTRUMENT_LIMIT:
-            kinds, bounds = sheet.cap_kind[index], sheet.cap_bound[index]
-            return Binding(kinds, group, bounds, stages[stage - 1])
-        case Stage.LIQUIDITY:
-            return _liquidity(stages, inputs, group)
-        case Stage.GROUP_LIMIT | Stage.EXPOSURE_LIMIT | Stage.SHARED_LIMIT:
-            return _exposure_cut(stage, stages, extra, inputs)
-        case Stage.TURNOVER_LIMIT:
-            return same(LimitKind.TURNOVER_MAX, limits.turnover_max)
-        case Stage.CASH:
-            return same(LimitKind.CASH, max(sheet.cash, 0.0) * sheet.equity)
-    return same(LimitKind.NONE, None)
-
-
-def _permission(wanted: Floats, inputs: Inputs, group: Integers) -> Binding:
-    before = inputs.sheet.before[inputs.index]
-    short = (wanted < 0) & (not inputs.sheet.limits.allow_short)
-    flips = (wanted * before < 0) & (not inputs.sheet.limits.allow_flip)
-    kind = np.where(flips, int(LimitKind.FLIP_NOT_ALLOWED), int(LimitKind.REDUCING_ONLY))
-    kind = np.where(short, int(LimitKind.SHORT_NOT_ALLOWED), kind)
-    return Binding(kind, group, np.zeros(len(kind)), wanted)
-
-
-def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
-    sheet, index = inputs.sheet, inputs.index
-    wanted = stages[Stage.LIQUIDITY - 1]
-    too_large = (wanted > sheet.adv_weight_max[index]) | (wanted < sheet.adv_weight_min[index])
-    position_bound = sheet.limits.adv_position_max or 0.0
-    kind = np.where(too_large, int(LimitKind.ADV_POSITION_MAX), sheet.trade_kind[index])
-    bound = np.where(too_large, position_bound, sheet.trade_bound[index])
-    trade_max = sheet.trade_max[index]
-    sold = stages[Stage.LIQUIDITY] < sheet.before[index]
-    most = np.where(sold, sheet.sell_max[index], sheet.buy_max[index])
-    reversed_kind = (
-        LimitKind.FLIP_NOT_ALLOWED if sheet.limits.allow_short else LimitKind.SHORT_NOT_ALLOWED
-    )
-    kind = np.where(
-        most < trade_max, np.where(sold, int(reversed_kind), int(LimitKind.FLIP_NOT_ALLOWED)), kind
-    )
-    return Binding(kind, group, np.where(most < trade_max, 0.0, bound), wanted)
-
-
-_GROUP_KINDS = (LimitKind.GROUP_GROSS_MAX, LimitKind.GROUP_NET_MAX, LimitKind.GROUP_NET_MIN)
-
-
-def _exposure_cut(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
-    sheet, limits = inputs.sheet, inputs.sheet.limits
-    n_groups = len(sheet.group_names)
-    code = extra[Extra.EXPOSURE_CUT_KIND].astype(np.int64)
-    column = extra[Extra.EXPOSURE_CUT].astype(np.int64)
-    if stage is Stage.GROUP_LIMIT:
-        group = np.where(column < n_groups, column, -1)
-        kind = np.array([int(k) for k in _GROUP_KINDS])[code]
-        bounds: Sequence[tuple[float | None, ...]] = [
-            (g.gross_weight_max, g.net_weight_max, g.net_weight_min) for g in limits.groups
-        ]
-        table = np.array([[value or 0.0 for value in row] for row in bounds] or [[0.0] * 3])
-        return Binding(kind, group, table[np.maximum(group, 0), code], stages[stage - 1])
-    none = np.full(len(code), -1, dtype=np.int64)
-    if stage is Stage.SHARED_LIMIT:
-        kind = np.full(len(code), int(LimitKind.SHARED_GROSS_NOTIONAL_MAX))
-        bound = sheet.bounds[Exposure.GROSS_MAX, -1] * sheet.equity
-        return Binding(kind, none, np.full(len(code), bound), stages[stage - 1])
-    kinds = np.array([int(sheet.gross_kind), int(LimitKind.NET_MAX), int(LimitKind.NET_MIN)])
-    values = np.array(
-        [sheet.gross_bound, limits.net_weight_max or 0.0, limits.net_weight_min or 0.0]
-    )
-    return Binding(kinds[code], none, values[code], stages[stage - 1])
 
 
 def _status(weight: Floats, binding: Binding, inputs: Inputs) -> Integers:

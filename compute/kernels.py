@@ -3,7 +3,7 @@
 Everything the service may run is listed here: after start-up nothing else compiles.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,12 @@ from compute.kelly.exact import exact_kelly_fraction
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
 from compute.sizing import waterfall
 
+TOGETHER = 16
+"""Batches of one shape whose waterfalls run in one call."""
+
+TOGETHER_BUCKETS = tuple(n for n in LINE_BUCKETS if n <= 1024)
+"""Of larger batches a call more is nothing."""
+
 LINE_CHUNKS = (16, 256)
 """Lines of the kernels below don't see each other: more than this many run in chunks."""
 
@@ -33,6 +39,11 @@ SENSITIVE = (
     Line.VOLATILITY,
 )
 """Inputs that sensitivities are given for, in the order of the contract."""
+
+
+def waterfalls_of_many(lines: Array, scalars: Array, members: Array, bounds: Array) -> Array:
+    """`waterfall` of each of `TOGETHER` batches, their arguments stacked."""
+    return jax.lax.map(lambda batch: waterfall(*batch), (lines, scalars, members, bounds))
 
 
 def scenario_kelly(outcomes: Array, probability: Array, rates: Array) -> Array:
@@ -129,18 +140,44 @@ def registry() -> KernelRegistry:
         for n in LINE_BUCKETS
         for g in GROUP_BUCKETS
     )
+    together = tuple(
+        tuple((TOGETHER, *shape) for shape in shapes)
+        for shapes in waterfalls
+        if shapes[0][1] in TOGETHER_BUCKETS
+    )
     scenarios = tuple(((n, k), (k,), (2,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
     histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
     gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
     return KernelRegistry(
         [
             Kernel("waterfall", waterfall, waterfalls),
+            Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
             Kernel("history_bet", history_bet, histories),
             Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n),) for n in LINE_CHUNKS)),
             Kernel("sensitivity", sensitivity, gradients),
         ]
     )
+
+
+def run_waterfalls(kernels: KernelRegistry, batches: Sequence[tuple[Floats, ...]]) -> list[Floats]:
+    """The waterfall of each batch, `TOGETHER` of one shape in a call; in the order given."""
+    out: list[Floats] = [np.empty(0)] * len(batches)
+    by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for i, batch in enumerate(batches):
+        by_shape.setdefault(tuple(part.shape for part in batch), []).append(i)
+    for shapes, members in by_shape.items():
+        width = TOGETHER if shapes[0][1] in TOGETHER_BUCKETS else 1
+        for start in range(0, len(members), width):
+            piece = members[start : start + width]
+            if len(piece) == 1:
+                out[piece[0]] = kernels.run("waterfall", *batches[piece[0]])
+                continue
+            filled = piece + piece[:1] * (width - len(piece))
+            stacked = [np.stack(parts) for parts in zip(*(batches[i] for i in filled), strict=True)]
+            for i, result in zip(piece, kernels.run("waterfalls", *stacked), strict=False):
+                out[i] = result
+    return out
 
 
 def chunks(lines: Integers) -> Iterator[tuple[Integers, int]]:

@@ -25,9 +25,6 @@ GROUP_BUCKETS = (8, 64)
 GROUPS_MAX = GROUP_BUCKETS[-1] - 2
 """Two columns are taken by the portfolio and by what it shares."""
 
-BATCH_BUCKETS = (1, 8, 64)
-"""Requests that run together are padded to one of these."""
-
 
 class NotCompiledError(LookupError):
     """A kernel was called with a shape that was not compiled at start-up."""

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from positionsizing.v1 import sizing_pb2, sizing_service_pb2, types_pb2
 
-from compute.decide import LineStatus, Sizing, sensitivities, size
+from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import BookMatrix, JointAnswer, joint_objective, solve_joint
 from compute.parameters import EffectiveParameters, Method
 from compute.shapes import LINE_BUCKETS, KernelRegistry, bucket
@@ -145,10 +145,21 @@ class Solver:
 
     def answer(self, problem: Problem) -> Solved:
         """Computes and encodes; runs in a compute thread."""
-        joint, chain = _jointly(problem) if problem.method is Method.JOINT else (None, [])
-        if joint is not None and joint.weights is not None:
-            problem = replace(problem, inputs=replace(problem.inputs, target=joint.weights))
-        sizing = size(problem.inputs, problem.guard, self._kernels)
+        return self.answers([problem])[0]
+
+    def answers(self, problems: Sequence[Problem]) -> list[Solved]:
+        """The same for several problems, those of one shape in one compiled call."""
+        asked = [_aimed(problem) for problem in problems]
+        sizings = size_together([(p.inputs, p.guard) for p, _, _ in asked], self._kernels)
+        return [self._encoded(*parts, sizing) for parts, sizing in zip(asked, sizings, strict=True)]
+
+    def _encoded(
+        self,
+        problem: Problem,
+        joint: JointAnswer | None,
+        chain: list[sizing_pb2.FallbackStep],
+        sizing: Sizing,
+    ) -> Solved:
         if sizing.rejected:
             broken = sizing.rejected[0]
             outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
@@ -197,6 +208,18 @@ def is_joint_request(
 def _status(sizing: Sizing) -> types_pb2.SizingStatus.ValueType:
     capped = (sizing.binding.kind > 0) & (sizing.status != LineStatus.REFUSED)
     return types_pb2.SIZING_STATUS_CAPPED if capped.any() else types_pb2.SIZING_STATUS_OPTIMAL
+
+
+def _aimed(
+    problem: Problem,
+) -> tuple[Problem, JointAnswer | None, list[sizing_pb2.FallbackStep]]:
+    """The problem with the joint optimum as its target where that is asked for."""
+    if problem.method is not Method.JOINT:
+        return problem, None, []
+    joint, chain = _jointly(problem)
+    if joint is not None and joint.weights is not None:
+        problem = replace(problem, inputs=replace(problem.inputs, target=joint.weights))
+    return problem, joint, chain
 
 
 def _jointly(problem: Problem) -> tuple[JointAnswer | None, list[sizing_pb2.FallbackStep]]:

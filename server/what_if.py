@@ -1,7 +1,8 @@
 """Variations of one request, sized but never recorded."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from positionsizing.v1 import types_pb2
 
 from compute.book import Market, MissingInputError, prepare
 from compute.guard import Guard
+from compute.kernels import TOGETHER
 from compute.limits import tightest
 from compute.parameters import EffectiveParameters, overlaid
 from compute.signals import Signals
@@ -18,7 +20,7 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.decisions import Solver, is_joint_request
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
-from server.problem import Problem
+from server.problem import Problem, Solved
 
 VARIATIONS_MAX = 1000
 _MULTIPLIERS = (
@@ -45,29 +47,32 @@ class WhatIf:
         solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
         response = pb.WhatIfResponse(base=solved.decision())
 
-        def work(variation: pb.Variation) -> Callable[[], pb.WhatIfResult]:
-            return lambda: self._vary(solved.problem, variation)
-
-        for variation in request.variations:
-            n_lines = len(request.base.signals.instrument_ids)
-            is_joint = is_joint_request(request.base, state.parameters)
-            result = await self._solver.run(
-                work(variation), n_lines, call.left_s, is_joint=is_joint
-            )
-            response.results.append(result)
+        n_lines = len(request.base.signals.instrument_ids)
+        is_joint = is_joint_request(request.base, state.parameters)
+        for start in range(0, len(request.variations), TOGETHER):
+            piece = request.variations[start : start + TOGETHER]
+            work = partial(self._vary, solved.problem, piece)
+            results = await self._solver.run(work, n_lines, call.left_s, is_joint=is_joint)
+            response.results.extend(results)
         return response
 
-    def _vary(self, problem: Problem, variation: pb.Variation) -> pb.WhatIfResult:
-        result = pb.WhatIfResult(name=variation.name)
+    def _vary(self, problem: Problem, variations: Sequence[pb.Variation]) -> list[pb.WhatIfResult]:
+        """The variations in one compiled call; one by one where any of them can't be sized."""
         try:
-            message = self._solver.answer(varied(problem, variation)).decision()
+            solved = self._solver.answers([varied(problem, each) for each in variations])
+            return [_result(v.name, s) for v, s in zip(variations, solved, strict=True)]
         except (MissingInputError, Refusal):
-            result.status = types_pb2.SIZING_STATUS_REFUSED
-            return result
-        result.status = message.status
-        result.sizes.CopyFrom(message.sizes)
-        result.summary.CopyFrom(message.summary)
-        return result
+            if len(variations) == 1:
+                refused = types_pb2.SIZING_STATUS_REFUSED
+                return [pb.WhatIfResult(name=variations[0].name, status=refused)]
+            return [result for each in variations for result in self._vary(problem, [each])]
+
+
+def _result(name: str, solved: Solved) -> pb.WhatIfResult:
+    decision = solved.decision()
+    return pb.WhatIfResult(
+        name=name, status=decision.status, sizes=decision.sizes, summary=decision.summary
+    )
 
 
 def _check(request: pb.WhatIfRequest) -> None:

@@ -11,7 +11,7 @@ from random_books import Case, case
 from compute import decide
 from compute.book import Market, MissingInputError, Positions, prepare
 from compute.columns import Source, Stage
-from compute.decide import Inputs, LineStatus, Sizing, size
+from compute.decide import Inputs, LineStatus, Sizing, size, size_together
 from compute.guard import Guard
 from compute.limits import GroupLimit, Limits, tightest
 from compute.lots import counted
@@ -27,8 +27,8 @@ FEW = settings(
 )
 
 
-def decided(item: Case, kernels: KernelRegistry) -> Sizing | None:
-    """The decision on a case, None where it is refused."""
+def asked(item: Case) -> tuple[Inputs, Guard] | None:
+    """What a case asks to be sized, None where it is refused."""
     try:
         sheet = prepare(item.market, item.positions, item.limits, item.shared)
     except MissingInputError:
@@ -38,7 +38,27 @@ def decided(item: Case, kernels: KernelRegistry) -> Sizing | None:
     inputs = Inputs(
         item.signals, item.index, item.active, known, sheet, item.parameters, item.reducing
     )
-    return size(inputs, guard, kernels)
+    return inputs, guard
+
+
+def decided(item: Case, kernels: KernelRegistry) -> Sizing | None:
+    """The decision on a case, None where it is refused."""
+    question = asked(item)
+    return None if question is None else size(*question, kernels)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_books_sized_together_are_sized_alike(seed, kernels):
+    rng = np.random.default_rng(seed)
+    questions = [q for q in (asked(case(rng)) for _ in range(20 + 3 * seed)) if q is not None]
+    together = size_together(questions, kernels)
+    assert len(together) == len(questions) > 0
+    for question, one in zip(questions, together, strict=True):
+        alone = size(*question, kernels)
+        np.testing.assert_array_equal(one.lots, alone.lots)
+        np.testing.assert_array_equal(one.trade_lots, alone.trade_lots)
+        np.testing.assert_allclose(one.stages, alone.stages, rtol=0.0, atol=1e-12)
+        np.testing.assert_array_equal(one.binding.kind, alone.binding.kind)
 
 
 def simple(

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks, Moments, budget_error, shares
 from compute.optimize.problem import Array, Limits, Multipliers, Problem, Solution, Status
 from compute.optimize.solver.encode import ASSETS, bucket
-from compute.optimize.solver.risk_budget import run_spinu
+from compute.optimize.solver.risk_budget import run_spinu, spinu
+from compute.shapes import Kernel, NotCompiledError
 
+KERNEL = "joint/budget"
 METHOD = "Newton on the logarithmic barrier"
 CONVERGED = 1e-7
 
@@ -31,16 +34,30 @@ def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, int]:
     n = problem.size
     if not np.all(np.diagonal(covariance) > 0.0):
         raise ValueError("risk budgeting needs a positive variance for every asset")
-    width = bucket(n, ASSETS)
-    budgets = np.zeros(width)
-    budgets[:n] = shares(problem.objective, n)
-    padded = covariance
-    if width != n:
-        padded = np.zeros((width, width))
-        padded[:n, :n] = covariance
-    answer = np.asarray(run_spinu(padded, budgets))
+    answer = _spinu(covariance, shares(problem.objective, n))
     weights: Array = answer[:n] * (_target(problem.limits) / answer[:n].sum())
     return weights, int(answer[-1])
+
+
+def _spinu(covariance: Array, budgets: Array) -> Array:
+    """The kernel's answer, padded by names without a budget."""
+    n, programs = len(budgets), compiled_programs()
+    width = bucket(n, ASSETS)
+    if programs is not None:
+        width = next((size for size in programs.shapes.assets if size >= n), 0)
+        if not width:
+            most = programs.shapes.assets[-1]
+            raise NotCompiledError(f"{n} instruments are more than the {most} this server takes")
+    matrix, padded = np.zeros((width, width)), np.zeros(width)
+    matrix[:n, :n], padded[:n] = covariance, budgets
+    if programs is not None:
+        return programs.registry.run(KERNEL, matrix, padded)
+    return np.asarray(run_spinu(matrix, padded))
+
+
+def kernel(shapes: JointShapes) -> Kernel:
+    """The closed convex form for every number of names."""
+    return Kernel(KERNEL, spinu, tuple(((n, n), (n,)) for n in shapes.assets))
 
 
 def _target(limits: Limits) -> float:

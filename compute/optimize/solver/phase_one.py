@@ -16,8 +16,9 @@ from compute.optimize.objectives import Blocks
 from compute.optimize.problem import Costs, Problem, Solution, Status
 from compute.optimize.solver.decode import decode, empty, unpack
 from compute.optimize.solver.encode import encode
-from compute.optimize.solver.interior import LAG, run
+from compute.optimize.solver.interior import LAG
 from compute.optimize.solver.model import Data
+from compute.optimize.solver.slots import run_kernel
 
 VIOLATION_MIN = 1e-9  # of rows scaled to a largest coefficient of 1
 
@@ -34,7 +35,7 @@ def infeasibility(problem: Problem) -> Solution | None:
     ones = np.ones(encoded.data.rows.shape[0])
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
     encoded = replace(encoded, data=data)
-    answer = unpack(data, np.asarray(run(data, LAG)))
+    answer = unpack(data, run_kernel(data, LAG))
     least = float(np.sum(answer.e))
     solution = decode(encoded, answer, method)
     if solution.status is not Status.OPTIMAL or least <= VIOLATION_MIN:

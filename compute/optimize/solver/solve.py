@@ -8,14 +8,16 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.solver.budget import closed_form
 from compute.optimize.solver.decode import Answer, decode, empty, unpack
 from compute.optimize.solver.encode import Encoded, encode
-from compute.optimize.solver.interior import CAUTIOUS, LAG, run, run_batch
+from compute.optimize.solver.interior import CAUTIOUS, LAG, run_batch
 from compute.optimize.solver.phase_one import infeasibility
+from compute.optimize.solver.slots import run_kernel
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 METHOD = "interior point"
@@ -36,6 +38,8 @@ def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
 
 def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
     """`solve` for many; problems of one structure and bucket share compiled calls."""
+    if compiled_programs() is not None:
+        return [solve(problem) for problem in problems]
     solutions: dict[int, Solution] = {}
     groups: dict[tuple[object, ...], list[tuple[int, Encoded]]] = {}
     for index, problem in enumerate(problems):
@@ -89,7 +93,7 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
 
 def _run(encoded: Encoded, lag: float) -> Answer:
     """Run the kernel on one problem."""
-    return unpack(encoded.data, np.asarray(run(encoded.data, lag)))
+    return unpack(encoded.data, run_kernel(encoded.data, lag))
 
 
 def _run_together(chunk: list[Encoded]) -> Array:

@@ -13,6 +13,7 @@ Source of the method: Mehrotra 1992, SIAM J. Optimization 2(4); Nocedal and Wrig
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,8 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from jax import lax
 
+from compute.optimize.ahead import JointShapes, compiled_programs
+from compute.shapes import Kernel, NotCompiledError
+
 Vector = npt.NDArray[np.float64]
 
+KERNEL = "joint/linear"
 ITERATIONS_MAX = 60
 # Shapes are rounded up to this ladder; few steps, because every pair of them is compiled once.
 LADDER = (64, 128, 192, 256, 512, 768, 1024, 2048, 4096, 8192)
@@ -214,8 +219,11 @@ def _solve(
     lower: jax.Array,
     upper: jax.Array,
     tolerance: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The kernel; lower, upper are of X = (x, A x). Returns the best iterate, not the last."""
+) -> jax.Array:
+    """The kernel; lower, upper are of X = (x, A x). The best iterate, not the last, packed.
+
+    f64[k + m + 2]: the point, the prices, steps taken and the error.
+    """
     bounds = _bounds(lower, upper)
     full_cost = jnp.concatenate([cost, jnp.zeros(rows.shape[0])])
     start = _start(rows, bounds)
@@ -234,7 +242,8 @@ def _solve(
         return going & (best.error > tolerance)
 
     last, best = lax.while_loop(unfinished, body, (start, start))
-    return best.point[: rows.shape[1]], best.price, last.steps, best.error
+    tail = jnp.stack([last.steps.astype(jnp.float64), best.error])
+    return jnp.concatenate([best.point[: rows.shape[1]], best.price, tail])
 
 
 _solve_one = jax.jit(_solve)
@@ -264,9 +273,39 @@ def _padded(program: LinearProgram, rows: int, columns: int) -> tuple[Vector, ..
 def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
     """Solve one program to `tolerance` (see `LinearAnswer.error`), padded to its bucket."""
     count, width = program.rows.shape
-    parts = _padded(program, bucket(count), bucket(width))
-    point, price, steps, error = jax.device_get(_solve_one(*parts, np.float64(tolerance)))
-    return LinearAnswer(point[:width], price[:count], int(steps), float(error))
+    programs = compiled_programs()
+    if programs is not None:
+        shape = _slot(programs.shapes, count, width)
+        run = partial(programs.registry.run, KERNEL)
+    else:
+        shape, run = (bucket(count), bucket(width)), _solve_one
+    vector = np.asarray(run(*_padded(program, *shape), np.array(tolerance)))
+    return _answer(program, vector, shape[1])
+
+
+def _answer(program: LinearProgram, vector: Vector, columns: int) -> LinearAnswer:
+    """The kernel's vector for a program padded to `columns`, taken apart."""
+    count, width = program.rows.shape
+    price = vector[columns : columns + count]
+    return LinearAnswer(vector[:width], price, int(vector[-2]), float(vector[-1]))
+
+
+def _slot(shapes: JointShapes, rows: int, columns: int) -> tuple[int, int]:
+    """The smallest shape compiled ahead that holds a program."""
+    for most in shapes.linear_programs:
+        if rows <= most[0] and columns <= most[1]:
+            return most
+    most = shapes.linear_programs[-1]
+    raise NotCompiledError(
+        f"a linear program of {rows} rows and {columns} columns is more than this server is set "
+        f"up for: {most[0]} and {most[1]}"
+    )
+
+
+def kernel(shapes: JointShapes) -> Kernel:
+    """The linear program for every shape of `JointShapes.linear_programs`."""
+    made = tuple(((m, k), (k,), (k + m,), (k + m,), ()) for m, k in shapes.linear_programs)
+    return Kernel(KERNEL, _solve, made)
 
 
 def solve_linear_batch(
@@ -275,23 +314,15 @@ def solve_linear_batch(
     """Solve many programs in one call, padded to their common bucket.
 
     The batch is filled to a power of two with its first program, so few shapes are compiled.
+    Where programs are compiled ahead they run one after another.
     """
-    if len(programs) == 1:
-        return [solve_linear(programs[0], tolerances[0])]
+    if len(programs) == 1 or compiled_programs() is not None:
+        return [solve_linear(p, t) for p, t in zip(programs, tolerances, strict=True)]
     rows = bucket(max(p.rows.shape[0] for p in programs))
     columns = bucket(max(p.rows.shape[1] for p in programs))
     fill = [0] * ((1 << (len(programs) - 1).bit_length()) - len(programs))
     order = [*range(len(programs)), *fill]
     parts = [_padded(p, rows, columns) for p in programs]
     stacked = [np.stack([parts[i][k] for i in order]) for k in range(4)]
-    wanted = np.array([tolerances[i] for i in order])
-    points, prices, steps, errors = jax.device_get(_solve_many(*stacked, wanted))
-    return [
-        LinearAnswer(
-            points[i, : p.rows.shape[1]],
-            prices[i, : p.rows.shape[0]],
-            int(steps[i]),
-            float(errors[i]),
-        )
-        for i, p in enumerate(programs)
-    ]
+    vectors = np.asarray(_solve_many(*stacked, np.array([tolerances[i] for i in order])))
+    return [_answer(p, v, columns) for p, v in zip(programs, vectors, strict=False)]

@@ -1,0 +1,69 @@
+"""Where the solvers' kernels run: compiled when needed, or only what was compiled ahead.
+
+A program of a problem's own structure is the fastest one, and compiling it takes seconds. A
+service can't wait for that: within `only(programs)` every problem is padded to one of the shapes
+that are compiled (`JointShapes`), and one that fits none raises `NotCompiledError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from compute.shapes import KernelRegistry
+
+
+@dataclass(frozen=True)
+class JointShapes:
+    """Sizes that joint problems are padded to, each a rising ladder.
+
+    assets: names of a problem, what is held besides included. scenarios: their number. rows:
+    linear limits (groups, exposures, cash, budget and those by name), few and most.
+    """
+
+    assets: tuple[int, ...] = (128, 512)
+    scenarios: tuple[int, ...] = (1024, 4096)
+    rows: tuple[int, int] = (32, 192)
+
+    @property
+    def books(self) -> tuple[tuple[int, int], ...]:
+        """(assets, rows) pairs: rows cost little, except where there are many names."""
+        few, most = self.rows
+        return (*((size, most) for size in self.assets), (self.assets[-1], few))
+
+    @property
+    def linear_programs(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the programs of tail measures; a book with costs has 3 columns a name.
+
+        Programs keep a hundred or two of the scenarios as rows, more only where limits conflict.
+        """
+        wide = 4 * self.assets[-1]
+        return ((192, 256), (256, max(wide // 4, 256)), (256, wide), (1024, wide))
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Compiled kernels, and the shapes they were compiled for."""
+
+    registry: KernelRegistry
+    shapes: JointShapes
+
+
+_programs: ContextVar[Programs | None] = ContextVar("programs", default=None)
+
+
+@contextmanager
+def only(programs: Programs) -> Iterator[None]:
+    """Inside the block this thread's solvers run these programs and compile nothing."""
+    token = _programs.set(programs)
+    try:
+        yield
+    finally:
+        _programs.reset(token)
+
+
+def compiled_programs() -> Programs | None:
+    """The programs in force, None where kernels are compiled as needed."""
+    return _programs.get()

@@ -1,0 +1,198 @@
+"""Padded problems for programs that are compiled ahead: everything present, what is absent neutral.
+
+The kernel skips what a problem's `Data` does not have, so each structure is a program of its own.
+A slot has all of it: limits that are absent are infinite, costs and curvature zero, further names
+fixed at zero, further scenarios without probability. The answer is that of the problem itself up
+to rounding; the kernel's masks see to that (`newton.present`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import jax
+import numpy as np
+
+from compute.optimize.ahead import JointShapes, compiled_programs
+from compute.optimize.problem import Array
+from compute.optimize.solver.interior import interior_point, run
+from compute.optimize.solver.model import Data
+from compute.optimize.solver.newton import sizes
+from compute.shapes import Kernel, NotCompiledError
+
+NEUTRAL: dict[str, float | tuple[float, float]] = {
+    "row_min": -math.inf,
+    "row_max": math.inf,
+    "price": math.inf,
+    "price_tail": math.inf,
+    "volatility": math.inf,
+    "var": (0.0, math.inf),
+    "exponent": (1.0, math.inf),
+    "crra": (0.0, 1.0),
+    "turnover": math.inf,
+    "gross": math.inf,
+}
+"""What a field holds where the problem has none; the others hold 0."""
+
+SMOOTH, RATIO = "joint", "joint/ratio"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A shape: names, linear limits, scenarios (0: no returns); for the Sharpe ratio or not."""
+
+    assets: int
+    rows: int
+    scenarios: int = 0
+    ratio: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """Name of its kernel in the registry."""
+        return RATIO if self.ratio else SMOOTH
+
+    @cached_property
+    def layout(self) -> Data:
+        """The shape of every field; None where the slot lacks it."""
+        n, m, length = (self.assets,), (self.rows,), (self.scenarios,)
+        names = ("lower", "upper", "linear", "mean", "holdings", "cost", "impact")
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, n)
+        shapes |= dict.fromkeys(("row_min", "row_max", "price"), m)
+        shapes |= {"rows": m + n, "quad": n + n, "cov": n + n, "var": (2,)}
+        shapes |= dict.fromkeys(("price_tail", "volatility", "turnover", "gross"), ())
+        shapes |= {"sharpe": ()} if self.ratio else {"budgets": n}
+        if self.scenarios:
+            shapes |= {"returns": n + length, "prob": length}
+            shapes |= {"growth": (), "crra": (2,), "exponent": (2,)}
+        return Data(**{k: jax.ShapeDtypeStruct(v, np.float64) for k, v in shapes.items()})
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the kernel's arguments: the fields in the order of `Data`, and the lag."""
+        return (*(field.shape for field in self.layout if field is not None), ())
+
+    @property
+    def work(self) -> int:
+        """Arithmetic of one iteration, roughly."""
+        n = self.assets
+        return n * n * (self.scenarios + n // 3 + 2 * self.rows)
+
+    def holds(self, data: Data) -> bool:
+        """True if the problem fits."""
+        return all(
+            given is None or (room is not None and all(np.less_equal(given.shape, room.shape)))
+            for given, room in zip(data, self.layout, strict=True)
+        )
+
+    def padded(self, data: Data, lag: float) -> Array:
+        """All arguments of the kernel, one after another."""
+        buffer, at = np.zeros(sum(math.prod(shape) for shape in self.shapes)), 0
+        for name, given, room in zip(Data._fields, data, self.layout, strict=True):
+            if room is None:
+                continue
+            view = buffer[at : at + math.prod(room.shape)].reshape(room.shape)
+            at += view.size
+            if name in NEUTRAL:
+                view[...] = NEUTRAL[name]
+            if given is not None:
+                view[tuple(slice(length) for length in np.shape(given))] = given
+            elif name == "prob":
+                view[0] = 1.0
+        buffer[at] = lag
+        return buffer
+
+    def cropped(self, data: Data, vector: Array) -> Array:
+        """The kernel's answer (`interior.pack`) without what the problem does not have."""
+        n, m = data.lower.shape[0], data.rows.shape[0]
+        wide = sizes(self.layout)
+        lengths = (self.assets, self.assets, self.rows, sum(wide), sum(wide), 5)
+        w, gradient, y, z, e, tail = _split(vector, lengths)
+        z, e = (self._families(data, part, wide) for part in (z, e))
+        parts = [w[:n], gradient[:n], y[:m], z, tail]
+        if data.price is not None:
+            parts.insert(4, e)
+        return np.concatenate(parts)
+
+    def _families(self, data: Data, vector: Array, wide: tuple[int, ...]) -> Array:
+        *families, limits = _split(vector, wide)
+        *lengths, _ = sizes(data)
+        names = ("exponent", "volatility", "var", "quadratic_exponent")
+        slot = [name for name in names if getattr(self.layout, name) is not None]
+        own = [getattr(data, name) is not None for name in slot]
+        kept = [family[:length] for family, length in zip(families, lengths, strict=True)]
+        return np.concatenate([*kept, limits[own]])
+
+
+def _split(vector: Array, lengths: Iterable[int]) -> Iterator[Array]:
+    at = 0
+    for length in lengths:
+        yield vector[at : at + length]
+        at += length
+
+
+@lru_cache
+def slots(shapes: JointShapes) -> tuple[Slot, ...]:
+    """Every slot of a service, the cheapest first."""
+    most = shapes.rows[-1]
+    wide = [(size, most) for size in shapes.assets]
+    made = [Slot(*book) for book in shapes.books]
+    made += [Slot(*book, shapes.scenarios[0]) for book in shapes.books]
+    # Long histories of few names are padded to more names, not to programs of their own.
+    made += [Slot(*wide[-1], count) for count in shapes.scenarios[1:]]
+    made += [Slot(*book, ratio=True) for book in wide]
+    return tuple(sorted(made, key=lambda slot: slot.work))
+
+
+def run_kernel(data: Data, lag: float) -> Array:
+    """The interior point's answer to a problem, packed as its own structure has it.
+
+    Raises `NotCompiledError` where only programs of some shapes may run and it fits none.
+    """
+    programs = compiled_programs()
+    if programs is None:
+        return np.asarray(run(data, lag))
+    slot = next((slot for slot in slots(programs.shapes) if slot.holds(data)), None)
+    if slot is None:
+        raise NotCompiledError(_too_much(programs.shapes, data))
+    answer = programs.registry.run_packed(slot.kernel, slot.shapes, slot.padded(data, lag))
+    return slot.cropped(data, answer)
+
+
+def _too_much(shapes: JointShapes, data: Data) -> str:
+    (m, n), periods = data.rows.shape, 0 if data.returns is None else data.returns.shape[1]
+    largest = (shapes.assets[-1], shapes.rows[-1], shapes.scenarios[-1])
+    if all(a <= b for a, b in zip((n, m, periods), largest, strict=True)):
+        return "a Sharpe ratio is not solved together with a limit on drawdown risk"
+    asked = f"{n} instruments, {m} linear limits and {periods} scenarios"
+    room = f"{largest[0]}, {largest[1]} and {largest[2]}"
+    return f"{asked} are more than this server is set up for: {room}"
+
+
+def kernels(shapes: JointShapes) -> list[Kernel]:
+    """The interior point for every slot."""
+    made = slots(shapes)
+    return [
+        Kernel(
+            name,
+            _on_arrays([slot for slot in made if slot.kernel == name]),
+            tuple(slot.shapes for slot in made if slot.kernel == name),
+        )
+        for name in (SMOOTH, RATIO)
+    ]
+
+
+def _on_arrays(family: list[Slot]) -> Callable[..., jax.Array]:
+    """The kernel with the fields as arguments; their shapes say which slot they are of."""
+    fields = {
+        slot.shapes: [n for n, x in zip(Data._fields, slot.layout, strict=True) if x is not None]
+        for slot in family
+    }
+
+    def solve(*arrays: jax.Array) -> jax.Array:
+        names = fields[tuple(array.shape for array in arrays)]
+        return interior_point(Data(**dict(zip(names, arrays[:-1], strict=True))), arrays[-1])
+
+    return solve

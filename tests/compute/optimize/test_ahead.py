@@ -1,0 +1,139 @@
+"""Programs compiled ahead: every structure fits a slot, and its answer is the problem's own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from fixtures_kernels import kept_programs
+
+from compute.optimize import solve, solve_batch
+from compute.optimize.ahead import JointShapes, Programs, only
+from compute.optimize.certificate import certify
+from compute.optimize.kernels import joint_kernels
+from compute.optimize.problem import (
+    Costs,
+    DrawdownRisk,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Status,
+)
+from compute.shapes import KernelRegistry, NotCompiledError
+
+SHAPES = JointShapes(assets=(16,), scenarios=(64,), rows=(8, 24))
+Kind = ObjectiveKind
+
+
+@pytest.fixture(scope="module")
+def programs() -> Programs:
+    """Every joint program, for small books."""
+    registry = KernelRegistry(joint_kernels(SHAPES))
+    with kept_programs():
+        registry.compile()
+    return Programs(registry, SHAPES)
+
+
+@pytest.fixture
+def compiles() -> Iterator[list[str]]:
+    """What XLA compiles during a test."""
+    seen: list[str] = []
+
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
+        if event.endswith("backend_compile_duration"):
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(on_event)
+
+
+def book(kind: Kind, n: int, periods: int, seed: int = 0, **limits: object) -> Problem:
+    """A random problem with costs, sectors and holdings."""
+    rng = np.random.default_rng(seed)
+    returns = 0.02 * rng.standard_normal((periods, n)) + 0.002
+    sectors = Rows(np.eye(2, n), np.full(2, -np.inf), np.full(2, 0.2), ("one", "two"))
+    return Problem(
+        Objective(kind, risk_aversion=3.0),
+        Limits(
+            **{
+                "lower": np.zeros(n),
+                "upper": np.full(n, 0.4),
+                "budget_max": 1.0,
+                "rows": sectors,
+                **limits,
+            }  # type: ignore[arg-type]
+        ),
+        Costs(linear=np.full(n, 1e-4)),
+        scenarios=returns,
+        holdings=np.full(n, 0.5 / n),
+    )
+
+
+MIX = [
+    book(Kind.LOG_GROWTH, 5, 40),
+    book(Kind.LOG_GROWTH, 16, 64, gross_max=0.8, turnover_max=0.3),
+    book(Kind.LOG_GROWTH, 9, 50, drawdown_risk=DrawdownRisk.from_probability(0.8, 0.1)),
+    book(Kind.LOG_GROWTH, 6, 60, cvar_max=0.01),
+    book(Kind.CRRA, 7, 33, volatility_max=0.01),
+    book(Kind.MEAN_VARIANCE, 11, 64, var_max=0.012),
+    book(Kind.MEAN_VARIANCE, 4, 30, drawdown_risk=DrawdownRisk.from_probability(0.9, 0.2)),
+    book(Kind.QUADRATIC_GROWTH, 3, 20, lower=np.full(3, -0.3), gross_max=0.5),
+    book(Kind.MIN_VARIANCE, 8, 30, budget_min=1.0),
+    book(Kind.MAX_RETURN, 8, 30, volatility_max=0.005),
+    book(Kind.MAX_SHARPE, 10, 60, budget_min=1.0),
+    book(Kind.MIN_CVAR, 12, 64, budget_min=0.9),
+    book(Kind.MIN_CDAR, 5, 50, budget_min=0.9),
+    book(Kind.MAX_RETURN, 6, 50, cdar_max=0.03),
+    replace(
+        book(Kind.RISK_BUDGET, 6, 50, budget_min=1.0, rows=None),
+        costs=Costs(),
+        holdings=None,
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MIX)), ids=lambda k: MIX[k].objective.kind.name)
+def test_padded_answer_is_that_of_the_problems_own_structure(
+    programs: Programs, compiles: list[str], number: int
+) -> None:
+    problem = MIX[number]
+    with only(programs):
+        padded = solve(problem)
+    assert compiles == []
+    own = solve(problem)
+    assert padded.status is own.status is Status.OPTIMAL
+    assert padded.objective == pytest.approx(own.objective, rel=1e-9, abs=1e-12)
+    np.testing.assert_allclose(padded.weights, own.weights, atol=1e-7)
+    assert certify(problem, padded).is_optimal
+
+
+def test_batches_and_infeasible_problems_compile_nothing(
+    programs: Programs, compiles: list[str]
+) -> None:
+    conflict = book(Kind.LOG_GROWTH, 5, 40, budget_min=0.9, gross_max=0.5)
+    tails = book(Kind.MIN_CVAR, 5, 40, budget_min=0.9, gross_max=0.5)
+    with only(programs):
+        answers = solve_batch([MIX[0], MIX[11], conflict, tails])
+    assert [a.status for a in answers] == [Status.OPTIMAL] * 2 + [Status.INFEASIBLE] * 2
+    assert compiles == []
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        book(Kind.LOG_GROWTH, 17, 64),
+        book(Kind.LOG_GROWTH, 5, 65),
+        replace(book(Kind.RISK_BUDGET, 17, 64, rows=None), costs=Costs(), holdings=None),
+    ],
+)
+def test_more_than_the_largest_shape_is_said_not_compiled(
+    programs: Programs, compiles: list[str], problem: Problem
+) -> None:
+    with only(programs), pytest.raises(NotCompiledError, match="more than"):
+        solve(problem)
+    assert compiles == []
