@@ -63,10 +63,12 @@ class OutboxSession:
         async with self._session() as connection:
             return await relay.waiting(connection, shards)
 
-    async def oldest(self, shard: int, limit: int) -> list[OutboxEvent]:
+    async def oldest(
+        self, shard: int, limit: int, except_topics: Collection[str] = ()
+    ) -> list[OutboxEvent]:
         """See `Outbox`."""
         async with self._session() as connection:
-            return await outbox.oldest(connection, shard, limit=limit)
+            return await outbox.oldest(connection, shard, limit=limit, except_topics=except_topics)
 
     async def load_batch(self, shard: int) -> list[tuple[OutboxEvent, int]]:
         """See `Outbox`."""

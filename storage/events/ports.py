@@ -145,8 +145,10 @@ class Outbox(Protocol):
     async def waiting(self, shards: Collection[int]) -> list[int]:
         """Those of `shards` in which an event waits."""
 
-    async def oldest(self, shard: int, limit: int) -> list[OutboxEvent]:
-        """The head of a shard, each portfolio's events in order."""
+    async def oldest(
+        self, shard: int, limit: int, except_topics: Collection[str] = ()
+    ) -> list[OutboxEvent]:
+        """The head of a shard without some topics, each portfolio's events in order."""
 
     async def load_batch(self, shard: int) -> list[tuple[OutboxEvent, int]]:
         """What the last relay of this shard was sending and had not deleted."""

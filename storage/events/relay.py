@@ -17,6 +17,7 @@ import contextlib
 import logging
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.crash import crash_point
@@ -66,6 +67,14 @@ class RelayStats:
     last_error: str = ""
 
 
+@dataclass(frozen=True)
+class _Failures:
+    """How often a topic has failed in a row, and when it is tried again, by the loop's clock."""
+
+    n: int
+    retry_at: float
+
+
 @dataclass(eq=False)
 class _Shard:
     """A shard held by this relay."""
@@ -73,7 +82,7 @@ class _Shard:
     number: int
     publisher: ShardPublisher
     batch: list[Numbered]  # claimed and not yet deleted
-    n_failures: int = 0
+    failures: dict[str, _Failures] = field(default_factory=dict)  # by topic
     retry_at: float = 0.0  # by the loop's clock
     is_surplus: bool = False
     task: asyncio.Task[None] | None = None
@@ -84,6 +93,19 @@ class _Shard:
 
     def is_ready(self, now: float) -> bool:
         return self.is_idle and not self.is_surplus and self.retry_at <= now
+
+    def waits(self, topic: str, now: float) -> bool:
+        """Whether a topic has failed and is not to be tried yet."""
+        return topic in self.failures and self.failures[topic].retry_at > now
+
+    def next_retry(self) -> float:
+        """When the first of the topics that wait is tried again."""
+        return min((failures.retry_at for failures in self.failures.values()), default=0.0)
+
+    def replace(self, old: list[Numbered], new: list[Numbered]) -> None:
+        """Puts `new` in the place of `old`; the order within each topic stays."""
+        gone = {row.event.event_id for row in old}
+        self.batch = [row for row in self.batch if row.event.event_id not in gone] + new
 
 
 class Relay:
@@ -179,44 +201,58 @@ class Relay:
         del self._held[shard.number]
 
     async def _drain(self, shard: _Shard) -> None:
-        """Publish until the shard is empty, the broker fails, or the relay wants to stop."""
-        while not (self._stopping or shard.is_surplus):
-            if not shard.batch:
-                events = await self._outbox.oldest(shard.number, self._limit())
-                shard.batch = [Numbered(event) for event in events]
-            if not shard.batch:
-                return
-            try:
-                await self._publish(shard)
-                shard.n_failures = 0
-            except BrokerUnavailable as error:
-                self._note(error)
-                self.stats.n_failed += 1
-                delay_s = self._options.backoff.delay_s(shard.n_failures, self._rng)
-                shard.retry_at = asyncio.get_running_loop().time() + delay_s
-                shard.n_failures += 1
-                return
+        """Publish until nothing is left that may be sent now, or the relay wants to stop.
 
-    async def _publish(self, shard: _Shard) -> None:
-        """Send a shard's batch and delete what arrived; the rest stays, and the error is raised."""
-        numbered = await shard.publisher.number(shard.batch)
-        if numbered != shard.batch:
-            pairs = [(row.event, row.sequence_id) for row in numbered]
+        A topic that fails waits by itself, with the events of it that were taken; those of other
+        topics go on. Between topics there is no order to keep.
+        """
+        while not (self._stopping or shard.is_surplus):
+            now = asyncio.get_running_loop().time()
+            ready = [row for row in shard.batch if not shard.waits(row.event.topic, now)]
+            if not ready:
+                held = {row.event.topic for row in shard.batch}
+                events = await self._outbox.oldest(shard.number, self._limit(), held)
+                ready = [Numbered(event) for event in events]
+                shard.batch += ready
+            if not ready:
+                if shard.batch:
+                    shard.retry_at = min(now + self._options.share_interval_s, shard.next_retry())
+                return
+            await self._publish(shard, ready)
+
+    async def _publish(self, shard: _Shard, ready: list[Numbered]) -> None:
+        """Send some of a shard's batch and delete what arrived; the rest stays in the batch."""
+        numbered, errors = await shard.publisher.number(ready)
+        if numbered != ready:
+            shard.replace(ready, numbered)
+            pairs = [(row.event, row.sequence_id) for row in shard.batch]
             await self._outbox.save_batch(
                 shard.number, [(event, id) for event, id in pairs if id is not None]
             )
-            shard.batch = numbered
+        sent = [row for row in numbered if row.event.topic not in errors]
         crash_point("relay.before_send")
-        stored, again, error = await shard.publisher.publish(shard.batch)
+        stored, again, more = await shard.publisher.publish(sent)
         crash_point("relay.after_send")
-        self._learn_size(shard.batch)
+        shard.replace(sent, again)
         if stored:
+            self._learn_size(stored)
             crash_point("relay.before_delete")
             await self._outbox.delete([row.event for row in stored])
             self.stats.n_published += len(stored)
-        shard.batch = again
-        if error is not None:
-            raise error
+        self._back_off(shard, {row.event.topic for row in stored}, errors | more)
+
+    def _back_off(
+        self, shard: _Shard, stored: set[str], errors: Mapping[str, BrokerUnavailable]
+    ) -> None:
+        for topic in stored - errors.keys():
+            shard.failures.pop(topic, None)
+        for topic, error in errors.items():
+            self._note(error)
+            self.stats.n_failed += 1
+            n_failures = shard.failures[topic].n if topic in shard.failures else 0
+            delay_s = self._options.backoff.delay_s(n_failures, self._rng)
+            retry_at = asyncio.get_running_loop().time() + delay_s
+            shard.failures[topic] = _Failures(n_failures + 1, retry_at)
 
     def _limit(self) -> int:
         affordable = self._options.batch_bytes_max / max(1.0, self._mean_bytes)

@@ -67,14 +67,22 @@ class ShardPublisher:
         self._name = name
         self._lanes: dict[str, _Lane] = {}
 
-    async def number(self, batch: Sequence[Numbered]) -> list[Numbered]:
-        """The batch with a sequence id for every event, by the rule above.
+    async def number(
+        self, batch: Sequence[Numbered]
+    ) -> tuple[list[Numbered], dict[str, BrokerUnavailable]]:
+        """The batch with a sequence id for every event, by the rule above, and what went wrong.
 
-        Errors: `BrokerUnavailable`, also while a predecessor still holds the producer's name.
+        The events of a topic whose producer can't be opened, for example while a predecessor still
+        holds its name, stay as they are.
         """
         numbered = list(batch)
-        for topic in dict.fromkeys(row.event.topic for row in batch):
-            lane = await self._lane(topic)
+        topics = list(dict.fromkeys(row.event.topic for row in batch))
+        opened = await asyncio.gather(*(self._open(topic) for topic in topics))
+        errors = {
+            topic: error for topic, error in zip(topics, opened, strict=True) if error is not None
+        }
+        for topic in [topic for topic in topics if topic not in errors]:
+            lane = self._lanes[topic]
             places = [i for i, row in enumerate(batch) if row.event.topic == topic]
             ids = [batch[i].sequence_id for i in places]
             if _may_be_kept(ids, lane.last):
@@ -83,12 +91,12 @@ class ShardPublisher:
             for i in places:
                 lane.last += 1
                 numbered[i] = replace(batch[i], sequence_id=lane.last)
-        return numbered
+        return numbered, errors
 
     async def publish(
         self, batch: Sequence[Numbered]
-    ) -> tuple[list[Numbered], list[Numbered], BrokerUnavailable | None]:
-        """Send a numbered batch: what the broker has, what has to be sent again, the first error.
+    ) -> tuple[list[Numbered], list[Numbered], dict[str, BrokerUnavailable]]:
+        """Send a numbered batch: what the broker has, what has to be sent again, errors by topic.
 
         A topic that failed is opened anew next time. Where a later event of a topic is stored and
         an earlier one isn't, the earlier ones lose their ids: the broker would drop them.
@@ -97,8 +105,12 @@ class ShardPublisher:
         errors = await asyncio.gather(*sends)
         stored = [row for row, error in zip(batch, errors, strict=True) if error is None]
         failed = [row for row, error in zip(batch, errors, strict=True) if error is not None]
-        for topic in {row.event.topic for row in failed}:
-            await self._close([topic])
+        broken = {
+            row.event.topic: error
+            for row, error in zip(batch, errors, strict=True)
+            if error is not None
+        }
+        await self._close(broken)
         highest: dict[str, int] = {}
         for row in stored:
             highest[row.event.topic] = max(_id(row), highest.get(row.event.topic, -1))
@@ -106,7 +118,7 @@ class ShardPublisher:
             replace(row, sequence_id=None) if _id(row) < highest.get(row.event.topic, -1) else row
             for row in failed
         ]
-        return stored, again, next((error for error in errors if error is not None), None)
+        return stored, again, broken
 
     async def close(self) -> None:
         """Close all producers; their names are free for the shard's next relay."""
@@ -120,12 +132,14 @@ class ShardPublisher:
             return error
         return None
 
-    async def _lane(self, topic: str) -> _Lane:
-        lane = self._lanes.get(topic)
-        if lane is None:
-            producer = await self._broker.open_producer(topic, self._name)
-            lane = self._lanes[topic] = _Lane(producer, producer.last_sequence_id)
-        return lane
+    async def _open(self, topic: str) -> BrokerUnavailable | None:
+        if topic not in self._lanes:
+            try:
+                producer = await self._broker.open_producer(topic, self._name)
+            except BrokerUnavailable as error:
+                return error
+            self._lanes[topic] = _Lane(producer, producer.last_sequence_id)
+        return None
 
     async def _close(self, topics: Iterable[str]) -> None:
         lanes = [self._lanes.pop(topic) for topic in topics]

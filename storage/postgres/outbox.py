@@ -5,7 +5,7 @@ of the tenant as a whole form a stream of their own, under the empty portfolio i
 stream fall in one of 16 shards, and one relay at a time works on a shard, so their order survives.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -129,16 +129,26 @@ async def release_shard(connection: asyncpg.Connection, shard: int) -> bool:
 
 
 async def oldest(
-    connection: asyncpg.Connection, shard: int, *, limit: int = 100
+    connection: asyncpg.Connection,
+    shard: int,
+    *,
+    limit: int = 100,
+    except_topics: Collection[str] = (),
 ) -> list[OutboxEvent]:
     """The events at the head of a shard, each portfolio's in the order of their numbers.
+
+    Those of `except_topics` are passed over.
 
     Whoever holds the shard publishes them in this order and then deletes those acknowledged. Always
     ask for the head, never for "after the last position": a transaction still open now may commit
     an event of another portfolio with a lower one.
     """
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM outbox WHERE shard = $1 ORDER BY position LIMIT $2", shard, limit
+        f"""SELECT {_COLUMNS} FROM outbox WHERE shard = $1 AND topic <> ALL($3::text[])
+        ORDER BY position LIMIT $2""",
+        shard,
+        limit,
+        list(except_topics),
     )
     return [OutboxEvent(**row) for row in rows]
 

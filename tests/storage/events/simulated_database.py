@@ -119,9 +119,12 @@ class SimulatedOutbox:
 
         return await self._call(find)
 
-    async def oldest(self, shard: int, limit: int) -> list[OutboxEvent]:
+    async def oldest(
+        self, shard: int, limit: int, except_topics: Collection[str] = ()
+    ) -> list[OutboxEvent]:
         def head() -> list[OutboxEvent]:
-            rows = [e for e in self._database.outbox.values() if shard_of(e) == shard]
+            mine = [e for e in self._database.outbox.values() if shard_of(e) == shard]
+            rows = [e for e in mine if e.topic not in except_topics]
             return sorted(rows, key=lambda event: event.position)[:limit]
 
         return await self._call(head)

@@ -15,7 +15,7 @@ from outbox_writes import commit_events, create_portfolios, read_all, running, u
 from storage.errors import Unavailable
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.outbox_session import OutboxSession
-from storage.events.ports import InMessage
+from storage.events.ports import BrokerUnavailable, InMessage, Producer, Sharing, Subscription
 from storage.events.relay import Relay, RelayOptions
 from storage.postgres.outbox import N_SHARDS, OutboxEvent
 from storage.postgres.pool import Database
@@ -176,6 +176,43 @@ async def test_without_a_broker_events_wait_and_nothing_else_happens(
     check_once_and_in_order(await read_all(broker_config, "position-sized"), ids)
 
 
+class PartlyBroken:
+    """A broker on which one topic can't be published to for now."""
+
+    def __init__(self, broker: PulsarBroker, topic: str) -> None:
+        self._broker = broker
+        self.topic = topic
+
+    async def open_producer(self, topic: str, name: str | None = None) -> Producer:
+        if topic == self.topic:
+            raise BrokerUnavailable(f"{topic} is fenced")
+        return await self._broker.open_producer(topic, name)
+
+    async def subscribe(self, topic: str, subscription: str, sharing: Sharing) -> Subscription:
+        return await self._broker.subscribe(topic, subscription, sharing)
+
+
+async def test_a_topic_that_fails_holds_back_no_other(
+    store: Database, postgres_dsn: str, broker: PulsarBroker, broker_config: BrokerConfig
+) -> None:
+    partly = PartlyBroken(broker, "limit-breached")
+    relay = Relay(OutboxSession(postgres_dsn), partly, OPTIONS)
+    held, free = [], []
+    async with running(relay):
+        for _ in range(10):
+            held += await commit_events(store, "p7", 8, "limit-breached")
+            free += await commit_events(store, "p7", 8)
+        async with asyncio.timeout(60):
+            while relay.stats.n_published < len(free):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        check_once_and_in_order(await read_all(broker_config, "position-sized"), free)
+        assert not of(await read_all(broker_config, "limit-breached"), held)
+        assert relay.stats.n_failed > 1
+        partly.topic = ""
+        await until_empty(store)
+    check_once_and_in_order(await read_all(broker_config, "limit-breached"), held)
+
+
 async def test_a_broker_killed_twice_loses_and_repeats_nothing(
     store: Database, postgres_dsn: str, pulsar_broker: TestBroker, broker_config: BrokerConfig
 ) -> None:
@@ -190,7 +227,7 @@ async def test_a_broker_killed_twice_loses_and_repeats_nothing(
             for i in range(8):
                 ids.extend(await commit_events(store, f"p{i}", 3))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.02)
+                await asyncio.wait_for(stop.wait(), 0.1)
 
     async with running(relay):
         writer = asyncio.create_task(write())
