@@ -62,6 +62,14 @@ chaos: setup  ## processes killed and connections cut, in full (long)
 bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo
 	$(BIN)/python -m benchmarks.serving
 
+.PHONY: bench-latency
+bench-latency: setup  ## F7, F9: latency at half load with commits, time to start
+	$(BIN)/python -m benchmarks.latency
+
+.PHONY: bench-relay
+bench-relay: setup  ## events a second from the outbox to a real broker, against bare sending
+	$(BIN)/python -m benchmarks.relay
+
 .venv-bench: requirements-bench.txt
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,10 @@ def request_of(n_lines: int, market: str = "bench-5000") -> sizing_service_pb2.S
     )
 
 
-def prepare(channel: grpc.Channel) -> None:
-    """The markets, and a portfolio for each size with its limits."""
+def prepare(
+    channel: grpc.Channel, portfolio_ids: Sequence[str] = tuple(f"bench-{n}" for n in LINES)
+) -> None:
+    """The markets, and portfolios with their limits."""
     rng = np.random.default_rng(0)
     for name, n in MARKETS.items():
         snapshot = market_service_pb2.MarketSnapshot(
@@ -93,9 +96,9 @@ def prepare(channel: grpc.Channel) -> None:
         request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
         market_service_pb2_grpc.MarketServiceStub(channel).PutMarketSnapshot(request, timeout=60)
     portfolios = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
-    for n_lines in LINES:
+    for portfolio_id in portfolio_ids:
         portfolio = portfolio_service_pb2.Portfolio(
-            portfolio_id=f"bench-{n_lines}", base_currency="USD", cash=1e12
+            portfolio_id=portfolio_id, base_currency="USD", cash=1e12
         )
         portfolios.CreatePortfolio(
             portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
