@@ -30,6 +30,8 @@ from positionsizing.v1 import (
 )
 
 from compute.kernels import registry
+from compute.optimize.ahead import JointShapes, Programs
+from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry
 from server.admission import Admission
 from server.alerts import EXPIRED_MIN, WARNING, alert
@@ -89,13 +91,12 @@ def prepare_jax(cache_dir: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def compile_kernels(telemetry: Telemetry) -> KernelRegistry:
-    """Compiles the closed form; what is compiled after the service says SERVING is counted.
+def compile_kernels(telemetry: Telemetry, shapes: JointShapes) -> Programs:
+    """Compiles every kernel; what is compiled after the service says SERVING is counted.
 
-    The closed form can't compile afterwards: its programs are called by shape. Joint problems of a
-    structure not seen before do, in a thread of their own.
+    Nothing should be: programs are called by shape, and joint problems are padded to `shapes`.
     """
-    kernels = registry()
+    kernels = KernelRegistry([*registry().kernels, *joint_kernels(shapes)])
     started = time.monotonic()
     kernels.compile(
         on_progress=lambda done, total: _log.info("compiling kernels", done=done, total=total)
@@ -109,17 +110,17 @@ def compile_kernels(telemetry: Telemetry) -> KernelRegistry:
             telemetry.compiles.inc()
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
-    return kernels
+    return Programs(kernels, shapes)
 
 
 class App:
     """One server process. `async with App.started(config) as app` serves inside the block."""
 
-    def __init__(self, config: Config, telemetry: Telemetry, kernels: KernelRegistry) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry, programs: Programs) -> None:
         self.config = config
         self.telemetry = telemetry
         self.port = 0
-        self._kernels = kernels
+        self._programs = programs
         self._health = health.aio.HealthServicer()
         self._stack = contextlib.AsyncExitStack()
         self._server: grpc.aio.Server | None = None
@@ -131,8 +132,8 @@ class App:
         """A serving app, stopped in order at the end of the block."""
         prepare_jax(config.data_dir / "kernels")
         telemetry = Telemetry()
-        kernels = await asyncio.to_thread(compile_kernels, telemetry)
-        app = cls(config, telemetry, kernels)
+        programs = await asyncio.to_thread(compile_kernels, telemetry, config.joint_shapes)
+        app = cls(config, telemetry, programs)
         async with app._stack:
             await app._start()
             yield app
@@ -147,7 +148,7 @@ class App:
         self._stack.push_async_callback(committer.aclose)
         joint_thread = ComputeThread(self.config.compute_waiting_max)
         self._stack.callback(joint_thread.stop)
-        solver = Solver(states, self._kernels, thread, joint_thread, self.config.lines_max)
+        solver = Solver(states, self._programs, thread, joint_thread, self.config.lines_max)
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
         self._watch(thread, committer)

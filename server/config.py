@@ -6,11 +6,14 @@ the environment comes first. What a portfolio manager tunes is not here but in P
 
 import os
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from compute.optimize.ahead import JointShapes
 
 PREFIX = "SIZING_"
 _ELSEWHERE = {"SIZING_CONFIG", "SIZING_CRASH_POINT", "SIZING_ADDRESS"}
@@ -64,12 +67,29 @@ class Config(BaseSettings):
     """Calls answered at once; more are refused with advice when to come again."""
     compute_waiting_max: int = Field(1024, ge=1)
     """Requests that may wait for the compute thread."""
+    joint_assets: tuple[int, ...] = Field((128, 512), min_length=1)
+    """Sizes of book, holdings included, that joint problems are padded to, rising; a larger one is
+    refused. Each adds programs that are compiled at the first start, about 15 s."""
+    joint_scenarios: tuple[int, ...] = Field((1024, 4096), min_length=1)
+    """Numbers of scenarios that joint problems are padded to, rising; more are refused."""
     drain_s: float = Field(10.0, ge=0, le=60)
     """Longest time to finish admitted calls on SIGTERM."""
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe log line written."""
     log_json: bool = False
     """Writes log lines as JSON instead of text."""
+
+    @field_validator("joint_assets", "joint_scenarios")
+    @classmethod
+    def _rising(cls, ladder: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(0 < low < high for low, high in pairwise((0.5, *ladder))):
+            raise ValueError("must be positive and rising")
+        return ladder
+
+    @property
+    def joint_shapes(self) -> JointShapes:
+        """The shapes that joint problems are padded to."""
+        return JointShapes(self.joint_assets, self.joint_scenarios)
 
 
 def load(**overrides: Any) -> Config:

@@ -4,8 +4,7 @@ The arithmetic is in `compute/decide.py` and runs in the compute thread; `desk.p
 comes out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from typing import TypeVar
 
@@ -14,9 +13,10 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, sizing_service_pb2, types_pb2
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
-from compute.joint import BookMatrix, JointAnswer, joint_objective, solve_joint
+from compute.joint import joint_objective
+from compute.optimize.ahead import Programs
 from compute.parameters import EffectiveParameters, Method
-from compute.shapes import LINE_BUCKETS, KernelRegistry, bucket
+from compute.shapes import LINE_BUCKETS, bucket
 from compute.shared import divided
 from server.batching import ComputeThread
 from server.convert import decision as decision_convert
@@ -24,6 +24,7 @@ from server.convert import joint as joint_convert
 from server.convert import request as request_convert
 from server.convert.market import MatrixData
 from server.errors import invalid_fields, precondition
+from server.jointly import Aimed, aimed
 from server.problem import Problem, Solved, assemble, check_ages, context_of
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
@@ -40,7 +41,7 @@ class Solver:
     def __init__(
         self,
         states: States,
-        kernels: KernelRegistry,
+        programs: Programs,
         thread: ComputeThread,
         joint_thread: ComputeThread,
         lines_max: int,
@@ -48,7 +49,8 @@ class Solver:
         """`joint_thread` takes the joint problems, so that no closed form waits for one."""
         self._joint_thread = joint_thread
         self.states = states
-        self._kernels = kernels
+        self.programs = programs
+        self._kernels = programs.registry
         self._thread = thread
         self._lines_max = lines_max
 
@@ -149,17 +151,13 @@ class Solver:
 
     def answers(self, problems: Sequence[Problem]) -> list[Solved]:
         """The same for several problems, those of one shape in one compiled call."""
-        asked = [_aimed(problem) for problem in problems]
-        sizings = size_together([(p.inputs, p.guard) for p, _, _ in asked], self._kernels)
-        return [self._encoded(*parts, sizing) for parts, sizing in zip(asked, sizings, strict=True)]
+        asked = [aimed(self.programs, problem) for problem in problems]
+        items = [(item.problem.inputs, item.problem.guard) for item in asked]
+        sizings = size_together(items, self._kernels)
+        return [self._encoded(item, sizing) for item, sizing in zip(asked, sizings, strict=True)]
 
-    def _encoded(
-        self,
-        problem: Problem,
-        joint: JointAnswer | None,
-        chain: list[sizing_pb2.FallbackStep],
-        sizing: Sizing,
-    ) -> Solved:
+    def _encoded(self, asked: Aimed, sizing: Sizing) -> Solved:
+        problem, joint, chain = asked.problem, asked.answer, list(asked.chain)
         if sizing.rejected:
             broken = sizing.rejected[0]
             outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
@@ -208,55 +206,3 @@ def is_joint_request(
 def _status(sizing: Sizing) -> types_pb2.SizingStatus.ValueType:
     capped = (sizing.binding.kind > 0) & (sizing.status != LineStatus.REFUSED)
     return types_pb2.SIZING_STATUS_CAPPED if capped.any() else types_pb2.SIZING_STATUS_OPTIMAL
-
-
-def _aimed(
-    problem: Problem,
-) -> tuple[Problem, JointAnswer | None, list[sizing_pb2.FallbackStep]]:
-    """The problem with the joint optimum as its target where that is asked for."""
-    if problem.method is not Method.JOINT:
-        return problem, None, []
-    joint, chain = _jointly(problem)
-    if joint is not None and joint.weights is not None:
-        problem = replace(problem, inputs=replace(problem.inputs, target=joint.weights))
-    return problem, joint, chain
-
-
-def _jointly(problem: Problem) -> tuple[JointAnswer | None, list[sizing_pb2.FallbackStep]]:
-    """The joint answer, or what was tried instead.
-
-    Raises `Refusal` where the limits contradict each other, `MissingInputError`.
-    """
-    place = problem.inputs.sheet.market.index
-    scenarios, covariance = (
-        None if matrix is None else _placed(matrix, place)
-        for matrix in (problem.scenarios, problem.covariance)
-    )
-    answer = solve_joint(problem.inputs, scenarios, covariance)
-    if answer.explanation is not None:
-        conflict = ", ".join(answer.explanation.conflict)
-        relaxation = ", ".join(
-            f"{joint_convert.named(name, answer.instrument_ids)} by {amount:.6g}"
-            for name, amount in answer.explanation.relaxation.items()
-        )
-        raise precondition(
-            "INFEASIBLE_LIMITS",
-            f"no sizes satisfy these limits together: {conflict}. Cheapest way out: {relaxation}",
-            conflict=conflict,
-        )
-    if answer.weights is not None:
-        return answer, []
-    steps = [
-        sizing_pb2.FallbackStep(method="joint", outcome=answer.status.value),
-        sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
-    ]
-    return None, steps
-
-
-def _placed(matrix: MatrixData, place: Mapping[str, int]) -> BookMatrix:
-    """The matrix with the place of each instrument of the market in it."""
-    columns = np.full(len(place), -1, dtype=np.int64)
-    for column, name in enumerate(matrix.instrument_ids):
-        if name in place:
-            columns[place[name]] = column
-    return BookMatrix(matrix.values, matrix.probability, columns)

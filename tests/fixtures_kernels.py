@@ -9,6 +9,8 @@ import jax
 import pytest
 
 from compute.kernels import registry
+from compute.optimize.ahead import JointShapes, Programs
+from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel, KernelRegistry
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kernels"
@@ -42,6 +44,20 @@ def small(kernel: Kernel) -> Kernel:
         return replace(kernel, shapes=kernel.shapes[:1])
     shapes = [shape for shape in kernel.shapes if (shape[0][-1], shape[3][-1]) in WATERFALLS]
     return replace(kernel, shapes=tuple(shapes))
+
+
+JOINT = JointShapes(assets=(16,), scenarios=(64,), rows=(8, 24))
+"""Shapes of joint problems in tests."""
+
+
+@pytest.fixture(scope="session")
+def joint_programs() -> Programs:
+    """The kernels of the tests, and with them every joint one for small books."""
+    closed = [small(kernel) for kernel in registry().kernels]
+    made = KernelRegistry([*closed, *joint_kernels(JOINT)])
+    with kept_programs():
+        made.compile()
+    return Programs(made, JOINT)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """OptimizationService: joint problems by themselves, with their proofs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from positionsizing.v1 import market_service_pb2
@@ -18,6 +19,7 @@ from server.convert.columns import set_floats
 from server.convert.market import MatrixData, matrix
 from server.decisions import Solver
 from server.errors import invalid, invalid_fields, precondition
+from server.jointly import with_programs
 
 T = TypeVar("T")
 
@@ -83,7 +85,8 @@ class OptimizationService:
         return await self._run(call, work, len(ids))
 
     async def _run(self, call: Call, work: Callable[[], T], n_lines: int) -> T:
-        return await self._solver.run(work, n_lines, call.left_s, is_joint=True)
+        run = partial(with_programs, self._solver.programs, work)
+        return await self._solver.run(run, n_lines, call.left_s, is_joint=True)
 
     async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
         if found := list(joint.violations(message, "problem")):

@@ -26,6 +26,7 @@ from positionsizing.v1 import (
     sizing_service_pb2_grpc,
 )
 
+from compute.optimize.ahead import Programs
 from compute.shapes import KernelRegistry
 from server import app as app_module
 from server.app import App
@@ -88,10 +89,10 @@ async def refusal(call: Awaitable[Any]) -> Refused:
 def started(
     server: embedded.EmbeddedServer, kernels: KernelRegistry, folder: Path, **settings: object
 ) -> contextlib.AbstractAsyncContextManager[App]:
-    """An app on a database of its own that takes `kernels` as they are."""
+    """An app on a database of its own that takes `kernels` as they are, joint ones if asked."""
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "prepare_jax", lambda folder: None)
-    patch.setattr(app_module, "compile_kernels", lambda telemetry: kernels)
+    patch.setattr(app_module, "compile_kernels", lambda _, shapes: Programs(kernels, shapes))
     dsn = create_database(server, template=embedded.DATABASE)
     config = Config(listen_port=0, dsn=dsn, data_dir=folder, **settings)  # type: ignore[arg-type]
     return App.started(config)

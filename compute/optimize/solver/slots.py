@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,7 +68,10 @@ class Slot:
         if self.scenarios:
             shapes |= {"returns": n + length, "prob": length}
             shapes |= {"growth": (), "crra": (2,), "exponent": (2,)}
-        return Data(**{k: jax.ShapeDtypeStruct(v, np.float64) for k, v in shapes.items()})
+        fields: dict[str, Any] = {
+            name: jax.ShapeDtypeStruct(shape, np.float64) for name, shape in shapes.items()
+        }
+        return Data(**fields)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

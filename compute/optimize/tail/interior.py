@@ -13,7 +13,6 @@ Source of the method: Mehrotra 1992, SIAM J. Optimization 2(4); Nocedal and Wrig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -274,13 +273,14 @@ def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
     """Solve one program to `tolerance` (see `LinearAnswer.error`), padded to its bucket."""
     count, width = program.rows.shape
     programs = compiled_programs()
-    if programs is not None:
-        shape = _slot(programs.shapes, count, width)
-        run = partial(programs.registry.run, KERNEL)
+    if programs is None:
+        rows, columns = bucket(count), bucket(width)
+        vector = np.asarray(_solve_one(*_padded(program, rows, columns), np.float64(tolerance)))
     else:
-        shape, run = (bucket(count), bucket(width)), _solve_one
-    vector = np.asarray(run(*_padded(program, *shape), np.array(tolerance)))
-    return _answer(program, vector, shape[1])
+        rows, columns = _slot(programs.shapes, count, width)
+        parts = (*_padded(program, rows, columns), np.array(tolerance))
+        vector = programs.registry.run(KERNEL, *parts)
+    return _answer(program, vector, columns)
 
 
 def _answer(program: LinearProgram, vector: Vector, columns: int) -> LinearAnswer:
