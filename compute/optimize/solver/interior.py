@@ -321,11 +321,18 @@ def iterate(data: Data, fixed: Frame, state: State) -> State:
 
 
 def centred(state: State, aim: Array) -> State:
-    """The state with no slack left so far behind its product's aim that it blocks every step.
+    """The state with no product of slack and dual so far behind its aim that it blocks every step.
 
-    Slacks are free to move: what this adds to the primal residual the next step takes away.
+    The smaller of the two is raised: what this adds to a residual is of its size, and the next
+    step takes it away.
     """
-    return state._replace(s=jnp.maximum(state.s, BEHIND * aim / jnp.maximum(state.z, 1e-300)))
+    low = BEHIND * aim
+    s = jnp.maximum(state.s, low / jnp.maximum(state.z, state.s))
+    z = jnp.where(state.z > 0.0, jnp.maximum(state.z, low / s), 0.0)
+    q = state.q
+    if q.shape[0]:
+        q = jnp.where(state.e > 0.0, q - (z - state.z), q)
+    return state._replace(s=s, z=z, q=q)
 
 
 def _size(errors: Array) -> Array:
