@@ -55,7 +55,7 @@ class Report:
 
     def page(self, outcome: str) -> str:
         """As Markdown."""
-        head = ["| |" + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+        head = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
         rows = [
             f"| {counts.name} | " + " | ".join(map(str, counts.numbers)) + " |"
             for counts in self._counts.values()
