@@ -46,7 +46,7 @@ def small(kernel: Kernel) -> Kernel:
     return replace(kernel, shapes=tuple(shapes))
 
 
-JOINT = JointShapes(assets=(16,), scenarios=(64,), rows=(8, 24))
+JOINT = JointShapes(assets=(16,), scenarios=(64,))
 """Shapes of joint problems in tests."""
 
 

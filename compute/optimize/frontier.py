@@ -68,6 +68,10 @@ def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
     high = max(low, high - 1e-9 * max(abs(high - low), abs(high)))
     targets = np.linspace(low, high, count)
     solved = solve_batch([with_return(problem, target) for target in targets[1:]])
+    if solved[-1].status is Status.NOT_CONVERGED:
+        # Next to no portfolio earns the last return: of a millionth less there are enough.
+        lower = high - 1e-6 * max(abs(high - low), abs(high))
+        solved[-1:] = solve_batch([with_return(problem, lower)])
     points = [safest, *solved]
     for point in points:
         if point.status is not Status.OPTIMAL:

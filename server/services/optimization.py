@@ -11,7 +11,7 @@ from compute.optimize import solve, solve_batch
 from compute.optimize.certificate import certify
 from compute.optimize.frontier import RISKS, trace
 from compute.optimize.infeasible import explain
-from compute.optimize.problem import Problem, Status
+from compute.optimize.problem import ObjectiveKind, Problem, Status
 from compute.optimize.shadow import shadow_prices
 from server.call import Call
 from server.convert import joint
@@ -122,7 +122,8 @@ def _optimized(problem: Problem, ids: list[str]) -> pb.OptimizePortfolioResponse
     proof = certify(problem, solution, thorough=False)
     if not proof.is_optimal:
         proof = certify(problem, solution)
-    prices = shadow_prices(problem, solution.weights) if proof.is_optimal else {}
+    priced = proof.is_optimal and problem.objective.kind is not ObjectiveKind.RISK_BUDGET
+    prices = shadow_prices(problem, solution.weights) if priced else {}
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)

@@ -1,0 +1,331 @@
+"""The joint method and OptimizationService over gRPC: any structure, any input, no compiling."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import jax
+import numpy as np
+import pytest
+import pytest_asyncio
+from positionsizing.v1 import (
+    limits_pb2,
+    market_service_pb2,
+    optimization_service_pb2_grpc,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
+from positionsizing.v1 import optimization_service_pb2 as pb
+from service_client import INSTRUMENTS, Client, new_id, refusal, started
+
+from compute.optimize.ahead import Programs
+from storage import embedded
+
+Stub = optimization_service_pb2_grpc.OptimizationServiceStub
+RNG = np.random.default_rng(5)
+RETURNS = 0.02 * RNG.standard_normal((60, 8)) + np.linspace(0.004, 0.001, 8)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def joint_client(
+    postgres_server: embedded.EmbeddedServer,
+    joint_programs: Programs,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Client]:
+    """A service that solves joint problems of up to 16 instruments and 64 scenarios."""
+    folder = tmp_path_factory.mktemp("joint")
+    settings = {"joint_assets": (16,), "joint_scenarios": (64,)}
+    serving = started(postgres_server, joint_programs.registry, folder, **settings)
+    async with serving as app, Client.connected(app.port) as client:
+        yield client
+
+
+@pytest.fixture
+def compiles() -> Any:
+    """What XLA compiles during a test."""
+    seen: list[str] = []
+
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del duration_secs, kwargs
+        if event.endswith("backend_compile_duration"):
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(on_event)
+
+
+def scenarios(n: int = 8, **given: Any) -> market_service_pb2.Matrix:
+    """Scenarios of the first n instruments."""
+    return market_service_pb2.Matrix(
+        **{
+            "kind": market_service_pb2.MATRIX_KIND_SCENARIOS,
+            "instrument_ids": INSTRUMENTS[:n],
+            "dense": {"values": RETURNS[:, :n].ravel()},
+            **given,
+        }
+    )
+
+
+def problem(kind: str = "LOG_GROWTH", n: int = 8, **given: Any) -> pb.OptimizationProblem:
+    """A problem over scenarios given in the call."""
+    given.setdefault("scenarios", scenarios(n))
+    given.setdefault("weight_max", np.full(n, 0.4))
+    objective = pb.Objective(kind=pb.ObjectiveKind.Value(f"OBJECTIVE_KIND_{kind}"))
+    return pb.OptimizationProblem(instrument_ids=INSTRUMENTS[:n], objective=objective, **given)
+
+
+async def optimize(client: Client, asked: pb.OptimizationProblem, **given: Any) -> Any:
+    """The response of OptimizePortfolio."""
+    request = pb.OptimizePortfolioRequest(problem=asked, **given)
+    return await Stub(client.channel).OptimizePortfolio(request, timeout=60)
+
+
+Joint = limits_pb2.JointLimits
+MIX = [
+    problem(),
+    problem(n=3, gross_max=0.7),
+    problem(limits=Joint(wealth_floor=0.8, wealth_floor_probability=0.1)),
+    problem(limits=Joint(cvar_max=0.01)),
+    problem("CRRA", turnover_max=0.5, linear_cost=np.full(8, 1e-4)),
+    problem("MEAN_VARIANCE", limits=Joint(volatility_max=0.005)),
+    problem("QUADRATIC_GROWTH", weight_min=np.full(8, -0.2), gross_max=0.6),
+    problem("MAX_SHARPE", budget_min=1.0),
+    problem("MAX_RETURN", limits=Joint(var_max=0.01, cdar_max=0.05)),
+    problem("MIN_VARIANCE", n=5, budget_min=1.0, impact_cost=np.full(5, 1e-3)),
+    problem("MIN_CVAR", budget_min=1.0),
+    problem("MIN_CDAR", n=6, budget_min=1.0),
+    problem("MIN_MAX_DRAWDOWN", n=4, budget_min=1.0),
+    problem("RISK_BUDGET", budget_min=1.0, weight_max=np.ones(8)),
+]
+
+
+@pytest.mark.parametrize("asked", MIX, ids=lambda asked: str(asked.objective.kind))
+async def test_any_structure_is_proven_without_compiling(
+    joint_client: Client, compiles: list[str], asked: pb.OptimizationProblem
+) -> None:
+    answer = await optimize(joint_client, asked)
+    assert answer.status == pb.OPTIMIZATION_STATUS_OPTIMAL
+    assert list(answer.instrument_ids) == list(asked.instrument_ids)
+    assert compiles == []
+
+
+async def test_frontier_and_explanation_compile_nothing(
+    joint_client: Client, compiles: list[str]
+) -> None:
+    stub = Stub(joint_client.channel)
+    for kind in ("MIN_VARIANCE", "MIN_CVAR"):
+        request = pb.TraceFrontierRequest(problem=problem(kind, budget_min=1.0), point_count=4)
+        points = (await stub.TraceFrontier(request, timeout=60)).points
+        returns = [point.expected_return for point in points]
+        assert len(points) == 4
+        assert returns == sorted(returns)
+    conflict = problem(budget_min=0.9, gross_max=0.5)
+    answer = await optimize(joint_client, conflict)
+    assert answer.status == pb.OPTIMIZATION_STATUS_INFEASIBLE
+    assert set(answer.explanation.conflict) == {"budget_min", "gross_max"}
+    assert not answer.weights
+    why = await stub.ExplainInfeasibility(pb.ExplainInfeasibilityRequest(problem=conflict))
+    assert not why.feasible
+    assert compiles == []
+
+
+def with_value(matrix: market_service_pb2.Matrix, value: float) -> market_service_pb2.Matrix:
+    """The matrix with one number exchanged."""
+    matrix.dense.values[3] = value
+    return matrix
+
+
+def covariance(values: np.ndarray[Any, Any]) -> market_service_pb2.Matrix:
+    """A covariance of as many instruments as it has rows."""
+    return market_service_pb2.Matrix(
+        kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+        instrument_ids=INSTRUMENTS[: len(values)],
+        dense={"values": values.ravel()},
+    )
+
+
+WRONG = {
+    "scenarios.dense": problem(scenarios=with_value(scenarios(), np.nan)),
+    "scenarios.dense.": problem(scenarios=with_value(scenarios(), np.inf)),
+    "scenarios": problem(scenarios=scenarios(dense={"values": []})),
+    "covariance": problem("MIN_VARIANCE", n=2, covariance=covariance(np.array([[1, 2], [2, 1.0]]))),
+    "instrument_ids": problem(n=0, weight_max=[]),
+    "mean": problem(mean=[0.1]),
+    "weight_min": problem(weight_min=np.full(8, np.nan)),
+    "weight_max": problem(weight_max=np.full(7, 1.0)),
+    "budget_min": problem(budget_min=np.inf),
+    "gross_max": problem(gross_max=-1.0),
+    "trade_max": problem(trade_max=np.full(8, -1.0)),
+    "objective.kind": problem("UNSPECIFIED"),
+    "limits.cvar_max": problem(limits=Joint(cvar_max=-0.1)),
+    "limits.wealth_floor": problem(limits=Joint(wealth_floor=2.0, wealth_floor_probability=0.1)),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+async def test_wrong_problems_are_refused_with_the_path(joint_client: Client, path: str) -> None:
+    found = await refusal(optimize(joint_client, WRONG[path]))
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert any(name.startswith(f"problem.{path.rstrip('.')}") for name in found.fields), found
+
+
+NEEDS = {
+    "no scenarios": problem(scenarios=None),
+    "no covariance": problem("MIN_VARIANCE", scenarios=None),
+    "no scenarios for CVaR": problem(
+        "MEAN_VARIANCE",
+        n=2,
+        scenarios=None,
+        covariance=covariance(np.eye(2)),
+        mean=[0.1, 0.1],
+        limits=Joint(cvar_max=0.1),
+    ),
+    "a matrix that lacks an instrument": problem(scenarios=scenarios(7)),
+    "a risk budget without variance": problem(
+        "RISK_BUDGET", n=2, covariance=covariance(np.zeros((2, 2)))
+    ),
+    "a limit on a stranger": problem(
+        limits=Joint(
+            linear=[
+                limits_pb2.LinearLimit(name="x", instrument_ids=["?"], coefficients=[1], upper=1)
+            ]
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NEEDS)
+async def test_missing_data_is_said(joint_client: Client, what: str) -> None:
+    found = await refusal(optimize(joint_client, NEEDS[what]))
+    assert found.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+    assert found.fields or found.reason
+
+
+async def test_unknown_matrices_and_large_books_are_refused(joint_client: Client) -> None:
+    found = await refusal(
+        optimize(joint_client, problem(scenarios=None, scenario_matrix_id="never-stored"))
+    )
+    assert found.code is grpc.StatusCode.NOT_FOUND
+    ids = [f"X{i}" for i in range(17)]
+    large = pb.OptimizationProblem(
+        instrument_ids=ids,
+        objective=pb.Objective(kind=pb.OBJECTIVE_KIND_MEAN_VARIANCE),
+        mean=np.full(17, 0.1),
+        covariance=market_service_pb2.Matrix(
+            kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+            instrument_ids=ids,
+            dense={"values": np.eye(17).ravel()},
+        ),
+    )
+    found = await refusal(optimize(joint_client, large))
+    assert (found.code, found.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PROBLEM_TOO_LARGE",
+    )
+    assert "SIZING_JOINT_ASSETS" in found.message
+    five_thousand = pb.OptimizationProblem(
+        instrument_ids=[f"X{i}" for i in range(5000)], objective=large.objective
+    )
+    found = await refusal(optimize(joint_client, five_thousand))
+    assert found.fields["problem.instrument_ids"] == "TOO_MANY"
+
+
+async def test_failures_of_the_solver_are_typed_and_without_weights(joint_client: Client) -> None:
+    falling = problem("MAX_SHARPE", n=2, mean=[-0.1, -0.2], budget_min=1.0, weight_max=[1, 1])
+    answer = await optimize(joint_client, falling)
+    assert answer.status == pb.OPTIMIZATION_STATUS_NONPOSITIVE_MEAN
+    assert not answer.weights
+    crossed = problem(n=2, weight_min=[0.5, 0.0], weight_max=[0.1, 1.0])
+    answer = await optimize(joint_client, crossed)
+    assert answer.status == pb.OPTIMIZATION_STATUS_INFEASIBLE
+    assert not answer.weights
+    single = await optimize(joint_client, problem(n=1, weight_max=[1.0]))
+    assert single.status == pb.OPTIMIZATION_STATUS_OPTIMAL
+    assert len(single.weights) == 1
+    closed = await optimize(joint_client, problem(weight_max=np.zeros(8)))
+    assert closed.status == pb.OPTIMIZATION_STATUS_OPTIMAL
+    assert not np.any(closed.weights)
+
+
+async def ready(client: Client, **limits: Any) -> tuple[str, str]:
+    """A portfolio with limits and a stored scenario matrix."""
+    portfolio_id = await client.ready(**{"weight_max": 0.3, "leverage_max": 1.0, **limits})
+    matrix = scenarios(matrix_id=new_id("matrix"))
+    matrix.as_of_time.GetCurrentTime()
+    await client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=matrix))
+    return portfolio_id, matrix.matrix_id
+
+
+def joint_request(
+    portfolio_id: str, matrix_id: str, n: int = 8, **given: Any
+) -> sizing_service_pb2.SizePositionsRequest:
+    """Long signals from scenarios, sized together."""
+    return sizing_service_pb2.SizePositionsRequest(
+        request_id=str(uuid4()),
+        portfolio_id=portfolio_id,
+        scenario_matrix_id=matrix_id,
+        method=types_pb2.SIZING_METHOD_JOINT,
+        signals=sizing_pb2.SignalBatch(
+            instrument_ids=INSTRUMENTS[:n],
+            side=[types_pb2.SIDE_LONG] * n,
+            edge_source=[sizing_pb2.EDGE_SOURCE_SCENARIOS] * n,
+        ),
+        **given,
+    )
+
+
+async def test_joint_sizes_are_recorded_proven_and_replayed(
+    joint_client: Client, compiles: list[str]
+) -> None:
+    portfolio_id, matrix_id = await ready(joint_client)
+    for n in (8, 3):
+        decision = await joint_client.size(joint_request(portfolio_id, matrix_id, n))
+        assert decision.method == types_pb2.SIZING_METHOD_JOINT
+        assert decision.certificate.duality_gap_relative <= 1e-8
+        assert not decision.fallback_chain
+        replay = await joint_client.sizing.ReplayDecision(
+            sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
+        )
+        assert replay.lots_equal
+    assert compiles == []
+
+
+async def test_limits_of_the_book_hold_on_the_lots(joint_client: Client) -> None:
+    bound = 0.002
+    portfolio_id, matrix_id = await ready(joint_client, joint=Joint(cvar_max=bound))
+    decision = await joint_client.size(joint_request(portfolio_id, matrix_id))
+    losses = np.sort(-(RETURNS @ np.array(decision.sizes.weight)))[::-1]
+    assert losses[:3].mean() <= bound * (1 + 1e-9)
+    assert any(p.kind == types_pb2.LIMIT_KIND_CVAR_MAX for p in decision.certificate.shadow_prices)
+
+
+async def test_joint_sizing_refuses_with_a_reason(joint_client: Client) -> None:
+    portfolio_id, matrix_id = await ready(joint_client)
+    without = joint_request(portfolio_id, "")
+    found = await refusal(joint_client.size(without))
+    assert found.code is not grpc.StatusCode.INTERNAL
+    unknown = joint_request(portfolio_id, "never-stored")
+    found = await refusal(joint_client.size(unknown))
+    assert found.code is grpc.StatusCode.NOT_FOUND
+    floor = limits_pb2.LinearLimit(
+        name="floor", instrument_ids=["I0"], coefficients=[1.0], lower=0.9
+    )
+    tight = joint_request(
+        portfolio_id, matrix_id, limits=limits_pb2.Limits(joint=Joint(linear=[floor]))
+    )
+    found = await refusal(joint_client.size(tight))
+    assert (found.code, found.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "INFEASIBLE_LIMITS",
+    )
+    assert "floor" in found.message
+    assert await joint_client.counts(portfolio_id) == (0, 0)
+
+
+async def test_a_book_where_nothing_may_be_held_is_zero_not_an_error(joint_client: Client) -> None:
+    portfolio_id, matrix_id = await ready(joint_client, restricted_instrument_ids=list(INSTRUMENTS))
+    decision = await joint_client.size(joint_request(portfolio_id, matrix_id))
+    assert not any(decision.sizes.lots)
