@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from compute.optimize.objectives import UnsupportedError
@@ -138,12 +137,14 @@ def _smooth(
 ) -> tuple[Array, Array, Array, Array]:
     """Lagrangian gradient f64[n] and Hessian f64[n, n]; limits f64[q], slopes f64[q, n]."""
     encoded, n = encode(problem), problem.size
-    data = jax.tree.map(jnp.asarray, encoded.data)
-    padded = jnp.zeros(data.lower.shape[0]).at[:n].set(weights / encoded.unit)
-    one, duals = jnp.ones(()), jnp.asarray(_limit_duals(encoded, prices))
+    data: Any = encoded.data
+    padded: Any = np.zeros(data.lower.shape[0])
+    padded[:n] = weights / encoded.unit
+    one: Any = np.ones(())
+    duals: Any = _limit_duals(encoded, prices)
     held = np.zeros(n) if problem.holdings is None else problem.holdings
     toll = np.zeros(n) if problem.costs.linear is None else problem.costs.linear
-    spent = jnp.asarray(float(toll @ np.abs(weights - held)))
+    spent: Any = toll @ np.abs(weights - held)
     point = terms(data, padded, one, spent)
     curve = np.array(hessian(data, padded, point, duals, one))[:n, :n] / encoded.unit**2
     slopes = np.asarray(point.slopes)[:, :n] / encoded.unit

@@ -8,7 +8,8 @@
                         log sum_t p_t W_t^-lambda / lambda         Busseti, Ryu, Boyd 2016
                         (lambda + 1)/2 w'E[xx']w - mean'w          its quadratic form
 
-What a problem does not have is None, so that its kernel spends no time on it.
+What a problem does not have is None, so that its kernel spends no time on it. The functions take
+NumPy arrays as well: what is asked once, on the host, needs no compiling.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 Array = jax.Array
 
@@ -86,24 +86,26 @@ class Terms(NamedTuple):
 
 def log_wealth(wealth: Array) -> tuple[Array, Array, Array]:
     """log W, its first and its second derivative; continued smoothly below WEALTH_FLOOR."""
-    inside = jnp.maximum(wealth, WEALTH_FLOOR)
+    xp = wealth.__array_namespace__()
+    inside = xp.maximum(wealth, WEALTH_FLOOR)
     inverse = 1.0 / inside
     below = wealth * inverse - 1.0  # zero wherever log is not continued, up to rounding
-    below = jnp.where(wealth < WEALTH_FLOOR, below, 0.0)
-    value = jnp.log(inside) + below - 0.5 * below * below
+    below = xp.where(wealth < WEALTH_FLOOR, below, 0.0)
+    value = xp.log(inside) + below - 0.5 * below * below
     return value, inverse * (1.0 - below), -inverse * inverse
 
 
 def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
     """phi'(W) and phi''(W), f64[T] each, continued linearly in slope below the floor."""
-    inside = jnp.maximum(wealth, WEALTH_FLOOR)
+    xp = wealth.__array_namespace__()
+    inside = xp.maximum(wealth, WEALTH_FLOOR)
     inverse = 1.0 / inside
-    first, second = jnp.zeros_like(wealth), jnp.zeros_like(wealth)
+    first, second = xp.zeros_like(wealth), xp.zeros_like(wealth)
     if data.growth is not None:
         first = first + data.growth * inverse
         second = second - data.growth * inverse * inverse
     if data.crra is not None:
-        power = data.crra[0] * jnp.exp(-data.crra[1] * jnp.log(inside))
+        power = data.crra[0] * xp.exp(-data.crra[1] * xp.log(inside))
         first = first + power
         second = second - data.crra[1] * power * inverse
     return first + second * (wealth - inside), second
@@ -111,6 +113,7 @@ def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
 
 def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
     """Gradient of scale * f and the limits, all times `scale`; `spent`: all costs there."""
+    xp = weights.__array_namespace__()
     gradient = -scale * data.linear
     wealth = tilt = None
     limits: list[Array] = []
@@ -129,30 +132,31 @@ def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
         assert wealth is not None
         value, slope, _ = log_wealth(wealth)
         level = -data.exponent[0] * value
-        top = jnp.max(jnp.where(data.prob > 0, level, -jnp.inf))
-        tilt = data.prob * jnp.exp(level - top)
-        total = jnp.sum(tilt)
+        top = xp.max(xp.where(data.prob > 0, level, -xp.inf))
+        tilt = data.prob * xp.exp(level - top)
+        total = xp.sum(tilt)
         tilt = tilt / total
-        limits.append((top + jnp.log(total)) / data.exponent[0] - data.exponent[1])
+        limits.append((top + xp.log(total)) / data.exponent[0] - data.exponent[1])
         slopes.append(-(data.returns @ (tilt * slope)))
-    aversion = jnp.ones(())
+    aversion = xp.ones(())
     if data.quad is not None:
         pull = data.quad @ weights
         if data.sharpe is not None:
-            reward = jnp.maximum(data.linear @ weights - spent, 0.0)
-            aversion = reward / jnp.maximum(weights @ pull, VARIANCE_FLOOR)
+            reward = xp.maximum(data.linear @ weights - spent, 0.0)
+            aversion = reward / xp.maximum(weights @ pull, VARIANCE_FLOOR)
         gradient = gradient + scale * aversion * pull
     if data.budgets is not None:
-        gradient = gradient - scale * data.budgets / jnp.where(data.budgets > 0, weights, 1.0)
+        gradient = gradient - scale * data.budgets / xp.where(data.budgets > 0, weights, 1.0)
     _norm_limits(data, weights, limits, slopes)
     count = len(limits)
-    values = scale * jnp.stack(limits) if count else jnp.zeros(0)
-    matrix = scale * jnp.stack(slopes) if count else jnp.zeros((0, weights.shape[0]))
+    values = scale * xp.stack(limits) if count else xp.zeros(0)
+    matrix = scale * xp.stack(slopes) if count else xp.zeros((0, weights.shape[0]))
     return Terms(gradient, values, matrix, wealth, tilt, aversion)
 
 
 def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[Array]) -> None:
     """Append the quadratic limits and their gradients."""
+    xp = weights.__array_namespace__()
     if data.cov is not None:
         pull = data.cov @ weights
         variance = weights @ pull
@@ -161,7 +165,7 @@ def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[A
             slopes.append(pull / data.volatility)
         if data.var is not None:
             assert data.mean is not None
-            sigma = jnp.sqrt(jnp.maximum(variance, VARIANCE_FLOOR))
+            sigma = xp.sqrt(xp.maximum(variance, VARIANCE_FLOOR))
             limits.append(data.var[0] * sigma - data.mean @ weights - data.var[1])
             slopes.append(data.var[0] * pull / sigma - data.mean)
     if data.quadratic_exponent is not None:
@@ -176,13 +180,14 @@ def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[A
 
 def hessian(data: Data, weights: Array, point: Terms, duals: Array, scale: Array) -> Array:
     """scale * (Hessian of f + sum_j duals_j Hessian of g_j), f64[n, n]."""
+    xp = weights.__array_namespace__()
     n = weights.shape[0]
-    total = jnp.zeros((n, n))
+    total = xp.zeros((n, n))
     j = 0
     if data.returns is not None:
         assert data.prob is not None
         assert point.wealth is not None
-        curve = jnp.zeros_like(point.wealth)
+        curve = xp.zeros_like(point.wealth)
         if data.growth is not None or data.crra is not None:
             curve = -data.prob * growth_slopes(data, point.wealth)[1]
         if data.exponent is not None:
@@ -192,21 +197,21 @@ def hessian(data: Data, weights: Array, point: Terms, duals: Array, scale: Array
         total = (data.returns * curve[None, :]) @ data.returns.T
         if data.exponent is not None:
             flat = point.slopes[j] / scale
-            total = total - (duals[j] * data.exponent[0]) * jnp.outer(flat, flat)
+            total = total - (duals[j] * data.exponent[0]) * xp.outer(flat, flat)
             j += 1
     if data.quad is not None:
         total = total + point.aversion * data.quad
     if data.budgets is not None:
-        total = total + jnp.diag(data.budgets / jnp.where(data.budgets > 0, weights, 1.0) ** 2)
+        total = total + xp.diag(data.budgets / xp.where(data.budgets > 0, weights, 1.0) ** 2)
     if data.cov is not None:
         pull = data.cov @ weights
         if data.volatility is not None:
             total = total + (duals[j] / data.volatility) * data.cov
             j += 1
         if data.var is not None:
-            sigma = jnp.sqrt(jnp.maximum(weights @ pull, VARIANCE_FLOOR))
+            sigma = xp.sqrt(xp.maximum(weights @ pull, VARIANCE_FLOOR))
             flat = pull / sigma
-            total = total + (duals[j] * data.var[0] / sigma) * (data.cov - jnp.outer(flat, flat))
+            total = total + (duals[j] * data.var[0] / sigma) * (data.cov - xp.outer(flat, flat))
             j += 1
     if data.quadratic_exponent is not None:
         assert data.second is not None

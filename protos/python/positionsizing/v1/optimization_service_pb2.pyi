@@ -317,22 +317,226 @@ class OptimizePortfolioRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROBLEM_FIELD_NUMBER: _builtins.int
+    SENSITIVITIES_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def problem(self) -> Global___OptimizationProblem:
-        """The problem."""
+        """The problem. One larger than the server is set up for (instruments, scenarios, linear limits) is
+        refused with PROBLEM_TOO_LARGE: nothing is compiled while the service runs.
+        """
+
+    @_builtins.property
+    def sensitivities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SensitivityParameter]:
+        """What the weights' derivatives are wanted to, at most 100. Not for tail measures (CVaR,
+        drawdown) and risk budgets.
+        """
+
+    @_builtins.property
+    def lots(self) -> Global___LotRules:
+        """Also the best whole lots near the weights. Unset: none."""
 
     def __init__(
         self,
         *,
         problem: Global___OptimizationProblem | None = ...,
+        sensitivities: _abc.Iterable[Global___SensitivityParameter] | None = ...,
+        lots: Global___LotRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "problem", b"problem", "sensitivities", b"sensitivities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OptimizePortfolioRequest: _TypeAlias = OptimizePortfolioRequest  # noqa: Y015
+
+@_typing.final
+class SensitivityParameter(_message.Message):
+    """One number of the problem that might have been another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    COVARIANCE_FIELD_NUMBER: _builtins.int
+    mean: _builtins.str
+    """Expected return of this instrument; its scenarios move by as much."""
+    limit: _builtins.str
+    """Bound of this limit, by its name among the shadow prices: "gross_max", "upper[AAPL]", and
+    "NAME max" or "NAME min" for linear limits.
+    """
+    @_builtins.property
+    def covariance(self) -> Global___InstrumentPair:
+        """Covariance of these instruments; needs a covariance in the problem."""
+
+    def __init__(
+        self,
+        *,
+        mean: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        covariance: Global___InstrumentPair | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["covariance", b"covariance", "limit", b"limit", "mean", b"mean", "parameter", b"parameter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariance", b"covariance", "limit", b"limit", "mean", b"mean", "parameter", b"parameter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_parameter: _TypeAlias = _typing.Literal["mean", "limit", "covariance"]  # noqa: Y015
+    _WhichOneofArgType_parameter: _TypeAlias = _typing.Literal["parameter", b"parameter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_parameter) -> _WhichOneofReturnType_parameter | None: ...
+
+Global___SensitivityParameter: _TypeAlias = SensitivityParameter  # noqa: Y015
+
+@_typing.final
+class InstrumentPair(_message.Message):
+    """Two instruments, or twice the same for its variance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    first: _builtins.str
+    """One."""
+    second: _builtins.str
+    """The other."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.str = ...,
+        second: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstrumentPair: _TypeAlias = InstrumentPair  # noqa: Y015
+
+@_typing.final
+class WeightSensitivity(_message.Message):
+    """How the weights move as one number of the problem does, per unit of it. Both sides agree but at
+    a kink: a limit about to bind or to give way, a trade about to start.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    FALLING_FIELD_NUMBER: _builtins.int
+    RISING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parameter(self) -> Global___SensitivityParameter:
+        """The number."""
+
+    @_builtins.property
+    def falling(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """d weights / d number as it falls."""
+
+    @_builtins.property
+    def rising(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """d weights / d number as it rises."""
+
+    def __init__(
+        self,
+        *,
+        parameter: Global___SensitivityParameter | None = ...,
+        falling: _abc.Iterable[_builtins.float] | None = ...,
+        rising: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameter", b"parameter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["falling", b"falling", "parameter", b"parameter", "rising", b"rising"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeightSensitivity: _TypeAlias = WeightSensitivity  # noqa: Y015
+
+@_typing.final
+class LotRules(_message.Message):
+    """How positions are traded. Columns are parallel to `instrument_ids`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRADE_MIN_FIELD_NUMBER: _builtins.int
+    POSITION_MIN_FIELD_NUMBER: _builtins.int
+    NAMES_MAX_FIELD_NUMBER: _builtins.int
+    names_max: _builtins.int
+    """Most instruments held; >= 1. Unset: not limited."""
+    @_builtins.property
+    def lot_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Weight of one lot: lot size times price over equity; > 0."""
+
+    @_builtins.property
+    def trade_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Smallest trade worth making, absolute weight; >= 0. Empty: any."""
+
+    @_builtins.property
+    def position_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Smallest position worth holding, absolute weight; >= 0. Empty: any."""
+
+    def __init__(
+        self,
+        *,
+        lot_weight: _abc.Iterable[_builtins.float] | None = ...,
+        trade_min: _abc.Iterable[_builtins.float] | None = ...,
+        position_min: _abc.Iterable[_builtins.float] | None = ...,
+        names_max: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_names_max", b"_names_max", "names_max", b"names_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_names_max", b"_names_max", "lot_weight", b"lot_weight", "names_max", b"names_max", "position_min", b"position_min", "trade_min", b"trade_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__names_max: _TypeAlias = _typing.Literal["names_max"]  # noqa: Y015
+    _WhichOneofArgType__names_max: _TypeAlias = _typing.Literal["_names_max", b"_names_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__names_max) -> _WhichOneofReturnType__names_max | None: ...
+
+Global___LotRules: _TypeAlias = LotRules  # noqa: Y015
+
+@_typing.final
+class LotSolution(_message.Message):
+    """Whole lots that keep every limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOTS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    CASH_ROOM_FIELD_NUMBER: _builtins.int
+    objective: _builtins.float
+    """Objective at them."""
+    shortfall: _builtins.float
+    """By how much that misses the continuous optimum, relative to it."""
+    gap: _builtins.float
+    """Of the shortfall, what other lots could recover at most."""
+    cash_room: _builtins.float
+    """By how much the least investment was lowered: lots cannot add up to a bound exactly."""
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lots held, signed; empty where none were found."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Weights they make."""
+
+    def __init__(
+        self,
+        *,
+        lots: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        objective: _builtins.float = ...,
+        shortfall: _builtins.float = ...,
+        gap: _builtins.float = ...,
+        cash_room: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_room", b"cash_room", "gap", b"gap", "lots", b"lots", "objective", b"objective", "shortfall", b"shortfall", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LotSolution: _TypeAlias = LotSolution  # noqa: Y015
 
 @_typing.final
 class OptimizePortfolioResponse(_message.Message):
@@ -345,6 +549,8 @@ class OptimizePortfolioResponse(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    SENSITIVITIES_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
     status: Global___OptimizationStatus.ValueType
     """How it ended. Only OPTIMAL and UNPROVEN carry weights."""
     @_builtins.property
@@ -363,6 +569,14 @@ class OptimizePortfolioResponse(_message.Message):
     def explanation(self) -> Global___Infeasibility:
         """Only where the limits contradict each other."""
 
+    @_builtins.property
+    def sensitivities(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightSensitivity]:
+        """What was asked for, in its order; only with weights."""
+
+    @_builtins.property
+    def lots(self) -> Global___LotSolution:
+        """Only where asked for, and with weights."""
+
     def __init__(
         self,
         *,
@@ -371,10 +585,12 @@ class OptimizePortfolioResponse(_message.Message):
         weights: _abc.Iterable[_builtins.float] | None = ...,
         certificate: _sizing_pb2.Certificate | None = ...,
         explanation: Global___Infeasibility | None = ...,
+        sensitivities: _abc.Iterable[Global___WeightSensitivity] | None = ...,
+        lots: Global___LotSolution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "lots", b"lots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "status", b"status", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "lots", b"lots", "sensitivities", b"sensitivities", "status", b"status", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
