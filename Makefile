@@ -77,7 +77,8 @@ bench-relay: setup  ## events a second from the outbox to a real broker, against
 
 .PHONY: bench-optimizers
 bench-optimizers: .venv-bench  ## F3-F5: the joint solver against libraries and direct solver calls
-	OPENBLAS_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.optimizers tests/reference --seconds 5
+	OPENBLAS_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.optimizers tests/reference \
+	  --synthetic 100 500 --seconds 5
 
 .PHONY: pulsar
 pulsar: $(VENV)/.service  ## run a Pulsar broker on this machine (needs Java 17+ and Maven)

@@ -1,11 +1,13 @@
 """Compare the joint solver with its peers in one run, on the same data.
 
-    python -m benchmarks.optimizers [PATH...] [--problems P3 P4] [--seconds 10] [--out DIR]
+    python -m benchmarks.optimizers [PATH...] [--synthetic 100 500] [--problems P3 P4]
+        [--seconds 10] [--patience 120] [--out DIR]
 
-PATHs as in `benchmarks.reference`; by default the files of `tests/reference` and a synthetic
-universe of 100 assets. For every peer: median milliseconds of a call as a user makes it, exact
+PATHs as in `benchmarks.reference`; by default the files of `tests/reference`, and universes of the
+--synthetic sizes. For every peer: median milliseconds of a call as a user makes it, exact
 objective, shortfall from the best feasible answer of the run, largest violation. Then batches of
-64 books in one call. Writes optimizers.json, optimizers.md and optimizers.png into DIR.
+64 books in one call. Each peer has a process of its own, stopped after --patience seconds: then
+its row says so. Writes optimizers.json, optimizers.md and optimizers.png into DIR.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import contextlib
 import dataclasses
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,8 @@ EVERY = "P1 P2 P3 P3L P4 P5 P6 P7_maxret_cdar P7_min_cdar P7_min_mdd P8"
 # Answers that break a limit by more than this do not count as the best of a run.
 ALLOWED = 2e-11
 BATCH = 64
-PATIENCE_S = 180.0
+# A first call that takes longer than this share of the patience is not repeated.
+ONCE = 0.3
 BATCHED = ("P1", "P2", "P3", "P4", "P8")
 
 
@@ -61,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--problems", nargs="*", default=EVERY.split())
     parser.add_argument("--peers", nargs="*", help="only these, beside ours")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing per call")
-    parser.add_argument("--synthetic", nargs="*", type=int, default=[100])
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds a peer may take")
+    parser.add_argument("--synthetic", nargs="*", type=int, default=[])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args(arguments)
     references = _references(options.paths, options.synthetic)
@@ -69,11 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"machine": _machine(), "rows": [], "batches": []}
     for task in tasks:
-        result["rows"] += compare(task, options.seconds, options.peers)
+        result["rows"] += compare(task, options.peers, options.seconds, options.patience)
         _write(result, options.out)  # a long run that is cut short keeps what it has
     for task in tasks:
         if task.code in BATCHED and task.size <= 100:
-            result["batches"].append(batch(task))
+            empty = {"problem": task.code, "size": task.size}
+            measured = bounded(partial(batch, task), 2 * options.patience)
+            result["batches"].append(empty | measured)
             _write(result, options.out)
     print(table(result))
     return 0
@@ -94,13 +102,16 @@ def _references(paths: list[Path], synthetic: list[int]) -> list[Task]:
     return [task_of(reference) for reference in found]
 
 
-def compare(task: Task, seconds: float, only: list[str] | None) -> list[dict[str, Any]]:
+def compare(
+    task: Task, only: list[str] | None, seconds: float, patience: float
+) -> list[dict[str, Any]]:
     """One row per peer for one problem; a peer that fails or is missing says why."""
     rows = []
     for name, (codes, make) in PEERS.items():
         if task.code in codes and (not only or name == OURS or name in only):
             row: dict[str, Any] = {"problem": task.code, "size": task.size, "peer": name}
-            rows.append(row | _measure(task, make, seconds))
+            row |= {"median_ms": None, "objective": None, "violation": None, "runs": 0}
+            rows.append(row | bounded(partial(_measure, task, make, seconds, patience), patience))
             print(f"{task.reference.name} {name}: {rows[-1]['median_ms']} ms", file=sys.stderr)
     known = [] if task.reference.objective is None else [task.reference.objective]
     valid = [row["objective"] for row in rows if (row["violation"] or 0.0) <= ALLOWED]
@@ -119,34 +130,55 @@ def _shortfall(best: float | None, value: float | None, larger: bool) -> float |
     return worse / abs(best) if abs(best) > 1e-12 else worse
 
 
-def _measure(task: Task, make: Callable[[Task], Call], seconds: float) -> dict[str, Any]:
-    empty = {"median_ms": None, "objective": None, "violation": None, "runs": 0}
+def bounded(measure: Callable[[], dict[str, Any]], patience: float) -> dict[str, Any]:
+    """What `measure` returns, from a process of its own; why not, if it fails or takes too long."""
+    # Forked before JAX runs anything here, so that imports are paid for once.
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def work() -> None:
+        try:
+            with _quiet():
+                theirs.send(measure())
+        except Exception as error:
+            theirs.send({"failure": f"{type(error).__name__}: {str(error)[:120]}"})
+
+    process = context.Process(target=work)
+    process.start()
+    theirs.close()
     try:
-        with _quiet():
-            call = make(task)
-            weights, times = timed(call, seconds)
-        weights = np.asarray(weights, dtype=np.float64).ravel()
-        return {
-            "median_ms": 1e3 * statistics.median(times),
-            "objective": float(objective_value(task.problem, weights)),
-            "violation": float(largest_violation(task.problem, weights)),
-            "runs": len(times),
-            "failure": "",
-        }
-    except Exception as error:
-        return empty | {"failure": f"{type(error).__name__}: {str(error)[:120]}"}
+        return ours.recv() if ours.poll(patience) else {"failure": f"over {patience:.0f} s"}
+    except EOFError:
+        return {"failure": "its process died"}
+    finally:
+        process.kill()
+        process.join()
 
 
-def timed(call: Call, seconds: float) -> tuple[Any, list[float]]:
-    """The answer and seconds of each call: one to warm up, then 1 to 15 within the budget.
+def _measure(
+    task: Task, make: Callable[[Task], Call], seconds: float, patience: float
+) -> dict[str, Any]:
+    weights, times = timed(make(task), seconds, ONCE * patience)
+    weights = np.asarray(weights, dtype=np.float64).ravel()
+    return {
+        "median_ms": 1e3 * statistics.median(times),
+        "objective": float(objective_value(task.problem, weights)),
+        "violation": float(largest_violation(task.problem, weights)),
+        "runs": len(times),
+        "failure": "",
+    }
 
-    A first call of more than `PATIENCE_S` is taken as it is, compilation or not.
+
+def timed(call: Call, seconds: float, once: float = 60.0) -> tuple[Any, list[float]]:
+    """The answer and seconds of each call: one to warm up, then 1 to 101 within the budget.
+
+    A first call of more than `once` seconds is taken as it is, compilation or not.
     """
     start = time.perf_counter()
     answer = call()
     first = time.perf_counter() - start
     times: list[float] = []
-    while first < PATIENCE_S and len(times) < 15 and (not times or sum(times) < seconds):
+    while first < once and len(times) < 101 and (not times or sum(times) < seconds):
         start = time.perf_counter()
         answer = call()
         times.append(time.perf_counter() - start)
@@ -157,17 +189,14 @@ def batch(task: Task) -> dict[str, Any]:
     """64 books that differ in their means: one call against 64, and qpax under vmap."""
     rng = np.random.default_rng(0)
     problems = [_varied(task.problem, rng) for _ in range(BATCH)]
-    row: dict[str, Any] = {"problem": task.code, "size": task.size}
-    try:
-        solved, times = timed(lambda: solve_batch(problems), 10.0)
-        single = timed(lambda: [solve(problem) for problem in problems], 10.0)[1]
-        row["batched_ms"] = 1e3 * statistics.median(times) / BATCH
-        row["single_ms"] = 1e3 * statistics.median(single) / BATCH
-        row["optimal"] = sum(found.status is Status.OPTIMAL for found in solved)
-        row["qpax_ms"] = _qpax_batch(task, problems) if task.code == "P8" else None
-    except Exception as error:
-        row["failure"] = f"{type(error).__name__}: {str(error)[:120]}"
-    return row
+    solved, times = timed(lambda: solve_batch(problems), 10.0)
+    single = timed(lambda: [solve(problem) for problem in problems], 10.0)[1]
+    return {
+        "batched_ms": 1e3 * statistics.median(times) / BATCH,
+        "single_ms": 1e3 * statistics.median(single) / BATCH,
+        "optimal": sum(found.status is Status.OPTIMAL for found in solved),
+        "qpax_ms": _qpax_batch(task, problems) if task.code == "P8" else None,
+    }
 
 
 def _varied(problem: Problem, rng: np.random.Generator) -> Problem:

@@ -89,12 +89,17 @@ class KernelRegistry:
 
     def run(self, name: str, *arguments: NDArray[np.float64]) -> NDArray[np.float64]:
         """Runs a compiled kernel; raises `NotCompiledError` where the shape is not compiled."""
-        key = (name, *(argument.shape for argument in arguments))
-        program = self._compiled.get(key)
+        shapes = tuple(argument.shape for argument in arguments)
+        return self.run_packed(name, shapes, np.concatenate([a.ravel() for a in arguments]))
+
+    def run_packed(
+        self, name: str, shapes: tuple[tuple[int, ...], ...], buffer: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same with the arguments, of these shapes, one after another in one buffer."""
+        program = self._compiled.get((name, *shapes))
         if program is None:
-            shapes = [argument.shape for argument in arguments]
-            raise NotCompiledError(f"kernel {name} is not compiled for {shapes}")
-        return np.asarray(program(np.concatenate([argument.ravel() for argument in arguments])))
+            raise NotCompiledError(f"kernel {name} is not compiled for {list(shapes)}")
+        return np.asarray(program(buffer))
 
 
 def _compiled(kernel: Kernel, shapes: tuple[tuple[int, ...], ...]) -> Callable[..., jax.Array]:

@@ -70,6 +70,22 @@ class IntegerSolution:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Effort:
+    """When a search ends without having reached its tolerance: with the best point found so far.
+
+    rounds_max: linear programs solved. nodes_max: branches of each; the same everywhere, so that
+    a search can be repeated. time_limit_s: of each, in case a branch takes long.
+    """
+
+    rounds_max: int = 25
+    nodes_max: int = 10_000_000
+    time_limit_s: float = 20.0
+
+
+PATIENT = Effort()
+
+
 @dataclass
 class _Cuts:
     """Tangents found so far: of the objective (theta <= value + slope'w) and of risk limits."""
@@ -83,14 +99,13 @@ def solve_integer(
     weights: Vector,
     rules: IntegerRules,
     *,
-    rounds_max: int = 25,
     tolerance: float = 1e-6,
-    time_limit_s: float = 20.0,
+    effort: Effort = PATIENT,
 ) -> IntegerSolution:
     """The best portfolio under `rules`, starting from the continuous optimum `weights` [n].
 
     Stops when the bound is within `tolerance` (relative to the objective) of the best found, or
-    after `rounds_max`. A Sharpe ratio is replaced by mean'w - ratio volatility(w) at the
+    when `effort` is used up. A Sharpe ratio is replaced by mean'w - ratio volatility(w) at the
     continuous ratio, a risk budget by the distance from `weights`.
     """
     value = objective_value(problem, weights)
@@ -101,9 +116,9 @@ def solve_integer(
     start = _worth(problem, weights, weights)
     seen: set[bytes] = set()
     rounds = 0
-    while rounds < rounds_max:
+    while rounds < effort.rounds_max:
         rounds += 1
-        found, point = _integer_program(base, rules, cuts, weights, time_limit_s)
+        found, point = _integer_program(base, rules, cuts, weights, effort)
         if found.status is not LpStatus.OPTIMAL:
             break
         bound = min(bound, found.bound * base.scale)
@@ -176,7 +191,7 @@ _CURVED = frozenset({"volatility_max", "var_max", "drawdown_risk"})
 
 
 def _integer_program(
-    base: Tangent, rules: IntegerRules, cuts: _Cuts, centre: Vector, time_limit_s: float
+    base: Tangent, rules: IntegerRules, cuts: _Cuts, centre: Vector, effort: Effort
 ) -> tuple[LpSolution, Vector]:
     """Solve the mixed-integer program of the cuts so far; returns it and the exact weights."""
     builder = relaxation(base)
@@ -191,7 +206,12 @@ def _integer_program(
         high = np.array([bound for _, bound in cuts.limits])
         builder.rows("risk", {"weights": rows}, -np.inf, high)
     _add_rules(builder, base, rules, centre)
-    found = maximise(builder.build(), time_limit_s=time_limit_s, gap_relative=1e-7)
+    found = maximise(
+        builder.build(),
+        time_limit_s=effort.time_limit_s,
+        nodes_max=effort.nodes_max,
+        gap_relative=1e-7,
+    )
     point = found.point[builder.column_slice("weights")]
     if rules.lot is not None and found.status is LpStatus.OPTIMAL:
         point = rules.lot * np.rint(found.point[builder.column_slice("lots")])

@@ -83,4 +83,3 @@ def _raised(limits: Limits, name: str, asset: int | None, step: float) -> Limits
     bound = getattr(rows, f"row_{side}").copy()
     bound[rows.names.index(row)] += step
     return replace(limits, rows=replace(rows, **{f"row_{side}": bound}))
-

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.cardinality import IntegerRules, solve_integer, with_room
+from compute.optimize.cardinality import PATIENT, Effort, IntegerRules, solve_integer, with_room
 from compute.optimize.evaluate import largest_violation
 from compute.optimize.problem import Problem
 
@@ -56,13 +56,19 @@ class LotSolution:
 
 
 def round_to_lots(
-    problem: Problem, weights: Vector, rules: LotRules, *, tolerance: float = 1e-4
+    problem: Problem,
+    weights: Vector,
+    rules: LotRules,
+    *,
+    tolerance: float = 1e-4,
+    effort: Effort = PATIENT,
 ) -> LotSolution:
     """The best whole lots for `problem` near its continuous optimum `weights` [n].
 
     Every limit holds on the lots themselves; a budget that asks to be invested to the last cent
     gives way by the weight of the largest lot that is held, and says so. `tolerance` is the
-    relative gap at which the search stops. ValueError for a lot weight that is not positive.
+    relative gap at which the search stops, or else when `effort` is used up. ValueError for a lot
+    weight that is not positive.
     """
     if not np.all(rules.lot_weight > 0.0):
         raise ValueError("every lot must have a positive weight")
@@ -80,7 +86,7 @@ def round_to_lots(
         names_max=rules.names_max,
         reach_lots=None if dropping or rules.trade_min is not None else REACH_LOTS,
     )
-    found = solve_integer(relaxed, weights, integer, tolerance=tolerance)
+    found = solve_integer(relaxed, weights, integer, tolerance=tolerance, effort=effort)
     if found.weights is None:
         return LotSolution(None, None, float("nan"), float("inf"), float("inf"), room, float("inf"))
     return LotSolution(

@@ -8,7 +8,9 @@ from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize.certificate import Certificate
+from compute.optimize.families import to_covariance, to_limit, to_mean
 from compute.optimize.infeasible import Explanation
+from compute.optimize.lots import LotRules, LotSolution
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -17,15 +19,18 @@ from compute.optimize.problem import (
     ObjectiveKind,
     Problem,
     Rows,
+    Solution,
     Status,
 )
+from compute.optimize.sensitivity import Sides
 from compute.optimize.shadow import ShadowPrice
-from server.convert.columns import Floats, floats
+from server.convert.columns import Floats, floats, set_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import MatrixData, instrument_violations, matrix_violations
 from server.errors import FieldViolation
 
 SIZE_MAX = 2000
+_OWN = re.compile(r"(lower|upper|trade_max)\[(.+)\]")
 _NUMBER = re.compile(r"\[(\d+)\]")
 _LEVEL = 0.95
 
@@ -169,6 +174,67 @@ def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[F
     if len(budgets) not in (0, len(message.instrument_ids)) or not (budgets > 0).all():
         where = f"{path}.objective.budgets"
         yield FieldViolation(where, "OUT_OF_RANGE", "one per instrument, all > 0")
+
+
+def lot_violations(message: pb.LotRules, n: int, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with the rules of lots of n instruments."""
+    for name, text, rule in (
+        ("lot_weight", "finite and > 0", lambda v: v > 0),
+        ("trade_min", "finite and >= 0", _nonnegative),
+        ("position_min", "finite and >= 0", _nonnegative),
+    ):
+        column = floats(getattr(message, name))
+        if len(column) != n and (len(column) or name == "lot_weight"):
+            wrong = f"has {len(column)} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
+        for place in np.flatnonzero(~(np.isfinite(column) & rule(column)))[:10]:
+            where = f"{path}.{name}[{place}]"
+            yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
+    if message.HasField("names_max") and message.names_max < 1:
+        yield FieldViolation(f"{path}.names_max", "OUT_OF_RANGE", "must be >= 1")
+
+
+def lot_rules(message: pb.LotRules) -> LotRules:
+    """The domain's rules of lots; the message has been checked."""
+    return LotRules(
+        lot_weight=floats(message.lot_weight),
+        trade_min=_column(message.trade_min),
+        position_min=_column(message.position_min),
+        names_max=message.names_max if message.HasField("names_max") else None,
+    )
+
+
+def lot_solution(message: pb.LotSolution, found: LotSolution) -> None:
+    """Fills the lots; nothing where none keep the limits."""
+    if found.lots is None or found.weights is None:
+        return
+    message.lots.extend(found.lots.tolist())
+    set_floats(message, "weights", found.weights)
+    message.objective, message.cash_room = found.objective, found.cash_room
+    message.shortfall, message.gap = found.shortfall, found.gap
+
+
+def sensitivity(
+    problem: Problem, solution: Solution, asked: pb.SensitivityParameter, ids: list[str]
+) -> Sides:
+    """How the weights move with one number. ValueError where it is not one of the problem's."""
+
+    def place(name: str) -> int:
+        if name not in ids:
+            raise ValueError(f"{name!r} is not an instrument of the problem")
+        return ids.index(name)
+
+    match asked.WhichOneof("parameter"):
+        case "mean":
+            return to_mean(problem, solution, place(asked.mean))
+        case "covariance":
+            pair = asked.covariance
+            return to_covariance(problem, solution, place(pair.first), place(pair.second))
+        case "limit":
+            if own := _OWN.fullmatch(asked.limit):
+                return to_limit(problem, solution, own[1], place(own[2]))
+            return to_limit(problem, solution, asked.limit)
+    raise ValueError("say which number: mean, limit or covariance")
 
 
 def problem(

@@ -8,9 +8,11 @@ from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize import solve, solve_batch
+from compute.optimize.cardinality import Effort
 from compute.optimize.certificate import certify
 from compute.optimize.frontier import RISKS, trace
 from compute.optimize.infeasible import explain
+from compute.optimize.lots import round_to_lots
 from compute.optimize.problem import ObjectiveKind, Problem, Status
 from compute.optimize.shadow import shadow_prices
 from server.call import Call
@@ -24,6 +26,10 @@ from server.jointly import with_programs
 T = TypeVar("T")
 
 POINTS_DEFAULT, POINTS_MAX = 20, 200
+SENSITIVITIES_MAX = 100
+LOTS_MAX = 200
+EFFORT = Effort(rounds_max=10, nodes_max=2000, time_limit_s=1.0)
+"""Of the search for whole lots of one call; what is left open then is `LotSolution.gap`."""
 
 
 class OptimizationService:
@@ -38,7 +44,16 @@ class OptimizationService:
         """Solves one problem and proves the answer."""
         problem = await self._problem(call, request.problem)
         ids = list(request.problem.instrument_ids)
-        return await self._run(call, lambda: _optimized(problem, ids), len(ids))
+        if len(request.sensitivities) > SENSITIVITIES_MAX:
+            text = f"has {len(request.sensitivities)} entries; at most {SENSITIVITIES_MAX}"
+            raise invalid("sensitivities", "TOO_MANY", text)
+        if request.HasField("lots"):
+            if found := list(joint.lot_violations(request.lots, len(ids), "lots")):
+                raise invalid_fields(found)
+            if len(ids) > LOTS_MAX:
+                text = f"whole lots are searched for up to {LOTS_MAX} instruments"
+                raise invalid("lots", "TOO_MANY", text)
+        return await self._run(call, lambda: _optimized(problem, ids, request), len(ids))
 
     async def trace_frontier(
         self, call: Call, request: pb.TraceFrontierRequest
@@ -107,7 +122,9 @@ class OptimizationService:
         return await self._solver.matrix(call.tenant_id, matrix_id)
 
 
-def _optimized(problem: Problem, ids: list[str]) -> pb.OptimizePortfolioResponse:
+def _optimized(
+    problem: Problem, ids: list[str], request: pb.OptimizePortfolioRequest
+) -> pb.OptimizePortfolioResponse:
     try:
         solution = solve(problem)
     except ValueError as error:
@@ -129,4 +146,17 @@ def _optimized(problem: Problem, ids: list[str]) -> pb.OptimizePortfolioResponse
     set_floats(response, "weights", solution.weights)
     joint.certificate(response.certificate, proof, prices, ids)
     response.certificate.iterations = solution.iterations
+    for number, asked in enumerate(request.sensitivities):
+        try:
+            sides = joint.sensitivity(problem, solution, asked, ids)
+        except ValueError as error:
+            path = f"sensitivities[{number}]"
+            raise invalid(path, "NOT_APPLICABLE", str(error)) from error
+        message = response.sensitivities.add(parameter=asked)
+        set_floats(message, "falling", sides.left)
+        set_floats(message, "rising", sides.right)
+    if request.HasField("lots"):
+        rules = joint.lot_rules(request.lots)
+        found = round_to_lots(problem, solution.weights, rules, effort=EFFORT)
+        joint.lot_solution(response.lots, found)
     return response

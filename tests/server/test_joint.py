@@ -329,3 +329,88 @@ async def test_a_book_where_nothing_may_be_held_is_zero_not_an_error(joint_clien
     portfolio_id, matrix_id = await ready(joint_client, restricted_instrument_ids=list(INSTRUMENTS))
     decision = await joint_client.size(joint_request(portfolio_id, matrix_id))
     assert not any(decision.sizes.lots)
+
+
+def plain_problem(**given: Any) -> pb.OptimizationProblem:
+    """Mean and variance, with a stated covariance, a binding gross limit and a binding bound."""
+    given.setdefault("mean", np.linspace(0.02, 0.01, 8))
+    given.setdefault("gross_max", 0.9)
+    made = problem(
+        "MEAN_VARIANCE",
+        scenarios=None,
+        covariance=covariance(np.cov(RETURNS.T)),
+        weight_max=[0.15, *[1.0] * 7],
+        **given,
+    )
+    made.objective.risk_aversion = 40.0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("parameter", "step", "moved"),
+    [
+        (
+            pb.SensitivityParameter(mean="I2"),
+            1e-6,
+            lambda e: plain_problem(mean=np.linspace(0.02, 0.01, 8) + e * (np.arange(8) == 2)),
+        ),
+        (
+            pb.SensitivityParameter(limit="gross_max"),
+            1e-5,
+            lambda e: plain_problem(gross_max=0.9 + e),
+        ),
+    ],
+    ids=["mean", "limit"],
+)
+async def test_sensitivities_agree_with_finite_differences(
+    joint_client: Client, compiles: list[str], parameter: Any, step: float, moved: Any
+) -> None:
+    answer = await optimize(joint_client, moved(0.0), sensitivities=[parameter])
+    (found,) = answer.sensitivities
+    low, high = [(await optimize(joint_client, moved(side * step))).weights for side in (-1, 1)]
+    difference = (np.array(high) - np.array(low)) / (2 * step)
+    assert np.abs(difference).max() > 0.1
+    scale = np.abs(difference).max()
+    np.testing.assert_allclose(found.rising, difference, atol=1e-4 * scale)
+    np.testing.assert_allclose(found.falling, difference, atol=1e-4 * scale)
+    assert compiles == []
+
+
+async def test_shadow_prices_agree_with_finite_differences(joint_client: Client) -> None:
+    answer = await optimize(joint_client, plain_problem())
+    price = next(p for p in answer.certificate.shadow_prices if p.limit == "gross_max")
+    step = 1e-4
+    ends = [await optimize(joint_client, plain_problem(gross_max=0.9 + s * step)) for s in (-1, 1)]
+    low, high = (end.certificate.objective for end in ends)
+    assert price.price_low == pytest.approx((high - low) / (2 * step), rel=1e-4)
+    assert price.price_high == pytest.approx(price.price_low, rel=1e-6)
+
+
+async def test_what_cannot_be_varied_is_refused_by_path(joint_client: Client) -> None:
+    for parameter in (
+        pb.SensitivityParameter(),
+        pb.SensitivityParameter(mean="?"),
+        pb.SensitivityParameter(limit="turnover_max"),
+        pb.SensitivityParameter(covariance=pb.InstrumentPair(first="I0", second="?")),
+    ):
+        found = await refusal(optimize(joint_client, plain_problem(), sensitivities=[parameter]))
+        assert found.fields == {"sensitivities[0]": "NOT_APPLICABLE"}
+    tail = problem("MIN_CVAR", budget_min=1.0)
+    asked = [pb.SensitivityParameter(mean="I0")]
+    found = await refusal(optimize(joint_client, tail, sensitivities=asked))
+    assert found.fields == {"sensitivities[0]": "NOT_APPLICABLE"}
+
+
+async def test_whole_lots_keep_the_limits_within_a_stated_gap(joint_client: Client) -> None:
+    rules = pb.LotRules(lot_weight=np.full(8, 0.01), names_max=4)
+    answer = await optimize(joint_client, plain_problem(), lots=rules)
+    lots, weights = np.array(answer.lots.lots), np.array(answer.lots.weights)
+    np.testing.assert_allclose(weights, 0.01 * lots, rtol=1e-12)
+    assert np.count_nonzero(lots) <= 4
+    assert np.abs(weights).sum() <= 0.9 + 1e-9
+    assert weights[0] <= 0.15 + 1e-9
+    assert answer.lots.objective < answer.certificate.objective
+    assert 0.0 <= answer.lots.gap <= answer.lots.shortfall + 1e-12
+    wrong = pb.LotRules(lot_weight=[0.0] * 8)
+    found = await refusal(optimize(joint_client, plain_problem(), lots=wrong))
+    assert "lots.lot_weight[0]" in found.fields

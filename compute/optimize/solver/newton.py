@@ -64,11 +64,9 @@ def sizes(data: Data) -> tuple[int, ...]:
 
 def split(data: Data, vector: Array) -> Parts:
     """The families of a vector over all inequalities."""
-    out, start = [], 0
-    for length in sizes(data):
-        out.append(vector[start : start + length])
-        start += length
-    return Parts._make(out)
+    lengths = sizes(data)
+    ends = [sum(lengths[: i + 1]) for i in range(len(lengths) - 1)]
+    return Parts._make(jnp.split(vector, ends))
 
 
 def join(parts: Parts) -> Array:
@@ -91,10 +89,8 @@ def present(data: Data) -> Array:
         sized,
         open_rows & jnp.isfinite(data.row_min),
         open_rows & jnp.isfinite(data.row_max),
-        *(
-            _EMPTY() if bound is None else jnp.isfinite(bound)[None]
-            for bound in (data.turnover, data.gross)
-        ),
+        _EMPTY() if data.turnover is None else jnp.isfinite(data.turnover)[None],
+        _EMPTY() if data.gross is None else jnp.isfinite(data.gross)[None],
         jnp.stack(limits) if limits else _EMPTY(),
     )
     return join(Parts(*(part.astype(jnp.float64) for part in masks)))
