@@ -70,14 +70,15 @@ def maximise(
     program: LinearProgram,
     *,
     time_limit_s: float = 60.0,
+    nodes_max: int = 2**31 - 1,
     gap_relative: float = 1e-9,
     tolerance: float = TOLERANCE,
 ) -> LpSolution:
     """Solve `program` exactly (dual simplex; branch and bound where variables are integer).
 
     `gap_relative` only matters for integer programs: HiGHS stops when the best point is proven
-    within it; `bound` is the proven upper bound. A time limit with a feasible point is reported
-    as OPTIMAL with the looser `bound`, since the point is usable and the bound says how good.
+    within it; `bound` is the proven upper bound. A limit of time or nodes with a feasible point is
+    reported as OPTIMAL with the looser `bound`: the point is usable, the bound says how good.
     """
     # The public wrapper switches callbacks on, which prints a banner before output can be muted.
     solver = highspy._core._Highs()
@@ -86,6 +87,7 @@ def maximise(
         "primal_feasibility_tolerance": tolerance,
         "dual_feasibility_tolerance": tolerance,
         "time_limit": time_limit_s,
+        "mip_max_nodes": nodes_max,
         "mip_rel_gap": gap_relative,
         # The number of threads is left alone: HiGHS refuses one that differs from what another
         # caller in this process has set before.
