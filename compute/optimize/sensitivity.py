@@ -41,6 +41,7 @@ STEP = 1e-6  # of the central difference of data along the family, at fixed weig
 HELD = 1e-6  # a slack below this holds its limit (without a price it ends near sqrt(mu))
 EDGE = 1.0 - 1e-4  # of a kink's slope, beyond which the weight may leave it
 PRICED = 1e-5  # a price above this, relative to the largest gradient, is positive
+DEGENERATE = 1e-2  # a bound whose price is within this of curvature times slack, either way
 
 Family = Callable[[float], Problem]
 
@@ -200,7 +201,8 @@ def _program(
     """The quadratic program of the directional derivative."""
     _, curve, _, slopes = _smooth(base, weights, prices)
     priced = PRICED * max(float(np.max(np.abs(now.gradient))), 1e-12)
-    lower, upper = _box_moves(now, moved, weights, prices, priced)
+    bend = np.maximum(np.diagonal(curve), DEGENERATE * priced)
+    lower, upper = _box_moves(now, moved, weights, prices, priced, bend)
     rows, low, high = [], [], []
 
     def add(row: Array, slack: float, move: float, price: float, side: int) -> None:
@@ -239,16 +241,32 @@ def _program(
 
 
 def _box_moves(
-    now: _View, moved: dict[str, Array], weights: Array, prices: Multipliers, priced: float
+    now: _View,
+    moved: dict[str, Array],
+    weights: Array,
+    prices: Multipliers,
+    priced: float,
+    bend: Array,
 ) -> tuple[Array, Array]:
-    """Bounds on d: held bounds and kinks move with their parameter, priced ones exactly."""
+    """Bounds on d: held bounds and kinks move with their parameter, priced ones exactly.
+
+    An interior point ends between a bound and its price where neither is zero in the end: their
+    ratio is then the curvature `bend` [n], while it is vast or tiny where one of them is.
+    """
     lower, upper = np.full_like(weights, -np.inf), np.full_like(weights, np.inf)
     fixed = now.lower >= now.upper
-    low, high = weights - now.lower < HELD, now.upper - weights < HELD
+    below, above = weights - now.lower, now.upper - weights
+    dear = (prices.lower + prices.trade_max, prices.upper + prices.trade_max)
+    low = (below < HELD) | (dear[0] > DEGENERATE * bend * below)
+    high = (above < HELD) | (dear[1] > DEGENERATE * bend * above)
+    sure = [
+        (price > priced) & (price * DEGENERATE > bend * slack)
+        for price, slack in zip(dear, (below, above), strict=True)
+    ]
     lower = np.where(low, moved["lower"], lower)
     upper = np.where(high, moved["upper"], upper)
-    upper = np.where((low & (prices.lower + prices.trade_max > priced)) | fixed, lower, upper)
-    lower = np.where((high & (prices.upper + prices.trade_max > priced)) & ~fixed, upper, lower)
+    upper = np.where((low & sure[0]) | fixed, lower, upper)
+    lower = np.where(high & sure[1] & ~fixed, upper, lower)
     families = (
         (now.held, prices.trade_slope, now.rate + prices.turnover_max, moved["held"]),
         (np.zeros_like(weights), prices.gross_slope, prices.gross_max, np.zeros_like(weights)),

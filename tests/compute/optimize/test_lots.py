@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize.cardinality import IntegerRules, solve_integer
+from compute.optimize.cardinality import Effort, IntegerRules, solve_integer
 from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.lots import LotRules, round_to_lots
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
@@ -117,7 +117,7 @@ def test_risk_limits_hold_on_the_lots(cap: str) -> None:
     problem = Problem(free.objective, limits, scenarios=scenarios)
     start = np.full(4, 0.1)
     rules = IntegerRules(lot=np.full(4, 0.017), reach_lots=None)
-    found = solve_integer(problem, start, rules, rounds_max=40, tolerance=1e-4)
+    found = solve_integer(problem, start, rules, tolerance=1e-4, effort=Effort(rounds_max=40))
     assert found.weights is not None
     assert largest_violation(problem, found.weights) <= 1e-9
     assert objective_value(problem, found.weights) >= objective_value(problem, np.zeros(4))
