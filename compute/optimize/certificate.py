@@ -115,7 +115,7 @@ def _proof(
         gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
     residual = stationarity(program, dual, size * unit)
-    proven = max(excess, residual, worst, gap / size) <= TOLERANCE
+    proven = max(excess / max(program.reach, 1.0), residual, worst, gap / size) <= TOLERANCE
     return Certificate(
         objective=value,
         primal_residual=excess,

@@ -1,9 +1,10 @@
 """Limits that can give: every hard limit with a slack, as linear programs.
 
 A limit may be exceeded by s >= 0 in units of its own scale; `relax` finds the least sum of slacks
-with some limits kept hard. Boxes, rows, gross, turnover, CVaR, CDaR and drawdown limits are exact,
-the normal risk limits are within `norm_cone.accuracy`, and the drawdown-risk limit enters by
-supporting hyperplanes at the points found, added until it is met.
+with some limits kept hard. Boxes, rows, gross and turnover limits are exact, the normal risk limits
+are within `norm_cone.accuracy`. Limits on scenarios (CVaR, CDaR, drawdown, drawdown risk) enter by
+supporting hyperplanes at the points found, added until they are met: the program keeps the size of
+the book, not of its history.
 """
 
 from __future__ import annotations
@@ -11,24 +12,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from compute.optimize.evaluate import Facts, risk_excess, tail_limits
+from compute.optimize.evaluate import Facts, risk_excess, tail_limits, tail_measure
 from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maximise
 from compute.optimize.norm_cone import add_norm
-from compute.optimize.relaxation import add_tail, tail_unit
-from compute.optimize.tangent import Tail, risk_cuts
+from compute.optimize.tangent import risk_cuts
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# How far the drawdown-risk limit may be missed, in units of its scale.
+# How far the drawdown-risk limit may be missed, in units of its scale. Tail limits have finitely
+# many hyperplanes, so they are met up to rounding.
 TOLERANCE = 1e-6
+TAIL_TOLERANCE = 1e-10
 CUT_ROUNDS_MAX = 60
+TAIL_ROUNDS_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,25 @@ class Limit:
 class Elastic:
     """The limits of one problem: linear ones as rows, others by name with their scale.
 
-    cuts: hyperplanes a'w <= b that support the drawdown-risk limit, shared by every program.
+    cuts: hyperplanes a'w <= b + scale * slack that support the limits on scenarios, by limit,
+    shared by every program.
     """
 
     facts: Facts
     limits: list[Limit]
     scales: dict[str, float] = field(default_factory=dict)
-    cuts: list[tuple[Vector, float]] = field(default_factory=list)
+    cuts: dict[str, list[tuple[Vector, float]]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """Every limit that is set, in the order of `Limits`."""
         return [limit.name for limit in self.limits] + list(self.scales)
+
+    @property
+    def on_scenarios(self) -> list[str]:
+        """The limits that enter by cuts."""
+        tails = {name for name, *_ in tail_limits(self.facts.problem)}
+        return [name for name in self.scales if name in tails | {"drawdown_risk"}]
 
 
 def elastic_limits(facts: Facts) -> Elastic:
@@ -117,21 +126,35 @@ def relax(
     Returns the slacks by limit and the weights; None where the hard limits can't be met.
     """
     considered, centre = list(considered), elastic.facts.holdings
-    for _ in range(CUT_ROUNDS_MAX):
+    for _ in range(TAIL_ROUNDS_MAX):
         builder, found = solve_relaxed(elastic, hard, considered)
         if found.status is not LpStatus.OPTIMAL:
             return None, np.full(elastic.facts.size, np.nan)
         weights = found.point[builder.column_slice("weights")]
         slacks = {name: found.point[builder.column_slice(name)] for name in considered}
-        if "drawdown_risk" not in considered:
-            break
-        allowed = float(slacks["drawdown_risk"][0]) + TOLERANCE
-        if risk_excess(elastic.facts, weights)["drawdown_risk"] <= allowed:
+        missed = _missed(elastic, weights, slacks)
+        if not missed:
             break
         # A second cut at a slowly moving centre keeps the corners from jumping about.
         centre = 0.7 * centre + 0.3 * weights
-        elastic.cuts += [_cut(elastic.facts, point) for point in (weights, centre)]
+        for name in missed:
+            known = elastic.cuts.setdefault(name, [])
+            known += [_cut(elastic.facts, name, point) for point in (weights, centre)]
     return slacks, weights
+
+
+def _missed(elastic: Elastic, weights: Vector, slacks: dict[str, Vector]) -> list[str]:
+    """The limits on scenarios that `weights` exceed by more than their slack and tolerance."""
+    excess, missed = risk_excess(elastic.facts, weights), []
+    for name in elastic.on_scenarios:
+        if name in slacks:
+            curved = name == "drawdown_risk"
+            if curved and len(elastic.cuts.get(name, ())) >= 2 * CUT_ROUNDS_MAX:
+                continue
+            room = float(slacks[name][0]) + (TOLERANCE if curved else TAIL_TOLERANCE)
+            if not excess[name] <= room * elastic.scales[name]:
+                missed.append(name)
+    return missed
 
 
 def solve_relaxed(
@@ -143,18 +166,15 @@ def solve_relaxed(
     for limit in elastic.limits:
         if limit.name in considered:
             _add_rows(builder, limit, limit.name in hard)
-    tails = {name: entry for name, *entry in tail_limits(facts.problem)}
     for name, scale in elastic.scales.items():
         if name not in considered:
             continue
         builder.columns(name, 1, 0.0, 0.0 if name in hard else np.inf, -1.0)
         if name in ("gross_max", "turnover_max"):
             _add_size(builder, facts, name)
-        elif name in tails:
-            _add_tail(builder, facts, name, scale, tails[name])
-        elif elastic.cuts and name == "drawdown_risk":
-            matrix = np.array([row for row, _ in elastic.cuts])
-            bound = np.array([bound for _, bound in elastic.cuts])
+        elif name in elastic.cuts:
+            matrix = np.array([row for row, _ in elastic.cuts[name]]) / scale
+            bound = np.array([bound for _, bound in elastic.cuts[name]]) / scale
             shared = np.full((len(bound), 1), -1.0)
             builder.rows(name, {"weights": matrix, name: shared}, -np.inf, bound)
     _add_normal_risk(builder, elastic, considered)
@@ -183,15 +203,6 @@ def _add_size(builder: Builder, facts: Facts, name: str) -> None:
     builder.rows(name, total, -np.inf, np.inf if bound is None else bound)
 
 
-def _add_tail(builder: Builder, facts: Facts, name: str, scale: float, entry: list[Any]) -> None:
-    """tail(w) <= bound + scale * slack."""
-    kind, bound, level = entry
-    tail = Tail(name, kind, level, bound=bound)
-    measure = add_tail(builder, facts.scenarios, facts.probability, f"{name}.t", tail, 0.0)
-    unit = tail_unit(facts.scenarios)
-    builder.rows(name, measure | {name: np.array([[-scale / unit]])}, -np.inf, bound / unit)
-
-
 def _add_normal_risk(builder: Builder, elastic: Elastic, considered: Collection[str]) -> None:
     """Volatility and normal VaR limits over one column that is >= the volatility."""
     facts, limits = elastic.facts, elastic.facts.problem.limits
@@ -216,10 +227,14 @@ def _add_normal_risk(builder: Builder, elastic: Elastic, considered: Collection[
             builder.rows(name, blocks, -np.inf, limits.var_max / unit)
 
 
-def _cut(facts: Facts, weights: Vector) -> tuple[Vector, float]:
-    """A hyperplane a'v <= b that supports the drawdown-risk limit at `weights`."""
-    for name, row, bound in risk_cuts(facts, weights):
-        if name == "drawdown_risk":
+def _cut(facts: Facts, name: str, weights: Vector) -> tuple[Vector, float]:
+    """A hyperplane a'v <= b that supports a limit on scenarios at `weights`."""
+    for tail, kind, bound, level in tail_limits(facts.problem):
+        if tail == name:
+            support = tail_measure(facts, kind, level, weights)[1]
+            return np.asarray(-support @ facts.scenarios), bound
+    for cut, row, bound in risk_cuts(facts, weights):
+        if cut == name:
             return row, bound
     # Outside the domain: wealth must stay positive in the worst scenario to begin with.
     wealth = facts.wealth(weights)

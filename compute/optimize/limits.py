@@ -14,6 +14,8 @@ from compute.optimize.problem import Array, Problem
 
 # A row whose room is below this share of its size leaves none.
 FORCED = 1e-14
+# Bounds that cross by less than this share of their size are one bound.
+CROSSED = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ def finite(bound: float | None, absent: float) -> float:
 
 
 def box(problem: Problem) -> tuple[Array, Array]:
-    """Lower and upper bound of every weight, participation included."""
+    """Lower and upper bound of every weight, participation included.
+
+    Bounds that cross by rounding alone meet in the middle.
+    """
     limits, n = problem.limits, problem.size
     lower = np.full(n, -np.inf) if limits.lower is None else limits.lower
     upper = np.full(n, np.inf) if limits.upper is None else limits.upper
@@ -53,6 +58,12 @@ def box(problem: Problem) -> tuple[Array, Array]:
         held = np.zeros(n) if problem.holdings is None else problem.holdings
         lower = np.maximum(lower, held - limits.trade_max)
         upper = np.minimum(upper, held + limits.trade_max)
+    crossed = lower > upper
+    if crossed.any():
+        meeting = np.zeros_like(lower)
+        np.add(0.5 * lower, 0.5 * upper, out=meeting, where=crossed)
+        crossed &= lower - upper <= CROSSED * np.maximum(np.abs(lower), 1e-3)
+        lower, upper = np.where(crossed, meeting, lower), np.where(crossed, meeting, upper)
     return lower, upper
 
 

@@ -14,7 +14,7 @@ from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Parts, sizes
 
 SNAP = 1e-11  # a weight this close to a bound that holds it is put on the bound
-ACCEPTED = 1e-9  # scaled KKT error above which a solve has not converged
+ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
 
 
 @dataclass(frozen=True)

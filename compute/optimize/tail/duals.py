@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.limits import box
 from compute.optimize.problem import Multipliers, Problem, Solution, Status
 from compute.optimize.tail.assemble import Assembly, Place, weights
-from compute.optimize.tail.frame import Frame, box, finite, holdings
+from compute.optimize.tail.frame import Frame, finite, holdings
 from compute.optimize.tail.interior import LinearAnswer
 from compute.optimize.tail.rows import Kept, Measure
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.limits import box
 from compute.optimize.problem import Problem
 
 Vector = npt.NDArray[np.float64]
@@ -74,18 +75,6 @@ class Frame:
     owners: tuple[Owner, ...]
     lower: Vector
     upper: Vector
-
-
-def box(problem: Problem) -> tuple[Vector, Vector]:
-    """Bounds [n] of the box and of the trade cap together; infinite where there is none."""
-    size, limits = problem.size, problem.limits
-    lower = np.full(size, -np.inf) if limits.lower is None else np.asarray(limits.lower, float)
-    upper = np.full(size, np.inf) if limits.upper is None else np.asarray(limits.upper, float)
-    if limits.trade_max is not None:
-        held = holdings(problem)
-        lower = np.maximum(lower, held - limits.trade_max)
-        upper = np.minimum(upper, held + limits.trade_max)
-    return lower, upper
 
 
 def holdings(problem: Problem) -> Vector:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.limits import box
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.tail import assemble as build
 from compute.optimize.tail import duals, frame, rows, sift
@@ -124,7 +125,7 @@ def _begin(problem: Problem, start: Vector | None, *, elastic: bool) -> _Work:
 
 def _first_weights(problem: Problem, base: frame.Frame) -> Vector:
     """Any weights of about the right size: equal ones, moved into the box."""
-    lower, upper = frame.box(problem)
+    lower, upper = box(problem)
     equal = np.clip(np.full(problem.size, base.unit / problem.size), lower, upper)
     return equal if np.any(equal != 0.0) else np.full(problem.size, base.unit / problem.size)
 
@@ -228,7 +229,7 @@ def solve_tail_batch(
     answers: dict[int, Solution] = {}
     for i, (problem, start) in enumerate(zip(problems, starts, strict=True)):
         _check(problem)
-        lower, upper = frame.box(problem)
+        lower, upper = box(problem)
         if np.any(lower > upper):
             answers[i] = duals.empty_box(problem, lower, upper)
             continue
@@ -283,7 +284,7 @@ def _explain(work: _Work) -> Solution:
 
 def _unbounded(work: _Work) -> bool:
     """True if weights kept within a huge box run to its edge."""
-    lower, upper = frame.box(work.problem)
+    lower, upper = box(work.problem)
     edge = 1e4 * work.frame.unit
     limits = replace(
         work.problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
