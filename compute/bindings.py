@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Extra, Stage
+from compute.inputs import Inputs
 from compute.limits import LimitKind
-
-if TYPE_CHECKING:
-    from compute.decide import Inputs
 
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""
@@ -29,7 +26,7 @@ class Binding:
     """Weight before that limit cut."""
 
 
-def cuts_of(stages: Floats, extra: Floats, inputs: "Inputs") -> dict[Stage, Binding]:
+def cuts_of(stages: Floats, extra: Floats, inputs: Inputs) -> dict[Stage, Binding]:
     """What cut in each limit stage that changed any line; kind 0 for the lines it left alone."""
     out: dict[Stage, Binding] = {}
     changed = stages[1:] != stages[:-1]
@@ -47,7 +44,7 @@ def cuts_of(stages: Floats, extra: Floats, inputs: "Inputs") -> dict[Stage, Bind
     return out
 
 
-def last_binding(stages: Floats, cuts: dict[Stage, Binding], inputs: "Inputs") -> Binding:
+def last_binding(stages: Floats, cuts: dict[Stage, Binding], inputs: Inputs) -> Binding:
     """The last limit that cut each line."""
     n = stages.shape[1]
     kind, group = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
@@ -66,7 +63,7 @@ def last_binding(stages: Floats, cuts: dict[Stage, Binding], inputs: "Inputs") -
     return Binding(kind, group, bound, without)
 
 
-def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: "Inputs") -> Binding:
+def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
     """Which limit cuts each line in a stage, were it cut there; `without` is what went in."""
     sheet, index = inputs.sheet, inputs.index
     limits, parameters = sheet.limits, inputs.parameters
@@ -101,7 +98,7 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: "Inputs")
     return same(LimitKind.NONE, None)
 
 
-def _permission(wanted: Floats, inputs: "Inputs", group: Integers) -> Binding:
+def _permission(wanted: Floats, inputs: Inputs, group: Integers) -> Binding:
     before = inputs.sheet.before[inputs.index]
     short = (wanted < 0) & (not inputs.sheet.limits.allow_short)
     flips = (wanted * before < 0) & (not inputs.sheet.limits.allow_flip)
@@ -110,7 +107,7 @@ def _permission(wanted: Floats, inputs: "Inputs", group: Integers) -> Binding:
     return Binding(kind, group, np.zeros(len(kind)), wanted)
 
 
-def _liquidity(stages: Floats, inputs: "Inputs", group: Integers) -> Binding:
+def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
     sheet, index = inputs.sheet, inputs.index
     wanted = stages[Stage.LIQUIDITY - 1]
     too_large = (wanted > sheet.adv_weight_max[index]) | (wanted < sheet.adv_weight_min[index])
@@ -132,7 +129,7 @@ def _liquidity(stages: Floats, inputs: "Inputs", group: Integers) -> Binding:
 _GROUP_KINDS = (LimitKind.GROUP_GROSS_MAX, LimitKind.GROUP_NET_MAX, LimitKind.GROUP_NET_MIN)
 
 
-def _exposure_cut(stage: Stage, stages: Floats, extra: Floats, inputs: "Inputs") -> Binding:
+def _exposure_cut(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
     sheet, limits = inputs.sheet, inputs.sheet.limits
     n_groups = len(sheet.group_names)
     code = extra[Extra.EXPOSURE_CUT_KIND].astype(np.int64)

@@ -11,20 +11,19 @@ from enum import IntEnum
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compute.bindings import Binding, cuts_of, last_binding
-from compute.book import Floats, Integers, MissingInputError, Sheet
+from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure, Extra, Line, Scalar, Stage
-from compute.edges import Scenarios, edge_columns
+from compute.edges import edge_columns
 from compute.growth import growth
 from compute.guard import Guard, Violation
+from compute.inputs import Inputs
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.lots import counted, whole_lots
-from compute.parameters import EffectiveParameters, Shrinkage
+from compute.parameters import Shrinkage
 from compute.projection import NO_LIMIT
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
-from compute.signals import Signals
 from compute.sizing import GRID
 
 
@@ -35,26 +34,6 @@ class LineStatus(IntEnum):
     CAPPED = 2
     ZERO = 3
     REFUSED = 4
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that a decision depends on.
-
-    index: each line's instrument in the market, (n,), 0 where it isn't `known`. active: false for
-    refused lines, unknown instruments among them.
-    target: signed weights of the joint optimum, or None for the closed form.
-    """
-
-    signals: Signals
-    index: Integers
-    active: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    sheet: Sheet
-    parameters: EffectiveParameters
-    reducing: bool = False
-    scenarios: Scenarios | None = None
-    target: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,14 @@ per period of the signal, over the risk-free rate; f is the stake in the directi
 -inf where the stake can ruin, and then the marginal growth is -inf too.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from compute.book import Floats, Integers
 from compute.columns import Line, Source
-
-if TYPE_CHECKING:
-    from compute.decide import Inputs
+from compute.inputs import Inputs
 
 
-def growth(stake: Floats, lines: Floats, inputs: "Inputs") -> tuple[Floats, Floats]:
+def growth(stake: Floats, lines: Floats, inputs: Inputs) -> tuple[Floats, Floats]:
     """g and g' at `stake` (n,), (n,) each."""
     value, slope = _bet(stake, lines)
     source = lines[Line.SOURCE]
@@ -47,16 +43,14 @@ def _bet(stake: Floats, lines: Floats) -> tuple[Floats, Floats]:
     return value, slope
 
 
-def _moments(
-    stake: Floats, used: Integers, lines: Floats, inputs: "Inputs"
-) -> tuple[Floats, Floats]:
+def _moments(stake: Floats, used: Integers, lines: Floats, inputs: Inputs) -> tuple[Floats, Floats]:
     excess = lines[Line.EXPECTED_RETURN, used] - inputs.parameters.risk_free_rate
     variance = lines[Line.VOLATILITY, used] ** 2
     return excess * stake - 0.5 * variance * stake**2, excess - variance * stake
 
 
 def _scenarios(
-    stake: Floats, used: Integers, lines: Floats, inputs: "Inputs"
+    stake: Floats, used: Integers, lines: Floats, inputs: Inputs
 ) -> tuple[Floats, Floats]:
     if inputs.scenarios is None:
         return np.zeros(len(used)), np.zeros(len(used))

@@ -15,7 +15,8 @@ import numpy as np
 
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure, Source
-from compute.decide import Inputs, Sizing
+from compute.decide import Sizing
+from compute.inputs import Inputs
 from compute.limits import JointLimits
 from compute.optimize import solve
 from compute.optimize.certificate import Certificate, certify

@@ -13,9 +13,10 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, sizing_service_pb2
 
 from compute.book import Market, Sheet, prepare
-from compute.decide import Inputs, Sizing
+from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.guard import Guard
+from compute.inputs import Inputs
 from compute.limits import Limits, tightest
 from compute.parameters import Method
 from compute.signals import LineError, check

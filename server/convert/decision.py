@@ -7,7 +7,8 @@ from positionsizing.v1 import sizing_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.columns import Stage
-from compute.decide import Inputs, Sizing
+from compute.decide import Sizing
+from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
 from compute.signals import LineError
 from server.convert.columns import Floats, encoder

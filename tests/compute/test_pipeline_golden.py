@@ -9,9 +9,10 @@ from test_pipeline_properties import decided, simple, weights
 
 from compute.book import prepare
 from compute.columns import Source, Stage
-from compute.decide import Inputs, LineStatus, sensitivities, size
+from compute.decide import LineStatus, sensitivities, size
 from compute.edges import Scenarios
 from compute.guard import Guard
+from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
 from compute.limits import Limits
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage

@@ -9,8 +9,9 @@ from random_books import Case, case
 
 from compute.book import MissingInputError, prepare
 from compute.columns import Stage
-from compute.decide import Inputs, LineStatus, Sizing, size
+from compute.decide import LineStatus, Sizing, size
 from compute.guard import Guard
+from compute.inputs import Inputs
 from compute.shapes import KernelRegistry
 from compute.sizing import GRID
 

@@ -11,8 +11,9 @@ from random_books import Case, case
 from compute import decide
 from compute.book import Market, MissingInputError, Positions, prepare
 from compute.columns import Source, Stage
-from compute.decide import Inputs, LineStatus, Sizing, size, size_together
+from compute.decide import LineStatus, Sizing, size, size_together
 from compute.guard import Guard
+from compute.inputs import Inputs
 from compute.limits import GroupLimit, Limits, tightest
 from compute.lots import counted
 from compute.parameters import EffectiveParameters, Shrinkage
