@@ -25,6 +25,10 @@ PLUGINS = (
 )
 MODULE = "positionsizing.example/gen"
 
+# A cold build of the client compiles all of gRPC.
+BUILD_TIMEOUT_S = 900
+pytestmark = pytest.mark.timeout(2 * BUILD_TIMEOUT_S)
+
 
 def missing(what: str) -> None:
     """Skips loudly; fails where a continuous build should have it."""
@@ -41,7 +45,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=BUILD_TIMEOUT_S,
         check=False,
     )
     if done.returncode != 0:
