@@ -4,7 +4,8 @@
 
 U is log wealth at the full Kelly fraction, and the power utility whose risk aversion is 1/c at the
 fraction c (exact for lognormal wealth: MacLean, Thorp and Ziemba 2010). With scenarios the
-expectation is exact; with a covariance alone it is the quadratic mean - (1/2c) w'Sw. The limits
+expectation is exact; with a covariance alone it is the quadratic mean - (1/2c) w'Sw. The sizing
+parameters may name another objective, which is then taken as it is. The limits
 become rows of the problem: a line may only be held on the side of its signal, so absolute weights
 are linear. Lots, cash and the guard follow as in the closed form (`decide.py`).
 """
@@ -36,6 +37,15 @@ from compute.optimize.shadow import ShadowPrice, shadow_prices
 from compute.parameters import Shrinkage
 from compute.projection import NO_LIMIT
 
+_ON_SCENARIOS = frozenset(
+    {
+        ObjectiveKind.LOG_GROWTH,
+        ObjectiveKind.CRRA,
+        ObjectiveKind.MIN_CVAR,
+        ObjectiveKind.MIN_CDAR,
+        ObjectiveKind.MIN_MAX_DRAWDOWN,
+    }
+)
 VAR_LEVEL = CVAR_LEVEL = CDAR_LEVEL = 0.95
 
 
@@ -121,14 +131,10 @@ def joint_problem(
     lower, upper = _box(inputs, lines)
     fixed = inputs.sheet.before[outside]
     costs = np.full(len(everything), inputs.parameters.cost_rate)
-    c = inputs.parameters.fraction
-    mean = None
+    objective = _objective(inputs, exact=scenarios is not None)
     if scenarios is not None:
         _require(scenarios, inputs, everything, "scenario")
         returns = _shifted(scenarios, inputs, lines, everything)
-        objective = Objective(ObjectiveKind.LOG_GROWTH)
-        if c < 1.0:
-            objective = Objective(ObjectiveKind.CRRA, risk_aversion=1.0 / c)
         problem = Problem(objective, scenarios=returns, scenario_probability=scenarios.probability)
     elif covariance is not None:
         _require(covariance, inputs, everything, "covariance")
@@ -136,8 +142,7 @@ def joint_problem(
         chosen = covariance.values[np.ix_(place, place)]
         mean = np.zeros(len(everything))
         mean[: len(lines)] = _means(inputs, lines)
-        kind = ObjectiveKind.MEAN_VARIANCE
-        problem = Problem(Objective(kind, risk_aversion=1.0 / c), mean=mean, covariance=chosen)
+        problem = Problem(objective, mean=mean, covariance=chosen)
     else:
         raise MissingInputError(
             "MISSING_MATRIX", "the joint method needs scenario_matrix_id or covariance_matrix_id"
@@ -158,6 +163,23 @@ def joint_problem(
         lines,
         everything,
     )
+
+
+def _objective(inputs: Inputs, *, exact: bool) -> Objective:
+    """The one that the parameters name, or growth at the Kelly fraction."""
+    named, c = inputs.parameters.joint_objective, inputs.parameters.fraction
+    if named is None or named.kind is ObjectiveKind.LOG_GROWTH:
+        if not exact:
+            return Objective(ObjectiveKind.MEAN_VARIANCE, risk_aversion=1.0 / c)
+        if c < 1.0:
+            return Objective(ObjectiveKind.CRRA, risk_aversion=1.0 / c)
+        return Objective(ObjectiveKind.LOG_GROWTH)
+    parts = {term.kind for _, term in named.terms} or {named.kind}
+    if not exact and parts & _ON_SCENARIOS:
+        raise MissingInputError(
+            "MISSING_MATRIX", "the joint objective is one over scenarios: give scenario_matrix_id"
+        )
+    return named
 
 
 def _require(matrix: BookMatrix, inputs: Inputs, places: Integers, what: str) -> None:

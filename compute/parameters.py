@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from math import log
 
+from compute.optimize.problem import Objective
+
 
 class Method(IntEnum):
     """Engine. The numbers are those of the contract."""
@@ -33,6 +35,7 @@ class DrawdownTolerance:
 class Parameters:
     """Sizing parameters of one scope; None leaves a field to the more general scope.
 
+    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint.py`).
     Rates and returns are per period of the signals, `volatility_target` and `risk_budget`
     annualised, durations in seconds. `DEFAULTS` holds the built-in values.
     """
@@ -52,6 +55,7 @@ class Parameters:
     reservation_ttl_s: float | None = None
     market_age_max_s: float | None = None
     portfolio_age_max_s: float | None = None
+    joint_objective: Objective | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class EffectiveParameters:
     reservation_ttl_s: float = 900.0
     market_age_max_s: float | None = None
     portfolio_age_max_s: float | None = None
+    joint_objective: Objective | None = None
 
     @property
     def fraction(self) -> float:

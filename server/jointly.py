@@ -13,6 +13,7 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.joint import BookMatrix, JointAnswer, solve_joint
 from compute.optimize.ahead import Programs, only
+from compute.optimize.objectives import UnsupportedError
 from compute.parameters import Method
 from compute.shapes import NotCompiledError
 from server.convert import joint as joint_convert
@@ -58,7 +59,10 @@ def aimed(programs: Programs, problem: Problem) -> Aimed:
         None if matrix is None else _placed(matrix, place)
         for matrix in (problem.scenarios, problem.covariance)
     )
-    answer = with_programs(programs, lambda: solve_joint(problem.inputs, scenarios, covariance))
+    try:
+        answer = with_programs(programs, lambda: solve_joint(problem.inputs, scenarios, covariance))
+    except UnsupportedError as error:
+        raise precondition("UNSUPPORTED_OBJECTIVE", f"joint_objective: {error}") from error
     if answer.explanation is not None:
         conflict = ", ".join(answer.explanation.conflict)
         relaxation = ", ".join(

@@ -22,6 +22,7 @@ from compute.limits import (
     LinearLimit,
     SharedLimits,
 )
+from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Method, Shrinkage
 
 
@@ -129,12 +130,18 @@ def _limits(document: dict[str, Any]) -> Limits:
 
 
 def _parameters(document: dict[str, Any]) -> EffectiveParameters:
-    tolerance = document["drawdown_tolerance"]
+    tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
     return EffectiveParameters(
         **{
             **document,
             "method": Method(document["method"]),
             "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
             "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
+            "joint_objective": None if objective is None else _objective(objective),
         }
     )
+
+
+def _objective(document: dict[str, Any]) -> Objective:
+    terms = tuple((weight, _objective(term)) for weight, term in document["terms"])
+    return Objective(**{**document, "kind": ObjectiveKind(document["kind"]), "terms": terms})

@@ -15,8 +15,6 @@ from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
     Limits,
-    Objective,
-    ObjectiveKind,
     Problem,
     Rows,
     Solution,
@@ -24,6 +22,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.sensitivity import Sides
 from compute.optimize.shadow import ShadowPrice
+from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import MatrixData, instrument_violations, matrix_violations
@@ -114,9 +113,7 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
     if n > SIZE_MAX:
         text = f"has {n} instruments; at most {SIZE_MAX} are solved together"
         yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
-    kind = message.objective.kind
-    if not kind or kind not in pb.ObjectiveKind.values():
-        yield FieldViolation(f"{path}.objective.kind", "MISSING", "must be given")
+    yield from objective_convert.violations(message.objective, n, f"{path}.objective")
     for name, rule, text in _COLUMN_RULES:
         column = floats(getattr(message, name))
         if len(column) not in (0, n):
@@ -163,17 +160,6 @@ def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[F
                 yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", f"is {value:g}")
     if not (np.isfinite(message.cash_return) and message.cash_return > -1):
         yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", "must be finite and > -1")
-    objective = message.objective
-    if objective.HasField("risk_aversion") and not 0 <= objective.risk_aversion < np.inf:
-        where = f"{path}.objective.risk_aversion"
-        yield FieldViolation(where, "OUT_OF_RANGE", "must be finite and >= 0")
-    if objective.HasField("tail_level") and not 0 < objective.tail_level < 1:
-        where = f"{path}.objective.tail_level"
-        yield FieldViolation(where, "OUT_OF_RANGE", "must be in (0, 1)")
-    budgets = floats(objective.budgets)
-    if len(budgets) not in (0, len(message.instrument_ids)) or not (budgets > 0).all():
-        where = f"{path}.objective.budgets"
-        yield FieldViolation(where, "OUT_OF_RANGE", "one per instrument, all > 0")
 
 
 def lot_violations(message: pb.LotRules, n: int, path: str) -> Iterator[FieldViolation]:
@@ -253,14 +239,8 @@ def problem(
     if covariance is not None:
         place = _places(covariance, ids)
         chosen = covariance.values[np.ix_(place, place)]
-    objective = message.objective
     return Problem(
-        objective=Objective(
-            ObjectiveKind[pb.ObjectiveKind.Name(objective.kind).removeprefix("OBJECTIVE_KIND_")],
-            risk_aversion=objective.risk_aversion if objective.HasField("risk_aversion") else 1.0,
-            tail=objective.tail_level if objective.HasField("tail_level") else _LEVEL,
-            budgets=_column(objective.budgets),
-        ),
+        objective=objective_convert.objective(message.objective),
         limits=_limits(message, n, ids),
         costs=Costs(_column(message.linear_cost), _column(message.impact_cost)),
         mean=_column(message.mean),

@@ -6,9 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 from google.protobuf import json_format
+from positionsizing.v1 import optimization_service_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 
+from compute.optimize.problem import Objective
 from compute.parameters import (
     DrawdownTolerance,
     EffectiveParameters,
@@ -16,6 +17,7 @@ from compute.parameters import (
     Parameters,
     Shrinkage,
 )
+from server.convert import objective as objective_convert
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max")
@@ -46,6 +48,8 @@ def parameters(message: pb.SizingParameters) -> Parameters:
         given["drawdown_tolerance"] = DrawdownTolerance(
             tolerance.wealth_floor, tolerance.probability
         )
+    if message.HasField("joint_objective"):
+        given["joint_objective"] = objective_convert.objective(message.joint_objective)
     if message.method:
         given["method"] = Method(message.method)
     if message.confidence_shrinkage:
@@ -75,6 +79,8 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
         elif isinstance(value, DrawdownTolerance):
             message.drawdown_tolerance.wealth_floor = value.wealth_floor
             message.drawdown_tolerance.probability = value.probability
+        elif isinstance(value, Objective):
+            message.joint_objective.CopyFrom(objective_convert.message_of(value))
     return message
 
 
@@ -109,6 +115,12 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
             if not 0 < value < 1:
                 where = f"{path}.drawdown_tolerance.{name}"
                 yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in (0, 1)")
+    if message.HasField("joint_objective"):
+        where = f"{path}.joint_objective"
+        if message.joint_objective.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:
+            text = "risk budgets are solved by OptimizePortfolio"
+            yield FieldViolation(f"{where}.kind", "NOT_APPLICABLE", text)
+        yield from objective_convert.violations(message.joint_objective, 0, where)
     if message.method not in types_pb2.SizingMethod.values():
         yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():

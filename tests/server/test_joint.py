@@ -13,6 +13,7 @@ from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
     optimization_service_pb2_grpc,
+    parameter_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
     types_pb2,
@@ -69,11 +70,24 @@ def scenarios(n: int = 8, **given: Any) -> market_service_pb2.Matrix:
     )
 
 
-def problem(kind: str = "LOG_GROWTH", n: int = 8, **given: Any) -> pb.OptimizationProblem:
+def objective_of(kind: str, **given: Any) -> pb.Objective:
+    """An objective by its short name."""
+    return pb.Objective(kind=pb.ObjectiveKind.Value(f"OBJECTIVE_KIND_{kind}"), **given)
+
+
+def combination(*terms: tuple[str, float]) -> pb.Objective:
+    """A weighted combination of objectives by their short names."""
+    parts = [pb.ObjectiveTerm(weight=w, objective=objective_of(kind)) for kind, w in terms]
+    return objective_of("COMBINATION", terms=parts)
+
+
+def problem(
+    kind: str | pb.Objective = "LOG_GROWTH", n: int = 8, **given: Any
+) -> pb.OptimizationProblem:
     """A problem over scenarios given in the call."""
     given.setdefault("scenarios", scenarios(n))
     given.setdefault("weight_max", np.full(n, 0.4))
-    objective = pb.Objective(kind=pb.ObjectiveKind.Value(f"OBJECTIVE_KIND_{kind}"))
+    objective = objective_of(kind) if isinstance(kind, str) else kind
     return pb.OptimizationProblem(instrument_ids=INSTRUMENTS[:n], objective=objective, **given)
 
 
@@ -99,6 +113,9 @@ MIX = [
     problem("MIN_CDAR", n=6, budget_min=1.0),
     problem("MIN_MAX_DRAWDOWN", n=4, budget_min=1.0),
     problem("RISK_BUDGET", budget_min=1.0, weight_max=np.ones(8)),
+    problem(combination(("LOG_GROWTH", 1.0), ("MIN_VARIANCE", 3.0))),
+    problem(combination(("CRRA", 1.0), ("MAX_RETURN", 0.1), ("QUADRATIC_GROWTH", 0.5))),
+    problem(combination(("MAX_RETURN", 1.0), ("MIN_CVAR", 0.3), ("MIN_CDAR", 0.05))),
 ]
 
 
@@ -110,6 +127,30 @@ async def test_any_structure_is_proven_without_compiling(
     assert answer.status == pb.OPTIMIZATION_STATUS_OPTIMAL
     assert list(answer.instrument_ids) == list(asked.instrument_ids)
     assert compiles == []
+
+
+async def test_a_combination_is_what_its_terms_add_up_to(joint_client: Client) -> None:
+    # mu'w - gamma/2 w'Sw, once by name and once as a sum.
+    aversion = 6.0
+    whole = await optimize(
+        joint_client, problem(objective_of("MEAN_VARIANCE", risk_aversion=aversion))
+    )
+    parts = combination(("MAX_RETURN", 1.0), ("MIN_VARIANCE", aversion / 2))
+    summed = await optimize(joint_client, problem(parts))
+    assert any(0.01 < weight < 0.39 for weight in whole.weights)
+    np.testing.assert_allclose(summed.weights, whole.weights, atol=1e-8)
+    assert summed.certificate.objective == pytest.approx(whole.certificate.objective, rel=1e-9)
+
+
+async def test_a_tail_beside_a_curved_objective_says_what_to_do(joint_client: Client) -> None:
+    found = await refusal(
+        optimize(joint_client, problem(combination(("LOG_GROWTH", 1.0), ("MIN_CVAR", 1.0))))
+    )
+    assert (found.code, found.fields["problem"]) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "NOT_WELL_FORMED",
+    )
+    assert "state it as a limit" in found.message
 
 
 async def test_frontier_and_explanation_compile_nothing(
@@ -160,6 +201,13 @@ WRONG = {
     "gross_max": problem(gross_max=-1.0),
     "trade_max": problem(trade_max=np.full(8, -1.0)),
     "objective.kind": problem("UNSPECIFIED"),
+    "objective.risk_aversion": problem(objective_of("CRRA", risk_aversion=np.nan)),
+    "objective.tail_level": problem(objective_of("MIN_CVAR", tail_level=1.0)),
+    "objective.budgets": problem(objective_of("RISK_BUDGET", budgets=[1.0] * 7 + [np.inf])),
+    "objective.terms": problem("COMBINATION"),
+    "objective.terms.": problem(objective_of("LOG_GROWTH", terms=combination(("CRRA", 1)).terms)),
+    "objective.terms[1].weight": problem(combination(("LOG_GROWTH", 1), ("MIN_VARIANCE", -1))),
+    "objective.terms[0].objective.kind": problem(combination(("MAX_SHARPE", 1.0))),
     "limits.cvar_max": problem(limits=Joint(cvar_max=-0.1)),
     "limits.wealth_floor": problem(limits=Joint(wealth_floor=2.0, wealth_floor_probability=0.1)),
 }
@@ -291,6 +339,52 @@ async def test_joint_sizes_are_recorded_proven_and_replayed(
         )
         assert replay.lots_equal
     assert compiles == []
+
+
+async def test_the_parameters_choose_what_is_optimised(
+    joint_client: Client, compiles: list[str]
+) -> None:
+    portfolio_id, matrix_id = await ready(joint_client, net_weight_min=0.9)
+    request = joint_request(portfolio_id, matrix_id, validate_only=True)
+    by_growth = await joint_client.size(request)
+    chosen = parameter_service_pb2.SizingParameters(joint_objective=objective_of("MIN_CVAR"))
+    await joint_client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(portfolio_id=portfolio_id, parameters=chosen)
+    )
+    wanted = parameter_service_pb2.GetParametersRequest(portfolio_id=portfolio_id)
+    stored = (await joint_client.parameter.GetParameters(wanted)).parameters
+    assert stored.joint_objective == objective_of("MIN_CVAR", tail_level=0.95)
+    by_tail = await joint_client.size(joint_request(portfolio_id, matrix_id))
+    growth, tail = (np.array(d.sizes.weight) for d in (by_growth, by_tail))
+    assert tail.sum() == pytest.approx(0.9, abs=1e-3)  # up to whole lots
+    assert -np.sort(RETURNS @ tail)[:3].mean() < -np.sort(RETURNS @ growth)[:3].mean()
+    assert by_tail.certificate.duality_gap_relative <= 1e-8
+    replay = await joint_client.sizing.ReplayDecision(
+        sizing_service_pb2.ReplayDecisionRequest(decision_id=by_tail.decision_id)
+    )
+    assert replay.lots_equal
+    assert replay.weight_difference_max == 0.0
+    assert compiles == []
+
+
+async def test_joint_objectives_that_cannot_be_are_refused(joint_client: Client) -> None:
+    def setting(chosen: pb.Objective) -> parameter_service_pb2.SetParametersRequest:
+        parameters = parameter_service_pb2.SizingParameters(joint_objective=chosen)
+        return parameter_service_pb2.SetParametersRequest(
+            portfolio_id=portfolio_id, parameters=parameters
+        )
+
+    portfolio_id, matrix_id = await ready(joint_client, joint=Joint(volatility_max=0.01))
+    set_parameters = joint_client.parameter.SetParameters
+    found = await refusal(set_parameters(setting(objective_of("RISK_BUDGET"))))
+    assert found.fields["parameters.joint_objective.kind"] == "NOT_APPLICABLE"
+    await set_parameters(setting(objective_of("MIN_CVAR")))
+    found = await refusal(joint_client.size(joint_request(portfolio_id, matrix_id)))
+    assert (found.code, found.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "UNSUPPORTED_OBJECTIVE",
+    )
+    assert await joint_client.counts(portfolio_id) == (0, 0)
 
 
 async def test_limits_of_the_book_hold_on_the_lots(joint_client: Client) -> None:

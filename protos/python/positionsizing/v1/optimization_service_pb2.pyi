@@ -52,6 +52,8 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     """Minimise the maximum drawdown along the scenarios as a path."""
     OBJECTIVE_KIND_RISK_BUDGET: _ObjectiveKind.ValueType  # 11
     """Risk contributions in proportion to the budgets."""
+    OBJECTIVE_KIND_COMBINATION: _ObjectiveKind.ValueType  # 12
+    """Maximise the weighted sum of `terms`; those that are minimised count negative."""
 
 class ObjectiveKind(_ObjectiveKind, metaclass=_ObjectiveKindEnumTypeWrapper):
     """What is maximised or minimised. W is wealth after a period, 1 + cash_return + w'(r - cash_return)."""
@@ -80,6 +82,8 @@ OBJECTIVE_KIND_MIN_MAX_DRAWDOWN: ObjectiveKind.ValueType  # 10
 """Minimise the maximum drawdown along the scenarios as a path."""
 OBJECTIVE_KIND_RISK_BUDGET: ObjectiveKind.ValueType  # 11
 """Risk contributions in proportion to the budgets."""
+OBJECTIVE_KIND_COMBINATION: ObjectiveKind.ValueType  # 12
+"""Maximise the weighted sum of `terms`; those that are minimised count negative."""
 Global___ObjectiveKind: _TypeAlias = ObjectiveKind  # noqa: Y015
 
 class _OptimizationStatus:
@@ -136,6 +140,7 @@ class Objective(_message.Message):
     RISK_AVERSION_FIELD_NUMBER: _builtins.int
     TAIL_LEVEL_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     kind: Global___ObjectiveKind.ValueType
     """What is wanted."""
     risk_aversion: _builtins.float
@@ -146,6 +151,13 @@ class Objective(_message.Message):
     def budgets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Of RISK_BUDGET: one per instrument, > 0. Empty: equal."""
 
+    @_builtins.property
+    def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectiveTerm]:
+        """Of COMBINATION: what is weighed, 1 to 16. MAX_SHARPE, RISK_BUDGET and combinations can't be
+        terms; a tail measure only beside MAX_RETURN and other tail measures (beside a curved
+        objective, state it as a limit); CRRA with one risk aversion.
+        """
+
     def __init__(
         self,
         *,
@@ -153,10 +165,11 @@ class Objective(_message.Message):
         risk_aversion: _builtins.float | None = ...,
         tail_level: _builtins.float | None = ...,
         budgets: _abc.Iterable[_builtins.float] | None = ...,
+        terms: _abc.Iterable[Global___ObjectiveTerm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "budgets", b"budgets", "kind", b"kind", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "budgets", b"budgets", "kind", b"kind", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__risk_aversion: _TypeAlias = _typing.Literal["risk_aversion"]  # noqa: Y015
     _WhichOneofArgType__risk_aversion: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion"]  # noqa: Y015
@@ -168,6 +181,34 @@ class Objective(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_level) -> _WhichOneofReturnType__tail_level | None: ...
 
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
+
+@_typing.final
+class ObjectiveTerm(_message.Message):
+    """One part of a combination."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    weight: _builtins.float
+    """How much it counts; > 0."""
+    @_builtins.property
+    def objective(self) -> Global___Objective:
+        """What counts."""
+
+    def __init__(
+        self,
+        *,
+        weight: _builtins.float = ...,
+        objective: Global___Objective | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["objective", b"objective"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objective", b"objective", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectiveTerm: _TypeAlias = ObjectiveTerm  # noqa: Y015
 
 @_typing.final
 class OptimizationProblem(_message.Message):

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import optimization_service_pb2 as _optimization_service_pb2
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -73,6 +74,7 @@ class SizingParameters(_message.Message):
     RESERVATION_TTL_FIELD_NUMBER: _builtins.int
     MARKET_AGE_MAX_FIELD_NUMBER: _builtins.int
     PORTFOLIO_AGE_MAX_FIELD_NUMBER: _builtins.int
+    JOINT_OBJECTIVE_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -117,6 +119,13 @@ class SizingParameters(_message.Message):
     def portfolio_age_max(self) -> _duration_pb2.Duration:
         """Oldest portfolio state accepted. Default: any age."""
 
+    @_builtins.property
+    def joint_objective(self) -> _optimization_service_pb2.Objective:
+        """What the joint method optimises. Default, and LOG_GROWTH: expected log growth at the Kelly
+        fraction, which is power utility of risk aversion 1/c; any other objective is taken as it is,
+        and the fraction is not used. Not RISK_BUDGET.
+        """
+
     def __init__(
         self,
         *,
@@ -135,10 +144,11 @@ class SizingParameters(_message.Message):
         reservation_ttl: _duration_pb2.Duration | None = ...,
         market_age_max: _duration_pb2.Duration | None = ...,
         portfolio_age_max: _duration_pb2.Duration | None = ...,
+        joint_objective: _optimization_service_pb2.Objective | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "method", b"method", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "method", b"method", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
