@@ -7,8 +7,10 @@ import numpy as np
 
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Extra, Stage
+from compute.guard import Violation
 from compute.inputs import Inputs
 from compute.limits import LimitKind
+from compute.lots import Lots
 
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""
@@ -26,13 +28,13 @@ class Binding:
     """Weight before that limit cut."""
 
 
-def cuts_of(stages: Floats, extra: Floats, inputs: Inputs) -> dict[Stage, Binding]:
-    """What cut in each limit stage that changed any line; kind 0 for the lines it left alone."""
-    out: dict[Stage, Binding] = {}
+def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[int, Binding]:
+    """What cut, by the row of `stages` that it made; kind 0 for the lines it left alone."""
+    out: dict[int, Binding] = {}
     changed = stages[1:] != stages[:-1]
     for stage in LIMIT_STAGES:
         cut = changed[stage - 1]
-        if stage is Stage.JOINT_OPTIMUM or stage is Stage.RECONCILE or not cut.any():
+        if stage is Stage.JOINT_OPTIMUM or not cut.any():
             continue
         what = _stage_limits(stage, stages, extra, inputs)
         out[stage] = Binding(
@@ -41,10 +43,13 @@ def cuts_of(stages: Floats, extra: Floats, inputs: Inputs) -> dict[Stage, Bindin
             np.where(cut, what.bound, 0.0),
             stages[stage - 1],
         )
+    rounded = _lots_cut(stages, lots, inputs)
+    if rounded.kind.any():
+        out[len(Stage)] = rounded
     return out
 
 
-def last_binding(stages: Floats, cuts: dict[Stage, Binding], inputs: Inputs) -> Binding:
+def last_binding(stages: Floats, cuts: dict[int, Binding]) -> Binding:
     """The last limit that cut each line."""
     n = stages.shape[1]
     kind, group = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
@@ -53,14 +58,45 @@ def last_binding(stages: Floats, cuts: dict[Stage, Binding], inputs: Inputs) -> 
         cut = what.kind > 0
         kind, group = np.where(cut, what.kind, kind), np.where(cut, what.group, group)
         bound, without = np.where(cut, what.bound, bound), np.where(cut, what.without, without)
-    small = inputs.active & (stages[-1] == 0) & (stages[Stage.RECONCILE] != 0)
-    if small.any():
-        minimum = inputs.sheet.limits.trade_notional_min or 0.0
-        lot_kind = LimitKind.TRADE_NOTIONAL_MIN if minimum else LimitKind.LOT_SIZE
-        kind = np.where(small, int(lot_kind), kind)
-        lot_bound = minimum or inputs.sheet.market.lot_size[inputs.index]
-        bound = np.where(small, lot_bound, bound)
     return Binding(kind, group, bound, without)
+
+
+def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding:
+    """Weights that are less than a lot, trades below the minimum, and what the guard took back."""
+    sheet, n = inputs.sheet, stages.shape[1]
+    kind, group = lots.limit, np.full(n, -1, dtype=np.int64)
+    bound = np.zeros(n)
+    if kind.any():
+        bound = np.where(
+            kind == LimitKind.TRADE_NOTIONAL_MIN, sheet.limits.trade_notional_min or 0.0, bound
+        )
+    for broken in lots.rejected[:1]:
+        taken = kind == broken.kind
+        bound = np.where(taken, _in_own_unit(broken, sheet.equity), bound)
+        if broken.name in sheet.group_names:
+            group = np.where(taken, sheet.group_names.index(broken.name), group)
+    small = inputs.active & (stages[-1] == 0) & (stages[Stage.RECONCILE] != 0) & (kind == 0)
+    if small.any():
+        kind = np.where(small, int(LimitKind.LOT_SIZE), kind)
+        bound = np.where(small, sheet.market.lot_size[inputs.index], bound)
+    return Binding(kind, group, bound, stages[Stage.RECONCILE])
+
+
+_LOWER = (LimitKind.NET_MIN, LimitKind.GROUP_NET_MIN)
+_WEIGHTS = (
+    LimitKind.NET_MAX,
+    LimitKind.GROUP_NET_MAX,
+    LimitKind.GROUP_GROSS_MAX,
+    LimitKind.LEVERAGE_MAX,
+    LimitKind.TURNOVER_MAX,
+)
+
+
+def _in_own_unit(broken: Violation, equity: float) -> float:
+    """The bound of a violation as its limit states it, where the guard speaks of money."""
+    if broken.kind in _LOWER:
+        return -broken.bound / equity
+    return broken.bound / equity if broken.kind in _WEIGHTS else broken.bound
 
 
 def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
@@ -90,11 +126,15 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
         case Stage.LIQUIDITY:
             return _liquidity(stages, inputs, group)
         case Stage.GROUP_LIMIT | Stage.EXPOSURE_LIMIT | Stage.SHARED_LIMIT:
-            return _exposure_cut(stage, stages, extra, inputs)
+            code = extra[Extra.EXPOSURE_CUT_KIND].astype(np.int64)
+            column = extra[Extra.EXPOSURE_CUT].astype(np.int64)
+            return _exposure_cut(stage, code, column, stages[stage - 1], inputs)
         case Stage.TURNOVER_LIMIT:
             return same(LimitKind.TURNOVER_MAX, limits.turnover_max)
         case Stage.CASH:
             return same(LimitKind.CASH, max(sheet.cash, 0.0) * sheet.equity)
+        case Stage.RECONCILE:
+            return _reconciled(stages[stage - 1], inputs)
     return same(LimitKind.NONE, None)
 
 
@@ -115,7 +155,7 @@ def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
     kind = np.where(too_large, int(LimitKind.ADV_POSITION_MAX), sheet.trade_kind[index])
     bound = np.where(too_large, position_bound, sheet.trade_bound[index])
     trade_max = sheet.trade_max[index]
-    sold = stages[Stage.LIQUIDITY] < sheet.before[index]
+    sold = wanted < sheet.before[index]
     most = np.where(sold, sheet.sell_max[index], sheet.buy_max[index])
     reversed_kind = (
         LimitKind.FLIP_NOT_ALLOWED if sheet.limits.allow_short else LimitKind.SHORT_NOT_ALLOWED
@@ -129,11 +169,12 @@ def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
 _GROUP_KINDS = (LimitKind.GROUP_GROSS_MAX, LimitKind.GROUP_NET_MAX, LimitKind.GROUP_NET_MIN)
 
 
-def _exposure_cut(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
+def _exposure_cut(
+    stage: Stage, code: Integers, column: Integers, wanted: Floats, inputs: Inputs
+) -> Binding:
+    """`code`: 0 gross, 1 net maximum, 2 net minimum; `column`: of the group, (n,) each."""
     sheet, limits = inputs.sheet, inputs.sheet.limits
     n_groups = len(sheet.group_names)
-    code = extra[Extra.EXPOSURE_CUT_KIND].astype(np.int64)
-    column = extra[Extra.EXPOSURE_CUT].astype(np.int64)
     if stage is Stage.GROUP_LIMIT:
         group = np.where(column < n_groups, column, -1)
         kind = np.array([int(k) for k in _GROUP_KINDS])[code]
@@ -141,14 +182,36 @@ def _exposure_cut(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
             (g.gross_weight_max, g.net_weight_max, g.net_weight_min) for g in limits.groups
         ]
         table = np.array([[value or 0.0 for value in row] for row in bounds] or [[0.0] * 3])
-        return Binding(kind, group, table[np.maximum(group, 0), code], stages[stage - 1])
+        return Binding(kind, group, table[np.maximum(group, 0), code], wanted)
     none = np.full(len(code), -1, dtype=np.int64)
     if stage is Stage.SHARED_LIMIT:
         kind = np.full(len(code), int(LimitKind.SHARED_GROSS_NOTIONAL_MAX))
         bound = sheet.bounds[Exposure.GROSS_MAX, -1] * sheet.equity
-        return Binding(kind, none, np.full(len(code), bound), stages[stage - 1])
+        return Binding(kind, none, np.full(len(code), bound), wanted)
     kinds = np.array([int(sheet.gross_kind), int(LimitKind.NET_MAX), int(LimitKind.NET_MIN)])
     values = np.array(
         [sheet.gross_bound, limits.net_weight_max or 0.0, limits.net_weight_min or 0.0]
     )
-    return Binding(kinds[code], none, values[code], stages[stage - 1])
+    return Binding(kinds[code], none, values[code], wanted)
+
+
+def _reconciled(wanted: Floats, inputs: Inputs) -> Binding:
+    """The bound that all trades together, as they were, would exceed most."""
+    sheet, index, n = inputs.sheet, inputs.index, len(wanted)
+    before = sheet.before[index]
+    weight, members = np.where(inputs.active, wanted, before), sheet.members[:, index]
+    gross, net = sheet.bounds[Exposure.OTHER_GROSS], sheet.bounds[Exposure.OTHER_NET]
+
+    def excess(gross: Floats, net: Floats) -> Floats:
+        most, least = sheet.bounds[Exposure.NET_MAX], sheet.bounds[Exposure.NET_MIN]
+        return np.stack([gross - sheet.bounds[Exposure.GROSS_MAX], net - most, least - net])
+
+    after = excess(
+        gross + members @ (np.abs(weight) - np.abs(before)), net + members @ (weight - before)
+    )
+    worse = after - np.maximum(excess(gross, net), 0.0)
+    code, column = np.unravel_index(int(worse.argmax()), worse.shape)
+    n_groups = len(sheet.group_names)
+    later = (Stage.EXPOSURE_LIMIT, Stage.SHARED_LIMIT)
+    stage = Stage.GROUP_LIMIT if column < n_groups else later[int(column) - n_groups]
+    return _exposure_cut(stage, np.full(n, code), np.full(n, column), wanted, inputs)

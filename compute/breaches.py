@@ -42,7 +42,7 @@ def breaches(guard: Guard) -> list[Breach]:
 
 
 def _positions(guard: Guard) -> Iterator[Breach]:
-    worst = np.abs(guard.before) + guard.pending
+    worst = guard.worst
     suspects = (worst > guard.position_max * (1.0 + ROUNDING)) & (worst > 0.0)
     if not guard.limits.allow_short:
         suspects |= guard.positions.held < 0.0
@@ -73,13 +73,13 @@ def _of_instrument(guard: Guard, i: int, notional: float) -> Iterator[Breach]:
 def _sums(guard: Guard) -> Iterator[Breach]:
     whole, limits = guard.whole, guard.limits
     for group, total in guard.groups:
-        gross = _weight(guard, total.gross + total.pending)
+        gross = _weight(guard, total.gross)
         yield from _above(LimitKind.GROUP_GROSS_MAX, group.name, group.gross_weight_max, gross)
         high, low = total.net + total.pending_sell, total.net - total.pending_buy
         kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
         net = group.net_weight_min, group.net_weight_max
         yield from _outside(guard, kinds, group.name, net, (low, high), gross)
-    notional = whole.gross + whole.pending
+    notional = whole.gross
     gross = _weight(guard, notional)
     yield from _above(LimitKind.LEVERAGE_MAX, "portfolio", limits.leverage_max, gross)
     bound = limits.gross_notional_max
@@ -110,12 +110,12 @@ def _shared(guard: Guard) -> Iterator[Breach]:
     if guard.shared is None:
         return
     bounds, others = guard.shared.limits, guard.shared
-    total = guard.whole.gross + guard.whole.pending + others.gross_notional
+    total = guard.whole.gross + others.gross_notional
     kind = LimitKind.SHARED_GROSS_NOTIONAL_MAX
     yield from _above(kind, "group", bounds.gross_notional_max, total)
     most = bounds.instrument_notional_max
     if most is not None:
-        own = np.abs(guard.before) + guard.pending
+        own = guard.worst
         position = own + others.instrument_notional
         for i in np.flatnonzero((position > most * (1.0 + ROUNDING)) & (own > 0.0)):
             name = guard.market.instrument_ids[i]

@@ -51,8 +51,8 @@ class Sizing:
     growth: Floats
     marginal: Floats
     binding: Binding
-    cuts: dict[Stage, Binding]
-    """What cut in each stage that cut."""
+    cuts: dict[int, Binding]
+    """What cut, by the row of `stages` that it made."""
     kernel: str
     rejected: tuple[Violation, ...]
 
@@ -99,8 +99,8 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
     weight = quantity * inputs.sheet.unit_weight[inputs.index]
     final = np.round(weight * GRID) / GRID
     all_stages = np.vstack([stages, np.where(inputs.active, final, stages[Stage.RECONCILE])])
-    cuts = cuts_of(all_stages, extra, inputs)
-    binding = last_binding(all_stages, cuts, inputs)
+    cuts = cuts_of(all_stages, extra, lots, inputs)
+    binding = last_binding(all_stages, cuts)
     lot_size = inputs.sheet.market.lot_size[inputs.index]
     value, slope = growth(weight * inputs.signals.side, lines, inputs)
     return Sizing(

@@ -52,12 +52,20 @@ class Guard:
         self.before = market.price * positions.expected
         self.pending_buy = market.price * positions.open_buy
         self.pending_sell = market.price * positions.open_sell
-        high, low = self.before + self.pending_sell, self.before - self.pending_buy
-        self.pending = np.maximum(np.abs(high), np.abs(low)) - np.abs(self.before)
+        self.worst = self.worst_case(self.before, np.arange(len(self.before)))
         self.position_max = self._position_ceilings()
         self.trade_max = self._trade_ceilings()
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
+
+    def worst_case(self, value: Floats, index: Integers) -> Floats:
+        """Largest absolute notional, (n,), that positions of `value` may turn out to be.
+
+        Some of the reserved trades may fill and others not.
+        """
+        high, low = value + self.pending_sell[index], value - self.pending_buy[index]
+        worst: Floats = np.maximum(np.abs(high), np.abs(low))
+        return worst
 
     @np.errstate(over="ignore")  # what overflows exceeds every bound
     def violations(self, proposal: Proposal, *, reducing: bool = False) -> list[Violation]:
@@ -107,9 +115,8 @@ class Guard:
     def _sum_over(self, member: Floats) -> "_Sum":
         return _Sum(
             member=member,
-            gross=float(member @ np.abs(self.before)),
+            gross=float(member @ self.worst),
             net=float(member @ self.before),
-            pending=float(member @ self.pending),
             pending_buy=float(member @ self.pending_buy),
             pending_sell=float(member @ self.pending_sell),
         )
@@ -177,9 +184,8 @@ class Guard:
     ) -> Iterator[Violation]:
         if bound is None:
             return
-        change = np.abs(valued.after) - np.abs(valued.before)
-        after = total.gross + float(total.member[valued.index] @ change)
-        ceiling = max(bound * self.equity - total.pending, total.gross)
+        after = total.gross + float(total.member[valued.index] @ valued.grown)
+        ceiling = max(bound * self.equity, total.gross)
         yield from _beyond(kind, name, ceiling, after)
 
     def _net(
@@ -209,13 +215,14 @@ class Guard:
         bounds, others = self.shared.limits, self.shared
         if bounds.gross_notional_max is not None:
             before = self.whole.gross + others.gross_notional
-            after = before + float((np.abs(valued.after) - np.abs(valued.before)).sum())
+            after = before + float(valued.grown.sum())
             ceiling = max(bounds.gross_notional_max, before)
             yield from _beyond(LimitKind.SHARED_GROSS_NOTIONAL_MAX, "group", ceiling, after)
         if bounds.instrument_notional_max is not None:
             other = others.instrument_notional[valued.index]
-            ceilings = np.maximum(bounds.instrument_notional_max, np.abs(valued.before) + other)
-            position = np.abs(valued.after) + other
+            worst = self.worst[valued.index]
+            ceilings = np.maximum(bounds.instrument_notional_max, worst + other)
+            position = worst + valued.grown + other
             kind = LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX
             for line in np.flatnonzero(position > ceilings * (1.0 + ROUNDING)):
                 name = self.market.instrument_ids[valued.index[line]]
@@ -238,12 +245,14 @@ class Guard:
 
 @dataclass(frozen=True)
 class _Sum:
-    """A set of instruments and what is in it before the proposal, base currency."""
+    """A set of instruments and what is in it before the proposal, base currency.
+
+    gross: at its worst, whichever reserved trades fill.
+    """
 
     member: Floats
     gross: float
     net: float
-    pending: float
     pending_buy: float
     pending_sell: float
 
@@ -256,6 +265,8 @@ class _Valued:
     before: Floats
     trade: Floats
     after: Floats
+    grown: Floats
+    """By how much the largest absolute notional that the position may turn out to be grows."""
 
     @classmethod
     def of(cls, guard: Guard, proposal: Proposal) -> "_Valued":
@@ -265,7 +276,8 @@ class _Valued:
         after = before + trade
         # 0.3 held less 3 lots of 0.1 is nothing, though doubles say otherwise.
         closed = np.abs(after) <= ROUNDING * (np.abs(before) + np.abs(trade))
-        return cls(i, before, trade, np.where(closed, 0.0, after))
+        after = np.where(closed, 0.0, after)
+        return cls(i, before, trade, after, guard.worst_case(after, i) - guard.worst[i])
 
 
 def _beyond(

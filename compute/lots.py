@@ -13,6 +13,7 @@ import numpy as np
 
 from compute.book import LOTS_MAX, Floats, Integers, Sheet
 from compute.guard import Guard, Proposal, Violation
+from compute.limits import LimitKind
 from compute.sizing import GRID
 
 NEAR_LOT = 1e-9
@@ -34,11 +35,13 @@ class Lots:
     """The trades to make and where they lead; (n,) each.
 
     trade_lots: signed whole lots. quantity: signed units held once they and all reserved trades
-    are filled. rejected: what the guard found in the first rounding, empty in the usual case.
+    are filled. limit: the `LimitKind` for which a line trades less than its rounded weight asks
+    for, 0 mostly. rejected: what the guard found in the first rounding, empty in the usual case.
     """
 
     trade_lots: Integers
     quantity: Floats
+    limit: Integers
     rejected: tuple[Violation, ...] = ()
 
 
@@ -66,17 +69,28 @@ def whole_lots(
     outward = np.where((outward > buy_most) | (outward < -sell_most), inward, outward)
     increase = np.abs(before + outward * lot) > np.abs(before)
     inward = np.where(increase, outward, inward)
+    turnover_max = sheet.limits.turnover_max
+    if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
+        outward = inward
     smallest = (sheet.limits.trade_notional_min or 0.0) / (lot * sheet.market.price[index])
+    dropped = increase & (np.abs(outward) < smallest)
     rejected: tuple[Violation, ...] = ()
+
+    def made(lots: Integers) -> Lots:
+        kind = rejected[0].kind if rejected else LimitKind.NONE
+        limit = np.where(dropped, int(LimitKind.TRADE_NOTIONAL_MIN), int(kind))
+        limit = np.where(lots == outward, int(LimitKind.NONE), limit)
+        return Lots(lots, before + lots * lot, limit, rejected)
+
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = np.where(scaled, np.trunc(part * trade), trade)
             lots = np.where(increase & (np.abs(kept) < smallest), 0.0, kept).astype(np.int64)
             found = guard.violations(Proposal(index, lots), reducing=reducing)
             if not found:
-                return Lots(lots, before + lots * lot, rejected)
+                return made(lots)
             rejected = rejected or tuple(found)
-    return Lots(np.zeros(len(index), dtype=np.int64), before, rejected)
+    return made(np.zeros(len(index), dtype=np.int64))
 
 
 def _unsnapped(weight: Floats, index: Integers, sheet: Sheet) -> Floats:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from compute.book import Floats, SharedUse, prepare
 from compute.guard import Guard
 from server.problem import Problem, Solved
@@ -13,19 +11,16 @@ from server.state import PortfolioState, shared_use
 
 def notional_before(problem: Problem) -> Floats:
     """Absolute notional per instrument at its worst, pending trades included, (m,)."""
-    book = problem.context.positions
-    price = problem.inputs.sheet.market.price
-    worst = np.maximum(np.abs(book.held + book.open_buy), np.abs(book.held - book.open_sell))
-    notional: Floats = price * worst
-    return notional
+    return problem.guard.worst.copy()
 
 
 def notional_after(solved: Solved) -> Floats:
-    """Absolute notional per instrument if the decision is filled, (m,)."""
+    """The same if the decision is filled too, (m,)."""
     problem, out = solved.problem, notional_before(solved.problem)
     index = problem.inputs.index[problem.inputs.active]
     quantity = solved.sizing.quantity[problem.inputs.active]
-    out[index] = problem.inputs.sheet.market.price[index] * np.abs(quantity)
+    value = problem.inputs.sheet.market.price[index] * quantity
+    out[index] = problem.guard.worst_case(value, index)
     return out
 
 

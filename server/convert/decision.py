@@ -82,7 +82,7 @@ def _stages(sizing: Sizing) -> Iterator[bytes]:
         if row not in (0, last) and not changed[row - 1]:
             continue
         pieces = [_STAGE_HEADS[number], _STAGE.floats("weight", stages[row])]
-        if row != last and (cut := sizing.cuts.get(Stage(row))) is not None:
+        if (cut := sizing.cuts.get(row)) is not None:
             pieces.append(_STAGE.small("limit", cut.kind))
             pieces.append(_STAGE.small("limit_group", cut.group + 1))
             pieces.append(_STAGE.floats("limit_bound", cut.bound))

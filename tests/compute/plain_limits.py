@@ -34,10 +34,14 @@ class Position:
         return self.before + self.trade
 
     @property
-    def pending(self) -> float:
-        """How much larger the position may become than expected, if reserved trades fail."""
-        worst = max(abs(self.before + self.sell), abs(self.before - self.buy))
-        return worst - abs(self.before)
+    def worst_before(self) -> float:
+        """The largest that the position may be, whichever reserved trades fail."""
+        return max(abs(self.before + self.sell), abs(self.before - self.buy))
+
+    @property
+    def worst_after(self) -> float:
+        """The same once the decision is filled too."""
+        return max(abs(self.after + self.sell), abs(self.after - self.buy))
 
 
 def breaches(
@@ -171,10 +175,9 @@ def _gross(
 ) -> list[str]:
     if weight_max is None:
         return []
-    before = fsum(abs(position.before) for position in members)
-    after = fsum(abs(position.after) for position in members)
-    free = weight_max * equity - fsum(position.pending for position in members)
-    return _over(f"{name} gross", after, max(free, before), before + after)
+    before = fsum(position.worst_before for position in members)
+    after = fsum(position.worst_after for position in members)
+    return _over(f"{name} gross", after, max(weight_max * equity, before), before + after)
 
 
 def _net(
@@ -200,16 +203,16 @@ def _shared(book: Iterable[Position], shared: SharedUse | None) -> Iterator[str]
         return
     book = list(book)
     if shared.limits.gross_notional_max is not None:
-        before = shared.gross_notional + fsum(abs(position.before) for position in book)
-        after = shared.gross_notional + fsum(abs(position.after) for position in book)
+        before = shared.gross_notional + fsum(position.worst_before for position in book)
+        after = shared.gross_notional + fsum(position.worst_after for position in book)
         bound = max(shared.limits.gross_notional_max, before)
         yield from _over("shared gross", after, bound, after)
     most = shared.limits.instrument_notional_max
     if most is None:
         return
     for position, others in zip(book, shared.instrument_notional, strict=True):
-        bound = max(most, float(others) + abs(position.before))
-        value = float(others) + abs(position.after)
+        bound = max(most, float(others) + position.worst_before)
+        value = float(others) + position.worst_after
         yield from _over(f"{position.name} shared", value, bound, value)
 
 

@@ -36,15 +36,15 @@ def case(rng: Generator) -> Case:
     market = _market(rng)
     positions = _positions(rng, market)
     equity = equity_of(market, positions)
-    n = int(rng.integers(1, len(market.price) + 1))
+    index = rng.permutation(len(market.price))[: int(rng.integers(1, len(market.price) + 1))]
     return Case(
         market=market,
         positions=positions,
         limits=_limits(rng, market, equity),
         shared=_shared(rng, market, equity),
-        signals=_signals(rng, n),
-        index=rng.permutation(len(market.price))[:n],
-        active=rng.random(n) < 0.9,
+        signals=_signals(rng, market.price[index]),
+        index=index,
+        active=rng.random(len(index)) < 0.9,
         parameters=_parameters(rng),
         reducing=bool(rng.random() < 0.1),
     )
@@ -65,7 +65,7 @@ def _maybe(rng: Generator, low: float, high: float, probability: float = 0.3) ->
 
 def _market(rng: Generator) -> Market:
     size = int(rng.integers(1, 17))
-    spread = 6.0 if _chance(rng, 0.2) else 1.5
+    spread = float(rng.choice([1.5, 6.0, 10.0], p=[0.8, 0.17, 0.03]))
     return Market(
         instrument_ids=NAMES[:size],
         price=10.0 ** rng.uniform(1.5 - spread, 1.5 + spread, size),
@@ -105,7 +105,9 @@ def _positions(rng: Generator, market: Market) -> Positions:
 
 def _limits(rng: Generator, market: Market, equity: float) -> Limits:
     size = len(market.price)
-    net = sorted(rng.uniform(-1.0, 1.0, 2)) if _chance(rng, 0.2) else (None, None)
+    net = rng.uniform(-1.0, 1.0, 2) if _chance(rng, 0.2) else (None, None)
+    if net[0] is not None and _chance(rng, 0.8):  # else they may cross: two scopes, one wish each
+        net = np.sort(net)
     return Limits(
         weight_max=_maybe(rng, 0.01, 2.0, 0.5),
         notional_max=_maybe(rng, 0.01 * equity, equity),
@@ -168,12 +170,15 @@ def _shared(rng: Generator, market: Market, equity: float) -> SharedUse | None:
     return SharedUse(limits, float(others.sum()), others)
 
 
-def _signals(rng: Generator, n: int) -> Signals:
+def _signals(rng: Generator, price: Floats) -> Signals:
+    n = len(price)
+    side = rng.choice([1.0, 1.0, -1.0], n)
+    stop = price * (1.0 - side * 10.0 ** rng.uniform(-4.0, -0.5, n)) * (rng.random(n) < 0.7)
     greedy = _chance(rng, 0.2)
     moments = _chance(rng, 0.3)
     source = np.where(rng.random(n) < 0.5 * moments, Source.RETURN_VOLATILITY, Source.WIN_LOSS)
     return Signals(
-        side=rng.choice([1.0, 1.0, -1.0], n),
+        side=side,
         source=source.astype(np.int64),
         win_probability=rng.uniform(0.6 if greedy else 0.4, 1.0 if greedy else 0.7, n),
         payoff=rng.uniform(0.5, 100.0 if greedy else 2.0, n),
@@ -181,6 +186,8 @@ def _signals(rng: Generator, n: int) -> Signals:
         expected_return=rng.normal(0.02, 0.05, n),
         volatility=10.0 ** rng.uniform(-3.0 if greedy else -1.5, 0.0, n),
         win_probability_error=rng.uniform(0.0, 0.1, n) if _chance(rng, 0.5) else None,
+        confidence=rng.uniform(0.01, 1.0, n) if _chance(rng, 0.3) else None,
+        stop_price=stop if _chance(rng, 0.5) else None,
     )
 
 
@@ -192,5 +199,6 @@ def _parameters(rng: Generator) -> EffectiveParameters:
         risk_free_rate=float(rng.uniform(0.0, 0.01)),
         cost_rate=float(rng.uniform(0.0, 0.01)) if _chance(rng, 0.5) else 0.0,
         volatility_target=float(rng.uniform(0.01, 1.0)) if _chance(rng, 0.3) else None,
+        stop_risk_max=_maybe(rng, 1e-4, 0.1),
         risk_budget=float(rng.uniform(0.01, 1.0)) if _chance(rng, 0.3) else None,
     )
