@@ -25,7 +25,7 @@ class Line(IntEnum):
     EDGE_ERROR = 8
     """Standard error of the win probability or of the expected return."""
     CONFIDENCE = 9
-    """Shrinkage given by the caller, in (0, 1]; 1 is certain."""
+    """How sure the caller is of the edge, in (0, 1]; 1 is certain."""
     EXACT_STAKE = 10
     """Kelly from scenarios, where `SOURCE` says so."""
     EXACT_STAKE_AFTER_COST = 11

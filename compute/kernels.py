@@ -14,6 +14,7 @@ from compute import stages
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Line, Scalar, Source
 from compute.edge.history import edge_from_history
+from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
@@ -105,13 +106,15 @@ def bet_shrinkage(lines: Array) -> Array:
     given mean and standard error.
     """
     p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
-    error = lines[Line.EDGE_ERROR]
+    unsure = (p - break_even_probability(b, a)) * stages.relative_error(lines)
+    error = stages.root_sum_square(lines[Line.EDGE_ERROR], unsure)
     is_bet = (lines[Line.SOURCE] != Source.RETURN_VOLATILITY) & (
         lines[Line.SOURCE] != Source.SCENARIOS
     )
     numeric = numeric_shrinkage(p, b, a, jnp.where(is_bet, error, 0.0))
     scalars = jnp.zeros(len(Scalar))
-    closed = shrinkage(stages.bounded(stages.raw_kelly(lines, scalars)), stages.stake_error(lines))
+    stake = stages.bounded(stages.raw_kelly(lines, scalars))
+    closed = shrinkage(stake, stages.stake_error(stake, lines, scalars))
     return jnp.where(is_bet & jnp.isfinite(numeric), numeric, closed)
 
 

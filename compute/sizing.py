@@ -23,6 +23,7 @@ from jax import Array
 
 from compute import projection, stages
 from compute.columns import Exposure, Line, Scalar, Stage
+from compute.projection import NO_LIMIT
 
 GRID = 2.0**40
 """Weights in the waterfall are multiples of 1/GRID: sums and differences of them are exact."""
@@ -60,7 +61,9 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     side = lines[Line.SIDE]
     fraction = scalars[Scalar.KELLY_FRACTION]
     raw = stages.bounded(stages.raw_kelly(lines, scalars))
-    net = stages.bounded(stages.kelly_after_cost(lines, scalars))
+    # Finite, so that an error without bound doesn't end in NaN.
+    unbounded = jnp.clip(stages.kelly_after_cost(lines, scalars), -NO_LIMIT, NO_LIMIT)
+    net = stages.bounded(unbounded)
     sure = stages.confident(net, lines, scalars)
     fractional = fraction * sure
     targeted = stages.volatility_targeted(fractional, lines, scalars)
@@ -79,10 +82,10 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     }
     joint = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, lines[Line.TARGET], side * budgeted)
     signed[Stage.JOINT_OPTIMUM] = joint
-    width = scalars[Scalar.INTERVAL_DEVIATIONS] * stages.stake_error(lines)
+    width = scalars[Scalar.INTERVAL_DEVIATIONS] * stages.stake_error(net, lines, scalars)
     ends = (
-        side * fraction * stages.bounded(net - width),
-        side * fraction * stages.bounded(net + width),
+        side * fraction * stages.bounded(unbounded - width),
+        side * fraction * stages.bounded(unbounded + width),
     )
     return signed, (jnp.minimum(*ends), jnp.maximum(*ends))
 

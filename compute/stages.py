@@ -52,14 +52,19 @@ def kelly_after_cost(lines: Array, scalars: Array) -> Array:
     )
 
 
-def stake_error(lines: Array) -> Array:
-    """Standard error of the stake by the delta method, (n,); 0 where the edge is certain."""
-    return _by_source(
+def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
+    """Standard error of the stake after cost by the delta method, (n,); 0 for a certain edge.
+
+    A caller's confidence k is a relative error of sqrt(1/k - 1), for which the closed form of
+    the shrinkage is k again.
+    """
+    cost, payoff = scalars[Scalar.COST_RATE], lines[Line.PAYOFF]
+    error = _by_source(
         lines,
         kelly_standard_error(
             lines[Line.WIN_PROBABILITY],
-            lines[Line.PAYOFF],
-            lines[Line.LOSS_FRACTION],
+            jnp.where(payoff > cost, payoff - cost, payoff),
+            lines[Line.LOSS_FRACTION] + cost,
             lines[Line.EDGE_ERROR],
             lines[Line.PAYOFF_ERROR],
             lines[Line.LOSS_FRACTION_ERROR],
@@ -67,15 +72,28 @@ def stake_error(lines: Array) -> Array:
         lines[Line.EDGE_ERROR] / lines[Line.VOLATILITY] ** 2,
         lines[Line.EXACT_ERROR],
     )
+    return root_sum_square(error, stake * relative_error(lines))
+
+
+def relative_error(lines: Array) -> Array:
+    """Standard error over edge that the caller's confidence stands for, (n,)."""
+    confidence = lines[Line.CONFIDENCE]
+    return jnp.sqrt(1.0 / jnp.where(confidence > 0.0, confidence, 1.0) - 1.0)
+
+
+def root_sum_square(left: Array, right: Array) -> Array:
+    """sqrt(left^2 + right^2), (n,), with a slope of 0 where both are 0."""
+    total = left**2 + right**2
+    some = total > 0.0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, total, 1.0)), 0.0)
 
 
 def confident(stake: Array, lines: Array, scalars: Array) -> Array:
-    """The stake shrunk for the uncertainty of its edge and by the caller's confidence, (n,)."""
+    """The stake shrunk for the uncertainty of its edge, (n,)."""
     mode = scalars[Scalar.SHRINK]
-    closed = shrinkage(stake, stake_error(lines))
+    closed = shrinkage(stake, stake_error(stake, lines, scalars))
     numeric = lines[Line.SHRINKAGE]
-    factor = jnp.where(mode == 1.0, closed, jnp.where(mode == 2.0, numeric, 1.0))
-    return stake * factor * jnp.where(mode > 0.0, lines[Line.CONFIDENCE], 1.0)
+    return stake * jnp.where(mode == 1.0, closed, jnp.where(mode == 2.0, numeric, 1.0))
 
 
 def volatility_targeted(stake: Array, lines: Array, scalars: Array) -> Array:
