@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Limits(_message.Message):
     """Hard limits. They hold on the final whole lots, after rounding, counting existing holdings and
-    open reservations. Where a holding is already beyond a limit, sizes may only move towards it.
+    open reservations. Where a holding is already beyond a limit, sizes may only move towards it:
+    lines of the request are brought inside, or as near as the other limits let them; instruments
+    that are not in the request are never traded.
 
     Limits of several scopes (firm, group, portfolio, strategy, request) add up: the tightest
     applies, so a narrower scope can only tighten. A field left unset in one scope is left to the

@@ -84,7 +84,10 @@ class SizingParameters(_message.Message):
     risk_free_rate: _builtins.float
     """Risk-free return per period of the signals, e.g. 0.0001. Default 0."""
     cost_rate: _builtins.float
-    """Proportional cost per stake that reduces the edge, e.g. 0.0005; >= 0. Default 0."""
+    """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005; >= 0.
+    Default 0. CLOSED_FORM takes it for the whole target, as if opened and closed for this signal,
+    the part already held included; JOINT takes it for what is traded only.
+    """
     volatility_target: _builtins.float
     """Largest annualised volatility one line may add: |weight| <= target / volatility; > 0.
     Default: none.
@@ -94,8 +97,8 @@ class SizingParameters(_message.Message):
     none. Lines without a stop are not touched by it.
     """
     risk_budget: _builtins.float
-    """Largest sum of |weight| x annualised volatility over the batch, fraction of equity; > 0.
-    Default: none.
+    """Largest sum of |weight| x annualised volatility over the batch, fraction of equity; > 0: no
+    credit for diversification, and positions outside the batch don't count. Default: none.
     """
     interval_probability: _builtins.float
     """Probability of the interval reported for each size, in (0, 1). Default 0.95."""

@@ -114,8 +114,10 @@ class SignalBatch(_message.Message):
     @_builtins.property
     def confidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """How sure the caller is of the edge, in (0, 1]; 1 is certain. Turned into the standard error
-        that shrinks the stake, never used as a weight: edge_error = edge * sqrt(1/confidence - 1).
-        Give this or a standard error, not both.
+        that shrinks the stake and widens its interval, never used as a weight:
+        edge_error = edge * sqrt(1/confidence - 1), for which BAKER_MCHALE keeps the share
+        `confidence` of the stake. Give this or a standard error, not both; to the error that a
+        history or scenarios have of themselves it adds (as variances do).
         """
 
     @_builtins.property
@@ -244,14 +246,14 @@ class PositionSizes(_message.Message):
     @_builtins.property
     def expected_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Expected growth of the position by itself at its final weight, log return per signal period,
-        over the risk-free rate.
+        over the risk-free rate and before trading costs.
         """
 
     @_builtins.property
     def marginal_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Marginal growth at the final weight: d growth / d weight in the direction of the side. It is
         the shadow price of the line's binding: growth gained per unit of weight if it were relaxed.
-        0 at full Kelly.
+        0 at full Kelly without costs.
         """
 
     @_builtins.property
@@ -270,7 +272,9 @@ class PositionSizes(_message.Message):
 
     @_builtins.property
     def weight_without_binding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Weight the line would have had without the binding limit."""
+        """Weight that the binding limit cut. Without that limit the line would have had it, or less if
+        another limit had then cut; equal to the weight before lots where none did.
+        """
 
     @_builtins.property
     def group_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
