@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PORTFOLIO, STRATEGY = "demo", "momentum"
 CASH = 40_000_000.0
-START_TIMEOUT_S = 600.0
+STALLED_TIMEOUT_S = 300.0
+"""A start that gets no further for so long has failed; a slow machine only takes its time."""
 STOP_TIMEOUT_S = 30.0
 
 
@@ -252,14 +253,16 @@ def _await_serving(
     """Waits until the service says SERVING, with a bar while it compiles."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    give_up = time.monotonic() + START_TIMEOUT_S
+    give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=out, transient=True) as progress, connect(address) as client:
         task = progress.add_task("starting the service", total=None)
         while time.monotonic() < give_up and process.poll() is None:
             if client.is_serving_within(0.2):
                 return
-            if compiled := _compiled(log):
+            compiled = _compiled(log)
+            if compiled and compiled != seen:
+                give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, compiled
                 words = "compiling its kernels, once on this machine"
                 progress.update(task, description=words, completed=compiled[0], total=compiled[1])
     tail = "\n".join(log.read_text().splitlines()[-5:])
