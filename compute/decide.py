@@ -202,6 +202,8 @@ def _annual_volatility(inputs: Inputs) -> Floats:
 def _stop_loss(inputs: Inputs) -> Floats:
     """Loss per unit of weight at the stop, fees on both trades included; 0 where no stop."""
     market, signals = inputs.sheet.market, inputs.signals
+    if market.stop_price is None and signals.stop_price is None:
+        return np.zeros(len(inputs.index))
     price = market.price[inputs.index]
     stop = np.zeros(len(price)) if signals.stop_price is None else signals.stop_price
     if market.stop_price is not None:

@@ -40,18 +40,22 @@ def edge_columns(
     Lines that are not active may hold anything; they get a bet that is neutral.
     """
     active = lines[Line.ACTIVE] > 0
-    lines[Line.SOURCE] = np.where(active, signals.source, Source.WIN_LOSS)
-    for row, column, neutral in (
+    refused = None if active.all() else ~active
+    rows = (
+        (Line.SOURCE, signals.source, Source.WIN_LOSS),
         (Line.WIN_PROBABILITY, signals.win_probability, 0.5),
         (Line.PAYOFF, signals.payoff, 1.0),
         (Line.LOSS_FRACTION, signals.loss_fraction, 1.0),
         (Line.EXPECTED_RETURN, signals.expected_return, 0.0),
         (Line.VOLATILITY, signals.volatility, 1.0),
         (Line.CONFIDENCE, signals.confidence, 1.0),
-    ):
-        lines[row] = neutral if column is None else np.where(active, column, neutral)
+    )
+    for row, column, neutral in rows:
+        lines[row] = neutral if column is None else column
+        if refused is not None:
+            lines[row, refused] = neutral
     bets = lines[Line.SOURCE] == Source.WIN_LOSS
-    _neutral_where_unused(lines, bets)
+    _neutral_where_unused(lines, signals, bets)
     error = signals.win_probability_error, signals.expected_return_error
     for given, used in ((error[0], bets), (error[1], ~bets)):
         if given is not None:
@@ -63,21 +67,24 @@ def edge_columns(
         _numeric_shrinkage(lines, kernels)
 
 
-def _neutral_where_unused(lines: Floats, bets: NDArray[np.bool_]) -> None:
+def _neutral_where_unused(lines: Floats, signals: Signals, bets: NDArray[np.bool_]) -> None:
     """A column that a line's source doesn't use may hold 0, which no formula should divide by."""
-    lines[Line.VOLATILITY, lines[Line.SOURCE] != Source.RETURN_VOLATILITY] = 1.0
-    lines[Line.PAYOFF, ~bets] = 1.0
-    lines[Line.LOSS_FRACTION, ~bets] = 1.0
-    lines[Line.CONFIDENCE, lines[Line.CONFIDENCE] <= 0] = 1.0
+    if signals.volatility is not None:
+        lines[Line.VOLATILITY, lines[Line.SOURCE] != Source.RETURN_VOLATILITY] = 1.0
+    if not bets.all():
+        lines[Line.PAYOFF, ~bets] = 1.0
+        lines[Line.LOSS_FRACTION, ~bets] = 1.0
+    if signals.confidence is not None:
+        lines[Line.CONFIDENCE, lines[Line.CONFIDENCE] <= 0] = 1.0
 
 
 def _histories(
     lines: Floats, signals: Signals, parameters: EffectiveParameters, kernels: KernelRegistry
 ) -> None:
-    used = np.flatnonzero((lines[Line.SOURCE] == Source.HISTORY) & (lines[Line.ACTIVE] > 0))
     outcome, length = signals.history_outcome, signals.history_length
-    if len(used) == 0 or outcome is None or length is None:
+    if outcome is None or length is None:
         return
+    used = np.flatnonzero((lines[Line.SOURCE] == Source.HISTORY) & (lines[Line.ACTIVE] > 0))
     start = np.concatenate([[0], np.cumsum(length)])
     prior = np.array([parameters.prior_wins, parameters.prior_losses])
     for piece, size in chunks(used):

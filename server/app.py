@@ -35,7 +35,7 @@ from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry
 from server.admission import Admission
 from server.alerts import EXPIRED_MIN, WARNING, alert
-from server.batching import ComputeThread
+from server.batching import ComputeLoop, ComputeThread
 from server.config import Config
 from server.convert.names import timestamp
 from server.decisions import Solver
@@ -142,16 +142,18 @@ class App:
     async def _start(self) -> None:
         database = await self._open_database()
         states = States(database, self.config.deadline_default_s)
+        loop = ComputeLoop(self.config.compute_waiting_max)
         thread = ComputeThread(self.config.compute_waiting_max)
         self._stack.callback(thread.stop)
         committer = GroupCommitter(database)
         self._stack.push_async_callback(committer.aclose)
         joint_thread = ComputeThread(self.config.compute_waiting_max)
         self._stack.callback(joint_thread.stop)
-        solver = Solver(states, self._programs, thread, joint_thread, self.config.lines_max)
+        lines_max = self.config.lines_max
+        solver = Solver(states, self._programs, loop, thread, joint_thread, lines_max)
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
-        self._watch(thread, committer)
+        self._watch(loop, thread, committer)
         expiry = asyncio.create_task(self._expire(database, states), name="expiry")
         self._stack.callback(expiry.cancel)
         implementations = {
@@ -241,12 +243,19 @@ class App:
             loop.add_signal_handler(number, asked.set)
         await asked.wait()
 
-    def _watch(self, thread: ComputeThread, committer: GroupCommitter) -> None:
+    def _watch(self, loop: ComputeLoop, thread: ComputeThread, committer: GroupCommitter) -> None:
         watch = self.telemetry.watch
+
+        def waiting() -> int:
+            return loop.waiting + thread.waiting
+
+        def dropped() -> int:
+            return loop.dropped + thread.dropped
+
         watch("sizing_rpc_in_flight", "Calls in progress.", lambda: self._admission.in_flight)
         watch("sizing_rpc_refused", "Calls not admitted.", lambda: self._admission.refused)
-        watch("sizing_compute_waiting", "Requests waiting to be computed.", lambda: thread.waiting)
-        watch("sizing_compute_dropped", "Requests dropped unrun.", lambda: thread.dropped)
+        watch("sizing_compute_waiting", "Requests waiting to be computed.", waiting)
+        watch("sizing_compute_dropped", "Requests dropped unrun.", dropped)
         watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
         watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
 

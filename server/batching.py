@@ -1,8 +1,10 @@
-"""The compute thread: one thread runs all kernels, the event loop waits for none.
+"""Where work is computed: short work between the steps of the event loop, the rest in a thread.
 
-No timer: whenever the thread is free it takes what waits, interactive work before bulk, and of
-that the work of the same kernel together, so that its program and data stay warm. Work whose
-caller has gone or whose time is over is dropped unrun.
+    ComputeLoop     what takes less than handing it to a thread and back would, or little more
+    ComputeThread   all else, so that the event loop waits for none of it
+
+No timer: whenever a place is free it takes what waits. Work whose caller has gone or whose time is
+over is dropped unrun.
 """
 
 import asyncio
@@ -36,8 +38,67 @@ class _Work:
     loop: asyncio.AbstractEventLoop
 
 
+class ComputeLoop:
+    """Runs short work on the event loop itself, in order: one piece each time round.
+
+    Between two pieces the loop takes in what has arrived, so that calls are admitted, refused and
+    answered while others wait for their turn.
+    """
+
+    def __init__(self, waiting_max: int = 1024) -> None:
+        self._waiting_max = waiting_max
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._is_taken = False
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work whose turn has not come."""
+        return len(self._waiting)
+
+    async def run(self, work: Callable[[], T], *, deadline_s: float) -> T:
+        """The result of `work`, at once if this time round is still free.
+
+        Raises `Refusal`: UNAVAILABLE where too much waits, DEADLINE_EXCEEDED where the time is
+        over before its turn.
+        """
+        if self._is_taken:
+            if self.waiting >= self._waiting_max:
+                raise _overloaded(self.waiting)
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((time.monotonic() + deadline_s, turn))
+            await turn
+        else:
+            self._take()
+        return work()
+
+    def _take(self) -> None:
+        self._is_taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        """The next time round: it belongs to whoever waits longest."""
+        now = time.monotonic()
+        while self._waiting:
+            deadline, turn = self._waiting.popleft()
+            if turn.done():  # its caller has gone
+                self.dropped += 1
+            elif now > deadline:
+                self.dropped += 1
+                turn.set_exception(_late())
+            else:
+                turn.set_result(None)
+                self._take()
+                return
+        self._is_taken = False
+
+
 class ComputeThread:
-    """Runs work in order; `await run(...)` from the event loop."""
+    """Runs work in order; `await run(...)` from the event loop.
+
+    Interactive work goes before bulk, and of that the work of the same kernel together, so that
+    its program and data stay warm.
+    """
 
     def __init__(self, waiting_max: int = 1024) -> None:
         self._waiting_max = waiting_max
@@ -64,8 +125,7 @@ class ComputeThread:
         over before its turn.
         """
         if self.waiting >= self._waiting_max:
-            message = f"{self.waiting} requests wait for the compute thread"
-            raise Refusal(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", message, retry_after_s=0.05)
+            raise _overloaded(self.waiting)
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         item = _Work(work, kernel, now + deadline_s, now, loop.create_future(), loop)
@@ -111,10 +171,7 @@ class ComputeThread:
             return
         if started > item.deadline:
             self.dropped += 1
-            late = Refusal(
-                grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE", "the time was over before its turn"
-            )
-            _deliver(item, None, late)
+            _deliver(item, None, _late())
             return
         try:
             result = item.run()
@@ -135,3 +192,13 @@ def _deliver(item: _Work, result: Any, error: BaseException | None) -> None:
             item.future.set_exception(error)
 
     item.loop.call_soon_threadsafe(set_result)
+
+
+def _overloaded(waiting: int) -> Refusal:
+    message = f"{waiting} requests wait to be computed"
+    return Refusal(grpc.StatusCode.UNAVAILABLE, "OVERLOADED", message, retry_after_s=0.05)
+
+
+def _late() -> Refusal:
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    return Refusal(code, "DEADLINE", "the time was over before its turn")

@@ -10,27 +10,30 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from positionsizing.v1 import sizing_pb2, sizing_service_pb2, types_pb2
+from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import joint_objective
 from compute.optimize.ahead import Programs
-from compute.parameters import EffectiveParameters, Method
+from compute.parameters import EffectiveParameters, Method, Shrinkage
 from compute.shapes import LINE_BUCKETS, bucket
 from compute.shared import divided
-from server.batching import ComputeThread
+from server.batching import ComputeLoop, ComputeThread
 from server.convert import decision as decision_convert
 from server.convert import joint as joint_convert
 from server.convert import request as request_convert
 from server.convert.market import MatrixData
 from server.errors import invalid_fields, precondition
 from server.jointly import Aimed, aimed
-from server.problem import Problem, Solved, assemble, check_ages, context_of
+from server.problem import Problem, Solved, assemble, check_ages, context_of, is_gathered
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
 from server.version import VERSION
 
 T = TypeVar("T")
+
+SHORT_LINES, SHORT_MARKET = 1024, 20_000
+"""Closed forms of up to so many lines are short, and the first look at so large a market is."""
 
 LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"
 
@@ -42,11 +45,16 @@ class Solver:
         self,
         states: States,
         programs: Programs,
+        loop: ComputeLoop,
         thread: ComputeThread,
         joint_thread: ComputeThread,
         lines_max: int,
     ) -> None:
-        """`joint_thread` takes the joint problems, so that no closed form waits for one."""
+        """`loop` takes what is short, `joint_thread` joint problems, so that nobody waits for one.
+
+        All else goes to `thread`.
+        """
+        self._loop = loop
         self._joint_thread = joint_thread
         self.states = states
         self.programs = programs
@@ -79,6 +87,8 @@ class Solver:
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
             return self.answer(problem)
 
+        if _is_short(request, state, snapshot):
+            return await self._loop.run(work, deadline_s=deadline_s)
         is_joint = is_joint_request(request, state.parameters)
         n_lines = len(request.signals.instrument_ids)
         return await self.run(work, n_lines, deadline_s, is_joint=is_joint)
@@ -201,6 +211,24 @@ def is_joint_request(
     """Whether a request asks for the joint method, by itself or by the parameters in force."""
     method = Method(request.method) if request.method else parameters.method
     return method is Method.JOINT
+
+
+def _is_short(
+    request: sizing_service_pb2.SizePositionsRequest,
+    state: PortfolioState,
+    snapshot: market_service_pb2.MarketSnapshot,
+) -> bool:
+    """Whether a request takes less than a millisecond: few lines whose edge is simply given."""
+    parameters = state.parameters
+    return (
+        len(request.signals.instrument_ids) <= SHORT_LINES
+        and len(request.signals.history_outcome) == 0
+        and not request.scenario_matrix_id
+        and not request.include_sensitivities
+        and parameters.confidence_shrinkage is not Shrinkage.BAKER_MCHALE_NUMERIC
+        and (len(snapshot.instrument_ids) <= SHORT_MARKET or is_gathered(state, snapshot))
+        and not is_joint_request(request, parameters)
+    )
 
 
 def _status(sizing: Sizing) -> types_pb2.SizingStatus.ValueType:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from positionsizing.v1 import sizing_pb2, sizing_service_pb2
+from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
 from compute.book import Market, Sheet, prepare
 from compute.decide import Sizing
@@ -75,6 +75,11 @@ def check_ages(state: PortfolioState, market_time: datetime) -> None:
         if age_max_s is not None and age_s > age_max_s:
             message = f"the {name} is {age_s:.0f} s old; at most {age_max_s:.0f} s are allowed"
             raise precondition("STALE_INPUT", message)
+
+
+def is_gathered(state: PortfolioState, snapshot: market_service_pb2.MarketSnapshot) -> bool:
+    """Whether the state has been laid over the instruments of the market already."""
+    return ("context", snapshot.snapshot_id) in state.derived
 
 
 def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> record.Context:
