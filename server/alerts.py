@@ -4,7 +4,6 @@ Where something is committed that is worth an alert, the alert goes into the sam
 rest is noticed by a process and written as soon as the database takes it, or logged instead.
 """
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -31,7 +30,6 @@ LAG_S, LAG_OVER_S = 60.0, 10.0
 """Events that wait longer are an episode of lag; it is over once they wait for less than that."""
 DEAD_LETTER_PAUSE_S = 60.0
 """Dead letters of one topic and reason are told once in so long."""
-_LOOK_INTERVAL_S = 2.0
 _DEADLINE_S = 5.0
 
 
@@ -70,29 +68,24 @@ class Alerts:
         if now < self._buried.get(key, -DEAD_LETTER_PAUSE_S) + DEAD_LETTER_PAUSE_S:
             return
         self._buried[key] = now
+        event = message.event_id[:64] or "(without id)"
         text = (
-            f"event {message.event_id or '(without id)'} of {message.topic} was refused and is on "
+            f"event {event} of {message.topic} was refused and is on "
             f"{message.topic}-dead-letter: {str(error)[:500]}"
         )
         await self._write(
             alert(WARNING, "DEAD_LETTER", text, f"topic:{message.topic}", message.trace_id)
         )
 
-    async def watch_lag(self, relay: Relay) -> None:
-        """Looks at the age of the oldest event again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(_LOOK_INTERVAL_S)
-            await self.look_at_lag(relay)
-
-    async def look_at_lag(self, relay: Relay) -> None:
+    async def look_at_lag(self, age_s: float, relay: Relay) -> None:
         """Tells when events wait for too long, once an episode.
 
-        Of several replicas the one tells that holds the first shard.
+        Of several replicas the one tells that holds the first shard; one that still waits for a
+        broker holds none, and tells as well.
         """
-        age_s = relay.stats.oldest_age_s
         if age_s < LAG_OVER_S:
             self._is_late = False
-        elif age_s > LAG_S and not self._is_late and relay.holds(0):
+        elif age_s > LAG_S and not self._is_late and (relay.holds(0) or not relay.is_running):
             self._is_late = True
             text = (
                 f"the oldest event has waited {age_s:.0f} s to be published; last error: "

@@ -10,10 +10,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
-import asyncpg
 import grpc
 import jax
 import structlog
@@ -21,7 +19,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from positionsizing.v1 import (
-    events_pb2,
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
@@ -34,35 +31,31 @@ from compute.optimize.ahead import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry
 from server.admission import Admission
-from server.alerts import EXPIRED_MIN, WARNING, alert
 from server.batching import ComputeLoop, ComputeThread
+from server.chores import Chores
 from server.config import Config
-from server.convert.names import timestamp
 from server.decisions import Solver
 from server.desk import Desk
 from server.events import Events
-from server.ingest import handlers
+from server.ingest import Intake
 from server.replay import Replay
 from server.rpc import bind
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
-from server.services.portfolio import PortfolioService, reservation_message
+from server.services.portfolio import PortfolioService
 from server.services.sizing import SizingService
 from server.state import States
 from server.telemetry import Telemetry
 from server.what_if import WhatIf
 from storage import embedded
-from storage.errors import StorageError
-from storage.postgres import outbox, reservations, tenants
+from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.migrations import migrate
-from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database, PoolOptions
 
 _log = structlog.get_logger(__name__)
 
-EXPIRY_INTERVAL_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
 QUIET_S, QUIET_MAX_S = 0.25, 2.0
 """A server that stops goes on refusing until nobody has called for so long, or for at most that."""
@@ -154,8 +147,8 @@ class App:
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
         self._watch(loop, thread, committer)
-        expiry = asyncio.create_task(self._expire(database, states), name="expiry")
-        self._stack.callback(expiry.cancel)
+        chores = Chores(database, states, self.config.tenant_id)
+        self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
         implementations = {
             "SizingService": SizingService(desk, WhatIf(solver), Replay(solver), database, states),
             "PortfolioService": PortfolioService(database, states),
@@ -163,9 +156,7 @@ class App:
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
         }
-        deadline_s = self.config.deadline_default_s
-        intake = handlers(implementations, desk, database, self.config.tenant_id, deadline_s)
-        events.start(database, intake, self.config.tenant_id)
+        events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)
         await self._serve(implementations)
 
@@ -259,29 +250,6 @@ class App:
         watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
         watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
 
-    async def _expire(self, database: Database, states: States) -> None:
-        """Frees reservations whose time is over; several replicas may do this at once."""
-        while True:
-            await asyncio.sleep(EXPIRY_INTERVAL_S)
-            try:
-                async with database.transaction(deadline_s=5.0) as connection:
-                    expired = await reservations.expire_due(
-                        connection, datetime.now(UTC), event_of=_expired_event
-                    )
-                    await self._tell_if_many(connection, len(expired))
-            except StorageError as error:
-                _log.warning("reservations not expired", error=str(error))
-                continue
-            for reservation in expired:
-                states.changed(reservation.tenant_id, {reservation.portfolio_id})
-
-    async def _tell_if_many(self, connection: asyncpg.Connection, n_expired: int) -> None:
-        if n_expired < EXPIRED_MIN:
-            return
-        text = f"{n_expired} reservations expired unfilled within a second; do fills arrive?"
-        event = alert(WARNING, "RESERVATIONS_EXPIRED", text)
-        await outbox.append(connection, self.config.tenant_id, "", [event])
-
 
 async def _close(database: Database) -> None:
     """Closes the pool; a connection that isn't given back can't hold up the exit."""
@@ -289,17 +257,3 @@ async def _close(database: Database) -> None:
         await asyncio.wait_for(database.aclose(), CLOSE_TIMEOUT_S)
     except TimeoutError:
         _log.warning("connections left open", database=repr(database))
-
-
-def _expired_event(reservation: reservations.Reservation) -> NewEvent:
-    def build(sequence: int) -> bytes:
-        event = events_pb2.ReservationExpired(
-            portfolio_sequence=sequence,
-            decision_id=str(reservation.decision_id),
-            portfolio_id=reservation.portfolio_id,
-            released=reservation_message(reservation),
-            expire_time=timestamp(reservation.expire_time),
-        )
-        return event.SerializeToString()
-
-    return NewEvent("reservation-expired", "ReservationExpired", build)

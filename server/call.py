@@ -31,17 +31,10 @@ class Call:
         return left
 
 
-class DuplicateEvent(Exception):
-    """The event that asks has been taken in before; its work is done."""
-
-
 async def first_delivery(connection: asyncpg.Connection, call: Call) -> None:
     """Takes the call's event into the inbox, in the transaction that does its work.
 
     Raises `DuplicateEvent` where it is there already. Calls over gRPC pass.
     """
-    if call.event is None:
-        return
-    topic, event_id = call.event
-    if not await inbox.receive(connection, call.tenant_id, topic, event_id):
-        raise DuplicateEvent(event_id)
+    if call.event is not None:
+        await inbox.receive(connection, call.tenant_id, *call.event)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from compute.optimize.ahead import JointShapes
@@ -51,6 +51,8 @@ class Config(BaseSettings):
     """Pulsar namespace of the topics."""
     pulsar_token: SecretStr | None = None
     """Token for the broker."""
+    pulsar_token_file: Path | None = None
+    """File with the token, read again for each connection, so that it can be renewed meanwhile."""
     pulsar_trust_file: Path | None = None
     """Certificates that the broker's must chain to, for pulsar+ssl."""
     tenant_id: str = "local"
@@ -86,6 +88,12 @@ class Config(BaseSettings):
             raise ValueError("must be positive and rising")
         return ladder
 
+    @model_validator(mode="after")
+    def _one_token(self) -> "Config":
+        if self.pulsar_token is not None and self.pulsar_token_file is not None:
+            raise ValueError("give pulsar_token or pulsar_token_file, not both")
+        return self
+
     @property
     def joint_shapes(self) -> JointShapes:
         """The shapes that joint problems are padded to."""
@@ -112,4 +120,4 @@ def load(**overrides: Any) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{key}: {first['msg']}") from error
+        raise ConfigError(f"{key or 'settings'}: {first['msg']}") from error

@@ -1,7 +1,7 @@
 """Refusals: what a caller is told, as google.rpc.Status with ErrorInfo and field violations.
 
     Refusal                 a request that can't be answered as asked
-    of_storage(error)       the same for errors of storage
+    refusal_of(error)       the same for errors of storage and of what a sizing lacks
 
 Every error has exactly one `ErrorInfo` with a reason for programs; wrong fields are listed in
 `BadRequest` by their path; overload and lost connections carry `RetryInfo`.
@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from compute.book import MissingInputError
 from storage import errors as storage_errors
 
 DOMAIN = "positionsizing"
@@ -107,6 +108,18 @@ def not_found(kind: str, id: str) -> Refusal:
     message = f"{kind} {id!r} does not exist"
     reason = f"{name.upper()}_NOT_FOUND"
     return Refusal(grpc.StatusCode.NOT_FOUND, reason, message, metadata={name: id})
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """What is told of an error that has a name; None for a bug."""
+    match error:
+        case Refusal():
+            return error
+        case storage_errors.StorageError():
+            return of_storage(error)
+        case MissingInputError():
+            return precondition(error.reason, str(error))
+    return None
 
 
 def of_storage(error: storage_errors.StorageError) -> Refusal:

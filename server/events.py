@@ -1,23 +1,29 @@
 """Events of one server process: the relay that publishes, the consumers that take in.
 
-With no broker configured neither runs: events wait in the outbox and nothing else changes.
+With no broker configured neither runs: events wait in the outbox and nothing else changes. How long
+the oldest has waited is measured in any case.
 """
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 
 import structlog
 
 from server.alerts import Alerts
 from server.config import Config
+from server.ingest import Intake
 from server.telemetry import Telemetry
+from storage.errors import StorageError
 from storage.events.client import BrokerConfig
-from storage.events.consumer import Handler
+from storage.events.ports import InMessage
 from storage.events.streams import EventStreams
+from storage.postgres import outbox
 from storage.postgres.pool import Database
 
 _log = structlog.get_logger(__name__)
+
+_AGE_INTERVAL_S = 1.0
+_AGE_DEADLINE_S = 2.0
 
 
 def broker_config(config: Config) -> BrokerConfig | None:
@@ -31,6 +37,7 @@ def broker_config(config: Config) -> BrokerConfig | None:
         namespace=config.pulsar_namespace,
         tls_trust_file=str(config.pulsar_trust_file or ""),
         token=config.pulsar_token.get_secret_value() if config.pulsar_token else "",
+        token_file=str(config.pulsar_token_file or ""),
     )
 
 
@@ -39,39 +46,69 @@ class Events:
 
     def __init__(self, config: Config, telemetry: Telemetry) -> None:
         self._config = broker_config(config)
+        self._tenant_id = config.tenant_id
         self._telemetry = telemetry
         self._streams: EventStreams | None = None
-        self._lag: asyncio.Task[None] | None = None
+        self._age: asyncio.Task[None] | None = None
+        self.oldest_age_s = 0.0
+        """Seconds the oldest event has waited, when it was last measured."""
 
     def wake(self) -> None:
         """Says that events have been committed."""
         if self._streams is not None:
             self._streams.wake()
 
-    def start(self, database: Database, handlers: Mapping[str, Handler], tenant_id: str) -> None:
+    def start(self, database: Database, intake: Intake) -> None:
         """Begins to publish and to take in; a broker that is away is waited for."""
+        alerts = Alerts(database, self._tenant_id)
         if self._config is None:
             _log.info("no broker configured: events wait in the outbox")
-            return
-        alerts = Alerts(database, tenant_id)
-        self._streams = EventStreams(
-            self._config, database.dsn, handlers, on_dead_letter=alerts.dead_letter
+        else:
+            self._streams = self._started(self._config, database, intake, alerts)
+        self._telemetry.watch(
+            "sizing_outbox_oldest_age_seconds",
+            "How long the oldest event has waited to be published.",
+            lambda: self.oldest_age_s,
         )
-        self._streams.start()
-        self._lag = asyncio.create_task(alerts.watch_lag(self._streams.relay), name="lag")
-        stats, watch = self._streams.relay.stats, self._telemetry.watch
+        self._age = asyncio.create_task(self._watch_age(database, alerts), name="outbox age")
+
+    async def stop(self) -> None:
+        """Finishes what is in hand, then closes the broker's connection."""
+        if self._age is not None:
+            self._age.cancel()
+        if self._streams is not None:
+            await self._streams.stop()
+
+    def _started(
+        self, config: BrokerConfig, database: Database, intake: Intake, alerts: Alerts
+    ) -> EventStreams:
+        if not config.admin_url:
+            _log.warning("no SIZING_PULSAR_ADMIN_URL: topics have to be there already")
+
+        async def on_dead_letter(message: InMessage, error: Exception) -> None:
+            await intake.given_up(message, error)
+            await alerts.dead_letter(message, error)
+
+        streams = EventStreams(config, database.dsn, intake.handlers, on_dead_letter=on_dead_letter)
+        streams.start()
+        stats, watch = streams.relay.stats, self._telemetry.watch
         watch("sizing_events_published", "Events published.", lambda: stats.n_published)
-        watch("sizing_outbox_oldest_age_seconds", "Oldest event.", lambda: stats.oldest_age_s)
-        for topic, consumer in self._streams.consumers.items():
+        for topic, consumer in streams.consumers.items():
             name = topic.replace("-", "_")
             handled = partial(getattr, consumer.stats, "n_handled")
             dead = partial(getattr, consumer.stats, "n_dead_letters")
             watch(f"sizing_{name}_handled", f"Messages of {topic} handled.", handled)
             watch(f"sizing_{name}_dead_letters", f"Messages of {topic} given up.", dead)
+        return streams
 
-    async def stop(self) -> None:
-        """Finishes what is in hand, then closes the broker's connection."""
-        if self._lag is not None:
-            self._lag.cancel()
-        if self._streams is not None:
-            await self._streams.stop()
+    async def _watch_age(self, database: Database, alerts: Alerts) -> None:
+        """Apart from the relay, which does not run while a broker is waited for."""
+        while True:
+            await asyncio.sleep(_AGE_INTERVAL_S)
+            try:
+                async with database.connection(deadline_s=_AGE_DEADLINE_S) as connection:
+                    self.oldest_age_s = await outbox.oldest_age_s(connection)
+            except StorageError:
+                continue  # whoever needs the database says so
+            if self._streams is not None:
+                await alerts.look_at_lag(self.oldest_age_s, self._streams.relay)

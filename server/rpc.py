@@ -18,12 +18,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from compute.book import MissingInputError
 from server.admission import Admission
 from server.call import Call
-from server.errors import Refusal, invalid, of_storage, precondition
+from server.errors import Refusal, invalid, refusal_of
 from server.telemetry import Telemetry
-from storage.errors import StorageError
 
 _log = structlog.get_logger(__name__)
 
@@ -129,13 +127,9 @@ class _Endpoint:
         return Call(self._tenant_id, self._tenant_id, started + left, trace_id)
 
     def _refusal(self, error: Exception) -> Refusal:
-        match error:
-            case Refusal():
-                return error
-            case StorageError():
-                return of_storage(error)
-            case MissingInputError():
-                return precondition(error.reason, str(error))
+        known = refusal_of(error)
+        if known is not None:
+            return known
         _log.error("unexpected error", method=self._name, exc_info=error)
         return Refusal(
             grpc.StatusCode.INTERNAL, "INTERNAL", "an unexpected error; the log has the details"

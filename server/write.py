@@ -60,6 +60,7 @@ def transaction(
         request=Request(request_id, method, digest, content, answer(encoded)),
         portfolios=tuple(parts),
         expected_tenant_version=states[0].tenant_version,
+        event=call.event,
     )
 
 

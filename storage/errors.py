@@ -8,6 +8,7 @@
     │   ├── FailedPrecondition     the thing is there, in a state that forbids it
     │   └── InvalidContent         the database can't hold a value as it came
     ├── VersionConflict            read afresh, compute again, write again
+    ├── DuplicateEvent             nothing: the event that asks was taken in before
     ├── Unavailable                wait, then send the same request id again
     │   ├── Contended              the same, and soon: another write was in the way
     │   └── DeadlineExceeded       the same, and the time ran out while waiting
@@ -21,6 +22,7 @@ __all__ = [
     "AlreadyExists",
     "Contended",
     "DeadlineExceeded",
+    "DuplicateEvent",
     "FailedPrecondition",
     "InvalidContent",
     "NotFound",
@@ -108,6 +110,15 @@ class VersionConflict(StorageError):
         self.id = id
         self.expected = expected
         self.actual = actual
+
+
+class DuplicateEvent(StorageError):
+    """The event that asks has been taken in before; its work is done, nothing was changed."""
+
+    reason = "DUPLICATE_EVENT"
+
+    def __init__(self, topic: str, event_id: str) -> None:
+        super().__init__(f"event {event_id} of {topic} was taken in before")
 
 
 class Unavailable(StorageError):

@@ -22,6 +22,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pulsar
 from positionsizing.v1 import events_pb2
@@ -148,17 +149,23 @@ def main() -> None:
     parser.add_argument("--service-url", default="pulsar://127.0.0.1:6650")
     parser.add_argument("--namespace", default="public/sizing")
     parser.add_argument("--token-file", help="where the broker asks for a token")
+    parser.add_argument("--trust-file", help="authorities to trust, for pulsar+ssl://")
     parser.add_argument("--database", default="targets.db")
     options = parser.parse_args()
     authentication = None
     if options.token_file:
-        with open(options.token_file) as file:
-            authentication = pulsar.AuthenticationToken(file.read().strip())
+        token = Path(options.token_file)  # read for each connection, so it can be renewed
+        authentication = pulsar.AuthenticationToken(lambda: token.read_text().strip())
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     targets = Targets(options.database)
-    client = pulsar.Client(options.service_url, authentication=authentication)
+    client = pulsar.Client(
+        options.service_url,
+        authentication=authentication,
+        tls_trust_certs_file_path=options.trust_file,
+        tls_validate_hostname=True,
+    )
     topic = f"persistent://{options.namespace}/{TOPIC}"
     print("new {}, came again {}".format(*consume(client, topic, targets.apply, stop)))
     client.close()

@@ -4,7 +4,7 @@ import asyncio
 
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server.call import Call
+from server.call import Call, first_delivery
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
@@ -40,6 +40,7 @@ class MarketService:
         as_of_time = moment(snapshot.as_of_time, "snapshot.as_of_time")
         try:
             async with self._database.transaction(deadline_s=call.left_s) as connection:
+                await first_delivery(connection, call)
                 stored = await market.put_snapshot(
                     connection,
                     call.tenant_id,
@@ -104,6 +105,7 @@ class MarketService:
             raise invalid_fields(found)
         payload = matrix.SerializeToString(deterministic=True)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
             try:
                 stored = await market.get_matrix(connection, call.tenant_id, matrix.matrix_id)
             except NotFound:

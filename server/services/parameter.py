@@ -74,7 +74,7 @@ class ParameterService:
             await outbox.append(
                 connection,
                 call.tenant_id,
-                "",
+                portfolio_id,
                 [
                     NewEvent(
                         "parameters-changed",

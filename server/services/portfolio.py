@@ -177,12 +177,12 @@ class PortfolioService:
                 expected_version=expected,
             )
             affected = await self._breaches.affected(connection, call, scope)
-            await self._breaches.look(connection, call, affected, market, "limits")
             change = _change(stored)
             event = events_pb2.LimitsChanged(
                 scope=request.scope, limits=request.limits, shared=request.shared, change=change
             )
-            await _tell(connection, call, "limits-changed", event)
+            await _tell(connection, call, "limits-changed", scope, event)
+            await self._breaches.look(connection, call, affected, market, "limits")
         self._states.changed(call.tenant_id)
         return pb.SetLimitsResponse(change=change)
 
@@ -248,7 +248,7 @@ class PortfolioService:
                 trading_state_version=stored.version,
                 change=change,
             )
-            await _tell(connection, call, "trading-state-changed", event)
+            await _tell(connection, call, "trading-state-changed", scope, event)
             if stored.state is TradingState.HALTED:
                 halted = _halted(scope, stored.author, stored.reason, call.trace_id)
                 await outbox.append(connection, call.tenant_id, "", [halted])
@@ -313,11 +313,14 @@ async def _tell(
     connection: asyncpg.Connection,
     call: Call,
     topic: str,
+    scope: Scope,
     event: events_pb2.LimitsChanged | events_pb2.TradingStateChanged,
 ) -> None:
+    """In the stream of the portfolio it is about, or in the tenant's."""
     payload = event.SerializeToString()
     made = NewEvent(topic, event.DESCRIPTOR.name, lambda _: payload, trace_id=call.trace_id)
-    await outbox.append(connection, call.tenant_id, "", [made])
+    stream = scope.id if scope.kind is ScopeKind.PORTFOLIO else ""
+    await outbox.append(connection, call.tenant_id, stream, [made])
 
 
 def _halted(scope: Scope, author: str, reason: str, trace_id: str) -> NewEvent:

@@ -11,7 +11,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server import record
 from server.breaches import BreachWatch
-from server.call import Call
+from server.call import Call, first_delivery
 from server.convert.columns import floats, integers
 from server.convert.market import instrument_violations
 from server.convert.names import (
@@ -166,6 +166,7 @@ class SizingService:
         )
         market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
             result = await settlements.settle(connection, write)
             if not result.is_replay:
                 await self._breaches.look(connection, call, [held.portfolio_id], market, "fills")

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 Handler = Callable[[InMessage], Awaitable[None]]
 DeadLetterHook = Callable[[InMessage, Exception], Awaitable[None]]
-"""Told of each dead letter, after it is stored. Must not raise."""
+"""Told of each dead letter after it is stored, and before the original is let go."""
 _REASON_LENGTH_MAX = 2000
 
 
@@ -309,6 +309,9 @@ class _Session:
         letter = OutMessage(message.key, message.payload, properties, message.publish_time_ms)
         await self._dead_letters.send(letter)
         self._stats.n_dead_letters += 1
-        _log.warning("%s: event %s refused: %s", message.topic, message.event_id, error)
+        _log.warning("%s: event %.64s refused: %s", message.topic, message.event_id, error)
         if self._on_dead_letter is not None:
-            await self._on_dead_letter(message, error)
+            try:
+                await self._on_dead_letter(message, error)
+            except Exception:
+                _log.exception("what a dead letter leads to failed")

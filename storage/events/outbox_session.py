@@ -85,11 +85,6 @@ class OutboxSession:
         async with self._session() as connection:
             await outbox.delete(connection, events)
 
-    async def oldest_age_s(self) -> float:
-        """See `Outbox`."""
-        async with self._session() as connection:
-            return await outbox.oldest_age_s(connection)
-
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[asyncpg.Connection]:
         async with self._turn:

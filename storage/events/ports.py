@@ -79,8 +79,9 @@ class InMessage:
 
     @property
     def trace_id(self) -> str:
-        """The trace it continues; may be empty."""
-        return self.properties.get("trace_id", "")
+        """The trace it continues; empty also for what can be none."""
+        text = self.properties.get("trace_id", "")
+        return text if text.isprintable() and len(text) <= 128 else ""
 
 
 class Producer(Protocol):
@@ -158,6 +159,3 @@ class Outbox(Protocol):
 
     async def delete(self, events: Sequence[OutboxEvent]) -> None:
         """Remove events the broker has."""
-
-    async def oldest_age_s(self) -> float:
-        """Seconds the oldest event of all shards has waited, 0 if none waits."""

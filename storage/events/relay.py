@@ -37,7 +37,7 @@ class RelayOptions:
     poll_interval_s: float = 0.1
     """An event written by another process waits at most this long to be seen."""
     share_interval_s: float = 1.0
-    """How often shards are shared out anew and the oldest age is measured."""
+    """How often shards are shared out anew."""
     n_batch_max: int = 128
     batch_bytes_max: int = 16 * 2**20
     """The next batch is chosen so that events as big as the last ones would fit."""
@@ -62,8 +62,6 @@ class RelayStats:
     n_sessions_lost: int = 0
     n_shards: int = 0
     """Shards held now."""
-    oldest_age_s: float = 0.0
-    """Age of the oldest event waiting in the whole outbox, when it was last measured."""
     last_error: str = ""
 
 
@@ -192,7 +190,6 @@ class Relay:
                 name = f"{self._options.producer_prefix}-{number}"
                 self._held[number] = _Shard(number, ShardPublisher(self._broker, name), batch)
         self.stats.n_shards = len(self._held)
-        self.stats.oldest_age_s = await self._outbox.oldest_age_s()
 
     async def _release(self, shard: _Shard) -> None:
         # Producers first: the next relay needs their names.

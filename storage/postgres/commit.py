@@ -3,7 +3,8 @@
 Within the transaction
 1. lock the groups, then the portfolios, in sorted order (`locks.py`);
 2. compare the versions the decisions were computed from: a stale write conflicts, alone;
-3. claim the request ids: an id that is taken answers with the stored response, byte for byte;
+3. take in the events that ask, each once, and claim the request ids: an id that is taken answers
+   with the stored response, byte for byte;
 4. insert decisions, reservations and numbered events, and raise the versions.
 
 Callers go through `group_commit.GroupCommitter`, which lets concurrent writes share a transaction.
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from storage.crash import crash_point
-from storage.errors import NotFound, StorageError, VersionConflict
-from storage.postgres import breaches, decisions, locks, outbox, requests, reservations
+from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
+from storage.postgres import breaches, decisions, inbox, locks, outbox, requests, reservations
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
@@ -47,12 +48,14 @@ class DecisionWrite:
     """One request with everything it decided: committed as a whole or not at all.
 
     `expected_tenant_version` covers trading states and limits of the tenant and its strategies.
+    `event` is the topic and the id of the event that asks, None for a call.
     """
 
     tenant_id: str
     request: Request
     portfolios: tuple[PortfolioWrite, ...]
     expected_tenant_version: int
+    event: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         ids = [write.decision.portfolio_id for write in self.portfolios]
@@ -99,6 +102,7 @@ async def commit_batch(
         outcomes: dict[RequestKey, Outcome] = {}
         fresh = _check_versions(batch, locked, outcomes)
         crash_point("claim")
+        fresh = await _take_in(connection, fresh, outcomes)
         claimed = await requests.claim(connection, [(w.tenant_id, w.request) for w in fresh])
         await _answer_known(connection, [w for w in batch if w.key not in claimed], outcomes)
         await _insert(connection, [w for w in fresh if w.key in claimed], locked)
@@ -172,6 +176,26 @@ def _check(
 def _compare(kind: str, id: str, expected: int, actual: int) -> None:
     if expected != actual:
         raise VersionConflict(kind, id, expected, actual)
+
+
+async def _take_in(
+    connection: asyncpg.Connection,
+    writes: Sequence[DecisionWrite],
+    outcomes: dict[RequestKey, Outcome],
+) -> list[DecisionWrite]:
+    """The writes whose events are new, and those of calls; an event counts once in a batch."""
+    keys = [(write.tenant_id, *write.event) for write in writes if write.event is not None]
+    new = await inbox.receive_many(connection, keys)
+    taken: list[DecisionWrite] = []
+    for write in writes:
+        if write.event is None:
+            taken.append(write)
+        elif (key := (write.tenant_id, *write.event)) in new:
+            new.remove(key)
+            taken.append(write)
+        else:
+            outcomes[write.key] = DuplicateEvent(*write.event)
+    return taken
 
 
 async def _answer_known(

@@ -1,95 +1,39 @@
-"""From a call to a subscriber and back, on a real PostgreSQL and a real broker."""
+"""From a call to a subscriber, on a real PostgreSQL and a real broker."""
 
 import asyncio
 import types
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
 import pytest_asyncio
-from fixtures_pulsar import TestBroker
-from positionsizing.v1 import events_pb2, portfolio_service_pb2, types_pb2
-from service_client import Client, sizing_request, started
+from positionsizing.v1 import (
+    events_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    types_pb2,
+)
+from service_client import Client, sizing_request
+from subscriber import Sender, Subscriber
 
-from compute.shapes import KernelRegistry
 from server import alerts
 from server.alerts import Alerts
 from server.app import App
-from storage import embedded
-from storage.events import topics
-from storage.events.client import BrokerConfig, PulsarBroker
-from storage.events.ports import InMessage, OutMessage, Sharing, Subscription
 from storage.postgres.pool import Database
 
 pytestmark = pytest.mark.integration
-NAMESPACE = "events-out"
-PATIENCE_S = 60.0
 TENANT = "local"
 
 
-@pytest.fixture(scope="module")
-def broker_config(pulsar_broker: TestBroker) -> BrokerConfig:
-    config = pulsar_broker.config(NAMESPACE)
-    topics.ensure(config)
-    return config
+@pytest.fixture
+def client(events_client: Client) -> Client:
+    return events_client
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def app(
-    postgres_server: embedded.EmbeddedServer,
-    kernels: KernelRegistry,
-    broker_config: BrokerConfig,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[App]:
-    folder: Path = tmp_path_factory.mktemp("events-out")
-    async with started(
-        postgres_server,
-        kernels,
-        folder,
-        pulsar_url=broker_config.service_url,
-        pulsar_admin_url=broker_config.admin_url,
-        pulsar_namespace=NAMESPACE,
-        pulsar_token=broker_config.token,
-    ) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def client(app: App) -> AsyncIterator[Client]:
-    async with Client.connected(app.port) as connected:
-        yield connected
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def subscriber(broker_config: BrokerConfig) -> AsyncIterator["Subscriber"]:
-    broker = PulsarBroker(broker_config)
-    yield Subscriber(broker)
-    await broker.close()
-
-
-class Subscriber:
-    """Reads topics as their subscribers do, until something wanted comes."""
-
-    def __init__(self, broker: PulsarBroker) -> None:
-        self.broker = broker
-        self._open: dict[str, Subscription] = {}
-
-    async def wait_for(self, topic: str, name: str, wanted: Any) -> tuple[InMessage, Any]:
-        """The next message of a type for which `wanted` holds, with its payload."""
-        if topic not in self._open:
-            self._open[topic] = await self.broker.subscribe(
-                topic, "reporting", Sharing.ONE_AT_A_TIME
-            )
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                message = await self._open[topic].receive()
-                await self._open[topic].acknowledge(message)
-                event = getattr(events_pb2, name).FromString(message.payload)
-                if message.event_type == name and wanted(event):
-                    return message, event
+@pytest.fixture
+def app(events_app: App) -> App:
+    return events_app
 
 
 async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subscriber) -> None:
@@ -101,7 +45,7 @@ async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subs
         "limit-breached", "LimitBreached", lambda e: e.portfolio_id == portfolio_id
     )
     assert message.key == portfolio_id
-    assert message.properties["portfolio_sequence"] == str(event.portfolio_sequence) == "1"
+    assert message.properties["portfolio_sequence"] == str(event.portfolio_sequence) == "2"
     assert (event.limit, event.kind) == ("I1", types_pb2.LIMIT_KIND_WEIGHT_MAX)
     assert (event.bound, event.found_by) == (0.05, "limits")
     assert event.value == pytest.approx(0.1, rel=1e-12)
@@ -110,7 +54,46 @@ async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subs
         "position-sized", "PositionSized", lambda e: e.decision.portfolio_id == portfolio_id
     )
     assert sized.decision == decision
-    assert sized.portfolio_sequence == 2, "the episode goes on, so nothing is between"
+    assert sized.portfolio_sequence == 3, "the episode goes on, so nothing is between"
+
+
+async def test_what_changes_for_a_portfolio_is_in_its_own_stream(
+    client: Client, subscriber: Subscriber
+) -> None:
+    """Under its key and numbered with its other events; for all of the tenant under the tenant."""
+    portfolio_id = await client.put_portfolio()
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.05)
+    for given in (portfolio_id, ""):
+        request = parameter_service_pb2.SetParametersRequest(
+            portfolio_id=given, reason=portfolio_id
+        )
+        request.parameters.kelly_fraction = 0.5
+        await client.parameter.SetParameters(request)
+    state = portfolio_service_pb2.SetTradingStateRequest(
+        scope=scope, trading_state=types_pb2.TRADING_STATE_REDUCING, reason="a drill"
+    )
+    await client.portfolio.SetTradingState(state)
+    limits, _ = await subscriber.wait_for(
+        "limits-changed", "LimitsChanged", lambda e: e.scope.portfolio_id == portfolio_id
+    )
+    keys = {}
+    while len(keys) < 2:  # two streams, so in any order
+        changed, event = await subscriber.wait_for(
+            "parameters-changed",
+            "ParametersChanged",
+            lambda e: e.portfolio_id in (portfolio_id, "") and e.change.reason == portfolio_id,
+        )
+        keys[event.portfolio_id] = changed
+    assert {given: m.key for given, m in keys.items()} == {portfolio_id: portfolio_id, "": TENANT}
+    halted, _ = await subscriber.wait_for(
+        "trading-state-changed",
+        "TradingStateChanged",
+        lambda e: e.scope.portfolio_id == portfolio_id,
+    )
+    own = (limits, keys[portfolio_id], halted)
+    assert [message.key for message in own] == [portfolio_id] * 3
+    assert [message.properties["portfolio_sequence"] for message in own] == ["1", "2", "3"]
 
 
 async def test_a_halt_is_an_alert(client: Client, subscriber: Subscriber) -> None:
@@ -131,27 +114,16 @@ async def test_a_halt_is_an_alert(client: Client, subscriber: Subscriber) -> Non
 
 
 async def test_what_is_refused_is_a_dead_letter_and_an_alert(
-    client: Client, subscriber: Subscriber
+    client: Client, sender: Sender, subscriber: Subscriber
 ) -> None:
     portfolio_id = await client.put_portfolio()
-    producer = await subscriber.broker.open_producer("portfolio-state")
     wrong = events_pb2.PortfolioStateUpdated()
     wrong.request.portfolio_id = portfolio_id
-    wrong.request.cash = float("nan")
-    sent = [str(uuid4()) for _ in range(3)]
+    wrong.request.holdings.instrument_ids.extend(["twice", "twice"])
+    wrong.request.holdings.quantity.extend([1.0, 1.0])
+    sent = [await sender.send("portfolio-state", portfolio_id, wrong) for _ in range(3)]
     for event_id in sent:
-        properties = {
-            "event_id": event_id,
-            "event_type": "PortfolioStateUpdated",
-            "tenant_id": TENANT,
-        }
-        await producer.send(OutMessage(portfolio_id, wrong.SerializeToString(), properties))
-    letters = await subscriber.broker.subscribe(
-        "portfolio-state-dead-letter", "operators", Sharing.BY_KEY
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        buried = [await letters.receive() for _ in sent]
-    assert [letter.event_id for letter in buried] == sent
+        await subscriber.letter("portfolio-state", event_id)
     subject = "topic:portfolio-state"
     message, event = await subscriber.wait_for("alerts", "Alert", lambda e: e.subject == subject)
     assert event.reason == "DEAD_LETTER"
@@ -176,21 +148,21 @@ async def test_reservations_that_expire_in_numbers_are_an_alert(
 
 
 async def test_lag_is_told_once_an_episode(client: Client, app: App, app_alerts: Alerts) -> None:
-    stats = types.SimpleNamespace(oldest_age_s=0.0, last_error="no bookie")
-    relay: Any = types.SimpleNamespace(stats=stats, holds=lambda shard: shard == 0)
+    stats = types.SimpleNamespace(last_error="no bookie")
+    relay: Any = types.SimpleNamespace(stats=stats, is_running=True, holds=lambda shard: shard == 0)
     told = []
     for age_s in (30.0, 61.0, 300.0, 20.0, 70.0, 1.0, 90.0):
-        stats.oldest_age_s = age_s
         before = await _last_number(app)
-        await app_alerts.look_at_lag(relay)
+        await app_alerts.look_at_lag(age_s, relay)
         told.append(await _last_number(app) - before)
     assert told == [0, 1, 0, 0, 0, 0, 1]
     relay.holds = lambda shard: False
-    stats.oldest_age_s = 1.0
-    await app_alerts.look_at_lag(relay)
-    stats.oldest_age_s = 99.0
-    await app_alerts.look_at_lag(relay)
+    await app_alerts.look_at_lag(1.0, relay)
+    await app_alerts.look_at_lag(99.0, relay)
     assert await _last_number(app) == before + 1
+    relay.is_running = False  # waits for a broker, so nobody may hold a shard
+    await app_alerts.look_at_lag(99.0, relay)
+    assert await _last_number(app) == before + 2
 
 
 @pytest_asyncio.fixture(loop_scope="session")

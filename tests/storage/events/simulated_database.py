@@ -157,9 +157,6 @@ class SimulatedOutbox:
 
         await self._call(remove)
 
-    async def oldest_age_s(self) -> float:
-        return await self._call(lambda: 0.0)
-
     async def _call(self, effect: Callable[[], T]) -> T:
         session = self._session
 

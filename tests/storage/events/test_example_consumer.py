@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pulsar
 import pytest
+from fixtures_pulsar import TestBroker
 from positionsizing.v1 import events_pb2
 
 from storage.events.client import BrokerConfig, PulsarBroker
@@ -88,8 +89,9 @@ def test_old_ids_are_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 async def test_killed_again_and_again_it_applies_every_event_once(
-    broker: PulsarBroker, broker_config: BrokerConfig, tmp_path: Path
+    broker: PulsarBroker, broker_config: BrokerConfig, pulsar_broker: TestBroker, tmp_path: Path
 ) -> None:
+    """Over TLS, with a token from a file."""
     producer = await broker.open_producer("position-sized")
     for n in range(N_EVENTS):
         sequence, portfolio = n // 6 + 1, f"p{n % 6}"
@@ -99,8 +101,10 @@ async def test_killed_again_and_again_it_applies_every_event_once(
     token, database = tmp_path / "token", tmp_path / "targets.db"
     token.write_text(broker_config.read_token())
     place = f"{broker_config.tenant}/{broker_config.namespace}"
-    command = [sys.executable, str(PATH), "--service-url", broker_config.service_url]
-    command += ["--namespace", place, "--token-file", str(token), "--database", str(database)]
+    tls = pulsar_broker.tls_config()
+    command = [sys.executable, str(PATH), "--service-url", tls.service_url]
+    command += ["--trust-file", tls.tls_trust_file, "--token-file", str(token)]
+    command += ["--namespace", place, "--database", str(database)]
     for _ in range(3):
         await asyncio.to_thread(_run_and_kill, command, database)
     count = await asyncio.to_thread(_run_to_the_end, command, database)

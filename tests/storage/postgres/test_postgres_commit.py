@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import count
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from writes import (
 
 from storage.errors import (
     DeadlineExceeded,
+    DuplicateEvent,
     InvalidContent,
     NotFound,
     RequestIdReused,
@@ -323,6 +325,64 @@ async def test_concurrent_writes_share_transactions(
     assert all(isinstance(outcome, CommitResult) for outcome in outcomes)
     assert committer.n_transactions == 1
     assert committer.n_waiting == 0
+
+
+async def test_writes_that_share_a_transaction_share_its_flush_to_disk(
+    database: Database, committer: GroupCommitter
+) -> None:
+    """Counted by the server itself: how often it has synced its log."""
+    version = await tenant_version(database)
+    books = [await create(database) for _ in range(64)]
+    before = await n_flushes(database)
+    await commit(committer, *(make_write(book, tenant_version=version) for book in books))
+    together = await n_flushes(database) - before
+    for book in books:
+        await committer.commit(make_write(book, 2, tenant_version=version), deadline_s=30)
+    alone = await n_flushes(database) - before - together
+    assert alone >= 64
+    assert together <= 8, f"64 writes at once took {together} flushes, one by one {alone}"
+
+
+async def n_flushes(database: Database) -> int:
+    """Syncs of the write-ahead log so far; waits for the sessions to have told of theirs."""
+    async with database.connection(deadline_s=30) as connection:
+        await asyncio.sleep(1.5)
+        if await connection.fetchval("SHOW server_version_num") < "180000":
+            return int(await connection.fetchval("SELECT wal_sync FROM pg_stat_wal"))
+        return int(
+            await connection.fetchval("SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'")
+        )
+
+
+async def test_an_event_asks_once_whoever_brings_it_again(
+    database: Database, committer: GroupCommitter
+) -> None:
+    """In one batch or another, by the same request or another; what it did is not done again."""
+    version = await tenant_version(database)
+    books = [await create(database) for _ in range(3)]
+    event = ("signals", str(uuid4()))
+    writes = [make_write(book, tenant_version=version) for book in books]
+    asked = [replace(write, event=event) for write in writes[:2]]
+    outcomes = await commit(committer, *asked, writes[2])
+    kinds = [type(outcome) for outcome in outcomes]
+    assert sorted(kinds[:2], key=str) == sorted([CommitResult, DuplicateEvent], key=str)
+    assert kinds[2] is CommitResult
+    done = asked[kinds.index(CommitResult)]
+    assert await n_decisions(database, *books[:2]) == 1
+
+    (again,) = await commit(committer, done)
+    assert again == CommitResult(done.request.response, is_replay=True)
+    name = done.portfolios[0].decision.portfolio_id
+    other = replace(make_write(name, 2, tenant_version=version), event=event)
+    (refused,) = await commit(committer, other)
+    assert isinstance(refused, DuplicateEvent)
+    assert await n_decisions(database, *books[:2]) == 1
+    stale = make_write(name, 1, tenant_version=version)
+    (conflict,) = await commit(committer, replace(stale, event=("signals", str(uuid4()))))
+    assert isinstance(conflict, VersionConflict)
+    async with database.connection(deadline_s=5) as connection:
+        n_received = await connection.fetchval("SELECT count(*) FROM inbox")
+    assert n_received == 1, "an event whose write conflicts has not been taken in"
 
 
 async def test_a_locked_portfolio_delays_only_its_own_writes(

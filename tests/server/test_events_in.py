@@ -1,0 +1,316 @@
+"""What comes in by topic: done once, or put aside with its reason and out of the way."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from google.protobuf.message import Message
+from positionsizing.v1 import (
+    events_pb2,
+    limits_pb2,
+    market_service_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+)
+from service_client import Client, new_id, sizing_request, snapshot_message
+from subscriber import PATIENCE_S, Sender, Subscriber
+
+from server.app import App
+from server.chores import REMEMBER, Chores
+from server.state import States
+from storage.events.ports import OutMessage
+from storage.postgres.pool import Database
+
+pytestmark = pytest.mark.integration
+
+WRONG = {"fills": "BAD_FORMAT", "correlations": "NOT_POSITIVE_SEMIDEFINITE"}
+"""Reasons of the wrong messages that are not a number that is none."""
+
+
+@pytest.fixture
+def client(events_client: Client) -> Client:
+    return events_client
+
+
+def signals(portfolio_id: str, **given: Any) -> events_pb2.SignalsSubmitted:
+    return events_pb2.SignalsSubmitted(request=sizing_request(portfolio_id, ["I0"], **given))
+
+
+def state(portfolio_id: str, cash: float) -> events_pb2.PortfolioStateUpdated:
+    request = portfolio_service_pb2.SetHoldingsRequest(portfolio_id=portfolio_id, cash=cash)
+    return events_pb2.PortfolioStateUpdated(request=request)
+
+
+def fill(decision: sizing_pb2.SizingDecision, lots: int) -> events_pb2.FillsReported:
+    request = sizing_service_pb2.SettleDecisionRequest(
+        request_id=str(uuid4()), decision_id=decision.decision_id
+    )
+    request.fills.instrument_ids.append("I0")
+    request.fills.lots.append(lots)
+    request.fills.price.append(10.0)
+    return events_pb2.FillsReported(request=request)
+
+
+def limits(portfolio_id: str, weight_max: float) -> events_pb2.LimitsUpdated:
+    return events_pb2.LimitsUpdated(
+        request=portfolio_service_pb2.SetLimitsRequest(
+            scope=portfolio_service_pb2.Scope(portfolio_id=portfolio_id),
+            limits=limits_pb2.Limits(weight_max=weight_max),
+        )
+    )
+
+
+def budget(portfolio_id: str, kelly_fraction: float) -> events_pb2.RiskBudgetUpdated:
+    request = parameter_service_pb2.SetParametersRequest(portfolio_id=portfolio_id)
+    request.parameters.kelly_fraction = kelly_fraction
+    return events_pb2.RiskBudgetUpdated(request=request)
+
+
+def market(price: float) -> events_pb2.MarketDataUpdated:
+    snapshot = snapshot_message(price=[price] * 8)
+    return events_pb2.MarketDataUpdated(
+        request=market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+    )
+
+
+def correlations(value: float) -> events_pb2.CorrelationsUpdated:
+    matrix = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MATRIX_KIND_CORRELATION,
+        instrument_ids=["I0", "I1"],
+        dense=market_service_pb2.DenseMatrix(values=[1.0, value, value, 1.0]),
+    )
+    matrix.as_of_time.GetCurrentTime()
+    return events_pb2.CorrelationsUpdated(
+        request=market_service_pb2.PutMatrixRequest(matrix=matrix)
+    )
+
+
+def sized_for(portfolio_id: str) -> Callable[[events_pb2.PositionSized], bool]:
+    return lambda event: event.decision.portfolio_id == portfolio_id
+
+
+async def test_every_topic_does_what_its_call_does(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    portfolio_id = await client.put_portfolio(1.0)
+    await sender.send("market-data", "m", market(10.0))
+    matrix = correlations(0.5)
+    await sender.send("correlations", "m", matrix)
+    await sender.send("limits", portfolio_id, limits(portfolio_id, 0.25))
+    await sender.send("risk-budgets", portfolio_id, budget(portfolio_id, 0.4))
+    await sender.send("portfolio-state", portfolio_id, state(portfolio_id, 1e6))
+    await subscriber.wait_for(
+        "limits-changed", "LimitsChanged", lambda e: e.scope.portfolio_id == portfolio_id
+    )
+    await subscriber.wait_for(
+        "parameters-changed", "ParametersChanged", lambda e: e.portfolio_id == portfolio_id
+    )
+    await _until(lambda: _cash(client, portfolio_id), 1e6)
+    event_id = await sender.send("signals", portfolio_id, signals(portfolio_id))
+    message, sized = await subscriber.wait_for(
+        "position-sized", "PositionSized", sized_for(portfolio_id)
+    )
+    assert message.trace_id == f"trace-{event_id}"
+    assert sized.decision.sizes.weight[0] == pytest.approx(0.4 * 0.2, abs=1e-5)
+    await sender.send("fills", portfolio_id, fill(sized.decision, 70))
+    _, settled = await subscriber.wait_for(
+        "decision-settled", "DecisionSettled", lambda e: e.portfolio_id == portfolio_id
+    )
+    assert settled.decision_id == sized.decision.decision_id
+    assert await _cash(client, portfolio_id) == 1e6 - 700.0
+    stored = await client.market.GetMatrix(
+        market_service_pb2.GetMatrixRequest(matrix_id=matrix.request.matrix.matrix_id)
+    )
+    assert list(stored.matrix.dense.values) == [1.0, 0.5, 0.5, 1.0]
+
+
+async def test_an_event_is_handled_once_whatever_it_says_the_second_time(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    """Its id is what counts: a sender that repeats it under a new request id does nothing."""
+    portfolio_id = await client.ready()
+    twice = [str(uuid4()) for _ in range(3)]
+    for _ in range(3):
+        await sender.send("signals", portfolio_id, signals(portfolio_id), twice[0])
+    _, sized = await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
+    for lots in (10, 20, 30):
+        await sender.send("fills", portfolio_id, fill(sized.decision, lots), twice[1])
+    last = await sender.send("fills", portfolio_id, fill(sized.decision, 1))
+    for _ in range(2):
+        message, _ = await subscriber.wait_for(
+            "decision-settled", "DecisionSettled", lambda e: e.portfolio_id == portfolio_id
+        )
+    assert message.trace_id == f"trace-{last}"
+    read = await client.portfolio.GetPortfolio(
+        portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
+    )
+    assert list(read.portfolio.holdings.quantity) == [11.0]
+    for cash in (5e5, 6e5, 7e5):
+        await sender.send("portfolio-state", portfolio_id, state(portfolio_id, cash), twice[2])
+    await sender.send("portfolio-state", portfolio_id, state("nobody", 1.0), last := str(uuid4()))
+    await subscriber.letter("portfolio-state", last)
+    assert await _cash(client, portfolio_id) == 5e5
+    assert (await client.counts(portfolio_id))[0] == 1
+
+
+async def test_signals_and_fills_without_a_request_id_take_the_events(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    portfolio_id = await client.ready()
+    event_id = await sender.send("signals", portfolio_id, signals(portfolio_id, request_id=""))
+    _, sized = await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
+    assert sized.decision.request_id == event_id
+    report = fill(sized.decision, 5)
+    report.request.request_id = ""
+    await sender.send("fills", portfolio_id, report)
+    await subscriber.wait_for(
+        "decision-settled", "DecisionSettled", lambda e: e.portfolio_id == portfolio_id
+    )
+
+
+async def test_poison_on_every_topic_is_put_aside_and_the_next_is_done(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    portfolio_id = await client.ready()
+    nan = math.nan
+    bad: dict[str, tuple[Message, Message | None]] = {
+        "signals": (
+            signals(portfolio_id, signals={"win_probability": [nan]}),
+            signals("nobody"),
+        ),
+        "fills": (
+            fill(sizing_pb2.SizingDecision(decision_id="x"), 1),
+            fill(sizing_pb2.SizingDecision(decision_id=str(uuid4())), 1),
+        ),
+        "portfolio-state": (state(portfolio_id, nan), state("nobody", 1.0)),
+        "limits": (limits(portfolio_id, nan), limits("nobody", 0.1)),
+        "risk-budgets": (budget(portfolio_id, nan), budget("nobody", 0.5)),
+        "market-data": (market(nan), None),
+        "correlations": (correlations(7.0), None),
+    }
+    for topic, (wrong, unknown) in bad.items():
+        send, ids = sender.send, [str(uuid4()) for _ in range(7)]
+        await sender.publish(
+            topic,
+            OutMessage(
+                portfolio_id,
+                b"\xff\x00garbage",
+                {
+                    "event_id": ids[0],
+                    "event_type": wrong.DESCRIPTOR.name,
+                    "tenant_id": "local",
+                    "trace_id": "no\x00trace",
+                },
+            ),
+        )
+        await send(topic, portfolio_id, wrong, ids[1])
+        await send(topic, portfolio_id, wrong, ids[2], event_type="TeaLeaves")
+        await send(topic, portfolio_id, wrong, ids[3], tenant_id="another")
+        await send(topic, portfolio_id, wrong, ids[4], schema_version="2")
+        await send(topic, portfolio_id, wrong, f"\x00{ids[5]}")
+        await send(topic, portfolio_id, wrong, ids[5], event_type=None)
+        if unknown is not None:
+            await send(topic, portfolio_id, unknown, ids[6])
+        letters = [await subscriber.letter(topic, id) for id in (*ids[:5], f"\x00{ids[5]}", ids[5])]
+        reasons = [letter.properties["dead_letter_reason"] for letter in letters]
+        assert reasons[0] == "UNDECODABLE"
+        assert reasons[1] == WRONG.get(topic, "NOT_FINITE"), topic
+        assert reasons[2:] == [
+            "WRONG_EVENT_TYPE",
+            "UNKNOWN_TENANT",
+            "UNKNOWN_SCHEMA_VERSION",
+            "BAD_EVENT_ID",
+            "PROPERTY_MISSING",
+        ]
+        assert all(letter.key == portfolio_id for letter in letters)
+        assert letters[1].payload == wrong.SerializeToString()
+        assert letters[1].properties["dead_letter_topic"] == topic
+        if unknown is not None:
+            letter = await subscriber.letter(topic, ids[6])
+            assert letter.properties["dead_letter_reason"].endswith("_NOT_FOUND"), topic
+    await sender.send("signals", portfolio_id, signals(portfolio_id))
+    await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
+
+
+async def test_a_refused_request_is_answered_once_in_its_portfolios_stream(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    """And it is not sized by a later delivery, when what was missing is there."""
+    await client.put_market()
+    portfolio_id = await client.put_portfolio(held={"I0": 1.0, "unpriced": 5.0})
+    own = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(own, weight_max=0.1)
+    wrong = signals(portfolio_id)
+    event_id = await sender.send("signals", portfolio_id, wrong)
+    message, refused = await subscriber.wait_for(
+        "position-sized", "SignalsRefused", lambda e: e.portfolio_id == portfolio_id
+    )
+    assert message.key == portfolio_id
+    assert message.properties["portfolio_sequence"] == "2"
+    assert refused.request_id == wrong.request.request_id
+    assert (refused.code, refused.reason) == ("FAILED_PRECONDITION", "MISSING_PRICE")
+    letter = await subscriber.letter("signals", event_id)
+    assert letter.properties["dead_letter_reason"] == "MISSING_PRICE"
+    assert letter.properties["dead_letter_attempts"] == "1"
+
+    await sender.send("portfolio-state", portfolio_id, state(portfolio_id, 2e6))
+    await _until(lambda: _cash(client, portfolio_id), 2e6)
+    await sender.send("signals", portfolio_id, wrong, event_id)
+    nobody = signals("nobody")
+    await sender.send("signals", portfolio_id, nobody)
+    message, refused = await subscriber.wait_for(
+        "position-sized", "SignalsRefused", lambda e: e.portfolio_id == "nobody"
+    )
+    assert message.key == "local", "a portfolio that isn't there has no stream"
+    assert (await client.counts(portfolio_id))[0] == 0
+
+    again = OutMessage(portfolio_id, letter.payload, letter.properties)
+    await sender.publish("signals", again)
+    await sender.publish("signals", again)
+    message, sized = await subscriber.wait_for(
+        "position-sized", "PositionSized", sized_for(portfolio_id)
+    )
+    assert sized.decision.request_id == wrong.request.request_id
+    assert sized.portfolio_sequence == 3
+    assert (await client.counts(portfolio_id))[0] == 1
+
+
+async def test_ids_that_can_come_no_more_are_forgotten(
+    client: Client, sender: Sender, subscriber: Subscriber, events_app: App
+) -> None:
+    portfolio_id = await client.ready()
+    old, new = str(uuid4()), str(uuid4())
+    for event_id in (old, new):
+        await sender.send("signals", portfolio_id, signals(portfolio_id), event_id)
+        await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
+    assert events_app.config.dsn is not None
+    database = await Database.open(events_app.config.dsn.get_secret_value())
+    async with database.connection(deadline_s=10.0) as connection:
+        await connection.execute(
+            "UPDATE inbox SET receive_time = $1 WHERE event_id = $2",
+            datetime.now(UTC) - REMEMBER - timedelta(seconds=1),
+            old,
+        )
+        assert await Chores(database, States(database, 5.0), "local").forget() == 1
+        left = await connection.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
+    await database.aclose()
+    assert new in {row["event_id"] for row in left}
+    assert old not in {row["event_id"] for row in left}
+
+
+async def _cash(client: Client, portfolio_id: str) -> float:
+    request = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
+    return float((await client.portfolio.GetPortfolio(request)).portfolio.cash)
+
+
+async def _until(read: Callable[[], Any], wanted: float) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await read() != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
