@@ -25,6 +25,7 @@ from server.errors import Refusal, invalid
 from server.problem import Solved
 from server.state import PortfolioState
 from server.write import answer, stamped, transaction
+from storage.crash import crash_point
 from storage.errors import VersionConflict
 from storage.postgres import requests
 from storage.postgres.commit import DecisionWrite
@@ -95,6 +96,7 @@ class Desk:
                     if stored is None:
                         raise
                     return stored
+                crash_point("compute")
                 write = transaction(call, method, request_id, content, digest, states, solved)
                 try:
                     result = await self._committer.commit(write, deadline_s=call.left_s)

@@ -9,7 +9,8 @@ import signal
 
 VARIABLE = "SIZING_CRASH_POINT"
 
-POINTS = (
+CALL_POINTS = (
+    "compute",
     "claim",
     "before_commit",
     "after_commit",
@@ -17,6 +18,10 @@ POINTS = (
     "relay.after_send",
     "relay.before_delete",
 )
+"""From a call to the broker's acknowledgement of its event."""
+INTAKE_POINTS = ("intake.before_handle", "intake.before_acknowledge")
+"""On the way of a message from a topic."""
+POINTS = CALL_POINTS + INTAKE_POINTS
 
 _visits: dict[str, int] = {}
 

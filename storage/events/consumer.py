@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage.crash import crash_point
 from storage.errors import RequestError, StorageError, Unavailable
 from storage.events.backoff import Backoff
 from storage.events.ports import Broker, InMessage, OutMessage, Producer, Sharing, Subscription
@@ -267,6 +268,7 @@ class _Session:
         n_attempts = 0
         while problem is None:
             try:
+                crash_point("intake.before_handle")
                 await self._handler(message)
                 self._stats.n_handled += 1
                 break
@@ -282,6 +284,7 @@ class _Session:
                 n_waits += 1
         if problem is not None:
             await self._bury(message, problem, n_attempts)
+        crash_point("intake.before_acknowledge")
         await self._subscription.acknowledge(message)
 
     def _problem(self, message: InMessage) -> Exception | None:

@@ -8,7 +8,7 @@ from accounts import Account, Callers, Counts, settle, until_drained
 from cluster import Cluster, Replica
 from report import Figure
 
-from storage.crash import POINTS
+from storage.crash import CALL_POINTS
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 N_PORTFOLIOS = 24
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", CALL_POINTS)
 async def test_killed_at(
     point: str, running_cluster: Cluster, seeds: range, record: list[Counts], figure: Figure
 ) -> None:
