@@ -43,8 +43,7 @@ def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[i
             np.where(cut, what.bound, 0.0),
             stages[stage - 1],
         )
-    rounded = _lots_cut(stages, lots, inputs)
-    if rounded.kind.any():
+    if (rounded := _lots_cut(stages, lots, inputs)) is not None:
         out[len(Stage)] = rounded
     return out
 
@@ -61,24 +60,23 @@ def last_binding(stages: Floats, cuts: dict[int, Binding]) -> Binding:
     return Binding(kind, group, bound, without)
 
 
-def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding:
+def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
     """Weights that are less than a lot, trades below the minimum, and what the guard took back."""
-    sheet, n = inputs.sheet, stages.shape[1]
-    kind, group = lots.limit, np.full(n, -1, dtype=np.int64)
-    bound = np.zeros(n)
-    if kind.any():
-        bound = np.where(
-            kind == LimitKind.TRADE_NOTIONAL_MIN, sheet.limits.trade_notional_min or 0.0, bound
-        )
+    wanted = stages[Stage.RECONCILE]
+    small = inputs.active & (wanted != 0) & (np.sign(stages[-1]) != np.sign(wanted))
+    if not (small.any() or lots.limit.any()):
+        return None
+    sheet = inputs.sheet
+    kind = np.where(small & (lots.limit == 0), int(LimitKind.LOT_SIZE), lots.limit)
+    group, bound = np.full(len(kind), -1, dtype=np.int64), np.zeros(len(kind))
     for broken in lots.rejected[:1]:
         taken = kind == broken.kind
-        bound = np.where(taken, _in_own_unit(broken, sheet.equity), bound)
+        bound[taken] = _in_own_unit(broken, sheet.equity)
         if broken.name in sheet.group_names:
-            group = np.where(taken, sheet.group_names.index(broken.name), group)
-    small = inputs.active & (stages[-1] == 0) & (stages[Stage.RECONCILE] != 0) & (kind == 0)
-    if small.any():
-        kind = np.where(small, int(LimitKind.LOT_SIZE), kind)
-        bound = np.where(small, sheet.market.lot_size[inputs.index], bound)
+            group[taken] = sheet.group_names.index(broken.name)
+    bound[kind == LimitKind.TRADE_NOTIONAL_MIN] = sheet.limits.trade_notional_min or 0.0
+    whole = kind == LimitKind.LOT_SIZE
+    bound[whole] = sheet.market.lot_size[inputs.index[whole]]
     return Binding(kind, group, bound, stages[Stage.RECONCILE])
 
 

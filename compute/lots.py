@@ -77,9 +77,12 @@ def whole_lots(
     rejected: tuple[Violation, ...] = ()
 
     def made(lots: Integers) -> Lots:
-        kind = rejected[0].kind if rejected else LimitKind.NONE
-        limit = np.where(dropped, int(LimitKind.TRADE_NOTIONAL_MIN), int(kind))
-        limit = np.where(lots == outward, int(LimitKind.NONE), limit)
+        limit = np.zeros(len(lots), dtype=np.int64)
+        limit[np.abs(outward) >= LOTS_MAX] = LimitKind.LOT_SIZE
+        less = lots != outward
+        if less.any():
+            kind = rejected[0].kind if rejected else LimitKind.NONE
+            limit[less] = np.where(dropped[less], LimitKind.TRADE_NOTIONAL_MIN, kind)
         return Lots(lots, before + lots * lot, limit, rejected)
 
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):

@@ -34,7 +34,6 @@ class World:
     client: Client
     rng: Generator
     market: str = ""
-    price: np.ndarray[Any, Any] = field(default_factory=lambda: np.full(len(NAMES), 50.0))
     scenarios: str = ""
     portfolios: list[str] = field(default_factory=list)
 
@@ -44,16 +43,16 @@ class World:
     async def new_market(self) -> None:
         """Prices move; lots, volumes and stops change with them."""
         rng, n = self.rng, len(NAMES)
-        self.price = self.price * np.exp(rng.normal(0.0, 0.2, n))
+        price = 50.0 * np.exp(rng.normal(0.0, 0.3, n))
         snapshot = market_service_pb2.MarketSnapshot(
             snapshot_id=new_id("snapshot"),
             instrument_ids=NAMES,
-            price=self.price,
+            price=price,
             lot_size=rng.choice([1.0, 1.0, 100.0, 0.1, 1e-6], n),
             volatility=rng.uniform(0.05, 0.8, n),
             average_daily_volume=np.round(10.0 ** rng.uniform(2.0, 6.0, n)),
             sector=rng.choice(SECTORS, n),
-            stop_price=np.where(rng.random(n) < 0.3, 0.9 * self.price, 0.0),
+            stop_price=np.where(rng.random(n) < 0.3, 0.9 * price, 0.0),
         )
         snapshot.as_of_time.FromDatetime(datetime.now(UTC))
         request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
