@@ -127,6 +127,8 @@ class Intake:
             event: Any = kind.FromString(message.payload)
         except DecodeError as error:
             raise Refused("UNDECODABLE", f"the payload is no {kind.DESCRIPTOR.name}") from error
+        if not event.HasField("request"):  # an empty one would take all limits of the firm away
+            raise Refused("MISSING", "request: must be given")
         request = event.request
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(UUID(message.event_id))

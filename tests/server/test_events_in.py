@@ -239,6 +239,32 @@ async def test_poison_on_every_topic_is_put_aside_and_the_next_is_done(
     await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
 
 
+async def test_what_says_nothing_changes_nothing(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    """An empty payload is a valid message, and so are bytes of fields nobody knows."""
+    firm = portfolio_service_pb2.Scope()
+    await client.set_limits(firm, weight_max=0.3)
+    for topic, kind in (
+        ("limits", events_pb2.LimitsUpdated),
+        ("risk-budgets", events_pb2.RiskBudgetUpdated),
+        ("portfolio-state", events_pb2.PortfolioStateUpdated),
+        ("signals", events_pb2.SignalsSubmitted),
+        ("fills", events_pb2.FillsReported),
+        ("market-data", events_pb2.MarketDataUpdated),
+        ("correlations", events_pb2.CorrelationsUpdated),
+    ):
+        event_id = await sender.send(topic, "k", kind())
+        letter = await subscriber.letter(topic, event_id)
+        assert letter.properties["dead_letter_reason"] == "MISSING"
+        unknown = OutMessage("k", b"x" * 10, {**letter.properties, "event_id": str(uuid4())})
+        await sender.publish(topic, unknown)
+        letter = await subscriber.letter(topic, unknown.properties["event_id"])
+        assert letter.properties["dead_letter_reason"] == "MISSING"
+    read = await client.portfolio.GetLimits(portfolio_service_pb2.GetLimitsRequest(scope=firm))
+    assert read.limits.weight_max == 0.3
+
+
 async def test_a_refused_request_is_answered_once_in_its_portfolios_stream(
     client: Client, sender: Sender, subscriber: Subscriber
 ) -> None:
