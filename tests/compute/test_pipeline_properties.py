@@ -181,6 +181,9 @@ def test_a_tighter_gross_limit_never_makes_the_book_larger(
         Limits(cash_buffer=part),
         Limits(gross_notional_max=part * 1e6),
         Limits(adv_position_max=part),
+        Limits(adv_trade_max=part),
+        Limits(trade_notional_max=part * 1e5),
+        Limits(groups=(GroupLimit("A", sector="A", gross_weight_max=part),)),
     ):
         narrow = replace(item, limits=tightest([item.limits, tighter]))
         assert gross(narrow, kernels) <= wide + 1e-11

@@ -82,7 +82,9 @@ class SizingParameters(_message.Message):
     confidence_shrinkage: Global___ConfidenceShrinkage.ValueType
     """Shrinkage for uncertainty. Default BAKER_MCHALE."""
     risk_free_rate: _builtins.float
-    """Risk-free return per period of the signals, e.g. 0.0001. Default 0."""
+    """Risk-free return per period of the signals, e.g. 0.0001. Default 0. Taken from expected returns
+    and scenarios of long and short positions alike; bets and histories are net of it already.
+    """
     cost_rate: _builtins.float
     """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005; >= 0.
     Default 0. CLOSED_FORM takes it for the whole target, as if opened and closed for this signal,
