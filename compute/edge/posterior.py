@@ -58,8 +58,9 @@ def posterior_mean(posterior: BetaPosterior) -> Array:
 
 def posterior_standard_error(posterior: BetaPosterior) -> Array:
     """Return the standard deviation sqrt(alpha beta / ((alpha + beta)^2 (alpha + beta + 1)))."""
-    mean = posterior_mean(posterior)
-    return jnp.sqrt(mean * (1.0 - mean) / (posterior.alpha + posterior.beta + 1.0))
+    alpha, beta = posterior
+    total = alpha + beta
+    return jnp.sqrt((alpha / total) * (beta / total) / (total + 1.0))
 
 
 @jax.jit
