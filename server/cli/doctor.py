@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     try:
         config = load_config()
         settings = list(_settings(config))
-        checks += [*_files(config), _database(config)]
+        checks += [*_files(config), _database(config), _broker(config)]
     except ConfigError as error:
         checks.append(Check("configuration", False, str(error), "correct or unset it"))
     checks.append(_service(address))
@@ -115,6 +115,25 @@ def _reachable(dsn: str) -> Check:
         return Check("PostgreSQL", True, f"{asyncio.run(ask())} at SIZING_DSN")
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
         return Check("PostgreSQL", False, f"SIZING_DSN: {error}", "start it, or correct SIZING_DSN")
+
+
+def _broker(config: Any) -> Check:
+    from server.events import broker_config
+    from storage.errors import StorageError
+    from storage.events.topics import missing
+
+    broker = broker_config(config)
+    if broker is None:
+        return Check("Pulsar", None, "none: events wait in the database", "set SIZING_PULSAR_URL")
+    if not broker.admin_url:
+        text = f"{broker.service_url}, topics not looked at"
+        return Check("Pulsar", None, text, "set SIZING_PULSAR_ADMIN_URL")
+    try:
+        absent = missing(broker)
+    except (StorageError, OSError) as error:
+        return Check("Pulsar", False, str(error), "start it (make pulsar), or correct the settings")
+    text = f"topics missing: {', '.join(absent)}" if absent else f"all topics at {broker.admin_url}"
+    return Check("Pulsar", not absent, text, "sizing topics ensure")
 
 
 def _service(address: str) -> Check:

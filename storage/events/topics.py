@@ -7,7 +7,7 @@ first message. What each topic promises is told in `protos/README.md`.
 
 from dataclasses import dataclass
 
-from storage.events.admin import Admin
+from storage.events.admin import Admin, AdminRefused
 from storage.events.client import BrokerConfig
 from storage.events.ports import Sharing
 
@@ -127,8 +127,7 @@ def ensure(
     admin = Admin(config, patience_s)
     _ensure_namespace(admin, config, policies)
     place = f"persistent/{config.tenant}/{config.namespace}"
-    there = {name.rsplit("/", 1)[1].split("-partition-")[0] for name in admin.get(place)}
-    there |= {name.rsplit("/", 1)[1] for name in admin.get(f"{place}/partitioned")}
+    there = _topics_there(admin, place)
     topics, subscriptions = [], []
     for topic, wanted in expected_subscriptions().items():
         if topic not in there and admin.put(f"{place}/{topic}"):
@@ -138,6 +137,23 @@ def ensure(
             if name not in known and admin.put(f"{place}/{topic}/subscription/{name}", _EARLIEST):
                 subscriptions.append(f"{topic}/{name}")
     return Ensured(tuple(topics), tuple(subscriptions))
+
+
+def missing(config: BrokerConfig) -> list[str]:
+    """Topics that are not there, by their short names. Blocks. Errors: as `ensure`."""
+    place = f"persistent/{config.tenant}/{config.namespace}"
+    try:
+        there = _topics_there(Admin(config), place)
+    except AdminRefused as error:
+        if error.status != 404:
+            raise
+        there = set()  # not even a namespace
+    return [topic for topic in expected_subscriptions() if topic not in there]
+
+
+def _topics_there(admin: Admin, place: str) -> set[str]:
+    there = {name.rsplit("/", 1)[1].split("-partition-")[0] for name in admin.get(place)}
+    return there | {name.rsplit("/", 1)[1] for name in admin.get(f"{place}/partitioned")}
 
 
 _EARLIEST = {"ledgerId": -1, "entryId": -1, "partitionIndex": -1}

@@ -17,7 +17,7 @@ from positionsizing.v1 import (
 from service_client import Client, sizing_request
 from subscriber import Sender, Subscriber
 
-from server import alerts
+from server import alerts, chores
 from server.alerts import Alerts
 from server.app import App
 from storage.postgres.pool import Database
@@ -132,19 +132,34 @@ async def test_what_is_refused_is_a_dead_letter_and_an_alert(
 
 
 async def test_reservations_that_expire_in_numbers_are_an_alert(
-    client: Client, subscriber: Subscriber
+    client: Client, subscriber: Subscriber, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All of them at once, in more than one transaction; one alert tells."""
+    monkeypatch.setattr(chores, "EXPIRY_BATCH", alerts.EXPIRED_MIN)
     await client.put_market()
     await client.set_limits(portfolio_service_pb2.Scope(), weight_max=0.1)
     portfolios = [await client.put_portfolio() for _ in range(alerts.EXPIRED_MIN + 5)]
-    requests = [sizing_request(portfolio_id, ["I0"]) for portfolio_id in portfolios]
-    for request in requests:
-        request.reservation_ttl.FromSeconds(3)
-    await asyncio.gather(*(client.size(request) for request in requests))
+    await asyncio.gather(*(client.size(sizing_request(id, ["I0"])) for id in portfolios))
+    assert app.config.dsn is not None
+    connection = await asyncpg.connect(app.config.dsn.get_secret_value())
+    await connection.execute(
+        "UPDATE reservation SET expire_time = now() WHERE portfolio_id = ANY($1::text[])",
+        portfolios,
+    )
+    await connection.close()
     _, event = await subscriber.wait_for(
         "alerts", "Alert", lambda e: e.reason == "RESERVATIONS_EXPIRED"
     )
     assert event.severity == events_pb2.ALERT_SEVERITY_WARNING
+    told = set()
+    while len(told) < len(portfolios):
+        message, event = await subscriber.wait_for(
+            "reservation-expired", "ReservationExpired", lambda e: e.portfolio_id in portfolios
+        )
+        assert message.key == event.portfolio_id
+        assert event.released.trade_lots_open
+        told.add(event.portfolio_id)
+    assert [(await client.counts(id))[1] for id in portfolios] == [0] * len(portfolios)
 
 
 async def test_lag_is_told_once_an_episode(client: Client, app: App, app_alerts: Alerts) -> None:

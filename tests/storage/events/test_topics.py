@@ -27,6 +27,12 @@ def test_ensure_makes_every_topic_with_its_subscriptions(broker_config: BrokerCo
         assert set(admin.get(f"{place}/{topic}/subscriptions")) == set(subscriptions)
 
 
+def test_what_is_missing_is_named(broker_config: BrokerConfig) -> None:
+    assert topics.missing(broker_config) == []
+    elsewhere = dataclasses.replace(broker_config, namespace="nowhere")
+    assert topics.missing(elsewhere) == list(topics.expected_subscriptions())
+
+
 def test_ensure_again_makes_nothing(broker_config: BrokerConfig) -> None:
     assert topics.ensure(broker_config) == topics.Ensured((), ())
 
