@@ -4,7 +4,8 @@ isort:skip_file
 What travels over Apache Pulsar. Payloads are these messages in protobuf binary form; each
 message on a topic carries the properties `event_id` (UUID), `event_type` (message name),
 `schema_version`, `tenant_id`, `portfolio_sequence` (outgoing only), `trace_id` and
-`content_type` ("application/x-protobuf"). The key is the portfolio id.
+`content_type` ("application/x-protobuf"). The key is the portfolio id, or the tenant id for what
+concerns the tenant as a whole.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -420,7 +421,9 @@ class SignalsSubmitted(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _sizing_service_pb2.SizePositionsRequest:
-        """The request, as over gRPC."""
+        """The request, as over gRPC; it is always recorded (`validate_only` is not looked at), and without
+        `request_id` it takes the event's id.
+        """
 
     def __init__(
         self,
@@ -437,7 +440,9 @@ Global___SignalsSubmitted: _TypeAlias = SignalsSubmitted  # noqa: Y015
 
 @_typing.final
 class SignalsRefused(_message.Message):
-    """Topic position-sized: a request from the signals topic was refused for good."""
+    """Topic position-sized: a request from the signals topic was given up and is on its dead-letter
+    topic. The same event is not sized later, unless its dead letter is published again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,11 +452,11 @@ class SignalsRefused(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """The caller's id."""
+    """The caller's id; the event's where the request had none."""
     portfolio_id: _builtins.str
     """The portfolio."""
     code: _builtins.str
-    """gRPC status code by name, e.g. "INVALID_ARGUMENT"."""
+    """gRPC status code by name, as the call would have had it, e.g. "INVALID_ARGUMENT"."""
     reason: _builtins.str
     """Machine-readable reason."""
     message: _builtins.str
@@ -602,7 +607,7 @@ class FillsReported(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _sizing_service_pb2.SettleDecisionRequest:
-        """The fills."""
+        """The fills; without `request_id` they take the event's id."""
 
     def __init__(
         self,

@@ -4,7 +4,8 @@ isort:skip_file
 What travels over Apache Pulsar. Payloads are these messages in protobuf binary form; each
 message on a topic carries the properties `event_id` (UUID), `event_type` (message name),
 `schema_version`, `tenant_id`, `portfolio_sequence` (outgoing only), `trace_id` and
-`content_type` ("application/x-protobuf"). The key is the portfolio id.
+`content_type` ("application/x-protobuf"). The key is the portfolio id, or the tenant id for what
+concerns the tenant as a whole.
 """
 
 from collections import abc as _abc
