@@ -11,6 +11,7 @@ that they would free can't be used before they are filled.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +53,21 @@ class Market:
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
     index: Mapping[str, int] = field(default_factory=dict)
+    memberships: dict[object, Floats] = field(default_factory=dict, compare=False, repr=False)
+    """Of groups that were looked at (`group_members`)."""
 
     def __post_init__(self) -> None:
         if not self.index:
             index = {name: position for position, name in enumerate(self.instrument_ids)}
             object.__setattr__(self, "index", index)
+
+    def places(self, names: Sequence[str]) -> Integers:
+        """The place of each named instrument, -1 where there is none, (n,)."""
+        try:
+            found = itemgetter(*names)(self.index) if names else ()
+        except KeyError:
+            found = [self.index.get(name, -1) for name in names]
+        return np.array(found, dtype=np.int64, ndmin=1)
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,19 @@ class SharedUse:
     limits: SharedLimits
     gross_notional: float
     instrument_notional: Floats
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What limits, prices and equity alone say of each instrument, (m,) each, as weights."""
+
+    weight: Floats
+    kind: Integers
+    bound: Floats
+    adv: Floats
+    trade: Floats
+    trade_kind: Integers
+    trade_bound: Floats
 
 
 @dataclass(frozen=True)
@@ -125,6 +149,18 @@ class Sheet:
     group_names: tuple[str, ...]
     gross_kind: LimitKind
     gross_bound: float
+    shared: SharedUse | None
+    caps: Caps
+
+    @cached_property
+    def most(self) -> Floats:
+        """The largest weight each instrument may have, (m,)."""
+        return np.minimum(self.weight_max, self.adv_weight_max)
+
+    @cached_property
+    def least(self) -> Floats:
+        """The smallest, (m,); negative where it may be short."""
+        return np.maximum(self.weight_min, self.adv_weight_min)
 
     @cached_property
     def gross_before(self) -> float:
@@ -145,9 +181,13 @@ def equity_of(market: Market, positions: Positions) -> float:
 
 @np.errstate(over="ignore")  # a bound that overflows is no bound
 def prepare(
-    market: Market, positions: Positions, limits: Limits, shared: SharedUse | None = None
+    market: Market,
+    positions: Positions,
+    limits: Limits,
+    shared: SharedUse | None = None,
+    earlier: Sheet | None = None,
 ) -> Sheet:
-    """Builds the sheet of a portfolio.
+    """Builds the sheet of a portfolio. `earlier`: one of it, whose caps are taken where they hold.
 
     Raises `MissingInputError` where equity is not positive, a position has too many lots, or a
     limit needs a column that the market snapshot doesn't have.
@@ -166,9 +206,14 @@ def prepare(
     _refuse_uncountable(market, positions)
     unit_weight = market.price / equity
     before = unit_weight * positions.expected
-    weight_cap, cap_kind, cap_bound = _instrument_caps(market, limits, shared, equity)
-    adv_cap = _adv_position_cap(market, limits, unit_weight)
-    trade_max, trade_kind, trade_bound = _trade_caps(market, limits, equity)
+    if earlier is not None and _same_rules(earlier, market, limits, shared, equity):
+        caps = earlier.caps
+    else:
+        caps = Caps(
+            *_instrument_caps(market, limits, shared, equity),
+            _adv_position_cap(market, limits, unit_weight),
+            *_trade_caps(market, limits, equity),
+        )
     sellable, coverable = _reversible(positions, limits)
     sellable, coverable = unit_weight * sellable, unit_weight * coverable
     pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
@@ -183,6 +228,7 @@ def prepare(
         (_shared_gross(shared, equity), None, None),
     ]
     buffer = _or(limits.cash_buffer, 0.0) * equity
+    long, short = np.maximum(before, 0.0), np.maximum(-before, 0.0)
     return Sheet(
         market=market,
         positions=positions,
@@ -191,22 +237,35 @@ def prepare(
         cash=(positions.cash - positions.cash_reserved - buffer) / equity,
         unit_weight=unit_weight,
         before=before,
-        weight_min=-_headroom(weight_cap, pending_buy, np.maximum(-before, 0.0)),
-        weight_max=_headroom(weight_cap, pending_sell, np.maximum(before, 0.0)),
-        adv_weight_min=-_headroom(adv_cap, pending_buy, np.maximum(-before, 0.0)),
-        adv_weight_max=_headroom(adv_cap, pending_sell, np.maximum(before, 0.0)),
-        buy_max=np.minimum(trade_max, coverable),
-        sell_max=np.minimum(trade_max, sellable),
-        trade_max=trade_max,
-        cap_kind=cap_kind,
-        cap_bound=cap_bound,
-        trade_kind=trade_kind,
-        trade_bound=trade_bound,
+        weight_min=-_headroom(caps.weight, pending_buy, short),
+        weight_max=_headroom(caps.weight, pending_sell, long),
+        adv_weight_min=-_headroom(caps.adv, pending_buy, short),
+        adv_weight_max=_headroom(caps.adv, pending_sell, long),
+        buy_max=np.minimum(caps.trade, coverable),
+        sell_max=np.minimum(caps.trade, sellable),
+        trade_max=caps.trade,
+        cap_kind=caps.kind,
+        cap_bound=caps.bound,
+        trade_kind=caps.trade_kind,
+        trade_bound=caps.trade_bound,
         members=members,
         bounds=_exposure_bounds(limited, members, before, pending_buy, pending_sell),
         group_names=tuple(group.name for group in limits.groups),
         gross_kind=gross_kind,
         gross_bound=gross_bound,
+        shared=shared,
+        caps=caps,
+    )
+
+
+def _same_rules(
+    sheet: Sheet, market: Market, limits: Limits, shared: SharedUse | None, equity: float
+) -> bool:
+    return (
+        sheet.market is market
+        and sheet.equity == equity
+        and sheet.shared is shared
+        and sheet.limits == limits
     )
 
 
@@ -330,7 +389,14 @@ def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:
 
 
 def group_members(market: Market, group: GroupLimit) -> Floats:
-    """1 for the instruments of the market that belong to the group, (m,)."""
+    """1 for the instruments of the market that belong to the group, (m,); not to be changed."""
+    key = (group.sector, group.instrument_ids)
+    if key not in market.memberships:
+        market.memberships[key] = _members(market, group)
+    return market.memberships[key]
+
+
+def _members(market: Market, group: GroupLimit) -> Floats:
     if group.sector:
         if not market.sector:
             raise MissingInputError(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
 from compute.limits import LimitKind, Limits
@@ -45,18 +46,36 @@ class Guard:
 
     @np.errstate(over="ignore")  # a bound that overflows is no bound
     def __init__(
-        self, market: Market, positions: Positions, limits: Limits, shared: SharedUse | None = None
+        self,
+        market: Market,
+        positions: Positions,
+        limits: Limits,
+        shared: SharedUse | None = None,
+        earlier: "Guard | None" = None,
     ) -> None:
+        """`earlier`: a guard of the same portfolio, whose ceilings are taken where they hold."""
         self.market, self.positions, self.limits, self.shared = market, positions, limits, shared
         self.equity = positions.cash + float(np.dot(market.price, positions.held))
         self.before = market.price * positions.expected
+        self.lot_value = market.price * market.lot_size
         self.pending_buy = market.price * positions.open_buy
         self.pending_sell = market.price * positions.open_sell
         self.worst = self.worst_case(self.before, np.arange(len(self.before)))
-        self.position_max = self._position_ceilings()
-        self.trade_max = self._trade_ceilings()
+        sellable = market.price * (positions.held - positions.open_sell)
+        coverable = market.price * (-positions.held - positions.open_buy)
+        self.sell_max = np.maximum(sellable, 0.0) * (1.0 + ROUNDING)
+        self.cover_max = np.maximum(coverable, 0.0) * (1.0 + ROUNDING)
+        if earlier is not None and earlier._has_ceilings_of(self):
+            self.position_max, self.trade_max = earlier.position_max, earlier.trade_max
+        else:
+            self.position_max = self._position_ceilings()
+            self.trade_max = self._trade_ceilings()
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
+
+    def _has_ceilings_of(self, other: "Guard") -> bool:
+        same_market = self.market is other.market and self.equity == other.equity
+        return same_market and self.limits == other.limits
 
     def worst_case(self, value: Floats, index: Integers) -> Floats:
         """Largest absolute notional, (n,), that positions of `value` may turn out to be.
@@ -131,27 +150,26 @@ class Guard:
             (LimitKind.NOTIONAL_MAX, -after, short_max),
             (LimitKind.TRADE_NOTIONAL_MAX, np.abs(valued.trade), self.trade_max[i]),
         ):
-            for line in np.flatnonzero(value > ceiling * (1.0 + ROUNDING)):
+            beyond = value > ceiling * (1.0 + ROUNDING)
+            for line in _where(beyond):
                 name = self.market.instrument_ids[i[line]]
                 yield Violation(kind, name, float(ceiling[line]), float(value[line]))
 
     def _permissions(self, valued: "_Valued", reducing: bool) -> Iterator[Violation]:
         after, before, trade = valued.after, valued.before, valued.trade
-        i, positions = valued.index, self.positions
-        sellable = self.market.price[i] * (positions.held - positions.open_sell)[i]
-        coverable = self.market.price[i] * (-positions.held - positions.open_buy)[i]
-        oversold = -trade > np.maximum(sellable, 0.0) * (1.0 + ROUNDING)
-        overbought = trade > np.maximum(coverable, 0.0) * (1.0 + ROUNDING)
-        grown = np.abs(after) > np.abs(before)
         flipped = after * before < 0
-        rules = [(LimitKind.REDUCING_ONLY, grown | flipped)] if reducing else []
+        oversold = -trade > self.sell_max[valued.index]
+        rules = []
+        if reducing:
+            rules.append((LimitKind.REDUCING_ONLY, (np.abs(after) > np.abs(before)) | flipped))
         if not self.limits.allow_short:
             rules.append((LimitKind.SHORT_NOT_ALLOWED, oversold))
         if not self.limits.allow_flip:
+            overbought = trade > self.cover_max[valued.index]
             reversed = ((before > 0) & oversold) | ((before < 0) & overbought)
             rules.append((LimitKind.FLIP_NOT_ALLOWED, flipped | reversed))
         for kind, broken in rules:
-            for line in np.flatnonzero(broken):
+            for line in _where(broken):
                 name = self.market.instrument_ids[valued.index[line]]
                 yield Violation(kind, name, 0.0, float(after[line]))
 
@@ -272,12 +290,17 @@ class _Valued:
     def of(cls, guard: Guard, proposal: Proposal) -> "_Valued":
         i = proposal.index
         before = guard.before[i]
-        trade = guard.market.price[i] * guard.market.lot_size[i] * proposal.trade_lots
+        trade = guard.lot_value[i] * proposal.trade_lots
         after = before + trade
         # 0.3 held less 3 lots of 0.1 is nothing, though doubles say otherwise.
         closed = np.abs(after) <= ROUNDING * (np.abs(before) + np.abs(trade))
         after = np.where(closed, 0.0, after)
         return cls(i, before, trade, after, guard.worst_case(after, i) - guard.worst[i])
+
+
+def _where(broken: NDArray[np.bool_]) -> Integers:
+    """The lines that break a limit, most of the time none."""
+    return np.flatnonzero(broken) if broken.any() else np.empty(0, dtype=np.int64)
 
 
 def _beyond(

@@ -54,26 +54,32 @@ def whole_lots(
     only increase a position and are smaller than the minimum are dropped.
     """
     lot = sheet.market.lot_size[index]
+    unit_weight = sheet.unit_weight[index]
     before = sheet.positions.expected[index]
-    lot_weight = lot * sheet.unit_weight[index]
-    wanted = _unsnapped(weight, index, sheet) / sheet.unit_weight[index]
+    lot_weight = lot * unit_weight
+    wanted = _unsnapped(weight, index, sheet) / unit_weight
     buy_most, sell_most = (
         np.floor(most[index] / lot_weight * (1.0 + NEAR_BOUND))
         for most in (sheet.buy_max, sheet.sell_max)
     )
-    exact = np.clip((wanted - before) / lot * active, -LOTS_MAX, LOTS_MAX)
+    exact = _within((wanted - before) / lot, LOTS_MAX)
     slack = np.minimum(1.0 / GRID / lot_weight, NEAR_LOT * NEAR_SIZE_MAX)
-    outward = np.where(active > 0, _towards_zero(wanted, before, lot, slack), 0.0)
+    outward = _towards_zero(exact, wanted, before, lot, slack)
+    if not active.all():
+        exact, outward = exact * active, np.where(active > 0, outward, 0.0)
     # A reduction rounded towards zero can exceed the largest trade or the turnover by a lot.
-    inward = np.clip(np.trunc(exact), -sell_most, buy_most)
+    inward = np.maximum(np.minimum(np.trunc(exact), buy_most), -sell_most)
     outward = np.where((outward > buy_most) | (outward < -sell_most), inward, outward)
     increase = np.abs(before + outward * lot) > np.abs(before)
     inward = np.where(increase, outward, inward)
     turnover_max = sheet.limits.turnover_max
     if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
         outward = inward
-    smallest = (sheet.limits.trade_notional_min or 0.0) / (lot * sheet.market.price[index])
-    dropped = increase & (np.abs(outward) < smallest)
+    minimum = sheet.limits.trade_notional_min
+    dropped = np.zeros(len(index), dtype=bool)
+    if minimum:
+        smallest = minimum / (lot * sheet.market.price[index])
+        dropped = increase & (np.abs(outward) < smallest)
     rejected: tuple[Violation, ...] = ()
 
     def made(lots: Integers) -> Lots:
@@ -87,8 +93,10 @@ def whole_lots(
 
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
-            kept = np.where(scaled, np.trunc(part * trade), trade)
-            lots = np.where(increase & (np.abs(kept) < smallest), 0.0, kept).astype(np.int64)
+            kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
+            if minimum:
+                kept = np.where(increase & (np.abs(kept) < smallest), 0.0, kept)
+            lots = kept.astype(np.int64)
             found = guard.violations(Proposal(index, lots), reducing=reducing)
             if not found:
                 return made(lots)
@@ -102,14 +110,18 @@ def _unsnapped(weight: Floats, index: Integers, sheet: Sheet) -> Floats:
     Keeping a position must not trade, and with lots worth less than a step of the grid a bound
     would be exceeded by several.
     """
-    for bound in (sheet.weight_max, sheet.adv_weight_max):
-        beyond = weight - bound[index]
-        weight = np.where((beyond > 0) & (beyond <= 1.0 / GRID), bound[index], weight)
-    for bound in (sheet.weight_min, sheet.adv_weight_min):
-        beyond = bound[index] - weight
-        weight = np.where((beyond > 0) & (beyond <= 1.0 / GRID), bound[index], weight)
+    step = 1.0 / GRID
+    most, least = sheet.most[index], sheet.least[index]
+    weight = np.where((weight > most) & (weight - most <= step), most, weight)
+    weight = np.where((weight < least) & (least - weight <= step), least, weight)
     before = sheet.before[index]
-    return np.where(np.abs(weight - before) <= 1.0 / GRID, before, weight)
+    return np.where(np.abs(weight - before) <= step, before, weight)
+
+
+def _within(values: Floats, most: float) -> Floats:
+    """`values` cut to [-most, most]; faster than `np.clip` on short columns."""
+    cut: Floats = np.minimum(np.maximum(values, -most), most)
+    return cut
 
 
 def counted(quantity: Floats, lot: Floats) -> Integers:
@@ -124,22 +136,26 @@ def _near(
     exact: Floats, nearest: Floats, slack: Floats | float = 0.0
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Whether an amount of lots is a whole one but for rounding and for `slack` lots."""
-    rounding = NEAR_LOT * np.clip(np.abs(exact), 1.0, NEAR_SIZE_MAX)
+    rounding = NEAR_LOT * np.minimum(np.maximum(np.abs(exact), 1.0), NEAR_SIZE_MAX)
     return np.abs(exact - nearest) <= np.maximum(rounding, slack)
 
 
-def _towards_zero(wanted: Floats, before: Floats, lot: Floats, slack: Floats) -> Floats:
+def _towards_zero(
+    exact: Floats, wanted: Floats, before: Floats, lot: Floats, slack: Floats
+) -> Floats:
     """Whole lots to trade so that the position ends at `wanted` or nearer to zero, same side.
 
-    Where an odd lot makes that impossible, the position stays short of `wanted` on its old side.
+    exact: the lots from `before` to `wanted`, with their fraction. Where an odd lot makes that
+    impossible, the position stays short of `wanted` on its old side.
     """
-    exact = np.clip((wanted - before) / lot, -LOTS_MAX, LOTS_MAX)
     nearest = np.rint(exact)
     near = _near(exact, nearest, slack)
     long = (wanted > 0) | ((wanted == 0) & (before > 0))
     rounded = np.where(near, nearest, np.where(long, np.floor(exact), np.ceil(exact)))
     after = before + rounded * lot
     crossed = np.where(long, after < 0, after > 0) & ~near
+    if not crossed.any():
+        return rounded + 0.0
     closer = rounded + np.where(long, 1.0, -1.0)
     beyond = np.abs(before + closer * lot) > np.abs(wanted)
     back = np.where(beyond & (wanted * before < 0), np.trunc(exact), closer)

@@ -73,6 +73,7 @@ class _Range:
 _BET: tuple[Source, ...] = (Source.WIN_LOSS,)
 _MOMENTS: tuple[Source, ...] = (Source.RETURN_VOLATILITY,)
 _ANY = tuple(Source)
+_FIRST, _LAST = min(Source), max(Source)
 
 # Which sources read a column, whether they need it, and what it may hold.
 _COLUMNS: dict[str, tuple[tuple[Source, ...], bool, _Range]] = {
@@ -98,13 +99,13 @@ def check(signals: Signals, price: Floats) -> list[LineError]:
         values = getattr(signals, name)
         if values is None and not needed:
             continue
+        if values is not None and allowed.holds(values):
+            continue
         used = _uses(signals.source, sources)
         if values is None:
             if used.any():
                 message = f"{name} is needed for this edge source, but the column is empty"
                 errors += _found(np.flatnonzero(used), name, "MISSING", message)
-            continue
-        if allowed.holds(values):
             continue
         infinite = ~np.isfinite(values)
         errors += _values(infinite, values, name, "NOT_FINITE", "a finite number")
@@ -138,7 +139,7 @@ def _sides(signals: Signals) -> Iterator[LineError]:
 
 
 def _sources(signals: Signals) -> Iterator[LineError]:
-    lines = np.flatnonzero((signals.source < min(Source)) | (signals.source > max(Source)))
+    lines = np.flatnonzero((signals.source < _FIRST) | (signals.source > _LAST))
     message = (
         "no edge: give win_probability and payoff, or expected_return and volatility, or "
         "history_outcome, or a scenario matrix"

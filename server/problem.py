@@ -23,6 +23,7 @@ from compute.signals import LineError, check
 from server import record
 from server.convert import limits as limits_convert
 from server.convert import request as request_convert
+from server.convert.columns import Piece
 from server.convert.market import MatrixData
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.state import PortfolioState, positions, shared_use
@@ -51,11 +52,15 @@ class Solved:
     problem: Problem
     sizing: Sizing
     head: sizing_pb2.SizingDecision
-    columns: bytes
+    columns: list[Piece]
 
     def encoded(self) -> bytes:
         """The decision on the wire."""
-        return self.head.SerializeToString() + self.columns
+        return b"".join(self.pieces())
+
+    def pieces(self) -> list[Piece]:
+        """The same in pieces, to be joined once with what goes around them."""
+        return [self.head.SerializeToString(), *self.columns]
 
     def decision(self) -> sizing_pb2.SizingDecision:
         """The decision as a message."""
@@ -118,8 +123,8 @@ def assemble(
     Raises `Refusal` where all lines are wrong, or one is and the caller wants all or nothing;
     `MissingInputError` where a limit needs data that isn't there.
     """
-    ids = tuple(request.signals.instrument_ids)
-    index = request_convert.lookup(ids, prices)
+    ids = tuple(request.signals.instrument_ids[:])
+    index = prices.places(ids)
     batch = request_convert.signals(request.signals, has_scenarios=scenarios is not None)
     known = np.maximum(index, 0)
     if batch.stop_price is not None and prices.exchange_rate is not None:
@@ -168,8 +173,10 @@ def _sheet(
         limits: Limits = context.limits
         if request.HasField("limits"):
             limits = tightest([limits, limits_convert.limits(request.limits)])
-        sheet = prepare(prices, context.positions, limits, context.shared)
-        derived[key] = sheet, Guard(prices, context.positions, limits, context.shared)
+        book, shared = context.positions, context.shared
+        sheet, guard = derived.get(("earlier", *key), (None, None))
+        sheet = prepare(prices, book, limits, shared, earlier=sheet)
+        derived[key] = sheet, Guard(prices, book, limits, shared, earlier=guard)
     made: tuple[Sheet, Guard] = derived[key]
     return made
 

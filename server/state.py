@@ -74,7 +74,7 @@ class PortfolioState:
     trading_state_version: int
     parameters: EffectiveParameters
     parameters_version: int
-    derived: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+    derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
     """What has been computed from this state already (`decisions.py`)."""
 
 
@@ -93,15 +93,25 @@ class Kept(Generic[T]):
             return entry[1]
         return None
 
+    def last(self, key: Hashable) -> T | None:
+        """The kept value, however old."""
+        return self._values.get(key, (0.0, None))[1]
+
     async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        """The kept value, or the one `load` returns."""
+        """The kept value, or the one `load` returns.
+
+        Where many ask, nobody waits: half way to its age limit a value is loaded anew beside it.
+        """
         value = self.peek(key)
-        if value is not None:
-            return value
         loading = self._loading.get(key)
-        if loading is None:
+        is_old = value is None or time.monotonic() - self._values[key][0] > self._age_max_s / 2
+        if is_old and loading is None:
             loading = asyncio.ensure_future(self._load(key, load))
+            loading.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._loading[key] = loading
+        if value is not None or loading is None:
+            assert value is not None
+            return value
         return await asyncio.shield(loading)
 
     async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
@@ -125,6 +135,7 @@ class Kept(Generic[T]):
         started, value = self._values.get(key, (0.0, None))
         if value is old:
             self._values[key] = (started, new)
+            self._loading.pop(key, None)  # which may have read `old`
 
     def drop(self, keys: Callable[[Any], bool] = lambda key: True) -> None:
         """Forgets the values whose key matches, and loads under way of them."""
@@ -152,10 +163,26 @@ class States:
         key = (tenant_id, portfolio_id, strategy_id)
 
         async def load() -> PortfolioState:
+            known = self._states.last(key)
+            if known is not None and await self._is_current(known, *key):
+                return known
             async with self._database.transaction(deadline_s=self._deadline_s) as connection:
                 return await load_state(connection, tenant_id, portfolio_id, strategy_id)
 
         return await self._states.get(key, load)
+
+    async def _is_current(
+        self, state: PortfolioState, tenant_id: str, portfolio_id: str, strategy_id: str
+    ) -> bool:
+        """Whether a state read before is what would be read now: versions tell, and cost little."""
+        if state.shared:  # what the other members hold is told by no version of this portfolio
+            return False
+        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            versions = await snapshots.versions(connection, tenant_id, portfolio_id)
+            if versions != (state.portfolio.version, state.tenant_version, state.group_version):
+                return False
+            in_force = await _parameters(connection, tenant_id, portfolio_id, strategy_id)
+        return in_force == (state.parameters, state.parameters_version)
 
     def changed(self, tenant_id: str, portfolio_ids: set[str] | None = None) -> None:
         """Forgets the states of a tenant, or of some of its portfolios, and the latest market."""
@@ -236,12 +263,8 @@ async def load_state(
     if strategy_id:
         strategy = Scope(ScopeKind.STRATEGY, strategy_id)
         states.append(await trading_state.effective(connection, tenant_id, [strategy]))
-    layers = await parameters.layers(
-        connection,
-        tenant_id,
-        portfolio_id=portfolio_id,
-        strategy_id=strategy_id,
-        time=datetime.now(UTC),
+    in_force, parameters_version = await _parameters(
+        connection, tenant_id, portfolio_id, strategy_id
     )
     shared: dict[str, Any] = next(
         (item.document.get("shared", {}) for item in stored_limits if item.scope.kind == "GROUP"),
@@ -270,12 +293,27 @@ async def load_state(
         others=others,
         trading_state=trading_state.strictest(states),
         trading_state_version=snapshot.tenant_version,
-        parameters=merged(
-            parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
-            for layer in reversed(layers)
-        ),
-        parameters_version=max((layer.version for layer in layers), default=0),
+        parameters=in_force,
+        parameters_version=parameters_version,
     )
+
+
+async def _parameters(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str
+) -> tuple[EffectiveParameters, int]:
+    """The parameters in force now, and the newest version among them."""
+    layers = await parameters.layers(
+        connection,
+        tenant_id,
+        portfolio_id=portfolio_id,
+        strategy_id=strategy_id,
+        time=datetime.now(UTC),
+    )
+    in_force = merged(
+        parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
+        for layer in reversed(layers)
+    )
+    return in_force, max((layer.version for layer in layers), default=0)
 
 
 def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:
@@ -286,10 +324,11 @@ def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:
 def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:
     """The state that a decision leaves: the next version, with what it reserves."""
     portfolio = replace(state.portfolio, version=state.portfolio.version + 1)
-    totals = state.book.totals
-    if reservation is not None:
-        totals = totals.plus(reservation)
-    return replace(state, portfolio=portfolio, book=replace(state.book, totals=totals), derived={})
+    if reservation is None:
+        return replace(state, portfolio=portfolio)
+    book = replace(state.book, totals=state.book.totals.plus(reservation))
+    earlier = {("earlier", *key): made for key, made in state.derived.items() if key[0] == "sheet"}
+    return replace(state, portfolio=portfolio, book=book, derived=earlier)
 
 
 def scopes_of(portfolio: Portfolio, strategy_id: str) -> list[Scope]:
@@ -305,12 +344,12 @@ def scopes_of(portfolio: Portfolio, strategy_id: str) -> list[Scope]:
 
 def positions(state: PortfolioState, prices: Market) -> Positions:
     """Holdings and reservations over the instruments of a market. Raises `MissingInputError`."""
-    held = _over(prices, state.book.holdings.instrument_id, state.book.holdings.quantity)
-    totals = state.book.totals
+    held, totals = state.book.holdings, state.book.totals
+    buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
     return Positions(
-        held=held,
-        open_buy=_over(prices, totals.instrument_id, totals.buy_quantity),
-        open_sell=-_over(prices, totals.instrument_id, totals.sell_quantity),
+        held=_over(prices, held.instrument_id, held.quantity)[0],
+        open_buy=buy,
+        open_sell=-sell,
         cash=state.portfolio.cash,
         cash_reserved=totals.cash,
     )
@@ -322,22 +361,26 @@ def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:
         return None
     notional = np.zeros(len(prices.price))
     for book in state.others.values():
-        held = _over(prices, book.holdings.instrument_id, book.holdings.quantity)
-        buy = _over(prices, book.totals.instrument_id, book.totals.buy_quantity)
-        sell = _over(prices, book.totals.instrument_id, book.totals.sell_quantity)
+        (held,) = _over(prices, book.holdings.instrument_id, book.holdings.quantity)
+        totals = book.totals
+        buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
         notional += prices.price * np.maximum(np.abs(held + buy), np.abs(held + sell))
     bounds = limits_convert.shared_of_document(state.shared)
     return SharedUse(bounds, float(notional.sum()), notional)
 
 
-def _over(prices: Market, names: tuple[str, ...], values: Floats) -> Floats:
-    """`values` of the named instruments over all instruments of the market."""
-    out = np.zeros(len(prices.price))
-    places = np.fromiter((prices.index.get(name, -1) for name in names), np.int64, len(names))
-    for line in np.flatnonzero((places < 0) & (values != 0.0)):
-        raise MissingInputError(
-            "MISSING_PRICE",
-            f"{names[line]!r} is held or reserved, but the market snapshot has no price for it",
-        )
-    out[places[places >= 0]] = values[places >= 0]
+def _over(prices: Market, names: tuple[str, ...], *columns: Floats) -> list[Floats]:
+    """Columns of the named instruments, each over all instruments of the market."""
+    places = prices.places(names)
+    known = places >= 0
+    if not known.all():
+        used = np.any([column != 0.0 for column in columns], axis=0)
+        for line in np.flatnonzero(~known & used):
+            raise MissingInputError(
+                "MISSING_PRICE",
+                f"{names[line]!r} is held or reserved, but the market snapshot has no price for it",
+            )
+    out = [np.zeros(len(prices.price)) for _ in columns]
+    for over, column in zip(out, columns, strict=True):
+        over[places[known]] = column[known]
     return out

@@ -13,7 +13,7 @@ from compute.parameters import EffectiveParameters
 from server import breaches, record
 from server.call import Call
 from server.convert import decision as decision_convert
-from server.convert.columns import encoder
+from server.convert.columns import Piece, encoder
 from server.convert.names import timestamp
 from server.convert.parameters import seconds
 from server.problem import Solved
@@ -34,9 +34,9 @@ assert (
 )
 
 
-def answer(decisions: Sequence[bytes]) -> bytes:
+def answer(decisions: Sequence[Sequence[Piece]]) -> bytes:
     """The encoded answer to either method, from encoded decisions."""
-    return b"".join(_ANSWER.message("decision", decision) for decision in decisions)
+    return b"".join(p for pieces in decisions for p in _ANSWER.message("decision", pieces))
 
 
 def transaction(
@@ -66,7 +66,7 @@ def transaction(
 
 def _portfolio_write(
     call: Call, request_id: UUID, state: PortfolioState, solved: Solved, now: datetime
-) -> tuple[PortfolioWrite, bytes]:
+) -> tuple[PortfolioWrite, list[Piece]]:
     """What is written for one portfolio, and its decision encoded."""
     message, problem, sizing = solved.head, solved.problem, solved.sizing
     decision_id = uuid7()
@@ -87,11 +87,11 @@ def _portfolio_write(
     if reservation is not None:
         message.reservation_expire_time.CopyFrom(timestamp(reservation.expire_time))
 
-    encoded = solved.encoded()
+    encoded = solved.pieces()
 
     def event(sequence: int) -> bytes:
         numbered = events_pb2.PositionSized(portfolio_sequence=sequence)
-        return numbered.SerializeToString() + _EVENT.message("decision", encoded)
+        return b"".join([numbered.SerializeToString(), *_EVENT.message("decision", encoded)])
 
     sheet = problem.inputs.sheet
     finding = breaches.find(
@@ -165,7 +165,7 @@ def _reservation(
     )
 
 
-def stamped(solved: Solved) -> bytes:
+def stamped(solved: Solved) -> list[Piece]:
     """A decision that is not recorded, encoded."""
     solved.head.create_time.CopyFrom(timestamp(datetime.now(UTC)))
-    return solved.encoded()
+    return solved.pieces()

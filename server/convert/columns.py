@@ -5,6 +5,7 @@ on the wire a tag, a length and the raw little-endian numbers, and that messages
 joining them: a decision is put together from its columns and never copied number by number.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Piece = bytes | memoryview
 
 _LENGTH_DELIMITED = 2
 
@@ -36,7 +38,7 @@ def optional_floats(column: Any) -> Floats | None:
 
 def set_floats(message: Message, name: str, values: Floats) -> None:
     """Appends `values` to the packed repeated double field `name` of `message`."""
-    message.MergeFromString(encoder(message.DESCRIPTOR).floats(name, values))
+    message.MergeFromString(b"".join(encoder(message.DESCRIPTOR).floats(name, values)))
 
 
 @cache
@@ -46,7 +48,10 @@ def encoder(descriptor: Descriptor) -> "Encoder":
 
 
 class Encoder:
-    """Encodes the columns of one message type; the pieces, joined, are the message on the wire."""
+    """Encodes the columns of one message type; the pieces, joined, are the message on the wire.
+
+    Pieces point into the columns, so that each number is copied once, when all are joined.
+    """
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._tags = {
@@ -54,27 +59,25 @@ class Encoder:
             for field in descriptor.fields
         }
 
-    def floats(self, name: str, values: Floats) -> bytes:
+    def floats(self, name: str, values: Floats) -> list[Piece]:
         """A packed repeated double."""
         return self._packed(name, np.asarray(values, dtype="<f8"))
 
-    def fixed(self, name: str, values: Integers) -> bytes:
+    def fixed(self, name: str, values: Integers) -> list[Piece]:
         """A packed repeated sfixed64."""
         return self._packed(name, np.asarray(values, dtype="<i8"))
 
-    def small(self, name: str, values: Integers) -> bytes:
+    def small(self, name: str, values: Integers) -> list[Piece]:
         """A packed repeated enum or int32 of values from 0 to 127, one byte each."""
         return self._packed(name, values.astype(np.uint8))
 
-    def message(self, name: str, *pieces: bytes) -> bytes:
+    def message(self, name: str, pieces: Sequence[Piece]) -> list[Piece]:
         """A message from its encoded pieces."""
-        length = sum(map(len, pieces))
-        return b"".join((self._tags[name], _varint(length), *pieces))
+        return [self._tags[name] + _varint(sum(map(len, pieces))), *pieces]
 
-    def _packed(self, name: str, values: NDArray[Any]) -> bytes:
-        return b"".join(
-            (self._tags[name], _varint(values.nbytes), np.ascontiguousarray(values).data)
-        )
+    def _packed(self, name: str, values: NDArray[Any]) -> list[Piece]:
+        raw = np.ascontiguousarray(values).view(np.uint8).data
+        return [self._tags[name] + _varint(values.nbytes), raw]
 
 
 def _varint(value: int) -> bytes:

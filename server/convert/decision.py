@@ -1,6 +1,6 @@
 """A sizing decision as the contract's message: its columns encoded, the rest filled in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from positionsizing.v1 import sizing_pb2 as pb
@@ -11,7 +11,7 @@ from compute.decide import Sizing
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
 from compute.signals import LineError
-from server.convert.columns import Floats, encoder
+from server.convert.columns import Floats, Piece, encoder
 from server.convert.request import path_of
 
 # The contract's number of each row of the waterfall; the lots come last.
@@ -21,18 +21,19 @@ STAGE_NUMBERS = (
 )
 
 
-def columns(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> bytes:
+def columns(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
     """What a decision says of its lines, encoded: sizes and waterfall."""
-    return _DECISION.message("sizes", *_sizes(ids, sizing, inputs)) + _DECISION.message(
-        "waterfall", *_stages(sizing)
-    )
+    return [
+        *_DECISION.message("sizes", _sizes(ids, sizing, inputs)),
+        *_DECISION.message("waterfall", _stages(sizing)),
+    ]
 
 
-def sensitivities(gradient: Floats) -> bytes:
+def sensitivities(gradient: Floats) -> list[Piece]:
     """d weight / d input, encoded; rows in the order of `compute.kernels.SENSITIVE`."""
     rows = zip(SENSITIVE, gradient, strict=True)
-    pieces = (_SENSITIVITIES.floats(line.name.lower(), row) for line, row in rows)
-    return _DECISION.message("sensitivities", *pieces)
+    pieces = [p for line, row in rows for p in _SENSITIVITIES.floats(line.name.lower(), row)]
+    return _DECISION.message("sensitivities", pieces)
 
 
 _DECISION = encoder(pb.SizingDecision.DESCRIPTOR)
@@ -42,7 +43,7 @@ _STAGE = encoder(pb.WaterfallStage.DESCRIPTOR)
 _SENSITIVITIES = encoder(pb.Sensitivities.DESCRIPTOR)
 
 
-def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> Iterator[bytes]:
+def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
     """The pieces of `PositionSizes`; `ids`: the instruments as they came in the request."""
     sheet, index, known = inputs.sheet, inputs.index, inputs.known
     price, lot_size = sheet.market.price[index], sheet.market.lot_size[index]
@@ -51,10 +52,12 @@ def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> Iterator[bytes
         price, lot_size = np.where(known, price, 0.0), np.where(known, lot_size, 0.0)
         before = np.where(known, before, 0.0)
     names = pb.PositionSizes(instrument_ids=ids, group_names=sheet.group_names)
-    yield names.SerializeToString()
-    yield _SIZES.small("line_status", sizing.status)
-    yield _SIZES.fixed("lots", sizing.lots)
-    yield _SIZES.fixed("trade_lots", sizing.trade_lots)
+    out: list[Piece] = [
+        names.SerializeToString(),
+        *_SIZES.small("line_status", sizing.status),
+        *_SIZES.fixed("lots", sizing.lots),
+        *_SIZES.fixed("trade_lots", sizing.trade_lots),
+    ]
     for name, column in (
         ("lot_size", lot_size),
         ("price", price),
@@ -69,24 +72,27 @@ def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> Iterator[bytes
         ("binding_bound", sizing.binding.bound),
         ("weight_without_binding", sizing.binding.without),
     ):
-        yield _SIZES.floats(name, column)
-    yield _SIZES.small("binding", sizing.binding.kind)
-    yield _SIZES.small("binding_group", sizing.binding.group + 1)
+        out += _SIZES.floats(name, column)
+    out += _SIZES.small("binding", sizing.binding.kind)
+    out += _SIZES.small("binding_group", sizing.binding.group + 1)
+    return out
 
 
-def _stages(sizing: Sizing) -> Iterator[bytes]:
+def _stages(sizing: Sizing) -> list[Piece]:
     """The stages that changed any line, the first and the last always."""
+    out: list[Piece] = []
     stages, last = sizing.stages, len(STAGE_NUMBERS) - 1
-    changed = np.any(stages[1:] != stages[:-1], axis=1)
+    changed = (stages[1:] != stages[:-1]).any(axis=1)
     for row, number in enumerate(STAGE_NUMBERS):
         if row not in (0, last) and not changed[row - 1]:
             continue
-        pieces = [_STAGE_HEADS[number], _STAGE.floats("weight", stages[row])]
+        pieces = [_STAGE_HEADS[number], *_STAGE.floats("weight", stages[row])]
         if (cut := sizing.cuts.get(row)) is not None:
-            pieces.append(_STAGE.small("limit", cut.kind))
-            pieces.append(_STAGE.small("limit_group", cut.group + 1))
-            pieces.append(_STAGE.floats("limit_bound", cut.bound))
-        yield _WATERFALL.message("stages", *pieces)
+            pieces += _STAGE.small("limit", cut.kind)
+            pieces += _STAGE.small("limit_group", cut.group + 1)
+            pieces += _STAGE.floats("limit_bound", cut.bound)
+        out += _WATERFALL.message("stages", pieces)
+    return out
 
 
 _STAGE_HEADS = {

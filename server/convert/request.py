@@ -1,13 +1,12 @@
 """Sizing requests: checked as a whole here, line by line in `compute.signals.check`."""
 
 from collections.abc import Iterator
-from operator import itemgetter
 
 import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Integers, Market
+from compute.book import Integers
 from compute.columns import Source
 from compute.signals import LineError, Signals
 from server.convert.columns import integers, optional_floats
@@ -66,7 +65,7 @@ def _batch_violations(
         text = f"has {n} lines; at most {lines_max} are accepted in one request"
         yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
         return
-    yield from instrument_violations(tuple(signals.instrument_ids), f"{path}.instrument_ids")
+    yield from instrument_violations(signals.instrument_ids[:], f"{path}.instrument_ids")
     if len(signals.side) != n:
         text = f"has {len(signals.side)} entries for {n} instruments"
         yield FieldViolation(f"{path}.side", "LENGTH_MISMATCH", text)
@@ -124,15 +123,6 @@ def _sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> In
         if given:
             return np.full(n, int(source), dtype=np.int64)
     return np.zeros(n, dtype=np.int64)
-
-
-def lookup(ids: tuple[str, ...], market: Market) -> Integers:
-    """Each line's instrument in the market, -1 where there is none, (n,)."""
-    try:
-        places = itemgetter(*ids)(market.index)
-    except KeyError:
-        places = [market.index.get(name, -1) for name in ids]
-    return np.array(places, dtype=np.int64, ndmin=1)
 
 
 def unknown_instruments(ids: tuple[str, ...], index: Integers, snapshot_id: str) -> list[LineError]:

@@ -105,7 +105,9 @@ class OpenTotals:
 
     def plus(self, reservation: NewReservation) -> "OpenTotals":
         """These totals and one more open reservation."""
-        names = tuple(sorted({*self.instrument_id, *reservation.instrument_id}))
+        names = self.instrument_id
+        if names != reservation.instrument_id:
+            names = tuple(sorted({*self.instrument_id, *reservation.instrument_id}))
         place = {name: i for i, name in enumerate(names)}
         buy, sell = np.zeros(len(names)), np.zeros(len(names))
         old = [place[name] for name in self.instrument_id]

@@ -68,6 +68,21 @@ async def read(
     return (await read_many(connection, tenant_id, [portfolio_id]))[0]
 
 
+async def versions(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> tuple[int, int, int | None] | None:
+    """Versions of a portfolio, its tenant and its group, as in a snapshot; None: not there."""
+    row = await connection.fetchrow(
+        """SELECT p.version, t.version AS tenant_version, g.version AS group_version
+        FROM portfolio AS p JOIN tenant AS t USING (tenant_id)
+        LEFT JOIN portfolio_group AS g USING (tenant_id, group_id)
+        WHERE p.tenant_id = $1 AND p.portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+    )
+    return None if row is None else tuple(row)
+
+
 async def read_many(
     connection: asyncpg.Connection, tenant_id: str, portfolio_ids: Sequence[str]
 ) -> list[PortfolioSnapshot]:
