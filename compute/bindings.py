@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Extra, Stage
@@ -32,17 +33,19 @@ def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[i
     """What cut, by the row of `stages` that it made; kind 0 for the lines it left alone."""
     out: dict[int, Binding] = {}
     changed = stages[1:] != stages[:-1]
+    touched = changed.any(axis=1)
     for stage in LIMIT_STAGES:
-        cut = changed[stage - 1]
-        if stage is Stage.JOINT_OPTIMUM or not cut.any():
+        if stage is Stage.JOINT_OPTIMUM or not touched[stage - 1]:
             continue
-        what = _stage_limits(stage, stages, extra, inputs)
-        out[stage] = Binding(
-            np.where(cut, what.kind, 0),
-            np.where(cut, what.group, -1),
-            np.where(cut, what.bound, 0.0),
-            stages[stage - 1],
-        )
+        what, cut = _stage_limits(stage, stages, extra, inputs), changed[stage - 1]
+        if not cut.all():
+            what = Binding(
+                np.where(cut, what.kind, 0),
+                np.where(cut, what.group, -1),
+                np.where(cut, what.bound, 0.0),
+                what.without,
+            )
+        out[stage] = what
     if (rounded := _lots_cut(stages, lots, inputs)) is not None:
         out[len(Stage)] = rounded
     return out
@@ -51,13 +54,22 @@ def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[i
 def last_binding(stages: Floats, cuts: dict[int, Binding]) -> Binding:
     """The last limit that cut each line."""
     n = stages.shape[1]
-    kind, group = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
-    bound, without = np.zeros(n), stages[Stage.RECONCILE]
+    none = np.zeros(n, dtype=np.int64)
+    last = Binding(none, none - 1, np.zeros(n), stages[Stage.RECONCILE])
     for what in cuts.values():
         cut = what.kind > 0
-        kind, group = np.where(cut, what.kind, kind), np.where(cut, what.group, group)
-        bound, without = np.where(cut, what.bound, bound), np.where(cut, what.without, without)
-    return Binding(kind, group, bound, without)
+        last = what if cut.all() else _later(cut, what, last)
+    return last
+
+
+def _later(cut: NDArray[np.bool_], what: Binding, before: Binding) -> Binding:
+    """`what` for the lines it cut, `before` for the others."""
+    return Binding(
+        np.where(cut, what.kind, before.kind),
+        np.where(cut, what.group, before.group),
+        np.where(cut, what.bound, before.bound),
+        np.where(cut, what.without, before.without),
+    )
 
 
 def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:

@@ -23,11 +23,12 @@ def growth(stake: Floats, lines: Floats, inputs: Inputs) -> tuple[Floats, Floats
         (Source.RETURN_VOLATILITY, _moments),
         (Source.SCENARIOS, _scenarios),
     ):
-        used = np.flatnonzero(source == other)
-        if len(used):
+        if (mine := source == other).any():
+            used = np.flatnonzero(mine)
             value[used], slope[used] = terms(stake[used], used, lines, inputs)
-    active = lines[Line.ACTIVE] > 0
-    return np.where(active, value, 0.0), np.where(active, slope, 0.0)
+    refused = lines[Line.ACTIVE] == 0.0
+    value[refused], slope[refused] = 0.0, 0.0
+    return value, slope
 
 
 def _bet(stake: Floats, lines: Floats) -> tuple[Floats, Floats]:
@@ -39,7 +40,8 @@ def _bet(stake: Floats, lines: Floats) -> tuple[Floats, Floats]:
         value += np.where(loss, (1 - p) * np.log1p(np.maximum(lost, -1.0)), 0.0)
         slope = np.where(win, p * b / (1.0 + won), 0.0)
         slope -= np.where(loss, (1 - p) * a / (1.0 + lost), 0.0)
-    slope[((won <= -1.0) & win) | ((lost <= -1.0) & loss)] = -np.inf
+    if (ruined := ((won <= -1.0) & win) | ((lost <= -1.0) & loss)).any():
+        slope[ruined] = -np.inf
     return value, slope
 
 
