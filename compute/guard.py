@@ -65,11 +65,9 @@ class Guard:
         coverable = market.price * (-positions.held - positions.open_buy)
         self.sell_max = np.maximum(sellable, 0.0) * (1.0 + ROUNDING)
         self.cover_max = np.maximum(coverable, 0.0) * (1.0 + ROUNDING)
-        if earlier is not None and earlier._has_ceilings_of(self):
-            self.position_max, self.trade_max = earlier.position_max, earlier.trade_max
-        else:
-            self.position_max = self._position_ceilings()
-            self.trade_max = self._trade_ceilings()
+        same = earlier if earlier is not None and earlier._has_ceilings_of(self) else None
+        self.position_max: Floats = same.position_max if same else self._position_ceilings()
+        self.trade_max: Floats = same.trade_max if same else self._trade_ceilings()
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
 
