@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers, Sheet
+from compute.book import Floats, Integers
 from compute.edges import Scenarios
 from compute.parameters import EffectiveParameters
+from compute.sheet import Sheet
 from compute.signals import Signals
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import LOTS_MAX, Floats, Integers, Sheet
+from compute.book import LOTS_MAX, Floats, Integers
 from compute.guard import Guard, Proposal, Violation
 from compute.limits import LimitKind
+from compute.sheet import Sheet
 from compute.sizing import GRID
 
 NEAR_LOT = 1e-9

@@ -9,11 +9,12 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.book import Market, MissingInputError, prepare
+from compute.book import Market, MissingInputError
 from compute.guard import Guard
 from compute.kernels import TOGETHER
 from compute.limits import tightest
 from compute.parameters import EffectiveParameters, overlaid
+from compute.sheet import prepare
 from compute.signals import Signals
 from server.call import Call
 from server.convert import limits as limits_convert

@@ -74,8 +74,9 @@ def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolat
         yield FieldViolation(path, "TOO_MANY", message)
         return
     # One pass over joined text: this is on the way of every request.
-    plain = "\x00" not in "".join(ids) and max(map(len, ids), default=0) <= ID_LENGTH_MAX
-    if plain and len(set(ids)) == len(ids) and "" not in ids:
+    lengths = set(map(len, ids))
+    plain = 0 not in lengths and max(lengths, default=0) <= ID_LENGTH_MAX
+    if plain and "\x00" not in "".join(ids) and len(set(ids)) == len(ids):
         return
     seen: set[str] = set()
     for place, name in enumerate(ids):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from test_pipeline_properties import decided, simple, weights
 
-from compute.book import prepare
 from compute.columns import Source, Stage
 from compute.decide import LineStatus, sensitivities, size
 from compute.edges import Scenarios
@@ -17,6 +16,7 @@ from compute.kernels import SENSITIVE
 from compute.limits import Limits
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
+from compute.sheet import prepare
 from compute.signals import Signals
 
 mpmath.mp.dps = 50

@@ -7,12 +7,13 @@ import pytest
 from plain_limits import breaches
 from random_books import Case, case
 
-from compute.book import MissingInputError, equity_of, prepare
+from compute.book import MissingInputError, equity_of
 from compute.columns import Stage
 from compute.decide import LineStatus, Sizing, size_together
 from compute.guard import Guard
 from compute.inputs import Inputs
 from compute.shapes import KernelRegistry
+from compute.sheet import prepare
 from compute.sizing import GRID
 
 # A hundred thousand where it counts, fewer where somebody waits; `make books` runs a million.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from random_books import Case, case
 
 from compute import decide
-from compute.book import Market, MissingInputError, Positions, prepare
+from compute.book import Market, MissingInputError, Positions
 from compute.columns import Source, Stage
 from compute.decide import LineStatus, Sizing, size, size_together
 from compute.guard import Guard
@@ -18,6 +18,7 @@ from compute.limits import GroupLimit, Limits, tightest
 from compute.lots import counted
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
+from compute.sheet import prepare
 from compute.signals import Signals
 
 SEEDS = st.integers(0, 2**32 - 1)

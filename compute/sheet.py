@@ -1,0 +1,346 @@
+"""The sheet of a portfolio: everything about it that doesn't depend on the signals.
+
+`prepare` makes it once per state, as columns over all instruments of the market, so that a request
+only has to pick its lines. Quantities are in units of the instrument, money and prices in the
+portfolio's base currency, weights fractions of equity.
+
+Trades that are reserved but not filled count at their worst: they use up headroom, and headroom
+that they would free can't be used before they are filled.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from compute.book import (
+    EQUITY_MAX,
+    EQUITY_MIN,
+    LOTS_MAX,
+    Floats,
+    Integers,
+    Market,
+    MissingInputError,
+    Positions,
+    SharedUse,
+    equity_of,
+    group_members,
+)
+from compute.columns import Exposure
+from compute.limits import InstrumentLimit, LimitKind, Limits
+from compute.projection import NO_LIMIT
+from compute.shapes import GROUPS_MAX
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What limits, prices and equity alone say of each instrument, (m,) each, as weights."""
+
+    weight: Floats
+    kind: Integers
+    bound: Floats
+    adv: Floats
+    trade: Floats
+    trade_kind: Integers
+    trade_bound: Floats
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Everything about a portfolio that doesn't depend on the signals, over m instruments."""
+
+    market: Market
+    positions: Positions
+    limits: Limits
+    equity: float
+    cash: float
+    """Cash at hand less buffer and reservations, as a fraction of equity."""
+    unit_weight: Floats
+    """Weight of one unit, (m,)."""
+    before: Floats
+    weight_min: Floats
+    weight_max: Floats
+    adv_weight_min: Floats
+    adv_weight_max: Floats
+    buy_max: Floats
+    sell_max: Floats
+    """Largest trades as weights, both >= 0. Where shorts or changes of side are not allowed, no
+    more is sold than is held and not yet being sold: a purchase that is reserved may still fail."""
+    trade_max: Floats
+    """The largest trade either way, before that rule."""
+    cap_kind: Integers
+    cap_bound: Floats
+    trade_kind: Integers
+    trade_bound: Floats
+    members: Floats
+    """Members in {0, 1} of each group, then of the portfolio and of what is shared, (g + 2, m)."""
+    bounds: Floats
+    """Rows of `columns.Exposure`, with all members counted as outside, (len(Exposure), g + 2)."""
+    group_names: tuple[str, ...]
+    gross_kind: LimitKind
+    gross_bound: float
+    shared: SharedUse | None
+    caps: Caps
+
+    @cached_property
+    def most(self) -> Floats:
+        """The largest weight each instrument may have, (m,)."""
+        return np.minimum(self.weight_max, self.adv_weight_max)
+
+    @cached_property
+    def least(self) -> Floats:
+        """The smallest, (m,); negative where it may be short."""
+        return np.maximum(self.weight_min, self.adv_weight_min)
+
+    @cached_property
+    def gross_before(self) -> float:
+        """Sum of absolute weights held and reserved."""
+        return float(np.abs(self.before).sum())
+
+    @cached_property
+    def net_before(self) -> float:
+        """Sum of signed weights held and reserved."""
+        return float(self.before.sum())
+
+
+@np.errstate(over="ignore")  # a bound that overflows is no bound
+def prepare(
+    market: Market,
+    positions: Positions,
+    limits: Limits,
+    shared: SharedUse | None = None,
+    earlier: Sheet | None = None,
+) -> Sheet:
+    """Builds the sheet of a portfolio. `earlier`: one of it, whose caps are taken where they hold.
+
+    Raises `MissingInputError` where equity is not positive, a position has too many lots, or a
+    limit needs a column that the market snapshot doesn't have.
+    """
+    equity = equity_of(market, positions)
+    if not EQUITY_MIN < equity < EQUITY_MAX:
+        raise MissingInputError(
+            "NO_EQUITY", f"equity is {equity:.10g}: weights need a positive, finite equity"
+        )
+    if len(limits.groups) > GROUPS_MAX:
+        raise MissingInputError(
+            "TOO_MANY_GROUPS",
+            f"{len(limits.groups)} group limits apply in all scopes together; at most "
+            f"{GROUPS_MAX} can",
+        )
+    _refuse_uncountable(market, positions)
+    unit_weight = market.price / equity
+    before = unit_weight * positions.expected
+    if earlier is not None and _same_rules(earlier, market, limits, shared, equity):
+        caps = earlier.caps
+    else:
+        caps = Caps(
+            *_instrument_caps(market, limits, shared, equity),
+            _adv_position_cap(market, limits, unit_weight),
+            *_trade_caps(market, limits, equity),
+        )
+    sellable, coverable = _reversible(positions, limits)
+    sellable, coverable = unit_weight * sellable, unit_weight * coverable
+    pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
+    gross_max, gross_kind, gross_bound = _gross_cap(limits, equity)
+    members = np.stack([*_memberships(market, limits), np.ones_like(before), np.ones_like(before)])
+    limited = [
+        *(
+            (group.gross_weight_max, group.net_weight_min, group.net_weight_max)
+            for group in limits.groups
+        ),
+        (gross_max, limits.net_weight_min, limits.net_weight_max),
+        (_shared_gross(shared, equity), None, None),
+    ]
+    buffer = _or(limits.cash_buffer, 0.0) * equity
+    long, short = np.maximum(before, 0.0), np.maximum(-before, 0.0)
+    return Sheet(
+        market=market,
+        positions=positions,
+        limits=limits,
+        equity=equity,
+        cash=(positions.cash - positions.cash_reserved - buffer) / equity,
+        unit_weight=unit_weight,
+        before=before,
+        weight_min=-_headroom(caps.weight, pending_buy, short),
+        weight_max=_headroom(caps.weight, pending_sell, long),
+        adv_weight_min=-_headroom(caps.adv, pending_buy, short),
+        adv_weight_max=_headroom(caps.adv, pending_sell, long),
+        buy_max=np.minimum(caps.trade, coverable),
+        sell_max=np.minimum(caps.trade, sellable),
+        trade_max=caps.trade,
+        cap_kind=caps.kind,
+        cap_bound=caps.bound,
+        trade_kind=caps.trade_kind,
+        trade_bound=caps.trade_bound,
+        members=members,
+        bounds=_exposure_bounds(limited, members, before, pending_buy, pending_sell),
+        group_names=tuple(group.name for group in limits.groups),
+        gross_kind=gross_kind,
+        gross_bound=gross_bound,
+        shared=shared,
+        caps=caps,
+    )
+
+
+def _same_rules(
+    sheet: Sheet, market: Market, limits: Limits, shared: SharedUse | None, equity: float
+) -> bool:
+    return (
+        sheet.market is market
+        and sheet.equity == equity
+        and sheet.shared is shared
+        and sheet.limits == limits
+    )
+
+
+def _refuse_uncountable(market: Market, positions: Positions) -> None:
+    """Doubles count lots one by one up to `LOTS_MAX` only."""
+    lots = np.abs(positions.held) + positions.open_buy + positions.open_sell
+    for place in np.flatnonzero(~(lots < LOTS_MAX * market.lot_size)):
+        raise MissingInputError(
+            "TOO_MANY_LOTS",
+            f"the position in {market.instrument_ids[place]!r} has more lots than can be counted "
+            "exactly; its lot_size is too small",
+        )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _headroom(bound: Floats | float, pending: Floats | float, used: Floats | float) -> Floats:
+    """The bound less what pending trades may still use, not below what is used and allowed."""
+    room: Floats = np.maximum(np.subtract(bound, pending), np.minimum(bound, used))
+    return room
+
+
+def _tightest_of(
+    candidates: Sequence[tuple[LimitKind, Floats, Floats]], size: int
+) -> tuple[Floats, Integers, Floats]:
+    """Per instrument the smallest cap, its kind, and its bound in its own unit.
+
+    Each candidate is (kind, cap as a weight, bound).
+    """
+    cap, bound = np.full(size, NO_LIMIT), np.zeros(size)
+    kind = np.zeros(size, dtype=np.int64)
+    for candidate_kind, weights, bounds in candidates:
+        tighter = weights < cap
+        cap = np.where(tighter, weights, cap)
+        bound = np.where(tighter, bounds, bound)
+        kind = np.where(tighter, int(candidate_kind), kind)
+    return cap, kind, bound
+
+
+def _instrument_caps(
+    market: Market, limits: Limits, shared: SharedUse | None, equity: float
+) -> tuple[Floats, Integers, Floats]:
+    size = len(market.price)
+    weight = _override(market, limits, "weight_max", limits.weight_max)
+    notional = _override(market, limits, "notional_max", limits.notional_max)
+    quantity = _override(market, limits, "quantity_max", None)
+    allowed = np.full(size, NO_LIMIT)
+    allowed[[market.index[name] for name in limits.restricted if name in market.index]] = 0.0
+    candidates = [
+        (LimitKind.RESTRICTED, allowed, np.zeros(size)),
+        (LimitKind.WEIGHT_MAX, weight, weight),
+        (LimitKind.NOTIONAL_MAX, notional / equity, notional),
+        (LimitKind.QUANTITY_MAX, quantity * market.price / equity, quantity),
+    ]
+    if shared is not None and shared.limits.instrument_notional_max is not None:
+        room = np.maximum(shared.limits.instrument_notional_max - shared.instrument_notional, 0.0)
+        kind = LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX
+        candidates.append((kind, room / equity, room))
+    return _tightest_of(candidates, size)
+
+
+def _override(market: Market, limits: Limits, name: str, general: float | None) -> Floats:
+    """The general bound with tighter ones of single instruments, (m,)."""
+    bounds = np.full(len(market.price), _or(general, NO_LIMIT))
+    overrides: Mapping[str, InstrumentLimit] = limits.instruments
+    for instrument_id, override in overrides.items():
+        value = getattr(override, name)
+        position = market.index.get(instrument_id)
+        if value is not None and position is not None:
+            bounds[position] = min(bounds[position], value)
+    return bounds
+
+
+def _daily_volume(market: Market, limit: str) -> Floats:
+    if market.average_daily_volume is None:
+        raise MissingInputError(
+            "MISSING_AVERAGE_DAILY_VOLUME",
+            f"the limit {limit} needs the column average_daily_volume in the market snapshot",
+        )
+    return market.average_daily_volume
+
+
+def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, Integers, Floats]:
+    size = len(market.price)
+    candidates = []
+    if limits.trade_notional_max is not None:
+        bound = np.full(size, limits.trade_notional_max)
+        candidates.append((LimitKind.TRADE_NOTIONAL_MAX, bound / equity, bound))
+    if limits.adv_trade_max is not None:
+        units = limits.adv_trade_max * _daily_volume(market, "adv_trade_max")
+        bound = np.full(size, limits.adv_trade_max)
+        candidates.append((LimitKind.ADV_TRADE_MAX, units * market.price / equity, bound))
+    return _tightest_of(candidates, size)
+
+
+def _reversible(positions: Positions, limits: Limits) -> tuple[Floats, Floats]:
+    """Units that may be sold and bought without a change of side, whichever trades fill, (m,)."""
+    long, short = positions.expected > 0, positions.expected < 0
+    sellable = np.maximum(positions.held - positions.open_sell, 0.0)
+    coverable = np.maximum(-positions.held - positions.open_buy, 0.0)
+    sell_any = bool(limits.allow_short) & (bool(limits.allow_flip) | ~long)
+    buy_any = bool(limits.allow_flip) | ~short
+    return np.where(sell_any, np.inf, sellable), np.where(buy_any, np.inf, coverable)
+
+
+def _adv_position_cap(market: Market, limits: Limits, unit_weight: Floats) -> Floats:
+    if limits.adv_position_max is None:
+        return np.full(len(unit_weight), NO_LIMIT)
+    return limits.adv_position_max * _daily_volume(market, "adv_position_max") * unit_weight
+
+
+def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:
+    """The tighter of leverage and gross notional as a weight, its kind and its bound."""
+    leverage = _or(limits.leverage_max, NO_LIMIT)
+    notional = _or(limits.gross_notional_max, NO_LIMIT)
+    if notional / equity < leverage:
+        return notional / equity, LimitKind.GROSS_NOTIONAL_MAX, notional
+    return leverage, LimitKind.LEVERAGE_MAX, leverage
+
+
+def _memberships(market: Market, limits: Limits) -> list[Floats]:
+    return [group_members(market, group) for group in limits.groups]
+
+
+def _exposure_bounds(
+    limited: Sequence[tuple[float | None, float | None, float | None]],
+    members: Floats,
+    before: Floats,
+    pending_buy: Floats,
+    pending_sell: Floats,
+) -> Floats:
+    """Rows of `columns.Exposure` for (gross max, net min, net max) of each membership."""
+    worst = np.maximum(np.abs(before + pending_sell), np.abs(before - pending_buy))
+    gross, net = members @ np.abs(before), members @ before
+    bounds = np.zeros((len(Exposure), len(limited)))
+    gross_max, net_min, net_max = (
+        np.array([_or(row[column], default) for row in limited])
+        for column, default in enumerate((NO_LIMIT, -NO_LIMIT, NO_LIMIT))
+    )
+    bounds[Exposure.OTHER_GROSS] = gross
+    bounds[Exposure.OTHER_NET] = net
+    bounds[Exposure.GROSS_MAX] = _headroom(gross_max, members @ (worst - np.abs(before)), gross)
+    bounds[Exposure.NET_MAX] = _headroom(net_max, members @ pending_sell, net)
+    bounds[Exposure.NET_MIN] = -_headroom(-net_min, members @ pending_buy, -net)
+    return bounds
+
+
+def _shared_gross(shared: SharedUse | None, equity: float) -> float | None:
+    if shared is None or shared.limits.gross_notional_max is None:
+        return None
+    return max(shared.limits.gross_notional_max - shared.gross_notional, 0.0) / equity
