@@ -37,6 +37,8 @@ from positionsizing.v1 import (
     sizing_service_pb2_grpc,
 )
 
+from storage.postgres import binary
+
 OPTIONS = [
     ("grpc.max_receive_message_length", 256 << 20),
     ("grpc.max_send_message_length", 256 << 20),
@@ -109,7 +111,10 @@ def prepare(
 
 
 def serve_echo(answer: bytes, dsn: str, port: "multiprocessing.Queue[int]") -> None:
-    """The peer: decode, encode; with a request id also one durable commit of the same rows."""
+    """The peer: decode, encode; unless it only validates, one durable commit of the same rows.
+
+    Its rows go the fastest way there is, the binary COPY that the service itself uses.
+    """
 
     async def main() -> None:
         pool = await asyncpg.create_pool(
@@ -130,36 +135,42 @@ def serve_echo(answer: bytes, dsn: str, port: "multiprocessing.Queue[int]") -> N
                 f"CREATE TABLE IF NOT EXISTS {table} (id uuid PRIMARY KEY, {columns})"
             )
         sizes = response.decision.sizes
-        rows = [
-            list(sizes.instrument_ids),
-            list(sizes.lots),
-            list(sizes.weight),
-            list(sizes.notional),
-            list(sizes.price),
-            list(sizes.line_status),
-        ]
+        names = tuple(sizes.instrument_ids)
+        lots, status = np.array(sizes.lots), np.array(sizes.line_status)
+        weight, notional, price = (
+            np.array(column) for column in (sizes.weight, sizes.notional, sizes.price)
+        )
 
         async def commit(request: bytes) -> None:
             row = uuid.uuid4()
+            ids, columns = binary.text_array(names), (weight, notional, price)
+            floats = [binary.float8_array(column) for column in columns]
+            decision = [row.bytes, b"{}", ids, binary.int8_array(lots), *floats]
+            reserved = [row.bytes, ids, binary.int8_array(lots), *floats]
             async with pool.acquire() as connection, connection.transaction():
                 await connection.execute(
                     "INSERT INTO bench_request VALUES ($1, $2, $3)", row, request, answer
                 )
-                await connection.execute(
-                    """INSERT INTO bench_decision
-                    VALUES ($1, NULL, NULL, $2, $3, $4, $5, $6, $7, $8)""",
-                    row,
-                    b"{}",
-                    *rows,
+                await binary.copy_in(
+                    connection,
+                    "bench_decision",
+                    [
+                        "id",
+                        "inputs",
+                        "instrument_id",
+                        "lots",
+                        "weight",
+                        "notional",
+                        "price",
+                        "status",
+                    ],
+                    [[*decision, binary.int2_array(status)]],
                 )
-                await connection.execute(
-                    "INSERT INTO bench_reservation VALUES ($1, $2, $3, $4, $5, $6)",
-                    row,
-                    rows[0],
-                    rows[1],
-                    rows[2],
-                    rows[3],
-                    rows[4],
+                await binary.copy_in(
+                    connection,
+                    "bench_reservation",
+                    ["id", "ids", "lots", "size", "p", "c"],
+                    [reserved],
                 )
                 await connection.execute("INSERT INTO bench_outbox VALUES ($1, $2)", row, answer)
 
