@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,6 +124,7 @@ class App:
     @contextlib.asynccontextmanager
     async def started(cls, config: Config) -> AsyncIterator["App"]:
         """A serving app, stopped in order at the end of the block."""
+        _check_port(config.listen_host, config.listen_port)
         prepare_jax(config.data_dir / "kernels")
         telemetry = Telemetry()
         programs = await asyncio.to_thread(compile_kernels, telemetry, config.joint_shapes)
@@ -169,7 +171,11 @@ class App:
             dsn = server.dsn
         else:
             dsn = config.dsn.get_secret_value()
-        version = await migrate(dsn)
+        try:
+            version = await migrate(dsn)
+        except OSError as error:
+            text = f"PostgreSQL does not answer: {error}; is it running, is SIZING_DSN right?"
+            raise OSError(text) from error
         database = await Database.open(dsn, PoolOptions(n_connections=config.connections))
         self._stack.push_async_callback(_close, database)
         async with database.transaction(deadline_s=config.deadline_default_s) as connection:
@@ -203,7 +209,7 @@ class App:
         try:
             self.port = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is another server running?") from error
+            raise _not_listening(address) from error
         await server.start()
         await self._say(health_pb2.HealthCheckResponse.SERVING)
         if config.metrics_port is not None:
@@ -249,6 +255,23 @@ class App:
         watch("sizing_compute_dropped", "Requests dropped unrun.", dropped)
         watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
         watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Tells before a minute of compiling that there will be nothing to listen on."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise _not_listening(f"{host}:{port}") from error
+
+
+def _not_listening(address: str) -> OSError:
+    return OSError(f"cannot listen on {address}: is another server running?")
 
 
 async def _close(database: Database) -> None:

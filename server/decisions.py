@@ -10,7 +10,14 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
+from positionsizing.v1 import (
+    market_service_pb2,
+    optimization_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
+from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import joint_objective
@@ -22,8 +29,8 @@ from server.batching import ComputeLoop, ComputeThread
 from server.convert import decision as decision_convert
 from server.convert import joint as joint_convert
 from server.convert import request as request_convert
-from server.convert.market import MatrixData
-from server.errors import invalid_fields, precondition
+from server.convert.market import MatrixData, kind_violations
+from server.errors import Refusal, invalid_fields, precondition
 from server.jointly import Aimed, aimed
 from server.problem import Problem, Solved, assemble, check_ages, context_of, is_gathered
 from server.sharing import notional_after, notional_before, outside_use, with_shared
@@ -77,8 +84,7 @@ class Solver:
     ) -> Solved:
         """Sizes a checked request against a state. Raises `Refusal`."""
         snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
-        scenarios = await self.matrix(tenant_id, request.scenario_matrix_id)
-        covariance = await self.matrix(tenant_id, request.covariance_matrix_id)
+        scenarios, covariance = await self.matrices(tenant_id, request)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC))
 
         def work() -> Solved:
@@ -109,10 +115,12 @@ class Solver:
         deadline_s: float,
     ) -> list[Solved]:
         """Sizes several portfolios; those that share limits divide them (`compute/shared.py`)."""
-        alone = [
-            await self.solve(tenant_id, request, state, deadline_s)
-            for request, state in zip(requests, states, strict=True)
-        ]
+        alone: list[Solved] = []
+        for position, (request, state) in enumerate(zip(requests, states, strict=True)):
+            try:
+                alone.append(await self.solve(tenant_id, request, state, deadline_s))
+            except Refusal as refusal:
+                raise refusal.within(f"requests[{position}].") from refusal
         groups: dict[tuple[str, str], list[int]] = {}
         for i, (state, solved) in enumerate(zip(states, alone, strict=True)):
             if solved.problem.context.shared is not None and state.portfolio.group_id:
@@ -200,9 +208,30 @@ class Solver:
             columns += decision_convert.sensitivities(gradient)
         return Solved(problem, sizing, head, columns)
 
-    async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData | None:
-        """A stored matrix, None for the empty id."""
-        return await self.states.matrix(tenant_id, matrix_id) if matrix_id else None
+    async def matrices(
+        self,
+        tenant_id: str,
+        message: sizing_service_pb2.SizePositionsRequest
+        | optimization_service_pb2.OptimizationProblem,
+        path: str = "",
+    ) -> tuple[MatrixData | None, MatrixData | None]:
+        """The stored scenarios and covariance that a message names; None where it names none.
+
+        Raises `Refusal` for a matrix of another kind.
+        """
+        found: list[MatrixData | None] = []
+        for name, wanted in (
+            ("scenario_matrix_id", MATRIX_KIND_SCENARIOS),
+            ("covariance_matrix_id", MATRIX_KIND_COVARIANCE),
+        ):
+            matrix_id = getattr(message, name)
+            stored = await self.states.matrix(tenant_id, matrix_id) if matrix_id else None
+            if stored is not None and (
+                wrong := [*kind_violations(stored.kind, wanted, path + name)]
+            ):
+                raise invalid_fields(wrong)
+            found.append(stored)
+        return found[0], found[1]
 
 
 def is_joint_request(

@@ -70,7 +70,7 @@ class Desk:
         for position, part in enumerate(parts):
             self._solver.check(part, f"requests[{position}].")
         if request.validate_only:
-            solved = await self._solve_all(call, parts)
+            solved = await self._solve_all(call, request, parts)
             return answer([stamped(item) for item in solved])
         request_id = uuid(request.request_id, "request_id")
         return await self._recorded(call, "SizePortfolios", request_id, request, parts)
@@ -89,7 +89,7 @@ class Desk:
             async with self._turn(call.tenant_id, parts):
                 try:
                     states = [await self._state(call, part) for part in parts]
-                    solved = await self._solve_all(call, parts, states)
+                    solved = await self._solve_all(call, whole, parts, states)
                 except Refusal:
                     # The state may have changed since the first answer; a retry gets that one.
                     stored = await self._stored(call, method, request_id, digest)
@@ -140,12 +140,13 @@ class Desk:
     async def _solve_all(
         self,
         call: Call,
+        whole: Message,
         parts: Sequence[pb.SizePositionsRequest],
         states: Sequence[PortfolioState] | None = None,
     ) -> list[Solved]:
         if states is None:
             states = [await self._state(call, part) for part in parts]
-        if len(parts) == 1:
+        if whole is parts[0]:
             return [await self._solver.solve(call.tenant_id, parts[0], states[0], call.left_s)]
         return await self._solver.solve_together(call.tenant_id, parts, states, call.left_s)
 

@@ -8,7 +8,7 @@ Every error has exactly one `ErrorInfo` with a reason for programs; wrong fields
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -46,6 +46,14 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def within(self, path: str) -> "Refusal":
+        """The same of a part of a request: its fields lie below `path`, such as `base.`."""
+        if not self.fields:
+            return self
+        fields = tuple(replace(item, field=path + item.field) for item in self.fields)
+        metadata = {**self.metadata, "field": fields[0].field}
+        return replace(self, message=path + self.message, fields=fields, metadata=metadata)
 
     def status(self) -> status_pb2.Status:
         """The rich status that goes into the trailing metadata."""

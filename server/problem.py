@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
-from compute.book import Market
+from compute.book import Market, MissingInputError
 from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.guard import Guard
@@ -98,14 +98,19 @@ def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> recor
                 f"no limits are stored for portfolio {state.portfolio.portfolio_id!r}, its group, "
                 "its strategy or the firm; store some with SetLimits first",
             )
+        try:
+            held, shared = positions(state, prices), shared_use(state, prices)
+        except MissingInputError as error:
+            text = f"{error} (snapshot {snapshot_id!r})"
+            raise MissingInputError(error.reason, text) from error
         state.derived[key] = record.Context(
             market_snapshot_id=snapshot_id,
             base_currency=state.portfolio.base_currency,
-            positions=positions(state, prices),
+            positions=held,
             limits=state.limits,
             parameters=state.parameters,
             reducing=state.trading_state is TradingState.REDUCING,
-            shared=shared_use(state, prices),
+            shared=shared,
         )
     context: record.Context = state.derived[key]
     return context

@@ -27,8 +27,7 @@ class Replay:
         request = _part_of(stored, made)
         snapshot_id, currency = record.market_named(stored.inputs)
         snapshot = await self._solver.states.snapshot(call.tenant_id, snapshot_id)
-        scenarios = await self._solver.matrix(call.tenant_id, request.scenario_matrix_id)
-        covariance = await self._solver.matrix(call.tenant_id, request.covariance_matrix_id)
+        scenarios, covariance = await self._solver.matrices(call.tenant_id, request)
 
         def work() -> sizing_pb2.SizingDecision:
             prices = self._solver.states.market(call.tenant_id, snapshot, currency)

@@ -45,7 +45,10 @@ class WhatIf:
         state = await self._solver.states.portfolio(
             call.tenant_id, request.base.portfolio_id, request.base.strategy_id
         )
-        solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
+        try:
+            solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
+        except Refusal as refusal:
+            raise refusal.within("base.") from refusal
         response = pb.WhatIfResponse(base=solved.decision())
 
         n_lines = len(request.base.signals.instrument_ids)
@@ -62,10 +65,9 @@ class WhatIf:
         try:
             solved = self._solver.answers([varied(problem, each) for each in variations])
             return [_result(v.name, s) for v, s in zip(variations, solved, strict=True)]
-        except (MissingInputError, Refusal):
+        except (MissingInputError, Refusal) as error:
             if len(variations) == 1:
-                refused = types_pb2.SIZING_STATUS_REFUSED
-                return [pb.WhatIfResult(name=variations[0].name, status=refused)]
+                return [_refused(variations[0].name, error)]
             return [result for each in variations for result in self._vary(problem, [each])]
 
 
@@ -74,6 +76,13 @@ def _result(name: str, solved: Solved) -> pb.WhatIfResult:
     return pb.WhatIfResult(
         name=name, status=decision.status, sizes=decision.sizes, summary=decision.summary
     )
+
+
+def _refused(name: str, error: MissingInputError | Refusal) -> pb.WhatIfResult:
+    status = types_pb2.SIZING_STATUS_REFUSED
+    if error.reason == "INFEASIBLE_LIMITS":
+        status = types_pb2.SIZING_STATUS_INFEASIBLE
+    return pb.WhatIfResult(name=name, status=status, message=str(error))
 
 
 def _check(request: pb.WhatIfRequest) -> None:

@@ -85,11 +85,12 @@ class FailedPrecondition(RequestError):
 
     reason = "FAILED_PRECONDITION"
 
-    def __init__(self, kind: str, id: str, why: str) -> None:
+    def __init__(self, kind: str, id: str, why: str, reason: str = reason) -> None:
         super().__init__(f"{kind} {id!r}: {why}")
         self.kind = kind
         self.id = id
         self.why = why
+        self.reason = reason
 
 
 class InvalidContent(RequestError):

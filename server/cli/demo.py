@@ -265,7 +265,8 @@ def _await_serving(
                 give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, compiled
                 words = "compiling its kernels, once on this machine"
                 progress.update(task, description=words, completed=compiled[0], total=compiled[1])
-    tail = "\n".join(log.read_text().splitlines()[-5:])
+    said = [line for line in log.read_text().splitlines() if '"compiling kernels"' not in line]
+    tail = "\n".join(said[-5:]) or f"it got no further for {STALLED_TIMEOUT_S:.0f} s"
     raise CommandError(f"the service did not start:\n{tail}", "sizing doctor")
 
 

@@ -52,6 +52,8 @@ def report(error: Exception, *, as_json: bool) -> int:
         print(json.dumps({"error": shown}), file=sys.stderr)
         return problem.exit_code
     print(f"error: {problem.message}", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
     for item in problem.fields:
         print(f"  {item['field']}: {item['description']}", file=sys.stderr)
     if problem.hint:

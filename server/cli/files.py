@@ -48,6 +48,8 @@ def read_request(path: Path) -> pb.SizePositionsRequest:
         return pb.SizePositionsRequest(signals=_signals(_rows(path), path))
     document = _document(path)
     if isinstance(document, list):
+        if not all(isinstance(row, dict) for row in document):
+            raise CommandError(f"{path} must hold a list of objects, one a signal", "see examples/")
         rows = [{k: _cell(v) for k, v in row.items()} for row in document]
         return pb.SizePositionsRequest(signals=_signals(rows, path, first_line=1))
     if "signals" in document:
@@ -90,6 +92,19 @@ def read_market(path: Path) -> market_service_pb2.MarketSnapshot:
     return snapshot
 
 
+def read_matrix(path: Path, kind: str) -> market_service_pb2.Matrix:
+    """A matrix from a CSV headed by its instruments, or from JSON; id and time may be missing."""
+    value = market_service_pb2.MatrixKind.Value(f"MATRIX_KIND_{kind.upper()}")
+    matrix = market_service_pb2.Matrix(kind=value)
+    if path.suffix.lower() == ".json":
+        return read_message(path, matrix)
+    rows = _rows(path, keep_case=True)
+    matrix.instrument_ids.extend(rows[0] if rows else ())
+    for line, row in enumerate(rows, 2):
+        matrix.dense.values.extend(_number(row, name, path, line) for name in row)
+    return matrix
+
+
 def _signals(rows: list[Row], path: Path, first_line: int = 2) -> sizing_pb2.SignalBatch:
     known = {"instrument_id", "side", "edge_source", "history_outcome", *_NEUTRAL}
     _check_columns(rows, path, known, ("instrument_id", "side"))
@@ -129,18 +144,27 @@ def _chosen(row: Row, name: str, values: dict[str, int], path: Path, line: int) 
     return values[cell]
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path, *, keep_case: bool = False) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", skipinitialspace=True)
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CommandError(f"{path} is not a CSV file: {error}") from error
+    names = reader.fieldnames or ()
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise CommandError(f"{path}: column {twice[0]!r} is there twice")
+    if len(names) == 1 and ";" in names[0]:
+        raise CommandError(f"{path} separates its cells by semicolons", "write commas")
     for line, row in enumerate(rows, 2):
         if "" in row or None in row.values():
-            columns = len(reader.fieldnames or ())
-            raise CommandError(f"{path}, line {line}: has not the {columns} cells of the header")
-    return [{k.strip(): v.strip() for k, v in row.items()} for row in rows]
+            raise CommandError(f"{path}, line {line}: has not the {len(names)} cells of the header")
+    named = str.strip if keep_case else _column_name
+    return [{named(k): v.strip() for k, v in row.items()} for row in rows]
+
+
+def _column_name(text: str) -> str:
+    return text.strip().lower()
 
 
 def _check_columns(rows: list[Row], path: Path, known: set[str], needed: Sequence[str]) -> None:
@@ -195,4 +219,5 @@ def _parsed(document: Any, message: M, path: Path) -> M:
     except json_format.ParseError as error:
         name = message.DESCRIPTOR.name
         hint = f"fields of {name}: {', '.join(message.DESCRIPTOR.fields_by_name)}"
-        raise CommandError(f"{path} is no {name}: {error}", hint) from error
+        first = str(error).splitlines()[0]
+        raise CommandError(f"{path} is no {name}: {first}", hint) from error

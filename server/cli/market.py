@@ -9,7 +9,9 @@ import typer
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
 from server.cli.errors import CommandError
 
-market = typer.Typer(no_args_is_help=True, help="Market snapshots.")
+_KINDS = ("scenarios", "covariance", "correlation")
+
+market = typer.Typer(no_args_is_help=True, help="Market snapshots and matrices.")
 
 
 @market.command()
@@ -60,6 +62,40 @@ def list_snapshots(
         moment = f"{item.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
         out.add_row(item.snapshot_id, moment, str(item.instrument_count))
     console().print(out)
+
+
+@market.command()
+def matrix(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSON.")],
+    kind: Annotated[str, typer.Option(help="scenarios, covariance or correlation.")],
+    matrix_id: Annotated[str, typer.Option("--id", help="Id that requests name it by.")],
+    as_of: Annotated[str, typer.Option(help="ISO 8601, e.g. 2022-12-28; default: unsaid.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Stores a matrix: a header of instruments, then rows of numbers.
+
+    A row of scenarios is what each instrument returns in one of them. The same matrix again under
+    its id is no error, another is.
+    """
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    from server.cli import files
+
+    if kind not in _KINDS:
+        raise typer.BadParameter(f"must be one of {', '.join(_KINDS)}", param_hint="--kind")
+    given = files.read_matrix(file, kind)
+    given.matrix_id = matrix_id
+    if as_of:
+        given.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
+    with connect(address) as client:
+        answer = client.market.PutMatrix(pb.PutMatrixRequest(matrix=given))
+    if as_json:
+        print_json(answer)
+    else:
+        n_rows = len(given.dense.values) // max(len(given.instrument_ids), 1)
+        size = f"{n_rows} rows of {len(given.instrument_ids)} instruments"
+        typer.echo(f"matrix {answer.matrix_id}: {kind}, {size}")
 
 
 def parse_time(text: str, option: str) -> datetime:

@@ -23,6 +23,8 @@ from server.cli.common import (
 if TYPE_CHECKING:
     from positionsizing.v1 import portfolio_service_pb2
 
+    from server.client import Client
+
 portfolio = typer.Typer(no_args_is_help=True, help="Holdings, limits, trading state.")
 
 PortfolioId = Annotated[str, typer.Argument(metavar="PORTFOLIO", help="Id of the portfolio.")]
@@ -155,12 +157,13 @@ def limits(
     scope = scope_of(portfolio_id, group, strategy, firm)
     with connect(address) as client:
         if new or shared:
-            request = pb.SetLimitsRequest(scope=scope, reason=reason)
+            request = _stored(client, scope)  # what is not given stays as it is
+            request.reason = reason
             if new:
                 request.limits.CopyFrom(files.read_message(new, limits_pb2.Limits()))
             if shared:
                 request.shared.CopyFrom(files.read_message(shared, pb.SharedLimits()))
-            change = client.portfolios.SetLimits(request).change
+            client.portfolios.SetLimits(request)
         found = client.portfolios.GetLimits(pb.GetLimitsRequest(scope=scope, version=version))
     if as_json:
         print_json(found)
@@ -171,6 +174,27 @@ def limits(
     if found.HasField("shared"):
         typer.echo("shared:")
         typer.echo(MessageToJson(found.shared, preserving_proto_field_name=True))
+
+
+def _stored(
+    client: "Client", scope: "portfolio_service_pb2.Scope"
+) -> "portfolio_service_pb2.SetLimitsRequest":
+    """A request that stores the limits of a scope as they are."""
+    import grpc
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    try:
+        found = client.portfolios.GetLimits(pb.GetLimitsRequest(scope=scope))
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return pb.SetLimitsRequest(scope=scope, expected_version=0)
+    request = pb.SetLimitsRequest(
+        scope=scope, limits=found.limits, expected_version=found.change.version
+    )
+    if found.HasField("shared"):
+        request.shared.CopyFrom(found.shared)
+    return request
 
 
 @portfolio.command()

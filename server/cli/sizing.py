@@ -1,5 +1,6 @@
 """Commands on decisions: size, explain, replay, decisions, settle."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DecisionId = Annotated[str, typer.Argument(metavar="[DECISION]", help="Id; default: the newest.")]
 _METHODS = {"closed-form": 1, "joint": 2}
+_LINE = re.compile(r"^signals\.\w+\[(\d+)\]")
 
 
 def size(
@@ -35,6 +37,7 @@ def size(
     ] = None,
     snapshot: Annotated[str, typer.Option(help="Market snapshot; default: the latest.")] = "",
     scenarios: Annotated[str, typer.Option(help="Scenario matrix, by id.")] = "",
+    covariance: Annotated[str, typer.Option(help="Covariance matrix, by id.")] = "",
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Record nothing.")] = False,
     all_or_nothing: Annotated[
@@ -46,6 +49,7 @@ def size(
     """Sizes a file of signals and shows the table of sizes."""
     import uuid
 
+    import grpc
     from positionsizing.v1 import types_pb2
     from positionsizing.v1.limits_pb2 import Limits
 
@@ -60,6 +64,7 @@ def size(
     request.strategy_id = strategy or request.strategy_id
     request.market_snapshot_id = snapshot or request.market_snapshot_id
     request.scenario_matrix_id = scenarios or request.scenario_matrix_id
+    request.covariance_matrix_id = covariance or request.covariance_matrix_id
     request.request_id = request_id or request.request_id or str(uuid.uuid4())
     request.validate_only |= validate_only
     request.all_or_nothing |= all_or_nothing
@@ -70,11 +75,23 @@ def size(
     if scenarios:
         _fill_sources(request.signals)
     with connect(address) as client:
-        decision = client.sizing.SizePositions(request).decision
+        try:
+            decision = client.sizing.SizePositions(request).decision
+        except grpc.RpcError as error:
+            if place := _LINE.search(getattr(error, "details", str)() or ""):
+                error.add_note(_where(file, int(place[1])))
+            raise
     if as_json:
         print_json(decision)
     else:
         show(decision, file)
+
+
+def _where(file: Path, line: int) -> str:
+    """A signal, counted from 0, by its place in the file."""
+    if file.suffix.lower() == ".json":
+        return f"{file.name} signal {line + 1}"
+    return f"{file.name} line {line + 2}"
 
 
 def _fill_sources(signals: "sizing_pb2.SignalBatch") -> None:
@@ -94,8 +111,7 @@ def show(decision: "sizing_pb2.SizingDecision", file: Path | None = None) -> Non
     out.print(render.sizes_table(decision))
     out.print()
     for error in decision.line_errors:
-        first = 2 if file is not None and file.suffix.lower() != ".json" else 1
-        where = f"{file.name} line {error.line + first}, " if file else ""
+        where = f"{_where(file, error.line)}, " if file else ""
         out.print(f"refused: {where}{error.field}: {error.message}", style="red", markup=False)
     for line in render.summary_lines(decision):
         out.print(line, markup=False)
@@ -185,10 +201,9 @@ def replay_words(decision_id: str, answer: object) -> str:
     n_lines = len(answer.replayed.sizes.instrument_ids)
     n_different = len(answer.lines_different)
     outcome = "the same lots" if answer.lots_equal else f"other lots in {n_different} lines"
-    said = (
-        f"replayed {decision_id}: {n_lines} lines, {outcome}, "
-        f"weights within {answer.weight_difference_max:.1e}"
-    )
+    difference = answer.weight_difference_max
+    weights = f"weights within {difference:.1e}" if difference else "the same weights"
+    said = f"replayed {decision_id}: {n_lines} lines, {outcome}, {weights}"
     return "\n".join([said, *(f"  since then, {item}" for item in answer.version_differences)])
 
 

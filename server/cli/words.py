@@ -5,7 +5,7 @@ from collections.abc import Callable
 from positionsizing.v1 import sizing_pb2, types_pb2
 
 STAGES = {
-    "RAW_KELLY": ("raw Kelly", "full Kelly stake from the edge"),
+    "RAW_KELLY": ("raw Kelly", "full Kelly stake of each line by itself"),
     "COST": ("costs", "costs taken out of the edge"),
     "CONFIDENCE": ("confidence", "shrunk because the edge is uncertain"),
     "KELLY_FRACTION": ("Kelly fraction", "fraction of Kelly, or less by the drawdown tolerance"),

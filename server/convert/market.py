@@ -1,5 +1,6 @@
 """Market snapshots and matrices: checked on arrival, turned into arrays when they are used."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ INSTRUMENTS_MAX = 100_000
 SQUARE_MAX = 2000
 """Most instruments of a covariance or correlation."""
 ID_LENGTH_MAX = 128
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _PSD_TOLERANCE = 1e-10
 
 # Numeric columns of a snapshot: whether each is required, the rule in words, the rule.
@@ -49,11 +51,24 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         if len(getattr(snapshot, name)) not in (0, n):
             message = f"has {len(getattr(snapshot, name))} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
+    for wrong in {c for c in set(snapshot.currency) if not _CURRENCY.fullmatch(c)}:
+        position = list(snapshot.currency).index(wrong)
+        yield from currency_violations(wrong, f"{path}.currency[{position}]")
     for position, rate in enumerate(snapshot.exchange_rates):
+        for name in ("from_currency", "to_currency"):
+            where = f"{path}.exchange_rates[{position}].{name}"
+            yield from currency_violations(getattr(rate, name), where)
         if not 1e-30 <= rate.rate <= 1e30:
             where = f"{path}.exchange_rates[{position}].rate"
             text = f"is {rate.rate:g}; it must be > 0, from 1e-30 to 1e30"
             yield FieldViolation(where, "OUT_OF_RANGE", text)
+
+
+def currency_violations(value: str, path: str) -> Iterator[FieldViolation]:
+    """A currency by its code."""
+    if not _CURRENCY.fullmatch(value):
+        text = f"is {value[:40]!r}; it must be an ISO 4217 code such as USD"
+        yield FieldViolation(path, "BAD_FORMAT", text)
 
 
 def _entries(values: Floats, path: str, text: str, right) -> Iterator[FieldViolation]:  # type: ignore[no-untyped-def]
@@ -139,6 +154,15 @@ class MatrixData:
     instrument_ids: tuple[str, ...]
     values: Floats
     probability: Floats
+
+
+def kind_violations(kind: int, wanted: int, path: str) -> Iterator[FieldViolation]:
+    """A matrix of another kind than the field it is given in needs."""
+    if kind != wanted:
+        names = pb.MatrixKind.DESCRIPTOR.values_by_number
+        has, needs = (names[k].name.removeprefix("MATRIX_KIND_") for k in (kind, wanted))
+        text = f"is a matrix of kind {has}; {needs} is needed"
+        yield FieldViolation(path, "WRONG_KIND", text)
 
 
 def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]:

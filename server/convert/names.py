@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from server.errors import FieldViolation, invalid
 _ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
 TEXT_LENGTH_MAX = 1000
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def id_violations(value: str, path: str) -> Iterator[FieldViolation]:
@@ -63,6 +64,18 @@ def moment(value: Timestamp, path: str) -> datetime:
     except (ValueError, OverflowError):
         text = "must be a time from year 1 to 9999"
         raise invalid(path, "OUT_OF_RANGE", text) from None
+
+
+def past_moment(value: Timestamp, path: str) -> datetime:
+    """When something was true: a time that is not in the future, but for clocks that differ.
+
+    A future one would stay the latest, and never grow stale, until that day.
+    """
+    then = moment(value, path)
+    if then > datetime.now(UTC) + CLOCKS_DIFFER:
+        text = f"is {then:%Y-%m-%dT%H:%M:%SZ}; it must not be in the future"
+        raise invalid(path, "OUT_OF_RANGE", text)
+    return then
 
 
 def page_size(value: int) -> int:

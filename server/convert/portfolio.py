@@ -1,7 +1,6 @@
 """Portfolios between the contract and storage: checked, written and compared."""
 
 import math
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -9,12 +8,10 @@ import numpy as np
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from server.convert.columns import floats
-from server.convert.market import instrument_violations
-from server.convert.names import id_violations, moment, text_violations, timestamp
+from server.convert.market import currency_violations, instrument_violations
+from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.errors import FieldViolation
 from storage.postgres.portfolios import Holdings, Portfolio
-
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 QUANTITY_MAX = 1e25
 """Quantities are kept as decimals, so that fills add up exactly."""
@@ -25,9 +22,7 @@ def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
     yield from id_violations(portfolio.portfolio_id, "portfolio.portfolio_id")
     if portfolio.group_id:
         yield from id_violations(portfolio.group_id, "portfolio.group_id")
-    if not _CURRENCY.fullmatch(portfolio.base_currency):
-        text = f"is {portfolio.base_currency[:40]!r}; it must be an ISO 4217 code such as USD"
-        yield FieldViolation("portfolio.base_currency", "BAD_FORMAT", text)
+    yield from currency_violations(portfolio.base_currency, "portfolio.base_currency")
     yield from text_violations(portfolio.display_name, "portfolio.display_name")
     yield from cash_violations(portfolio.cash, "portfolio.cash")
     yield from holding_violations(portfolio.holdings, "portfolio.holdings")
@@ -67,10 +62,10 @@ def shared_violations(shared: pb.SharedLimits) -> list[FieldViolation]:
     ]
 
 
-def time_or_now(message: pb.Portfolio | pb.SetHoldingsRequest) -> datetime:
+def time_or_now(message: pb.Portfolio | pb.SetHoldingsRequest, path: str = "") -> datetime:
     """When the state was true; now where the caller doesn't say."""
     if message.HasField("as_of_time"):
-        return moment(message.as_of_time, "as_of_time")
+        return past_moment(message.as_of_time, f"{path}as_of_time")
     return datetime.now(UTC)
 
 

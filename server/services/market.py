@@ -8,10 +8,10 @@ from server.call import Call, first_delivery
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
-    moment,
     page_size,
     page_start,
     page_token,
+    past_moment,
     position,
     timestamp,
 )
@@ -37,7 +37,7 @@ class MarketService:
         if found := list(snapshot_violations(snapshot, "snapshot")):
             raise invalid_fields(found)
         payload = snapshot.SerializeToString(deterministic=True)
-        as_of_time = moment(snapshot.as_of_time, "snapshot.as_of_time")
+        as_of_time = past_moment(snapshot.as_of_time, "snapshot.as_of_time")
         try:
             async with self._database.transaction(deadline_s=call.left_s) as connection:
                 await first_delivery(connection, call)
@@ -104,6 +104,7 @@ class MarketService:
         if found := await asyncio.to_thread(lambda: list(matrix_violations(matrix, "matrix"))):
             raise invalid_fields(found)
         payload = matrix.SerializeToString(deterministic=True)
+        as_of_time = past_moment(matrix.as_of_time, "matrix.as_of_time")
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             try:
@@ -114,7 +115,7 @@ class MarketService:
                     call.tenant_id,
                     matrix.matrix_id,
                     kind=pb.MatrixKind.Name(matrix.kind).removeprefix("MATRIX_KIND_"),
-                    as_of_time=moment(matrix.as_of_time, "matrix.as_of_time"),
+                    as_of_time=as_of_time,
                     instrument_id=tuple(matrix.instrument_ids),
                     payload=payload,
                     document={},

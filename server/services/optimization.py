@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize import solve, solve_batch
@@ -18,7 +17,7 @@ from compute.optimize.shadow import shadow_prices
 from server.call import Call
 from server.convert import joint
 from server.convert.columns import set_floats
-from server.convert.market import MatrixData, matrix
+from server.convert.market import matrix
 from server.decisions import Solver
 from server.errors import invalid, invalid_fields, precondition
 from server.jointly import with_programs
@@ -106,20 +105,16 @@ class OptimizationService:
     async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
         if found := list(joint.violations(message, "problem")):
             raise invalid_fields(found)
-        scenarios = await self._matrix(call, message.scenario_matrix_id, message.scenarios)
-        covariance = await self._matrix(call, message.covariance_matrix_id, message.covariance)
+        scenarios, covariance = await self._solver.matrices(call.tenant_id, message, "problem.")
+        if message.HasField("scenarios"):
+            scenarios = matrix(message.scenarios)
+        if message.HasField("covariance"):
+            covariance = matrix(message.covariance)
         try:
             return joint.problem(message, scenarios, covariance)
         except KeyError as error:
             text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
-
-    async def _matrix(
-        self, call: Call, matrix_id: str, given: market_service_pb2.Matrix
-    ) -> MatrixData | None:
-        if given.WhichOneof("form") is not None:
-            return matrix(given)
-        return await self._solver.matrix(call.tenant_id, matrix_id)
 
 
 def _optimized(

@@ -18,9 +18,9 @@ from server.convert.names import (
     text_violations,
     timestamp,
 )
-from server.errors import invalid_fields
+from server.errors import FieldViolation, invalid_fields
 from server.state import States
-from storage.postgres import outbox, parameters
+from storage.postgres import outbox, parameters, portfolios
 from storage.postgres.outbox import NewEvent
 from storage.postgres.parameters import ParameterSet
 from storage.postgres.pool import Database
@@ -40,6 +40,9 @@ class ParameterService:
         """Stores a version; decisions computed under older ones can't be committed any more."""
         portfolio_id, strategy_id = _scope(request)
         found = list(convert.violations(request.parameters, "parameters"))
+        if not request.HasField("parameters"):
+            text = "must be given; empty parameters leave everything to the more general scope"
+            found.append(FieldViolation("parameters", "MISSING", text))
         found += text_violations(request.reason, "reason")
         if found:
             raise invalid_fields(found)
@@ -96,6 +99,8 @@ class ParameterService:
         if request.HasField("as_of_time"):
             time = moment(request.as_of_time, "as_of_time")
         async with self._database.connection(deadline_s=call.left_s) as connection:
+            if portfolio_id:
+                await portfolios.get(connection, call.tenant_id, portfolio_id)
             layers = await parameters.layers(
                 connection,
                 call.tenant_id,
@@ -119,6 +124,8 @@ class ParameterService:
         size = page_size(request.page_size)
         start = page_start(request.page_token, position)
         async with self._database.connection(deadline_s=call.left_s) as connection:
+            if portfolio_id:
+                await portfolios.get(connection, call.tenant_id, portfolio_id)
             rows = await parameters.history(
                 connection,
                 call.tenant_id,

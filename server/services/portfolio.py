@@ -57,7 +57,7 @@ class PortfolioService:
         wanted = request.portfolio
         if found := list(portfolio_violations(wanted)):
             raise invalid_fields(found)
-        as_of_time = time_or_now(wanted)
+        as_of_time = time_or_now(wanted, "portfolio.")
         held = holdings(wanted.holdings)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             if wanted.group_id:
@@ -154,6 +154,9 @@ class PortfolioService:
         found += text_violations(request.reason, "reason")
         if request.HasField("shared") and scope.kind is not ScopeKind.GROUP:
             found.append(FieldViolation("shared", "NOT_APPLICABLE", "is for groups only"))
+        if not (request.HasField("limits") or request.HasField("shared")):
+            text = "must be given; empty limits lift all limits of the scope"
+            found.append(FieldViolation("limits", "MISSING", text))
         if found:
             raise invalid_fields(found)
         document = {"limits": limits_convert.document(request.limits)}
@@ -263,6 +266,10 @@ class PortfolioService:
         """The trading state of a scope by itself; ACTIVE where it was never set."""
         scope = _scope(request.scope)
         async with self._database.connection(deadline_s=call.left_s) as connection:
+            if scope.kind is ScopeKind.PORTFOLIO:
+                await portfolios.get(connection, call.tenant_id, scope.id)
+            elif scope.kind is ScopeKind.GROUP:
+                await groups.get(connection, call.tenant_id, scope.id)
             found = await trading_state.current(connection, call.tenant_id, [scope])
         state = found[0].state if found else TradingState.ACTIVE
         return pb.GetTradingStateResponse(

@@ -25,7 +25,7 @@ from server.convert.names import (
 )
 from server.convert.names import uuid as parse_uuid
 from server.desk import Desk
-from server.errors import FieldViolation, invalid_fields
+from server.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.replay import Replay
 from server.services.portfolio import reservation_message
 from server.state import States
@@ -99,6 +99,8 @@ class SizingService:
             start_time=_optional_time(request, "create_time_from"),
             end_time=_optional_time(request, "create_time_to"),
         )
+        if where.start_time and where.end_time and where.start_time > where.end_time:
+            raise invalid("create_time_from", "EMPTY_RANGE", "is after create_time_to")
         after = None
         if start is not None:
             after = start[0], start[1]
@@ -148,7 +150,11 @@ class SizingService:
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             decision = await decisions.get(connection, call.tenant_id, decision_id)
-            held = await reservations.get(connection, call.tenant_id, decision_id)
+            try:
+                held = await reservations.get(connection, call.tenant_id, decision_id)
+            except NotFound as error:
+                text = f"decision {request.decision_id!r} had nothing to trade: nothing to settle"
+                raise precondition("NOTHING_TO_TRADE", text) from error
         content = request.SerializeToString(deterministic=True)
         write = SettlementWrite(
             tenant_id=call.tenant_id,

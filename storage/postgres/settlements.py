@@ -90,8 +90,11 @@ def filled(before: Reservation, write: SettlementWrite) -> Reservation:
         row = row_of.get(id)
         n_open = 0 if row is None else int(still_open[row])
         if row is None or not (0 < lots <= n_open or n_open <= lots < 0):
-            why = f"a fill of {lots} lots of {id}, where {n_open} are open"
-            raise FailedPrecondition("decision", str(write.decision_id), why)
+            why = (
+                f"a fill of {lots} lots of {id}, where {n_open} are open; report what was filled "
+                "since the last settlement, signed as the trade"
+            )
+            raise FailedPrecondition("decision", str(write.decision_id), why, "FILL_NOT_OPEN")
         still_open[row] -= lots
     share = np.divide(
         still_open, before.trade_lots_open, out=np.zeros(len(row_of)), where=still_open != 0

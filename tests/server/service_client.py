@@ -18,6 +18,7 @@ from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
     market_service_pb2_grpc,
+    optimization_service_pb2_grpc,
     parameter_service_pb2_grpc,
     portfolio_service_pb2,
     portfolio_service_pb2_grpc,
@@ -107,6 +108,7 @@ class Client:
         self.portfolio = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
+        self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
 
     @classmethod
     @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
+    optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     sizing_service_pb2,
@@ -474,6 +475,7 @@ METHODS = [
     (service.full_name, method.name)
     for module in (
         market_service_pb2,
+        optimization_service_pb2,
         parameter_service_pb2,
         portfolio_service_pb2,
         sizing_service_pb2,
@@ -489,8 +491,6 @@ async def test_bytes_that_are_no_message(client: Client, service: str, method: s
     for data in (b"\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x00"):
         refused = await refusal(call(data))
         assert (refused.code, refused.reason) == (INVALID, "UNDECODABLE")
-    if method in ("SetLimits", "SetParameters"):
-        return  # they would count for the whole firm
     try:
         await call(b"")  # an empty request is a message, and mostly a wrong one
     except grpc.aio.AioRpcError as error:

@@ -70,7 +70,9 @@ class MarketSnapshot(_message.Message):
     """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment the data was true. Staleness is counted from here."""
+        """The moment the data was true, not in the future (but for 5 minutes that clocks may differ).
+        Staleness is counted from here, and the latest snapshot is the one with the latest time.
+        """
 
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -378,7 +380,7 @@ class Matrix(_message.Message):
     """What the numbers are."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment it was true."""
+        """The moment it was true, not in the future."""
 
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -244,7 +244,7 @@ class SetParametersRequest(_message.Message):
     """Refused (ABORTED) unless the scope is at this version (0: none stored yet); unset: any."""
     @_builtins.property
     def parameters(self) -> Global___SizingParameters:
-        """The parameters of this scope, whole."""
+        """The parameters of this scope, whole; required."""
 
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:

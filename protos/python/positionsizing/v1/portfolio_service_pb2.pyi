@@ -58,7 +58,9 @@ class Portfolio(_message.Message):
 
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment cash and holdings were true in the books of record; unset on creation: now."""
+        """The moment cash and holdings were true in the books of record, not in the future; unset on
+        creation: now.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -296,7 +298,7 @@ class SetHoldingsRequest(_message.Message):
 
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment they were true; unset: now."""
+        """The moment they were true, not in the future; unset: now."""
 
     def __init__(
         self,
@@ -430,12 +432,12 @@ class SetLimitsRequest(_message.Message):
     @_builtins.property
     def limits(self) -> _limits_pb2.Limits:
         """All limits of the scope: fields not given are no longer limited by this scope. They apply to
-        each portfolio in the scope by itself.
+        each portfolio in the scope by itself. Required, unless `shared` is given.
         """
 
     @_builtins.property
     def shared(self) -> Global___SharedLimits:
-        """Only for a group: bounds on the sum of its members."""
+        """Only for a group: bounds on the sum of its members; unset: none any more."""
 
     def __init__(
         self,

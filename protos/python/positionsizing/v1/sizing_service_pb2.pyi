@@ -92,9 +92,9 @@ class SizePositionsRequest(_message.Message):
     method: _types_pb2.SizingMethod.ValueType
     """Engine; unspecified: as the sizing parameters say."""
     scenario_matrix_id: _builtins.str
-    """Scenario matrix for edges from scenarios and for the joint method; empty: none."""
+    """Matrix of kind SCENARIOS for edges from scenarios and for the joint method; empty: none."""
     covariance_matrix_id: _builtins.str
-    """Covariance matrix for the joint method without scenarios; empty: none."""
+    """Matrix of kind COVARIANCE for the joint method without scenarios; empty: none."""
     validate_only: _builtins.bool
     """Computes and answers without recording or reserving anything."""
     all_or_nothing: _builtins.bool
@@ -360,17 +360,20 @@ class WhatIfResult(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     SIZES_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the variation."""
     status: _types_pb2.SizingStatus.ValueType
-    """Outcome."""
+    """Outcome: OPTIMAL or CAPPED as in a decision; INFEASIBLE or REFUSED where nothing was sized."""
+    message: _builtins.str
+    """Why nothing was sized, and what would help; empty where something was."""
     @_builtins.property
     def sizes(self) -> _sizing_pb2.PositionSizes:
-        """The sizes."""
+        """The sizes; unset where nothing was sized."""
 
     @_builtins.property
     def summary(self) -> _sizing_pb2.PortfolioSummary:
-        """Money and exposures."""
+        """Money and exposures; unset where nothing was sized."""
 
     def __init__(
         self,
@@ -379,10 +382,11 @@ class WhatIfResult(_message.Message):
         status: _types_pb2.SizingStatus.ValueType = ...,
         sizes: _sizing_pb2.PositionSizes | None = ...,
         summary: _sizing_pb2.PortfolioSummary | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sizes", b"sizes", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sizes", b"sizes", "status", b"status", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "name", b"name", "sizes", b"sizes", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

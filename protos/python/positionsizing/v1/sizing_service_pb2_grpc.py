@@ -124,7 +124,9 @@ class SizingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SettleDecision(self, request, context):
-        """Reports fills, or the end of the order; moves holdings and cash and frees the reservation.
+        """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
+        is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
+        were decided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

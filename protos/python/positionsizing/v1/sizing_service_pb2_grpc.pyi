@@ -53,7 +53,10 @@ class SizingServiceStub:
     ReplayDecision: _grpc.UnaryUnaryMultiCallable[_sizing_service_pb2.ReplayDecisionRequest, _sizing_service_pb2.ReplayDecisionResponse]
     """Computes a recorded decision again from its recorded inputs and compares."""
     SettleDecision: _grpc.UnaryUnaryMultiCallable[_sizing_service_pb2.SettleDecisionRequest, _sizing_service_pb2.SettleDecisionResponse]
-    """Reports fills, or the end of the order; moves holdings and cash and frees the reservation."""
+    """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
+    is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
+    were decided.
+    """
 
 @_typing.type_check_only
 class SizingServiceAsyncStub(SizingServiceStub):
@@ -80,7 +83,10 @@ class SizingServiceAsyncStub(SizingServiceStub):
     ReplayDecision: _aio.UnaryUnaryMultiCallable[_sizing_service_pb2.ReplayDecisionRequest, _sizing_service_pb2.ReplayDecisionResponse]  # type: ignore[assignment]
     """Computes a recorded decision again from its recorded inputs and compares."""
     SettleDecision: _aio.UnaryUnaryMultiCallable[_sizing_service_pb2.SettleDecisionRequest, _sizing_service_pb2.SettleDecisionResponse]  # type: ignore[assignment]
-    """Reports fills, or the end of the order; moves holdings and cash and frees the reservation."""
+    """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
+    is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
+    were decided.
+    """
 
 class SizingServiceServicer(metaclass=_abc_1.ABCMeta):
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
@@ -146,6 +152,9 @@ class SizingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sizing_service_pb2.SettleDecisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sizing_service_pb2.SettleDecisionResponse, _abc.Awaitable[_sizing_service_pb2.SettleDecisionResponse]]:
-        """Reports fills, or the end of the order; moves holdings and cash and frees the reservation."""
+        """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
+        is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
+        were decided.
+        """
 
 def add_SizingServiceServicer_to_server(servicer: SizingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
