@@ -139,9 +139,12 @@ async def test_what_is_true_only_in_the_future(client: Client) -> None:
     ):  # fmt: skip
         refused = await refusal(call)
         assert (refused.code, refused.fields) == (INVALID, {f"{path}as_of_time": "OUT_OF_RANGE"})
-    soon = at(datetime.now(UTC) + timedelta(minutes=4))  # clocks differ
-    assert await client.put_market(as_of_time=soon)
-    await client.put_market(as_of_time=at(datetime.now(UTC) + timedelta(minutes=4, seconds=30)))
+    clocks_differ = at(datetime.now(UTC) + timedelta(minutes=4))
+    await client.portfolio.SetHoldings(
+        portfolio_service_pb2.SetHoldingsRequest(
+            portfolio_id=portfolio_id, as_of_time=clocks_differ
+        )
+    )
 
 
 async def test_nothing_given_lifts_no_limit(client: Client) -> None:
