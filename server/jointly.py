@@ -42,7 +42,12 @@ def with_programs(programs: Programs, work: Callable[[], T]) -> T:
         with only(programs):
             return work()
     except NotCompiledError as error:
-        text = f"{error}; SIZING_JOINT_ASSETS and SIZING_JOINT_SCENARIOS set it up for more"
+        n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
+        text = (
+            f"the problem has more than {n_assets} instruments with the holdings, more than "
+            f"{n_scenarios} scenarios, or too many limits for this server; SIZING_JOINT_ASSETS and "
+            "SIZING_JOINT_SCENARIOS set it up for more"
+        )
         raise precondition("PROBLEM_TOO_LARGE", text) from error
 
 

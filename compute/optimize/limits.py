@@ -110,6 +110,8 @@ def forced(limits: Linear) -> Linear:
     """
     if not (np.isfinite(limits.lower).all() and np.isfinite(limits.upper).all()):
         return limits
+    if (limits.lower > limits.upper).any():
+        return limits  # nothing satisfies them: the solver says so
     up, down = np.maximum(limits.rows, 0.0), np.minimum(limits.rows, 0.0)
     most = up @ limits.upper + down @ limits.lower
     least = up @ limits.lower + down @ limits.upper

@@ -132,7 +132,6 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
     wrapped = limits_pb2.Limits(joint=message.limits)
     for item in limit_violations(wrapped, path):
         yield FieldViolation(item.field.replace(".joint", ".limits"), item.reason, item.description)
-    yield from _crossed(message, path)
     for name, stored, kind in (
         ("scenarios", message.scenario_matrix_id, MATRIX_KIND_SCENARIOS),
         ("covariance", message.covariance_matrix_id, MATRIX_KIND_COVARIANCE),
@@ -143,21 +142,6 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
                 yield FieldViolation(where, "AMBIGUOUS", "give the matrix or its id, not both")
             bad = [v for v in matrix_violations(given, where) if v.field != f"{where}.matrix_id"]
             yield from bad or kind_violations(given.kind, kind, f"{where}.kind")
-
-
-def _crossed(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViolation]:
-    """Bounds of one quantity that leave it no value, by more than rounding."""
-    lower, upper = _column(message.weight_min), _column(message.weight_max)
-    least, most = np.zeros(1) if lower is None else lower, np.ones(1) if upper is None else upper
-    if len(least) == len(most) or 1 in (len(least), len(most)):
-        name = "weight_max" if lower is None else "weight_min"
-        for place in np.flatnonzero(least > most + 1e-12)[:10]:
-            text = "the smallest weight is above the largest"
-            yield FieldViolation(f"{path}.{name}[{place}]", "EMPTY_RANGE", text)
-    most_invested = message.budget_max if message.HasField("budget_max") else 1.0
-    if message.HasField("budget_min") and message.budget_min > most_invested + 1e-12:
-        text = f"is {message.budget_min:g}, above budget_max, {most_invested:g}"
-        yield FieldViolation(f"{path}.budget_min", "EMPTY_RANGE", text)
 
 
 def _always(values: Floats) -> np.ndarray:

@@ -87,14 +87,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "kind": ({"covariance": matrix("SCENARIOS")}, "problem.covariance.kind", "WRONG_KIND"),
     "both": ({"scenarios": matrix("SCENARIOS"), "scenario_matrix_id": "other"},
              "problem.scenarios", "AMBIGUOUS"),
-    "crossed": ({"covariance": matrix("COVARIANCE"), "weight_min": [0.1, 0.6],
-                 "weight_max": [0.9, 0.5]}, "problem.weight_min[1]", "EMPTY_RANGE"),
-    "above 1": ({"covariance": matrix("COVARIANCE"), "weight_min": [0.1, 1.5]},
-                "problem.weight_min[1]", "EMPTY_RANGE"),
-    "below 0": ({"covariance": matrix("COVARIANCE"), "weight_max": [0.1, -0.5]},
-                "problem.weight_max[1]", "EMPTY_RANGE"),
-    "budget": ({"covariance": matrix("COVARIANCE"), "budget_min": 1.2},
-               "problem.budget_min", "EMPTY_RANGE"),
 }  # fmt: skip
 
 

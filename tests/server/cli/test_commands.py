@@ -160,3 +160,51 @@ async def test_health_and_doctor(sizing: Sizing, tmp_path: Path) -> None:
     found = (await sizing("doctor", "--json")).json
     assert "SIZING_DSN" in found["settings"]
     assert {check["name"]: check["ok"] for check in found["checks"]}["service"] is True
+
+
+async def test_a_matrix_from_a_file_is_an_edge(sizing: Sizing, tmp_path: Path) -> None:
+    await book(sizing, "scenarios")
+    await sizing("portfolio", "limits", "scenarios", "--set", str(EXAMPLES / "limits.toml"))
+    file = tmp_path / "lottery.csv"
+    file.write_text("\n".join(["KO,XOM", *["1,0.1"] * 9, "-0.9,-0.2"]))
+    stored = ("market", "matrix", str(file), "--kind", "scenarios", "--id", "cli-lottery")
+    for _ in range(2):  # the same again is no error
+        said = await sizing(*stored)
+        assert said.out == "matrix cli-lottery: scenarios, 10 rows of 2 instruments\n"
+    mine = tmp_path / "mine.csv"
+    mine.write_text("instrument_id,side\nKO,long\n")
+    size = ("size", str(mine), "--portfolio", "scenarios", "--snapshot", "cli-close")
+    sized = await sizing(*size, "--validate-only", "--scenarios", "cli-lottery", "--json")
+    raw = sized.json["waterfall"]["stages"][0]["weight"][0]
+    assert abs(raw - 0.9) < 1e-9  # 0.9 / (1 + f) = 0.1 * 0.9 / (1 - 0.9 f)
+    refused = await sizing(*size, "--covariance", "cli-lottery", "--method", "joint")
+    assert refused.code == 1
+    assert "covariance_matrix_id: is a matrix of kind SCENARIOS" in refused.err
+    assert (await sizing(*stored[:4], "nothing", "--id", "x")).code == 2
+
+
+async def test_shared_limits_leave_the_others_as_they_are(sizing: Sizing, tmp_path: Path) -> None:
+    for name, text in (("own", "weight_max = 0.03"), ("shared", "gross_notional_max = 1000.0")):
+        (tmp_path / f"{name}.toml").write_text(text)
+    limits = ("portfolio", "limits", "--group", "cli-group", "--json")
+    await sizing(*limits, "--set", str(tmp_path / "own.toml"))
+    both = (await sizing(*limits, "--set-shared", str(tmp_path / "shared.toml"))).json
+    assert (both["limits"], both["shared"]) == (
+        {"weight_max": 0.03},
+        {"gross_notional_max": 1000.0},
+    )
+    (tmp_path / "own.toml").write_text("weight_max = 0.02")
+    again = (await sizing(*limits, "--set", str(tmp_path / "own.toml"))).json
+    assert (again["limits"]["weight_max"], again["shared"]) == (0.02, both["shared"])
+
+
+async def test_what_the_service_refuses_is_named_by_its_line_too(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    await book(sizing, "twice")
+    await sizing("portfolio", "limits", "twice", "--set", str(EXAMPLES / "limits.toml"))
+    file = tmp_path / "mine.csv"
+    file.write_text("instrument_id,side,win_probability,payoff\nKO,long,0.6,1\nKO,long,0.6,1\n")
+    refused = await sizing("size", str(file), "--portfolio", "twice")
+    assert refused.code == 1
+    assert "mine.csv line 3" in refused.err

@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_pb2
+from positionsizing.v1 import (
+    limits_pb2,
+    market_service_pb2,
+    parameter_service_pb2,
+    sizing_pb2,
+)
 
 from server.cli import files
 from server.cli.errors import CommandError
@@ -66,11 +71,36 @@ def test_an_empty_loss_is_the_whole_stake(tmp_path: Path) -> None:
         ("instrument_id,side\nA,long\nB\n", "line 3: has not the 2 cells"),
         ("instrument_id,side\nA,long,1\n", "line 2: has not the 2 cells"),
         ("instrument_id,side,edge_source\nA,long,tea\n", "edge_source is 'tea'"),
+        ("instrument_id;side\nA;long\n", "by semicolons"),
+        ("instrument_id,side,side\nA,long,short\n", "'side' is there twice"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(CommandError, match=says.replace("(", r"\(")):
         files.read_request(written(tmp_path, text))
+
+
+def test_headers_may_have_capitals(tmp_path: Path) -> None:
+    text = "Instrument_ID, Side,Win_Probability,Payoff\nBRK.b,Long,0.6,1.5\n"
+    signals = files.read_request(written(tmp_path, text)).signals
+    assert list(signals.instrument_ids) == ["BRK.b"]
+    assert list(signals.payoff) == [1.5]
+
+
+def test_a_list_of_numbers_is_no_signals(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="list of objects"):
+        files.read_request(written(tmp_path, "[1, 2]", "signals.json"))
+
+
+def test_a_matrix_keeps_the_names_of_its_header(tmp_path: Path) -> None:
+    path = written(tmp_path, "BRK.b, KO\n0.01,-0.02\n0.03,0.04\n-0.01,0\n")
+    matrix = files.read_matrix(path, "scenarios")
+    assert matrix.kind == market_service_pb2.MATRIX_KIND_SCENARIOS
+    assert list(matrix.instrument_ids) == ["BRK.b", "KO"]
+    assert list(matrix.dense.values) == [0.01, -0.02, 0.03, 0.04, -0.01, 0.0]
+    for text, says in (("A,B\n1\n", "line 2"), ("A,A\n1,2\n", "twice"), ("A\nx\n", "'x'")):
+        with pytest.raises(CommandError, match=says):
+            files.read_matrix(written(tmp_path, text), "covariance")
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
