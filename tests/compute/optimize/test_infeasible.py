@@ -8,11 +8,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from compute.optimize import solve
 from compute.optimize.evaluate import largest_violation
 from compute.optimize.infeasible import explain
 from compute.optimize.linear_program import Builder, LpStatus, maximise
 from compute.optimize.norm_cone import accuracy, add_norm
-from compute.optimize.problem import DrawdownRisk, Limits, Objective, ObjectiveKind, Problem, Rows
+from compute.optimize.problem import (
+    DrawdownRisk,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Status,
+)
 
 COUNT = 10
 SECTOR = np.arange(COUNT) % 5
@@ -180,3 +189,12 @@ def test_polygon_norm_is_as_close_as_it_says() -> None:
     value, exact = -maximise(builder.build()).value, float(np.linalg.norm(matrix @ weights))
     assert exact * (1.0 - accuracy(7)) - 1e-8 <= value <= exact + 1e-8
     assert accuracy(7) < 1e-6
+
+
+def test_crossed_bounds_conflict_also_where_the_budget_fixes_every_name() -> None:
+    """The smallest weights add up to the budget, and two of them are above the largest."""
+    upper = np.full(COUNT, 0.4)
+    upper[:2] = 0.05
+    problem = _book(lower=np.full(COUNT, 0.1), upper=upper)
+    assert solve(problem).status is Status.INFEASIBLE
+    assert explain(problem).conflict

@@ -127,6 +127,8 @@ class SizingServiceServicer:
         """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
         is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
         were decided.
+        Fails with FILL_NOT_OPEN where more is filled than is open, or with the other sign, and with
+        NOTHING_TO_TRADE where the decision had nothing to trade (FAILED_PRECONDITION both).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

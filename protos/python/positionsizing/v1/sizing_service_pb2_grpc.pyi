@@ -56,6 +56,8 @@ class SizingServiceStub:
     """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
     is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
     were decided.
+    Fails with FILL_NOT_OPEN where more is filled than is open, or with the other sign, and with
+    NOTHING_TO_TRADE where the decision had nothing to trade (FAILED_PRECONDITION both).
     """
 
 @_typing.type_check_only
@@ -86,6 +88,8 @@ class SizingServiceAsyncStub(SizingServiceStub):
     """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
     is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
     were decided.
+    Fails with FILL_NOT_OPEN where more is filled than is open, or with the other sign, and with
+    NOTHING_TO_TRADE where the decision had nothing to trade (FAILED_PRECONDITION both).
     """
 
 class SizingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -155,6 +159,8 @@ class SizingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reports fills, or the end of the order; moves holdings and cash and frees the reservation. A fill
         is a fact: it counts also after the reservation was cancelled or has expired, up to the lots that
         were decided.
+        Fails with FILL_NOT_OPEN where more is filled than is open, or with the other sign, and with
+        NOTHING_TO_TRADE where the decision had nothing to trade (FAILED_PRECONDITION both).
         """
 
 def add_SizingServiceServicer_to_server(servicer: SizingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
