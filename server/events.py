@@ -108,7 +108,9 @@ class Events:
             try:
                 async with database.connection(deadline_s=_AGE_DEADLINE_S) as connection:
                     self.oldest_age_s = await outbox.oldest_age_s(connection)
+                if self._streams is not None:
+                    await alerts.look_at_lag(self.oldest_age_s, self._streams.relay)
             except StorageError:
                 continue  # whoever needs the database says so
-            if self._streams is not None:
-                await alerts.look_at_lag(self.oldest_age_s, self._streams.relay)
+            except Exception as error:  # a bug of ours must not end it for good
+                _log.error("the age of the outbox is unknown", exc_info=error)
