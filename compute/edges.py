@@ -64,7 +64,7 @@ def edge_columns(
     if scenarios is not None:
         _scenarios(lines, scenarios, parameters, kernels)
     if parameters.confidence_shrinkage is Shrinkage.BAKER_MCHALE_NUMERIC:
-        _numeric_shrinkage(lines, kernels)
+        _numeric_shrinkage(lines, parameters, kernels)
 
 
 def _neutral_where_unused(lines: Floats, signals: Signals, bets: NDArray[np.bool_]) -> None:
@@ -120,7 +120,10 @@ def _scenarios(
         lines[np.ix_(np.array(rows), piece)] = exact
 
 
-def _numeric_shrinkage(lines: Floats, kernels: KernelRegistry) -> None:
+def _numeric_shrinkage(
+    lines: Floats, parameters: EffectiveParameters, kernels: KernelRegistry
+) -> None:
+    rates = np.array([parameters.risk_free_rate, parameters.cost_rate])
     for piece, size in chunks(np.arange(lines.shape[1])):
         columns = zero_padded(lines[:, piece], (len(Line), size))
-        lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns)[: len(piece)]
+        lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns, rates)[: len(piece)]

@@ -99,21 +99,22 @@ def history_bet(outcomes: Array, mask: Array, prior: Array) -> Array:
     return jnp.nan_to_num(rows)
 
 
-def bet_shrinkage(lines: Array) -> Array:
-    """Numeric Baker-McHale factor of each line, f64[n]; lines: f64[len(Line), n].
+def bet_shrinkage(lines: Array, rates: Array) -> Array:
+    """Numeric Baker-McHale factor of each line after cost, f64[n].
 
-    The closed form serves lines whose edge is not a bet, and those for which no Beta has the
-    given mean and standard error.
+    lines: f64[len(Line), n]; rates: f64[2], risk-free rate and cost. The closed form serves lines
+    whose edge is not a bet, and those for which no Beta has the given mean and standard error.
     """
-    p, b, a = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
+    scalars = jnp.zeros(len(Scalar))
+    scalars = scalars.at[Scalar.RISK_FREE_RATE].set(rates[0]).at[Scalar.COST_RATE].set(rates[1])
+    p, (b, a) = lines[Line.WIN_PROBABILITY], stages.bet_after_cost(lines, scalars)
     unsure = (p - break_even_probability(b, a)) * stages.relative_error(lines)
     error = stages.root_sum_square(lines[Line.EDGE_ERROR], unsure)
     is_bet = (lines[Line.SOURCE] != Source.RETURN_VOLATILITY) & (
         lines[Line.SOURCE] != Source.SCENARIOS
     )
     numeric = numeric_shrinkage(p, b, a, jnp.where(is_bet, error, 0.0))
-    scalars = jnp.zeros(len(Scalar))
-    stake = stages.bounded(stages.raw_kelly(lines, scalars))
+    stake = stages.bounded(stages.kelly_after_cost(lines, scalars))
     closed = shrinkage(stake, stages.stake_error(stake, lines, scalars))
     return jnp.where(is_bet & jnp.isfinite(numeric), numeric, closed)
 
@@ -157,7 +158,7 @@ def registry() -> KernelRegistry:
             Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
             Kernel("history_bet", history_bet, histories),
-            Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n),) for n in LINE_CHUNKS)),
+            Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n), (2,)) for n in LINE_CHUNKS)),
             Kernel("sensitivity", sensitivity, gradients),
         ]
     )

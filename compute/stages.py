@@ -58,13 +58,11 @@ def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
     A caller's confidence k is a relative error of sqrt(1/k - 1), for which the closed form of
     the shrinkage is k again.
     """
-    cost, payoff = scalars[Scalar.COST_RATE], lines[Line.PAYOFF]
     error = _by_source(
         lines,
         kelly_standard_error(
             lines[Line.WIN_PROBABILITY],
-            jnp.where(payoff > cost, payoff - cost, payoff),
-            lines[Line.LOSS_FRACTION] + cost,
+            *bet_after_cost(lines, scalars),
             lines[Line.EDGE_ERROR],
             lines[Line.PAYOFF_ERROR],
             lines[Line.LOSS_FRACTION_ERROR],
@@ -73,6 +71,15 @@ def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
         lines[Line.EXACT_ERROR],
     )
     return root_sum_square(error, stake * relative_error(lines))
+
+
+def bet_after_cost(lines: Array, scalars: Array) -> tuple[Array, Array]:
+    """Payoff and loss fraction with the cost taken out, (n,) each.
+
+    A payoff that the cost eats whole is left as it is: no stake depends on it.
+    """
+    cost, payoff = scalars[Scalar.COST_RATE], lines[Line.PAYOFF]
+    return jnp.where(payoff > cost, payoff - cost, payoff), lines[Line.LOSS_FRACTION] + cost
 
 
 def relative_error(lines: Array) -> Array:

@@ -11,6 +11,7 @@ from test_pipeline_properties import simple
 from compute.columns import Source, Stage
 from compute.decide import Sizing
 from compute.edges import Scenarios
+from compute.kelly.confidence import numeric_shrinkage
 from compute.kelly.exact import exact_kelly_fraction
 from compute.limits import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
@@ -93,6 +94,28 @@ def test_the_numeric_form(kernels: KernelRegistry, p: float, b: float, error: fl
     numeric = replace(FULL, confidence_shrinkage=Shrinkage.BAKER_MCHALE_NUMERIC)
     made = sized(replace(item, parameters=numeric), kernels)
     assert stake_of(made)[0] / made.stages[Stage.RAW_KELLY][0] == pytest.approx(k, abs=1e-3)
+
+
+def test_the_numeric_form_is_that_of_the_edge_after_cost(kernels: KernelRegistry) -> None:
+    """Bets shrink as the bet that costs leave; other edges by the closed form, over the rate."""
+    p, b, a, error, cost, rate = 0.6, 1.0, 0.8, 0.05, 0.03, 0.01
+    item = with_signals(
+        simple(2, probability=p),
+        source=np.array([int(Source.WIN_LOSS), int(Source.RETURN_VOLATILITY)]),
+        payoff=np.full(2, b),
+        loss_fraction=np.full(2, a),
+        win_probability_error=np.full(2, error),
+        expected_return=np.full(2, 0.07),
+        volatility=np.full(2, 0.3),
+        expected_return_error=np.full(2, 0.02),
+    )
+    numeric = Shrinkage.BAKER_MCHALE_NUMERIC
+    parameters = replace(FULL, confidence_shrinkage=numeric, cost_rate=cost, risk_free_rate=rate)
+    made = sized(replace(item, parameters=parameters), kernels)
+    kept = stake_of(made) / made.stages[Stage.COST]
+    edge = 0.07 - rate - cost
+    expected = [float(numeric_shrinkage(p, b - cost, a + cost, error)), edge**2 / (edge**2 + 4e-4)]
+    np.testing.assert_allclose(kept, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("mode", list(Shrinkage))
