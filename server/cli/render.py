@@ -111,7 +111,7 @@ def line_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
     said = []
     if words := binding_words(sizes, line):
         without = percent(sizes.weight_without_binding[line])
-        said.append(f"set by: {words}; without it {without}")
+        said.append(f"set by: {words}, which cut it from {without}")
         if price := sizes.marginal_growth[line]:
             said.append(f"one more percent of equity would add {price * 0.01:.2e} of log growth")
     low, high = sizes.weight_low[line], sizes.weight_high[line]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import grpc
 import numpy as np
 from numpy.random import Generator
 from positionsizing.v1 import (
@@ -20,10 +19,11 @@ from positionsizing.v1 import (
     portfolio_service_pb2,
     sizing_service_pb2,
 )
-from service_client import Client, new_id, refusal_of, sizing_request
+from service_client import Client, new_id, sizing_request
 
 DECISIONS = int(os.environ.get("REPLAYS", "120"))
 NAMES = [f"R{i}" for i in range(12)]
+OPEN = 8
 SECTORS = ("A", "B", "C")
 
 
@@ -36,6 +36,8 @@ class World:
     market: str = ""
     scenarios: str = ""
     portfolios: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    traded: int = 0
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -158,8 +160,8 @@ class World:
             **given,
         )
 
-    async def change_something(self, last: str) -> None:
-        """One thing that the next decision depends on, or the last one's order ends."""
+    async def change_something(self) -> None:
+        """One thing that the next decision depends on."""
         portfolio_id = str(self.rng.choice(self.portfolios))
         match int(self.rng.integers(0, 8)):
             case 0:
@@ -170,14 +172,19 @@ class World:
                 await self.new_limits(portfolio_id)
             case 3:
                 await self.new_parameters(portfolio_id)
-            case 4 | 5 if last:
-                settle = sizing_service_pb2.SettleDecisionRequest(
-                    request_id=str(uuid4()), decision_id=last, close=True
-                )
-                try:
-                    await self.client.sizing.SettleDecision(settle)
-                except grpc.aio.AioRpcError as error:  # nothing was traded
-                    assert refusal_of(error).reason == "RESERVATION_NOT_FOUND", error
+
+    async def decide(self) -> str:
+        """The id of one more decision; of those that traded, the last few stay reserved."""
+        decision = await self.client.size(self.request(str(self.rng.choice(self.portfolios))))
+        if any(decision.sizes.trade_lots):
+            self.traded += 1
+            self.open.append(decision.decision_id)
+        while len(self.open) > OPEN:
+            settle = sizing_service_pb2.SettleDecisionRequest(
+                request_id=str(uuid4()), decision_id=self.open.pop(0), close=True
+            )
+            await self.client.sizing.SettleDecision(settle)
+        return decision.decision_id
 
 
 async def test_random_decisions_replay_alike_whatever_has_changed_since(client: Client) -> None:
@@ -189,14 +196,11 @@ async def test_random_decisions_replay_alike_whatever_has_changed_since(client: 
     await client.set_limits(portfolio_service_pb2.Scope(group_id=group), shared=shared)
     for number in range(6):
         await world.new_portfolio(group if number % 2 else "")
-    decided: list[str] = []
-    traded = 0
-    while len(decided) < DECISIONS:
-        await world.change_something(decided[-1] if decided else "")
-        decision = await client.size(world.request(str(world.rng.choice(world.portfolios))))
-        decided.append(decision.decision_id)
-        traded += any(decision.sizes.trade_lots)
-    assert traded > DECISIONS // 2
+    decided = []
+    for _ in range(DECISIONS):
+        await world.change_something()
+        decided.append(await world.decide())
+    assert world.traded > DECISIONS // 2
     for decision_id in decided:
         replay = await client.sizing.ReplayDecision(
             sizing_service_pb2.ReplayDecisionRequest(decision_id=decision_id)
