@@ -50,16 +50,34 @@ MARKETS = {"bench-5000": 5000, "bench-100000": LINES[-1]}
 
 @dataclass(frozen=True)
 class Timing:
-    """Quantiles of one series of calls, in milliseconds."""
+    """Quantiles of one series of calls, and processor time of its server a call; milliseconds."""
 
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> "Timing":
+    def of(cls, seconds: list[float], cpu_s: float) -> "Timing":
         """The quantiles of a series."""
         ms = np.array(seconds) * 1e3
-        return cls(float(np.quantile(ms, 0.5)), float(np.quantile(ms, 0.99)))
+        p50, p99 = np.quantile(ms, (0.5, 0.99))
+        return cls(float(p50), float(p99), cpu_s * 1e3 / len(ms))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A channel to a server and the id of its process."""
+
+    channel: grpc.aio.Channel
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Processor time of the server so far; on Linux only, elsewhere 0."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def request_of(n_lines: int, market: str = "bench-5000") -> sizing_service_pb2.SizePositionsRequest:
@@ -190,8 +208,8 @@ def serve_echo(answer: bytes, dsn: str, port: "multiprocessing.Queue[int]") -> N
 
 
 async def measure(
-    ours: grpc.aio.Channel,
-    peer: grpc.aio.Channel,
+    ours: Peer,
+    peer: Peer,
     n_lines: int,
     calls: int,
     *,
@@ -200,9 +218,13 @@ async def measure(
 ) -> tuple[Timing, Timing]:
     """Alternating calls to both; the first tenth is warm-up."""
     request = request_of(n_lines, market)
-    stubs = [sizing_service_pb2_grpc.SizingServiceStub(channel) for channel in (ours, peer)]
+    both = ours, peer
+    stubs = [sizing_service_pb2_grpc.SizingServiceStub(item.channel) for item in both]
     spent: list[list[float]] = [[], []]
+    used = [0.0, 0.0]
     for call in range(calls + calls // 10):
+        if call == calls // 10:
+            used = [-item.cpu_s() for item in both]
         for series, stub in enumerate(stubs):
             request.validate_only = not commit
             request.request_id = str(uuid.uuid4())
@@ -210,7 +232,8 @@ async def measure(
             await stub.SizePositions(request, timeout=60)
             if call >= calls // 10:
                 spent[series].append(time.perf_counter() - started)
-    return Timing.of(spent[0]), Timing.of(spent[1])
+    used = [before + item.cpu_s() for before, item in zip(used, both, strict=True)]
+    return Timing.of(spent[0], used[0]), Timing.of(spent[1], used[1])
 
 
 def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], int, str]:
@@ -231,10 +254,13 @@ def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], int, str]:
     raise SystemExit((folder / "serve.log").read_text())
 
 
-async def run(port: int, echo_port: int, calls: int) -> dict[str, object]:
+def connected(port: int, pid: int) -> Peer:
+    """The server at a port."""
+    return Peer(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS), pid)
+
+
+async def run(ours: Peer, peer: Peer, calls: int) -> dict[str, object]:
     """All figures."""
-    ours = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS)
-    peer = grpc.aio.insecure_channel(f"127.0.0.1:{echo_port}", options=OPTIONS)
     plain, echo = await measure(ours, peer, 1024, calls, commit=False)
     stored, committed = await measure(ours, peer, 1024, max(calls // 2, 20), commit=True)
     per_line = {}
@@ -242,8 +268,8 @@ async def run(port: int, echo_port: int, calls: int) -> dict[str, object]:
         repeat = max(5, min(100, 200_000 // n_lines))
         timing, _ = await measure(ours, ours, n_lines, repeat, commit=False, market="bench-100000")
         per_line[n_lines] = timing.p50_ms * 1e3 / n_lines
-    await ours.close()
-    await peer.close()
+    for item in (ours, peer):
+        await item.channel.close()
     return {
         "F1": {"ours": plain.__dict__, "echo": echo.__dict__},
         "F2": {"ours": stored.__dict__, "echo_and_commit": committed.__dict__},
@@ -254,8 +280,9 @@ async def run(port: int, echo_port: int, calls: int) -> dict[str, object]:
 def table(figures: dict[str, object]) -> str:
     """The figures as Markdown."""
     rows = [
-        "| figure | ours p50 / p99 ms | peer p50 / p99 ms | ratio p50 | ratio p99 | goal |",
-        "|---|---|---|---|---|---|",
+        "| figure | ours p50 / p99 ms | peer p50 / p99 ms | ratio p50 | ratio p99 | goal "
+        "| CPU ms a call, ours / peer |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, peer, goal in (
         ("F1", "echo", "1.3 / 1.5"),
@@ -267,7 +294,8 @@ def table(figures: dict[str, object]) -> str:
         rows.append(
             f"| {name}: 1,024 lines against {peer.replace('_', ' ')} "
             f"| {a['p50_ms']:.2f} / {a['p99_ms']:.2f} | {b['p50_ms']:.2f} / {b['p99_ms']:.2f} "
-            f"| {a['p50_ms'] / b['p50_ms']:.2f} | {a['p99_ms'] / b['p99_ms']:.2f} | {goal} |"
+            f"| {a['p50_ms'] / b['p50_ms']:.2f} | {a['p99_ms'] / b['p99_ms']:.2f} | {goal} "
+            f"| {a['cpu_ms']:.2f} / {b['cpu_ms']:.2f} |"
         )
     rows += ["", "| F10: lines | µs a line, p50 |", "|---|---|"]
     per_line = figures["F10_us_per_line"]
@@ -294,7 +322,14 @@ def main() -> None:
             queue: multiprocessing.Queue[int] = context.Queue()
             echo = context.Process(target=serve_echo, args=(answer, dsn, queue), daemon=True)
             echo.start()
-            figures = asyncio.run(run(port, queue.get(timeout=60), arguments.calls))
+            echo_port = queue.get(timeout=60)
+
+            async def figures_of(echo_pid: int) -> dict[str, object]:
+                ours, peer = connected(port, process.pid), connected(echo_port, echo_pid)
+                return await run(ours, peer, arguments.calls)
+
+            assert echo.pid is not None
+            figures = asyncio.run(figures_of(echo.pid))
         finally:
             if echo is not None:
                 echo.kill()
