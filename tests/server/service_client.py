@@ -95,7 +95,9 @@ def started(
     patch.setattr(app_module, "prepare_jax", lambda folder: None)
     patch.setattr(app_module, "compile_kernels", lambda _, shapes: Programs(kernels, shapes))
     dsn = create_database(server, template=embedded.DATABASE)
-    config = Config(listen_port=0, dsn=dsn, data_dir=folder, **settings)  # type: ignore[arg-type]
+    # Timings decide no test: calls have long on a busy machine.
+    chosen: dict[str, Any] = {"listen_port": 0, "deadline_default_s": 60.0, **settings}
+    config = Config(dsn=dsn, data_dir=folder, **chosen)
     return App.started(config)
 
 
