@@ -78,12 +78,17 @@ CONFLICTS = ("budget", "box", "rows", "turnover", "gross", "volatility", "cvar")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A problem, what is hostile about it, and whether any portfolio keeps its limits."""
+    """A problem, what is hostile about it, and whether any portfolio keeps its limits.
+
+    feasible: None where the limits conflict by so little that either answer is right. explained:
+    whether `conflicts` can check why there is none.
+    """
 
     seed: int
     problem: Problem
     features: tuple[str, ...]
-    feasible: bool
+    feasible: bool | None
+    explained: bool = False
 
 
 def draw(seed: int) -> Drawn:

@@ -49,6 +49,27 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
     return np.asarray(unit * np.clip(weights.value, facts.lower, facts.upper))
 
 
+def riskless_mean(problem: Problem) -> float:
+    """The largest mean less costs of a book without any risk; -inf where there is no such book."""
+    facts = Facts(problem)
+    weights = cp.Variable(facts.size)
+    gain = facts.mean @ weights - facts.problem.cash_return * cp.sum(weights)
+    unit = float(np.sqrt(np.diagonal(facts.covariance).max())) or 1.0
+    riskless = [_deviation(facts, weights) / unit == 0.0]
+    size = float(np.abs(facts.mean).max()) or 1.0
+    value = (gain - _costs(facts, weights)) / size
+    model = cp.Problem(
+        cp.Maximize(value), _limits(facts, weights) + _rows(facts, weights, 0.0)[1] + riskless
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model.solve(solver=cp.CLARABEL)
+        except (cp.SolverError, ValueError):
+            return float("-inf")
+    return size * float(model.value) if model.value is not None else float("-inf")
+
+
 def _largest(problem: Problem) -> float:
     facts = Facts(problem)
     ends = np.abs(np.concatenate([facts.lower, facts.upper]))
@@ -65,7 +86,8 @@ def _linear(problem: Problem) -> bool:
 def _deviation(facts: Facts, weights: Any) -> Any:
     """sqrt(w'Sw) as the norm of a square root of S, which keeps its digits."""
     values, vectors = np.linalg.eigh(facts.covariance)
-    root = vectors[:, values > 1e-15 * values[-1]] * np.sqrt(values[values > 1e-15 * values[-1]])
+    kept = values > 1e-15 * values[-1]
+    root = vectors[:, kept] * np.sqrt(values[kept])
     return root.T @ weights
 
 
@@ -156,7 +178,9 @@ def _limits(facts: Facts, weights: Any) -> list[Any]:
 def _risk(facts: Facts, weights: Any) -> list[Any]:
     """The risk limits, in units of a typical return."""
     limits, sides = facts.problem.limits, []
-    unit = float(np.abs(facts.scenarios).mean())
+    unit = 1.0
+    if facts.problem.scenarios is not None:
+        unit = float(np.abs(facts.scenarios).mean()) or 1.0
     if limits.volatility_max is not None:
         risk = cp.norm(_deviation(facts, weights) / unit)
         sides.append(risk <= limits.volatility_max / unit)

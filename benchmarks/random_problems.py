@@ -1,12 +1,16 @@
 """Solve random and hostile problems, and compare with independent solvers and proofs.
 
-    python -m benchmarks.random_problems [--count 1000] [--seed 0] [--out DIR]
+    python -m benchmarks.random_problems [--files] [--count 1000] [--seed 0] [--out DIR]
+
+Problems are drawn with every objective and limit there is (`draw`), or with --files in the format
+of `reference_format` as strangers would write them (`draw_files`).
 
 Every answer is held against three things: the best weights of Clarabel or HiGHS through cvxpy
 (`oracle`), the certificate of `compute.optimize.certificate`, and what is known of the problem by
-construction (`draw`). A gap is relative to the larger of the objective and a thousandth of what
-its steepest slope could make of the whole book. Prints counts, and a line for every answer that
-is wrong; the exit code is 1 if there is one. With --out, writes random_problems.md.
+construction or by other linear programs (`conflicts`). A gap is relative to the larger of the
+objective and a thousandth of what its steepest slope could make of the whole book. Prints counts,
+and a line for every answer that is wrong; the exit code is 1 if there is one. With --out, writes
+random_problems.md.
 """
 
 from __future__ import annotations
@@ -22,16 +26,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.conflicts import objections
 from benchmarks.draw import Drawn, draw
-from benchmarks.oracle import best_weights
+from benchmarks.draw_files import draw_file
+from benchmarks.oracle import best_weights, riskless_mean
 from compute.optimize import solve
 from compute.optimize.certificate import Certificate, certify, certify_weights
 from compute.optimize.evaluate import Facts, largest_violation, objective_value
+from compute.optimize.infeasible import explain
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Status
 from compute.optimize.solver import encode
 from compute.optimize.tangent import tangent
 
+MAX_SHARPE = ObjectiveKind.MAX_SHARPE
 AGREED, NEVER = 1e-8, 1e-6
 # An answer of the oracle that breaks limits by more than this (relative to its largest weight) is
 # better than it may be; less is enough where a proof says that nothing is better than ours.
@@ -56,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.random_problems", description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first problem")
+    parser.add_argument("--files", action="store_true", help="in the format of reference files")
     parser.add_argument("--out", type=Path, help="folder for random_problems.md")
     options = parser.parse_args(arguments)
     _coarser_shapes()
@@ -63,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(options.seed, options.seed + options.count)
     verdicts = []
     for seed in seeds:
-        verdicts.append(judge(draw(seed)))
+        verdicts.append(judge(draw_file(seed) if options.files else draw(seed)))
         for problem in verdicts[-1].wrong:
             print(f"{seed}: {problem}; {_about(verdicts[-1])}", file=sys.stderr, flush=True)
         if len(verdicts) % 50 == 0:
@@ -92,7 +101,7 @@ def judge(drawn: Drawn) -> Verdict:
     verdict = Verdict(drawn, solution.status.name)
     verdict.note = f"residual {solution.residual:.1e}, {solution.iterations} iterations"
     if solution.status is Status.OPTIMAL:
-        if not drawn.feasible:
+        if drawn.feasible is False:
             verdict.wrong.append("OPTIMAL, but there is no feasible portfolio")
         proof = certify(drawn.problem, solution, thorough=False)
         if not proof.is_optimal:
@@ -100,8 +109,14 @@ def judge(drawn: Drawn) -> Verdict:
         _compare(verdict, solution.weights, proof)
     elif solution.status is Status.NONPOSITIVE_MEAN:
         _refused(verdict)
-    elif (solution.status is Status.INFEASIBLE) == drawn.feasible:
+    elif solution.status is Status.UNBOUNDED and drawn.problem.objective.kind is MAX_SHARPE:
+        if riskless_mean(drawn.problem) <= 0.0:
+            verdict.wrong.append("no book without risk has a positive mean")
+        verdict.oracle = "agrees"
+    elif solution.status is not Status.INFEASIBLE or drawn.feasible:
         verdict.wrong.append("a portfolio exists" if drawn.feasible else "not seen as infeasible")
+    elif drawn.explained:
+        verdict.wrong += objections(drawn.problem, explain(drawn.problem))
     return verdict
 
 
@@ -116,7 +131,7 @@ def _compare(verdict: Verdict, weights: Array, proof: Certificate) -> None:
         )
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
         return
-    sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
+    sharpe = problem.objective.kind is MAX_SHARPE
     value = objective_value(problem, weights)
     touching = tangent(problem, weights, value if sharpe else None)
     scale = touching.scale * touching.reach
@@ -144,7 +159,7 @@ def _compare(verdict: Verdict, weights: Array, proof: Certificate) -> None:
 def _refused(verdict: Verdict) -> None:
     """No positive mean: the best mean that the oracle finds must not be positive."""
     problem = verdict.drawn.problem
-    if problem.objective.kind is not ObjectiveKind.MAX_SHARPE:
+    if problem.objective.kind is not MAX_SHARPE:
         verdict.wrong.append("no ratio was asked for")
         return
     size = float(np.abs(Facts(problem).mean).max())
@@ -172,7 +187,7 @@ def report(verdicts: list[Verdict], seconds: float) -> str:
     oracle = Counter(v.oracle for v in solved)
     gaps = np.array([*compared, 0.0])
     proven = np.array([v.proven for v in solved if v.proven is not None] + [0.0])
-    infeasible = [v for v in verdicts if not v.drawn.feasible]
+    infeasible = [v for v in verdicts if v.drawn.feasible is False]
     found = sum(v.status == Status.INFEASIBLE.name for v in infeasible)
     settled = sum(v.certified or v.oracle == "agrees" for v in solved)
     first, last = verdicts[0].drawn.seed, verdicts[-1].drawn.seed

@@ -3,7 +3,8 @@
 Fields: `problem` (its name), `R` [T, N] simple returns, `mu`, `Sigma`; constraints `c_lo`, `c_hi`,
 `c_smin`, `c_smax`, `c_sec` with `c_seclo` and `c_sechi`, `c_w0`, `c_tau` (turnover), `c_gross`;
 parameters `gamma`, `cost`, `lam`, `beta`, `L_cdar`; the answer `obj_opt`, `w_opt` and `expect`.
-A field that is missing is not limited, except that risk parity is long-only and fully invested.
+What is missing, empty, infinite or NaN is not limited, except that risk parity is long-only and
+fully invested.
 """
 
 from __future__ import annotations
@@ -104,13 +105,13 @@ def _shared_returns(
 
 def parse(path: Path, fields: Fields) -> Reference:
     """The `Reference` of the raw fields of one file."""
-    short = str(fields["problem"]).strip().lower()
+    short = _text(fields["problem"]).lower()
     kind = _kind(short)
     scenarios = _array(fields, "R")
     mean, covariance = _array(fields, "mu"), _array(fields, "Sigma")
     if scenarios is not None and mean is None:
         mean = scenarios.mean(0)
-    if scenarios is not None and covariance is None:
+    if scenarios is not None and covariance is None and len(scenarios) > 1:
         covariance = np.atleast_2d(np.cov(scenarios, rowvar=False))
     if mean is None and covariance is None:
         raise KeyError("the file has neither R nor mu and Sigma")
@@ -125,7 +126,7 @@ def parse(path: Path, fields: Fields) -> Reference:
         holdings=_array(fields, "c_w0", size),
     )
     objective = _scalar(fields, "obj_opt")
-    expect = str(fields["expect"]).strip() if "expect" in fields else "optimal"
+    expect = _text(fields["expect"]) if "expect" in fields else "optimal"
     known = _array(fields, "w_opt")
     return Reference(path.name, path.stem, short, problem, expect, objective, known)
 
@@ -147,7 +148,7 @@ def _objective(kind: Kind, fields: Fields) -> Objective:
 
 
 def _limits(kind: Kind, short: str, fields: Fields, size: int) -> Limits:
-    lower, upper = _array(fields, "c_lo", size), _array(fields, "c_hi", size)
+    lower, upper = _bound(fields, "c_lo", -np.inf, size), _bound(fields, "c_hi", np.inf, size)
     budget_min, budget_max = _finite(fields, "c_smin"), _finite(fields, "c_smax")
     if kind is Kind.RISK_BUDGET:
         lower = np.zeros(size) if lower is None else lower
@@ -186,9 +187,9 @@ def _sectors(fields: Fields, size: int) -> Rows | None:
     sector = _array(fields, "c_sec")
     if sector is None or sector.size != size:
         return None
-    lows, highs = _array(fields, "c_seclo"), _array(fields, "c_sechi")
-    lows = np.empty(0) if lows is None else lows
-    highs = np.empty(0) if highs is None else highs
+    lows, highs = _bound(fields, "c_seclo", -np.inf), _bound(fields, "c_sechi", np.inf)
+    lows = np.empty(0) if lows is None else np.atleast_1d(lows)
+    highs = np.empty(0) if highs is None else np.atleast_1d(highs)
     count = max(lows.size, highs.size)
     if count == 0:
         return None
@@ -205,6 +206,18 @@ def _array(fields: Fields, name: str, size: int | None = None) -> Array | None:
     if size is not None:
         return None if values.size == 0 else np.broadcast_to(values, (size,)).copy()
     return values
+
+
+def _bound(fields: Fields, name: str, absent: float, size: int | None = None) -> Array | None:
+    """The same with NaN read as no bound."""
+    values = _array(fields, name, size)
+    return None if values is None else np.where(np.isnan(values), absent, values)
+
+
+def _text(value: Any) -> str:
+    """The one string of a field, whatever its type and shape."""
+    text = np.asarray(value).reshape(-1)[0]
+    return (text.decode() if isinstance(text, bytes) else str(text)).strip()
 
 
 def _scalar(fields: Fields, name: str) -> float | None:

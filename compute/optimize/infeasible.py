@@ -30,7 +30,7 @@ from compute.optimize.problem import Problem
 Vector = npt.NDArray[np.float64]
 
 # Slack, in units of a limit's scale, below which the limit counts as kept.
-TOLERANCE = 1e-8
+TOLERANCE = 2e-10
 HITTING_ROUNDS_MAX = 200
 # Box limits of more assets than this are not thinned out one by one.
 THINNING_ASSETS_MAX = 64

@@ -65,6 +65,8 @@ class Moments:
         if given is not None:
             return given
         weight = self.probability()
+        if not weight @ weight < 1.0:
+            raise ValueError("covariance: one scenario has none, and the problem states none")
         centred = self.scenarios() - weight @ self.scenarios()
         result: Array = (centred.T * weight) @ centred / (1.0 - weight @ weight)
         return result
@@ -157,19 +159,22 @@ def _combined(objective: Objective, moments: Moments) -> Blocks:
 
 
 def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> float:
-    """The objective at `weights` in its natural sense, costs included."""
+    """The objective at `weights` in its natural sense, costs included; -inf of a ruined book."""
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
         return budget_error(problem.objective, Moments(problem).covariance(), weights)
     value = compiled.constant + float(compiled.linear @ weights) - costs(problem, weights)
     if compiled.ratio:
         assert compiled.quad is not None
-        return value / float(np.sqrt(weights @ compiled.quad @ weights))
+        risk = float(np.sqrt(weights @ compiled.quad @ weights))
+        return value / risk if risk > 0.0 else float("nan")
     if compiled.quad is not None:
         value -= 0.5 * float(weights @ compiled.quad @ weights)
     if compiled.growth or compiled.crra:
         moments = Moments(problem)
         cash = problem.cash_return
         held = (moments.scenarios() @ weights - cash * weights.sum()) / (1.0 + cash)
+        if not np.all(held > -1.0):
+            return float("-inf")
         if compiled.growth:
             value += compiled.growth * float(moments.probability() @ np.log1p(held))
         if compiled.crra:

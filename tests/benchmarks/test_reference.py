@@ -137,3 +137,39 @@ def test_the_synthetic_universe_is_reproducible() -> None:
     assert len(first) == 11
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.problem.scenarios, two.problem.scenarios)
+
+
+def test_every_way_to_say_nothing_and_every_type() -> None:
+    plain = {"problem": "mv", "R": np.array([[0.01, 0.02], [-0.01, 0.0], [0.0, 0.01]])}
+    bounds = {"c_lo": [0.0, -0.5], "c_hi": [1.0, 0.5], "c_smax": 1.0, "c_sechi": [0.75, 0.5]}
+    expected = parse(Path("x.npz"), {**plain, **bounds, "c_sec": [0, 1]}).problem.limits
+    said = {
+        "problem": np.array([b"mv "]),
+        "R": plain["R"],
+        "c_lo": np.array([0.0, -0.5], np.float32),
+        "c_hi": np.array([1.0, 0.5], ">f8"),
+        "c_smax": np.array([1], np.int32),
+        "c_smin": np.array(np.nan),
+        "c_sec": np.array([0.0, 1.0], np.float32),
+        "c_seclo": np.full(2, np.nan),
+        "c_sechi": np.array([0.75, 0.5], np.float32),
+        "c_tau": np.array(np.inf),
+        "c_gross": np.zeros(0),
+        "c_w0": np.zeros(0),
+    }
+    limits = parse(Path("x.npz"), said).problem.limits
+    assert limits.rows is not None
+    assert expected.rows is not None
+    np.testing.assert_array_equal(limits.rows.row_min, expected.rows.row_min)
+    np.testing.assert_array_equal(limits.rows.row_max, expected.rows.row_max)
+    np.testing.assert_array_equal(limits.lower, expected.lower)
+    np.testing.assert_array_equal(limits.upper, expected.upper)
+    assert (limits.budget_min, limits.budget_max) == (None, 1.0)
+    assert limits.turnover_max is limits.gross_max is None
+
+
+def test_bounds_that_are_nan_do_not_bound() -> None:
+    fields = {"problem": "kelly", "R": np.ones((3, 2)), "c_lo": [np.nan, 0.0], "c_hi": np.nan}
+    limits = parse(Path("x.npz"), fields).problem.limits
+    np.testing.assert_array_equal(limits.lower, [-np.inf, 0.0])
+    np.testing.assert_array_equal(limits.upper, [np.inf, np.inf])

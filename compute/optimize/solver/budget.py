@@ -24,17 +24,22 @@ from compute.shapes import Kernel, NotCompiledError
 KERNEL = "joint/budget"
 METHOD = "Newton on the logarithmic barrier"
 CONVERGED = 1e-7
+DECREMENT = 1e-4  # of Newton's method, above which it has no minimum to go to
+ROUNDING = 1e-24  # share of the largest variance that a constant history shows by rounding
 
 
 def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, int]:
     """Risk-budget weights scaled to the budget, and the iterations taken.
 
-    ValueError where an asset has no variance: it can carry no share of the risk.
+    ValueError where an asset has no variance, or a long book has none: no share of the risk.
     """
     n = problem.size
-    if not np.all(np.diagonal(covariance) > 0.0):
+    variance = np.diagonal(covariance)
+    if not np.all(variance > ROUNDING * variance.max(initial=0.0)):
         raise ValueError("risk budgeting needs a positive variance for every asset")
     answer = _spinu(covariance, shares(problem.objective, n))
+    if not answer[-2] <= DECREMENT:
+        raise ValueError("covariance: long positions cancel all risk, so none can share it")
     weights: Array = answer[:n] * (_target(problem.limits) / answer[:n].sum())
     return weights, int(answer[-1])
 

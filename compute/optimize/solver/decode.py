@@ -71,6 +71,9 @@ def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
         return replace(failed, iterations=iterations, residual=residual)
     weights = snapped(encoded, answer)
     value = evaluate(problem, encoded.blocks, weights)
+    if not np.isfinite(value):  # a riskless ratio, a book that loses everything
+        failed = empty(problem, Status.NOT_CONVERGED, method)
+        return replace(failed, iterations=iterations, residual=residual)
     prices = multipliers(encoded, answer, weights)
     return Solution(Status.OPTIMAL, weights, value, prices, iterations, residual, method=method)
 

@@ -298,17 +298,20 @@ def iterate(data: Data, fixed: Frame, state: State) -> State:
     system = prepare(data, fixed, state, res)
     goal, soft_goal = -state.s * state.z, -state.e * state.q
     guess = direction(data, fixed, state, res, system, (goal, soft_goal))
-    ahead = advance(state, guess, reach(data, fixed, state, guess))
+    ahead_length = reach(data, fixed, state, guess)
+    ahead = advance(state, guess, ahead_length)
     total = jnp.sum(ahead.s * ahead.z)
     if data.price is not None:
         total = total + jnp.sum(ahead.e * ahead.q)
     centring = jnp.clip(total / fixed.pairs / jnp.maximum(res.mu, 1e-300), 0.0, 1.0) ** 3
     behind = fixed.lag * jnp.max(state.error[:2])
     aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
-    goal = fixed.mask * (aim - guess.s * guess.z) + goal
+    # The corrector is that of the step the predictor can take: a full one may throw the iterate
+    # from one side of a range to the other, for ever.
+    goal = fixed.mask * (aim - ahead_length * guess.s * guess.z) + goal
     if data.price is not None:
         soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
-        soft_goal = soft * (aim + guess.e * guess.z) + soft_goal
+        soft_goal = soft * (aim + ahead_length * guess.e * guess.z) + soft_goal
     step = direction(data, fixed, state, res, system, (goal, soft_goal))
     length = reach(data, fixed, state, step) * jnp.maximum(0.99, 1.0 - res.mu)
     if data.returns is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from compute.optimize.objectives import Blocks
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.solver.budget import closed_form
 from compute.optimize.solver.decode import Answer, decode, empty, unpack
+from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG, run_batch
 from compute.optimize.solver.phase_one import infeasibility
@@ -88,7 +88,7 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     solution = decode(encoded, _run(encoded, CAUTIOUS), f"{METHOD}, second attempt")
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
         return solution
-    return _diagnose(encoded, answer, solution)
+    return without_answer(encoded, answer, solution, lambda stated: _run(stated, LAG))
 
 
 def _run(encoded: Encoded, lag: float) -> Answer:
@@ -107,29 +107,3 @@ def _run_together(chunk: list[Encoded]) -> Array:
 def _senseless(encoded: Encoded, solution: Solution) -> bool:
     """True for a Sharpe ratio that is not positive: its stationary point is no maximum."""
     return encoded.blocks.ratio and not solution.objective > 0.0
-
-
-def _diagnose(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
-    """Why there is no answer: limits that conflict, no positive mean, no end to the objective."""
-    problem = encoded.problem
-    if encoded.blocks.ratio:
-        reward = encode(problem, Blocks(encoded.blocks.linear))
-        best = decode(reward, _run(reward, LAG), METHOD)
-        if best.status is Status.OPTIMAL and best.objective <= 1e-12 * _reach(reward):
-            return replace(best, status=Status.NONPOSITIVE_MEAN, weights=empty_weights(problem))
-    if np.max(np.abs(np.nan_to_num(answer.w, nan=np.inf))) > 1e6:
-        return replace(solution, status=Status.UNBOUNDED)
-    return replace(
-        empty(problem, Status.NOT_CONVERGED, METHOD),
-        iterations=solution.iterations,
-        residual=answer.error,
-    )
-
-
-def empty_weights(problem: Problem) -> Array:
-    """NaN for every name."""
-    return np.full(problem.size, np.nan)
-
-
-def _reach(encoded: Encoded) -> float:
-    return float(np.max(np.abs(encoded.blocks.linear)))

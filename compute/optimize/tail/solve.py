@@ -18,6 +18,7 @@ from compute.optimize.tail import assemble as build
 from compute.optimize.tail import duals, frame, rows, sift
 from compute.optimize.tail.interior import LinearAnswer, solve_linear_batch
 from compute.optimize.tail.polish import polish
+from compute.optimize.tail.simplex import vertex
 
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
@@ -33,6 +34,12 @@ _FEW = 16
 _SETTLED_ROUNDS = 8
 # An answer this far from its conditions is refused, whatever the iteration thought of it.
 ACCEPTED = 1e-8
+# An interior point this far from them has lost its way: the simplex method takes over.
+STALLED = 1e-10
+# Least total violation that is a conflict; an optimum is accepted with less.
+_CONFLICT = 3e-10
+# Bounds for weights that have none, in units of the book.
+_EDGES = (10.0, 1e3, 1e5)
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,9 @@ def _run(works: list[_Work]) -> list[_Work]:
         ]
         answers = solve_linear_batch(programs, tolerances)
         for i, assembly, program, answer in zip(active, assemblies, programs, answers, strict=True):
-            if works[i].tolerance <= TOLERANCE and np.isfinite(answer.error):
+            if not answer.error <= max(works[i].tolerance, STALLED):
+                answer = vertex(program, answer)
+            elif works[i].tolerance <= TOLERANCE:
                 answer = polish(program, answer)
             whole = sift.expand(assembly.program, works[i].resting, answer)
             works[i] = _advance(works[i], assembly, whole)
@@ -252,6 +261,12 @@ def _check(problem: Problem) -> None:
 
 def _finish(work: _Work) -> Solution:
     """The answer of a finished work: certified, or the reason why there is none."""
+    found = _result(work)
+    return _explain(work) if found is None else found
+
+
+def _result(work: _Work) -> Solution | None:
+    """The solution of a finished work, None where it has not converged."""
     answer = work.answer
     assert answer is not None
     assert work.assembly is not None
@@ -261,7 +276,7 @@ def _finish(work: _Work) -> Solution:
         )
         if solution.residual <= ACCEPTED:
             return replace(solution, iterations=work.iterations)
-    return _explain(work)
+    return None
 
 
 def _explain(work: _Work) -> Solution:
@@ -275,23 +290,29 @@ def _explain(work: _Work) -> Solution:
         found = duals.violation(
             work.problem, relaxed.frame, relaxed.terms, relaxed.kept, relaxed.assembly, answer
         )
-        if found.violation_min > 1e-9 * relaxed.frame.unit:
+        if found.violation_min > _CONFLICT * relaxed.frame.unit:
             return replace(found, iterations=iterations)
-        if _unbounded(work):
-            return duals.failure(work.problem, Status.UNBOUNDED, iterations)
+        bounded = _in_bounds(work)
+        if bounded is not None:
+            return replace(bounded, iterations=iterations + bounded.iterations)
     return duals.failure(work.problem, Status.NOT_CONVERGED, iterations)
 
 
-def _unbounded(work: _Work) -> bool:
-    """True if weights kept within a huge box run to its edge."""
+def _in_bounds(work: _Work) -> Solution | None:
+    """The answer where weights without bounds let early programs, which keep few scenarios, run
+    away: within ever wider bounds, until none of them holds. UNBOUNDED where one always does.
+    """
     lower, upper = box(work.problem)
-    edge = 1e4 * work.frame.unit
-    limits = replace(
-        work.problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
-    )
-    if np.all(limits.lower == lower) and np.all(limits.upper == upper):
-        return False
-    boxed = _run([_begin(replace(work.problem, limits=limits), None, elastic=False)])[0]
-    if boxed.answer is None or boxed.answer.error > ACCEPTED:
-        return False
-    return bool(np.max(np.abs(build.weights(boxed.frame, boxed.answer))) > 0.9 * edge)
+    if np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)):
+        return None
+    for edge in (e * work.frame.unit for e in _EDGES):
+        limits = replace(
+            work.problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
+        )
+        inner = replace(work.problem, limits=limits)
+        found = _result(_run([_begin(inner, None, elastic=False)])[0])
+        if found is None:
+            continue
+        if np.max(np.abs(found.weights)) <= 0.9 * edge:
+            return found
+    return None if found is None else duals.failure(work.problem, Status.UNBOUNDED, work.iterations)

@@ -1,0 +1,105 @@
+"""The largest Sharpe ratio by one number, the risk aversion, where the direct iteration got lost.
+
+The book w(g) that maximises mean'w - costs - g/2 w'Sw runs along the efficient frontier as g
+falls. A ray from cash touches the frontier where mean'w - costs = g w'Sw: there the ratio is
+largest. Left less right falls in g (it is the intercept of the frontier's tangent, N - sd N'(sd)
+for a concave N), so one root is bracketed and found, each try being one convex program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from compute.optimize.objectives import Blocks, costs
+from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
+from compute.optimize.solver.decode import empty
+from compute.optimize.solver.encode import Encoded
+
+METHOD = "interior point along the frontier"
+STEP, STEPS_MAX = 30.0, 12  # of the bracket, as factors of the risk aversion
+NEAR = 1e-10  # share of the reward below which the intercept is none: the ratio misses its square
+FLAT, MOVED = 1e-14, 1e-5  # of the largest eigenvalue; of the weights
+
+Maximiser = Callable[[Problem, Blocks], Solution]
+
+
+def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
+    """The optimum of a Sharpe problem, `best` solving it for other blocks.
+
+    UNBOUNDED where a book without risk has a positive mean, NONPOSITIVE_MEAN where none has one,
+    NOT_CONVERGED where `best` does not answer.
+    """
+    problem, blocks = encoded.problem, encoded.blocks
+    assert blocks.quad is not None
+    quad = blocks.quad
+    richest = best(problem, Blocks(blocks.linear))
+    if richest.status is Status.OPTIMAL:
+        if richest.objective <= 1e-12 * float(np.max(np.abs(blocks.linear))):
+            return _failed(problem, Status.NONPOSITIVE_MEAN, richest)
+        first = richest.objective / max(float(richest.weights @ quad @ richest.weights), 1e-300)
+    else:
+        first = float(np.max(np.abs(blocks.linear))) / float(np.max(np.diagonal(quad)))
+    tried: dict[float, Solution] = {}
+
+    def intercept(level: float) -> float:
+        found = best(problem, Blocks(blocks.linear, np.exp(level) * quad))
+        tried[level] = found
+        if found.status is not Status.OPTIMAL:
+            raise ArithmeticError(found.status.name)
+        reward = float(blocks.linear @ found.weights) - costs(problem, found.weights)
+        carried = float(np.exp(level)) * float(found.weights @ quad @ found.weights)
+        size = abs(reward) + carried
+        apart = (reward - carried) / size if size > 0.0 else -1.0
+        return 0.0 if abs(apart) <= NEAR else apart
+
+    try:
+        level = _root(intercept, float(np.log(first)))
+    except ArithmeticError:
+        return _failed(problem, Status.NOT_CONVERGED, list(tried.values())[-1])
+    if level is None or _riskless(quad, tried[level].weights):
+        return _failed(problem, Status.UNBOUNDED, list(tried.values())[-1])
+    return _as_ratio(tried[level], problem, blocks, quad)
+
+
+def _root(intercept: Callable[[float], float], level: float) -> float | None:
+    """Where the intercept is zero; None if it never falls that far."""
+    here, step = intercept(level), float(np.log(STEP))
+    if here == 0.0:
+        return level
+    for _ in range(STEPS_MAX):
+        after = level + (step if here > 0.0 else -step)
+        there = intercept(after)
+        if there == 0.0 or (there > 0.0) != (here > 0.0):
+            found: float = after if there == 0.0 else brentq(intercept, level, after, xtol=1e-13)
+            return found
+        level, here = after, there
+    return None
+
+
+def _riskless(quad: Array, weights: Array) -> bool:
+    """True if all but `MOVED` of the weights lies where the covariance shows no risk at all."""
+    values, vectors = np.linalg.eigh(quad)
+    risky = vectors[:, values > FLAT * values[-1]]
+    return bool(np.linalg.norm(weights @ risky) <= MOVED * np.linalg.norm(weights))
+
+
+def _as_ratio(found: Solution, problem: Problem, blocks: Blocks, quad: Array) -> Solution:
+    """The answer for a risk aversion as that for the ratio: its prices over the volatility."""
+    risk = float(np.sqrt(found.weights @ quad @ found.weights))
+    given = found.multipliers
+    assert given is not None
+    prices = {
+        field.name: getattr(given, field.name) / (1.0 if field.name.endswith("slope") else risk)
+        for field in fields(Multipliers)
+    }
+    reward = float(blocks.linear @ found.weights) - costs(problem, found.weights)
+    return replace(found, objective=reward / risk, multipliers=Multipliers(**prices), method=METHOD)
+
+
+def _failed(problem: Problem, status: Status, found: Solution) -> Solution:
+    residual, iterations = found.residual, found.iterations
+    return replace(empty(problem, status, METHOD), residual=residual, iterations=iterations)
