@@ -62,6 +62,8 @@ def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
         return _failed(problem, Status.NOT_CONVERGED, list(tried.values())[-1])
     if level is None or _riskless(quad, tried[level].weights):
         return _failed(problem, Status.UNBOUNDED, list(tried.values())[-1])
+    if not float(tried[level].weights @ quad @ tried[level].weights) > 0.0:
+        return _failed(problem, Status.NOT_CONVERGED, tried[level])  # no covariance: not PSD
     return _as_ratio(tried[level], problem, blocks, quad)
 
 
