@@ -11,7 +11,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.limits import GroupLimit, SharedLimits
+from compute.limits.policy import GroupLimit, SharedLimits
 
 LOTS_MAX = 2.0**53
 """Beyond this doubles no longer count single lots."""

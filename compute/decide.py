@@ -12,17 +12,17 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.bindings import Binding, cuts_of, last_binding
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure, Extra, Line, Scalar, Stage
 from compute.edges import edge_columns
 from compute.growth import growth
-from compute.guard import Guard, Violation
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
-from compute.lots import counted, whole_lots
+from compute.limits.bindings import Binding, cuts_of, last_binding
+from compute.limits.guard import Guard, Violation
+from compute.limits.lots import counted, whole_lots
+from compute.limits.projection import NO_LIMIT
 from compute.parameters import Shrinkage
-from compute.projection import NO_LIMIT
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.edges import Scenarios
+from compute.limits.sheet import Sheet
 from compute.parameters import EffectiveParameters
-from compute.sheet import Sheet
 from compute.signals import Signals
 
 

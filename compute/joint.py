@@ -18,7 +18,8 @@ from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure, Source
 from compute.decide import Sizing
 from compute.inputs import Inputs
-from compute.limits import JointLimits
+from compute.limits.policy import JointLimits
+from compute.limits.projection import NO_LIMIT
 from compute.optimize import solve
 from compute.optimize.certificate import Certificate, certify
 from compute.optimize.evaluate import objective_value
@@ -35,7 +36,6 @@ from compute.optimize.problem import (
 from compute.optimize.problem import Limits as ProblemLimits
 from compute.optimize.shadow import ShadowPrice, shadow_prices
 from compute.parameters import Shrinkage
-from compute.projection import NO_LIMIT
 
 _ON_SCENARIOS = frozenset(
     {

@@ -2,11 +2,11 @@
 
     edge -> Kelly -> cost -> confidence -> fraction -> volatility, stop and risk budget
          -> permissions -> instrument, liquidity, group, exposure, shared, turnover, cash
-         -> whole lots (`lots.py`) -> independent check (`guard.py`)
+         -> whole lots (`limits/lots.py`) -> independent check (`limits/guard.py`)
 
 `waterfall` is the whole of it in one pure function, compiled by JAX for each bucket of shapes; it
 returns the weight of every line after every stage. Stages are in `stages.py`, the scaling that
-makes room under a limit is in `projection.py`, and the rows of the arrays are named in
+makes room under a limit is in `limits/projection.py`, and the rows of the arrays are named in
 `columns.py`.
 
 The limits are applied one after another, each keeping what those before it achieved: a stage only
@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from compute import projection, stages
+from compute import stages
 from compute.columns import Exposure, Line, Scalar, Stage
-from compute.projection import NO_LIMIT
+from compute.limits import projection
+from compute.limits.projection import NO_LIMIT
 
 GRID = 2.0**40
 """Weights in the waterfall are multiples of 1/GRID: sums and differences of them are exact."""

@@ -12,8 +12,8 @@ import asyncpg
 from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 
 from compute.book import Market, MissingInputError
-from compute.breaches import Breach, breaches
-from compute.guard import Guard
+from compute.limits.breaches import Breach, breaches
+from compute.limits.guard import Guard
 from server.call import Call
 from server.convert.names import timestamp
 from server.state import PortfolioState, States, load_state, positions, shared_use

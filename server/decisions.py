@@ -21,10 +21,10 @@ from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import joint_objective
+from compute.limits.shared import divided
 from compute.optimize.ahead import Programs
 from compute.parameters import EffectiveParameters, Method, Shrinkage
 from compute.shapes import LINE_BUCKETS, bucket
-from compute.shared import divided
 from server.batching import ComputeLoop, ComputeThread
 from server.convert import decision as decision_convert
 from server.convert import joint as joint_convert
@@ -114,7 +114,7 @@ class Solver:
         states: Sequence[PortfolioState],
         deadline_s: float,
     ) -> list[Solved]:
-        """Sizes several portfolios; those that share limits divide them (`compute/shared.py`)."""
+        """Sizes several portfolios; those that share limits divide them (`limits/shared.py`)."""
         alone: list[Solved] = []
         for position, (request, state) in enumerate(zip(requests, states, strict=True)):
             try:

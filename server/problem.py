@@ -15,11 +15,11 @@ from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 from compute.book import Market, MissingInputError
 from compute.decide import Sizing
 from compute.edges import Scenarios
-from compute.guard import Guard
 from compute.inputs import Inputs
-from compute.limits import Limits, tightest
+from compute.limits.guard import Guard
+from compute.limits.policy import Limits, tightest
+from compute.limits.sheet import Sheet, prepare
 from compute.parameters import Method
-from compute.sheet import Sheet, prepare
 from compute.signals import LineError, check
 from server import record
 from server.convert import limits as limits_convert

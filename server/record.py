@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from compute.book import Floats, Market, Positions, SharedUse
-from compute.limits import (
+from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
     JointLimits,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compute.book import Floats, SharedUse
-from compute.guard import Guard
-from compute.sheet import prepare
+from compute.limits.guard import Guard
+from compute.limits.sheet import prepare
 from server.problem import Problem, Solved
 from server.state import PortfolioState, shared_use
 

@@ -18,7 +18,7 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2
 
 from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
-from compute.limits import Limits, tightest
+from compute.limits.policy import Limits, tightest
 from compute.parameters import EffectiveParameters, merged
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert

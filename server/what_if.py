@@ -10,11 +10,11 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.book import Market, MissingInputError
-from compute.guard import Guard
 from compute.kernels import TOGETHER
-from compute.limits import tightest
+from compute.limits.guard import Guard
+from compute.limits.policy import tightest
+from compute.limits.sheet import prepare
 from compute.parameters import EffectiveParameters, overlaid
-from compute.sheet import prepare
 from compute.signals import Signals
 from server.call import Call
 from server.convert import limits as limits_convert

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from positionsizing.v1 import limits_pb2, portfolio_service_pb2
 
-from compute.limits import (
+from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
     JointLimits,

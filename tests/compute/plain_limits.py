@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from compute.book import Market, Positions, SharedUse
-from compute.limits import GroupLimit, Limits
+from compute.limits.policy import GroupLimit, Limits
 
 ROUNDING = 1e-11
 """Relative to the money that is summed: doubles carry sixteen digits, sums of them a few less."""

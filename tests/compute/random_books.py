@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from compute.book import Floats, Market, Positions, SharedUse, equity_of
 from compute.columns import Source
-from compute.limits import GroupLimit, InstrumentLimit, Limits, SharedLimits
+from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
 from compute.signals import Signals
 

@@ -7,9 +7,9 @@ import pytest
 from random_books import case
 
 from compute.book import Market, Positions, SharedUse
-from compute.breaches import breaches
-from compute.guard import Guard, Proposal
-from compute.limits import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
+from compute.limits.breaches import breaches
+from compute.limits.guard import Guard, Proposal
+from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
 
 MARKET = Market(
     instrument_ids=("A", "B", "C"),

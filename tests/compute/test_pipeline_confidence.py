@@ -13,7 +13,7 @@ from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.kelly.confidence import numeric_shrinkage
 from compute.kelly.exact import exact_kelly_fraction
-from compute.limits import Limits
+from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 

@@ -11,8 +11,8 @@ from test_pipeline_properties import decided, simple
 from compute.book import Positions, SharedUse
 from compute.columns import Source, Stage
 from compute.decide import LineStatus, Sizing
-from compute.guard import Guard, Proposal
-from compute.limits import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
+from compute.limits.guard import Guard, Proposal
+from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
 from compute.shapes import KernelRegistry
 
 

@@ -10,13 +10,13 @@ from test_pipeline_properties import decided, simple, weights
 from compute.columns import Source, Stage
 from compute.decide import LineStatus, sensitivities, size
 from compute.edges import Scenarios
-from compute.guard import Guard
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
-from compute.limits import Limits
+from compute.limits.guard import Guard
+from compute.limits.policy import Limits
+from compute.limits.sheet import prepare
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
-from compute.sheet import prepare
 from compute.signals import Signals
 
 mpmath.mp.dps = 50

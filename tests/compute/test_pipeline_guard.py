@@ -6,9 +6,9 @@ from plain_limits import breaches
 from random_books import case
 
 from compute.book import SharedUse
-from compute.guard import Guard, Proposal
-from compute.limits import SharedLimits
-from compute.shared import allocate, divided
+from compute.limits.guard import Guard, Proposal
+from compute.limits.policy import SharedLimits
+from compute.limits.shared import allocate, divided
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -10,10 +10,10 @@ from random_books import Case, case
 from compute.book import MissingInputError, equity_of
 from compute.columns import Stage
 from compute.decide import LineStatus, Sizing, size_together
-from compute.guard import Guard
 from compute.inputs import Inputs
+from compute.limits.guard import Guard
+from compute.limits.sheet import prepare
 from compute.shapes import KernelRegistry
-from compute.sheet import prepare
 from compute.sizing import GRID
 
 # A hundred thousand where it counts, fewer where somebody waits; `make books` runs a million.

@@ -12,13 +12,13 @@ from compute import decide
 from compute.book import Market, MissingInputError, Positions
 from compute.columns import Source, Stage
 from compute.decide import LineStatus, Sizing, size, size_together
-from compute.guard import Guard
 from compute.inputs import Inputs
-from compute.limits import GroupLimit, Limits, tightest
-from compute.lots import counted
+from compute.limits.guard import Guard
+from compute.limits.lots import counted
+from compute.limits.policy import GroupLimit, Limits, tightest
+from compute.limits.sheet import prepare
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
-from compute.sheet import prepare
 from compute.signals import Signals
 
 SEEDS = st.integers(0, 2**32 - 1)

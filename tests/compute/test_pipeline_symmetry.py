@@ -11,8 +11,8 @@ from test_pipeline_properties import asked, decided, simple
 from compute.book import SharedUse, equity_of
 from compute.columns import Stage
 from compute.decide import Sizing, size
-from compute.guard import Proposal
-from compute.limits import LimitKind, Limits, SharedLimits
+from compute.limits.guard import Proposal
+from compute.limits.policy import LimitKind, Limits, SharedLimits
 from compute.shapes import KernelRegistry
 
 SEEDS = range(200)

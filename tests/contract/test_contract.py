@@ -14,7 +14,7 @@ from positionsizing.v1 import parameter_service_pb2, sizing_pb2, types_pb2
 from compute.columns import Source, Stage
 from compute.decide import LineStatus
 from compute.kernels import SENSITIVE
-from compute.limits import LimitKind
+from compute.limits.policy import LimitKind
 from compute.parameters import Method, Shrinkage
 from server.convert.decision import STAGE_NUMBERS
 

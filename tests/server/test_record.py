@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from compute.book import Market, Positions, SharedUse
-from compute.limits import GroupLimit, InstrumentLimit, Limits, SharedLimits
+from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
 from compute.parameters import EffectiveParameters, merged
 from server import record
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Extra, Stage
-from compute.guard import Violation
 from compute.inputs import Inputs
-from compute.limits import LimitKind
-from compute.lots import Lots
+from compute.limits.guard import Violation
+from compute.limits.lots import Lots
+from compute.limits.policy import LimitKind
 
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""

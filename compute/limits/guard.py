@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
-from compute.limits import LimitKind, Limits
-from compute.projection import NO_LIMIT
+from compute.limits.policy import LimitKind, Limits
+from compute.limits.projection import NO_LIMIT
 
 ROUNDING = 1e-12
 """Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.guard import Guard
-from compute.limits import InstrumentLimit, LimitKind
+from compute.limits.guard import Guard
+from compute.limits.policy import InstrumentLimit, LimitKind
 
 ROUNDING = 1e-9
 """Relative to the terms of a sum: what fees and prices in doubles leave of a full limit."""

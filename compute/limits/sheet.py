@@ -28,8 +28,8 @@ from compute.book import (
     group_members,
 )
 from compute.columns import Exposure
-from compute.limits import InstrumentLimit, LimitKind, Limits
-from compute.projection import NO_LIMIT
+from compute.limits.policy import InstrumentLimit, LimitKind, Limits
+from compute.limits.projection import NO_LIMIT
 from compute.shapes import GROUPS_MAX
 
 

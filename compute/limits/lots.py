@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.book import LOTS_MAX, Floats, Integers
-from compute.guard import Guard, Proposal, Violation
-from compute.limits import LimitKind
-from compute.sheet import Sheet
+from compute.limits.guard import Guard, Proposal, Violation
+from compute.limits.policy import LimitKind
+from compute.limits.sheet import Sheet
 from compute.sizing import GRID
 
 NEAR_LOT = 1e-9

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from compute.book import Floats, SharedUse
-from compute.limits import SharedLimits
+from compute.limits.policy import SharedLimits
 
 
 def allocate(
