@@ -66,6 +66,10 @@ bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo
 bench-latency: setup  ## F7, F9: latency at half load with commits, time to start
 	$(BIN)/python -m benchmarks.latency
 
+.PHONY: bench-joint
+bench-joint: setup  ## F6: joint sizes of 500 lines over gRPC with commits
+	$(BIN)/python -m benchmarks.joint_serving
+
 .PHONY: bench-relay
 bench-relay: setup  ## events a second from the outbox to a real broker, against bare sending
 	$(BIN)/python -m benchmarks.relay
@@ -78,7 +82,7 @@ bench-relay: setup  ## events a second from the outbox to a real broker, against
 .PHONY: bench-optimizers
 bench-optimizers: .venv-bench  ## F3-F5: the joint solver against libraries and direct solver calls
 	OPENBLAS_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.optimizers tests/reference \
-	  --synthetic 100 500 --seconds 5
+	  --synthetic 100 500 --seconds 1 --patience 40
 
 .PHONY: pulsar
 pulsar: $(VENV)/.service  ## run a Pulsar broker on this machine (needs Java 17+ and Maven)

@@ -142,29 +142,53 @@ def _weights(task: Task, point: Array) -> Array:
 
 @peer("Clarabel direct", "P1 P2 P8")
 def clarabel_direct(task: Task) -> Call:
-    import clarabel
+    """From the same arrays that the others get: its sparse matrices are made in the call."""
+    return lambda: _clarabel(task, *_clarabel_data(task))
 
+
+@peer("Clarabel direct, matrices ready", "P1 P2 P8")
+def clarabel_ready(task: Task) -> Call:
+    """Nothing but the solver: what a program takes that keeps its matrices between calls."""
+    data = _clarabel_data(task)
+    return lambda: _clarabel(task, *data)
+
+
+def _clarabel_data(task: Task) -> tuple[Any, ...]:
     quad, linear, matrix, low, high = _quadratic(task)
     equal = low == high
     upper, lower = np.isfinite(high) & ~equal, np.isfinite(low) & ~equal
     stacked = sparse.csc_matrix(np.vstack([matrix[equal], matrix[upper], -matrix[lower]]))
     bound = np.r_[low[equal], high[upper], -low[lower]]
-    cones = [clarabel.ZeroConeT(int(equal.sum()))]
-    cones.append(clarabel.NonnegativeConeT(int(upper.sum() + lower.sum())))
+    counts = int(equal.sum()), int(upper.sum() + lower.sum())
+    return sparse.csc_matrix(np.triu(quad)), linear, stacked, bound, counts
+
+
+def _clarabel(task: Task, *data: Any) -> Array:
+    import clarabel
+
+    triangle, linear, stacked, bound, (equal, unequal) = data
+    cones = [clarabel.ZeroConeT(equal), clarabel.NonnegativeConeT(unequal)]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    triangle = sparse.csc_matrix(np.triu(quad))
-
-    def call() -> Array:
-        solver = clarabel.DefaultSolver(triangle, linear, stacked, bound, cones, settings)
-        return _weights(task, np.array(solver.solve().x))
-
-    return call
+    solver = clarabel.DefaultSolver(triangle, linear, stacked, bound, cones, settings)
+    return _weights(task, np.array(solver.solve().x))
 
 
-@peer("OSQP direct, warm", "P2 P8")
+@peer("OSQP direct", "P2 P8")
 def osqp_direct(task: Task) -> Call:
+    """From the same arrays that the others get: set up and solved in the call."""
+    return lambda: _weights(task, np.array(_osqp(task).solve().x))
+
+
+@peer("OSQP, same problem again", "P2 P8")
+def osqp_again(task: Task) -> Call:
+    """Set up before, and from the second call on started at the answer itself."""
+    solver = _osqp(task)
+    return lambda: _weights(task, np.array(solver.solve().x))
+
+
+def _osqp(task: Task) -> Any:
     import osqp
 
     quad, linear, matrix, low, high = _quadratic(task)
@@ -174,7 +198,7 @@ def osqp_direct(task: Task) -> Call:
         sparse.csc_matrix(np.triu(quad)), linear, sparse.csc_matrix(matrix), low, high,
         verbose=False, **tolerances,
     )  # fmt: skip
-    return lambda: _weights(task, np.array(solver.solve().x))
+    return solver
 
 
 @peer("qpax jitted", "P8")

@@ -1,13 +1,14 @@
 """Compare the joint solver with its peers in one run, on the same data.
 
     python -m benchmarks.optimizers [PATH...] [--synthetic 100 500] [--problems P3 P4]
-        [--seconds 10] [--patience 120] [--out DIR]
+        [--peers NAME...] [--seconds 10] [--patience 120] [--add] [--out DIR]
 
-PATHs as in `benchmarks.reference`; by default the files of `tests/reference`, and universes of the
---synthetic sizes. For every peer: median milliseconds of a call as a user makes it, exact
+PATHs as in `benchmarks.reference`, and universes of the --synthetic sizes; the files of
+`tests/reference` if neither is named. For every peer: median milliseconds of a call, exact
 objective, shortfall from the best feasible answer of the run, largest violation. Then batches of
 64 books in one call. Each peer has a process of its own, stopped after --patience seconds: then
-its row says so. Writes optimizers.json, optimizers.md and optimizers.png into DIR.
+its row says so. Writes optimizers.json, optimizers.md and optimizers.png into DIR; with --add what
+was measured there before stays, so that a long run can be made in slices.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ ALLOWED = 2e-11
 BATCH = 64
 # A first call that takes longer than this share of the patience is not repeated.
 ONCE = 0.3
+# Our own process gets this many times the patience, because it compiles before it is timed.
+COMPILING = 5
 BATCHED = ("P1", "P2", "P3", "P4", "P8")
 
 
@@ -57,34 +60,52 @@ def ours(task: Task) -> Call:
             raise RuntimeError(found.status.name)
         return found.weights
 
+    call()  # compiles its programs: what is timed is a warm call
     return call
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.optimizers", description=__doc__)
-    parser.add_argument("paths", nargs="*", type=Path, default=[Path("tests/reference")])
+    parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--problems", nargs="*", default=EVERY.split())
     parser.add_argument("--peers", nargs="*", help="only these, beside ours")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing per call")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds a peer may take")
     parser.add_argument("--synthetic", nargs="*", type=int, default=[])
+    parser.add_argument("--add", action="store_true", help="keep what was measured before")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args(arguments)
-    references = _references(options.paths, options.synthetic)
+    paths = options.paths or ([] if options.synthetic else [Path("tests/reference")])
+    references = _references(paths, options.synthetic)
     tasks = [task for task in references if task.code in options.problems]
     options.out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"machine": _machine(), "rows": [], "batches": []}
+    result = _before(options.out) if options.add else {"rows": [], "batches": []}
+    result["machine"] = _machine()
     for task in tasks:
-        result["rows"] += compare(task, options.peers, options.seconds, options.patience)
+        rows = compare(task, options.peers, options.seconds, options.patience)
+        result["rows"] = _replaced(result["rows"], rows, "problem", "size", "peer")
         _write(result, options.out)  # a long run that is cut short keeps what it has
     for task in tasks:
         if task.code in BATCHED and task.size <= 100:
             empty = {"problem": task.code, "size": task.size}
-            measured = bounded(partial(batch, task), 2 * options.patience)
-            result["batches"].append(empty | measured)
+            measured = bounded(partial(batch, task), COMPILING * options.patience)
+            row = [empty | measured]
+            result["batches"] = _replaced(result["batches"], row, "problem", "size")
             _write(result, options.out)
     print(table(result))
     return 0
+
+
+def _before(out: Path) -> dict[str, Any]:
+    """What an earlier run has written, nothing if there was none."""
+    file = out / "optimizers.json"
+    return json.loads(file.read_text()) if file.exists() else {"rows": [], "batches": []}
+
+
+def _replaced(old: list[Any], new: list[Any], *keys: str) -> list[Any]:
+    """The old rows without those measured again, then the new ones."""
+    again = {tuple(row[key] for key in keys) for row in new}
+    return [row for row in old if tuple(row[key] for key in keys) not in again] + new
 
 
 def _write(result: dict[str, Any], out: Path) -> None:
@@ -111,7 +132,9 @@ def compare(
         if task.code in codes and (not only or name == OURS or name in only):
             row: dict[str, Any] = {"problem": task.code, "size": task.size, "peer": name}
             row |= {"median_ms": None, "objective": None, "violation": None, "runs": 0}
-            rows.append(row | bounded(partial(_measure, task, make, seconds, patience), patience))
+            # Ours compiles its programs first, which is no part of a warm call.
+            most = patience * (COMPILING if name == OURS else 1)
+            rows.append(row | bounded(partial(_measure, task, make, seconds, patience), most))
             print(f"{task.reference.name} {name}: {rows[-1]['median_ms']} ms", file=sys.stderr)
     known = [] if task.reference.objective is None else [task.reference.objective]
     valid = [row["objective"] for row in rows if (row["violation"] or 0.0) <= ALLOWED]
@@ -252,9 +275,18 @@ def table(result: dict[str, Any]) -> str:
         rows.sort(key=lambda row: (row["median_ms"] is None, row["median_ms"]))
         lines += [_line(row, mine) for row in rows]
     lines += ["", "## 64 books in one call, milliseconds a book", ""]
-    lines += ["| problem | n | one call | 64 calls | gain | vmapped qpax | solved |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_batch_line(row) for row in result["batches"]]
+    lines += [
+        "| problem | n | one call | 64 calls | gain | vmapped qpax | cvxpy, by itself | solved |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    cvxpy = {
+        (row["problem"], row["size"]): row["median_ms"]
+        for row in result["rows"]
+        if row["peer"] == "cvxpy + Clarabel"
+    }
+    lines += [
+        _batch_line(row, cvxpy.get((row["problem"], row["size"]))) for row in result["batches"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -270,14 +302,16 @@ def _line(row: dict[str, Any], mine: float | None) -> str:
     )
 
 
-def _batch_line(row: dict[str, Any]) -> str:
+def _batch_line(row: dict[str, Any], cvxpy: float | None) -> str:
     head = f"| {row['problem']} | {row['size']} |"
     if "failure" in row:
-        return f"{head} - | - | {row['failure']} | - | - |"
+        return f"{head} - | - | {row['failure']} | - | - | - |"
+    alone = "-" if cvxpy is None else f"{cvxpy:.3g}"
     qpax = "-" if row["qpax_ms"] is None else f"{row['qpax_ms']:.3g}"
     gain = row["single_ms"] / row["batched_ms"]
     return (
         f"{head} {row['batched_ms']:.3g} | {row['single_ms']:.3g} | {gain:.1f} | {qpax} |"
+        f" {alone} |"
         f" {row['optimal']} of {BATCH} |"
     )
 

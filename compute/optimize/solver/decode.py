@@ -37,7 +37,7 @@ def unpack(data: Data, vector: Array) -> Answer:
     lengths = (n, n, m, k, 0 if data.price is None else k, 5)
     w, gradient, y, z, e, tail = _pieces(vector, lengths)
     *errors, iterations, scale = tail.tolist()
-    error = max(errors) if not np.isnan(errors).any() else float("nan")
+    error = max(errors) if all(size == size for size in errors) else float("nan")
     return Answer(w, gradient, y, z, e, error, int(iterations), scale)
 
 

@@ -57,22 +57,33 @@ def bucket(size: int, ladder: tuple[int, ...]) -> int:
     return -(-size // STEP) * STEP
 
 
-def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
-    """Pad and scale. `compiled` replaces the objective. UnsupportedError for tail limits."""
+@dataclass(frozen=True)
+class Scaled:
+    """The linear limits of a problem, its unit, the scale of its rows, and their fields."""
+
+    limits: Linear
+    unit: float
+    row_scale: Array
+    fields: dict[str, Any]
+
+
+Known = dict[tuple[int, int, int], Scaled]
+"""Linear limits by the identity of `Limits` and holdings, while these objects are held."""
+
+
+def encode(problem: Problem, compiled: Blocks | None = None, known: Known | None = None) -> Encoded:
+    """Pad and scale. `compiled` replaces the objective. UnsupportedError for tail limits.
+
+    known: what problems of the same batch have shown; books often share one set of limits.
+    """
     limits, moments = problem.limits, Moments(problem)
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
         raise UnsupportedError("tail limits are solved by cuts, not by the smooth solver")
     compiled = compiled if compiled is not None else blocks(problem.objective, moments)
-    constraints = forced(linear(problem))
-    if compiled.barrier is not None:
-        constraints = replace(constraints, lower=np.maximum(constraints.lower, 0.0))
-    unit = _unit(constraints)
-    n = bucket(problem.size, ASSETS)
-    scale = np.abs(constraints.rows).max(axis=1) * unit
-    scale[scale == 0.0] = 1.0
+    scaled = _scaled(problem, compiled.barrier is not None, known)
+    constraints, unit, n = scaled.limits, scaled.unit, bucket(problem.size, ASSETS)
     fields: dict[str, Any] = {
-        "lower": _vector(constraints.lower / unit, n),
-        "upper": _vector(constraints.upper / unit, n),
+        **scaled.fields,
         "linear": _vector(compiled.linear * unit, n),
         "quad": None if compiled.quad is None else _square(compiled.quad, n, unit),
         "growth": np.float64(compiled.growth) if compiled.growth else None,
@@ -80,10 +91,27 @@ def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
         "budgets": None if compiled.barrier is None else _vector(compiled.barrier, n),
         "sharpe": np.float64(1.0) if compiled.ratio else None,
     }
-    fields |= _row_fields(constraints, scale, unit, n)
     fields |= _trade_fields(problem, constraints, unit, n)
     fields |= _risk_fields(moments, compiled, unit, n)
-    return Encoded(problem, Data(**fields), compiled, constraints, unit, scale)
+    return Encoded(problem, Data(**fields), compiled, constraints, unit, scaled.row_scale)
+
+
+def _scaled(problem: Problem, positive: bool, known: Known | None) -> Scaled:
+    """The linear limits, padded and scaled, or those known of the same objects."""
+    key = (id(problem.limits), id(problem.holdings), problem.size)
+    if known is not None and not positive and key in known:
+        return known[key]
+    limits = forced(linear(problem))
+    if positive:
+        limits = replace(limits, lower=np.maximum(limits.lower, 0.0))
+    unit, n = _unit(limits), bucket(problem.size, ASSETS)
+    scale = np.abs(limits.rows).max(axis=1) * unit
+    scale[scale == 0.0] = 1.0
+    fields = {"lower": _vector(limits.lower / unit, n), "upper": _vector(limits.upper / unit, n)}
+    scaled = Scaled(limits, unit, scale, fields | _row_fields(limits, scale, unit, n))
+    if known is not None and not positive:
+        known[key] = scaled
+    return scaled
 
 
 def _unit(constraints: Linear) -> float:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compute.optimize.solver.model import Data, Terms, hessian, terms
+from compute.optimize.solver.curvature import Curvature, refreshed, unformed
+from compute.optimize.solver.model import Data, Terms, other_hessian, terms
 from compute.optimize.solver.newton import (
     Array,
     Barrier,
@@ -210,14 +211,17 @@ def error(res: Residual) -> Array:
     return jnp.stack([dual, primal, res.mu])
 
 
-def prepare(data: Data, fixed: Frame, state: State, res: Residual) -> Barrier:
+def prepare(data: Data, fixed: Frame, state: State, res: Residual, kept: Curvature) -> Barrier:
     """Factorise the Newton system at a state."""
     give = jnp.zeros_like(state.s)
     if data.price is not None:
         give = state.e / state.q
     weight = state.z / (state.s + state.z * give)
     z = split(data, state.z)
-    hess = hessian(data, state.x.w, res.point, z.limits, fixed.scale)
+    hess = other_hessian(data, state.x.w, res.point, z.limits)
+    if data.returns is not None:
+        hess = hess + kept.matrix
+    hess = fixed.scale * hess
     bend = jnp.zeros_like(state.x.t)
     if data.impact is not None:
         bend = fixed.scale * 0.75 * data.impact / jnp.sqrt(jnp.maximum(state.x.t, 1e-300))
@@ -292,10 +296,10 @@ def advance(state: State, step: Step, length: Array) -> State:
     )
 
 
-def iterate(data: Data, fixed: Frame, state: State) -> State:
+def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     """One predictor-corrector iteration."""
     res = state.kkt
-    system = prepare(data, fixed, state, res)
+    system = prepare(data, fixed, state, res, kept)
     goal, soft_goal = -state.s * state.z, -state.e * state.q
     guess = direction(data, fixed, state, res, system, (goal, soft_goal))
     ahead_length = reach(data, fixed, state, guess)
@@ -347,21 +351,23 @@ def interior_point(data: Data, lag: Array) -> Array:
     """Solve one problem: the best state met, packed into one vector (see `pack`)."""
     fixed = frame(data, lag)
 
-    def unfinished(carry: tuple[State, State]) -> Array:
-        now, best = carry
+    def unfinished(carry: tuple[State, State, Curvature]) -> Array:
+        now, best, _ = carry
         size = _size(best.error)
         waiting = (now.iteration - best.iteration < PATIENCE) | (size > ACCEPTABLE)
         going = (size > TOLERANCE) & (now.iteration < ITERATIONS_MAX) & waiting
         return going & ~jnp.any(jnp.isnan(now.x.w))
 
-    def step(carry: tuple[State, State]) -> tuple[State, State]:
-        now, best = carry
-        new = iterate(data, fixed, now)
+    def step(carry: tuple[State, State, Curvature]) -> tuple[State, State, Curvature]:
+        now, best, kept = carry
+        duals, exact = split(data, now.z).limits, fixed.lag > LAG
+        kept = refreshed(data, now.kkt.point, duals, fixed.scale, kept, exact)
+        new = iterate(data, fixed, now, kept)
         better = _size(new.error) < _size(best.error)
-        return new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+        return new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best), kept
 
     first = start(data, fixed)
-    best = lax.while_loop(unfinished, step, (first, first))[1]
+    best = lax.while_loop(unfinished, step, (first, first, unformed(data)))[1]
     return pack(data, fixed, best)
 
 

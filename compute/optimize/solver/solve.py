@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,13 +17,15 @@ from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, St
 from compute.optimize.solver.budget import closed_form
 from compute.optimize.solver.decode import Answer, decode, empty, unpack
 from compute.optimize.solver.diagnose import without_answer
-from compute.optimize.solver.encode import Encoded, encode
+from compute.optimize.solver.encode import Encoded, Known, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG, run_batch
 from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.slots import run_kernel
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
+BATCHES = (1, 2, 4, 8, 16, 32)
+THREADS = min(os.cpu_count() or 1, 8)
 METHOD = "interior point"
+T = TypeVar("T")
 
 
 def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
@@ -42,30 +47,42 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
         return [solve(problem) for problem in problems]
     solutions: dict[int, Solution] = {}
     groups: dict[tuple[object, ...], list[tuple[int, Encoded]]] = {}
+    known: Known = {}
     for index, problem in enumerate(problems):
-        encoded = prepare(problem)
+        encoded = prepare(problem, known)
         if isinstance(encoded, Solution):
             solutions[index] = encoded
             continue
         groups.setdefault(encoded.structure, []).append((index, encoded))
-    for members in groups.values():
-        for at in range(0, len(members), BATCHES[-1]):
-            chunk = members[at : at + BATCHES[-1]]
-            answers = _run_together([encoded for _, encoded in chunk])
+    chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
+    # Compiled calls run outside Python's lock: chunks go to as many threads as there are cores.
+    with ThreadPoolExecutor(THREADS) as pool:
+        answered = pool.map(lambda chunk: _run_together([one for _, one in chunk]), chunks)
+        for chunk, answers in zip(chunks, answered, strict=True):
             for (index, encoded), answer in zip(chunk, answers, strict=False):
                 solutions[index] = finish(encoded, unpack(encoded.data, answer))
     return [solutions[index] for index in range(len(problems))]
 
 
-def prepare(problem: Problem) -> Encoded | Solution:
-    """The arrays of a problem, or its solution where no interior point is needed."""
+def _chunks(members: list[T]) -> list[list[T]]:
+    """Members in chunks of one rung of `BATCHES`: a share for every thread, if they are many."""
+    share = -(-len(members) // THREADS)
+    size = next((rung for rung in BATCHES if rung >= share), BATCHES[-1])
+    return [members[at : at + size] for at in range(0, len(members), size)]
+
+
+def prepare(problem: Problem, known: Known | None = None) -> Encoded | Solution:
+    """The arrays of a problem, or its solution where no interior point is needed.
+
+    known: see `encode`.
+    """
     blocks: Blocks | None = None
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
-        known = closed_form(problem)
-        if isinstance(known, Solution):
-            return known
-        blocks = known
-    encoded = encode(problem, blocks)
+        answer = closed_form(problem)
+        if isinstance(answer, Solution):
+            return answer
+        blocks = answer
+    encoded = encode(problem, blocks, known)
     if _crossed(encoded.linear):
         return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
     return encoded
