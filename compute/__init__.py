@@ -1,1 +1,8 @@
-"""Mathematics only: pure functions on arrays. No I/O, no clock, no protobuf, no asyncio."""
+"""Mathematics only: pure functions on arrays. No I/O, no clock, no protobuf, no asyncio.
+
+Everything is float64: importing this package says so to JAX, whoever the caller is.
+"""
+
+import jax
+
+jax.config.update("jax_enable_x64", True)

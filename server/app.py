@@ -76,10 +76,9 @@ SERVICES = {
 
 
 def prepare_jax(cache_dir: Path) -> None:
-    """float64, one compute thread of predictable speed, and compiled programs kept on disk."""
+    """One compute thread of predictable speed, and compiled programs kept on disk."""
     os.environ.setdefault("PJRT_NPROC", "1")
     cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

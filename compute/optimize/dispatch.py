@@ -14,14 +14,15 @@ from compute.optimize.tail import solve_tail, solve_tail_batch, supports
 def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
     """The optimum of a problem with its multipliers, or a typed failure without weights.
 
-    warm_start: an earlier solution of a similar problem; it saves time and never changes the
-    answer. Raises ValueError for a problem that is not well formed.
+    warm_start: an earlier solution of a similar problem. It never changes the answer, and saves
+    time where a tail measure takes part; the interior point of smooth problems begins afresh.
+    Raises ValueError for a problem that is not well formed.
     """
     if supports(problem):
         return solve_tail(problem, warm_start)
     if needed(problem):
         return solve_cuts(problem)
-    return solve_smooth(problem, warm_start)
+    return solve_smooth(problem)
 
 
 def solve_batch(problems: Sequence[Problem]) -> list[Solution]:

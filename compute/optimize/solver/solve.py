@@ -28,13 +28,12 @@ METHOD = "interior point"
 T = TypeVar("T")
 
 
-def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
+def solve(problem: Problem) -> Solution:
     """The optimum of a smooth problem with its multipliers, or a typed failure.
 
     Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
     ValueError for a problem that is not well formed.
     """
-    del warm_start
     encoded = prepare(problem)
     if isinstance(encoded, Solution):
         return encoded
