@@ -44,6 +44,7 @@ ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
 SIDE_BY_SIDE_MAX = 32  # assets up to which a batch is faster as one vectorised problem
+CORRECTOR_MIN = 0.5  # least weight of the second-order correction
 BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
 
@@ -310,12 +311,14 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     centring = jnp.clip(total / fixed.pairs / jnp.maximum(res.mu, 1e-300), 0.0, 1.0) ** 3
     behind = fixed.lag * jnp.max(state.error[:2])
     aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
-    # The corrector is that of the step the predictor can take: a full one may throw the iterate
-    # from one side of a range to the other, for ever.
-    goal = fixed.mask * (aim - ahead_length * guess.s * guess.z) + goal
+    # Less of the corrector where the predictor can't go far (Colombo and Gondzio 2008): all of it
+    # may throw the iterate from one side of a range to the other, for ever, and a small part of it
+    # may leave the iterate stuck near a bound.
+    weight = jnp.maximum(jnp.sqrt(ahead_length), CORRECTOR_MIN)
+    goal = fixed.mask * (aim - weight * guess.s * guess.z) + goal
     if data.price is not None:
         soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
-        soft_goal = soft * (aim + ahead_length * guess.e * guess.z) + soft_goal
+        soft_goal = soft * (aim + weight * guess.e * guess.z) + soft_goal
     step = direction(data, fixed, state, res, system, (goal, soft_goal))
     length = reach(data, fixed, state, step) * jnp.maximum(0.99, 1.0 - res.mu)
     if data.returns is not None:
