@@ -19,7 +19,7 @@ ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
 
 @dataclass(frozen=True)
 class Answer:
-    """The kernel's vector taken apart, on the host; see `interior.pack` for what is in it."""
+    """The kernel's vector taken apart, on the host; see `kernel.pack` for what is in it."""
 
     w: Array
     gradient: Array

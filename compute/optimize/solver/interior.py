@@ -13,11 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
-from compute.optimize.solver.curvature import Curvature, refreshed, unformed
+from compute.optimize.solver.curvature import Curvature
 from compute.optimize.solver.model import Data, Terms, other_hessian, terms
 from compute.optimize.solver.newton import (
     Array,
@@ -35,15 +33,8 @@ from compute.optimize.solver.newton import (
     split,
 )
 
-ITERATIONS_MAX = 100
-TOLERANCE = 1e-12  # of the scaled primal residual
-MU_TOLERANCE = 2e-13  # of complementarity: the gap is the sum of this over all inequalities
-DUAL_TOLERANCE = 1e-11  # of the scaled dual residual, which rounding limits
-PATIENCE = 4  # iterations without progress before the best point so far is taken
-ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
-SIDE_BY_SIDE_MAX = 32  # assets up to which a batch is faster as one vectorised problem
 CORRECTOR_MIN = 0.5  # least weight of the second-order correction
 BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
@@ -312,8 +303,7 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     behind = fixed.lag * jnp.max(state.error[:2])
     aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
     # Less of the corrector where the predictor can't go far (Colombo and Gondzio 2008): all of it
-    # may throw the iterate from one side of a range to the other, for ever, and a small part of it
-    # may leave the iterate stuck near a bound.
+    # may throw the iterate across a range for ever, a small part leave it stuck near a bound.
     weight = jnp.maximum(jnp.sqrt(ahead_length), CORRECTOR_MIN)
     goal = fixed.mask * (aim - weight * guess.s * guess.z) + goal
     if data.price is not None:
@@ -343,60 +333,3 @@ def centred(state: State, aim: Array) -> State:
     if q.shape[0]:
         q = jnp.where(state.e > 0.0, q - (z - state.z), q)
     return state._replace(s=s, z=z, q=q)
-
-
-def _size(errors: Array) -> Array:
-    """One number of the three errors, 1 at their tolerances."""
-    return jnp.max(errors / jnp.array([DUAL_TOLERANCE, TOLERANCE, MU_TOLERANCE])) * TOLERANCE
-
-
-def interior_point(data: Data, lag: Array) -> Array:
-    """Solve one problem: the best state met, packed into one vector (see `pack`)."""
-    fixed = frame(data, lag)
-
-    def unfinished(carry: tuple[State, State, Curvature]) -> Array:
-        now, best, _ = carry
-        size = _size(best.error)
-        waiting = (now.iteration - best.iteration < PATIENCE) | (size > ACCEPTABLE)
-        going = (size > TOLERANCE) & (now.iteration < ITERATIONS_MAX) & waiting
-        return going & ~jnp.any(jnp.isnan(now.x.w))
-
-    def step(carry: tuple[State, State, Curvature]) -> tuple[State, State, Curvature]:
-        now, best, kept = carry
-        duals, exact = split(data, now.z).limits, fixed.lag > LAG
-        kept = refreshed(data, now.kkt.point, duals, fixed.scale, kept, exact)
-        new = iterate(data, fixed, now, kept)
-        better = _size(new.error) < _size(best.error)
-        return new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best), kept
-
-    first = start(data, fixed)
-    best = lax.while_loop(unfinished, step, (first, first, unformed(data)))[1]
-    return pack(data, fixed, best)
-
-
-def pack(data: Data, fixed: Frame, state: State) -> Array:
-    """What the host needs in one vector, because every array returned costs a fixed time.
-
-    w f64[n]; gradient f64[n] of the scaled objective and of rows and nonlinear limits times their
-    duals; y f64[m]; z and e of every inequality; error f64[3], iterations, scale.
-    """
-    point, duals = state.kkt.point, split(data, state.z)
-    net = duals.row_high - duals.row_low + state.y
-    gradient = point.gradient + net @ data.rows + duals.limits @ point.slopes
-    tail = jnp.concatenate([state.error, jnp.stack([state.iteration * 1.0, fixed.scale])])
-    return jnp.concatenate([state.x.w, gradient, state.y, state.z, state.e, tail])
-
-
-run = jax.jit(interior_point)
-
-
-@jax.jit
-def run_batch(data: Data, lag: Array) -> Array:
-    """`interior_point` for every problem of a stack, f64[batch, ...].
-
-    Scenarios and large matrices of one problem fit the cache and those of a batch do not, so such
-    problems run one after another inside the call; small ones run side by side.
-    """
-    if data.returns is not None or data.lower.shape[1] > SIDE_BY_SIDE_MAX:
-        return lax.map(lambda one: interior_point(one, lag), data)
-    return jax.vmap(interior_point, in_axes=(0, None))(data, lag)

@@ -19,7 +19,7 @@ import numpy as np
 
 from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.problem import Array
-from compute.optimize.solver.interior import interior_point, run
+from compute.optimize.solver.kernel import interior_point, run
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import sizes
 from compute.shapes import Kernel, NotCompiledError
@@ -109,7 +109,7 @@ class Slot:
         return buffer
 
     def cropped(self, data: Data, vector: Array) -> Array:
-        """The kernel's answer (`interior.pack`) without what the problem does not have."""
+        """The kernel's answer (`kernel.pack`) without what the problem does not have."""
         n, m = data.lower.shape[0], data.rows.shape[0]
         wide = sizes(self.layout)
         lengths = (self.assets, self.assets, self.rows, sum(wide), sum(wide), 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,12 +17,13 @@ from compute.optimize.solver.budget import closed_form
 from compute.optimize.solver.decode import Answer, decode, empty, unpack
 from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, Known, encode
-from compute.optimize.solver.interior import CAUTIOUS, LAG, run_batch
+from compute.optimize.solver.interior import CAUTIOUS, LAG
+from compute.optimize.solver.kernel import run_batch
 from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.slots import run_kernel
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-THREADS = min(os.cpu_count() or 1, 8)
+THREADS = 4  # chunks of a batch at a time; more than there are cores do no harm
 METHOD = "interior point"
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
             continue
         groups.setdefault(encoded.structure, []).append((index, encoded))
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
-    # Compiled calls run outside Python's lock: chunks go to as many threads as there are cores.
+    # Compiled calls run outside Python's lock: chunks share the cores.
     with ThreadPoolExecutor(THREADS) as pool:
         answered = pool.map(lambda chunk: _run_together([one for _, one in chunk]), chunks)
         for chunk, answers in zip(chunks, answered, strict=True):
