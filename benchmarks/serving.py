@@ -13,6 +13,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -247,7 +248,7 @@ def start_service(folder: Path) -> tuple[subprocess.Popen[bytes], int, str]:
     while time.monotonic() < give_up and process.poll() is None:
         text = (folder / "serve.log").read_text()
         if "address=" in text:
-            port = int(text.rsplit("address=127.0.0.1:", 1)[1].split()[0].strip("\x1b[0m"))
+            port = int(re.findall(r"address=127\.0\.0\.1:(\d+)", text)[-1])
             socket = Path(data).resolve() / "postgres" / "socket"
             return process, port, f"postgresql://postgres@/sizing?host={socket}"
         time.sleep(0.2)

@@ -3,7 +3,8 @@
 At an optimum the prices of the limits are a solution of a dual program, and it may have many:
 two limits that bind at the same place share one price in any proportion. The lowest and the
 highest price of each limit over all of them are two linear programs. The low end is what
-loosening the limit gains at once; the high end is what tightening it costs.
+loosening the limit gains at once; the high end is what tightening it costs. Prices that all
+solutions share, most of them as a rule, come from one least-squares system.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ Vector = npt.NDArray[np.float64]
 
 # A limit whose slack is above this (fractions of equity) has no price.
 ACTIVE = 1e-8
+# Gradients of limits are independent by singular values above this share of the largest; a price
+# moves along a null vector if its entry there is larger than `SAME`. Looked at are at most so many
+# limits besides the boxes.
+INDEPENDENT, SAME, ROWS_MAX = 1e-6, 1e-12, 300
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,17 @@ def shadow_prices(
 class _Face:
     """All duals y [m] and reduced costs d [k] of a program that are complementary to a point."""
 
-    program: LinearProgram  # over (y, d): c - A'y - d = 0 within a tolerance
+    program: LinearProgram | None  # over (y, d): c - A'y - d = 0 within a tolerance
     fixed: npt.NDArray[np.bool_]
+    known: Vector  # (y, d) where all duals agree, NaN elsewhere; without NaN there is no program
 
     def range(self, index: int, sign: float) -> tuple[float, float]:
         """Lowest and highest value of sign * (y, d)[index] over the face."""
         if self.fixed[index]:
             return 0.0, 0.0
+        if np.isfinite(self.known[index]):
+            return sign * float(self.known[index]), sign * float(self.known[index])
+        assert self.program is not None
         cost = np.zeros(len(self.fixed))
         cost[index] = sign
         high = maximise(replace(self.program, cost=cost))
@@ -124,6 +133,12 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
     column_low, column_high = _signs(point - inner.lower, inner.upper - point)
     columns, rows = len(point), len(value)
     low, high = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
+    fixed = (low == 0.0) & (high == 0.0)
+    known = _shared_duals(inner, fixed)
+    if not np.all((known >= low - ACTIVE) & (known <= high + ACTIVE) | np.isnan(known)):
+        known = np.full(len(fixed), np.nan)
+    if np.isfinite(known).all():
+        return _Face(None, fixed, known)
     eye = sparse.identity(columns, format="coo")
     builder = Builder()
     builder.columns("prices", rows + columns, low, high)
@@ -144,7 +159,39 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
         low,
         high,
     )
-    return _Face(stationary, (low == 0.0) & (high == 0.0))
+    return _Face(stationary, fixed, known)
+
+
+def _shared_duals(inner: LinearProgram, fixed: npt.NDArray[np.bool_]) -> Vector:
+    """The duals (y, d) where all that are complementary agree, NaN where they may differ.
+
+    A column at a bound has a reduced cost of its own, which takes up whatever is left there; so the
+    y are determined by the columns between their bounds, up to the null space of their gradients.
+    """
+    n_rows = inner.rows.shape[0]
+    binding, inside = np.flatnonzero(~fixed[:n_rows]), np.flatnonzero(fixed[n_rows:])
+    known = np.full(len(fixed), np.nan)
+    if len(binding) > ROWS_MAX:
+        return known
+    matrix = sparse.csr_array(inner.rows)[binding].toarray()
+    size = np.linalg.norm(matrix, axis=1)
+    if not np.all(size > 0.0):
+        return known
+    gradients = (matrix / size[:, None]).T
+    left, values, right = np.linalg.svd(gradients[inside], full_matrices=True)
+    rank = int(np.sum(values > INDEPENDENT * np.max(values, initial=0.0)))
+    found = right[:rank].T @ ((left[:, :rank].T @ inner.cost[inside]) / values[:rank])
+    rest = inner.cost - gradients @ found
+    if np.abs(rest[inside]).max(initial=0.0) > 1e-7:
+        return known
+    null = right[rank:].T
+    rest[inside] = 0.0
+    same = np.abs(null).max(axis=1, initial=0.0) <= SAME
+    same_rest = np.abs(gradients @ null).max(axis=1, initial=0.0) <= SAME
+    known[fixed] = 0.0
+    known[binding[same]] = (found / size)[same]
+    known[n_rows:] = np.where(same_rest, rest, known[n_rows:])
+    return known
 
 
 def _signs(above_low: Vector, below_high: Vector) -> tuple[Vector, Vector]:
