@@ -31,7 +31,7 @@ from positionsizing.v1 import (
     types_pb2,
 )
 
-from benchmarks.serving import OPTIONS, Timing, start_service
+from benchmarks.serving import OPTIONS, start_service
 from benchmarks.synthetic import fat_tailed
 
 PERIODS = 1000
@@ -113,7 +113,7 @@ def main() -> None:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
                 store(channel, ids, calls)
-                timing = Timing.of(measure(channel, ids, calls))
+                ms = 1e3 * np.array(measure(channel, ids, calls))
         finally:
             process.terminate()
             process.wait(30)
@@ -122,7 +122,7 @@ def main() -> None:
             "| figure | p50 ms | p99 ms | goal |",
             "|---|---|---|---|",
             f"| F6: {arguments.assets} lines jointly, {PERIODS} scenarios, with commit "
-            f"| {timing.p50_ms:.1f} | {timing.p99_ms:.1f} | p99 150 |",
+            f"| {np.quantile(ms, 0.5):.1f} | {np.quantile(ms, 0.99):.1f} | p99 150 |",
         ]
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ from compute.optimize.solver.newton import (
 
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
-CORRECTOR_MIN = 0.5  # least weight of the second-order correction
+STUCK = 0.1  # a predictor that can step no further than this is near a bound it has to leave
 BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
 
@@ -302,9 +302,9 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     centring = jnp.clip(total / fixed.pairs / jnp.maximum(res.mu, 1e-300), 0.0, 1.0) ** 3
     behind = fixed.lag * jnp.max(state.error[:2])
     aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
-    # Less of the corrector where the predictor can't go far (Colombo and Gondzio 2008): all of it
-    # may throw the iterate across a range for ever, a small part leave it stuck near a bound.
-    weight = jnp.maximum(jnp.sqrt(ahead_length), CORRECTOR_MIN)
+    # As much of the corrector as the predictor can step (Colombo and Gondzio 2008): all of it may
+    # throw the iterate across a range for ever. Where it can hardly step, all of it, to get free.
+    weight = jnp.where(ahead_length < STUCK, 1.0, ahead_length)
     goal = fixed.mask * (aim - weight * guess.s * guess.z) + goal
     if data.price is not None:
         soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
