@@ -178,7 +178,9 @@ def _shared_duals(inner: LinearProgram, fixed: npt.NDArray[np.bool_]) -> Vector:
     if not np.all(size > 0.0):
         return known
     gradients = (matrix / size[:, None]).T
-    left, values, right = np.linalg.svd(gradients[inside], full_matrices=True)
+    # All right vectors are wanted; of the left ones, as many as there are columns, only those used.
+    wide = len(binding) > len(inside)
+    left, values, right = np.linalg.svd(gradients[inside], full_matrices=wide)
     rank = int(np.sum(values > INDEPENDENT * np.max(values, initial=0.0)))
     found = right[:rank].T @ ((left[:, :rank].T @ inner.cost[inside]) / values[:rank])
     rest = inner.cost - gradients @ found
