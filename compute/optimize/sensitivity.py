@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from compute.optimize.objectives import UnsupportedError
+from compute.optimize.objectives import UnsupportedError, costs
 from compute.optimize.problem import (
     Array,
     Limits,
@@ -145,9 +145,14 @@ def _smooth(
     duals: Any = _limit_duals(encoded, prices)
     held = np.zeros(n) if problem.holdings is None else problem.holdings
     toll = np.zeros(n) if problem.costs.linear is None else problem.costs.linear
-    spent: Any = toll @ np.abs(weights - held)
-    point = terms(data, padded, one, spent)
-    curve = np.array(hessian(data, padded, point, duals, one))[:n, :n] / encoded.unit**2
+    aversion: Any = one
+    if encoded.blocks.ratio:
+        assert encoded.blocks.quad is not None
+        variance = float(weights @ encoded.blocks.quad @ weights)
+        total = float(encoded.blocks.linear @ weights) - costs(problem, weights)
+        aversion = np.float64(total / variance)
+    point = terms(data, padded, one, aversion)
+    curve = np.array(hessian(data, padded, point, duals, one, aversion))[:n, :n] / encoded.unit**2
     slopes = np.asarray(point.slopes)[:, :n] / encoded.unit
     gradient = np.asarray(point.gradient)[:n] / encoded.unit
     if encoded.blocks.ratio:

@@ -7,30 +7,41 @@ Every inequality has a slack s and a dual z with s z driven to zero together wit
 where e >= 0 is the violation of a soft row, whose dual is kept below its price: e (price - z) = 0.
 The objective, and with it the duals, is divided by its own size (`objective_scale`), so that the
 tolerance means the same for daily returns as for anything else.
+
+The Sharpe ratio takes its steps over rays of books (`ray`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
 from compute.optimize.solver.curvature import Curvature
-from compute.optimize.solver.model import Data, Terms, other_hessian, terms
+from compute.optimize.solver.model import Data, other_hessian, terms
 from compute.optimize.solver.newton import (
     Array,
     Barrier,
-    Parts,
     Point,
     equalities,
     factorise,
-    join,
     kinks,
-    present,
     pull,
     slack,
     solve_system,
     split,
+)
+from compute.optimize.solver.ray import (
+    along_ray,
+    derivative,
+    first_aversion,
+    ray_of,
+    right_side,
+    settled,
+)
+from compute.optimize.solver.state import (
+    Frame,
+    Residual,
+    State,
+    Step,
 )
 
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
@@ -38,99 +49,6 @@ CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
 STUCK = 0.1  # a predictor that can step no further than this is near a bound it has to leave
 BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
-
-
-class Residual(NamedTuple):
-    """The KKT conditions at a state: what should be zero, and mu, the mean of s z and e q."""
-
-    point: Terms
-    dual: Point
-    primal: Array
-    equality: Array
-    mu: Array
-
-
-class State(NamedTuple):
-    """Where the iteration stands.
-
-    x: primal point; s, z: slack and dual of every inequality; y: f64[m] duals of equality rows;
-    e, q: violation of the soft inequalities and price - z, which is carried along because
-    subtracting would lose it (empty if none is soft); iteration: steps taken;
-    kkt: what is left of the KKT conditions there; error: its size, see `error`.
-    """
-
-    x: Point
-    s: Array
-    z: Array
-    e: Array
-    q: Array
-    y: Array
-    iteration: Array
-    kkt: Residual
-    error: Array
-
-
-class Frame(NamedTuple):
-    """What stays the same over the iterations.
-
-    scale: of the objective; mask: 1 where an inequality exists; price: scaled, of every inequality
-    (infinite where hard); pairs: number of complementarity pairs; lag: see LAG.
-    """
-
-    scale: Array
-    mask: Array
-    price: Array
-    pairs: Array
-    lag: Array
-
-
-class Step(NamedTuple):
-    """A direction in all the variables of `State`."""
-
-    x: Point
-    s: Array
-    z: Array
-    e: Array
-    y: Array
-
-
-def objective_scale(data: Data) -> Array:
-    """One over the size of the objective's gradient and curvature at weights of order 1."""
-    top = jnp.max(jnp.abs(data.linear))
-    if data.quad is not None and data.sharpe is None:
-        top = jnp.maximum(top, 0.25 * jnp.max(jnp.diagonal(data.quad)))
-    if data.returns is not None:
-        assert data.prob is not None
-        drift = jnp.max(jnp.abs(data.returns @ data.prob))
-        weight = data.growth if data.growth is not None else jnp.zeros(())
-        weight = weight + data.crra[0] if data.crra is not None else weight
-        top = jnp.maximum(top, weight * drift)
-    if data.cost is not None:
-        top = jnp.maximum(top, jnp.max(jnp.abs(data.cost)))
-    if data.impact is not None:
-        top = jnp.maximum(top, jnp.max(jnp.abs(data.impact)))
-    return jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
-
-
-def frame(data: Data, lag: Array) -> Frame:
-    """Scale, mask and prices of a problem."""
-    scale, mask = objective_scale(data), present(data)
-    price = jnp.full_like(mask, jnp.inf)
-    soft = jnp.zeros_like(mask)
-    if data.price is not None:
-        hard = Parts(*(jnp.full_like(part, jnp.inf) for part in split(data, mask)))
-        tail = data.price_tail if data.price_tail is not None else jnp.inf
-        price = scale * join(
-            hard._replace(
-                row_low=data.price,
-                row_high=data.price,
-                turnover=jnp.full_like(hard.turnover, tail),
-                gross=jnp.full_like(hard.gross, tail),
-                limits=jnp.full_like(hard.limits, tail),
-            )
-        )
-        soft = mask * jnp.isfinite(price)
-    return Frame(scale, mask, price, jnp.maximum(jnp.sum(mask) + jnp.sum(soft), 1.0), lag)
 
 
 def start(data: Data, fixed: Frame) -> State:
@@ -147,7 +65,10 @@ def start(data: Data, fixed: Frame) -> State:
     if data.gross is not None:
         u = jnp.abs(w) + free * share
     x = Point(w, t, u)
-    point = terms(data, w, fixed.scale, jnp.zeros(()))
+    aversion = jnp.ones(())
+    if data.sharpe is not None:
+        aversion = first_aversion(data, w)
+    point = terms(data, w, fixed.scale, aversion)
     hard = fixed.mask > 0
     s = jnp.where(hard, jnp.maximum(slack(data, x, point), 0.01), 1.0)
     z = jnp.where(hard, jnp.minimum(0.1 * share / s, 0.5 * fixed.price), 0.0)
@@ -156,9 +77,9 @@ def start(data: Data, fixed: Frame) -> State:
         soft = hard & jnp.isfinite(fixed.price)
         e = jnp.where(soft, 0.01, 0.0)
         q = jnp.where(soft, jnp.where(soft, fixed.price, 0.0) - z, 1.0)
-    y = jnp.zeros(data.rows.shape[0])
-    blank = Residual(point, x, s, y, jnp.zeros(()))
-    state = State(x, s, z, e, q, y, jnp.zeros((), jnp.int64), blank, jnp.zeros(3))
+    y, zero = jnp.zeros(data.rows.shape[0]), jnp.zeros(())
+    blank = Residual(point, x, s, y, zero, zero)
+    state = State(x, s, z, e, q, y, aversion, jnp.zeros((), jnp.int64), blank, jnp.zeros(3))
     return judged(data, fixed, state)
 
 
@@ -172,12 +93,7 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
     """Evaluate the KKT conditions."""
     x = state.x
     free = (data.upper > data.lower).astype(jnp.float64)
-    spent = data.cost @ x.t if data.cost is not None else jnp.zeros(())
-    if data.impact is not None:
-        spent = spent + data.impact @ jnp.maximum(x.t, 0.0) ** 1.5
-    if data.price is not None:
-        spent = spent + jnp.sum(jnp.where(state.e > 0, fixed.price, 0.0) * state.e) / fixed.scale
-    point = terms(data, x.w, fixed.scale, spent)
+    point = terms(data, x.w, fixed.scale, state.aversion)
     back = pull(data, point, split(data, state.z), state.y)
     t, u = -back.t, -back.u
     if data.cost is not None:
@@ -193,12 +109,15 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
         total = total + jnp.sum(state.e * state.q)
     primal = jnp.where(fixed.mask > 0, value - state.s, 0.0)
     equality = jnp.where(equalities(data), data.rows @ x.w - data.row_max, 0.0)
-    return Residual(point, dual, primal, equality, total / fixed.pairs)
+    ray = jnp.zeros(())
+    if data.sharpe is not None:
+        ray = derivative(data, fixed, state, primal, equality)
+    return Residual(point, dual, primal, equality, ray, total / fixed.pairs)
 
 
 def error(res: Residual) -> Array:
     """f64[3]: largest dual residual, largest primal residual, complementarity."""
-    dual = jnp.max(jnp.abs(jnp.concatenate(list(res.dual))))
+    dual = jnp.max(jnp.abs(jnp.concatenate([*res.dual, res.ray[None]])))
     primal = jnp.maximum(jnp.max(jnp.abs(res.primal)), jnp.max(jnp.abs(res.equality)))
     return jnp.stack([dual, primal, res.mu])
 
@@ -210,24 +129,14 @@ def prepare(data: Data, fixed: Frame, state: State, res: Residual, kept: Curvatu
         give = state.e / state.q
     weight = state.z / (state.s + state.z * give)
     z = split(data, state.z)
-    hess = other_hessian(data, state.x.w, res.point, z.limits)
+    hess = other_hessian(data, state.x.w, state.aversion, z.limits)
     if data.returns is not None:
         hess = hess + kept.matrix
     hess = fixed.scale * hess
     bend = jnp.zeros_like(state.x.t)
     if data.impact is not None:
         bend = fixed.scale * 0.75 * data.impact / jnp.sqrt(jnp.maximum(state.x.t, 1e-300))
-    rank_one = None
-    if data.sharpe is not None:
-        assert data.quad is not None
-        move = data.quad @ state.x.w
-        variance = jnp.maximum(state.x.w @ move, 1e-300)
-        slope = (data.linear - 2.0 * res.point.aversion * move) / variance
-        toll = jnp.zeros_like(slope) if data.cost is None else data.cost
-        if data.impact is not None:
-            toll = toll + 1.5 * data.impact * jnp.sqrt(jnp.maximum(state.x.t, 0.0))
-        rank_one = (fixed.scale * move, slope, -toll / variance)
-    return factorise(data, hess, bend, weight, res.point.slopes, rank_one)
+    return factorise(data, hess, bend, weight, res.point.slopes)
 
 
 def direction(
@@ -238,7 +147,7 @@ def direction(
     system: Barrier,
     goals: tuple[Array, Array],
 ) -> Step:
-    """The Newton step with s dz + z ds = goals[0] and e dq + q de = goals[1]."""
+    """The Newton step with s dz + z ds = goals[0] and e dq + q de = goals[1], aversion fixed."""
     goal, soft_goal = goals
     push = res.primal
     give = soft_push = jnp.zeros_like(goal)
@@ -251,7 +160,7 @@ def direction(
     move, dz = fixed.mask * move, fixed.mask * dz
     de = soft_push + give * dz if data.price is not None else state.e
     ds = move + push + give * dz if data.price is not None else move + res.primal
-    return Step(dx, ds, dz, de, dy)
+    return Step(dx, ds, dz, de, dy, jnp.zeros(()))
 
 
 def longest(value: Array, change: Array) -> Array:
@@ -263,6 +172,8 @@ def reach(data: Data, fixed: Frame, state: State, step: Step) -> Array:
     """Largest step <= 1 that keeps slacks, duals, violations and headrooms nonnegative."""
     z = jnp.where(fixed.mask > 0, state.z, 1.0)
     length = jnp.minimum(longest(state.s, step.s), longest(z, step.z))
+    if data.sharpe is not None:
+        length = jnp.minimum(length, longest(jnp.ones(()), step.ray))
     if data.price is not None:
         soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
         e = jnp.where(soft, state.e, 1.0)
@@ -272,13 +183,12 @@ def reach(data: Data, fixed: Frame, state: State, step: Step) -> Array:
 
 
 def advance(state: State, step: Step, length: Array) -> State:
-    """state + length * step."""
+    """state + length * step, before `settled`."""
     q = state.q
     if state.q.shape[0]:
         q = q - jnp.where(state.e > 0.0, length * step.z, 0.0)
-    x = Point(*(a + length * b for a, b in zip(state.x, step.x, strict=True)))
     return state._replace(
-        x=x,
+        x=Point(*(a + length * b for a, b in zip(state.x, step.x, strict=True))),
         s=state.s + length * step.s,
         z=state.z + length * step.z,
         e=state.e + length * step.e,
@@ -293,7 +203,17 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     res = state.kkt
     system = prepare(data, fixed, state, res, kept)
     goal, soft_goal = -state.s * state.z, -state.e * state.q
-    guess = direction(data, fixed, state, res, system, (goal, soft_goal))
+    ray = None
+    if data.sharpe is not None:
+        aside = right_side(data, fixed, state)
+        change = direction(data, fixed, state, aside, system, (goal, soft_goal))
+        ray = ray_of(data, fixed, state, change)
+
+    def towards(goals: tuple[Array, Array]) -> Step:
+        step = direction(data, fixed, state, res, system, goals)
+        return step if ray is None else along_ray(state, ray, step)
+
+    guess = towards((goal, soft_goal))
     ahead_length = reach(data, fixed, state, guess)
     ahead = advance(state, guess, ahead_length)
     total = jnp.sum(ahead.s * ahead.z)
@@ -309,15 +229,18 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     if data.price is not None:
         soft = jnp.isfinite(fixed.price) & (fixed.mask > 0)
         soft_goal = soft * (aim + weight * guess.e * guess.z) + soft_goal
-    step = direction(data, fixed, state, res, system, (goal, soft_goal))
+    step = towards((goal, soft_goal))
     length = reach(data, fixed, state, step) * jnp.maximum(0.99, 1.0 - res.mu)
     if data.returns is not None:
         assert res.point.wealth is not None
-        room = jnp.maximum(res.point.wealth, 1e-3)
+        left = jnp.maximum(res.point.wealth, 1e-3)
         length = jnp.minimum(
-            length, 0.9 / jnp.maximum(jnp.max(-(step.x.w @ data.returns) / room), 0.9)
+            length, 0.9 / jnp.maximum(jnp.max(-(step.x.w @ data.returns) / left), 0.9)
         )
-    return judged(data, fixed, centred(advance(state, step, length), aim))
+    after = advance(state, step, length)
+    if ray is not None:
+        after = settled(after, step, length)
+    return judged(data, fixed, centred(after, aim))
 
 
 def centred(state: State, aim: Array) -> State:

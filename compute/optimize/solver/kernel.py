@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from compute.optimize.solver.curvature import Curvature, refreshed, unformed
-from compute.optimize.solver.interior import LAG, Frame, State, frame, iterate, start
+from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
+from compute.optimize.solver.state import Frame, State, frame
 
 ITERATIONS_MAX = 100
 TOLERANCE = 1e-12  # of the scaled primal residual

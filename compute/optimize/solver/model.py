@@ -73,7 +73,6 @@ class Terms(NamedTuple):
 
     gradient: f64[n] of f; limits: f64[q] = g(w); slopes: f64[q, n] their gradients;
     wealth: f64[T]; tilt: the exponential weights of the drawdown-risk limit, f64[T];
-    aversion: the multiple of Q in the Hessian (1, or for the ratio mean / variance).
     """
 
     gradient: Array
@@ -81,7 +80,6 @@ class Terms(NamedTuple):
     slopes: Array
     wealth: Array | None
     tilt: Array | None
-    aversion: Array
 
 
 def log_wealth(wealth: Array) -> tuple[Array, Array, Array]:
@@ -111,8 +109,8 @@ def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
     return first + second * (wealth - inside), second
 
 
-def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
-    """Gradient of scale * f and the limits, all times `scale`; `spent`: all costs there."""
+def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
+    """Gradient of scale * f and the limits, all times `scale`, with `aversion` times Q for Q."""
     xp = weights.__array_namespace__()
     gradient = -scale * data.linear
     wealth = tilt = None
@@ -138,20 +136,15 @@ def terms(data: Data, weights: Array, scale: Array, spent: Array) -> Terms:
         tilt = tilt / total
         limits.append((top + xp.log(total)) / data.exponent[0] - data.exponent[1])
         slopes.append(-(data.returns @ (tilt * slope)))
-    aversion = xp.ones(())
     if data.quad is not None:
-        pull = data.quad @ weights
-        if data.sharpe is not None:
-            reward = xp.maximum(data.linear @ weights - spent, 0.0)
-            aversion = reward / xp.maximum(weights @ pull, VARIANCE_FLOOR)
-        gradient = gradient + scale * aversion * pull
+        gradient = gradient + scale * aversion * (data.quad @ weights)
     if data.budgets is not None:
         gradient = gradient - scale * data.budgets / xp.where(data.budgets > 0, weights, 1.0)
     _norm_limits(data, weights, limits, slopes)
     count = len(limits)
     values = scale * xp.stack(limits) if count else xp.zeros(0)
     matrix = scale * xp.stack(slopes) if count else xp.zeros((0, weights.shape[0]))
-    return Terms(gradient, values, matrix, wealth, tilt, aversion)
+    return Terms(gradient, values, matrix, wealth, tilt)
 
 
 def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[Array]) -> None:
@@ -178,9 +171,11 @@ def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[A
         slopes.append(factor * pull - data.second_mean)
 
 
-def hessian(data: Data, weights: Array, point: Terms, duals: Array, scale: Array) -> Array:
+def hessian(
+    data: Data, weights: Array, point: Terms, duals: Array, scale: Array, aversion: Array
+) -> Array:
     """scale * (Hessian of f + sum_j duals_j Hessian of g_j), f64[n, n]."""
-    total = other_hessian(data, weights, point, duals)
+    total = other_hessian(data, weights, aversion, duals)
     if data.returns is not None:
         curve = scenario_curve(data, point, duals)
         total = total + scenario_hessian(data, point, duals, scale, curve)
@@ -212,14 +207,14 @@ def scenario_hessian(data: Data, point: Terms, duals: Array, scale: Array, curve
     return total
 
 
-def other_hessian(data: Data, weights: Array, point: Terms, duals: Array) -> Array:
+def other_hessian(data: Data, weights: Array, aversion: Array, duals: Array) -> Array:
     """The Hessian without what the scenarios add, f64[n, n]."""
     xp = weights.__array_namespace__()
     n = weights.shape[0]
     total = xp.zeros((n, n))
     j = int(data.exponent is not None)
     if data.quad is not None:
-        total = total + point.aversion * data.quad
+        total = total + aversion * data.quad
     if data.budgets is not None:
         total = total + xp.diag(data.budgets / xp.where(data.budgets > 0, weights, 1.0) ** 2)
     if data.cov is not None:

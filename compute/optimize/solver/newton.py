@@ -187,18 +187,14 @@ class Barrier(NamedTuple):
 
     weight: f64 dual / slack of every inequality, softened. own, couple: eliminated blocks of t
     and u, [own of t, couple of t, own of u, couple of u]. chol: f64[n, n], L of M = LL'.
-    left, right: f64[n, r] = L^-1 B'; they differ for the Sharpe ratio alone, whose risk aversion
-    moves with the weights. schur: factors (Cholesky, else LU) and scaling of the r by r
-    complement. along: f64[n], how that risk aversion moves with the eliminated t.
+    side: f64[n, r] = L^-1 B'. schur: Cholesky factor and scaling of the r by r complement.
     """
 
     weight: Array
     blocks: tuple[Array, Array, Array, Array]
     chol: Array
-    left: Array
-    right: Array
-    schur: tuple[Array, ...]
-    along: Array
+    side: Array
+    schur: tuple[Array, Array]
 
 
 def row_compliance(data: Data, weight: Parts) -> Array:
@@ -217,18 +213,10 @@ def _kink(up: Array, down: Array, bend: Array, fixed: Array) -> tuple[Array, Arr
     return own, down - up, (4.0 * up * down + (up + down) * bend) / own
 
 
-def factorise(
-    data: Data,
-    hess: Array,
-    bend: Array,
-    weight: Array,
-    slopes: Array,
-    rank_one: tuple[Array, Array, Array] | None,
-) -> Barrier:
+def factorise(data: Data, hess: Array, bend: Array, weight: Array, slopes: Array) -> Barrier:
     """Eliminate t and u, factorise M, form the Schur complement of the coupling rows.
 
     bend: f64[n] curvature of the impact costs in t. slopes: f64[q, n] of the nonlinear limits.
-    rank_one: (a, b, c) of the term a (b'dw + c'dt) that the Sharpe ratio adds to the Hessian.
     """
     parts = split(data, weight)
     free = (data.upper > data.lower).astype(jnp.float64)
@@ -249,35 +237,16 @@ def factorise(
         rows.append(-(u_couple / u_own)[None, :])
         give = give.at[k + len(rows) - 2].add(jnp.sum(sized / u_own))
     rows.append(slopes)
-    left = right = jnp.concatenate(rows) * free[None, :]
-    if rank_one is not None:
-        slope = rank_one[1]
-        if data.holdings is not None:
-            slope = slope - t_couple * rank_one[2] / t_own
-        left = jnp.concatenate([left, (slope * free)[None, :]])
-        right = jnp.concatenate([right, (rank_one[0] * free)[None, :]])
-        give = jnp.concatenate([give, jnp.ones(1)])
     ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(jnp.diagonal(hess))))
     matrix = hess * free[:, None] * free[None, :]
     chol = cholesky(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
-    left = _lower(chol, left.T)
-    right = left if rank_one is None else _lower(chol, right.T)
-    schur = left.T @ right + jnp.diag(give)
-    along = _EMPTY()
-    if rank_one is not None and data.holdings is not None:
-        along = traded * rank_one[2] / t_own
-        if data.turnover is not None:
-            schur = schur.at[-1, k].add(jnp.sum(along))
+    side = _lower(chol, (jnp.concatenate(rows) * free[None, :]).T)
+    schur = side.T @ side + jnp.diag(give)
     size = jnp.sqrt(jnp.abs(jnp.diagonal(schur))) + 1e-150
     # The ridge keeps duplicate rows apart: their duals are then shared, not infinite.
     schur = schur / size[:, None] / size[None, :] + PROXIMITY * jnp.eye(size.shape[0])
-    factors: tuple[Array, ...] = (size,)
-    if rank_one is None:
-        factors = (cholesky(schur), size)
-    else:
-        factors = (*jax.scipy.linalg.lu_factor(schur), size)
     blocks = (t_own, t_couple, u_own, u_couple)
-    return Barrier(weight, blocks, chol, left, right, factors, along)
+    return Barrier(weight, blocks, chol, side, (cholesky(schur), size))
 
 
 def solve_system(
@@ -302,9 +271,6 @@ def solve_system(
     gross_at = m + parts.turnover.shape[0]
     if data.holdings is not None:
         rw = rw - t_couple * rt / t_own
-    if data.sharpe is not None:
-        aside = system.along @ rt if data.holdings is not None else jnp.zeros(())
-        q = jnp.concatenate([q, aside[None]])
     if data.turnover is not None:
         q = q.at[m].add(jnp.sum(traded * rt / t_own))
     if data.gross is not None:
@@ -354,13 +320,10 @@ def _uncoupled(parts: Parts) -> Parts:
 def _reduced(system: Barrier, rhs: Array, q: Array) -> tuple[Array, Array]:
     """dw and dy of the factorised system."""
     half = _lower(system.chol, rhs[:, None])[:, 0]
-    *factors, size = system.schur
-    goal = (half @ system.left + q) / size
-    if len(factors) == 1:
-        dy = _upper(factors[0], _lower(factors[0], goal[:, None]))[:, 0] / size
-    else:
-        dy = jax.scipy.linalg.lu_solve((factors[0], factors[1]), goal) / size
-    return _upper(system.chol, (half - system.right @ dy)[:, None])[:, 0], dy
+    factor, size = system.schur
+    goal = (half @ system.side + q) / size
+    dy = _upper(factor, _lower(factor, goal[:, None]))[:, 0] / size
+    return _upper(system.chol, (half - system.side @ dy)[:, None])[:, 0], dy
 
 
 def _unfold(

@@ -1,0 +1,119 @@
+"""What the interior point carries from one iteration to the next, and what stays the same."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from compute.optimize.solver.model import Data, Terms
+from compute.optimize.solver.newton import Array, Parts, Point, join, present, split
+
+
+class Residual(NamedTuple):
+    """The KKT conditions at a state: what should be zero, and mu, the mean of s z and e q.
+
+    ray: the derivative of the Lagrangian by the logarithm of the aversion; 0 without a ratio.
+    """
+
+    point: Terms
+    dual: Point
+    primal: Array
+    equality: Array
+    ray: Array
+    mu: Array
+
+
+class State(NamedTuple):
+    """Where the iteration stands.
+
+    x: primal point; s, z: slack and dual of every inequality; y: f64[m] duals of equality rows;
+    e, q: violation of the soft inequalities and price - z, which is carried along because
+    subtracting would lose it (empty if none is soft); aversion: the multiple of Q, 1 without a
+    ratio; iteration: steps taken; kkt: what is left of the KKT conditions there; error: its size,
+    see `error`.
+    """
+
+    x: Point
+    s: Array
+    z: Array
+    e: Array
+    q: Array
+    y: Array
+    aversion: Array
+    iteration: Array
+    kkt: Residual
+    error: Array
+
+
+class Frame(NamedTuple):
+    """What stays the same over the iterations.
+
+    scale: of the objective; mask: 1 where an inequality exists; price: scaled, of every inequality
+    (infinite where hard); pairs: number of complementarity pairs; lag: see LAG.
+    """
+
+    scale: Array
+    mask: Array
+    price: Array
+    pairs: Array
+    lag: Array
+
+
+class Step(NamedTuple):
+    """A direction in all the variables of `State`; `ray`: the relative change of the aversion.
+
+    With a ratio x, s and e are those of the book times the aversion, over the aversion of now.
+    """
+
+    x: Point
+    s: Array
+    z: Array
+    e: Array
+    y: Array
+    ray: Array
+
+
+def objective_scale(data: Data) -> Array:
+    """One over the size of the objective's gradient and curvature at weights of order 1."""
+    top = jnp.max(jnp.abs(data.linear))
+    if data.quad is not None and data.sharpe is None:
+        top = jnp.maximum(top, 0.25 * jnp.max(jnp.diagonal(data.quad)))
+    if data.returns is not None:
+        assert data.prob is not None
+        drift = jnp.max(jnp.abs(data.returns @ data.prob))
+        weight = data.growth if data.growth is not None else jnp.zeros(())
+        weight = weight + data.crra[0] if data.crra is not None else weight
+        top = jnp.maximum(top, weight * drift)
+    if data.cost is not None:
+        top = jnp.maximum(top, jnp.max(jnp.abs(data.cost)))
+    if data.impact is not None:
+        top = jnp.maximum(top, jnp.max(jnp.abs(data.impact)))
+    return jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
+
+
+def frame(data: Data, lag: Array) -> Frame:
+    """Scale, mask and prices of a problem."""
+    scale, mask = objective_scale(data), present(data)
+    price = jnp.full_like(mask, jnp.inf)
+    soft = jnp.zeros_like(mask)
+    if data.price is not None:
+        hard = Parts(*(jnp.full_like(part, jnp.inf) for part in split(data, mask)))
+        tail = data.price_tail if data.price_tail is not None else jnp.inf
+        price = scale * join(
+            hard._replace(
+                row_low=data.price,
+                row_high=data.price,
+                turnover=jnp.full_like(hard.turnover, tail),
+                gross=jnp.full_like(hard.gross, tail),
+                limits=jnp.full_like(hard.limits, tail),
+            )
+        )
+        soft = mask * jnp.isfinite(price)
+    return Frame(scale, mask, price, jnp.maximum(jnp.sum(mask) + jnp.sum(soft), 1.0), lag)
+
+
+def room(fixed: Frame, state: State, primal: Array) -> Array:
+    """c(x), zero where there is no inequality."""
+    value = fixed.mask * (primal + state.s)
+    return value - state.e if state.e.shape[0] else value
