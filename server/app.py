@@ -6,6 +6,7 @@ NOT_SERVING, admitted calls finish, and then the connections close.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -78,6 +79,8 @@ SERVICES = {
 def prepare_jax(cache_dir: Path) -> None:
     """One compute thread of predictable speed, and compiled programs kept on disk."""
     os.environ.setdefault("PJRT_NPROC", "1")
+    # Who calls a program waits for it: to hand it to a thread of JAX's own only adds two switches.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -106,6 +109,16 @@ def compile_kernels(telemetry: Telemetry, shapes: JointShapes) -> Programs:
     return Programs(kernels, shapes)
 
 
+def settle_memory() -> None:
+    """Takes what start-up made, half a million objects, out of the collector's sight for good.
+
+    A full collection goes through all objects while every call waits: 0.2 s each time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # counts anew what there is to go through: by now next to nothing
+
+
 class App:
     """One server process. `async with App.started(config) as app` serves inside the block."""
 
@@ -127,6 +140,7 @@ class App:
         prepare_jax(config.data_dir / "kernels")
         telemetry = Telemetry()
         programs = await asyncio.to_thread(compile_kernels, telemetry, config.joint_shapes)
+        settle_memory()
         app = cls(config, telemetry, programs)
         async with app._stack:
             await app._start()

@@ -6,12 +6,11 @@ for the kill switch, `STATE_AGE_MAX_S` bounds how old a state may be. Where stor
 there is no state and so no size: the service fails closed.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -23,6 +22,7 @@ from compute.parameters import EffectiveParameters, merged
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.market import MatrixData, market, matrix
+from server.kept import Kept
 from storage.postgres import (
     groups,
     limits,
@@ -32,6 +32,7 @@ from storage.postgres import (
 )
 from storage.postgres import market as market_storage
 from storage.postgres.breaches import BreachKey
+from storage.postgres.parameters import Versions as ParameterVersions
 from storage.postgres.pool import Database
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import NewReservation, OpenTotals
@@ -39,9 +40,8 @@ from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
 STATE_AGE_MAX_S = 0.25
-_KEPT_MAX = 4096
-
-T = TypeVar("T")
+_LOOK_MAX = 64
+"""Kept states that one statement looks after."""
 
 
 @dataclass(frozen=True)
@@ -73,75 +73,28 @@ class PortfolioState:
     trading_state: TradingState
     trading_state_version: int
     parameters: EffectiveParameters
-    parameters_version: int
+    parameters_versions: ParameterVersions
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
     """What has been computed from this state already (`decisions.py`)."""
 
+    @property
+    def parameters_version(self) -> int:
+        """The newest version of parameters in force, 0 where none are stored."""
+        return max((version or 0 for version in self.parameters_versions), default=0)
 
-class Kept(Generic[T]):
-    """Values that are loaded once, by one loader at a time, and kept for `age_max_s`."""
+    @property
+    def versions(self) -> snapshots.Versions:
+        """What a look at the versions finds as long as nothing has changed."""
+        return snapshots.Versions(
+            self.portfolio.version,
+            self.tenant_version,
+            self.group_version,
+            self.parameters_versions,
+        )
 
-    def __init__(self, age_max_s: float) -> None:
-        self._age_max_s = age_max_s
-        self._values: dict[Hashable, tuple[float, T]] = {}
-        self._loading: dict[Hashable, asyncio.Future[T]] = {}
 
-    def peek(self, key: Hashable) -> T | None:
-        """The kept value, None where there is none young enough."""
-        entry = self._values.get(key)
-        if entry is not None and time.monotonic() - entry[0] <= self._age_max_s:
-            return entry[1]
-        return None
-
-    def last(self, key: Hashable) -> T | None:
-        """The kept value, however old."""
-        return self._values.get(key, (0.0, None))[1]
-
-    async def get(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        """The kept value, or the one `load` returns.
-
-        Where many ask, nobody waits: half way to its age limit a value is loaded anew beside it.
-        """
-        value = self.peek(key)
-        loading = self._loading.get(key)
-        is_old = value is None or time.monotonic() - self._values[key][0] > self._age_max_s / 2
-        if is_old and loading is None:
-            loading = asyncio.ensure_future(self._load(key, load))
-            loading.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._loading[key] = loading
-        if value is not None or loading is None:
-            assert value is not None
-            return value
-        return await asyncio.shield(loading)
-
-    async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        started = time.monotonic()
-        mine = asyncio.current_task()
-        try:
-            value = await load()
-        finally:
-            # Forgotten while it was loading: what it read may be older than what changed.
-            is_wanted = self._loading.get(key) is mine
-            if is_wanted:
-                del self._loading[key]
-        if is_wanted:
-            if len(self._values) >= _KEPT_MAX:
-                self._values.clear()
-            self._values[key] = (started, value)
-        return value
-
-    def advance(self, key: Hashable, old: T, new: T) -> None:
-        """Puts `new` in the place of `old`, no younger than it; nothing where that has gone."""
-        started, value = self._values.get(key, (0.0, None))
-        if value is old:
-            self._values[key] = (started, new)
-            self._loading.pop(key, None)  # which may have read `old`
-
-    def drop(self, keys: Callable[[Any], bool] = lambda key: True) -> None:
-        """Forgets the values whose key matches, and loads under way of them."""
-        for stored in (self._values, self._loading):
-            for key in [key for key in stored if keys(key)]:
-                del stored[key]
+_StateKey = tuple[str, str, str]
+"""Tenant, portfolio and strategy."""
 
 
 class States:
@@ -164,25 +117,29 @@ class States:
 
         async def load() -> PortfolioState:
             known = self._states.last(key)
-            if known is not None and await self._is_current(known, *key):
+            if known is not None and await self._is_current(key, known):
                 return known
             async with self._database.transaction(deadline_s=self._deadline_s) as connection:
                 return await load_state(connection, tenant_id, portfolio_id, strategy_id)
 
         return await self._states.get(key, load)
 
-    async def _is_current(
-        self, state: PortfolioState, tenant_id: str, portfolio_id: str, strategy_id: str
-    ) -> bool:
-        """Whether a state read before is what would be read now: versions tell, and cost little."""
+    async def _is_current(self, key: _StateKey, state: PortfolioState) -> bool:
+        """Whether a state read before is what would be read now: versions tell, and cost little.
+
+        The same look is taken at other states in use, so that few calls have to ask by themselves.
+        """
         if state.shared:  # what the other members hold is told by no version of this portfolio
             return False
+        due = {k: other for k, other in self._states.due(_LOOK_MAX).items() if not other.shared}
+        asked = {**due, key: state}
+        started = time.monotonic()
         async with self._database.connection(deadline_s=self._deadline_s) as connection:
-            versions = await snapshots.versions(connection, tenant_id, portfolio_id)
-            if versions != (state.portfolio.version, state.tenant_version, state.group_version):
-                return False
-            in_force = await _parameters(connection, tenant_id, portfolio_id, strategy_id)
-        return in_force == (state.parameters, state.parameters_version)
+            found = await snapshots.versions(connection, list(asked), datetime.now(UTC))
+        for other, its in due.items():
+            if found.get(other) == its.versions:
+                self._states.renew(other, its, started)
+        return found.get(key) == state.versions
 
     def changed(self, tenant_id: str, portfolio_ids: set[str] | None = None) -> None:
         """Forgets the states of a tenant, or of some of its portfolios, and the latest market."""
@@ -263,8 +220,12 @@ async def load_state(
     if strategy_id:
         strategy = Scope(ScopeKind.STRATEGY, strategy_id)
         states.append(await trading_state.effective(connection, tenant_id, [strategy]))
-    in_force, parameters_version = await _parameters(
-        connection, tenant_id, portfolio_id, strategy_id
+    layers = await parameters.layers(
+        connection,
+        tenant_id,
+        portfolio_id=portfolio_id,
+        strategy_id=strategy_id,
+        time=datetime.now(UTC),
     )
     shared: dict[str, Any] = next(
         (item.document.get("shared", {}) for item in stored_limits if item.scope.kind == "GROUP"),
@@ -293,27 +254,12 @@ async def load_state(
         others=others,
         trading_state=trading_state.strictest(states),
         trading_state_version=snapshot.tenant_version,
-        parameters=in_force,
-        parameters_version=parameters_version,
+        parameters=merged(
+            parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
+            for layer in reversed(layers)
+        ),
+        parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
     )
-
-
-async def _parameters(
-    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str
-) -> tuple[EffectiveParameters, int]:
-    """The parameters in force now, and the newest version among them."""
-    layers = await parameters.layers(
-        connection,
-        tenant_id,
-        portfolio_id=portfolio_id,
-        strategy_id=strategy_id,
-        time=datetime.now(UTC),
-    )
-    in_force = merged(
-        parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
-        for layer in reversed(layers)
-    )
-    return in_force, max((layer.version for layer in layers), default=0)
 
 
 def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:

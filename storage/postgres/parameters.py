@@ -1,5 +1,6 @@
 """Sizing parameters: versioned, each from its effective time on, the most specific scope first."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +11,22 @@ from storage.postgres.rows import Document, from_json, missing_reference, to_jso
 
 _COLUMNS = """portfolio_id, strategy_id, version, effective_time, document, author, reason,
     create_time"""
+
+Versions = tuple[int | None, ...]
+"""Versions in force by scope: portfolio and strategy, portfolio, strategy, all; None for none."""
+
+VERSIONS_SQL = """ARRAY(
+    SELECT (
+        SELECT s.version FROM parameter_set AS s
+        WHERE s.tenant_id = k.tenant_id AND s.portfolio_id = scope.portfolio_id
+            AND s.strategy_id = scope.strategy_id AND s.effective_time <= {time}
+        ORDER BY s.effective_time DESC, s.version DESC LIMIT 1
+    )
+    FROM (VALUES (1, k.portfolio_id, k.strategy_id), (2, k.portfolio_id, ''),
+        (3, '', k.strategy_id), (4, '', '')) AS scope (number, portfolio_id, strategy_id)
+    ORDER BY scope.number
+)"""
+"""`Versions` of the portfolio and the strategy in a row `k`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +102,8 @@ async def layers(
     In this order, as far as they exist: this portfolio and strategy, this portfolio, this
     strategy, the tenant's default. Within a scope the latest effective time wins, then the version.
     """
-    chosen = ((portfolio_id, strategy_id), (portfolio_id, ""), ("", strategy_id), ("", ""))
-    scopes = list(dict.fromkeys(chosen))  # an unset id makes some of them the same
+    # An unset id makes some of them the same.
+    scopes = list(dict.fromkeys(_scopes(portfolio_id, strategy_id)))
     rows = await connection.fetch(
         f"""SELECT p.* FROM unnest($2::text[], $3::text[]) WITH ORDINALITY
             AS scope (portfolio_id, strategy_id, number)
@@ -103,6 +120,16 @@ async def layers(
         time,
     )
     return [_parameter_set(row) for row in rows]
+
+
+def versions_of(layers: Iterable[ParameterSet], portfolio_id: str, strategy_id: str) -> Versions:
+    """The versions of `layers`, which are those of this portfolio and strategy."""
+    found = {(layer.portfolio_id, layer.strategy_id): layer.version for layer in layers}
+    return tuple(found.get(scope) for scope in _scopes(portfolio_id, strategy_id))
+
+
+def _scopes(portfolio_id: str, strategy_id: str) -> tuple[tuple[str, str], ...]:
+    return (portfolio_id, strategy_id), (portfolio_id, ""), ("", strategy_id), ("", "")
 
 
 async def history(

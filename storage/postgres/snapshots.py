@@ -6,11 +6,15 @@ One statement sees one state of the database, so holdings, reservations and vers
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 
 from storage.errors import NotFound
+from storage.postgres import parameters
 from storage.postgres.breaches import BreachKey
+from storage.postgres.parameters import VERSIONS_SQL
 from storage.postgres.portfolios import COLUMNS, Holdings, Portfolio
 from storage.postgres.reservations import OPEN_TOTALS_SQL, OpenTotals, totals_of
 from storage.postgres.rows import floats
@@ -42,6 +46,24 @@ _SNAPSHOTS = f"""
     ) AS reserved
     WHERE p.tenant_id = $1 AND p.portfolio_id = ANY($2::text[])"""
 
+_VERSIONS = f"""
+    SELECT k.number, p.version, t.version AS tenant_version, g.version AS group_version,
+        {VERSIONS_SQL.format(time="$4")} AS parameters
+    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY
+        AS k (tenant_id, portfolio_id, strategy_id, number)
+    JOIN portfolio AS p USING (tenant_id, portfolio_id)
+    JOIN tenant AS t USING (tenant_id)
+    LEFT JOIN portfolio_group AS g USING (tenant_id, group_id)"""
+
+
+class Versions(NamedTuple):
+    """What a state was read at: it is as it was as long as these are. None: not in a group."""
+
+    portfolio: int
+    tenant: int
+    group: int | None
+    parameters: parameters.Versions
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PortfolioSnapshot:
@@ -69,18 +91,16 @@ async def read(
 
 
 async def versions(
-    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
-) -> tuple[int, int, int | None] | None:
-    """Versions of a portfolio, its tenant and its group, as in a snapshot; None: not there."""
-    row = await connection.fetchrow(
-        """SELECT p.version, t.version AS tenant_version, g.version AS group_version
-        FROM portfolio AS p JOIN tenant AS t USING (tenant_id)
-        LEFT JOIN portfolio_group AS g USING (tenant_id, group_id)
-        WHERE p.tenant_id = $1 AND p.portfolio_id = $2""",
-        tenant_id,
-        portfolio_id,
-    )
-    return None if row is None else tuple(row)
+    connection: asyncpg.Connection, keys: Sequence[tuple[str, str, str]], time: datetime
+) -> dict[tuple[str, str, str], Versions]:
+    """What is in force at `time`, by (tenant, portfolio, strategy); those not there left out."""
+    rows = await connection.fetch(_VERSIONS, *map(list, zip(*keys, strict=True)), time)
+    return {
+        keys[row["number"] - 1]: Versions(
+            row["version"], row["tenant_version"], row["group_version"], tuple(row["parameters"])
+        )
+        for row in rows
+    }
 
 
 async def read_many(

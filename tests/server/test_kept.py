@@ -1,10 +1,11 @@
 """Values kept for a moment: loaded once, anew beside those who ask, never over what is newer."""
 
 import asyncio
+import time
 
 import pytest
 
-from server.state import Kept
+from server.kept import Kept
 
 AGE_MAX_S = 0.2
 
@@ -69,3 +70,29 @@ async def test_a_load_that_fails_is_felt_only_at_the_limit():
     await asyncio.sleep(0.6 * AGE_MAX_S)
     with pytest.raises(ConnectionError):
         await kept.get("k", source.load)
+
+
+async def test_a_look_at_one_value_looks_at_others_in_use_too():
+    kept, source = Kept[int](AGE_MAX_S), Source()
+    for key in "abc":
+        await kept.get(key, source.load)
+    assert kept.due(9) == {}
+    await asyncio.sleep(0.6 * AGE_MAX_S)
+    assert kept.due(9) == {"a": 1, "b": 2, "c": 3}
+    assert kept.due(2) == {"a": 1, "b": 2}
+    look = time.monotonic()
+    kept.renew("a", 1, look)
+    kept.renew("b", 7, look)  # not what is kept by now
+    assert kept.due(9) == {"b": 2, "c": 3}
+    await asyncio.sleep(0.6 * AGE_MAX_S)
+    assert (kept.peek("a"), kept.peek("b")) == (1, None)
+
+
+async def test_a_renewed_value_is_as_old_as_the_look():
+    kept, source = Kept[int](AGE_MAX_S), Source()
+    await kept.get("k", source.load)
+    look = time.monotonic()
+    await asyncio.sleep(0.6 * AGE_MAX_S)
+    kept.renew("k", 1, look)
+    await asyncio.sleep(0.6 * AGE_MAX_S)
+    assert kept.peek("k") is None

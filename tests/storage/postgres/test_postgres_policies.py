@@ -7,7 +7,15 @@ import pytest
 from fixtures_postgres import TENANT
 
 from storage.errors import InvalidContent, NotFound, VersionConflict
-from storage.postgres import groups, limits, parameters, portfolios, tenants, trading_state
+from storage.postgres import (
+    groups,
+    limits,
+    parameters,
+    portfolios,
+    snapshots,
+    tenants,
+    trading_state,
+)
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
@@ -175,3 +183,48 @@ async def test_nan_in_a_document_is_refused_before_it_is_sent(
 ) -> None:
     with pytest.raises(InvalidContent, match="not JSON compliant"):
         await limits.put(connection, TENANT, BOOK, {"gross_max": float("nan")}, **AUTHOR)
+
+
+async def test_a_look_at_versions_finds_what_a_state_would_be_read_at(
+    connection: asyncpg.Connection,
+) -> None:
+    await portfolios.create(
+        connection, TENANT, "loner", display_name="", base_currency="USD", as_of_time=NOON
+    )
+    for portfolio_id, strategy_id, effective in (
+        ("", "", NOON),
+        ("book", "trend", NOON),
+        ("book", "trend", NOON + timedelta(hours=2)),
+        ("", "trend", NOON + timedelta(hours=1)),
+    ):
+        await parameters.put(
+            connection,
+            TENANT,
+            {},
+            portfolio_id=portfolio_id,
+            strategy_id=strategy_id,
+            effective_time=effective,
+            **AUTHOR,
+        )
+    keys = [(TENANT, *pair) for pair in (("loner", ""), ("book", "trend"), ("nowhere", ""))]
+    for hours, expected in (
+        (-1, [(None, None, None, None), (None, None, None, None)]),
+        (0, [(None, None, 1, 1), (1, None, None, 1)]),
+        (1, [(None, None, 1, 1), (1, None, 1, 1)]),
+        (3, [(None, None, 1, 1), (2, None, 1, 1)]),
+    ):
+        time = NOON + timedelta(hours=hours)
+        found = await snapshots.versions(connection, keys, time)
+        assert [found[key].parameters for key in keys[:2]] == expected
+        assert keys[2] not in found
+        for key in keys[:2]:
+            snapshot = await snapshots.read(connection, TENANT, key[1])
+            layers = await parameters.layers(
+                connection, TENANT, portfolio_id=key[1], strategy_id=key[2], time=time
+            )
+            assert found[key] == (
+                snapshot.portfolio.version,
+                snapshot.tenant_version,
+                snapshot.group_version,
+                parameters.versions_of(layers, *key[1:]),
+            )
