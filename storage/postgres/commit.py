@@ -3,9 +3,10 @@
 Within the transaction
 1. lock the groups, then the portfolios, in sorted order (`locks.py`);
 2. compare the versions the decisions were computed from: a stale write conflicts, alone;
-3. take in the events that ask, each once, and claim the request ids: an id that is taken answers
-   with the stored response, byte for byte;
-4. insert decisions, reservations and numbered events, and raise the versions.
+3. take in the events that ask, each once;
+4. claim the request ids, raise the versions and write the numbered events (`moves.py`): an id that
+   is taken answers with the stored response, byte for byte;
+5. insert decisions and reservations.
 
 Callers go through `group_commit.GroupCommitter`, which lets concurrent writes share a transaction.
 """
@@ -17,10 +18,11 @@ import asyncpg
 
 from storage.crash import crash_point
 from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
-from storage.postgres import breaches, decisions, inbox, locks, outbox, requests, reservations
+from storage.postgres import breaches, decisions, inbox, locks, moves, requests, reservations
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
+from storage.postgres.moves import Move
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request, RequestKey
@@ -103,7 +105,7 @@ async def commit_batch(
         fresh = _check_versions(batch, locked, outcomes)
         crash_point("claim")
         fresh = await _take_in(connection, fresh, outcomes)
-        claimed = await requests.claim(connection, [(w.tenant_id, w.request) for w in fresh])
+        claimed = await _claim_and_move(connection, fresh, locked)
         await _answer_known(connection, [w for w in batch if w.key not in claimed], outcomes)
         await _insert(connection, [w for w in fresh if w.key in claimed], locked)
         crash_point("before_commit")
@@ -220,6 +222,20 @@ def replay(stored: Request, request: Request) -> Outcome:
         return error
 
 
+async def _claim_and_move(
+    connection: asyncpg.Connection, writes: Sequence[DecisionWrite], locked: _Locked
+) -> set[RequestKey]:
+    if not writes:
+        return set()
+    made = [
+        Move(key, locked.portfolios[key].event_sequence, part.events, write.request.request_id)
+        for write in writes
+        for part in write.portfolios
+        if (key := (write.tenant_id, part.decision.portfolio_id))
+    ]
+    return await moves.apply(connection, made, [(w.tenant_id, w.request) for w in writes])
+
+
 async def _insert(
     connection: asyncpg.Connection, writes: Sequence[DecisionWrite], locked: _Locked
 ) -> None:
@@ -228,10 +244,9 @@ async def _insert(
         return
     keys = [(tenant_id, part.decision.portfolio_id) for tenant_id, part in parts]
     last = [locked.portfolios[key].event_sequence for key in keys]
-    n_events = [len(part.events) for _, part in parts]
     await decisions.insert_many(
         connection,
-        [(t, part.decision, last[i] + n_events[i]) for i, (t, part) in enumerate(parts)],
+        [(t, part.decision, last[i] + len(part.events)) for i, (t, part) in enumerate(parts)],
     )
     await reservations.insert_many(
         connection,
@@ -245,15 +260,6 @@ async def _insert(
         connection,
         [(*keys[i], part.breaches) for i, (_, part) in enumerate(parts) if part.breaches],
     )
-    await outbox.insert_many(
-        connection,
-        [
-            (*keys[i], last[i] + number, event)
-            for i, (_, part) in enumerate(parts)
-            for number, event in enumerate(part.events, start=1)
-        ],
-    )
     await locks.bump_groups(
         connection, {(t, p.group_id) for t, p in parts if p.group_id is not None}
     )
-    await locks.bump_portfolios(connection, keys, n_events)

@@ -4,7 +4,7 @@ Whoever changes what a portfolio owns, reserves or may do holds the lock of its 
 its event numbers are handed out under the same lock, so they run in commit order without a gap.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import asyncpg
@@ -96,20 +96,6 @@ async def bump_groups(connection: asyncpg.Connection, keys: Collection[Key]) -> 
             WHERE (tenant_id, group_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))""",
             *_columns(keys),
         )
-
-
-async def bump_portfolios(
-    connection: asyncpg.Connection, keys: Sequence[Key], n_events: Sequence[int]
-) -> None:
-    """Raise the version of locked portfolios by 1 and their event sequences by `n_events`."""
-    await connection.execute(
-        """UPDATE portfolio AS p SET version = p.version + 1,
-            event_sequence = p.event_sequence + k.n_events, update_time = clock_timestamp()
-        FROM unnest($1::text[], $2::text[], $3::int8[]) AS k (tenant_id, portfolio_id, n_events)
-        WHERE p.tenant_id = k.tenant_id AND p.portfolio_id = k.portfolio_id""",
-        *_columns(keys),
-        n_events,
-    )
 
 
 def _columns(keys: Collection[Key]) -> tuple[list[str], list[str]]:

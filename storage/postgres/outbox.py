@@ -8,6 +8,7 @@ stream fall in one of 16 shards, and one relay at a time works on a shard, so th
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -81,26 +82,23 @@ async def append(
     if last is None:
         raise NotFound("portfolio" if portfolio_id else "tenant", portfolio_id or tenant_id)
     first = last - len(events) + 1
-    await insert_many(
-        connection,
-        [(tenant_id, portfolio_id, first + i, event) for i, event in enumerate(events)],
-    )
+    numbered = [(tenant_id, portfolio_id, first + i, event) for i, event in enumerate(events)]
+    await connection.execute(f"{insert_sql(1)} ORDER BY e.number", *columns_of(numbered))
 
 
-async def insert_many(connection: asyncpg.Connection, events: Sequence[Numbered]) -> None:
-    """Write events that have their numbers; whoever gave them holds the lock of the stream."""
-    if not events:
-        return
-    await connection.execute(
-        """INSERT INTO outbox (tenant_id, portfolio_id, portfolio_sequence, event_id, topic, type,
-            schema_version, payload, trace_id)
-        SELECT e.tenant_id, e.portfolio_id, e.portfolio_sequence, e.event_id, e.topic, e.type,
-            e.schema_version, e.payload, e.trace_id
-        FROM unnest($1::text[], $2::text[], $3::int8[], $4::uuid[], $5::text[], $6::text[],
-            $7::int4[], $8::bytea[], $9::text[]) WITH ORDINALITY
-            AS e (tenant_id, portfolio_id, portfolio_sequence, event_id, topic, type,
-            schema_version, payload, trace_id, number)
-        ORDER BY e.number""",
+def insert_sql(first: int) -> str:
+    """The insertion of the events `e` whose `columns_of` are the parameters from `first` on."""
+    columns = """tenant_id, portfolio_id, portfolio_sequence, event_id, topic, type,
+            schema_version, payload, trace_id"""
+    types = ("text", "text", "int8", "uuid", "text", "text", "int4", "bytea", "text")
+    parameters = ", ".join(f"${first + i}::{type}[]" for i, type in enumerate(types))
+    return f"""INSERT INTO outbox ({columns})
+        SELECT {columns} FROM unnest({parameters}) WITH ORDINALITY AS e ({columns}, number)"""
+
+
+def columns_of(events: Sequence[Numbered]) -> tuple[list[Any], ...]:
+    """The columns of events that have their numbers, payloads built."""
+    return (
         [tenant_id for tenant_id, _, _, _ in events],
         [portfolio_id for _, portfolio_id, _, _ in events],
         [sequence for _, _, sequence, _ in events],

@@ -1,6 +1,6 @@
 """Requests that changed something, and their answers byte for byte: what makes a retry safe."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -64,30 +64,3 @@ async def find_many(
         )
         for row in rows
     }
-
-
-async def claim(
-    connection: asyncpg.Connection, requests: Sequence[tuple[str, Request]]
-) -> set[RequestKey]:
-    """Insert (tenant_id, request) pairs whose id is free and return the keys of those inserted.
-
-    Waits for another transaction that is inserting the same id; in sorted order, so that two such
-    batches can't wait for each other.
-    """
-    if not requests:
-        return set()
-    ordered = sorted(requests, key=lambda pair: (pair[0], pair[1].request_id.bytes))
-    rows = await connection.fetch(
-        """INSERT INTO request
-            (tenant_id, request_id, method, request_hash, request, response)
-        SELECT * FROM
-            unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])
-        ON CONFLICT DO NOTHING RETURNING tenant_id, request_id""",
-        [tenant_id for tenant_id, _ in ordered],
-        [request.request_id for _, request in ordered],
-        [request.method for _, request in ordered],
-        [request.request_hash for _, request in ordered],
-        [request.request for _, request in ordered],
-        [request.response for _, request in ordered],
-    )
-    return {(row["tenant_id"], row["request_id"]) for row in rows}

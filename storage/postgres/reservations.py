@@ -15,8 +15,8 @@ import asyncpg
 import numpy as np
 
 from storage.errors import NotFound
-from storage.postgres import binary, outbox
-from storage.postgres.locks import bump_portfolios
+from storage.postgres import binary, moves, outbox
+from storage.postgres.moves import Move
 from storage.postgres.rows import Floats, Integers, Strings, check_lengths, floats, integers
 
 _COLUMNS = """tenant_id, decision_id, portfolio_id, strategy_id, state, expire_time, create_time,
@@ -247,14 +247,11 @@ async def _tell(
     last_event: dict[tuple[str, str], int],
     event_of: Callable[[Reservation], outbox.NewEvent],
 ) -> None:
-    keys, counts, events = [], [], []
-    for key, reservations in groupby(expired, _owner):
-        told = [event_of(reservation) for reservation in reservations]
-        keys.append(key)
-        counts.append(len(told))
-        events += [(*key, last_event[key] + 1 + i, event) for i, event in enumerate(told)]
-    await bump_portfolios(connection, keys, counts)
-    await outbox.insert_many(connection, events)
+    told = [
+        Move(key, last_event[key], [event_of(reservation) for reservation in its])
+        for key, its in groupby(expired, _owner)
+    ]
+    await moves.apply(connection, told)
 
 
 def _owner(reservation: Reservation) -> tuple[str, str]:
