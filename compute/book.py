@@ -16,6 +16,9 @@ from compute.limits.policy import GroupLimit, SharedLimits
 LOTS_MAX = 2.0**53
 """Beyond this doubles no longer count single lots."""
 
+_PARTS_MAX = 256
+"""Parts of one market that are kept."""
+
 EQUITY_MIN, EQUITY_MAX = 1e-9, 1e50
 """No sum of money outside these is meant; products and quotients would overflow."""
 
@@ -47,11 +50,35 @@ class Market:
     index: Mapping[str, int] = field(default_factory=dict)
     memberships: dict[object, Floats] = field(default_factory=dict, compare=False, repr=False)
     """Of groups that were looked at (`group_members`)."""
+    whole: "tuple[Market, Integers] | None" = field(default=None, compare=False, repr=False)
+    """Of a part: the market it is a part of, and its places there."""
+    _parts: "dict[bytes, Market]" = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if not self.index:
             index = {name: position for position, name in enumerate(self.instrument_ids)}
             object.__setattr__(self, "index", index)
+
+    def part(self, places: Integers) -> "Market":
+        """The market of the instruments at `places` alone; kept, as the same come again."""
+        key = places.tobytes()
+        if key not in self._parts:
+            if len(self._parts) >= _PARTS_MAX:
+                self._parts.clear()
+            self._parts[key] = Market(
+                instrument_ids=tuple(self.instrument_ids[i] for i in places),
+                price=self.price[places],
+                lot_size=self.lot_size[places],
+                volatility=_at(places, self.volatility),
+                average_daily_volume=_at(places, self.average_daily_volume),
+                stop_price=_at(places, self.stop_price),
+                sector=tuple(self.sector[i] for i in places) if self.sector else (),
+                exchange_rate=_at(places, self.exchange_rate),
+                whole=(self, places),
+            )
+        return self._parts[key]
 
     def places(self, names: Sequence[str]) -> Integers:
         """The place of each named instrument, -1 where there is none, (n,)."""
@@ -81,6 +108,16 @@ class Positions:
         """Units held once every reserved trade is filled, (m,)."""
         return self.held + self.open_buy - self.open_sell
 
+    @cached_property
+    def taken(self) -> Integers:
+        """Places of what is held or reserved, rising."""
+        return np.flatnonzero((self.held != 0.0) | (self.open_buy > 0.0) | (self.open_sell > 0.0))
+
+    def part(self, places: Integers) -> "Positions":
+        """The positions at `places`, all that are `taken` among them."""
+        columns = (self.held[places], self.open_buy[places], self.open_sell[places])
+        return Positions(*columns, self.cash, self.cash_reserved)
+
 
 @dataclass(frozen=True)
 class SharedUse:
@@ -94,6 +131,10 @@ class SharedUse:
     instrument_notional: Floats
 
 
+def _at(places: Integers, column: Floats | None) -> Floats | None:
+    return None if column is None else column[places]
+
+
 def equity_of(market: Market, positions: Positions) -> float:
     """Cash plus the value of what is held; reserved trades don't change it."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -104,7 +145,11 @@ def group_members(market: Market, group: GroupLimit) -> Floats:
     """1 for the instruments of the market that belong to the group, (m,); not to be changed."""
     key = (group.sector, group.instrument_ids)
     if key not in market.memberships:
-        market.memberships[key] = _members(market, group)
+        if market.whole is not None:
+            whole, places = market.whole
+            market.memberships[key] = group_members(whole, group)[places]
+        else:
+            market.memberships[key] = _members(market, group)
     return market.memberships[key]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
-from compute.book import Market, MissingInputError
+from compute.book import Integers, Market, MissingInputError
 from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.inputs import Inputs
@@ -29,6 +29,9 @@ from server.convert.market import MatrixData
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.state import PortfolioState, positions, shared_use
 from storage.postgres.trading_state import TradingState
+
+PART_MAX = 1 / 8
+"""A request and its book that speak of up to this part of a market are computed on that alone."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,13 @@ def assemble(
                 for error in errors
             ]
         )
-    # Lines of unknown instruments have no column to read: any will do, they stay refused.
-    sheet, guard = _sheet(request, context, prices, derived)
+    method = Method(request.method) if request.method else context.parameters.method
+    places = None if method is Method.JOINT else _concerned(index, context, prices)
+    sheet, guard = _sheet(request, context, prices, places, derived)
     inputs = Inputs(
         signals=batch,
-        index=known,
+        # Lines of unknown instruments have no column to read: any will do, they stay refused.
+        index=known if places is None else np.searchsorted(places, known) * (index >= 0),
         active=active,
         known=index >= 0,
         sheet=sheet,
@@ -160,26 +165,42 @@ def assemble(
         reducing=context.reducing,
         scenarios=columns,
     )
-    method = Method(request.method) if request.method else context.parameters.method
     return Problem(request, ids, inputs, guard, errors, method, context, scenarios, covariance)
+
+
+def _concerned(index: Integers, context: record.Context, prices: Market) -> Integers | None:
+    """Places of the instruments asked for, held or reserved, rising; None: take the whole market.
+
+    Nothing else of a market matters to a decision, and a small part of it is computed in a
+    fraction of the time. Shared limits look at the whole of it.
+    """
+    taken = context.positions.taken
+    if context.shared is not None or PART_MAX * len(prices.price) < len(taken) + len(index):
+        return None
+    return np.union1d(taken, index[index >= 0])
 
 
 def _sheet(
     request: sizing_service_pb2.SizePositionsRequest,
     context: record.Context,
     prices: Market,
+    places: Integers | None,
     derived: dict[Any, Any],
 ) -> tuple[Sheet, Guard]:
+    """The sheet and the guard over the instruments at `places`, None: over all."""
     key = (
         "sheet",
         context.market_snapshot_id,
         request.limits.SerializeToString(deterministic=True),
+        None if places is None else places.tobytes(),
     )
     if key not in derived:
         limits: Limits = context.limits
         if request.HasField("limits"):
             limits = tightest([limits, limits_convert.limits(request.limits)])
         book, shared = context.positions, context.shared
+        if places is not None:
+            prices, book = prices.part(places), book.part(places)
         sheet, guard = derived.get(("earlier", *key), (None, None))
         sheet = prepare(prices, book, limits, shared, earlier=sheet)
         derived[key] = sheet, Guard(prices, book, limits, shared, earlier=guard)

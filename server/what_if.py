@@ -110,7 +110,7 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
     """The problem with one variation applied."""
     context, inputs = problem.context, problem.inputs
     prices = _priced(inputs.sheet.market, _given(variation, "price_multiplier"))
-    book = context.positions
+    book = inputs.sheet.positions
     equity = _given(variation, "equity_multiplier")
     book = replace(
         book,
