@@ -1,9 +1,10 @@
 """One scaled linear program from a frame and what is kept of every tail measure, and its reading.
 
-Columns: those of the frame, then for each measure its threshold z, its excesses u, and (when the
-least violation is sought) the violation of its cap. Rows: those of the frame, then for each
-measure its pairs (level_s - level_t)'w - z - u_t <= 0 and its cap. Thresholds and excesses are
-divided by the unit of the weights and by the scale of the measure, so all numbers are near one.
+Columns: those of the frame, the threshold z of every measure, (when the least violation is sought)
+the violation of every cap, and last the excesses u of every measure. Rows: those of the frame,
+then for each measure its pairs (level_s - level_t)'w - z - u_t <= 0 and its cap. Thresholds and
+excesses are divided by the unit of the weights and by the scale of the measure, so all numbers are
+near one.
 """
 
 from __future__ import annotations
@@ -39,8 +40,12 @@ class Assembly:
     objective_scale: float
 
 
-def _places(frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...]) -> list[Place]:
-    row, column = len(frame.row_min), len(frame.cost)
+def _places(
+    frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...], broken: int
+) -> list[Place]:
+    """Where every measure stands; broken: number of columns for the violation of caps."""
+    row, threshold = len(frame.row_min), len(frame.cost)
+    column = threshold + len(terms) + broken
     places = []
     for term, known in zip(terms, kept, strict=True):
         excesses = len(known.times) if len(term.excess) else 0
@@ -48,13 +53,14 @@ def _places(frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...]) ->
         capped = term.cap is not None
         places.append(
             Place(
-                column,
-                slice(column + 1, column + 1 + excesses),
+                threshold,
+                slice(column, column + excesses),
                 slice(row, row + pairs),
                 row + pairs if capped else None,
             )
         )
-        column += 1 + excesses
+        threshold += 1
+        column += excesses
         row += pairs + capped
     return places
 
@@ -63,10 +69,11 @@ def assemble(
     frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...], *, elastic: bool = False
 ) -> Assembly:
     """Build the program; with `elastic` caps may be broken at a price of one."""
-    places = _places(frame, terms, kept)
-    capped = [p.cap for p in places if p.cap is not None] if elastic else []
+    broken = sum(term.cap is not None for term in terms) if elastic else 0
+    places = _places(frame, terms, kept, broken)
     own, limits = len(frame.cost), len(frame.row_min)
-    width = (places[-1].excess.stop if places else own) + len(capped)
+    first = own + len(terms)  # of the violations
+    width = places[-1].excess.stop if places else own
     height = places[-1].pairs.stop + (places[-1].cap is not None) if places else limits
     rows = np.zeros((height, width))
     cost, lower, upper = np.zeros(width), np.zeros(width), np.full(width, np.inf)
@@ -79,10 +86,11 @@ def assemble(
         lower[place.threshold] = -np.inf if len(term.excess) else 0.0
     if elastic:
         for slot, place, term in _capped(places, terms):
-            rows[place.cap, width - len(capped) + slot] = -1.0
-            cost[width - len(capped) + slot] = term.scale
+            rows[place.cap, first + slot] = -1.0
+            cost[first + slot] = term.scale
     scale = float(np.max(np.abs(cost), initial=0.0)) or 1.0
-    program = LinearProgram(cost / scale, rows, low, high, lower, upper)
+    excess = width - first - broken
+    program = LinearProgram(cost / scale, rows, low, high, lower, upper, excess)
     return Assembly(program, tuple(places), scale)
 
 

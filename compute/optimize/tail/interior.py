@@ -29,20 +29,25 @@ Vector = npt.NDArray[np.float64]
 KERNEL = "joint/linear"
 ITERATIONS_MAX = 60
 # Shapes are rounded up to this ladder; few steps, because every pair of them is compiled once.
-LADDER = (64, 128, 192, 256, 512, 768, 1024, 2048, 4096, 8192)
+LADDER = (24, 32, 64, 96, 128, 160, 192, 256, 512, 768, 1024, 2048, 4096, 8192)
 # Curvature lent to every variable, in units of the barrier: a variable without bounds then has the
 # pivot of one well inside wide bounds. It damps the step to the optimum and does not move it.
 _PROXIMAL = 0.1
 _PROXIMAL_MIN, _PROXIMAL_MAX = 1e-12, 1e-2
 _PIVOT_SHIFT = 1e-14
 _FAR = 1e30
+# Rows that may have many excesses: the caps of the two measures with an excess a scenario.
+CAPS = 2
 # A slack that rounding has brought to zero.
 _TINY = 1e-60
 
 
 @dataclass(frozen=True)
 class LinearProgram:
-    """min cost'x; rows[m, k]; row_min, row_max [m]; lower, upper [k]; infinite = no bound."""
+    """min cost'x; rows[m, k]; row_min, row_max [m]; lower, upper [k]; infinite = no bound.
+
+    excess: number of last columns of which every row has one at most, but for CAPS rows.
+    """
 
     cost: Vector
     rows: Vector
@@ -50,6 +55,7 @@ class LinearProgram:
     row_max: Vector
     lower: Vector
     upper: Vector
+    excess: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,47 @@ class _Bounds(NamedTuple):
     has_upper: jax.Array
     fixed: jax.Array
     present: jax.Array
+
+
+class _Rows(NamedTuple):
+    """The rows, and what it takes to form A D A' in less than m^2 k operations.
+
+    whole: f64[m, d + g] = (wide, excess). lone: int[m], the one excess column of each row, and
+    coefficient: f64[m], with what it counts. reached: f64[m, m], [i, j] what row j has of the lone
+    column of row i. caps: int[CAPS], the rows that may have more excesses than one.
+    """
+
+    whole: jax.Array
+    wide: jax.Array
+    excess: jax.Array
+    lone: jax.Array
+    coefficient: jax.Array
+    reached: jax.Array
+    caps: jax.Array
+
+
+def _rows(wide: jax.Array, excess: jax.Array) -> _Rows:
+    none = jnp.zeros(0)
+    if not excess.shape[1]:
+        return _Rows(wide, wide, excess, none, none, none, none)
+    lone = jnp.argmax(jnp.abs(excess), axis=1)
+    coefficient = jnp.take_along_axis(excess, lone[:, None], axis=1)[:, 0]
+    several = jnp.sum(excess != 0.0, axis=1) > 1
+    caps = lax.top_k(several.astype(jnp.int32), CAPS)[1]
+    whole = jnp.concatenate([wide, excess], axis=1)
+    return _Rows(whole, wide, excess, lone, coefficient, excess.T[lone], caps)
+
+
+def _normal(rows: _Rows, give: jax.Array) -> jax.Array:
+    """A diag(give) A', f64[m, m]; give: f64[d + g]."""
+    columns = rows.wide.shape[1]
+    normal = (rows.wide * give[None, :columns]) @ rows.wide.T
+    if not rows.excess.shape[1]:
+        return normal
+    own = give[columns:]
+    shared = (rows.coefficient * own[rows.lone])[:, None] * rows.reached
+    capped = (rows.excess[rows.caps] * own[None, :]) @ rows.excess.T
+    return normal + shared.at[rows.caps].set(capped)
 
 
 def _bounds(lower: jax.Array, upper: jax.Array) -> _Bounds:
@@ -123,8 +170,9 @@ def _longest(value: jax.Array, change: jax.Array, present: jax.Array) -> jax.Arr
     return jnp.min(ratio, initial=_FAR)
 
 
-def _advance(rows: jax.Array, cost: jax.Array, bounds: _Bounds, state: _State) -> _State:
+def _advance(parts: _Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _State:
     """One predictor-corrector step, and the residuals after it."""
+    rows = parts.whole
     count, columns = rows.shape
     has_lower, has_upper = bounds.has_lower, bounds.has_upper
 
@@ -150,7 +198,7 @@ def _advance(rows: jax.Array, cost: jax.Array, bounds: _Bounds, state: _State) -
     curvature += jnp.where(has_upper, state.high / above, 0.0)
     lent = jnp.clip(_PROXIMAL * barrier, _PROXIMAL_MIN, _PROXIMAL_MAX)
     give = jnp.where(bounds.fixed, 0.0, 1.0 / (curvature + lent))
-    normal = (rows * give[None, :columns]) @ rows.T
+    normal = _normal(parts, give[:columns])
     pivot = jnp.diagonal(normal) + give[columns:]
     scale = lax.rsqrt(jnp.where(pivot > 0.0, pivot, 1.0))
     diagonal = jnp.arange(count)
@@ -213,23 +261,25 @@ def _advance(rows: jax.Array, cost: jax.Array, bounds: _Bounds, state: _State) -
 
 
 def _solve(
-    rows: jax.Array,
+    wide: jax.Array,
+    excess: jax.Array,
     cost: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
     tolerance: jax.Array,
 ) -> jax.Array:
-    """The kernel; lower, upper are of X = (x, A x). The best iterate, not the last, packed.
+    """The kernel; A = (wide, excess), see `LinearProgram`; lower, upper are of X = (x, A x).
 
-    f64[k + m + 2]: the point, the prices, steps taken and the error.
+    The best iterate, not the last, f64[k + m + 2]: the point, the prices, steps taken and error.
     """
-    bounds = _bounds(lower, upper)
+    parts, bounds = _rows(wide, excess), _bounds(lower, upper)
+    rows = parts.whole
     full_cost = jnp.concatenate([cost, jnp.zeros(rows.shape[0])])
     start = _start(rows, bounds)
 
     def body(carry: tuple[_State, _State]) -> tuple[_State, _State]:
         now, best = carry
-        new = _advance(rows, full_cost, bounds, now)
+        new = _advance(parts, full_cost, bounds, now)
         better = new.error < best.error
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
         return new, kept
@@ -257,54 +307,71 @@ def bucket(size: int) -> int:
     return -(-size // LADDER[-1]) * LADDER[-1]
 
 
-def _padded(program: LinearProgram, rows: int, columns: int) -> tuple[Vector, ...]:
+def _padded(program: LinearProgram, rows: int, columns: int, excess: int) -> tuple[Vector, ...]:
+    """The kernel's arrays, padded to so many rows, columns before the excesses, and excesses."""
     count, width = program.rows.shape
-    matrix = np.zeros((rows, columns))
-    matrix[:count, :width] = program.rows
-    cost, lower, upper = np.zeros(columns), np.zeros(columns + rows), np.zeros(columns + rows)
-    cost[:width] = program.cost
-    lower[:width], upper[:width] = program.lower, program.upper
-    lower[columns : columns + count] = program.row_min
-    upper[columns : columns + count] = program.row_max
-    return matrix, cost, lower, upper
+    own = width - program.excess
+    wide, narrow = np.zeros((rows, columns)), np.zeros((rows, excess))
+    wide[:count, :own] = program.rows[:, :own]
+    narrow[:count, : program.excess] = program.rows[:, own:]
+    inner = columns + excess
+    cost, lower, upper = np.zeros(inner), np.zeros(inner + rows), np.zeros(inner + rows)
+    for padded, given in ((cost, program.cost), (lower, program.lower), (upper, program.upper)):
+        padded[:own] = given[:own]
+        padded[columns : columns + program.excess] = given[own:]
+    lower[inner : inner + count] = program.row_min
+    upper[inner : inner + count] = program.row_max
+    return wide, narrow, cost, lower, upper
 
 
 def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
     """Solve one program to `tolerance` (see `LinearAnswer.error`), padded to its bucket."""
-    count, width = program.rows.shape
     programs = compiled_programs()
     if programs is None:
-        rows, columns = bucket(count), bucket(width)
-        vector = np.asarray(_solve_one(*_padded(program, rows, columns), np.float64(tolerance)))
+        size = _bucket([program])
+        vector = np.asarray(_solve_one(*_padded(program, *size), np.float64(tolerance)))
     else:
-        rows, columns = _slot(programs.shapes, count, width)
-        parts = (*_padded(program, rows, columns), np.array(tolerance))
+        size = _slot(programs.shapes, program)
+        parts = (*_padded(program, *size), np.array(tolerance))
         vector = programs.registry.run(KERNEL, *parts)
-    return _answer(program, vector, columns)
+    return _answer(program, vector, size)
 
 
-def _answer(program: LinearProgram, vector: Vector, columns: int) -> LinearAnswer:
-    """The kernel's vector for a program padded to `columns`, taken apart."""
-    count, width = program.rows.shape
-    price = vector[columns : columns + count]
-    return LinearAnswer(vector[:width], price, int(vector[-2]), float(vector[-1]))
+def _bucket(programs: list[LinearProgram]) -> tuple[int, int, int]:
+    """Rows, columns and excesses that hold all programs; there is an excess a row at most."""
+    rows = bucket(max(program.rows.shape[0] for program in programs))
+    columns = bucket(max(program.rows.shape[1] - program.excess for program in programs))
+    return rows, columns, rows if any(program.excess for program in programs) else 0
 
 
-def _slot(shapes: JointShapes, rows: int, columns: int) -> tuple[int, int]:
+def _answer(program: LinearProgram, vector: Vector, size: tuple[int, int, int]) -> LinearAnswer:
+    """The kernel's vector for a program padded to `size`, taken apart."""
+    _, columns, excess = size
+    own = program.rows.shape[1] - program.excess
+    point = np.concatenate([vector[:own], vector[columns : columns + program.excess]])
+    price = vector[columns + excess :][: program.rows.shape[0]]
+    return LinearAnswer(point, price, int(vector[-2]), float(vector[-1]))
+
+
+def _slot(shapes: JointShapes, program: LinearProgram) -> tuple[int, int, int]:
     """The smallest shape compiled ahead that holds a program."""
+    rows, columns = program.rows.shape
     for most in shapes.linear_programs:
-        if rows <= most[0] and columns <= most[1]:
-            return most
+        if rows <= most[0] and columns - program.excess <= most[1]:
+            return (*most, most[0])
     most = shapes.linear_programs[-1]
     raise NotCompiledError(
-        f"a linear program of {rows} rows and {columns} columns is more than this server is set "
-        f"up for: {most[0]} and {most[1]}"
+        f"a linear program of {rows} rows and {columns - program.excess} columns is more than this"
+        f" server is set up for: {most[0]} and {most[1]}"
     )
 
 
 def kernel(shapes: JointShapes) -> Kernel:
     """The linear program for every shape of `JointShapes.linear_programs`."""
-    made = tuple(((m, k), (k,), (k + m,), (k + m,), ()) for m, k in shapes.linear_programs)
+    made = tuple(
+        ((m, k), (m, m), (k + m,), (k + m + m,), (k + m + m,), ())
+        for m, k in shapes.linear_programs
+    )
     return Kernel(KERNEL, _solve, made)
 
 
@@ -318,11 +385,10 @@ def solve_linear_batch(
     """
     if len(programs) == 1 or compiled_programs() is not None:
         return [solve_linear(p, t) for p, t in zip(programs, tolerances, strict=True)]
-    rows = bucket(max(p.rows.shape[0] for p in programs))
-    columns = bucket(max(p.rows.shape[1] for p in programs))
+    size = _bucket(programs)
     fill = [0] * ((1 << (len(programs) - 1).bit_length()) - len(programs))
     order = [*range(len(programs)), *fill]
-    parts = [_padded(p, rows, columns) for p in programs]
-    stacked = [np.stack([parts[i][k] for i in order]) for k in range(4)]
+    parts = [_padded(p, *size) for p in programs]
+    stacked = [np.stack([parts[i][k] for i in order]) for k in range(5)]
     vectors = np.asarray(_solve_many(*stacked, np.array([tolerances[i] for i in order])))
-    return [_answer(p, v, columns) for p, v in zip(programs, vectors, strict=False)]
+    return [_answer(p, v, size) for p, v in zip(programs, vectors, strict=False)]

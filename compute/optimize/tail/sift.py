@@ -58,6 +58,7 @@ def reduce(program: LinearProgram, resting: Resting) -> LinearProgram:
         program.row_max - moved,
         program.lower[inside],
         program.upper[inside],
+        program.excess,
     )
 
 

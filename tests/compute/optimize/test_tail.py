@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from compute.optimize import measures, solve, solve_batch
 from compute.optimize.evaluate import largest_violation, objective_value
@@ -238,6 +239,32 @@ def test_padding_leaves_the_program_alone() -> None:
     assert second.point[:7] == pytest.approx(first.point, abs=1e-12)
     assert third.point == pytest.approx(first.point, abs=1e-12)
     assert second.price[:5] == pytest.approx(first.price, abs=1e-10)
+
+
+def test_excesses_apart_are_the_same_program() -> None:
+    """Pair rows with one excess each and two caps over all of them, stated dense and apart."""
+    rng = np.random.default_rng(6)
+    pairs, names, group = 12, 5, np.repeat(np.arange(6), 2)
+    matrix = np.zeros((pairs + 2, names + 6))
+    matrix[:pairs, :names] = rng.normal(size=(pairs, names))
+    matrix[np.arange(pairs), names + group] = -1.0
+    matrix[pairs:] = rng.uniform(0.5, 1.0, (2, names + 6))
+    dense = LinearProgram(
+        np.append(-rng.uniform(0.5, 1.0, names), np.full(6, 0.3)),
+        matrix,
+        np.full(pairs + 2, -np.inf),
+        np.append(np.zeros(pairs), [3.0, 4.0]),
+        np.zeros(names + 6),
+        np.append(np.ones(names), np.full(6, np.inf)),
+    )
+    one, other = solve_linear(dense, 1e-11), solve_linear(replace(dense, excess=6), 1e-11)
+    assert one.error <= 1e-11
+    assert other.error <= 1e-11
+    assert dense.cost @ other.point == pytest.approx(dense.cost @ one.point, abs=1e-10)
+    oracle = linprog(
+        dense.cost, matrix, dense.row_max, bounds=list(zip(dense.lower, dense.upper, strict=True))
+    )
+    assert dense.cost @ other.point == pytest.approx(oracle.fun, abs=1e-10)
 
 
 def test_the_measure_agrees_with_its_plain_reading() -> None:
