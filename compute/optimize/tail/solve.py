@@ -34,6 +34,8 @@ _FEW = 16
 _SETTLED_ROUNDS = 8
 # An answer this far from its conditions is refused, whatever the iteration thought of it.
 ACCEPTED = 1e-8
+# An interior point this near them points at the vertex it lost the last digits to.
+NEAR = 1e-6
 # An interior point this far from them has lost its way: the simplex method takes over.
 STALLED = 1e-10
 # Least total violation that is a conflict; an optimum is accepted with less.
@@ -211,10 +213,10 @@ def _run(works: list[_Work]) -> list[_Work]:
         ]
         answers = solve_linear_batch(programs, tolerances)
         for i, assembly, program, answer in zip(active, assemblies, programs, answers, strict=True):
+            if works[i].tolerance <= TOLERANCE and answer.error <= NEAR:
+                answer = polish(program, answer)
             if not answer.error <= max(works[i].tolerance, STALLED):
                 answer = vertex(program, answer)
-            elif works[i].tolerance <= TOLERANCE:
-                answer = polish(program, answer)
             whole = sift.expand(assembly.program, works[i].resting, answer)
             works[i] = _advance(works[i], assembly, whole)
     return works
