@@ -145,30 +145,28 @@ def _smooth(
     duals: Any = _limit_duals(encoded, prices)
     held = np.zeros(n) if problem.holdings is None else problem.holdings
     toll = np.zeros(n) if problem.costs.linear is None else problem.costs.linear
+    # What trading costs, and how fast that rises: the kernel has these outside of its gradient.
+    trade, bend = weights - held, np.zeros(n)
+    paid = toll * prices.trade_slope
+    if problem.costs.impact is not None:
+        size = np.sqrt(np.abs(trade))
+        paid = paid + 1.5 * problem.costs.impact * size * np.sign(trade)
+        np.divide(0.75 * problem.costs.impact, size, out=bend, where=size > 1e-6)
+    ratio: Array | float = 0.0
     aversion: Any = one
     if encoded.blocks.ratio:
         assert encoded.blocks.quad is not None
-        variance = float(weights @ encoded.blocks.quad @ weights)
+        pull = encoded.blocks.quad @ weights
+        variance, reward = float(weights @ pull), encoded.blocks.linear - paid
         total = float(encoded.blocks.linear @ weights) - costs(problem, weights)
         aversion = np.float64(total / variance)
+        # With it, the curvature of reward (1/2 log variance - log reward), whose gradient this is.
+        ratio = np.outer(reward, reward) / total - 2.0 * total * np.outer(pull, pull) / variance**2
     point = terms(data, padded, one, aversion)
     curve = np.array(hessian(data, padded, point, duals, one, aversion))[:n, :n] / encoded.unit**2
     slopes = np.asarray(point.slopes)[:, :n] / encoded.unit
-    gradient = np.asarray(point.gradient)[:n] / encoded.unit
-    if encoded.blocks.ratio:
-        # Curvature of reward (1/2 log variance - log reward), whose gradient this is.
-        assert encoded.blocks.quad is not None
-        pull = encoded.blocks.quad @ weights
-        variance, reward = float(weights @ pull), encoded.blocks.linear - toll * prices.trade_slope
-        total = float(reward @ weights + toll * prices.trade_slope @ held)
-        curve += np.outer(reward, reward) / total - 2.0 * total * np.outer(pull, pull) / variance**2
-    impact = problem.costs.impact
-    if impact is not None:
-        trade = weights - held
-        size = np.sqrt(np.abs(trade))
-        gradient = gradient + 1.5 * impact * size * np.sign(trade)
-        curve += np.diag(np.divide(0.75 * impact, size, out=np.zeros(n), where=size > 1e-6))
-    gradient = gradient + toll * prices.trade_slope + np.asarray(duals) @ slopes
+    gradient = np.asarray(point.gradient)[:n] / encoded.unit + paid + np.asarray(duals) @ slopes
+    curve = curve + ratio + np.diag(bend)
     return gradient, curve, np.asarray(point.limits), slopes
 
 

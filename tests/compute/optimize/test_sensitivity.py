@@ -88,6 +88,24 @@ def test_risk_constrained_kelly_matches_finite_differences(what: str) -> None:
     assert sides.left == pytest.approx(numeric, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize("impact", [None, np.full(6, 0.002)])
+def test_a_sharpe_ratio_with_costs_matches_finite_differences(impact: Array | None) -> None:
+    returns = scenarios()
+    problem = Problem(
+        Objective(ObjectiveKind.MAX_SHARPE),
+        Limits(np.zeros(6), np.full(6, 0.35), budget_min=1.0, budget_max=1.0),
+        Costs(np.full(6, 2e-4), impact),
+        mean=returns.mean(0),
+        covariance=np.cov(returns, rowvar=False),
+        holdings=np.array([0.1, 0.05, 0.15, 0.12, 0.08, 0.2]),
+    )
+    family = shifted(problem, np.array([1.0, -0.5, 0.2, 0.0, 0.3, -1.0]))
+    sides, step = sensitivity(solve(problem), family), 1e-7
+    moved = (solve(family(step)).weights - solve(family(-step)).weights) / (2.0 * step)
+    assert sides.right == pytest.approx(moved, rel=1e-4, abs=1e-3)
+    assert sides.left == pytest.approx(moved, rel=1e-4, abs=1e-3)
+
+
 def test_only_an_optimal_solution_has_sensitivities() -> None:
     limits = Limits(lower=np.ones(3), budget_max=1.0)
     problem = Problem(UTILITY, limits, mean=MEAN, covariance=COVARIANCE)
