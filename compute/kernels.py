@@ -58,7 +58,13 @@ def scenario_kelly(outcomes: Array, probability: Array, rates: Array) -> Array:
     risk_free, cost = rates[0], rates[1]
     cap = stages.STAKE_MAX
     stake = exact_kelly_fraction(outcomes, probability, risk_free, long_max=cap, short_max=0.0)
-    net = exact_kelly_fraction(outcomes - cost, probability, risk_free, long_max=cap, short_max=0.0)
+    net = jax.lax.cond(
+        cost == 0.0,
+        lambda: stake,
+        lambda: exact_kelly_fraction(
+            outcomes - cost, probability, risk_free, long_max=cap, short_max=0.0
+        ),
+    )
     excess = (outcomes - cost - risk_free) / (1.0 + risk_free)
     wealth = 1.0 + net[:, None] * excess
     possible = probability[None, :] > 0.0

@@ -1,7 +1,7 @@
 """The numerical tools the closed forms share: float64 conversion, a safe logarithm, a root.
 
 Each works element by element on arrays of any one shape, inside ``jit``, ``vmap`` and ``grad``,
-with a fixed amount of work and no branch on data.
+with a bounded amount of work.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
+
+ROUNDING = 1e-13  # a step of a root search below this share of where it leads is its last
 
 
 def floats(*values: ArrayLike) -> tuple[Array, ...]:
@@ -45,9 +47,11 @@ def decreasing_root(
     """Return the x in [lower, upper] where an elementwise ``function`` goes from + to -.
 
     Newton's method, replaced by a bisection whenever it would leave the bracket or fails to
-    halve its own step; ``steps`` evaluations, always. Without a sign change the answer is the
-    end the sign points to: ``lower`` if the function is negative throughout, ``upper`` if
-    positive. The function is never evaluated at the ends, which may therefore be poles.
+    halve its own step; ``steps`` evaluations at most. An element stays where it is from when its
+    step is rounding, so its answer does not depend on the others, and the last one to get there
+    ends the loop. Without a sign change the answer is the end the sign points to: ``lower`` if the
+    function is negative throughout, ``upper`` if positive. The function is never evaluated at the
+    ends, which may therefore be poles.
 
     The derivative of the answer with respect to what ``function`` closes over is that of the
     implicit function theorem, because the last Newton step is the only one differentiated. NaN
@@ -58,21 +62,28 @@ def decreasing_root(
     frozen, constants = jax.closure_convert(function, jax.lax.stop_gradient(lower))
     constants = [jax.lax.stop_gradient(constant) for constant in constants]
 
-    def step(_: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        low, high, x, stride, best, best_size = state
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        count, _, low, high, x, stride, best, best_size = state
         value, slope = _value_and_slope(lambda y: frozen(y, *constants), x)
         low, high = jnp.where(value > 0.0, x, low), jnp.where(value < 0.0, x, high)
         better = jnp.abs(value) < best_size
         best, best_size = jnp.where(better, x, best), jnp.where(better, jnp.abs(value), best_size)
         newton, middle = x - value / slope, 0.5 * (low + high)
         useful = (newton >= low) & (newton <= high) & (2.0 * jnp.abs(newton - x) <= stride)
-        following = jnp.where(useful, newton, middle)
-        return low, high, following, jnp.abs(following - x), best, best_size
+        moving = stride > ROUNDING * jnp.abs(x)
+        following = jnp.where(moving, jnp.where(useful, newton, middle), x)
+        stride = jnp.abs(following - x)
+        return count + 1, jnp.any(moving), low, high, following, stride, best, best_size
+
+    def unsettled(state: tuple[Array, ...]) -> Array:
+        return (state[0] < steps) & state[1]
 
     low, high = jax.lax.stop_gradient((lower, upper))
     start = 0.5 * (low + high)
-    initial = (low, high, start, high - low, start, jnp.full_like(start, jnp.inf))
-    best = jax.lax.fori_loop(0, steps, step, initial)[4]
+    counted = (jnp.asarray(0), jnp.asarray(True))
+    unseen = (start, jnp.full_like(start, jnp.inf))
+    initial: tuple[Array, ...] = (*counted, low, high, start, high - low, *unseen)
+    best = jax.lax.while_loop(unsettled, step, initial)[6]
     value, slope = _value_and_slope(function, best)
     slope = jax.lax.stop_gradient(jnp.where(slope == 0.0, -jnp.inf, slope))
     return jnp.clip(best - value / slope, lower, upper)

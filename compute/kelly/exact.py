@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from compute.edge.numeric import decreasing_root, floats, weighted_log1p
 
-# Ten do for any ordinary distribution; the rest is for hostile ones, and costs microseconds.
+# Ten do for any ordinary distribution; the rest is for hostile ones.
 NEWTON_STEPS = 32
 
 
@@ -40,8 +40,9 @@ def exact_kelly_fraction(
     excess, weights = _excess(outcomes, probabilities, risk_free_rate)
     best, worst = jnp.max(excess, axis=-1), jnp.min(excess, axis=-1)
     two_sided = (best > 0.0) & (worst < 0.0)
-    lower = -1.0 / jnp.where(two_sided, best, 1.0)
-    upper = -1.0 / jnp.where(two_sided, worst, -1.0)
+    # Nothing to look for between equal ends: a line without a root would keep all others waiting.
+    lower = jnp.where(two_sided, -1.0 / jnp.where(two_sided, best, 1.0), 0.0)
+    upper = jnp.where(two_sided, -1.0 / jnp.where(two_sided, worst, -1.0), 0.0)
 
     def scaled_slope(f: Array) -> Array:
         # G' times its two poles: linear for two outcomes and close to it for many, which is

@@ -28,12 +28,6 @@ class JointShapes:
     rows: tuple[int, int] = (32, 192)
 
     @property
-    def books(self) -> tuple[tuple[int, int], ...]:
-        """(assets, rows) pairs: rows cost little, except where there are many names."""
-        few, most = self.rows
-        return (*((size, most) for size in self.assets), (self.assets[-1], few))
-
-    @property
     def linear_programs(self) -> tuple[tuple[int, int], ...]:
         """(rows, columns) of the programs of tail measures; a book with costs has 3 columns a name.
 

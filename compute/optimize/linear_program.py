@@ -181,6 +181,11 @@ class Builder:
         mixed = integer if integer.any() else None
         return LinearProgram(cost, matrix, row_min, row_max, lower, upper, mixed)
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The blocks of variables in the order of the point."""
+        return tuple(self._columns)
+
     def column_slice(self, name: str) -> slice:
         """Where the variables of block `name` lie in the point."""
         return _slice({key: len(value[0]) for key, value in self._columns.items()}, name)

@@ -4,13 +4,15 @@ At an optimum the prices of the limits are a solution of a dual program, and it 
 two limits that bind at the same place share one price in any proportion. The lowest and the
 highest price of each limit over all of them are two linear programs. The low end is what
 loosening the limit gains at once; the high end is what tightening it costs. Prices that all
-solutions share, most of them as a rule, come from one least-squares system.
+solutions share, most of them as a rule, come from one least-squares system; where the solutions
+are a segment, as of two limits on the same sum, its ends are all there is to know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,8 @@ ACTIVE = 1e-8
 # moves along a null vector if its entry there is larger than `SAME`. Looked at are at most so many
 # limits besides the boxes.
 INDEPENDENT, SAME, ROWS_MAX = 1e-6, 1e-12, 300
+# A limit that is missed by more is not kept.
+OFF = 1e-6
 
 
 @dataclass(frozen=True)
@@ -70,24 +74,30 @@ def shadow_prices(
         low, high = face.range(index, sign)
         if high > 1e-12:
             scale = factor * program.scale / unit
-            prices[name] = ShadowPrice(max(low, 0.0) * scale, high * scale)
+            prices[name] = ShadowPrice(max(0.0, low) * scale, high * scale)
     return prices
 
 
 @dataclass(frozen=True)
 class _Face:
-    """All duals y [m] and reduced costs d [k] of a program that are complementary to a point."""
+    """All duals y [m] and reduced costs d [k] of a program that are complementary to a point.
 
-    program: LinearProgram | None  # over (y, d): c - A'y - d = 0 within a tolerance
+    low, high: range of each entry of (y, d) over the face, NaN where only `program` knows it: the
+    stationarity c - A'y - d = 0 within a tolerance, without NaN there is none. fixed: zero.
+    """
+
+    low: Vector
+    high: Vector
     fixed: npt.NDArray[np.bool_]
-    known: Vector  # (y, d) where all duals agree, NaN elsewhere; without NaN there is no program
+    program: LinearProgram | None = None
 
     def range(self, index: int, sign: float) -> tuple[float, float]:
-        """Lowest and highest value of sign * (y, d)[index] over the face."""
+        """Lowest and highest value of sign * (y, d)[index]."""
         if self.fixed[index]:
             return 0.0, 0.0
-        if np.isfinite(self.known[index]):
-            return sign * float(self.known[index]), sign * float(self.known[index])
+        if not np.isnan(self.low[index]):
+            ends = sign * float(self.low[index]), sign * float(self.high[index])
+            return min(ends), max(ends)
         assert self.program is not None
         cost = np.zeros(len(self.fixed))
         cost[index] = sign
@@ -99,7 +109,31 @@ class _Face:
 
 
 def _complete(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
-    """The point of the program with the weights given and every other column as low as it goes.
+    """The point of the program with the weights given and every other column as low as it goes."""
+    found = _lowest(inner, builder, program) if program.tails else _kinked(builder, program)
+    value = inner.rows @ found
+    excess = np.maximum(value - inner.row_max, inner.row_min - value).max(initial=0.0)
+    if excess > OFF:
+        raise ValueError("the weights do not satisfy the limits")
+    return found
+
+
+def _kinked(builder: Builder, program: Tangent) -> Vector:
+    """The same without tail measures: sizes, trades and violations of soft rows are known."""
+    weights, value = program.weights, program.rows @ program.weights
+    soft = np.isfinite(program.price)
+    columns = {
+        "weights": weights,
+        "traded": np.abs(weights - program.centre),
+        "size": np.abs(weights),
+        "over": np.maximum(value - program.row_max, 0.0)[soft],
+        "under": np.maximum(program.row_min - value, 0.0)[soft],
+    }
+    return np.concatenate([columns[name] for name in builder.column_names])
+
+
+def _lowest(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
+    """The same by a linear program.
 
     The limits themselves are lifted: weights off by rounding must not make them infeasible.
     """
@@ -119,9 +153,7 @@ def _complete(inner: LinearProgram, builder: Builder, program: Tangent) -> Vecto
             cost[builder.column_slice(f"{key}.beyond")] = -program.probability / (1.0 - tail.level)
     changed = replace(inner, cost=cost, lower=lower, upper=upper, row_min=low, row_max=high)
     found = maximise(changed)
-    value = inner.rows @ found.point
-    excess = np.maximum(value - inner.row_max, inner.row_min - value).max(initial=0.0)
-    if found.status is not LpStatus.OPTIMAL or excess > 1e-6:
+    if found.status is not LpStatus.OPTIMAL:
         raise ValueError("the weights do not satisfy the limits")
     return found.point
 
@@ -134,11 +166,9 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
     columns, rows = len(point), len(value)
     low, high = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
     fixed = (low == 0.0) & (high == 0.0)
-    known = _shared_duals(inner, fixed)
-    if not np.all((known >= low - ACTIVE) & (known <= high + ACTIVE) | np.isnan(known)):
-        known = np.full(len(fixed), np.nan)
-    if np.isfinite(known).all():
-        return _Face(None, fixed, known)
+    ends = _segment(_some_duals(inner, fixed), low, high)
+    if not np.isnan(ends[0]).any():
+        return _Face(*ends, fixed)
     eye = sparse.identity(columns, format="coo")
     builder = Builder()
     builder.columns("prices", rows + columns, low, high)
@@ -159,41 +189,77 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
         low,
         high,
     )
-    return _Face(stationary, fixed, known)
+    return _Face(*ends, fixed, stationary)
 
 
-def _shared_duals(inner: LinearProgram, fixed: npt.NDArray[np.bool_]) -> Vector:
-    """The duals (y, d) where all that are complementary agree, NaN where they may differ.
+class _Duals(NamedTuple):
+    """Some (y, d) [k] with c = A'y + d, and the directions [k, r] in which all others lie.
+
+    exact: False where a direction leaves a little of c; found: NaN where there is none.
+    """
+
+    found: Vector
+    null: Vector
+    exact: bool
+
+
+def _some_duals(inner: LinearProgram, fixed: npt.NDArray[np.bool_]) -> _Duals:
+    """Duals that are zero where `fixed`.
 
     A column at a bound has a reduced cost of its own, which takes up whatever is left there; so the
     y are determined by the columns between their bounds, up to the null space of their gradients.
     """
     n_rows = inner.rows.shape[0]
     binding, inside = np.flatnonzero(~fixed[:n_rows]), np.flatnonzero(fixed[n_rows:])
-    known = np.full(len(fixed), np.nan)
+    nothing = _Duals(np.full(len(fixed), np.nan), np.zeros((len(fixed), 0)), False)
     if len(binding) > ROWS_MAX:
-        return known
+        return nothing
     matrix = sparse.csr_array(inner.rows)[binding].toarray()
     size = np.linalg.norm(matrix, axis=1)
     if not np.all(size > 0.0):
-        return known
+        return nothing
     gradients = (matrix / size[:, None]).T
     # All right vectors are wanted; of the left ones, as many as there are columns, only those used.
     wide = len(binding) > len(inside)
     left, values, right = np.linalg.svd(gradients[inside], full_matrices=wide)
     rank = int(np.sum(values > INDEPENDENT * np.max(values, initial=0.0)))
-    found = right[:rank].T @ ((left[:, :rank].T @ inner.cost[inside]) / values[:rank])
-    rest = inner.cost - gradients @ found
+    share = right[:rank].T @ ((left[:, :rank].T @ inner.cost[inside]) / values[:rank])
+    rest = inner.cost - gradients @ share
     if np.abs(rest[inside]).max(initial=0.0) > 1e-7:
-        return known
-    null = right[rank:].T
-    rest[inside] = 0.0
-    same = np.abs(null).max(axis=1, initial=0.0) <= SAME
-    same_rest = np.abs(gradients @ null).max(axis=1, initial=0.0) <= SAME
-    known[fixed] = 0.0
-    known[binding[same]] = (found / size)[same]
-    known[n_rows:] = np.where(same_rest, rest, known[n_rows:])
-    return known
+        return nothing
+    moves = right[rank:].T
+    take = -gradients @ moves
+    exact = bool(np.abs(take[inside]).max(initial=0.0) <= SAME)
+    rest[inside], take[inside] = 0.0, 0.0
+    found, null = np.zeros(len(fixed)), np.zeros((len(fixed), moves.shape[1]))
+    found[binding], null[binding] = share / size, moves / size[:, None]
+    found[n_rows:], null[n_rows:] = rest, take
+    null[np.abs(null) <= SAME] = 0.0
+    return _Duals(found, null, exact)
+
+
+def _segment(duals: _Duals, low: Vector, high: Vector) -> tuple[Vector, Vector]:
+    """Ends of each entry of found + null t over the t that keep all within [low, high].
+
+    NaN where that takes a linear program: more than one direction has a part in an entry.
+    """
+    found, still = duals.found, ~duals.null.any(axis=1)
+    unknown = np.where(still, found, np.nan)
+    inside = (found >= low - ACTIVE) & (found <= high + ACTIVE)
+    if not np.all(inside | ~still):
+        unknown = np.full_like(found, np.nan)
+        return unknown, unknown
+    if duals.null.shape[1] != 1 or not duals.exact:
+        return unknown, unknown
+    at, line = found[~still], duals.null[~still, 0]
+    ends = np.array([low[~still] - at, high[~still] - at]) / line
+    first, last = ends.min(axis=0).max(initial=-np.inf), ends.max(axis=0).min(initial=np.inf)
+    if not first <= last:
+        return unknown, unknown
+    lowest, highest = found.copy(), found.copy()
+    points = np.array([at + line * first, at + line * last])
+    lowest[~still], highest[~still] = points.min(axis=0), points.max(axis=0)
+    return lowest, highest
 
 
 def _signs(above_low: Vector, below_high: Vector) -> tuple[Vector, Vector]:

@@ -216,13 +216,13 @@ def _rows(facts: Facts, weights: Vector) -> tuple[Matrix, Vector, Vector, Vector
 
 def risk_cuts(facts: Facts, weights: Vector) -> list[tuple[str, Vector, float]]:
     """(name, a, b) with a'v <= b for every v within the smooth risk limits, tight at `weights`."""
-    limits = facts.problem.limits
-    slope, cuts = volatility_gradient(facts, weights), []
+    limits, cuts = facts.problem.limits, list[tuple[str, Vector, float]]()
     if limits.volatility_max is not None:
-        cuts.append(("volatility_max", slope, limits.volatility_max))
+        cuts.append(("volatility_max", volatility_gradient(facts, weights), limits.volatility_max))
     if limits.var_max is not None:
         quantile = NormalDist().inv_cdf(limits.var_tail)
-        cuts.append(("var_max", quantile * slope - facts.mean, limits.var_max))
+        slope = quantile * volatility_gradient(facts, weights) - facts.mean
+        cuts.append(("var_max", slope, limits.var_max))
     risk = limits.drawdown_risk
     if risk is not None and risk.quadratic:
         mean = facts.probability @ facts.scenarios

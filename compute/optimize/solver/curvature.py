@@ -42,7 +42,9 @@ def refreshed(
         return kept
     curve = scenario_curve(data, point, duals)
     size = jnp.sum(data.returns**2, axis=0)
-    allowed = DRIFT if data.exponent is None else DRIFT_TILTED
+    allowed: Array | float = DRIFT
+    if data.exponent is not None:
+        allowed = jnp.where(jnp.isfinite(data.exponent[1]), DRIFT_TILTED, DRIFT)
     good = jnp.abs(curve - kept.curve) @ size <= allowed * (jnp.abs(curve) @ size)
     return lax.cond(
         good & ~exact,

@@ -3,7 +3,9 @@
 The kernel skips what a problem's `Data` does not have, so each structure is a program of its own.
 A slot has all of it: limits that are absent are infinite, costs and curvature zero, further names
 fixed at zero, further scenarios without probability. The answer is that of the problem itself up
-to rounding; the kernel's masks see to that (`newton.present`).
+to rounding; the kernel's masks see to that (`newton.present`). What is absent still costs time, so
+a large book's commonest problem, growth over scenarios under linear limits and costs, has a plain
+slot of its own.
 """
 
 from __future__ import annotations
@@ -43,12 +45,16 @@ SMOOTH, RATIO = "joint", "joint/ratio"
 
 @dataclass(frozen=True)
 class Slot:
-    """A shape: names, linear limits, scenarios (0: no returns); for the Sharpe ratio or not."""
+    """A shape: names, linear limits, scenarios (0: no returns); for the Sharpe ratio or not.
+
+    plain: without covariances, nonlinear and soft limits, and impact costs.
+    """
 
     assets: int
     rows: int
     scenarios: int = 0
     ratio: bool = False
+    plain: bool = False
 
     @property
     def kernel(self) -> str:
@@ -59,15 +65,17 @@ class Slot:
     def layout(self) -> Data:
         """The shape of every field; None where the slot lacks it."""
         n, m, length = (self.assets,), (self.rows,), (self.scenarios,)
-        names = ("lower", "upper", "linear", "mean", "holdings", "cost", "impact")
+        names = ("lower", "upper", "linear", "holdings", "cost")
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, n)
-        shapes |= dict.fromkeys(("row_min", "row_max", "price"), m)
-        shapes |= {"rows": m + n, "quad": n + n, "cov": n + n, "var": (2,)}
-        shapes |= dict.fromkeys(("price_tail", "volatility", "turnover", "gross"), ())
-        shapes |= {"sharpe": ()} if self.ratio else {"budgets": n}
+        shapes |= {"rows": m + n, "row_min": m, "row_max": m, "turnover": (), "gross": ()}
+        if not self.plain:
+            shapes |= {"mean": n, "impact": n, "quad": n + n, "cov": n + n, "price": m}
+            shapes |= {"var": (2,), "volatility": (), "price_tail": ()}
+            shapes |= {"sharpe": ()} if self.ratio else {"budgets": n}
         if self.scenarios:
-            shapes |= {"returns": n + length, "prob": length}
-            shapes |= {"growth": (), "crra": (2,), "exponent": (2,)}
+            shapes |= {"returns": n + length, "prob": length, "growth": (), "crra": (2,)}
+        if self.scenarios and not self.plain:
+            shapes |= {"exponent": (2,)}
         fields: dict[str, Any] = {
             name: jax.ShapeDtypeStruct(shape, np.float64) for name, shape in shapes.items()
         }
@@ -112,12 +120,12 @@ class Slot:
         """The kernel's answer (`kernel.pack`) without what the problem does not have."""
         n, m = data.lower.shape[0], data.rows.shape[0]
         wide = sizes(self.layout)
-        lengths = (self.assets, self.assets, self.rows, sum(wide), sum(wide), 5)
+        soft = 0 if self.layout.price is None else sum(wide)
+        lengths = (self.assets, self.assets, self.rows, sum(wide), soft, 5)
         w, gradient, y, z, e, tail = _split(vector, lengths)
-        z, e = (self._families(data, part, wide) for part in (z, e))
-        parts = [w[:n], gradient[:n], y[:m], z, tail]
+        parts = [w[:n], gradient[:n], y[:m], self._families(data, z, wide), tail]
         if data.price is not None:
-            parts.insert(4, e)
+            parts.insert(4, self._families(data, e, wide))
         return np.concatenate(parts)
 
     def _families(self, data: Data, vector: Array, wide: tuple[int, ...]) -> Array:
@@ -125,7 +133,7 @@ class Slot:
         *lengths, _ = sizes(data)
         names = ("exponent", "volatility", "var", "quadratic_exponent")
         slot = [name for name in names if getattr(self.layout, name) is not None]
-        own = [getattr(data, name) is not None for name in slot]
+        own = np.array([getattr(data, name) is not None for name in slot], bool)
         kept = [family[:length] for family, length in zip(families, lengths, strict=True)]
         return np.concatenate([*kept, limits[own]])
 
@@ -140,10 +148,12 @@ def _split(vector: Array, lengths: Iterable[int]) -> Iterator[Array]:
 @lru_cache
 def slots(shapes: JointShapes) -> tuple[Slot, ...]:
     """Every slot of a service, the cheapest first."""
-    most = shapes.rows[-1]
+    few, most = shapes.rows
     wide = [(size, most) for size in shapes.assets]
-    made = [Slot(*book) for book in shapes.books]
-    made += [Slot(*book, shapes.scenarios[0]) for book in shapes.books]
+    # Rows cost little, except where there are many names.
+    made = [Slot(*book) for book in (*wide, (shapes.assets[-1], few))]
+    made += [Slot(*book, shapes.scenarios[0]) for book in wide]
+    made += [Slot(shapes.assets[-1], few, shapes.scenarios[0], plain=True)]
     # Long histories of few names are padded to more names, not to programs of their own.
     made += [Slot(*wide[-1], count) for count in shapes.scenarios[1:]]
     made += [Slot(*book, ratio=True) for book in wide]

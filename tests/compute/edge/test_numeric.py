@@ -34,6 +34,26 @@ def test_a_flat_function_does_not_break_its_neighbours():
     assert np.isfinite(roots[0])
 
 
+def test_the_answer_does_not_depend_on_who_is_asked_beside():
+    targets = jnp.array([0.1, 1.0, 7.0, 1e-12, 9.0, jnp.nan])  # the fifth has no root
+    together = decreasing_root(lambda x: targets - x**3, jnp.zeros(6), jnp.full(6, 2.0))
+    for target, root in zip(targets, together, strict=True):
+        alone = decreasing_root(lambda x, t=target: t - x**3, 0.0, 2.0)
+        np.testing.assert_array_equal(alone, root)
+
+
+def test_a_loop_ends_when_the_last_has_settled():
+    evaluations = []
+
+    def counted(x):
+        jax.debug.callback(lambda: evaluations.append(1))
+        return 0.3 - x
+
+    jax.block_until_ready(decreasing_root(counted, jnp.zeros(2), jnp.ones(2)))
+    jax.effects_barrier()
+    assert len(evaluations) < 10
+
+
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 def test_root_derivative_is_the_implicit_one(mode):
     root = lambda t: decreasing_root(lambda x: t - x**3, 0.0, 2.0)  # noqa: E731

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Rows
+from compute.optimize import shadow, solve
+from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
 from compute.optimize.shadow import shadow_prices
 
 Kind = ObjectiveKind
@@ -154,3 +155,32 @@ def test_named_rows_and_turnover() -> None:
     prices = shadow_prices(problem, x.value)
     assert prices["tech max"].low == pytest.approx(float(tech.dual_value), rel=1e-5)
     assert prices["turnover_max"].low == pytest.approx(float(turnover.dual_value), rel=1e-5)
+
+
+@pytest.mark.parametrize("price", [None, 0.0002])
+def test_a_segment_of_duals_is_what_linear_programs_find(
+    monkeypatch: pytest.MonkeyPatch, price: float | None
+) -> None:
+    # The second row is three times the first: they share its price in any proportion.
+    rng = np.random.default_rng(3)
+    returns = 0.02 * rng.standard_normal((60, 12)) + np.linspace(0.001, 0.004, 12)
+    matrix = np.array([np.ones(12), np.full(12, 3.0), np.eye(12)[11]])
+    high = np.array([0.4, 1.2, 0.1])
+    rows = Rows(matrix, np.full(3, -np.inf), high, ("sum", "thrice", "last"))
+    costs = Costs(linear=None if price is None else np.full(12, price))
+    limits = Limits(lower=np.zeros(12), upper=np.full(12, 0.15), rows=rows)
+    problem = Problem(Objective(Kind.LOG_GROWTH), limits, costs, scenarios=returns)
+    weights = solve(problem).weights
+    own = shadow_prices(problem, weights)
+    nothing = np.full(1, np.nan)
+    monkeypatch.setattr(
+        shadow, "_segment", lambda duals, *_: (np.resize(nothing, len(duals.found)),) * 2
+    )
+    programs = shadow_prices(problem, weights)
+    assert own["sum max"].high > 1e-4
+    assert own["sum max"].low == 0.0
+    assert own["thrice max"].high == pytest.approx(own["sum max"].high / 3.0, rel=1e-9)
+    assert own.keys() == programs.keys()
+    for name, found in own.items():
+        assert found.low == pytest.approx(programs[name].low, abs=1e-9)
+        assert found.high == pytest.approx(programs[name].high, abs=1e-9)
