@@ -155,8 +155,9 @@ def _reservation(
     if request.HasField("reservation_ttl"):
         ttl_s = seconds(request.reservation_ttl)
     market = inputs.sheet.market
+    ids = solved.problem.ids
     return NewReservation(
-        instrument_id=tuple(solved.problem.ids[i] for i in traded),
+        instrument_id=ids if len(traded) == len(ids) else tuple(ids[i] for i in traded),
         trade_lots=trade[traded],
         lot_size=market.lot_size[inputs.index[traded]],
         price=market.price[inputs.index[traded]],

@@ -24,6 +24,7 @@ from storage.postgres.rows import Document, Floats, Integers, Strings, to_json
 _INT2, _INT8, _TEXT, _FLOAT8 = 21, 20, 25, 701  # type ids, fixed in PostgreSQL's catalog
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_NULL = struct.pack(">i", -1)
 _TRAILER = struct.pack(">h", -1)
 
 
@@ -31,16 +32,22 @@ async def copy_in(
     connection: asyncpg.Connection,
     table: str,
     columns: Sequence[str],
-    rows: Iterable[Sequence[bytes]],
+    rows: Iterable[Sequence[bytes | None]],
 ) -> None:
-    """Insert rows whose values are encoded by the functions below, in the order of `columns`."""
+    """Insert rows whose values are encoded by the functions below, in the order of `columns`.
+
+    None is NULL.
+    """
     n_columns = struct.pack(">h", len(columns))
     data = bytearray(_HEADER)
     for row in rows:
         data += n_columns
         for value in row:
-            data += len(value).to_bytes(4, "big")
-            data += value
+            if value is None:
+                data += _NULL
+            else:
+                data += len(value).to_bytes(4, "big")
+                data += value
     data += _TRAILER
     await connection.copy_to_table(table, source=data, columns=columns, format="binary")
 

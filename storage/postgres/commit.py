@@ -18,7 +18,7 @@ import asyncpg
 
 from storage.crash import crash_point
 from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
-from storage.postgres import breaches, decisions, inbox, locks, moves, requests, reservations
+from storage.postgres import breaches, decisions, inbox, locks, moves, requests
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
@@ -246,14 +246,9 @@ async def _insert(
     last = [locked.portfolios[key].event_sequence for key in keys]
     await decisions.insert_many(
         connection,
-        [(t, part.decision, last[i] + len(part.events)) for i, (t, part) in enumerate(parts)],
-    )
-    await reservations.insert_many(
-        connection,
         [
-            (t, d.decision_id, d.portfolio_id, d.strategy_id, part.reservation)
-            for t, part in parts
-            if (d := part.decision) and part.reservation is not None
+            (t, part.decision, last[i] + len(part.events), part.reservation)
+            for i, (t, part) in enumerate(parts)
         ],
     )
     await breaches.apply(

@@ -9,6 +9,7 @@ import asyncpg
 
 from storage.errors import NotFound
 from storage.postgres import binary
+from storage.postgres.reservations import ENTERED, NewReservation, entered
 from storage.postgres.rows import (
     Document,
     Floats,
@@ -106,11 +107,16 @@ EVERY_DECISION = DecisionFilter()
 
 
 async def insert_many(
-    connection: asyncpg.Connection, decisions: Sequence[tuple[str, Decision, int]]
+    connection: asyncpg.Connection,
+    decisions: Sequence[tuple[str, Decision, int, NewReservation | None]],
 ) -> None:
-    """Insert (tenant_id, decision, portfolio_sequence) in one go. The write path alone calls it."""
-    columns = ["tenant_id", *_DECISION.replace(",", " ").split()]
-    await binary.copy_in(connection, "decision", columns, [_row(*row) for row in decisions])
+    """Insert (tenant_id, decision, portfolio_sequence, what it reserves) in one go.
+
+    The write path alone calls it. The view puts the two where they belong.
+    """
+    columns = ["tenant_id", *_DECISION.replace(",", " ").split(), *ENTERED]
+    rows = [[*_row(t, decision, n), *entered(held)] for t, decision, n, held in decisions]
+    await binary.copy_in(connection, "decision_entry", columns, rows)
 
 
 async def get(connection: asyncpg.Connection, tenant_id: str, decision_id: UUID) -> Decision:

@@ -23,19 +23,15 @@ _COLUMNS = """tenant_id, decision_id, portfolio_id, strategy_id, state, expire_t
     instrument_id, trade_lots_open, lot_size, price, cash_open"""
 
 
-_COPIED = (
-    "tenant_id",
-    "decision_id",
-    "portfolio_id",
-    "strategy_id",
-    "state",
+ENTERED = (
     "expire_time",
-    "instrument_id",
+    "reserved_instrument_id",
     "trade_lots_open",
     "lot_size",
-    "price",
+    "reserved_price",
     "cash_open",
 )
+"""Columns of a decision's entry that say what it reserves, in the order of `entered`."""
 
 
 class ReservationState(StrEnum):
@@ -105,28 +101,35 @@ class OpenTotals:
 
     def plus(self, reservation: NewReservation) -> "OpenTotals":
         """These totals and one more open reservation."""
-        names = self.instrument_id
-        if names != reservation.instrument_id:
-            names = tuple(sorted({*self.instrument_id, *reservation.instrument_id}))
-        place = {name: i for i, name in enumerate(names)}
-        buy, sell = np.zeros(len(names)), np.zeros(len(names))
-        old = [place[name] for name in self.instrument_id]
-        buy[old], sell[old] = self.buy_quantity, self.sell_quantity
         quantity = reservation.trade_lots * reservation.lot_size
-        new = [place[name] for name in reservation.instrument_id]
-        buy[new] += np.maximum(quantity, 0.0)
-        sell[new] += np.minimum(quantity, 0.0)
+        bought, sold = np.maximum(quantity, 0.0), np.minimum(quantity, 0.0)
+        names = self.instrument_id
+        if names == reservation.instrument_id:  # the same request again
+            buy, sell = self.buy_quantity + bought, self.sell_quantity + sold
+        else:
+            names = tuple(sorted({*self.instrument_id, *reservation.instrument_id}))
+            place = {name: i for i, name in enumerate(names)}
+            buy, sell = np.zeros(len(names)), np.zeros(len(names))
+            old = [place[name] for name in self.instrument_id]
+            buy[old], sell[old] = self.buy_quantity, self.sell_quantity
+            new = [place[name] for name in reservation.instrument_id]
+            buy[new] += bought
+            sell[new] += sold
         return OpenTotals(names, buy, sell, self.cash + float(reservation.cash.sum()))
 
 
-Reserved = tuple[str, UUID, str, str, NewReservation]  # tenant, decision, portfolio, strategy
-
-
-async def insert_many(connection: asyncpg.Connection, reservations: Sequence[Reserved]) -> None:
-    """Insert open reservations in one go. The write path alone calls it."""
-    if reservations:
-        rows = [_row(*reservation) for reservation in reservations]
-        await binary.copy_in(connection, "reservation", _COPIED, rows)
+def entered(reservation: NewReservation | None) -> list[bytes | None]:
+    """The values of `ENTERED` for a new reservation, NULL for none."""
+    if reservation is None:
+        return [None] * len(ENTERED)
+    return [
+        binary.timestamptz(reservation.expire_time),
+        binary.text_array(reservation.instrument_id),
+        binary.int8_array(reservation.trade_lots),
+        binary.float8_array(reservation.lot_size),
+        binary.float8_array(reservation.price),
+        binary.float8_array(reservation.cash),
+    ]
 
 
 async def get(connection: asyncpg.Connection, tenant_id: str, decision_id: UUID) -> Reservation:
@@ -256,28 +259,6 @@ async def _tell(
 
 def _owner(reservation: Reservation) -> tuple[str, str]:
     return reservation.tenant_id, reservation.portfolio_id
-
-
-def _row(
-    tenant_id: str,
-    decision_id: UUID,
-    portfolio_id: str,
-    strategy_id: str,
-    reservation: NewReservation,
-) -> list[bytes]:
-    return [
-        binary.text(tenant_id),
-        binary.uuid(decision_id),
-        binary.text(portfolio_id),
-        binary.text(strategy_id),
-        binary.text(ReservationState.OPEN),
-        binary.timestamptz(reservation.expire_time),
-        binary.text_array(reservation.instrument_id),
-        binary.int8_array(reservation.trade_lots),
-        binary.float8_array(reservation.lot_size),
-        binary.float8_array(reservation.price),
-        binary.float8_array(reservation.cash),
-    ]
 
 
 def _reservation(row: asyncpg.Record) -> Reservation:
