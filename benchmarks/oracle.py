@@ -50,12 +50,17 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
 
 
 def riskless_mean(problem: Problem) -> float:
-    """The largest mean less costs of a book without any risk; -inf where there is no such book."""
+    """The largest mean less costs of a book without any risk; -inf where there is no such book.
+
+    Variance that a covariance shows within its own rounding (twice its most negative eigenvalue)
+    is none.
+    """
     facts = Facts(problem)
     weights = cp.Variable(facts.size)
     gain = facts.mean @ weights - facts.problem.cash_return * cp.sum(weights)
     unit = float(np.sqrt(np.diagonal(facts.covariance).max())) or 1.0
-    riskless = [_deviation(facts, weights) / unit == 0.0]
+    noise = max(-2.0 * float(np.linalg.eigvalsh(facts.covariance)[0]), 0.0)
+    riskless = [_deviation(facts, weights, noise) / unit == 0.0]
     size = float(np.abs(facts.mean).max()) or 1.0
     value = (gain - _costs(facts, weights)) / size
     model = cp.Problem(
@@ -83,10 +88,13 @@ def _linear(problem: Problem) -> bool:
     return objective.kind in tails and all(part is None for part in curved)
 
 
-def _deviation(facts: Facts, weights: Any) -> Any:
-    """sqrt(w'Sw) as the norm of a square root of S, which keeps its digits."""
+def _deviation(facts: Facts, weights: Any, noise: float = 0.0) -> Any:
+    """sqrt(w'Sw) as the norm of a square root of S, which keeps its digits.
+
+    Eigenvalues up to `noise` count as zero.
+    """
     values, vectors = np.linalg.eigh(facts.covariance)
-    kept = values > 1e-15 * values[-1]
+    kept = values > max(1e-15 * values[-1], noise)
     root = vectors[:, kept] * np.sqrt(values[kept])
     return root.T @ weights
 

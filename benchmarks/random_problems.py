@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from benchmarks.conflicts import objections
@@ -31,13 +30,15 @@ from benchmarks.draw import Drawn, draw
 from benchmarks.draw_files import draw_file
 from benchmarks.oracle import best_weights, riskless_mean
 from compute.optimize import solve
+from compute.optimize.ahead import JointShapes, Programs, only
 from compute.optimize.certificate import Certificate, certify, certify_weights
 from compute.optimize.evaluate import Facts, largest_violation, objective_value
 from compute.optimize.infeasible import explain
+from compute.optimize.kernels import joint_kernels
 from compute.optimize.objectives import UnsupportedError
-from compute.optimize.problem import Array, ObjectiveKind, Problem, Status
-from compute.optimize.solver import encode
+from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.tangent import tangent
+from compute.shapes import KernelRegistry, NotCompiledError
 
 MAX_SHARPE = ObjectiveKind.MAX_SHARPE
 AGREED, NEVER = 1e-8, 1e-6
@@ -67,16 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--files", action="store_true", help="in the format of reference files")
     parser.add_argument("--out", type=Path, help="folder for random_problems.md")
     options = parser.parse_args(arguments)
-    _coarser_shapes()
+    programs = compiled()
     start = time.perf_counter()
     seeds = range(options.seed, options.seed + options.count)
     verdicts = []
     for seed in seeds:
-        verdicts.append(judge(draw_file(seed) if options.files else draw(seed)))
+        verdicts.append(judge(draw_file(seed) if options.files else draw(seed), programs))
         for problem in verdicts[-1].wrong:
             print(f"{seed}: {problem}; {_about(verdicts[-1])}", file=sys.stderr, flush=True)
         if len(verdicts) % 50 == 0:
-            jax.clear_caches()  # thousands of kernels exhaust the memory maps of a process
             print(f"{len(verdicts)} of {options.count}", file=sys.stderr, flush=True)
     text = report(verdicts, time.perf_counter() - start)
     print(text)
@@ -85,15 +85,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(verdict.wrong for verdict in verdicts))
 
 
-def _coarser_shapes() -> None:
-    """Fewer kernels to compile, and more padding to get right."""
-    encode.ASSETS, encode.SCENARIOS, encode.ROWS = (20, 60), (250,), (6, 24, 96)
+def compiled() -> Programs:
+    """The solvers' programs, for every book that is drawn."""
+    shapes = JointShapes(assets=(64,), scenarios=(512,), rows=(32, 96))
+    registry = KernelRegistry(joint_kernels(shapes))
+    registry.compile(threads=1)
+    return Programs(registry, shapes)
 
 
-def judge(drawn: Drawn) -> Verdict:
+def answer(problem: Problem, programs: Programs) -> Solution:
+    """The answer as a service finds it: padded to programs that were compiled ahead."""
+    try:
+        with only(programs):
+            return solve(problem)
+    except NotCompiledError:
+        return solve(problem)
+
+
+def judge(drawn: Drawn, programs: Programs) -> Verdict:
     """Solve one problem and check the answer in every way there is."""
     try:
-        solution = solve(drawn.problem)
+        solution = answer(drawn.problem, programs)
     except UnsupportedError as error:
         return Verdict(drawn, f"unsupported: {error}")
     except Exception as error:  # whatever it is, it is a finding

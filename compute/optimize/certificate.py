@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from compute.optimize import bounds
+from compute.optimize import bounds, budgets
 from compute.optimize.evaluate import Facts, largest_violation, objective_value, violations
 from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
@@ -39,8 +39,10 @@ class Certificate:
     a hard limit, its own units. dual_residual: the part of the gradient that the limits cannot
     carry (`stationarity`). complementarity: largest price times slack,
     relative to the objective. gap: no feasible portfolio is better by more than this, objective
-    units; gap_relative: the same over max(|objective|, slope reach / 1000). active: names of the
-    limits that bind. prices: `solver` or `linear program`, whose duals gave the gap.
+    units; gap_relative: the same over max(|objective|, slope reach / 1000). Of risk budgets gap is
+    the objective, which is never below zero, and where limits cut them off gap_relative is that of
+    the program of `budgets`, over its lambda. active: names of the limits that bind. prices:
+    `solver` or `linear program`, whose duals gave the gap.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
     1,000 times equity only. is_optimal: all four residuals within 1e-8.
     """
@@ -74,9 +76,10 @@ def certify_weights(
         return _unproven(float("nan"), float("inf"), ())
     value, excess = objective_value(problem, weights), largest_violation(problem, weights)
     active = active_limits(problem, weights)
-    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+    shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
+    if shared and max(value, excess) <= TOLERANCE:
         return _budget_certificate(value, excess, active)
-    if not np.isfinite(value):
+    if not np.isfinite(value) or (shared and not np.all(weights > 0.0)):
         return _unproven(value, excess, active)
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
     program = tangent(problem, weights, value if sharpe else None)
@@ -113,16 +116,21 @@ def _proof(
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
         unit = Facts(problem).volatility(program.weights)
         gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
+    elif problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        size = budgets.level(Facts(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
     residual = stationarity(program, dual, size * unit)
-    proven = max(excess / max(program.reach, 1.0), residual, worst, gap / size) <= TOLERANCE
+    relative = gap / size
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        gap = value
+    proven = max(excess / max(program.reach, 1.0), residual, worst, relative) <= TOLERANCE
     return Certificate(
         objective=value,
         primal_residual=excess,
         dual_residual=residual,
         complementarity=worst,
         gap=gap,
-        gap_relative=gap / size,
+        gap_relative=relative,
         active=active,
         prices=prices,
         bounded=bounds.is_bounded(program),
@@ -138,11 +146,8 @@ def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certifica
 
 
 def _budget_certificate(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
-    """Risk budgets: the value is itself the distance from the best conceivable one, zero."""
-    proven = max(value, excess) <= TOLERANCE
-    return Certificate(
-        value, excess, value, 0.0, value, value, active, "identity", True, bool(proven)
-    )
+    """Risk budgets that are met: the value is itself the distance from the best there is, zero."""
+    return Certificate(value, excess, value, 0.0, value, value, active, "identity", True, True)
 
 
 def stationarity(program: Tangent, dual: bounds.Dual, size: float) -> float:

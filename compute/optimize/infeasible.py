@@ -23,7 +23,7 @@ from compute.optimize.elastic import (
     scale_of,
     solve_relaxed,
 )
-from compute.optimize.evaluate import Facts
+from compute.optimize.evaluate import Facts, risk_excess
 from compute.optimize.linear_program import Builder, maximise
 from compute.optimize.problem import Problem
 
@@ -74,6 +74,9 @@ def explain(problem: Problem) -> Explanation:
         if value > TOLERANCE * scale_of(elastic, name)
     }
     cost = float(sum(values.sum() for values in slacks.values()))
+    # Curved limits are met by hyperplanes up to a tolerance: said is what these weights take.
+    excess = risk_excess(elastic.facts, weights)
+    relaxation |= {k: max(v, excess[k]) for k, v in relaxation.items() if k in excess}
     if not relaxation:
         return Explanation((), {}, True, {}, 0.0, weights)
     names, smallest = _smallest_conflict(elastic, _violated(slacks))

@@ -102,6 +102,37 @@ def linear(problem: Problem) -> Linear:
     )
 
 
+def distinct(limits: Linear) -> Linear:
+    """The limits without the sides of hard rows that a multiple of the same row holds tighter.
+
+    A group of all names beside the budget says nothing more where the budget is exact, and two
+    parallel sides a hair apart leave no inside between them.
+    """
+    largest = np.abs(limits.rows).max(axis=1)
+    if len(largest) < 2 or (limits.price < np.inf).all():
+        return limits
+    row_min, row_max = limits.row_min.copy(), limits.row_max.copy()
+    seen: dict[bytes, list[tuple[int, float]]] = {}
+    for k, row in enumerate(limits.rows):
+        if largest[k] > 0.0 and limits.price[k] == np.inf:
+            scale = float(row[np.argmax(np.abs(row) > 0.0)])
+            seen.setdefault((row / scale + 0.0).tobytes(), []).append((k, scale))
+    for same in (group for group in seen.values() if len(group) > 1):
+        lows = [_side(limits, k, scale, scale > 0.0) for k, scale in same]
+        highs = [_side(limits, k, scale, scale < 0.0) for k, scale in same]
+        for at, (k, scale) in enumerate(same):
+            if at != int(np.argmax(lows)):
+                (row_min if scale > 0.0 else row_max)[k] = -np.inf if scale > 0.0 else np.inf
+            if at != int(np.argmin(highs)):
+                (row_max if scale > 0.0 else row_min)[k] = np.inf if scale > 0.0 else -np.inf
+    return replace(limits, row_min=row_min, row_max=row_max)
+
+
+def _side(limits: Linear, row: int, scale: float, low: bool) -> float:
+    """One bound of a row after division by `scale`."""
+    return float((limits.row_min if low else limits.row_max)[row] / scale)
+
+
 def forced(limits: Linear) -> Linear:
     """The limits with every name fixed that a hard row leaves no choice.
 

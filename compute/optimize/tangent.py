@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize import measures
+from compute.optimize import budgets, measures
 from compute.optimize.evaluate import Facts, tail_limits
 from compute.optimize.problem import Objective, ObjectiveKind, Problem
 
@@ -73,8 +73,8 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     """The tangent program of `problem` at `weights` [n], in the larger-is-better sense.
 
     MAX_SHARPE is replaced by mean'v - ratio * volatility(v) with the Sharpe ratio of `weights`
-    (or `ratio`) held fixed. ValueError for RISK_BUDGET, which maximises nothing, and for
-    weights outside the domain of the objective (ruin in a scenario).
+    (or `ratio`) held fixed, RISK_BUDGET by the convex program of `budgets`. ValueError for weights
+    outside the domain of the objective (ruin in a scenario, no positive weight to budget).
     """
     facts, limits = Facts(problem), problem.limits
     objective = problem.objective
@@ -107,13 +107,13 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         tails=tails,
         scenarios=facts.scenarios if tails else np.zeros((0, facts.size)),
         probability=facts.probability if tails else np.zeros(0),
-        scale=_scale(facts, objective, gradient),
+        scale=_scale(facts, objective, gradient, weights),
         reach=_reach(facts),
     )
 
 
-def _scale(facts: Facts, objective: Objective, gradient: Vector) -> float:
-    """Largest slope of any part of the objective: means, losses, variances, the gradient; > 0.
+def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector) -> float:
+    """Largest slope of any part of the objective: means, losses, risks, the gradient; > 0.
 
     At an interior optimum the gradient vanishes, so it can't be the measure of its own residual.
     """
@@ -124,6 +124,8 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector) -> float:
             sizes.append(share * float(np.abs(facts.scenarios).mean()))
         elif term.kind is Kind.MIN_VARIANCE:
             sizes.append(share * _reach(facts) * float(np.diagonal(facts.covariance).max()))
+        elif term.kind is Kind.RISK_BUDGET:
+            sizes.append(float(np.abs(facts.covariance @ weights).max()))
         else:
             sizes.append(share * float(np.abs(facts.mean).max(initial=0.0)))
     return max(sizes) or 1.0
@@ -146,7 +148,7 @@ def _gradient(
     """Gradient [n] of the smooth part, larger is better, and the tail measures beside it."""
     kind = objective.kind
     if kind is Kind.RISK_BUDGET:
-        raise ValueError("risk budgeting is a system of equations, not an objective")
+        return budgets.slope(facts, objective, weights), ()
     if kind in TAIL_KINDS:
         return np.zeros(facts.size), (Tail("objective", kind, objective.tail, weight=1.0),)
     if kind is Kind.COMBINATION:

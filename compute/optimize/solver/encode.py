@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 
 from compute.optimize.ahead import compiled_programs
-from compute.optimize.limits import Linear, forced, linear
+from compute.optimize.limits import Linear, distinct, forced, linear
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
-from compute.optimize.problem import Array, Problem
+from compute.optimize.problem import Array, Costs, Problem
 from compute.optimize.solver.model import Data
 
 ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 500)
 SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 2000)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 HELD = 1e-12  # scaled violation below which a row of fixed names counts as kept
+UNEVEN = 0.02  # of the largest bound, below which a balance of slope and curvature counts
+SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken
 STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 
 
@@ -67,8 +69,9 @@ class Scaled:
     fields: dict[str, Any]
 
 
-Known = dict[tuple[int, int, int], Scaled]
-"""Linear limits by the identity of `Limits` and holdings, while these objects are held."""
+Known = dict[tuple[int, int, int, float], Scaled]
+"""Linear limits by the identity of `Limits` and holdings, while these objects are held, and by the
+unit that the objective asks for."""
 
 
 def encode(problem: Problem, compiled: Blocks | None = None, known: Known | None = None) -> Encoded:
@@ -80,7 +83,8 @@ def encode(problem: Problem, compiled: Blocks | None = None, known: Known | None
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
         raise UnsupportedError("tail limits are solved by cuts, not by the smooth solver")
     compiled = compiled if compiled is not None else blocks(problem.objective, moments)
-    scaled = _scaled(problem, compiled.barrier is not None, known)
+    balance = _balance(compiled, problem.costs)
+    scaled = _scaled(problem, compiled.barrier is not None, balance, known)
     constraints, unit, n = scaled.limits, scaled.unit, bucket(problem.size, ASSETS)
     fields: dict[str, Any] = {
         **scaled.fields,
@@ -96,15 +100,15 @@ def encode(problem: Problem, compiled: Blocks | None = None, known: Known | None
     return Encoded(problem, Data(**fields), compiled, constraints, unit, scaled.row_scale)
 
 
-def _scaled(problem: Problem, positive: bool, known: Known | None) -> Scaled:
+def _scaled(problem: Problem, positive: bool, balance: float, known: Known | None) -> Scaled:
     """The linear limits, padded and scaled, or those known of the same objects."""
-    key = (id(problem.limits), id(problem.holdings), problem.size)
+    key = (id(problem.limits), id(problem.holdings), problem.size, balance)
     if known is not None and not positive and key in known:
         return known[key]
-    limits = forced(linear(problem))
+    limits = forced(distinct(linear(problem)))
     if positive:
         limits = replace(limits, lower=np.maximum(limits.lower, 0.0))
-    unit, n = _unit(limits), bucket(problem.size, ASSETS)
+    unit, n = _unit(limits, balance), bucket(problem.size, ASSETS)
     scale = np.abs(limits.rows).max(axis=1) * unit
     scale[scale == 0.0] = 1.0
     fields = {"lower": _vector(limits.lower / unit, n), "upper": _vector(limits.upper / unit, n)}
@@ -114,13 +118,33 @@ def _scaled(problem: Problem, positive: bool, known: Known | None) -> Scaled:
     return scaled
 
 
-def _unit(constraints: Linear) -> float:
-    """1, or the largest finite bound of a weight or of their sum where that is far from 1."""
+def _unit(constraints: Linear, balance: float) -> float:
+    """1, or the largest finite bound of a weight or of their sum where that is far from 1.
+
+    Less where curvature outweighs the slopes of the objective at weights of that size: divided by
+    its curvature the objective would be so small that its last digits are left undecided.
+    """
     ends = np.concatenate(
         [constraints.lower, constraints.upper, constraints.row_min[:1], constraints.row_max[:1]]
     )
     reach = float(np.max(np.abs(ends), where=np.isfinite(ends), initial=0.0))
-    return 1.0 if reach == 0.0 or 0.02 <= reach <= 50.0 else reach
+    unit = 1.0 if reach == 0.0 or 0.02 <= reach <= 50.0 else reach
+    return unit if balance >= UNEVEN * unit else max(balance, SHARE_MIN * unit)
+
+
+def _balance(compiled: Blocks, costs: Costs) -> float:
+    """The weight at which slopes (or barriers) and curvature are alike; inf from `UNEVEN` on."""
+    if compiled.quad is None or compiled.ratio or compiled.growth or compiled.crra:
+        return np.inf
+    curve = 0.25 * float(np.max(np.diagonal(compiled.quad)))
+    slope = float(np.max(np.abs(compiled.linear)))
+    for cost in (costs.linear, costs.impact):
+        slope = max(slope, 0.0 if cost is None else float(np.max(np.abs(cost))))
+    barrier = 0.0 if compiled.barrier is None else float(compiled.barrier.sum())
+    if not curve > 0.0 or not max(slope, barrier) > 0.0:
+        return np.inf
+    alike = max(slope / curve, float(np.sqrt(barrier / curve)))
+    return alike if alike < UNEVEN else np.inf
 
 
 def _vector(values: Array, n: int) -> Array:

@@ -14,15 +14,19 @@ from dataclasses import fields, replace
 import numpy as np
 from scipy.optimize import brentq
 
+from compute.optimize.linear_program import LpStatus, maximise
 from compute.optimize.objectives import Blocks, costs
 from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
+from compute.optimize.relaxation import relaxation
 from compute.optimize.solver.decode import empty
 from compute.optimize.solver.encode import Encoded
+from compute.optimize.tangent import tangent
 
 METHOD = "interior point along the frontier"
 STEP, STEPS_MAX = 30.0, 12  # of the bracket, as factors of the risk aversion
 NEAR = 1e-10  # share of the reward below which the intercept is none: the ratio misses its square
 FLAT, MOVED = 1e-14, 1e-5  # of the largest eigenvalue; of the weights
+ROUNDED = 2.0  # times the most negative eigenvalue: what is lost in rounding of the entries
 
 Maximiser = Callable[[Problem, Blocks], Solution]
 
@@ -36,6 +40,8 @@ def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
     problem, blocks = encoded.problem, encoded.blocks
     assert blocks.quad is not None
     quad = blocks.quad
+    if rewarded_without_risk(problem, blocks):
+        return empty(problem, Status.UNBOUNDED, METHOD)
     richest = best(problem, Blocks(blocks.linear))
     if richest.status is Status.OPTIMAL:
         if richest.objective <= 1e-12 * float(np.max(np.abs(blocks.linear))):
@@ -82,11 +88,42 @@ def _root(intercept: Callable[[float], float], level: float) -> float | None:
     return None
 
 
+def rewarded_without_risk(problem: Problem, blocks: Blocks) -> bool:
+    """True if a feasible book on which the covariance shows no risk has a positive mean.
+
+    Then the ratio has no largest value. A linear program finds the best such book; what a limit on
+    drawdown risk leaves of them is not asked.
+    """
+    assert blocks.quad is not None
+    risky, n = _risky(blocks.quad), problem.size
+    if risky.shape[1] == n or problem.limits.drawdown_risk is not None:
+        return False
+    held = np.zeros(n) if problem.holdings is None else problem.holdings
+    builder = relaxation(tangent(problem, held, 0.0))
+    if risky.shape[1]:
+        builder.rows("risk", {"weights": risky.T}, 0.0, 0.0)
+    found = maximise(builder.build())
+    if found.status is not LpStatus.OPTIMAL:
+        return found.status is LpStatus.UNBOUNDED
+    weights = found.point[builder.column_slice("weights")]
+    reward = float(blocks.linear @ weights) - costs(problem, weights)
+    return reward > NEAR * float(np.abs(blocks.linear).max())
+
+
+def _risky(quad: Array) -> Array:
+    """Directions [n, r] along which a covariance shows risk, of length one.
+
+    A negative eigenvalue says how far its entries are off: variance below that is no evidence.
+    """
+    values, vectors = np.linalg.eigh(quad)
+    risky: Array = vectors[:, values > max(FLAT * values[-1], -ROUNDED * values[0])]
+    return risky
+
+
 def _riskless(quad: Array, weights: Array) -> bool:
     """True if all but `MOVED` of the weights lies where the covariance shows no risk at all."""
-    values, vectors = np.linalg.eigh(quad)
-    risky = vectors[:, values > FLAT * values[-1]]
-    return bool(np.linalg.norm(weights @ risky) <= MOVED * np.linalg.norm(weights))
+    moved = np.linalg.norm(weights @ _risky(quad))
+    return bool(moved <= MOVED * np.linalg.norm(weights))
 
 
 def _as_ratio(found: Solution, problem: Problem, blocks: Blocks, quad: Array) -> Solution:

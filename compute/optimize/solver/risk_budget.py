@@ -4,7 +4,9 @@
 
 with C the correlation matrix and y = volatility * x. Any multiple of x has the same shares of
 risk, so the weights are x scaled to the budget. The function is self-concordant: a step damped by
-1 / (1 + decrement) always descends, and a full one squares the error near the end.
+1 / (1 + decrement) always descends, and a full one squares the error near the end. Where long
+positions nearly cancel all risk y is large and damped steps towards it are short, so the full
+step (as far as y stays positive) is taken wherever it leads lower.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from jax import lax
 
 from compute.optimize.solver.newton import Array, cholesky
 
-ITERATIONS_MAX = 60
+ITERATIONS_MAX = 100
 TOLERANCE = 1e-8  # decrement before the last step, which squares it
 FULL_STEP = 0.25  # decrement below which full steps converge quadratically
+ROOM = 0.9  # share of the way to y = 0 that a step may go
 
 
 def spinu(covariance: Array, budgets: Array) -> Array:
@@ -50,10 +53,18 @@ def spinu(covariance: Array, budgets: Array) -> Array:
         )[:, 0]
         # Self-concordance holds after dividing by the smallest budget.
         decrement = jnp.sqrt(jnp.sum(half * half) / smallest)
-        length = jnp.where(decrement < FULL_STEP, 1.0, 1.0 / (1.0 + decrement))
-        room = 0.9 / jnp.maximum(jnp.max(jnp.where(live, change / y, 0.0)), 0.9)
-        longer = jnp.minimum(jnp.maximum(length, 0.0), room)
-        return y - longer * change, decrement, count + 1
+        relative = jnp.where(live, change / y, 0.0)
+        full = ROOM / jnp.maximum(jnp.max(relative), ROOM)
+        damped = jnp.minimum(1.0 / (1.0 + decrement), full)
+        slope, bend = gradient @ change, change @ (correlation @ change)
+
+        def fall(length: Array) -> Array:
+            """How far the function falls over a step; its linear part without the logarithm's."""
+            logs = budgets @ (jnp.log1p(-length * relative) + length * relative)
+            return length * slope - 0.5 * length**2 * bend + logs
+
+        longer = (decrement < FULL_STEP) | (fall(full) > fall(damped))
+        return y - jnp.where(longer, full, damped) * change, decrement, count + 1
 
     y, decrement, count = lax.while_loop(
         unfinished, step, (first, jnp.array(jnp.inf), jnp.zeros((), jnp.int64))
