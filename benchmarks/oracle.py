@@ -52,14 +52,15 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
 def riskless_mean(problem: Problem) -> float:
     """The largest mean less costs of a book without any risk; -inf where there is no such book.
 
-    Variance that a covariance shows within its own rounding (twice its most negative eigenvalue)
-    is none.
+    Variance within rounding is none: that of a covariance (twice its most negative eigenvalue), or
+    that of a constant history (1e-14 of its mean, squared).
     """
     facts = Facts(problem)
     weights = cp.Variable(facts.size)
     gain = facts.mean @ weights - facts.problem.cash_return * cp.sum(weights)
     unit = float(np.sqrt(np.diagonal(facts.covariance).max())) or 1.0
     noise = max(-2.0 * float(np.linalg.eigvalsh(facts.covariance)[0]), 0.0)
+    noise = max(noise, (1e-14 * float(np.abs(facts.mean).max())) ** 2)
     riskless = [_deviation(facts, weights, noise) / unit == 0.0]
     size = float(np.abs(facts.mean).max()) or 1.0
     value = (gain - _costs(facts, weights)) / size

@@ -1,6 +1,7 @@
 """Why a problem with possible limits got no answer, and the answer by another way if there is one.
 
-A Sharpe ratio is found along the frontier (`ratio`). Limits that only just meet, or miss each
+A Sharpe ratio is found along the frontier (`ratio`), what is piecewise linear as a linear program,
+which ends at a vertex. Limits that only just meet, or miss each
 other by less than counts as a conflict, are loosened by that much. What is left has no end, no
 book that survives every scenario, or no answer that this solver can find.
 """
@@ -27,7 +28,7 @@ from compute.optimize.solver.decode import Answer, decode, empty
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.phase_one import least_violation
 from compute.optimize.solver.ratio import along_frontier
-from compute.optimize.tail.solve import solve_tail
+from compute.optimize.tail.solve import piecewise_linear, solve_tail
 
 METHOD = "interior point"
 LEAST = 1e-10  # of what sums of weights are loosened by, far below what counts as a violation
@@ -55,6 +56,10 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
         if found.status is Status.NOT_CONVERGED:
             found = along_frontier(replace(encoded, problem=loose), best)
         return found
+    if piecewise_linear(problem):
+        vertex = solve_tail(problem)
+        if vertex.status in (Status.OPTIMAL, Status.UNBOUNDED):
+            return vertex
     if ruined(problem):
         return empty(problem, Status.RUIN, METHOD)
     found = best(loose, encoded.blocks)

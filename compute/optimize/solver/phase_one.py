@@ -1,8 +1,9 @@
 """Are the limits possible at all? The least total violation of rows and norms inside the box.
 
-    minimise  1'e   subject to   every row, gross, turnover and risk limit holds up to e >= 0
+    minimise  1'e   subject to   every hard row, gross, turnover and risk limit holds up to e >= 0
 
-The same interior point solves it, every limit being soft at price 1 and the objective zero.
+The same interior point solves it, every limit being soft at price 1 and the objective zero. Limits
+that are soft by themselves may be broken: they take no part.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks
-from compute.optimize.problem import Costs, Problem, Solution, Status
+from compute.optimize.problem import Costs, Limits, Problem, Rows, Solution, Status
 from compute.optimize.solver.decode import decode, empty, unpack
 from compute.optimize.solver.encode import encode
 from compute.optimize.solver.interior import LAG
@@ -51,9 +52,20 @@ def least_violation(problem: Problem) -> float:
 
 
 def _least(problem: Problem) -> tuple[float, Solution]:
-    encoded = encode(replace(problem, costs=Costs()), Blocks(np.zeros(problem.size)))
+    hard = replace(problem, costs=Costs(), limits=_hard(problem.limits))
+    encoded = encode(hard, Blocks(np.zeros(problem.size)))
     ones = np.ones(encoded.data.rows.shape[0])
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
     encoded = replace(encoded, data=data)
     answer = unpack(data, run_kernel(data, LAG))
     return float(np.sum(answer.e)), decode(encoded, answer, METHOD)
+
+
+def _hard(limits: Limits) -> Limits:
+    """The limits with those rows that have a price lifted."""
+    rows = limits.rows
+    if rows is None or rows.price is None:
+        return limits
+    soft = np.isfinite(rows.price)
+    low, high = np.where(soft, -np.inf, rows.row_min), np.where(soft, np.inf, rows.row_max)
+    return replace(limits, rows=Rows(rows.matrix, low, high, rows.names))

@@ -26,6 +26,7 @@ METHOD = "interior point along the frontier"
 STEP, STEPS_MAX = 30.0, 12  # of the bracket, as factors of the risk aversion
 NEAR = 1e-10  # share of the reward below which the intercept is none: the ratio misses its square
 FLAT, MOVED = 1e-14, 1e-5  # of the largest eigenvalue; of the weights
+CONSTANT = 1e-14  # of the mean: the volatility of a history that never moves, by rounding
 ROUNDED = 2.0  # times the most negative eigenvalue: what is lost in rounding of the entries
 
 Maximiser = Callable[[Problem, Blocks], Solution]
@@ -66,7 +67,7 @@ def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
         level = _root(intercept, float(np.log(first)))
     except ArithmeticError:
         return _failed(problem, Status.NOT_CONVERGED, list(tried.values())[-1])
-    if level is None or _riskless(quad, tried[level].weights):
+    if level is None or _riskless(_risky(quad, blocks.linear), tried[level].weights):
         return _failed(problem, Status.UNBOUNDED, list(tried.values())[-1])
     if not float(tried[level].weights @ quad @ tried[level].weights) > 0.0:
         return _failed(problem, Status.NOT_CONVERGED, tried[level])  # no covariance: not PSD
@@ -95,7 +96,7 @@ def rewarded_without_risk(problem: Problem, blocks: Blocks) -> bool:
     drawdown risk leaves of them is not asked.
     """
     assert blocks.quad is not None
-    risky, n = _risky(blocks.quad), problem.size
+    risky, n = _risky(blocks.quad, blocks.linear), problem.size
     if risky.shape[1] == n or problem.limits.drawdown_risk is not None:
         return False
     held = np.zeros(n) if problem.holdings is None else problem.holdings
@@ -110,20 +111,21 @@ def rewarded_without_risk(problem: Problem, blocks: Blocks) -> bool:
     return reward > NEAR * float(np.abs(blocks.linear).max())
 
 
-def _risky(quad: Array) -> Array:
+def _risky(quad: Array, mean: Array) -> Array:
     """Directions [n, r] along which a covariance shows risk, of length one.
 
-    A negative eigenvalue says how far its entries are off: variance below that is no evidence.
+    A negative eigenvalue says how far its entries are off, and a history that never moves shows
+    the rounding of its mean: variance below that is no evidence.
     """
     values, vectors = np.linalg.eigh(quad)
-    risky: Array = vectors[:, values > max(FLAT * values[-1], -ROUNDED * values[0])]
+    constant = (CONSTANT * float(np.abs(mean).max())) ** 2
+    risky: Array = vectors[:, values > max(FLAT * values[-1], -ROUNDED * values[0], constant)]
     return risky
 
 
-def _riskless(quad: Array, weights: Array) -> bool:
+def _riskless(risky: Array, weights: Array) -> bool:
     """True if all but `MOVED` of the weights lies where the covariance shows no risk at all."""
-    moved = np.linalg.norm(weights @ _risky(quad))
-    return bool(moved <= MOVED * np.linalg.norm(weights))
+    return bool(np.linalg.norm(weights @ risky) <= MOVED * np.linalg.norm(weights))
 
 
 def _as_ratio(found: Solution, problem: Problem, blocks: Blocks, quad: Array) -> Solution:

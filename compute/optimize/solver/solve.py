@@ -20,6 +20,7 @@ from compute.optimize.solver.encode import Encoded, Known, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
 from compute.optimize.solver.kernel import run_batch
 from compute.optimize.solver.phase_one import infeasibility
+from compute.optimize.solver.ratio import CONSTANT
 from compute.optimize.solver.slots import run_kernel
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -121,5 +122,7 @@ def _run_together(chunk: list[Encoded]) -> Array:
 
 
 def _senseless(encoded: Encoded, solution: Solution) -> bool:
-    """True for a Sharpe ratio that is not positive: its stationary point is no maximum."""
-    return encoded.blocks.ratio and not solution.objective > 0.0
+    """True for a Sharpe ratio that is not positive (its stationary point is no maximum), or so
+    large that its risk is rounding.
+    """
+    return encoded.blocks.ratio and not 0.0 < solution.objective < 1.0 / CONSTANT

@@ -70,10 +70,15 @@ def terms_of(objective: Objective) -> tuple[tuple[float, Objective], ...]:
 
 def supports(problem: Problem) -> bool:
     """True if objective, limits and costs are piecewise linear and a tail measure takes part."""
+    return piecewise_linear(problem) and _has_tail(problem)
+
+
+def piecewise_linear(problem: Problem) -> bool:
+    """True if objective, limits and costs are, so that a linear program says it all."""
     limits, parts = problem.limits, terms_of(problem.objective)
     linear = bool(parts) and all(part.kind in _LINEAR for _, part in parts)
     curved = (limits.volatility_max, limits.var_max, limits.drawdown_risk, problem.costs.impact)
-    return linear and all(c is None for c in curved) and _has_tail(problem)
+    return linear and all(c is None for c in curved)
 
 
 def _has_tail(problem: Problem) -> bool:
@@ -253,7 +258,7 @@ def solve_tail_batch(
 
 
 def _check(problem: Problem) -> None:
-    if not supports(problem):
+    if not piecewise_linear(problem):
         raise ValueError("objective or limits are not piecewise linear: not a tail problem")
     for name in ("mean", "scenarios", "scenario_probability", "holdings"):
         data = getattr(problem, name)
