@@ -26,6 +26,9 @@ TOGETHER = 16
 TOGETHER_BUCKETS = tuple(n for n in LINE_BUCKETS if n <= 1024)
 """Of larger batches a call more is nothing."""
 
+HOT_LINES = 1024
+"""From so many lines on the waterfall's own loops are what it takes; below, calling it is."""
+
 LINE_CHUNKS = (16, 256)
 """Lines of the kernels below don't see each other: more than this many run in chunks."""
 
@@ -155,12 +158,15 @@ def registry() -> KernelRegistry:
         for shapes in waterfalls
         if shapes[0][1] in TOGETHER_BUCKETS
     )
+    large = tuple(shapes for shapes in waterfalls if shapes[0][1] >= HOT_LINES)
+    small = tuple(shapes for shapes in waterfalls if shapes[0][1] < HOT_LINES)
     scenarios = tuple(((n, k), (k,), (2,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
     histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
     gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
     return KernelRegistry(
         [
-            Kernel("waterfall", waterfall, waterfalls),
+            Kernel("waterfall", waterfall, small),
+            Kernel("waterfall", waterfall, large, is_hot=True),
             Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
             Kernel("history_bet", history_bet, histories),

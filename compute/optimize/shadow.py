@@ -64,9 +64,10 @@ def shadow_prices(
     ratio = objective_value(problem, weights) if sharpe else None
     program = tangent(problem, weights, ratio)
     unit = Facts(problem).volatility(weights) if sharpe else 1.0
-    builder = relaxation(bounded(program))
+    straight, give = _straight(bounded(program))
+    builder = relaxation(straight)
     inner = builder.build()
-    face = _dual_face(inner, _complete(inner, builder, program))
+    face = _dual_face(inner, _complete(inner, builder, straight), give)
     prices: dict[str, ShadowPrice] = {}
     for name, index, sign, factor in _named(problem, program, builder, inner):
         if only is not None and name not in only:
@@ -78,34 +79,60 @@ def shadow_prices(
     return prices
 
 
+def _straight(program: Tangent) -> tuple[Tangent, Vector]:
+    """The program without the kinks of trading costs, and how much slope these carry [n].
+
+    Away from its kink a cost is linear; at the kink it carries any slope up to itself. They stay in
+    the program where a turnover limit binds, whose price adds to them.
+    """
+    moved = program.weights - program.centre
+    if program.turnover_max - np.abs(moved).sum() <= ACTIVE:
+        return program, np.zeros_like(moved)
+    at_kink, cost = np.abs(moved) <= ACTIVE, program.linear_cost
+    changed = replace(
+        program,
+        gradient=program.gradient - np.where(at_kink, 0.0, np.sign(moved) * cost),
+        linear_cost=np.zeros_like(cost),
+        turnover_max=np.inf,
+    )
+    return changed, np.where(at_kink, cost, 0.0) / program.scale
+
+
 @dataclass(frozen=True)
 class _Face:
     """All duals y [m] and reduced costs d [k] of a program that are complementary to a point.
 
-    low, high: range of each entry of (y, d) over the face, NaN where only `program` knows it: the
-    stationarity c - A'y - d = 0 within a tolerance, without NaN there is none. fixed: zero.
+    low, high: range of each entry of (y, d) over the face, what kinks carry of d included, NaN
+    where only `program` knows it: the stationarity c - A'y - d = 0 within a tolerance, without NaN
+    there is none. give: what kinks carry at most. least, most: range of an entry by its sign.
     """
 
     low: Vector
     high: Vector
-    fixed: npt.NDArray[np.bool_]
+    give: Vector
+    least: Vector
+    most: Vector
     program: LinearProgram | None = None
 
     def range(self, index: int, sign: float) -> tuple[float, float]:
         """Lowest and highest value of sign * (y, d)[index]."""
-        if self.fixed[index]:
+        if self.least[index] == self.most[index] == 0.0:
             return 0.0, 0.0
-        if not np.isnan(self.low[index]):
-            ends = sign * float(self.low[index]), sign * float(self.high[index])
-            return min(ends), max(ends)
+        low, high = float(self.low[index]), float(self.high[index])
+        if np.isnan(low):
+            low, high = self._optima(index)
+        low = max(low - float(self.give[index]), float(self.least[index]))
+        high = min(high + float(self.give[index]), float(self.most[index]))
+        return (low, high) if sign > 0.0 else (-high, -low)
+
+    def _optima(self, index: int) -> tuple[float, float]:
+        """The same by two linear programs."""
         assert self.program is not None
-        cost = np.zeros(len(self.fixed))
-        cost[index] = sign
-        high = maximise(replace(self.program, cost=cost))
-        low = maximise(replace(self.program, cost=-cost))
-        if high.status is LpStatus.UNBOUNDED:
-            return max(-low.value, 0.0), np.inf
-        return -low.value, high.value
+        cost = np.zeros(len(self.low))
+        cost[index] = 1.0
+        ends = [maximise(replace(self.program, cost=sign * cost)) for sign in (-1.0, 1.0)]
+        low, high = (np.inf if end.status is LpStatus.UNBOUNDED else end.value for end in ends)
+        return -low, high
 
 
 def _complete(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
@@ -158,17 +185,23 @@ def _lowest(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
     return found.point
 
 
-def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
-    """The duals complementary to `point`, with the least residual that any of them has."""
+def _dual_face(inner: LinearProgram, point: Vector, give: Vector) -> _Face:
+    """The duals complementary to `point`, with the least residual that any of them has.
+
+    give: [n], what kinks carry of the reduced costs of weights.
+    """
     value = inner.rows @ point
     row_low, row_high = _signs(value - inner.row_min, inner.row_max - value)
     column_low, column_high = _signs(point - inner.lower, inner.upper - point)
     columns, rows = len(point), len(value)
-    low, high = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
+    least, most = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
+    carried = np.zeros(len(least))
+    carried[rows : rows + len(give)] = give
+    low, high = least - carried, most + carried
     fixed = (low == 0.0) & (high == 0.0)
     ends = _segment(_some_duals(inner, fixed), low, high)
     if not np.isnan(ends[0]).any():
-        return _Face(*ends, fixed)
+        return _Face(*ends, carried, least, most)
     eye = sparse.identity(columns, format="coo")
     builder = Builder()
     builder.columns("prices", rows + columns, low, high)
@@ -177,10 +210,10 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
     spread = np.ones((columns, 1))
     builder.rows("above", {"prices": matrix, "residual": spread}, inner.cost, np.inf)
     builder.rows("below", {"prices": matrix, "residual": -spread}, -np.inf, inner.cost)
-    least = maximise(builder.build())
-    if least.status is not LpStatus.OPTIMAL or -least.value > 1e-5:
+    nearest = maximise(builder.build())
+    if nearest.status is not LpStatus.OPTIMAL or -nearest.value > 1e-5:
         raise ValueError("no prices support these weights: they are not optimal")
-    room = max(-least.value, 0.0) * (1.0 + 1e-9) + 1e-12
+    room = max(-nearest.value, 0.0) * (1.0 + 1e-9) + 1e-12
     stationary = LinearProgram(
         np.zeros(rows + columns),
         sparse.csr_array(matrix),
@@ -189,7 +222,7 @@ def _dual_face(inner: LinearProgram, point: Vector) -> _Face:
         low,
         high,
     )
-    return _Face(*ends, fixed, stationary)
+    return _Face(*ends, carried, least, most, stationary)
 
 
 class _Duals(NamedTuple):

@@ -157,9 +157,9 @@ def test_named_rows_and_turnover() -> None:
     assert prices["turnover_max"].low == pytest.approx(float(turnover.dual_value), rel=1e-5)
 
 
-@pytest.mark.parametrize("price", [None, 0.0002])
+@pytest.mark.parametrize(("price", "held"), [(0.0, 0.0), (2e-4, 0.0), (2e-3, 0.03)])
 def test_a_segment_of_duals_is_what_linear_programs_find(
-    monkeypatch: pytest.MonkeyPatch, price: float | None
+    monkeypatch: pytest.MonkeyPatch, price: float, held: float
 ) -> None:
     # The second row is three times the first: they share its price in any proportion.
     rng = np.random.default_rng(3)
@@ -167,15 +167,21 @@ def test_a_segment_of_duals_is_what_linear_programs_find(
     matrix = np.array([np.ones(12), np.full(12, 3.0), np.eye(12)[11]])
     high = np.array([0.4, 1.2, 0.1])
     rows = Rows(matrix, np.full(3, -np.inf), high, ("sum", "thrice", "last"))
-    costs = Costs(linear=None if price is None else np.full(12, price))
-    limits = Limits(lower=np.zeros(12), upper=np.full(12, 0.15), rows=rows)
-    problem = Problem(Objective(Kind.LOG_GROWTH), limits, costs, scenarios=returns)
+    problem = Problem(
+        Objective(Kind.LOG_GROWTH),
+        Limits(lower=np.zeros(12), upper=np.full(12, 0.15), rows=rows),
+        Costs(linear=np.full(12, price)),
+        scenarios=returns,
+        holdings=np.full(12, held),
+    )
     weights = solve(problem).weights
     own = shadow_prices(problem, weights)
     nothing = np.full(1, np.nan)
     monkeypatch.setattr(
         shadow, "_segment", lambda duals, *_: (np.resize(nothing, len(duals.found)),) * 2
     )
+    zeros = np.zeros(12)
+    monkeypatch.setattr(shadow, "_straight", lambda program: (program, zeros))
     programs = shadow_prices(problem, weights)
     assert own["sum max"].high > 1e-4
     assert own["sum max"].low == 0.0
