@@ -117,9 +117,10 @@ def compile_kernels(telemetry: Telemetry, shapes: JointShapes, folder: Path) -> 
 
 
 def settle_memory() -> None:
-    """Takes what start-up made, hundreds of thousands of objects, out of the collector's sight for good.
+    """Takes what start-up made out of the collector's sight for good.
 
-    A full collection goes through all objects while every call waits: 0.2 s each time.
+    These are hundreds of thousands of objects. A full collection goes through all of them while
+    every call waits: 0.2 s each time.
     """
     gc.collect()
     gc.freeze()
