@@ -89,15 +89,11 @@ class KernelRegistry:
         self,
         threads: int = 2,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-        make: Callable[[Kernel, Shapes], Program] | None = None,
     ) -> None:
-        """Compiles every program, `threads` at a time; `on_progress` is told done and total.
-
-        make: where programs come from, if not from `compiled`.
-        """
+        """Compiles every program, `threads` at a time; `on_progress` is told done and total."""
         wanted = [(kernel, shapes) for kernel in self._kernels for shapes in kernel.shapes]
         with ThreadPoolExecutor(threads) as pool:
-            programs = pool.map(lambda item: (make or compiled)(*item), wanted)
+            programs = pool.map(lambda item: _compiled(*item), wanted)
             for (kernel, shapes), program in zip(wanted, programs, strict=True):
                 self._compiled[(kernel.name, *shapes)] = program
                 on_progress(len(self._compiled), len(wanted))
@@ -117,7 +113,7 @@ class KernelRegistry:
         return np.asarray(program(buffer))
 
 
-def compiled(kernel: Kernel, shapes: Shapes) -> Program:
+def _compiled(kernel: Kernel, shapes: Shapes) -> Program:
     """The program for arguments that come one after another in one buffer.
 
     Handing an array to JAX costs 30 us, whatever its size: as much as a small kernel's own work.

@@ -40,7 +40,6 @@ from server.decisions import Solver
 from server.desk import Desk
 from server.events import Events
 from server.ingest import Intake
-from server.programs import KeptPrograms
 from server.replay import Replay
 from server.rpc import bind
 from server.services.market import MarketService
@@ -78,10 +77,7 @@ SERVICES = {
 
 
 def prepare_jax(cache_dir: Path) -> None:
-    """One compute thread of predictable speed, and what XLA compiles kept on disk.
-
-    `KeptPrograms` reads without tracing; after an upgrade this still has what came out the same.
-    """
+    """One compute thread of predictable speed, and compiled programs kept on disk."""
     os.environ.setdefault("PJRT_NPROC", "1")
     # Who calls a program waits for it: to hand it to a thread of JAX's own only adds two switches.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -91,18 +87,15 @@ def prepare_jax(cache_dir: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def compile_kernels(telemetry: Telemetry, shapes: JointShapes, folder: Path) -> Programs:
-    """Compiles every kernel, or reads its program from `folder`.
-
-    What is compiled after the service says SERVING is counted.
+def compile_kernels(telemetry: Telemetry, shapes: JointShapes) -> Programs:
+    """Compiles every kernel; what is compiled after the service says SERVING is counted.
 
     Nothing should be: programs are called by shape, and joint problems are padded to `shapes`.
     """
     kernels = KernelRegistry([*registry().kernels, *joint_kernels(shapes)])
     started = time.monotonic()
     kernels.compile(
-        on_progress=lambda done, total: _log.info("compiling kernels", done=done, total=total),
-        make=KeptPrograms(folder),
+        on_progress=lambda done, total: _log.info("compiling kernels", done=done, total=total)
     )
     seconds = round(time.monotonic() - started, 1)
     _log.info("kernels compiled", programs=kernels.program_count, seconds=seconds)
@@ -147,9 +140,7 @@ class App:
         _check_port(config.listen_host, config.listen_port)
         prepare_jax(config.data_dir / "kernels")
         telemetry = Telemetry()
-        programs = await asyncio.to_thread(
-            compile_kernels, telemetry, config.joint_shapes, config.data_dir / "kernels"
-        )
+        programs = await asyncio.to_thread(compile_kernels, telemetry, config.joint_shapes)
         settle_memory()
         app = cls(config, telemetry, programs)
         async with app._stack:

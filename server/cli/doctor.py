@@ -83,7 +83,7 @@ def _tools() -> Iterator[Check]:
 
 def _files(config: Any) -> Iterator[Check]:
     kernels = config.data_dir / "kernels"
-    count = sum(1 for _ in kernels.glob("*.program")) if kernels.exists() else 0
+    count = sum(1 for _ in kernels.glob("*-cache")) if kernels.exists() else 0
     text = f"{count} compiled programs in {kernels}"
     yield Check("kernels", bool(count) or None, text, "compiled at the first start, a minute once")
 

@@ -93,9 +93,7 @@ def started(
     """An app on a database of its own that takes `kernels` as they are, joint ones if asked."""
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "prepare_jax", lambda folder: None)
-    patch.setattr(
-        app_module, "compile_kernels", lambda _, shapes, folder: Programs(kernels, shapes)
-    )
+    patch.setattr(app_module, "compile_kernels", lambda _, shapes: Programs(kernels, shapes))
     dsn = create_database(server, template=embedded.DATABASE)
     # Timings decide no test: calls have long on a busy machine.
     chosen: dict[str, Any] = {"listen_port": 0, "deadline_default_s": 60.0, **settings}
