@@ -7,6 +7,7 @@ solvers' absolute tolerances mean something. Nothing here is shared with the joi
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
@@ -74,6 +75,17 @@ def riskless_mean(problem: Problem) -> float:
         except (cp.SolverError, ValueError):
             return float("-inf")
     return size * float(model.value) if model.value is not None else float("-inf")
+
+
+def survivable(problem: Problem) -> bool:
+    """Whether some book within the limits keeps money in every scenario."""
+    facts = Facts(problem)
+    weights = cp.Variable(facts.size)
+    linear = replace(problem.limits, volatility_max=None, var_max=None, drawdown_risk=None)
+    sides = _limits(Facts(replace(problem, limits=linear)), weights)
+    model = cp.Problem(cp.Maximize(cp.min(_wealth(facts, weights))), sides)
+    model.solve(solver=cp.HIGHS)
+    return model.value is None or float(model.value) > 1e-9
 
 
 def _largest(problem: Problem) -> float:

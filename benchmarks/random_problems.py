@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.conflicts import objections
 from benchmarks.draw import Drawn, draw
 from benchmarks.draw_files import draw_file
-from benchmarks.oracle import best_weights, riskless_mean
+from benchmarks.oracle import best_weights, riskless_mean, survivable
 from compute.optimize import solve
 from compute.optimize.ahead import JointShapes, Programs, only
 from compute.optimize.certificate import Certificate, certify, certify_weights
@@ -124,6 +124,10 @@ def judge(drawn: Drawn, programs: Programs) -> Verdict:
     elif solution.status is Status.UNBOUNDED and drawn.problem.objective.kind is MAX_SHARPE:
         if riskless_mean(drawn.problem) <= 0.0:
             verdict.wrong.append("no book without risk has a positive mean")
+        verdict.oracle = "agrees"
+    elif solution.status is Status.RUIN:
+        if survivable(drawn.problem):
+            verdict.wrong.append("a book survives every scenario")
         verdict.oracle = "agrees"
     elif solution.status is not Status.INFEASIBLE or drawn.feasible:
         verdict.wrong.append("a portfolio exists" if drawn.feasible else "not seen as infeasible")

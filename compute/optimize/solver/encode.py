@@ -24,7 +24,7 @@ SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 20
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 HELD = 1e-12  # scaled violation below which a row of fixed names counts as kept
 UNEVEN = 0.02  # of the largest bound, below which a balance of slope and curvature counts
-SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken
+SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
 STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 
 
@@ -129,7 +129,11 @@ def _unit(constraints: Linear, balance: float) -> float:
     )
     reach = float(np.max(np.abs(ends), where=np.isfinite(ends), initial=0.0))
     unit = 1.0 if reach == 0.0 or 0.02 <= reach <= 50.0 else reach
-    return unit if balance >= UNEVEN * unit else max(balance, SHARE_MIN * unit)
+    if balance >= UNEVEN * unit:
+        return unit
+    low, high = np.append(constraints.lower, constraints.row_min), constraints.row_max
+    cash = (low <= 0.0).all() and (constraints.upper >= 0.0).all() and (high >= 0.0).all()
+    return balance if cash else max(balance, SHARE_MIN * unit)
 
 
 def _balance(compiled: Blocks, costs: Costs) -> float:

@@ -1,0 +1,285 @@
+"""Every objective, cost and limit against Clarabel or HiGHS, a proof, and plain readings.
+
+All run on programs compiled ahead, as a service runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from statistics import NormalDist
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+from benchmarks.draw import counted_in
+from benchmarks.oracle import TIGHT, best_weights
+from compute.optimize import solve
+from compute.optimize.ahead import Programs, only
+from compute.optimize.certificate import Certificate, certify
+from compute.optimize.evaluate import Facts, objective_value
+from compute.optimize.problem import (
+    Array,
+    Costs,
+    DrawdownRisk,
+    FactorCovariance,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
+from compute.optimize.tangent import tangent
+
+Kind = ObjectiveKind
+N, T = 6, 60
+
+
+def returns() -> Array:
+    rng = np.random.default_rng(3)
+    market = rng.standard_normal((T, 1)) * 0.015
+    drift = np.linspace(0.0, 0.004, N)
+    return np.asarray(market + 0.02 * rng.standard_normal((T, N)) + drift)
+
+
+R = returns()
+MEAN, COVARIANCE = R.mean(0), np.cov(R, rowvar=False)
+HELD = np.array([0.3, 0.0, 0.1, 0.2, 0.0, 0.1])
+LONG = Limits(lower=np.zeros(N), upper=np.full(N, 0.5), budget_min=0.0, budget_max=1.0)
+INVESTED = replace(LONG, budget_min=1.0)
+SHORT = replace(LONG, lower=np.full(N, -0.4), budget_min=-1.0)
+GROWTH = Objective(Kind.LOG_GROWTH)
+FREE, LINEAR = Costs(), Costs(linear=np.linspace(2e-4, 1e-3, N))
+IMPACT = Costs(linear=np.full(N, 2e-4), impact=np.linspace(5e-4, 3e-3, N))
+MIXED = Objective(
+    Kind.COMBINATION, terms=((1.0, GROWTH), (0.4, Objective(Kind.MEAN_VARIANCE, 2.0)))
+)
+TAILS = Objective(
+    Kind.COMBINATION,
+    terms=((1.0, Objective(Kind.MAX_RETURN)), (0.1, Objective(Kind.MIN_CVAR, tail=0.9))),
+)
+OBJECTIVES = {
+    "growth": GROWTH,
+    "quadratic growth": Objective(Kind.QUADRATIC_GROWTH),
+    "mean variance": Objective(Kind.MEAN_VARIANCE, 4.0),
+    "sharpe": Objective(Kind.MAX_SHARPE),
+    "minimum variance": Objective(Kind.MIN_VARIANCE),
+    "return": Objective(Kind.MAX_RETURN),
+    "crra": Objective(Kind.CRRA, 3.0),
+    "cvar": Objective(Kind.MIN_CVAR, tail=0.9),
+    "cdar": Objective(Kind.MIN_CDAR, tail=0.9),
+    "drawdown": Objective(Kind.MIN_MAX_DRAWDOWN),
+    "combination": MIXED,
+    "combination of tails": TAILS,
+}
+CURVED_ONLY = ("cvar", "cdar", "drawdown", "combination of tails")  # no impact costs with these
+
+
+def problem(objective: Objective, limits: Limits = INVESTED, costs: Costs = FREE) -> Problem:
+    return Problem(objective, limits, costs, scenarios=R, holdings=HELD)
+
+
+def solved(asked: Problem, programs: Programs) -> tuple[Solution, Certificate]:
+    """The answer, proven, and no worse than an independent solver's."""
+    quadratic = asked.limits.drawdown_risk is not None and asked.limits.drawdown_risk.quadratic
+    with nullcontext() if quadratic else only(programs):  # no service is asked for that form
+        found = solve(asked)
+    assert found.status is Status.OPTIMAL
+    proof = certify(asked, found)
+    assert proof.is_optimal
+    value, sharpe = objective_value(asked, found.weights), asked.objective.kind is Kind.MAX_SHARPE
+    touching = tangent(asked, found.weights, value if sharpe else None)
+    other = best_weights(asked, touching.scale * touching.reach, value if sharpe else None)
+    assert other is not None
+    sense = 1.0 if asked.objective.kind.maximised else -1.0
+    # An independent solver keeps limits to 1e-9 or so, and may be better by what it breaks.
+    assert sense * (objective_value(asked, other) - value) <= 1e-8 * max(abs(value), 1e-4)
+    return found, proof
+
+
+def cases() -> list[tuple[str, Costs]]:
+    every = [(name, costs) for name in OBJECTIVES for costs in (FREE, LINEAR, IMPACT)]
+    return [(name, c) for name, c in every if c is not IMPACT or name not in CURVED_ONLY]
+
+
+@pytest.mark.parametrize(("name", "costs"), cases())
+def test_no_independent_solver_is_better(joint_programs: Programs, name: str, costs: Costs) -> None:
+    asked = problem(OBJECTIVES[name], costs=costs)
+    found, _ = solved(asked, joint_programs)
+    order = np.random.default_rng(1).permutation(N)
+    moved = Costs(*(None if cost is None else cost[order] for cost in (costs.linear, costs.impact)))
+    turned = replace(asked, scenarios=R[:, order], holdings=HELD[order], costs=moved)
+    with only(joint_programs):
+        shuffled, in_cents = solve(turned), solve(counted_in(asked, 100.0))
+    value = objective_value(asked, found.weights)
+    assert objective_value(turned, shuffled.weights) == pytest.approx(value, rel=1e-9)
+    assert in_cents.status is Status.OPTIMAL
+    assert objective_value(asked, in_cents.weights / 100.0) == pytest.approx(value, rel=1e-9)
+
+
+def rows(matrix: list[list[float]], low: list[float], high: list[float]) -> Rows:
+    names = tuple(f"row {k}" for k in range(len(low)))
+    return Rows(np.array(matrix), np.array(low), np.array(high), names)
+
+
+def worst_mean(losses: Array, share: float) -> float:
+    """Mean of the worst `share` of equally likely losses, the last one in part."""
+    worst = np.sort(losses)[::-1]
+    count = share * len(worst)
+    whole = int(count)
+    part = count - whole
+    return float(worst[:whole].sum() + (part * worst[whole] if part > 1e-12 else 0.0)) / count
+
+
+def falls(weights: Array) -> Array:
+    wealth = np.concatenate([[0.0], np.cumsum(R @ weights)])
+    return np.asarray((np.maximum.accumulate(wealth) - wealth)[1:])
+
+
+def deviation(weights: Array) -> float:
+    return float(np.std(R @ weights, ddof=1))
+
+
+GROUP = rows([[1.0, 0, 0, 0, 1.0, 1.0]], [-np.inf], [0.45])
+BETA = rows([list(np.linspace(0.5, 1.8, N))], [-np.inf], [0.7])
+STRESS = rows([[0.0, 0.1, 0.1, 0.2, 0.3, 0.3]], [-np.inf], [0.15])  # -shock'w, a loss
+Reading = Callable[[Array], float]
+LIMITS: dict[str, tuple[Limits, Reading, str]] = {
+    "box": (LONG, lambda w: w.max() - 0.5, "upper"),
+    "budget": (LONG, lambda w: w.sum() - 1.0, "budget_max"),
+    "floor": (
+        replace(SHORT, budget_min=0.9, budget_max=None, gross_max=0.9),
+        lambda w: 0.9 - w.sum(),
+        "gross_max",
+    ),
+    "group": (replace(LONG, rows=GROUP), lambda w: w[[0, 4, 5]].sum() - 0.45, "row_max"),
+    "net": (replace(SHORT, budget_max=0.2), lambda w: w.sum() - 0.2, "budget_max"),
+    "gross": (replace(SHORT, gross_max=1.1), lambda w: np.abs(w).sum() - 1.1, "gross_max"),
+    "leverage": (
+        replace(LONG, upper=np.full(N, 2.0), budget_max=3.0, gross_max=2.5),
+        lambda w: np.abs(w).sum() - 2.5,
+        "gross_max",
+    ),
+    "turnover": (
+        replace(LONG, turnover_max=0.3),
+        lambda w: np.abs(w - HELD).sum() - 0.3,
+        "turnover_max",
+    ),
+    "factor exposure": (
+        replace(LONG, rows=BETA),
+        lambda w: float(np.linspace(0.5, 1.8, N) @ w) - 0.7,
+        "row_max",
+    ),
+    "stress": (
+        replace(LONG, rows=STRESS),
+        lambda w: float(STRESS.matrix[0] @ w) - 0.15,
+        "row_max",
+    ),
+    "participation": (
+        replace(LONG, trade_max=np.full(N, 0.07)),
+        lambda w: np.abs(w - HELD).max() - 0.07,
+        "trade_max",
+    ),
+    "volatility": (
+        replace(LONG, volatility_max=0.008),
+        lambda w: deviation(w) - 0.008,
+        "volatility_max",
+    ),
+    "normal var": (
+        replace(LONG, var_max=0.012),
+        lambda w: NormalDist().inv_cdf(0.95) * deviation(w) - float(MEAN @ w) - 0.012,
+        "var_max",
+    ),
+    "cvar": (
+        replace(LONG, cvar_max=0.015),
+        lambda w: worst_mean(-R @ w, 0.05) - 0.015,
+        "cvar_max",
+    ),
+    "cdar": (
+        replace(LONG, cdar_max=0.04, cdar_tail=0.9),
+        lambda w: worst_mean(falls(w), 0.1) - 0.04,
+        "cdar_max",
+    ),
+    "drawdown": (replace(LONG, drawdown_max=0.05), lambda w: falls(w).max() - 0.05, "drawdown_max"),
+    "drawdown risk": (
+        replace(LONG, drawdown_risk=DrawdownRisk(40.0)),
+        lambda w: float(np.log(np.mean((1.0 + R @ w) ** -40.0))),
+        "drawdown_risk",
+    ),
+    "quadratic drawdown risk": (
+        replace(LONG, drawdown_risk=DrawdownRisk(40.0, quadratic=True)),
+        lambda w: 40.0 * (20.5 * float(np.mean((R @ w) ** 2)) - float(MEAN @ w)),
+        "drawdown_risk",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_holds_binds_and_has_its_price(joint_programs: Programs, name: str) -> None:
+    limits, excess, price = LIMITS[name]
+    found, proof = solved(problem(GROWTH, limits), joint_programs)
+    assert abs(excess(found.weights)) <= 1e-9
+    assert np.max(getattr(found.multipliers, price)) > 1e-6
+    assert proof.complementarity <= 1e-8
+
+
+def test_a_soft_limit_gives_way_at_its_price(joint_programs: Programs) -> None:
+    """Hard while its shadow price is below its own, else broken with exactly that price."""
+    hard, _ = solved(problem(GROWTH, replace(LONG, rows=GROUP)), joint_programs)
+    assert hard.multipliers is not None
+    worth = float(hard.multipliers.row_max[0])
+    for share in (0.5, 2.0):
+        soft = replace(GROUP, price=np.array([share * worth]))
+        found, _ = solved(problem(GROWTH, replace(LONG, rows=soft)), joint_programs)
+        over = found.weights[[0, 4, 5]].sum() - 0.45
+        assert (over > 1e-3) if share < 1.0 else (abs(over) <= 1e-9)
+        assert found.multipliers is not None
+        assert found.multipliers.row_max[0] == pytest.approx(min(share, 1.0) * worth, rel=1e-6)
+
+
+def test_a_factor_covariance_is_its_dense_matrix(joint_programs: Programs) -> None:
+    rng = np.random.default_rng(4)
+    factors = FactorCovariance(
+        rng.standard_normal((N, 2)), np.array([[2e-4, 5e-5], [5e-5, 1e-4]]), np.full(N, 1e-4)
+    )
+    for kind in (Kind.MEAN_VARIANCE, Kind.MIN_VARIANCE, Kind.MAX_SHARPE, Kind.RISK_BUDGET):
+        asked = Problem(Objective(kind, 4.0), INVESTED, mean=MEAN, covariance=factors)
+        with only(joint_programs):
+            low, full = solve(asked), solve(replace(asked, covariance=factors.dense()))
+        assert low.weights == pytest.approx(full.weights, abs=1e-12)
+        assert certify(asked, low).is_optimal
+        assert Facts(asked).covariance == pytest.approx(factors.dense(), rel=1e-15)
+
+
+@pytest.mark.parametrize("capped", [0.12, 0.3])
+def test_risk_budgets_that_a_limit_cuts_off_are_the_convex_program(
+    joint_programs: Programs, capped: float
+) -> None:
+    """Against Clarabel on 1/2 w'Sw - lambda b'log w inside the limits, and proven."""
+    shares = np.arange(1.0, N + 1.0) / 21.0
+    objective = Objective(Kind.RISK_BUDGET, budgets=shares)
+    asked = Problem(objective, INVESTED, covariance=COVARIANCE)
+    cut = replace(asked, limits=replace(INVESTED, upper=np.r_[np.full(N - 1, 0.6), capped]))
+    with only(joint_programs):
+        free, found = solve(asked), solve(cut)
+    assert free.objective <= 1e-8
+    level = float(free.weights @ COVARIANCE @ free.weights)
+    w = cp.Variable(N)
+    root = np.linalg.cholesky(COVARIANCE).T / np.sqrt(level)
+    inner = 0.5 * cp.sum_squares(root @ w) - shares @ cp.log(w)
+    best = cp.Problem(cp.Minimize(inner), [cp.sum(w) == 1.0, w[: N - 1] <= 0.6, w[N - 1] <= capped])
+    best.solve(solver=cp.CLARABEL, **TIGHT)
+
+    def value(at: Array) -> float:
+        return float(0.5 * at @ COVARIANCE @ at / level - shares @ np.log(at))
+
+    assert value(found.weights) <= best.value + 1e-9
+    assert found.weights == pytest.approx(w.value, abs=1e-5)
+    proof = certify(cut, found)
+    assert proof.is_optimal
+    assert proof.gap_relative <= 1e-9
+    assert not certify(cut, replace(found, weights=np.r_[np.full(N - 1, 0.176), 0.12])).is_optimal
