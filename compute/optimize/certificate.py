@@ -123,7 +123,9 @@ def _proof(
     relative = gap / size
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
         gap = value
-    proven = max(excess / max(program.reach, 1.0), residual, worst, relative) <= TOLERANCE
+    # The largest of several numbers is not always NaN where one of them is.
+    bad = np.array([excess / max(program.reach, 1.0), residual, worst, relative])
+    proven = np.all(bad <= TOLERANCE)
     return Certificate(
         objective=value,
         primal_residual=excess,
@@ -214,13 +216,15 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     pull = np.zeros(len(inner.cost))
     pull[: len(slope)] = slope
     worth = inner.cost * program.scale + ratio * pull
-    cone = _cone(
-        inner, worth, ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
-    )
-    found = maximise(replace(cone, cost=np.append(-pull, 0.0)))
-    if found.status is not LpStatus.OPTIMAL or found.value >= 0.0:
+    constant = ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
+    # Risk and worth are counted in their own sizes, or tolerances would swallow small ones.
+    unit = float(np.abs(slope).max()) or 1.0
+    size = float(np.abs(worth).max()) or 1.0
+    cone = _cone(inner, worth / size, constant / size)
+    found = maximise(replace(cone, cost=np.append(-pull / unit, 0.0)))
+    if found.status is not LpStatus.OPTIMAL or not found.value < 0.0:
         return float("inf")
-    return max(-1.0 / found.value - ratio, 0.0)
+    return max(-size / (unit * found.value) - ratio, 0.0)
 
 
 def _linear_worth(program: Tangent, risk: Vector) -> float:

@@ -126,6 +126,8 @@ def _read(solver: Any, program: LinearProgram) -> LpSolution:
     has_point = len(point) == len(program.cost) and info.primal_solution_status == 2
     if program.integer is not None and status is LpStatus.FAILED and has_point:
         status = LpStatus.OPTIMAL
+    if status is LpStatus.OPTIMAL and len(program.cost) and not has_point:
+        status = LpStatus.FAILED  # optimal as scaled for the solver, not within tolerance as stated
     value = float(program.cost @ point) if has_point else float("nan")
     duals = np.array(solution.row_dual, dtype=np.float64)
     if len(duals) != len(program.row_min) or not solution.dual_valid:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
+from compute.optimize import certificate
 from compute.optimize.bounds import Dual, gap_terms
 from compute.optimize.certificate import certify_weights
 from compute.optimize.evaluate import largest_violation, objective_value
@@ -196,3 +197,14 @@ def test_equivariant_under_scale_of_the_objective() -> None:
     aversion = dataclasses.replace(bare.objective, risk_aversion=5e3)
     second = certify_weights(dataclasses.replace(scaled, objective=aversion), weights)
     assert second.gap_relative == pytest.approx(first.gap_relative, rel=1e-6)
+
+
+def test_a_bound_that_is_not_a_number_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = Objective(Kind.MAX_SHARPE)
+    limits = Limits(lower=np.zeros(2), budget_min=1.0, budget_max=1.0)
+    mean, covariance = np.array([0.05, 0.08]), np.diag([0.04, 0.09])
+    asked = Problem(objective, limits, mean=mean, covariance=covariance)
+    best = mean / np.diagonal(covariance)  # without correlation
+    assert certify_weights(asked, best / best.sum()).is_optimal
+    monkeypatch.setattr(certificate, "_ratio_gap", lambda *_: float("nan"))
+    assert not certify_weights(asked, best / best.sum()).is_optimal
