@@ -2,6 +2,9 @@
 
 Every limit that is linear in the weights becomes a bound or a row here: participation tightens the
 box, gross exposure of a long-only book is its sum and shares the first row with the budget.
+
+A problem may be a stack of problems of one form (`stack.stacked`): whatever differs between them
+has a leading axis then, here as in the answer.
 """
 
 from __future__ import annotations
@@ -9,8 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.optimize.problem import Array, Problem
+
+# A number, or f64[batch] of a stack whose problems differ in it.
+Scalar = float | Array
 
 # A row whose room is below this share of its size leaves none.
 FORCED = 1e-14
@@ -32,16 +39,16 @@ class Linear:
     row_min: Array
     row_max: Array
     price: Array
-    gross: float | None
-    turnover: float | None
-    gross_row: bool
+    gross: Scalar | None
+    turnover: Scalar | None
+    gross_row: bool | NDArray[np.bool_]
 
 
-def finite(bound: float | None, absent: float) -> float:
+def finite(bound: Scalar | None, absent: float) -> Scalar:
     """A scalar bound with None read as absent; ValueError on NaN."""
     if bound is None:
         return absent
-    if np.isnan(bound):
+    if np.isnan(bound).any():
         raise ValueError("a limit is NaN")
     return bound
 
@@ -60,7 +67,7 @@ def box(problem: Problem) -> tuple[Array, Array]:
         upper = np.minimum(upper, held + limits.trade_max)
     crossed = lower > upper
     if crossed.any():
-        meeting = np.zeros_like(lower)
+        meeting = np.zeros(crossed.shape)
         np.add(0.5 * lower, 0.5 * upper, out=meeting, where=crossed)
         crossed &= lower - upper <= CROSSED * np.maximum(np.abs(lower), 1e-3)
         lower, upper = np.where(crossed, meeting, lower), np.where(crossed, meeting, upper)
@@ -72,34 +79,52 @@ def linear(problem: Problem) -> Linear:
 
     ValueError for a soft row that asks for at least more than at most: it has no price.
     """
-    limits, n = problem.limits, problem.size
+    limits = problem.limits
     lower, upper = box(problem)
-    gross = finite(limits.gross_max, np.inf)
-    turnover = finite(limits.turnover_max, np.inf)
-    long_only = bool(np.isfinite(gross) and (lower >= 0.0).all())
-    rows, row_min = [np.ones((1, n))], [[finite(limits.budget_min, -np.inf)]]
-    budget_max = finite(limits.budget_max, np.inf)
-    row_max, price = [[min(budget_max, gross) if long_only else budget_max]], [[np.inf]]
-    if limits.rows is not None:
-        named = limits.rows
-        rows.append(named.matrix)
-        row_min.append(list(named.row_min))
-        row_max.append(list(named.row_max))
-        soft = named.price if named.price is not None else np.full(len(named.row_min), np.inf)
-        if np.any((named.row_min > named.row_max) & np.isfinite(soft)):
-            raise ValueError("a soft row is bounded below by more than above")
-        price.append(list(soft))
+    budget = finite(limits.budget_min, -np.inf), finite(limits.budget_max, np.inf)
+    turnover = None if limits.turnover_max is None else finite(limits.turnover_max, np.inf)
+    gross: Scalar | None = None
+    gross_row: bool | NDArray[np.bool_] = False
+    if limits.gross_max is not None:
+        most = finite(limits.gross_max, np.inf)
+        long_only = np.isfinite(most) & (lower >= 0.0).all(axis=-1)
+        gross_row = long_only & (most < budget[1])
+        budget = budget[0], np.where(gross_row, most, budget[1])
+        gross = np.where(long_only, np.inf, most)
+    rows, row_min, row_max, price = _rows(problem, *budget)
     return Linear(
         lower=lower,
         upper=upper,
-        rows=np.concatenate(rows),
-        row_min=np.concatenate(row_min),
-        row_max=np.concatenate(row_max),
-        price=np.concatenate(price),
-        gross=gross if np.isfinite(gross) and not long_only else None,
-        turnover=turnover if np.isfinite(turnover) else None,
-        gross_row=long_only and gross < budget_max,
+        rows=rows,
+        row_min=row_min,
+        row_max=row_max,
+        price=price,
+        gross=gross if gross is not None and np.isfinite(gross).any() else None,
+        turnover=turnover if turnover is not None and np.isfinite(turnover).any() else None,
+        gross_row=gross_row,
     )
+
+
+def _rows(problem: Problem, low: Scalar, high: Scalar) -> tuple[Array, Array, Array, Array]:
+    """The budget, within low and high, and the named rows: matrix, bounds, prices."""
+    named, n = problem.limits.rows, problem.size
+    if named is None:
+        none = np.zeros(0)
+        return np.ones((1, n)), _below(low, none), _below(high, none), np.full(1, np.inf)
+    price = np.full(named.row_min.shape[-1], np.inf) if named.price is None else named.price
+    if named.price is not None and np.any((named.row_min > named.row_max) & np.isfinite(price)):
+        raise ValueError("a soft row is bounded below by more than above")
+    *lead, count, _ = named.matrix.shape
+    rows = np.ones((*lead, count + 1, n))
+    rows[..., 1:, :] = named.matrix
+    return rows, _below(low, named.row_min), _below(high, named.row_max), _below(np.inf, price)
+
+
+def _below(first: Scalar, others: Array) -> Array:
+    """One entry, then the others."""
+    whole = np.empty((*(np.shape(first) or others.shape[:-1]), others.shape[-1] + 1))
+    whole[..., 0], whole[..., 1:] = first, others
+    return whole
 
 
 def distinct(limits: Linear) -> Linear:
@@ -108,29 +133,38 @@ def distinct(limits: Linear) -> Linear:
     A group of all names beside the budget says nothing more where the budget is exact, and two
     parallel sides a hair apart leave no inside between them.
     """
-    largest = np.abs(limits.rows).max(axis=1)
-    if len(largest) < 2 or (limits.price < np.inf).all():
+    parts = (limits.row_min, limits.row_max, limits.price)
+    if limits.rows.shape[-2] < 2 or (limits.price < np.inf).all():
         return limits
-    row_min, row_max = limits.row_min.copy(), limits.row_max.copy()
+    if limits.rows.ndim == 2 and all(part.ndim == 1 for part in parts):
+        row_min, row_max = _distinct(limits.rows, *parts)
+        return replace(limits, row_min=row_min, row_max=row_max)
+    batch = max(limits.rows.shape[:-2], *(part.shape[:-1] for part in parts))
+    rows = np.broadcast_to(limits.rows, (*batch, *limits.rows.shape[-2:]))
+    each = (np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts)
+    kept = [_distinct(*one) for one in zip(rows, *each, strict=True)]
+    low, high = (np.stack(sides) for sides in zip(*kept, strict=True))
+    return replace(limits, row_min=low, row_max=high)
+
+
+def _distinct(rows: Array, low: Array, high: Array, price: Array) -> tuple[Array, Array]:
+    """The bounds f64[m] of one problem's rows, infinite where another row holds them tighter."""
+    largest = np.abs(rows).max(axis=1)
+    row_min, row_max = low.copy(), high.copy()
     seen: dict[bytes, list[tuple[int, float]]] = {}
-    for k, row in enumerate(limits.rows):
-        if largest[k] > 0.0 and limits.price[k] == np.inf:
+    for k, row in enumerate(rows):
+        if largest[k] > 0.0 and price[k] == np.inf:
             scale = float(row[np.argmax(np.abs(row) > 0.0)])
             seen.setdefault((row / scale + 0.0).tobytes(), []).append((k, scale))
     for same in (group for group in seen.values() if len(group) > 1):
-        lows = [_side(limits, k, scale, scale > 0.0) for k, scale in same]
-        highs = [_side(limits, k, scale, scale < 0.0) for k, scale in same]
+        lows = [float((low if scale > 0.0 else high)[k] / scale) for k, scale in same]
+        highs = [float((high if scale > 0.0 else low)[k] / scale) for k, scale in same]
         for at, (k, scale) in enumerate(same):
             if at != int(np.argmax(lows)):
                 (row_min if scale > 0.0 else row_max)[k] = -np.inf if scale > 0.0 else np.inf
             if at != int(np.argmin(highs)):
                 (row_max if scale > 0.0 else row_min)[k] = np.inf if scale > 0.0 else -np.inf
-    return replace(limits, row_min=row_min, row_max=row_max)
-
-
-def _side(limits: Linear, row: int, scale: float, low: bool) -> float:
-    """One bound of a row after division by `scale`."""
-    return float((limits.row_min if low else limits.row_max)[row] / scale)
+    return row_min, row_max
 
 
 def forced(limits: Linear) -> Linear:
@@ -139,21 +173,27 @@ def forced(limits: Linear) -> Linear:
     A row that can only just be kept holds all its names at their bounds (a budget of the sum of
     the upper bounds). Such a set has no inside, and its prices have no bound.
     """
-    if not (np.isfinite(limits.lower).all() and np.isfinite(limits.upper).all()):
+    lower, upper = limits.lower, limits.upper
+    reach = np.maximum(np.abs(lower), np.abs(upper))
+    # Of a book with an open bound nothing is forced; of crossed bounds the solver says so.
+    closed = np.asarray(np.isfinite(reach).all(axis=-1) & (lower <= upper).all(axis=-1))
+    if not closed.any():
         return limits
-    if (limits.lower > limits.upper).any():
-        return limits  # nothing satisfies them: the solver says so
-    up, down = np.maximum(limits.rows, 0.0), np.minimum(limits.rows, 0.0)
-    most = up @ limits.upper + down @ limits.lower
-    least = up @ limits.lower + down @ limits.upper
-    near = FORCED * (up - down) @ np.maximum(np.abs(limits.lower), np.abs(limits.upper))
-    hard = np.isinf(limits.price)
+    if not closed.all():
+        lower, upper, reach = (np.where(closed[..., None], x, 0.0) for x in (lower, upper, reach))
+    up = np.maximum(limits.rows, 0.0)
+    down = limits.rows - up
+    most = np.matvec(up, upper) + np.matvec(down, lower)
+    least = np.matvec(up, lower) + np.matvec(down, upper)
+    near = FORCED * np.matvec(up - down, reach)
+    hard = np.isinf(limits.price) & closed[..., None]
     full = hard & (np.abs(most - limits.row_min) <= near)
     empty = hard & (np.abs(least - limits.row_max) <= near)
-    if not (full.any() or empty.any()):
+    if not (full | empty).any():
         return limits
-    pull = np.concatenate([limits.rows[full], -limits.rows[empty]])
-    high, low = (pull > 0.0).any(axis=0), (pull < 0.0).any(axis=0)
+    full, empty, raised, sunk = full[..., None], empty[..., None], up > 0.0, down < 0.0
+    high = ((full & raised) | (empty & sunk)).any(axis=-2)
+    low = ((full & sunk) | (empty & raised)).any(axis=-2)
     # Where two rows pull a name apart the limits conflict, by rounding at least: not said here.
     lower = np.where(high & ~low, limits.upper, limits.lower)
     upper = np.where(low & ~high, limits.lower, limits.upper)

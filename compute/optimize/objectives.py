@@ -5,6 +5,9 @@
 so that one kernel serves all of them. MAX_SHARPE is the ratio of linear'w to sqrt(w'Qw);
 RISK_BUDGET has its own module. Cash earns `cash_return`: W_t = (1 + c)(1 + x_t'w) with
 x = (r - c) / (1 + c); the Sharpe ratio measures the mean over c.
+
+A problem may be a stack of problems of one form (`stack.stacked`): what differs between them, and
+what is made of it, has a leading axis.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compute.optimize.limits import Scalar
 from compute.optimize.problem import Array, FactorCovariance, Objective, ObjectiveKind, Problem
 
 SCENARIO_KINDS = frozenset({ObjectiveKind.LOG_GROWTH, ObjectiveKind.CRRA})
@@ -41,7 +45,7 @@ class Moments:
 
     def scenario_mean(self) -> Array:
         """p'scenarios, whatever mean the problem states."""
-        result: Array = self.probability() @ self.scenarios()
+        result: Array = np.vecmat(self.probability(), self.scenarios())
         return result
 
     def scenarios(self) -> Array:
@@ -54,7 +58,7 @@ class Moments:
         """f64[T], uniform if not given."""
         if self.problem.scenario_probability is not None:
             return self.problem.scenario_probability
-        periods = self.scenarios().shape[0]
+        periods = self.scenarios().shape[-2]
         return np.full(periods, 1.0 / periods)
 
     def covariance(self) -> Array:
@@ -64,20 +68,26 @@ class Moments:
             return given.dense()
         if given is not None:
             return given
-        weight = self.probability()
-        if not weight @ weight < 1.0:
+        weight, scenarios = self.probability(), self.scenarios()
+        lost = np.vecdot(weight, weight)[..., None]
+        if not np.all(lost < 1.0):
             raise ValueError("covariance: one scenario has none, and the problem states none")
-        centred = self.scenarios() - weight @ self.scenarios()
-        result: Array = (centred.T * weight) @ centred / (1.0 - weight @ weight)
+        centred = scenarios - np.vecmat(weight, scenarios)[..., None, :]
+        result: Array = _gram(centred, weight) / (1.0 - lost[..., None])
         return result
 
     def second(self) -> Array:
         """E[rr'], f64[n, n], from the scenarios, or covariance + mean mean' without them."""
         if self.problem.scenarios is None:
             mean = self.mean()
-            return self.covariance() + np.outer(mean, mean)
-        result: Array = (self.scenarios().T * self.probability()) @ self.scenarios()
-        return result
+            return self.covariance() + mean[..., :, None] * mean[..., None, :]
+        return _gram(self.scenarios(), self.probability())
+
+
+def _gram(scenarios: Array, weight: Array) -> Array:
+    """sum_t weight_t x_t x_t'."""
+    result: Array = (np.matrix_transpose(scenarios) * weight[..., None, :]) @ scenarios
+    return result
 
 
 @dataclass(frozen=True)
@@ -119,9 +129,10 @@ def _single(objective: Objective, moments: Moments) -> Blocks:
     if kind is ObjectiveKind.MAX_RETURN:
         return Blocks(moments.mean())
     if kind is ObjectiveKind.MEAN_VARIANCE:
-        if not objective.risk_aversion >= 0.0:
+        aversion = np.asarray(objective.risk_aversion)
+        if not (aversion >= 0.0).all():
             raise ValueError("risk_aversion must be >= 0")
-        return Blocks(moments.mean(), objective.risk_aversion * moments.covariance())
+        return Blocks(moments.mean(), aversion[..., None, None] * moments.covariance())
     if kind is ObjectiveKind.QUADRATIC_GROWTH:
         return Blocks(moments.mean(), moments.second())
     raise UnsupportedError(f"{kind.name} is not a smooth objective")
@@ -158,66 +169,74 @@ def _combined(objective: Objective, moments: Moments) -> Blocks:
     return Blocks(linear, quad, growth, crra, constant=constant)
 
 
-def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> float:
-    """The objective at `weights` in its natural sense, costs included; -inf of a ruined book."""
+def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
+    """The objective at `weights` in its natural sense, costs included.
+
+    NaN of a ratio without risk and of a book that loses everything.
+    """
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
         return budget_error(problem.objective, Moments(problem).covariance(), weights)
-    value = compiled.constant + float(compiled.linear @ weights) - costs(problem, weights)
-    if compiled.ratio:
-        assert compiled.quad is not None
-        risk = float(np.sqrt(weights @ compiled.quad @ weights))
-        return value / risk if risk > 0.0 else float("nan")
+    value = compiled.constant + np.vecdot(compiled.linear, weights) - costs(problem, weights)
     if compiled.quad is not None:
-        value -= 0.5 * float(weights @ compiled.quad @ weights)
+        variance = np.vecdot(weights, np.matvec(compiled.quad, weights))
+        if compiled.ratio:
+            return value / np.sqrt(np.where(variance > 0.0, variance, np.nan))
+        value = value - 0.5 * variance
     if compiled.growth or compiled.crra:
-        moments = Moments(problem)
-        cash = problem.cash_return
-        held = (moments.scenarios() @ weights - cash * weights.sum()) / (1.0 + cash)
-        if not np.all(held > -1.0):
-            return float("-inf")
-        if compiled.growth:
-            value += compiled.growth * float(moments.probability() @ np.log1p(held))
-        if compiled.crra:
-            factor, rho = compiled.crra
-            power = np.expm1((1.0 - rho) * np.log1p(held)) / (1.0 - rho)
-            value += factor * float(moments.probability() @ power)
+        value = value + _growth(problem, compiled, weights)
     return value if problem.objective.kind.maximised else -value
+
+
+def _growth(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
+    """What the scenarios add to the objective."""
+    moments, cash = Moments(problem), problem.cash_return
+    idle = cash * weights.sum(axis=-1, keepdims=True)
+    held = (np.matvec(moments.scenarios(), weights) - idle) / (1.0 + cash)
+    rise = np.log1p(np.where(held > -1.0, held, np.nan))
+    utility = compiled.growth * rise
+    if compiled.crra:
+        factor, rho = compiled.crra
+        utility = utility + factor * np.expm1((1.0 - rho) * rise) / (1.0 - rho)
+    return np.vecdot(moments.probability(), utility)
 
 
 def shares(objective: Objective, n: int) -> Array:
     """Risk budgets f64[n] summing to 1; ValueError unless all are positive."""
-    if objective.budgets is None:
+    budgets = objective.budgets
+    if budgets is None:
         return np.full(n, 1.0 / n)
-    if objective.budgets.shape != (n,) or not np.all(objective.budgets > 0.0):
+    if budgets.shape[-1:] != (n,) or not np.all(budgets > 0.0):
         raise ValueError("budgets must be positive, one for every asset")
-    return objective.budgets / objective.budgets.sum()
+    return budgets / budgets.sum(axis=-1, keepdims=True)
 
 
-def budget_error(objective: Objective, covariance: Array, weights: Array) -> float:
+def budget_error(objective: Objective, covariance: Array, weights: Array) -> Scalar:
     """max_i |n RC_i / sum RC - n budgets_i| with RC_i = w_i (Sw)_i."""
-    contribution = weights * (covariance @ weights)
-    share = contribution / contribution.sum() - shares(objective, len(weights))
-    return len(weights) * float(np.max(np.abs(share)))
+    n = weights.shape[-1]
+    contribution = weights * np.matvec(covariance, weights)
+    share = contribution / contribution.sum(axis=-1, keepdims=True) - shares(objective, n)
+    error: Array = n * np.abs(share).max(axis=-1)
+    return error
 
 
-def costs(problem: Problem, weights: Array) -> float:
+def costs(problem: Problem, weights: Array) -> Scalar:
     """linear |trade| + impact |trade|^(3/2), summed, and the price of soft limits that give way."""
     total = soft_price(problem, weights)
     if problem.costs.linear is None and problem.costs.impact is None:
         return total
     trade = np.abs(weights - (0.0 if problem.holdings is None else problem.holdings))
     if problem.costs.linear is not None:
-        total += float(problem.costs.linear @ trade)
+        total = total + np.vecdot(problem.costs.linear, trade)
     if problem.costs.impact is not None:
-        total += float(problem.costs.impact @ trade**1.5)
+        total = total + np.vecdot(problem.costs.impact, trade**1.5)
     return total
 
 
-def soft_price(problem: Problem, weights: Array) -> float:
+def soft_price(problem: Problem, weights: Array) -> Scalar:
     """Price times violation of the soft rows."""
     rows = problem.limits.rows
     if rows is None or rows.price is None:
         return 0.0
-    value, soft = rows.matrix @ weights, np.isfinite(rows.price)
+    value, price = np.matvec(rows.matrix, weights), np.where(np.isfinite(rows.price), rows.price, 0)
     excess = np.maximum(value - rows.row_max, 0.0) + np.maximum(rows.row_min - value, 0.0)
-    return float(rows.price[soft] @ excess[soft])
+    return np.vecdot(price, excess)

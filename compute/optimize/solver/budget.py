@@ -12,13 +12,14 @@ this function. `objective` says how far the budgets are missed.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks, Moments, budget_error, shares
 from compute.optimize.problem import Array, Limits, Multipliers, Problem, Solution, Status
-from compute.optimize.solver.encode import ASSETS, bucket
-from compute.optimize.solver.risk_budget import run_spinu, spinu
+from compute.optimize.solver.encode import ASSETS, bucket, padded
+from compute.optimize.solver.risk_budget import run_spinu, run_spinu_batch, spinu
 from compute.shapes import Kernel, NotCompiledError
 
 KERNEL = "joint/budget"
@@ -28,36 +29,41 @@ DECREMENT = 1e-4  # of Newton's method, above which it has no minimum to go to
 ROUNDING = 1e-24  # share of the largest variance that a constant history shows by rounding
 
 
-def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, int]:
+def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, Array]:
     """Risk-budget weights scaled to the budget, and the iterations taken.
 
     ValueError where an asset has no variance, or a long book has none: no share of the risk.
     """
     n = problem.size
-    variance = np.diagonal(covariance)
-    if not np.all(variance > ROUNDING * variance.max(initial=0.0)):
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    if not np.all(variance > ROUNDING * variance.max(axis=-1, keepdims=True, initial=0.0)):
         raise ValueError("risk budgeting needs a positive variance for every asset")
     answer = _spinu(covariance, shares(problem.objective, n))
-    if not answer[-2] <= DECREMENT:
+    if not np.all(answer[..., -2] <= DECREMENT):
         raise ValueError("covariance: long positions cancel all risk, so none can share it")
-    weights: Array = answer[:n] * (_target(problem.limits) / answer[:n].sum())
-    return weights, int(answer[-1])
+    weights = answer[..., :n]
+    return weights * (_target(problem.limits) / weights.sum(axis=-1, keepdims=True)), answer[
+        ..., -1
+    ]
 
 
 def _spinu(covariance: Array, budgets: Array) -> Array:
-    """The kernel's answer, padded by names without a budget."""
-    n, programs = len(budgets), compiled_programs()
+    """The kernel's answer, padded by names without a budget; that of every problem of a stack."""
+    n, programs = budgets.shape[-1], compiled_programs()
     width = bucket(n, ASSETS)
     if programs is not None:
         width = next((size for size in programs.shapes.assets if size >= n), 0)
         if not width:
             most = programs.shapes.assets[-1]
             raise NotCompiledError(f"{n} instruments are more than the {most} this server takes")
-    matrix, padded = np.zeros((width, width)), np.zeros(width)
-    matrix[:n, :n], padded[:n] = covariance, budgets
+    matrix, own = padded(covariance, width, width), padded(budgets, width)
+    own = np.broadcast_to(own, matrix.shape[:-1])
     if programs is not None:
-        return programs.registry.run(KERNEL, matrix, padded)
-    return np.asarray(run_spinu(matrix, padded))
+        each = zip(matrix, own, strict=True)
+        return np.stack([programs.registry.run(KERNEL, *one) for one in each])
+    if len(matrix) == 1:
+        return np.asarray(run_spinu(matrix[0], own[0]))[None]
+    return np.asarray(run_spinu_batch(matrix, own))
 
 
 def kernel(shapes: JointShapes) -> Kernel:
@@ -65,15 +71,17 @@ def kernel(shapes: JointShapes) -> Kernel:
     return Kernel(KERNEL, spinu, tuple(((n, n), (n,)) for n in shapes.assets))
 
 
-def _target(limits: Limits) -> float:
-    """The sum of weights aimed at: the largest allowed, else the smallest, else 1."""
-    for bound in (limits.budget_max, limits.budget_min):
-        if bound is not None and np.isfinite(bound) and bound > 0.0:
-            return bound
-    return 1.0
+def _target(limits: Limits) -> Array:
+    """The sum of weights aimed at, f64[1]: the largest allowed, else the smallest, else 1."""
+    target = np.ones(())
+    for bound in (limits.budget_min, limits.budget_max):
+        if bound is not None:
+            aimed = np.asarray(bound, np.float64)
+            target = np.where(np.isfinite(aimed) & (aimed > 0.0), aimed, target)
+    return target[..., None]
 
 
-def allowed(problem: Problem, weights: Array) -> bool:
+def allowed(problem: Problem, weights: Array) -> NDArray[np.bool_]:
     """True if only a box and a budget are set, without costs, and `weights` are inside."""
     limits, costs = problem.limits, problem.costs
     others = (
@@ -87,24 +95,41 @@ def allowed(problem: Problem, weights: Array) -> bool:
         costs.impact,
     )
     if any(other is not None for other in others):
-        return False
+        return np.zeros(weights.shape[:-1], bool)
     lower, upper = box(problem)
-    floor = limits.budget_min if limits.budget_min is not None else -np.inf
-    return bool(np.all((weights >= lower) & (weights <= upper)) and weights.sum() >= floor - 1e-15)
+    floor = -np.inf if limits.budget_min is None else np.asarray(limits.budget_min) - 1e-15
+    boxed = ((weights >= lower) & (weights <= upper)).all(axis=-1)
+    return np.asarray(boxed & (weights.sum(axis=-1) >= floor))
 
 
 def closed_form(problem: Problem) -> Solution | Blocks:
     """The solution if the limits allow it, else the blocks of the constrained problem."""
-    covariance = Moments(problem).covariance()
-    weights, iterations = unconstrained(problem, covariance)
-    miss = budget_error(problem.objective, covariance, weights)
-    if allowed(problem, weights) and miss < CONVERGED:
-        return Solution(
-            Status.OPTIMAL, weights, miss, _no_prices(problem), iterations, miss, method=METHOD
-        )
-    level = float(weights @ covariance @ weights)
+    (answer,), blocks = closed_forms(problem, 1)
+    if answer is not None:
+        return answer
+    assert blocks.quad is not None
+    assert blocks.barrier is not None
+    return Blocks(blocks.linear, blocks.quad[0], barrier=blocks.barrier[0])
+
+
+def closed_forms(problem: Problem, batch: int) -> tuple[list[Solution | None], Blocks]:
+    """Of every problem of a stack the solution, None where its limits do not allow it; and blocks.
+
+    The blocks are those of the constrained problems, with a leading axis.
+    """
     n = problem.size
-    return Blocks(np.zeros(n), covariance, barrier=level * shares(problem.objective, n))
+    covariance = np.broadcast_to(Moments(problem).covariance(), (batch, n, n))
+    weights, iterations = unconstrained(problem, covariance)
+    miss = np.asarray(budget_error(problem.objective, covariance, weights))
+    met = allowed(problem, weights) & (miss < CONVERGED)
+    each = zip(weights, miss.tolist(), iterations.astype(int).tolist(), met, strict=True)
+    none = _no_prices(problem)
+    found = [
+        Solution(Status.OPTIMAL, book, error, none, steps, error, method=METHOD) if is_met else None
+        for book, error, steps, is_met in each
+    ]
+    level = np.vecdot(weights, np.matvec(covariance, weights))[..., None]
+    return found, Blocks(np.zeros(n), covariance, barrier=level * shares(problem.objective, n))
 
 
 def _no_prices(problem: Problem) -> Multipliers:

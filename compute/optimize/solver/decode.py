@@ -1,20 +1,29 @@
-"""From the kernel's answer to a `Solution`: weights, multipliers, status."""
+"""From the kernel's answer to a `Solution`: weights, multipliers, status.
+
+All arrays may have a leading axis, of the problems of a stack.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.optimize.objectives import evaluate
 from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
-from compute.optimize.solver.encode import Encoded
+from compute.optimize.solver.encode import Encoded, over
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Parts, sizes
 
 SNAP = 1e-11  # a weight this close to a bound that holds it is put on the bound
+Mask = NDArray[np.bool_]
 ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
+FIELDS = tuple(field.name for field in fields(Multipliers))
+NUMBERS = tuple(field.name for field in fields(Multipliers) if field.type == "float")
 
 
 @dataclass(frozen=True)
@@ -26,33 +35,26 @@ class Answer:
     y: Array
     z: Array
     e: Array
-    error: float
-    iterations: int
-    scale: float
+    error: Array
+    iterations: Array
+    scale: Array  # f64[1]
 
 
 def unpack(data: Data, vector: Array) -> Answer:
     """The parts of a packed vector, `data` giving the lengths."""
-    n, m, k = data.lower.shape[0], data.rows.shape[0], sum(sizes(data))
-    lengths = (n, n, m, k, 0 if data.price is None else k, 5)
-    w, gradient, y, z, e, tail = _pieces(vector, lengths)
-    *errors, iterations, scale = tail.tolist()
-    error = max(errors) if all(size == size for size in errors) else float("nan")
-    return Answer(w, gradient, y, z, e, error, int(iterations), scale)
+    n, m, k = data.lower.shape[-1], data.rows.shape[-2], sum(sizes(data))
+    lengths = (n, n, m, k, 0 if data.price is None else k, 3, 1, 1)
+    w, gradient, y, z, e, errors, iterations, scale = _pieces(vector, lengths)
+    return Answer(w, gradient, y, z, e, errors.max(axis=-1), iterations[..., 0], scale)
 
 
 def _pieces(vector: Array, lengths: tuple[int, ...]) -> list[Array]:
     """Consecutive views of the given lengths."""
     pieces, at = [], 0
     for length in lengths:
-        pieces.append(vector[at : at + length])
+        pieces.append(vector[..., at : at + length])
         at += length
     return pieces
-
-
-def families(data: Data, vector: Array) -> Any:
-    """`Parts` of a host vector: the same names as in the kernel, with NumPy arrays."""
-    return Parts._make(_pieces(vector, sizes(data)))
 
 
 def empty(problem: Problem, status: Status, method: str) -> Solution:
@@ -64,145 +66,174 @@ def empty(problem: Problem, status: Status, method: str) -> Solution:
 
 def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
     """Read an answer on the host; NOT_CONVERGED (without weights) above ACCEPTED."""
-    problem = encoded.problem
-    residual, iterations = answer.error, answer.iterations
-    if not residual <= ACCEPTED:
-        failed = empty(problem, Status.NOT_CONVERGED, method)
-        return replace(failed, iterations=iterations, residual=residual)
-    weights = snapped(encoded, answer)
-    value = evaluate(problem, encoded.blocks, weights)
-    if not np.isfinite(value):  # a riskless ratio, a book that loses everything
-        failed = empty(problem, Status.NOT_CONVERGED, method)
-        return replace(failed, iterations=iterations, residual=residual)
-    prices = multipliers(encoded, answer, weights)
-    return Solution(Status.OPTIMAL, weights, value, prices, iterations, residual, method=method)
+    residual, iterations = float(answer.error), int(answer.iterations)
+    if residual <= ACCEPTED:
+        weights = snapped(encoded, answer)
+        value = float(evaluate(encoded.problem, encoded.blocks, weights))
+        if math.isfinite(value):  # neither a riskless ratio nor a book that loses everything
+            found: dict[str, Any] = multipliers(encoded, answer, weights)
+            numbers = {name: float(found[name][0]) for name in NUMBERS}
+            prices = Multipliers(**(found | numbers))
+            return Solution(
+                Status.OPTIMAL, weights, value, prices, iterations, residual, method=method
+            )
+    failed = empty(encoded.problem, Status.NOT_CONVERGED, method)
+    return replace(failed, iterations=iterations, residual=residual)
+
+
+def decode_stack(encoded: Encoded, answer: Answer, method: str) -> Iterator[Solution | None]:
+    """The same for every problem of a stack; None where it has not converged."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # of those that have not
+        weights = snapped(encoded, answer)
+        value = np.asarray(evaluate(encoded.problem, encoded.blocks, weights))
+        found: dict[str, Any] = multipliers(encoded, answer, weights)
+    found |= {name: found[name][:, 0].tolist() for name in NUMBERS}
+    good = ((answer.error <= ACCEPTED) & np.isfinite(value)).tolist()
+    iterations, residual = answer.iterations.astype(int).tolist(), answer.error.tolist()
+    rows = zip(*(found[name] for name in FIELDS), strict=True)
+    each = zip(good, weights, value.tolist(), rows, iterations, residual, strict=True)
+    for is_good, book, worth, prices, steps, error in each:
+        if is_good:
+            priced = Multipliers(*prices)
+            yield Solution(Status.OPTIMAL, book, worth, priced, steps, error, method=method)
+        else:
+            yield None
 
 
 def snapped(encoded: Encoded, answer: Answer) -> Array:
     """Weights in natural units, exactly on the bounds that hold them, and inside the box."""
-    size, linear = encoded.problem.size, encoded.linear
-    weights = answer.w[:size] * encoded.unit
-    slack = SNAP * encoded.unit
+    linear, unit = encoded.linear, over(encoded.unit, 1)
+    weights, slack = answer.w[..., : encoded.problem.size] * unit, SNAP * unit
     weights = np.where(weights - linear.lower < slack, linear.lower, weights)
-    weights = np.where(linear.upper - weights < slack, linear.upper, weights)
-    return np.clip(weights, linear.lower, linear.upper)
+    return np.where(linear.upper - weights < slack, linear.upper, weights)
 
 
-def multipliers(encoded: Encoded, answer: Answer, weights: Array) -> Multipliers:
-    """Shadow prices in natural units: duals divided by the objective's scale and the unit."""
-    linear, size = encoded.linear, encoded.problem.size
-    count, scale = linear.rows.shape[0], answer.scale * _ratio_scale(encoded, weights)
-    per_weight = scale * encoded.unit
-    parts = families(encoded.data, answer.z)
-    per_row = encoded.row_scale * scale
-    rows_low = (parts.row_low + np.maximum(-answer.y, 0.0))[:count] / per_row
-    rows_high = (parts.row_high + np.maximum(answer.y, 0.0))[:count] / per_row
-    gross = float(rows_high[0]) if linear.gross_row else _one(parts.gross) / per_weight
-    turnover = _one(parts.turnover) / per_weight
-    trade_pull, trade_slope = _trade(encoded, parts, weights, per_weight, turnover)
-    gross_pull, gross_slope = _gross(encoded, parts, weights, per_weight, gross)
-    reduced = answer.gradient[:size] / per_weight + trade_pull + gross_pull
-    sides = (parts.low[:size] / per_weight, parts.high[:size] / per_weight)
-    lower, upper, trade = _bounds(encoded, sides, reduced)
-    return Multipliers(
-        lower=lower,
-        upper=upper,
-        budget_min=float(rows_low[0]),
-        budget_max=0.0 if linear.gross_row else float(rows_high[0]),
-        row_min=rows_low[1:],
-        row_max=rows_high[1:],
-        gross_max=gross,
-        turnover_max=turnover,
-        trade_max=trade,
-        cvar_max=0.0,
-        cdar_max=0.0,
-        drawdown_max=0.0,
-        trade_slope=trade_slope,
-        gross_slope=gross_slope,
-        **_limit_prices(encoded, np.asarray(parts.limits)),
-    )
+def multipliers(encoded: Encoded, answer: Answer, weights: Array) -> dict[str, Array]:
+    """Shadow prices in natural units: duals divided by the objective's scale and the unit.
+
+    By field of `Multipliers`, single numbers as f64[1].
+    """
+    data, linear = encoded.data, encoded.linear
+    count, ratio = linear.rows.shape[-2], _ratio_scale(encoded, weights)
+    scale = answer.scale * ratio
+    per_row, per_weight = encoded.row_scale * scale, scale * over(encoded.unit, 1)
+    parts: Any = Parts._make(_pieces(answer.z, sizes(data)))
+    rows_low = (parts.row_low + np.maximum(-answer.y, 0.0))[..., :count] / per_row
+    rows_high = (parts.row_high + np.maximum(answer.y, 0.0))[..., :count] / per_row
+    zero = np.zeros_like(scale)
+    budget = rows_high[..., :1]
+    gross = zero if data.gross is None else parts.gross / per_weight
+    if linear.gross_row is not False:
+        row = over(linear.gross_row, 1)
+        gross, budget = np.where(row, budget, gross), np.where(row, 0.0, budget)
+    turnover = zero if data.turnover is None else parts.turnover / per_weight
+    fixed = linear.lower >= linear.upper
+    trade = _trade(encoded, parts, weights, (per_weight, ratio), turnover, fixed)
+    sized = _gross(encoded, parts, weights, per_weight, gross, fixed)
+    pull = answer.gradient[..., : weights.shape[-1]] / per_weight + trade[0] + sized[0]
+    lower, upper, traded = _bounds(encoded, parts, per_weight, pull, fixed)
+    return {
+        "lower": lower,
+        "upper": upper,
+        "budget_min": rows_low[..., :1],
+        "budget_max": budget,
+        "row_min": rows_low[..., 1:],
+        "row_max": rows_high[..., 1:],
+        "gross_max": gross,
+        "turnover_max": turnover,
+        "trade_max": traded,
+        "cvar_max": zero,
+        "cdar_max": zero,
+        "drawdown_max": zero,
+        "volatility_max": zero,
+        "var_max": zero,
+        "drawdown_risk": zero,
+        "trade_slope": trade[1],
+        "gross_slope": sized[1],
+        **_limit_prices(data, parts.limits),
+    }
 
 
-def _ratio_scale(encoded: Encoded, weights: Array) -> float:
+def _ratio_scale(encoded: Encoded, weights: Array) -> Array | float:
     """The kernel maximises mu'w - g/2 w'Sw at the g where that is the Sharpe ratio times this."""
     if not encoded.blocks.ratio or encoded.blocks.quad is None:
         return 1.0
-    return float(np.sqrt(weights @ encoded.blocks.quad @ weights))
+    variance = np.vecdot(weights, np.matvec(encoded.blocks.quad, weights))
+    return np.sqrt(variance)[..., None]
 
 
-def _one(values: Array) -> float:
-    return float(values[0]) if values.shape[0] else 0.0
-
-
-def _limit_prices(encoded: Encoded, duals: Array) -> dict[str, float]:
+def _limit_prices(data: Data, duals: Array) -> dict[str, Array]:
     """Prices of the nonlinear limits, in the order in which the kernel stacks them."""
-    data, prices = encoded.data, dict.fromkeys(("volatility_max", "var_max", "drawdown_risk"), 0.0)
     order = (
         ("drawdown_risk", data.exponent, True),
         ("volatility_max", data.volatility, False),
         ("var_max", data.var, False),
         ("drawdown_risk", data.quadratic_exponent, True),
     )
-    position = 0
+    prices: dict[str, Array] = {}
     for name, bound, powered in order:
-        if bound is None:
-            continue
-        # The kernel divides the drawdown-risk limit by its exponent.
-        prices[name] = float(duals[position]) / (float(bound[0]) if powered else 1.0)
-        position += 1
+        if bound is not None:
+            # The kernel divides the drawdown-risk limit by its exponent.
+            at, scale = len(prices), np.asarray(bound)[..., :1] if powered else 1.0
+            prices[name] = duals[..., at : at + 1] / scale
     return prices
 
 
 def _trade(
-    encoded: Encoded, parts: Any, weights: Array, per_weight: float, turnover: float
+    encoded: Encoded,
+    parts: Any,
+    weights: Array,
+    scales: tuple[Array, Array | float],
+    turnover: Array,
+    fixed: Mask,
 ) -> tuple[Array, Array]:
     """d(costs + turnover price)/dw as it stands in the KKT conditions, and its slope in [-1, 1]."""
-    problem, size = encoded.problem, encoded.problem.size
-    held = np.zeros(size) if problem.holdings is None else problem.holdings
-    slope = np.sign(weights - held)
+    problem, (per_weight, ratio) = encoded.problem, scales
+    trade = weights if problem.holdings is None else weights - problem.holdings
+    slope = np.sign(trade)
     if encoded.data.holdings is None:
-        return np.zeros(size), slope
-    rate = np.full(size, turnover)
+        return np.zeros_like(weights), slope
+    rate, bend = turnover, np.zeros(1)
     if problem.costs.linear is not None:
-        rate = rate + problem.costs.linear / _ratio_scale(encoded, weights)
-    pull = np.asarray((parts.trade_up - parts.trade_down)[:size]) / per_weight
-    bend = np.zeros(size)
+        rate = rate + problem.costs.linear / ratio
     if problem.costs.impact is not None:
-        bend = 1.5 * problem.costs.impact * np.sqrt(np.abs(weights - held)) * slope
-        bend = bend / _ratio_scale(encoded, weights)
-    fixed = encoded.linear.lower >= encoded.linear.upper
+        bend = 1.5 * problem.costs.impact * np.sqrt(np.abs(trade)) * slope / ratio
+    pull = (parts.trade_up - parts.trade_down)[..., : problem.size] / per_weight
     pull = np.where(fixed, rate * slope + bend, pull)
     inner = np.divide(pull - bend, rate, out=slope.copy(), where=rate > 0.0)
-    return pull, np.clip(inner, -1.0, 1.0)
+    return pull, np.clip(inner, -1.0, 1.0, out=inner)
 
 
 def _gross(
-    encoded: Encoded, parts: Any, weights: Array, per_weight: float, price: float
+    encoded: Encoded, parts: Any, weights: Array, per_weight: Array, price: Array, fixed: Mask
 ) -> tuple[Array, Array]:
     """The same for gross_max: price times an element of the subdifferential of |w|."""
-    size, slope = encoded.problem.size, np.sign(weights)
-    if encoded.data.gross is None:
-        # The gross limit of a long-only book is a row, whose slope is 1 even at w = 0.
-        return np.zeros(size), np.ones(size) if encoded.linear.gross_row else slope
-    pull = np.asarray((parts.gross_up - parts.gross_down)[:size]) / per_weight
-    fixed = encoded.linear.lower >= encoded.linear.upper
-    pull = np.where(fixed, price * slope, pull)
-    if price <= 0.0:
+    slope, row = np.sign(weights), encoded.linear.gross_row
+    pull = np.zeros_like(weights)
+    if encoded.data.gross is not None:
+        pull = (parts.gross_up - parts.gross_down)[..., : weights.shape[-1]] / per_weight
+        pull = np.where(fixed, price * slope, pull)
+        inner = np.divide(pull, price, out=slope.copy(), where=price > 0.0)
+        slope = np.clip(inner, -1.0, 1.0)
+    if row is False:
         return pull, slope
-    return pull, np.clip(pull / price, -1.0, 1.0)
+    # The gross limit of a long-only book is a row, whose slope is 1 even at w = 0.
+    of_row = over(row, 1)
+    return np.where(of_row, 0.0, pull), np.where(of_row, 1.0, slope)
 
 
 def _bounds(
-    encoded: Encoded, sides: tuple[Array, Array], reduced: Array
+    encoded: Encoded, parts: Any, per_weight: Array, reduced: Array, fixed: Mask
 ) -> tuple[Array, Array, Array]:
     """Split bound prices into lower, upper and participation; fixed names take all of theirs."""
     linear, limits = encoded.linear, encoded.problem.limits
-    fixed = linear.lower >= linear.upper
-    low = np.where(fixed, np.maximum(reduced, 0.0), sides[0])
-    high = np.where(fixed, np.maximum(-reduced, 0.0), sides[1])
-    trade = np.zeros_like(low)
+    n = reduced.shape[-1]
+    low, high = parts.low[..., :n] / per_weight, parts.high[..., :n] / per_weight
+    if fixed.any():
+        low = np.where(fixed, np.maximum(reduced, 0.0), low)
+        high = np.where(fixed, np.maximum(-reduced, 0.0), high)
     if limits.trade_max is None:
-        return low, high, trade
+        return low, high, np.zeros_like(low)
     own_low = -np.inf if limits.lower is None else limits.lower
     own_high = np.inf if limits.upper is None else limits.upper
     from_low = np.where(linear.lower > own_low, low, 0.0)

@@ -49,7 +49,7 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
         return decode(stated, run(stated), METHOD)
 
     problem = encoded.problem
-    give = max(2.0 * least_violation(problem), LEAST) * encoded.unit
+    give = max(2.0 * least_violation(problem), LEAST) * float(encoded.unit)
     loose = replace(problem, limits=loosened(problem.limits, give))
     if encoded.blocks.ratio:
         found = along_frontier(encoded, best)
@@ -68,7 +68,7 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
     if np.max(np.abs(np.nan_to_num(first.w, nan=np.inf))) > FAR:
         return replace(second, status=Status.UNBOUNDED)
     failed = empty(problem, Status.NOT_CONVERGED, METHOD)
-    return replace(failed, iterations=second.iterations, residual=first.error)
+    return replace(failed, iterations=second.iterations, residual=float(first.error))
 
 
 def loosened(limits: Limits, give: float) -> Limits:

@@ -14,9 +14,10 @@ NumPy arrays as well: what is asked once, on the host, needs no compiling.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 
@@ -66,6 +67,22 @@ class Data(NamedTuple):
     gross: Array | None = None
     budgets: Array | None = None
     sharpe: Array | None = None
+
+
+AXES = dict.fromkeys(Data._fields, 1)
+AXES |= dict.fromkeys(("rows", "quad", "returns", "cov", "second"), 2)
+AXES |= dict.fromkeys(("growth", "price_tail", "volatility", "turnover", "gross", "sharpe"), 0)
+"""How many axes each field of one problem has."""
+
+
+def spread(data: Data, batch: int) -> Data:
+    """A stack whose every field has the leading axis, those that its problems share too."""
+    fields: dict[str, Any] = {
+        name: np.broadcast_to(x, (batch, *np.shape(x))) if np.ndim(x) == AXES[name] else x
+        for name, x in data._asdict().items()
+        if x is not None
+    }
+    return Data(**fields)
 
 
 class Terms(NamedTuple):

@@ -51,8 +51,8 @@ class Point(NamedTuple):
 
 
 def sizes(data: Data) -> tuple[int, ...]:
-    """Length of each family of `Parts`."""
-    n, m = data.lower.shape[0], data.rows.shape[0]
+    """Length of each family of `Parts`, for one problem or a stack."""
+    n, m = data.lower.shape[-1], data.rows.shape[-2]
     trades = n if data.holdings is not None else 0
     gross = n if data.gross is not None else 0
     limits = sum(

@@ -57,7 +57,7 @@ def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
         tried[level] = found
         if found.status is not Status.OPTIMAL:
             raise ArithmeticError(found.status.name)
-        reward = float(blocks.linear @ found.weights) - costs(problem, found.weights)
+        reward = float(blocks.linear @ found.weights - costs(problem, found.weights))
         carried = float(np.exp(level)) * float(found.weights @ quad @ found.weights)
         size = abs(reward) + carried
         apart = (reward - carried) / size if size > 0.0 else -1.0
@@ -108,7 +108,7 @@ def rewarded_without_risk(problem: Problem, blocks: Blocks) -> bool:
         return found.status is LpStatus.UNBOUNDED
     weights = found.point[builder.column_slice("weights")]
     reward = float(blocks.linear @ weights) - costs(problem, weights)
-    return reward > NEAR * float(np.abs(blocks.linear).max())
+    return bool(reward > NEAR * float(np.abs(blocks.linear).max()))
 
 
 def _risky(quad: Array, mean: Array) -> Array:
@@ -137,7 +137,7 @@ def _as_ratio(found: Solution, problem: Problem, blocks: Blocks, quad: Array) ->
         field.name: getattr(given, field.name) / (1.0 if field.name.endswith("slope") else risk)
         for field in fields(Multipliers)
     }
-    reward = float(blocks.linear @ found.weights) - costs(problem, found.weights)
+    reward = float(blocks.linear @ found.weights - costs(problem, found.weights))
     return replace(found, objective=reward / risk, multipliers=Multipliers(**prices), method=METHOD)
 
 

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
-from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
-from compute.optimize.solver.budget import closed_form
-from compute.optimize.solver.decode import Answer, decode, empty, unpack
+from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
+from compute.optimize.solver.budget import closed_form, closed_forms
+from compute.optimize.solver.decode import Answer, decode, decode_stack, empty, unpack
 from compute.optimize.solver.diagnose import without_answer
-from compute.optimize.solver.encode import Encoded, Known, encode
+from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
 from compute.optimize.solver.kernel import run_batch
+from compute.optimize.solver.model import spread
 from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.ratio import CONSTANT
 from compute.optimize.solver.slots import run_kernel
+from compute.optimize.solver.stack import form, stacked
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 THREADS = 4  # chunks of a batch at a time; more than there are cores do no harm
@@ -42,26 +44,18 @@ def solve(problem: Problem) -> Solution:
 
 
 def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
-    """`solve` for many; problems of one structure and bucket share compiled calls."""
+    """`solve` for many; problems of one form share compiled calls."""
     if compiled_programs() is not None:
         return [solve(problem) for problem in problems]
-    solutions: dict[int, Solution] = {}
-    groups: dict[tuple[object, ...], list[tuple[int, Encoded]]] = {}
-    known: Known = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for index, problem in enumerate(problems):
-        encoded = prepare(problem, known)
-        if isinstance(encoded, Solution):
-            solutions[index] = encoded
-            continue
-        groups.setdefault(encoded.structure, []).append((index, encoded))
+        groups.setdefault(form(problem), []).append(index)
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
     # Compiled calls run outside Python's lock: chunks share the cores.
     with ThreadPoolExecutor(THREADS) as pool:
-        answered = pool.map(lambda chunk: _run_together([one for _, one in chunk]), chunks)
-        for chunk, answers in zip(chunks, answered, strict=True):
-            for (index, encoded), answer in zip(chunk, answers, strict=False):
-                solutions[index] = finish(encoded, unpack(encoded.data, answer))
-    return [solutions[index] for index in range(len(problems))]
+        answered = pool.map(lambda chunk: _together([problems[i] for i in chunk]), chunks)
+        found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
+    return [found[index] or solve(problem) for index, problem in enumerate(problems)]
 
 
 def _chunks(members: list[T]) -> list[list[T]]:
@@ -71,27 +65,47 @@ def _chunks(members: list[T]) -> list[list[T]]:
     return [members[at : at + size] for at in range(0, len(members), size)]
 
 
-def prepare(problem: Problem, known: Known | None = None) -> Encoded | Solution:
-    """The arrays of a problem, or its solution where no interior point is needed.
+def _together(chunk: list[Problem]) -> list[Solution | None]:
+    """One compiled call; None for a problem that has to be looked at by itself.
 
-    known: see `encode`.
+    The batch is filled up with copies of its last problem.
     """
+    size = next(rung for rung in BATCHES if rung >= len(chunk))
+    stack = stacked(chunk + chunk[-1:] * (size - len(chunk)))
+    known: list[Solution | None] = [None] * size
+    blocks: Blocks | None = None
+    if stack.objective.kind is ObjectiveKind.RISK_BUDGET:
+        known, blocks = closed_forms(stack, size)
+        if all(known):
+            return known[: len(chunk)]
+    encoded = encode(stack, blocks)
+    vectors = np.asarray(run_batch(spread(encoded.data, size), LAG))
+    solutions = decode_stack(encoded, unpack(encoded.data, vectors), METHOD)
+    crossed = np.broadcast_to(_crossed(encoded.linear), size)
+    return [
+        closed or (None if one is None or doubtful or _senseless(encoded, one) else one)
+        for closed, one, doubtful, _ in zip(known, solutions, crossed, chunk, strict=False)
+    ]
+
+
+def prepare(problem: Problem) -> Encoded | Solution:
+    """The arrays of a problem, or its solution where no interior point is needed."""
     blocks: Blocks | None = None
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
         answer = closed_form(problem)
         if isinstance(answer, Solution):
             return answer
         blocks = answer
-    encoded = encode(problem, blocks, known)
+    encoded = encode(problem, blocks)
     if _crossed(encoded.linear):
         return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
     return encoded
 
 
-def _crossed(limits: Linear) -> bool:
-    """True if a name or a hard row must be at least more than at most."""
+def _crossed(limits: Linear) -> NDArray[np.bool_]:
+    """True if a name or a hard row must be at least more than at most, for every problem."""
     rows = (limits.row_min > limits.row_max) & np.isinf(limits.price)
-    return bool((limits.lower > limits.upper).any() or rows.any())
+    return np.asarray((limits.lower > limits.upper).any(axis=-1) | rows.any(axis=-1))
 
 
 def finish(encoded: Encoded, answer: Answer) -> Solution:
@@ -111,14 +125,6 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
 def _run(encoded: Encoded, lag: float) -> Answer:
     """Run the kernel on one problem."""
     return unpack(encoded.data, run_kernel(encoded.data, lag))
-
-
-def _run_together(chunk: list[Encoded]) -> Array:
-    """One compiled call; the batch is filled up with copies of its last problem."""
-    size = next(rung for rung in BATCHES if rung >= len(chunk))
-    filled = [encoded.data for encoded in chunk] + [chunk[-1].data] * (size - len(chunk))
-    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *filled)
-    return np.asarray(run_batch(stacked, LAG))
 
 
 def _senseless(encoded: Encoded, solution: Solution) -> bool:

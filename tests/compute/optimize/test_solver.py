@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from compute.optimize.certificate import certify
 from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.problem import (
     Array,
@@ -169,6 +170,45 @@ def test_alone_padded_or_together_the_sizes_agree(name: str) -> None:
         alone = solve(problem)
         assert batched.status is alone.status
         assert batched.weights == pytest.approx(alone.weights, abs=1e-12, nan_ok=True)
+
+
+def test_books_of_one_call_may_differ_in_every_number() -> None:
+    """Long only or not, with and without costs, tiny, fully determined, in conflict: as alone."""
+    base = Problem(
+        Objective(Kind.MEAN_VARIANCE, risk_aversion=3.0),
+        costs=Costs(linear=np.full(N, 1e-4)),
+        mean=np.linspace(0.001, 0.003, N),
+        covariance=np.cov(returns(1), rowvar=False),
+        holdings=HELD,
+    )
+    limits = [
+        Limits(np.full(N, low), np.full(N, high), 0.0, budget, None, gross, turnover)
+        for low, high, budget, gross, turnover in (
+            (0.0, 0.5, 1.0, 0.8, 0.9),
+            (-0.4, 0.5, 1.0, 1.2, np.inf),
+            (0.0, 1.0 / N, 1.0, np.inf, 2.0),
+            (0.0, 5e-4, 1e-3, 9e-4, 2.0),
+            (0.6, 0.5, 1.0, 1.0, 2.0),
+            (0.3, 0.5, 1.0, np.inf, 2.0),
+        )
+    ]
+    problems = [
+        replace(
+            base,
+            objective=Objective(Kind.MEAN_VARIANCE, risk_aversion=2.0 + k),
+            limits=replace(each, budget_min=1.0 if k == 2 else 0.0),
+            costs=Costs(linear=np.full(N, 1e-4 * (k % 2))),
+        )
+        for k, each in enumerate(limits)
+    ]
+    together = solve_batch(problems)
+    assert [found.status for found in together][4:] == [Status.INFEASIBLE] * 2
+    for problem, batched in zip(problems, together, strict=True):
+        alone = solve(problem)
+        assert batched.status is alone.status
+        assert batched.weights == pytest.approx(alone.weights, abs=1e-12, nan_ok=True)
+        if alone.status is Status.OPTIMAL:
+            assert certify(problem, batched).is_optimal
 
 
 def test_padding_scenarios_and_assets_is_neutral() -> None:
