@@ -217,10 +217,10 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     pull[: len(slope)] = slope
     worth = inner.cost * program.scale + ratio * pull
     constant = ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
-    # Risk and worth are counted in their own sizes, or tolerances would swallow small ones.
+    # All is counted in its own size, or tolerances would swallow what is small.
     unit = float(np.abs(slope).max()) or 1.0
     size = float(np.abs(worth).max()) or 1.0
-    cone = _cone(inner, worth / size, constant / size)
+    cone = _cone(inner, worth / size, constant / size, program.reach)
     found = maximise(replace(cone, cost=np.append(-pull / unit, 0.0)))
     if found.status is not LpStatus.OPTIMAL or not found.value < 0.0:
         return float("inf")
@@ -240,8 +240,8 @@ def _linear_worth(program: Tangent, risk: Vector) -> float:
     return float(worth - program.price[soft] @ excess[soft])
 
 
-def _cone(program: LinearProgram, worth: Vector, constant: float) -> LinearProgram:
-    """{(y, k): y / k within `program`, k >= 0, worth'y + constant k = 1}, without a cost."""
+def _cone(program: LinearProgram, worth: Vector, constant: float, reach: float) -> LinearProgram:
+    """{(y, k reach): y / k within `program`, k >= 0, worth'y + constant k = 1}, without a cost."""
     size = len(program.cost)
     blocks, rows = [worth[None, :]], [np.full((1, 1), constant)]
     box = np.eye(size)
@@ -254,7 +254,7 @@ def _cone(program: LinearProgram, worth: Vector, constant: float) -> LinearProgr
         keep = np.isfinite(bound)
         blocks.append(sign * matrix[keep])
         rows.append(-sign * bound[keep, None])
-    matrix = sparse.csr_array(np.hstack([np.vstack(blocks), np.vstack(rows)]))
+    matrix = sparse.csr_array(np.hstack([np.vstack(blocks), np.vstack(rows) / reach]))
     high = np.zeros(matrix.shape[0])
     high[0] = 1.0
     low = np.full(matrix.shape[0], -np.inf)
