@@ -142,7 +142,7 @@ def _thin(elastic: Elastic, names: tuple[str, ...], name: str) -> tuple[Elastic,
         kept = [int(row) for row in np.flatnonzero(np.isfinite(limit_named(elastic, name).bound))]
         candidate = keep_only(elastic, name, kept)
     # With cuts to be found anew for every trial, what the duals leave is good enough.
-    quick = len(kept) <= THINNING_ASSETS_MAX and "drawdown_risk" not in names
+    quick = len(kept) <= THINNING_ASSETS_MAX and not set(names) & set(elastic.on_scenarios)
     for row in list(kept) if quick else []:
         fewer = keep_only(elastic, name, [other for other in kept if other != row])
         if relax(fewer, names, names)[0] is None:
