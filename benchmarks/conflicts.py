@@ -42,7 +42,7 @@ def exists(problem: Problem) -> bool | None:
     least = least_violation(problem, limit_names(problem))
     if CONFLICT < least <= CLEAR:
         return None
-    return least <= CONFLICT and drawdown_risk_fits(problem)
+    return drawdown_risk_fits(problem) if least <= CONFLICT else False
 
 
 def limit_names(problem: Problem) -> list[str]:
@@ -160,8 +160,8 @@ def _drawdowns(facts: Facts) -> Iterable[_Rows]:
         yield _Rows(name, weights.tocsr(), own, bound, (abs(cap) or 0.01) / unit)
 
 
-def drawdown_risk_fits(problem: Problem) -> bool:
-    """True if the drawdown-risk limit can be met inside the linear ones."""
+def drawdown_risk_fits(problem: Problem) -> bool | None:
+    """Whether the drawdown-risk limit can be met inside the linear ones; None: too close to say."""
     risk, facts, limits = problem.limits.drawdown_risk, Facts(problem), problem.limits
     if risk is None:
         return True
@@ -176,7 +176,9 @@ def drawdown_risk_fits(problem: Problem) -> bool:
             model.solve(solver=cp.CLARABEL)
         except cp.SolverError:
             return False
-    return model.value is not None and float(model.value) <= CLEAR
+    if model.value is None or float(model.value) > CLEAR:
+        return False
+    return None if float(model.value) > CONFLICT else True
 
 
 def _linear_sides(limits: Limits, facts: Facts, weights: cp.Variable) -> list[cp.Constraint]:

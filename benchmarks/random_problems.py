@@ -129,6 +129,8 @@ def judge(drawn: Drawn, programs: Programs) -> Verdict:
         if survivable(drawn.problem):
             verdict.wrong.append("a book survives every scenario")
         verdict.oracle = "agrees"
+    elif solution.status is not Status.INFEASIBLE and drawn.feasible is None:
+        verdict.note += ", too close to call"
     elif solution.status is not Status.INFEASIBLE or drawn.feasible:
         verdict.wrong.append("a portfolio exists" if drawn.feasible else "not seen as infeasible")
     elif drawn.explained:

@@ -27,7 +27,7 @@ Matrix = npt.NDArray[np.float64]
 
 # How far the drawdown-risk limit may be missed, in units of its scale. Tail limits have finitely
 # many hyperplanes, so they are met up to rounding.
-TOLERANCE = 1e-6
+TOLERANCE = 1e-8
 TAIL_TOLERANCE = 1e-10
 CUT_ROUNDS_MAX = 60
 TAIL_ROUNDS_MAX = 500

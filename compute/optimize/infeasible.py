@@ -74,11 +74,12 @@ def explain(problem: Problem) -> Explanation:
         if value > TOLERANCE * scale_of(elastic, name)
     }
     cost = float(sum(values.sum() for values in slacks.values()))
-    # Curved limits are met by hyperplanes up to a tolerance: said is what these weights take.
-    excess = risk_excess(elastic.facts, weights)
-    relaxation |= {k: max(v, excess[k]) for k, v in relaxation.items() if k in excess}
     if not relaxation:
         return Explanation((), {}, True, {}, 0.0, weights)
+    # Curved limits are met by hyperplanes up to a tolerance: said is what these weights take.
+    excess = risk_excess(elastic.facts, weights)
+    given = {name: max(relaxation.get(name, 0.0), value) for name, value in excess.items()}
+    relaxation |= {k: v for k, v in given.items() if v > TOLERANCE * scale_of(elastic, k)}
     names, smallest = _smallest_conflict(elastic, _violated(slacks))
     assets = _assets(elastic, names)
     return Explanation(names, assets, smallest, relaxation, cost, weights)
