@@ -15,15 +15,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from compute.optimize.solver.factor import Factor, factor, lower, upper
 from compute.optimize.solver.model import Data, Terms
 
 Array = jax.Array
 
 PROXIMITY = 1e-13  # ridge relative to the Hessian: makes a linear program's M definite
 ABSENT = 1e100  # compliance of a row without bounds: it gives way to everything
-BLOCK = 128  # LAPACK on blocks of this size, matrix products between them
 
 
 class Parts(NamedTuple):
@@ -186,15 +185,15 @@ class Barrier(NamedTuple):
     """A factorised Newton system, solved for several right-hand sides.
 
     weight: f64 dual / slack of every inequality, softened. own, couple: eliminated blocks of t
-    and u, [own of t, couple of t, own of u, couple of u]. chol: f64[n, n], L of M = LL'.
+    and u, [own of t, couple of t, own of u, couple of u]. root: L of M = LL'.
     side: f64[n, r] = L^-1 B'. schur: Cholesky factor and scaling of the r by r complement.
     """
 
     weight: Array
     blocks: tuple[Array, Array, Array, Array]
-    chol: Array
+    root: Factor
     side: Array
-    schur: tuple[Array, Array]
+    schur: tuple[Factor, Array]
 
 
 def row_compliance(data: Data, weight: Parts) -> Array:
@@ -239,14 +238,14 @@ def factorise(data: Data, hess: Array, bend: Array, weight: Array, slopes: Array
     rows.append(slopes)
     ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(jnp.diagonal(hess))))
     matrix = hess * free[:, None] * free[None, :]
-    chol = cholesky(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
-    side = _lower(chol, (jnp.concatenate(rows) * free[None, :]).T)
+    root = factor(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
+    side = lower(root, (jnp.concatenate(rows) * free[None, :]).T)
     schur = side.T @ side + jnp.diag(give)
     size = jnp.sqrt(jnp.abs(jnp.diagonal(schur))) + 1e-150
     # The ridge keeps duplicate rows apart: their duals are then shared, not infinite.
     schur = schur / size[:, None] / size[None, :] + PROXIMITY * jnp.eye(size.shape[0])
     blocks = (t_own, t_couple, u_own, u_couple)
-    return Barrier(weight, blocks, chol, side, (cholesky(schur), size))
+    return Barrier(weight, blocks, root, side, (factor(schur), size))
 
 
 def solve_system(
@@ -319,11 +318,11 @@ def _uncoupled(parts: Parts) -> Parts:
 
 def _reduced(system: Barrier, rhs: Array, q: Array) -> tuple[Array, Array]:
     """dw and dy of the factorised system."""
-    half = _lower(system.chol, rhs[:, None])[:, 0]
-    factor, size = system.schur
+    half = lower(system.root, rhs[:, None])[:, 0]
+    inner, size = system.schur
     goal = (half @ system.side + q) / size
-    dy = _upper(factor, _lower(factor, goal[:, None]))[:, 0] / size
-    return _upper(system.chol, (half - system.side @ dy)[:, None])[:, 0], dy
+    dy = upper(inner, lower(inner, goal[:, None]))[:, 0] / size
+    return upper(system.root, (half - system.side @ dy)[:, None])[:, 0], dy
 
 
 def _unfold(
@@ -334,30 +333,3 @@ def _unfold(
     rise = (rest - (2.0 * down + bend) * dw) / own
     fall = (rest + (2.0 * up + bend) * dw) / own
     return 0.5 * (rise + fall), rise, fall
-
-
-def _lower(chol: Array, right: Array) -> Array:
-    """L^-1 right."""
-    return lax.linalg.triangular_solve(chol, right, left_side=True, lower=True)
-
-
-def _upper(chol: Array, right: Array) -> Array:
-    """L'^-1 right."""
-    return lax.linalg.triangular_solve(chol, right, left_side=True, lower=True, transpose_a=True)
-
-
-def cholesky(matrix: Array) -> Array:
-    """Lower factor of a positive definite f64[n, n], by blocks where it is large."""
-    n, columns = matrix.shape[0], []
-    for at in range(0, n, BLOCK):
-        width = min(BLOCK, n - at)
-        head = lax.linalg.cholesky(matrix[:width, :width], symmetrize_input=False)
-        column = [jnp.zeros((at, width)), head]
-        if at + width < n:
-            below = lax.linalg.triangular_solve(
-                head, matrix[width:, :width], left_side=False, lower=True, transpose_a=True
-            )
-            matrix = matrix[width:, width:] - below @ below.T
-            column.append(below)
-        columns.append(jnp.concatenate(column))
-    return columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=1)

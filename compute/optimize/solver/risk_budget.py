@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compute.optimize.solver.newton import Array, cholesky
+from compute.optimize.solver.factor import Array, factor, lower, upper
 
 ITERATIONS_MAX = 100
 TOLERANCE = 1e-8  # decrement before the last step, which squares it
@@ -46,11 +46,9 @@ def spinu(covariance: Array, budgets: Array) -> Array:
         y, _, count = carry
         gradient = jnp.where(live, correlation @ y - budgets / y, 0.0)
         curve = correlation + jnp.diag(jnp.where(live, budgets / y**2, 0.0))
-        chol = cholesky(curve)
-        half = lax.linalg.triangular_solve(chol, gradient[:, None], left_side=True, lower=True)
-        change = lax.linalg.triangular_solve(
-            chol, half, left_side=True, lower=True, transpose_a=True
-        )[:, 0]
+        root = factor(curve)
+        half = lower(root, gradient[:, None])
+        change = upper(root, half)[:, 0]
         # Self-concordance holds after dividing by the smallest budget.
         decrement = jnp.sqrt(jnp.sum(half * half) / smallest)
         relative = jnp.where(live, change / y, 0.0)
