@@ -79,8 +79,6 @@ SERVICES = {
 def prepare_jax(cache_dir: Path) -> None:
     """One compute thread of predictable speed, and compiled programs kept on disk."""
     os.environ.setdefault("PJRT_NPROC", "1")
-    # Who calls a program waits for it: to hand it to a thread of JAX's own only adds two switches.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -10,6 +10,7 @@ has a leading axis then, here as in the answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ Scalar = float | Array
 
 # A row whose room is below this share of its size leaves none.
 FORCED = 1e-14
+# Weighted sums of parallel rows differ by rounding alone, which is a smaller share than this.
+ALIKE = 1e-9
 # Bounds that cross by less than this share of their size are one bound.
 CROSSED = 1e-12
 
@@ -134,7 +137,7 @@ def distinct(limits: Linear) -> Linear:
     parallel sides a hair apart leave no inside between them.
     """
     parts = (limits.row_min, limits.row_max, limits.price)
-    if limits.rows.shape[-2] < 2 or (limits.price < np.inf).all():
+    if limits.rows.shape[-2] < 2 or (limits.price < np.inf).all() or not _parallel(limits.rows):
         return limits
     if limits.rows.ndim == 2 and all(part.ndim == 1 for part in parts):
         row_min, row_max = _distinct(limits.rows, *parts)
@@ -145,6 +148,20 @@ def distinct(limits: Linear) -> Linear:
     kept = [_distinct(*one) for one in zip(rows, *each, strict=True)]
     low, high = (np.stack(sides) for sides in zip(*kept, strict=True))
     return replace(limits, row_min=low, row_max=high)
+
+
+def _parallel(rows: Array) -> bool:
+    """False if surely no row f64[..., m, n] is a multiple of another: names weigh differently."""
+    lead = np.take_along_axis(rows, (rows != 0.0).argmax(axis=-1)[..., None], axis=-1)
+    alike = rows / np.where(lead == 0.0, 1.0, lead)
+    marks = np.sort(np.matvec(alike, _marks(rows.shape[-1])), axis=-1)
+    return bool(np.diff(marks).min() <= ALIKE * np.abs(alike).max())
+
+
+@lru_cache
+def _marks(size: int) -> Array:
+    """Numbers that have nothing to do with each other, f64[size]."""
+    return np.sqrt(np.arange(2.0, size + 2.0)) % 1.0
 
 
 def _distinct(rows: Array, low: Array, high: Array, price: Array) -> tuple[Array, Array]:
