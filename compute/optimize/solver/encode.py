@@ -23,7 +23,7 @@ ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320
 SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 2000)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 HELD = 1e-12  # scaled violation below which a row of fixed names counts as kept
-UNEVEN = 0.02  # of the largest bound, below which a balance of slope and curvature counts
+UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
 SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
 STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 
@@ -138,7 +138,9 @@ def _balance(compiled: Blocks, costs: Costs) -> Scalar:
     tells = (curve > 0.0) & (np.maximum(slope, barrier) > 0.0)
     curve = np.where(tells, curve, 1.0)
     alike = np.maximum(slope / curve, np.sqrt(barrier / curve))
-    return np.where(tells & (alike < UNEVEN), alike, np.inf)
+    # A power of two, so that scaling rounds nothing.
+    power = 2.0 ** np.floor(np.log2(np.maximum(alike, 1e-300)))
+    return np.where(tells & (alike < UNEVEN), power, np.inf)
 
 
 def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:
