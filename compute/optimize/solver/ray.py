@@ -17,6 +17,8 @@ from compute.optimize.solver.model import VARIANCE_FLOOR, Data
 from compute.optimize.solver.newton import Array, Point
 from compute.optimize.solver.state import Frame, Residual, State, Step, room
 
+INERT_MIN = 1e-4  # of the curvature by the aversion: what it costs an iteration that has converged
+
 
 def first_aversion(data: Data, weights: Array) -> Array:
     """Of the size that the best one of these weights has, and positive."""
@@ -67,7 +69,7 @@ def ray_of(data: Data, fixed: Frame, state: State, change: Step) -> Ray:
     res, pull = state.kkt, _pull(data, fixed, state)
     ray = Ray(change, pull, room(fixed, state, res.primal), jnp.zeros(()))
     # Books of any size may have the same ratio: then only this keeps the aversion where it is.
-    inert = jnp.sqrt(res.mu)
+    inert = jnp.maximum(jnp.sqrt(res.mu), INERT_MIN)
     return ray._replace(bend=(1.0 + inert) * (pull @ state.x.w) + _along(ray, res, change))
 
 
