@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from compute.optimize.solver.curvature import Curvature, refreshed, unformed
+from compute.optimize.solver.factor import of_each
 from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
@@ -21,7 +22,6 @@ MU_TOLERANCE = 2e-13  # of complementarity: the gap is the sum of this over all 
 DUAL_TOLERANCE = 1e-11  # of the scaled dual residual, which rounding limits
 PATIENCE = 4  # iterations without progress before the best point so far is taken
 ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
-SIDE_BY_SIDE_MAX = 32  # assets up to which a batch is faster as one vectorised problem
 
 
 def _size(errors: Array) -> Array:
@@ -73,9 +73,12 @@ run = jax.jit(interior_point)
 def run_batch(data: Data, lag: Array) -> Array:
     """`interior_point` for every problem of a stack, f64[batch, ...].
 
-    Scenarios and large matrices of one problem fit the cache and those of a batch do not, so such
-    problems run one after another inside the call; small ones run side by side.
+    Those with scenarios run one after another, as large ones do: see `of_each`.
     """
-    if data.returns is not None or data.lower.shape[1] > SIDE_BY_SIDE_MAX:
-        return lax.map(lambda one: interior_point(one, lag), data)
-    return jax.vmap(interior_point, in_axes=(0, None))(data, lag)
+
+    def one(data: Data) -> Array:
+        return interior_point(data, lag)
+
+    if data.returns is not None:
+        return lax.map(one, data)
+    return of_each(one, data.lower.shape[1])(data)

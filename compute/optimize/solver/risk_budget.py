@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compute.optimize.solver.factor import Array, factor, lower, upper
+from compute.optimize.solver.factor import Array, factor, lower, of_each, upper
 
 ITERATIONS_MAX = 100
 TOLERANCE = 1e-8  # decrement before the last step, which squares it
@@ -72,4 +72,9 @@ def spinu(covariance: Array, budgets: Array) -> Array:
 
 
 run_spinu = jax.jit(spinu)
-run_spinu_batch = jax.jit(jax.vmap(spinu))
+
+
+@jax.jit
+def run_spinu_batch(covariance: Array, budgets: Array) -> Array:
+    """`spinu` for every problem of a stack, f64[batch, n + 2]."""
+    return of_each(spinu, budgets.shape[-1])(covariance, budgets)

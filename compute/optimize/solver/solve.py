@@ -44,7 +44,11 @@ def solve(problem: Problem) -> Solution:
 
 
 def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
-    """`solve` for many; problems of one form share compiled calls."""
+    """`solve` for many; problems of one form share compiled calls.
+
+    Where only programs compiled ahead may run they are solved one by one: stacks would need a
+    program more for every slot, and of large books a stack is no faster.
+    """
     if compiled_programs() is not None:
         return [solve(problem) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}

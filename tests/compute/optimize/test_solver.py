@@ -299,3 +299,17 @@ def test_equal_risk_contributions_and_budgets_match_the_textbook() -> None:
     )
     assert capped.weights[0] == pytest.approx(0.25, abs=1e-9)
     assert capped.weights.sum() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [20, 100])
+def test_risk_parity_of_a_stack_is_that_of_each(size: int) -> None:
+    """At 100 names a stack once waited for ever, its LAPACK calls for each other."""
+    rng = np.random.default_rng(8)
+    books = [rng.normal(size=(3 * size, size)) * rng.uniform(0.5, 2.0, size) for _ in range(20)]
+    problems = [
+        Problem(Objective(ObjectiveKind.RISK_BUDGET), covariance=np.cov(book, rowvar=False))
+        for book in books
+    ]
+    for problem, found in zip(problems, solve_batch(problems), strict=True):
+        assert found.status is Status.OPTIMAL
+        assert found.weights == pytest.approx(solve(problem).weights, abs=1e-12)
