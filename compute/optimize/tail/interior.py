@@ -12,6 +12,7 @@ Source of the method: Mehrotra 1992, SIAM J. Optimization 2(4); Nocedal and Wrig
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ _PIVOT_SHIFT = 1e-14
 _FAR = 1e30
 # Rows that may have many excesses: the caps of the two measures with an excess a scenario.
 CAPS = 2
+THREADS = 4  # programs of a batch at a time; more than there are cores do no harm
 # A slack that rounding has brought to zero.
 _TINY = 1e-60
 
@@ -296,7 +298,6 @@ def _solve(
 
 
 _solve_one = jax.jit(_solve)
-_solve_many = jax.jit(jax.vmap(_solve))
 
 
 def bucket(size: int) -> int:
@@ -328,7 +329,7 @@ def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
     """Solve one program to `tolerance` (see `LinearAnswer.error`), padded to its bucket."""
     programs = compiled_programs()
     if programs is None:
-        size = _bucket([program])
+        size = _bucket(program)
         vector = np.asarray(_solve_one(*_padded(program, *size), np.float64(tolerance)))
     else:
         size = _slot(programs.shapes, program)
@@ -337,11 +338,11 @@ def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
     return _answer(program, vector, size)
 
 
-def _bucket(programs: list[LinearProgram]) -> tuple[int, int, int]:
-    """Rows, columns and excesses that hold all programs; there is an excess a row at most."""
-    rows = bucket(max(program.rows.shape[0] for program in programs))
-    columns = bucket(max(program.rows.shape[1] - program.excess for program in programs))
-    return rows, columns, rows if any(program.excess for program in programs) else 0
+def _bucket(program: LinearProgram) -> tuple[int, int, int]:
+    """Rows, columns and excesses that hold a program; there is an excess a row at most."""
+    count, width = program.rows.shape
+    rows = bucket(count)
+    return rows, bucket(width - program.excess), rows if program.excess else 0
 
 
 def _answer(program: LinearProgram, vector: Vector, size: tuple[int, int, int]) -> LinearAnswer:
@@ -378,17 +379,11 @@ def kernel(shapes: JointShapes) -> Kernel:
 def solve_linear_batch(
     programs: list[LinearProgram], tolerances: list[float]
 ) -> list[LinearAnswer]:
-    """Solve many programs in one call, padded to their common bucket.
+    """Solve many programs, some at a time: compiled calls run outside Python's lock.
 
-    The batch is filled to a power of two with its first program, so few shapes are compiled.
-    Where programs are compiled ahead they run one after another.
+    Each has a bucket of its own. Where programs are compiled ahead they run one after another.
     """
     if len(programs) == 1 or compiled_programs() is not None:
         return [solve_linear(p, t) for p, t in zip(programs, tolerances, strict=True)]
-    size = _bucket(programs)
-    fill = [0] * ((1 << (len(programs) - 1).bit_length()) - len(programs))
-    order = [*range(len(programs)), *fill]
-    parts = [_padded(p, *size) for p in programs]
-    stacked = [np.stack([parts[i][k] for i in order]) for k in range(5)]
-    vectors = np.asarray(_solve_many(*stacked, np.array([tolerances[i] for i in order])))
-    return [_answer(p, v, size) for p, v in zip(programs, vectors, strict=False)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(solve_linear, programs, tolerances))

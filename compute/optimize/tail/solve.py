@@ -204,7 +204,7 @@ def _shares(term: rows.Measure, known: rows.Kept, place: build.Place, work: _Wor
 
 
 def _run(works: list[_Work]) -> list[_Work]:
-    """Advance all works round by round, one batched call a round, until each is done."""
+    """Advance all works round by round, the programs of a round together, until each is done."""
     works = list(works)
     while active := [i for i, work in enumerate(works) if not work.done]:
         assemblies = [
@@ -239,7 +239,7 @@ def solve_tail(problem: Problem, warm_start: Solution | None = None) -> Solution
 def solve_tail_batch(
     problems: list[Problem], warm_starts: list[Solution | None] | None = None
 ) -> list[Solution]:
-    """Solve many at once: the programs of a round are padded to one shape and solved together."""
+    """Solve many at once: the programs of a round are solved some at a time."""
     starts = [None] * len(problems) if warm_starts is None else warm_starts
     works: dict[int, _Work] = {}
     answers: dict[int, Solution] = {}
