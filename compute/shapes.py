@@ -86,9 +86,7 @@ class KernelRegistry:
         return len(self._compiled)
 
     def compile(
-        self,
-        threads: int = 2,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        self, threads: int = 2, on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> None:
         """Compiles every program, `threads` at a time; `on_progress` is told done and total."""
         wanted = [(kernel, shapes) for kernel in self._kernels for shapes in kernel.shapes]

@@ -113,16 +113,14 @@ def _proof(
 ) -> Certificate:
     terms = np.array(list(bounds.gap_terms(program, dual).values()))
     gap, size, unit = float(terms.sum()), max(abs(value), 1e-3 * program.scale * program.reach), 1.0
+    shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
         unit = Facts(problem).volatility(program.weights)
         gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
-    elif problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+    elif shared:
         size = budgets.level(Facts(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
-    residual = stationarity(program, dual, size * unit)
-    relative = gap / size
-    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
-        gap = value
+    residual, relative = stationarity(program, dual, size * unit), gap / size
     # The largest of several numbers is not always NaN where one of them is.
     bad = np.array([excess / max(program.reach, 1.0), residual, worst, relative])
     proven = np.all(bad <= TOLERANCE)
@@ -131,7 +129,7 @@ def _proof(
         primal_residual=excess,
         dual_residual=residual,
         complementarity=worst,
-        gap=gap,
+        gap=value if shared else gap,
         gap_relative=relative,
         active=active,
         prices=prices,

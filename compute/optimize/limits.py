@@ -136,18 +136,11 @@ def distinct(limits: Linear) -> Linear:
     A group of all names beside the budget says nothing more where the budget is exact, and two
     parallel sides a hair apart leave no inside between them.
     """
-    parts = (limits.row_min, limits.row_max, limits.price)
     if limits.rows.shape[-2] < 2 or (limits.price < np.inf).all() or not _parallel(limits.rows):
         return limits
-    if limits.rows.ndim == 2 and all(part.ndim == 1 for part in parts):
-        row_min, row_max = _distinct(limits.rows, *parts)
-        return replace(limits, row_min=row_min, row_max=row_max)
-    batch = max(limits.rows.shape[:-2], *(part.shape[:-1] for part in parts))
-    rows = np.broadcast_to(limits.rows, (*batch, *limits.rows.shape[-2:]))
-    each = (np.broadcast_to(part, (*batch, part.shape[-1])) for part in parts)
-    kept = [_distinct(*one) for one in zip(rows, *each, strict=True)]
-    low, high = (np.stack(sides) for sides in zip(*kept, strict=True))
-    return replace(limits, row_min=low, row_max=high)
+    of_each = np.vectorize(_distinct, signature="(m,n),(m),(m),(m)->(m),(m)")
+    row_min, row_max = of_each(limits.rows, limits.row_min, limits.row_max, limits.price)
+    return replace(limits, row_min=row_min, row_max=row_max)
 
 
 def _parallel(rows: Array) -> bool:
@@ -166,22 +159,21 @@ def _marks(size: int) -> Array:
 
 def _distinct(rows: Array, low: Array, high: Array, price: Array) -> tuple[Array, Array]:
     """The bounds f64[m] of one problem's rows, infinite where another row holds them tighter."""
-    largest = np.abs(rows).max(axis=1)
-    row_min, row_max = low.copy(), high.copy()
+    sides = {True: low.copy(), False: high.copy()}  # lowest values, highest values
     seen: dict[bytes, list[tuple[int, float]]] = {}
     for k, row in enumerate(rows):
-        if largest[k] > 0.0 and price[k] == np.inf:
-            scale = float(row[np.argmax(np.abs(row) > 0.0)])
+        if row.any() and price[k] == np.inf:
+            scale = float(row[np.argmax(row != 0.0)])
             seen.setdefault((row / scale + 0.0).tobytes(), []).append((k, scale))
     for same in (group for group in seen.values() if len(group) > 1):
-        lows = [float((low if scale > 0.0 else high)[k] / scale) for k, scale in same]
-        highs = [float((high if scale > 0.0 else low)[k] / scale) for k, scale in same]
-        for at, (k, scale) in enumerate(same):
-            if at != int(np.argmax(lows)):
-                (row_min if scale > 0.0 else row_max)[k] = -np.inf if scale > 0.0 else np.inf
-            if at != int(np.argmin(highs)):
-                (row_max if scale > 0.0 else row_min)[k] = np.inf if scale > 0.0 else -np.inf
-    return row_min, row_max
+        for is_low in (True, False):
+            # Divided by a negative number a lowest value is a highest one.
+            own = [(is_low == (scale > 0.0), k, scale) for k, scale in same]
+            values = [(low if side else high)[k] / scale for side, k, scale in own]
+            tightest = int(np.argmax(values) if is_low else np.argmin(values))
+            for side, k, _ in own[:tightest] + own[tightest + 1 :]:
+                sides[side][k] = -np.inf if side else np.inf
+    return sides[True], sides[False]
 
 
 def forced(limits: Linear) -> Linear:

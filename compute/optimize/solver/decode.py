@@ -17,7 +17,7 @@ from compute.optimize.objectives import evaluate
 from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
 from compute.optimize.solver.encode import Encoded, over
 from compute.optimize.solver.model import Data
-from compute.optimize.solver.newton import Parts, sizes
+from compute.optimize.solver.newton import Parts, pieces, sizes
 
 SNAP = 1e-11  # a weight this close to a bound that holds it is put on the bound
 Mask = NDArray[np.bool_]
@@ -44,17 +44,8 @@ def unpack(data: Data, vector: Array) -> Answer:
     """The parts of a packed vector, `data` giving the lengths."""
     n, m, k = data.lower.shape[-1], data.rows.shape[-2], sum(sizes(data))
     lengths = (n, n, m, k, 0 if data.price is None else k, 3, 1, 1)
-    w, gradient, y, z, e, errors, iterations, scale = _pieces(vector, lengths)
+    w, gradient, y, z, e, errors, iterations, scale = pieces(vector, lengths)
     return Answer(w, gradient, y, z, e, errors.max(axis=-1), iterations[..., 0], scale)
-
-
-def _pieces(vector: Array, lengths: tuple[int, ...]) -> list[Array]:
-    """Consecutive views of the given lengths."""
-    pieces, at = [], 0
-    for length in lengths:
-        pieces.append(vector[..., at : at + length])
-        at += length
-    return pieces
 
 
 def empty(problem: Problem, status: Status, method: str) -> Solution:
@@ -117,7 +108,7 @@ def multipliers(encoded: Encoded, answer: Answer, weights: Array) -> dict[str, A
     count, ratio = linear.rows.shape[-2], _ratio_scale(encoded, weights)
     scale = answer.scale * ratio
     per_row, per_weight = encoded.row_scale * scale, scale * over(encoded.unit, 1)
-    parts: Any = Parts._make(_pieces(answer.z, sizes(data)))
+    parts: Any = Parts._make(pieces(answer.z, sizes(data)))
     rows_low = (parts.row_low + np.maximum(-answer.y, 0.0))[..., :count] / per_row
     rows_high = (parts.row_high + np.maximum(answer.y, 0.0))[..., :count] / per_row
     zero = np.zeros_like(scale)

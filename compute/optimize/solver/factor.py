@@ -1,6 +1,4 @@
-"""Cholesky factors by blocks, and how the iterations that need them run for a stack of problems.
-
-LAPACK works within a block of columns, matrix products between blocks.
+"""Cholesky factors by blocks: LAPACK within a block of columns, matrix products between them.
 
 A factor stays in its blocks. Put together, XLA would copy all of it into LAPACK's order for every
 single right-hand side, which takes longer than solving.
@@ -8,8 +6,7 @@ single right-hand side, which takes longer than solving.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +15,6 @@ from jax import lax
 Array = jax.Array
 
 BLOCK = 128
-SIDE_BY_SIDE_MAX = 32
 
 
 class Columns(NamedTuple):
@@ -72,19 +68,3 @@ def upper(root: Factor, right: Array) -> Array:
         )
         end, found = at, jnp.concatenate([part, found])
     return found
-
-
-def of_each(solve: Callable[..., Array], size: int) -> Callable[..., Array]:
-    """`solve` for every problem of a stack, of `size` unknowns each.
-
-    Small ones side by side. Large ones one after another: a matrix of one problem fits the cache
-    and those of a stack do not, and batched LAPACK calls of 100 unknowns have waited for each
-    other for ever in XLA's threads.
-    """
-    if size <= SIDE_BY_SIDE_MAX:
-        return jax.vmap(solve)
-
-    def in_turn(*stacks: Any) -> Array:
-        return lax.map(lambda one: solve(*one), stacks)
-
-    return in_turn

@@ -37,12 +37,7 @@ from compute.optimize.solver.ray import (
     right_side,
     settled,
 )
-from compute.optimize.solver.state import (
-    Frame,
-    Residual,
-    State,
-    Step,
-)
+from compute.optimize.solver.state import Frame, Residual, State, Step
 
 LAG = 1e-4  # complementarity waits for residuals that are further behind than this
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way

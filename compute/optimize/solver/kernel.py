@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from compute.optimize.solver.curvature import Curvature, refreshed, unformed
-from compute.optimize.solver.factor import of_each
 from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
+from compute.optimize.solver.stack import of_each
 from compute.optimize.solver.state import Frame, State, frame
 
 ITERATIONS_MAX = 100

@@ -89,7 +89,7 @@ class Terms(NamedTuple):
     """The smooth part at a point.
 
     gradient: f64[n] of f; limits: f64[q] = g(w); slopes: f64[q, n] their gradients;
-    wealth: f64[T]; tilt: the exponential weights of the drawdown-risk limit, f64[T];
+    wealth: f64[T]; tilt: the exponential weights of the drawdown-risk limit, f64[T].
     """
 
     gradient: Array

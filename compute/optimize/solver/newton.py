@@ -11,11 +11,13 @@ as a small Schur complement.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from compute.optimize.problem import Array as HostArray
 from compute.optimize.solver.factor import Factor, factor, lower, upper
 from compute.optimize.solver.model import Data, Terms
 
@@ -59,6 +61,15 @@ def sizes(data: Data) -> tuple[int, ...]:
     )
     tail = (int(data.turnover is not None), int(data.gross is not None), limits)
     return (n, n, trades, trades, gross, gross, m, m, *tail)
+
+
+def pieces(vector: HostArray, lengths: Iterable[int]) -> list[HostArray]:
+    """Consecutive views of the last axis of an array on the host, of the given lengths."""
+    found, at = [], 0
+    for length in lengths:
+        found.append(vector[..., at : at + length])
+        at += length
+    return found
 
 
 def split(data: Data, vector: Array) -> Parts:

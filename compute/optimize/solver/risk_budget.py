@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from compute.optimize.solver.factor import Array, factor, lower, of_each, upper
+from compute.optimize.solver.factor import Array, factor, lower, upper
+from compute.optimize.solver.stack import of_each
 
 ITERATIONS_MAX = 100
 TOLERANCE = 1e-8  # decrement before the last step, which squares it

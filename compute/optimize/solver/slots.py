@@ -11,7 +11,7 @@ slot of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -23,7 +23,7 @@ from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.problem import Array
 from compute.optimize.solver.kernel import interior_point, run
 from compute.optimize.solver.model import Data
-from compute.optimize.solver.newton import sizes
+from compute.optimize.solver.newton import pieces, sizes
 from compute.shapes import Kernel, NotCompiledError
 
 NEUTRAL: dict[str, float | tuple[float, float]] = {
@@ -122,27 +122,20 @@ class Slot:
         wide = sizes(self.layout)
         soft = 0 if self.layout.price is None else sum(wide)
         lengths = (self.assets, self.assets, self.rows, sum(wide), soft, 5)
-        w, gradient, y, z, e, tail = _split(vector, lengths)
+        w, gradient, y, z, e, tail = pieces(vector, lengths)
         parts = [w[:n], gradient[:n], y[:m], self._families(data, z, wide), tail]
         if data.price is not None:
             parts.insert(4, self._families(data, e, wide))
         return np.concatenate(parts)
 
     def _families(self, data: Data, vector: Array, wide: tuple[int, ...]) -> Array:
-        *families, limits = _split(vector, wide)
+        *families, limits = pieces(vector, wide)
         *lengths, _ = sizes(data)
         names = ("exponent", "volatility", "var", "quadratic_exponent")
         slot = [name for name in names if getattr(self.layout, name) is not None]
         own = np.array([getattr(data, name) is not None for name in slot], bool)
         kept = [family[:length] for family, length in zip(families, lengths, strict=True)]
         return np.concatenate([*kept, limits[own]])
-
-
-def _split(vector: Array, lengths: Iterable[int]) -> Iterator[Array]:
-    at = 0
-    for length in lengths:
-        yield vector[at : at + length]
-        at += length
 
 
 @lru_cache

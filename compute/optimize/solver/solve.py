@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -24,9 +23,9 @@ from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.ratio import CONSTANT
 from compute.optimize.solver.slots import run_kernel
 from compute.optimize.solver.stack import form, stacked
+from compute.optimize.threads import THREADS, in_threads
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-THREADS = 4  # chunks of a batch at a time; more than there are cores do no harm
 METHOD = "interior point"
 T = TypeVar("T")
 
@@ -55,10 +54,8 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
     for index, problem in enumerate(problems):
         groups.setdefault(form(problem), []).append(index)
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
-    # Compiled calls run outside Python's lock: chunks share the cores.
-    with ThreadPoolExecutor(THREADS) as pool:
-        answered = pool.map(lambda chunk: _together([problems[i] for i in chunk]), chunks)
-        found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
+    answered = in_threads(_together, [[problems[i] for i in chunk] for chunk in chunks])
+    found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
     return [found[index] or solve(problem) for index, problem in enumerate(problems)]
 
 

@@ -6,13 +6,16 @@ calls as for one. What all problems share, one object, is made once and has no l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import jax
 import numpy as np
+from jax import lax
 
 from compute.optimize.problem import FactorCovariance, ObjectiveKind, Problem
 
+SIDE_BY_SIDE_MAX = 32  # unknowns up to which problems are iterated side by side
 # A mean-variance stack may differ in its risk aversion; what other kinds read is alike in one.
 _AVERSE = ObjectiveKind.MEAN_VARIANCE
 
@@ -83,3 +86,19 @@ def _together(values: Sequence[Any]) -> Any:
 def stacked(problems: Sequence[Problem]) -> Problem:
     """The problems, all of one `form`, as one that reads like any other."""
     return cast(Problem, Stack(problems))
+
+
+def of_each(solve: Callable[..., jax.Array], size: int) -> Callable[..., jax.Array]:
+    """`solve` for every problem of a stack, of `size` unknowns each.
+
+    Small ones side by side. Large ones one after another: a matrix of one problem fits the cache
+    and those of a stack do not, and batched LAPACK calls of 100 unknowns have waited for each
+    other for ever in XLA's threads.
+    """
+    if size <= SIDE_BY_SIDE_MAX:
+        return jax.vmap(solve)
+
+    def in_turn(*stacks: Any) -> jax.Array:
+        return lax.map(lambda one: solve(*one), stacks)
+
+    return in_turn

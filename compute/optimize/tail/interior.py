@@ -12,7 +12,6 @@ Source of the method: Mehrotra 1992, SIAM J. Optimization 2(4); Nocedal and Wrig
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from jax import lax
 
 from compute.optimize.ahead import JointShapes, compiled_programs
+from compute.optimize.threads import in_threads
 from compute.shapes import Kernel, NotCompiledError
 
 Vector = npt.NDArray[np.float64]
@@ -39,7 +39,6 @@ _PIVOT_SHIFT = 1e-14
 _FAR = 1e30
 # Rows that may have many excesses: the caps of the two measures with an excess a scenario.
 CAPS = 2
-THREADS = 4  # programs of a batch at a time; more than there are cores do no harm
 # A slack that rounding has brought to zero.
 _TINY = 1e-60
 
@@ -379,11 +378,10 @@ def kernel(shapes: JointShapes) -> Kernel:
 def solve_linear_batch(
     programs: list[LinearProgram], tolerances: list[float]
 ) -> list[LinearAnswer]:
-    """Solve many programs, some at a time: compiled calls run outside Python's lock.
+    """Solve many programs, some at a time.
 
     Each has a bucket of its own. Where programs are compiled ahead they run one after another.
     """
     if len(programs) == 1 or compiled_programs() is not None:
         return [solve_linear(p, t) for p, t in zip(programs, tolerances, strict=True)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(solve_linear, programs, tolerances))
+    return in_threads(solve_linear, programs, tolerances)
