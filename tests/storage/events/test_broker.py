@@ -81,6 +81,18 @@ def test_a_broker_that_does_not_come_up_shows_its_log(
 
 
 @pytest.mark.integration
+def test_data_that_can_not_be_read_is_named(pulsar_broker: TestBroker, tmp_path: Path) -> None:
+    """The fixture is asked for so that a broker can be had."""
+    metadata = tmp_path / "data" / "metadata"
+    metadata.mkdir(parents=True)
+    (metadata / "CURRENT").write_text("no manifest\n")
+    broker = LocalBroker(tmp_path / "data", Ports.free())
+    with pytest.raises(Unavailable, match="CURRENT file corrupted"):
+        broker.start()
+    assert not broker.is_running
+
+
+@pytest.mark.integration
 def test_in_the_foreground_until_interrupted(pulsar_broker: TestBroker, tmp_path: Path) -> None:
     """`python -m storage.events.broker`; the fixture is asked for so that a broker can be had."""
     ports = Ports.free()

@@ -210,11 +210,10 @@ async def test_a_topic_that_fails_holds_back_no_other(
             held += await commit_events(store, "p7", 8, "limit-breached")
             free += await commit_events(store, "p7", 8)
         async with asyncio.timeout(60):
-            while relay.stats.n_published < len(free):  # noqa: ASYNC110
+            while relay.stats.n_published < len(free) or relay.stats.n_failed < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         check_once_and_in_order(await read_all(broker_config, "position-sized"), free)
         assert not of(await read_all(broker_config, "limit-breached"), held)
-        assert relay.stats.n_failed > 1
         partly.topic = ""
         await until_empty(store)
     check_once_and_in_order(await read_all(broker_config, "limit-breached"), held)
