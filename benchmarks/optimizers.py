@@ -192,7 +192,7 @@ def _measure(
 
 
 def timed(call: Call, seconds: float, once: float = 60.0) -> tuple[Any, list[float]]:
-    """The answer and seconds of each call: one to warm up, then 1 to 101 within the budget.
+    """The answer and seconds of each call: one to warm up, then 1 to 1,001 within the budget.
 
     A first call of more than `once` seconds is taken as it is, compilation or not.
     """
@@ -200,7 +200,7 @@ def timed(call: Call, seconds: float, once: float = 60.0) -> tuple[Any, list[flo
     answer = call()
     first = time.perf_counter() - start
     times: list[float] = []
-    while first < once and len(times) < 101 and (not times or sum(times) < seconds):
+    while first < once and len(times) < 1001 and (not times or sum(times) < seconds):
         start = time.perf_counter()
         answer = call()
         times.append(time.perf_counter() - start)
