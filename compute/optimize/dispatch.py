@@ -8,6 +8,7 @@ from compute.optimize.cuts import needed, solve_cuts
 from compute.optimize.problem import Problem, Solution
 from compute.optimize.solver import solve as solve_smooth
 from compute.optimize.solver import solve_batch as solve_smooth_batch
+from compute.optimize.start import calmest
 from compute.optimize.tail import solve_tail, solve_tail_batch, supports
 
 
@@ -19,7 +20,7 @@ def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
     Raises ValueError for a problem that is not well formed.
     """
     if supports(problem):
-        return solve_tail(problem, warm_start)
+        return solve_tail(problem, warm_start or calmest([problem])[0])
     if needed(problem):
         return solve_cuts(problem)
     return solve_smooth(problem)
@@ -33,7 +34,7 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
         curved = "cuts" if needed(problem) else "smooth"
         routes["tail" if supports(problem) else curved].append(index)
     solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
-        "tail": solve_tail_batch,
+        "tail": lambda chosen: solve_tail_batch(chosen, calmest(chosen)),
         "cuts": lambda chosen: [solve_cuts(problem) for problem in chosen],
         "smooth": solve_smooth_batch,
     }

@@ -48,7 +48,7 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
     Where only programs compiled ahead may run they are solved one by one: stacks would need a
     program more for every slot, and of large books a stack is no faster.
     """
-    if compiled_programs() is not None:
+    if len(problems) == 1 or compiled_programs() is not None:
         return [solve(problem) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, problem in enumerate(problems):

@@ -4,8 +4,9 @@
 
 Mehrotra's predictor-corrector on X = (x, A x): every bound, of a column or of a row, is a bound of
 X, and the only equations are A x - r = 0. A step costs one Cholesky factorisation of the size of
-the rows. Bounds may be infinite; equal bounds fix a variable. Padding is a column fixed at zero or
-a row without coefficients fixed at zero: both leave every other number untouched.
+the rows or of the columns (`normal`). Bounds may be infinite; equal bounds fix a variable. Padding
+is a column fixed at zero or a row without coefficients fixed at zero: both leave every other number
+untouched.
 
 Source of the method: Mehrotra 1992, SIAM J. Optimization 2(4); Nocedal and Wright 2006, ch. 14.
 """
@@ -22,6 +23,8 @@ import numpy.typing as npt
 from jax import lax
 
 from compute.optimize.ahead import JointShapes, compiled_programs
+from compute.optimize.tail.normal import Rows, solver
+from compute.optimize.tail.normal import rows as rows_of
 from compute.optimize.threads import in_threads
 from compute.shapes import Kernel, NotCompiledError
 
@@ -35,10 +38,7 @@ LADDER = (24, 32, 64, 96, 128, 160, 192, 256, 512, 768, 1024, 2048, 4096, 8192)
 # pivot of one well inside wide bounds. It damps the step to the optimum and does not move it.
 _PROXIMAL = 0.1
 _PROXIMAL_MIN, _PROXIMAL_MAX = 1e-12, 1e-2
-_PIVOT_SHIFT = 1e-14
 _FAR = 1e30
-# Rows that may have many excesses: the caps of the two measures with an excess a scenario.
-CAPS = 2
 # A slack that rounding has brought to zero.
 _TINY = 1e-60
 
@@ -47,7 +47,7 @@ _TINY = 1e-60
 class LinearProgram:
     """min cost'x; rows[m, k]; row_min, row_max [m]; lower, upper [k]; infinite = no bound.
 
-    excess: number of last columns of which every row has one at most, but for CAPS rows.
+    excess: number of last columns of which every row has one at most, but for the caps.
     """
 
     cost: Vector
@@ -91,47 +91,6 @@ class _Bounds(NamedTuple):
     present: jax.Array
 
 
-class _Rows(NamedTuple):
-    """The rows, and what it takes to form A D A' in less than m^2 k operations.
-
-    whole: f64[m, d + g] = (wide, excess). lone: int[m], the one excess column of each row, and
-    coefficient: f64[m], with what it counts. reached: f64[m, m], [i, j] what row j has of the lone
-    column of row i. caps: int[CAPS], the rows that may have more excesses than one.
-    """
-
-    whole: jax.Array
-    wide: jax.Array
-    excess: jax.Array
-    lone: jax.Array
-    coefficient: jax.Array
-    reached: jax.Array
-    caps: jax.Array
-
-
-def _rows(wide: jax.Array, excess: jax.Array) -> _Rows:
-    none = jnp.zeros(0)
-    if not excess.shape[1]:
-        return _Rows(wide, wide, excess, none, none, none, none)
-    lone = jnp.argmax(jnp.abs(excess), axis=1)
-    coefficient = jnp.take_along_axis(excess, lone[:, None], axis=1)[:, 0]
-    several = jnp.sum(excess != 0.0, axis=1) > 1
-    caps = lax.top_k(several.astype(jnp.int32), CAPS)[1]
-    whole = jnp.concatenate([wide, excess], axis=1)
-    return _Rows(whole, wide, excess, lone, coefficient, excess.T[lone], caps)
-
-
-def _normal(rows: _Rows, give: jax.Array) -> jax.Array:
-    """A diag(give) A', f64[m, m]; give: f64[d + g]."""
-    columns = rows.wide.shape[1]
-    normal = (rows.wide * give[None, :columns]) @ rows.wide.T
-    if not rows.excess.shape[1]:
-        return normal
-    own = give[columns:]
-    shared = (rows.coefficient * own[rows.lone])[:, None] * rows.reached
-    capped = (rows.excess[rows.caps] * own[None, :]) @ rows.excess.T
-    return normal + shared.at[rows.caps].set(capped)
-
-
 def _bounds(lower: jax.Array, upper: jax.Array) -> _Bounds:
     fixed = jnp.isfinite(lower) & (upper - lower <= 1e-13)
     has_lower, has_upper = jnp.isfinite(lower) & ~fixed, jnp.isfinite(upper) & ~fixed
@@ -141,22 +100,22 @@ def _bounds(lower: jax.Array, upper: jax.Array) -> _Bounds:
     return _Bounds(finite_lower, finite_upper, has_lower, has_upper, fixed, present)
 
 
-def _start(rows: jax.Array, bounds: _Bounds) -> _State:
+def _start(rows: Rows, bounds: _Bounds) -> _State:
     """Columns in the middle of their bounds; rows at their value, pushed inside theirs."""
     both = bounds.has_lower & bounds.has_upper
     middle = jnp.where(bounds.has_upper, bounds.upper - 1.0, 0.0)
     middle = jnp.where(bounds.has_lower, bounds.lower + 1.0, middle)
     middle = jnp.where(both, 0.5 * (bounds.lower + bounds.upper), middle)
     middle = jnp.where(bounds.fixed, bounds.lower, middle)
-    columns = rows.shape[1]
-    value = jnp.concatenate([middle[:columns], rows @ middle[:columns]])
+    columns = middle[: middle.shape[0] - rows.wide.shape[0]]
+    value = jnp.concatenate([columns, rows.apply(columns)])
     margin = jnp.where(both, jnp.minimum(1.0, 0.25 * (bounds.upper - bounds.lower)), 1.0)
     value = jnp.where(bounds.has_lower, jnp.maximum(value, bounds.lower + margin), value)
     value = jnp.where(bounds.has_upper, jnp.minimum(value, bounds.upper - margin), value)
     point = jnp.where(bounds.fixed, bounds.lower, value)
     return _State(
         point,
-        jnp.zeros(rows.shape[0]),
+        jnp.zeros(rows.wide.shape[0]),
         bounds.has_lower.astype(jnp.float64),
         bounds.has_upper.astype(jnp.float64),
         jnp.array(0),
@@ -171,10 +130,9 @@ def _longest(value: jax.Array, change: jax.Array, present: jax.Array) -> jax.Arr
     return jnp.min(ratio, initial=_FAR)
 
 
-def _advance(parts: _Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _State:
+def _advance(rows: Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _State:
     """One predictor-corrector step, and the residuals after it."""
-    rows = parts.whole
-    count, columns = rows.shape
+    columns = cost.shape[0] - rows.wide.shape[0]
     has_lower, has_upper = bounds.has_lower, bounds.has_upper
 
     def gaps(point: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -182,10 +140,10 @@ def _advance(parts: _Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _
         return below, jnp.where(has_upper, jnp.maximum(bounds.upper - point, _TINY), 1.0)
 
     def apply(point: jax.Array) -> jax.Array:
-        return rows @ point[:columns] - point[columns:]
+        return rows.apply(point[:columns]) - point[columns:]
 
     def adjoint(price: jax.Array) -> jax.Array:
-        return jnp.concatenate([price @ rows, -price])
+        return jnp.concatenate([rows.adjoint(price), -price])
 
     def residuals(s: _State) -> tuple[jax.Array, jax.Array, jax.Array]:
         dual = jnp.where(bounds.fixed, 0.0, cost - adjoint(s.price) - s.low + s.high)
@@ -199,26 +157,14 @@ def _advance(parts: _Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _
     curvature += jnp.where(has_upper, state.high / above, 0.0)
     lent = jnp.clip(_PROXIMAL * barrier, _PROXIMAL_MIN, _PROXIMAL_MAX)
     give = jnp.where(bounds.fixed, 0.0, 1.0 / (curvature + lent))
-    normal = _normal(parts, give[:columns])
-    pivot = jnp.diagonal(normal) + give[columns:]
-    scale = lax.rsqrt(jnp.where(pivot > 0.0, pivot, 1.0))
-    diagonal = jnp.arange(count)
-    normal = normal * scale[:, None] * scale[None, :]
-    normal = normal.at[diagonal, diagonal].set(1.0 + _PIVOT_SHIFT)
-    factor = lax.linalg.cholesky(normal, symmetrize_input=False)
-
-    def back(right: jax.Array) -> jax.Array:
-        return jax.scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+    solve = solver(rows, give[:columns], give[columns:], bounds.fixed[columns:])
 
     def direction(want_low: jax.Array, want_high: jax.Array) -> _State:
         """Newton step to below * low = ... + want_low, above * high = ... + want_high."""
         pull = jnp.where(has_lower, want_low / below, 0.0) - dual
         pull -= jnp.where(has_upper, want_high / above, 0.0)
-        price = back((primal - apply(give * pull)) * scale) * scale
-        point = give * (adjoint(price) + pull)
-        # Refined on A x - r itself, not on the normal matrix, which has lost its last digits.
-        price += back((primal - apply(point)) * scale) * scale
-        point = give * (adjoint(price) + pull)
+        x, r, price = solve(pull[:columns], pull[columns:], primal)
+        point = jnp.concatenate([x, r])
         low = jnp.where(has_lower, (want_low - state.low * point) / below, 0.0)
         high = jnp.where(has_upper, (want_high + state.high * point) / above, 0.0)
         return _State(point, price, low, high, state.steps, state.error)
@@ -273,14 +219,14 @@ def _solve(
 
     The best iterate, not the last, f64[k + m + 2]: the point, the prices, steps taken and error.
     """
-    parts, bounds = _rows(wide, excess), _bounds(lower, upper)
-    rows = parts.whole
-    full_cost = jnp.concatenate([cost, jnp.zeros(rows.shape[0])])
+    bounds = _bounds(lower, upper)
+    rows = rows_of(wide, excess, bounds.fixed[cost.shape[0] :])
+    full_cost = jnp.concatenate([cost, jnp.zeros(wide.shape[0])])
     start = _start(rows, bounds)
 
     def body(carry: tuple[_State, _State]) -> tuple[_State, _State]:
         now, best = carry
-        new = _advance(parts, full_cost, bounds, now)
+        new = _advance(rows, full_cost, bounds, now)
         better = new.error < best.error
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
         return new, kept
@@ -293,7 +239,7 @@ def _solve(
 
     last, best = lax.while_loop(unfinished, body, (start, start))
     tail = jnp.stack([last.steps.astype(jnp.float64), best.error])
-    return jnp.concatenate([best.point[: rows.shape[1]], best.price, tail])
+    return jnp.concatenate([best.point[: cost.shape[0]], best.price, tail])
 
 
 _solve_one = jax.jit(_solve)
