@@ -1,12 +1,14 @@
-"""Smooth objectives under CVaR, CDaR or drawdown limits, by cutting planes.
+"""Smooth objectives and limits beside CVaR, CDaR or drawdowns, by cutting planes.
 
-A tail measure is the largest of many linear functions of the weights, so at weights that break
-its cap the function that is largest there is a linear limit which cuts off them alone:
+A tail measure is the largest of many linear functions of the weights, so the one that is largest
+at given weights is a linear function below it everywhere and equal to it there:
 
-    slope_k'w <= cap,   slope_k a subgradient of the measure at the k-th solution
+    slope_k'w <= cap       slope_k a subgradient of the measure at the k-th solution
+    slope_k'w <= level     in the objective, where `level` counts with the measure's weight
 
-The smooth solver gets these as named rows until its solution respects the caps. A cap's shadow
-price is the sum of its rows' prices, its supporting function their average.
+The smooth solver gets these rows until its solution respects the caps, and its levels are the
+measures. A cap's shadow price is the sum of its rows' prices, its supporting function their
+average; the prices of the rows of a level sum to the measure's weight.
 
 Kelley 1960, J. SIAM 8(4); the measures are polyhedral, so finitely many cuts suffice.
 """
@@ -18,9 +20,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.objectives import UnsupportedError
-from compute.optimize.problem import Limits, Problem, Rows, Solution, Status
+from compute.optimize.limits import box
+from compute.optimize.problem import (
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
 from compute.optimize.solver import solve as solve_smooth
+from compute.optimize.solver.levels import Levels
 from compute.optimize.tail import frame
 from compute.optimize.tail.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail.rows import Measure
@@ -30,7 +41,7 @@ Vector = npt.NDArray[np.float64]
 
 METHOD = "interior point with tail cuts"
 ROUNDS_MAX = 200
-# A cap may be exceeded by this share of a typical loss.
+# A cap may be exceeded by this share of a typical loss, a level as well.
 _ALLOWED = 1e-11
 
 
@@ -53,30 +64,45 @@ def needed(problem: Problem) -> bool:
 
 
 def solve_cuts(problem: Problem) -> Solution:
-    """The optimum of a smooth objective under tail limits, with its multipliers.
+    """The optimum of a smooth objective beside tail measures and limits, with its multipliers.
 
     INFEASIBLE where the limits and the cuts so far already conflict, which is proof enough.
-    Raises UnsupportedError for a tail measure in the objective beside curved parts or limits.
+    Raises UnsupportedError for a Sharpe ratio or risk budgets beside other parts.
     """
     terms = measures_of(problem)
-    if any(term.cap is None for term in terms):
-        raise UnsupportedError("a tail measure beside a curved objective: state it as a limit")
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
-    smooth = replace(problem, limits=limits)
-    cuts: list[_Cut] = []
+    smooth = replace(problem, objective=_smooth(problem.objective), limits=limits)
+    first = _first_weights(problem)
+    cuts = [_cut(i, term, first) for i, term in enumerate(terms) if term.cap is None]
     iterations = 0
     for _ in range(ROUNDS_MAX):
-        found = solve_smooth(_with_cuts(smooth, terms, cuts))
+        found = solve_smooth(_with_cuts(smooth, terms, cuts), _levels(terms, cuts))
         iterations += found.iterations
         if found.status is not Status.OPTIMAL:
             return replace(_bare(found, problem.size), iterations=iterations)
         new = [
-            _cut(i, term, found.weights) for i, term in enumerate(terms) if _exceeds(term, found)
+            _cut(i, term, found.weights)
+            for i, term in enumerate(terms)
+            if _exceeds(term, _allowed(i, term, cuts, found), found)
         ]
         if not new:
             return replace(_read(problem, terms, cuts, found), iterations=iterations)
         cuts += new
     return _bare(replace(found, status=Status.NOT_CONVERGED), problem.size)
+
+
+def _smooth(objective: Objective) -> Objective:
+    """The objective without its tail measures."""
+    if objective.kind is not ObjectiveKind.COMBINATION and objective.kind not in TAIL_NAMES:
+        return objective
+    parts = tuple((w, part) for w, part in terms_of(objective) if part.kind not in TAIL_NAMES)
+    return Objective(ObjectiveKind.COMBINATION, terms=parts)
+
+
+def _first_weights(problem: Problem) -> Vector:
+    """Equal weights, moved into the box."""
+    lower, upper = box(problem)
+    return np.clip(np.full(problem.size, 1.0 / problem.size), lower, np.maximum(lower, upper))
 
 
 def _bare(found: Solution, size: int) -> Solution:
@@ -85,9 +111,15 @@ def _bare(found: Solution, size: int) -> Solution:
     return replace(found, weights=blank, objective=float("nan"), multipliers=None, method=METHOD)
 
 
-def _exceeds(term: Measure, found: Solution) -> bool:
-    assert term.cap is not None
-    return term.value(term.losses(found.weights)[0]) > term.cap + _ALLOWED * term.scale
+def _allowed(index: int, term: Measure, cuts: list[_Cut], found: Solution) -> float:
+    """What a measure may be: its cap, or the level its cuts allow."""
+    if term.cap is not None:
+        return term.cap
+    return max(float(cut.slope @ found.weights) for cut in cuts if cut.term == index)
+
+
+def _exceeds(term: Measure, most: float, found: Solution) -> bool:
+    return term.value(term.losses(found.weights)[0]) > most + _ALLOWED * term.scale
 
 
 def _cut(index: int, term: Measure, weights: Vector) -> _Cut:
@@ -107,18 +139,32 @@ def _cut(index: int, term: Measure, weights: Vector) -> _Cut:
     return _Cut(index, np.asarray(mass @ term.levels), tail, peak)
 
 
+def _levels(terms: tuple[Measure, ...], cuts: list[_Cut]) -> Levels | None:
+    """The cuts of measures in the objective; levels are counted in typical losses."""
+    mine = [cut for cut in cuts if terms[cut.term].cap is None]
+    if not mine:
+        return None
+    scale = np.array([term.scale for term in terms if term.cap is None])
+    price = scale * [term.weight for term in terms if term.cap is None]
+    above = np.zeros((len(mine), len(scale)))
+    owner = [cut.term for cut in mine]  # measures in the objective come first
+    above[np.arange(len(mine)), owner] = scale[owner]
+    return Levels(price, np.array([cut.slope for cut in mine]), above)
+
+
 def _with_cuts(problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut]) -> Problem:
-    """The smooth problem with the cuts after its own rows."""
-    if not cuts:
+    """The smooth problem with the cuts of its caps after its own rows."""
+    mine = [cut for cut in cuts if terms[cut.term].cap is not None]
+    if not mine:
         return problem
-    own, caps = problem.limits.rows, [terms[cut.term].cap for cut in cuts]
-    slopes = np.array([cut.slope for cut in cuts])
-    low, high = np.full(len(cuts), -np.inf), np.array(caps, dtype=np.float64)
-    names = tuple(f"{terms[cut.term].name} cut {k}" for k, cut in enumerate(cuts))
+    own, caps = problem.limits.rows, [terms[cut.term].cap for cut in mine]
+    slopes = np.array([cut.slope for cut in mine])
+    low, high = np.full(len(mine), -np.inf), np.array(caps, dtype=np.float64)
+    names = tuple(f"{terms[cut.term].name} cut {k}" for k, cut in enumerate(mine))
     if own is None:
         rows = Rows(slopes, low, high, names)
     else:
-        none = np.full(len(cuts), np.inf)
+        none = np.full(len(mine), np.inf)
         rows = Rows(
             np.vstack([own.matrix, slopes]),
             np.concatenate([own.row_min, low]),
@@ -133,20 +179,30 @@ def _with_cuts(problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut]) -
 def _read(
     problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut], found: Solution
 ) -> Solution:
-    """The solution with the prices of the cuts gathered into those of the caps."""
+    """The solution of the whole: the prices of the cuts gathered into those of the measures."""
     given = found.multipliers
     assert given is not None
     own = 0 if problem.limits.rows is None else len(problem.limits.rows.names)
-    price, caps, functionals = given.row_max[own:], {}, []
+    ordered = sorted(cuts, key=lambda cut: terms[cut.term].cap is None)  # as the rows are
+    caps, functionals, value = {}, [], found.objective
     for i, term in enumerate(terms):
-        mine = [(float(p), cut) for p, cut in zip(price, cuts, strict=True) if cut.term == i]
+        mine = [
+            (float(p), cut)
+            for p, cut in zip(given.row_max[own:], ordered, strict=True)
+            if cut.term == i
+        ]
         total = sum(p for p, _ in mine)
-        caps[f"{term.name}_max"] = total
+        if term.cap is None:
+            value -= term.weight * term.value(term.losses(found.weights)[0])
+        else:
+            caps[f"{term.name}_max"] = total
         if total > 0.0:
             tail = sum((p / total * cut.tail for p, cut in mine), np.zeros(len(term.levels) - 1))
             peak = sum((p / total * cut.peak for p, cut in mine), np.zeros(len(term.levels)))
-            functionals.append(TailFunctional(term.name, False, tail, peak, total))
+            price = total if term.cap is not None else term.weight
+            functionals.append(TailFunctional(term.name, term.cap is None, tail, peak, price))
     fields = {name: getattr(given, name) for name in given.__dataclass_fields__}
     fields |= {"row_min": given.row_min[:own], "row_max": given.row_max[:own], **caps}
     multipliers = TailMultipliers(**fields, functionals=tuple(functionals))
-    return replace(found, multipliers=multipliers, method=METHOD)
+    value = value if problem.objective.kind.maximised else -value
+    return replace(found, objective=value, multipliers=multipliers, method=METHOD)

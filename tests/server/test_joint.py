@@ -116,6 +116,9 @@ MIX = [
     problem(combination(("LOG_GROWTH", 1.0), ("MIN_VARIANCE", 3.0))),
     problem(combination(("CRRA", 1.0), ("MAX_RETURN", 0.1), ("QUADRATIC_GROWTH", 0.5))),
     problem(combination(("MAX_RETURN", 1.0), ("MIN_CVAR", 0.3), ("MIN_CDAR", 0.05))),
+    problem(combination(("LOG_GROWTH", 1.0), ("MIN_CVAR", 0.05), ("MIN_CDAR", 0.01))),
+    problem("MIN_CVAR", budget_min=1.0, limits=Joint(volatility_max=0.02)),
+    problem("MIN_MAX_DRAWDOWN", n=4, budget_min=1.0, impact_cost=np.full(4, 1e-3)),
 ]
 
 
@@ -140,17 +143,6 @@ async def test_a_combination_is_what_its_terms_add_up_to(joint_client: Client) -
     assert any(0.01 < weight < 0.39 for weight in whole.weights)
     np.testing.assert_allclose(summed.weights, whole.weights, atol=1e-8)
     assert summed.certificate.objective == pytest.approx(whole.certificate.objective, rel=1e-9)
-
-
-async def test_a_tail_beside_a_curved_objective_says_what_to_do(joint_client: Client) -> None:
-    found = await refusal(
-        optimize(joint_client, problem(combination(("LOG_GROWTH", 1.0), ("MIN_CVAR", 1.0))))
-    )
-    assert (found.code, found.fields["problem"]) == (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "NOT_WELL_FORMED",
-    )
-    assert "state it as a limit" in found.message
 
 
 async def test_frontier_and_explanation_compile_nothing(
@@ -378,7 +370,9 @@ async def test_joint_objectives_that_cannot_be_are_refused(joint_client: Client)
     set_parameters = joint_client.parameter.SetParameters
     found = await refusal(set_parameters(setting(objective_of("RISK_BUDGET"))))
     assert found.fields["parameters.joint_objective.kind"] == "NOT_APPLICABLE"
-    await set_parameters(setting(objective_of("MIN_CVAR")))
+    apart = [objective_of("CRRA", risk_aversion=aversion) for aversion in (2.0, 3.0)]
+    terms = [pb.ObjectiveTerm(weight=1.0, objective=part) for part in apart]
+    await set_parameters(setting(objective_of("COMBINATION", terms=terms)))
     found = await refusal(joint_client.size(joint_request(portfolio_id, matrix_id)))
     assert (found.code, found.reason) == (
         grpc.StatusCode.FAILED_PRECONDITION,

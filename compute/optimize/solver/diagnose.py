@@ -45,7 +45,7 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
     """
 
     def best(problem: Problem, blocks: Blocks) -> Solution:
-        stated = encode(problem, blocks)
+        stated = encode(problem, blocks, encoded.levels)
         return decode(stated, run(stated), METHOD)
 
     problem = encoded.problem

@@ -17,6 +17,7 @@ from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear, Scalar, distinct, forced, linear
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
 from compute.optimize.problem import Array, Costs, Problem
+from compute.optimize.solver.levels import Levels
 from compute.optimize.solver.model import Data
 
 ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 500)
@@ -32,9 +33,9 @@ STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 class Encoded:
     """A problem ready for the kernel, or a stack of them.
 
-    data: host arrays. blocks: its compiled objective. linear: its linear limits. unit: what one
-    kernel weight is worth, f64[batch] if that differs in a stack. row_scale: f64[m], what each row
-    was divided by (in kernel units).
+    data: host arrays. blocks: its compiled objective. linear: its linear limits, below them the
+    rows of the levels. unit: what one kernel weight is worth, f64[batch] if that differs in a
+    stack. row_scale: f64[m], what each row was divided by (in kernel units).
     """
 
     problem: Problem
@@ -43,6 +44,7 @@ class Encoded:
     linear: Linear
     unit: Scalar
     row_scale: Array
+    levels: Levels | None = None
 
 
 def bucket(size: int, ladder: tuple[int, ...]) -> int:
@@ -60,7 +62,9 @@ def over(values: Any, axes: int) -> Any:
     return values.reshape(-1, *axes * (1,)) if isinstance(values, np.ndarray) else values
 
 
-def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
+def encode(
+    problem: Problem, compiled: Blocks | None = None, levels: Levels | None = None
+) -> Encoded:
     """Pad and scale. `compiled` replaces the objective. UnsupportedError for tail limits."""
     limits, moments, size = problem.limits, Moments(problem), problem.size
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
@@ -69,13 +73,20 @@ def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
     constraints = forced(distinct(linear(problem)))
     if compiled.barrier is not None:
         constraints = replace(constraints, lower=np.maximum(constraints.lower, 0.0))
-    unit, n = _unit(constraints, _balance(compiled, problem.costs)), bucket(size, ASSETS)
+    unit = _unit(constraints, _balance(compiled, problem.costs))
+    slope, level, known = compiled.linear, None, constraints
+    if levels is not None:
+        constraints, slope = levels.beside(constraints), np.append(slope, -levels.price)
+        level = (np.arange(len(slope)) >= size).astype(np.float64)
+        known = replace(known, **_in_weights(constraints, size))
+    n = bucket(slope.shape[-1], ASSETS)
     scale = np.abs(constraints.rows).max(axis=-1) * over(unit, 1)
     scale[scale == 0.0] = 1.0
     fields: dict[str, Any] = {
         "lower": padded(constraints.lower / over(unit, 1), n),
         "upper": padded(constraints.upper / over(unit, 1), n),
-        "linear": padded(compiled.linear * over(unit, 1), n),
+        "linear": padded(slope * over(unit, 1), n),
+        "level": None if level is None else padded(level, n),
         "quad": None if compiled.quad is None else _square(compiled.quad, n, unit),
         "growth": np.float64(compiled.growth) if compiled.growth else None,
         "crra": np.array(compiled.crra) if compiled.crra else None,
@@ -85,7 +96,13 @@ def encode(problem: Problem, compiled: Blocks | None = None) -> Encoded:
         **_trade_fields(problem, constraints, unit, n),
         **_risk_fields(moments, compiled, unit, n),
     }
-    return Encoded(problem, Data(**fields), compiled, constraints, unit, scale)
+    return Encoded(problem, Data(**fields), compiled, known, unit, scale, levels)
+
+
+def _in_weights(limits: Linear, size: int) -> dict[str, Any]:
+    """The rows without what levels count in them."""
+    names = ("row_min", "row_max", "price")
+    return {"rows": limits.rows[:, :size], **{name: getattr(limits, name) for name in names}}
 
 
 def _unit(constraints: Linear, balance: Scalar) -> Scalar:

@@ -59,6 +59,8 @@ def start(data: Data, fixed: Frame) -> State:
         t = jnp.abs(w - data.holdings) + free * share
     if data.gross is not None:
         u = jnp.abs(w) + free * share
+    if data.level is not None:
+        t, u = (x * (1.0 - data.level) if x.shape[0] else x for x in (t, u))
     x = Point(w, t, u)
     aversion = jnp.ones(())
     if data.sharpe is not None:

@@ -36,6 +36,7 @@ class Data(NamedTuple):
     exponent: f64[2] = lambda, right-hand side; quadratic_exponent: the same for the quadratic
     form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
     holdings, cost, impact: f64[n]; turnover, gross: maxima; budgets: f64[n] = b.
+    level: f64[n], 1 for a variable that is no weight (`levels`).
     sharpe: present where the objective is (linear'w - costs) / sqrt(w'Qw).
     """
 
@@ -67,6 +68,7 @@ class Data(NamedTuple):
     gross: Array | None = None
     budgets: Array | None = None
     sharpe: Array | None = None
+    level: Array | None = None
 
 
 AXES = dict.fromkeys(Data._fields, 1)

@@ -24,6 +24,7 @@ from compute.optimize.solver.model import Data, Terms
 Array = jax.Array
 
 PROXIMITY = 1e-13  # ridge relative to the Hessian: makes a linear program's M definite
+LEVEL = 1e-6  # the same for a level, which has neither curvature nor bounds of its own
 ABSENT = 1e100  # compliance of a row without bounds: it gives way to everything
 
 
@@ -112,6 +113,8 @@ def kinks(data: Data) -> tuple[Array, Array]:
     A t that nothing prices and nothing bounds has no optimum: it stays where it is.
     """
     free = data.upper > data.lower
+    if data.level is not None:
+        free = free & (data.level == 0.0)
     traded = sized = jnp.zeros(0, bool)
     if data.holdings is not None:
         traded = jnp.zeros_like(free)
@@ -248,6 +251,8 @@ def factorise(data: Data, hess: Array, bend: Array, weight: Array, slopes: Array
         give = give.at[k + len(rows) - 2].add(jnp.sum(sized / u_own))
     rows.append(slopes)
     ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(jnp.diagonal(hess))))
+    if data.level is not None:
+        ridge = ridge + LEVEL * data.level
     matrix = hess * free[:, None] * free[None, :]
     root = factor(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
     side = lower(root, (jnp.concatenate(rows) * free[None, :]).T)

@@ -69,7 +69,7 @@ class Slot:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, n)
         shapes |= {"rows": m + n, "row_min": m, "row_max": m, "turnover": (), "gross": ()}
         if not self.plain:
-            shapes |= {"mean": n, "impact": n, "quad": n + n, "cov": n + n, "price": m}
+            shapes |= {"mean": n, "impact": n, "quad": n + n, "cov": n + n, "price": m, "level": n}
             shapes |= {"var": (2,), "volatility": (), "price_tail": ()}
             shapes |= {"sharpe": ()} if self.ratio else {"budgets": n}
         if self.scenarios:

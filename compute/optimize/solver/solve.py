@@ -18,6 +18,7 @@ from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
 from compute.optimize.solver.kernel import run_batch
+from compute.optimize.solver.levels import Levels
 from compute.optimize.solver.model import spread
 from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.ratio import CONSTANT
@@ -30,13 +31,15 @@ METHOD = "interior point"
 T = TypeVar("T")
 
 
-def solve(problem: Problem) -> Solution:
+def solve(problem: Problem, levels: Levels | None = None) -> Solution:
     """The optimum of a smooth problem with its multipliers, or a typed failure.
 
+    levels: variables beside the weights; objective and gradient of the answer are without them,
+    the prices of their rows follow those of the named ones.
     Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
     ValueError for a problem that is not well formed.
     """
-    encoded = prepare(problem)
+    encoded = prepare(problem, levels)
     if isinstance(encoded, Solution):
         return encoded
     return finish(encoded, _run(encoded, LAG))
@@ -89,7 +92,7 @@ def _together(chunk: list[Problem]) -> list[Solution | None]:
     ]
 
 
-def prepare(problem: Problem) -> Encoded | Solution:
+def prepare(problem: Problem, levels: Levels | None = None) -> Encoded | Solution:
     """The arrays of a problem, or its solution where no interior point is needed."""
     blocks: Blocks | None = None
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
@@ -97,7 +100,7 @@ def prepare(problem: Problem) -> Encoded | Solution:
         if isinstance(answer, Solution):
             return answer
         blocks = answer
-    encoded = encode(problem, blocks)
+    encoded = encode(problem, blocks, levels)
     if _crossed(encoded.linear):
         return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
     return encoded

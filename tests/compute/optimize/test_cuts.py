@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from compute.optimize import measures, solve
 from compute.optimize.certificate import certify
 from compute.optimize.cuts import needed
-from compute.optimize.evaluate import largest_violation
+from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.objectives import UnsupportedError
-from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Status
+from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Status
 from tests.compute.optimize.tail_problems import returns
 
 Kind = ObjectiveKind
@@ -87,8 +88,81 @@ def test_functionals_average_the_cuts() -> None:
         assert -weights @ series <= measures.cdar(series, odds, 0.95)[0] + 1e-12
 
 
-def test_a_tail_part_beside_a_curved_one_is_refused() -> None:
-    terms = ((1.0, Objective(Kind.LOG_GROWTH)), (0.1, Objective(Kind.MIN_CVAR)))
+def less_cvar(share: float, **caps: float) -> Problem:
+    terms = ((1.0, Objective(Kind.LOG_GROWTH)), (share, Objective(Kind.MIN_CVAR)))
+    return replace(
+        book(Kind.LOG_GROWTH, **caps), objective=Objective(Kind.COMBINATION, terms=terms)
+    )
+
+
+def test_a_measure_in_the_objective_weighs_as_the_price_of_its_cap() -> None:
+    """The two ways to state the trade between growth and CVaR lead to the same book."""
+    capped = solve(book(Kind.LOG_GROWTH, cvar_max=0.008))
+    assert capped.multipliers is not None
+    weighed = solve(less_cvar(capped.multipliers.cvar_max))
+    assert weighed.weights == pytest.approx(capped.weights, abs=1e-7)
+    (line,) = weighed.multipliers.functionals  # type: ignore[union-attr]
+    assert line.in_objective
+    assert line.price == capped.multipliers.cvar_max
+    assert line.tail.sum() == pytest.approx(1.0)
+
+
+def test_a_measure_may_be_wanted_small_and_capped_as_well() -> None:
+    free = solve(less_cvar(0.002))
+    problem = less_cvar(0.002, cvar_max=0.008)
+    solution = solve(problem)
+    assert certify(problem, solution).is_optimal
+    assert certify(less_cvar(0.002), free).is_optimal
+    assert solution.multipliers is not None
+    assert solution.multipliers.cvar_max > 0.0
+    assert free.objective > solution.objective
+    assert [f.in_objective for f in solution.multipliers.functionals] == [True, False]  # type: ignore[attr-defined]
+
+
+def test_weights_of_a_measure_lead_from_the_fastest_book_to_the_calmest() -> None:
+    held = replace(book(Kind.LOG_GROWTH).limits, budget_min=1.0)
+
+    def best(objective: Objective) -> NDArray[np.float64]:
+        return solve(replace(book(Kind.LOG_GROWTH), objective=objective, limits=held)).weights
+
+    assert best(less_cvar(1e-9).objective) == pytest.approx(
+        best(Objective(Kind.LOG_GROWTH)), abs=1e-5
+    )
+    assert best(less_cvar(1e4).objective) == pytest.approx(best(Objective(Kind.MIN_CVAR)), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN])
+def test_nothing_nearby_is_better(kind: Kind) -> None:
+    """No random feasible book beats the answer under a volatility limit and impact costs."""
+    rng = np.random.default_rng(5)
+    start = book(Kind.LOG_GROWTH)
+    limits = replace(start.limits, budget_min=1.0, gross_max=1.6, lower=np.full(6, -0.3))
+    risk = float(np.sqrt(np.full(6, 1 / 6) @ np.cov(start.scenarios.T) @ np.full(6, 1 / 6)))  # type: ignore[union-attr]
+    problem = replace(
+        start,
+        objective=Objective(Kind.COMBINATION, terms=((1.0, Objective(kind)),)),
+        limits=replace(limits, volatility_max=risk, turnover_max=1.5),
+        costs=Costs(impact=np.full(6, 1e-3)),
+        holdings=np.full(6, 1 / 6),
+    )
+    solution = solve(problem)
+    assert solution.status is Status.OPTIMAL
+    assert largest_violation(problem, solution.weights) <= 1e-10
+    assert certify(problem, solution).is_optimal
+    assert solution.objective == pytest.approx(objective_value(problem, solution.weights))
+    tried = 0
+    for _ in range(3000):
+        step = rng.normal(size=6) * 10.0 ** rng.uniform(-5, -1)
+        other = solution.weights + step - step.mean()
+        if largest_violation(problem, other) <= 0.0:
+            tried += 1
+            assert objective_value(problem, other) <= solution.objective + 1e-12
+    assert tried > 20
+
+
+@pytest.mark.parametrize("kind", [Kind.MAX_SHARPE, Kind.RISK_BUDGET])
+def test_a_tail_part_beside_what_can_not_be_added_is_refused(kind: Kind) -> None:
+    terms = ((1.0, Objective(kind)), (0.1, Objective(Kind.MIN_CVAR)))
     problem = replace(book(Kind.LOG_GROWTH), objective=Objective(Kind.COMBINATION, terms=terms))
-    with pytest.raises(UnsupportedError, match="tail measure"):
+    with pytest.raises(UnsupportedError, match=r"cannot be part|not a smooth"):
         solve(problem)

@@ -19,7 +19,7 @@ from benchmarks.oracle import TIGHT, best_weights
 from compute.optimize import solve
 from compute.optimize.ahead import Programs, only
 from compute.optimize.certificate import Certificate, certify
-from compute.optimize.evaluate import Facts, objective_value
+from compute.optimize.evaluate import Facts, objective_value, violations
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -62,6 +62,15 @@ TAILS = Objective(
     Kind.COMBINATION,
     terms=((1.0, Objective(Kind.MAX_RETURN)), (0.1, Objective(Kind.MIN_CVAR, tail=0.9))),
 )
+CVAR, CDAR = Objective(Kind.MIN_CVAR, tail=0.9), Objective(Kind.MIN_CDAR, tail=0.9)
+DRAWDOWN = Objective(Kind.MIN_MAX_DRAWDOWN)
+
+
+def less(first: Objective, *measures: tuple[float, Objective]) -> Objective:
+    """An objective less weighted tail measures."""
+    return Objective(Kind.COMBINATION, terms=((1.0, first), *measures))
+
+
 OBJECTIVES = {
     "growth": GROWTH,
     "quadratic growth": Objective(Kind.QUADRATIC_GROWTH),
@@ -70,13 +79,17 @@ OBJECTIVES = {
     "minimum variance": Objective(Kind.MIN_VARIANCE),
     "return": Objective(Kind.MAX_RETURN),
     "crra": Objective(Kind.CRRA, 3.0),
-    "cvar": Objective(Kind.MIN_CVAR, tail=0.9),
-    "cdar": Objective(Kind.MIN_CDAR, tail=0.9),
-    "drawdown": Objective(Kind.MIN_MAX_DRAWDOWN),
+    "cvar": CVAR,
+    "cdar": CDAR,
+    "drawdown": DRAWDOWN,
     "combination": MIXED,
     "combination of tails": TAILS,
+    "growth less cvar": less(GROWTH, (0.05, CVAR)),
+    "mean variance less cdar": less(Objective(Kind.MEAN_VARIANCE, 4.0), (0.05, CDAR)),
+    "crra less drawdown": less(Objective(Kind.CRRA, 3.0), (0.02, DRAWDOWN)),
+    "growth less cvar and cdar": less(GROWTH, (0.03, CVAR), (0.02, CDAR)),
+    "variance and cvar": less(Objective(Kind.MIN_VARIANCE), (0.1, CVAR)),
 }
-CURVED_ONLY = ("cvar", "cdar", "drawdown", "combination of tails")  # no impact costs with these
 
 
 def problem(objective: Objective, limits: Limits = INVESTED, costs: Costs = FREE) -> Problem:
@@ -96,17 +109,18 @@ def solved(asked: Problem, programs: Programs) -> tuple[Solution, Certificate]:
     other = best_weights(asked, touching.scale * touching.reach, value if sharpe else None)
     assert other is not None
     sense = 1.0 if asked.objective.kind.maximised else -1.0
-    # An independent solver keeps limits to 1e-9 or so, and may be better by what it breaks.
-    assert sense * (objective_value(asked, other) - value) <= 1e-8 * max(abs(value), 1e-4)
+    # An independent solver keeps limits to 1e-9 or so, that on drawdown risk, which counts in
+    # exponents, to 1e-6: what it breaks there is worth its shadow price.
+    assert found.multipliers is not None
+    broken = max(violations(asked, other).get("drawdown_risk", 0.0), 0.0)
+    ahead = sense * (objective_value(asked, other) - value)
+    allowed = 1e-8 * max(abs(value), 1e-4)
+    assert ahead <= allowed + found.multipliers.drawdown_risk * min(broken, 1e-6)
     return found, proof
 
 
-def cases() -> list[tuple[str, Costs]]:
-    every = [(name, costs) for name in OBJECTIVES for costs in (FREE, LINEAR, IMPACT)]
-    return [(name, c) for name, c in every if c is not IMPACT or name not in CURVED_ONLY]
-
-
-@pytest.mark.parametrize(("name", "costs"), cases())
+@pytest.mark.parametrize("costs", [FREE, LINEAR, IMPACT], ids=["free", "linear", "impact"])
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_no_independent_solver_is_better(joint_programs: Programs, name: str, costs: Costs) -> None:
     asked = problem(OBJECTIVES[name], costs=costs)
     found, _ = solved(asked, joint_programs)
@@ -225,6 +239,22 @@ def test_a_limit_holds_binds_and_has_its_price(joint_programs: Programs, name: s
     assert abs(excess(found.weights)) <= 1e-9
     assert np.max(getattr(found.multipliers, price)) > 1e-6
     assert proof.complementarity <= 1e-8
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("objective", [CVAR, CDAR, DRAWDOWN, OBJECTIVES["growth less cvar"]])
+def test_every_limit_holds_beside_a_tail_measure(
+    joint_programs: Programs, objective: Objective, name: str
+) -> None:
+    """Whether it binds or not: with the least return that keeps the book from being all cash."""
+    limits, excess, _ = LIMITS[name]
+    earning = rows([list(MEAN)], [0.0008], [np.inf])
+    if limits.rows is not None:
+        both = (np.vstack([limits.rows.matrix, earning.matrix]), [-np.inf, 0.0008])
+        earning = Rows(*map(np.array, both), np.r_[limits.rows.row_max, np.inf], ("own", "return"))
+    found, _ = solved(problem(objective, replace(limits, rows=earning)), joint_programs)
+    assert excess(found.weights) <= 1e-9
+    assert found.weights @ MEAN >= 0.0008 - 1e-9
 
 
 def test_a_soft_limit_gives_way_at_its_price(joint_programs: Programs) -> None:

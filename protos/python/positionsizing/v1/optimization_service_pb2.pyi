@@ -154,8 +154,7 @@ class Objective(_message.Message):
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectiveTerm]:
         """Of COMBINATION: what is weighed, 1 to 16. MAX_SHARPE, RISK_BUDGET and combinations can't be
-        terms; a tail measure only beside MAX_RETURN and other tail measures (beside a curved
-        objective, state it as a limit); CRRA with one risk aversion.
+        terms; CRRA with one risk aversion.
         """
 
     def __init__(
