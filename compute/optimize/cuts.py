@@ -41,6 +41,10 @@ Vector = npt.NDArray[np.float64]
 
 METHOD = "interior point with tail cuts"
 ROUNDS_MAX = 200
+# With more cuts than this those without a price are left out: they come back if they are needed.
+KEPT = 60
+# A cut has no price if its own is this share of the largest.
+_IDLE = 1e-6
 # A cap may be exceeded by this share of a typical loss, a level as well.
 _ALLOWED = 1e-11
 
@@ -87,6 +91,10 @@ def solve_cuts(problem: Problem) -> Solution:
         ]
         if not new:
             return replace(_read(problem, terms, cuts, found), iterations=iterations)
+        if len(cuts) > KEPT:
+            priced = _priced(problem, terms, cuts, found)
+            least = _IDLE * max(price for price, _ in priced)
+            cuts = [cut for price, cut in priced if price > least]
         cuts += new
     return _bare(replace(found, status=Status.NOT_CONVERGED), problem.size)
 
@@ -182,15 +190,11 @@ def _read(
     """The solution of the whole: the prices of the cuts gathered into those of the measures."""
     given = found.multipliers
     assert given is not None
-    own = 0 if problem.limits.rows is None else len(problem.limits.rows.names)
-    ordered = sorted(cuts, key=lambda cut: terms[cut.term].cap is None)  # as the rows are
+    own = _own(problem)
+    priced = _priced(problem, terms, cuts, found)
     caps, functionals, value = {}, [], found.objective
     for i, term in enumerate(terms):
-        mine = [
-            (float(p), cut)
-            for p, cut in zip(given.row_max[own:], ordered, strict=True)
-            if cut.term == i
-        ]
+        mine = [(price, cut) for price, cut in priced if cut.term == i]
         total = sum(p for p, _ in mine)
         if term.cap is None:
             value -= term.weight * term.value(term.losses(found.weights)[0])
@@ -206,3 +210,18 @@ def _read(
     multipliers = TailMultipliers(**fields, functionals=tuple(functionals))
     value = value if problem.objective.kind.maximised else -value
     return replace(found, objective=value, multipliers=multipliers, method=METHOD)
+
+
+def _own(problem: Problem) -> int:
+    """How many rows the problem has itself."""
+    return 0 if problem.limits.rows is None else len(problem.limits.rows.names)
+
+
+def _priced(
+    problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut], found: Solution
+) -> list[tuple[float, _Cut]]:
+    """Every cut with its price: those of caps first, then those of levels, as the rows are."""
+    assert found.multipliers is not None
+    ordered = sorted(cuts, key=lambda cut: terms[cut.term].cap is None)
+    prices = found.multipliers.row_max[_own(problem) :]
+    return [(float(price), cut) for price, cut in zip(prices, ordered, strict=True)]
