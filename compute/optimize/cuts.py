@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.evaluate import largest_violation
 from compute.optimize.limits import box
+from compute.optimize.objectives import Moments, blocks, evaluate
 from compute.optimize.problem import (
     Limits,
     Objective,
@@ -35,7 +37,7 @@ from compute.optimize.solver.levels import Levels
 from compute.optimize.tail import frame
 from compute.optimize.tail.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail.rows import Measure
-from compute.optimize.tail.solve import TAIL_NAMES, measures_of, terms_of
+from compute.optimize.tail.solve import EDGES, TAIL_NAMES, measures_of, terms_of
 
 Vector = npt.NDArray[np.float64]
 
@@ -43,6 +45,8 @@ METHOD = "interior point with tail cuts"
 ROUNDS_MAX = 200
 # With more cuts than this those without a price are left out: they come back if they are needed.
 KEPT = 60
+# Weights this close to zero or to what is held are put there, if that is no worse.
+_SNAP = 1e-10
 # A cut has no price if its own is this share of the largest.
 _IDLE = 1e-6
 # A cap may be exceeded by this share of a typical loss, a level as well.
@@ -83,7 +87,7 @@ def solve_cuts(problem: Problem) -> Solution:
         found = solve_smooth(_with_cuts(smooth, terms, cuts), _levels(terms, cuts))
         iterations += found.iterations
         if found.status is not Status.OPTIMAL:
-            return replace(_bare(found, problem.size), iterations=iterations)
+            return _without_answer(problem, replace(found, iterations=iterations))
         new = [
             _cut(i, term, found.weights)
             for i, term in enumerate(terms)
@@ -103,6 +107,8 @@ def _smooth(objective: Objective) -> Objective:
     """The objective without its tail measures."""
     if objective.kind is not ObjectiveKind.COMBINATION and objective.kind not in TAIL_NAMES:
         return objective
+    if not all(weight > 0.0 for weight, _ in terms_of(objective)):
+        raise ValueError("the weights of a combination must be positive")
     parts = tuple((w, part) for w, part in terms_of(objective) if part.kind not in TAIL_NAMES)
     return Objective(ObjectiveKind.COMBINATION, terms=parts)
 
@@ -111,6 +117,27 @@ def _first_weights(problem: Problem) -> Vector:
     """Equal weights, moved into the box."""
     lower, upper = box(problem)
     return np.clip(np.full(problem.size, 1.0 / problem.size), lower, np.maximum(lower, upper))
+
+
+def _without_answer(problem: Problem, found: Solution) -> Solution:
+    """Why there is no answer; where weights have no bounds, the answer within ever wider ones.
+
+    With few of its cuts a measure may not hold the weights that it holds in the end.
+    """
+    bare, reached = _bare(found, problem.size), False
+    lower, upper = box(problem)
+    closed = bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
+    if closed or found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED):
+        return bare
+    for edge in EDGES:
+        limits = replace(
+            problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
+        )
+        inner = solve_cuts(replace(problem, limits=limits))
+        reached = inner.status is Status.OPTIMAL
+        if reached and np.max(np.abs(inner.weights)) <= 0.9 * edge:
+            return inner
+    return replace(bare, status=Status.UNBOUNDED if reached else Status.NOT_CONVERGED)
 
 
 def _bare(found: Solution, size: int) -> Solution:
@@ -192,13 +219,11 @@ def _read(
     assert given is not None
     own = _own(problem)
     priced = _priced(problem, terms, cuts, found)
-    caps, functionals, value = {}, [], found.objective
+    caps, functionals = dict[str, float](), []
     for i, term in enumerate(terms):
         mine = [(price, cut) for price, cut in priced if cut.term == i]
         total = sum(p for p, _ in mine)
-        if term.cap is None:
-            value -= term.weight * term.value(term.losses(found.weights)[0])
-        else:
+        if term.cap is not None:
             caps[f"{term.name}_max"] = total
         if total > 0.0:
             tail = sum((p / total * cut.tail for p, cut in mine), np.zeros(len(term.levels) - 1))
@@ -208,8 +233,31 @@ def _read(
     fields = {name: getattr(given, name) for name in given.__dataclass_fields__}
     fields |= {"row_min": given.row_min[:own], "row_max": given.row_max[:own], **caps}
     multipliers = TailMultipliers(**fields, functionals=tuple(functionals))
-    value = value if problem.objective.kind.maximised else -value
-    return replace(found, objective=value, multipliers=multipliers, method=METHOD)
+    weights, value = _snapped(problem, terms, found.weights)
+    return replace(found, weights=weights, objective=value, multipliers=multipliers, method=METHOD)
+
+
+def _snapped(problem: Problem, terms: tuple[Measure, ...], weights: Vector) -> tuple[Vector, float]:
+    """Weights at their kinks (nothing, no trade) exactly, if that is no worse; their objective.
+
+    A measure has its kink where nothing is held, and the interior point only comes near.
+    """
+    parts = [term for term in terms if term.cap is None]
+    smooth = _smooth(problem.objective)
+    stated, coefficients = replace(problem, objective=smooth), blocks(smooth, Moments(problem))
+
+    def value(at: Vector) -> float:
+        measured = sum(term.weight * term.value(term.losses(at)[0]) for term in parts)
+        return float(evaluate(stated, coefficients, at)) - measured
+
+    near = np.where(np.abs(weights) <= _SNAP, 0.0, weights)
+    if problem.holdings is not None:
+        near = np.where(np.abs(near - problem.holdings) <= _SNAP, problem.holdings, near)
+    broken = [largest_violation(problem, each) for each in (weights, near)]
+    if value(near) >= value(weights) and broken[1] <= max(broken[0], _ALLOWED):
+        weights = near
+    best = value(weights)
+    return weights, best if problem.objective.kind.maximised else -best
 
 
 def _own(problem: Problem) -> int:

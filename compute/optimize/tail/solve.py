@@ -41,7 +41,7 @@ STALLED = 1e-10
 # Least total violation that is a conflict; an optimum is accepted with less.
 _CONFLICT = 3e-10
 # Bounds for weights that have none, in units of the book.
-_EDGES = (10.0, 1e3, 1e5)
+EDGES = (10.0, 1e3, 1e5)
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def _in_bounds(work: _Work) -> Solution | None:
     lower, upper = box(work.problem)
     if np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)):
         return None
-    for edge in (e * work.frame.unit for e in _EDGES):
+    for edge in (e * work.frame.unit for e in EDGES):
         limits = replace(
             work.problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
         )
