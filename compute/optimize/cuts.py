@@ -15,6 +15,7 @@ Kelley 1960, J. SIAM 8(4); the measures are polyhedral, so finitely many cuts su
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,9 @@ METHOD = "interior point with tail cuts"
 ROUNDS_MAX = 200
 # With more cuts than this those without a price are left out: they come back if they are needed.
 KEPT = 60
+# Measures in the objective are also looked at so far from the best weights met to the new ones,
+# which saves half of the rounds (Ben-Ameur and Neto 2007, Networks 49(1)).
+_SHARES = (0.5, 0.2)
 # Weights this close to zero or to what is held are put there, if that is no worse.
 _SNAP = 1e-10
 # A cut has no price if its own is this share of the largest.
@@ -80,8 +84,9 @@ def solve_cuts(problem: Problem) -> Solution:
     terms = measures_of(problem)
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
     smooth = replace(problem, objective=_smooth(problem.objective), limits=limits)
-    first = _first_weights(problem)
-    cuts = [_cut(i, term, first) for i, term in enumerate(terms) if term.cap is None]
+    wanted = any(term.cap is None for term in terms)
+    best = _first_weights(problem)
+    cuts = [_cut(i, term, best) for i, term in enumerate(terms) if term.cap is None]
     iterations = 0
     for _ in range(ROUNDS_MAX):
         found = solve_smooth(_with_cuts(smooth, terms, cuts), _levels(terms, cuts))
@@ -100,6 +105,11 @@ def solve_cuts(problem: Problem) -> Solution:
             least = _IDLE * max(price for price, _ in priced)
             cuts = [cut for price, cut in priced if price > least]
         cuts += new
+        if wanted:
+            between = [share * found.weights + (1.0 - share) * best for share in _SHARES]
+            pairs = [(i, at) for i, term in enumerate(terms) if term.cap is None for at in between]
+            cuts += [_cut(i, terms[i], at) for i, at in pairs]
+            best = max([best, found.weights, *between], key=_worth(problem, terms))
     return _bare(replace(found, status=Status.NOT_CONVERGED), problem.size)
 
 
@@ -233,8 +243,29 @@ def _read(
     fields = {name: getattr(given, name) for name in given.__dataclass_fields__}
     fields |= {"row_min": given.row_min[:own], "row_max": given.row_max[:own], **caps}
     multipliers = TailMultipliers(**fields, functionals=tuple(functionals))
+    found = replace(found, multipliers=multipliers, method=METHOD)
+    if all(term.cap is not None for term in terms):
+        return found
     weights, value = _snapped(problem, terms, found.weights)
-    return replace(found, weights=weights, objective=value, multipliers=multipliers, method=METHOD)
+    return replace(found, weights=weights, objective=value)
+
+
+def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], float]:
+    """The exact objective of weights, larger is better; -inf in ruin and beyond a cap."""
+    smooth = _smooth(problem.objective)
+    stated, coefficients = replace(problem, objective=smooth), blocks(smooth, Moments(problem))
+
+    def value(at: Vector) -> float:
+        total = float(evaluate(stated, coefficients, at))
+        for term in terms:
+            measured = term.value(term.losses(at)[0])
+            if term.cap is None:
+                total -= term.weight * measured
+            elif measured > term.cap + _ALLOWED * term.scale:
+                return -np.inf
+        return total if np.isfinite(total) else -np.inf
+
+    return value
 
 
 def _snapped(problem: Problem, terms: tuple[Measure, ...], weights: Vector) -> tuple[Vector, float]:
@@ -242,14 +273,7 @@ def _snapped(problem: Problem, terms: tuple[Measure, ...], weights: Vector) -> t
 
     A measure has its kink where nothing is held, and the interior point only comes near.
     """
-    parts = [term for term in terms if term.cap is None]
-    smooth = _smooth(problem.objective)
-    stated, coefficients = replace(problem, objective=smooth), blocks(smooth, Moments(problem))
-
-    def value(at: Vector) -> float:
-        measured = sum(term.weight * term.value(term.losses(at)[0]) for term in parts)
-        return float(evaluate(stated, coefficients, at)) - measured
-
+    value = _worth(problem, terms)
     near = np.where(np.abs(weights) <= _SNAP, 0.0, weights)
     if problem.holdings is not None:
         near = np.where(np.abs(near - problem.holdings) <= _SNAP, problem.holdings, near)
