@@ -103,6 +103,8 @@ def test_in_the_foreground_until_interrupted(pulsar_broker: TestBroker, tmp_path
         [sys.executable, "-m", "storage.events.broker", "--data", str(tmp_path), *arguments],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Also where this run ignores interrupts, as in the background of a script.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     lines: list[str] = []
