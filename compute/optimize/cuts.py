@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.edges import bounded, within_edges
 from compute.optimize.evaluate import largest_violation
-from compute.optimize.limits import box
+from compute.optimize.limits import equal_weights
 from compute.optimize.objectives import Moments, blocks, evaluate
 from compute.optimize.problem import (
     Limits,
@@ -35,10 +36,9 @@ from compute.optimize.problem import (
 )
 from compute.optimize.solver import solve as solve_smooth
 from compute.optimize.solver.levels import Levels
-from compute.optimize.tail import frame
 from compute.optimize.tail.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail.rows import Measure
-from compute.optimize.tail.solve import EDGES, TAIL_NAMES, measures_of, terms_of
+from compute.optimize.tail.solve import TAIL_NAMES, measures_of, terms_of
 
 Vector = npt.NDArray[np.float64]
 
@@ -67,14 +67,6 @@ class _Cut:
     peak: Vector
 
 
-def needed(problem: Problem) -> bool:
-    """True if there is a tail limit, or a tail part of the objective."""
-    limits = problem.limits
-    caps = (limits.cvar_max, limits.cdar_max, limits.drawdown_max)
-    parts = terms_of(problem.objective)
-    return any(frame.finite(c) for c in caps) or any(part.kind in TAIL_NAMES for _, part in parts)
-
-
 def solve_cuts(problem: Problem) -> Solution:
     """The optimum of a smooth objective beside tail measures and limits, with its multipliers.
 
@@ -84,8 +76,8 @@ def solve_cuts(problem: Problem) -> Solution:
     terms = measures_of(problem)
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
     smooth = replace(problem, objective=_smooth(problem.objective), limits=limits)
-    wanted = any(term.cap is None for term in terms)
-    best = _first_weights(problem)
+    worth = _worth(problem, terms)
+    best = equal_weights(problem)
     cuts = [_cut(i, term, best) for i, term in enumerate(terms) if term.cap is None]
     iterations = 0
     for _ in range(ROUNDS_MAX):
@@ -99,17 +91,19 @@ def solve_cuts(problem: Problem) -> Solution:
             if _exceeds(term, _allowed(i, term, cuts, found), found)
         ]
         if not new:
-            return replace(_read(problem, terms, cuts, found), iterations=iterations)
+            found = _read(problem, terms, cuts, found)
+            found = found if worth is None else _snapped(problem, worth, found)
+            return replace(found, iterations=iterations)
         if len(cuts) > KEPT:
             priced = _priced(problem, terms, cuts, found)
             least = _IDLE * max(price for price, _ in priced)
             cuts = [cut for price, cut in priced if price > least]
         cuts += new
-        if wanted:
+        if worth is not None:
             between = [share * found.weights + (1.0 - share) * best for share in _SHARES]
             pairs = [(i, at) for i, term in enumerate(terms) if term.cap is None for at in between]
             cuts += [_cut(i, terms[i], at) for i, at in pairs]
-            best = max([best, found.weights, *between], key=_worth(problem, terms))
+            best = max([best, found.weights, *between], key=worth)
     return _bare(replace(found, status=Status.NOT_CONVERGED), problem.size)
 
 
@@ -123,31 +117,18 @@ def _smooth(objective: Objective) -> Objective:
     return Objective(ObjectiveKind.COMBINATION, terms=parts)
 
 
-def _first_weights(problem: Problem) -> Vector:
-    """Equal weights, moved into the box."""
-    lower, upper = box(problem)
-    return np.clip(np.full(problem.size, 1.0 / problem.size), lower, np.maximum(lower, upper))
-
-
 def _without_answer(problem: Problem, found: Solution) -> Solution:
     """Why there is no answer; where weights have no bounds, the answer within ever wider ones.
 
     With few of its cuts a measure may not hold the weights that it holds in the end.
     """
-    bare, reached = _bare(found, problem.size), False
-    lower, upper = box(problem)
-    closed = bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
-    if closed or found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED):
+    bare = _bare(found, problem.size)
+    if found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED) or bounded(problem):
         return bare
-    for edge in EDGES:
-        limits = replace(
-            problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
-        )
-        inner = solve_cuts(replace(problem, limits=limits))
-        reached = inner.status is Status.OPTIMAL
-        if reached and np.max(np.abs(inner.weights)) <= 0.9 * edge:
-            return inner
-    return replace(bare, status=Status.UNBOUNDED if reached else Status.NOT_CONVERGED)
+    inner = within_edges(problem, 1.0, solve_cuts)
+    if inner is None:
+        return replace(bare, status=Status.NOT_CONVERGED)
+    return inner if inner.status is Status.OPTIMAL else replace(bare, status=inner.status)
 
 
 def _bare(found: Solution, size: int) -> Solution:
@@ -170,14 +151,7 @@ def _exceeds(term: Measure, most: float, found: Solution) -> bool:
 def _cut(index: int, term: Measure, weights: Vector) -> _Cut:
     """The supporting function of a measure at weights [n]."""
     losses, peaks = term.losses(weights)
-    tail, peak = np.zeros(len(losses)), np.zeros(len(losses) + 1)
-    order = np.argsort(-losses, kind="stable")
-    if len(term.excess):
-        before = np.concatenate([[0.0], np.cumsum(term.excess[order])[:-1]])
-        tail[order] = np.clip(1.0 - before, 0.0, term.excess[order])
-        tail /= tail.sum()
-    else:
-        tail[order[0]] = 1.0
+    tail, peak = term.worst(losses), np.zeros(len(losses) + 1)
     np.add.at(peak, peaks, tail)
     mass = peak.copy()
     mass[1:] -= tail
@@ -243,15 +217,16 @@ def _read(
     fields = {name: getattr(given, name) for name in given.__dataclass_fields__}
     fields |= {"row_min": given.row_min[:own], "row_max": given.row_max[:own], **caps}
     multipliers = TailMultipliers(**fields, functionals=tuple(functionals))
-    found = replace(found, multipliers=multipliers, method=METHOD)
+    return replace(found, multipliers=multipliers, method=METHOD)
+
+
+def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], float] | None:
+    """The exact objective of weights, larger is better; -inf in ruin and beyond a cap.
+
+    None if no measure is in it: it is the smooth one then.
+    """
     if all(term.cap is not None for term in terms):
-        return found
-    weights, value = _snapped(problem, terms, found.weights)
-    return replace(found, weights=weights, objective=value)
-
-
-def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], float]:
-    """The exact objective of weights, larger is better; -inf in ruin and beyond a cap."""
+        return None
     smooth = _smooth(problem.objective)
     stated, coefficients = replace(problem, objective=smooth), blocks(smooth, Moments(problem))
 
@@ -268,20 +243,20 @@ def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], f
     return value
 
 
-def _snapped(problem: Problem, terms: tuple[Measure, ...], weights: Vector) -> tuple[Vector, float]:
-    """Weights at their kinks (nothing, no trade) exactly, if that is no worse; their objective.
+def _snapped(problem: Problem, worth: Callable[[Vector], float], found: Solution) -> Solution:
+    """Weights at their kinks (nothing, no trade) exactly, if that is no worse, and their objective.
 
     A measure has its kink where nothing is held, and the interior point only comes near.
     """
-    value = _worth(problem, terms)
+    weights = found.weights
     near = np.where(np.abs(weights) <= _SNAP, 0.0, weights)
     if problem.holdings is not None:
         near = np.where(np.abs(near - problem.holdings) <= _SNAP, problem.holdings, near)
     broken = [largest_violation(problem, each) for each in (weights, near)]
-    if value(near) >= value(weights) and broken[1] <= max(broken[0], _ALLOWED):
+    if worth(near) >= worth(weights) and broken[1] <= max(broken[0], _ALLOWED):
         weights = near
-    best = value(weights)
-    return weights, best if problem.objective.kind.maximised else -best
+    sense = 1.0 if problem.objective.kind.maximised else -1.0
+    return replace(found, weights=weights, objective=sense * worth(weights))
 
 
 def _own(problem: Problem) -> int:

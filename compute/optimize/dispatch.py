@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from compute.optimize.cuts import needed, solve_cuts
+from compute.optimize.cuts import solve_cuts
 from compute.optimize.problem import Problem, Solution
 from compute.optimize.solver import solve as solve_smooth
 from compute.optimize.solver import solve_batch as solve_smooth_batch
 from compute.optimize.start import calmest
-from compute.optimize.tail import solve_tail, solve_tail_batch, supports
+from compute.optimize.tail import has_tail, solve_tail, solve_tail_batch, supports
 
 
 def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
@@ -21,7 +21,7 @@ def solve(problem: Problem, warm_start: Solution | None = None) -> Solution:
     """
     if supports(problem):
         return solve_tail(problem, warm_start or calmest([problem])[0])
-    if needed(problem):
+    if has_tail(problem):
         return solve_cuts(problem)
     return solve_smooth(problem)
 
@@ -31,7 +31,7 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
     answers: dict[int, Solution] = {}
     routes: dict[str, list[int]] = {"tail": [], "cuts": [], "smooth": []}
     for index, problem in enumerate(problems):
-        curved = "cuts" if needed(problem) else "smooth"
+        curved = "cuts" if has_tail(problem) else "smooth"
         routes["tail" if supports(problem) else curved].append(index)
     solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
         "tail": lambda chosen: solve_tail_batch(chosen, calmest(chosen)),

@@ -77,6 +77,12 @@ def box(problem: Problem) -> tuple[Array, Array]:
     return lower, upper
 
 
+def equal_weights(problem: Problem, total: float = 1.0) -> Array:
+    """Equal weights that sum to `total`, moved into the box: f64[n]."""
+    moved: Array = np.clip(np.full(problem.size, total / problem.size), *box(problem))
+    return moved
+
+
 def linear(problem: Problem) -> Linear:
     """Collect the linear limits; the budget is row 0.
 

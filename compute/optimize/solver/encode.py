@@ -78,7 +78,8 @@ def encode(
     if levels is not None:
         constraints, slope = levels.beside(constraints), np.append(slope, -levels.price)
         level = (np.arange(len(slope)) >= size).astype(np.float64)
-        known = replace(known, **_in_weights(constraints, size))
+        box, rows = (known.lower, known.upper), constraints.rows[:, :size]
+        known = replace(constraints, lower=box[0], upper=box[1], rows=rows)
     n = bucket(slope.shape[-1], ASSETS)
     scale = np.abs(constraints.rows).max(axis=-1) * over(unit, 1)
     scale[scale == 0.0] = 1.0
@@ -97,12 +98,6 @@ def encode(
         **_risk_fields(moments, compiled, unit, n),
     }
     return Encoded(problem, Data(**fields), compiled, known, unit, scale, levels)
-
-
-def _in_weights(limits: Linear, size: int) -> dict[str, Any]:
-    """The rows without what levels count in them."""
-    names = ("row_min", "row_max", "price")
-    return {"rows": limits.rows[:, :size], **{name: getattr(limits, name) for name in names}}
 
 
 def _unit(constraints: Linear, balance: Scalar) -> Scalar:

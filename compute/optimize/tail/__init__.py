@@ -5,6 +5,6 @@ for the program's solver in JAX, `solve` for the loop that joins them, `duals` f
 """
 
 from compute.optimize.tail.duals import TailMultipliers
-from compute.optimize.tail.solve import solve_tail, solve_tail_batch, supports
+from compute.optimize.tail.solve import has_tail, solve_tail, solve_tail_batch, supports
 
-__all__ = ["TailMultipliers", "solve_tail", "solve_tail_batch", "supports"]
+__all__ = ["TailMultipliers", "has_tail", "solve_tail", "solve_tail_batch", "supports"]

@@ -72,14 +72,19 @@ class Measure:
         peak = np.maximum.accumulate(np.where(risen, np.arange(len(level)), 0))
         return running[1:] - level[1:], peak[1:]
 
+    def worst(self, losses: Vector) -> Vector:
+        """The share [T], summing to 1, that each of losses [T] has in the measure."""
+        share, order = np.zeros(len(losses)), np.argsort(-losses, kind="stable")
+        if not len(self.excess):
+            share[order[0]] = 1.0
+            return share
+        before = np.concatenate([[0.0], np.cumsum(self.excess[order])[:-1]])
+        share[order] = np.clip(1.0 - before, 0.0, self.excess[order])
+        return share / share.sum()
+
     def value(self, losses: Vector) -> float:
         """The measure of losses [T]: the mean of the worst, with the fractional remainder."""
-        if not len(self.excess):
-            return float(losses.max())
-        order = np.argsort(-losses, kind="stable")
-        before = np.concatenate([[0.0], np.cumsum(self.excess[order])[:-1]])
-        share = np.clip(1.0 - before, 0.0, self.excess[order])
-        return float(share @ losses[order] / share.sum())
+        return float(self.worst(losses) @ losses)
 
 
 def measure(

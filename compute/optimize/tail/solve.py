@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.limits import box
+from compute.optimize.edges import bounded, within_edges
+from compute.optimize.limits import box, equal_weights
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.tail import assemble as build
 from compute.optimize.tail import duals, frame, rows, sift
@@ -40,8 +41,6 @@ NEAR = 1e-6
 STALLED = 1e-10
 # Least total violation that is a conflict; an optimum is accepted with less.
 _CONFLICT = 3e-10
-# Bounds for weights that have none, in units of the book.
-EDGES = (10.0, 1e3, 1e5)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def terms_of(objective: Objective) -> tuple[tuple[float, Objective], ...]:
 
 def supports(problem: Problem) -> bool:
     """True if objective, limits and costs are piecewise linear and a tail measure takes part."""
-    return piecewise_linear(problem) and _has_tail(problem)
+    return piecewise_linear(problem) and has_tail(problem)
 
 
 def piecewise_linear(problem: Problem) -> bool:
@@ -81,7 +80,8 @@ def piecewise_linear(problem: Problem) -> bool:
     return linear and all(c is None for c in curved)
 
 
-def _has_tail(problem: Problem) -> bool:
+def has_tail(problem: Problem) -> bool:
+    """True if there is a tail limit, or a tail part of the objective."""
     limits = problem.limits
     capped = any(frame.finite(c) for c in (limits.cvar_max, limits.cdar_max, limits.drawdown_max))
     return capped or any(part.kind in TAIL_NAMES for _, part in terms_of(problem.objective))
@@ -139,8 +139,7 @@ def _begin(problem: Problem, start: Vector | None, *, elastic: bool) -> _Work:
 
 def _first_weights(problem: Problem, base: frame.Frame) -> Vector:
     """Any weights of about the right size: equal ones, moved into the box."""
-    lower, upper = box(problem)
-    equal = np.clip(np.full(problem.size, base.unit / problem.size), lower, upper)
+    equal = equal_weights(problem, base.unit)
     return equal if np.any(equal != 0.0) else np.full(problem.size, base.unit / problem.size)
 
 
@@ -299,9 +298,9 @@ def _explain(work: _Work) -> Solution:
         )
         if found.violation_min > _CONFLICT * relaxed.frame.unit:
             return replace(found, iterations=iterations)
-        bounded = _in_bounds(work)
-        if bounded is not None:
-            return replace(bounded, iterations=iterations + bounded.iterations)
+        inner = _in_bounds(work)
+        if inner is not None:
+            return replace(inner, iterations=iterations + inner.iterations)
     return duals.failure(work.problem, Status.NOT_CONVERGED, iterations)
 
 
@@ -309,17 +308,13 @@ def _in_bounds(work: _Work) -> Solution | None:
     """The answer where weights without bounds let early programs, which keep few scenarios, run
     away: within ever wider bounds, until none of them holds. UNBOUNDED where one always does.
     """
-    lower, upper = box(work.problem)
-    if np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)):
+    if bounded(work.problem):
         return None
-    for edge in (e * work.frame.unit for e in EDGES):
-        limits = replace(
-            work.problem.limits, lower=np.maximum(lower, -edge), upper=np.minimum(upper, edge)
-        )
-        inner = replace(work.problem, limits=limits)
-        found = _result(_run([_begin(inner, None, elastic=False)])[0])
-        if found is None:
-            continue
-        if np.max(np.abs(found.weights)) <= 0.9 * edge:
-            return found
-    return None if found is None else duals.failure(work.problem, Status.UNBOUNDED, work.iterations)
+    found = within_edges(
+        work.problem,
+        work.frame.unit,
+        lambda inner: _result(_run([_begin(inner, None, elastic=False)])[0]),
+    )
+    if found is None or found.status is Status.OPTIMAL:
+        return found
+    return duals.failure(work.problem, found.status, work.iterations)

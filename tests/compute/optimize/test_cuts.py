@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from compute.optimize import measures, solve
 from compute.optimize.certificate import certify
-from compute.optimize.cuts import needed
 from compute.optimize.evaluate import largest_violation, objective_value
-from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Status
+from compute.optimize.tail import has_tail
 from tests.compute.optimize.tail_problems import returns
 
 Kind = ObjectiveKind
@@ -53,8 +52,8 @@ def test_the_price_of_a_cap_is_its_slope() -> None:
 
 def test_a_slack_cap_changes_nothing() -> None:
     capped, free = book(Kind.LOG_GROWTH, cvar_max=10.0), book(Kind.LOG_GROWTH)
-    assert needed(capped)
-    assert not needed(free)
+    assert has_tail(capped)
+    assert not has_tail(free)
     assert solve(capped).objective == solve(free).objective
 
 
@@ -158,11 +157,3 @@ def test_nothing_nearby_is_better(kind: Kind) -> None:
             tried += 1
             assert objective_value(problem, other) <= solution.objective + 1e-12
     assert tried > 20
-
-
-@pytest.mark.parametrize("kind", [Kind.MAX_SHARPE, Kind.RISK_BUDGET])
-def test_a_tail_part_beside_what_can_not_be_added_is_refused(kind: Kind) -> None:
-    terms = ((1.0, Objective(kind)), (0.1, Objective(Kind.MIN_CVAR)))
-    problem = replace(book(Kind.LOG_GROWTH), objective=Objective(Kind.COMBINATION, terms=terms))
-    with pytest.raises(UnsupportedError, match=r"cannot be part|not a smooth"):
-        solve(problem)

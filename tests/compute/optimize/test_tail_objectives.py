@@ -27,6 +27,7 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.tangent import tangent
+from compute.shapes import NotCompiledError
 from tests.compute.optimize.tail_problems import returns
 
 Kind = ObjectiveKind
@@ -222,6 +223,8 @@ def test_a_slot_has_room_for_levels_too(joint_programs: Programs) -> None:
     )
     with only(joint_programs):
         assert proven(some).status is Status.OPTIMAL
+        with pytest.raises(NotCompiledError, match="17 instruments"):
+            solve(full)
 
 
 def test_no_answer_says_why(joint_programs: Programs) -> None:
