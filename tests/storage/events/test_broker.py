@@ -1,9 +1,11 @@
 """The broker for a laptop: what it says where it can't run, and how it runs in the foreground."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,21 @@ def test_data_that_can_not_be_read_is_named(pulsar_broker: TestBroker, tmp_path:
     assert not broker.is_running
 
 
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Programs started in the block can be interrupted, even if this run ignores interrupts.
+
+    As it does in the background of a script. A signal that is ignored stays so in a new program,
+    one that is handled goes back to its default; `preexec_fn` would do it by a fork of this
+    process with all its threads.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.integration
 def test_in_the_foreground_until_interrupted(pulsar_broker: TestBroker, tmp_path: Path) -> None:
     """`python -m storage.events.broker`; the fixture is asked for so that a broker can be had."""
@@ -99,13 +116,12 @@ def test_in_the_foreground_until_interrupted(pulsar_broker: TestBroker, tmp_path
     names = ("--port", "--web-port", "--bookie-port")
     numbers = (ports.service, ports.web, ports.bookie)
     arguments = [str(word) for pair in zip(names, numbers, strict=True) for word in pair]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "storage.events.broker", "--data", str(tmp_path), *arguments],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # Also where this run ignores interrupts, as in the background of a script.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    with heeding_interrupts():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "storage.events.broker", "--data", str(tmp_path), *arguments],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
     assert process.stdout is not None
     lines: list[str] = []
     while "end with Ctrl-C" not in "".join(lines[-1:]):

@@ -98,7 +98,9 @@ async def test_three_relays_share_the_shards_and_keep_order(
             for i in range(8):
                 ids += await commit_events(store, f"p{i}", 5)
         await until_empty(store)
-        assert max(relay.stats.n_shards for relay in relays) <= 6
+        async with asyncio.timeout(30):  # two that began first hold half each until they share
+            while max(r.stats.n_shards for r in relays) > 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     check_once_and_in_order(await read_all(broker_config, "position-sized"), ids)
     assert sum(relay.stats.n_published for relay in relays) == len(ids)
 
