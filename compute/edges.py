@@ -21,7 +21,7 @@ from compute.signals import Signals
 class Scenarios:
     """Simple returns of the lines' instruments per period, and their probabilities.
 
-    returns: (K, n), a column per line; probability: (K,), summing to 1.
+    returns: (n, K), a row per line; probability: (K,), summing to 1.
     """
 
     returns: Floats
@@ -113,8 +113,8 @@ def _scenarios(
     count = bucket(len(scenarios.probability), SCENARIO_BUCKETS)
     probability = zero_padded(scenarios.probability, (count,))
     for piece, size in chunks(used):
-        outcomes = lines[Line.SIDE, piece] * scenarios.returns[:, piece]
-        padded = zero_padded(np.ascontiguousarray(outcomes.T), (size, count))
+        outcomes = lines[Line.SIDE, piece, None] * scenarios.returns[piece]
+        padded = zero_padded(outcomes, (size, count))
         exact = kernels.run("scenario_kelly", padded, probability, rates)[:, : len(piece)]
         rows = (Line.EXACT_STAKE, Line.EXACT_STAKE_AFTER_COST, Line.EXACT_ERROR)
         lines[np.ix_(np.array(rows), piece)] = exact

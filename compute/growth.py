@@ -57,11 +57,15 @@ def _scenarios(
     if inputs.scenarios is None:
         return np.zeros(len(used)), np.zeros(len(used))
     rate = inputs.parameters.risk_free_rate
-    outcomes = lines[Line.SIDE, used] * inputs.scenarios.returns[:, used]
+    returns, probability = inputs.scenarios.returns, inputs.scenarios.probability
+    mean = lines[Line.SIDE, used] * (returns[used] @ probability)
+    value, slope = np.zeros(len(used)), (mean - rate) / (1.0 + rate)
+    staked = np.flatnonzero(stake)  # of a book decided jointly, the few lines that are held
+    outcomes = lines[Line.SIDE, used[staked], None] * returns[used[staked]]
     excess = (outcomes - rate) / (1.0 + rate)
-    wealth = 1.0 + stake * excess
-    ruined = (wealth <= 0).any(axis=0)
-    safe = np.where(ruined, 1.0, wealth)
-    probability = inputs.scenarios.probability
-    value = np.where(ruined, -np.inf, probability @ np.log(safe))
-    return value, np.where(ruined, -np.inf, probability @ (excess / safe))
+    wealth = 1.0 + stake[staked, None] * excess
+    ruined = (wealth <= 0).any(axis=1)
+    safe = np.where(ruined[:, None], 1.0, wealth)
+    value[staked] = np.where(ruined, -np.inf, np.log(safe) @ probability)
+    slope[staked] = np.where(ruined, -np.inf, (excess / safe) @ probability)
+    return value, slope

@@ -211,7 +211,7 @@ def _sheet(
 def _scenarios_of(
     ids: Sequence[str], source: np.ndarray[Any, Any], matrix: MatrixData | None
 ) -> tuple[Scenarios | None, list[LineError]]:
-    """The lines' columns of the scenario matrix; an error for each line that needs one."""
+    """The lines' scenarios out of the matrix; an error for each line that needs some."""
     needs = np.flatnonzero(source == 3)
     if matrix is None:
         text = "edge_source SCENARIOS needs a scenario_matrix_id"
@@ -228,5 +228,6 @@ def _scenarios_of(
         for i in needs
         if columns[i] < 0
     ]
-    returns = np.where(columns >= 0, matrix.values[:, np.maximum(columns, 0)], 0.0)
+    returns = matrix.values.T[columns]
+    returns[columns < 0] = 0.0
     return Scenarios(returns, matrix.probability), errors

@@ -155,7 +155,6 @@ class MatrixData:
     values: Floats
     probability: Floats
 
-
 def kind_violations(kind: int, wanted: int, path: str) -> Iterator[FieldViolation]:
     """A matrix of another kind than the field it is given in needs."""
     if kind != wanted:
@@ -284,7 +283,8 @@ def matrix(message: pb.Matrix) -> MatrixData:
             values[rows, columns] = floats(message.upper_triangle.values)
             values[columns, rows] = values[rows, columns]
         case _:
-            values = floats(message.dense.values).reshape(-1, n)
+            # An instrument's scenarios side by side in memory, as whoever reads some wants them.
+            values = np.asfortranarray(floats(message.dense.values).reshape(-1, n))
     probability = floats(message.scenario_probability)
     if len(probability) == 0:
         probability = np.full(len(values), 1.0 / max(len(values), 1))

@@ -43,7 +43,7 @@ def test_confidence_is_a_relative_error_of_the_stake(
     item = replace(item, parameters=replace(FULL, cost_rate=cost))
     # Many draws alike: next to nothing is added by how few scenarios there are.
     draws = np.tile([0.3] * 6 + [-0.3] * 4, 20)
-    scenarios = Scenarios(np.repeat(draws[:, None], 4, axis=1), np.full(200, 1 / 200))
+    scenarios = Scenarios(np.tile(draws, (4, 1)), np.full(200, 1 / 200))
     made = sized(item, kernels, scenarios)
     net = made.stages[Stage.COST]
     if source is not Source.SCENARIOS:
@@ -210,7 +210,7 @@ def test_the_interval_of_scenarios_covers_the_truth(kernels: KernelRegistry) -> 
     for _ in range(100):
         draws = rng.choice(law, p=odds, size=(count, n))
         item = with_signals(simple(n), source=np.full(n, int(Source.SCENARIOS)))
-        scenarios = Scenarios(draws, np.full(count, 1 / count))
+        scenarios = Scenarios(draws.T, np.full(count, 1 / count))
         hits.append(covered(sized(replace(item, parameters=FULL), kernels, scenarios), truth))
     assert 0.93 < np.mean(hits) < 0.97
 

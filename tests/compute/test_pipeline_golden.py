@@ -73,7 +73,7 @@ def test_the_crash_lottery_is_sized_from_its_outcomes(kernels: KernelRegistry) -
     """K1.13: moments would bet 1.81 and lose."""
     item = simple(1)
     item = with_signals(item, source=np.array([int(Source.SCENARIOS)]))
-    scenarios = Scenarios(np.array([[0.02], [-0.5]]), np.array([0.98, 0.02]))
+    scenarios = Scenarios(np.array([[0.02, -0.5]]), np.array([0.98, 0.02]))
     made = sized(item, kernels, scenarios)
     assert made.stages[Stage.RAW_KELLY][0] == pytest.approx(0.96, abs=1e-11)
     f = mpmath.mpf(float(made.weight[0]))
