@@ -155,6 +155,7 @@ class MatrixData:
     values: Floats
     probability: Floats
 
+
 def kind_violations(kind: int, wanted: int, path: str) -> Iterator[FieldViolation]:
     """A matrix of another kind than the field it is given in needs."""
     if kind != wanted:
