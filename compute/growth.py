@@ -64,8 +64,9 @@ def _scenarios(
     outcomes = lines[Line.SIDE, used[staked], None] * returns[used[staked]]
     excess = (outcomes - rate) / (1.0 + rate)
     wealth = 1.0 + stake[staked, None] * excess
-    ruined = (wealth <= 0).any(axis=1)
-    safe = np.where(ruined[:, None], 1.0, wealth)
+    lost = wealth <= 0
+    ruined = lost.any(axis=1)
+    safe = np.where(lost, 1.0, wealth)
     value[staked] = np.where(ruined, -np.inf, np.log(safe) @ probability)
     slope[staked] = np.where(ruined, -np.inf, (excess / safe) @ probability)
     return value, slope

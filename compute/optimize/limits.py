@@ -9,6 +9,7 @@ has a leading axis then, here as in the answer.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -22,8 +23,9 @@ Scalar = float | Array
 
 # A row whose room is below this share of its size leaves none.
 FORCED = 1e-14
-# Weighted sums of parallel rows differ by rounding alone, which is a smaller share than this.
-ALIKE = 1e-9
+# Ratios of weighted sums of parallel rows differ by rounding alone, which is a smaller share than
+# ALIKE unless less than CANCELLED of a row is left of its sum.
+ALIKE, CANCELLED = 1e-9, 1e-3
 # Bounds that cross by less than this share of their size are one bound.
 CROSSED = 1e-12
 
@@ -51,7 +53,7 @@ def finite(bound: Scalar | None, absent: float) -> Scalar:
     """A scalar bound with None read as absent; ValueError on NaN."""
     if bound is None:
         return absent
-    if np.isnan(bound).any():
+    if np.isnan(bound).any() if isinstance(bound, np.ndarray) else math.isnan(bound):
         raise ValueError("a limit is NaN")
     return bound
 
@@ -150,17 +152,22 @@ def distinct(limits: Linear) -> Linear:
 
 
 def _parallel(rows: Array) -> bool:
-    """False if surely no row f64[..., m, n] is a multiple of another: names weigh differently."""
-    lead = np.take_along_axis(rows, (rows != 0.0).argmax(axis=-1)[..., None], axis=-1)
-    alike = rows / np.where(lead == 0.0, 1.0, lead)
-    marks = np.sort(np.matvec(alike, _marks(rows.shape[-1])), axis=-1)
-    return bool(np.diff(marks).min() <= ALIKE * np.abs(alike).max())
+    """False if surely no row f64[..., m, n] is a multiple of another.
+
+    Of multiples two weighted sums have the same ratio, whatever the weights.
+    """
+    sums = rows @ _marks(rows.shape[-1])
+    first, second = sums[..., 0], sums[..., 1]
+    if (np.abs(second) <= CANCELLED * np.abs(rows).max(axis=-1)).any():
+        return True  # next to nothing is left of the sum, or the row is empty
+    ratios = np.sort(first / second, axis=-1)
+    return bool((ratios[..., 1:] - ratios[..., :-1] <= ALIKE * np.abs(ratios).max()).any())
 
 
 @lru_cache
 def _marks(size: int) -> Array:
-    """Numbers that have nothing to do with each other, f64[size]."""
-    return np.sqrt(np.arange(2.0, size + 2.0)) % 1.0
+    """Weights that have nothing to do with each other, f64[size, 2]."""
+    return np.sqrt(np.arange(2.0, 2.0 * size + 2.0)).reshape(size, 2) % 1.0
 
 
 def _distinct(rows: Array, low: Array, high: Array, price: Array) -> tuple[Array, Array]:
@@ -196,17 +203,17 @@ def forced(limits: Linear) -> Linear:
         return limits
     if not closed.all():
         lower, upper, reach = (np.where(closed[..., None], x, 0.0) for x in (lower, upper, reach))
-    up = np.maximum(limits.rows, 0.0)
-    down = limits.rows - up
-    most = np.matvec(up, upper) + np.matvec(down, lower)
-    least = np.matvec(up, lower) + np.matvec(down, upper)
-    near = FORCED * np.matvec(up - down, reach)
-    hard = np.isinf(limits.price) & closed[..., None]
-    full = hard & (np.abs(most - limits.row_min) <= near)
-    empty = hard & (np.abs(least - limits.row_max) <= near)
-    if not (full | empty).any():
+    size = np.abs(limits.rows)
+    middle = np.matvec(limits.rows, 0.5 * (lower + upper))
+    either = np.matvec(size, 0.5 * (upper - lower))
+    near = FORCED * np.matvec(size, reach)
+    above, below = middle + either - limits.row_min, limits.row_max - (middle - either)
+    if not (np.minimum(above, below) <= near).any():
         return limits
-    full, empty, raised, sunk = full[..., None], empty[..., None], up > 0.0, down < 0.0
+    hard = np.isinf(limits.price) & closed[..., None]
+    full, empty = hard & (np.abs(above) <= near), hard & (np.abs(below) <= near)
+    full, empty = full[..., None], empty[..., None]
+    raised, sunk = limits.rows > 0.0, limits.rows < 0.0
     high = ((full & raised) | (empty & sunk)).any(axis=-2)
     low = ((full & sunk) | (empty & raised)).any(axis=-2)
     # Where two rows pull a name apart the limits conflict, by rounding at least: not said here.

@@ -121,6 +121,8 @@ def _unit(constraints: Linear, balance: Scalar) -> Scalar:
     np.abs(ends, out=ends)
     reach = ends.max(axis=-1, where=ends < np.inf, initial=0.0)
     usual = (reach == 0.0) | ((reach >= 0.02) & (reach <= 50.0))
+    if np.all(usual & (balance >= UNEVEN)):
+        return 1.0
     unit = np.where(usual, 1.0, reach)
     uneven = np.asarray(balance < UNEVEN * unit)
     if uneven.any():
@@ -146,6 +148,8 @@ def _balance(compiled: Blocks, costs: Costs) -> Scalar:
     for cost in (costs.linear, costs.impact):
         if cost is not None:
             slope = np.maximum(slope, np.abs(cost).max(axis=-1))
+    if np.all(slope >= UNEVEN * curve):
+        return np.inf
     barrier = 0.0 if compiled.barrier is None else compiled.barrier.sum(axis=-1)
     tells = (curve > 0.0) & (np.maximum(slope, barrier) > 0.0)
     curve = np.where(tells, curve, 1.0)

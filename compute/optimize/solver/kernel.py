@@ -5,10 +5,16 @@ One problem or a stack of them; the best state met is what counts.
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from compute.optimize.problem import Array as HostArray
 from compute.optimize.solver.curvature import Curvature, refreshed, unformed
 from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
@@ -66,7 +72,31 @@ def pack(data: Data, fixed: Frame, state: State) -> Array:
     return jnp.concatenate([state.x.w, gradient, state.y, state.z, state.e, tail])
 
 
-run = jax.jit(interior_point)
+Layout = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def run(data: Data, lag: float) -> HostArray:
+    """`interior_point` on the host, compiled for what `data` has.
+
+    All but the scenarios is handed over as one array: between two calls the caches have forgotten
+    how JAX takes one, which costs as much as an iteration of a small problem.
+    """
+    small = [
+        (name, x) for name, x in data._asdict().items() if x is not None and x is not data.returns
+    ]
+    layout = tuple([(name, x.shape) for name, x in small])
+    buffer = np.concatenate([*(x.ravel() for _, x in small), [lag]])
+    return np.asarray(_on_buffer(buffer, data.returns, layout))
+
+
+@partial(jax.jit, static_argnames="layout")
+def _on_buffer(buffer: Array, returns: Array | None, layout: Layout) -> Array:
+    ends = np.cumsum([math.prod(shape) for _, shape in layout])
+    *parts, lag = jnp.split(buffer, ends)
+    fields: dict[str, Any] = {
+        name: part.reshape(shape) for (name, shape), part in zip(layout, parts, strict=True)
+    }
+    return interior_point(Data(returns=returns, **fields), lag[0])
 
 
 @jax.jit

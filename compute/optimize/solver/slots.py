@@ -160,7 +160,7 @@ def run_kernel(data: Data, lag: float) -> Array:
     """
     programs = compiled_programs()
     if programs is None:
-        return np.asarray(run(data, lag))
+        return run(data, lag)
     slot = next((slot for slot in slots(programs.shapes) if slot.holds(data)), None)
     if slot is None:
         raise NotCompiledError(_too_much(programs.shapes, data))
