@@ -194,8 +194,8 @@ class Solver:
         cash = decision_convert.cash_needed(sizing, problem.inputs)
         decision_convert.summary(head.summary, sizing, problem.inputs, cash)
         if joint is not None and joint.certificate is not None:
-            names = joint.instrument_ids
-            joint_convert.certificate(head.certificate, joint.certificate, joint.prices, names)
+            solved = joint.certificate, joint.prices, joint.problem, joint.instrument_ids
+            joint_convert.certificate(head.certificate, *solved)
             head.certificate.iterations = joint.iterations
             head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
         head.versions.kernel = sizing.kernel

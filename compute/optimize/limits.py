@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.optimize.problem import Array, Problem
+from compute.optimize.problem import Array, DrawdownRisk, Limits, Problem
 
 # A number, or f64[batch] of a stack whose problems differ in it.
 Scalar = float | Array
@@ -47,6 +47,21 @@ class Linear:
     gross: Scalar | None
     turnover: Scalar | None
     gross_row: bool | NDArray[np.bool_]
+
+
+def bound_of(limits: Limits, name: str) -> float:
+    """The bound of a limit that is there, by its name among the shadow prices.
+
+    `upper[3]`, `ROW max`, `gross_max`; 0 for `drawdown_risk`, whose bound is on a logarithm.
+    """
+    own, _, place = name.partition("[")
+    if place:
+        return float(getattr(limits, own)[int(place.removesuffix("]"))])
+    row, _, side = name.rpartition(" ")
+    if limits.rows is not None and row in limits.rows.names:
+        return float(getattr(limits.rows, f"row_{side}")[limits.rows.names.index(row)])
+    bound = getattr(limits, name)
+    return 0.0 if isinstance(bound, DrawdownRisk) else float(bound)
 
 
 def finite(bound: Scalar | None, absent: float) -> Scalar:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli import demo, doctor, service, sizing
+from server.cli import demo, doctor, optimize, service, sizing
 from server.cli.errors import report
 from server.cli.market import market
 from server.cli.parameters import parameters
@@ -55,6 +55,8 @@ for command in (
     sizing.replay,
     sizing.decisions,
     sizing.settle,
+    optimize.optimize,
+    optimize.frontier,
     service.migrate,
     service.health,
     doctor.doctor,

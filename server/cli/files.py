@@ -105,6 +105,29 @@ def read_matrix(path: Path, kind: str) -> market_service_pb2.Matrix:
     return matrix
 
 
+def read_returns(path: Path) -> market_service_pb2.Matrix:
+    """Scenarios from a CSV of prices, a column an instrument: simple returns from row to row.
+
+    A column `date` is not read.
+    """
+    rows = _rows(path, keep_case=True)
+    names = [name for name in (rows[0] if rows else ()) if name.lower() != "date"]
+    if len(rows) < 2 or not names:
+        raise CommandError(f"{path} has no two rows of prices", "see examples/prices.csv")
+    matrix = market_service_pb2.Matrix(kind=market_service_pb2.MATRIX_KIND_SCENARIOS)
+    matrix.instrument_ids.extend(names)
+    before: list[float] = []
+    for line, row in enumerate(rows, 2):
+        prices = [_number(row, name, path, line) for name in names]
+        if min(prices) <= 0.0:
+            name = names[prices.index(min(prices))]
+            raise CommandError(f"{path}, line {line}: {name} is {min(prices):g}, not a price")
+        if before:
+            matrix.dense.values.extend(p / q - 1.0 for p, q in zip(prices, before, strict=True))
+        before = prices
+    return matrix
+
+
 def _signals(rows: list[Row], path: Path, first_line: int = 2) -> sizing_pb2.SignalBatch:
     known = {"instrument_id", "side", "edge_source", "history_outcome", *_NEUTRAL}
     _check_columns(rows, path, known, ("instrument_id", "side"))

@@ -11,6 +11,7 @@ from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_
 from compute.optimize.certificate import Certificate
 from compute.optimize.families import to_covariance, to_limit, to_mean
 from compute.optimize.infeasible import Explanation
+from compute.optimize.limits import bound_of
 from compute.optimize.lots import LotRules, LotSolution
 from compute.optimize.problem import (
     Costs,
@@ -79,6 +80,7 @@ def certificate(
     message: sizing_pb2.Certificate,
     proof: Certificate,
     prices: Mapping[str, ShadowPrice],
+    problem: Problem,
     ids: Sequence[str],
 ) -> None:
     """Fills the proof and the price of every limit that binds; `ids`: the problem's instruments."""
@@ -92,6 +94,7 @@ def certificate(
         message.shadow_prices.add(
             limit=named(name, ids),
             kind=limit_kind(name),
+            bound=bound_of(problem.limits, name),
             price_low=price.low + 0.0,
             price_high=price.high + 0.0,
         )

@@ -139,7 +139,7 @@ def _optimized(
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)
-    joint.certificate(response.certificate, proof, prices, ids)
+    joint.certificate(response.certificate, proof, prices, problem, ids)
     response.certificate.iterations = solution.iterations
     for number, asked in enumerate(request.sensitivities):
         try:

@@ -596,7 +596,7 @@ class ShadowPrice(_message.Message):
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     bound: _builtins.float
-    """Its bound."""
+    """Its bound; 0 for the limit on drawdown risk, which is on a logarithm."""
     price_low: _builtins.float
     """Lower end of d objective / d bound; equal to the upper end where the price is unique."""
     price_high: _builtins.float

@@ -1,0 +1,158 @@
+"""`sizing optimize` and `sizing frontier` on real prices, against a real service."""
+
+import asyncio
+import csv
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from positionsizing.v1.optimization_service_pb2 import OptimizationProblem
+from service_client import started
+
+from compute.optimize.ahead import Programs
+from server.app import App
+from server.cli import app as cli
+from server.cli import files
+from server.cli.errors import CommandError
+from storage import embedded
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+N_NAMES, N_DAYS = 12, 64
+BOOK = """
+weight_max = [0.3]
+[objective]
+kind = "OBJECTIVE_KIND_MEAN_VARIANCE"
+[[limits.linear]]
+name = "tech"
+instrument_ids = ["AAPL", "AMD"]
+coefficients = [1.0, 1.0]
+"""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def joint_app(
+    postgres_server: embedded.EmbeddedServer,
+    joint_programs: Programs,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[App]:
+    """A service that solves joint problems of up to 16 instruments and 64 scenarios."""
+    folder = tmp_path_factory.mktemp("optimize")
+    settings = {"joint_assets": (16,), "joint_scenarios": (64,)}
+    async with started(postgres_server, joint_programs.registry, folder, **settings) as app:
+        yield app
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Path:
+    """The first names and days of the example's closes."""
+    with (EXAMPLES / "prices.csv").open(newline="") as file:
+        rows = [row[: N_NAMES + 1] for row in csv.reader(file)][: N_DAYS + 2]
+    with (tmp_path / "prices.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return tmp_path / "prices.csv"
+
+
+async def said(
+    app: App, capsys: pytest.CaptureFixture[str], *words: str | Path
+) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+
+    def call() -> int:
+        try:
+            cli([*map(str, words), "--address", f"127.0.0.1:{app.port}"])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return (await asyncio.to_thread(call), *capsys.readouterr())
+
+
+async def test_a_book_is_shown_with_what_binds_and_its_proof(
+    joint_app: App, prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "book.toml"
+    file.write_text(BOOK + "upper = 0.05\n")
+    code, out, _ = await said(joint_app, capsys, "optimize", file, "--prices", prices)
+    assert code == 0
+    assert "no other book within the limits is better by more than" in out
+    assert "its largest weight" in out
+    code, out, _ = await said(joint_app, capsys, "optimize", file, "--prices", prices, "--json")
+    answer = json.loads(out)
+    weight = dict(zip(answer["instrument_ids"], answer["weights"], strict=True))
+    assert weight["AAPL"] + weight["AMD"] <= 0.05 + 1e-9
+    bounds = {p["limit"]: p.get("bound", 0.0) for p in answer["certificate"]["shadow_prices"]}
+    known = {"upper": 0.3, "lower": 0.0, "budget_max": 1.0, "tech max": 0.05}
+    assert bounds == {name: known[name.partition("[")[0]] for name in bounds}
+    assert any(name.startswith("upper") for name in bounds)
+
+
+async def test_a_conflict_is_named_with_the_way_out(
+    joint_app: App, prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "book.toml"
+    file.write_text(BOOK + "lower = 0.7\n")
+    code, out, _ = await said(joint_app, capsys, "optimize", file, "--prices", prices)
+    assert code == 1
+    assert "the limits contradict each other" in out
+    assert "in conflict: upper, tech min of AAPL, AMD" in out
+    assert "by 0.1" in out
+
+
+async def test_a_frontier_rises(
+    joint_app: App, prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "risk.toml"
+    file.write_text('budget_min = 1.0\n[objective]\nkind = "OBJECTIVE_KIND_MIN_VARIANCE"\n')
+    words = ("frontier", file, "--prices", prices, "--points", "5")
+    code, out, _ = await said(joint_app, capsys, *words)
+    assert code == 0
+    assert "volatility" in out
+    assert out.count("█") > 5
+    code, out, _ = await said(joint_app, capsys, *words, "--json")
+    points = json.loads(out)["points"]
+    assert len(points) == 5
+    assert np.all(np.diff([point["risk"] for point in points]) > 0.0)
+
+
+async def test_a_book_without_instruments_says_what_to_add(
+    joint_app: App, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "book.toml"
+    file.write_text(BOOK)
+    code, _, err = await said(joint_app, capsys, "optimize", file)
+    assert code == 1
+    assert "names no instruments" in err
+    assert "--prices" in err
+
+
+def test_prices_become_returns(tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("Date,A,b\n2020-01-01,100,10\n2020-01-02,110,9\n2020-01-03,99,9\n")
+    matrix = files.read_returns(file)
+    assert list(matrix.instrument_ids) == ["A", "b"]
+    np.testing.assert_allclose(matrix.dense.values, [0.1, -0.1, -0.1, 0.0], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("date,A\n2020-01-01,1\n", "no two rows"),
+        ("date\n2020-01-01\n2020-01-02\n", "no two rows"),
+        ("A\n1\n0\n", "line 3: A is 0, not a price"),
+        ("A\n1\nx\n", "line 3: A is 'x', not a number"),
+    ],
+)
+def test_wrong_prices_are_named_by_their_line(tmp_path: Path, text: str, wrong: str) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text(text)
+    with pytest.raises(CommandError, match=wrong):
+        files.read_returns(file)
+
+
+def test_the_examples_are_problems() -> None:
+    for name in ("book", "frontier"):
+        problem = files.read_message(EXAMPLES / f"{name}.toml", OptimizationProblem())
+        assert problem.objective.kind
