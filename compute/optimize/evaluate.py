@@ -37,7 +37,7 @@ class Facts:
     def scenarios(self) -> Matrix:
         """Simple returns [T, n]; a ValueError where the problem has none and needs them."""
         if self.problem.scenarios is None:
-            raise ValueError("the objective or a limit needs scenarios, and the problem has none")
+            raise ValueError("scenarios: the objective or a limit needs them, and there are none")
         return np.asarray(self.problem.scenarios, dtype=np.float64)
 
     @cached_property

@@ -51,7 +51,7 @@ class Moments:
     def scenarios(self) -> Array:
         """f64[T, n]; ValueError if the problem has none."""
         if self.problem.scenarios is None:
-            raise ValueError("this objective or limit needs scenarios")
+            raise ValueError("scenarios: this objective or limit needs them")
         return self.problem.scenarios
 
     def probability(self) -> Array:
@@ -68,6 +68,8 @@ class Moments:
             return given.dense()
         if given is not None:
             return given
+        if self.problem.scenarios is None:
+            raise ValueError("covariance: this objective or limit needs one, or scenarios")
         weight, scenarios = self.probability(), self.scenarios()
         lost = np.vecdot(weight, weight)[..., None]
         if not np.all(lost < 1.0):

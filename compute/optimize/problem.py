@@ -223,7 +223,7 @@ class Status(Enum):
     """How a solve ended. Only OPTIMAL carries weights that may be used."""
 
     OPTIMAL = "The KKT conditions hold to tolerance."
-    INFEASIBLE = "No weights satisfy all the limits; see `violation_min`."
+    INFEASIBLE = "No weights satisfy all the limits."
     NONPOSITIVE_MEAN = "No feasible weights have a positive mean, so no Sharpe ratio to maximise."
     UNBOUNDED = "The objective improves without end inside the limits: bound the weights."
     RUIN = "Every feasible portfolio loses everything in some scenario, so growth is undefined."

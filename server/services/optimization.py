@@ -70,9 +70,12 @@ class OptimizationService:
 
         def work() -> pb.TraceFrontierResponse:
             try:
-                frontier = trace(problem, count, solve_batch)
+                frontier = _of_well_formed(lambda: trace(problem, count, solve_batch))
             except ArithmeticError as error:
-                raise precondition("NO_FRONTIER", str(error)) from error
+                text = str(error)
+                if text == Status.INFEASIBLE.value:
+                    text += " ExplainInfeasibility names those that conflict."
+                raise precondition("NO_FRONTIER", text) from error
             response = pb.TraceFrontierResponse(instrument_ids=ids)
             rows = zip(frontier.mean, frontier.risk, frontier.weights, strict=True)
             for mean, risk, weights in rows:
@@ -90,7 +93,7 @@ class OptimizationService:
         ids = list(request.problem.instrument_ids)
 
         def work() -> pb.ExplainInfeasibilityResponse:
-            why = explain(problem)
+            why = _of_well_formed(lambda: explain(problem))
             response = pb.ExplainInfeasibilityResponse(feasible=not why.conflict)
             if why.conflict:
                 joint.infeasibility(response.explanation, why, ids)
@@ -117,13 +120,21 @@ class OptimizationService:
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
 
 
+def _of_well_formed(work: Callable[[], T]) -> T:
+    """What `work` makes of a problem; where that lacks something, `Refusal` with its field."""
+    try:
+        return work()
+    except ValueError as error:
+        name, _, rest = str(error).partition(": ")
+        if rest and name in pb.OptimizationProblem.DESCRIPTOR.fields_by_name:
+            raise invalid(f"problem.{name}", "NOT_WELL_FORMED", rest) from error
+        raise invalid("problem", "NOT_WELL_FORMED", str(error)) from error
+
+
 def _optimized(
     problem: Problem, ids: list[str], request: pb.OptimizePortfolioRequest
 ) -> pb.OptimizePortfolioResponse:
-    try:
-        solution = solve(problem)
-    except ValueError as error:
-        raise invalid("problem", "NOT_WELL_FORMED", str(error)) from error
+    solution = _of_well_formed(lambda: solve(problem))
     response = pb.OptimizePortfolioResponse(
         status=joint.STATUSES[solution.status], instrument_ids=ids
     )

@@ -244,6 +244,39 @@ async def test_missing_data_is_said(joint_client: Client, what: str) -> None:
     assert found.fields or found.reason
 
 
+@pytest.mark.parametrize("rpc", ["OptimizePortfolio", "TraceFrontier", "ExplainInfeasibility"])
+@pytest.mark.parametrize(
+    ("lacking", "field"),
+    [
+        (problem("MIN_CVAR", scenarios=None, mean=np.full(8, 0.1)), "problem.scenarios"),
+        (problem("MIN_VARIANCE", scenarios=None, mean=np.full(8, 0.1)), "problem.covariance"),
+        (
+            problem("MIN_VARIANCE", scenarios=None, limits=Joint(cvar_max=0.1)),
+            "problem.scenarios",
+        ),
+    ],
+    ids=["scenarios for the objective", "covariance", "scenarios for a limit"],
+)
+async def test_missing_data_is_said_by_its_field_in_every_call(
+    joint_client: Client, rpc: str, lacking: pb.OptimizationProblem, field: str
+) -> None:
+    call = getattr(Stub(joint_client.channel), rpc)
+    request = getattr(pb, f"{rpc}Request")(problem=lacking)
+    if rpc == "ExplainInfeasibility" and not lacking.HasField("limits"):
+        assert (await call(request)).feasible  # the objective is not used
+        return
+    found = await refusal(call(request))
+    assert (found.code, list(found.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+
+
+async def test_a_ratio_beside_drawdown_risk_is_refused_as_what_it_is(joint_client: Client) -> None:
+    limits = Joint(wealth_floor=0.8, wealth_floor_probability=0.1)
+    found = await refusal(optimize(joint_client, problem("MAX_SHARPE", limits=limits)))
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Sharpe ratio" in found.message
+    assert "wealth_floor" in found.message
+
+
 async def test_unknown_matrices_and_large_books_are_refused(joint_client: Client) -> None:
     found = await refusal(
         optimize(joint_client, problem(scenarios=None, scenario_matrix_id="never-stored"))

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from compute.optimize.ahead import JointShapes, compiled_programs
+from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array
 from compute.optimize.solver.kernel import interior_point, run
 from compute.optimize.solver.model import Data
@@ -156,26 +157,28 @@ def slots(shapes: JointShapes) -> tuple[Slot, ...]:
 def run_kernel(data: Data, lag: float) -> Array:
     """The interior point's answer to a problem, packed as its own structure has it.
 
-    Raises `NotCompiledError` where only programs of some shapes may run and it fits none.
+    Raises `NotCompiledError` where only programs of some shapes may run and it is larger than all,
+    UnsupportedError where none of them has what it has.
     """
     programs = compiled_programs()
     if programs is None:
         return run(data, lag)
     slot = next((slot for slot in slots(programs.shapes) if slot.holds(data)), None)
     if slot is None:
-        raise NotCompiledError(_too_much(programs.shapes, data))
+        raise _refusal(programs.shapes, data)
     answer = programs.registry.run_packed(slot.kernel, slot.shapes, slot.padded(data, lag))
     return slot.cropped(data, answer)
 
 
-def _too_much(shapes: JointShapes, data: Data) -> str:
+def _refusal(shapes: JointShapes, data: Data) -> Exception:
     (m, n), periods = data.rows.shape, 0 if data.returns is None else data.returns.shape[1]
     largest = (shapes.assets[-1], shapes.rows[-1], shapes.scenarios[-1])
     if all(a <= b for a, b in zip((n, m, periods), largest, strict=True)):
-        return "a Sharpe ratio is not solved together with a limit on drawdown risk"
+        text = "a Sharpe ratio is not maximised beside a limit on drawdown risk (wealth_floor)"
+        return UnsupportedError(text)
     asked = f"{n} instruments, {m} linear limits and {periods} scenarios"
     room = f"{largest[0]}, {largest[1]} and {largest[2]}"
-    return f"{asked} are more than this server is set up for: {room}"
+    return NotCompiledError(f"{asked} are more than this server is set up for: {room}")
 
 
 def kernels(shapes: JointShapes) -> list[Kernel]:
