@@ -75,7 +75,7 @@ def solve_cuts(problem: Problem) -> Solution:
     """
     terms = measures_of(problem)
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
-    smooth = replace(problem, objective=_smooth(problem.objective), limits=limits)
+    smooth = replace(problem, objective=without_tails(problem.objective), limits=limits)
     worth = _worth(problem, terms)
     best = equal_weights(problem)
     cuts = [_cut(i, term, best) for i, term in enumerate(terms) if term.cap is None]
@@ -107,7 +107,7 @@ def solve_cuts(problem: Problem) -> Solution:
     return _bare(replace(found, status=Status.NOT_CONVERGED), problem.size)
 
 
-def _smooth(objective: Objective) -> Objective:
+def without_tails(objective: Objective) -> Objective:
     """The objective without its tail measures."""
     if objective.kind is not ObjectiveKind.COMBINATION and objective.kind not in TAIL_NAMES:
         return objective
@@ -227,7 +227,7 @@ def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], f
     """
     if all(term.cap is not None for term in terms):
         return None
-    smooth = _smooth(problem.objective)
+    smooth = without_tails(problem.objective)
     stated, coefficients = replace(problem, objective=smooth), blocks(smooth, Moments(problem))
 
     def value(at: Vector) -> float:

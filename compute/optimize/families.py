@@ -13,7 +13,10 @@ import numpy as np
 from compute.optimize.problem import FactorCovariance, Limits, Problem, Solution
 from compute.optimize.sensitivity import Sides, sensitivity
 
-SCALARS = ("budget_min", "budget_max", "gross_max", "turnover_max", "volatility_max", "var_max")
+SCALARS = (
+    *("budget_min", "budget_max", "gross_max", "turnover_max", "volatility_max", "var_max"),
+    *("cvar_max", "cdar_max", "drawdown_max"),
+)
 COLUMNS = ("lower", "upper", "trade_max")
 
 

@@ -34,9 +34,10 @@ ROW = "frontier return"
 class Frontier:
     """Points in order of return: weights [k, n], expected return [k] and risk [k] a period.
 
-    risk: the objective's own unit, costs left out; for MIN_VARIANCE the volatility. price: [k]
-    gain in the objective per unit of return given up, the frontier's slope; NaN where a point
-    has no multipliers. solutions: as solved, for certificates.
+    risk: the objective's own unit, costs left out; for MIN_VARIANCE the volatility, for a
+    COMBINATION the weighted sum of its terms, variances as such. price: [k] gain in the objective
+    per unit of return given up, the frontier's slope; NaN where a point has no multipliers.
+    solutions: as solved, for certificates.
     """
 
     weights: npt.NDArray[np.float64]
@@ -46,14 +47,21 @@ class Frontier:
     solutions: tuple[Solution, ...]
 
 
+def is_risk(objective: Objective) -> bool:
+    """Whether a frontier can be traced of it: a risk, or a combination of nothing else."""
+    if objective.kind is Kind.COMBINATION:
+        return bool(objective.terms) and all(term.kind in RISKS for _, term in objective.terms)
+    return objective.kind in RISKS
+
+
 def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
     """`count` >= 2 points of the frontier of a risk objective over its limits.
 
     `solve_batch` is the joint solver (handed in, so that this module does not depend on one).
-    ValueError if the objective is not a risk or `count` < 2; ArithmeticError with the status if
-    an end of the frontier cannot be solved, for instance because the limits conflict.
+    ValueError if the objective is not a risk (`is_risk`) or `count` < 2; ArithmeticError with the
+    status if an end of the frontier cannot be solved, for instance because the limits conflict.
     """
-    if problem.objective.kind not in RISKS:
+    if not is_risk(problem.objective):
         raise ValueError(f"{problem.objective.kind.name} is not a risk to be minimised")
     if count < 2:
         raise ValueError("a frontier has at least two points")
@@ -78,7 +86,8 @@ def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
             raise ArithmeticError(point.status.value)
     weights = np.array([point.weights for point in points])
     bare = replace(problem, costs=replace(problem.costs, linear=None, impact=None))
-    risk = np.array([objective_value(bare, row) for row in weights])
+    sense = -1.0 if problem.objective.kind.maximised else 1.0  # a combination counts risks as lost
+    risk = sense * np.array([objective_value(bare, row) for row in weights])
     if problem.objective.kind is Kind.MIN_VARIANCE:
         risk = np.sqrt(np.maximum(risk, 0.0))
     prices = np.array([0.0, *(_price(point) for point in solved)])

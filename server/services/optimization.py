@@ -9,7 +9,7 @@ from positionsizing.v1 import optimization_service_pb2 as pb
 from compute.optimize import solve, solve_batch
 from compute.optimize.cardinality import Effort
 from compute.optimize.certificate import certify
-from compute.optimize.frontier import RISKS, trace
+from compute.optimize.frontier import is_risk, trace
 from compute.optimize.infeasible import explain
 from compute.optimize.lots import round_to_lots
 from compute.optimize.problem import ObjectiveKind, Problem, Status
@@ -63,8 +63,11 @@ class OptimizationService:
             text = f"is {count}; it must be from 2 to {POINTS_MAX}"
             raise invalid("point_count", "OUT_OF_RANGE", text)
         problem = await self._problem(call, request.problem)
-        if problem.objective.kind not in RISKS:
-            text = "must be a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN"
+        if not is_risk(problem.objective):
+            text = (
+                "must be a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN, or a "
+                "COMBINATION of these alone"
+            )
             raise invalid("problem.objective.kind", "NOT_APPLICABLE", text)
         ids = list(request.problem.instrument_ids)
 

@@ -149,12 +149,15 @@ async def test_frontier_and_explanation_compile_nothing(
     joint_client: Client, compiles: list[str]
 ) -> None:
     stub = Stub(joint_client.channel)
-    for kind in ("MIN_VARIANCE", "MIN_CVAR"):
+    for kind in ("MIN_VARIANCE", "MIN_CVAR", combination(("MIN_VARIANCE", 1.0), ("MIN_CDAR", 0.1))):
         request = pb.TraceFrontierRequest(problem=problem(kind, budget_min=1.0), point_count=4)
         points = (await stub.TraceFrontier(request, timeout=60)).points
         returns = [point.expected_return for point in points]
         assert len(points) == 4
         assert returns == sorted(returns)
+    mixed = problem(combination(("MIN_CVAR", 1.0), ("MAX_RETURN", 1.0)))
+    found = await refusal(stub.TraceFrontier(pb.TraceFrontierRequest(problem=mixed)))
+    assert found.fields == {"problem.objective.kind": "NOT_APPLICABLE"}
     conflict = problem(budget_min=0.9, gross_max=0.5)
     answer = await optimize(joint_client, conflict)
     assert answer.status == pb.OPTIMIZATION_STATUS_INFEASIBLE
@@ -497,6 +500,56 @@ async def test_sensitivities_agree_with_finite_differences(
     assert compiles == []
 
 
+def capped_growth(mean: float = 0.0, cap: float = 0.0) -> pb.OptimizationProblem:
+    """Growth below a binding CVaR; `mean` is added to the returns of I1, `cap` to the cap."""
+    moved = RETURNS + mean * (np.arange(8) == 1)
+    return problem(
+        limits=Joint(cvar_max=0.01 + cap), scenarios=scenarios(dense={"values": moved.ravel()})
+    )
+
+
+def budgets(total: float = 0.0) -> pb.OptimizationProblem:
+    """Risk budgets, all of 0.9 invested."""
+    return problem(
+        "RISK_BUDGET", budget_min=0.9 + total, budget_max=0.9 + total, weight_max=np.ones(8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "moved"),
+    [
+        (pb.SensitivityParameter(mean="I1"), lambda e: capped_growth(mean=e)),
+        (pb.SensitivityParameter(limit="cvar_max"), lambda e: capped_growth(cap=e)),
+    ],
+    ids=["mean", "cap"],
+)
+async def test_sensitivities_below_a_tail_cap_agree_with_finite_differences(
+    joint_client: Client, compiles: list[str], parameter: Any, moved: Any
+) -> None:
+    answer = await optimize(joint_client, moved(0.0), sensitivities=[parameter])
+    (found,), step = answer.sensitivities, 1e-6
+    for side, ours in ((1.0, found.rising), (-1.0, found.falling)):
+        there = (await optimize(joint_client, moved(side * step))).weights
+        difference = side * (np.array(there) - np.array(answer.weights)) / step
+        assert np.abs(difference).max() > 0.1
+        np.testing.assert_allclose(ours, difference, atol=2e-3 * np.abs(difference).max())
+    assert compiles == []
+
+
+async def test_risk_budgets_scale_with_what_is_invested(
+    joint_client: Client, compiles: list[str]
+) -> None:
+    asked = [pb.SensitivityParameter(limit=name) for name in ("budget_max", "budget_min")]
+    answer = await optimize(joint_client, budgets(), sensitivities=asked)
+    by_most, by_least = answer.sensitivities
+    # As much as allowed is invested, in the same shares; below its least sum there is no book.
+    np.testing.assert_allclose(by_most.rising, np.array(answer.weights) / 0.9, rtol=1e-6)
+    assert np.isnan(by_most.falling).all()
+    assert np.isnan(by_least.rising).all()
+    np.testing.assert_allclose(by_least.falling, np.zeros(8), atol=1e-6)
+    assert compiles == []
+
+
 async def test_shadow_prices_agree_with_finite_differences(joint_client: Client) -> None:
     answer = await optimize(joint_client, plain_problem())
     price = next(p for p in answer.certificate.shadow_prices if p.limit == "gross_max")
@@ -516,10 +569,6 @@ async def test_what_cannot_be_varied_is_refused_by_path(joint_client: Client) ->
     ):
         found = await refusal(optimize(joint_client, plain_problem(), sensitivities=[parameter]))
         assert found.fields == {"sensitivities[0]": "NOT_APPLICABLE"}
-    tail = problem("MIN_CVAR", budget_min=1.0)
-    asked = [pb.SensitivityParameter(mean="I0")]
-    found = await refusal(optimize(joint_client, tail, sensitivities=asked))
-    assert found.fields == {"sensitivities[0]": "NOT_APPLICABLE"}
 
 
 async def test_whole_lots_keep_the_limits_within_a_stated_gap(joint_client: Client) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cvxpy as cp
 import numpy as np
 import pytest
 
+from compute.optimize import solve_batch
 from compute.optimize.frontier import trace
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Solution, Status
 
@@ -71,3 +73,23 @@ def test_conflicting_limits_and_wrong_objectives_are_refused() -> None:
         trace(Problem(Objective(Kind.MAX_RETURN), mean=MEAN), 3, _clarabel)
     with pytest.raises(ValueError, match="two points"):
         trace(_book(), 1, _clarabel)
+
+
+def test_a_combination_of_risks_is_a_risk_and_weighs_them() -> None:
+    returns = np.random.default_rng(2).multivariate_normal(MEAN / 50, COVARIANCE / 50, 80)
+    terms = (0.7, Objective(Kind.MIN_CVAR, tail=0.9)), (2.0, Objective(Kind.MIN_VARIANCE))
+    problem = replace(_book(), objective=Objective(Kind.COMBINATION, terms=terms), covariance=None)
+    problem = replace(problem, mean=None, scenarios=returns)
+    found = trace(problem, 6, solve_batch)
+    for weights, risk in zip(found.weights, found.risk, strict=True):
+        losses = np.sort(-returns @ weights)[::-1]
+        weighed = 0.7 * losses[:8].mean() + 2.0 * np.var(returns @ weights, ddof=1)
+        assert risk == pytest.approx(weighed, rel=1e-9)
+    assert np.all(np.diff(found.mean) > 0.0)
+    # The slope of a convex frontier is its price.
+    slopes = np.diff(found.risk) / np.diff(found.mean)
+    assert np.all(found.price[:-1] - 1e-6 <= slopes)
+    assert np.all(slopes <= found.price[1:] + 1e-6)
+    growth = Objective(Kind.COMBINATION, terms=(*terms, (1.0, Objective(Kind.MAX_RETURN))))
+    with pytest.raises(ValueError, match="not a risk"):
+        trace(replace(problem, objective=growth), 3, solve_batch)

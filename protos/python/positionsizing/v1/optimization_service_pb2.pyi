@@ -367,9 +367,7 @@ class OptimizePortfolioRequest(_message.Message):
 
     @_builtins.property
     def sensitivities(self) -> _containers.RepeatedCompositeFieldContainer[Global___SensitivityParameter]:
-        """What the weights' derivatives are wanted to, at most 100. Not for tail measures (CVaR,
-        drawdown) and risk budgets.
-        """
+        """What the weights' derivatives are wanted to, at most 100."""
 
     @_builtins.property
     def lots(self) -> Global___LotRules:
@@ -400,14 +398,18 @@ class SensitivityParameter(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     COVARIANCE_FIELD_NUMBER: _builtins.int
     mean: _builtins.str
-    """Expected return of this instrument; its scenarios move by as much."""
+    """Expected return of this instrument; its scenarios move by as much, and with them growth, CVaR
+    and drawdowns. Variances and risk budgets don't depend on it.
+    """
     limit: _builtins.str
     """Bound of this limit, by its name among the shadow prices: "gross_max", "upper[AAPL]", and
-    "NAME max" or "NAME min" for linear limits.
+    "NAME max" or "NAME min" for linear limits. Not for "drawdown_risk", which has no bound.
     """
     @_builtins.property
     def covariance(self) -> Global___InstrumentPair:
-        """Covariance of these instruments; needs a covariance in the problem."""
+        """Covariance of these instruments; needs a covariance in the problem. What is measured over
+        scenarios (growth, CVaR, drawdowns) doesn't depend on it.
+        """
 
     def __init__(
         self,
@@ -455,7 +457,9 @@ Global___InstrumentPair: _TypeAlias = InstrumentPair  # noqa: Y015
 @_typing.final
 class WeightSensitivity(_message.Message):
     """How the weights move as one number of the problem does, per unit of it. Both sides agree but at
-    a kink: a limit about to bind or to give way, a trade about to start.
+    a kink: a limit about to bind or to give way, a trade about to start, a scenario about to join the
+    tail. NaN on a side where there is no single answer: no portfolio satisfies the limits there, others
+    are as good, or the losses of too many scenarios are the same (an empty book).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -648,7 +652,9 @@ class TraceFrontierRequest(_message.Message):
     """Number of points, 2 to 200. 0: 20."""
     @_builtins.property
     def problem(self) -> Global___OptimizationProblem:
-        """The problem; its objective is a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN."""
+        """The problem; its objective is a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN, or a
+        COMBINATION of these alone.
+        """
 
     def __init__(
         self,
@@ -706,7 +712,9 @@ class FrontierPoint(_message.Message):
     expected_return: _builtins.float
     """Expected return a period."""
     risk: _builtins.float
-    """The risk: volatility, CVaR, CDaR or maximum drawdown."""
+    """The risk: volatility, CVaR, CDaR or maximum drawdown; of a COMBINATION the sum of its terms by
+    weight, the variance standing for the volatility.
+    """
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Weights."""
