@@ -13,6 +13,7 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.joint import BookMatrix, JointAnswer, solve_joint
 from compute.optimize.ahead import Programs, only
+from compute.optimize.infeasible import UnexplainedError
 from compute.optimize.objectives import UnsupportedError
 from compute.parameters import Method
 from compute.shapes import NotCompiledError
@@ -37,10 +38,15 @@ class Aimed:
 
 
 def with_programs(programs: Programs, work: Callable[[], T]) -> T:
-    """Runs `work` with these programs alone. Raises `Refusal` where it needs larger ones."""
+    """Runs `work` with these programs alone.
+
+    Raises `Refusal` where it needs larger ones, or its limits can't be told apart.
+    """
     try:
         with only(programs):
             return work()
+    except UnexplainedError as error:
+        raise precondition("ILL_CONDITIONED", str(error)) from error
     except NotCompiledError as error:
         n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
         text = (

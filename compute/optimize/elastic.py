@@ -9,6 +9,7 @@ the book, not of its history.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -211,9 +212,11 @@ def _add_normal_risk(builder: Builder, elastic: Elastic, considered: Collection[
     if not wanted:
         return
     values, vectors = np.linalg.eigh(facts.covariance)
-    kept = values > values[-1] * 1e-15
-    unit = float(np.sqrt(values[-1]))
-    column = add_norm(builder, "risk", (vectors[:, kept] * np.sqrt(values[kept]) / unit).T)
+    most = max(float(values[-1]), 0.0)
+    kept = values >= most * 1e-15  # one at least, where nothing has any risk
+    unit = math.sqrt(most) or 1.0
+    sizes = np.sqrt(np.maximum(values[kept], 0.0))
+    column = add_norm(builder, "risk", (vectors[:, kept] * sizes / unit).T)
     one = np.ones((1, 1))
     for name in wanted:
         slack = -elastic.scales[name] / unit * one

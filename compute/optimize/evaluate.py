@@ -78,8 +78,12 @@ class Facts:
             return given.dense()
         if given is not None:
             return np.asarray(given, dtype=np.float64)
+        if self.problem.scenarios is None:
+            raise ValueError("covariance: the objective or a limit needs one, or scenarios")
         centred = self.scenarios - self.probability @ self.scenarios
         divisor = 1.0 - float(self.probability @ self.probability)
+        if not divisor > 0.0:
+            raise ValueError("covariance: one scenario has none, and the problem states none")
         return np.asarray((centred * self.probability[:, None]).T @ centred / divisor)
 
     @cached_property
@@ -182,7 +186,10 @@ def _utility(wealth: Vector, probability: Vector, aversion: float) -> float:
 def _budget_error(facts: Facts, objective: Objective, weights: Vector) -> float:
     contribution = weights * (facts.covariance @ weights)
     budgets = np.ones(facts.size) if objective.budgets is None else objective.budgets
-    share = contribution / contribution.sum() - budgets / budgets.sum()
+    total = float(contribution.sum())
+    if not total > 0.0:
+        return float("nan")
+    share = contribution / total - budgets / budgets.sum()
     return facts.size * float(np.abs(share).max())
 
 

@@ -9,6 +9,7 @@ far, once it can no longer be satisfied, is a conflict and no conflict has fewer
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,20 +58,25 @@ class Explanation:
     weights: Vector
 
 
+class UnexplainedError(ArithmeticError):
+    """Limits too ill-conditioned to say what is wrong with them."""
+
+
 def explain(problem: Problem) -> Explanation:
     """The smallest conflicting set of hard limits of `problem` and its cheapest relaxation.
 
     Soft limits take no part. For feasible limits the conflict is empty, `violation_min` zero and
-    `weights` satisfy every limit. ValueError if a risk limit lacks its data.
+    `weights` satisfy every limit. ValueError if a risk limit lacks its data, UnexplainedError if
+    the linear programs cannot be solved.
     """
     elastic = elastic_limits(Facts(problem))
     slacks, weights = relax(elastic, (), elastic.names)
     if slacks is None:
-        raise ArithmeticError("the relaxation of the limits could not be solved")
+        raise UnexplainedError("the limits differ too much in size to be compared")
     relaxation = {
-        name if len(values) == 1 or name in elastic.scales else f"{name}[{index}]": float(value)
+        key: value
         for name, values in slacks.items()
-        for index, value in enumerate(values * scale_of(elastic, name))
+        for key, value in _named(elastic, name, values * scale_of(elastic, name))
         if value > TOLERANCE * scale_of(elastic, name)
     }
     cost = float(sum(values.sum() for values in slacks.values()))
@@ -83,6 +89,15 @@ def explain(problem: Problem) -> Explanation:
     names, smallest = _smallest_conflict(elastic, _violated(slacks))
     assets = _assets(elastic, names)
     return Explanation(names, assets, smallest, relaxation, cost, weights)
+
+
+def _named(elastic: Elastic, name: str, slack: Vector) -> Iterator[tuple[str, float]]:
+    """The slack of a limit by its name, of a box limit by asset: the larger of its two sides."""
+    if name not in ("lower", "upper", "trade_max"):
+        yield name, float(slack[0])
+        return
+    for asset, value in enumerate(slack.reshape(-1, elastic.facts.size).max(axis=0)):
+        yield f"{name}[{asset}]", float(value)
 
 
 def _violated(slacks: dict[str, Vector]) -> frozenset[str]:

@@ -213,10 +213,11 @@ def shares(objective: Objective, n: int) -> Array:
 
 
 def budget_error(objective: Objective, covariance: Array, weights: Array) -> Scalar:
-    """max_i |n RC_i / sum RC - n budgets_i| with RC_i = w_i (Sw)_i."""
+    """max_i |n RC_i / sum RC - n budgets_i| with RC_i = w_i (Sw)_i; NaN of a book without risk."""
     n = weights.shape[-1]
     contribution = weights * np.matvec(covariance, weights)
-    share = contribution / contribution.sum(axis=-1, keepdims=True) - shares(objective, n)
+    total = contribution.sum(axis=-1, keepdims=True)
+    share = contribution / np.where(total > 0.0, total, np.nan) - shares(objective, n)
     error: Array = n * np.abs(share).max(axis=-1)
     return error
 

@@ -36,6 +36,8 @@ from server.convert.market import (
 from server.errors import FieldViolation
 
 SIZE_MAX = 2000
+LARGE = 1e9
+"""Of any number of a problem: beyond, nothing is left of the others beside it."""
 _OWN = re.compile(r"(lower|upper|trade_max)\[(.+)\]")
 _NUMBER = re.compile(r"\[(\d+)\]")
 _LEVEL = 0.95
@@ -128,7 +130,7 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
         if len(column) not in (0, n):
             wrong = f"has {len(column)} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
-        for place in np.flatnonzero(~(np.isfinite(column) & rule(column)))[:10]:
+        for place in np.flatnonzero(~((np.abs(column) <= LARGE) & rule(column)))[:10]:
             where = f"{path}.{name}[{place}]"
             yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
     yield from _scalar_violations(message, path)
@@ -156,13 +158,13 @@ def _nonnegative(values: Floats) -> np.ndarray:
 
 
 _COLUMN_RULES: tuple[tuple[str, Callable[[Floats], np.ndarray], str], ...] = (
-    ("mean", _always, "a finite number"),
-    ("weight_min", _always, "a finite number"),
-    ("weight_max", _always, "a finite number"),
-    ("holdings", _always, "a finite number"),
-    ("trade_max", _nonnegative, "finite and >= 0"),
-    ("linear_cost", _nonnegative, "finite and >= 0"),
-    ("impact_cost", _nonnegative, "finite and >= 0"),
+    ("mean", _always, "from -1e9 to 1e9"),
+    ("weight_min", _always, "from -1e9 to 1e9"),
+    ("weight_max", _always, "from -1e9 to 1e9"),
+    ("holdings", _always, "from -1e9 to 1e9"),
+    ("trade_max", _nonnegative, "from 0 to 1e9"),
+    ("linear_cost", _nonnegative, "from 0 to 1e9"),
+    ("impact_cost", _nonnegative, "from 0 to 1e9"),
 )
 
 
@@ -170,10 +172,13 @@ def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[F
     for name in ("budget_min", "budget_max", "gross_max", "turnover_max", "drawdown_max"):
         if message.HasField(name):
             value = getattr(message, name)
-            if not np.isfinite(value) or (value < 0 and not name.startswith("budget")):
-                yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", f"is {value:g}")
-    if not (np.isfinite(message.cash_return) and message.cash_return > -1):
-        yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", "must be finite and > -1")
+            least = -LARGE if name.startswith("budget") else 0.0
+            if not least <= value <= LARGE:
+                text = f"is {value:g}; it must be from {least:g} to {LARGE:g}"
+                yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
+    if not -1.0 < message.cash_return <= LARGE:
+        text = f"is {message.cash_return:g}; it must be > -1 and at most {LARGE:g}"
+        yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", text)
 
 
 def lot_violations(message: pb.LotRules, n: int, path: str) -> Iterator[FieldViolation]:

@@ -9,6 +9,7 @@ from fixtures_pulsar import TestBroker
 from service_client import Client, started
 from subscriber import Sender, Subscriber
 
+from compute.optimize.ahead import Programs
 from compute.shapes import KernelRegistry
 from server.app import App
 from storage import embedded
@@ -31,6 +32,26 @@ async def app(
 async def client(app: App) -> AsyncIterator[Client]:
     """Stubs of every service of the app."""
     async with Client.connected(app.port) as connected:
+        yield connected
+
+
+@pytest_asyncio.fixture(scope="session")
+async def joint_app(
+    postgres_server: embedded.EmbeddedServer,
+    joint_programs: Programs,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[App]:
+    """A serving app that solves joint problems of up to 16 instruments and 64 scenarios."""
+    folder = tmp_path_factory.mktemp("joint")
+    settings = {"joint_assets": (16,), "joint_scenarios": (64,)}
+    async with started(postgres_server, joint_programs.registry, folder, **settings) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def joint_client(joint_app: App) -> AsyncIterator[Client]:
+    """Stubs of that app."""
+    async with Client.connected(joint_app.port) as connected:
         yield connected
 
 

@@ -1,6 +1,5 @@
 """The joint method and OptimizationService over gRPC: any structure, any input, no compiling."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +7,6 @@ import grpc
 import jax
 import numpy as np
 import pytest
-import pytest_asyncio
 from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
@@ -19,28 +17,11 @@ from positionsizing.v1 import (
     types_pb2,
 )
 from positionsizing.v1 import optimization_service_pb2 as pb
-from service_client import INSTRUMENTS, Client, new_id, refusal, started
-
-from compute.optimize.ahead import Programs
-from storage import embedded
+from service_client import INSTRUMENTS, Client, new_id, refusal
 
 Stub = optimization_service_pb2_grpc.OptimizationServiceStub
 RNG = np.random.default_rng(5)
 RETURNS = 0.02 * RNG.standard_normal((60, 8)) + np.linspace(0.004, 0.001, 8)
-
-
-@pytest_asyncio.fixture(scope="module")
-async def joint_client(
-    postgres_server: embedded.EmbeddedServer,
-    joint_programs: Programs,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Client]:
-    """A service that solves joint problems of up to 16 instruments and 64 scenarios."""
-    folder = tmp_path_factory.mktemp("joint")
-    settings = {"joint_assets": (16,), "joint_scenarios": (64,)}
-    serving = started(postgres_server, joint_programs.registry, folder, **settings)
-    async with serving as app, Client.connected(app.port) as client:
-        yield client
 
 
 @pytest.fixture

@@ -44,7 +44,10 @@ def prices_of(program: Program, scale: float) -> Array | None:
     """Some prices f64[m] >= 0 that carry the cost; None where none do."""
     if not len(program.move):
         return np.zeros(0) if np.abs(program.cost).max() <= CARRIED * scale else None
-    price, _ = nnls(program.rows.T, -program.cost / scale)
+    try:
+        price, _ = nnls(program.rows.T, -program.cost / scale)
+    except RuntimeError:  # it stopped at its own limit of iterations
+        return None
     left = program.cost / scale + price @ program.rows
     if np.abs(left).max() > CARRIED:
         return None

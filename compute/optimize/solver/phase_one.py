@@ -14,7 +14,16 @@ import numpy as np
 
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks
-from compute.optimize.problem import Costs, Limits, Problem, Rows, Solution, Status
+from compute.optimize.problem import (
+    Costs,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Solution,
+    Status,
+)
 from compute.optimize.solver.decode import decode, empty, unpack
 from compute.optimize.solver.encode import encode
 from compute.optimize.solver.interior import LAG
@@ -52,7 +61,9 @@ def least_violation(problem: Problem) -> float:
 
 
 def _least(problem: Problem) -> tuple[float, Solution]:
-    hard = replace(problem, costs=Costs(), limits=_hard(problem.limits))
+    # Of nothing but the limits: an objective may have no value where these are met best.
+    nothing = Objective(ObjectiveKind.MAX_RETURN)
+    hard = replace(problem, objective=nothing, costs=Costs(), limits=_hard(problem.limits))
     encoded = encode(hard, Blocks(np.zeros(problem.size)))
     ones = np.ones(encoded.data.rows.shape[0])
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})

@@ -3,21 +3,16 @@
 import asyncio
 import csv
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from positionsizing.v1.optimization_service_pb2 import OptimizationProblem
-from service_client import started
 
-from compute.optimize.ahead import Programs
 from server.app import App
 from server.cli import app as cli
 from server.cli import files
 from server.cli.errors import CommandError
-from storage import embedded
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 N_NAMES, N_DAYS = 12, 64
@@ -30,19 +25,6 @@ name = "tech"
 instrument_ids = ["AAPL", "AMD"]
 coefficients = [1.0, 1.0]
 """
-
-
-@pytest_asyncio.fixture(scope="module")
-async def joint_app(
-    postgres_server: embedded.EmbeddedServer,
-    joint_programs: Programs,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[App]:
-    """A service that solves joint problems of up to 16 instruments and 64 scenarios."""
-    folder = tmp_path_factory.mktemp("optimize")
-    settings = {"joint_assets": (16,), "joint_scenarios": (64,)}
-    async with started(postgres_server, joint_programs.registry, folder, **settings) as app:
-        yield app
 
 
 @pytest.fixture

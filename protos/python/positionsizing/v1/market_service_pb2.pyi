@@ -362,7 +362,7 @@ Global___MarketSnapshotSummary: _TypeAlias = MarketSnapshotSummary  # noqa: Y015
 
 @_typing.final
 class Matrix(_message.Message):
-    """A matrix over instruments, in one of three forms."""
+    """A matrix over instruments, in one of three forms. No entry may be larger than 1e9."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

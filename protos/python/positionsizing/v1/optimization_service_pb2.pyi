@@ -211,7 +211,9 @@ Global___ObjectiveTerm: _TypeAlias = ObjectiveTerm  # noqa: Y015
 
 @_typing.final
 class OptimizationProblem(_message.Message):
-    """A joint problem. All columns are parallel to `instrument_ids`; returns are per period."""
+    """A joint problem. All columns are parallel to `instrument_ids`; returns are per period. No number
+    may be larger than 1e9.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
