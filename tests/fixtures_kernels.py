@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from compute.kernels import registry
 from compute.optimize.ahead import JointShapes, Programs
@@ -32,10 +33,12 @@ def kept_programs(folder: Path = CACHE) -> Iterator[None]:
     try:
         for name, value in zip(names, (str(folder), 0.0, -1), strict=True):
             jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it looks at its settings once
         yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def small(kernel: Kernel) -> Kernel:
