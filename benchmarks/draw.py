@@ -60,6 +60,8 @@ CHOICES = (
     ("turnover", "rows"),
     ("linear cost", "turnover"),
     ("impact", "linear cost"),
+    ("impact",),
+    ("impact", "turnover"),
     ("short", "gross", "rows"),
     ("short", "gross", "turnover", "linear cost"),
     ("trade", "rows"),
@@ -72,6 +74,11 @@ CHOICES = (
     ("cvar",),
     ("cdar", "rows"),
     ("drawdown",),
+    ("cvar", "impact"),
+    ("cdar", "volatility"),
+    ("tail in the objective",),
+    ("tail in the objective", "linear cost", "turnover"),
+    ("tail in the objective", "cvar", "impact"),
 )
 CONFLICTS = ("budget", "box", "rows", "turnover", "gross", "volatility", "cvar")
 
@@ -104,7 +111,9 @@ def draw(seed: int) -> Drawn:
     conflict = str(rng.choice(CONFLICTS)) if rng.random() < 0.125 else None
     unit = 1e-6 if "weights of 1e-6" in hostile else 1e4 if "weights of 1e4" in hostile else 1.0
     market = _market(rng, size, hostile, unit)
-    objective = _objective(rng, "impact" in chosen)
+    objective = _objective(rng, bool({"impact", "volatility"} & set(chosen)))
+    if "tail in the objective" in chosen:
+        objective = _with_tail(rng)
     anchor = _anchor(rng, size, short="short" in chosen)
     limits, holdings = _limits(rng, market, anchor, chosen, hostile)
     costs = Costs(
@@ -161,6 +170,17 @@ def _objective(rng: Rng, curved: bool) -> Objective:
         second = Objective(Kind.MEAN_VARIANCE, risk_aversion=aversion)
         return Objective(kind, terms=((1.0, first), (float(rng.uniform(0.1, 2.0)), second)))
     return Objective(kind, risk_aversion=aversion, tail=tail)
+
+
+def _with_tail(rng: Rng) -> Objective:
+    """Something curved less a tail measure."""
+    smooth = (Kind.LOG_GROWTH, Kind.MEAN_VARIANCE, Kind.MIN_VARIANCE)
+    tails = (Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN)
+    first = Objective(smooth[rng.integers(3)], risk_aversion=float(rng.choice([0.5, 5.0])))
+    second = Objective(tails[rng.integers(3)], tail=float(rng.choice([0.8, 0.95])))
+    return Objective(
+        Kind.COMBINATION, terms=((1.0, first), (float(rng.uniform(0.01, 0.5)), second))
+    )
 
 
 def _anchor(rng: Rng, size: int, *, short: bool) -> Array:

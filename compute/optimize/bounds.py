@@ -7,13 +7,16 @@ gross and tail limits, and supporting functions a_j of the tail measures,
                 + sum_r [support_r(y_r) - y_r rows_r'w] + turnover, gross and tail terms,
 
 phi_i(v) = d_i v - cost_i |v - centre_i| - turnover price |v - centre_i| - gross price |v| and
-d = gradient - rows'y - sum_j price_j a_j. Good duals make it tight; poor ones only make it loose:
+d = gradient - rows'y - sum_j price_j a_j. Impact costs are in phi themselves, not by their tangent,
+which is no good bound near the holdings: d lacks it, and phi has -impact_i |v - centre_i|^(3/2).
+Good duals make it tight; poor ones only make it loose:
 HiGHS or a solver may be wrong about them without the bound being wrong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ import numpy.typing as npt
 
 from compute.optimize import measures
 from compute.optimize.problem import Multipliers, ObjectiveKind
-from compute.optimize.tangent import Tail, Tangent
+from compute.optimize.tangent import Tail, Tangent, impact_slope
 
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
@@ -164,16 +167,29 @@ def gap_terms(program: Tangent, dual: Dual) -> dict[str, float]:
 
 
 def box_terms(program: Tangent, dual: Dual, slope: Vector) -> Vector:
-    """max over lower_i <= v <= upper_i of phi_i(v) - phi_i(w_i), exactly, per asset [n]."""
-    cost = program.linear_cost + dual.turnover
+    """max over lower_i <= v <= upper_i of phi_i(v) - phi_i(w_i), exactly, per asset [n].
+
+    slope: `reduced_gradient`. The largest phi is at a bound, at a kink, or where phi is flat
+    between two of them.
+    """
+    cost, centre, impact = program.linear_cost + dual.turnover, program.centre, program.impact
+    slope = slope + impact_slope(impact, program.weights - centre)
 
     def phi(point: Vector) -> Vector:
-        kinks = cost * np.abs(point - program.centre) + dual.gross * np.abs(point)
-        return np.asarray(slope * point - kinks)
+        trade = np.abs(point - centre)
+        kinks = cost * trade + dual.gross * np.abs(point)
+        return np.asarray(slope * point - kinks - impact * trade**1.5)
 
-    kinked = [np.clip(kink, program.lower, program.upper) for kink in (program.centre, 0.0)]
-    best = np.max([phi(point) for point in (program.lower, program.upper, *kinked)], axis=0)
-    return np.asarray(best - phi(program.weights))
+    points = [program.lower, program.upper, centre, np.zeros_like(centre)]
+    if impact.any():
+        # The square of a vanishing impact may be zero, and its flat point out of reach.
+        for side, sign in product((-1.0, 1.0), repeat=2):
+            left = np.maximum(side * (slope - sign * dual.gross) - cost, 0.0)
+            with np.errstate(divide="ignore", over="ignore"):
+                root = np.divide(left, 1.5 * impact, out=np.zeros_like(left), where=impact > 0.0)
+                points.append(centre + side * root**2)
+    inside = [phi(np.clip(point, program.lower, program.upper)) for point in points]
+    return np.asarray(np.max(inside, axis=0) - phi(program.weights))
 
 
 def _allowed(program: Tangent, dual: Dual) -> Dual:

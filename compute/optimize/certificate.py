@@ -203,7 +203,8 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
     """
     slope = volatility_gradient(Facts(problem), program.weights)
-    flat = replace(program, gradient=-slope, linear_cost=np.zeros_like(slope))
+    none = np.zeros_like(slope)
+    flat = replace(program, gradient=-slope, linear_cost=none, impact=none)
     dual = best_dual(flat)
     if dual is not None:
         least = float(slope @ program.weights) - sum(bounds.gap_terms(flat, dual).values())

@@ -5,7 +5,9 @@ For a concave objective f and convex limits g, at a candidate w,
     f(v) <= f(w) + grad f(w)'(v - w)     and     g(v) >= g(w) + grad g(w)'(v - w),
 
 so the linear program over v relaxes the problem: its value bounds every feasible portfolio.
-Trading costs, gross, turnover and the tail measures are piecewise linear and enter exactly.
+Trading costs, gross, turnover and the tail measures are piecewise linear and enter exactly. Impact
+costs have a tangent as well, but no useful one near the holdings, where they bend without end:
+their coefficients go along, for a bound that needs no program (`bounds.box_terms`).
 `certificate` takes proofs from it, `shadow` prices, `lots` its cuts.
 """
 
@@ -47,11 +49,13 @@ class Tangent:
     sum|v - centre| <= turnover_max, tail(v) <= bound. `weights` is where it touches; `scale`,
     the size of the objective's slopes before they cancel, is what residuals are measured by, and
     `reach`, the largest sum |v| (1 where nothing bounds it), what turns slopes into objectives.
+    impact: of the costs whose tangent is in the gradient.
     """
 
     weights: Vector
     gradient: Vector
     linear_cost: Vector
+    impact: Vector
     centre: Vector
     lower: Vector
     upper: Vector
@@ -81,10 +85,9 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     gradient, tails = _gradient(facts, objective, weights, ratio)
     if not np.all(np.isfinite(gradient)):
         raise ValueError("the objective has no gradient at these weights")
-    if problem.costs.impact is not None:
-        moved = weights - facts.holdings
-        gradient = gradient - 1.5 * problem.costs.impact * np.sqrt(np.abs(moved)) * np.sign(moved)
-    linear = problem.costs.linear
+    linear, impact = problem.costs.linear, problem.costs.impact
+    if impact is not None:
+        gradient = gradient - impact_slope(impact, weights - facts.holdings)
     bounds = [
         Tail(name, kind, level, bound=bound) for name, kind, bound, level in tail_limits(problem)
     ]
@@ -94,6 +97,7 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         weights=weights,
         gradient=gradient,
         linear_cost=np.zeros(facts.size) if linear is None else linear,
+        impact=np.zeros(facts.size) if impact is None else impact,
         centre=facts.holdings,
         lower=facts.lower,
         upper=facts.upper,
@@ -110,6 +114,11 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         scale=_scale(facts, objective, gradient, weights),
         reach=_reach(facts),
     )
+
+
+def impact_slope(impact: Vector, trade: Vector) -> Vector:
+    """d/dx of impact |x|^(3/2) [n]."""
+    return np.asarray(1.5 * impact * np.sqrt(np.abs(trade)) * np.sign(trade))
 
 
 def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector) -> float:

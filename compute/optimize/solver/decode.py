@@ -182,17 +182,18 @@ def _trade(
     problem, (per_weight, ratio) = encoded.problem, scales
     trade = weights if problem.holdings is None else weights - problem.holdings
     slope = np.sign(trade)
-    if encoded.data.holdings is None:
-        return np.zeros_like(weights), slope
-    rate, bend = turnover, np.zeros(1)
-    if problem.costs.linear is not None:
-        rate = rate + problem.costs.linear / ratio
+    pull, inner = np.zeros_like(weights), slope
+    if encoded.data.kinked:
+        rate = turnover
+        if problem.costs.linear is not None:
+            rate = rate + problem.costs.linear / ratio
+        pull = (parts.trade_up - parts.trade_down)[..., : problem.size] / per_weight
+        pull = np.where(fixed, rate * slope, pull)
+        inner = np.divide(pull, rate, out=slope.copy(), where=rate > 0.0)
+        np.clip(inner, -1.0, 1.0, out=inner)
     if problem.costs.impact is not None:
-        bend = 1.5 * problem.costs.impact * np.sqrt(np.abs(trade)) * slope / ratio
-    pull = (parts.trade_up - parts.trade_down)[..., : problem.size] / per_weight
-    pull = np.where(fixed, rate * slope + bend, pull)
-    inner = np.divide(pull - bend, rate, out=slope.copy(), where=rate > 0.0)
-    return pull, np.clip(inner, -1.0, 1.0, out=inner)
+        pull = pull + 1.5 * problem.costs.impact * np.sqrt(np.abs(trade)) * slope / ratio
+    return pull, inner
 
 
 def _gross(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from compute.optimize.solver import impact
 from compute.optimize.solver.curvature import Curvature
 from compute.optimize.solver.model import Data, other_hessian, terms
 from compute.optimize.solver.newton import (
@@ -55,8 +56,8 @@ def start(data: Data, fixed: Frame) -> State:
     near = jnp.where(fixed.lag > LAG, 0.01, 1.0) * share
     w = jnp.clip(near, data.lower + 0.5 * width, data.upper - 0.5 * width)
     t = u = jnp.zeros(0)
-    if data.holdings is not None:
-        t = jnp.abs(w - data.holdings) + free * share
+    if data.kinked:
+        t = jnp.abs(data.trade(w)) + free * share
     if data.gross is not None:
         u = jnp.abs(w) + free * share
     if data.level is not None:
@@ -75,8 +76,10 @@ def start(data: Data, fixed: Frame) -> State:
         e = jnp.where(soft, 0.01, 0.0)
         q = jnp.where(soft, jnp.where(soft, fixed.price, 0.0) - z, 1.0)
     y, zero = jnp.zeros(data.rows.shape[0]), jnp.zeros(())
-    blank = Residual(point, x, s, y, zero, zero)
-    state = State(x, s, z, e, q, y, aversion, jnp.zeros((), jnp.int64), blank, jnp.zeros(3))
+    roots = impact.first_roots(data, w, share)
+    blank = Residual(point, x, s, y, roots, zero, zero)
+    none = jnp.zeros((), jnp.int64)
+    state = State(x, s, z, e, q, y, roots, aversion, none, blank, jnp.zeros(3))
     return judged(data, fixed, state)
 
 
@@ -95,10 +98,11 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
     t, u = -back.t, -back.u
     if data.cost is not None:
         t = t + fixed.scale * data.cost
+    w = point.gradient - back.w
     if data.impact is not None:
-        t = t + fixed.scale * 1.5 * data.impact * jnp.sqrt(jnp.maximum(x.t, 0.0))
+        w = w + impact.price(data, fixed, state.roots)
     traded, sized = kinks(data)
-    dual = Point(free * (point.gradient - back.w), traded * t, sized * u)
+    dual = Point(free * w, traded * t, sized * u)
     value = slack(data, x, point)
     total = jnp.sum(state.s * state.z)
     if data.price is not None:
@@ -109,13 +113,14 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
     ray = jnp.zeros(())
     if data.sharpe is not None:
         ray = derivative(data, fixed, state, primal, equality)
-    return Residual(point, dual, primal, equality, ray, total / fixed.pairs)
+    missed = impact.missing(data, x.w, state.roots)
+    return Residual(point, dual, primal, equality, missed, ray, total / fixed.pairs)
 
 
 def error(res: Residual) -> Array:
     """f64[3]: largest dual residual, largest primal residual, complementarity."""
     dual = jnp.max(jnp.abs(jnp.concatenate([*res.dual, res.ray[None]])))
-    primal = jnp.maximum(jnp.max(jnp.abs(res.primal)), jnp.max(jnp.abs(res.equality)))
+    primal = jnp.max(jnp.abs(jnp.concatenate([res.primal, res.equality, res.missed])))
     return jnp.stack([dual, primal, res.mu])
 
 
@@ -130,9 +135,9 @@ def prepare(data: Data, fixed: Frame, state: State, res: Residual, kept: Curvatu
     if data.returns is not None:
         hess = hess + kept.matrix
     hess = fixed.scale * hess
-    bend = jnp.zeros_like(state.x.t)
+    bend = jnp.zeros_like(state.x.w)
     if data.impact is not None:
-        bend = fixed.scale * 0.75 * data.impact / jnp.sqrt(jnp.maximum(state.x.t, 1e-300))
+        bend = impact.stiffness(data, fixed, state)
     return factorise(data, hess, bend, weight, res.point.slopes)
 
 
@@ -153,11 +158,15 @@ def direction(
         push = push + soft_push
     full = state.s + state.z * give
     drive = (goal - state.z * push) / full
-    dx, move, dz, dy = solve_system(data, system, res.point, res.dual, drive, res.equality)
+    dual = res.dual
+    if data.impact is not None:
+        dual = dual._replace(w=dual.w + impact.stiffness(data, fixed, state) * res.missed)
+    dx, move, dz, dy = solve_system(data, system, res.point, dual, drive, res.equality)
     move, dz = fixed.mask * move, fixed.mask * dz
     de = soft_push + give * dz if data.price is not None else state.e
     ds = move + push + give * dz if data.price is not None else move + res.primal
-    return Step(dx, ds, dz, de, dy, jnp.zeros(()))
+    roots = impact.change(data, state, dx.w, res.missed)
+    return Step(dx, ds, dz, de, dy, roots, jnp.zeros(()))
 
 
 def longest(value: Array, change: Array) -> Array:
@@ -191,6 +200,7 @@ def advance(state: State, step: Step, length: Array) -> State:
         e=state.e + length * step.e,
         q=q,
         y=state.y + length * step.y,
+        roots=state.roots + length * step.roots,
         iteration=state.iteration + 1,
     )
 
@@ -237,6 +247,7 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     after = advance(state, step, length)
     if ray is not None:
         after = settled(after, step, length)
+    after = after._replace(roots=impact.kept_near(data, after.x.w, after.roots))
     return judged(data, fixed, centred(after, aim))
 
 

@@ -70,6 +70,16 @@ class Data(NamedTuple):
     sharpe: Array | None = None
     level: Array | None = None
 
+    @property
+    def kinked(self) -> bool:
+        """True if |w - holdings| matters; impact costs alone have no kink."""
+        return self.cost is not None or self.turnover is not None
+
+    def trade(self, weights: Array) -> Array:
+        """w - holdings, f64[n]."""
+        assert self.holdings is not None
+        return weights - self.holdings
+
 
 AXES = dict.fromkeys(Data._fields, 1)
 AXES |= dict.fromkeys(("rows", "quad", "returns", "cov", "second"), 2)

@@ -55,7 +55,7 @@ class Point(NamedTuple):
 def sizes(data: Data) -> tuple[int, ...]:
     """Length of each family of `Parts`, for one problem or a stack."""
     n, m = data.lower.shape[-1], data.rows.shape[-2]
-    trades = n if data.holdings is not None else 0
+    trades = n if data.kinked else 0
     gross = n if data.gross is not None else 0
     limits = sum(
         x is not None for x in (data.exponent, data.volatility, data.var, data.quadratic_exponent)
@@ -116,10 +116,10 @@ def kinks(data: Data) -> tuple[Array, Array]:
     if data.level is not None:
         free = free & (data.level == 0.0)
     traded = sized = jnp.zeros(0, bool)
-    if data.holdings is not None:
+    if data.kinked:
         traded = jnp.zeros_like(free)
-        for rate in (data.cost, data.impact):
-            traded = traded if rate is None else traded | (rate > 0.0)
+        if data.cost is not None:
+            traded = data.cost > 0.0
         if data.turnover is not None:
             traded = traded | jnp.isfinite(data.turnover)
         traded = traded & free
@@ -136,7 +136,7 @@ def equalities(data: Data) -> Array:
 
 def slack(data: Data, x: Point, point: Terms) -> Array:
     """c(x), the value of every inequality (infinite where there is none)."""
-    trade = x.w - data.holdings if data.holdings is not None else x.t
+    trade = data.trade(x.w) if data.kinked else x.t
     whole = x.w if data.gross is not None else x.u
     rows = data.rows @ x.w
     return join(
@@ -158,7 +158,7 @@ def slack(data: Data, x: Point, point: Terms) -> Array:
 
 def slack_slope(data: Data, point: Terms, dx: Point) -> Parts:
     """J dx: the change of every slack along dx, by family."""
-    trade = dx.w if data.holdings is not None else dx.t
+    trade = dx.w if data.kinked else dx.t
     whole = dx.w if data.gross is not None else dx.u
     rows = data.rows @ dx.w
     return Parts(
@@ -181,7 +181,7 @@ def pull(data: Data, point: Terms, duals: Parts, equality: Array) -> Point:
     net = duals.row_low - duals.row_high - equality
     w = duals.low - duals.high + net @ data.rows - duals.limits @ point.slopes
     t, u = duals.trade_up + duals.trade_down, duals.gross_up + duals.gross_down
-    if data.holdings is not None:
+    if data.kinked:
         w = w + duals.trade_down - duals.trade_up
     if data.turnover is not None:
         t = t - duals.turnover
@@ -220,32 +220,31 @@ def row_compliance(data: Data, weight: Parts) -> Array:
     return jnp.concatenate([rows, 1.0 / single])
 
 
-def _kink(up: Array, down: Array, bend: Array, fixed: Array) -> tuple[Array, Array, Array]:
+def _kink(up: Array, down: Array, fixed: Array) -> tuple[Array, Array, Array]:
     """Own and couple of one family of kinks, and what is left on the diagonal of M."""
-    own = up + down + bend + fixed
-    return own, down - up, (4.0 * up * down + (up + down) * bend) / own
+    own = up + down + fixed
+    return own, down - up, 4.0 * up * down / own
 
 
 def factorise(data: Data, hess: Array, bend: Array, weight: Array, slopes: Array) -> Barrier:
     """Eliminate t and u, factorise M, form the Schur complement of the coupling rows.
 
-    bend: f64[n] curvature of the impact costs in t. slopes: f64[q, n] of the nonlinear limits.
+    bend: f64[n] stiffness of the impact costs. slopes: f64[q, n] of the nonlinear limits.
     """
     parts = split(data, weight)
     free = (data.upper > data.lower).astype(jnp.float64)
     traded, sized = (kink.astype(jnp.float64) for kink in kinks(data))
     give = row_compliance(data, parts)
-    diagonal, rows, k = parts.low + parts.high, [data.rows], data.rows.shape[0]
+    diagonal, rows, k = parts.low + parts.high + bend, [data.rows], data.rows.shape[0]
     t_own = t_couple = u_own = u_couple = _EMPTY()
-    if data.holdings is not None:
-        t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, bend, 1.0 - traded)
+    if data.kinked:
+        t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, 1.0 - traded)
         diagonal = diagonal + rest
     if data.turnover is not None:
         rows.append(-(t_couple / t_own)[None, :])
         give = give.at[k].add(jnp.sum(traded / t_own))
     if data.gross is not None:
-        flat = jnp.zeros_like(free)
-        u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, flat, 1.0 - sized)
+        u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, 1.0 - sized)
         diagonal = diagonal + rest
         rows.append(-(u_couple / u_own)[None, :])
         give = give.at[k + len(rows) - 2].add(jnp.sum(sized / u_own))
@@ -284,7 +283,7 @@ def solve_system(
     q = q.at[:m].add(jnp.where(equalities(data), equality, 0.0))
     t_own, t_couple, u_own, u_couple = system.blocks
     gross_at = m + parts.turnover.shape[0]
-    if data.holdings is not None:
+    if data.kinked:
         rw = rw - t_couple * rt / t_own
     if data.turnover is not None:
         q = q.at[m].add(jnp.sum(traded * rt / t_own))
@@ -296,7 +295,7 @@ def solve_system(
     if data.turnover is not None:
         rt = rt - dy[m]
     moves = slack_slope(data, point, Point(dw, rt, ru))
-    if data.holdings is not None:
+    if data.kinked:
         rt, up, down = _unfold(weight.trade_up, weight.trade_down, rt * traded, dw, t_own)
         moves = moves._replace(trade_up=up, trade_down=down)
     if data.gross is not None:
@@ -344,8 +343,7 @@ def _reduced(system: Barrier, rhs: Array, q: Array) -> tuple[Array, Array]:
 def _unfold(
     up: Array, down: Array, rest: Array, dw: Array, own: Array
 ) -> tuple[Array, Array, Array]:
-    """dt, dt - dw and dt + dw of a family of kinks, own = up + down + bend."""
-    bend = own - up - down
-    rise = (rest - (2.0 * down + bend) * dw) / own
-    fall = (rest + (2.0 * up + bend) * dw) / own
+    """dt, dt - dw and dt + dw of a family of kinks, own = up + down."""
+    rise = (rest - 2.0 * down * dw) / own
+    fall = (rest + 2.0 * up * dw) / own
     return 0.5 * (rise + fall), rise, fall

@@ -30,12 +30,12 @@ def first_aversion(data: Data, weights: Array) -> Array:
 def derivative(data: Data, fixed: Frame, state: State, primal: Array, equality: Array) -> Array:
     """k d/dk of the Lagrangian of the ratio over books k w, per k."""
     assert data.quad is not None
-    w, t = state.x.w, state.x.t
+    w = state.x.w
     value = state.aversion * (w @ data.quad @ w) - data.linear @ w
     if data.cost is not None:
-        value = value + data.cost @ t
+        value = value + data.cost @ state.x.t
     if data.impact is not None:
-        value = value + data.impact @ jnp.maximum(t, 0.0) ** 1.5
+        value = value + data.impact @ jnp.abs(data.trade(w)) ** 1.5
     return fixed.scale * value - state.z @ room(fixed, state, primal) + state.y @ equality
 
 
@@ -89,6 +89,7 @@ def along_ray(state: State, ray: Ray, step: Step) -> Step:
         step.z + k * change.z,
         step.e + k * (change.e + state.e),
         step.y + k * change.y,
+        step.roots + k * change.roots,
         k,
     )
 

@@ -9,10 +9,15 @@ import jax.numpy as jnp
 from compute.optimize.solver.model import Data, Terms
 from compute.optimize.solver.newton import Array, Parts, Point, join, present, split
 
+# Share of impact costs that counts for the size: a trade that nothing forces is so small that its
+# price is of the size of the rest. Beyond one over this the iteration would lose its way.
+DEAR = 1e-3
+
 
 class Residual(NamedTuple):
     """The KKT conditions at a state: what should be zero, and mu, the mean of s z and e q.
 
+    missed: of the impact costs, see `impact`; empty without them.
     ray: the derivative of the Lagrangian by the logarithm of the aversion; 0 without a ratio.
     """
 
@@ -20,6 +25,7 @@ class Residual(NamedTuple):
     dual: Point
     primal: Array
     equality: Array
+    missed: Array
     ray: Array
     mu: Array
 
@@ -29,7 +35,8 @@ class State(NamedTuple):
 
     x: primal point; s, z: slack and dual of every inequality; y: f64[m] duals of equality rows;
     e, q: violation of the soft inequalities and price - z, which is carried along because
-    subtracting would lose it (empty if none is soft); aversion: the multiple of Q, 1 without a
+    subtracting would lose it (empty if none is soft); roots: of the trades, see `impact` (empty
+    without impact costs); aversion: the multiple of Q, 1 without a
     ratio; iteration: steps taken; kkt: what is left of the KKT conditions there; error: its size,
     see `error`.
     """
@@ -40,6 +47,7 @@ class State(NamedTuple):
     e: Array
     q: Array
     y: Array
+    roots: Array
     aversion: Array
     iteration: Array
     kkt: Residual
@@ -71,6 +79,7 @@ class Step(NamedTuple):
     z: Array
     e: Array
     y: Array
+    roots: Array
     ray: Array
 
 
@@ -86,9 +95,9 @@ def objective_scale(data: Data) -> Array:
         weight = weight + data.crra[0] if data.crra is not None else weight
         top = jnp.maximum(top, weight * drift)
     if data.cost is not None:
-        top = jnp.maximum(top, jnp.max(jnp.abs(data.cost)))
+        top = jnp.maximum(top, jnp.max(data.cost))
     if data.impact is not None:
-        top = jnp.maximum(top, jnp.max(jnp.abs(data.impact)))
+        top = jnp.maximum(top, DEAR * jnp.max(data.impact))
     return jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.reference_format import load
 from compute.optimize import certificate
-from compute.optimize.bounds import Dual, gap_terms
+from compute.optimize.bounds import Dual, box_terms, gap_terms
 from compute.optimize.certificate import certify_weights
 from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
@@ -142,6 +143,28 @@ def test_the_bound_holds_for_wrong_duals(seed: int) -> None:
             good.tails,
         )
         assert sum(gap_terms(program, wrong).values()) >= abs(best - values[0]) - 1e-12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_impact_costs_are_in_the_bound_exactly(seed: int) -> None:
+    """The largest phi per name is that of a fine grid, with kinks and without."""
+    problem, rng = _book(seed)
+    program = tangent(problem, _sampled(problem, rng)[0])
+    program = replace(program, impact=10.0 ** rng.uniform(-4, -1, problem.size))
+    slope, dual = rng.normal(0.0, 0.01, problem.size), Dual(np.zeros(0), 2e-3, 1e-3, ())
+    trade = program.weights - program.centre
+    flat = slope + 1.5 * program.impact * np.sqrt(np.abs(trade)) * np.sign(trade)
+    grid = np.linspace(program.lower, program.upper, 200_001)
+
+    def phi(point: np.ndarray) -> np.ndarray:
+        away = np.abs(point - program.centre)
+        paid = (program.linear_cost + 2e-3) * away + program.impact * away**1.5
+        return np.asarray(flat * point - paid - 1e-3 * np.abs(point))
+
+    best = phi(grid).max(axis=0) - phi(program.weights)
+    found = box_terms(program, dual, slope)
+    assert np.all(found >= best - 1e-16)
+    assert np.all(found <= best + 1e-7)
 
 
 def test_markowitz_solution_in_closed_form() -> None:

@@ -117,3 +117,34 @@ def test_large_units_are_no_harder_than_small_ones() -> None:
         conflict = replace(limits, budget_min=2.5 * unit, budget_max=3.0 * unit)
         assert solve(replace(problem, limits=conflict)).status is Status.INFEASIBLE
     np.testing.assert_allclose(weights[1:], weights[:-1], atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [Kind.LOG_GROWTH, Kind.MEAN_VARIANCE])
+@pytest.mark.parametrize("held", ["nothing", "the best", "nearly the best", "bounds"])
+@pytest.mark.parametrize("turnover", [None, 0.3])
+def test_impact_costs_alone(kind: Kind, held: str, turnover: float | None) -> None:
+    """Names whose best trade is none or tiny, where the price of impact is infinitely steep."""
+    rng = np.random.default_rng(5)
+    size, upper = 16, np.full(16, 0.3)
+    limits = Limits(lower=np.zeros(size), upper=upper, budget_max=1.0)
+    free = Problem(
+        Objective(kind, risk_aversion=3.0),
+        limits=limits,
+        scenarios=rng.normal(4e-4, 0.01, (60, size)),
+    )
+    best = solve(free).weights
+    noise = rng.normal(0.0, 1e-6, size) * rng.integers(0, 2, size)
+    holdings = {
+        "nothing": np.zeros(size),
+        "the best": best,
+        "nearly the best": best + noise,
+        "bounds": upper * (np.arange(size) < 3),
+    }[held]
+    for impact in (1e-3, 1.0):
+        costs = Costs(impact=rng.uniform(0.0, impact, size))
+        moved = replace(limits, turnover_max=turnover)
+        problem = replace(free, limits=moved, costs=costs, holdings=holdings)
+        solution = solve(problem)
+        assert solution.status is Status.OPTIMAL
+        assert solution.iterations <= 60
+        assert certify(problem, solution, thorough=False).is_optimal
