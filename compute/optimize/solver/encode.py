@@ -81,12 +81,16 @@ def encode(
         box, rows = (known.lower, known.upper), constraints.rows[:, :size]
         known = replace(constraints, lower=box[0], upper=box[1], rows=rows)
     n = bucket(slope.shape[-1], ASSETS)
-    scale = np.abs(constraints.rows).max(axis=-1) * over(unit, 1)
+    scale = np.abs(constraints.rows).max(axis=-1)
     scale[scale == 0.0] = 1.0
+    box = constraints.lower, constraints.upper
+    if not _is_one(unit):
+        scale = scale * over(unit, 1)
+        slope, box = slope * over(unit, 1), (box[0] / over(unit, 1), box[1] / over(unit, 1))
     fields: dict[str, Any] = {
-        "lower": padded(constraints.lower / over(unit, 1), n),
-        "upper": padded(constraints.upper / over(unit, 1), n),
-        "linear": padded(slope * over(unit, 1), n),
+        "lower": padded(box[0], n),
+        "upper": padded(box[1], n),
+        "linear": padded(slope, n),
         "level": None if level is None else padded(level, n),
         "quad": None if compiled.quad is None else _square(compiled.quad, n, unit),
         "growth": np.float64(compiled.growth) if compiled.growth else None,
@@ -171,7 +175,11 @@ def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:
 
 
 def _square(matrix: Array, n: int, unit: Scalar) -> Array:
-    return padded(matrix * over(unit, 2) ** 2 if np.any(unit != 1.0) else matrix, n, n)
+    return padded(matrix if _is_one(unit) else matrix * over(unit, 2) ** 2, n, n)
+
+
+def _is_one(unit: Scalar) -> bool:
+    return not isinstance(unit, np.ndarray) and unit == 1.0
 
 
 def _row_fields(constraints: Linear, scale: Array, unit: Scalar, n: int) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _scenario_fields(moments: Moments, unit: Scalar, n: int) -> dict[str, Any]:
     cash, across = moments.problem.cash_return, np.matrix_transpose(moments.scenarios())
     if cash != 0.0:
         across = (across - cash) / (1.0 + cash)
-    if np.any(unit != 1.0):
+    if not _is_one(unit):
         across = across * over(unit, 2)
     length = bucket(across.shape[-1], SCENARIOS)
     returns = np.ascontiguousarray(padded(across, n, length))
