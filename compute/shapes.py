@@ -111,19 +111,24 @@ class KernelRegistry:
         return np.asarray(program(buffer))
 
 
+def unpacked(buffer: jax.Array, shapes: Shapes) -> list[jax.Array]:
+    """Arrays of these shapes that come one after another in one buffer."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(buffer, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def _compiled(kernel: Kernel, shapes: Shapes) -> Program:
     """The program for arguments that come one after another in one buffer.
 
     Handing an array to JAX costs 30 us, whatever its size: as much as a small kernel's own work.
     """
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
 
     def on_buffer(buffer: jax.Array) -> jax.Array:
-        parts = jnp.split(buffer, ends[:-1])
-        arguments = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
-        return kernel.function(*arguments)
+        return kernel.function(*unpacked(buffer, shapes))
 
-    buffer = jax.ShapeDtypeStruct((int(ends[-1]),), np.float64)
+    size = sum(math.prod(shape) for shape in shapes)
+    buffer = jax.ShapeDtypeStruct((size,), np.float64)
     options: dict[str, str | bool] | None = (
         None if kernel.is_hot else {"xla_cpu_use_fusion_emitters": False}
     )

@@ -25,7 +25,7 @@ from compute.optimize.problem import (
 from compute.optimize.sensitivity import Sides
 from compute.optimize.shadow import ShadowPrice
 from server.convert import objective as objective_convert
-from server.convert.columns import Floats, floats, set_floats
+from server.convert.columns import NUMBER_MAX, Floats, floats, set_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import (
     MatrixData,
@@ -36,8 +36,6 @@ from server.convert.market import (
 from server.errors import FieldViolation
 
 SIZE_MAX = 2000
-LARGE = 1e9
-"""Of any number of a problem: beyond, nothing is left of the others beside it."""
 _OWN = re.compile(r"(lower|upper|trade_max)\[(.+)\]")
 _NUMBER = re.compile(r"\[(\d+)\]")
 _LEVEL = 0.95
@@ -130,7 +128,7 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
         if len(column) not in (0, n):
             wrong = f"has {len(column)} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
-        for place in np.flatnonzero(~((np.abs(column) <= LARGE) & rule(column)))[:10]:
+        for place in np.flatnonzero(~((np.abs(column) <= NUMBER_MAX) & rule(column)))[:10]:
             where = f"{path}.{name}[{place}]"
             yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
     yield from _scalar_violations(message, path)
@@ -172,12 +170,12 @@ def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[F
     for name in ("budget_min", "budget_max", "gross_max", "turnover_max", "drawdown_max"):
         if message.HasField(name):
             value = getattr(message, name)
-            least = -LARGE if name.startswith("budget") else 0.0
-            if not least <= value <= LARGE:
-                text = f"is {value:g}; it must be from {least:g} to {LARGE:g}"
+            least = -NUMBER_MAX if name.startswith("budget") else 0.0
+            if not least <= value <= NUMBER_MAX:
+                text = f"is {value:g}; it must be from {least:g} to {NUMBER_MAX:g}"
                 yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
-    if not -1.0 < message.cash_return <= LARGE:
-        text = f"is {message.cash_return:g}; it must be > -1 and at most {LARGE:g}"
+    if not -1.0 < message.cash_return <= NUMBER_MAX:
+        text = f"is {message.cash_return:g}; it must be > -1 and at most {NUMBER_MAX:g}"
         yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", text)
 
 

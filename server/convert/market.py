@@ -9,15 +9,13 @@ from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.book import Floats, Market, MissingInputError
 from compute.kernels import SCENARIO_BUCKETS
-from server.convert.columns import floats, optional_floats
+from server.convert.columns import NUMBER_MAX, floats, optional_floats
 from server.convert.names import id_violations
 from server.errors import FieldViolation
 
 INSTRUMENTS_MAX = 100_000
 SQUARE_MAX = 2000
 """Most instruments of a covariance or correlation."""
-ENTRY_MAX = 1e9
-"""Largest entry of a matrix, in size."""
 ID_LENGTH_MAX = 128
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _PSD_TOLERANCE = 1e-10
@@ -201,8 +199,8 @@ def _shape_violations(message: pb.Matrix, form: str, path: str) -> Iterator[Fiel
         for place in np.flatnonzero(~np.isfinite(values))[:10]:
             text = f"is {values[place]}; it must be a finite number"
             yield FieldViolation(f"{path}.{form}.{name}[{place}]", "NOT_FINITE", text)
-        for place in np.flatnonzero(np.isfinite(values) & (np.abs(values) > ENTRY_MAX))[:10]:
-            text = f"is {values[place]:g}; it must be from -{ENTRY_MAX:g} to {ENTRY_MAX:g}"
+        for place in np.flatnonzero(np.isfinite(values) & (np.abs(values) > NUMBER_MAX))[:10]:
+            text = f"is {values[place]:g}; it must be from -{NUMBER_MAX:g} to {NUMBER_MAX:g}"
             yield FieldViolation(f"{path}.{form}.{name}[{place}]", "OUT_OF_RANGE", text)
         if scenarios and (values < -1.0).any():
             place = int(np.argmax(values < -1.0))

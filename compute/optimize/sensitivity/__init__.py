@@ -25,7 +25,7 @@ import numpy as np
 
 from compute.optimize.problem import Array, Multipliers, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.sensitivity.direction import Curve, derivative, prices_of
-from compute.optimize.sensitivity.lagrangian import impact_slope
+from compute.optimize.sensitivity.lagrangian import impact_gradient
 from compute.optimize.sensitivity.program import STEP
 from compute.optimize.sensitivity.rows import HELD, Bounds, Neighbours, State, state
 
@@ -87,7 +87,7 @@ def _paid(now: State, weights: Array, prices: Multipliers) -> Array:
     value, soft = limits.rows @ weights, np.isfinite(limits.price)
     over = (value > limits.row_max + HELD) * 1.0 - (value < limits.row_min - HELD)
     price = np.where(soft, limits.price, 0.0) * over
-    slope = now.toll * prices.trade_slope + impact_slope(now.problem, weights)
+    slope = now.toll * prices.trade_slope + impact_gradient(now.problem, weights)
     return np.asarray(slope + price @ limits.rows)
 
 

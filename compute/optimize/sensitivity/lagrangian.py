@@ -16,6 +16,7 @@ from compute.optimize.problem import Array, ObjectiveKind, Problem
 from compute.optimize.solver.budget import closed_forms
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.model import Terms, hessian, terms
+from compute.optimize.tangent import impact_slope
 
 # Trades smaller than this bend the cost of impact as this one does: its curvature has no bound.
 TRADE_MIN = 1e-6
@@ -73,18 +74,17 @@ def smooth(problem: Problem, weights: Array) -> Smooth:
         earned = float(encoded.blocks.linear @ weights) - float(costs(problem, weights))
         aversion = np.float64(earned / (weights @ encoded.blocks.quad @ weights))
     point = terms(encoded.data, _padded(encoded, weights), _any(np.ones(())), aversion)
-    gradient = np.asarray(point.gradient)[:n] / encoded.unit + impact_slope(problem, weights)
+    gradient = np.asarray(point.gradient)[:n] / encoded.unit + impact_gradient(problem, weights)
     slopes = np.asarray(point.slopes)[:, :n] / encoded.unit
     limits = np.asarray(point.limits)
     return Smooth(problem, weights, gradient, limits, slopes, encoded, point, float(aversion))
 
 
-def impact_slope(problem: Problem, weights: Array) -> Array:
+def impact_gradient(problem: Problem, weights: Array) -> Array:
     """Gradient f64[n] of the impact costs."""
     if problem.costs.impact is None:
         return np.zeros(problem.size)
-    trade = _trade(problem, weights)
-    return np.asarray(1.5 * problem.costs.impact * np.sqrt(np.abs(trade)) * np.sign(trade))
+    return impact_slope(problem.costs.impact, _trade(problem, weights))
 
 
 def _blocks(problem: Problem) -> Blocks | None:

@@ -5,7 +5,6 @@ One problem or a stack of them; the best state met is what counts.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
 from compute.optimize.solver.stack import of_each
 from compute.optimize.solver.state import Frame, State, frame
+from compute.shapes import unpacked
 
 ITERATIONS_MAX = 100
 TOLERANCE = 1e-12  # of the scaled primal residual
@@ -91,12 +91,9 @@ def run(data: Data, lag: float) -> HostArray:
 
 @partial(jax.jit, static_argnames="layout")
 def _on_buffer(buffer: Array, returns: Array | None, layout: Layout) -> Array:
-    ends = np.cumsum([math.prod(shape) for _, shape in layout])
-    *parts, lag = jnp.split(buffer, ends)
-    fields: dict[str, Any] = {
-        name: part.reshape(shape) for (name, shape), part in zip(layout, parts, strict=True)
-    }
-    return interior_point(Data(returns=returns, **fields), lag[0])
+    *parts, lag = unpacked(buffer, (*(shape for _, shape in layout), ()))
+    fields: dict[str, Any] = dict(zip((name for name, _ in layout), parts, strict=True))
+    return interior_point(Data(returns=returns, **fields), lag)
 
 
 @jax.jit
