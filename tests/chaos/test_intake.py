@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from uuid import uuid4
 
@@ -81,10 +82,11 @@ async def test_killed_with_messages_in_hand(
         senders = Senders(callers, account, rng)
         signals = await broker.open_producer("signals")
         limits = await broker.open_producer("limits")
-        async with asyncio.timeout(120):
-            while victim.is_running or len(senders.requests[portfolios[0]]) < 3:
-                await senders.send_all(signals, limits)
-                await asyncio.sleep(0.1)
+        give_up = time.monotonic() + 120
+        while victim.is_running or len(senders.requests[portfolios[0]]) < 3:
+            assert time.monotonic() < give_up, f"was given no message: {victim.log()[-5000:]}"
+            await senders.send_all(signals, limits)
+            await asyncio.sleep(0.1)
         assert victim.reap() == -9, f"ended by itself: {victim.log()[-2000:]}"
         n_missing = await _until_handled(cluster, senders)
         counts = await settle(f"killed at {point}", cluster, account)

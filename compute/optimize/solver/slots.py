@@ -151,6 +151,8 @@ def slots(shapes: JointShapes) -> tuple[Slot, ...]:
     # Long histories of few names are padded to more names, not to programs of their own.
     made += [Slot(*wide[-1], count) for count in shapes.scenarios[1:]]
     made += [Slot(*book, ratio=True) for book in wide]
+    # A ratio needs scenarios only where drawdown risk is limited.
+    made += [Slot(*wide[-1], shapes.scenarios[-1], ratio=True)]
     return tuple(sorted(made, key=lambda slot: slot.work))
 
 
@@ -174,8 +176,7 @@ def _refusal(shapes: JointShapes, data: Data) -> Exception:
     (m, n), periods = data.rows.shape, 0 if data.returns is None else data.returns.shape[1]
     largest = (shapes.assets[-1], shapes.rows[-1], shapes.scenarios[-1])
     if all(a <= b for a, b in zip((n, m, periods), largest, strict=True)):
-        text = "a Sharpe ratio is not maximised beside a limit on drawdown risk (wealth_floor)"
-        return UnsupportedError(text)
+        return UnsupportedError("the quadratic form of a drawdown-risk limit has no program")
     asked = f"{n} instruments, {m} linear limits and {periods} scenarios"
     room = f"{largest[0]}, {largest[1]} and {largest[2]}"
     return NotCompiledError(f"{asked} are more than this server is set up for: {room}")

@@ -82,6 +82,13 @@ MIX = [
         costs=Costs(),
         holdings=None,
     ),
+    book(
+        Kind.MAX_SHARPE,
+        10,
+        60,
+        budget_min=0.3,
+        drawdown_risk=DrawdownRisk.from_probability(0.98, 0.0003),
+    ),
 ]
 
 

@@ -37,7 +37,7 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     OBJECTIVE_KIND_MEAN_VARIANCE: _ObjectiveKind.ValueType  # 3
     """Maximise mu'w - risk_aversion/2 w'Sw."""
     OBJECTIVE_KIND_MAX_SHARPE: _ObjectiveKind.ValueType  # 4
-    """Maximise mu'w / sqrt(w'Sw). Not beside a limit on drawdown risk (`wealth_floor`)."""
+    """Maximise mu'w / sqrt(w'Sw)."""
     OBJECTIVE_KIND_MAX_RETURN: _ObjectiveKind.ValueType  # 5
     """Maximise mu'w."""
     OBJECTIVE_KIND_CRRA: _ObjectiveKind.ValueType  # 6
@@ -67,7 +67,7 @@ OBJECTIVE_KIND_QUADRATIC_GROWTH: ObjectiveKind.ValueType  # 2
 OBJECTIVE_KIND_MEAN_VARIANCE: ObjectiveKind.ValueType  # 3
 """Maximise mu'w - risk_aversion/2 w'Sw."""
 OBJECTIVE_KIND_MAX_SHARPE: ObjectiveKind.ValueType  # 4
-"""Maximise mu'w / sqrt(w'Sw). Not beside a limit on drawdown risk (`wealth_floor`)."""
+"""Maximise mu'w / sqrt(w'Sw)."""
 OBJECTIVE_KIND_MAX_RETURN: ObjectiveKind.ValueType  # 5
 """Maximise mu'w."""
 OBJECTIVE_KIND_CRRA: ObjectiveKind.ValueType  # 6
