@@ -148,7 +148,7 @@ def _market(rng: Rng, size: int, hostile: set[str], unit: float) -> Problem:
         covariance = np.asarray(loading.T @ loading / len(loading))
     elif rng.random() < 0.1:
         loading = returns[:3].T
-        covariance = FactorCovariance(loading, np.eye(3), returns.var(0))
+        covariance = FactorCovariance(loading, np.eye(loading.shape[1]), returns.var(0))
     cash = float(rng.choice([0.0, 1e-4])) if unit == 1.0 else 0.0
     mean = returns.mean(0) * rng.uniform(0.5, 2.0, size) if rng.random() < 0.2 else None
     return Problem(

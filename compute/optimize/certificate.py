@@ -220,7 +220,10 @@ def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: flo
     unit = float(np.abs(slope).max()) or 1.0
     size = float(np.abs(worth).max()) or 1.0
     cone = _cone(inner, worth / size, constant / size, program.reach)
-    found = maximise(replace(cone, cost=np.append(-pull / unit, 0.0)))
+    cone = replace(cone, cost=np.append(-pull / unit, 0.0))
+    found = maximise(cone)
+    if found.status is LpStatus.UNBOUNDED:  # by a ray whose worth is rounding
+        found = maximise(cone, tolerance=0.1 * TOLERANCE)
     if found.status is not LpStatus.OPTIMAL or not found.value < 0.0:
         return float("inf")
     return max(-size / (unit * found.value) - ratio, 0.0)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from compute.optimize.edges import bounded, within_edges
 from compute.optimize.evaluate import largest_violation
-from compute.optimize.limits import equal_weights
+from compute.optimize.limits import equal_weights, linear
 from compute.optimize.objectives import Moments, blocks, evaluate
 from compute.optimize.problem import (
     Limits,
@@ -36,6 +36,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.solver import solve as solve_smooth
 from compute.optimize.solver.levels import Levels
+from compute.optimize.solver.units import unit_of
 from compute.optimize.tail.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail.rows import Measure
 from compute.optimize.tail.solve import TAIL_NAMES, measures_of, terms_of
@@ -49,11 +50,12 @@ KEPT = 60
 # Measures in the objective are also looked at so far from the best weights met to the new ones,
 # which saves half of the rounds (Ben-Ameur and Neto 2007, Networks 49(1)).
 _SHARES = (0.5, 0.2)
-# Weights this close to zero or to what is held are put there, if that is no worse.
+# Weights this close to zero or to what is held, in units of the solver, are put there if that is no
+# worse.
 _SNAP = 1e-10
 # A cut has no price if its own is this share of the largest.
 _IDLE = 1e-6
-# A cap may be exceeded by this share of a typical loss, a level as well.
+# A cap may be exceeded by this share of a typical loss of the solver's unit, a level as well.
 _ALLOWED = 1e-11
 
 
@@ -76,7 +78,8 @@ def solve_cuts(problem: Problem) -> Solution:
     terms = measures_of(problem)
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
     smooth = replace(problem, objective=without_tails(problem.objective), limits=limits)
-    worth = _worth(problem, terms)
+    unit = float(unit_of(linear(smooth), np.inf))
+    worth = _worth(problem, terms, unit)
     best = equal_weights(problem)
     cuts = [_cut(i, term, best) for i, term in enumerate(terms) if term.cap is None]
     iterations = 0
@@ -88,11 +91,11 @@ def solve_cuts(problem: Problem) -> Solution:
         new = [
             _cut(i, term, found.weights)
             for i, term in enumerate(terms)
-            if _exceeds(term, _allowed(i, term, cuts, found), found)
+            if _exceeds(term, _allowed(i, term, cuts, found), found, unit)
         ]
         if not new:
             found = _read(problem, terms, cuts, found)
-            found = found if worth is None else _snapped(problem, worth, found)
+            found = found if worth is None else _snapped(problem, worth, found, _SNAP * unit)
             return replace(found, iterations=iterations)
         if len(cuts) > KEPT:
             priced = _priced(problem, terms, cuts, found)
@@ -144,8 +147,8 @@ def _allowed(index: int, term: Measure, cuts: list[_Cut], found: Solution) -> fl
     return max(float(cut.slope @ found.weights) for cut in cuts if cut.term == index)
 
 
-def _exceeds(term: Measure, most: float, found: Solution) -> bool:
-    return term.value(term.losses(found.weights)[0]) > most + _ALLOWED * term.scale
+def _exceeds(term: Measure, most: float, found: Solution, unit: float) -> bool:
+    return term.value(term.losses(found.weights)[0]) > most + _ALLOWED * term.scale * unit
 
 
 def _cut(index: int, term: Measure, weights: Vector) -> _Cut:
@@ -220,7 +223,9 @@ def _read(
     return replace(found, multipliers=multipliers, method=METHOD)
 
 
-def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], float] | None:
+def _worth(
+    problem: Problem, terms: tuple[Measure, ...], unit: float
+) -> Callable[[Vector], float] | None:
     """The exact objective of weights, larger is better; -inf in ruin and beyond a cap.
 
     None if no measure is in it: it is the smooth one then.
@@ -236,22 +241,24 @@ def _worth(problem: Problem, terms: tuple[Measure, ...]) -> Callable[[Vector], f
             measured = term.value(term.losses(at)[0])
             if term.cap is None:
                 total -= term.weight * measured
-            elif measured > term.cap + _ALLOWED * term.scale:
+            elif measured > term.cap + _ALLOWED * term.scale * unit:
                 return -np.inf
         return total if np.isfinite(total) else -np.inf
 
     return value
 
 
-def _snapped(problem: Problem, worth: Callable[[Vector], float], found: Solution) -> Solution:
+def _snapped(
+    problem: Problem, worth: Callable[[Vector], float], found: Solution, slack: float
+) -> Solution:
     """Weights at their kinks (nothing, no trade) exactly, if that is no worse, and their objective.
 
     A measure has its kink where nothing is held, and the interior point only comes near.
     """
     weights = found.weights
-    near = np.where(np.abs(weights) <= _SNAP, 0.0, weights)
+    near = np.where(np.abs(weights) <= slack, 0.0, weights)
     if problem.holdings is not None:
-        near = np.where(np.abs(near - problem.holdings) <= _SNAP, problem.holdings, near)
+        near = np.where(np.abs(near - problem.holdings) <= slack, problem.holdings, near)
     broken = [largest_violation(problem, each) for each in (weights, near)]
     if worth(near) >= worth(weights) and broken[1] <= max(broken[0], _ALLOWED):
         weights = near

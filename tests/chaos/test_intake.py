@@ -21,7 +21,7 @@ from storage.events.ports import InMessage, OutMessage, Producer
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 N_PORTFOLIOS = 24
-"""The broker deals keys out by chance: that one of two replicas gets none has to be next to never."""
+"""The broker deals keys out by chance: one of two replicas must next to never get none."""
 TENANT = "local"
 
 

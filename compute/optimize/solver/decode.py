@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.optimize.limits import box
 from compute.optimize.objectives import evaluate
 from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
 from compute.optimize.solver.encode import Encoded, over
+from compute.optimize.solver.kernel import TOLERANCES
+from compute.optimize.solver.leaning import row_prices
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Parts, pieces, sizes
 
 SNAP = 1e-11  # a weight this close to a bound that holds it is put on the bound
 Mask = NDArray[np.bool_]
 ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
+DECIDED = 5e-9  # of the objective, above which a sum of complementarity leaves digits open
 FIELDS = tuple(field.name for field in fields(Multipliers))
 NUMBERS = tuple(field.name for field in fields(Multipliers) if field.type == "float")
 
@@ -35,9 +39,14 @@ class Answer:
     y: Array
     z: Array
     e: Array
-    error: Array
+    errors: Array  # f64[3], see `interior.error`
     iterations: Array
     scale: Array  # f64[1]
+
+    @property
+    def error(self) -> Array:
+        """The largest of the errors."""
+        return np.asarray(self.errors.max(axis=-1))
 
 
 def unpack(data: Data, vector: Array) -> Answer:
@@ -45,7 +54,7 @@ def unpack(data: Data, vector: Array) -> Answer:
     n, m, k = data.lower.shape[-1], data.rows.shape[-2], sum(sizes(data))
     lengths = (n, n, m, k, 0 if data.price is None else k, 3, 1, 1)
     w, gradient, y, z, e, errors, iterations, scale = pieces(vector, lengths)
-    return Answer(w, gradient, y, z, e, errors.max(axis=-1), iterations[..., 0], scale)
+    return Answer(w, gradient, y, z, e, errors, iterations[..., 0], scale)
 
 
 def empty(problem: Problem, status: Status, method: str) -> Solution:
@@ -73,14 +82,21 @@ def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
 
 
 def decode_stack(encoded: Encoded, answer: Answer, method: str) -> Iterator[Solution | None]:
-    """The same for every problem of a stack; None where it has not converged."""
+    """The same for every problem of a stack; None where it has to be looked at by itself.
+
+    It has not converged, leaves digits open, or has names that a row leaves no choice.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):  # of those that have not
         weights = snapped(encoded, answer)
         value = np.asarray(evaluate(encoded.problem, encoded.blocks, weights))
         found: dict[str, Any] = multipliers(encoded, answer, weights)
     found |= {name: found[name][:, 0].tolist() for name in NUMBERS}
-    good = ((answer.error <= ACCEPTED) & np.isfinite(value)).tolist()
+    good = (answer.error <= ACCEPTED) & np.isfinite(value)
+    good &= openness(encoded, answer, weights, value) <= 1.0
+    low, high = box(encoded.problem)
+    good &= ~((encoded.linear.lower >= encoded.linear.upper) & (low < high)).any(axis=-1)
     iterations, residual = answer.iterations.astype(int).tolist(), answer.error.tolist()
+    good = good.tolist()
     rows = zip(*(found[name] for name in FIELDS), strict=True)
     each = zip(good, weights, value.tolist(), rows, iterations, residual, strict=True)
     for is_good, book, worth, prices, steps, error in each:
@@ -91,10 +107,31 @@ def decode_stack(encoded: Encoded, answer: Answer, method: str) -> Iterator[Solu
             yield None
 
 
+def openness(encoded: Encoded, answer: Answer, weights: Array, value: Array | float) -> Array:
+    """How far an answer is from one that its certificate can do with, which is at 1 or below.
+
+    The largest of the errors over the tolerances of the kernel, and the gap that they leave over
+    what the objective is worth (a barrier's is worth nothing to a certificate).
+    """
+    far: Array = (answer.errors / TOLERANCES).max(axis=-1)
+    if encoded.blocks.barrier is not None:
+        return far
+    worth = (answer.scale * _ratio_scale(encoded, weights))[..., 0] * np.abs(value)
+    gap = answer.errors[..., 2] * (answer.z.shape[-1] / DECIDED)
+    return np.maximum(far, gap / np.where(worth > 0.0, worth, np.inf))
+
+
 def snapped(encoded: Encoded, answer: Answer) -> Array:
-    """Weights in natural units, exactly on the bounds that hold them, and inside the box."""
+    """Weights in natural units, inside the box, and exactly on bounds and holdings that hold them.
+
+    Where every trade costs, one too small to matter would cost more than it is worth.
+    """
     linear, unit = encoded.linear, over(encoded.unit, 1)
     weights, slack = answer.w[..., : encoded.problem.size] * unit, SNAP * unit
+    if encoded.data.kinked:
+        held = encoded.problem.holdings
+        held = np.zeros_like(weights) if held is None else held
+        weights = np.where(np.abs(weights - held) < slack, held, weights)
     weights = np.where(weights - linear.lower < slack, linear.lower, weights)
     return np.where(linear.upper - weights < slack, linear.upper, weights)
 
@@ -112,17 +149,21 @@ def multipliers(encoded: Encoded, answer: Answer, weights: Array) -> dict[str, A
     rows_low = (parts.row_low + np.maximum(-answer.y, 0.0))[..., :count] / per_row
     rows_high = (parts.row_high + np.maximum(answer.y, 0.0))[..., :count] / per_row
     zero = np.zeros_like(scale)
-    budget = rows_high[..., :1]
     gross = zero if data.gross is None else parts.gross / per_weight
-    if linear.gross_row is not False:
-        row = over(linear.gross_row, 1)
-        gross, budget = np.where(row, budget, gross), np.where(row, 0.0, budget)
     turnover = zero if data.turnover is None else parts.turnover / per_weight
     fixed = linear.lower >= linear.upper
     trade = _trade(encoded, parts, weights, (per_weight, ratio), turnover, fixed)
     sized = _gross(encoded, parts, weights, per_weight, gross, fixed)
     pull = answer.gradient[..., : weights.shape[-1]] / per_weight + trade[0] + sized[0]
+    if fixed.any() and pull.ndim == 1:
+        added = row_prices(linear, box(encoded.problem), weights, pull)
+        pull = pull + (added[1] - added[0]) @ linear.rows
+        rows_low, rows_high = rows_low + added[0], rows_high + added[1]
     lower, upper, traded = _bounds(encoded, parts, per_weight, pull, fixed)
+    budget = rows_high[..., :1]
+    if linear.gross_row is not False:
+        row = over(linear.gross_row, 1)
+        gross, budget = np.where(row, budget, gross), np.where(row, 0.0, budget)
     return {
         "lower": lower,
         "upper": upper,

@@ -31,7 +31,7 @@ from compute.optimize.solver.ratio import along_frontier
 from compute.optimize.tail.solve import piecewise_linear, solve_tail
 
 METHOD = "interior point"
-LEAST = 1e-10  # of what sums of weights are loosened by, far below what counts as a violation
+LEAST = (1e-12, 1e-10)  # what sums of weights are loosened by, far below what counts as a violation
 FAR = 1e6  # weights beyond this, in units of the kernel, are on their way to infinity
 RUINED = 1e-9  # wealth in the worst scenario that counts as none
 
@@ -49,12 +49,13 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
         return decode(stated, run(stated), METHOD)
 
     problem = encoded.problem
-    give = max(2.0 * least_violation(problem), LEAST) * float(encoded.unit)
-    loose = replace(problem, limits=loosened(problem.limits, give))
+    missing = 2.0 * least_violation(problem)
+    gives = [max(missing, least) * float(encoded.unit) for least in LEAST]
+    loose = [replace(problem, limits=loosened(problem.limits, give)) for give in gives]
     if encoded.blocks.ratio:
         found = along_frontier(encoded, best)
         if found.status is Status.NOT_CONVERGED:
-            found = along_frontier(replace(encoded, problem=loose), best)
+            found = along_frontier(replace(encoded, problem=loose[-1]), best)
         return found
     if piecewise_linear(problem):
         vertex = solve_tail(problem)
@@ -62,9 +63,10 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
             return vertex
     if ruined(problem):
         return empty(problem, Status.RUIN, METHOD)
-    found = best(loose, encoded.blocks)
-    if found.status is Status.OPTIMAL:
-        return replace(found, method=f"{METHOD}, sums loosened by {give:.0e}")
+    for give, looser in zip(gives, loose, strict=True):
+        found = best(looser, encoded.blocks)
+        if found.status is Status.OPTIMAL:
+            return replace(found, method=f"{METHOD}, sums loosened by {give:.0e}")
     if np.max(np.abs(np.nan_to_num(first.w, nan=np.inf))) > FAR:
         return replace(second, status=Status.UNBOUNDED)
     failed = empty(problem, Status.NOT_CONVERGED, METHOD)

@@ -1,8 +1,8 @@
 """From a `Problem` to the padded arrays of the kernel, and what it takes to read the answer back.
 
-Weights are counted in units of `unit` (1 unless the bounds are all tiny, or huge) and rows are
-divided by their largest coefficient, so that one absolute tolerance means the same for every
-problem. A stack of problems (`stack.stacked`) is encoded as one is.
+Weights are counted in units (`units`) and rows are divided by their largest coefficient, so that
+one absolute tolerance means the same for every problem. A stack of problems (`stack.stacked`) is
+encoded as one is.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import numpy as np
 from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear, Scalar, distinct, forced, linear
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
-from compute.optimize.problem import Array, Costs, Problem
+from compute.optimize.problem import Array, Problem
 from compute.optimize.solver.levels import Levels
 from compute.optimize.solver.model import Data
+from compute.optimize.solver.units import balance, unit_of
 
 ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 500)
 SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 2000)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 HELD = 1e-12  # scaled violation below which a row of fixed names counts as kept
-UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
-SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
 STEP = 256  # beyond the ladders sizes are rounded up to multiples of this
 
 
@@ -63,9 +62,15 @@ def over(values: Any, axes: int) -> Any:
 
 
 def encode(
-    problem: Problem, compiled: Blocks | None = None, levels: Levels | None = None
+    problem: Problem,
+    compiled: Blocks | None = None,
+    levels: Levels | None = None,
+    unit: Scalar | None = None,
 ) -> Encoded:
-    """Pad and scale. `compiled` replaces the objective. UnsupportedError for tail limits."""
+    """Pad and scale. UnsupportedError for tail limits.
+
+    `compiled` replaces the objective, `unit` what the weights are counted in.
+    """
     limits, moments, size = problem.limits, Moments(problem), problem.size
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
         raise UnsupportedError("tail limits are solved by cuts, not by the smooth solver")
@@ -73,7 +78,8 @@ def encode(
     constraints = forced(distinct(linear(problem)))
     if compiled.barrier is not None:
         constraints = replace(constraints, lower=np.maximum(constraints.lower, 0.0))
-    unit = _unit(constraints, _balance(compiled, problem.costs))
+    if unit is None:
+        unit = unit_of(constraints, balance(compiled, problem.costs))
     slope, level, known = compiled.linear, None, constraints
     if levels is not None:
         constraints, slope = levels.beside(constraints), np.append(slope, -levels.price)
@@ -102,65 +108,6 @@ def encode(
         **_risk_fields(moments, compiled, unit, n),
     }
     return Encoded(problem, Data(**fields), compiled, known, unit, scale, levels)
-
-
-def _unit(constraints: Linear, balance: Scalar) -> Scalar:
-    """1, or the largest finite bound of a weight or of their sum where that is far from 1.
-
-    Less where curvature outweighs the slopes of the objective at weights of that size: divided by
-    its curvature the objective would be so small that its last digits are left undecided.
-    """
-    parts = (
-        constraints.lower,
-        constraints.upper,
-        constraints.row_min[..., :1],
-        constraints.row_max[..., :1],
-    )
-    batch = max(part.shape[:-1] for part in parts)
-    ends = np.empty((*batch, 2 * parts[0].shape[-1] + 2))
-    at = 0
-    for part in parts:
-        ends[..., at : at + part.shape[-1]] = part
-        at += part.shape[-1]
-    np.abs(ends, out=ends)
-    reach = ends.max(axis=-1, where=ends < np.inf, initial=0.0)
-    usual = (reach == 0.0) | ((reach >= 0.02) & (reach <= 50.0))
-    if np.all(usual & (balance >= UNEVEN)):
-        return 1.0
-    unit = np.where(usual, 1.0, reach)
-    uneven = np.asarray(balance < UNEVEN * unit)
-    if uneven.any():
-        lows = constraints.lower, constraints.row_min
-        highs = constraints.upper, constraints.row_max
-        cash = np.ones((), bool)
-        for low, high in zip(lows, highs, strict=True):
-            cash = cash & (low <= 0.0).all(axis=-1) & (high >= 0.0).all(axis=-1)
-        unit = np.where(
-            uneven, np.where(cash, balance, np.maximum(balance, SHARE_MIN * unit)), unit
-        )
-    if (unit == 1.0).all():
-        return 1.0
-    return unit if unit.ndim else float(unit)
-
-
-def _balance(compiled: Blocks, costs: Costs) -> Scalar:
-    """The weight at which slopes (or barriers) and curvature are alike; inf from `UNEVEN` on."""
-    if compiled.quad is None or compiled.ratio or compiled.growth or compiled.crra:
-        return np.inf
-    curve = 0.25 * np.diagonal(compiled.quad, axis1=-2, axis2=-1).max(axis=-1)
-    slope = np.abs(compiled.linear).max(axis=-1)
-    for cost in (costs.linear, costs.impact):
-        if cost is not None:
-            slope = np.maximum(slope, np.abs(cost).max(axis=-1))
-    if np.all(slope >= UNEVEN * curve):
-        return np.inf
-    barrier = 0.0 if compiled.barrier is None else compiled.barrier.sum(axis=-1)
-    tells = (curve > 0.0) & (np.maximum(slope, barrier) > 0.0)
-    curve = np.where(tells, curve, 1.0)
-    alike = np.maximum(slope / curve, np.sqrt(barrier / curve))
-    # A power of two, so that scaling rounds nothing.
-    power = 2.0 ** np.floor(np.log2(np.maximum(alike, 1e-300)))
-    return np.where(tells & (alike < UNEVEN), power, np.inf)
 
 
 def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,14 @@ from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
 from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
 from compute.optimize.solver.budget import closed_form, closed_forms
-from compute.optimize.solver.decode import Answer, decode, decode_stack, empty, unpack
+from compute.optimize.solver.decode import (
+    Answer,
+    decode,
+    decode_stack,
+    empty,
+    openness,
+    unpack,
+)
 from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
@@ -24,6 +32,7 @@ from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.ratio import CONSTANT
 from compute.optimize.solver.slots import run_kernel
 from compute.optimize.solver.stack import form, stacked
+from compute.optimize.solver.units import own_unit
 from compute.optimize.threads import THREADS, in_threads
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -116,14 +125,31 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     """Decode an answer; where there is none, find out why."""
     solution = decode(encoded, answer, METHOD)
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
-        return solution
+        return _decided(encoded, answer, solution)
     conflict = infeasibility(encoded.problem)
     if conflict is not None:
         return conflict
-    solution = decode(encoded, _run(encoded, CAUTIOUS), f"{METHOD}, second attempt")
+    second = _run(encoded, CAUTIOUS)
+    solution = decode(encoded, second, f"{METHOD}, second attempt")
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
-        return solution
+        return _decided(encoded, second, solution)
     return without_answer(encoded, answer, solution, lambda stated: _run(stated, LAG))
+
+
+def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
+    """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
+    left = openness(encoded, answer, solution.weights, solution.objective)
+    unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
+    if unit is None:
+        return solution
+    again = encode(encoded.problem, encoded.blocks, encoded.levels, unit)
+    closer = _run(again, LAG)
+    found = decode(again, closer, f"{METHOD}, own unit")
+    if found.status is not Status.OPTIMAL or _senseless(again, found):
+        return solution
+    found = replace(found, iterations=solution.iterations + found.iterations)
+    better = openness(again, closer, found.weights, found.objective) < left
+    return found if better else solution
 
 
 def _run(encoded: Encoded, lag: float) -> Answer:

@@ -148,3 +148,70 @@ def test_impact_costs_alone(kind: Kind, held: str, turnover: float | None) -> No
         assert solution.status is Status.OPTIMAL
         assert solution.iterations <= 60
         assert certify(problem, solution, thorough=False).is_optimal
+
+
+def test_a_name_that_a_row_holds_at_its_upper_bound_leans_on_the_row() -> None:
+    # Two names have to be at their upper bounds for the row, though both lose; the third gains.
+    means = np.array([-0.002, -0.001, 0.003])
+    rows = Rows(np.array([[1.0, 1.0, 0.0]]), np.array([0.5]), np.array([np.inf]), ("pair",))
+    limits = Limits(lower=np.zeros(3), upper=np.array([0.3, 0.2, 0.4]), rows=rows)
+    problem = Problem(
+        Objective(Kind.MEAN_VARIANCE, risk_aversion=1.0),
+        limits,
+        mean=means,
+        covariance=1e-8 * np.eye(3),
+    )
+    prices = proven(problem).multipliers
+    assert prices is not None
+    # What the costlier name loses: with less asked for, it would go first.
+    assert prices.row_min == pytest.approx([0.002], rel=1e-5)
+    assert prices.upper == pytest.approx([0.0, 0.001, 0.003], abs=1e-8)
+    assert prices.lower == pytest.approx(np.zeros(3), abs=1e-8)
+
+
+def test_rows_that_force_one_through_the_other_all_have_prices() -> None:
+    # The first row holds names 0 and 1 high, the second then leaves name 2 nothing.
+    rows = Rows(
+        np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]),
+        np.array([0.5, -np.inf]),
+        np.array([np.inf, 0.2]),
+        ("pair", "next"),
+    )
+    problem = Problem(
+        Objective(Kind.MEAN_VARIANCE, risk_aversion=1.0),
+        Limits(lower=np.zeros(3), upper=np.array([0.3, 0.2, 0.4]), rows=rows),
+        mean=np.array([-0.002, -0.001, 0.003]),
+        covariance=1e-8 * np.eye(3),
+    )
+    solution = proven(problem)
+    assert solution.weights == pytest.approx([0.3, 0.2, 0.0])
+    assert solution.multipliers is not None
+    # Of the second row what name 2 misses, of the first also what that costs name 1.
+    assert solution.multipliers.row_max == pytest.approx([0.0, 0.003], rel=1e-5)
+    assert solution.multipliers.row_min == pytest.approx([0.004, 0.0], rel=1e-5)
+
+
+def test_a_trade_not_worth_its_cost_is_none_at_all() -> None:
+    # Costs outweigh the variance by nine digits; a trade of 1e-19 would cost more than it saves.
+    held = 1e-7 * np.array([0.5, -0.4, 0.6, 0.2, 0.1])
+    problem = Problem(
+        Objective(Kind.MIN_VARIANCE),
+        Limits(lower=held - 1e-8, upper=held + 1e-8, budget_min=0.9e-7, budget_max=1.1e-7),
+        Costs(linear=np.full(N, 500.0)),
+        scenarios=returns(),
+        holdings=held,
+    )
+    assert np.array_equal(proven(problem).weights, held)
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 0.05])
+def test_a_small_book_in_wide_limits_is_as_exact_as_a_large_one(size: float) -> None:
+    # Bounds are those of a whole book, rows allow a sliver of it.
+    rng = np.random.default_rng(2)
+    n = 26
+    scenarios = 0.02 * rng.standard_normal((40, n))
+    rows = Rows(np.eye(3, n), np.full(3, size), np.full(3, 2.0 * size), ("a", "b", "c"))
+    limits = Limits(lower=np.full(n, -0.1), upper=np.full(n, 0.1), gross_max=0.6, rows=rows)
+    problem = Problem(Objective(Kind.MIN_VARIANCE), limits, scenarios=scenarios)
+    solution = proven(problem)
+    assert certify(problem, solution).gap_relative < 1e-9
