@@ -26,14 +26,13 @@ ITERATIONS_MAX = 100
 TOLERANCE = 1e-12  # of the scaled primal residual
 MU_TOLERANCE = 2e-13  # of complementarity: the gap is the sum of this over all inequalities
 DUAL_TOLERANCE = 1e-11  # of the scaled dual residual, which rounding limits
-TOLERANCES = np.array([DUAL_TOLERANCE, TOLERANCE, MU_TOLERANCE])  # of `interior.error`
 PATIENCE = 4  # iterations without progress before the best point so far is taken
 ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
 
 
 def _size(errors: Array) -> Array:
     """One number of the three errors, 1 at their tolerances."""
-    return jnp.max(errors / jnp.array(TOLERANCES)) * TOLERANCE
+    return jnp.max(errors / jnp.array([DUAL_TOLERANCE, TOLERANCE, MU_TOLERANCE])) * TOLERANCE
 
 
 def interior_point(data: Data, lag: Array) -> Array:

@@ -48,11 +48,10 @@ def _binding(program: LinearProgram, answer: LinearAnswer, clear: float) -> _Bin
     return _Binding(row_low | row_high | row_equal, row_at, low | high | equal, at)
 
 
-def broken(program: LinearProgram, point: Vector) -> float:
-    """Largest violation of a row or a bound."""
-    value = program.rows @ point
+def broken(program: LinearProgram, point: Vector, value: Vector) -> float:
+    """Largest violation of a row, whose values these are, or of a bound."""
     worst = [
-        np.max(low - x, initial=0.0)
+        (low - x).max(initial=0.0)
         for low, x in (
             (program.row_min, value),
             (-program.row_max, -value),
@@ -77,7 +76,7 @@ def polish(program: LinearProgram, answer: LinearAnswer) -> LinearAnswer:
 
 
 def _attempt(program: LinearProgram, answer: LinearAnswer, clear: float) -> LinearAnswer:
-    """One correction of the point and one of the prices; the best of the four combinations."""
+    """One correction of the point and one of the prices; of both, either and none the best."""
     binding = _binding(program, answer, clear)
     free = ~binding.columns
     matrix = program.rows[np.ix_(binding.rows, free)]
@@ -87,12 +86,11 @@ def _attempt(program: LinearProgram, answer: LinearAnswer, clear: float) -> Line
     left = (program.cost - price @ program.rows)[free]
     size = np.where(equal, np.inf, np.abs(price[binding.rows]))
     price[binding.rows] += _shortest(matrix.T, left, size)
-    choices = [
-        replace(answer, point=x, price=y, error=error(program, x, y))
-        for x in (point, answer.point)
-        for y in (price, answer.price)
-    ]
-    return min(choices, key=lambda choice: choice.error)
+    best = answer
+    for x, y in ((point, price), (point, answer.price), (answer.point, price)):
+        if best.error > _ENOUGH and (found := error(program, x, y)) < best.error:
+            best = replace(answer, point=x, price=y, error=found)
+    return best
 
 
 def _met(program: LinearProgram, answer: LinearAnswer, binding: _Binding) -> Vector:
@@ -113,7 +111,7 @@ def _met(program: LinearProgram, answer: LinearAnswer, binding: _Binding) -> Vec
             below, above = ~held & (x < low - _ENOUGH), ~held & (x > high + _ENOUGH)
             at[below], at[above] = low[below], high[above]
             held |= below | above
-        if broken(program, point) <= _ENOUGH:
+        if broken(program, point, value) <= _ENOUGH:
             break
     return point
 
@@ -130,7 +128,7 @@ def _shortest(matrix: Vector, right: Vector, room: Vector) -> Vector:
 def error(program: LinearProgram, point: Vector, price: Vector) -> float:
     """The worst of violation, price on a side without bound, and relative complementarity."""
     value, pull = program.rows @ point, program.cost - price @ program.rows
-    worst = broken(program, point)
+    worst = broken(program, point, value)
     total = 0.0
     for dual, x, low, high in (
         (price, value, program.row_min, program.row_max),
@@ -138,6 +136,6 @@ def error(program: LinearProgram, point: Vector, price: Vector) -> float:
     ):
         slack = np.where(dual > 0.0, x - low, high - x)
         bound = np.isfinite(slack)
-        worst = max(worst, float(np.max(np.abs(dual[~bound]), initial=0.0)))
+        worst = max(worst, float(np.abs(dual[~bound]).max(initial=0.0)))
         total += float(np.abs(dual[bound]) @ np.maximum(slack[bound], 0.0))
     return max(worst, total / (1.0 + abs(float(program.cost @ point))))

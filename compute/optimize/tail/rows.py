@@ -158,12 +158,12 @@ def troughs(losses: Vector, peak: Index) -> Index:
 def _deepest(losses: Vector, over: Vector, tolerance: float, threshold: float) -> Index:
     """For a maximum: local troughs above the threshold, then, if any, those just below it."""
     local = losses >= np.maximum(np.append(losses[1:], -np.inf), np.append(-np.inf, losses[:-1]))
-    order = np.argsort(-np.where(local, over, -np.inf), kind="stable")
-    violated = int(np.sum(local & (over > tolerance)))
-    if not violated:
-        return order[:0]
-    near = int(np.sum(local & (over > -_NEARLY * threshold)))
-    return order[: min(max(near, violated), _BAND)]
+    violated = np.flatnonzero(local & (over > tolerance))
+    if not len(violated):
+        return violated
+    near = np.flatnonzero(local & (over > -_NEARLY * threshold))
+    chosen = near if len(near) > len(violated) else violated
+    return chosen[np.argsort(-over[chosen], kind="stable")][:_BAND]
 
 
 def extend(
@@ -187,10 +187,15 @@ def extend(
     added = _pairs(found[:_ADDED_MAX], peak)
     moved = kept.sure[misjudged]
     turned = _pairs(moved[:, 1] - 1, peak)
-    pairs = np.unique(np.concatenate([kept.pairs, added, moved, turned]), axis=0)
+    pairs = _distinct(np.concatenate([kept.pairs, added, moved, turned]), len(term.levels))
     worst = max(float(over.max(initial=0.0)), broken)
     count = int(np.sum(over[found] > tolerance)) + len(moved)
     return Kept(pairs, kept.sure[~misjudged]), count, worst
+
+
+def _distinct(pairs: Index, size: int) -> Index:
+    """Each pair of numbers below `size` once, in order; sorting one number is faster than rows."""
+    return np.stack(np.divmod(np.unique(pairs[:, 0] * size + pairs[:, 1]), size), axis=1)
 
 
 def _misjudged(
