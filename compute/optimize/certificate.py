@@ -8,18 +8,17 @@ feasible portfolio could be (`bounds`), from the duals a solver reports in O(nT)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from compute.optimize import bounds, budgets
 from compute.optimize.evaluate import Facts, largest_violation, objective_value, violations
-from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
-from compute.optimize.relaxation import best_dual, relaxation
-from compute.optimize.tangent import Tangent, tangent, volatility_gradient
+from compute.optimize.ratio_gap import ratio_gap
+from compute.optimize.relaxation import best_dual
+from compute.optimize.tangent import Tangent, tangent
 
 Vector = npt.NDArray[np.float64]
 
@@ -27,8 +26,6 @@ Vector = npt.NDArray[np.float64]
 TOLERANCE = 1e-8
 # A limit counts as active, and a weight as at its bound, within this (fractions of equity).
 ACTIVE = 1e-8
-# Share of a book's volatility that every feasible book has, below which it counts as none.
-LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def _proof(
     shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
         unit = Facts(problem).volatility(program.weights)
-        gap, size = _ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
+        gap, size = ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
     elif shared:
         size = budgets.level(Facts(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
@@ -192,74 +189,3 @@ def active_limits(problem: Problem, weights: Vector) -> tuple[str, ...]:
         name for name, value in rest.items() if name not in ("lower", "upper") and value >= -ACTIVE
     ]
     return tuple(found)
-
-
-def _ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: float) -> float:
-    """How much higher a feasible Sharpe ratio can be, given mean'v - ratio sigma(v) <= excess_gap.
-
-    sigma(v) >= s'v with s = S w / sigma(w). Where the least s'v over the limits is positive,
-    excess_gap over it bounds the rest; where the limits allow a riskless book it is not, and the
-    ratio, unchanged by scaling a book, is bounded over the cone of feasible directions:
-    mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
-    """
-    slope = volatility_gradient(Facts(problem), program.weights)
-    none = np.zeros_like(slope)
-    flat = replace(program, gradient=-slope, linear_cost=none, impact=none)
-    dual = best_dual(flat)
-    if dual is not None:
-        least = float(slope @ program.weights) - sum(bounds.gap_terms(flat, dual).values())
-        # A least volatility of rounding size says nothing.
-        if least > LEAST * float(slope @ program.weights):
-            return excess_gap / least
-    inner = relaxation(bounds.bounded(program)).build()
-    pull = np.zeros(len(inner.cost))
-    pull[: len(slope)] = slope
-    worth = inner.cost * program.scale + ratio * pull
-    constant = ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
-    # All is counted in its own size, or tolerances would swallow what is small.
-    unit = float(np.abs(slope).max()) or 1.0
-    size = float(np.abs(worth).max()) or 1.0
-    cone = _cone(inner, worth / size, constant / size, program.reach)
-    cone = replace(cone, cost=np.append(-pull / unit, 0.0))
-    found = maximise(cone)
-    if found.status is LpStatus.UNBOUNDED:  # by a ray whose worth is rounding
-        found = maximise(cone, tolerance=0.1 * TOLERANCE)
-    if found.status is not LpStatus.OPTIMAL or not found.value < 0.0:
-        return float("inf")
-    return max(-size / (unit * found.value) - ratio, 0.0)
-
-
-def _linear_worth(program: Tangent, risk: Vector) -> float:
-    """What the tangent of the ratio's numerator is worth without its constant; risk: S sigma'(w).
-
-    The constant is what impact costs add, whose tangent does not pass through the origin.
-    """
-    slope = program.gradient + risk
-    value, costs = program.rows @ program.weights, program.linear_cost
-    excess = np.maximum(np.maximum(value - program.row_max, program.row_min - value), 0.0)
-    soft = np.isfinite(program.price)
-    worth = slope @ program.weights - costs @ np.abs(program.weights - program.centre)
-    return float(worth - program.price[soft] @ excess[soft])
-
-
-def _cone(program: LinearProgram, worth: Vector, constant: float, reach: float) -> LinearProgram:
-    """{(y, k reach): y / k within `program`, k >= 0, worth'y + constant k = 1}, without a cost."""
-    size = len(program.cost)
-    blocks, rows = [worth[None, :]], [np.full((1, 1), constant)]
-    box = np.eye(size)
-    for matrix, bound, sign in (
-        (program.rows.toarray(), program.row_max, 1.0),
-        (program.rows.toarray(), program.row_min, -1.0),
-        (box, program.upper, 1.0),
-        (box, program.lower, -1.0),
-    ):
-        keep = np.isfinite(bound)
-        blocks.append(sign * matrix[keep])
-        rows.append(-sign * bound[keep, None])
-    matrix = sparse.csr_array(np.hstack([np.vstack(blocks), np.vstack(rows) / reach]))
-    high = np.zeros(matrix.shape[0])
-    high[0] = 1.0
-    low = np.full(matrix.shape[0], -np.inf)
-    low[0] = 1.0
-    free = np.full(size + 1, np.inf)
-    return LinearProgram(np.zeros(size + 1), matrix, low, high, np.append(-free[1:], 0.0), free)

@@ -22,7 +22,7 @@ from compute.optimize.solver.leaning import row_prices
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Parts, pieces, sizes
 
-SNAP = 1e-11  # a weight this close to a bound that holds it is put on the bound
+SNAP = 1e-12  # a weight this close to a bound that holds it is put on the bound
 Mask = NDArray[np.bool_]
 ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
 DECIDED = 5e-9  # of the objective, above which a sum of complementarity leaves digits open

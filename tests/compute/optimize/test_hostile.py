@@ -215,3 +215,23 @@ def test_a_small_book_in_wide_limits_is_as_exact_as_a_large_one(size: float) -> 
     problem = Problem(Objective(Kind.MIN_VARIANCE), limits, scenarios=scenarios)
     solution = proven(problem)
     assert certify(problem, solution).gap_relative < 1e-9
+
+
+@pytest.mark.parametrize("impact", [1e-3, 0.3])
+def test_a_ratio_less_impact_is_proven_where_cash_is_allowed(impact: float) -> None:
+    # An empty book has no risk, but from holdings it does not earn what selling them costs.
+    rng = np.random.default_rng(6)
+    size = 17
+    limits = Limits(lower=np.zeros(size), upper=np.full(size, 0.3), budget_max=1.0)
+    free = Problem(
+        Objective(Kind.MAX_SHARPE), limits, scenarios=rng.normal(4e-4, 0.01, (60, size))
+    )
+    best = solve(free).weights
+    problem = replace(
+        free,
+        costs=Costs(impact=np.full(size, impact)),
+        holdings=np.roll(best, 1) if impact < 0.1 else best,
+    )
+    proof = certify(problem, solve(problem), thorough=False)
+    assert proof.is_optimal
+    assert proof.gap >= -1e-9
