@@ -125,6 +125,11 @@ def judge(drawn: Drawn, programs: Programs) -> Verdict:
         if riskless_mean(drawn.problem) <= 0.0:
             verdict.wrong.append("no book without risk has a positive mean")
         verdict.oracle = "agrees"
+    elif solution.status is Status.VANISHING:
+        nothing = np.zeros(drawn.problem.size)
+        if drawn.problem.costs.impact is None or largest_violation(drawn.problem, nothing) > 0.0:
+            verdict.wrong.append("no smaller book is better")
+        verdict.oracle = "agrees"
     elif solution.status is Status.RUIN:
         if survivable(drawn.problem):
             verdict.wrong.append("a book survives every scenario")

@@ -19,6 +19,7 @@ import numpy as np
 from compute.optimize.limits import Scalar
 from compute.optimize.problem import Array, FactorCovariance, Objective, ObjectiveKind, Problem
 
+RUINED = 1e-9  # wealth in a scenario that counts as none
 SCENARIO_KINDS = frozenset({ObjectiveKind.LOG_GROWTH, ObjectiveKind.CRRA})
 TAIL_KINDS = frozenset(
     {ObjectiveKind.MIN_CVAR, ObjectiveKind.MIN_CDAR, ObjectiveKind.MIN_MAX_DRAWDOWN}
@@ -194,7 +195,7 @@ def _growth(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
     moments, cash = Moments(problem), problem.cash_return
     idle = cash * weights.sum(axis=-1, keepdims=True)
     held = (np.matvec(moments.scenarios(), weights) - idle) / (1.0 + cash)
-    rise = np.log1p(np.where(held > -1.0, held, np.nan))
+    rise = np.log1p(np.where(held > RUINED - 1.0, held, np.nan))
     utility = compiled.growth * rise
     if compiled.crra:
         factor, rho = compiled.crra

@@ -226,6 +226,9 @@ class Status(Enum):
     INFEASIBLE = "No weights satisfy all the limits."
     NONPOSITIVE_MEAN = "No feasible weights have a positive mean, so no Sharpe ratio to maximise."
     UNBOUNDED = "The objective improves without end inside the limits: bound the weights."
+    VANISHING = (
+        "The Sharpe ratio rises as the book shrinks, impact costs faster than risk: ask for one."
+    )
     RUIN = "Every feasible portfolio loses everything in some scenario, so growth is undefined."
     NOT_CONVERGED = "The iteration stopped before its tolerances were met."
 

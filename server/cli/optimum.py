@@ -33,6 +33,7 @@ _STATUS = {
     pb.OPTIMIZATION_STATUS_INFEASIBLE: "the limits contradict each other",
     pb.OPTIMIZATION_STATUS_NONPOSITIVE_MEAN: "no book within the limits has a positive mean",
     pb.OPTIMIZATION_STATUS_UNBOUNDED: "the objective grows without end: limit the weights",
+    pb.OPTIMIZATION_STATUS_VANISHING: "the smaller the book the better its ratio: ask for one",
     pb.OPTIMIZATION_STATUS_RUIN: "every book within the limits loses everything in some scenario",
     pb.OPTIMIZATION_STATUS_NOT_CONVERGED: "the solver did not converge; there are no weights",
 }

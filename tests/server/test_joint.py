@@ -290,6 +290,10 @@ async def test_failures_of_the_solver_are_typed_and_without_weights(joint_client
     answer = await optimize(joint_client, falling)
     assert answer.status == pb.OPTIMIZATION_STATUS_NONPOSITIVE_MEAN
     assert not answer.weights
+    shrinking = problem("MAX_SHARPE", n=4, impact_cost=np.full(4, 1e-3))
+    answer = await optimize(joint_client, shrinking)
+    assert answer.status == pb.OPTIMIZATION_STATUS_VANISHING
+    assert not answer.weights
     crossed = problem(n=2, weight_min=[0.5, 0.0], weight_max=[0.1, 1.0])
     answer = await optimize(joint_client, crossed)
     assert answer.status == pb.OPTIMIZATION_STATUS_INFEASIBLE

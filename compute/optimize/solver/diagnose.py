@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compute.optimize.objectives import SCENARIO_KINDS, Blocks, Moments
+from compute.optimize.objectives import RUINED, SCENARIO_KINDS, Blocks, Moments
 from compute.optimize.problem import (
     Costs,
     Limits,
@@ -33,7 +33,6 @@ from compute.optimize.tail.solve import piecewise_linear, solve_tail
 METHOD = "interior point"
 LEAST = (1e-12, 1e-10)  # what sums of weights are loosened by, far below what counts as a violation
 FAR = 1e6  # weights beyond this, in units of the kernel, are on their way to infinity
-RUINED = 1e-9  # wealth in the worst scenario that counts as none
 
 Run = Callable[[Encoded], Answer]
 

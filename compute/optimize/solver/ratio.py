@@ -14,9 +14,17 @@ from dataclasses import fields, replace
 import numpy as np
 from scipy.optimize import brentq
 
+from compute.optimize.limits import linear
 from compute.optimize.linear_program import LpStatus, maximise
 from compute.optimize.objectives import Blocks, costs
-from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
+from compute.optimize.problem import (
+    Array,
+    Multipliers,
+    ObjectiveKind,
+    Problem,
+    Solution,
+    Status,
+)
 from compute.optimize.relaxation import relaxation
 from compute.optimize.solver.decode import empty
 from compute.optimize.solver.encode import Encoded
@@ -27,6 +35,7 @@ STEP, STEPS_MAX = 30.0, 12  # of the bracket, as factors of the risk aversion
 NEAR = 1e-10  # share of the reward below which the intercept is none: the ratio misses its square
 FLAT, MOVED = 1e-14, 1e-5  # of the largest eigenvalue; of the weights
 CONSTANT = 1e-14  # of the mean: the volatility of a history that never moves, by rounding
+TAKEN = 1e-7  # of the largest weight, above which a name is held
 ROUNDED = 2.0  # times the most negative eigenvalue: what is lost in rounding of the entries
 
 Maximiser = Callable[[Problem, Blocks], Solution]
@@ -72,6 +81,34 @@ def along_frontier(encoded: Encoded, best: Maximiser) -> Solution:
     if not float(tried[level].weights @ quad @ tried[level].weights) > 0.0:
         return _failed(problem, Status.NOT_CONVERGED, tried[level])  # no covariance: not PSD
     return _as_ratio(tried[level], problem, blocks, quad)
+
+
+def without_size(problem: Problem) -> Problem | None:
+    """The problem without impact costs where any book may be had in any smaller size; else None.
+
+    From no holdings mean, linear costs and risk go with the size k of a book and impact with
+    k^(3/2): the smaller the better, and without impact the ratio is what it rises to.
+    """
+    impact, limits = problem.costs.impact, problem.limits
+    if problem.objective.kind is not ObjectiveKind.MAX_SHARPE or impact is None:
+        return None
+    held = problem.holdings is not None and problem.holdings.any()
+    allowed = linear(problem)
+    least = (allowed.lower <= 0.0).all() and (allowed.row_min <= 0.0).all()
+    most = (allowed.upper >= 0.0).all() and (allowed.row_max >= 0.0).all()
+    caps = limits.var_max, limits.cvar_max, limits.cdar_max
+    below = any(cap is not None and cap < 0.0 for cap in caps)
+    if held or below or not (impact.any() and least and most):
+        return None
+    return replace(problem, costs=replace(problem.costs, impact=None))
+
+
+def vanishing(problem: Problem, limit: Solution) -> bool:
+    """True if the answer to the problem without size takes a book that has impact."""
+    if limit.status is not Status.OPTIMAL or problem.costs.impact is None:
+        return False
+    size = np.abs(limit.weights)
+    return bool((problem.costs.impact[size > TAKEN * size.max()] > 0.0).any())
 
 
 def _root(intercept: Callable[[float], float], level: float) -> float | None:

@@ -29,7 +29,7 @@ from compute.optimize.solver.kernel import run_batch
 from compute.optimize.solver.levels import Levels
 from compute.optimize.solver.model import spread
 from compute.optimize.solver.phase_one import infeasibility
-from compute.optimize.solver.ratio import CONSTANT
+from compute.optimize.solver.ratio import CONSTANT, vanishing, without_size
 from compute.optimize.solver.slots import run_kernel
 from compute.optimize.solver.stack import form, stacked
 from compute.optimize.solver.units import own_unit
@@ -48,6 +48,10 @@ def solve(problem: Problem, levels: Levels | None = None) -> Solution:
     Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
     ValueError for a problem that is not well formed.
     """
+    sizeless = without_size(problem)
+    if sizeless is not None:
+        limit = solve(sizeless, levels)
+        return empty(problem, Status.VANISHING, METHOD) if vanishing(problem, limit) else limit
     encoded = prepare(problem, levels)
     if isinstance(encoded, Solution):
         return encoded
@@ -64,11 +68,13 @@ def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
         return [solve(problem) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, problem in enumerate(problems):
+        if without_size(problem) is not None:
+            continue  # by itself
         groups.setdefault(form(problem), []).append(index)
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
     answered = in_threads(_together, [[problems[i] for i in chunk] for chunk in chunks])
     found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
-    return [found[index] or solve(problem) for index, problem in enumerate(problems)]
+    return [found.get(index) or solve(problem) for index, problem in enumerate(problems)]
 
 
 def _chunks(members: list[T]) -> list[list[T]]:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from compute.optimize import solve
+from compute.optimize import solve, solve_batch
 from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation
+from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.infeasible import explain
 from compute.optimize.problem import (
     Array,
+    Costs,
     Limits,
     Objective,
     ObjectiveKind,
@@ -154,3 +155,33 @@ def test_tail_limits_without_an_inside_end_at_a_vertex() -> None:
     )
     found = proven(problem(Kind.MIN_CVAR, limits))
     np.testing.assert_allclose(found.weights, only, atol=1e-8)
+
+
+def test_a_ratio_less_impact_has_no_best_book_where_any_smaller_one_may_be_had() -> None:
+    rng = np.random.default_rng(8)
+    size = 6
+    scenarios = rng.normal(1e-3, 0.01, (60, size))
+    limits = Limits(lower=np.zeros(size), upper=np.full(size, 0.4), budget_max=1.0)
+    problem = Problem(
+        Objective(Kind.MAX_SHARPE), limits, Costs(impact=np.full(size, 1e-3)), scenarios=scenarios
+    )
+    # Half of any book has the better ratio, by the exact objective.
+    whole = np.full(size, 0.1)
+    ratios = [objective_value(problem, share * whole) for share in (1.0, 0.5, 0.25)]
+    assert ratios == sorted(ratios)
+    assert solve(problem).status is Status.VANISHING
+    assert [each.status for each in solve_batch([problem] * 2)] == [Status.VANISHING] * 2
+    # A least book, holdings, or names without impact that are the best: there is an answer.
+    asked = replace(problem, limits=replace(limits, budget_min=1.0))
+    held = replace(problem, holdings=np.full(size, 0.1))
+    for each in (asked, held):
+        solution = solve(each)
+        assert solution.status is Status.OPTIMAL
+        assert certify(each, solution).is_optimal
+    free = replace(problem, costs=Costs())
+    taken = solve(free).weights > 1e-6
+    assert 0 < taken.sum() < size
+    partly = replace(problem, costs=Costs(impact=np.where(taken, 0.0, 1e-3)))
+    solution = solve(partly)
+    assert solution.objective == pytest.approx(solve(free).objective, rel=1e-10)
+    assert certify(partly, solution).is_optimal

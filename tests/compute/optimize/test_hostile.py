@@ -223,9 +223,7 @@ def test_a_ratio_less_impact_is_proven_where_cash_is_allowed(impact: float) -> N
     rng = np.random.default_rng(6)
     size = 17
     limits = Limits(lower=np.zeros(size), upper=np.full(size, 0.3), budget_max=1.0)
-    free = Problem(
-        Objective(Kind.MAX_SHARPE), limits, scenarios=rng.normal(4e-4, 0.01, (60, size))
-    )
+    free = Problem(Objective(Kind.MAX_SHARPE), limits, scenarios=rng.normal(4e-4, 0.01, (60, size)))
     best = solve(free).weights
     problem = replace(
         free,

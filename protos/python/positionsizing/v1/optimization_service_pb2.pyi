@@ -37,7 +37,7 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     OBJECTIVE_KIND_MEAN_VARIANCE: _ObjectiveKind.ValueType  # 3
     """Maximise mu'w - risk_aversion/2 w'Sw."""
     OBJECTIVE_KIND_MAX_SHARPE: _ObjectiveKind.ValueType  # 4
-    """Maximise mu'w / sqrt(w'Sw)."""
+    """Maximise (mu'w - costs) / sqrt(w'Sw)."""
     OBJECTIVE_KIND_MAX_RETURN: _ObjectiveKind.ValueType  # 5
     """Maximise mu'w."""
     OBJECTIVE_KIND_CRRA: _ObjectiveKind.ValueType  # 6
@@ -67,7 +67,7 @@ OBJECTIVE_KIND_QUADRATIC_GROWTH: ObjectiveKind.ValueType  # 2
 OBJECTIVE_KIND_MEAN_VARIANCE: ObjectiveKind.ValueType  # 3
 """Maximise mu'w - risk_aversion/2 w'Sw."""
 OBJECTIVE_KIND_MAX_SHARPE: ObjectiveKind.ValueType  # 4
-"""Maximise mu'w / sqrt(w'Sw)."""
+"""Maximise (mu'w - costs) / sqrt(w'Sw)."""
 OBJECTIVE_KIND_MAX_RETURN: ObjectiveKind.ValueType  # 5
 """Maximise mu'w."""
 OBJECTIVE_KIND_CRRA: ObjectiveKind.ValueType  # 6
@@ -108,6 +108,10 @@ class _OptimizationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Op
     """Every feasible portfolio loses everything in some scenario."""
     OPTIMIZATION_STATUS_NOT_CONVERGED: _OptimizationStatus.ValueType  # 7
     """The solver stopped before its tolerances were met; no weights."""
+    OPTIMIZATION_STATUS_VANISHING: _OptimizationStatus.ValueType  # 8
+    """The Sharpe ratio rises as the book shrinks to nothing, since impact costs fall faster than risk:
+    no book is the best. Ask for a least one (`budget_min`, a row), or leave the impact out.
+    """
 
 class OptimizationStatus(_OptimizationStatus, metaclass=_OptimizationStatusEnumTypeWrapper):
     """How an optimisation ended."""
@@ -128,6 +132,10 @@ OPTIMIZATION_STATUS_RUIN: OptimizationStatus.ValueType  # 6
 """Every feasible portfolio loses everything in some scenario."""
 OPTIMIZATION_STATUS_NOT_CONVERGED: OptimizationStatus.ValueType  # 7
 """The solver stopped before its tolerances were met; no weights."""
+OPTIMIZATION_STATUS_VANISHING: OptimizationStatus.ValueType  # 8
+"""The Sharpe ratio rises as the book shrinks to nothing, since impact costs fall faster than risk:
+no book is the best. Ask for a least one (`budget_min`, a row), or leave the impact out.
+"""
 Global___OptimizationStatus: _TypeAlias = OptimizationStatus  # noqa: Y015
 
 @_typing.final
