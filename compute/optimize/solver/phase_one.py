@@ -36,14 +36,17 @@ ROUNDING = 1e-12
 
 
 def infeasibility(problem: Problem) -> Solution | None:
-    """INFEASIBLE with its evidence (least violation and its multipliers), or None if feasible."""
+    """INFEASIBLE with its evidence (least violation and its multipliers), or None if feasible.
+
+    A violation far beyond doubt needs no convergence, which is then without multipliers.
+    """
     lower, upper = box(problem)
     if np.any(lower > upper):
         crossed = float(np.max(lower - upper))
         return replace(empty(problem, Status.INFEASIBLE, "box"), violation_min=crossed)
-    least, solution = _least(problem)
-    if solution.status is not Status.OPTIMAL or least <= VIOLATION_MIN:
-        return None
+    least, doubt, solution = _least(problem)
+    if not least - doubt > VIOLATION_MIN:
+        return None  # there is none, or it is too little to say so
     return replace(
         empty(problem, Status.INFEASIBLE, METHOD),
         multipliers=solution.multipliers,
@@ -55,12 +58,13 @@ def infeasibility(problem: Problem) -> Solution | None:
 
 def least_violation(problem: Problem) -> float:
     """The least total violation, scaled; 0 where it is within rounding or was not found."""
-    least, solution = _least(problem)
+    least, _, solution = _least(problem)
     found = solution.status is Status.OPTIMAL and least > ROUNDING
     return least if found else 0.0
 
 
-def _least(problem: Problem) -> tuple[float, Solution]:
+def _least(problem: Problem) -> tuple[float, float, Solution]:
+    """The least violation, how far it may be from the least, and the weights it is found at."""
     # Of nothing but the limits: an objective may have no value where these are met best.
     nothing = Objective(ObjectiveKind.MAX_RETURN)
     hard = replace(problem, objective=nothing, costs=Costs(), limits=_hard(problem.limits))
@@ -69,7 +73,9 @@ def _least(problem: Problem) -> tuple[float, Solution]:
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
     encoded = replace(encoded, data=data)
     answer = unpack(data, run_kernel(data, LAG))
-    return float(np.sum(answer.e)), decode(encoded, answer, METHOD)
+    pairs = answer.z.shape[-1] + answer.e.shape[-1]
+    solution = decode(encoded, answer, METHOD)
+    return float(np.sum(answer.e)), pairs * float(answer.error), solution
 
 
 def _hard(limits: Limits) -> Limits:
