@@ -17,8 +17,8 @@ from compute.optimize.limits import box
 from compute.optimize.objectives import evaluate
 from compute.optimize.problem import Array, Multipliers, Problem, Solution, Status
 from compute.optimize.solver.encode import Encoded, over
+from compute.optimize.solver.forced import row_prices
 from compute.optimize.solver.kernel import DUAL_TOLERANCE, MU_TOLERANCE, TOLERANCE
-from compute.optimize.solver.leaning import row_prices
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Parts, pieces, sizes
 
