@@ -24,7 +24,8 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.solver.decode import Answer, decode, empty
+from compute.optimize.solver.answer import Answer
+from compute.optimize.solver.decode import decode, empty
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.phase_one import least_violation
 from compute.optimize.solver.ratio import along_frontier

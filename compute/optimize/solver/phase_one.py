@@ -24,7 +24,8 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.solver.decode import decode, empty, unpack
+from compute.optimize.solver.answer import unpack
+from compute.optimize.solver.decode import decode, empty
 from compute.optimize.solver.encode import encode
 from compute.optimize.solver.interior import LAG
 from compute.optimize.solver.model import Data

@@ -13,15 +13,9 @@ from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
 from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
+from compute.optimize.solver.answer import Answer, unpack
 from compute.optimize.solver.budget import closed_form, closed_forms
-from compute.optimize.solver.decode import (
-    Answer,
-    decode,
-    decode_stack,
-    empty,
-    openness,
-    unpack,
-)
+from compute.optimize.solver.decode import decode, decode_stack, empty, openness
 from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
