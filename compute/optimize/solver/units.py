@@ -8,6 +8,7 @@ answer (`own_unit`).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,11 @@ from compute.optimize.problem import Array, Costs
 UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
 SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
 NOTHING = 1e-6  # of the unit, below which a largest weight is none
+
+
+def everywhere(flags: Any) -> bool:
+    """True if all are; of one problem it is one flag, for which `all` takes ten times as long."""
+    return bool(flags if flags.ndim == 0 else flags.all())
 
 
 def unit_of(constraints: Linear, alike: Scalar) -> Scalar:
@@ -41,7 +47,7 @@ def unit_of(constraints: Linear, alike: Scalar) -> Scalar:
     np.abs(ends, out=ends)
     reach = ends.max(axis=-1, where=ends < np.inf, initial=0.0)
     usual = (reach == 0.0) | ((reach >= 0.02) & (reach <= 50.0))
-    if np.all(usual & (alike >= UNEVEN)):
+    if everywhere(usual & (alike >= UNEVEN)):
         return 1.0
     unit = np.where(usual, 1.0, reach)
     uneven = np.asarray(alike < UNEVEN * unit)
@@ -66,7 +72,7 @@ def balance(compiled: Blocks, costs: Costs) -> Scalar:
     for cost in (costs.linear, costs.impact):
         if cost is not None:
             slope = np.maximum(slope, np.abs(cost).max(axis=-1))
-    if np.all(slope >= UNEVEN * curve):
+    if everywhere(slope >= UNEVEN * curve):
         return np.inf
     barrier = 0.0 if compiled.barrier is None else compiled.barrier.sum(axis=-1)
     tells = (curve > 0.0) & (np.maximum(slope, barrier) > 0.0)
