@@ -174,6 +174,7 @@ async def test_a_topic_read_by_one_at_a_time_keeps_its_whole_order(
     handle = collector(100, found, done)
     consumers = [Consumer(broker, topic("limits"), handle, OPTIONS) for _ in range(2)]
     async with running(*consumers):
+        await until_subscribed(broker_config, "limits", 2)
         producer = await broker.open_producer("limits")
         sends = [producer.send(message(f"p{n % 7}", f"d{n}", b"%d" % n)) for n in range(100)]
         await asyncio.gather(*sends)
