@@ -15,11 +15,11 @@ from compute.optimize.objectives import Blocks
 from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
 from compute.optimize.solver.answer import Answer, unpack
 from compute.optimize.solver.budget import closed_form, closed_forms
-from compute.optimize.solver.decode import DECIDED, decode, decode_stack, empty, openness
+from compute.optimize.solver.decode import decode, decode_stack, empty, openness
 from compute.optimize.solver.diagnose import without_answer
 from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
-from compute.optimize.solver.kernel import MU_TOLERANCE, run_batch
+from compute.optimize.solver.kernel import run_batch
 from compute.optimize.solver.levels import Levels
 from compute.optimize.solver.model import spread
 from compute.optimize.solver.phase_one import infeasibility
@@ -138,11 +138,6 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
 
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
     """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
-    if not encoded.blocks.ratio:
-        # What `openness` finds of nearly all answers, from numbers at hand.
-        worth = DECIDED * abs(solution.objective) * answer.scale.item()
-        if solution.residual < MU_TOLERANCE and solution.residual * answer.z.shape[-1] < worth:
-            return solution
     left = openness(encoded, answer, solution.weights, solution.objective)
     unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
     if unit is None:

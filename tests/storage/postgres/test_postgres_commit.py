@@ -334,15 +334,15 @@ async def test_writes_that_share_a_transaction_share_its_flush_to_disk(
     version = await tenant_version(database)
     books = [await create(database) for _ in range(64)]
     before = await n_flushes(database)
+    while before != (now := await n_flushes(database)):
+        before = now  # sessions still tell of the syncs of the 64 books
     await commit(committer, *(make_write(book, tenant_version=version) for book in books))
     together = await n_flushes(database) - before
     for book in books:
         await committer.commit(make_write(book, 2, tenant_version=version), deadline_s=30)
     alone = await n_flushes(database) - before - together
     assert alone >= 64
-    # One of them is ours; the server's own (log writer, vacuum) come on top, and more of them the
-    # slower the machine is. Unshared there would be 64.
-    assert together <= alone / 2, f"64 writes at once took {together} flushes, alone {alone}"
+    assert together <= 8, f"64 writes at once took {together} flushes, one by one {alone}"
 
 
 async def n_flushes(database: Database) -> int:
