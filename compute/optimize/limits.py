@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,16 @@ def bound_of(limits: Limits, name: str) -> float:
         return float(getattr(limits.rows, f"row_{side}")[limits.rows.names.index(row)])
     bound = getattr(limits, name)
     return 0.0 if isinstance(bound, DrawdownRisk) else float(bound)
+
+
+def over(values: Any, axes: int) -> Any:
+    """A number as it is; numbers of a stack so that they apply along that many further axes."""
+    return values.reshape(-1, *axes * (1,)) if isinstance(values, np.ndarray) else values
+
+
+def everywhere(flags: Any) -> bool:
+    """True if all are; of one problem it is one flag, for which `all` takes ten times as long."""
+    return bool(flags if flags.ndim == 0 else flags.all())
 
 
 def finite(bound: Scalar | None, absent: float) -> Scalar:
@@ -171,7 +182,7 @@ def _parallel(rows: Array) -> bool:
 
     Of multiples two weighted sums have the same ratio, whatever the weights.
     """
-    sums = rows @ _marks(rows.shape[-1])
+    sums = rows @ marks(rows.shape[-1])
     first, second = sums[..., 0], sums[..., 1]
     if (np.abs(second) <= CANCELLED * np.abs(rows).max(axis=-1)).any():
         return True  # next to nothing is left of the sum, or the row is empty
@@ -180,7 +191,7 @@ def _parallel(rows: Array) -> bool:
 
 
 @lru_cache
-def _marks(size: int) -> Array:
+def marks(size: int) -> Array:
     """Weights that have nothing to do with each other, f64[size, 2]."""
     return np.sqrt(np.arange(2.0, 2.0 * size + 2.0)).reshape(size, 2) % 1.0
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.optimize.limits import Scalar
+from compute.optimize.limits import Scalar, everywhere, over
 from compute.optimize.problem import Array, FactorCovariance, Objective, ObjectiveKind, Problem
 
 RUINED = 1e-9  # wealth in a scenario that counts as none
@@ -132,10 +132,10 @@ def _single(objective: Objective, moments: Moments) -> Blocks:
     if kind is ObjectiveKind.MAX_RETURN:
         return Blocks(moments.mean())
     if kind is ObjectiveKind.MEAN_VARIANCE:
-        aversion = np.asarray(objective.risk_aversion)
-        if not (aversion >= 0.0).all():
+        aversion = over(objective.risk_aversion, 2)
+        if not everywhere(np.greater_equal(aversion, 0.0)):
             raise ValueError("risk_aversion must be >= 0")
-        return Blocks(moments.mean(), aversion[..., None, None] * moments.covariance())
+        return Blocks(moments.mean(), aversion * moments.covariance())
     if kind is ObjectiveKind.QUADRATIC_GROWTH:
         return Blocks(moments.mean(), moments.second())
     raise UnsupportedError(f"{kind.name} is not a smooth objective")

@@ -20,18 +20,23 @@ DRIFT_TILTED = 0.01  # the same under a drawdown-risk limit, whose weights of sc
 
 
 class Curvature(NamedTuple):
-    """The matrix f64[n, n] and the curve f64[T] it was formed with; empty without scenarios."""
+    """The matrix f64[n, n] and the curve f64[T] it was formed with; empty without scenarios.
+
+    size: f64[T], what a curve of 1 adds to the trace.
+    """
 
     curve: Array
     matrix: Array
+    size: Array
 
 
-def unformed(data: Data) -> Curvature:
-    """Before the first iteration: any curve has drifted from this one."""
+def formed(data: Data, point: Terms, duals: Array, scale: Array) -> Curvature:
+    """What the scenarios add at a point."""
     if data.returns is None:
-        return Curvature(jnp.zeros(0), jnp.zeros((0, 0)))
-    n, periods = data.returns.shape
-    return Curvature(jnp.full(periods, jnp.inf), jnp.zeros((n, n)))
+        return Curvature(jnp.zeros(0), jnp.zeros((0, 0)), jnp.zeros(0))
+    curve = scenario_curve(data, point, duals)
+    matrix = scenario_hessian(data, point, duals, scale, curve)
+    return Curvature(curve, matrix, jnp.sum(data.returns**2, axis=0))
 
 
 def refreshed(
@@ -41,13 +46,12 @@ def refreshed(
     if data.returns is None:
         return kept
     curve = scenario_curve(data, point, duals)
-    size = jnp.sum(data.returns**2, axis=0)
     allowed: Array | float = DRIFT
     if data.exponent is not None:
         allowed = jnp.where(jnp.isfinite(data.exponent[1]), DRIFT_TILTED, DRIFT)
-    good = jnp.abs(curve - kept.curve) @ size <= allowed * (jnp.abs(curve) @ size)
+    good = jnp.abs(curve - kept.curve) @ kept.size <= allowed * (jnp.abs(curve) @ kept.size)
     return lax.cond(
         good & ~exact,
         lambda: kept,
-        lambda: Curvature(curve, scenario_hessian(data, point, duals, scale, curve)),
+        lambda: Curvature(curve, scenario_hessian(data, point, duals, scale, curve), kept.size),
     )

@@ -67,7 +67,7 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
         found = best(looser, encoded.blocks)
         if found.status is Status.OPTIMAL:
             return replace(found, method=f"{METHOD}, sums loosened by {give:.0e}")
-    if np.max(np.abs(np.nan_to_num(first.w, nan=np.inf))) > FAR:
+    if np.max(np.abs(np.nan_to_num(first.weights, nan=np.inf))) > FAR * float(encoded.unit):
         return replace(second, status=Status.UNBOUNDED)
     failed = empty(problem, Status.NOT_CONVERGED, METHOD)
     return replace(failed, iterations=second.iterations, residual=float(first.error))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from compute.optimize.ahead import compiled_programs
-from compute.optimize.limits import Linear, Scalar, distinct, forced, linear
+from compute.optimize.limits import Linear, Scalar, distinct, forced, linear, over
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
 from compute.optimize.problem import Array, Problem
 from compute.optimize.solver.levels import Levels
@@ -34,7 +34,7 @@ class Encoded:
 
     data: host arrays. blocks: its compiled objective. linear: its linear limits, below them the
     rows of the levels. unit: what one kernel weight is worth, f64[batch] if that differs in a
-    stack. row_scale: f64[m], what each row was divided by (in kernel units).
+    stack. is_forced: a row leaves some name no choice (`limits.forced`).
     """
 
     problem: Problem
@@ -42,8 +42,13 @@ class Encoded:
     blocks: Blocks
     linear: Linear
     unit: Scalar
-    row_scale: Array
+    is_forced: bool
     levels: Levels | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many names and rows there are before padding, levels being rows."""
+        return self.problem.size, self.linear.rows.shape[-2]
 
 
 def bucket(size: int, ladder: tuple[int, ...]) -> int:
@@ -56,26 +61,28 @@ def bucket(size: int, ladder: tuple[int, ...]) -> int:
     return -(-size // STEP) * STEP
 
 
-def over(values: Any, axes: int) -> Any:
-    """A number as it is; numbers of a stack so that they apply along that many further axes."""
-    return values.reshape(-1, *axes * (1,)) if isinstance(values, np.ndarray) else values
-
-
 def encode(
     problem: Problem,
     compiled: Blocks | None = None,
     levels: Levels | None = None,
     unit: Scalar | None = None,
+    *,
+    screened: bool = True,
 ) -> Encoded:
     """Pad and scale. UnsupportedError for tail limits.
 
-    `compiled` replaces the objective, `unit` what the weights are counted in.
+    `compiled` replaces the objective, `unit` what the weights are counted in. Unless `screened`
+    limits without an inside are left for the kernel to have doubts about (`screen`).
     """
     limits, moments, size = problem.limits, Moments(problem), problem.size
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
         raise UnsupportedError("tail limits are solved by cuts, not by the smooth solver")
     compiled = compiled if compiled is not None else blocks(problem.objective, moments)
-    constraints = forced(distinct(linear(problem)))
+    constraints, is_forced = linear(problem), False
+    if screened:
+        stated = distinct(constraints)
+        constraints = forced(stated)
+        is_forced = constraints is not stated
     if compiled.barrier is not None:
         constraints = replace(constraints, lower=np.maximum(constraints.lower, 0.0))
     if unit is None:
@@ -94,6 +101,8 @@ def encode(
         scale = scale * over(unit, 1)
         slope, box = slope * over(unit, 1), (box[0] / over(unit, 1), box[1] / over(unit, 1))
     fields: dict[str, Any] = {
+        "unit": np.asarray(unit, np.float64),
+        "screened": np.float64(screened),
         "lower": padded(box[0], n),
         "upper": padded(box[1], n),
         "linear": padded(slope, n),
@@ -107,7 +116,7 @@ def encode(
         **_trade_fields(problem, constraints, unit, n),
         **_risk_fields(moments, compiled, unit, n),
     }
-    return Encoded(problem, Data(**fields), compiled, known, unit, scale, levels)
+    return Encoded(problem, Data(**fields), compiled, known, unit, is_forced, levels)
 
 
 def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:
@@ -137,6 +146,7 @@ def _row_fields(constraints: Linear, scale: Array, unit: Scalar, n: int) -> dict
         "rows": padded(constraints.rows * (over(unit, 1) / scale)[..., None], m, n),
         "row_min": padded(low, m, fill=-np.inf),
         "row_max": padded(high, m, fill=np.inf),
+        "row_scale": padded(scale, m, fill=1.0),
         "price": padded(price, m, fill=np.inf) if np.isfinite(price).any() else None,
     }
 

@@ -18,7 +18,7 @@ BLOCK = 128
 
 
 class Columns(NamedTuple):
-    """One block of columns of L: head f64[b, b], lower triangular, and below f64[rest, b]."""
+    """One block of columns of L: head f64[b, b], its lower triangle, and below f64[rest, b]."""
 
     head: Array
     below: Array
@@ -32,7 +32,8 @@ def factor(matrix: Array) -> Factor:
     """Of f64[n, n], whose lower triangle counts."""
     blocks = []
     for width in _widths(matrix.shape[0]):
-        head = lax.linalg.cholesky(matrix[:width, :width], symmetrize_input=False)
+        # The bare operation: nothing here reads what it leaves above the diagonal.
+        head = lax.linalg.cholesky_p.bind(matrix[:width, :width])
         below = matrix[width:, :width]
         if below.shape[0]:
             below = lax.linalg.triangular_solve(

@@ -227,7 +227,7 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
     if data.price is not None:
         total = total + jnp.sum(ahead.e * ahead.q)
     centring = jnp.clip(total / fixed.pairs / jnp.maximum(res.mu, 1e-300), 0.0, 1.0) ** 3
-    behind = fixed.lag * jnp.max(state.error[:2])
+    behind = fixed.lag * jnp.maximum(state.error[0], state.error[1])
     aim = jnp.maximum(centring * res.mu, jnp.maximum(jnp.minimum(res.mu, behind), MU_MIN))
     # As much of the corrector as the predictor can step (Colombo and Gondzio 2008): all of it may
     # throw the iterate across a range for ever. Where it can hardly step, all of it, to get free.

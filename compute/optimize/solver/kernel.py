@@ -5,6 +5,7 @@ One problem or a stack of them; the best state met is what counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,15 @@ import numpy as np
 from jax import lax
 
 from compute.optimize.problem import Array as HostArray
-from compute.optimize.solver.curvature import Curvature, refreshed, unformed
+from compute.optimize.solver.curvature import Curvature, formed, refreshed
 from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
+from compute.optimize.solver.prices import Prices, prices
+from compute.optimize.solver.screen import doubtful
 from compute.optimize.solver.stack import of_each
-from compute.optimize.solver.state import Frame, State, frame
+from compute.optimize.solver.stages import in_stages, stage
+from compute.optimize.solver.state import Frame, State, best_of, frame, kept, kept_size
 from compute.shapes import unpacked
 
 ITERATIONS_MAX = 100
@@ -30,46 +34,84 @@ PATIENCE = 4  # iterations without progress before the best point so far is take
 ACCEPTABLE = 1e-9  # patience is not tried before this error is reached
 
 
-def _size(errors: Array) -> Array:
-    """One number of the three errors, 1 at their tolerances."""
-    return jnp.max(errors / jnp.array([DUAL_TOLERANCE, TOLERANCE, MU_TOLERANCE])) * TOLERANCE
+def _size(dual: Array, primal: Array, mu: Array) -> Array:
+    """One number of the three errors, 1 at their tolerances, times that of the primal one."""
+    largest = jnp.maximum(jnp.maximum(dual / DUAL_TOLERANCE, primal / TOLERANCE), mu / MU_TOLERANCE)
+    return largest * TOLERANCE
 
 
 def interior_point(data: Data, lag: Array) -> Array:
     """Solve one problem: the best state met, packed into one vector (see `pack`)."""
-    fixed = frame(data, lag)
+    return _solved(data, lag, _plain(lambda: data))
 
-    def unfinished(carry: tuple[State, State, Curvature]) -> Array:
-        now, best, _ = carry
-        size = _size(best.error)
-        waiting = (now.iteration - best.iteration < PATIENCE) | (size > ACCEPTABLE)
-        going = (size > TOLERANCE) & (now.iteration < ITERATIONS_MAX) & waiting
-        return going & ~jnp.any(jnp.isnan(now.x.w))
 
-    def step(carry: tuple[State, State, Curvature]) -> tuple[State, State, Curvature]:
-        now, best, kept = carry
-        duals, exact = split(data, now.z).limits, fixed.lag > LAG
-        kept = refreshed(data, now.kkt.point, duals, fixed.scale, kept, exact)
-        new = iterate(data, fixed, now, kept)
-        better = _size(new.error) < _size(best.error)
-        return new, jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best), kept
+def _plain(read: Callable[[], Data]) -> Array:
+    """True unless there are doubts about the limits, with which nothing further is done."""
+    return ~stage(read().screened == 0.0, lambda: doubtful(read()))
 
+
+def _solved(data: Data, lag: Array, plain: Array) -> Array:
+    fixed = stage(plain, lambda: frame(data, lag))
+
+    def iterated() -> Array:
+        first, curvature = stage(plain, lambda: _begun(data, fixed))
+        return _iterated(data, fixed, plain, first, curvature)
+
+    nothing = jax.ShapeDtypeStruct((kept_size(data),), jnp.float64)
+    best = stage(plain, iterated, nothing)
+    return pack(data, fixed, best, plain)
+
+
+def _begun(data: Data, fixed: Frame) -> tuple[State, Curvature]:
+    """Where the iteration starts."""
     first = start(data, fixed)
-    best = lax.while_loop(unfinished, step, (first, first, unformed(data)))[1]
-    return pack(data, fixed, best)
+    duals = split(data, first.z).limits
+    return first, formed(data, first.kkt.point, duals, fixed.scale)
 
 
-def pack(data: Data, fixed: Frame, state: State) -> Array:
+def _iterated(data: Data, fixed: Frame, plain: Array, first: State, curvature: Curvature) -> Array:
+    """The best state met, as `kept` has it."""
+
+    def unfinished(carry: tuple[State, Array, Curvature]) -> Array:
+        now, best, _ = carry
+        *error, _, met = best[-5:]
+        size = _size(*error)
+        waiting = (now.iteration - met < PATIENCE) | (size > ACCEPTABLE)
+        going = (size > TOLERANCE) & (now.iteration < ITERATIONS_MAX) & waiting
+        return plain & going & ~jnp.any(jnp.isnan(now.x.w))
+
+    def step(carry: tuple[State, Array, Curvature]) -> tuple[State, Array, Curvature]:
+        now, best, formed_at = carry
+        duals, exact = split(data, now.z).limits, fixed.lag > LAG
+        curve = refreshed(data, now.kkt.point, duals, fixed.scale, formed_at, exact)
+        new = iterate(data, fixed, now, curve)
+        better = _size(*new.error) < _size(*best[-5:-2])
+        return new, jnp.where(better, kept(new), best), curve
+
+    return lax.while_loop(unfinished, step, (first, kept(first), curvature))[1]
+
+
+def pack(data: Data, fixed: Frame, best: Array, plain: Array) -> Array:
     """What the host needs in one vector, because every array returned costs a fixed time.
 
-    w f64[n]; gradient f64[n] of the scaled objective and of rows and nonlinear limits times their
-    duals; y f64[m]; z and e of every inequality; error f64[3], iterations, scale.
+    The fields of `answer.Answer`, one after another. In two stages, of names and of sums.
     """
-    point, duals = state.kkt.point, split(data, state.z)
-    net = duals.row_high - duals.row_low + state.y
-    gradient = point.gradient + net @ data.rows + duals.limits @ point.slopes
-    tail = jnp.concatenate([state.error, jnp.stack([state.iteration * 1.0, fixed.scale])])
-    return jnp.concatenate([state.x.w, gradient, state.y, state.z, state.e, tail])
+
+    def found() -> Prices:
+        return prices(data, fixed, best_of(data, best))
+
+    def of_names() -> Array:
+        price, book = found(), best_of(data, best).w * data.unit
+        slopes = (price.trade_slope, price.gross_slope)
+        return jnp.concatenate([book, price.lower, price.upper, price.pull, *slopes])
+
+    def of_sums() -> Array:
+        price, met = found(), best_of(data, best)
+        report = [met.violation, fixed.pairs, *met.error, met.iteration, price.scale]
+        return jnp.concatenate([price.row_min, price.row_max, price.numbers, jnp.stack(report)])
+
+    doubts = (1.0 - plain)[None]
+    return jnp.concatenate([stage(plain, of_names), stage(plain, of_sums), doubts])
 
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
@@ -91,9 +133,13 @@ def run(data: Data, lag: float) -> HostArray:
 
 @partial(jax.jit, static_argnames="layout")
 def _on_buffer(buffer: Array, returns: Array | None, layout: Layout) -> Array:
-    *parts, lag = unpacked(buffer, (*(shape for _, shape in layout), ()))
-    fields: dict[str, Any] = dict(zip((name for name, _ in layout), parts, strict=True))
-    return interior_point(Data(returns=returns, **fields), lag)
+    def read() -> Data:
+        parts = unpacked(buffer[:-1], tuple(shape for _, shape in layout))
+        fields: dict[str, Any] = dict(zip((name for name, _ in layout), parts, strict=True))
+        return Data(returns=returns, **fields)
+
+    plain = _plain(read)
+    return _solved(in_stages(plain, read), buffer[-1], plain)
 
 
 @jax.jit

@@ -28,9 +28,12 @@ VARIANCE_FLOOR = 1e-300
 class Data(NamedTuple):
     """One padded problem. A variable with lower == upper is fixed; padding is fixed at 0.
 
-    lower, upper, linear: f64[n]. quad: f64[n, n], Q.
+    unit: what a weight of 1 is worth in natural weights. screened: 1 if the host has looked at the
+    limits, 0 to have doubts about them said (`screen`). lower, upper, linear: f64[n].
+    quad: f64[n, n], Q.
     returns: f64[n, T], x; prob: f64[T]; growth: log weight; crra: f64[2] = CRRA weight, rho.
-    rows: f64[m, n] with row_min, row_max; price: f64[m] of their violation;
+    rows: f64[m, n] with row_min, row_max; row_scale: f64[m], what each was divided by;
+    price: f64[m] of their violation;
     price_tail: price of violating turnover, gross and the nonlinear limits (phase one only).
     mean: f64[n], cov: f64[n, n], S, of the caps; volatility: v; var: f64[2] = z, var_max.
     exponent: f64[2] = lambda, right-hand side; quadratic_exponent: the same for the quadratic
@@ -46,6 +49,9 @@ class Data(NamedTuple):
     rows: Array
     row_min: Array
     row_max: Array
+    row_scale: Array
+    unit: Array
+    screened: Array
     quad: Array | None = None
     returns: Array | None = None
     prob: Array | None = None
@@ -83,8 +89,15 @@ class Data(NamedTuple):
 
 AXES = dict.fromkeys(Data._fields, 1)
 AXES |= dict.fromkeys(("rows", "quad", "returns", "cov", "second"), 2)
-AXES |= dict.fromkeys(("growth", "price_tail", "volatility", "turnover", "gross", "sharpe"), 0)
+AXES |= dict.fromkeys(
+    ("unit", "screened", "growth", "price_tail", "volatility", "turnover", "gross", "sharpe"), 0
+)
 """How many axes each field of one problem has."""
+
+
+def shape_of(data: Data) -> tuple[int, int]:
+    """How many names and rows it has room for."""
+    return data.lower.shape[-1], data.rows.shape[-2]
 
 
 def spread(data: Data, batch: int) -> Data:
@@ -158,7 +171,7 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
         assert data.prob is not None
         assert wealth is not None
         value, slope, _ = log_wealth(wealth)
-        level = -data.exponent[0] * value
+        level = -(data.exponent[0] * value)
         top = xp.max(xp.where(data.prob > 0, level, -xp.inf))
         tilt = data.prob * xp.exp(level - top)
         total = xp.sum(tilt)
@@ -218,7 +231,7 @@ def scenario_curve(data: Data, point: Terms, duals: Array) -> Array:
     xp = point.wealth.__array_namespace__()
     curve = xp.zeros_like(point.wealth)
     if data.growth is not None or data.crra is not None:
-        curve = -data.prob * growth_slopes(data, point.wealth)[1]
+        curve = -(data.prob * growth_slopes(data, point.wealth)[1])
     if data.exponent is not None:
         assert point.tilt is not None
         _, slope, bend = log_wealth(point.wealth)

@@ -11,13 +11,12 @@ as a small Schur complement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from compute.optimize.problem import Array as HostArray
+from compute.optimize.solver.diagonal import diagonal, raised
 from compute.optimize.solver.factor import Factor, factor, lower, upper
 from compute.optimize.solver.model import Data, Terms
 
@@ -62,15 +61,6 @@ def sizes(data: Data) -> tuple[int, ...]:
     )
     tail = (int(data.turnover is not None), int(data.gross is not None), limits)
     return (n, n, trades, trades, gross, gross, m, m, *tail)
-
-
-def pieces(vector: HostArray, lengths: Iterable[int]) -> list[HostArray]:
-    """Consecutive views of the last axis of an array on the host, of the given lengths."""
-    found, at = [], 0
-    for length in lengths:
-        found.append(vector[..., at : at + length])
-        at += length
-    return found
 
 
 def split(data: Data, vector: Array) -> Parts:
@@ -235,30 +225,30 @@ def factorise(data: Data, hess: Array, bend: Array, weight: Array, slopes: Array
     free = (data.upper > data.lower).astype(jnp.float64)
     traded, sized = (kink.astype(jnp.float64) for kink in kinks(data))
     give = row_compliance(data, parts)
-    diagonal, rows, k = parts.low + parts.high + bend, [data.rows], data.rows.shape[0]
+    stiff, rows, k = parts.low + parts.high + bend, [data.rows], data.rows.shape[0]
     t_own = t_couple = u_own = u_couple = _EMPTY()
     if data.kinked:
         t_own, t_couple, rest = _kink(parts.trade_up, parts.trade_down, 1.0 - traded)
-        diagonal = diagonal + rest
+        stiff = stiff + rest
     if data.turnover is not None:
         rows.append(-(t_couple / t_own)[None, :])
         give = give.at[k].add(jnp.sum(traded / t_own))
     if data.gross is not None:
         u_own, u_couple, rest = _kink(parts.gross_up, parts.gross_down, 1.0 - sized)
-        diagonal = diagonal + rest
+        stiff = stiff + rest
         rows.append(-(u_couple / u_own)[None, :])
         give = give.at[k + len(rows) - 2].add(jnp.sum(sized / u_own))
     rows.append(slopes)
-    ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(jnp.diagonal(hess))))
+    ridge = PROXIMITY * (1.0 + jnp.max(jnp.abs(diagonal(hess))))
     if data.level is not None:
         ridge = ridge + LEVEL * data.level
     matrix = hess * free[:, None] * free[None, :]
-    root = factor(matrix + jnp.diag(free * (diagonal + ridge) + (1.0 - free)))
+    root = factor(raised(matrix, jnp.where(free > 0.0, stiff + ridge, 1.0)))
     side = lower(root, (jnp.concatenate(rows) * free[None, :]).T)
-    schur = side.T @ side + jnp.diag(give)
-    size = jnp.sqrt(jnp.abs(jnp.diagonal(schur))) + 1e-150
+    schur = raised(side.T @ side, give)
+    size = jnp.sqrt(jnp.abs(diagonal(schur))) + 1e-150
     # The ridge keeps duplicate rows apart: their duals are then shared, not infinite.
-    schur = schur / size[:, None] / size[None, :] + PROXIMITY * jnp.eye(size.shape[0])
+    schur = raised(schur / size[:, None] / size[None, :], jnp.full_like(size, PROXIMITY))
     blocks = (t_own, t_couple, u_own, u_couple)
     return Barrier(weight, blocks, root, side, (factor(schur), size))
 

@@ -24,7 +24,6 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.solver.answer import unpack
 from compute.optimize.solver.decode import decode, empty
 from compute.optimize.solver.encode import encode
 from compute.optimize.solver.interior import LAG
@@ -73,10 +72,9 @@ def _least(problem: Problem) -> tuple[float, float, Solution]:
     ones = np.ones(encoded.data.rows.shape[0])
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
     encoded = replace(encoded, data=data)
-    answer = unpack(data, run_kernel(data, LAG))
-    pairs = answer.z.shape[-1] + answer.e.shape[-1]
+    answer = run_kernel(encoded, LAG)
     solution = decode(encoded, answer, METHOD)
-    return float(np.sum(answer.e)), pairs * float(answer.error), solution
+    return float(answer.violation), float(answer.pairs) * float(answer.error), solution
 
 
 def _hard(limits: Limits) -> Limits:

@@ -22,14 +22,18 @@ import numpy as np
 from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array
+from compute.optimize.solver.answer import Answer, unpack
+from compute.optimize.solver.encode import Encoded
 from compute.optimize.solver.kernel import interior_point, run
-from compute.optimize.solver.model import Data
-from compute.optimize.solver.newton import pieces, sizes
+from compute.optimize.solver.model import Data, shape_of
 from compute.shapes import Kernel, NotCompiledError
 
 NEUTRAL: dict[str, float | tuple[float, float]] = {
     "row_min": -math.inf,
     "row_max": math.inf,
+    "row_scale": 1.0,
+    "unit": 1.0,
+    "screened": 1.0,
     "price": math.inf,
     "price_tail": math.inf,
     "volatility": math.inf,
@@ -68,7 +72,8 @@ class Slot:
         n, m, length = (self.assets,), (self.rows,), (self.scenarios,)
         names = ("lower", "upper", "linear", "holdings", "cost")
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, n)
-        shapes |= {"rows": m + n, "row_min": m, "row_max": m, "turnover": (), "gross": ()}
+        shapes |= {"rows": m + n, "row_min": m, "row_max": m, "row_scale": m}
+        shapes |= {"unit": (), "screened": (), "turnover": (), "gross": ()}
         if not self.plain:
             shapes |= {"mean": n, "impact": n, "quad": n + n, "cov": n + n, "price": m, "level": n}
             shapes |= {"var": (2,), "volatility": (), "price_tail": ()}
@@ -117,27 +122,6 @@ class Slot:
         buffer[at] = lag
         return buffer
 
-    def cropped(self, data: Data, vector: Array) -> Array:
-        """The kernel's answer (`kernel.pack`) without what the problem does not have."""
-        n, m = data.lower.shape[0], data.rows.shape[0]
-        wide = sizes(self.layout)
-        soft = 0 if self.layout.price is None else sum(wide)
-        lengths = (self.assets, self.assets, self.rows, sum(wide), soft, 5)
-        w, gradient, y, z, e, tail = pieces(vector, lengths)
-        parts = [w[:n], gradient[:n], y[:m], self._families(data, z, wide), tail]
-        if data.price is not None:
-            parts.insert(4, self._families(data, e, wide))
-        return np.concatenate(parts)
-
-    def _families(self, data: Data, vector: Array, wide: tuple[int, ...]) -> Array:
-        *families, limits = pieces(vector, wide)
-        *lengths, _ = sizes(data)
-        names = ("exponent", "volatility", "var", "quadratic_exponent")
-        slot = [name for name in names if getattr(self.layout, name) is not None]
-        own = np.array([getattr(data, name) is not None for name in slot], bool)
-        kept = [family[:length] for family, length in zip(families, lengths, strict=True)]
-        return np.concatenate([*kept, limits[own]])
-
 
 @lru_cache
 def slots(shapes: JointShapes) -> tuple[Slot, ...]:
@@ -156,20 +140,20 @@ def slots(shapes: JointShapes) -> tuple[Slot, ...]:
     return tuple(sorted(made, key=lambda slot: slot.work))
 
 
-def run_kernel(data: Data, lag: float) -> Array:
-    """The interior point's answer to a problem, packed as its own structure has it.
+def run_kernel(encoded: Encoded, lag: float) -> Answer:
+    """The interior point's answer to a problem.
 
     Raises `NotCompiledError` where only programs of some shapes may run and it is larger than all,
     UnsupportedError where none of them has what it has.
     """
-    programs = compiled_programs()
+    data, programs = encoded.data, compiled_programs()
     if programs is None:
-        return run(data, lag)
+        return unpack(run(data, lag), shape_of(data), encoded.shape)
     slot = next((slot for slot in slots(programs.shapes) if slot.holds(data)), None)
     if slot is None:
         raise _refusal(programs.shapes, data)
-    answer = programs.registry.run_packed(slot.kernel, slot.shapes, slot.padded(data, lag))
-    return slot.cropped(data, answer)
+    vector = programs.registry.run_packed(slot.kernel, slot.shapes, slot.padded(data, lag))
+    return unpack(vector, (slot.assets, slot.rows), encoded.shape)
 
 
 def _refusal(shapes: JointShapes, data: Data) -> Exception:

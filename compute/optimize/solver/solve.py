@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compute.optimize.ahead import compiled_programs
 from compute.optimize.limits import Linear
@@ -21,7 +20,7 @@ from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.interior import CAUTIOUS, LAG
 from compute.optimize.solver.kernel import run_batch
 from compute.optimize.solver.levels import Levels
-from compute.optimize.solver.model import spread
+from compute.optimize.solver.model import shape_of, spread
 from compute.optimize.solver.phase_one import infeasibility
 from compute.optimize.solver.ratio import CONSTANT, vanishing, without_size
 from compute.optimize.solver.slots import run_kernel
@@ -46,10 +45,21 @@ def solve(problem: Problem, levels: Levels | None = None) -> Solution:
     if sizeless is not None:
         limit = solve(sizeless, levels)
         return empty(problem, Status.VANISHING, METHOD) if vanishing(problem, limit) else limit
-    encoded = prepare(problem, levels)
-    if isinstance(encoded, Solution):
-        return encoded
-    return finish(encoded, _run(encoded, LAG))
+    blocks: Blocks | None = None
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        closed = closed_form(problem)
+        if isinstance(closed, Solution):
+            return closed
+        blocks = closed
+    if levels is None:
+        encoded = encode(problem, blocks, screened=False)
+        answer = run_kernel(encoded, LAG)
+        if not answer.doubtful:
+            return finish(encoded, answer)
+    encoded = encode(problem, blocks, levels)
+    if _crossed(encoded.linear):
+        return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
+    return finish(encoded, run_kernel(encoded, LAG))
 
 
 def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
@@ -91,34 +101,20 @@ def _together(chunk: list[Problem]) -> list[Solution | None]:
         known, blocks = closed_forms(stack, size)
         if all(known):
             return known[: len(chunk)]
-    encoded = encode(stack, blocks)
+    encoded = encode(stack, blocks, screened=False)
     vectors = np.asarray(run_batch(spread(encoded.data, size), LAG))
-    solutions = decode_stack(encoded, unpack(encoded.data, vectors), METHOD)
-    crossed = np.broadcast_to(_crossed(encoded.linear), size)
+    answers = unpack(vectors, shape_of(encoded.data), encoded.shape)
+    solutions = decode_stack(encoded, answers, METHOD)
     return [
-        closed or (None if one is None or doubtful or _senseless(encoded, one) else one)
-        for closed, one, doubtful, _ in zip(known, solutions, crossed, chunk, strict=False)
+        closed or (None if one is None or _senseless(encoded, one) else one)
+        for closed, one, _ in zip(known, solutions, chunk, strict=False)
     ]
 
 
-def prepare(problem: Problem, levels: Levels | None = None) -> Encoded | Solution:
-    """The arrays of a problem, or its solution where no interior point is needed."""
-    blocks: Blocks | None = None
-    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
-        answer = closed_form(problem)
-        if isinstance(answer, Solution):
-            return answer
-        blocks = answer
-    encoded = encode(problem, blocks, levels)
-    if _crossed(encoded.linear):
-        return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
-    return encoded
-
-
-def _crossed(limits: Linear) -> NDArray[np.bool_]:
-    """True if a name or a hard row must be at least more than at most, for every problem."""
+def _crossed(limits: Linear) -> bool:
+    """True if a name or a hard row must be at least more than at most."""
     rows = (limits.row_min > limits.row_max) & np.isinf(limits.price)
-    return np.asarray((limits.lower > limits.upper).any(axis=-1) | rows.any(axis=-1))
+    return bool((limits.lower > limits.upper).any() or rows.any())
 
 
 def finish(encoded: Encoded, answer: Answer) -> Solution:
@@ -129,32 +125,27 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     conflict = infeasibility(encoded.problem)
     if conflict is not None:
         return conflict
-    second = _run(encoded, CAUTIOUS)
+    second = run_kernel(encoded, CAUTIOUS)
     solution = decode(encoded, second, f"{METHOD}, second attempt")
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
         return _decided(encoded, second, solution)
-    return without_answer(encoded, answer, solution, lambda stated: _run(stated, LAG))
+    return without_answer(encoded, answer, solution, lambda stated: run_kernel(stated, LAG))
 
 
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
     """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
-    left = openness(encoded, answer, solution.weights, solution.objective)
+    left = openness(encoded, answer, solution.objective)
     unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
     if unit is None:
         return solution
     again = encode(encoded.problem, encoded.blocks, encoded.levels, unit)
-    closer = _run(again, LAG)
+    closer = run_kernel(again, LAG)
     found = decode(again, closer, f"{METHOD}, own unit")
     if found.status is not Status.OPTIMAL or _senseless(again, found):
         return solution
     found = replace(found, iterations=solution.iterations + found.iterations)
-    better = openness(again, closer, found.weights, found.objective) < left
+    better = openness(again, closer, found.objective) < left
     return found if better else solution
-
-
-def _run(encoded: Encoded, lag: float) -> Answer:
-    """Run the kernel on one problem."""
-    return unpack(encoded.data, run_kernel(encoded.data, lag))
 
 
 def _senseless(encoded: Encoded, solution: Solution) -> bool:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from compute.optimize.solver.diagonal import diagonal
 from compute.optimize.solver.model import Data, Terms
-from compute.optimize.solver.newton import Array, Parts, Point, join, present, split
+from compute.optimize.solver.newton import Array, Parts, Point, join, present, sizes, split
 
 # Share of impact costs that counts for the size: a trade that nothing forces is so small that its
 # price is of the size of the rest. Beyond one over this the iteration would lose its way.
@@ -54,6 +55,48 @@ class State(NamedTuple):
     error: Array
 
 
+class Best(NamedTuple):
+    """The best state met, as far as an answer needs it.
+
+    w, z, y as in `State`; gradient, slopes as in `Terms`; error: f64[3]; violation: f64[], the sum
+    of e; iteration: f64[].
+    """
+
+    w: Array
+    z: Array
+    y: Array
+    gradient: Array
+    slopes: Array
+    error: Array
+    violation: Array
+    iteration: Array
+
+
+def kept(state: State) -> Array:
+    """What is kept of a state, in one vector: choosing between two vectors is one operation."""
+    point = state.kkt.point
+    report = [*state.error, jnp.sum(state.e), state.iteration * 1.0]
+    parts = [state.x.w, state.z, state.y, point.gradient, point.slopes.ravel()]
+    return jnp.concatenate([*parts, jnp.stack(report)])
+
+
+def kept_size(data: Data) -> int:
+    """Length of that vector."""
+    n, m = data.lower.shape[0], data.rows.shape[0]
+    *_, limits = lengths = sizes(data)
+    return (2 + limits) * n + sum(lengths) + m + 5
+
+
+def best_of(data: Data, vector: Array) -> Best:
+    """That vector taken apart."""
+    n, m = data.lower.shape[0], data.rows.shape[0]
+    *_, limits = lengths = sizes(data)
+    parts = (n, sum(lengths), m, n, limits * n, 3, 1, 1)
+    ends = [sum(parts[: i + 1]) for i in range(len(parts) - 1)]
+    w, z, y, gradient, slopes, error, violation, iteration = jnp.split(vector, ends)
+    return Best(w, z, y, gradient, slopes.reshape(limits, n), error, violation[0], iteration[0])
+
+
 class Frame(NamedTuple):
     """What stays the same over the iterations.
 
@@ -87,7 +130,7 @@ def objective_scale(data: Data) -> Array:
     """One over the size of the objective's gradient and curvature at weights of order 1."""
     top = jnp.max(jnp.abs(data.linear))
     if data.quad is not None and data.sharpe is None:
-        top = jnp.maximum(top, 0.25 * jnp.max(jnp.diagonal(data.quad)))
+        top = jnp.maximum(top, 0.25 * jnp.max(diagonal(data.quad)))
     if data.returns is not None:
         assert data.prob is not None
         drift = jnp.max(jnp.abs(data.returns @ data.prob))

@@ -8,22 +8,16 @@ answer (`own_unit`).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from compute.optimize.limits import Linear, Scalar
+from compute.optimize.limits import Linear, Scalar, everywhere
 from compute.optimize.objectives import Blocks
 from compute.optimize.problem import Array, Costs
 
 UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
 SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
 NOTHING = 1e-6  # of the unit, below which a largest weight is none
-
-
-def everywhere(flags: Any) -> bool:
-    """True if all are; of one problem it is one flag, for which `all` takes ten times as long."""
-    return bool(flags if flags.ndim == 0 else flags.all())
 
 
 def unit_of(constraints: Linear, alike: Scalar) -> Scalar:

@@ -21,6 +21,9 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.solver import solve, solve_batch
+from compute.optimize.solver.encode import encode
+from compute.optimize.solver.interior import LAG
+from compute.optimize.solver.slots import run_kernel
 
 Kind = ObjectiveKind
 N = 6
@@ -72,6 +75,21 @@ CASES: dict[str, tuple[Objective, Limits, Costs]] = {
     ),
     "sharpe": (Objective(Kind.MAX_SHARPE), INVESTED, Costs()),
     "sharpe, costs": (Objective(Kind.MAX_SHARPE), INVESTED, Costs(linear=np.full(N, 5e-4))),
+    "sharpe, volatility": (
+        Objective(Kind.MAX_SHARPE),
+        replace(INVESTED, volatility_max=0.018),
+        Costs(),
+    ),
+    "sharpe, value at risk": (
+        Objective(Kind.MAX_SHARPE),
+        replace(INVESTED, var_max=0.026),
+        Costs(),
+    ),
+    "sharpe, drawdown risk": (
+        Objective(Kind.MAX_SHARPE),
+        replace(LONG_ONLY, budget_min=0.95, drawdown_risk=DrawdownRisk(22.5)),
+        Costs(),
+    ),
     "minimum variance": (Objective(Kind.MIN_VARIANCE), INVESTED, Costs()),
     "return, volatility": (
         Objective(Kind.MAX_RETURN),
@@ -131,6 +149,52 @@ def _box(problem: Problem) -> tuple[Array, Array]:
     assert problem.limits.lower is not None
     assert problem.limits.upper is not None
     return problem.limits.lower, problem.limits.upper
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_solvers_own_prices_prove_its_answer(name: str) -> None:
+    assert certify(case(name), solve(case(name)), thorough=False).is_optimal
+
+
+@pytest.mark.parametrize(
+    ("name", "cap"),
+    [("sharpe, volatility", "volatility_max"), ("sharpe, value at risk", "var_max")],
+)
+def test_the_price_of_a_cap_on_risk_is_the_slope_of_the_ratio(name: str, cap: str) -> None:
+    problem = case(name)
+    bound, prices = getattr(problem.limits, cap), solve(problem).multipliers
+    assert prices is not None
+
+    def best(most: float) -> float:
+        return solve(replace(problem, limits=replace(problem.limits, **{cap: most}))).objective
+
+    step = 1e-5 * bound
+    slope = (best(bound + step) - best(bound - step)) / (2.0 * step)
+    assert slope > 0.1
+    assert getattr(prices, cap) == pytest.approx(slope, rel=1e-5)
+
+
+HIGHER = replace(SECTORS, row_min=np.array([0.31, 0.1]))
+TWICE = replace(SECTORS, matrix=np.vstack([SECTORS.matrix[0], -2.0 * SECTORS.matrix[0]]))
+DOUBTFUL = {
+    "crossed bounds": replace(LONG_ONLY, lower=np.full(N, 0.5)),
+    "a crossed row": replace(LONG_ONLY, rows=HIGHER),
+    "a budget of all upper bounds": replace(LONG_ONLY, upper=np.full(N, 1.0 / N), budget_min=1.0),
+    "a row and a multiple of it": replace(LONG_ONLY, rows=TWICE),
+}
+
+
+@pytest.mark.parametrize("limits", DOUBTFUL.values(), ids=list(DOUBTFUL))
+def test_limits_without_an_inside_are_handed_back(limits: Limits) -> None:
+    problem = replace(case("growth"), limits=limits)
+    answer = run_kernel(encode(problem, screened=False), LAG)
+    assert answer.doubtful == 1.0
+    assert run_kernel(encode(problem), LAG).doubtful == 0.0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_doubts_about_usual_limits(name: str) -> None:
+    assert run_kernel(encode(case(name), screened=False), LAG).doubtful == 0.0
 
 
 @pytest.mark.parametrize("name", ["growth", "growth, turnover and gross", "sharpe"])
