@@ -1,4 +1,4 @@
-"""The kernel's answer on the host: one packed vector (`kernel.pack`), taken apart."""
+"""The kernel's answer on the host: one vector (`kernel._packed`), taken apart."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ One problem or a stack of them; the best state met is what counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,10 +18,10 @@ from compute.optimize.solver.curvature import Curvature, formed, refreshed
 from compute.optimize.solver.interior import LAG, iterate, start
 from compute.optimize.solver.model import Data
 from compute.optimize.solver.newton import Array, split
-from compute.optimize.solver.prices import Prices, prices
+from compute.optimize.solver.prices import prices
 from compute.optimize.solver.screen import doubtful
 from compute.optimize.solver.stack import of_each
-from compute.optimize.solver.stages import in_stages, stage
+from compute.optimize.solver.stages import Part, at_once, in_stages, stage
 from compute.optimize.solver.state import Frame, State, best_of, frame, kept, kept_size
 from compute.shapes import unpacked
 
@@ -41,25 +40,23 @@ def _size(dual: Array, primal: Array, mu: Array) -> Array:
 
 
 def interior_point(data: Data, lag: Array) -> Array:
-    """Solve one problem: the best state met, packed into one vector (see `pack`)."""
-    return _solved(data, lag, _plain(lambda: data))
+    """Solve one problem: the best state met, packed into one vector (see `_packed`)."""
+    return _solved(data, lag, ~doubtful(data), at_once)
 
 
-def _plain(read: Callable[[], Data]) -> Array:
-    """True unless there are doubts about the limits, with which nothing further is done."""
-    return ~stage(read().screened == 0.0, lambda: doubtful(read()))
-
-
-def _solved(data: Data, lag: Array, plain: Array) -> Array:
-    fixed = stage(plain, lambda: frame(data, lag))
+def _solved(data: Data, lag: Array, plain: Array, part: Part) -> Array:
+    """The answer, nothing being done unless it is `plain` that the limits have an inside."""
+    fixed = part(plain, lambda: frame(data, lag))
 
     def iterated() -> Array:
-        first, curvature = stage(plain, lambda: _begun(data, fixed))
+        first, curvature = part(plain, lambda: _begun(data, fixed))
         return _iterated(data, fixed, plain, first, curvature)
 
     nothing = jax.ShapeDtypeStruct((kept_size(data),), jnp.float64)
-    best = stage(plain, iterated, nothing)
-    return pack(data, fixed, best, plain)
+    best = part(plain, iterated, nothing)
+    names = part(plain, lambda: _packed(data, fixed, best)[0])
+    sums = part(plain, lambda: _packed(data, fixed, best)[1])
+    return jnp.concatenate([names, sums, (1.0 - plain)[None]])
 
 
 def _begun(data: Data, fixed: Frame) -> tuple[State, Curvature]:
@@ -91,27 +88,19 @@ def _iterated(data: Data, fixed: Frame, plain: Array, first: State, curvature: C
     return lax.while_loop(unfinished, step, (first, kept(first), curvature))[1]
 
 
-def pack(data: Data, fixed: Frame, best: Array, plain: Array) -> Array:
+def _packed(data: Data, fixed: Frame, best: Array) -> tuple[Array, Array]:
     """What the host needs in one vector, because every array returned costs a fixed time.
 
-    The fields of `answer.Answer`, one after another. In two stages, of names and of sums.
+    The fields of `answer.Answer` one after another, those of names and those of sums.
     """
-
-    def found() -> Prices:
-        return prices(data, fixed, best_of(data, best))
-
-    def of_names() -> Array:
-        price, book = found(), best_of(data, best).w * data.unit
-        slopes = (price.trade_slope, price.gross_slope)
-        return jnp.concatenate([book, price.lower, price.upper, price.pull, *slopes])
-
-    def of_sums() -> Array:
-        price, met = found(), best_of(data, best)
-        report = [met.violation, fixed.pairs, *met.error, met.iteration, price.scale]
-        return jnp.concatenate([price.row_min, price.row_max, price.numbers, jnp.stack(report)])
-
-    doubts = (1.0 - plain)[None]
-    return jnp.concatenate([stage(plain, of_names), stage(plain, of_sums), doubts])
+    met = best_of(data, best)
+    price = prices(data, fixed, met)
+    slopes = price.trade_slope, price.gross_slope
+    report = [met.violation, fixed.pairs, *met.error, met.iteration, price.scale]
+    return (
+        jnp.concatenate([met.w * data.unit, price.lower, price.upper, price.pull, *slopes]),
+        jnp.concatenate([price.row_min, price.row_max, price.numbers, jnp.stack(report)]),
+    )
 
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
@@ -138,8 +127,8 @@ def _on_buffer(buffer: Array, returns: Array | None, layout: Layout) -> Array:
         fields: dict[str, Any] = dict(zip((name for name, _ in layout), parts, strict=True))
         return Data(returns=returns, **fields)
 
-    plain = _plain(read)
-    return _solved(in_stages(plain, read), buffer[-1], plain)
+    plain = ~stage(read().screened == 0.0, lambda: doubtful(read()))
+    return _solved(in_stages(plain, read), buffer[-1], plain, stage)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ book: the kernel asks first, by the same numbers, and hands back what it has dou
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from compute.optimize.limits import ALIKE, CANCELLED, FORCED, marks
 from compute.optimize.solver.model import Array, Data
@@ -39,6 +40,7 @@ def _parallel(rows: Array, bounded: Array) -> Array:
     """True unless the ratios of two weighted sums tell the rows with bounds apart."""
     first, second = (rows @ marks(rows.shape[-1])).T
     lost = jnp.abs(second) <= CANCELLED * jnp.max(jnp.abs(rows), axis=-1)
-    ratios = jnp.sort(jnp.where(bounded, first / second, jnp.inf))
-    largest = jnp.max(jnp.where(jnp.isfinite(ratios), jnp.abs(ratios), 0.0))
-    return jnp.any(bounded & lost) | jnp.any(ratios[1:] - ratios[:-1] <= ALIKE * largest)
+    ratios = jnp.where(bounded & ~lost, first / second, 0.0)
+    near = jnp.abs(ratios[:, None] - ratios[None, :]) <= ALIKE * jnp.max(jnp.abs(ratios))
+    pairs = bounded[:, None] & bounded[None, :] & ~np.eye(len(rows), dtype=bool)
+    return jnp.any(bounded & lost) | jnp.any(near & pairs)

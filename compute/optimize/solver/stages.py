@@ -33,6 +33,15 @@ def stage(wanted: Array, build: Callable[[], T], like: Any = None) -> T:
     return made
 
 
+def at_once(wanted: Array, build: Callable[[], T], like: Any = None) -> T:
+    """What `build` makes, among everything else."""
+    return build()
+
+
+Part = Callable[..., Any]
+"""`stage` or, where a program is compiled ahead or for a stack, `at_once`."""
+
+
 def in_stages(wanted: Array, read: Callable[[], Data]) -> Data:
     """The arrays that `read` cuts out of a buffer, a few at a time."""
     given = read()._asdict()
