@@ -21,6 +21,7 @@ from compute.optimize.solver.forced import row_prices
 from compute.optimize.solver.kernel import DUAL_TOLERANCE, MU_TOLERANCE, TOLERANCE
 
 SNAP = 1e-12  # a weight this close to a bound that holds it is put on the bound
+SNAP_PRICED = 1e-14  # the same where a soft limit may cost thousands of times the objective
 ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
 DECIDED = 5e-9  # of the objective, above which a sum of complementarity leaves digits open
 OF_TAILS: dict[str, Any] = dict.fromkeys(("cvar_max", "cdar_max", "drawdown_max"), 0.0)
@@ -92,8 +93,9 @@ def snapped(encoded: Encoded, answer: Answer) -> Array:
 
     Where every trade costs, one too small to matter would cost more than it is worth.
     """
-    linear, slack = encoded.linear, SNAP * over(encoded.unit, 1)
-    weights = answer.weights
+    linear, weights = encoded.linear, answer.weights
+    near = SNAP if encoded.data.price is None else SNAP_PRICED
+    slack = near * over(encoded.unit, 1)
     if encoded.data.kinked:
         held = encoded.problem.holdings
         held = np.zeros_like(weights) if held is None else held

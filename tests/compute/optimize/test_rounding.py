@@ -16,6 +16,7 @@ from compute.optimize.infeasible import explain
 from compute.optimize.limits import distinct, linear
 from compute.optimize.problem import (
     Array,
+    Costs,
     DrawdownRisk,
     Limits,
     Objective,
@@ -140,6 +141,19 @@ def test_limits_that_may_be_broken_are_no_conflict(joint_programs: Programs) -> 
     limits = replace(INVESTED, budget_min=0.0, rows=rows)
     asked = Problem(Objective(Kind.MAX_SHARPE), limits, scenarios=returns() - 0.05)
     assert answer(asked, joint_programs).status is Status.NONPOSITIVE_MEAN
+
+
+@pytest.mark.parametrize("seed", [10, 44, 56])
+def test_a_weight_is_not_put_on_its_bound_where_a_price_makes_that_dear(seed: int) -> None:
+    # The prices are ten thousand times the objective: 1e-12 of a weight would be 1e-8 of it.
+    rng, n = np.random.default_rng(seed), 12
+    history = 0.01 * rng.standard_normal((60, n)) + 0.01 * rng.standard_normal((60, 1))
+    groups = (rng.random((2, n)) < 0.5) * 1.0
+    rows = Rows(groups, np.array([-np.inf, 0.2]), np.array([0.15, np.inf]), ("a", "b"), np.ones(2))
+    box = Limits(np.zeros(n), np.full(n, 0.3), budget_min=0.3, budget_max=1.0, rows=rows)
+    costs = Costs(linear=np.full(n, 2e-4))
+    asked = Problem(Objective(ObjectiveKind.MIN_VARIANCE), box, costs, scenarios=history)
+    assert certify(asked, solve(asked)).gap_relative < 1e-10
 
 
 def test_a_plain_linear_program_is_solved_as_one() -> None:
