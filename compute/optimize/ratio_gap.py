@@ -26,6 +26,9 @@ Vector = npt.NDArray[np.float64]
 LEAST = 1e-3
 # Tangents of the volatility that are tried to find that share.
 CUTS_MAX = 30
+# Bounds of names further apart than this fool a linear program over rays: at its tolerances a book
+# that the smallest bound keeps tiny is none.
+APART_MAX = 1e6
 # Of a linear program whose reduced costs are rounding: far from the 1e-8 of the certificate still.
 ROUNDED = 1e-9
 
@@ -38,6 +41,7 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
     Where the limits allow a riskless book it is not, and the ratio, unchanged by scaling a book, is
     bounded over the cone of feasible directions:
     mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
+    Infinite where bounds are too far apart to tell (`APART_MAX`).
     """
     slope = volatility_gradient(Facts(problem), program.weights)
     none = np.zeros_like(slope)
@@ -50,6 +54,8 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
         # A least volatility of rounding size says nothing.
         if least > LEAST * float(slope @ program.weights):
             return excess_gap / least
+    if _apart(program) > APART_MAX:
+        return float("inf")
     inner = relaxation(bounds.bounded(program)).build()
     pull = np.zeros(len(inner.cost))
     pull[: len(slope)] = slope
@@ -66,6 +72,13 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
     if found.status is not LpStatus.OPTIMAL or not found.value < 0.0:
         return float("inf")
     return max(-size / (unit * found.value) - ratio, 0.0)
+
+
+def _apart(program: Tangent) -> float:
+    """The largest bound of a name over the smallest, of those that are neither 0 nor infinite."""
+    ends = np.abs(np.concatenate([program.lower, program.upper]))
+    ends = ends[np.isfinite(ends) & (ends > 0.0)]
+    return float(ends.max() / ends.min()) if ends.size else 1.0
 
 
 def _least_risk(problem: Problem, program: Tangent) -> float:

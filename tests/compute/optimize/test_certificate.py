@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize import certificate
+from compute.optimize import certificate, solve
 from compute.optimize.bounds import Dual, box_terms, gap_terms
 from compute.optimize.certificate import certify_weights
 from compute.optimize.evaluate import largest_violation, objective_value
@@ -194,6 +194,18 @@ def test_sharpe_where_cash_is_allowed() -> None:
     assert not off.is_optimal
     ratio = float(np.sqrt(problem.mean @ best))
     assert off.gap >= ratio - off.objective
+
+
+@pytest.mark.parametrize("most", [1e-5, 1e-8, 1e-11])
+def test_no_ratio_is_proven_that_a_tiny_book_exceeds(most: float) -> None:
+    mean, covariance = np.array([1e-3, 9e-4, -2e-4]), np.diag([1e-6, 1e-4, 2e-4])
+    limits = Limits(lower=np.zeros(3), upper=np.array([most, 0.5, 0.5]), budget_max=1.0)
+    objective = Objective(ObjectiveKind.MAX_SHARPE)
+    asked = Problem(objective, limits, mean=mean, covariance=covariance)
+    best = objective_value(asked, np.array([most, 9e-3 * most, 0.0]))
+    for weights in (solve(asked).weights, np.array([most, 0.4, 0.0]), np.array([0.0, 0.4, 0.0])):
+        proven = certify_weights(asked, weights).is_optimal
+        assert not proven or objective_value(asked, weights) >= best * (1.0 - 1e-8)
 
 
 def test_nothing_is_proven_about_missing_weights() -> None:
