@@ -39,9 +39,13 @@ def _size(dual: Array, primal: Array, mu: Array) -> Array:
     return largest * TOLERANCE
 
 
-def interior_point(data: Data, lag: Array) -> Array:
-    """Solve one problem: the best state met, packed into one vector (see `_packed`)."""
-    return _solved(data, lag, ~doubtful(data), at_once)
+def interior_point(data: Data, lag: Array, *, screening: bool) -> Array:
+    """Solve one problem: the best state met, packed into one vector (see `_packed`).
+
+    screening: doubts about its limits are looked for, unless it says they were.
+    """
+    plain = ~doubtful(data) if screening else jnp.ones((), bool)
+    return _solved(data, lag, plain, at_once)
 
 
 def _solved(data: Data, lag: Array, plain: Array, part: Part) -> Array:
@@ -139,7 +143,7 @@ def run_batch(data: Data, lag: Array) -> Array:
     """
 
     def one(data: Data) -> Array:
-        return interior_point(data, lag)
+        return interior_point(data, lag, screening=True)
 
     if data.returns is not None:
         return lax.map(one, data)

@@ -188,6 +188,8 @@ def _on_arrays(family: list[Slot]) -> Callable[..., jax.Array]:
 
     def solve(*arrays: jax.Array) -> jax.Array:
         names = fields[tuple(array.shape for array in arrays)]
-        return interior_point(Data(**dict(zip(names, arrays[:-1], strict=True))), arrays[-1])
+        data = Data(**dict(zip(names, arrays[:-1], strict=True)))
+        # Screened on the host: what a book of this size gains is not worth compiling it.
+        return interior_point(data, arrays[-1], screening=False)
 
     return solve

@@ -51,7 +51,7 @@ def solve(problem: Problem, levels: Levels | None = None) -> Solution:
         if isinstance(closed, Solution):
             return closed
         blocks = closed
-    if levels is None:
+    if levels is None and compiled_programs() is None:
         encoded = encode(problem, blocks, screened=False)
         answer = run_kernel(encoded, LAG)
         if not answer.doubtful:
