@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from compute.optimize.solver.diagonal import diagonal, raised
 from compute.optimize.solver.factor import Array, factor, lower, upper
 from compute.optimize.solver.stack import of_each
 
@@ -31,10 +32,10 @@ def spinu(covariance: Array, budgets: Array) -> Array:
     f64[n] summing to 1; where it is 0 (padding) the answer is 0.
     """
     live = budgets > 0.0
-    volatility = jnp.where(live, jnp.sqrt(jnp.where(live, jnp.diagonal(covariance), 1.0)), 1.0)
+    volatility = jnp.where(live, jnp.sqrt(jnp.where(live, diagonal(covariance), 1.0)), 1.0)
     mask = live[:, None] & live[None, :]
     correlation = jnp.where(mask, covariance / volatility[:, None] / volatility[None, :], 0.0)
-    correlation = correlation + jnp.diag(1.0 - live)
+    correlation = raised(correlation, 1.0 - live)
     smallest = jnp.min(jnp.where(live, budgets, 1.0))
     first = jnp.sqrt(budgets / jnp.maximum(correlation @ jnp.sqrt(budgets), 1e-3)) + 1.0 - live
     first = first / jnp.sqrt(jnp.maximum(first @ correlation @ first, 1e-300))
@@ -46,7 +47,7 @@ def spinu(covariance: Array, budgets: Array) -> Array:
     def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         y, _, count = carry
         gradient = jnp.where(live, correlation @ y - budgets / y, 0.0)
-        curve = correlation + jnp.diag(jnp.where(live, budgets / y**2, 0.0))
+        curve = raised(correlation, jnp.where(live, budgets / y**2, 0.0))
         root = factor(curve)
         half = lower(root, gradient[:, None])
         change = upper(root, half)[:, 0]
