@@ -93,12 +93,13 @@ proto: setup  ## regenerate the Python stubs from the contract
 	$(BIN)/python -m protos.generate
 
 # The widest lock first; the narrower ones take its versions.
+EXTRAS := $(foreach extra,calendars fix gateway learn otel plugins reports tune,--extra $(extra))
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11
 .PHONY: lock
 lock: setup  ## resolve the dependencies again, with hashes
 	$(INSTALL) uv
-	$(BIN)/$(LOCK) --extra build --extra dev --extra bench pyproject.toml -o requirements-bench.txt
-	$(BIN)/$(LOCK) --extra build --extra dev -c requirements-bench.txt pyproject.toml \
+	$(BIN)/$(LOCK) --extra build --extra dev --extra bench $(EXTRAS) pyproject.toml -o requirements-bench.txt
+	$(BIN)/$(LOCK) --extra build --extra dev $(EXTRAS) -c requirements-bench.txt pyproject.toml \
 	  -o requirements-dev.txt
 	$(BIN)/$(LOCK) --extra build -c requirements-dev.txt pyproject.toml -o requirements.txt
 
