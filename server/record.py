@@ -3,9 +3,15 @@
 The request itself and the market snapshot are stored elsewhere and never change. Here goes what
 does change: the book, the policies in force, and what others used of shared limits. JSON keeps
 doubles exactly.
+
+A document says the version of its schema; one without is of version 0. The keys are the names of
+the dataclass fields. A field that is added needs a default, which documents without it then have.
+A field that is renamed, removed, or means something else needs a new `SCHEMA` and an entry in
+`_UPGRADES` that rewrites older documents: decisions are replayed for years.
+`tests/server/golden` replays decisions that earlier releases recorded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +30,17 @@ from compute.limits.policy import (
 )
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Method, Shrinkage
+from server.errors import precondition
+
+SCHEMA = 1
+"""Version of the documents that this release writes."""
+
+Document = dict[str, Any]
+
+_UPGRADES: Mapping[int, Callable[[Document], Document]] = {
+    0: lambda document: document,  # version 1 only began to say its version
+}
+"""From each version to the next."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,8 @@ class Context:
 def encode(context: Context) -> bytes:
     """The stored form of a context."""
     positions = context.positions
-    document: dict[str, Any] = {
+    document: Document = {
+        "schema": SCHEMA,
         "market_snapshot_id": context.market_snapshot_id,
         "base_currency": context.base_currency,
         "cash": positions.cash,
@@ -65,8 +83,11 @@ def encode(context: Context) -> bytes:
 
 
 def decode(data: bytes, prices: Market) -> Context:
-    """A context from its stored form; `prices` is the market it names."""
-    document = orjson.loads(data)
+    """A context from its stored form; `prices` is the market it names.
+
+    Raises `Refusal` where a newer release wrote it.
+    """
+    document = _document(data)
     n = len(prices.price)
     shared = document.get("shared")
     return Context(
@@ -94,8 +115,23 @@ def decode(data: bytes, prices: Market) -> Context:
 
 def market_named(data: bytes) -> tuple[str, str]:
     """The market snapshot and base currency a stored context names."""
-    document = orjson.loads(data)
+    document = _document(data)
     return document["market_snapshot_id"], document["base_currency"]
+
+
+def _document(data: bytes) -> Document:
+    """The document in the schema of this release."""
+    document: Document = orjson.loads(data)
+    version = document.pop("schema", 0)
+    if version > SCHEMA:
+        raise precondition(
+            "RECORDED_BY_NEWER_RELEASE",
+            f"the decision was recorded with schema version {version}; this release reads up to "
+            f"{SCHEMA}: replay it with a newer one",
+        )
+    for step in range(version, SCHEMA):
+        document = _UPGRADES[step](document)
+    return document
 
 
 def _sparse(column: Floats) -> list[NDArray[Any]]:

@@ -88,13 +88,21 @@ async def refusal(call: Awaitable[Any]) -> Refused:
 
 
 def started(
-    server: embedded.EmbeddedServer, kernels: KernelRegistry, folder: Path, **settings: object
+    server: embedded.EmbeddedServer,
+    kernels: KernelRegistry,
+    folder: Path,
+    *,
+    dsn: str | None = None,
+    **settings: object,
 ) -> contextlib.AbstractAsyncContextManager[App]:
-    """An app on a database of its own that takes `kernels` as they are, joint ones if asked."""
+    """An app that takes `kernels` as they are, joint ones if asked.
+
+    It runs on the database `dsn`, by default on one of its own.
+    """
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "prepare_jax", lambda folder: None)
     patch.setattr(app_module, "compile_kernels", lambda _, shapes: Programs(kernels, shapes))
-    dsn = create_database(server, template=embedded.DATABASE)
+    dsn = dsn or create_database(server, template=embedded.DATABASE)
     # Timings decide no test: calls have long on a busy machine.
     chosen: dict[str, Any] = {"listen_port": 0, "deadline_default_s": 60.0, **settings}
     config = Config(dsn=dsn, data_dir=folder, **chosen)

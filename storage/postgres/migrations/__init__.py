@@ -34,8 +34,10 @@ async def current_version(dsn: str) -> str | None:
         await connection.close()
 
 
-async def migrate(dsn: str) -> str:
-    """Bring the database to `newest_version` and return it; does nothing if it is there.
+async def migrate(dsn: str, target: str = "head") -> str:
+    """Bring the database to `target`, by default `newest_version`, and return its version.
+
+    Does nothing if it is there.
 
     Safe to call from several replicas at once: one does the work, the others wait for it. Either
     all steps are applied or none.
@@ -48,10 +50,12 @@ async def migrate(dsn: str) -> str:
             await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             before = await _read_version(connection)
-            steps = _sql_of_steps(before)
+            steps = _sql_of_steps(before, target)
             if steps:
                 await connection.execute(steps)
-        return newest_version()
+            version = await _read_version(connection)
+        assert version is not None
+        return version
     finally:
         await connection.close()
 
@@ -63,12 +67,12 @@ async def _read_version(connection: asyncpg.Connection) -> str | None:
     return version
 
 
-def _sql_of_steps(before: str | None) -> str:
-    """The SQL that leads from version `before` to the newest, "" if there is nothing to do."""
-    if before == newest_version():
+def _sql_of_steps(before: str | None, target: str) -> str:
+    """The SQL that leads from version `before` to `target`, "" if there is nothing to do."""
+    if before == (newest_version() if target == "head" else target):
         return ""
     sql = io.StringIO()
-    span = "head" if before is None else f"{before}:head"
+    span = target if before is None else f"{before}:{target}"
     try:
         command.upgrade(_config(sql), span, sql=True)
     except CommandError as error:
