@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
+from compute.limits.ceilings import position_ceilings, trade_ceilings
 from compute.limits.policy import LimitKind, Limits
-from compute.limits.projection import NO_LIMIT
 
 ROUNDING = 1e-12
 """Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""
@@ -66,8 +66,10 @@ class Guard:
         self.sell_max = np.maximum(sellable, 0.0) * (1.0 + ROUNDING)
         self.cover_max = np.maximum(coverable, 0.0) * (1.0 + ROUNDING)
         same = earlier if earlier is not None and earlier._has_ceilings_of(self) else None
-        self.position_max: Floats = same.position_max if same else self._position_ceilings()
-        self.trade_max: Floats = same.trade_max if same else self._trade_ceilings()
+        self.position_max: Floats = (
+            same.position_max if same else position_ceilings(market, limits, self.equity)
+        )
+        self.trade_max: Floats = same.trade_max if same else trade_ceilings(market, limits)
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
 
@@ -96,39 +98,6 @@ class Guard:
             *self._cash(valued),
         ]
 
-    def _position_ceilings(self) -> Floats:
-        """Largest absolute notional of each instrument, (m,)."""
-        limits, market = self.limits, self.market
-        ceiling = np.full(len(market.price), NO_LIMIT)
-        if limits.weight_max is not None:
-            ceiling = np.minimum(ceiling, limits.weight_max * self.equity)
-        if limits.notional_max is not None:
-            ceiling = np.minimum(ceiling, limits.notional_max)
-        if limits.adv_position_max is not None and market.average_daily_volume is not None:
-            volume = market.average_daily_volume * market.price
-            ceiling = np.minimum(ceiling, limits.adv_position_max * volume)
-        for name, own in limits.instruments.items():
-            if (i := market.index.get(name)) is not None:
-                units = (self.equity, 1.0, float(market.price[i]))
-                bounds = (own.weight_max, own.notional_max, own.quantity_max)
-                given = [b * unit for b, unit in zip(bounds, units, strict=True) if b is not None]
-                ceiling[i] = min([ceiling[i], *given])
-        for name in limits.restricted:
-            if (i := market.index.get(name)) is not None:
-                ceiling[i] = 0.0
-        return ceiling
-
-    def _trade_ceilings(self) -> Floats:
-        """Largest absolute notional of one trade in each instrument, (m,)."""
-        limits, market = self.limits, self.market
-        ceiling = np.full(len(market.price), NO_LIMIT)
-        if limits.trade_notional_max is not None:
-            ceiling = np.minimum(ceiling, limits.trade_notional_max)
-        if limits.adv_trade_max is not None and market.average_daily_volume is not None:
-            volume = market.average_daily_volume * market.price
-            ceiling = np.minimum(ceiling, limits.adv_trade_max * volume)
-        return ceiling
-
     def _sum_over(self, member: Floats) -> "_Sum":
         return _Sum(
             member=member,
@@ -141,14 +110,16 @@ class Guard:
     def _instruments(self, valued: "_Valued") -> Iterator[Violation]:
         i, after, before = valued.index, valued.after, valued.before
         bound = self.position_max[i]
-        long_max = np.maximum(bound - self.pending_sell[i], np.maximum(before, 0.0))
-        short_max = np.maximum(bound - self.pending_buy[i], np.maximum(-before, 0.0))
-        for kind, value, ceiling in (
-            (LimitKind.NOTIONAL_MAX, after, long_max),
-            (LimitKind.NOTIONAL_MAX, -after, short_max),
-            (LimitKind.TRADE_NOTIONAL_MAX, np.abs(valued.trade), self.trade_max[i]),
+        # Each side at its worst: what is reserved for the other side may fill without the rest.
+        long_max = np.maximum(bound - self.pending_sell[i], before)
+        short_max = np.maximum(bound - self.pending_buy[i], -before)
+        size = np.abs(before) + np.abs(valued.trade)
+        for kind, value, ceiling, scale in (
+            (LimitKind.NOTIONAL_MAX, after, long_max, size),
+            (LimitKind.NOTIONAL_MAX, -after, short_max, size),
+            (LimitKind.TRADE_NOTIONAL_MAX, np.abs(valued.trade), self.trade_max[i], 0.0),
         ):
-            beyond = value > ceiling * (1.0 + ROUNDING)
+            beyond = value > ceiling + ROUNDING * np.maximum(np.abs(ceiling), scale)
             for line in _where(beyond):
                 name = self.market.instrument_ids[i[line]]
                 yield Violation(kind, name, float(ceiling[line]), float(value[line]))

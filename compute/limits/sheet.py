@@ -153,7 +153,8 @@ def prepare(
         (_shared_gross(shared, equity), None, None),
     ]
     buffer = _or(limits.cash_buffer, 0.0) * equity
-    long, short = np.maximum(before, 0.0), np.maximum(-before, 0.0)
+    weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
+    adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
     return Sheet(
         market=market,
         positions=positions,
@@ -162,10 +163,10 @@ def prepare(
         cash=(positions.cash - positions.cash_reserved - buffer) / equity,
         unit_weight=unit_weight,
         before=before,
-        weight_min=-_headroom(caps.weight, pending_buy, short),
-        weight_max=_headroom(caps.weight, pending_sell, long),
-        adv_weight_min=-_headroom(caps.adv, pending_buy, short),
-        adv_weight_max=_headroom(caps.adv, pending_sell, long),
+        weight_min=weight_min,
+        weight_max=weight_max,
+        adv_weight_min=adv_min,
+        adv_weight_max=adv_max,
         buy_max=np.minimum(caps.trade, coverable),
         sell_max=np.minimum(caps.trade, sellable),
         trade_max=caps.trade,
@@ -213,6 +214,26 @@ def _headroom(bound: Floats | float, pending: Floats | float, used: Floats | flo
     """The bound less what pending trades may still use, not below what is used and allowed."""
     room: Floats = np.maximum(np.subtract(bound, pending), np.minimum(bound, used))
     return room
+
+
+def _box(
+    cap: Floats, before: Floats, pending_buy: Floats, pending_sell: Floats
+) -> tuple[Floats, Floats]:
+    """Least and largest weight of each instrument, (m,), for a cap on its absolute weight.
+
+    A reserved sale may fail, and with it the position be so much larger; a reserved purchase may,
+    and the position be so much further short. Where the two ends cross, because pending trades on
+    both sides are larger than the cap, the one that is nearer to `before` holds: nothing may add
+    to either side.
+    """
+    high = _headroom(cap, pending_sell, before)
+    low = -_headroom(cap, pending_buy, -before)
+    crossed = low > high
+    # Then `before` is at or beyond one of the ends, and comes no nearer to the other than that.
+    return (
+        np.where(crossed & (before <= high), high, low),
+        np.where(crossed & (before > high), low, high),
+    )
 
 
 def _tightest_of(

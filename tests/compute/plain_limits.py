@@ -34,6 +34,17 @@ class Position:
         return self.before + self.trade
 
     @property
+    def possible_before(self) -> list[float]:
+        """Where the position may end without the decision, each reserved side filled or not."""
+        return [self.held + buy - sell for buy in (0.0, self.buy) for sell in (0.0, self.sell)]
+
+    @property
+    def possible(self) -> list[float]:
+        """The same with the decision filled or not."""
+        before = self.possible_before
+        return [*before, *(value + self.trade for value in before)]
+
+    @property
     def worst_before(self) -> float:
         """The largest that the position may be, whichever reserved trades fail."""
         return max(abs(self.before + self.sell), abs(self.before - self.buy))
@@ -121,13 +132,16 @@ def _instrument(position: Position, limits: Limits, equity: float) -> Iterator[s
         bounds.append(0.0)
     if limits.adv_position_max is not None and position.daily_volume is not None:
         bounds.append(limits.adv_position_max * position.daily_volume * position.price)
-    size = abs(position.before) + abs(position.trade)
+    size = abs(position.held) + position.buy + position.sell + abs(position.trade)
     for bound in bounds:
         if bound is not None:
-            most_long = max(bound - position.sell, max(position.before, 0.0))
-            most_short = max(bound - position.buy, max(-position.before, 0.0))
-            yield from _over(f"{position.name} long", position.after, most_long, size)
-            yield from _over(f"{position.name} short", -position.after, most_short, size)
+            longest, shortest = max(position.possible), min(position.possible)
+            already_long, already_short = (
+                max(position.possible_before),
+                min(position.possible_before),
+            )
+            yield from _over(f"{position.name} long", longest, max(bound, already_long), size)
+            yield from _over(f"{position.name} short", -shortest, max(bound, -already_short), size)
     if limits.trade_notional_max is not None:
         most = limits.trade_notional_max
         yield from _over(f"{position.name} trade", abs(position.trade), most, 0.0)
