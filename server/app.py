@@ -21,6 +21,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from positionsizing.v1 import (
+    history_service_pb2,
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
@@ -42,6 +43,7 @@ from server.events import Events
 from server.ingest import Intake
 from server.replay import Replay
 from server.rpc import bind
+from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
@@ -70,6 +72,7 @@ SERVICES = {
         ("SizingService", sizing_service_pb2),
         ("PortfolioService", portfolio_service_pb2),
         ("MarketService", market_service_pb2),
+        ("HistoryService", history_service_pb2),
         ("ParameterService", parameter_service_pb2),
         ("OptimizationService", optimization_service_pb2),
     )
@@ -167,6 +170,7 @@ class App:
             "SizingService": SizingService(desk, WhatIf(solver), Replay(solver), database, states),
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
+            "HistoryService": HistoryService(database),
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
         }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
@@ -35,6 +36,7 @@ class Client:
         self.sizing = SizingServiceStub(channel)
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
+        self.histories = HistoryServiceStub(channel)
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)

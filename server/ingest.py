@@ -19,6 +19,7 @@ from positionsizing.v1 import events_pb2
 from server.call import Call, first_delivery
 from server.desk import Desk
 from server.errors import Refusal, refusal_of
+from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
@@ -57,6 +58,8 @@ class Intake:
         assert isinstance(portfolio, PortfolioService)
         assert isinstance(market, MarketService)
         assert isinstance(parameter, ParameterService)
+        history = services["HistoryService"]
+        assert isinstance(history, HistoryService)
         methods: dict[str, tuple[type[Message], _Method]] = {
             "signals": (events_pb2.SignalsSubmitted, desk.size_positions),
             "fills": (events_pb2.FillsReported, sizing.settle_decision),
@@ -65,6 +68,7 @@ class Intake:
             "risk-budgets": (events_pb2.RiskBudgetUpdated, parameter.set_parameters),
             "market-data": (events_pb2.MarketDataUpdated, market.put_market_snapshot),
             "correlations": (events_pb2.CorrelationsUpdated, market.put_matrix),
+            "histories": (events_pb2.HistoryUpdated, history.put_history),
         }
         self.handlers: dict[str, Handler] = {
             topic: self._handler(*method) for topic, method in methods.items()

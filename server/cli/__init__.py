@@ -11,6 +11,7 @@ import typer
 
 from server.cli import demo, doctor, optimize, service, sizing
 from server.cli.errors import report
+from server.cli.history import history
 from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.portfolio import portfolio
@@ -64,5 +65,6 @@ for command in (
     app.command()(command)
 app.add_typer(portfolio, name="portfolio")
 app.add_typer(market, name="market")
+app.add_typer(history, name="history")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")

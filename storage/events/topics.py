@@ -64,6 +64,7 @@ INCOMING = (
     Incoming("risk-budgets", Sharing.ONE_AT_A_TIME),
     Incoming("market-data", Sharing.ONE_AT_A_TIME),
     Incoming("correlations", Sharing.ONE_AT_A_TIME),
+    Incoming("histories", Sharing.ONE_AT_A_TIME),
 )
 
 

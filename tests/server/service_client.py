@@ -15,6 +15,7 @@ from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
+    history_service_pb2_grpc,
     limits_pb2,
     market_service_pb2,
     market_service_pb2_grpc,
@@ -117,6 +118,7 @@ class Client:
         self.sizing = sizing_service_pb2_grpc.SizingServiceStub(channel)
         self.portfolio = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
+        self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
 

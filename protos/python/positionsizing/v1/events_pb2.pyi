@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import history_service_pb2 as _history_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import market_service_pb2 as _market_service_pb2
 from positionsizing.v1 import parameter_service_pb2 as _parameter_service_pb2
@@ -573,6 +574,30 @@ class MarketDataUpdated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MarketDataUpdated: _TypeAlias = MarketDataUpdated  # noqa: Y015
+
+@_typing.final
+class HistoryUpdated(_message.Message):
+    """Topic histories (in): a part of a price or return history, as PutHistory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> _history_service_pb2.PutHistoryRequest:
+        """The part."""
+
+    def __init__(
+        self,
+        *,
+        request: _history_service_pb2.PutHistoryRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryUpdated: _TypeAlias = HistoryUpdated  # noqa: Y015
 
 @_typing.final
 class CorrelationsUpdated(_message.Message):

@@ -1,0 +1,80 @@
+"""Histories on the command line: CSV, CSV.gz and Parquet say the same."""
+
+import gzip
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+from test_commands import EXAMPLES, Sizing, sizing
+
+from server.cli.errors import CommandError
+from server.cli.history_files import read_history
+
+__all__ = ["sizing"]
+
+
+async def test_a_file_of_closes_is_loaded_listed_and_shown(sizing: Sizing) -> None:
+    file = str(EXAMPLES / "prices.csv")
+    loaded = await sizing("history", "load", file, "--universe", "cli-us")
+    assert loaded.code == 0, loaded.err
+    assert "754 observations of 20 instruments" in loaded.out
+    again = await sizing("history", "load", file, "--universe", "cli-us")
+    assert again.out == loaded.out, "stored once"
+    assert "cli-us" in (await sizing("history", "list")).out
+    shown = await sizing("history", "show", "cli-us", "--as-of", "2020-12-31T21:00Z")
+    assert "2020-12-31" in shown.out
+    assert "AAPL" in shown.out
+    missing = await sizing("history", "show", "nowhere")
+    assert missing.code == 1
+    assert "nowhere" in missing.err
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet", "long.csv"])
+def test_every_form_of_a_table_is_the_same_part(tmp_path: Path, form: str) -> None:
+    text = "date,A,B\n2020-01-03,2.0,\n2020-01-02,1.0,5.0\n"
+    path = tmp_path / f"prices.{form}"
+    if form == "csv":
+        path.write_text(text)
+    elif form == "csv.gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    elif form == "parquet":
+        days = [date(2020, 1, 3), date(2020, 1, 2)]
+        polars.DataFrame({"date": days, "A": [2.0, 1.0], "B": [None, 5.0]}).write_parquet(path)
+    else:
+        lines = ("date,instrument_id,close", "2020-01-02,A,1", "2020-01-02,B,5", "2020-01-03,A,2")
+        path.write_text("\n".join(lines))
+    part = read_history(path, "prices")
+    assert list(part.instrument_ids) == ["A", "B"]
+    times = [f"{item.ToDatetime():%Y-%m-%dT%H:%M}" for item in part.observation_times]
+    assert times == ["2020-01-02T21:00", "2020-01-03T21:00"]
+    assert list(part.values) == [1.0, 5.0, 2.0, 0.0]
+    assert list(part.missing) == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("day,A\n2020-01-02,1\n", "no column of times"),
+        ("date,A\n02.01.2020,1\n", "not a time"),
+        ("date,A\n2020-01-02,x\n", "not a number"),
+        ("date,A\n2020-01-02,1\n2020-01-02,2\n", "twice"),
+        ("date,instrument_id,price\n2020-01-02,A,1\n2020-01-02,A,2\n", "twice"),
+        ("date,instrument_id,size\n2020-01-02,A,1\n", "no column of prices"),
+        ("date\n2020-01-02\n", "no observations"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(text)
+    with pytest.raises(CommandError, match=words):
+        read_history(path, "prices")
+
+
+def test_offsets_are_turned_into_utc(tmp_path: Path) -> None:
+    path = tmp_path / "returns.csv"
+    path.write_text("time,A\n2020-01-02T16:00:00-05:00,0.01\n2020-01-03T16:00:00-05:00,nan\n")
+    part = read_history(path, "returns")
+    assert part.observation_times[0].ToDatetime().hour == 21
+    assert np.array(part.missing).tolist() == [1]
