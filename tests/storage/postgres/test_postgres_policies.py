@@ -162,7 +162,16 @@ async def test_parameters_refuse_a_stale_version_and_an_unknown_portfolio(
 
 
 @pytest.mark.parametrize(
-    "table", ["trading_state", "limit_set", "parameter_set", "request", "decision", "settlement"]
+    "table",
+    [
+        "trading_state",
+        "limit_set",
+        "parameter_set",
+        "request",
+        "decision",
+        "settlement",
+        "history_part",
+    ],
 )
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "TRUNCATE {} CASCADE"])
 async def test_history_cannot_be_rewritten(

@@ -15,3 +15,5 @@ CREATE TABLE history_part (
     PRIMARY KEY (tenant_id, universe_id, sequence),
     UNIQUE (tenant_id, universe_id, digest)
 );
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON history_part
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
