@@ -53,5 +53,5 @@ def given_factors(returns: Floats, factors: Floats) -> FactorForm:
     if rank <= k:
         raise ValueError("factors are linearly dependent")
     residual = returns - design @ solution
-    specific = (residual**2).sum(axis=0) / (count - k - 1)
+    specific = np.asarray((residual**2).sum(axis=0) / (count - k - 1), dtype=np.float64)
     return FactorForm(solution[1:].T, sample_covariance(factors), specific)
