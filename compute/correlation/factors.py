@@ -54,4 +54,6 @@ def given_factors(returns: Floats, factors: Floats) -> FactorForm:
         raise ValueError("factors are linearly dependent")
     residual = returns - design @ solution
     specific = np.asarray((residual**2).sum(axis=0) / (count - k - 1), dtype=np.float64)
-    return FactorForm(solution[1:].T, sample_covariance(factors), specific)
+    return FactorForm(
+        np.asarray(solution[1:].T, dtype=np.float64), sample_covariance(factors), specific
+    )
