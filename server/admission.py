@@ -21,11 +21,14 @@ class Admission:
         self.refused = 0
         self._refused_at = 0.0
 
-    def enter(self) -> None:
-        """Raises `Refusal`, with advice when to come again, where the call may not come in."""
+    def enter(self, *, is_urgent: bool = False) -> None:
+        """Raises `Refusal`, with advice when to come again, where the call may not come in.
+
+        An urgent one comes in however many are inside: the kill switch has to work under overload.
+        """
         if self._draining:
             raise self._refusal("DRAINING", "the service is stopping; ask another replica", 0.5)
-        if self.in_flight >= self._in_flight_max:
+        if self.in_flight >= self._in_flight_max and not is_urgent:
             text = f"{self.in_flight} calls are being answered, which is as many as may be"
             raise self._refusal("OVERLOADED", text, 0.05)
         self.in_flight += 1

@@ -151,7 +151,7 @@ class App:
 
     async def _start(self) -> None:
         database = await self._open_database()
-        states = States(database, self.config.deadline_default_s)
+        states = self._states = States(database, self.config.deadline_default_s)
         loop = ComputeLoop(self.config.compute_waiting_max)
         thread = ComputeThread(self.config.compute_waiting_max)
         self._stack.callback(thread.stop)
@@ -164,6 +164,8 @@ class App:
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
         self._watch(loop, thread, committer)
+        listening = asyncio.create_task(states.listen(), name="listen for changes")
+        self._stack.callback(listening.cancel)
         chores = Chores(database, states, self.config.tenant_id)
         self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
         implementations = {

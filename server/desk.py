@@ -22,6 +22,7 @@ from server.call import Call
 from server.convert.names import uuid
 from server.decisions import Solver
 from server.errors import Refusal, invalid
+from server.halt import unless_changed
 from server.problem import Solved
 from server.state import PortfolioState
 from server.write import answer, stamped, transaction
@@ -59,8 +60,7 @@ class Desk:
         """The answer to SizePositions, in the form that is stored."""
         self._solver.check(request)
         if request.validate_only:
-            solved = await self._solve(call, request)
-            return answer([stamped(solved)])
+            return await self._unrecorded(call, request, [request])
         request_id = uuid(request.request_id, "request_id")
         return await self._recorded(call, "SizePositions", request_id, request, [request])
 
@@ -70,10 +70,18 @@ class Desk:
         for position, part in enumerate(parts):
             self._solver.check(part, f"requests[{position}].")
         if request.validate_only:
-            solved = await self._solve_all(call, request, parts)
-            return answer([stamped(item) for item in solved])
+            return await self._unrecorded(call, request, parts)
         request_id = uuid(request.request_id, "request_id")
         return await self._recorded(call, "SizePortfolios", request_id, request, parts)
+
+    async def _unrecorded(
+        self, call: Call, whole: Message, parts: Sequence[pb.SizePositionsRequest]
+    ) -> bytes:
+        solved = await unless_changed(
+            lambda: self._states(call, parts),
+            lambda states: self._solve_all(call, whole, parts, states),
+        )
+        return answer([stamped(item) for item in solved])
 
     async def _recorded(
         self,
@@ -88,7 +96,7 @@ class Desk:
         for _ in range(ATTEMPTS_MAX):
             async with self._turn(call.tenant_id, parts):
                 try:
-                    states = [await self._state(call, part) for part in parts]
+                    states = await self._states(call, parts)
                     solved = await self._solve_all(call, whole, parts, states)
                 except Refusal:
                     # The state may have changed since the first answer; a retry gets that one.
@@ -118,6 +126,11 @@ class Desk:
             retry_after_s=0.1,
         )
 
+    async def _states(
+        self, call: Call, parts: Sequence[pb.SizePositionsRequest]
+    ) -> list[PortfolioState]:
+        return [await self._state(call, part) for part in parts]
+
     async def _state(self, call: Call, request: pb.SizePositionsRequest) -> PortfolioState:
         state = await self._solver.states.portfolio(
             call.tenant_id, request.portfolio_id, request.strategy_id
@@ -133,19 +146,13 @@ class Desk:
                 )
         return state
 
-    async def _solve(self, call: Call, request: pb.SizePositionsRequest) -> Solved:
-        state = await self._state(call, request)
-        return await self._solver.solve(call.tenant_id, request, state, call.left_s)
-
     async def _solve_all(
         self,
         call: Call,
         whole: Message,
         parts: Sequence[pb.SizePositionsRequest],
-        states: Sequence[PortfolioState] | None = None,
+        states: Sequence[PortfolioState],
     ) -> list[Solved]:
-        if states is None:
-            states = [await self._state(call, part) for part in parts]
         if whole is parts[0]:
             return [await self._solver.solve(call.tenant_id, parts[0], states[0], call.left_s)]
         return await self._solver.solve_together(call.tenant_id, parts, states, call.left_s)

@@ -7,6 +7,7 @@ Every error has exactly one `ErrorInfo` with a reason for programs; wrong fields
 `BadRequest` by their path; overload and lost connections carry `RetryInfo`.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -118,7 +119,7 @@ def not_found(kind: str, id: str) -> Refusal:
     return Refusal(grpc.StatusCode.NOT_FOUND, reason, message, metadata={name: id})
 
 
-def refusal_of(error: Exception) -> Refusal | None:
+def refusal_of(error: BaseException) -> Refusal | None:
     """What is told of an error that has a name; None for a bug."""
     match error:
         case Refusal():
@@ -127,6 +128,9 @@ def refusal_of(error: Exception) -> Refusal | None:
             return of_storage(error)
         case MissingInputError():
             return precondition(error.reason, str(error))
+        case asyncio.CancelledError():  # of what the call waited for, not of the call
+            text = "what the call waited for has ended; nothing is known of its outcome"
+            return Refusal(grpc.StatusCode.UNAVAILABLE, "INTERRUPTED", text, retry_after_s=0.2)
     return None
 
 

@@ -27,6 +27,7 @@ from server.convert import request as request_convert
 from server.convert.columns import Piece
 from server.convert.market import MatrixData
 from server.errors import FieldViolation, invalid_fields, precondition
+from server.halt import refused
 from server.state import PortfolioState, positions, shared_use
 from storage.postgres.trading_state import TradingState
 
@@ -74,7 +75,7 @@ class Solved:
 def check_ages(state: PortfolioState, market_time: datetime) -> None:
     """Raises `Refusal` where trading is halted or an input is older than the policy allows."""
     if state.trading_state is TradingState.HALTED:
-        raise precondition("TRADING_HALTED", "trading is halted; nothing is sized")
+        raise refused(state)
     now = datetime.now(UTC)
     for name, moment, age_max_s in (
         ("market snapshot", market_time, state.parameters.market_age_max_s),

@@ -22,8 +22,12 @@ from server.admission import Admission
 from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
 from server.telemetry import Telemetry
+from storage.errors import is_foreign_cancellation
 
 _log = structlog.get_logger(__name__)
+
+URGENT = frozenset({"SetTradingState", "GetTradingState"})
+"""Methods that are never refused for overload."""
 
 Handler = Callable[[Call, Any], Awaitable[Message | bytes]]
 
@@ -98,15 +102,15 @@ class _Endpoint:
         code = "OK"
         admitted = False
         try:
-            self._admission.enter()
+            self._admission.enter(is_urgent=self._name in URGENT)
             admitted = True
             if isinstance(request, Undecodable):
                 raise invalid("request", "UNDECODABLE", "is not a message of this method")
             return await self._handler(self._call(started, context), request)
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
+                code = "CANCELLED"
+                raise
             refusal = self._refusal(error)
             code = refusal.code.name
             if refusal.retry_after_s is not None:
@@ -126,7 +130,7 @@ class _Endpoint:
         trace_id = str(metadata.get("traceparent", ""))[:128]
         return Call(self._tenant_id, self._tenant_id, started + left, trace_id)
 
-    def _refusal(self, error: Exception) -> Refusal:
+    def _refusal(self, error: BaseException) -> Refusal:
         known = refusal_of(error)
         if known is not None:
             return known

@@ -32,12 +32,13 @@ from storage.postgres import (
 )
 from storage.postgres import market as market_storage
 from storage.postgres.breaches import BreachKey
+from storage.postgres.listen import Change, listen
 from storage.postgres.parameters import Versions as ParameterVersions
 from storage.postgres.pool import Database
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import NewReservation, OpenTotals
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
-from storage.postgres.trading_state import TradingState
+from storage.postgres.trading_state import TradingState, TradingStateChange
 
 STATE_AGE_MAX_S = 0.25
 _LOOK_MAX = 64
@@ -72,6 +73,9 @@ class PortfolioState:
     """Books of the other members of the group, by id, where the group shares limits."""
     trading_state: TradingState
     trading_state_version: int
+    """The tenant's version: what consumers compare with that of a halt."""
+    restriction: TradingStateChange | None
+    """Where the trading state comes from: who set it and why; None where it is ACTIVE."""
     parameters: EffectiveParameters
     parameters_versions: ParameterVersions
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
@@ -140,6 +144,24 @@ class States:
             if found.get(other) == its.versions:
                 self._states.renew(other, its, started)
         return found.get(key) == state.versions
+
+    async def listen(self) -> None:
+        """Forgets what other processes change as soon as they tell, until cancelled.
+
+        It saves computing from what is old. The truth is what versions and ages say: a listener
+        that hears nothing makes no answer wrong, nor any older than a state may be.
+        """
+        await listen(
+            self._database.dsn,
+            on_change=lambda change: self._heard(change),
+            on_reconnect=lambda: self._states.drop(),
+        )
+
+    def _heard(self, change: Change) -> None:
+        if change.kind == "market_snapshot":
+            self._latest.drop(lambda key: key == change.tenant_id)
+        elif change.kind != "market_matrix":
+            self.changed(change.tenant_id)
 
     def changed(self, tenant_id: str, portfolio_ids: set[str] | None = None) -> None:
         """Forgets the states of a tenant, or of some of its portfolios, and the latest market."""
@@ -220,6 +242,9 @@ async def load_state(
     if strategy_id:
         strategy = Scope(ScopeKind.STRATEGY, strategy_id)
         states.append(await trading_state.effective(connection, tenant_id, [strategy]))
+    in_force, restriction = trading_state.strictest(states), None
+    if in_force is not TradingState.ACTIVE:
+        restriction = await trading_state.cause(connection, tenant_id, scopes)
     layers = await parameters.layers(
         connection,
         tenant_id,
@@ -252,8 +277,9 @@ async def load_state(
         ),
         shared=dict(shared),
         others=others,
-        trading_state=trading_state.strictest(states),
+        trading_state=in_force,
         trading_state_version=snapshot.tenant_version,
+        restriction=restriction,
         parameters=merged(
             parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
             for layer in reversed(layers)

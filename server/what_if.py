@@ -21,7 +21,9 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.decisions import Solver, is_joint_request
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
+from server.halt import unless_changed
 from server.problem import Problem, Solved
+from server.state import PortfolioState
 
 VARIATIONS_MAX = 1000
 _MULTIPLIERS = (
@@ -42,9 +44,16 @@ class WhatIf:
         """The base and every variation, all from one state."""
         _check(request)
         self._solver.check(request.base, "base.")
-        state = await self._solver.states.portfolio(
-            call.tenant_id, request.base.portfolio_id, request.base.strategy_id
-        )
+        key = call.tenant_id, request.base.portfolio_id, request.base.strategy_id
+
+        async def states() -> list[PortfolioState]:
+            return [await self._solver.states.portfolio(*key)]
+
+        return await unless_changed(states, lambda found: self._answer(call, request, found[0]))
+
+    async def _answer(
+        self, call: Call, request: pb.WhatIfRequest, state: PortfolioState
+    ) -> pb.WhatIfResponse:
         try:
             solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
         except Refusal as refusal:

@@ -18,6 +18,8 @@ An `Unavailable` write may or may not have been committed: sending it again with
 finds out, because a committed request returns its stored answer.
 """
 
+import asyncio
+
 __all__ = [
     "AlreadyExists",
     "Contended",
@@ -32,6 +34,7 @@ __all__ = [
     "StorageError",
     "Unavailable",
     "VersionConflict",
+    "is_foreign_cancellation",
 ]
 
 
@@ -145,3 +148,11 @@ class SchemaMismatch(StorageError):
     """The database's schema is newer than this release knows, or has not been created yet."""
 
     reason = "SCHEMA_MISMATCH"
+
+
+def is_foreign_cancellation(error: BaseException) -> bool:
+    """Whether a `CancelledError` came from a future that was cancelled below, not to this task."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0

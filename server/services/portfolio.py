@@ -34,12 +34,20 @@ from server.convert.portfolio import (
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
-from storage.postgres import groups, limits, outbox, portfolios, reservations, trading_state
+from storage.postgres import (
+    groups,
+    limits,
+    outbox,
+    portfolios,
+    reservations,
+    tenant_lock,
+    trading_state,
+)
 from storage.postgres.limits import LimitSet
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
-from storage.postgres.trading_state import TradingState
+from storage.postgres.trading_state import TradingState, TradingStateChange
 
 
 class PortfolioService:
@@ -230,7 +238,9 @@ class PortfolioService:
             raise invalid("trading_state", "MISSING", text)
         if found := list(text_violations(request.reason, "reason")):
             raise invalid_fields(found)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with tenant_lock.exclusively(
+            self._database, call.tenant_id, deadline_s=call.left_s
+        ) as connection:
             stored = await trading_state.put(
                 connection,
                 call.tenant_id,
@@ -239,16 +249,11 @@ class PortfolioService:
                 author=call.author,
                 reason=request.reason,
             )
-            change = types_pb2.ChangeRecord(
-                version=stored.version,
-                author=stored.author,
-                reason=stored.reason,
-                create_time=timestamp(stored.create_time),
-            )
+            change = _change(stored)
             event = events_pb2.TradingStateChanged(
                 scope=request.scope,
                 trading_state=request.trading_state,
-                trading_state_version=stored.version,
+                trading_state_version=stored.tenant_version,
                 change=change,
             )
             await _tell(connection, call, "trading-state-changed", scope, event)
@@ -257,13 +262,15 @@ class PortfolioService:
                 await outbox.append(connection, call.tenant_id, "", [halted])
         self._states.changed(call.tenant_id)
         return pb.SetTradingStateResponse(
-            trading_state=request.trading_state, trading_state_version=stored.version
+            trading_state=request.trading_state,
+            trading_state_version=stored.tenant_version,
+            change=change,
         )
 
     async def get_trading_state(
         self, call: Call, request: pb.GetTradingStateRequest
     ) -> pb.GetTradingStateResponse:
-        """The trading state of a scope by itself; ACTIVE where it was never set."""
+        """The trading state of a scope by itself, and why; ACTIVE where it was never set."""
         scope = _scope(request.scope)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             if scope.kind is ScopeKind.PORTFOLIO:
@@ -271,10 +278,12 @@ class PortfolioService:
             elif scope.kind is ScopeKind.GROUP:
                 await groups.get(connection, call.tenant_id, scope.id)
             found = await trading_state.current(connection, call.tenant_id, [scope])
-        state = found[0].state if found else TradingState.ACTIVE
+        if not found:
+            return pb.GetTradingStateResponse(trading_state=types_pb2.TRADING_STATE_ACTIVE)
         return pb.GetTradingStateResponse(
-            trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{state}"),
-            trading_state_version=found[0].version if found else 0,
+            trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{found[0].state}"),
+            trading_state_version=found[0].tenant_version,
+            change=_change(found[0]),
         )
 
     async def list_reservations(
@@ -360,7 +369,7 @@ async def _read(connection: asyncpg.Connection, tenant_id: str, portfolio_id: st
     return message
 
 
-def _change(stored: LimitSet) -> types_pb2.ChangeRecord:
+def _change(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeRecord:
     return types_pb2.ChangeRecord(
         version=stored.version,
         author=stored.author,

@@ -8,6 +8,7 @@ import asyncpg
 
 from storage.errors import StorageError, Unavailable
 from storage.postgres import outbox, relay
+from storage.postgres.failures import GONE
 from storage.postgres.outbox import OutboxEvent
 from storage.postgres.pool import DEFAULT_POOL_OPTIONS, PoolOptions, connect, masked
 
@@ -95,7 +96,12 @@ class OutboxSession:
                     yield self._connection
             except StorageError:
                 raise
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (
+                TimeoutError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                *GONE,
+            ) as error:
                 # Whatever it was, this session's claims are in doubt: start again from nothing.
                 await self.close()
                 raise Unavailable(f"the relay's session failed: {error!r}") from error

@@ -1,7 +1,8 @@
 """One transaction of the write path: decisions, reservations and events, durable together.
 
 Within the transaction
-1. lock the groups, then the portfolios, in sorted order (`locks.py`);
+1. lock the tenants shared (`tenant_lock.py`, in the message that begins it), then groups, then
+   portfolios, in sorted order (`locks.py`);
 2. compare the versions the decisions were computed from: a stale write conflicts, alone;
 3. take in the events that ask, each once;
 4. claim the request ids, raise the versions and write the numbered events (`moves.py`): an id that
@@ -18,7 +19,7 @@ import asyncpg
 
 from storage.crash import crash_point
 from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
-from storage.postgres import breaches, decisions, inbox, locks, moves, requests
+from storage.postgres import breaches, decisions, inbox, locks, moves, requests, tenant_lock
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
@@ -99,7 +100,8 @@ async def commit_batch(
     Errors: whatever fails the transaction as a whole; then nothing has been written, except that
     after `Unavailable` one doesn't know.
     """
-    async with database.transaction(deadline_s=deadline_s) as connection:
+    first_sql = tenant_lock.shared_sql({write.tenant_id for write in batch})
+    async with database.transaction(deadline_s=deadline_s, first_sql=first_sql) as connection:
         locked = await _lock(connection, batch)
         outcomes: dict[RequestKey, Outcome] = {}
         fresh = _check_versions(batch, locked, outcomes)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from storage.errors import Unavailable
+from storage.postgres.failures import GONE
 from storage.postgres.pool import connect
 
 CHANNEL = "sizing_changed"
@@ -52,7 +53,7 @@ async def listen(
     while True:
         try:
             await _listen_once(dsn, on_change, on_reconnect)
-        except (Unavailable, TimeoutError, OSError, asyncpg.PostgresError) as error:
+        except (Unavailable, TimeoutError, asyncpg.PostgresError, *GONE) as error:
             _log.info("not listening for changes: %s", error)
         except asyncpg.InterfaceError as error:
             _log.info("the listening connection was closed: %s", error)

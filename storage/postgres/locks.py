@@ -1,4 +1,6 @@
-"""Row locks in the one order that can't deadlock: tenant, groups, portfolios, each sorted.
+"""Row locks in the one order that can't deadlock: groups, portfolios, each sorted.
+
+Before them comes the lock of the tenant (`tenant_lock.py`), where one is needed.
 
 Whoever changes what a portfolio owns, reserves or may do holds the lock of its row until commit;
 its event numbers are handed out under the same lock, so they run in commit order without a gap.
@@ -40,21 +42,18 @@ async def lock_groups(connection: asyncpg.Connection, keys: Collection[Key]) -> 
 async def lock_portfolios(
     connection: asyncpg.Connection, keys: Collection[Key]
 ) -> dict[Key, LockedPortfolio]:
-    """Lock portfolios, and their tenants against change; what isn't there is left out.
+    """Lock portfolios; what isn't there is left out.
 
-    Call `lock_groups` before, for portfolios whose group matters.
+    Call `lock_groups` before, for portfolios whose group matters. `tenant_version` is as of the
+    statement's begin; it can't change before the end of a transaction that holds `tenant_lock`.
     """
     rows = await connection.fetch(
-        """WITH t AS MATERIALIZED (
-            SELECT tenant_id, version FROM tenant WHERE tenant_id = ANY($1::text[])
-            ORDER BY tenant_id FOR SHARE
-        ), p AS MATERIALIZED (
+        """WITH p AS MATERIALIZED (
             SELECT tenant_id, portfolio_id, group_id, version, event_sequence FROM portfolio
             WHERE (tenant_id, portfolio_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-                AND (SELECT count(*) FROM t) > 0
             ORDER BY tenant_id, portfolio_id FOR NO KEY UPDATE
         )
-        SELECT p.*, t.version AS tenant_version FROM p JOIN t USING (tenant_id)""",
+        SELECT p.*, t.version AS tenant_version FROM p JOIN tenant AS t USING (tenant_id)""",
         *_columns(keys),
     )
     return {

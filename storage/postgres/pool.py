@@ -20,27 +20,14 @@ from typing import Self
 
 import asyncpg
 
-from storage.errors import Contended, DeadlineExceeded, InvalidContent, StorageError, Unavailable
+from storage.errors import DeadlineExceeded, Unavailable, is_foreign_cancellation
+from storage.postgres.failures import GONE, is_gone, translated
 
 _log = logging.getLogger(__name__)
 
 _PROBE_INTERVAL_S = 0.25
 _PROBE_TIMEOUT_S = 0.5
 _RELEASE_TIMEOUT_S = 1.0
-
-_GONE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TooManyConnectionsError,
-)
-_CONTENDED = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.TransactionRollbackError,  # deadlock, serialization failure
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +81,7 @@ async def connect(dsn: str, options: PoolOptions = DEFAULT_POOL_OPTIONS) -> asyn
         return await asyncpg.connect(
             dsn, timeout=options.connect_timeout_s, server_settings=options.server_settings()
         )
-    except (TimeoutError, asyncpg.PostgresError, *_GONE) as error:
+    except (TimeoutError, asyncpg.PostgresError, *GONE) as error:
         raise Unavailable(f"cannot connect to PostgreSQL: {error}") from error
 
 
@@ -105,13 +92,17 @@ def masked(dsn: str) -> str:
 
 
 class Database:
-    """A pool of `n_connections`, first come first served; see the module for its use."""
+    """A pool of `n_connections`, first come first served; see the module for its use.
+
+    One more connection is reserved for calls that must not wait behind the others.
+    """
 
     def __init__(self, dsn: str, options: PoolOptions, pool: asyncpg.Pool) -> None:
         self._dsn = dsn
         self._options = options
         self._pool = pool
         self._slots = asyncio.Semaphore(options.n_connections)
+        self._reserved = asyncio.Semaphore(1)
         self._n_waiting = 0
         self._away: str | None = None  # why calls fail at once, None while the server answers
         self._probe: asyncio.Task[None] | None = None
@@ -122,7 +113,7 @@ class Database:
         pool = asyncpg.create_pool(
             dsn,
             min_size=0,  # above 0 asyncpg reconnects by itself; here the probe decides when
-            max_size=options.n_connections,
+            max_size=options.n_connections + 1,
             max_inactive_connection_lifetime=0,
             timeout=options.connect_timeout_s,
             server_settings=options.server_settings(),
@@ -136,6 +127,9 @@ class Database:
                 deadline_s = options.connect_timeout_s
                 for _ in range(options.n_connections):
                     await leases.enter_async_context(self.connection(deadline_s=deadline_s))
+                await leases.enter_async_context(
+                    self.transaction(deadline_s=deadline_s, is_reserved=True)
+                )
         except BaseException:
             await self._stop_probe()
             pool.terminate()
@@ -171,58 +165,63 @@ class Database:
 
         Errors: `DeadlineExceeded`, `Unavailable`; other errors of the block pass through.
         """
-        return self._lease(deadline_s, in_transaction=False)
+        return self._lease(deadline_s)
 
-    def transaction(self, *, deadline_s: float) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """The same with a READ COMMITTED transaction: committed if the block ends well."""
-        return self._lease(deadline_s, in_transaction=True)
+    def transaction(
+        self, *, deadline_s: float, first_sql: str = "", is_reserved: bool = False
+    ) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """The same with a READ COMMITTED transaction: committed if the block ends well.
+
+        `first_sql` is sent with the BEGIN, so it costs no round trip. `is_reserved`: on the
+        connection kept apart, whatever the others do.
+        """
+        begin = f"BEGIN; {first_sql}" if first_sql else "BEGIN"
+        return self._lease(deadline_s, begin, self._reserved if is_reserved else None)
 
     @contextlib.asynccontextmanager
     async def _lease(
-        self, deadline_s: float, *, in_transaction: bool
+        self, deadline_s: float, begin: str = "", reserved: asyncio.Semaphore | None = None
     ) -> AsyncIterator[asyncpg.Connection]:
         if self._away is not None:
             raise Unavailable(self._away)
         connection: asyncpg.Connection | None = None
         try:
-            async with asyncio.timeout(deadline_s) as deadline, self._slot():
+            async with (
+                asyncio.timeout(deadline_s) as deadline,
+                self._slot() if reserved is None else reserved,
+            ):
                 connection = await self._pool.acquire()
                 try:
-                    transaction = connection.transaction() if in_transaction else None
-                    if transaction is not None:
-                        await transaction.start()
+                    if begin:
+                        await connection.execute(begin)
                     yield connection
-                    if transaction is not None:
-                        await transaction.commit()
+                    if begin:
+                        await _commit(connection)
                 except BaseException as error:
-                    if deadline.expired() or _is_gone(error, connection):
+                    if deadline.expired() or is_gone(error, connection):
                         _cut(connection)  # it may hang: don't wait for it to be tidy
-                    elif transaction is not None:
-                        await _roll_back(transaction, connection)
+                    elif begin:
+                        await _roll_back(connection)
                     raise
                 finally:
                     await self._release(connection)
-        except StorageError:
-            raise
         except TimeoutError as error:
             self._suspect()
             raise DeadlineExceeded(f"PostgreSQL took longer than {deadline_s:.3f} s") from error
-        except asyncpg.QueryCanceledError as error:
-            raise DeadlineExceeded(f"PostgreSQL gave up: {error}") from error
-        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-            raise InvalidContent(str(error)) from error
-        except _CONTENDED as error:
-            raise Contended(f"another transaction is in the way: {error}") from error
-        except (*_GONE, asyncpg.InterfaceError) as error:
-            if isinstance(error, asyncpg.InterfaceError) and not _is_gone(error, connection):
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
                 raise
-            self._suspect()
-            raise Unavailable(f"the connection to PostgreSQL is lost: {error}") from error
+            known = translated(error, connection)
+            if known is None or known is error:
+                raise
+            if type(known) is Unavailable:
+                self._suspect()
+            raise known from error
 
     async def _release(self, connection: asyncpg.Connection) -> None:
         try:
             await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
-        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, *GONE) as error:
             _log.info("a connection could not be kept: %s", error)  # asyncpg has closed it
 
     async def aclose(self) -> None:
@@ -273,7 +272,7 @@ class Database:
             connection.terminate()
         except asyncpg.TooManyConnectionsError:
             return None  # full, but there: our own connections may well work
-        except (TimeoutError, asyncpg.PostgresError, *_GONE) as error:
+        except (TimeoutError, asyncpg.PostgresError, *GONE) as error:
             return f"PostgreSQL is away: {str(error) or 'no answer'}"
         return None
 
@@ -290,12 +289,16 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
     """No reset between uses: sessions hold no state of their own, and a reset is a round trip."""
 
 
-async def _roll_back(
-    transaction: asyncpg.transaction.Transaction, connection: asyncpg.Connection
-) -> None:
+async def _commit(connection: asyncpg.Connection) -> None:
+    status = await connection.execute("COMMIT")
+    if status != "COMMIT":  # a block that hides an error of a statement: nothing is committed
+        raise RuntimeError(f"the transaction was aborted by a statement: {status}")
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
     try:
         async with asyncio.timeout(_RELEASE_TIMEOUT_S):
-            await transaction.rollback()
+            await connection.execute("ROLLBACK")
     except BaseException as error:
         _cut(connection)  # which rolls back as well
         if not isinstance(error, Exception):
@@ -305,16 +308,6 @@ async def _roll_back(
 def _cut(connection: asyncpg.Connection) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):  # given back already
         connection.terminate()
-
-
-def _is_gone(error: BaseException, connection: asyncpg.Connection | None) -> bool:
-    """Whether the error means that this connection is of no use any more."""
-    if isinstance(error, asyncpg.InterfaceError):  # also raised for wrong arguments
-        try:
-            return connection is None or bool(connection.is_closed())
-        except asyncpg.InterfaceError:
-            return True  # given back already, as asyncpg does when it notices the loss
-    return isinstance(error, _GONE)
 
 
 def _milliseconds(seconds: float) -> str:

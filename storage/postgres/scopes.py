@@ -6,6 +6,7 @@ from enum import StrEnum
 import asyncpg
 
 from storage.errors import NotFound
+from storage.postgres import tenant_lock
 
 
 class ScopeKind(StrEnum):
@@ -47,16 +48,23 @@ async def bump(connection: asyncpg.Connection, tenant_id: str, scope: Scope) -> 
     """Raise the version of what the scope names and return it; locks that row until commit.
 
     Every decision compares this version when it commits, so none computed before the change can be
-    committed after it. A strategy crosses portfolios: its changes count on the tenant.
+    committed after it. A strategy crosses portfolios: its changes count on the tenant, whose lock
+    is taken first: waits for the decisions that are being committed, and no others.
 
     Errors: `NotFound`.
     """
     if scope.kind in (ScopeKind.TENANT, ScopeKind.STRATEGY):
-        version = await connection.fetchval(_BUMP[ScopeKind.TENANT], tenant_id)
-        if version is None:
-            raise NotFound("tenant", tenant_id)
-    else:
-        version = await connection.fetchval(_BUMP[scope.kind], tenant_id, scope.id)
-        if version is None:
-            raise NotFound(scope.kind.lower(), scope.id)
+        await tenant_lock.lock(connection, tenant_id)
+        return await bump_tenant(connection, tenant_id)
+    version = await connection.fetchval(_BUMP[scope.kind], tenant_id, scope.id)
+    if version is None:
+        raise NotFound(scope.kind.lower(), scope.id)
+    return int(version)
+
+
+async def bump_tenant(connection: asyncpg.Connection, tenant_id: str) -> int:
+    """Raise the tenant's version alone. Errors: `NotFound`."""
+    version = await connection.fetchval(_BUMP[ScopeKind.TENANT], tenant_id)
+    if version is None:
+        raise NotFound("tenant", tenant_id)
     return int(version)

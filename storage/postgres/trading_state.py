@@ -1,4 +1,9 @@
-"""Trading states: the kill switch. Any scope can be ACTIVE, REDUCING or HALTED."""
+"""Trading states: the kill switch. Any scope can be ACTIVE, REDUCING or HALTED.
+
+One number orders all changes of a tenant's trading states and its decisions: the tenant's version.
+Each change raises it, and each decision carries the one it was computed at. So a decision for what
+a change applies to is older than the change if its number is lower.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +13,7 @@ from enum import StrEnum
 import asyncpg
 
 from storage.errors import VersionConflict
-from storage.postgres.scopes import Scope, ScopeKind, bump
+from storage.postgres.scopes import Scope, ScopeKind, bump, bump_tenant
 
 
 class TradingState(StrEnum):
@@ -24,7 +29,10 @@ _STRICTNESS = list(TradingState)
 
 @dataclass(frozen=True, slots=True)
 class TradingStateChange:
-    """The state of one scope since `create_time`; `version` counts the changes from 1."""
+    """The state of one scope since `create_time`; `version` counts the changes from 1.
+
+    `tenant_version` is the tenant's version after the change, 0 for changes before it was noted.
+    """
 
     scope: Scope
     version: int
@@ -32,6 +40,7 @@ class TradingStateChange:
     author: str
     reason: str
     create_time: datetime
+    tenant_version: int
 
 
 def strictest(states: Iterable[TradingState]) -> TradingState:
@@ -52,12 +61,19 @@ async def put(
     """Set the state of a scope. Call it in a transaction.
 
     Once committed no decision computed under the old state can be committed: it waits for those
-    being committed now, and those that come later conflict (see `scopes.bump`).
+    being committed now, and those that come later conflict (see `scopes.bump`). A halt of the firm
+    or a strategy opens its transaction by `tenant_lock.exclusively`, so as not to wait for more.
     `expected_version` is the version being replaced, 0 for none; None replaces whatever is there.
 
     Errors: `NotFound` (what the scope names), `VersionConflict`.
     """
-    await bump(connection, tenant_id, scope)  # also takes the lock that makes the next line safe
+    # Also takes the locks that make the next line safe. What a group's or a portfolio's state
+    # forbids is found by their own versions, so the tenant's is raised without its lock.
+    if scope.kind in (ScopeKind.TENANT, ScopeKind.STRATEGY):
+        tenant_version = await bump(connection, tenant_id, scope)
+    else:
+        tenant_version = await bump_tenant(connection, tenant_id)
+        await bump(connection, tenant_id, scope)
     now = await current(connection, tenant_id, [scope])
     version = now[0].version if now else 0
     if expected_version is not None and expected_version != version:
@@ -65,8 +81,8 @@ async def put(
         raise VersionConflict("trading state", id, expected_version, version)
     row = await connection.fetchrow(
         """INSERT INTO trading_state
-            (tenant_id, scope_kind, scope_id, version, state, author, reason)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *""",
+            (tenant_id, scope_kind, scope_id, version, state, author, reason, tenant_version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *""",
         tenant_id,
         scope.kind,
         scope.id,
@@ -74,6 +90,7 @@ async def put(
         state,
         author,
         reason,
+        tenant_version,
     )
     return _change(row)
 
@@ -94,6 +111,20 @@ async def current(
         [scope.id for scope in scopes],
     )
     return [_change(row) for row in rows]
+
+
+async def cause(
+    connection: asyncpg.Connection, tenant_id: str, scopes: Sequence[Scope]
+) -> TradingStateChange | None:
+    """The change that the strictest state of the scopes comes from, the widest scope's of several.
+
+    None where all are ACTIVE.
+    """
+    changes = await current(connection, tenant_id, scopes)
+    state = strictest(change.state for change in changes)
+    if state is TradingState.ACTIVE:
+        return None
+    return next(change for change in changes if change.state is state)
 
 
 async def effective(
@@ -127,4 +158,5 @@ def _change(row: asyncpg.Record) -> TradingStateChange:
         author=row["author"],
         reason=row["reason"],
         create_time=row["create_time"],
+        tenant_version=row["tenant_version"],
     )

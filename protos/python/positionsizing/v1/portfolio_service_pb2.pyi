@@ -586,19 +586,29 @@ class SetTradingStateResponse(_message.Message):
 
     TRADING_STATE_FIELD_NUMBER: _builtins.int
     TRADING_STATE_VERSION_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     trading_state: _types_pb2.TradingState.ValueType
     """The state in force."""
     trading_state_version: _builtins.int
-    """Version of the trading state of the firm, counted from 1; sized answers carry it."""
+    """One number for all changes of the firm: it rises with every change of a trading state, whatever
+    its scope, and with limits of the firm or a strategy. Sized answers carry the number they were
+    computed at: a size of this scope with a lower one is older than this change. Drop it where the
+    change is a halt.
+    """
+    @_builtins.property
+    def change(self) -> _types_pb2.ChangeRecord:
+        """Who set the state, why and when; its version counts the changes of this scope alone, from 1."""
+
     def __init__(
         self,
         *,
         trading_state: _types_pb2.TradingState.ValueType = ...,
         trading_state_version: _builtins.int = ...,
+        change: _types_pb2.ChangeRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trading_state", b"trading_state", "trading_state_version", b"trading_state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "trading_state", b"trading_state", "trading_state_version", b"trading_state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -636,19 +646,29 @@ class GetTradingStateResponse(_message.Message):
 
     TRADING_STATE_FIELD_NUMBER: _builtins.int
     TRADING_STATE_VERSION_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     trading_state: _types_pb2.TradingState.ValueType
-    """The state of this scope by itself."""
+    """The state of this scope by itself; ACTIVE where it was never set."""
     trading_state_version: _builtins.int
-    """Version of the trading state of the firm, counted from 1."""
+    """The firm's number at the last change of this scope, as SetTradingState returned it; 0 where it was
+    never set.
+    """
+    @_builtins.property
+    def change(self) -> _types_pb2.ChangeRecord:
+        """Who set the state, why and when; its version counts the changes of this scope alone, from 1.
+        Unset where it was never set.
+        """
+
     def __init__(
         self,
         *,
         trading_state: _types_pb2.TradingState.ValueType = ...,
         trading_state_version: _builtins.int = ...,
+        change: _types_pb2.ChangeRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trading_state", b"trading_state", "trading_state_version", b"trading_state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "trading_state", b"trading_state", "trading_state_version", b"trading_state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -463,7 +463,11 @@ class InputVersions(_message.Message):
     market_snapshot_id: _builtins.str
     """Market snapshot."""
     trading_state_version: _builtins.int
-    """Trading state, counted from 1."""
+    """The firm's trading state, counted from 1: rises with every change of a trading state, whatever its
+    scope, and with limits of the firm or a strategy. A size with a lower number than that of a halt
+    of its portfolio, group, strategy or firm (`TradingStateChanged`, SetTradingState) is older than
+    the halt and must not be traded.
+    """
     group_version: _builtins.int
     """State of the group whose limits are shared; 0 where the portfolio is in none."""
     service_version: _builtins.str

@@ -1,0 +1,13 @@
+"""The tenant's version with each change of a trading state; payloads of events as they are."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    op.execute(Path(__file__).with_suffix(".sql").read_text())
