@@ -8,7 +8,7 @@ broker's limit (5 MB) travels in chunks.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from typing import Any
 import pulsar
 import pulsar.asyncio
 
-from storage.events.ports import BrokerUnavailable, InMessage, OutMessage, Sharing
+from storage.errors import is_foreign_cancellation
+from storage.events.ports import (
+    BrokerUnavailable,
+    InMessage,
+    OutMessage,
+    ProducerNameTaken,
+    Sharing,
+)
 
 _CLOSE_TIMEOUT_S = 2.0
 _TYPES = {
@@ -74,7 +81,13 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except pulsar.asyncio.PulsarException as error:
-        raise BrokerUnavailable(f"{what}: {error}") from error
+        taken = error.error() == pulsar.Result.ProducerBusy
+        kind = ProducerNameTaken if taken else BrokerUnavailable
+        raise kind(f"{what}: {error}") from error
+    except asyncio.CancelledError as error:
+        if not is_foreign_cancellation(error):
+            raise
+        raise BrokerUnavailable(f"{what}: given up by the client") from error
 
 
 class PulsarBroker:
@@ -83,6 +96,7 @@ class PulsarBroker:
     def __init__(self, config: BrokerConfig) -> None:
         """Connects when first used, so a broker that is away now is no error."""
         self._config = config
+        self._unwanted: set[asyncio.Task[None]] = set()
         authentication = None
         if config.token or config.token_file:
             authentication = pulsar.AuthenticationToken(config.read_token)
@@ -104,13 +118,15 @@ class PulsarBroker:
     async def open_producer(self, topic: str, name: str | None = None) -> "PulsarProducer":
         """See `Broker`. Errors: `BrokerUnavailable`, also while another holds the name."""
         with _translated(f"open a producer of {topic}"):
-            producer = await self._client.create_producer(
-                self._config.topic(topic),
-                producer_name=name,
-                batching_enabled=False,
-                chunking_enabled=True,
-                max_pending_messages=0,  # a full queue would refuse one message and take the next
-                send_timeout_millis=round(self._config.send_timeout_s * 1000),
+            producer = await self._opened(
+                self._client.create_producer(
+                    self._config.topic(topic),
+                    producer_name=name,
+                    batching_enabled=False,
+                    chunking_enabled=True,
+                    max_pending_messages=0,  # a full queue would refuse one and take the next
+                    send_timeout_millis=round(self._config.send_timeout_s * 1000),
+                )
             )
         return PulsarProducer(producer, topic)
 
@@ -119,18 +135,37 @@ class PulsarBroker:
     ) -> "PulsarSubscription":
         """See `Broker`. A new subscription begins with the oldest message there is."""
         with _translated(f"subscribe to {topic}"):
-            consumer = await self._client.subscribe(
-                self._config.topic(topic),
-                subscription,
-                consumer_type=_TYPES[sharing],
-                initial_position=pulsar.InitialPosition.Earliest,
-                receiver_queue_size=100,
+            consumer = await self._opened(
+                self._client.subscribe(
+                    self._config.topic(topic),
+                    subscription,
+                    consumer_type=_TYPES[sharing],
+                    initial_position=pulsar.InitialPosition.Earliest,
+                    receiver_queue_size=100,
+                )
             )
         return PulsarSubscription(consumer, topic)
 
     async def close(self) -> None:
         """Close everything opened here. Does not raise."""
+        if self._unwanted:
+            await asyncio.wait(self._unwanted, timeout=_CLOSE_TIMEOUT_S)
         await _close_quietly(self._client)
+
+    async def _opened(self, opening: Coroutine[Any, Any, Any]) -> Any:
+        """What `opening` makes. If this call is cancelled it is closed as soon as it is there.
+
+        The library goes on opening and drops what nobody waits for without telling the broker,
+        which then keeps the producer, and its name, for as long as the connection lives.
+        """
+        task = asyncio.ensure_future(opening)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(_leave(task), name="close what nobody waits for")
+            self._unwanted.add(leaving)
+            leaving.add_done_callback(self._unwanted.discard)
+            raise
 
 
 class PulsarProducer:
@@ -192,6 +227,11 @@ class PulsarSubscription:
     async def close(self) -> None:
         """See `Subscription`."""
         await _close_quietly(self._consumer)
+
+
+async def _leave(opening: "asyncio.Task[Any]") -> None:
+    with contextlib.suppress(pulsar.asyncio.PulsarException, asyncio.CancelledError):
+        await _close_quietly(await opening)
 
 
 async def _close_quietly(end: Any) -> None:

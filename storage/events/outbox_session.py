@@ -76,6 +76,16 @@ class OutboxSession:
         async with self._session() as connection:
             return await relay.load_batch(connection, shard)
 
+    async def name_epoch(self, shard: int) -> int:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await relay.name_epoch(connection, shard)
+
+    async def next_name(self, shard: int) -> int:
+        """See `Outbox`."""
+        async with self._session() as connection:
+            return await relay.next_name(connection, shard)
+
     async def save_batch(self, shard: int, batch: Sequence[tuple[OutboxEvent, int]]) -> None:
         """See `Outbox`."""
         async with self._session() as connection:

@@ -18,6 +18,7 @@ __all__ = [
     "OutMessage",
     "Outbox",
     "Producer",
+    "ProducerNameTaken",
     "Sharing",
     "Subscription",
 ]
@@ -27,6 +28,12 @@ class BrokerUnavailable(Unavailable):
     """The broker can't be reached or refuses; the same call may succeed later."""
 
     reason = "BROKER_UNAVAILABLE"
+
+
+class ProducerNameTaken(BrokerUnavailable):
+    """Another producer of the topic has the name, or the broker believes so."""
+
+    reason = "PRODUCER_NAME_TAKEN"
 
 
 class Sharing(enum.Enum):
@@ -119,7 +126,10 @@ class Broker(Protocol):
     """A connection to a broker."""
 
     async def open_producer(self, topic: str, name: str | None = None) -> Producer:
-        """Open a producer for a topic by its short name."""
+        """Open a producer for a topic by its short name. Errors: also `ProducerNameTaken`.
+
+        If the call is cancelled, a producer that comes of it is closed.
+        """
 
     async def subscribe(self, topic: str, subscription: str, sharing: Sharing) -> Subscription:
         """Take part in a durable subscription of a topic by its short name."""
@@ -153,6 +163,12 @@ class Outbox(Protocol):
 
     async def load_batch(self, shard: int) -> list[tuple[OutboxEvent, int]]:
         """What the last relay of this shard was sending and had not deleted."""
+
+    async def name_epoch(self, shard: int) -> int:
+        """Which of a shard's producer names is in use, counted from 0."""
+
+    async def next_name(self, shard: int) -> int:
+        """Give up the shard's producer name and the noted batch with it; the next one's epoch."""
 
     async def save_batch(self, shard: int, batch: Sequence[tuple[OutboxEvent, int]]) -> None:
         """Note what is about to be sent, with sequence ids."""

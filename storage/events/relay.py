@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from storage.crash import crash_point
 from storage.errors import Unavailable
 from storage.events.backoff import Backoff
-from storage.events.ports import Broker, BrokerUnavailable, Outbox
+from storage.events.ports import Broker, BrokerUnavailable, Outbox, ProducerNameTaken
 from storage.events.shard import Numbered, ShardPublisher
 from storage.postgres.outbox import N_SHARDS
 
@@ -45,6 +45,11 @@ class RelayOptions:
     stop_grace_s: float = 3.0
     """How long `stop` lets batches under way finish."""
     producer_prefix: str = "sizing-relay"
+    name_patience_s: float = 10.0
+    """A producer name that the broker says is taken for so long is given up for the next epoch's.
+
+    Its holder has lost the shard, or is gone and the broker has not noticed. What was under way may
+    then be on a topic twice, under one event id."""
 
     def __post_init__(self) -> None:
         if self.n_batch_max < 1:
@@ -60,6 +65,9 @@ class RelayStats:
     n_failed: int = 0
     """Batches that did not go through at once; their events went later."""
     n_sessions_lost: int = 0
+    n_names_taken: int = 0
+    """Producers that could not be opened because the broker had the name already."""
+    n_names_given_up: int = 0
     n_shards: int = 0
     """Shards held now."""
     last_error: str = ""
@@ -81,6 +89,7 @@ class _Shard:
     publisher: ShardPublisher
     batch: list[Numbered]  # claimed and not yet deleted
     failures: dict[str, _Failures] = field(default_factory=dict)  # by topic
+    taken_since: dict[str, float] = field(default_factory=dict)  # by topic, by the loop's clock
     retry_at: float = 0.0  # by the loop's clock
     is_surplus: bool = False
     task: asyncio.Task[None] | None = None
@@ -187,9 +196,24 @@ class Relay:
                 break
             if await self._outbox.claim_shard(number):
                 batch = [Numbered(*pair) for pair in await self._outbox.load_batch(number)]
-                name = f"{self._options.producer_prefix}-{number}"
-                self._held[number] = _Shard(number, ShardPublisher(self._broker, name), batch)
+                publisher = self._publisher(number, await self._outbox.name_epoch(number))
+                self._held[number] = _Shard(number, publisher, batch)
         self.stats.n_shards = len(self._held)
+
+    def _publisher(self, number: int, epoch: int) -> ShardPublisher:
+        name = f"{self._options.producer_prefix}-{number}"
+        return ShardPublisher(self._broker, name, epoch)
+
+    async def _give_name_up(self, shard: _Shard) -> None:
+        """Go on under the next name. Sequence ids of the old one mean nothing there."""
+        await shard.publisher.close()
+        epoch = await self._outbox.next_name(shard.number)
+        shard.publisher = self._publisher(shard.number, epoch)
+        shard.batch = [Numbered(row.event) for row in shard.batch]
+        shard.failures.clear()
+        shard.taken_since.clear()
+        self.stats.n_names_given_up += 1
+        _log.warning("relay: the producer name of shard %d is given up", shard.number)
 
     async def _release(self, shard: _Shard) -> None:
         # Producers first: the next relay needs their names.
@@ -220,6 +244,9 @@ class Relay:
     async def _publish(self, shard: _Shard, ready: list[Numbered]) -> None:
         """Send some of a shard's batch and delete what arrived; the rest stays in the batch."""
         numbered, errors = await shard.publisher.number(ready)
+        if self._is_name_lost(shard, {row.event.topic for row in ready}, errors):
+            await self._give_name_up(shard)
+            return
         if numbered != ready:
             shard.replace(ready, numbered)
             pairs = [(row.event, row.sequence_id) for row in shard.batch]
@@ -237,6 +264,20 @@ class Relay:
             await self._outbox.delete([row.event for row in stored])
             self.stats.n_published += len(stored)
         self._back_off(shard, {row.event.topic for row in stored}, errors | more)
+
+    def _is_name_lost(
+        self, shard: _Shard, tried: set[str], errors: Mapping[str, BrokerUnavailable]
+    ) -> bool:
+        """Whether the broker has refused a shard's name for longer than its holder may take."""
+        now = asyncio.get_running_loop().time()
+        for topic in tried:
+            if isinstance(errors.get(topic), ProducerNameTaken):
+                self.stats.n_names_taken += 1
+                shard.taken_since.setdefault(topic, now)
+            elif topic not in errors:
+                shard.taken_since.pop(topic, None)
+        first = min(shard.taken_since.values(), default=now)
+        return now - first >= self._options.name_patience_s
 
     def _back_off(
         self, shard: _Shard, stored: set[str], errors: Mapping[str, BrokerUnavailable]

@@ -60,11 +60,14 @@ def message_of(event: OutboxEvent) -> OutMessage:
 
 
 class ShardPublisher:
-    """The producers of one shard, opened as topics turn up, closed together."""
+    """The producers of one shard, opened as topics turn up, closed together.
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    All have one name, of the shard and of an epoch: `sizing-relay-4`, `sizing-relay-4.1`, ...
+    """
+
+    def __init__(self, broker: Broker, shard_name: str, epoch: int = 0) -> None:
         self._broker = broker
-        self._name = name
+        self._name = shard_name if epoch == 0 else f"{shard_name}.{epoch}"
         self._lanes: dict[str, _Lane] = {}
 
     async def number(

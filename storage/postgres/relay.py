@@ -49,6 +49,30 @@ async def waiting(connection: asyncpg.Connection, shards: Collection[int]) -> li
     return [row["shard"] for row in rows]
 
 
+async def name_epoch(connection: asyncpg.Connection, shard: int) -> int:
+    """Which of a shard's producer names is in use, counted from 0."""
+    epoch = await connection.fetchval("SELECT epoch FROM outbox_batch WHERE shard = $1", shard)
+    return int(epoch or 0)
+
+
+async def next_name(connection: asyncpg.Connection, shard: int) -> int:
+    """Give up a shard's producer name for the next, and the noted batch with it; its epoch.
+
+    On disk when this returns: a successor that went back to the old name would take sequence ids
+    of one name for those of another.
+    """
+    async with connection.transaction():
+        await connection.execute("SET LOCAL synchronous_commit = on")
+        epoch = await connection.fetchval(
+            """INSERT INTO outbox_batch (shard, position, sequence_id, epoch)
+            VALUES ($1, '{}', '{}', 1) ON CONFLICT (shard) DO UPDATE
+            SET position = '{}', sequence_id = '{}', epoch = outbox_batch.epoch + 1
+            RETURNING epoch""",
+            shard,
+        )
+    return int(epoch)
+
+
 async def save_batch(
     connection: asyncpg.Connection, shard: int, batch: Sequence[tuple[OutboxEvent, int]]
 ) -> None:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from simulated_time import Chance
 
-from storage.events.ports import BrokerUnavailable, InMessage, OutMessage, Sharing
+from storage.events.ports import (
+    BrokerUnavailable,
+    InMessage,
+    OutMessage,
+    ProducerNameTaken,
+    Sharing,
+)
 
 
 @dataclass
@@ -62,8 +68,10 @@ class SimulatedBroker:
         producer = SimulatedProducer(self._broker, topic, name)
 
         def register() -> None:
-            if self.is_dead or (name and (topic, name) in self._broker.named):
-                raise BrokerUnavailable("the producer's name is taken")
+            if self.is_dead:
+                raise BrokerUnavailable("this process is dead")
+            if name and (topic, name) in self._broker.named:
+                raise ProducerNameTaken("the producer's name is taken")
             if name:
                 self._broker.named[topic, name] = producer
                 producer.last_sequence_id = self._broker.highest.get((topic, name), -1)

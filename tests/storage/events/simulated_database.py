@@ -38,6 +38,7 @@ class Database:
     outbox: dict[int, OutboxEvent] = field(default_factory=dict)
     committed: dict[UUID, OutboxEvent] = field(default_factory=dict)
     batches: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
     owner: dict[int, object] = field(default_factory=dict)
     members: set[object] = field(default_factory=set)
     inbox: set[str] = field(default_factory=set)
@@ -136,6 +137,18 @@ class SimulatedOutbox:
             return [(outbox[position], id) for position, id in noted if position in outbox]
 
         return await self._call(load)
+
+    async def name_epoch(self, shard: int) -> int:
+        return await self._call(lambda: self._database.epochs.get(shard, 0))
+
+    async def next_name(self, shard: int) -> int:
+        def give_up() -> int:
+            self._database.undo.clear()  # a synchronous commit
+            self._database.batches[shard] = []
+            self._database.epochs[shard] = self._database.epochs.get(shard, 0) + 1
+            return self._database.epochs[shard]
+
+        return await self._call(give_up)
 
     async def save_batch(self, shard: int, batch: Sequence[tuple[OutboxEvent, int]]) -> None:
         def save() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from simulated_broker import Broker, SimulatedBroker, Stored
+from simulated_broker import Broker, SimulatedBroker, SimulatedProducer, Stored
 from simulated_database import Database, SimulatedOutbox, event
 from simulated_time import Chance, run
 
@@ -22,10 +22,11 @@ from storage.events.consumer import Consumer, ConsumerOptions, Refused
 from storage.events.ports import InMessage, OutMessage, Sharing
 from storage.events.relay import Relay, RelayOptions
 from storage.events.topics import Incoming
-from storage.postgres.outbox import OutboxEvent
+from storage.postgres.outbox import N_SHARDS, OutboxEvent
 
 N_SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 BACKOFF = Backoff(0.05, 1.0)
+TOPICS = ("position-sized", "decision-settled", "limit-breached")
 
 
 def seeds() -> Iterator[int]:
@@ -88,7 +89,7 @@ class RelayWorld:
             for offset in range(2):
                 self.n_events += 1
                 self.database.n_position += 1
-                topic = self.rng.choice(("position-sized", "decision-settled", "limit-breached"))
+                topic = self.rng.choice(TOPICS)
                 row = (self.database.n_position, portfolio, sequence + offset, topic)
                 events.append(event(*row, self.n_events))
             await asyncio.sleep(self.rng.uniform(0, 0.5))  # others overtake
@@ -183,6 +184,26 @@ def test_relay_loses_nothing_repeats_nothing_and_keeps_order() -> None:
         n_twice += twice
     print(f"\nsimulated events {n_events}, lost 0, phantom 0, on a topic twice {n_twice}")
     assert n_twice <= 0.02 * n_events
+
+
+def test_names_the_broker_never_frees_delay_events_and_no_more() -> None:
+    """Producers that are gone and that the broker keeps all the same, of some shards and topics."""
+    n_given_up = 0
+    for seed in seeds():
+        world = RelayWorld(seed)
+        leaked = SimulatedProducer(world.broker, "nobody's", None)
+        for shard in range(0, N_SHARDS, 3):
+            for topic in world.rng.sample(TOPICS, 2):
+                world.broker.named[topic, f"sizing-relay-{shard}"] = leaked
+        try:
+            run(world.play())
+            for name in [name for name, held in world.broker.named.items() if held is leaked]:
+                del world.broker.named[name]
+            world.check_end()
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}: {error!r}") from error
+        n_given_up += sum(world.database.epochs.values())
+    assert n_given_up
 
 
 # --- the consumer ------------------------------------------------------------------------------

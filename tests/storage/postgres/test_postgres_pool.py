@@ -15,9 +15,9 @@ from storage.errors import Contended, DeadlineExceeded, InvalidContent, StorageE
 from storage.postgres.pool import Database, PoolOptions, connect, masked
 
 
-async def is_well(database: Database) -> bool:
+async def is_well(database: Database, deadline_s: float = 0.5) -> bool:
     try:
-        async with database.connection(deadline_s=0.5) as connection:
+        async with database.connection(deadline_s=deadline_s) as connection:
             return bool(await connection.fetchval("SELECT true"))
     except StorageError:
         return False
@@ -57,7 +57,7 @@ async def test_a_cut_is_unavailable_at_once_and_over_when_the_server_is_back(
         await proxy.start()
         await recovers_within(database, 2.0)
         assert database.is_available
-        assert await asyncio.gather(*(is_well(database) for _ in range(16))) == [True] * 16
+        assert await asyncio.gather(*(is_well(database, 10.0) for _ in range(16))) == [True] * 16
         assert database.n_busy == 0
         await database.aclose()
 
@@ -102,7 +102,7 @@ async def test_cancelled_calls_leak_no_connection(postgres_dsn: str) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     await until(lambda: database.n_busy == 0)
     await recovers_within(database, 5.0)  # so many calls may have let a probe wait too long
-    assert await asyncio.gather(*(is_well(database) for _ in range(32))) == [True] * 32
+    assert await asyncio.gather(*(is_well(database, 10.0) for _ in range(32))) == [True] * 32
     assert await n_sessions(database) <= 4 + 1  # one is reserved
     await database.aclose()
 
