@@ -346,14 +346,16 @@ class TradingStateChanged(_message.Message):
     trading_state: _types_pb2.TradingState.ValueType
     """The state in force."""
     trading_state_version: _builtins.int
-    """Version of the firm's trading state."""
+    """The firm's number after this change, as decisions carry it in `versions`. Sizes for this scope
+    with a lower number are older: after a halt, drop them.
+    """
     @_builtins.property
     def scope(self) -> _portfolio_service_pb2.Scope:
         """What it applies to."""
 
     @_builtins.property
     def change(self) -> _types_pb2.ChangeRecord:
-        """Version, author, reason and time."""
+        """Author, reason and time; its version counts the changes of this scope alone, from 1."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Producer names of the relay that can be given up."""
+"""The tenant's version with each change of a trading state; payloads of events as they are."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""The tenant's version with each change of a trading state; payloads of events as they are."""
+"""Producer names of the relay that can be given up."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
