@@ -79,8 +79,11 @@ async def test_a_session_whose_client_is_gone_does_not_hold_up_a_halt(database: 
         await stalled
 
 
-async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(database: Database) -> None:
+async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(
+    postgres_dsn: str, database: Database
+) -> None:
     entered, released = asyncio.Event(), asyncio.Event()
+    patient = await Database.open(postgres_dsn, PoolOptions(lock_timeout_s=60.0))
 
     async def stall() -> None:
         async with database.transaction(deadline_s=60) as connection:
@@ -90,7 +93,7 @@ async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(database: 
             await connection.fetchval("SELECT 1")
 
     async def decide() -> None:
-        async with database.transaction(deadline_s=60, first_sql=SHARED) as connection:
+        async with patient.transaction(deadline_s=60, first_sql=SHARED) as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(77)")
 
     stalled = asyncio.create_task(stall())
@@ -104,6 +107,7 @@ async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(database: 
     with pytest.raises(Unavailable):
         await stalled
     await asyncio.gather(deciding, return_exceptions=True)
+    await patient.aclose()
 
 
 async def test_a_full_pool_does_not_hold_up_a_halt(postgres_dsn: str) -> None:
