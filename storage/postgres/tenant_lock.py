@@ -39,10 +39,9 @@ _END_STALLED = """
         UNION
         SELECT unnest(pg_blocking_pids(pid)) FROM ahead
     )
-    SELECT count(*) FROM ahead JOIN pg_stat_activity AS a USING (pid)
+    SELECT count(pg_terminate_backend(pid)) FROM ahead JOIN pg_stat_activity AS a USING (pid)
     WHERE a.wait_event_type = 'Client'
-        AND a.state_change < clock_timestamp() - make_interval(secs => $3)
-        AND pg_terminate_backend(pid)"""
+        AND a.state_change < clock_timestamp() - make_interval(secs => $3)"""
 
 
 def shared_sql(tenant_ids: Collection[str]) -> str:
