@@ -1,0 +1,90 @@
+"""The account of a backtest: cash and units through splits, dividends, fills and nights.
+
+Each function takes an account and returns the next one. Order within a session: `corporate_actions`
+before the open, `fill` at the open, `night` after the close.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compute.book import Floats
+
+
+@dataclass(frozen=True)
+class TradingCosts:
+    """What trading and holding cost.
+
+    commission_fixed: money a trade; commission_rate, slippage_rate: fractions of the notional, the
+    latter against the trader on the price. credit_rate on free cash, debit_rate on borrowed cash,
+    borrow_rate on the value of short positions: a year of `days_per_year` nights.
+    """
+
+    commission_fixed: float = 0.0
+    commission_rate: float = 0.0
+    slippage_rate: float = 0.0
+    credit_rate: float = 0.0
+    debit_rate: float = 0.0
+    borrow_rate: float = 0.0
+    days_per_year: float = 360.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """cash in money, units signed (m,); what was paid and earned since the start, in money."""
+
+    cash: float
+    units: Floats
+    commission: float = 0.0
+    slippage: float = 0.0
+    dividends: float = 0.0
+    interest: float = 0.0
+    borrow: float = 0.0
+
+    def equity(self, price: Floats) -> float:
+        """Cash plus the value of all units; a position without a price counts nothing."""
+        return self.cash + float(np.where(self.units != 0.0, price, 0.0) @ self.units)
+
+
+def corporate_actions(account: Account, dividend: Floats | None, split: Floats | None) -> Account:
+    """Dividends on units held at the close before, then splits of them. Shorts pay the dividend."""
+    if dividend is not None:
+        paid = float(np.nan_to_num(dividend) @ account.units)
+        account = replace(account, cash=account.cash + paid, dividends=account.dividends + paid)
+    if split is not None:
+        account = replace(account, units=account.units * np.nan_to_num(split, nan=1.0))
+    return account
+
+
+def fill(account: Account, trade: Floats, price: Floats, costs: TradingCosts) -> Account:
+    """Books trades, signed units (m,), at `price` and what slippage adds to it."""
+    notional = np.abs(trade) * np.where(trade != 0.0, price, 0.0)
+    slipped = costs.slippage_rate * float(notional.sum())
+    executed = np.where(trade != 0.0, price * (1.0 + costs.slippage_rate * np.sign(trade)), 0.0)
+    commission = costs.commission_fixed * float(np.count_nonzero(trade))
+    commission += costs.commission_rate * float(np.abs(trade) @ executed)
+    return replace(
+        account,
+        cash=account.cash - float(trade @ executed) - commission,
+        units=account.units + trade,
+        commission=account.commission + commission,
+        slippage=account.slippage + slipped,
+    )
+
+
+def night(account: Account, close: Floats, costs: TradingCosts, nights: float = 1.0) -> Account:
+    """Interest and borrow fees from one close to the next.
+
+    Free cash is cash less the value of short positions: their proceeds earn nothing.
+    """
+    short = -float(np.where(account.units < 0.0, close, 0.0) @ np.minimum(account.units, 0.0))
+    free = account.cash - short
+    rate = costs.credit_rate if free > 0.0 else costs.debit_rate
+    interest = free * rate * nights / costs.days_per_year
+    borrow = short * costs.borrow_rate * nights / costs.days_per_year
+    return replace(
+        account,
+        cash=account.cash + interest - borrow,
+        interest=account.interest + interest,
+        borrow=account.borrow + borrow,
+    )

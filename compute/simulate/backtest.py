@@ -1,0 +1,273 @@
+"""A strategy through the past: decided at each close as live, filled later, kept as an account.
+
+    corporate actions -> fills of what was decided before -> mark -> night -> decide
+
+Sizes come from `decide.size`, the function that sizes live: the same waterfall, limits, whole lots
+and guard. Nothing of a later session is known to a decision.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from enum import IntEnum
+
+import numpy as np
+
+from compute.book import Floats, Market, MissingInputError, Positions
+from compute.columns import Stage
+from compute.decide import Sizing, size
+from compute.inputs import Inputs
+from compute.limits.guard import Guard
+from compute.limits.policy import LimitKind, Limits
+from compute.limits.sheet import prepare
+from compute.parameters import EffectiveParameters
+from compute.shapes import KernelRegistry
+from compute.signals import check
+from compute.simulate.account import Account, TradingCosts, corporate_actions, fill, night
+from compute.simulate.history import PriceHistory
+from compute.simulate.strategies import SessionSignals, Strategy
+
+SESSIONS_PER_YEAR = 252.0
+
+
+class FillAt(IntEnum):
+    """When an order decided at a close is filled. The numbers are those of the contract."""
+
+    NEXT_OPEN = 1
+    NEXT_CLOSE = 2
+    SAME_CLOSE = 3
+    """At the price it was decided on: for comparison with engines that do so; not attainable."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is tried: a strategy with everything that sizes it.
+
+    cash: at the start. lot_size: of every instrument. rebalance_sessions: a decision every so many
+    sessions.
+    """
+
+    strategy: Strategy
+    parameters: EffectiveParameters
+    limits: Limits
+    name: str = ""
+    cash: float = 1e6
+    costs: TradingCosts = field(default_factory=TradingCosts)
+    fill_at: FillAt = FillAt.NEXT_OPEN
+    lot_size: float = 1.0
+    rebalance_sessions: int = 1
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What came of a setting, a value a session, (T,).
+
+    stage_growth: sum over sessions of log(1 + w'r), w the weights after each stage of the waterfall
+    and r the returns to the next close, (len(Stage) + 1,), the last of the final lots; -inf where a
+    stage's weights would have been ruined. ruined: the first session with nothing left, or None.
+    scaled_fills: fills cut because the open had moved beyond the cash at hand. refused: decisions
+    that could not be made, by reason. bindings: lines cut last by each kind of limit.
+    """
+
+    dates: tuple[str, ...]
+    equity: Floats
+    cash: Floats
+    gross_weight: Floats
+    turnover: Floats
+    trades: int
+    decisions: int
+    stage_growth: Floats
+    account: Account
+    scaled_fills: int
+    refused: dict[str, int]
+    bindings: dict[LimitKind, int]
+    ruined: int | None
+
+    @property
+    def returns(self) -> Floats:
+        """Simple return of equity a session, (T - 1,), up to ruin."""
+        end = len(self.equity) if self.ruined is None else self.ruined + 1
+        equity = self.equity[:end]
+        return equity[1:] / equity[:-1] - 1.0
+
+
+class _Run:
+    """One setting on its way through the history."""
+
+    def __init__(self, history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> None:
+        self.history, self.setting, self.kernels = history, setting, kernels
+        sessions, m = history.close.shape
+        self.account, self.orders = Account(setting.cash, np.zeros(m)), np.zeros(m)
+        self.equity, self.cash = np.zeros(sessions), np.zeros(sessions)
+        self.gross_weight, self.turnover = np.zeros(sessions), np.zeros(sessions)
+        self.stage_growth = np.zeros(len(Stage) + 1)
+        self.trades = self.decisions = self.scaled_fills = 0
+        self.refused: Counter[str] = Counter()
+        self.bindings: Counter[LimitKind] = Counter()
+        self.ruined: int | None = None
+
+    def step(self, t: int) -> bool:
+        """One session; false where nothing is left to go on with."""
+        history, setting = self.history, self.setting
+        mark, is_last = history.last_close[t], t + 1 == len(history.dates)
+        self._corporate_actions(t)
+        if setting.fill_at is not FillAt.SAME_CLOSE:
+            self._fill(t)
+        if not is_last:
+            self.account = night(self.account, mark, setting.costs, _nights(history, t))
+        if not self._mark(t, mark):
+            return False
+        if not is_last:
+            self._decide(t, mark)
+        return True
+
+    def _corporate_actions(self, t: int) -> None:
+        split = None if self.history.split is None else self.history.split[t]
+        dividend = None if self.history.dividend is None else self.history.dividend[t]
+        self.account = corporate_actions(self.account, dividend, split)
+        if split is not None:
+            self.orders = self.orders * np.nan_to_num(split, nan=1.0)
+
+    def _mark(self, t: int, mark: Floats) -> bool:
+        equity = self.account.equity(mark)
+        if equity <= 0.0:
+            self.ruined = t
+            return False
+        self.equity[t], self.cash[t] = equity, self.account.cash
+        self.gross_weight[t] = float(np.nansum(np.abs(self.account.units * mark))) / equity
+        return True
+
+    def _fill(self, t: int) -> None:
+        """Fills the orders; those in instruments without a price are gone, as day orders are."""
+        history, at_open = self.history, self.setting.fill_at is FillAt.NEXT_OPEN
+        price = history.open[t] if at_open and history.open is not None else history.close[t]
+        wanted = np.where(np.isnan(price), 0.0, self.orders)
+        self.orders = np.zeros(len(wanted))
+        if not wanted.any():
+            return
+        trade = affordable(self.account, wanted, price, self.setting)
+        self.scaled_fills += bool((trade != wanted).any())
+        before = self.account.equity(history.last_close[max(t - 1, 0)])
+        self.turnover[t] = float(np.nansum(np.abs(trade * price))) / max(before, 1e-300)
+        self.trades += int(np.count_nonzero(trade))
+        self.account = fill(self.account, trade, price, self.setting.costs)
+
+    def _decide(self, t: int, mark: Floats) -> None:
+        """Orders for what the strategy says now; without a word from it positions stay."""
+        weights = np.nan_to_num(self.account.units * mark) / self.equity[t]
+        stages = np.tile(weights, (len(Stage) + 1, 1))
+        said = None
+        if t % self.setting.rebalance_sessions == 0:
+            said = self.setting.strategy(self.history, t)
+        if said is not None:
+            try:
+                sizing = self._sized(said, t)
+            except MissingInputError as error:
+                self.refused[error.reason] += 1
+            else:
+                self.decisions += 1
+                stages[:, said.instrument] = sizing.stages
+                self.orders[said.instrument] = sizing.trade_lots * self.setting.lot_size
+                self.bindings.update(LimitKind(int(kind)) for kind in sizing.binding.kind if kind)
+        self._attribute(stages, t)
+        if self.setting.fill_at is FillAt.SAME_CLOSE:
+            self._fill(t)
+
+    def _sized(self, said: SessionSignals, t: int) -> Sizing:
+        market, held = market_at(self.history, t, self.setting.lot_size), self.account.units
+        places = np.flatnonzero(~np.isnan(self.history.last_close[t]))
+        positions = Positions(
+            held[places], np.zeros(len(places)), np.zeros(len(places)), self.account.cash
+        )
+        sheet = prepare(market, positions, self.setting.limits)
+        guard = Guard(market, positions, self.setting.limits)
+        index = np.searchsorted(places, said.instrument)
+        active = np.ones(len(index), dtype=bool)
+        active[[error.line for error in check(said.signals, market.price[index])]] = False
+        inputs = Inputs(
+            signals=said.signals,
+            index=index,
+            active=active,
+            known=np.ones(len(index), dtype=bool),
+            sheet=sheet,
+            parameters=self.setting.parameters,
+        )
+        return size(inputs, guard, self.kernels)
+
+    def _attribute(self, stages: Floats, t: int) -> None:
+        """Adds the growth to the next close of the weights after each stage."""
+        wealth = 1.0 + stages @ self.history.total_return[t + 1]
+        with np.errstate(divide="ignore"):
+            self.stage_growth += np.log(np.maximum(wealth, 0.0))
+
+
+def run(history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> Backtest:
+    """Runs one setting over the whole history.
+
+    Without opens in the history, orders for the next open are filled at the next close. A decision
+    that lacks data is refused and counted; positions stay.
+    """
+    state = _Run(history, setting, kernels)
+    for t in range(len(history.dates)):
+        if not state.step(t):
+            break
+    return Backtest(
+        dates=history.dates,
+        equity=state.equity,
+        cash=state.cash,
+        gross_weight=state.gross_weight,
+        turnover=state.turnover,
+        trades=state.trades,
+        decisions=state.decisions,
+        stage_growth=state.stage_growth,
+        account=state.account,
+        scaled_fills=state.scaled_fills,
+        refused=dict(state.refused),
+        bindings=dict(state.bindings),
+        ruined=state.ruined,
+    )
+
+
+def market_at(history: PriceHistory, t: int, lot_size: float) -> Market:
+    """The market at the close of session t: instruments that have had a price by then."""
+    last = history.last_close[t]
+    places = np.flatnonzero(~np.isnan(last))
+    volatility = np.nan_to_num(history.daily_volatility[t][places]) * np.sqrt(SESSIONS_PER_YEAR)
+    volume = history.average_daily_volume(t)
+    return Market(
+        instrument_ids=tuple(history.instrument_ids[place] for place in places),
+        price=last[places],
+        lot_size=np.full(len(places), lot_size),
+        volatility=volatility,
+        average_daily_volume=None if volume is None else volume[places],
+        sector=tuple(history.sector[place] for place in places) if history.sector else (),
+    )
+
+
+def affordable(account: Account, wanted: Floats, price: Floats, setting: Setting) -> Floats:
+    """The trades that the cash at hand pays for: increases are cut alike, in whole lots.
+
+    The decision has counted its cash at the close; the open may be dearer. Sales of the same moment
+    come first, and their proceeds count; those of short positions do not.
+    """
+    value = np.where(wanted != 0.0, price, 0.0)
+    after = account.units + wanted
+    bought = np.maximum(np.maximum(after, 0.0) - np.maximum(account.units, 0.0), 0.0)
+    sold = np.maximum(np.maximum(account.units, 0.0) - np.maximum(after, 0.0), 0.0)
+    marked = np.where(account.units < 0.0, np.nan_to_num(price), 0.0)
+    short = -float(marked @ np.minimum(account.units, 0.0))
+    costs = setting.costs
+    rate = 1.0 + costs.slippage_rate + costs.commission_rate
+    fees = costs.commission_fixed * float(np.count_nonzero(wanted))
+    free = account.cash - short + float(sold @ value) * (2.0 - rate) - fees
+    need = float(bought @ value) * rate
+    if need <= max(free, 0.0) or need == 0.0:
+        return wanted
+    lots = np.trunc(bought * max(free, 0.0) / need / setting.lot_size) * setting.lot_size
+    return np.where(bought > 0.0, wanted - bought + lots, wanted)
+
+
+def _nights(history: PriceHistory, t: int) -> float:
+    """Calendar days to the next session."""
+    first, second = (date.fromisoformat(history.dates[i]) for i in (t, t + 1))
+    return float((second - first).days)

@@ -1,0 +1,134 @@
+"""Performance measures of a series of simple returns, one convention each.
+
+r: returns per period, (n,); rf: risk-free rate per period; P: periods per year. Where a measure is
+not defined it is None: a standard deviation that is nothing but rounding has no Sharpe ratio, a
+path that never falls has no Calmar ratio.
+"""
+
+from dataclasses import dataclass
+from math import erf, sqrt
+
+import numpy as np
+
+from compute.book import Floats
+
+DEVIATION_MIN = 1e-12
+"""A standard deviation below this part of |mean| is rounding."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of one series; None where not defined. Fractions, annualised where said.
+
+    total_return: prod(1 + r) - 1. cagr: (1 + total)^(P/n) - 1. log_growth: P mean log(1 + r);
+    None where a return is -1 or less (ruin). volatility: sqrt(P) sd(r), n - 1 in the denominator.
+    sharpe: sqrt(P) mean(r - rf) / sd(r - rf). sortino: with sqrt(P mean min(r - rf, 0)^2) below, n
+    in the denominator (Sortino and van der Meer 1991). max_drawdown: from the running peak, the
+    start included. calmar: cagr / max_drawdown. ulcer: sqrt(mean drawdown^2). omega: gains over
+    losses around 0. hit_rate: part of all periods with r > 0.
+    sharpe_error: standard error of the Sharpe ratio per period times sqrt(P), Mertens 2002.
+    sharpe_probability: P(true Sharpe ratio > 0), Bailey and Lopez de Prado 2012.
+    """
+
+    periods: int
+    total_return: float | None
+    cagr: float | None
+    log_growth: float | None
+    volatility: float | None
+    sharpe: float | None
+    sharpe_error: float | None
+    sharpe_probability: float | None
+    sortino: float | None
+    max_drawdown: float | None
+    calmar: float | None
+    ulcer: float | None
+    omega: float | None
+    hit_rate: float | None
+
+
+def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0.0) -> Measures:
+    """All measures of a series. Raises `ValueError` naming the first period that is not finite."""
+    _require_finite(returns)
+    n, per_year = len(returns), periods_per_year
+    excess = returns - risk_free_rate
+    solvent = n > 0 and bool((returns > -1.0).all())
+    total = float(np.prod(1.0 + returns)) - 1.0 if n else None
+    cagr = (1.0 + total) ** (per_year / n) - 1.0 if solvent and total is not None else None
+    ratio = sharpe_ratio(excess)
+    error = None if ratio is None else sharpe_error(excess)
+    below = sqrt(per_year * float(np.mean(np.minimum(excess, 0.0) ** 2))) if n else 0.0
+    falls = drawdowns(returns)
+    worst = float(falls.max(initial=0.0))
+    losses = float(np.maximum(-returns, 0.0).sum())
+    return Measures(
+        periods=n,
+        total_return=total,
+        cagr=cagr,
+        log_growth=per_year * float(np.log1p(returns).mean()) if solvent else None,
+        volatility=sqrt(per_year) * float(returns.std(ddof=1)) if n > 1 else None,
+        sharpe=None if ratio is None else sqrt(per_year) * ratio,
+        sharpe_error=None if error is None else sqrt(per_year) * error,
+        sharpe_probability=None if ratio is None else probabilistic_sharpe(excess, 0.0),
+        sortino=per_year * float(excess.mean()) / below if below > 0.0 else None,
+        max_drawdown=worst if n else None,
+        calmar=cagr / worst if cagr is not None and worst > 0.0 else None,
+        ulcer=sqrt(float(np.mean(falls**2))) if n else None,
+        omega=float(np.maximum(returns, 0.0).sum()) / losses if losses > 0.0 else None,
+        hit_rate=float(np.mean(returns > 0.0)) if n else None,
+    )
+
+
+def drawdowns(returns: Floats) -> Floats:
+    """Fall from the running peak after each period, as a fraction of it, (n,), in [0, 1]."""
+    wealth = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
+    peak = np.maximum.accumulate(wealth)
+    fall: Floats = (1.0 - wealth / peak)[1:]
+    return fall
+
+
+def sharpe_ratio(excess: Floats) -> float | None:
+    """mean / sd per period, n - 1 in the denominator; None where there is no variation."""
+    if len(excess) < 2:
+        return None
+    mean, deviation = float(excess.mean()), float(excess.std(ddof=1))
+    return mean / deviation if deviation > DEVIATION_MIN * max(abs(mean), DEVIATION_MIN) else None
+
+
+def sharpe_error(excess: Floats) -> float | None:
+    """Standard error of the Sharpe ratio per period.
+
+    sqrt((1 - g3 S + (g4 - 1)/4 S^2) / (n - 1)), with the population skewness g3 and kurtosis g4
+    (normal: 3). Mertens 2002; Lo 2002 is its case of g3 = 0, g4 = 3.
+    """
+    ratio = sharpe_ratio(excess)
+    if ratio is None:
+        return None
+    skewness, kurtosis = _shape(excess)
+    variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
+    return sqrt(max(variance, 0.0) / (len(excess) - 1))
+
+
+def probabilistic_sharpe(excess: Floats, benchmark: float) -> float | None:
+    """P(true Sharpe ratio > benchmark), both per period: Phi((S - S*) / se)."""
+    ratio, error = sharpe_ratio(excess), sharpe_error(excess)
+    if ratio is None or not error:
+        return None
+    return normal_cdf((ratio - benchmark) / error)
+
+
+def normal_cdf(value: float) -> float:
+    """Phi(value)."""
+    return 0.5 * (1.0 + erf(value / sqrt(2.0)))
+
+
+def _shape(values: Floats) -> tuple[float, float]:
+    """Population skewness and kurtosis."""
+    centred = values - values.mean()
+    variance = float(np.mean(centred**2))
+    return float(np.mean(centred**3)) / variance**1.5, float(np.mean(centred**4)) / variance**2
+
+
+def _require_finite(returns: Floats) -> None:
+    wrong = np.flatnonzero(~np.isfinite(returns))
+    if len(wrong):
+        raise ValueError(f"the return of period {int(wrong[0])} is {returns[wrong[0]]}")

@@ -1,0 +1,79 @@
+"""Measures of a sample by hand, and where they are not defined."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from compute.simulate.measures import drawdowns, measures, probabilistic_sharpe
+
+SAMPLE = np.array(
+    [0.02, -0.01, 0.015, 0.03, -0.025, 0.01, 0.005, -0.04, 0.035, 0.02, -0.015, 0.025]
+)
+EXPECTED = {
+    "total_return": 0.0690611195,
+    "cagr": 0.0690611195,
+    "log_growth": 0.0667808048,
+    "volatility": 0.0811844141,
+    "sharpe": 0.5666112211,
+    "sortino": 0.8503949466,
+    "max_drawdown": 0.0499132,
+    "calmar": 1.3836243611,
+    "ulcer": 0.0183894954,
+    "omega": 1.7777777778,
+    "hit_rate": 2 / 3,
+    "sharpe_probability": 0.6965063660,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), EXPECTED.items())
+def test_a_year_of_months_by_the_stated_conventions(name: str, value: float) -> None:
+    found = measures(SAMPLE, 12, 0.002)
+    assert getattr(found, name) == pytest.approx(value, abs=5.1e-11)  # ten printed digits
+
+
+def test_the_error_of_the_sharpe_ratio_is_mertens() -> None:
+    error = measures(SAMPLE, 12, 0.002).sharpe_error
+    assert error == pytest.approx(0.3179886328 * np.sqrt(12), rel=1e-9)
+
+
+def test_a_benchmark_of_a_half_a_year_lowers_the_probability() -> None:
+    found = probabilistic_sharpe(SAMPLE - 0.002, 0.5 / np.sqrt(12))
+    assert found == pytest.approx(0.5241096344, rel=1e-9)
+
+
+def test_the_drawdown_path_includes_the_start() -> None:
+    path = drawdowns(np.array([-0.1, 0.05, 0.2]))
+    np.testing.assert_allclose(path, [0.1, 1 - 0.9 * 1.05, 0.0], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("returns", "undefined"),
+    [
+        ([], ["total_return", "cagr", "sharpe", "max_drawdown", "hit_rate"]),
+        ([0.01], ["volatility", "sharpe", "calmar"]),
+        ([0.01, 0.01, 0.01], ["sharpe", "sharpe_probability", "calmar", "omega"]),
+        ([0.5, -1.0, 0.2], ["cagr", "log_growth"]),
+    ],
+)
+def test_what_is_not_defined_is_none(returns: list[float], undefined: list[str]) -> None:
+    found = measures(np.array(returns), 252)
+    assert {name: getattr(found, name) for name in undefined} == dict.fromkeys(undefined)
+
+
+def test_a_return_that_is_no_number_is_named() -> None:
+    with pytest.raises(ValueError, match="period 1"):
+        measures(np.array([0.1, np.nan]), 252)
+
+
+@given(arrays.arrays(np.float64, st.integers(2, 60), elements=st.floats(-0.5, 0.5)))
+def test_drawdowns_are_fractions_and_growth_adds_up(returns: np.ndarray) -> None:
+    falls = drawdowns(returns)
+    assert ((falls >= -1e-12) & (falls < 1)).all()
+    found = measures(returns, 12)
+    assert found.total_return is not None
+    assert found.log_growth is not None
+    assert np.expm1(found.log_growth * len(returns) / 12) == pytest.approx(
+        found.total_return, rel=1e-9, abs=1e-12
+    )
