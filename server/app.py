@@ -26,6 +26,7 @@ from positionsizing.v1 import (
     optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
+    simulation_service_pb2,
     sizing_service_pb2,
 )
 
@@ -48,10 +49,12 @@ from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
+from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
 from server.state import States
 from server.telemetry import Telemetry
 from server.what_if import WhatIf
+from server.worker import Worker
 from storage import embedded
 from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
@@ -75,6 +78,7 @@ SERVICES = {
         ("HistoryService", history_service_pb2),
         ("ParameterService", parameter_service_pb2),
         ("OptimizationService", optimization_service_pb2),
+        ("SimulationService", simulation_service_pb2),
     )
 }
 
@@ -175,6 +179,9 @@ class App:
             "HistoryService": HistoryService(database),
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
+            "SimulationService": SimulationService(
+                database, Worker(self.config.data_dir / "kernels")
+            ),
         }
         events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)

@@ -16,6 +16,7 @@ from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from positionsizing.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
+from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -39,6 +40,7 @@ class Client:
         self.histories = HistoryServiceStub(channel)
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
+        self.simulation = SimulationServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -23,6 +23,7 @@ from positionsizing.v1 import (
     parameter_service_pb2_grpc,
     portfolio_service_pb2,
     portfolio_service_pb2_grpc,
+    simulation_service_pb2_grpc,
     sizing_pb2,
     sizing_service_pb2,
     sizing_service_pb2_grpc,
@@ -121,6 +122,7 @@ class Client:
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
+        self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
 
     @classmethod
     @contextlib.asynccontextmanager

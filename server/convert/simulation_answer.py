@@ -1,0 +1,111 @@
+"""What backtests and simulated futures found, in the contract's form."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+from positionsizing.v1 import simulation_service_pb2 as pb
+from positionsizing.v1 import types_pb2
+
+from compute.columns import Stage
+from compute.limits.policy import LimitKind
+from compute.simulate.backtest import Backtest
+from compute.simulate.bootstrap import Interval
+from compute.simulate.growth_ledger import GrowthLedger
+from compute.simulate.measures import Measures
+from compute.simulate.monte_carlo import Fan
+from server.convert.columns import Floats, set_floats
+from server.convert.decision import STAGE_NUMBERS
+
+
+def result(
+    name: str,
+    backtest: Backtest,
+    measures: Measures,
+    ledger: GrowthLedger,
+    growth: Interval,
+    difference: Interval | None,
+    *,
+    is_summary: bool,
+) -> pb.BacktestResult:
+    """One setting's result."""
+    message = pb.BacktestResult(
+        name=name,
+        measures=pb.PerformanceMeasures(
+            **{key: value for key, value in asdict(measures).items() if value is not None}
+        ),
+        growth=interval(growth),
+        growth_difference=None if difference is None else interval(difference),
+        stage_growth=stage_growth(ledger),
+        account=pb.AccountTotals(
+            commission=backtest.account.commission,
+            slippage=backtest.account.slippage,
+            dividends=backtest.account.dividends,
+            interest=backtest.account.interest,
+            borrow=backtest.account.borrow,
+        ),
+        trades=backtest.trades,
+        decisions=backtest.decisions,
+        scaled_fills=backtest.scaled_fills,
+        refused=_counts(backtest.refused),
+        bindings=_counts(
+            {LimitKind(kind).name: count for kind, count in backtest.bindings.items()}
+        ),
+        ruin_date="" if backtest.ruined is None else backtest.dates[backtest.ruined],
+    )
+    if not is_summary:
+        for column in ("equity", "cash", "gross_weight", "turnover"):
+            set_floats(message, column, getattr(backtest, column))
+    return message
+
+
+def _counts(counts: dict[str, int]) -> list[pb.NamedCount]:
+    """Counts, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [pb.NamedCount(name=name, count=count) for name, count in ordered]
+
+
+def interval(found: Interval) -> pb.MeanInterval:
+    """A mean with its interval."""
+    return pb.MeanInterval(
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        t_statistic=found.t_statistic,
+        observations=found.observations,
+    )
+
+
+def stage_growth(ledger: GrowthLedger) -> pb.StageGrowth:
+    """The growth ledger."""
+    first = ledger.first_stage
+    return pb.StageGrowth(
+        first_stage=types_pb2.SizingStage.ValueType(STAGE_NUMBERS[first]),
+        start=ledger.start if math.isfinite(ledger.start) else 0.0,
+        stages=[
+            types_pb2.SizingStage.ValueType(number)
+            for number in STAGE_NUMBERS[first + 1 : len(Stage) + 1]
+        ],
+        steps=ledger.step,
+        execution=ledger.execution,
+        total=ledger.total,
+    )
+
+
+def fan(fraction: float, found: Fan) -> pb.GrowthFan:
+    """One fraction's futures."""
+    message = pb.GrowthFan(
+        fraction=fraction,
+        growth=found.growth if math.isfinite(found.growth) else None,
+        drawdown_median=found.drawdown[0],
+        drawdown_high=found.drawdown[1],
+        under_water=found.under_water,
+    )
+    set_floats(message, "wealth", np.ascontiguousarray(found.wealth).ravel())
+    set_floats(message, "fell_below", found.fell_below)
+    return message
+
+
+def history_bytes(*columns: Floats | None) -> bytes:
+    """The bytes of a history that its hash is taken of."""
+    return b"".join(b"-" if column is None else column.tobytes() for column in columns)

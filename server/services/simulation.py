@@ -1,0 +1,55 @@
+"""SimulationService: backtests and simulated futures, in a process of their own."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+from positionsizing.v1 import simulation_service_pb2 as pb
+
+from server.call import Call
+from server.convert import simulation as convert
+from server.convert.columns import set_floats
+from server.convert.names import checked_id
+from server.errors import invalid, invalid_fields
+from server.histories import Span, optional_moment, read
+from server.worker import Worker
+from storage.postgres.pool import Database
+
+NANOSECONDS = 1e9
+
+
+class SimulationService:
+    """See `protos/positionsizing/v1/simulation_service.proto`."""
+
+    def __init__(self, database: Database, worker: Worker) -> None:
+        self._database = database
+        self._worker = worker
+
+    async def run_backtest(self, call: Call, request: pb.RunBacktestRequest) -> bytes:
+        """Settings through a history."""
+        if found := list(convert.backtest_violations(request)):
+            raise invalid_fields(found)
+        if request.WhichOneof("history") == "universe_id":
+            request.prices.CopyFrom(await self._prices(call, request))
+        return await self._worker.run("RunBacktest", request, deadline_s=call.left_s)
+
+    async def simulate_growth(self, call: Call, request: pb.SimulateGrowthRequest) -> bytes:
+        """Futures of fractions of Kelly."""
+        if found := list(convert.growth_violations(request)):
+            raise invalid_fields(found)
+        return await self._worker.run("SimulateGrowth", request, deadline_s=call.left_s)
+
+    async def _prices(self, call: Call, request: pb.RunBacktestRequest) -> pb.PriceTable:
+        """The closes of a universe, a session a day."""
+        universe = checked_id(request.universe_id, "universe_id")
+        span = Span(known=optional_moment(request, "known_time", ""))
+        history = await read(self._database, call, universe, span)
+        if not history.is_prices:
+            text = f"universe {universe!r} holds returns; a backtest needs prices"
+            raise invalid("universe_id", "WRONG_KIND", text)
+        times = [datetime.fromtimestamp(t / NANOSECONDS, UTC) for t in history.table.times.tolist()]
+        table = pb.PriceTable(
+            dates=[time.date().isoformat() for time in times],
+            instrument_ids=history.table.instrument_ids,
+        )
+        set_floats(table, "close", np.nan_to_num(history.table.values).ravel())
+        return table

@@ -1,0 +1,133 @@
+"""Backtests and simulated futures: from a checked request to its answer, without I/O."""
+
+import hashlib
+from math import sqrt
+
+import numpy as np
+from positionsizing.v1 import simulation_service_pb2 as pb
+
+from compute.kernels import registry
+from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
+from compute.simulate import monte_carlo
+from compute.simulate.backtest import SESSIONS_PER_YEAR, Backtest, Setting, run
+from compute.simulate.bootstrap import Interval, block_length, mean_interval
+from compute.simulate.growth_ledger import growth_ledger
+from compute.simulate.history import PriceHistory
+from compute.simulate.measures import measures
+from compute.simulate.overfitting import (
+    BLOCKS,
+    deflated_sharpe,
+    overfitting_probability,
+    sharpe_ratios,
+)
+from server.convert import simulation as convert
+from server.convert import simulation_answer as answer
+from server.convert.columns import Floats, floats, set_floats
+
+
+def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
+    """The answer to RunBacktest; the prices are in the request. Raises `Refusal`."""
+    history = convert.price_history(request.prices)
+    settings = [
+        convert.setting(message, place, history) for place, message in enumerate(request.settings)
+    ]
+    kernels = kernels_for(history, settings)
+    found = [run(history, setting, kernels) for setting in settings]
+    per_year = (
+        request.sessions_per_year if request.HasField("sessions_per_year") else SESSIONS_PER_YEAR
+    )
+    growth = [np.log1p(np.maximum(item.returns, -1.0 + 1e-300)) for item in found]
+    response = pb.RunBacktestResponse(
+        dates=history.dates,
+        overfitting=_overfitting(request, settings, found),
+        history_hash=hashlib.sha256(
+            "\0".join((*history.dates, *history.instrument_ids)).encode()
+            + answer.history_bytes(history.close, history.open, history.dividend, history.split)
+        ).hexdigest(),
+    )
+    for setting, item, logs in zip(settings, found, growth, strict=True):
+        difference = None if item is found[0] else _difference(logs, growth[0])
+        response.results.append(
+            answer.result(
+                setting.name,
+                item,
+                measures(item.returns, per_year, request.risk_free_rate),
+                growth_ledger(item),
+                mean_interval(logs),
+                difference,
+                is_summary=request.summary_only,
+            )
+        )
+    return response
+
+
+def _difference(logs: Floats, first: Floats) -> Interval:
+    """Growth less that of the first setting, over the sessions that both lived."""
+    both = min(len(logs), len(first))
+    return mean_interval(logs[:both] - first[:both])
+
+
+def _overfitting(
+    request: pb.RunBacktestRequest, settings: list[Setting], found: list[Backtest]
+) -> pb.Overfitting:
+    alive = min(len(item.returns) for item in found)
+    excess = np.stack([item.returns[:alive] for item in found], axis=1) - request.risk_free_rate
+    ratios = sharpe_ratios(excess)
+    trials = len(settings) + request.trials_before
+    message = pb.Overfitting(trials=trials)
+    if np.isnan(ratios).all():
+        return message
+    best = int(np.nanargmax(ratios))
+    message.best = settings[best].name
+    deflated = deflated_sharpe(excess[:, best], ratios[~np.isnan(ratios)], trials)
+    if deflated is not None:
+        message.deflated_sharpe = deflated
+    if len(settings) > 1 and alive >= 2 * BLOCKS:
+        message.overfitting_probability = overfitting_probability(excess).probability
+    return message
+
+
+def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistry:
+    """Compiled programs of the shapes that these settings need, and no others."""
+    lines = bucket(len(history.instrument_ids), LINE_BUCKETS)
+    groups = {bucket(len(setting.limits.groups) + 2, GROUP_BUCKETS) for setting in settings}
+
+    def needed(kernel: Kernel) -> Kernel | None:
+        if kernel.name == "waterfall":
+            shapes = tuple(
+                shape for shape in kernel.shapes if shape[0][-1] <= lines and shape[3][-1] in groups
+            )
+            return Kernel(kernel.name, kernel.function, shapes, kernel.is_hot) if shapes else None
+        return kernel if kernel.name in ("shrinkage",) else None
+
+    chosen = [made for kernel in registry().kernels if (made := needed(kernel)) is not None]
+    compiled = KernelRegistry(chosen)
+    compiled.compile()
+    return compiled
+
+
+def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthResponse:
+    """The answer to SimulateGrowth."""
+    steps, paths = convert.steps_of(request), convert.paths_of(request)
+    per_year = convert.steps_per_year(request)
+    block = None
+    if request.WhichOneof("returns") == "bootstrap":
+        returns = floats(request.bootstrap.excess_returns)
+        given = request.bootstrap.HasField("block_length")
+        block = request.bootstrap.block_length if given else block_length(returns)
+        excess = monte_carlo.bootstrap_paths(returns, steps, paths, block, request.seed)
+    else:
+        told = request.distribution
+        mean, deviation = told.mean / per_year, told.volatility / sqrt(per_year)
+        if told.HasField("degrees_of_freedom"):
+            degrees = told.degrees_of_freedom
+            excess = monte_carlo.student_paths(mean, deviation, degrees, steps, paths, request.seed)
+        else:
+            excess = monte_carlo.normal_paths(mean, deviation, steps, paths, request.seed)
+    response = pb.SimulateGrowthResponse(block_length=block)
+    rate, levels = request.risk_free_rate / per_year, floats(request.levels)
+    for fraction in request.fractions:
+        fan = monte_carlo.fan(excess, fraction, per_year, rate, levels)
+        response.fans.append(answer.fan(fraction, fan))
+    set_floats(response, "years", fan.time)
+    return response

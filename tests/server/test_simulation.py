@@ -1,0 +1,155 @@
+"""Backtests and simulated futures over gRPC."""
+
+import csv
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import simulation_service_pb2 as pb
+from service_client import Client, refusal
+
+PRICES = Path(__file__).parents[2] / "examples" / "prices.csv"
+LONG_S = 600.0
+
+
+def table(sessions: int = 300) -> pb.PriceTable:
+    with PRICES.open() as file:
+        rows = list(csv.reader(file))[: sessions + 1]
+    return pb.PriceTable(
+        dates=[row[0] for row in rows[1:]],
+        instrument_ids=rows[0][1:],
+        close=[float(cell) for row in rows[1:] for cell in row[1:]],
+    )
+
+
+def momentum(name: str, fraction: float, sessions: int = 60) -> pb.BacktestSetting:
+    return pb.BacktestSetting(
+        name=name,
+        mean_return=pb.MeanReturnStrategy(sessions=sessions),
+        parameters=parameter_service_pb2.SizingParameters(kelly_fraction=fraction),
+        limits=limits_pb2.Limits(weight_max=0.1, leverage_max=1.0, allow_short=True),
+        costs=pb.TradingCosts(commission_rate=0.0005),
+    )
+
+
+async def test_settings_are_measured_compared_and_deflated(client: Client) -> None:
+    request = pb.RunBacktestRequest(
+        prices=table(), settings=[momentum("full", 1.0), momentum("half", 0.5)], trials_before=8
+    )
+    answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    assert len(answer.dates) == 300
+    full, half = answer.results
+    assert (full.name, half.name) == ("full", "half")
+    for result in (full, half):
+        equity = np.array(result.equity)
+        assert equity[0] == 1e6
+        assert result.decisions == 299 - 60
+        assert result.trades > 0
+        assert result.account.commission > 0
+        assert result.measures.total_return == pytest.approx(equity[-1] / equity[0] - 1, rel=1e-12)
+        ledger = result.stage_growth
+        parts = ledger.start + sum(ledger.steps) + ledger.execution
+        assert parts == pytest.approx(ledger.total, abs=1e-12)
+        assert ledger.total == pytest.approx(np.log(equity[-1] / equity[0]), abs=1e-12)
+        assert ledger.stages[-1] == types_pb2.SIZING_STAGE_LOTS
+        assert result.growth.low < result.growth.mean < result.growth.high
+        assert max(result.gross_weight) < 1.2
+    assert not full.HasField("growth_difference")
+    assert half.growth_difference.observations == 299
+    assert answer.overfitting.trials == 10
+    assert 0.0 <= answer.overfitting.overfitting_probability <= 1.0
+    again = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    assert again == answer
+
+
+async def test_signals_of_the_caller_are_sized_on_their_dates(client: Client) -> None:
+    prices = table(20)
+    given = pb.GivenSignals(
+        dates=[prices.dates[3], prices.dates[3], prices.dates[10]],
+        signals=sizing_pb2.SignalBatch(
+            instrument_ids=["KO", "AAPL", "KO"],
+            side=[types_pb2.SIDE_LONG, types_pb2.SIDE_LONG, types_pb2.SIDE_SHORT],
+            win_probability=[0.6, 0.6, 0.6],
+            payoff=[1.0, 1.0, 1.0],
+        ),
+    )
+    setting = pb.BacktestSetting(
+        given=given,
+        limits=limits_pb2.Limits(weight_max=0.1),
+        fill_at=pb.FILL_AT_NEXT_CLOSE,
+    )
+    request = pb.RunBacktestRequest(prices=prices, settings=[setting])
+    (result,) = (await client.simulation.RunBacktest(request, timeout=LONG_S)).results
+    assert result.decisions == 2
+    gross = np.array(result.gross_weight)
+    assert (gross[:4] == 0).all()
+    assert gross[4] == pytest.approx(0.2, abs=0.02)
+    # On the later date KO alone is sized: no short positions, so it is sold; AAPL stays.
+    assert gross[11] == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda r: r.ClearField("prices"), "prices"),
+        (lambda r: r.ClearField("settings"), "settings"),
+        (lambda r: r.settings[0].ClearField("mean_return"), "settings[0].mean_return"),
+        (lambda r: setattr(r.settings[0].costs, "slippage_rate", 0.9),
+         "settings[0].costs.slippage_rate"),
+        (lambda r: setattr(r.settings[0], "cash", float("nan")), "settings[0].cash"),
+        (lambda r: setattr(r.settings[0].parameters, "method", types_pb2.SIZING_METHOD_JOINT),
+         "settings[0].parameters.method"),
+        (lambda r: setattr(r.settings[0].limits, "weight_max", -1.0),
+         "settings[0].limits.weight_max"),
+        (lambda r: r.prices.close.__setitem__(7, -3.0), "prices.close[7]"),
+        (lambda r: r.prices.dates.__setitem__(3, "yesterday"), "prices.dates[3]"),
+        (lambda r: r.prices.dates.__setitem__(3, r.prices.dates[2]), "prices.dates"),
+        (lambda r: r.prices.close.pop(), "prices.close"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_named_by_its_path(client: Client, change, path: str) -> None:  # type: ignore[no-untyped-def]
+    request = pb.RunBacktestRequest(prices=table(10), settings=[momentum("a", 0.5, 2)])
+    change(request)
+    refused = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert path in refused.fields
+
+
+async def test_a_backtest_ends_with_its_deadline(client: Client) -> None:
+    request = pb.RunBacktestRequest(prices=table(700), settings=[momentum("a", 0.5)] * 64)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await client.simulation.RunBacktest(request, timeout=1.5)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_every_fraction_meets_the_same_luck(client: Client) -> None:
+    request = pb.SimulateGrowthRequest(
+        distribution=pb.NormalReturns(mean=0.05, volatility=0.15),
+        fractions=[1.1111, 2.2222],
+        levels=[0.7],
+        risk_free_rate=0.06,
+        seed=5,
+    )
+    answer = await client.simulation.SimulateGrowth(request, timeout=LONG_S)
+    half, full = answer.fans
+    assert len(half.wealth) == 5 * len(answer.years)
+    # Half Kelly of these numbers grows 10.2 % a year and loses 30 % within five years in 5.8 %.
+    assert half.growth == pytest.approx(0.1017, abs=0.006)
+    assert half.fell_below[0] == pytest.approx(0.0585, abs=0.02)
+    assert full.fell_below[0] > 4 * half.fell_below[0]
+    assert half.drawdown_median == pytest.approx(0.243, abs=0.02)
+
+
+async def test_futures_from_a_history_choose_their_blocks(client: Client) -> None:
+    closes = np.array(table(300).close).reshape(300, 20)[:, 0]
+    returns = closes[1:] / closes[:-1] - 1
+    request = pb.SimulateGrowthRequest(
+        bootstrap=pb.BootstrapReturns(excess_returns=returns), fractions=[0.5], paths=200, years=1
+    )
+    answer = await client.simulation.SimulateGrowth(request, timeout=LONG_S)
+    assert answer.block_length >= 1
+    request.fractions[:] = [float("nan")]
+    refused = await refusal(client.simulation.SimulateGrowth(request, timeout=LONG_S))
+    assert "fractions[0]" in refused.fields
