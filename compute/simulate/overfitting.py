@@ -95,7 +95,7 @@ def sharpe_ratios(returns: Floats) -> Floats:
     return np.array([np.nan if ratio is None else ratio for ratio in found])
 
 
-def _ratios(count: Floats, first: Floats, second: Floats, chosen: np.ndarray) -> Floats:  # type: ignore[type-arg]
+def _ratios(count: Floats, first: Floats, second: Floats, chosen: np.ndarray) -> Floats:
     n = count[chosen].sum()
     mean = first[chosen].sum(axis=0) / n
     variance = (second[chosen].sum(axis=0) - n * mean**2) / (n - 1.0)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli import demo, doctor, optimize, service, sizing
+from server.cli import demo, doctor, optimize, service, simulate, sizing
 from server.cli.errors import report
 from server.cli.history import history
 from server.cli.market import market
@@ -58,6 +58,8 @@ for command in (
     sizing.settle,
     optimize.optimize,
     optimize.frontier,
+    simulate.backtest,
+    simulate.simulate,
     service.migrate,
     service.health,
     doctor.doctor,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -196,10 +197,10 @@ def _given(given: pb.GivenSignals, path: str, history: PriceHistory) -> GivenSig
         places = np.array([place_of[ids[row]] for row in chosen], dtype=np.int64)
         if (np.diff(places) == 0).any():
             raise invalid(f"{path}.dates", "DUPLICATE", f"an instrument has two signals on {day}")
-        columns = {
+        columns: dict[str, Any] = {
             name: None if column is None else column[chosen] for name, column in vars(whole).items()
         }
-        by_date[day] = SessionSignals(places, type(whole)(**columns))
+        by_date[day] = SessionSignals(places, replace(whole, **columns))
     return GivenSignals(by_date)
 
 

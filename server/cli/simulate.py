@@ -1,0 +1,127 @@
+"""Commands on the past and on what may come: backtest, simulate. Nothing is recorded."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import simulation_service_pb2 as pb
+
+TIMEOUT_S = 3600.0
+"""A backtest of decades takes minutes."""
+
+
+def backtest(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="TOML or JSON of a RunBacktestRequest."),
+    ],
+    prices: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet."),
+    ] = None,
+    universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
+    report: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Runs settings through past prices, by the code that sizes live, and says what each earned."""
+    from positionsizing.v1 import simulation_service_pb2 as pb
+
+    from server.cli import files, simulated
+
+    request = files.read_message(file, pb.RunBacktestRequest())
+    if prices:
+        request.prices.CopyFrom(_prices(prices))
+    if universe:
+        request.universe_id = universe
+    if request.WhichOneof("history") is None:
+        raise CommandError("there are no prices to run through", "give --prices FILE or --universe")
+    out = console()
+    with connect(address) as client, out.status("running, in a process of the service"):
+        answer = client.simulation.RunBacktest(request, timeout=TIMEOUT_S)
+    if report:
+        from server.cli.backtest_page import write_backtest
+
+        write_backtest(report, answer)
+    if as_json:
+        print_json(answer)
+        return
+    for table in simulated.backtest_tables(answer):
+        out.print(table)
+        out.print()
+    for line in simulated.overfitting_lines(answer):
+        out.print(line, markup=False)
+    if report:
+        out.print(f"report: {report}", markup=False)
+
+
+def simulate(
+    fraction: Annotated[list[float], typer.Option(help="Fraction of equity; may be repeated.")],
+    mean: Annotated[float, typer.Option(help="Mean excess return a year.")] = 0.0,
+    volatility: Annotated[float, typer.Option(help="Standard deviation a year.")] = 0.0,
+    prices: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Or closes to draw returns from."),
+    ] = None,
+    instrument: Annotated[str, typer.Option(help="With --prices: which column.")] = "",
+    years: Annotated[float, typer.Option(help="Years to look ahead.")] = 5.0,
+    paths: Annotated[int, typer.Option(help="Simulated futures.")] = 2000,
+    level: Annotated[
+        list[float] | None, typer.Option(help="Chance of ever falling to this; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Simulates futures of constant fractions: growth, drawdowns, chances of falling."""
+    from positionsizing.v1 import simulation_service_pb2 as pb
+
+    from server.cli import simulated
+
+    request = pb.SimulateGrowthRequest(
+        fractions=fraction, years=years, paths=paths, levels=level or [0.5], seed=seed
+    )
+    if prices:
+        request.bootstrap.excess_returns.extend(_returns(prices, instrument))
+    else:
+        request.distribution.mean, request.distribution.volatility = mean, volatility
+    with connect(address) as client:
+        answer = client.simulation.SimulateGrowth(request, timeout=TIMEOUT_S)
+    if as_json:
+        print_json(answer)
+        return
+    console().print(simulated.fan_table(request, answer))
+
+
+def _prices(path: Path) -> "pb.PriceTable":
+    """Closes by session."""
+    from positionsizing.v1 import simulation_service_pb2 as pb
+
+    from server.cli.history_files import read_history
+
+    part = read_history(path, "prices")
+    return pb.PriceTable(
+        dates=[time.ToDatetime().date().isoformat() for time in part.observation_times],
+        instrument_ids=part.instrument_ids,
+        close=part.values,
+    )
+
+
+def _returns(path: Path, instrument: str) -> list[float]:
+    """Simple returns of one instrument; sessions without a price are passed over."""
+    table = _prices(path)
+    names = list(table.instrument_ids)
+    if instrument not in names:
+        hint = f"one of: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
+        raise CommandError(f"{path} has no instrument {instrument!r}", f"--instrument, {hint}")
+    column = names.index(instrument)
+    closes = [price for price in list(table.close)[column :: len(names)] if price > 0.0]
+    return [after / before - 1.0 for before, after in pairwise(closes)]

@@ -1,0 +1,126 @@
+"""Backtests and simulated futures as tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from positionsizing.v1 import simulation_service_pb2 as pb
+from positionsizing.v1 import types_pb2
+from rich.markup import escape
+from rich.table import Table
+
+from server.cli.render import table
+from server.cli.words import STAGES, money, percent
+
+
+def backtest_tables(answer: pb.RunBacktestResponse) -> Iterator[Table]:
+    """What each setting earned, by stage, and what it cost."""
+    yield _measures_table(answer)
+    yield _stages_table(answer)
+    yield _costs_table(answer)
+
+
+def _measures_table(answer: pb.RunBacktestResponse) -> Table:
+    out = table(
+        f"{answer.dates[0]} to {answer.dates[-1]}, {len(answer.dates)} sessions",
+        *("setting", "total", "growth/yr", "vol/yr", "Sharpe", "max fall", "trades"),
+        left=("setting",),
+    )
+    for result in answer.results:
+        found = result.measures
+        out.add_row(
+            escape(result.name),
+            _known(found, "total_return", percent),
+            _known(found, "log_growth", percent),
+            _known(found, "volatility", percent),
+            _known(found, "sharpe", lambda value: f"{value:.2f}"),
+            _known(found, "max_drawdown", percent),
+            f"{result.trades:,}",
+        )
+    return out
+
+
+def _stages_table(answer: pb.RunBacktestResponse) -> Table:
+    """Log growth that each stage added or took, the stages that changed nothing left out."""
+    names = [result.name for result in answer.results]
+    out = table("Log growth by stage", "stage", *map(escape, names), left=("stage",))
+    rows = {name: [""] * len(names) for name in STAGES}
+    for column, result in enumerate(answer.results):
+        ledger = result.stage_growth
+        first = _stage_name(ledger.first_stage)
+        for name in list(STAGES)[: list(STAGES).index(first)]:
+            rows[name][column] = "ruin"
+        rows[first][column] = f"{ledger.start:+.4f}"
+        for stage, step in zip(ledger.stages, ledger.steps, strict=True):
+            rows[_stage_name(stage)][column] = f"{step:+.4f}" if step else ""
+    for name, cells in rows.items():
+        if any(cells):
+            out.add_row(STAGES[name][0], *cells)
+    for label, field in (("execution, fees, interest", "execution"), ("total", "total")):
+        cells = [_known(item.stage_growth, field, lambda v: f"{v:+.4f}") for item in answer.results]
+        out.add_row(label, *cells)
+    return out
+
+
+def _stage_name(number: int) -> str:
+    name = types_pb2.SizingStage.Name(types_pb2.SizingStage.ValueType(number))
+    return name.removeprefix("SIZING_STAGE_")
+
+
+def _costs_table(answer: pb.RunBacktestResponse) -> Table:
+    columns = ("setting", "commission", "slippage", "dividends", "interest", "borrow")
+    out = table("Paid and earned", *columns, left=("setting",))
+    for result in answer.results:
+        amounts = [money(getattr(result.account, name)) for name in columns[1:]]
+        out.add_row(escape(result.name), *amounts)
+    return out
+
+
+def _known(message: Any, name: str, words: Any) -> str:
+    return words(getattr(message, name)) if message.HasField(name) else "-"
+
+
+def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
+    """How far to believe the best of them."""
+    for result in answer.results[1:]:
+        found = result.growth_difference
+        if found.HasField("low"):
+            yield (
+                f"{result.name} less {answer.results[0].name}: {found.mean:+.2e} a session, "
+                f"95 % from {found.low:+.2e} to {found.high:+.2e}"
+            )
+        else:
+            yield f"{result.name}: too few sessions to compare with {answer.results[0].name}"
+    luck = answer.overfitting
+    if luck.HasField("deflated_sharpe"):
+        yield (
+            f"best: {luck.best}, of {luck.trials} tried; "
+            f"{percent(luck.deflated_sharpe, 0)} sure that it beats the best of so many by luck"
+        )
+    if luck.HasField("overfitting_probability"):
+        share = percent(luck.overfitting_probability, 0)
+        yield f"probability of overfitting {share} (about 50 % +- 25 on pure noise)"
+    for result in answer.results:
+        if result.ruin_date:
+            yield f"{result.name}: ruined on {result.ruin_date}"
+        for refused in result.refused:
+            yield f"{result.name}: {refused.count} decisions refused, {refused.name}"
+
+
+def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthResponse) -> Table:
+    """Wealth at the end, growth and falls of each fraction."""
+    levels = [f"ever {level:g}" for level in request.levels]
+    out = table(
+        f"{request.paths:,} futures of {answer.years[-1]:g} years",
+        *("fraction", "5 %", "median", "95 %", "growth/yr", "median fall", *levels),
+    )
+    count = len(answer.years)
+    for fan in answer.fans:
+        ends = [fan.wealth[(quantile + 1) * count - 1] for quantile in (0, 2, 4)]
+        out.add_row(
+            f"{fan.fraction:g}",
+            *(f"{end:.3f}" for end in ends),
+            _known(fan, "growth", percent),
+            percent(fan.drawdown_median, 1),
+            *(percent(chance, 1) for chance in fan.fell_below),
+        )
+    return out
