@@ -35,6 +35,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.problem import Limits as ProblemLimits
 from compute.optimize.shadow import ShadowPrice, shadow_prices
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Shrinkage
 
 _ON_SCENARIOS = frozenset(
@@ -82,24 +83,32 @@ class BookMatrix:
 
 
 def solve_joint(
-    inputs: Inputs, scenarios: BookMatrix | None, covariance: BookMatrix | None
+    inputs: Inputs,
+    scenarios: BookMatrix | None,
+    covariance: BookMatrix | None,
+    time_limit: TimeLimit = ENDLESS,
 ) -> JointAnswer:
     """Solves the batch of `inputs` together.
 
     The covariance is used without scenarios only.
-    Raises `MissingInputError` where a line or a holding has neither.
+    Raises `MissingInputError` where a line or a holding has neither, `StoppedError` at the time
+    limit.
     """
     problem, lines, everything = joint_problem(inputs, scenarios, covariance)
     names = tuple(inputs.sheet.market.instrument_ids[place] for place in everything)
-    solution = solve(problem)
+    solution = solve(problem, time_limit=time_limit)
     if solution.status is not Status.OPTIMAL:
-        conflict = explain(problem) if solution.status is Status.INFEASIBLE else None
+        conflict = explain(problem, time_limit) if solution.status is Status.INFEASIBLE else None
         status, count = solution.status, solution.iterations
         return JointAnswer(status, None, None, {}, conflict, count, problem, names)
-    certificate = certify(problem, solution, thorough=False)
+    certificate = certify(problem, solution, thorough=False, time_limit=time_limit)
     if not certificate.is_optimal:
-        certificate = certify(problem, solution)
-    prices = shadow_prices(problem, solution.weights) if certificate.is_optimal else {}
+        certificate = certify(problem, solution, time_limit=time_limit)
+    prices = (
+        shadow_prices(problem, solution.weights, time_limit=time_limit)
+        if certificate.is_optimal
+        else {}
+    )
     weights = np.zeros(len(inputs.index))
     weights[lines] = solution.weights[: len(lines)]
     return JointAnswer(

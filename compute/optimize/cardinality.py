@@ -27,6 +27,7 @@ from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maxim
 from compute.optimize.problem import Limits, ObjectiveKind, Problem
 from compute.optimize.relaxation import relaxation
 from compute.optimize.tangent import Tangent, tangent
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
@@ -101,6 +102,7 @@ def solve_integer(
     *,
     tolerance: float = 1e-6,
     effort: Effort = PATIENT,
+    time_limit: TimeLimit = ENDLESS,
 ) -> IntegerSolution:
     """The best portfolio under `rules`, starting from the continuous optimum `weights` [n].
 
@@ -118,7 +120,9 @@ def solve_integer(
     rounds = 0
     while rounds < effort.rounds_max:
         rounds += 1
-        found, point = _integer_program(base, rules, cuts, weights, effort)
+        time_limit.check()
+        left = replace(effort, time_limit_s=time_limit.least(effort.time_limit_s))
+        found, point = _integer_program(base, rules, cuts, weights, left)
         if found.status is not LpStatus.OPTIMAL:
             break
         bound = min(bound, found.bound * base.scale)

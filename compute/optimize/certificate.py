@@ -19,6 +19,7 @@ from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Soluti
 from compute.optimize.ratio_gap import ratio_gap
 from compute.optimize.relaxation import best_dual
 from compute.optimize.tangent import Tangent, tangent
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -56,9 +57,21 @@ class Certificate:
     is_optimal: bool
 
 
-def certify(problem: Problem, solution: Solution, *, thorough: bool = True) -> Certificate:
+def certify(
+    problem: Problem,
+    solution: Solution,
+    *,
+    thorough: bool = True,
+    time_limit: TimeLimit = ENDLESS,
+) -> Certificate:
     """The certificate of a solver's answer; a Solution without weights is never optimal."""
-    return certify_weights(problem, solution.weights, solution.multipliers, thorough=thorough)
+    return certify_weights(
+        problem,
+        solution.weights,
+        solution.multipliers,
+        thorough=thorough,
+        time_limit=time_limit,
+    )
 
 
 def certify_weights(
@@ -67,6 +80,7 @@ def certify_weights(
     multipliers: Multipliers | None = None,
     *,
     thorough: bool = True,
+    time_limit: TimeLimit = ENDLESS,
 ) -> Certificate:
     """The certificate of any weights [n]; with neither multipliers nor `thorough` it is empty."""
     if not np.all(np.isfinite(weights)):
@@ -86,7 +100,7 @@ def certify_weights(
         unit = Facts(problem).volatility(weights) if sharpe else 1.0
         candidates.append(("solver", bounds.multiplier_dual(program, multipliers, unit)))
     if thorough:
-        candidates.append(("linear program", best_dual(program)))
+        candidates.append(("linear program", best_dual(program, time_limit=time_limit)))
     proofs = [
         _proof(problem, program, name, dual, value, excess, active)
         for name, dual in candidates

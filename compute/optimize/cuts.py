@@ -40,6 +40,7 @@ from compute.optimize.solver.units import unit_of
 from compute.optimize.tail.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail.rows import Measure
 from compute.optimize.tail.solve import TAIL_NAMES, measures_of, terms_of
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -69,11 +70,12 @@ class _Cut:
     peak: Vector
 
 
-def solve_cuts(problem: Problem) -> Solution:
+def solve_cuts(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Solution:
     """The optimum of a smooth objective beside tail measures and limits, with its multipliers.
 
     INFEASIBLE where the limits and the cuts so far already conflict, which is proof enough.
-    Raises UnsupportedError for a Sharpe ratio or risk budgets beside other parts.
+    Raises UnsupportedError for a Sharpe ratio or risk budgets beside other parts, `StoppedError`
+    at the time limit.
     """
     terms = measures_of(problem)
     limits = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
@@ -84,10 +86,11 @@ def solve_cuts(problem: Problem) -> Solution:
     cuts = [_cut(i, term, best) for i, term in enumerate(terms) if term.cap is None]
     iterations = 0
     for _ in range(ROUNDS_MAX):
-        found = solve_smooth(_with_cuts(smooth, terms, cuts), _levels(terms, cuts))
+        stated = _with_cuts(smooth, terms, cuts)
+        found = solve_smooth(stated, _levels(terms, cuts), time_limit=time_limit)
         iterations += found.iterations
         if found.status is not Status.OPTIMAL:
-            return _without_answer(problem, replace(found, iterations=iterations))
+            return _without_answer(problem, replace(found, iterations=iterations), time_limit)
         new = [
             _cut(i, term, found.weights)
             for i, term in enumerate(terms)
@@ -120,7 +123,7 @@ def without_tails(objective: Objective) -> Objective:
     return Objective(ObjectiveKind.COMBINATION, terms=parts)
 
 
-def _without_answer(problem: Problem, found: Solution) -> Solution:
+def _without_answer(problem: Problem, found: Solution, time_limit: TimeLimit) -> Solution:
     """Why there is no answer; where weights have no bounds, the answer within ever wider ones.
 
     With few of its cuts a measure may not hold the weights that it holds in the end.
@@ -128,7 +131,7 @@ def _without_answer(problem: Problem, found: Solution) -> Solution:
     bare = _bare(found, problem.size)
     if found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED) or bounded(problem):
         return bare
-    inner = within_edges(problem, 1.0, solve_cuts)
+    inner = within_edges(problem, 1.0, lambda boxed: solve_cuts(boxed, time_limit))
     if inner is None:
         return replace(bare, status=Status.NOT_CONVERGED)
     return inner if inner.status is Status.OPTIMAL else replace(bare, status=inner.status)

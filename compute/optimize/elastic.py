@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -22,6 +22,7 @@ from compute.optimize.evaluate import Facts, risk_excess, tail_limits, tail_meas
 from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maximise
 from compute.optimize.norm_cone import add_norm
 from compute.optimize.tangent import risk_cuts
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -56,6 +57,7 @@ class Elastic:
     limits: list[Limit]
     scales: dict[str, float] = field(default_factory=dict)
     cuts: dict[str, list[tuple[Vector, float]]] = field(default_factory=dict)
+    time_limit: TimeLimit = ENDLESS
 
     @property
     def names(self) -> list[str]:
@@ -69,7 +71,7 @@ class Elastic:
         return [name for name in self.scales if name in tails | {"drawdown_risk"}]
 
 
-def elastic_limits(facts: Facts) -> Elastic:
+def elastic_limits(facts: Facts, time_limit: TimeLimit = ENDLESS) -> Elastic:
     """The hard limits of a problem; soft rows and infinite bounds take no part."""
     limits, eye, ones = facts.problem.limits, np.eye(facts.size), np.ones((1, facts.size))
     found: list[Limit] = []
@@ -95,7 +97,7 @@ def elastic_limits(facts: Facts) -> Elastic:
             scale = float(np.abs(row).max()) or 1.0
             add(f"{name} min", -row, -rows.row_min[k], scale)
             add(f"{name} max", row, rows.row_max[k], scale)
-    return Elastic(facts, found, _risk_scales(facts))
+    return Elastic(facts, found, _risk_scales(facts), time_limit=time_limit)
 
 
 def _risk_scales(facts: Facts) -> dict[str, float]:
@@ -179,7 +181,7 @@ def solve_relaxed(
             shared = np.full((len(bound), 1), -1.0)
             builder.rows(name, {"weights": matrix, name: shared}, -np.inf, bound)
     _add_normal_risk(builder, elastic, considered)
-    return builder, maximise(builder.build())
+    return builder, maximise(builder.build(), time_limit=elastic.time_limit)
 
 
 def _add_rows(builder: Builder, limit: Limit, hard: bool) -> None:
@@ -258,4 +260,4 @@ def keep_only(elastic: Elastic, name: str, rows: list[int]) -> Elastic:
     bound[rows] = old.bound[rows]
     swapped = Limit(name, old.matrix, bound, old.scale)
     limits = [swapped if limit.name == name else limit for limit in elastic.limits]
-    return Elastic(elastic.facts, limits, elastic.scales, elastic.cuts)
+    return replace(elastic, limits=limits)

@@ -27,6 +27,7 @@ from compute.optimize.elastic import (
 from compute.optimize.evaluate import Facts, risk_excess
 from compute.optimize.linear_program import Builder, maximise
 from compute.optimize.problem import Problem
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -62,14 +63,14 @@ class UnexplainedError(ArithmeticError):
     """Limits too ill-conditioned to say what is wrong with them."""
 
 
-def explain(problem: Problem) -> Explanation:
+def explain(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Explanation:
     """The smallest conflicting set of hard limits of `problem` and its cheapest relaxation.
 
     Soft limits take no part. For feasible limits the conflict is empty, `violation_min` zero and
     `weights` satisfy every limit. ValueError if a risk limit lacks its data, UnexplainedError if
     the linear programs cannot be solved.
     """
-    elastic = elastic_limits(Facts(problem))
+    elastic = elastic_limits(Facts(problem), time_limit)
     slacks, weights = relax(elastic, (), elastic.names)
     if slacks is None:
         raise UnexplainedError("the limits differ too much in size to be compared")

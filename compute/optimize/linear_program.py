@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from compute.optimize.time_limit import ENDLESS, TimeLimit
+
 Vector = npt.NDArray[np.float64]
 
 # The tightest HiGHS accepts: the programs are scaled to coefficients near one before they come.
@@ -73,12 +75,15 @@ def maximise(
     nodes_max: int = 2**31 - 1,
     gap_relative: float = 1e-9,
     tolerance: float = TOLERANCE,
+    time_limit: TimeLimit = ENDLESS,
 ) -> LpSolution:
     """Solve `program` exactly (dual simplex; branch and bound where variables are integer).
 
     `gap_relative` only matters for integer programs: HiGHS stops when the best point is proven
     within it; `bound` is the proven upper bound. A limit of time or nodes with a feasible point is
     reported as OPTIMAL with the looser `bound`: the point is usable, the bound says how good.
+    Raises `StoppedError` where the caller's `time_limit` is over, before or after; `time_limit_s`
+    is of this program.
     """
     # The public wrapper switches callbacks on, which prints a banner before output can be muted.
     solver = highspy._core._Highs()
@@ -86,7 +91,7 @@ def maximise(
         "output_flag": False,
         "primal_feasibility_tolerance": tolerance,
         "dual_feasibility_tolerance": tolerance,
-        "time_limit": time_limit_s,
+        "time_limit": time_limit.least(time_limit_s),
         "mip_max_nodes": nodes_max,
         "mip_rel_gap": gap_relative,
         # The number of threads is left alone: HiGHS refuses one that differs from what another
@@ -98,6 +103,7 @@ def maximise(
         solver.setOptionValue(name, value)
     solver.passModel(_model(program))
     solver.run()
+    time_limit.check()
     return _read(solver, program)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from compute.optimize.cardinality import PATIENT, Effort, IntegerRules, solve_integer, with_room
 from compute.optimize.evaluate import largest_violation
 from compute.optimize.problem import Problem
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -62,6 +63,7 @@ def round_to_lots(
     *,
     tolerance: float = 1e-4,
     effort: Effort = PATIENT,
+    time_limit: TimeLimit = ENDLESS,
 ) -> LotSolution:
     """The best whole lots for `problem` near its continuous optimum `weights` [n].
 
@@ -86,7 +88,9 @@ def round_to_lots(
         names_max=rules.names_max,
         reach_lots=None if dropping or rules.trade_min is not None else REACH_LOTS,
     )
-    found = solve_integer(relaxed, weights, integer, tolerance=tolerance, effort=effort)
+    found = solve_integer(
+        relaxed, weights, integer, tolerance=tolerance, effort=effort, time_limit=time_limit
+    )
     if found.weights is None:
         return LotSolution(None, None, float("nan"), float("inf"), float("inf"), room, float("inf"))
     return LotSolution(

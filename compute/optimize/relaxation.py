@@ -18,6 +18,7 @@ from compute.optimize.bounds import Dual, admissible_tail, bounded
 from compute.optimize.linear_program import Builder, LpStatus, maximise
 from compute.optimize.problem import ObjectiveKind
 from compute.optimize.tangent import Tail, Tangent
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -111,10 +112,12 @@ def add_tail(
     return measure
 
 
-def best_dual(program: Tangent, *, time_limit_s: float = 60.0) -> Dual | None:
+def best_dual(
+    program: Tangent, *, time_limit_s: float = 60.0, time_limit: TimeLimit = ENDLESS
+) -> Dual | None:
     """The duals that HiGHS finds for the tangent program; None where it finds no optimum."""
     builder = relaxation(bounded(program))
-    found = maximise(builder.build(), time_limit_s=time_limit_s)
+    found = maximise(builder.build(), time_limit_s=time_limit_s, time_limit=time_limit)
     if found.status is not LpStatus.OPTIMAL:
         return None
     scale = program.scale

@@ -24,6 +24,7 @@ from compute.optimize.linear_program import Builder, LinearProgram, LpStatus, ma
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.relaxation import relaxation, tail_unit
 from compute.optimize.tangent import Tangent, tangent
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -51,7 +52,11 @@ class ShadowPrice:
 
 
 def shadow_prices(
-    problem: Problem, weights: Vector, *, only: Collection[str] | None = None
+    problem: Problem,
+    weights: Vector,
+    *,
+    only: Collection[str] | None = None,
+    time_limit: TimeLimit = ENDLESS,
 ) -> dict[str, ShadowPrice]:
     """The price of every limit that binds at the optimal `weights` [n], by name.
 
@@ -67,11 +72,13 @@ def shadow_prices(
     straight, give = _straight(bounded(program))
     builder = relaxation(straight)
     inner = builder.build()
-    face = _dual_face(inner, _complete(inner, builder, straight), give)
+    point = _complete(inner, builder, straight, time_limit)
+    face = _dual_face(inner, point, give, time_limit)
     prices: dict[str, ShadowPrice] = {}
     for name, index, sign, factor in _named(problem, program, builder, inner):
         if only is not None and name not in only:
             continue
+        time_limit.check()
         low, high = face.range(index, sign)
         if high > 1e-12:
             scale = factor * program.scale / unit
@@ -113,6 +120,7 @@ class _Face:
     least: Vector
     most: Vector
     program: LinearProgram | None = None
+    time_limit: TimeLimit = ENDLESS
 
     def range(self, index: int, sign: float) -> tuple[float, float]:
         """Lowest and highest value of sign * (y, d)[index]."""
@@ -130,14 +138,18 @@ class _Face:
         assert self.program is not None
         cost = np.zeros(len(self.low))
         cost[index] = 1.0
-        ends = [maximise(replace(self.program, cost=sign * cost)) for sign in (-1.0, 1.0)]
+        programs = [replace(self.program, cost=sign * cost) for sign in (-1.0, 1.0)]
+        ends = [maximise(program, time_limit=self.time_limit) for program in programs]
         low, high = (np.inf if end.status is LpStatus.UNBOUNDED else end.value for end in ends)
         return -low, high
 
 
-def _complete(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
+def _complete(
+    inner: LinearProgram, builder: Builder, program: Tangent, time_limit: TimeLimit
+) -> Vector:
     """The point of the program with the weights given and every other column as low as it goes."""
-    found = _lowest(inner, builder, program) if program.tails else _kinked(builder, program)
+    tails = bool(program.tails)
+    found = _lowest(inner, builder, program, time_limit) if tails else _kinked(builder, program)
     value = inner.rows @ found
     excess = np.maximum(value - inner.row_max, inner.row_min - value).max(initial=0.0)
     if excess > OFF:
@@ -159,7 +171,9 @@ def _kinked(builder: Builder, program: Tangent) -> Vector:
     return np.concatenate([columns[name] for name in builder.column_names])
 
 
-def _lowest(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
+def _lowest(
+    inner: LinearProgram, builder: Builder, program: Tangent, time_limit: TimeLimit
+) -> Vector:
     """The same by a linear program.
 
     The limits themselves are lifted: weights off by rounding must not make them infeasible.
@@ -179,13 +193,13 @@ def _lowest(inner: LinearProgram, builder: Builder, program: Tangent) -> Vector:
         if tail.kind is not ObjectiveKind.MIN_MAX_DRAWDOWN:
             cost[builder.column_slice(f"{key}.beyond")] = -program.probability / (1.0 - tail.level)
     changed = replace(inner, cost=cost, lower=lower, upper=upper, row_min=low, row_max=high)
-    found = maximise(changed)
+    found = maximise(changed, time_limit=time_limit)
     if found.status is not LpStatus.OPTIMAL:
         raise ValueError("the weights do not satisfy the limits")
     return found.point
 
 
-def _dual_face(inner: LinearProgram, point: Vector, give: Vector) -> _Face:
+def _dual_face(inner: LinearProgram, point: Vector, give: Vector, time_limit: TimeLimit) -> _Face:
     """The duals complementary to `point`, with the least residual that any of them has.
 
     give: [n], what kinks carry of the reduced costs of weights.
@@ -210,7 +224,7 @@ def _dual_face(inner: LinearProgram, point: Vector, give: Vector) -> _Face:
     spread = np.ones((columns, 1))
     builder.rows("above", {"prices": matrix, "residual": spread}, inner.cost, np.inf)
     builder.rows("below", {"prices": matrix, "residual": -spread}, -np.inf, inner.cost)
-    nearest = maximise(builder.build())
+    nearest = maximise(builder.build(), time_limit=time_limit)
     if nearest.status is not LpStatus.OPTIMAL or -nearest.value > 1e-5:
         raise ValueError("no prices support these weights: they are not optimal")
     room = max(-nearest.value, 0.0) * (1.0 + 1e-9) + 1e-12
@@ -222,7 +236,7 @@ def _dual_face(inner: LinearProgram, point: Vector, give: Vector) -> _Face:
         low,
         high,
     )
-    return _Face(*ends, carried, least, most, stationary)
+    return _Face(*ends, carried, least, most, stationary, time_limit)
 
 
 class _Duals(NamedTuple):

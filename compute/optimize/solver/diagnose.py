@@ -30,6 +30,7 @@ from compute.optimize.solver.encode import Encoded, encode
 from compute.optimize.solver.phase_one import least_violation
 from compute.optimize.solver.ratio import along_frontier
 from compute.optimize.tail.solve import piecewise_linear, solve_tail
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 METHOD = "interior point"
 LEAST = (1e-12, 1e-10)  # what sums of weights are loosened by, far below what counts as a violation
@@ -38,7 +39,13 @@ FAR = 1e6  # weights beyond this, in units of the kernel, are on their way to in
 Run = Callable[[Encoded], Answer]
 
 
-def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) -> Solution:
+def without_answer(
+    encoded: Encoded,
+    first: Answer,
+    second: Solution,
+    run: Run,
+    time_limit: TimeLimit = ENDLESS,
+) -> Solution:
     """The last word on a problem whose limits do not conflict and whose iteration failed.
 
     first: the first attempt's answer; second: the second's solution; run: runs the kernel.
@@ -58,10 +65,10 @@ def without_answer(encoded: Encoded, first: Answer, second: Solution, run: Run) 
             found = along_frontier(replace(encoded, problem=loose[-1]), best)
         return found
     if piecewise_linear(problem):
-        vertex = solve_tail(problem)
+        vertex = solve_tail(problem, time_limit=time_limit)
         if vertex.status in (Status.OPTIMAL, Status.UNBOUNDED):
             return vertex
-    if ruined(problem):
+    if ruined(problem, time_limit):
         return empty(problem, Status.RUIN, METHOD)
     for give, looser in zip(gives, loose, strict=True):
         found = best(looser, encoded.blocks)
@@ -93,7 +100,7 @@ def loosened(limits: Limits, give: float) -> Limits:
     )
 
 
-def ruined(problem: Problem) -> bool:
+def ruined(problem: Problem, time_limit: TimeLimit = ENDLESS) -> bool:
     """True if growth is wanted and every book within the linear limits loses everything somewhere.
 
     The least worst loss is a linear program: the mean of a tail that holds one scenario.
@@ -111,5 +118,5 @@ def ruined(problem: Problem) -> bool:
         costs=Costs(),
         scenarios=problem.scenarios - cash,
     )
-    found = solve_tail(worst)
+    found = solve_tail(worst, time_limit=time_limit)
     return found.status is Status.OPTIMAL and found.objective >= 1.0 + cash - RUINED

@@ -27,13 +27,16 @@ from compute.optimize.solver.slots import run_kernel
 from compute.optimize.solver.stack import form, stacked
 from compute.optimize.solver.units import own_unit
 from compute.optimize.threads import THREADS, in_threads
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 METHOD = "interior point"
 T = TypeVar("T")
 
 
-def solve(problem: Problem, levels: Levels | None = None) -> Solution:
+def solve(
+    problem: Problem, levels: Levels | None = None, *, time_limit: TimeLimit = ENDLESS
+) -> Solution:
     """The optimum of a smooth problem with its multipliers, or a typed failure.
 
     levels: variables beside the weights; objective and gradient of the answer are without them,
@@ -41,9 +44,10 @@ def solve(problem: Problem, levels: Levels | None = None) -> Solution:
     Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
     ValueError for a problem that is not well formed.
     """
+    time_limit.check()
     sizeless = without_size(problem)
     if sizeless is not None:
-        limit = solve(sizeless, levels)
+        limit = solve(sizeless, levels, time_limit=time_limit)
         return empty(problem, Status.VANISHING, METHOD) if vanishing(problem, limit) else limit
     blocks: Blocks | None = None
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
@@ -55,30 +59,38 @@ def solve(problem: Problem, levels: Levels | None = None) -> Solution:
         encoded = encode(problem, blocks, screened=False)
         answer = run_kernel(encoded, LAG)
         if not answer.doubtful:
-            return finish(encoded, answer)
+            return finish(encoded, answer, time_limit)
     encoded = encode(problem, blocks, levels)
     if _crossed(encoded.linear):
         return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
-    return finish(encoded, run_kernel(encoded, LAG))
+    return finish(encoded, run_kernel(encoded, LAG), time_limit)
 
 
-def solve_batch(problems: Sequence[Problem]) -> list[Solution]:
+def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
     """`solve` for many; problems of one form share compiled calls.
 
     Where only programs compiled ahead may run they are solved one by one: stacks would need a
     program more for every slot, and of large books a stack is no faster.
     """
     if len(problems) == 1 or compiled_programs() is not None:
-        return [solve(problem) for problem in problems]
+        return [solve(problem, time_limit=time_limit) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, problem in enumerate(problems):
         if without_size(problem) is not None:
             continue  # by itself
         groups.setdefault(form(problem), []).append(index)
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
-    answered = in_threads(_together, [[problems[i] for i in chunk] for chunk in chunks])
+
+    def together(chunk: list[int]) -> list[Solution | None]:
+        time_limit.check()
+        return _together([problems[i] for i in chunk])
+
+    answered = in_threads(together, chunks)
     found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
-    return [found.get(index) or solve(problem) for index, problem in enumerate(problems)]
+    return [
+        found.get(index) or solve(problem, time_limit=time_limit)
+        for index, problem in enumerate(problems)
+    ]
 
 
 def _chunks(members: list[T]) -> list[list[T]]:
@@ -117,11 +129,12 @@ def _crossed(limits: Linear) -> bool:
     return bool((limits.lower > limits.upper).any() or rows.any())
 
 
-def finish(encoded: Encoded, answer: Answer) -> Solution:
+def finish(encoded: Encoded, answer: Answer, time_limit: TimeLimit = ENDLESS) -> Solution:
     """Decode an answer; where there is none, find out why."""
     solution = decode(encoded, answer, METHOD)
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
         return _decided(encoded, answer, solution)
+    time_limit.check()
     conflict = infeasibility(encoded.problem)
     if conflict is not None:
         return conflict
@@ -129,7 +142,12 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     solution = decode(encoded, second, f"{METHOD}, second attempt")
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
         return _decided(encoded, second, solution)
-    return without_answer(encoded, answer, solution, lambda stated: run_kernel(stated, LAG))
+
+    def again(stated: Encoded) -> Answer:
+        time_limit.check()
+        return run_kernel(stated, LAG)
+
+    return without_answer(encoded, answer, solution, again, time_limit)
 
 
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:

@@ -26,6 +26,7 @@ from compute.optimize.ahead import JointShapes, compiled_programs
 from compute.optimize.tail.normal import Rows, solver
 from compute.optimize.tail.normal import rows as rows_of
 from compute.optimize.threads import in_threads
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import Kernel, NotCompiledError
 
 Vector = npt.NDArray[np.float64]
@@ -322,12 +323,17 @@ def kernel(shapes: JointShapes) -> Kernel:
 
 
 def solve_linear_batch(
-    programs: list[LinearProgram], tolerances: list[float]
+    programs: list[LinearProgram], tolerances: list[float], time_limit: TimeLimit = ENDLESS
 ) -> list[LinearAnswer]:
     """Solve many programs, some at a time.
 
     Each has a bucket of its own. Where programs are compiled ahead they run one after another.
     """
+
+    def one(program: LinearProgram, tolerance: float) -> LinearAnswer:
+        time_limit.check()
+        return solve_linear(program, tolerance)
+
     if len(programs) == 1 or compiled_programs() is not None:
-        return [solve_linear(p, t) for p, t in zip(programs, tolerances, strict=True)]
-    return in_threads(solve_linear, programs, tolerances)
+        return [one(p, t) for p, t in zip(programs, tolerances, strict=True)]
+    return in_threads(one, programs, tolerances)

@@ -15,9 +15,12 @@ from scipy import sparse
 from compute.optimize.linear_program import LinearProgram as Stated
 from compute.optimize.linear_program import LpStatus, maximise
 from compute.optimize.tail.interior import LinearAnswer, LinearProgram
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 
-def vertex(program: LinearProgram, stalled: LinearAnswer) -> LinearAnswer:
+def vertex(
+    program: LinearProgram, stalled: LinearAnswer, time_limit: TimeLimit = ENDLESS
+) -> LinearAnswer:
     """The optimum as a vertex with its prices; `stalled` as it is where there is none."""
     stated = Stated(
         -program.cost,
@@ -27,7 +30,7 @@ def vertex(program: LinearProgram, stalled: LinearAnswer) -> LinearAnswer:
         program.lower,
         program.upper,
     )
-    found = maximise(stated)
+    found = maximise(stated, time_limit=time_limit)
     if found.status is not LpStatus.OPTIMAL:
         return replace(stalled, error=float("inf"))
     point = np.clip(found.point, program.lower, program.upper)

@@ -1,0 +1,57 @@
+"""How long a solve may go on: looked at between iterations, cuts, points and explanations.
+
+    check()     go on, or raise: the time is over, or nobody waits any more
+    least(s)    seconds for one piece of work that can't look by itself (a call of HiGHS)
+
+No clock is read here: whoever has a deadline hands in what is left of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class StoppedError(RuntimeError):
+    """A solve was ended from outside; there is no answer, and the problem is not at fault."""
+
+
+class OutOfTimeError(StoppedError):
+    """The time was over before the answer."""
+
+
+class AbandonedError(StoppedError):
+    """Nobody waits for the answer any more."""
+
+
+def _for_ever() -> float:
+    return math.inf
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """left_s: seconds that remain, now. is_cancelled: whether nobody waits any more."""
+
+    left_s: Callable[[], float] = _for_ever
+    is_cancelled: Callable[[], bool] = _never
+
+    def check(self) -> None:
+        """Raises `OutOfTimeError` or `AbandonedError` where there is no reason to go on."""
+        if self.is_cancelled():
+            raise AbandonedError("nobody waits for the answer any more")
+        if self.left_s() <= 0.0:
+            raise OutOfTimeError("the time was over before the answer")
+
+    def least(self, seconds: float) -> float:
+        """`seconds`, or what is left where that is less. Raises as `check` does."""
+        self.check()
+        return min(seconds, self.left_s())
+
+
+ENDLESS = TimeLimit()
+"""No deadline, and nobody who could go away."""
