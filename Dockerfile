@@ -31,7 +31,7 @@ USER sizing
 WORKDIR /data
 VOLUME /data
 EXPOSE 50051
-# The first start compiles the kernels for this processor, about a minute.
+# The first start compiles the first kernels for this processor.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
   CMD ["sizing", "health"]
 STOPSIGNAL SIGTERM

@@ -30,8 +30,11 @@ class MissingInputError(Exception):
     """A limit or parameter needs data that was not given; sizing without it would be unsafe."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)
         self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @dataclass(frozen=True)

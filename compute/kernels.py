@@ -17,7 +17,14 @@ from compute.edge.history import edge_from_history
 from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
-from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
+from compute.shapes import (
+    GROUP_BUCKETS,
+    LINE_BUCKETS,
+    Kernel,
+    KernelRegistry,
+    NotReadyError,
+    bucket,
+)
 from compute.sizing import waterfall
 
 TOGETHER = 16
@@ -191,7 +198,11 @@ def run_waterfalls(kernels: KernelRegistry, batches: Sequence[tuple[Floats, ...]
                 continue
             filled = piece + piece[:1] * (width - len(piece))
             stacked = [np.stack(parts) for parts in zip(*(batches[i] for i in filled), strict=True)]
-            for i, result in zip(piece, kernels.run("waterfalls", *stacked), strict=False):
+            try:
+                results = list(kernels.run("waterfalls", *stacked))
+            except NotReadyError:  # one by one is slower, and the same
+                results = [kernels.run("waterfall", *batches[i]) for i in piece]
+            for i, result in zip(piece, results, strict=False):
                 out[i] = result
     return out
 

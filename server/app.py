@@ -1,24 +1,23 @@
-"""The process: opens storage, compiles the kernels, serves, and stops in order.
+"""The process: opens storage, prepares the kernels, serves, and stops in order.
 
-Health says SERVING only when every kernel is compiled and storage answers; on SIGTERM it says
-NOT_SERVING, admitted calls finish, and then the connections close.
+The closed form serves as soon as storage answers and its commonest programs are there; the rest
+follows in the background (`programs/preparation.py`). Joint work runs in a process of its own. On
+SIGTERM health says NOT_SERVING, admitted calls finish, and then the connections close.
 """
 
 import asyncio
 import contextlib
 import gc
 import os
-import signal
 import socket
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
 import jax
 import structlog
-from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 from positionsizing.v1 import (
     history_service_pb2,
@@ -33,15 +32,20 @@ from positionsizing.v1 import (
 from compute.kernels import registry
 from compute.optimize.ahead import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
-from compute.shapes import KernelRegistry
+from compute.shapes import Kernel
 from server.admission import Admission
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
 from server.config import Config
-from server.decisions import Solver
+from server.decisions import Places, Solver
 from server.desk import Desk
 from server.events import Events
+from server.health import Health
 from server.ingest import Intake
+from server.joint.process import JointProcess
+from server.joint.runner import InThisProcess, JointRunner
+from server.programs.preparation import Preparation, is_joint
+from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
 from server.services.history import HistoryService
@@ -56,14 +60,18 @@ from server.telemetry import Telemetry
 from server.what_if import WhatIf
 from server.worker import Worker
 from storage import embedded
+from storage.errors import StorageError
 from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
+from storage.postgres.liveness import answers
 from storage.postgres.migrations import migrate
 from storage.postgres.pool import Database, PoolOptions
 
 _log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
+OPENINGS_MAX, STARTING_MAX_S = 30, 60.0
+"""A start tries so often to open its connections, and gives its first statement so long."""
 QUIET_S, QUIET_MAX_S = 0.25, 2.0
 """A server that stops goes on refusing until nobody has called for so long, or for at most that."""
 STOP_GRACE_S = 0.5
@@ -83,35 +91,9 @@ SERVICES = {
 }
 
 
-def prepare_jax(cache_dir: Path) -> None:
-    """One compute thread of predictable speed, and compiled programs kept on disk."""
-    os.environ.setdefault("PJRT_NPROC", "1")
-    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def compile_kernels(telemetry: Telemetry, shapes: JointShapes) -> Programs:
-    """Compiles every kernel; what is compiled after the service says SERVING is counted.
-
-    Nothing should be: programs are called by shape, and joint problems are padded to `shapes`.
-    """
-    kernels = KernelRegistry([*registry().kernels, *joint_kernels(shapes)])
-    started = time.monotonic()
-    kernels.compile(
-        on_progress=lambda done, total: _log.info("compiling kernels", done=done, total=total)
-    )
-    seconds = round(time.monotonic() - started, 1)
-    _log.info("kernels compiled", programs=kernels.program_count, seconds=seconds)
-
-    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        del duration_secs, kwargs
-        if event.endswith("backend_compile_duration"):
-            telemetry.compiles.inc()
-
-    jax.monitoring.register_event_duration_secs_listener(on_event)
-    return Programs(kernels, shapes)
+def wanted_kernels(shapes: JointShapes) -> list[Kernel]:
+    """Every kernel that a service of these shapes may run."""
+    return [*registry().kernels, *joint_kernels(shapes)]
 
 
 def settle_memory() -> None:
@@ -128,46 +110,55 @@ def settle_memory() -> None:
 class App:
     """One server process. `async with App.started(config) as app` serves inside the block."""
 
-    def __init__(self, config: Config, telemetry: Telemetry, programs: Programs) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry) -> None:
         self.config = config
         self.telemetry = telemetry
         self.port = 0
-        self._programs = programs
-        self._health = health.aio.HealthServicer()
         self._stack = contextlib.AsyncExitStack()
         self._server: grpc.aio.Server | None = None
-        self._admission = Admission(config.in_flight_max)
+        self._health: Health | None = None
+        self._admission = Admission(config.in_flight_max, config.latency_max_s)
+        self._places: Places | None = None
+        self._joint: JointRunner | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def started(cls, config: Config) -> AsyncIterator["App"]:
-        """A serving app, stopped in order at the end of the block."""
+    async def started(
+        cls, config: Config, programs: Programs | None = None
+    ) -> AsyncIterator["App"]:
+        """A serving app, stopped in order at the end of the block.
+
+        programs: compiled already, for tests; joint work then runs in this process.
+        """
         _check_port(config.listen_host, config.listen_port)
-        prepare_jax(config.data_dir / "kernels")
-        telemetry = Telemetry()
-        programs = await asyncio.to_thread(compile_kernels, telemetry, config.joint_shapes)
-        settle_memory()
-        app = cls(config, telemetry, programs)
+        app = cls(config, Telemetry())
         async with app._stack:
-            await app._start()
+            await app._start(programs)
             yield app
             await app.stop()
 
-    async def _start(self) -> None:
-        database = await self._open_database()
+    async def _start(self, programs: Programs | None) -> None:
+        os.environ.setdefault("PJRT_NPROC", "1")  # one compute thread, of predictable speed
+        prepared = self._prepared(programs)
+        opening = asyncio.create_task(self._open_database())
+        preparing = asyncio.create_task(prepared.first())
+        try:
+            database, _ = await asyncio.gather(opening, preparing)
+        finally:  # where one fails, the other is no longer wanted
+            opening.cancel()
+            preparing.cancel()
+            await asyncio.gather(opening, preparing, return_exceptions=True)
+        settle_memory()
         states = self._states = States(database, self.config.deadline_default_s)
-        loop = ComputeLoop(self.config.compute_waiting_max)
-        thread = ComputeThread(self.config.compute_waiting_max)
-        self._stack.callback(thread.stop)
         committer = GroupCommitter(database)
         self._stack.push_async_callback(committer.aclose)
-        joint_thread = ComputeThread(self.config.compute_waiting_max)
-        self._stack.callback(joint_thread.stop)
-        lines_max = self.config.lines_max
-        solver = Solver(states, self._programs, loop, thread, joint_thread, lines_max)
+        places, joint = self._compute(prepared, programs)
+        solver = Solver(
+            states, prepared.kernels, joint, places, self.config.lines_max, prepared.ready
+        )
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
-        self._watch(loop, thread, committer)
+        self._watch(places, committer, prepared, joint)
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
         chores = Chores(database, states, self.config.tenant_id)
@@ -185,13 +176,47 @@ class App:
         }
         events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)
-        await self._serve(implementations)
+        await self._serve(implementations, _health_of(prepared, database))
+        prepared.go_on()
+        if isinstance(joint, JointProcess) and any(map(is_joint, prepared.kernels.keys)):
+            await asyncio.to_thread(joint.begin)
+
+    def _prepared(self, programs: Programs | None) -> Preparation:
+        """The programs: loaded and compiled in the background, or those given."""
+        if programs is not None:
+            return Preparation.of(programs)
+        store = ProgramStore(self.config.data_dir / "kernels" / "programs")
+        prepared = Preparation(
+            wanted_kernels(self.config.joint_shapes), self.config.joint_shapes, store
+        )
+        self._stack.push_async_callback(prepared.stop)
+        return prepared
+
+    def _compute(
+        self, prepared: Preparation, programs: Programs | None
+    ) -> tuple[Places, JointRunner]:
+        waiting_max = self.config.compute_waiting_max
+        joint: JointRunner = (
+            InThisProcess(programs)
+            if programs is not None
+            else JointProcess(prepared.folder, prepared.shapes)
+        )
+        places = Places(
+            ComputeLoop(waiting_max),
+            ComputeThread(waiting_max),
+            ComputeThread(waiting_max, "joint"),
+        )
+        for thread in (places.thread, places.joint):
+            self._stack.callback(thread.stop, CLOSE_TIMEOUT_S)
+        self._stack.callback(joint.close)
+        self._places, self._joint = places, joint
+        return places, joint
 
     async def _open_database(self) -> Database:
         config = self.config
         if config.dsn is None:
             folder = config.data_dir / "postgres"
-            server = await asyncio.to_thread(embedded.start, folder)
+            server = await _embedded(folder)
             self._stack.callback(server.stop)
             dsn = server.dsn
         else:
@@ -201,15 +226,16 @@ class App:
         except OSError as error:
             text = f"PostgreSQL does not answer: {error}; is it running, is SIZING_DSN right?"
             raise OSError(text) from error
-        database = await Database.open(dsn, PoolOptions(n_connections=config.connections))
+        database = await _open(dsn, PoolOptions(n_connections=config.connections))
         self._stack.push_async_callback(_close, database)
-        async with database.transaction(deadline_s=config.deadline_default_s) as connection:
+        async with database.transaction(deadline_s=STARTING_MAX_S) as connection:
             await tenants.ensure(connection, config.tenant_id)
         _log.info("storage open", database=repr(database), schema=version)
         return database
 
-    async def _serve(self, implementations: dict[str, object]) -> None:
+    async def _serve(self, implementations: dict[str, object], health: Health) -> None:
         config = self.config
+        self._health = health
         options = [
             ("grpc.max_receive_message_length", config.message_bytes_max),
             ("grpc.max_send_message_length", config.message_bytes_max),
@@ -227,8 +253,8 @@ class App:
                 admission=self._admission,
                 telemetry=self.telemetry,
             )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [*(d.full_name for d in SERVICES.values()), health.SERVICE_NAME]
+        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+        names = [*(d.full_name for d in SERVICES.values()), HEALTH_NAME]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         address = f"{config.listen_host}:{config.listen_port}"
         try:
@@ -236,50 +262,91 @@ class App:
         except RuntimeError as error:
             raise _not_listening(address) from error
         await server.start()
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        await health.say()
+        self._stack.callback(asyncio.create_task(health.watch(), name="health").cancel)
         if config.metrics_port is not None:
             self.telemetry.serve(config.listen_host, config.metrics_port)
         _log.info("serving", address=f"{config.listen_host}:{self.port}")
 
-    async def _say(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
-        services: list[ServiceDescriptor] = list(SERVICES.values())
-        for name in ("", *(service.full_name for service in services)):
-            await self._health.set(name, status)
-
     async def stop(self) -> None:
-        """Admits nothing more, finishes what was admitted, then closes."""
-        if self._server is None:
+        """Admits nothing more, finishes what was admitted, then closes.
+
+        What isn't finished in time is told to ask another replica; the process of joint work ends.
+        """
+        if self._server is None or self._health is None:
             return
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.stopping()
         left = await self._admission.drain(self.config.drain_s)
+        if left and self._joint is not None and self._places is not None:
+            await asyncio.to_thread(self._joint.close)
+            await asyncio.to_thread(self._places.joint.stop, STOP_GRACE_S)
+            left = await self._admission.drain(STOP_GRACE_S)
         await self._admission.quiet(QUIET_S, QUIET_MAX_S)
         await self._server.stop(STOP_GRACE_S)
         self._server = None
         _log.info("stopped", calls_cut_off=left)
 
-    async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT."""
-        loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        await asked.wait()
-
-    def _watch(self, loop: ComputeLoop, thread: ComputeThread, committer: GroupCommitter) -> None:
-        watch = self.telemetry.watch
+    def _watch(
+        self,
+        places: Places,
+        committer: GroupCommitter,
+        prepared: Preparation,
+        joint: JointRunner,
+    ) -> None:
+        watch, admission = self.telemetry.watch, self._admission
+        queues = (places.loop, places.thread, places.joint)
 
         def waiting() -> int:
-            return loop.waiting + thread.waiting
+            return sum(queue.waiting for queue in queues)
 
         def dropped() -> int:
-            return loop.dropped + thread.dropped
+            return sum(queue.dropped for queue in queues)
 
-        watch("sizing_rpc_in_flight", "Calls in progress.", lambda: self._admission.in_flight)
-        watch("sizing_rpc_refused", "Calls not admitted.", lambda: self._admission.refused)
+        def compiles() -> int:
+            return counted_here() + (joint.compiles if isinstance(joint, JointProcess) else 0)
+
+        def restarts() -> int:
+            return joint.restarts if isinstance(joint, JointProcess) else 0
+
+        counted_here = _count_compiles()
+        watch("sizing_rpc_in_flight", "Calls in progress.", lambda: admission.in_flight)
+        watch("sizing_rpc_limit", "Short calls let in at once, now.", lambda: admission.limit)
+        watch("sizing_rpc_refused", "Calls not admitted.", lambda: admission.refused)
         watch("sizing_compute_waiting", "Requests waiting to be computed.", waiting)
         watch("sizing_compute_dropped", "Requests dropped unrun.", dropped)
         watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
         watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
+        watch("sizing_programs_missing", "Programs not there yet.", lambda: prepared.missing)
+        watch("sizing_programs_waits", "Calls that waited for a program.", lambda: prepared.waits)
+        watch("sizing_joint_restarts", "Ends of the joint method's process.", restarts)
+        watch(
+            "sizing_compiles_after_serving_total",
+            "Programs compiled by the processes that serve; stays 0.",
+            compiles,
+        )
+
+
+def _count_compiles() -> Callable[[], int]:
+    """How often this process has compiled anything from now on."""
+    count = 0
+
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        nonlocal count
+        del duration_secs, kwargs
+        count += event.endswith("backend_compile_duration")
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    return lambda: count
+
+
+def _health_of(prepared: Preparation, database: Database) -> Health:
+    """SERVING by service: joint problems need every joint program, all else the commonest."""
+    services = {"": prepared.has_first}
+    for name, descriptor in SERVICES.items():
+        services[descriptor.full_name] = prepared.has_first
+        if name == "OptimizationService":
+            services[descriptor.full_name] = lambda: prepared.is_complete(joint=True)
+    return Health(services, lambda deadline_s: answers(database, deadline_s))
 
 
 def _check_port(host: str, port: int) -> None:
@@ -297,6 +364,27 @@ def _check_port(host: str, port: int) -> None:
 
 def _not_listening(address: str) -> OSError:
     return OSError(f"cannot listen on {address}: is another server running?")
+
+
+async def _embedded(folder: Path) -> embedded.EmbeddedServer:
+    """The embedded server, started; one that starts while this is cancelled is stopped again."""
+    starting = asyncio.ensure_future(asyncio.to_thread(embedded.start, folder))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        (await starting).stop()
+        raise
+
+
+async def _open(dsn: str, options: PoolOptions) -> Database:
+    """The pool; a machine that is busy while it starts gets time."""
+    for _ in range(OPENINGS_MAX - 1):
+        try:
+            return await Database.open(dsn, options)
+        except StorageError as error:
+            _log.warning("PostgreSQL is slow to answer", error=str(error))
+            await asyncio.sleep(1.0)
+    return await Database.open(dsn, options)
 
 
 async def _close(database: Database) -> None:

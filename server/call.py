@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 import grpc
 
+from server.admission import Ticket
 from server.errors import Refusal
 from storage.postgres import inbox
 
@@ -21,6 +22,10 @@ class Call:
     trace_id: str = ""
     event: tuple[str, str] | None = None
     """Topic and id of the event that asks; None for a call over gRPC."""
+    caller: str = ""
+    """Whose call it is in queues, where callers take turns."""
+    ticket: Ticket | None = None
+    """Its admission; None for an event."""
 
     @property
     def left_s(self) -> float:

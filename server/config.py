@@ -67,11 +67,13 @@ class Config(BaseSettings):
     """Connections to PostgreSQL."""
     in_flight_max: int = Field(256, ge=1)
     """Calls answered at once; more are refused with advice when to come again."""
+    latency_max_s: float = Field(0.25, gt=0)
+    """Latency that short calls are kept within under load, by letting fewer in at once."""
     compute_waiting_max: int = Field(1024, ge=1)
     """Requests that may wait for the compute thread."""
     joint_assets: tuple[int, ...] = Field((128, 512), min_length=1)
     """Sizes of book, holdings included, that joint problems are padded to, rising; a larger one is
-    refused. Each adds programs that are compiled at the first start, about 15 s."""
+    refused. Each adds programs that are compiled in the background of the first start."""
     joint_scenarios: tuple[int, ...] = Field((1024, 4096), min_length=1)
     """Numbers of scenarios that joint problems are padded to, rising; more are refused."""
     drain_s: float = Field(10.0, ge=0, le=60)

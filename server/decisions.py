@@ -4,7 +4,8 @@ The arithmetic is in `compute/decide.py` and runs in the compute thread; `desk.p
 comes out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from typing import TypeVar
 
@@ -22,15 +23,17 @@ from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import joint_objective
 from compute.limits.shared import divided
-from compute.optimize.ahead import Programs
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import EffectiveParameters, Method, Shrinkage
-from compute.shapes import LINE_BUCKETS, bucket
+from compute.shapes import KernelRegistry, Key, NotReadyError
 from server.batching import ComputeLoop, ComputeThread
+from server.call import Call
 from server.convert import decision as decision_convert
 from server.convert import joint as joint_convert
 from server.convert import request as request_convert
 from server.convert.market import MatrixData, kind_violations
 from server.errors import Refusal, invalid_fields, precondition
+from server.joint.runner import JointRunner
 from server.jointly import Aimed, aimed
 from server.problem import Problem, Solved, assemble, check_ages, context_of, is_gathered
 from server.sharing import notional_after, notional_before, outside_use, with_shared
@@ -42,7 +45,19 @@ T = TypeVar("T")
 SHORT_LINES, SHORT_MARKET = 1024, 20_000
 """Closed forms of up to so many lines are short, and the first look at so large a market is."""
 
+PROGRAMS_MAX = 16
+"""A request calls at most so many programs."""
+
 LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where work is computed: short work, joint work, so that nobody waits for it, and the rest."""
+
+    loop: ComputeLoop
+    thread: ComputeThread
+    joint: ComputeThread
 
 
 class Solver:
@@ -51,23 +66,19 @@ class Solver:
     def __init__(
         self,
         states: States,
-        programs: Programs,
-        loop: ComputeLoop,
-        thread: ComputeThread,
-        joint_thread: ComputeThread,
+        kernels: KernelRegistry,
+        joint: JointRunner,
+        places: Places,
         lines_max: int,
+        ready: Callable[[Key, float], Awaitable[None]],
     ) -> None:
-        """`loop` takes what is short, `joint_thread` joint problems, so that nobody waits for one.
-
-        All else goes to `thread`.
-        """
-        self._loop = loop
-        self._joint_thread = joint_thread
+        """`joint` runs joint problems; `ready` waits for a program, so many seconds at most."""
         self.states = states
-        self.programs = programs
-        self._kernels = programs.registry
-        self._thread = thread
+        self.joint = joint
+        self._kernels = kernels
+        self._places = places
         self._lines_max = lines_max
+        self._ready = ready
 
     def check(self, request: sizing_service_pb2.SizePositionsRequest, path: str = "") -> None:
         """Raises `Refusal` where the request is wrong by itself."""
@@ -80,45 +91,68 @@ class Solver:
         tenant_id: str,
         request: sizing_service_pb2.SizePositionsRequest,
         state: PortfolioState,
-        deadline_s: float,
+        call: Call,
     ) -> Solved:
         """Sizes a checked request against a state. Raises `Refusal`."""
         snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
         scenarios, covariance = await self.matrices(tenant_id, request)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC))
 
-        def work() -> Solved:
+        def work(time_limit: TimeLimit) -> Solved:
             prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
             context = context_of(state, snapshot.snapshot_id, prices)
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
-            return self.answer(problem)
+            return self.answer(problem, time_limit)
 
         if _is_short(request, state, snapshot):
-            return await self._loop.run(work, deadline_s=deadline_s)
+            return await self._short(work, call)
         is_joint = is_joint_request(request, state.parameters)
         n_lines = len(request.signals.instrument_ids)
-        return await self.run(work, n_lines, deadline_s, is_joint=is_joint)
+        return await self.run(work, n_lines, call, is_joint=is_joint)
 
     async def run(
-        self, work: Callable[[], T], n_lines: int, deadline_s: float, *, is_joint: bool = False
+        self, work: Callable[[TimeLimit], T], n_lines: int, call: Call, *, is_joint: bool = False
     ) -> T:
-        """Runs `work` in its compute thread, beside others of the same shape."""
-        thread = self._joint_thread if is_joint else self._thread
-        kernel = f"waterfall/{bucket(min(n_lines, LINE_BUCKETS[-1]), LINE_BUCKETS)}"
-        return await thread.run(work, kernel=kernel, n_lines=n_lines, deadline_s=deadline_s)
+        """Runs `work` in its compute thread; where a program isn't there yet, when it is."""
+        thread = self._places.joint if is_joint else self._places.thread
+        if call.ticket is not None:
+            call.ticket.takes_long()
+
+        def attempt() -> Awaitable[T]:
+            return thread.run(work, n_lines=n_lines, deadline_s=call.left_s, caller=call.caller)
+
+        return await self._when_ready(attempt, call)
+
+    async def _short(self, work: Callable[[TimeLimit], T], call: Call) -> T:
+        """The same on the event loop."""
+
+        def attempt() -> Awaitable[T]:
+            loop = self._places.loop
+            return loop.run(lambda: work(ENDLESS), deadline_s=call.left_s, caller=call.caller)
+
+        return await self._when_ready(attempt, call)
+
+    async def _when_ready(self, attempt: Callable[[], Awaitable[T]], call: Call) -> T:
+        """What `attempt` gives; where a program isn't there yet, again when it is."""
+        for _ in range(PROGRAMS_MAX):
+            try:
+                return await attempt()
+            except NotReadyError as error:
+                await self._ready(error.key, call.left_s)
+        return await attempt()
 
     async def solve_together(
         self,
         tenant_id: str,
         requests: Sequence[sizing_service_pb2.SizePositionsRequest],
         states: Sequence[PortfolioState],
-        deadline_s: float,
+        call: Call,
     ) -> list[Solved]:
         """Sizes several portfolios; those that share limits divide them (`limits/shared.py`)."""
         alone: list[Solved] = []
         for position, (request, state) in enumerate(zip(requests, states, strict=True)):
             try:
-                alone.append(await self.solve(tenant_id, request, state, deadline_s))
+                alone.append(await self.solve(tenant_id, request, state, call))
             except Refusal as refusal:
                 raise refusal.within(f"requests[{position}].") from refusal
         groups: dict[tuple[str, str], list[int]] = {}
@@ -128,7 +162,7 @@ class Solver:
                 groups.setdefault(key, []).append(i)
         for members in groups.values():
             if len(members) > 1:
-                await self._divide(members, states, alone, deadline_s)
+                await self._divide(members, states, alone, call)
         return alone
 
     async def _divide(
@@ -136,7 +170,7 @@ class Solver:
         members: Sequence[int],
         states: Sequence[PortfolioState],
         solved: list[Solved],
-        deadline_s: float,
+        call: Call,
     ) -> None:
         """Solves the members of a group again, each within its part of what they share."""
         contexts = [solved[i].problem.context for i in members]
@@ -145,7 +179,7 @@ class Solver:
                 "MIXED_CURRENCIES", "portfolios that share limits need one base currency"
             )
 
-        def work() -> list[Solved]:
+        def work(time_limit: TimeLimit) -> list[Solved]:
             before = np.stack([notional_before(solved[i].problem) for i in members])
             wanted = np.stack([notional_after(solved[i]) for i in members])
             uses = [context.shared for context in contexts if context.shared is not None]
@@ -154,22 +188,23 @@ class Solver:
             )
             parts = divided(uses, before, wanted, outside)
             return [
-                self.answer(with_shared(solved[i].problem, part))
+                self.answer(with_shared(solved[i].problem, part), time_limit)
                 for i, part in zip(members, parts, strict=True)
             ]
 
         n_lines = sum(len(solved[i].problem.ids) for i in members)
-        again = await self.run(work, n_lines, deadline_s)
+        is_joint = any(solved[i].problem.method is Method.JOINT for i in members)
+        again = await self.run(work, n_lines, call, is_joint=is_joint)
         for i, item in zip(members, again, strict=True):
             solved[i] = item
 
-    def answer(self, problem: Problem) -> Solved:
+    def answer(self, problem: Problem, time_limit: TimeLimit = ENDLESS) -> Solved:
         """Computes and encodes; runs in a compute thread."""
-        return self.answers([problem])[0]
+        return self.answers([problem], time_limit)[0]
 
-    def answers(self, problems: Sequence[Problem]) -> list[Solved]:
+    def answers(self, problems: Sequence[Problem], time_limit: TimeLimit = ENDLESS) -> list[Solved]:
         """The same for several problems, those of one shape in one compiled call."""
-        asked = [aimed(self.programs, problem) for problem in problems]
+        asked = [aimed(self.joint, problem, time_limit) for problem in problems]
         items = [(item.problem.inputs, item.problem.guard) for item in asked]
         sizings = size_together(items, self._kernels)
         return [self._encoded(item, sizing) for item, sizing in zip(asked, sizings, strict=True)]

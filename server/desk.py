@@ -154,8 +154,8 @@ class Desk:
         states: Sequence[PortfolioState],
     ) -> list[Solved]:
         if whole is parts[0]:
-            return [await self._solver.solve(call.tenant_id, parts[0], states[0], call.left_s)]
-        return await self._solver.solve_together(call.tenant_id, parts, states, call.left_s)
+            return [await self._solver.solve(call.tenant_id, parts[0], states[0], call)]
+        return await self._solver.solve_together(call.tenant_id, parts, states, call)
 
     async def _stored(
         self, call: Call, method: str, request_id: UUID, digest: bytes

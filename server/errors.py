@@ -10,12 +10,15 @@ Every error has exactly one `ErrorInfo` with a reason for programs; wrong fields
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from compute.book import MissingInputError
+from compute.optimize.time_limit import OutOfTimeError, StoppedError, TooLongError
+from compute.shapes import NotReadyError
 from storage import errors as storage_errors
 
 DOMAIN = "positionsizing"
@@ -47,6 +50,10 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.code, self.reason, self.message, self.fields, self.metadata)
+        return Refusal, (*parts, self.retry_after_s)
 
     def within(self, path: str) -> "Refusal":
         """The same of a part of a request: its fields lie below `path`, such as `base.`."""
@@ -126,6 +133,16 @@ def refusal_of(error: BaseException) -> Refusal | None:
             return error
         case storage_errors.StorageError():
             return of_storage(error)
+        case NotReadyError():
+            code = grpc.StatusCode.UNAVAILABLE
+            return Refusal(code, "PREPARING", str(error), retry_after_s=2.0)
+        case TooLongError():
+            text = f"{error}: give the call more time, or ask for less"
+            return precondition("TOO_LONG", text)
+        case OutOfTimeError():
+            return Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE", str(error))
+        case StoppedError():
+            return Refusal(grpc.StatusCode.CANCELLED, "CANCELLED", str(error))
         case MissingInputError():
             return precondition(error.reason, str(error))
         case asyncio.CancelledError():  # of what the call waited for, not of the call

@@ -1,28 +1,23 @@
 """The joint method in a decision: the optimum as target of limits and lots, or why there is none.
 
-Everything here runs in the joint compute thread, with the programs that were compiled before the
-service said SERVING and no others.
+Everything here runs in the thread of joint work, which hands the problem to a `JointRunner`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
 from compute.joint import BookMatrix, JointAnswer, solve_joint
-from compute.optimize.ahead import Programs, only
-from compute.optimize.infeasible import UnexplainedError
 from compute.optimize.objectives import UnsupportedError
+from compute.optimize.time_limit import TimeLimit
 from compute.parameters import Method
-from compute.shapes import NotCompiledError
 from server.convert import joint as joint_convert
 from server.convert.market import MatrixData
 from server.errors import precondition
+from server.joint.runner import JointRunner
 from server.problem import Problem
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,27 +32,7 @@ class Aimed:
     chain: list[sizing_pb2.FallbackStep] = field(default_factory=list)
 
 
-def with_programs(programs: Programs, work: Callable[[], T]) -> T:
-    """Runs `work` with these programs alone.
-
-    Raises `Refusal` where it needs larger ones, or its limits can't be told apart.
-    """
-    try:
-        with only(programs):
-            return work()
-    except UnexplainedError as error:
-        raise precondition("ILL_CONDITIONED", str(error)) from error
-    except NotCompiledError as error:
-        n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
-        text = (
-            f"the problem has more than {n_assets} instruments with the holdings, more than "
-            f"{n_scenarios} scenarios, or too many limits for this server; SIZING_JOINT_ASSETS and "
-            "SIZING_JOINT_SCENARIOS set it up for more"
-        )
-        raise precondition("PROBLEM_TOO_LARGE", text) from error
-
-
-def aimed(programs: Programs, problem: Problem) -> Aimed:
+def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed:
     """Solves a problem that asks for the joint method, and leaves others as they are.
 
     Raises `Refusal` where the limits contradict each other or the book is too large,
@@ -71,7 +46,9 @@ def aimed(programs: Programs, problem: Problem) -> Aimed:
         for matrix in (problem.scenarios, problem.covariance)
     )
     try:
-        answer = with_programs(programs, lambda: solve_joint(problem.inputs, scenarios, covariance))
+        answer = runner.run(
+            solve_joint, problem.inputs, scenarios, covariance, time_limit=time_limit
+        )
     except UnsupportedError as error:
         raise precondition("UNSUPPORTED_OBJECTIVE", f"joint_objective: {error}") from error
     if answer.explanation is not None:

@@ -4,6 +4,7 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
+from compute.optimize.time_limit import TimeLimit
 from server import record
 from server.call import Call
 from server.convert.columns import Floats, floats, integers
@@ -29,15 +30,15 @@ class Replay:
         snapshot = await self._solver.states.snapshot(call.tenant_id, snapshot_id)
         scenarios, covariance = await self._solver.matrices(call.tenant_id, request)
 
-        def work() -> sizing_pb2.SizingDecision:
+        def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
             prices = self._solver.states.market(call.tenant_id, snapshot, currency)
             context = record.decode(stored.inputs, prices)
             problem = assemble(request, context, prices, scenarios, covariance, {})
-            return self._solver.answer(problem).decision()
+            return self._solver.answer(problem, time_limit).decision()
 
         is_joint = answered.method == types_pb2.SIZING_METHOD_JOINT
         n_lines = len(request.signals.instrument_ids)
-        again = await self._solver.run(work, n_lines, call.left_s, is_joint=is_joint)
+        again = await self._solver.run(work, n_lines, call, is_joint=is_joint)
         lots = integers(answered.sizes.lots) != integers(again.sizes.lots)
         trades = integers(answered.sizes.trade_lots) != integers(again.sizes.trade_lots)
         difference = np.abs(_before_lots(answered) - _before_lots(again))

@@ -18,7 +18,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from server.admission import Admission
+from server.admission import Admission, Ticket
+from server.batching import late
 from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
 from server.telemetry import Telemetry
@@ -100,13 +101,18 @@ class _Endpoint:
     async def serve(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started = time.monotonic()
         code = "OK"
-        admitted = False
+        ticket: Ticket | None = None
         try:
-            self._admission.enter(is_urgent=self._name in URGENT)
-            admitted = True
+            given_s = context.time_remaining()
+            left_s = self._deadline_default_s if given_s is None else given_s
+            ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
             if isinstance(request, Undecodable):
                 raise invalid("request", "UNDECODABLE", "is not a message of this method")
-            return await self._handler(self._call(started, context), request)
+            call = self._call(started + left_s, context, ticket)
+            if given_s is not None:  # gRPC itself ends the call then
+                return await self._handler(call, request)
+            async with asyncio.timeout(left_s):
+                return await self._handler(call, request)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
                 code = "CANCELLED"
@@ -118,20 +124,22 @@ class _Endpoint:
                 context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
             await context.abort_with_status(rpc_status.to_status(refusal.status()))
         finally:
-            if admitted:
-                self._admission.leave()
+            if ticket is not None:
+                self._admission.leave(ticket)
             self._telemetry.answered(self._name, code, time.monotonic() - started)
 
-    def _call(self, started: float, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        left = context.time_remaining()
-        if left is None:
-            left = self._deadline_default_s
+    def _call(
+        self, deadline: float, context: grpc.aio.ServicerContext[Any, Any], ticket: Ticket
+    ) -> Call:
         metadata = dict(context.invocation_metadata() or ())
         trace_id = str(metadata.get("traceparent", ""))[:128]
-        return Call(self._tenant_id, self._tenant_id, started + left, trace_id)
+        caller = f"{self._tenant_id} {context.peer()}"
+        return Call(
+            self._tenant_id, self._tenant_id, deadline, trace_id, caller=caller, ticket=ticket
+        )
 
     def _refusal(self, error: BaseException) -> Refusal:
-        known = refusal_of(error)
+        known = late() if isinstance(error, TimeoutError) else refusal_of(error)
         if known is not None:
             return known
         _log.error("unexpected error", method=self._name, exc_info=error)

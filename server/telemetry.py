@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 
 _LATENCY_BUCKETS_S = (
     0.0005,
@@ -35,11 +35,6 @@ class Telemetry:
             "Time of a call by method and status code.",
             ["method", "code"],
             buckets=_LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-        self.compiles = Counter(
-            "sizing_compiles_after_serving_total",
-            "Programs compiled after the service said SERVING; stays 0.",
             registry=self.registry,
         )
 

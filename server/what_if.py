@@ -14,6 +14,7 @@ from compute.kernels import TOGETHER
 from compute.limits.guard import Guard
 from compute.limits.policy import tightest
 from compute.limits.sheet import prepare
+from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, overlaid
 from compute.signals import Signals
 from server.call import Call
@@ -55,7 +56,7 @@ class WhatIf:
         self, call: Call, request: pb.WhatIfRequest, state: PortfolioState
     ) -> pb.WhatIfResponse:
         try:
-            solved = await self._solver.solve(call.tenant_id, request.base, state, call.left_s)
+            solved = await self._solver.solve(call.tenant_id, request.base, state, call)
         except Refusal as refusal:
             raise refusal.within("base.") from refusal
         response = pb.WhatIfResponse(base=solved.decision())
@@ -65,19 +66,24 @@ class WhatIf:
         for start in range(0, len(request.variations), TOGETHER):
             piece = request.variations[start : start + TOGETHER]
             work = partial(self._vary, solved.problem, piece)
-            results = await self._solver.run(work, n_lines, call.left_s, is_joint=is_joint)
+            results = await self._solver.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
 
-    def _vary(self, problem: Problem, variations: Sequence[pb.Variation]) -> list[pb.WhatIfResult]:
+    def _vary(
+        self, problem: Problem, variations: Sequence[pb.Variation], time_limit: TimeLimit
+    ) -> list[pb.WhatIfResult]:
         """The variations in one compiled call; one by one where any of them can't be sized."""
         try:
-            solved = self._solver.answers([varied(problem, each) for each in variations])
+            problems = [varied(problem, each) for each in variations]
+            solved = self._solver.answers(problems, time_limit)
             return [_result(v.name, s) for v, s in zip(variations, solved, strict=True)]
         except (MissingInputError, Refusal) as error:
             if len(variations) == 1:
                 return [_refused(variations[0].name, error)]
-            return [result for each in variations for result in self._vary(problem, [each])]
+            return [
+                result for each in variations for result in self._vary(problem, [each], time_limit)
+            ]
 
 
 def _result(name: str, solved: Solved) -> pb.WhatIfResult:

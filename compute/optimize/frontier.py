@@ -6,6 +6,7 @@ return of the least risky book to the highest return the limits allow (Markowitz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
@@ -54,12 +56,16 @@ def is_risk(objective: Objective) -> bool:
     return objective.kind in RISKS
 
 
-def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
+def trace(
+    problem: Problem, count: int, solve_batch: Solver, time_limit: TimeLimit = ENDLESS
+) -> Frontier:
     """`count` >= 2 points of the frontier of a risk objective over its limits.
 
     `solve_batch` is the joint solver (handed in, so that this module does not depend on one).
     ValueError if the objective is not a risk (`is_risk`) or `count` < 2; ArithmeticError with the
     status if an end of the frontier cannot be solved, for instance because the limits conflict.
+    `StoppedError` at the time limit, which is that of `solve_batch`: already after the second
+    point where by its time all of them would take too long.
     """
     if not is_risk(problem.objective):
         raise ValueError(f"{problem.objective.kind.name} is not a risk to be minimised")
@@ -75,7 +81,15 @@ def trace(problem: Problem, count: int, solve_batch: Solver) -> Frontier:
     # The last return is asked for less the solver's rounding, or the limits leave no room at all.
     high = max(low, high - 1e-9 * max(abs(high - low), abs(high)))
     targets = np.linspace(low, high, count)
-    solved = solve_batch([with_return(problem, target) for target in targets[1:]])
+    asked = [with_return(problem, target) for target in targets[1:]]
+    solved = []
+    if count > 2 and math.isfinite(time_limit.left_s()):
+        began = time_limit.left_s()
+        solved = solve_batch(asked[:1])
+        periods = 0 if problem.scenarios is None else len(problem.scenarios)
+        words = f"{count} points of {problem.size} instruments and {periods} scenarios"
+        time_limit.expect((count - 2) * (began - time_limit.left_s()), words)
+    solved += solve_batch(asked[len(solved) :])
     if solved[-1].status is Status.NOT_CONVERGED:
         # Next to no portfolio earns the last return: of a millionth less there are enough.
         lower = high - 1e-6 * max(abs(high - low), abs(high))

@@ -1,6 +1,7 @@
 """How long a solve may go on: looked at between iterations, cuts, points and explanations.
 
     check()     go on, or raise: the time is over, or nobody waits any more
+    expect(s)   raise at once where what follows takes longer than there is time
     least(s)    seconds for one piece of work that can't look by itself (a call of HiGHS)
 
 No clock is read here: whoever has a deadline hands in what is left of it.
@@ -19,6 +20,10 @@ class StoppedError(RuntimeError):
 
 class OutOfTimeError(StoppedError):
     """The time was over before the answer."""
+
+
+class TooLongError(StoppedError):
+    """The time will be over before the answer, by what has been seen of the work so far."""
 
 
 class AbandonedError(StoppedError):
@@ -46,6 +51,12 @@ class TimeLimit:
             raise AbandonedError("nobody waits for the answer any more")
         if self.left_s() <= 0.0:
             raise OutOfTimeError("the time was over before the answer")
+
+    def expect(self, seconds: float, words: str) -> None:
+        """Raises `TooLongError` where `words`, which take so long, don't fit into what is left."""
+        left = self.left_s()
+        if seconds > left:
+            raise TooLongError(f"{words} take about {seconds:.2g} s; {left:.2g} s are left")
 
     def least(self, seconds: float) -> float:
         """`seconds`, or what is left where that is less. Raises as `check` does."""

@@ -263,7 +263,7 @@ def _await_serving(
             compiled = _compiled(log)
             if compiled and compiled != seen:
                 give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, compiled
-                words = "compiling its kernels, once on this machine"
+                words = "compiling the first kernels, once on this machine"
                 progress.update(task, description=words, completed=compiled[0], total=compiled[1])
     said = [line for line in log.read_text().splitlines() if '"compiling kernels"' not in line]
     tail = "\n".join(said[-5:]) or f"it got no further for {STALLED_TIMEOUT_S:.0f} s"

@@ -25,17 +25,12 @@ def serve(
     """Runs the service until SIGTERM or Ctrl-C."""
     import uvloop
 
-    from server.app import App
+    from server.process import run
     from server.telemetry import configure_logging
 
     config = load_config(listen_host=host, listen_port=port, data_dir=data_dir)
     configure_logging(config.log_level, as_json=config.log_json)
-
-    async def run() -> None:
-        async with App.started(config) as service:
-            await service.run()
-
-    uvloop.run(run())
+    uvloop.run(run(config))
 
 
 def health(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-import pytest
 from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -31,7 +30,6 @@ from positionsizing.v1 import (
 
 from compute.optimize.ahead import Programs
 from compute.shapes import KernelRegistry
-from server import app as app_module
 from server.app import App
 from server.config import Config
 from storage import embedded
@@ -101,14 +99,12 @@ def started(
 
     It runs on the database `dsn`, by default on one of its own.
     """
-    patch = pytest.MonkeyPatch()
-    patch.setattr(app_module, "prepare_jax", lambda folder: None)
-    patch.setattr(app_module, "compile_kernels", lambda _, shapes: Programs(kernels, shapes))
     dsn = dsn or create_database(server, template=embedded.DATABASE)
     # Timings decide no test: calls have long on a busy machine.
-    chosen: dict[str, Any] = {"listen_port": 0, "deadline_default_s": 60.0, **settings}
+    patient = {"deadline_default_s": 60.0, "latency_max_s": 60.0}
+    chosen: dict[str, Any] = {"listen_port": 0, **patient, **settings}
     config = Config(dsn=dsn, data_dir=folder, **chosen)
-    return App.started(config)
+    return App.started(config, Programs(kernels, config.joint_shapes))
 
 
 class Client:

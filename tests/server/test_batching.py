@@ -1,12 +1,20 @@
-"""Short work takes turns on the event loop, and leaves it free in between."""
+"""Work takes turns, callers take turns, and what can't be done in time is refused at once."""
 
 import asyncio
+import threading
+import time
 from itertools import pairwise
 
 import grpc
 import pytest
 
-from server.batching import ComputeLoop
+from compute.optimize.time_limit import (
+    AbandonedError,
+    OutOfTimeError,
+    StoppedError,
+    TimeLimit,
+)
+from server.batching import ComputeLoop, ComputeThread
 from server.errors import Refusal
 
 
@@ -64,3 +72,86 @@ async def test_too_many_are_refused():
     assert answers[:2] == [0, 0]
     assert isinstance(answers[2], Refusal)
     assert answers[2].code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_caller_with_little_waiting_goes_before_one_with_much():
+    lane, seen = ComputeLoop(), []
+
+    async def ask(caller: str, number: int) -> None:
+        await lane.run(lambda: seen.append((caller, number)), deadline_s=60.0, caller=caller)
+
+    many = [asyncio.ensure_future(ask("many", number)) for number in range(10)]
+    await asyncio.sleep(0)
+    one = asyncio.ensure_future(ask("one", 0))
+    await asyncio.gather(one, *many)
+    assert seen.index(("one", 0)) <= 3
+    assert [number for caller, number in seen if caller == "many"] == list(range(10))
+
+
+async def test_a_full_queue_is_not_held_by_one_caller():
+    lane = ComputeLoop(waiting_max=4)
+    greedy = [
+        asyncio.ensure_future(lane.run(lambda: 0, deadline_s=60.0, caller="greedy"))
+        for _ in range(5)
+    ]
+    other = asyncio.ensure_future(lane.run(lambda: 1, deadline_s=60.0, caller="other"))
+    assert await other == 1
+    answers = await asyncio.gather(*greedy, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, Refusal)]
+    assert [item.reason for item in refused] == ["CALLER_QUEUE_FULL"]
+    assert refused[0].retry_after_s is not None
+
+
+async def test_work_in_the_thread_ends_with_its_deadline_and_with_its_caller():
+    thread, ended = ComputeThread(), []
+
+    def work(time_limit: TimeLimit) -> None:
+        try:
+            while True:
+                time_limit.check()
+                time.sleep(0.01)
+        except StoppedError as error:
+            ended.append(type(error))
+            raise
+
+    with pytest.raises(Refusal) as refused:
+        await thread.run(work, n_lines=1, deadline_s=0.1)
+    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    asked = asyncio.ensure_future(thread.run(work, n_lines=1, deadline_s=600.0))
+    await asyncio.sleep(0.1)
+    asked.cancel()
+    assert await thread.run(lambda _: 7, n_lines=1, deadline_s=600.0) == 7
+    assert ended == [OutOfTimeError, AbandonedError]
+    thread.stop()
+
+
+async def test_what_cannot_begin_in_time_is_refused_at_once():
+    thread, go_on = ComputeThread(), threading.Event()
+    await thread.run(lambda _: time.sleep(0.3), n_lines=1, deadline_s=600.0)
+    first = asyncio.ensure_future(thread.run(lambda _: go_on.wait(), n_lines=1, deadline_s=600.0))
+    waiting = [
+        asyncio.ensure_future(thread.run(lambda _: 0, n_lines=1, deadline_s=600.0))
+        for _ in range(8)
+    ]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Refusal) as refused:
+        await thread.run(lambda _: 0, n_lines=1, deadline_s=0.5)
+    assert refused.value.reason == "OVERLOADED"
+    assert refused.value.retry_after_s is not None
+    go_on.set()
+    await asyncio.gather(first, *waiting)
+    thread.stop()
+
+
+async def test_a_thread_that_stops_tells_those_who_wait():
+    thread, go_on = ComputeThread(), threading.Event()
+    first = asyncio.ensure_future(thread.run(lambda _: go_on.wait(), n_lines=1, deadline_s=600.0))
+    await asyncio.sleep(0.05)
+    second = asyncio.ensure_future(thread.run(lambda _: 0, n_lines=1, deadline_s=600.0))
+    await asyncio.sleep(0.05)
+    stopping = asyncio.ensure_future(asyncio.to_thread(thread.stop))
+    with pytest.raises(Refusal) as refused:
+        await second
+    assert refused.value.reason == "DRAINING"
+    go_on.set()
+    await asyncio.gather(first, stopping)

@@ -16,7 +16,13 @@ from compute.optimize.infeasible import explain
 from compute.optimize.lots import LotRules, round_to_lots
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem
 from compute.optimize.shadow import shadow_prices
-from compute.optimize.time_limit import ENDLESS, AbandonedError, OutOfTimeError, TimeLimit
+from compute.optimize.time_limit import (
+    ENDLESS,
+    AbandonedError,
+    OutOfTimeError,
+    TimeLimit,
+    TooLongError,
+)
 from tests.compute.optimize.tail_problems import returns
 
 Kind = ObjectiveKind
@@ -88,6 +94,14 @@ def test_a_frontier_looks_at_every_point() -> None:
     trace(CVAR, 5, partial(solve_batch, time_limit=few.limit()))
     trace(CVAR, 25, partial(solve_batch, time_limit=many.limit()))
     assert many.looks - few.looks >= 20
+
+
+def test_a_frontier_that_cannot_end_in_time_is_refused_after_its_second_point() -> None:
+    clock = Clock(60)
+    solver = partial(solve_batch, time_limit=clock.limit())
+    with pytest.raises(TooLongError, match="50 points of 5 instruments and 60 scenarios"):
+        trace(CVAR, 50, solver, clock.limit())
+    assert clock.looks < 40
 
 
 def test_a_piece_that_cannot_look_gets_what_is_left() -> None:

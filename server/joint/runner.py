@@ -1,0 +1,64 @@
+"""Who runs joint work: a process beside the service, or this one.
+
+    runner.run(solve_joint, inputs, scenarios, covariance, time_limit=limit)
+
+A function of joint work is one of a module, takes a `time_limit` by name, and computes with the
+programs compiled ahead and no others. `run` blocks; it is called in the thread of joint work.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from compute.optimize.ahead import Programs, only
+from compute.optimize.infeasible import UnexplainedError
+from compute.optimize.time_limit import TimeLimit
+from compute.shapes import NotCompiledError
+from server.errors import precondition
+
+T = TypeVar("T")
+
+
+class JointRunner(Protocol):
+    """Runs functions of joint work, one at a time."""
+
+    def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
+        """The result. Raises what `work` raises, `StoppedError` at the time limit, `Refusal`."""
+
+    def close(self) -> None:
+        """Ends what is running; its caller is refused."""
+
+
+class InThisProcess:
+    """Runs joint work in the thread that asks: for tests, and scripts with one caller."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+
+    def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
+        """See `JointRunner`."""
+        return with_programs(self._programs, work, *arguments, time_limit=time_limit)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
+def with_programs(
+    programs: Programs, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit
+) -> T:
+    """Runs `work` with these programs alone.
+
+    Raises `Refusal` where it needs larger ones, or its limits can't be told apart.
+    """
+    try:
+        with only(programs):
+            return work(*arguments, time_limit=time_limit)
+    except UnexplainedError as error:
+        raise precondition("ILL_CONDITIONED", str(error)) from error
+    except NotCompiledError as error:
+        n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
+        text = (
+            f"the problem has more than {n_assets} instruments with the holdings, more than "
+            f"{n_scenarios} scenarios, or too many limits for this server; SIZING_JOINT_ASSETS and "
+            "SIZING_JOINT_SCENARIOS set it up for more"
+        )
+        raise precondition("PROBLEM_TOO_LARGE", text) from error

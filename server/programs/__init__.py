@@ -1,0 +1,1 @@
+"""Compiled programs: kept on disk, compiled by a process of their own, loaded without tracing."""

@@ -1,0 +1,14 @@
+"""Whether PostgreSQL answers."""
+
+from storage.errors import StorageError
+from storage.postgres.pool import Database
+
+
+async def answers(database: Database, deadline_s: float) -> bool:
+    """Whether a statement that does nothing was answered within `deadline_s`."""
+    try:
+        async with database.connection(deadline_s=deadline_s) as connection:
+            await connection.execute("SELECT 1")
+    except (StorageError, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""Compiled programs on disk: loaded without compiling, never from a folder others can write to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compute.optimize.ahead import JointShapes
+from compute.shapes import (
+    Kernel,
+    KernelRegistry,
+    NotCompiledError,
+    NotReadyError,
+    compiled_of,
+    lowered,
+)
+from server.errors import Refusal
+from server.programs import store as store_module
+from server.programs.preparation import Preparation
+from server.programs.store import ProgramStore
+
+
+def doubled_sum(a: jax.Array, b: jax.Array) -> jax.Array:
+    return 2.0 * (jnp.sum(a, axis=1) + b)
+
+
+SHAPES = ((3, 4), (3,))
+KERNEL = Kernel("waterfall", doubled_sum, (SHAPES,))
+
+
+def save(store: ProgramStore) -> None:
+    traced = lowered(KERNEL, SHAPES)
+    store.save(KERNEL, SHAPES, traced, compiled_of(KERNEL, traced))
+
+
+def test_a_kept_program_runs_without_compiling(tmp_path: Path) -> None:
+    store = ProgramStore(tmp_path / "programs")
+    assert store.load(KERNEL, SHAPES) is None
+    save(store)
+    seen: list[str] = []
+
+    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    registry = KernelRegistry([KERNEL], lambda key: store.load(KERNEL, key[1]))
+    a, b = np.arange(12.0).reshape(3, 4), np.ones(3)
+    answer = registry.run("waterfall", a, b)
+    jax.monitoring.unregister_event_duration_listener(on_event)
+    assert np.array_equal(answer, 2.0 * (a.sum(axis=1) + b))
+    assert not [event for event in seen if "compile" in event or "trace" in event]
+
+
+def solved(a: jax.Array, b: jax.Array) -> jax.Array:
+    factor = jnp.linalg.cholesky(a)
+    return jax.scipy.linalg.solve_triangular(factor, b, lower=True)
+
+
+FACTORED = Kernel("solved", solved, (((3, 3), (3,)),))
+
+IN_ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+import numpy as np
+from server.programs.store import ProgramStore
+from test_programs import FACTORED
+program = ProgramStore(Path(sys.argv[1])).load(FACTORED, FACTORED.shapes[0])
+print(np.asarray(program(np.array([4.0, 0, 0, 0, 9, 0, 0, 0, 16, 2, 3, 4]))).tolist())
+"""
+
+
+def test_a_program_that_calls_lapack_runs_in_a_process_that_has_not_traced_it(
+    tmp_path: Path,
+) -> None:
+    traced = lowered(FACTORED, FACTORED.shapes[0])
+    store = ProgramStore(tmp_path)
+    store.save(FACTORED, FACTORED.shapes[0], traced, compiled_of(FACTORED, traced))
+    places = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[1.0, 1.0, 1.0]"
+
+
+def test_the_folder_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    ProgramStore(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        ProgramStore(folder)
+
+
+def test_a_damaged_program_is_removed_and_compiled_again(tmp_path: Path) -> None:
+    store = ProgramStore(tmp_path)
+    save(store)
+    store.path(KERNEL, SHAPES).write_bytes(b"not a program")
+    assert store.load(KERNEL, SHAPES) is None
+    assert not store.has(KERNEL, SHAPES)
+    assert not store.reuse(KERNEL, SHAPES, lowered(KERNEL, SHAPES))
+
+
+def test_a_program_of_the_same_operations_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ProgramStore(tmp_path)
+    save(store)
+    monkeypatch.setattr(store_module, "_environment", lambda: ("jax", "jaxlib", "cpu", "changed"))
+    assert not store.has(KERNEL, SHAPES)
+    assert not store.reuse(KERNEL, SHAPES, lowered(KERNEL, SHAPES))  # another processor
+    monkeypatch.undo()
+    known = store_module._environment()
+    monkeypatch.setattr(store_module, "_environment", lambda: (*known[:-1], "changed"))
+    assert not store.has(KERNEL, SHAPES)
+    assert store.reuse(KERNEL, SHAPES, lowered(KERNEL, SHAPES))
+    program = store.load(KERNEL, SHAPES)
+    assert program is not None
+    assert np.array_equal(program(np.ones(15)), 2.0 * (4.0 + np.ones(3)))
+
+
+def test_a_program_on_its_way_is_not_one_that_will_never_be() -> None:
+    registry = KernelRegistry([KERNEL])
+    with pytest.raises(NotReadyError):
+        registry.run("waterfall", np.zeros((3, 4)), np.zeros(3))
+    with pytest.raises(NotCompiledError):
+        registry.run("waterfall", np.zeros((3, 5)), np.zeros(3))
+
+
+async def test_a_call_that_cannot_wait_for_its_program_is_told_to_come_again(
+    tmp_path: Path,
+) -> None:
+    prepared = Preparation([KERNEL], JointShapes(), ProgramStore(tmp_path))
+    with pytest.raises(Refusal) as refused:
+        await prepared.ready(("waterfall", SHAPES), 0.01)
+    assert refused.value.reason == "PREPARING"
+    assert refused.value.retry_after_s is not None
+    assert prepared.waits == 1
