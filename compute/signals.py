@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.columns import Source
+from compute.ranges import OUTCOMES_MAX, RANGES, Range
 
 NDArrayBool = NDArray[np.bool_]
-
-OUTCOMES_MAX = 8192
-"""The longest history that is compiled for (`kernels.HISTORY_BUCKETS`)."""
 
 
 @dataclass(frozen=True)
@@ -50,53 +48,39 @@ class LineError:
     message: str
 
 
-@dataclass(frozen=True)
-class _Range:
-    """What a column may hold; `text` completes 'must be ...'."""
-
-    text: str
-    low: float = -np.inf
-    high: float = np.inf
-    open_low: bool = False
-
-    def holds(self, values: Floats) -> bool:
-        """Whether all are finite and in the range; a NaN makes both ends NaN."""
-        low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
-        inside = low > self.low if self.open_low else low >= self.low
-        return bool(inside and high <= self.high and -np.inf < low and high < np.inf)
-
-    def wrong(self, values: Floats) -> NDArrayBool:
-        below = values <= self.low if self.open_low else values < self.low
-        return below | (values > self.high)
-
-
 _BET: tuple[Source, ...] = (Source.WIN_LOSS,)
 _MOMENTS: tuple[Source, ...] = (Source.RETURN_VOLATILITY,)
 _ANY = tuple(Source)
 _FIRST, _LAST = min(Source), max(Source)
 
-# Which sources read a column, whether they need it, and what it may hold.
-_COLUMNS: dict[str, tuple[tuple[Source, ...], bool, _Range]] = {
-    "win_probability": (_BET, True, _Range("a probability in [0, 1]", 0.0, 1.0)),
-    "payoff": (_BET, True, _Range("> 0", 0.0, open_low=True)),
-    "loss_fraction": (_BET, False, _Range("in (0, 1]", 0.0, 1.0, open_low=True)),
-    "expected_return": (_MOMENTS, True, _Range("a return >= -1", -1.0)),
-    "volatility": (_MOMENTS, True, _Range("> 0", 0.0, open_low=True)),
-    "confidence": (_ANY, False, _Range("in (0, 1]", 0.0, 1.0, open_low=True)),
-    "win_probability_error": (_BET, False, _Range("a standard error in [0, 1]", 0.0, 1.0)),
-    "expected_return_error": (_MOMENTS, False, _Range("a standard error >= 0", 0.0)),
-    "stop_price": (_ANY, False, _Range("a price, or 0 for none", 0.0)),
+# Which sources read a column, and whether they need it.
+_COLUMNS: dict[str, tuple[tuple[Source, ...], bool]] = {
+    "win_probability": (_BET, True),
+    "payoff": (_BET, True),
+    "loss_fraction": (_BET, False),
+    "expected_return": (_MOMENTS, True),
+    "volatility": (_MOMENTS, True),
+    "confidence": (_ANY, False),
+    "win_probability_error": (_BET, False),
+    "expected_return_error": (_MOMENTS, False),
+    "stop_price": (_ANY, False),
 }
+
+
+def _range(column: str) -> Range:
+    return RANGES[f"SignalBatch.{column}"]
 
 
 def check(signals: Signals, price: Floats) -> list[LineError]:
     """What is wrong with each line, the first finding per line and column. `price`: (n,).
 
+    Ranges are those of `ranges.RANGES`.
+
     Columns are already known to be of equal length.
     """
     errors = [*_sides(signals), *_sources(signals), *_histories(signals)]
-    for name, (sources, needed, allowed) in _COLUMNS.items():
-        values = getattr(signals, name)
+    for name, (sources, needed) in _COLUMNS.items():
+        values, allowed = getattr(signals, name), _range(name)
         if values is None and not needed:
             continue
         if values is not None and allowed.holds(values):
@@ -108,9 +92,13 @@ def check(signals: Signals, price: Floats) -> list[LineError]:
                 errors += _found(np.flatnonzero(used), name, "MISSING", message)
             continue
         infinite = ~np.isfinite(values)
-        errors += _values(infinite, values, name, "NOT_FINITE", "a finite number")
-        wrong = used & ~infinite & allowed.wrong(values)
-        errors += _values(wrong, values, name, "OUT_OF_RANGE", allowed.text)
+        for line in np.flatnonzero(infinite):
+            message = f"{name} is {values[line]}; it must be a finite number"
+            errors.append(LineError(int(line), name, "NOT_FINITE", message))
+        for line in np.flatnonzero(used & ~infinite & allowed.wrong(values)):
+            value = float(values[line])
+            message = f"{name} is {value:.12g}; it must be {allowed.advice(value)}"
+            errors.append(LineError(int(line), name, "OUT_OF_RANGE", message))
     return errors + list(_stops(signals, price))
 
 
@@ -123,14 +111,6 @@ def _uses(source: Integers, sources: tuple[Source, ...]) -> NDArrayBool:
 
 def _found(lines: Integers, column: str, reason: str, message: str) -> Iterator[LineError]:
     return (LineError(int(line), column, reason, message) for line in lines)
-
-
-def _values(
-    wrong: NDArrayBool, values: Floats, column: str, reason: str, text: str
-) -> Iterator[LineError]:
-    for line in np.flatnonzero(wrong):
-        message = f"{column} is {values[line]:g}; it must be {text}"
-        yield LineError(int(line), column, reason, message)
 
 
 def _sides(signals: Signals) -> Iterator[LineError]:
@@ -161,9 +141,9 @@ def _histories(signals: Signals) -> Iterator[LineError]:
     yield from _found(long, "history_length", "TOO_MANY", message)
     owner = np.repeat(np.arange(len(length)), length)
     outcome = signals.history_outcome
-    bad = ~np.isfinite(outcome) | (outcome < -1.0)
-    for line in np.unique(owner[bad]):
-        message = "outcomes must be finite returns >= -1 on the stake"
+    allowed = _range("history_outcome")
+    for line in np.unique(owner[allowed.wrong(outcome)]):
+        message = f"an outcome must be {allowed.advice(0.0)}"
         yield LineError(int(line), "history_outcome", "OUT_OF_RANGE", message)
     wins = np.bincount(owner[outcome > 0], minlength=len(length))
     losses = np.bincount(owner[outcome < 0], minlength=len(length))
@@ -176,7 +156,8 @@ def _stops(signals: Signals, price: Floats) -> Iterator[LineError]:
     stop = signals.stop_price
     if stop is None:
         return
-    wrong = (stop > 0) & (signals.side * (price - stop) <= 0)
+    told = _range("stop_price").wrong(stop)
+    wrong = (stop > 0) & (signals.side * (price - stop) <= 0) & ~told
     for line in np.flatnonzero(wrong):
         where = "below" if signals.side[line] > 0 else "above"
         message = f"stop_price {stop[line]:g} must be {where} the price {price[line]:g}"

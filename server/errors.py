@@ -106,6 +106,7 @@ def invalid(field_path: str, reason: str, description: str) -> Refusal:
 
 def invalid_fields(violations: Sequence[FieldViolation]) -> Refusal:
     """INVALID_ARGUMENT for one or more fields; the first is told in the message."""
+    violations = list(dict.fromkeys(violations))  # a number may be looked at more than once
     first = violations[0]
     more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
     message = f"{first.field}: {first.description}{more}"

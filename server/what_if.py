@@ -20,6 +20,7 @@ from compute.signals import Signals
 from server.call import Call
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
+from server.convert.ranges import number_violations
 from server.decisions import Solver, is_joint_request
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.halt import unless_changed
@@ -27,12 +28,6 @@ from server.problem import Problem, Solved
 from server.state import PortfolioState
 
 VARIATIONS_MAX = 1000
-_MULTIPLIERS = (
-    ("price_multiplier", False),
-    ("edge_multiplier", True),
-    ("equity_multiplier", False),
-    ("volatility_multiplier", False),
-)
 
 
 class WhatIf:
@@ -108,15 +103,9 @@ def _check(request: pb.WhatIfRequest) -> None:
     found: list[FieldViolation] = []
     for position, variation in enumerate(request.variations):
         path = f"variations[{position}]"
+        found += number_violations(variation, path)
         found += parameters_convert.violations(variation.parameters, f"{path}.parameters")
         found += limits_convert.violations(variation.limits, f"{path}.limits")
-        for name, zero_allowed in _MULTIPLIERS:
-            value = getattr(variation, name)
-            if variation.HasField(name) and not (  # type: ignore[arg-type]
-                1e-6 <= value <= 1e6 or (zero_allowed and value == 0)
-            ):
-                text = f"is {value:g}; it must be {'0 or ' if zero_allowed else ''}from 1e-6 to 1e6"
-                found.append(FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text))
     if found:
         raise invalid_fields(found)
 

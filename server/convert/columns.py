@@ -18,9 +18,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Piece = bytes | memoryview
 
-NUMBER_MAX = 1e9
-"""Largest number of a joint problem or a matrix: beyond, nothing is left of those beside it."""
-
 _LENGTH_DELIMITED = 2
 
 

@@ -1,7 +1,7 @@
 """Optimisation problems and their proofs between the contract and the domain."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
@@ -25,14 +25,15 @@ from compute.optimize.problem import (
 from compute.optimize.sensitivity import Sides
 from compute.optimize.shadow import ShadowPrice
 from server.convert import objective as objective_convert
-from server.convert.columns import NUMBER_MAX, Floats, floats, set_floats
-from server.convert.limits import violations as limit_violations
+from server.convert.columns import Floats, floats, set_floats
+from server.convert.limits import joint_violations
 from server.convert.market import (
     MatrixData,
     instrument_violations,
     kind_violations,
     matrix_violations,
 )
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
 SIZE_MAX = 2000
@@ -124,18 +125,13 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
         text = f"has {n} instruments; at most {SIZE_MAX} are solved together"
         yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
     yield from objective_convert.violations(message.objective, n, f"{path}.objective")
-    for name, rule, text in _COLUMN_RULES:
-        column = floats(getattr(message, name))
-        if len(column) not in (0, n):
-            wrong = f"has {len(column)} entries for {n} instruments"
+    yield from number_violations(message, path)
+    for name in _COLUMNS:
+        length = len(getattr(message, name))
+        if length not in (0, n):
+            wrong = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
-        for place in np.flatnonzero(~((np.abs(column) <= NUMBER_MAX) & rule(column)))[:10]:
-            where = f"{path}.{name}[{place}]"
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
-    yield from _scalar_violations(message, path)
-    wrapped = limits_pb2.Limits(joint=message.limits)
-    for item in limit_violations(wrapped, path):
-        yield FieldViolation(item.field.replace(".joint", ".limits"), item.reason, item.description)
+    yield from joint_violations(message.limits, f"{path}.limits")
     for name, stored, kind in (
         ("scenarios", message.scenario_matrix_id, MATRIX_KIND_SCENARIOS),
         ("covariance", message.covariance_matrix_id, MATRIX_KIND_COVARIANCE),
@@ -148,54 +144,25 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
             yield from bad or kind_violations(given.kind, kind, f"{where}.kind")
 
 
-def _always(values: Floats) -> np.ndarray:
-    return np.ones(len(values), dtype=bool)
-
-
-def _nonnegative(values: Floats) -> np.ndarray:
-    return values >= 0
-
-
-_COLUMN_RULES: tuple[tuple[str, Callable[[Floats], np.ndarray], str], ...] = (
-    ("mean", _always, "from -1e9 to 1e9"),
-    ("weight_min", _always, "from -1e9 to 1e9"),
-    ("weight_max", _always, "from -1e9 to 1e9"),
-    ("holdings", _always, "from -1e9 to 1e9"),
-    ("trade_max", _nonnegative, "from 0 to 1e9"),
-    ("linear_cost", _nonnegative, "from 0 to 1e9"),
-    ("impact_cost", _nonnegative, "from 0 to 1e9"),
+_COLUMNS = (
+    "mean",
+    "weight_min",
+    "weight_max",
+    "holdings",
+    "trade_max",
+    "linear_cost",
+    "impact_cost",
 )
-
-
-def _scalar_violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViolation]:
-    for name in ("budget_min", "budget_max", "gross_max", "turnover_max", "drawdown_max"):
-        if message.HasField(name):
-            value = getattr(message, name)
-            least = -NUMBER_MAX if name.startswith("budget") else 0.0
-            if not least <= value <= NUMBER_MAX:
-                text = f"is {value:g}; it must be from {least:g} to {NUMBER_MAX:g}"
-                yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
-    if not -1.0 < message.cash_return <= NUMBER_MAX:
-        text = f"is {message.cash_return:g}; it must be > -1 and at most {NUMBER_MAX:g}"
-        yield FieldViolation(f"{path}.cash_return", "OUT_OF_RANGE", text)
 
 
 def lot_violations(message: pb.LotRules, n: int, path: str) -> Iterator[FieldViolation]:
     """What is wrong with the rules of lots of n instruments."""
-    for name, text, rule in (
-        ("lot_weight", "finite and > 0", lambda v: v > 0),
-        ("trade_min", "finite and >= 0", _nonnegative),
-        ("position_min", "finite and >= 0", _nonnegative),
-    ):
-        column = floats(getattr(message, name))
-        if len(column) != n and (len(column) or name == "lot_weight"):
-            wrong = f"has {len(column)} entries for {n} instruments"
+    yield from number_violations(message, path)
+    for name in ("lot_weight", "trade_min", "position_min"):
+        length = len(getattr(message, name))
+        if length != n and (length or name == "lot_weight"):
+            wrong = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
-        for place in np.flatnonzero(~(np.isfinite(column) & rule(column)))[:10]:
-            where = f"{path}.{name}[{place}]"
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {column[place]:g}; it must be {text}")
-    if message.HasField("names_max") and message.names_max < 1:
-        yield FieldViolation(f"{path}.names_max", "OUT_OF_RANGE", "must be >= 1")
 
 
 def lot_rules(message: pb.LotRules) -> LotRules:

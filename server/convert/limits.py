@@ -1,6 +1,5 @@
 """Limits and shared limits between the contract, the domain and the stored document."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +18,6 @@ from compute.limits.policy import (
 from compute.shapes import GROUPS_MAX
 from server.convert.names import text_violations
 from server.errors import FieldViolation
-
-_SIGNED = {"net_weight_min", "net_weight_max", "lower", "upper"}
-_FRACTIONS = {"cash_buffer"}
-_LEVELS = {"var_level", "cvar_level", "cdar_level", "wealth_floor", "wealth_floor_probability"}
-_POSITIVE = {"volatility_max", "var_max", "cvar_max", "cdar_max", "soft_price"}
 
 
 def document(message: Message) -> dict[str, Any]:
@@ -91,19 +85,17 @@ def _given(message: Message) -> dict[str, Any]:
 
 
 def violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with limits, by field path below `path`."""
-    yield from _numbers(message, path)
+    """What is wrong with limits but their numbers, by field path below `path`."""
     yield from _names(message, path)
     for position, item in enumerate(message.instruments):
         where = f"{path}.instruments[{position}]"
         if not item.instrument_id:
             yield FieldViolation(f"{where}.instrument_id", "MISSING", "must be given")
-        yield from _numbers(item, where)
     yield from _unique([i.instrument_id for i in message.instruments], f"{path}.instruments")
     for position, group in enumerate(message.groups):
         yield from _group(group, f"{path}.groups[{position}]")
     yield from _unique([group.name for group in message.groups], f"{path}.groups")
-    yield from _joint(message.joint, f"{path}.joint")
+    yield from joint_violations(message.joint, f"{path}.joint")
     if _empty_range(message, "net_weight_min", "net_weight_max"):
         yield FieldViolation(f"{path}.net_weight_min", "EMPTY_RANGE", "is above net_weight_max")
 
@@ -125,57 +117,27 @@ def _names(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
     if len(message.groups) > GROUPS_MAX:
         text = f"has {len(message.groups)} entries; at most {GROUPS_MAX} are accepted"
         yield FieldViolation(f"{path}.groups", "TOO_MANY", text)
-    for position, row in enumerate(message.joint.linear):
-        for name in (row.name, *row.instrument_ids):
-            yield from text_violations(name, f"{path}.joint.linear[{position}]")
-
-
-def _numbers(message: Message, path: str) -> Iterator[FieldViolation]:
-    for name, value in _given(message).items():
-        if isinstance(value, bool):
-            continue
-        where = f"{path}.{name}"
-        if not math.isfinite(value):
-            yield FieldViolation(where, "NOT_FINITE", f"is {value}; it must be a finite number")
-        elif name in _POSITIVE and value <= 0:
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be > 0")
-        elif name in _LEVELS and not 0 < value < 1:
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in (0, 1)")
-        elif name in _FRACTIONS and not 0 <= value <= 1:
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in [0, 1]")
-        elif name not in _SIGNED and value < 0:
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be >= 0")
 
 
 def _group(group: limits_pb2.GroupLimit, path: str) -> Iterator[FieldViolation]:
-    yield from _numbers(group, path)
     if not group.name:
         yield FieldViolation(f"{path}.name", "MISSING", "must be given")
     if bool(group.sector) == bool(len(group.instrument_ids)):
         text = "give exactly one of instrument_ids and sector"
         yield FieldViolation(f"{path}.instrument_ids", "AMBIGUOUS", text)
-    if group.HasField("net_weight_min") and group.net_weight_min > 0:
-        text = f"is {group.net_weight_min:g}; it must be <= 0"
-        yield FieldViolation(f"{path}.net_weight_min", "OUT_OF_RANGE", text)
-    if group.HasField("net_weight_max") and group.net_weight_max < 0:
-        text = f"is {group.net_weight_max:g}; it must be >= 0"
-        yield FieldViolation(f"{path}.net_weight_max", "OUT_OF_RANGE", text)
 
 
-def _joint(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
-    yield from _numbers(joint, path)
+def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with joint limits but their numbers, by field path below `path`."""
     for position, row in enumerate(joint.linear):
         where = f"{path}.linear[{position}]"
-        yield from _numbers(row, where)
+        for name in (row.name, *row.instrument_ids):
+            yield from text_violations(name, where)
         if not row.name:
             yield FieldViolation(f"{where}.name", "MISSING", "must be given")
         if len(row.coefficients) != len(row.instrument_ids):
             text = f"has {len(row.coefficients)} entries for {len(row.instrument_ids)} instruments"
             yield FieldViolation(f"{where}.coefficients", "LENGTH_MISMATCH", text)
-        for place, value in enumerate(row.coefficients):
-            if not math.isfinite(value):
-                text = f"is {value}; it must be a finite number"
-                yield FieldViolation(f"{where}.coefficients[{place}]", "NOT_FINITE", text)
         if _empty_range(row, "lower", "upper"):
             yield FieldViolation(f"{where}.lower", "EMPTY_RANGE", "is above upper")
     yield from _unique([row.name for row in joint.linear], f"{path}.linear")

@@ -9,8 +9,9 @@ from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.book import Floats, Market, MissingInputError
 from compute.kernels import SCENARIO_BUCKETS
-from server.convert.columns import NUMBER_MAX, floats, optional_floats
+from server.convert.columns import floats, optional_floats
 from server.convert.names import id_violations
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
 INSTRUMENTS_MAX = 100_000
@@ -20,15 +21,16 @@ ID_LENGTH_MAX = 128
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _PSD_TOLERANCE = 1e-10
 
-# Numeric columns of a snapshot: whether each is required, the rule in words, the rule.
-_COLUMNS = {
-    "price": (True, "> 0, from 1e-30 to 1e30", lambda v: (v >= 1e-30) & (v <= 1e30)),
-    "volatility": (False, ">= 0", lambda v: v >= 0),
-    "average_daily_volume": (False, ">= 0", lambda v: v >= 0),
-    "spread": (False, ">= 0", lambda v: v >= 0),
-    "lot_size": (False, "> 0, from 1e-30 to 1e30", lambda v: (v >= 1e-30) & (v <= 1e30)),
-    "stop_price": (False, ">= 0", lambda v: v >= 0),
-}
+# Columns of a snapshot that may be empty.
+_COLUMNS = (
+    "volatility",
+    "average_daily_volume",
+    "spread",
+    "lot_size",
+    "stop_price",
+    "currency",
+    "sector",
+)
 
 
 def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldViolation]:
@@ -38,18 +40,11 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         yield FieldViolation(f"{path}.as_of_time", "MISSING", "must be given")
     n = len(snapshot.instrument_ids)
     yield from instrument_violations(snapshot.instrument_ids, f"{path}.instrument_ids")
-    for name, (required, text, right) in _COLUMNS.items():
-        column = getattr(snapshot, name)
-        if len(column) == 0 and not required:
-            continue
-        if len(column) != n:
-            message = f"has {len(column)} entries for {n} instruments"
-            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
-            continue
-        yield from _entries(floats(column), f"{path}.{name}", text, right)
-    for name in ("currency", "sector"):
-        if len(getattr(snapshot, name)) not in (0, n):
-            message = f"has {len(getattr(snapshot, name))} entries for {n} instruments"
+    yield from number_violations(snapshot, path)
+    for name in ("price", *_COLUMNS):
+        length = len(getattr(snapshot, name))
+        if length != n and (length or name == "price"):
+            message = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
     for wrong in {c for c in set(snapshot.currency) if not _CURRENCY.fullmatch(c)}:
         position = list(snapshot.currency).index(wrong)
@@ -58,10 +53,6 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         for name in ("from_currency", "to_currency"):
             where = f"{path}.exchange_rates[{position}].{name}"
             yield from currency_violations(getattr(rate, name), where)
-        if not 1e-30 <= rate.rate <= 1e30:
-            where = f"{path}.exchange_rates[{position}].rate"
-            text = f"is {rate.rate:g}; it must be > 0, from 1e-30 to 1e30"
-            yield FieldViolation(where, "OUT_OF_RANGE", text)
 
 
 def currency_violations(value: str, path: str) -> Iterator[FieldViolation]:
@@ -69,15 +60,6 @@ def currency_violations(value: str, path: str) -> Iterator[FieldViolation]:
     if not _CURRENCY.fullmatch(value):
         text = f"is {value[:40]!r}; it must be an ISO 4217 code such as USD"
         yield FieldViolation(path, "BAD_FORMAT", text)
-
-
-def _entries(values: Floats, path: str, text: str, right) -> Iterator[FieldViolation]:  # type: ignore[no-untyped-def]
-    for place in np.flatnonzero(~np.isfinite(values)):
-        message = f"is {values[place]}; it must be a finite number"
-        yield FieldViolation(f"{path}[{place}]", "NOT_FINITE", message)
-    for place in np.flatnonzero(np.isfinite(values) & ~right(values)):
-        message = f"is {values[place]:g}; it must be {text}"
-        yield FieldViolation(f"{path}[{place}]", "OUT_OF_RANGE", message)
 
 
 def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolation]:
@@ -183,7 +165,7 @@ def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]
         if form is None:
             yield FieldViolation(f"{path}.dense", "MISSING", "the numbers must be given")
         return
-    shape = list(_shape_violations(message, form, path))
+    shape = list(number_violations(message, path)) or list(_shape_violations(message, form, path))
     yield from shape
     if not shape and message.kind != pb.MATRIX_KIND_SCENARIOS:
         yield from _square_violations(matrix(message), message.kind, f"{path}.{form}")
@@ -196,12 +178,6 @@ def _shape_violations(message: pb.Matrix, form: str, path: str) -> Iterator[Fiel
     )
     for name in columns:
         values = floats(getattr(getattr(message, form), name))
-        for place in np.flatnonzero(~np.isfinite(values))[:10]:
-            text = f"is {values[place]}; it must be a finite number"
-            yield FieldViolation(f"{path}.{form}.{name}[{place}]", "NOT_FINITE", text)
-        for place in np.flatnonzero(np.isfinite(values) & (np.abs(values) > NUMBER_MAX))[:10]:
-            text = f"is {values[place]:g}; it must be from -{NUMBER_MAX:g} to {NUMBER_MAX:g}"
-            yield FieldViolation(f"{path}.{form}.{name}[{place}]", "OUT_OF_RANGE", text)
         if scenarios and (values < -1.0).any():
             place = int(np.argmax(values < -1.0))
             text = f"is {values[place]:g}; a return is >= -1"

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from compute.ranges import RANGES
 from server.errors import FieldViolation, invalid
 
 _ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -81,7 +82,8 @@ def past_moment(value: Timestamp, path: str) -> datetime:
 def page_size(value: int) -> int:
     """The number of entries to return."""
     if value < 0:
-        raise invalid("page_size", "OUT_OF_RANGE", f"is {value}; it must be >= 0")
+        text = f"is {value}; it must be {RANGES['ListDecisionsRequest.page_size'].text}"
+        raise invalid("page_size", "OUT_OF_RANGE", text)
     return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 

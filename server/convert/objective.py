@@ -1,8 +1,7 @@
 """What a joint problem optimises, between the contract and the domain."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import numpy as np
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize.problem import Objective, ObjectiveKind
@@ -18,27 +17,16 @@ _NO_TERM = (
     pb.OBJECTIVE_KIND_RISK_BUDGET,
     pb.OBJECTIVE_KIND_COMBINATION,
 )
-_NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    ("risk_aversion", lambda value: 0 <= value < np.inf, "finite and >= 0"),
-    ("tail_level", lambda value: 0 < value < 1, "in (0, 1)"),
-)
 
 
 def violations(message: pb.Objective, n: int, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with an objective over n instruments, by field path below `path`."""
+    """What is wrong with an objective over n instruments but its numbers, by path below `path`."""
     kind = message.kind
     if not kind or kind not in pb.ObjectiveKind.values():
         yield FieldViolation(f"{path}.kind", "MISSING", "must be given")
-    for name, right, text in _NUMBERS:
-        if message.HasField(name) and not right(getattr(message, name)):  # type: ignore[arg-type]
-            value = getattr(message, name)
-            where = f"{path}.{name}"
-            yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be {text}")
-    budgets = floats(message.budgets)
-    right_sizes = np.isfinite(budgets) & (budgets > 0)
-    if len(budgets) not in (0, n) or not right_sizes.all():
-        text = "one per instrument, all finite and > 0"
-        yield FieldViolation(f"{path}.budgets", "OUT_OF_RANGE", text)
+    if len(message.budgets) not in (0, n):
+        text = f"has {len(message.budgets)} entries for {n} instruments"
+        yield FieldViolation(f"{path}.budgets", "LENGTH_MISMATCH", text)
     yield from _term_violations(message, n, path)
 
 
@@ -52,9 +40,6 @@ def _term_violations(message: pb.Objective, n: int, path: str) -> Iterator[Field
         text = f"has {count} entries; a combination has 1 to {TERMS_MAX}"
         yield FieldViolation(where, "OUT_OF_RANGE", text)
     for place, term in enumerate(message.terms):
-        if not 0 < term.weight < np.inf:
-            text = f"is {term.weight:g}; it must be finite and > 0"
-            yield FieldViolation(f"{where}[{place}].weight", "OUT_OF_RANGE", text)
         if term.objective.kind in _NO_TERM:
             name = _name(term.objective.kind)
             text = f"{name} cannot be part of a combination"

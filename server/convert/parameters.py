@@ -1,6 +1,5 @@
 """Sizing parameters between the contract, the domain and the stored document."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -17,29 +16,23 @@ from compute.parameters import (
     Parameters,
     Shrinkage,
 )
+from compute.ranges import RANGES
 from server.convert import objective as objective_convert
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max")
 TTL_MAX_S = 30 * 86400.0
 
-# What each number must satisfy, in words.
-_RANGES: dict[str, tuple[str, Any]] = {
-    "kelly_fraction": ("in (0, 1]", lambda v: 0 < v <= 1),
-    "risk_free_rate": ("> -1", lambda v: v > -1),
-    "cost_rate": (">= 0", lambda v: v >= 0),
-    "volatility_target": ("> 0", lambda v: v > 0),
-    "stop_risk_max": ("> 0", lambda v: v > 0),
-    "risk_budget": ("> 0", lambda v: v > 0),
-    "interval_probability": ("in (0, 1)", lambda v: 0 < v < 1),
-    "prior_wins": ("> 0", lambda v: v > 0),
-    "prior_losses": ("> 0", lambda v: v > 0),
-}
+_NUMBERS = tuple(
+    name.removeprefix("SizingParameters.")
+    for name in RANGES
+    if name.startswith("SizingParameters.")
+)
 
 
 def parameters(message: pb.SizingParameters) -> Parameters:
     """The domain's parameters; the message has been checked (`violations`)."""
-    given = {name: getattr(message, name) for name in _RANGES if message.HasField(name)}  # type: ignore[arg-type]
+    given = {name: getattr(message, name) for name in _NUMBERS if message.HasField(name)}  # type: ignore[arg-type]
     for name in _DURATIONS:
         if message.HasField(name):  # type: ignore[arg-type]
             given[f"{name}_s"] = seconds(getattr(message, name))
@@ -72,7 +65,7 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
         value = getattr(effective, item.name)
         if value is None:
             continue
-        if item.name in _RANGES:
+        if item.name in _NUMBERS:
             setattr(message, item.name, value)
         elif item.name.removesuffix("_s") in _DURATIONS:
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
@@ -97,24 +90,10 @@ def parse(stored: dict[str, Any]) -> pb.SizingParameters:
 
 
 def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with parameters, by field path below `path`."""
-    for name, (text, right) in _RANGES.items():
-        if message.HasField(name):  # type: ignore[arg-type]
-            value = getattr(message, name)
-            where = f"{path}.{name}"
-            if not math.isfinite(value):
-                yield FieldViolation(where, "NOT_FINITE", f"is {value}; it must be finite")
-            elif not right(value):
-                yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be {text}")
+    """What is wrong with parameters but their numbers, by field path below `path`."""
     for name in _DURATIONS:
         if message.HasField(name):  # type: ignore[arg-type]
             yield from duration_violations(getattr(message, name), f"{path}.{name}")
-    if message.HasField("drawdown_tolerance"):
-        for name in ("wealth_floor", "probability"):
-            value = getattr(message.drawdown_tolerance, name)
-            if not 0 < value < 1:
-                where = f"{path}.drawdown_tolerance.{name}"
-                yield FieldViolation(where, "OUT_OF_RANGE", f"is {value:g}; it must be in (0, 1)")
     if message.HasField("joint_objective"):
         where = f"{path}.joint_objective"
         if message.joint_objective.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:

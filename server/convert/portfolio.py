@@ -1,6 +1,5 @@
 """Portfolios between the contract and storage: checked, written and compared."""
 
-import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -10,11 +9,9 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from server.convert.columns import floats
 from server.convert.market import currency_violations, instrument_violations
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 from storage.postgres.portfolios import Holdings, Portfolio
-
-QUANTITY_MAX = 1e25
-"""Quantities are kept as decimals, so that fills add up exactly."""
 
 
 def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
@@ -24,42 +21,18 @@ def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
         yield from id_violations(portfolio.group_id, "portfolio.group_id")
     yield from currency_violations(portfolio.base_currency, "portfolio.base_currency")
     yield from text_violations(portfolio.display_name, "portfolio.display_name")
-    yield from cash_violations(portfolio.cash, "portfolio.cash")
+    yield from number_violations(portfolio, "portfolio")
     yield from holding_violations(portfolio.holdings, "portfolio.holdings")
 
 
-def cash_violations(cash: float, path: str) -> Iterator[FieldViolation]:
-    """An amount of cash."""
-    if not math.isfinite(cash):
-        yield FieldViolation(path, "NOT_FINITE", f"is {cash}; it must be a finite number")
-
-
 def holding_violations(holdings: pb.Holdings, path: str = "holdings") -> Iterator[FieldViolation]:
-    """Holdings, in columns below `path`."""
+    """Holdings but their numbers, in columns below `path`."""
     n = len(holdings.instrument_ids)
     if n:
         yield from instrument_violations(holdings.instrument_ids, f"{path}.instrument_ids")
     if len(holdings.quantity) != n:
         text = f"has {len(holdings.quantity)} entries for {n} instruments"
         yield FieldViolation(f"{path}.quantity", "LENGTH_MISMATCH", text)
-    quantity = floats(holdings.quantity)
-    for place in np.flatnonzero(~np.isfinite(quantity)):
-        text = f"is {quantity[place]}; it must be a finite number"
-        yield FieldViolation(f"{path}.quantity[{place}]", "NOT_FINITE", text)
-    for place in np.flatnonzero(np.isfinite(quantity) & (np.abs(quantity) > QUANTITY_MAX)):
-        text = f"is {quantity[place]:g}; at most {QUANTITY_MAX:g} units can be kept"
-        yield FieldViolation(f"{path}.quantity[{place}]", "OUT_OF_RANGE", text)
-
-
-def shared_violations(shared: pb.SharedLimits) -> list[FieldViolation]:
-    """What is wrong with shared limits, by field path."""
-    names = ("gross_notional_max", "instrument_notional_max")
-    return [
-        FieldViolation(f"shared.{name}", "OUT_OF_RANGE", "must be finite and >= 0")
-        for name in names
-        if shared.HasField(name)  # type: ignore[arg-type]
-        and not 0 <= getattr(shared, name) < math.inf
-    ]
 
 
 def time_or_now(message: pb.Portfolio | pb.SetHoldingsRequest, path: str = "") -> datetime:

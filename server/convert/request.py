@@ -14,6 +14,7 @@ from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations
 from server.convert.parameters import duration_violations
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
 # Columns that are empty or as long as the ids.
@@ -37,6 +38,7 @@ def violations(
     request: pb.SizePositionsRequest, lines_max: int, path: str = ""
 ) -> Iterator[FieldViolation]:
     """What is wrong with a request as a whole, by field path."""
+    yield from number_violations(request, path.removesuffix("."))
     yield from id_violations(request.portfolio_id, f"{path}portfolio_id")
     for name in (
         "strategy_id",

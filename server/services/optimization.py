@@ -13,6 +13,7 @@ from compute.optimize.time_limit import OutOfTimeError, TimeLimit
 from server.call import Call
 from server.convert import joint
 from server.convert.market import matrix
+from server.convert.ranges import number_violations
 from server.decisions import Solver
 from server.errors import invalid, invalid_fields
 from server.joint import work
@@ -20,7 +21,7 @@ from server.joint.expected import Expected, size_of
 
 T = TypeVar("T")
 
-POINTS_DEFAULT, POINTS_MAX = 20, 200
+POINTS_DEFAULT = 20
 SENSITIVITIES_MAX = 100
 LOTS_MAX = 200
 EFFORT = Effort(rounds_max=10, nodes_max=2000, time_limit_s=1.0)
@@ -56,9 +57,8 @@ class OptimizationService:
     ) -> pb.TraceFrontierResponse:
         """Points of the efficient frontier."""
         count = request.point_count or POINTS_DEFAULT
-        if not 2 <= count <= POINTS_MAX:
-            text = f"is {count}; it must be from 2 to {POINTS_MAX}"
-            raise invalid("point_count", "OUT_OF_RANGE", text)
+        if found := list(number_violations(request)):
+            raise invalid_fields(found)
         problem = await self._problem(call, request.problem)
         if not is_risk(problem.objective):
             text = (

@@ -18,6 +18,7 @@ from server.convert.names import (
     text_violations,
     timestamp,
 )
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
 from server.state import States
 from storage.postgres import outbox, parameters, portfolios
@@ -39,7 +40,8 @@ class ParameterService:
     ) -> pb.SetParametersResponse:
         """Stores a version; decisions computed under older ones can't be committed any more."""
         portfolio_id, strategy_id = _scope(request)
-        found = list(convert.violations(request.parameters, "parameters"))
+        found = list(number_violations(request))
+        found += convert.violations(request.parameters, "parameters")
         if not request.HasField("parameters"):
             text = "must be given; empty parameters leave everything to the more general scope"
             found.append(FieldViolation("parameters", "MISSING", text))

@@ -22,15 +22,14 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.portfolio import (
-    cash_violations,
     holding_violations,
     holdings,
     portfolio_message,
     portfolio_violations,
     same_portfolio,
-    shared_violations,
     time_or_now,
 )
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
@@ -131,7 +130,7 @@ class PortfolioService:
     ) -> pb.SetHoldingsResponse:
         """Replaces holdings and cash."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-        found = [*cash_violations(request.cash, "cash"), *holding_violations(request.holdings)]
+        found = [*number_violations(request), *holding_violations(request.holdings)]
         if found:
             raise invalid_fields(found)
         expected = None
@@ -157,8 +156,8 @@ class PortfolioService:
     async def set_limits(self, call: Call, request: pb.SetLimitsRequest) -> pb.SetLimitsResponse:
         """Stores a version of a scope's limits."""
         scope = _scope(request.scope)
-        found = list(limits_convert.violations(request.limits, "limits"))
-        found += shared_violations(request.shared)
+        found = list(number_violations(request))
+        found += limits_convert.violations(request.limits, "limits")
         found += text_violations(request.reason, "reason")
         if request.HasField("shared") and scope.kind is not ScopeKind.GROUP:
             found.append(FieldViolation("shared", "NOT_APPLICABLE", "is for groups only"))
@@ -200,24 +199,24 @@ class PortfolioService:
     async def get_limits(self, call: Call, request: pb.GetLimitsRequest) -> pb.GetLimitsResponse:
         """The limits of a scope, in force or of a past version."""
         scope = _scope(request.scope)
-        if not 0 <= request.version < 2**62:
-            raise invalid("version", "OUT_OF_RANGE", f"is {request.version}; it must be >= 0")
+        if found := list(number_violations(request)):
+            raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             if request.version:
-                found = await limits.history(
+                stored = await limits.history(
                     connection,
                     call.tenant_id,
                     scope,
                     before_version=request.version + 1,
                     limit=1,
                 )
-                found = [item for item in found if item.version == request.version]
+                stored = [item for item in stored if item.version == request.version]
             else:
-                found = await limits.current(connection, call.tenant_id, [scope])
-        if not found:
+                stored = await limits.current(connection, call.tenant_id, [scope])
+        if not stored:
             raise not_found("limits", f"{scope.kind.lower()}:{scope.id}")
-        document = found[0].document
-        response = pb.GetLimitsResponse(change=_change(found[0]))
+        document = stored[0].document
+        response = pb.GetLimitsResponse(change=_change(stored[0]))
         response.limits.CopyFrom(limits_convert.parse_limits(document.get("limits", {})))
         for bound, value in document.get("shared", {}).items():
             setattr(response.shared, bound, value)

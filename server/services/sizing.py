@@ -24,6 +24,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.names import uuid as parse_uuid
+from server.convert.ranges import number_violations
 from server.desk import Desk
 from server.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.replay import Replay
@@ -224,18 +225,14 @@ def _fill_violations(request: pb.SettleDecisionRequest) -> list[FieldViolation]:
     n = len(fills.instrument_ids)
     if n == 0 and not request.close:
         return [FieldViolation("fills", "MISSING", "give fills, or close")]
-    found = list(instrument_violations(fills.instrument_ids, "fills.instrument_ids")) if n else []
+    found = list(number_violations(request))
+    if n:
+        found += instrument_violations(fills.instrument_ids, "fills.instrument_ids")
     for name, empty_allowed in (("lots", False), ("price", False), ("fee", True)):
         length = len(getattr(fills, name))
         if length != n and not (empty_allowed and length == 0):
             text = f"has {length} entries for {n} instruments"
             found.append(FieldViolation(f"fills.{name}", "LENGTH_MISMATCH", text))
-    for name, text, wrong in (
-        ("price", "must be finite and > 0", lambda v: ~(np.isfinite(v) & (v > 0))),
-        ("fee", "must be finite and >= 0", lambda v: ~(np.isfinite(v) & (v >= 0))),
-    ):
-        for place in np.flatnonzero(wrong(floats(getattr(fills, name)))):
-            found.append(FieldViolation(f"fills.{name}[{place}]", "OUT_OF_RANGE", text))
     for place in np.flatnonzero(integers(fills.lots) == 0):
         found.append(FieldViolation(f"fills.lots[{place}]", "OUT_OF_RANGE", "must not be 0"))
     return found

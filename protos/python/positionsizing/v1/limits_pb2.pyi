@@ -54,37 +54,39 @@ class Limits(_message.Message):
     ALLOW_FLIP_FIELD_NUMBER: _builtins.int
     JOINT_FIELD_NUMBER: _builtins.int
     weight_max: _builtins.float
-    """Largest absolute weight of one instrument, as a fraction of equity; >= 0."""
+    """Largest absolute weight of one instrument, as a fraction of equity. From 0 to 1e9."""
     notional_max: _builtins.float
-    """Largest absolute notional of one instrument, base currency; >= 0."""
+    """Largest absolute notional of one instrument, base currency. From 0 to 1e18."""
     gross_notional_max: _builtins.float
-    """Largest gross notional (sum of absolute notionals), base currency; >= 0."""
+    """Largest gross notional (sum of absolute notionals), base currency. From 0 to 1e18."""
     leverage_max: _builtins.float
-    """Largest gross notional over equity (leverage); 1.0 is unlevered; >= 0."""
+    """Largest gross notional over equity (leverage); 1.0 is unlevered. From 0 to 1e9."""
     net_weight_min: _builtins.float
-    """Smallest net weight (sum of signed weights), fraction of equity."""
+    """Smallest net weight (sum of signed weights), fraction of equity. From -1e9 to 1e9."""
     net_weight_max: _builtins.float
-    """Largest net weight, fraction of equity."""
+    """Largest net weight, fraction of equity. From -1e9 to 1e9."""
     turnover_max: _builtins.float
-    """Largest turnover of one decision: sum of absolute weight changes, fraction of equity; >= 0."""
+    """Largest turnover of one decision: sum of absolute weight changes, fraction of equity. From 0 to
+    1e9.
+    """
     cash_buffer: _builtins.float
-    """Cash kept back, as a fraction of equity, in [0, 1]. Set nowhere: 0."""
+    """Cash kept back, as a fraction of equity. Set nowhere: 0. From 0 to 1."""
     fee_rate: _builtins.float
-    """Proportional fee on every traded notional, used for cash and stop risk, e.g. 0.0005; >= 0.
-    Set nowhere: 0.
+    """Proportional fee on every traded notional, used for cash and stop risk, e.g. 0.0005. Set
+    nowhere: 0. From 0 to 0.5.
     """
     short_margin_rate: _builtins.float
-    """Cash needed for each unit of short notional; >= 0. Set nowhere: 1.0."""
+    """Cash needed for each unit of short notional. Set nowhere: 1.0. From 0 to 10."""
     adv_trade_max: _builtins.float
-    """Largest trade as a share of average daily volume; >= 0."""
+    """Largest trade as a share of average daily volume. From 0 to 1e6."""
     adv_position_max: _builtins.float
-    """Largest position as a share of average daily volume; >= 0."""
+    """Largest position as a share of average daily volume. From 0 to 1e6."""
     trade_notional_min: _builtins.float
-    """Trades of smaller absolute notional are dropped, base currency; >= 0. Never stops a trade
-    that a limit forces.
+    """Trades of smaller absolute notional are dropped, base currency. Never stops a trade that a
+    limit forces. From 0 to 1e18.
     """
     trade_notional_max: _builtins.float
-    """Largest absolute notional of one trade, base currency; >= 0."""
+    """Largest absolute notional of one trade, base currency. From 0 to 1e18."""
     allow_short: _builtins.bool
     """Whether short positions are allowed. Set nowhere: no."""
     allow_flip: _builtins.bool
@@ -215,11 +217,11 @@ class InstrumentLimit(_message.Message):
     instrument_id: _builtins.str
     """The instrument."""
     weight_max: _builtins.float
-    """Largest absolute weight, fraction of equity; >= 0."""
+    """Largest absolute weight, fraction of equity. From 0 to 1e9."""
     notional_max: _builtins.float
-    """Largest absolute notional, base currency; >= 0."""
+    """Largest absolute notional, base currency. From 0 to 1e18."""
     quantity_max: _builtins.float
-    """Largest absolute quantity, in units of the instrument (not lots); >= 0."""
+    """Largest absolute quantity, in units of the instrument (not lots). From 0 to 1e18."""
     def __init__(
         self,
         *,
@@ -264,11 +266,11 @@ class GroupLimit(_message.Message):
     sector: _builtins.str
     """Members by the `sector` column of the market snapshot."""
     gross_weight_max: _builtins.float
-    """Largest sum of absolute weights, fraction of equity; >= 0."""
+    """Largest sum of absolute weights, fraction of equity. From 0 to 1e9."""
     net_weight_min: _builtins.float
-    """Smallest sum of signed weights; <= 0 (0 forbids a net short group)."""
+    """Smallest sum of signed weights (0 forbids a net short group). From -1e9 to 0."""
     net_weight_max: _builtins.float
-    """Largest sum of signed weights; >= 0."""
+    """Largest sum of signed weights. From 0 to 1e9."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Members by id. Exactly one of `instrument_ids` and `sector` is given."""
@@ -319,23 +321,27 @@ class JointLimits(_message.Message):
     WEALTH_FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
     LINEAR_FIELD_NUMBER: _builtins.int
     volatility_max: _builtins.float
-    """Largest standard deviation of the book's return; > 0."""
+    """Largest standard deviation of the book's return. From 1e-9 to 1e9."""
     var_max: _builtins.float
-    """Largest normal value at risk of the book, as a positive fraction of equity; > 0."""
+    """Largest normal value at risk of the book, as a positive fraction of equity. From 1e-9 to 1e9."""
     var_level: _builtins.float
-    """Confidence level of `var_max`, in (0.5, 1). Unset: 0.95."""
+    """Confidence level of `var_max`. Unset: 0.95. From 0.5 to 0.99999."""
     cvar_max: _builtins.float
-    """Largest conditional value at risk over the scenarios, fraction of equity; > 0."""
+    """Largest conditional value at risk over the scenarios, fraction of equity. From 1e-9 to 1e9."""
     cvar_level: _builtins.float
-    """Confidence level of `cvar_max`, in [0.5, 1). Unset: 0.95."""
+    """Confidence level of `cvar_max`. Unset: 0.95. From 0.5 to 0.99999."""
     cdar_max: _builtins.float
-    """Largest conditional drawdown at risk over the scenario path, fraction of equity; > 0."""
+    """Largest conditional drawdown at risk over the scenario path, fraction of equity. From 1e-9 to
+    1e9.
+    """
     cdar_level: _builtins.float
-    """Confidence level of `cdar_max`, in [0.5, 1). Unset: 0.95."""
+    """Confidence level of `cdar_max`. Unset: 0.95. From 0.5 to 0.99999."""
     wealth_floor: _builtins.float
-    """Risk-constrained Kelly: wealth floor as a fraction of today's wealth, in (0, 1)."""
+    """Risk-constrained Kelly: wealth floor as a fraction of today's wealth. From 1e-6 to 0.999999."""
     wealth_floor_probability: _builtins.float
-    """Risk-constrained Kelly: largest probability of ever falling below the floor, in (0, 1)."""
+    """Risk-constrained Kelly: largest probability of ever falling below the floor. From 1e-6 to
+    0.999999.
+    """
     @_builtins.property
     def linear(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinearLimit]:
         """Linear limits by name: factor exposures, stress losses, minimum return."""
@@ -412,18 +418,20 @@ class LinearLimit(_message.Message):
     name: _builtins.str
     """Name shown in bindings and infeasibility reports; unique in its `JointLimits`."""
     lower: _builtins.float
-    """Lower bound; unset: none."""
+    """Lower bound; unset: none. From -1e9 to 1e9."""
     upper: _builtins.float
-    """Upper bound; unset: none."""
+    """Upper bound; unset: none. From -1e9 to 1e9."""
     soft_price: _builtins.float
-    """Price per unit of violation that makes the limit soft, in objective units; unset: hard."""
+    """Price per unit of violation that makes the limit soft, in objective units; unset: hard. From
+    1e-9 to 1e9.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments the coefficients belong to; those not named have coefficient 0."""
 
     @_builtins.property
     def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One coefficient per instrument named."""
+        """One coefficient per instrument named. From -1e9 to 1e9."""
 
     def __init__(
         self,

@@ -80,25 +80,25 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Price of one unit in the instrument's currency; > 0; required."""
+        """Price of one unit in the instrument's currency; required. From 1e-12 to 1e12."""
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Annualised volatility of the return, e.g. 0.25; >= 0. Needed by the volatility target and
-        the risk budget.
+        """Annualised volatility of the return, e.g. 0.25. Needed by the volatility target and the risk
+        budget. From 0 to 5.
         """
 
     @_builtins.property
     def average_daily_volume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Average daily volume, in units; >= 0. Needed by the ADV limits."""
+        """Average daily volume, in units. Needed by the ADV limits. From 0 to 1e18."""
 
     @_builtins.property
     def spread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Relative bid-ask spread, e.g. 0.0002; >= 0."""
+        """Relative bid-ask spread, e.g. 0.0002. From 0 to 1."""
 
     @_builtins.property
     def lot_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Smallest tradable amount, in units; > 0. Empty column: 1 unit."""
+        """Smallest tradable amount, in units. Empty column: 1 unit. From 1e-12 to 1e12."""
 
     @_builtins.property
     def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -107,7 +107,7 @@ class MarketSnapshot(_message.Message):
     @_builtins.property
     def stop_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Stop price, in the instrument's currency; > 0, or 0 where there is none. A signal's own stop
-        comes first.
+        comes first. 0 or from 1e-12 to 1e12.
         """
 
     @_builtins.property
@@ -156,7 +156,7 @@ class ExchangeRate(_message.Message):
     to_currency: _builtins.str
     """ISO 4217, e.g. "USD"."""
     rate: _builtins.float
-    """Units of `to_currency` for one of `from_currency`; > 0."""
+    """Units of `to_currency` for one of `from_currency`. From 1e-12 to 1e12."""
     def __init__(
         self,
         *,
@@ -283,7 +283,9 @@ class ListMarketSnapshotsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(
@@ -400,7 +402,9 @@ class Matrix(_message.Message):
 
     @_builtins.property
     def scenario_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability of each scenario row, positive, summing to 1; empty: equal. Scenarios only."""
+        """Probability of each scenario row, positive, summing to 1; empty: equal. Scenarios only. From
+        1e-12 to 1.
+        """
 
     def __init__(
         self,
@@ -433,7 +437,7 @@ class DenseMatrix(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """rows x columns entries; columns is the number of instruments."""
+        """rows x columns entries; columns is the number of instruments. From -1e9 to 1e9."""
 
     def __init__(
         self,
@@ -457,7 +461,7 @@ class UpperTriangle(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """n(n+1)/2 entries."""
+        """n(n+1)/2 entries. From -1e9 to 1e9."""
 
     def __init__(
         self,
@@ -483,15 +487,15 @@ class FactorForm(_message.Message):
     SPECIFIC_VARIANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def loadings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """B by rows: instruments x factors."""
+        """B by rows: instruments x factors. From -1e9 to 1e9."""
 
     @_builtins.property
     def factor_covariance(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """F by rows: factors x factors, symmetric, positive semidefinite."""
+        """F by rows: factors x factors, symmetric, positive semidefinite. From -1e9 to 1e9."""
 
     @_builtins.property
     def specific_variance(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """d: one per instrument; >= 0."""
+        """d: one per instrument. From 0 to 1e9."""
 
     def __init__(
         self,

@@ -152,12 +152,12 @@ class Objective(_message.Message):
     kind: Global___ObjectiveKind.ValueType
     """What is wanted."""
     risk_aversion: _builtins.float
-    """Of MEAN_VARIANCE and CRRA; >= 0. Unset: 1."""
+    """Of MEAN_VARIANCE and CRRA. Unset: 1. From 0 to 1e6."""
     tail_level: _builtins.float
-    """Confidence level of MIN_CVAR and MIN_CDAR, in (0, 1). Unset: 0.95."""
+    """Confidence level of MIN_CVAR and MIN_CDAR. Unset: 0.95. From 1e-6 to 0.99999."""
     @_builtins.property
     def budgets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Of RISK_BUDGET: one per instrument, > 0. Empty: equal."""
+        """Of RISK_BUDGET: one per instrument. Empty: equal. From 1e-9 to 1e9."""
 
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectiveTerm]:
@@ -198,7 +198,7 @@ class ObjectiveTerm(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     OBJECTIVE_FIELD_NUMBER: _builtins.int
     weight: _builtins.float
-    """How much it counts; > 0."""
+    """How much it counts. From 1e-9 to 1e9."""
     @_builtins.property
     def objective(self) -> Global___Objective:
         """What counts."""
@@ -250,17 +250,17 @@ class OptimizationProblem(_message.Message):
     covariance_matrix_id: _builtins.str
     """Covariance stored by PutMatrix; empty: that of the scenarios."""
     budget_min: _builtins.float
-    """Smallest sum of weights. Unset: not limited."""
+    """Smallest sum of weights. Unset: not limited. From -1e9 to 1e9."""
     budget_max: _builtins.float
-    """Largest sum of weights. Unset: 1, no borrowing."""
+    """Largest sum of weights. Unset: 1, no borrowing. From -1e9 to 1e9."""
     gross_max: _builtins.float
-    """Largest sum of absolute weights; >= 0. Unset: not limited."""
+    """Largest sum of absolute weights. Unset: not limited. From 0 to 1e9."""
     turnover_max: _builtins.float
-    """Largest sum of absolute changes from the holdings; >= 0. Unset: not limited."""
+    """Largest sum of absolute changes from the holdings. Unset: not limited. From 0 to 1e9."""
     drawdown_max: _builtins.float
-    """Largest maximum drawdown along the scenarios; > 0. Unset: not limited."""
+    """Largest maximum drawdown along the scenarios. Unset: not limited. From 0 to 1e9."""
     cash_return: _builtins.float
-    """What cash earns a period. Unset: 0."""
+    """What cash earns a period. Unset: 0. From -0.5 to 0.5."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique."""
@@ -271,7 +271,7 @@ class OptimizationProblem(_message.Message):
 
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Expected simple returns. Empty: the mean of the scenarios."""
+        """Expected simple returns. Empty: the mean of the scenarios. From -1e9 to 1e9."""
 
     @_builtins.property
     def scenarios(self) -> _market_service_pb2.Matrix:
@@ -283,27 +283,29 @@ class OptimizationProblem(_message.Message):
 
     @_builtins.property
     def weight_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Smallest weights. Empty: 0, no short positions."""
+        """Smallest weights. Empty: 0, no short positions. From -1e9 to 1e9."""
 
     @_builtins.property
     def weight_max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Largest weights. Empty: 1."""
+        """Largest weights. Empty: 1. From -1e9 to 1e9."""
 
     @_builtins.property
     def holdings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Current weights. Empty: all cash."""
+        """Current weights. Empty: all cash. From -1e9 to 1e9."""
 
     @_builtins.property
     def trade_max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Largest absolute change of each weight (share of daily volume); >= 0. Empty: not limited."""
+        """Largest absolute change of each weight (share of daily volume). Empty: not limited. From 0 to
+        1e9.
+        """
 
     @_builtins.property
     def linear_cost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Cost per unit of weight traded (commission, half the spread); >= 0. Empty: none."""
+        """Cost per unit of weight traded (commission, half the spread). Empty: none. From 0 to 1e9."""
 
     @_builtins.property
     def impact_cost(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Cost per unit of weight traded to the power 3/2 (market impact); >= 0. Empty: none."""
+        """Cost per unit of weight traded to the power 3/2 (market impact). Empty: none. From 0 to 1e9."""
 
     @_builtins.property
     def limits(self) -> _limits_pb2.JointLimits:
@@ -515,18 +517,18 @@ class LotRules(_message.Message):
     POSITION_MIN_FIELD_NUMBER: _builtins.int
     NAMES_MAX_FIELD_NUMBER: _builtins.int
     names_max: _builtins.int
-    """Most instruments held; >= 1. Unset: not limited."""
+    """Most instruments held. Unset: not limited. From 1 to 2147483647."""
     @_builtins.property
     def lot_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Weight of one lot: lot size times price over equity; > 0."""
+        """Weight of one lot: lot size times price over equity. From 1e-12 to 1e9."""
 
     @_builtins.property
     def trade_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Smallest trade worth making, absolute weight; >= 0. Empty: any."""
+        """Smallest trade worth making, absolute weight. Empty: any. From 0 to 1e9."""
 
     @_builtins.property
     def position_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Smallest position worth holding, absolute weight; >= 0. Empty: any."""
+        """Smallest position worth holding, absolute weight. Empty: any. From 0 to 1e9."""
 
     def __init__(
         self,
@@ -659,7 +661,7 @@ class TraceFrontierRequest(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     POINT_COUNT_FIELD_NUMBER: _builtins.int
     point_count: _builtins.int
-    """Number of points, 2 to 200. 0: 20."""
+    """Number of points. 0: 20. 0 or from 2 to 200."""
     @_builtins.property
     def problem(self) -> Global___OptimizationProblem:
         """The problem; its objective is a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN, or a

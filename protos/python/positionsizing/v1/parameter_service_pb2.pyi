@@ -78,36 +78,38 @@ class SizingParameters(_message.Message):
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
-    """Fraction c of Kelly, in (0, 1]. Default 0.5. Growth is c(2-c) of the maximum."""
+    """Fraction c of Kelly. Default 0.5. Growth is c(2-c) of the maximum. From 1e-6 to 1."""
     confidence_shrinkage: Global___ConfidenceShrinkage.ValueType
     """Shrinkage for uncertainty. Default BAKER_MCHALE."""
     risk_free_rate: _builtins.float
     """Risk-free return per period of the signals, e.g. 0.0001. Default 0. Taken from expected returns
-    and scenarios of long and short positions alike; bets and histories are net of it already.
+    and scenarios of long and short positions alike; bets and histories are net of it already. From
+    -0.5 to 0.5.
     """
     cost_rate: _builtins.float
-    """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005; >= 0.
-    Default 0. CLOSED_FORM takes it for the whole target, as if opened and closed for this signal,
-    the part already held included; JOINT takes it for what is traded only.
+    """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005. Default 0.
+    CLOSED_FORM takes it for the whole target, as if opened and closed for this signal, the part
+    already held included; JOINT takes it for what is traded only. From 0 to 0.5.
     """
     volatility_target: _builtins.float
-    """Largest annualised volatility one line may add: |weight| <= target / volatility; > 0.
-    Default: none.
+    """Largest annualised volatility one line may add: |weight| <= target / volatility. Default: none.
+    From 1e-6 to 5.
     """
     stop_risk_max: _builtins.float
-    """Largest loss of a line at its stop, fees included, as a fraction of equity; > 0. Default:
-    none. Lines without a stop are not touched by it.
+    """Largest loss of a line at its stop, fees included, as a fraction of equity. Default: none.
+    Lines without a stop are not touched by it. From 1e-9 to 1.
     """
     risk_budget: _builtins.float
-    """Largest sum of |weight| x annualised volatility over the batch, fraction of equity; > 0: no
-    credit for diversification, and positions outside the batch don't count. Default: none.
+    """Largest sum of |weight| x annualised volatility over the batch, fraction of equity: no credit
+    for diversification, and positions outside the batch don't count. Default: none. From 1e-9 to
+    1000.
     """
     interval_probability: _builtins.float
-    """Probability of the interval reported for each size, in (0, 1). Default 0.95."""
+    """Probability of the interval reported for each size. Default 0.95. From 1e-6 to 0.999999."""
     prior_wins: _builtins.float
-    """Beta prior of the win probability of a history: pseudo wins; > 0. Default 1."""
+    """Beta prior of the win probability of a history: pseudo wins. Default 1. From 1e-6 to 1e6."""
     prior_losses: _builtins.float
-    """Beta prior of the win probability of a history: pseudo losses; > 0. Default 1."""
+    """Beta prior of the win probability of a history: pseudo losses. Default 1. From 1e-6 to 1e6."""
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
         """Chooses the fraction from a tolerated drawdown as well: the smaller of both is used."""
@@ -205,9 +207,9 @@ class DrawdownTolerance(_message.Message):
     WEALTH_FLOOR_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     wealth_floor: _builtins.float
-    """In (0, 1), e.g. 0.7."""
+    """E.g. 0.7. From 1e-6 to 0.999999."""
     probability: _builtins.float
-    """In (0, 1), e.g. 0.1."""
+    """E.g. 0.1. From 1e-6 to 0.999999."""
     def __init__(
         self,
         *,
@@ -241,7 +243,9 @@ class SetParametersRequest(_message.Message):
     reason: _builtins.str
     """Why, for the history."""
     expected_version: _builtins.int
-    """Refused (ABORTED) unless the scope is at this version (0: none stored yet); unset: any."""
+    """Refused (ABORTED) unless the scope is at this version (0: none stored yet); unset: any. From 0
+    to 9e15.
+    """
     @_builtins.property
     def parameters(self) -> Global___SizingParameters:
         """The parameters of this scope, whole; required."""
@@ -369,7 +373,9 @@ class ListParameterVersionsRequest(_message.Message):
     strategy_id: _builtins.str
     """Strategy; empty: the scope of all strategies."""
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

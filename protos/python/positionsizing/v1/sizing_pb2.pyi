@@ -93,56 +93,58 @@ class SignalBatch(_message.Message):
 
     @_builtins.property
     def win_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability that the signal wins, in [0, 1]."""
+        """Probability that the signal wins. From 0 to 1."""
 
     @_builtins.property
     def payoff(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Gain on a win as a fraction of the stake (net odds b), e.g. 0.02; > 0."""
+        """Gain on a win as a fraction of the stake (net odds b), e.g. 0.02. From 1e-9 to 1e6."""
 
     @_builtins.property
     def loss_fraction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Loss on a loss as a fraction of the stake (a), in (0, 1], e.g. 0.01. Empty: 1, the whole stake."""
+        """Loss on a loss as a fraction of the stake (a), e.g. 0.01. Empty: 1, the whole stake. From 1e-9
+        to 1.
+        """
 
     @_builtins.property
     def expected_return(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Expected simple return per period of the signal, before the risk-free rate."""
+        """Expected simple return per period of the signal, before the risk-free rate. From -1 to 1."""
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Standard deviation of that return, same period; > 0."""
+        """Standard deviation of that return, same period. From 1e-6 to 5."""
 
     @_builtins.property
     def confidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """How sure the caller is of the edge, in (0, 1]; 1 is certain. Turned into the standard error
-        that shrinks the stake and widens its interval, never used as a weight:
-        edge_error = edge * sqrt(1/confidence - 1), for which BAKER_MCHALE keeps the share
-        `confidence` of the stake. Give this or a standard error, not both; to the error that a
-        history or scenarios have of themselves it adds (as variances do).
+        """How sure the caller is of the edge; 1 is certain. Turned into the standard error that shrinks
+        the stake and widens its interval, never used as a weight: edge_error = edge *
+        sqrt(1/confidence - 1), for which BAKER_MCHALE keeps the share `confidence` of the stake. Give
+        this or a standard error, not both; to the error that a history or scenarios have of themselves
+        it adds (as variances do). From 1e-6 to 1.
         """
 
     @_builtins.property
     def win_probability_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Standard error of `win_probability`, >= 0."""
+        """Standard error of `win_probability`. From 0 to 1."""
 
     @_builtins.property
     def expected_return_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Standard error of `expected_return`, >= 0."""
+        """Standard error of `expected_return`. From 0 to 1."""
 
     @_builtins.property
     def stop_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Price at which the position would be closed at a loss, in the instrument's currency; 0: none.
-        Below the price for a long signal, above it for a short one.
+        Below the price for a long signal, above it for a short one. 0 or from 1e-12 to 1e12.
         """
 
     @_builtins.property
     def history_outcome(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Past outcomes per unit of stake (simple returns on the signal's side), all lines one after
-        another; `history_length` says how many belong to each line.
+        another; `history_length` says how many belong to each line. From -1 to 1e6.
         """
 
     @_builtins.property
     def history_length(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Number of outcomes of each line; sums to the length of `history_outcome`."""
+        """Number of outcomes of each line; sums to the length of `history_outcome`. From 0 to 8192."""
 
     def __init__(
         self,

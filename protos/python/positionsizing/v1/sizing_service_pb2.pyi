@@ -102,7 +102,7 @@ class SizePositionsRequest(_message.Message):
     include_sensitivities: _builtins.bool
     """Adds `SizingDecision.sensitivities`."""
     expected_portfolio_version: _builtins.int
-    """Refused (ABORTED) unless the portfolio is at this version; unset: any."""
+    """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
     @_builtins.property
     def signals(self) -> _sizing_pb2.SignalBatch:
         """The signals."""
@@ -269,15 +269,15 @@ class Variation(_message.Message):
     name: _builtins.str
     """Name shown in the answer."""
     price_multiplier: _builtins.float
-    """Multiplies every price; > 0; unset: 1."""
+    """Multiplies every price; unset: 1. From 1e-6 to 1e6."""
     edge_multiplier: _builtins.float
     """Multiplies the edge of every signal (win probability's distance to break-even, or expected
-    return over the risk-free rate); >= 0; unset: 1.
+    return over the risk-free rate); unset: 1. 0 or from 1e-6 to 1e6.
     """
     equity_multiplier: _builtins.float
-    """Multiplies cash and holdings alike; > 0; unset: 1."""
+    """Multiplies cash and holdings alike; unset: 1. From 1e-6 to 1e6."""
     volatility_multiplier: _builtins.float
-    """Multiplies the volatility of every signal; > 0; unset: 1."""
+    """Multiplies the volatility of every signal; unset: 1. From 1e-6 to 1e6."""
     @_builtins.property
     def parameters(self) -> _parameter_service_pb2.SizingParameters:
         """Parameters changed; fields not set stay as stored."""
@@ -459,7 +459,9 @@ class ListDecisionsRequest(_message.Message):
     strategy_id: _builtins.str
     """Only of this strategy; empty: all."""
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     @_builtins.property
@@ -690,15 +692,17 @@ class Fills(_message.Message):
 
     @_builtins.property
     def lots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Signed lots filled, same sign as the lots to trade and at most what is still open."""
+        """Signed lots filled, same sign as the lots to trade and at most what is still open. From -9e15
+        to 9e15.
+        """
 
     @_builtins.property
     def price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Average fill price, in the instrument's currency; > 0."""
+        """Average fill price, in the instrument's currency. From 1e-12 to 1e12."""
 
     @_builtins.property
     def fee(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Fees paid, base currency; >= 0. Empty column: none."""
+        """Fees paid, base currency. Empty column: none. From 0 to 1e18."""
 
     def __init__(
         self,

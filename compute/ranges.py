@@ -1,0 +1,220 @@
+"""The range of every number that callers may give: one table, by message and field.
+
+A number outside is not a position anybody holds or a price anybody pays, but a slip of a decimal
+point, of a unit or of a program. Sized all the same it would be wrong by that factor, and far
+enough outside it overflows. The comments of the contract name the same ranges.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+OUTCOMES_MAX = 8192
+"""The longest history that is compiled for (`kernels.HISTORY_BUCKETS`)."""
+
+TINY = 1e-100
+"""No number but 0 may be nearer to 0: what is divided by it overflows."""
+
+COUNT_MAX = 9e15
+"""Beyond 2^53 a double no longer counts one by one."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `least` to `most`, both included; with `or_zero` also 0, where 0 stands for none."""
+
+    least: float
+    most: float
+    unit: str = ""
+    or_zero: bool = False
+    hint: str = ""
+    """Asked of who is beyond `most`, most likely by a factor of a hundred."""
+
+    @property
+    def text(self) -> str:
+        """Completes 'it must be ...'."""
+        zero = "0 or " if self.or_zero else ""
+        return f"{zero}from {_plain(self.least)} to {_plain(self.most)}"
+
+    def advice(self, value: float) -> str:
+        """What would be right instead of `value`."""
+        told = self.text + (f" ({self.unit})" if self.unit else "")
+        if 0.0 < abs(value) < TINY:
+            return f"{told}, and 0 rather than nearer to 0 than {_plain(TINY)}"
+        return f"{told}; {self.hint}" if self.hint and value > self.most else told
+
+    def holds(self, values: Floats) -> bool:
+        """Whether all are inside; NaN is not."""
+        low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+        if self.least <= low and high <= self.most and (low > TINY or high < -TINY):
+            return True
+        return not self.wrong(values).any()
+
+    def wrong(self, values: Floats) -> NDArray[np.bool_]:
+        """Which are outside, NaN among them."""
+        inside = (values >= self.least) & (values <= self.most) & (np.abs(values) >= TINY)
+        zero = self.or_zero or self.least <= 0.0 <= self.most
+        return ~(inside | (values == 0.0)) if zero else ~inside
+
+
+def _plain(number: float) -> str:
+    """As people write it: 0.05, 1e9, 1e-6."""
+    text = f"{number:.12g}"
+    if "e" not in text and abs(number) >= 1e6 and number == float(f"{number:.3g}"):
+        text = f"{number:.0e}" if number == float(f"{number:.0e}") else f"{number:.2e}"
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+_PERCENT = "is this percent? 12 % is 0.12"
+_SMALL, _LARGE = 1e-9, 1e9
+_NEAR_0, _NEAR_1 = 1e-6, 0.999999
+_WEIGHT = Range(0.0, _LARGE, "a fraction of equity; 5 % is 0.05")
+_SIGNED_WEIGHT = Range(-_LARGE, _LARGE, "a fraction of equity; 5 % is 0.05")
+_MONEY = Range(0.0, 1e18, "money")
+_PRICE = Range(1e-12, 1e12, "a price")
+_STOP = Range(1e-12, 1e12, "a price, or 0 for none", or_zero=True)
+_RETURN = Range(-1.0, 1.0, "a return per period, as a fraction", hint=_PERCENT)
+_RATE = Range(0.0, 0.5, "a fraction", hint=_PERCENT)
+_SHARE = Range(0.0, 1e6, "a share of daily volume")
+_PROBABILITY = Range(0.0, 1.0, "a probability", hint=_PERCENT)
+_INNER = Range(_NEAR_0, _NEAR_1, "a fraction", hint=_PERCENT)
+_LEVEL = Range(0.5, 0.99999, "a confidence level", hint=_PERCENT)
+_RISK = Range(_SMALL, _LARGE, "a fraction of equity; 5 % is 0.05")
+_NUMBER = Range(-_LARGE, _LARGE)
+_POSITIVE = Range(_SMALL, _LARGE)
+_NONNEGATIVE = Range(0.0, _LARGE)
+_MULTIPLIER = Range(1e-6, 1e6, "a multiplier")
+_VERSION = Range(0, COUNT_MAX, "a version")
+_PAGE = Range(0, 2**31 - 1, "entries")
+
+RANGES: dict[str, Range] = {
+    # Signals: a wrong number refuses its line (`signals.check`).
+    "SignalBatch.win_probability": _PROBABILITY,
+    "SignalBatch.payoff": Range(_SMALL, 1e6, "gain over stake"),
+    "SignalBatch.loss_fraction": Range(_SMALL, 1.0, "loss over stake", hint=_PERCENT),
+    "SignalBatch.expected_return": _RETURN,
+    "SignalBatch.volatility": Range(
+        _NEAR_0, 5.0, "a standard deviation, as a fraction", hint="is this percent? 25 % is 0.25"
+    ),
+    "SignalBatch.confidence": Range(1e-6, 1.0, "a share; 1 is certain", hint=_PERCENT),
+    "SignalBatch.win_probability_error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
+    "SignalBatch.expected_return_error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
+    "SignalBatch.stop_price": _STOP,
+    "SignalBatch.history_outcome": Range(-1.0, 1e6, "a return on the stake, as a fraction"),
+    "SignalBatch.history_length": Range(0, OUTCOMES_MAX, "outcomes"),
+    # Markets and matrices.
+    "MarketSnapshot.price": _PRICE,
+    "MarketSnapshot.volatility": Range(
+        0.0, 5.0, "a year's standard deviation", hint="is this percent? 25 % is 0.25"
+    ),
+    "MarketSnapshot.average_daily_volume": Range(0.0, 1e18, "units"),
+    "MarketSnapshot.spread": Range(0.0, 1.0, "a fraction of the price", hint=_PERCENT),
+    "MarketSnapshot.lot_size": Range(1e-12, 1e12, "units"),
+    "MarketSnapshot.stop_price": _STOP,
+    "ExchangeRate.rate": Range(1e-12, 1e12),
+    "Matrix.scenario_probability": Range(1e-12, 1.0, "a probability"),
+    "DenseMatrix.values": _NUMBER,
+    "UpperTriangle.values": _NUMBER,
+    "FactorForm.loadings": _NUMBER,
+    "FactorForm.factor_covariance": _NUMBER,
+    "FactorForm.specific_variance": _NONNEGATIVE,
+    # Books.
+    "Portfolio.cash": Range(-1e18, 1e18, "money"),
+    "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),
+    "SetHoldingsRequest.expected_version": _VERSION,
+    "Holdings.quantity": Range(-1e18, 1e18, "units"),
+    "Fills.lots": Range(-COUNT_MAX, COUNT_MAX, "lots"),
+    "Fills.price": _PRICE,
+    "Fills.fee": _MONEY,
+    # Limits.
+    "Limits.weight_max": _WEIGHT,
+    "Limits.notional_max": _MONEY,
+    "Limits.gross_notional_max": _MONEY,
+    "Limits.leverage_max": Range(0.0, _LARGE, "times equity"),
+    "Limits.net_weight_min": _SIGNED_WEIGHT,
+    "Limits.net_weight_max": _SIGNED_WEIGHT,
+    "Limits.turnover_max": _WEIGHT,
+    "Limits.cash_buffer": Range(0.0, 1.0, "a fraction of equity", hint=_PERCENT),
+    "Limits.fee_rate": _RATE,
+    "Limits.short_margin_rate": Range(0.0, 10.0, "of the short notional", hint=_PERCENT),
+    "Limits.adv_trade_max": _SHARE,
+    "Limits.adv_position_max": _SHARE,
+    "Limits.trade_notional_min": _MONEY,
+    "Limits.trade_notional_max": _MONEY,
+    "InstrumentLimit.weight_max": _WEIGHT,
+    "InstrumentLimit.notional_max": _MONEY,
+    "InstrumentLimit.quantity_max": Range(0.0, 1e18, "units"),
+    "GroupLimit.gross_weight_max": _WEIGHT,
+    "GroupLimit.net_weight_min": Range(-_LARGE, 0.0, "a fraction of equity"),
+    "GroupLimit.net_weight_max": _WEIGHT,
+    "JointLimits.volatility_max": _RISK,
+    "JointLimits.var_max": _RISK,
+    "JointLimits.var_level": _LEVEL,
+    "JointLimits.cvar_max": _RISK,
+    "JointLimits.cvar_level": _LEVEL,
+    "JointLimits.cdar_max": _RISK,
+    "JointLimits.cdar_level": _LEVEL,
+    "JointLimits.wealth_floor": _INNER,
+    "JointLimits.wealth_floor_probability": _INNER,
+    "LinearLimit.coefficients": _NUMBER,
+    "LinearLimit.lower": _NUMBER,
+    "LinearLimit.upper": _NUMBER,
+    "LinearLimit.soft_price": _POSITIVE,
+    "SharedLimits.gross_notional_max": _MONEY,
+    "SharedLimits.instrument_notional_max": _MONEY,
+    "SetLimitsRequest.expected_version": _VERSION,
+    "GetLimitsRequest.version": _VERSION,
+    # Parameters.
+    "SizingParameters.kelly_fraction": Range(_NEAR_0, 1.0, "of Kelly", hint=_PERCENT),
+    "SizingParameters.risk_free_rate": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
+    "SizingParameters.cost_rate": _RATE,
+    "SizingParameters.volatility_target": Range(
+        _NEAR_0, 5.0, "a year's standard deviation", hint=_PERCENT
+    ),
+    "SizingParameters.stop_risk_max": Range(_SMALL, 1.0, "a fraction of equity", hint=_PERCENT),
+    "SizingParameters.risk_budget": Range(_SMALL, 1e3, "a fraction of equity"),
+    "SizingParameters.interval_probability": _INNER,
+    "SizingParameters.prior_wins": Range(1e-6, 1e6, "pseudo wins"),
+    "SizingParameters.prior_losses": Range(1e-6, 1e6, "pseudo losses"),
+    "DrawdownTolerance.wealth_floor": _INNER,
+    "DrawdownTolerance.probability": _INNER,
+    "SetParametersRequest.expected_version": _VERSION,
+    # Requests.
+    "SizePositionsRequest.expected_portfolio_version": _VERSION,
+    "Variation.price_multiplier": _MULTIPLIER,
+    "Variation.edge_multiplier": Range(1e-6, 1e6, "a multiplier", or_zero=True),
+    "Variation.equity_multiplier": _MULTIPLIER,
+    "Variation.volatility_multiplier": _MULTIPLIER,
+    "ListMarketSnapshotsRequest.page_size": _PAGE,
+    "ListPortfoliosRequest.page_size": _PAGE,
+    "ListReservationsRequest.page_size": _PAGE,
+    "ListDecisionsRequest.page_size": _PAGE,
+    "ListParameterVersionsRequest.page_size": _PAGE,
+    # Joint problems.
+    "Objective.risk_aversion": Range(0.0, 1e6),
+    "Objective.tail_level": Range(_NEAR_0, 0.99999, "a confidence level", hint=_PERCENT),
+    "Objective.budgets": _POSITIVE,
+    "ObjectiveTerm.weight": _POSITIVE,
+    "OptimizationProblem.mean": _NUMBER,
+    "OptimizationProblem.weight_min": _NUMBER,
+    "OptimizationProblem.weight_max": _NUMBER,
+    "OptimizationProblem.budget_min": _NUMBER,
+    "OptimizationProblem.budget_max": _NUMBER,
+    "OptimizationProblem.gross_max": _NONNEGATIVE,
+    "OptimizationProblem.turnover_max": _NONNEGATIVE,
+    "OptimizationProblem.holdings": _NUMBER,
+    "OptimizationProblem.trade_max": _NONNEGATIVE,
+    "OptimizationProblem.linear_cost": _NONNEGATIVE,
+    "OptimizationProblem.impact_cost": _NONNEGATIVE,
+    "OptimizationProblem.drawdown_max": _NONNEGATIVE,
+    "OptimizationProblem.cash_return": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
+    "LotRules.lot_weight": Range(1e-12, _LARGE, "a fraction of equity"),
+    "LotRules.trade_min": _NONNEGATIVE,
+    "LotRules.position_min": _NONNEGATIVE,
+    "LotRules.names_max": Range(1, 2**31 - 1, "instruments"),
+    "TraceFrontierRequest.point_count": Range(2, 200, "points, or 0 for 20", or_zero=True),
+}

@@ -1,0 +1,171 @@
+"""A request of every method that works, to be broken by tests."""
+
+from uuid import uuid4
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from positionsizing.v1 import (
+    limits_pb2,
+    market_service_pb2,
+    optimization_service_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    sizing_service_pb2,
+)
+from service_client import INSTRUMENTS, Client, new_id, sizing_request, snapshot_message
+
+THEN = Timestamp(seconds=1_600_000_000)
+
+
+def matrix(kind: int, values: list[float], **given: object) -> market_service_pb2.Matrix:
+    """A matrix over the first two instruments."""
+    return market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MatrixKind.ValueType(kind),
+        as_of_time=THEN,
+        instrument_ids=INSTRUMENTS[:2],
+        dense=market_service_pb2.DenseMatrix(values=values),
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def limits() -> limits_pb2.Limits:
+    """Limits with a part of every kind."""
+    return limits_pb2.Limits(
+        weight_max=0.05,
+        groups=[limits_pb2.GroupLimit(name="g", sector="A")],
+        instruments=[limits_pb2.InstrumentLimit(instrument_id="I0", quantity_max=10.0)],
+        joint=limits_pb2.JointLimits(
+            linear=[
+                limits_pb2.LinearLimit(
+                    name="row", instrument_ids=["I0"], coefficients=[1.0], upper=1.0
+                )
+            ]
+        ),
+    )
+
+
+def batch(portfolio_id: str) -> sizing_service_pb2.SizePositionsRequest:
+    """Lines with an edge of every source that needs no matrix, every column given."""
+    columns = {
+        "edge_source": [1, 2, 4, 1],
+        "expected_return": [0.01] * 4,
+        "volatility": [0.2] * 4,
+        "loss_fraction": [1.0] * 4,
+        "stop_price": [5.0, 10.0, 20.0, 40.0],
+        "history_outcome": [0.1, -0.1, 0.1, 0.2],
+        "history_length": [0, 0, 4, 0],
+    }
+    return sizing_request(portfolio_id, signals=columns, limits=limits(), all_or_nothing=True)
+
+
+def problem() -> optimization_service_pb2.OptimizationProblem:
+    """A joint problem that states its matrices itself."""
+    return optimization_service_pb2.OptimizationProblem(
+        instrument_ids=INSTRUMENTS[:2],
+        objective=optimization_service_pb2.Objective(
+            kind=optimization_service_pb2.OBJECTIVE_KIND_MIN_VARIANCE
+        ),
+        mean=[0.01, 0.02],
+        scenarios=matrix(3, [0.1, 0.1, -0.05, 0.02, 0.03, -0.07]),
+        covariance=matrix(1, [0.04, 0.01, 0.01, 0.09]),
+        limits=limits().joint,
+    )
+
+
+def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
+    """Requests that work, by method."""
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    base = batch(portfolio_id)
+    part = batch(portfolio_id)
+    part.request_id = ""
+    variation = sizing_service_pb2.Variation(price_multiplier=1.1, limits=limits())
+    variation.parameters.kelly_fraction = 0.4
+    held = portfolio_service_pb2.Holdings(instrument_ids=["I0"], quantity=[5.0])
+    book = portfolio_service_pb2.Portfolio(
+        portfolio_id=new_id("fuzzed"), base_currency="USD", cash=1e6, holdings=held
+    )
+    market = snapshot_message(
+        snapshot_id=new_id("fuzzed"),
+        exchange_rates=[
+            market_service_pb2.ExchangeRate(from_currency="EUR", to_currency="USD", rate=1.1)
+        ],
+        as_of_time=THEN,
+    )
+    fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[1], price=[10.0], fee=[0.1])
+    lots = optimization_service_pb2.LotRules(lot_weight=[0.01] * 2)
+    return {
+        "SizePositions": base,
+        "SizePortfolios": sizing_service_pb2.SizePortfoliosRequest(
+            request_id=str(uuid4()), requests=[part]
+        ),
+        "WhatIf": sizing_service_pb2.WhatIfRequest(base=base, variations=[variation]),
+        "GetDecision": sizing_service_pb2.GetDecisionRequest(decision_id=decision_id),
+        "ListDecisions": sizing_service_pb2.ListDecisionsRequest(portfolio_id=portfolio_id),
+        "ReplayDecision": sizing_service_pb2.ReplayDecisionRequest(decision_id=decision_id),
+        "SettleDecision": sizing_service_pb2.SettleDecisionRequest(
+            request_id=str(uuid4()), decision_id=decision_id, fills=fills
+        ),
+        "CreatePortfolio": portfolio_service_pb2.CreatePortfolioRequest(portfolio=book),
+        "GetPortfolio": portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id),
+        "ListPortfolios": portfolio_service_pb2.ListPortfoliosRequest(page_size=3),
+        "SetHoldings": portfolio_service_pb2.SetHoldingsRequest(
+            portfolio_id=portfolio_id, cash=1e6, holdings=held
+        ),
+        "SetLimits": portfolio_service_pb2.SetLimitsRequest(scope=scope, limits=limits()),
+        "GetLimits": portfolio_service_pb2.GetLimitsRequest(scope=scope),
+        "SetTradingState": portfolio_service_pb2.SetTradingStateRequest(
+            scope=scope, trading_state=1
+        ),
+        "GetTradingState": portfolio_service_pb2.GetTradingStateRequest(scope=scope),
+        "ListReservations": portfolio_service_pb2.ListReservationsRequest(
+            portfolio_id=portfolio_id
+        ),
+        "PutMarketSnapshot": market_service_pb2.PutMarketSnapshotRequest(snapshot=market),
+        "GetMarketSnapshot": market_service_pb2.GetMarketSnapshotRequest(),
+        "ListMarketSnapshots": market_service_pb2.ListMarketSnapshotsRequest(page_size=2),
+        "PutMatrix": market_service_pb2.PutMatrixRequest(
+            matrix=matrix(3, [0.1, 0.1, -0.05, 0.02], scenario_probability=[0.5, 0.5])
+        ),
+        "GetMatrix": market_service_pb2.GetMatrixRequest(matrix_id="none"),
+        "SetParameters": parameter_service_pb2.SetParametersRequest(
+            portfolio_id=portfolio_id,
+            parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
+        ),
+        "GetParameters": parameter_service_pb2.GetParametersRequest(portfolio_id=portfolio_id),
+        "ListParameterVersions": parameter_service_pb2.ListParameterVersionsRequest(
+            portfolio_id=portfolio_id
+        ),
+        "OptimizePortfolio": optimization_service_pb2.OptimizePortfolioRequest(
+            problem=problem(), lots=lots
+        ),
+        "TraceFrontier": optimization_service_pb2.TraceFrontierRequest(problem=problem()),
+        "ExplainInfeasibility": optimization_service_pb2.ExplainInfeasibilityRequest(
+            problem=problem()
+        ),
+    }
+
+
+def stubs(client: Client) -> dict[str, object]:
+    """The calls of every service, by method."""
+    services = (
+        client.sizing,
+        client.portfolio,
+        client.market,
+        client.parameter,
+        client.optimization,
+    )
+    return {name: getattr(service, name) for service in services for name in vars(service)}
+
+
+def keep_to(request: Message, portfolio_id: str) -> None:
+    """Changes that would count for the whole firm stay with this portfolio."""
+    if isinstance(
+        request,
+        portfolio_service_pb2.SetLimitsRequest | portfolio_service_pb2.SetTradingStateRequest,
+    ):
+        request.scope.portfolio_id = portfolio_id
+    if isinstance(request, parameter_service_pb2.SetParametersRequest):
+        request.portfolio_id = portfolio_id
+    if isinstance(request, market_service_pb2.PutMarketSnapshotRequest):
+        request.snapshot.as_of_time.seconds = min(request.snapshot.as_of_time.seconds, 1)

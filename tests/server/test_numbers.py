@@ -1,0 +1,167 @@
+"""Every number of every request at its worst: refused by path, with the range, never a surprise."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from mutations import EXPECTED
+from positionsizing.v1 import parameter_service_pb2, sizing_service_pb2
+from seeds import batch, seeds, stubs
+from service_client import INSTRUMENTS, Client, refusal, refusal_of, sizing_request
+
+from compute.ranges import RANGES
+from server.convert.ranges import NUMBERS
+
+NAN, INF = math.nan, math.inf
+DOUBLES = (1e308, -1e308, 5e-324, NAN, INF, -INF)
+METHODS = sorted(seeds("p", "d"))
+LOSES = {"history_length"}
+"""Fields of which another rule speaks first."""
+
+
+def paths(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of field names to all numbers below a message, none through the same field twice."""
+    for field in descriptor.fields:
+        path = (*above, field.name)
+        if field.message_type is None:
+            if field.cpp_type in NUMBERS and f"{descriptor.name}.{field.name}" in RANGES:
+                yield path
+        elif field.name not in above and not field.message_type.full_name.startswith("google."):
+            yield from paths(field.message_type, path)
+
+
+def put(message: Any, path: tuple[str, ...], value: float) -> tuple[Message, FieldDescriptor]:
+    """Sets the number at a path, in all entries of a column; what is missing on the way is made."""
+    *way, last = path
+    for name in way:
+        field, child = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
+        if field.is_repeated:
+            message = child[0] if len(child) else child.add()
+        else:
+            child.SetInParent()
+            message = child
+    field = message.DESCRIPTOR.fields_by_name[last]
+    number = value if field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else int(value)
+    if not field.is_repeated:
+        setattr(message, last, number)
+    else:
+        column = getattr(message, last)
+        names = getattr(message, "instrument_ids", ())
+        size = len(column) or len(names) or 1
+        del column[:]
+        column.extend([number] * size)
+    return message, field
+
+
+def integers(field: FieldDescriptor) -> tuple[float, ...]:
+    wide = field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+    bits = 63 if wide else 31
+    return (2**bits - 1024 if wide else 2**bits - 1, -(2**bits), 0, -1)
+
+
+def field_at(descriptor: Descriptor, path: tuple[str, ...]) -> FieldDescriptor:
+    *way, last = path
+    for name in way:
+        descriptor = descriptor.fields_by_name[name].message_type
+    return descriptor.fields_by_name[last]
+
+
+def infinite(message: Message) -> list[str]:
+    """Paths of numbers in an answer that are none."""
+    found = []
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            parts = value if field.is_repeated else [value]
+            found += [f"{field.name}.{path}" for part in parts for path in infinite(part)]
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+            column = value if field.is_repeated else [value]
+            found += [field.name for number in column if not math.isfinite(number)]
+    return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", METHODS)
+async def test_numbers_out_of_range_are_refused_by_path(client: Client, method: str) -> None:
+    portfolio_id = await client.ready()
+    decision = await client.size(sizing_request(portfolio_id))
+    call: Any = stubs(client)[method]
+    good = seeds(portfolio_id, decision.decision_id)[method]
+    for path in paths(good.DESCRIPTOR):
+        field = field_at(good.DESCRIPTOR, path)
+        allowed = RANGES[f"{field.containing_type.name}.{field.name}"]
+        is_double = field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE
+        for value in DOUBLES if is_double else integers(field):
+            request = copy.deepcopy(good)
+            put(request, path, value)
+            if "request_id" in request.DESCRIPTOR.fields_by_name:
+                request.request_id = str(uuid4())
+            inside = allowed.least <= value <= allowed.most or (allowed.or_zero and value == 0)
+            inside &= value != 5e-324
+            try:
+                answer = await call(request)
+            except grpc.aio.AioRpcError as error:
+                refused = refusal_of(error)
+                assert refused.code in EXPECTED, (path, value, refused)
+                if not inside:
+                    names = {p.rpartition(".")[2].partition("[")[0] for p in refused.fields}
+                    assert field.name in names, (path, value, refused)
+                    reasons = set(refused.fields.values()) & {"OUT_OF_RANGE", "NOT_FINITE"}
+                    told = allowed.text in refused.message or "finite" in refused.message
+                    assert reasons or told or field.name in LOSES, (path, value, refused)
+            else:
+                assert inside, (path, value, str(answer)[:500])
+                assert not infinite(answer), (path, value, infinite(answer))
+
+
+async def test_percent_for_a_fraction_is_asked_about(client: Client) -> None:
+    """12 % a year with a volatility of 25 %: as numbers 12 and 25 nobody means what they say."""
+    portfolio_id = await client.ready()
+    for column, value in (("expected_return", 12.0), ("volatility", 25.0),
+                          ("win_probability", 60.0), ("loss_fraction", 5.0),
+                          ("confidence", 80.0)):  # fmt: skip
+        request = batch(portfolio_id)
+        del getattr(request.signals, column)[:]
+        getattr(request.signals, column).extend([value] * 4)
+        refused = await refusal(client.sizing.SizePositions(request))
+        assert "percent?" in refused.message, refused
+        assert any(f"signals.{column}[" in path for path in refused.fields), refused
+    request = parameter_service_pb2.SetParametersRequest(portfolio_id=portfolio_id)
+    request.parameters.volatility_target = 15.0
+    refused = await refusal(client.parameter.SetParameters(request))
+    assert "from 1e-6 to 5" in refused.message
+    assert "percent?" in refused.message
+
+
+async def test_hardly_any_confidence_is_hardly_any_stake(client: Client) -> None:
+    portfolio_id = await client.ready(weight_max=1.0, leverage_max=10.0)
+    stakes = []
+    for confidence in (1.0, 0.5, 1e-3, 1e-6):
+        signals = {"confidence": [confidence] * 4}
+        request = sizing_request(portfolio_id, signals=signals, validate_only=True)
+        decision = await client.size(request)
+        stage = decision.waterfall.stages[-2]
+        stakes.append(max(stage.weight))
+        assert stakes[-1] <= 0.1 * confidence + 1e-12, (confidence, stakes)
+    assert stakes == sorted(stakes, reverse=True)
+    request = sizing_request(portfolio_id, signals={"confidence": [1e-308] * 4})
+    refused = await refusal(client.sizing.SizePositions(request))
+    assert "from 1e-6 to 1" in refused.message
+
+
+async def test_a_fill_at_a_price_nobody_pays_leaves_the_book_alone(client: Client) -> None:
+    portfolio_id = await client.ready()
+    decision = await client.size(sizing_request(portfolio_id))
+    request: Any = seeds(portfolio_id, decision.decision_id)["SettleDecision"]
+    assert isinstance(request, sizing_service_pb2.SettleDecisionRequest)
+    for price in (1e308, 1e13, 5e-324):
+        request.fills.price[0] = price
+        refused = await refusal(client.sizing.SettleDecision(request))
+        assert refused.fields == {"fills.price[0]": "OUT_OF_RANGE"}
+        assert "from 1e-12 to 1e12" in refused.message
+    assert INSTRUMENTS[0] == "I0"
