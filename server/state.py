@@ -17,7 +17,7 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2
 
 from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
-from compute.limits.policy import Limits, tightest
+from compute.limits.policy import Limits, in_force
 from compute.parameters import EffectiveParameters, merged
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
@@ -289,8 +289,14 @@ async def load_state(
 
 
 def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:
-    documents = [item.document.get("limits", {}) for item in stored]
-    return tightest(map(limits_convert.limits_of_document, documents)) if documents else None
+    if not stored:
+        return None
+    book: list[Limits] = []
+    narrower: list[Limits] = []
+    for item in stored:
+        limits = limits_convert.limits_of_document(item.document.get("limits", {}))
+        (narrower if item.scope.kind is ScopeKind.STRATEGY else book).append(limits)
+    return in_force(book, narrower)
 
 
 def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:

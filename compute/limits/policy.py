@@ -1,13 +1,15 @@
 """Hard limits as plain data, and how limits of several scopes become one.
 
 A limit is a bound that holds on the final whole lots. Scopes (firm, group, portfolio, strategy,
-request) add up: `tightest` keeps the tightest of each, so that a narrower scope can only tighten.
-`None` means that a scope says nothing about it.
+request) add up: `tightest` keeps the tightest of each (`TIGHTER`), so that a narrower scope can
+only tighten. `None` means that a scope says nothing about it. What no scope of the book itself
+(firm, group, portfolio) says has a safe default (`SAFE`), which a strategy or a request can't
+loosen: `in_force`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, TypeVar
 
 
@@ -131,26 +133,90 @@ class SharedLimits:
     instrument_notional_max: float | None = None
 
 
-# For these a larger number is the tighter one; for every other number the smaller is.
-_TIGHTER_UP = {
-    "net_weight_min",
-    "cash_buffer",
-    "fee_rate",
-    "short_margin_rate",
-    "trade_notional_min",
-    "var_level",
-    "cvar_level",
-    "cdar_level",
-    "wealth_floor",
+class Tighter(Enum):
+    """Which of two values of a field is the tighter one."""
+
+    SMALLER = "the smaller number"
+    LARGER = "the larger number"
+    FORBIDDEN = "no, where either says no"
+    ADDED = "both: what either names is bound"
+
+
+TIGHTER: dict[str, Tighter] = {
+    "weight_max": Tighter.SMALLER,
+    "notional_max": Tighter.SMALLER,
+    "quantity_max": Tighter.SMALLER,
+    "instruments": Tighter.ADDED,
+    "groups": Tighter.ADDED,
+    "gross_notional_max": Tighter.SMALLER,
+    "leverage_max": Tighter.SMALLER,
+    "net_weight_min": Tighter.LARGER,
+    "net_weight_max": Tighter.SMALLER,
+    "turnover_max": Tighter.SMALLER,
+    "cash_buffer": Tighter.LARGER,
+    "fee_rate": Tighter.LARGER,
+    "short_margin_rate": Tighter.LARGER,
+    "adv_trade_max": Tighter.SMALLER,
+    "adv_position_max": Tighter.SMALLER,
+    "trade_notional_min": Tighter.LARGER,
+    "trade_notional_max": Tighter.SMALLER,
+    "restricted": Tighter.ADDED,
+    "allow_short": Tighter.FORBIDDEN,
+    "allow_flip": Tighter.FORBIDDEN,
+    "joint": Tighter.ADDED,
+    "volatility_max": Tighter.SMALLER,
+    "var_max": Tighter.SMALLER,
+    "var_level": Tighter.LARGER,
+    "cvar_max": Tighter.SMALLER,
+    "cvar_level": Tighter.LARGER,
+    "cdar_max": Tighter.SMALLER,
+    "cdar_level": Tighter.LARGER,
+    "wealth_floor": Tighter.LARGER,
+    "wealth_floor_probability": Tighter.SMALLER,
+    "linear": Tighter.ADDED,
 }
+"""Every field of `Limits`, `InstrumentLimit` and `JointLimits`. Groups and linear rows of two
+scopes both apply, each as it is."""
+
+SAFE = Limits(
+    allow_short=False, allow_flip=False, short_margin_rate=1.0, cash_buffer=0.0, fee_rate=0.0
+)
+"""What holds where no scope of the book says anything."""
+
+LEVEL = 0.95
+"""Confidence level of a tail limit that names none."""
+
+_TAILS = (("var_max", "var_level"), ("cvar_max", "cvar_level"), ("cdar_max", "cdar_level"))
+
+
+def in_force(book: Iterable[Limits], narrower: Iterable[Limits] = ()) -> Limits:
+    """The limits of the scopes of a book, defaults filled in, tightened by narrower ones.
+
+    book: firm, group, portfolio. narrower: strategy, request; these grant no permission and lower
+    no rate that the book's scopes leave unset.
+    """
+    general = tightest(book)
+    unset = [item.name for item in fields(Limits) if getattr(general, item.name) is None]
+    filled = replace(general, **{name: getattr(SAFE, name) for name in unset})
+    return tightest([filled, *narrower])
 
 
 def tightest(scopes: Iterable[Limits]) -> Limits:
     """The limits that hold when every one of `scopes` holds."""
     merged = Limits()
     for limits in scopes:
-        merged = _both(merged, limits)
+        merged = _both(merged, replace(limits, joint=_levelled(limits.joint)))
     return merged
+
+
+def _levelled(joint: JointLimits) -> JointLimits:
+    """With the level of each tail limit said, so that another scope's lower one can't loosen it."""
+    levels: dict[str, Any] = {
+        level: LEVEL
+        for bound, level in _TAILS
+        if getattr(joint, bound) is not None and getattr(joint, level) is None
+    }
+    return replace(joint, **levels) if levels else joint
 
 
 def _both(left: Limits, right: Limits) -> Limits:
@@ -182,12 +248,13 @@ def _tighter(left: _Record, right: _Record) -> _Record:
     changes: dict[str, Any] = {}
     for item in fields(left):
         ours, theirs = getattr(left, item.name), getattr(right, item.name)
-        if theirs is None or not isinstance(theirs, bool | float | int):
+        rule = TIGHTER[item.name]
+        if theirs is None or rule is Tighter.ADDED:
             continue
         if ours is None:
             changes[item.name] = theirs
-        elif isinstance(theirs, bool):
+        elif rule is Tighter.FORBIDDEN:
             changes[item.name] = ours and theirs
         else:
-            changes[item.name] = (max if item.name in _TIGHTER_UP else min)(ours, theirs)
+            changes[item.name] = (max if rule is Tighter.LARGER else min)(ours, theirs)
     return replace(left, **changes)

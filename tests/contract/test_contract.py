@@ -42,7 +42,7 @@ def test_a_field_without_a_comment_is_found(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "protos", tmp_path / "protos", ignore=shutil.ignore_patterns("python"))
     source = tmp_path / "protos/positionsizing/v1/limits.proto"
     text = source.read_text()
-    comment = "  // Largest absolute notional of one instrument, base currency; >= 0.\n"
+    comment = "  // Largest absolute notional of one instrument, base currency. From 0 to 1e18.\n"
     assert comment in text
     source.write_text(text.replace(comment, ""))
     done = run(str(BUF), "lint", str(tmp_path / "protos"))

@@ -28,7 +28,9 @@ class Limits(_message.Message):
     Limits of several scopes (firm, group, portfolio, strategy, request) add up: the tightest
     applies, so a narrower scope can only tighten. A field left unset in one scope is left to the
     others; a field set nowhere puts no limit on that quantity, except the permissions, which
-    default to no.
+    default to no, and the rates, which have the defaults named at them. A permission or a lower rate
+    is granted by firm, group or portfolio: what these leave unset is at its default, and neither a
+    strategy nor a request can loosen it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
