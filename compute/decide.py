@@ -11,6 +11,7 @@ from enum import IntEnum
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure, Extra, Line, Scalar, Stage
@@ -25,6 +26,7 @@ from compute.limits.projection import NO_LIMIT
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
+from compute.usable import beyond_stop, without_volatility
 
 
 class LineStatus(IntEnum):
@@ -196,7 +198,20 @@ def _annual_volatility(inputs: Inputs) -> Floats:
                 f"the parameter {needed[0]} needs the column volatility in the market snapshot",
             )
         return np.zeros(len(inputs.index))
+    _refuse(
+        inputs.active & without_volatility(market, inputs.index, inputs.parameters),
+        inputs,
+        "MISSING_VOLATILITY",
+        "volatility is 0, and the volatility target or the risk budget needs it",
+    )
     return market.volatility[inputs.index]
+
+
+def _refuse(wrong: NDArray[np.bool_], inputs: Inputs, reason: str, text: str) -> None:
+    """Of lines that were usable before parameters or prices were varied."""
+    if wrong.any():
+        name = inputs.sheet.market.instrument_ids[inputs.index[int(np.argmax(wrong))]]
+        raise MissingInputError(reason, f"{name!r}: {text}")
 
 
 def _stop_loss(inputs: Inputs) -> Floats:
@@ -204,13 +219,19 @@ def _stop_loss(inputs: Inputs) -> Floats:
     market, signals = inputs.sheet.market, inputs.signals
     if market.stop_price is None and signals.stop_price is None:
         return np.zeros(len(inputs.index))
+    _refuse(
+        inputs.active & beyond_stop(signals, market, inputs.index, inputs.parameters),
+        inputs,
+        "STOP_ON_WRONG_SIDE",
+        "the stop in the market snapshot is at or beyond the price",
+    )
     price = market.price[inputs.index]
     stop = np.zeros(len(price)) if signals.stop_price is None else signals.stop_price
     if market.stop_price is not None:
         stop = np.where(stop > 0, stop, market.stop_price[inputs.index])
     fee = inputs.sheet.limits.fee_rate or 0.0
     distance = signals.side * (price - stop) + fee * (price + stop)
-    right_side = (stop > 0) & (signals.side * (price - stop) > 0)
+    right_side = (stop > 0) & (signals.side * (price - stop) > 0)  # else refused where needed
     return np.where(right_side, distance / price, 0.0)
 
 

@@ -94,6 +94,8 @@ def _histories(
             outcomes[row, : length[line]] = outcome[start[line] : start[line + 1]]
             mask[row, : length[line]] = 1.0
         bet = kernels.run("history_bet", outcomes, mask, prior)[:, : len(piece)]
+        seen = outcomes[: len(piece)]
+        bet = one_sided(bet, seen.max(axis=1) > 0.0, seen.min(axis=1) < 0.0)
         rows = (
             Line.WIN_PROBABILITY,
             Line.PAYOFF,
@@ -103,6 +105,19 @@ def _histories(
             Line.LOSS_FRACTION_ERROR,
         )
         lines[np.ix_(np.array(rows), piece)] = bet
+
+
+def one_sided(bet: Floats, won: NDArray[np.bool_], lost: NDArray[np.bool_]) -> Floats:
+    """The bets of histories, (6, n), where one side was never seen, at their worst.
+
+    Without a loss a loss takes the whole stake. Without a win nobody knows what a win pays: even
+    odds are taken, and no prior makes an edge of them.
+    """
+    probability, payoff, loss, error, payoff_error, loss_error = bet
+    loss, loss_error = np.where(lost, loss, 1.0), np.where(lost, loss_error, 0.0)
+    payoff, payoff_error = np.where(won, payoff, loss), np.where(won, payoff_error, loss)
+    probability = np.where(won, probability, np.minimum(probability, 0.5))
+    return np.stack([probability, payoff, loss, error, payoff_error, loss_error])
 
 
 def _scenarios(

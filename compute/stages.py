@@ -104,7 +104,7 @@ def confident(stake: Array, lines: Array, scalars: Array) -> Array:
 
 
 def volatility_targeted(stake: Array, lines: Array, scalars: Array) -> Array:
-    """min(stake, target / volatility), (n,); annualised both. Zero volatility is no limit."""
+    """min(stake, target / volatility), (n,); annualised both; padding has no volatility."""
     volatility = lines[Line.ANNUAL_VOLATILITY]
     known = volatility > 0.0
     cap = scalars[Scalar.VOLATILITY_TARGET] / jnp.where(known, volatility, 1.0)

@@ -21,6 +21,7 @@ from compute.limits.policy import Limits, tightest
 from compute.limits.sheet import Sheet, prepare
 from compute.parameters import Method
 from compute.signals import LineError, check
+from compute.usable import check_market
 from server import record
 from server.convert import limits as limits_convert
 from server.convert import request as request_convert
@@ -141,6 +142,7 @@ def assemble(
         batch = replace(batch, stop_price=batch.stop_price * prices.exchange_rate[known])
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
     errors += check(batch, prices.price[known])
+    errors += check_market(batch, index, prices, context.parameters, _limits(request, context))
     columns, more = _scenarios_of(ids, batch.source, scenarios)
     errors += more
     active = np.ones(len(ids), dtype=bool)
@@ -181,6 +183,13 @@ def _concerned(index: Integers, context: record.Context, prices: Market) -> Inte
     return np.union1d(taken, index[index >= 0])
 
 
+def _limits(request: sizing_service_pb2.SizePositionsRequest, context: record.Context) -> Limits:
+    """The stored limits, tightened by those of the request."""
+    if not request.HasField("limits"):
+        return context.limits
+    return tightest([context.limits, limits_convert.limits(request.limits)])
+
+
 def _sheet(
     request: sizing_service_pb2.SizePositionsRequest,
     context: record.Context,
@@ -196,9 +205,7 @@ def _sheet(
         None if places is None else places.tobytes(),
     )
     if key not in derived:
-        limits: Limits = context.limits
-        if request.HasField("limits"):
-            limits = tightest([limits, limits_convert.limits(request.limits)])
+        limits = _limits(request, context)
         book, shared = context.positions, context.shared
         if places is not None:
             prices, book = prices.part(places), book.part(places)

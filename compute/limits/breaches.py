@@ -7,6 +7,7 @@ and the other way round. These limits speak of a book; others speak of a trade o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -60,8 +61,9 @@ def _of_instrument(guard: Guard, i: int, notional: float) -> Iterator[Breach]:
         (LimitKind.QUANTITY_MAX, own.quantity_max, notional / price),
         (LimitKind.RESTRICTED, 0.0 if name in limits.restricted else None, notional),
     ]
-    if market.average_daily_volume is not None and market.average_daily_volume[i] > 0.0:
-        share = notional / (price * float(market.average_daily_volume[i]))
+    if market.average_daily_volume is not None:
+        volume = price * float(market.average_daily_volume[i])
+        share = notional / volume if volume > 0.0 else inf
         given.append((LimitKind.ADV_POSITION_MAX, limits.adv_position_max, share))
     for kind, bound, value in given:
         yield from _above(kind, name, bound, value)

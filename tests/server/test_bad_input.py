@@ -134,8 +134,8 @@ LINES: dict[str, tuple[Change, str, str]] = {
     "unknown source": (on(edge_source=[1, 77, 1, 1]), "edge_source", "MISSING"),
     "no scenarios": (on(edge_source=[1, 3, 1, 1]), "edge_source", "MISSING"),
     "no history": (on(edge_source=[1, 4, 1, 1]), "history_outcome", "MISSING"),
-    "only wins": (
-        on(edge_source=[1, 4, 1, 1], history_outcome=[0.1, 0.2], history_length=[0, 2, 0, 0]),
+    "empty history": (
+        on(edge_source=[1, 4, 1, 1], history_outcome=[0.1, 0.2], history_length=[2, 0, 0, 0]),
         "history_length", "TOO_FEW_OUTCOMES"),
     "outcome": (
         on(edge_source=[1, 4, 1, 1], history_outcome=[0.1, -1.2], history_length=[0, 2, 0, 0]),

@@ -84,7 +84,7 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Annualised volatility of the return, e.g. 0.25. Needed by the volatility target and the risk
+        """Annualised volatility of the return, e.g. 0.25. Needed, and then > 0, by the volatility target and the risk
         budget. From 0 to 5.
         """
 
@@ -112,7 +112,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def sector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sector or other class that group limits can name."""
+        """Sector or other class that group limits can name. Where a limit names one, lines without any
+        are refused.
+        """
 
     @_builtins.property
     def exchange_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExchangeRate]:

@@ -139,7 +139,8 @@ class SignalBatch(_message.Message):
     @_builtins.property
     def history_outcome(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Past outcomes per unit of stake (simple returns on the signal's side), all lines one after
-        another; `history_length` says how many belong to each line. From -1 to 1e6.
+        another; `history_length` says how many belong to each line. Without a loss among them a loss is
+        taken to cost the whole stake; without a win the size is 0. From -1 to 1e6.
         """
 
     @_builtins.property
