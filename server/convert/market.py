@@ -1,6 +1,5 @@
 """Market snapshots and matrices: checked on arrival, turned into arrays when they are used."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from positionsizing.v1 import market_service_pb2 as pb
 from compute.book import Floats, Market, MissingInputError
 from compute.kernels import SCENARIO_BUCKETS
 from server.convert.columns import floats, optional_floats
+from server.convert.currencies import CURRENCIES, currency_violations
 from server.convert.names import id_violations
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation
@@ -18,7 +18,6 @@ INSTRUMENTS_MAX = 100_000
 SQUARE_MAX = 2000
 """Most instruments of a covariance or correlation."""
 ID_LENGTH_MAX = 128
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _PSD_TOLERANCE = 1e-10
 
 # Columns of a snapshot that may be empty.
@@ -46,20 +45,13 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         if length != n and (length or name == "price"):
             message = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
-    for wrong in {c for c in set(snapshot.currency) if not _CURRENCY.fullmatch(c)}:
+    for wrong in set(snapshot.currency) - CURRENCIES:
         position = list(snapshot.currency).index(wrong)
         yield from currency_violations(wrong, f"{path}.currency[{position}]")
     for position, rate in enumerate(snapshot.exchange_rates):
         for name in ("from_currency", "to_currency"):
             where = f"{path}.exchange_rates[{position}].{name}"
             yield from currency_violations(getattr(rate, name), where)
-
-
-def currency_violations(value: str, path: str) -> Iterator[FieldViolation]:
-    """A currency by its code."""
-    if not _CURRENCY.fullmatch(value):
-        text = f"is {value[:40]!r}; it must be an ISO 4217 code such as USD"
-        yield FieldViolation(path, "BAD_FORMAT", text)
 
 
 def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolation]:

@@ -1,6 +1,7 @@
 """Ids, times and pages: the small things that every request has."""
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from compute.ranges import RANGES
@@ -87,22 +89,33 @@ def page_size(value: int) -> int:
     return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
-def page_token(*values: Any) -> str:
-    """An opaque token of where the next page starts."""
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+def page_token(request: Message, *values: Any) -> str:
+    """An opaque token of where the page after `request` starts; good for no other list."""
+    return base64.urlsafe_b64encode(json.dumps([_list_of(request), *values]).encode()).decode()
 
 
-def page_start(token: str, *readers: Callable[[Any], Any]) -> list[Any] | None:
+def page_start(request: Any, *readers: Callable[[Any], Any]) -> list[Any] | None:
     """What `page_token` was made of, each value through its reader; None for the first page."""
-    if not token:
+    if not request.page_token:
         return None
     try:
-        values = json.loads(base64.urlsafe_b64decode(token.encode()))
-        if isinstance(values, list):
+        of, *values = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
+        if of == _list_of(request):
             return [read(value) for read, value in zip(readers, values, strict=True)]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         pass  # told below, the same for all
-    raise invalid("page_token", "BAD_FORMAT", "is not a token of this list")
+    text = "is not a token of this list: the method, and all fields but page_size, as before"
+    raise invalid("page_token", "BAD_FORMAT", text)
+
+
+def _list_of(request: Message) -> str:
+    """What tells one list from another: the method, and what it is asked for."""
+    asked = type(request)()
+    asked.CopyFrom(request)
+    for field in ("page_size", "page_token"):
+        asked.ClearField(field)
+    content = asked.SerializeToString(deterministic=True)
+    return f"{request.DESCRIPTOR.name}/{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 def position(value: Any) -> int:
@@ -124,7 +137,7 @@ def instant(value: Any) -> datetime:
     read = datetime.fromisoformat(value)
     if read.tzinfo is None:
         raise ValueError(value)
-    return read
+    return read.astimezone(UTC)  # an OverflowError beyond the years 1 to 9999, as a database has
 
 
 def text_violations(value: str, path: str) -> Iterator[FieldViolation]:

@@ -7,7 +7,8 @@ import numpy as np
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from server.convert.columns import floats
-from server.convert.market import currency_violations, instrument_violations
+from server.convert.currencies import currency_violations
+from server.convert.market import instrument_violations
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation

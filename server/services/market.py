@@ -8,6 +8,7 @@ from server.call import Call, first_delivery
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
+    instant,
     page_size,
     page_start,
     page_token,
@@ -73,14 +74,14 @@ class MarketService:
     async def list_market_snapshots(
         self, call: Call, request: pb.ListMarketSnapshotsRequest
     ) -> pb.ListMarketSnapshotsResponse:
-        """Snapshots by order of arrival, newest first."""
+        """Snapshots, the latest first."""
         size = page_size(request.page_size)
-        start = page_start(request.page_token, position)
+        start = page_start(request, instant, position)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             rows = await market.list_snapshots(
                 connection,
                 call.tenant_id,
-                before_sequence=None if start is None else start[0],
+                before=None if start is None else (start[0], start[1]),
                 limit=size + 1,
             )
         response = pb.ListMarketSnapshotsResponse(
@@ -94,7 +95,10 @@ class MarketService:
             ]
         )
         if len(rows) > size:
-            response.next_page_token = page_token(rows[size - 1].sequence)
+            last = rows[size - 1]
+            response.next_page_token = page_token(
+                request, last.as_of_time.isoformat(), last.sequence
+            )
         return response
 
     async def put_matrix(self, call: Call, request: pb.PutMatrixRequest) -> pb.PutMatrixResponse:

@@ -124,7 +124,7 @@ class ParameterService:
         """The versions of one scope, newest first."""
         portfolio_id, strategy_id = _scope(request)
         size = page_size(request.page_size)
-        start = page_start(request.page_token, position)
+        start = page_start(request, position)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             if portfolio_id:
                 await portfolios.get(connection, call.tenant_id, portfolio_id)
@@ -147,7 +147,7 @@ class ParameterService:
             ]
         )
         if len(rows) > size:
-            response.next_page_token = page_token(rows[size - 1].version)
+            response.next_page_token = page_token(request, rows[size - 1].version)
         return response
 
 

@@ -105,24 +105,23 @@ class PortfolioService:
         """Portfolios by id, without holdings."""
         size = page_size(request.page_size)
         group_id = optional_id(request.group_id, "group_id")
-        start = page_start(request.page_token, name)
+        start = page_start(request, name)
         after = "" if start is None else start[0]
         async with self._database.connection(deadline_s=call.left_s) as connection:
             rows = await portfolios.list_page(
-                connection, call.tenant_id, after=after, limit=size + 1
+                connection, call.tenant_id, after=after, limit=size + 1, group_id=group_id or None
             )
             scopes = [Scope(ScopeKind.PORTFOLIO, row.portfolio_id) for row in rows]
             changes = await trading_state.current(connection, call.tenant_id, scopes)
         states = {change.scope.id: change.state for change in changes}
         response = pb.ListPortfoliosResponse()
         for row in rows[:size]:
-            if not group_id or row.group_id == group_id:
-                message = portfolio_message(row)
-                state = states.get(row.portfolio_id, TradingState.ACTIVE)
-                message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
-                response.portfolios.append(message)
+            message = portfolio_message(row)
+            state = states.get(row.portfolio_id, TradingState.ACTIVE)
+            message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
+            response.portfolios.append(message)
         if len(rows) > size:
-            response.next_page_token = page_token(rows[size - 1].portfolio_id)
+            response.next_page_token = page_token(request, rows[size - 1].portfolio_id)
         return response
 
     async def set_holdings(
@@ -291,7 +290,7 @@ class PortfolioService:
         """Open reservations, oldest first."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         size = page_size(request.page_size)
-        start = page_start(request.page_token, position)
+        start = page_start(request, position)
         first = 0 if start is None else start[0]
         async with self._database.connection(deadline_s=call.left_s) as connection:
             await portfolios.get(connection, call.tenant_id, portfolio_id)
@@ -300,7 +299,7 @@ class PortfolioService:
             reservations=[reservation_message(row) for row in rows[first : first + size]]
         )
         if len(rows) > first + size:
-            response.next_page_token = page_token(first + size)
+            response.next_page_token = page_token(request, first + size)
         return response
 
 

@@ -93,7 +93,7 @@ class SizingService:
     ) -> pb.ListDecisionsResponse:
         """Decisions newest first."""
         size = page_size(request.page_size)
-        start = page_start(request.page_token, instant, UUID)
+        start = page_start(request, instant, UUID)
         where = DecisionFilter(
             portfolio_id=optional_id(request.portfolio_id, "portfolio_id") or None,
             strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
@@ -128,7 +128,7 @@ class SizingService:
         if len(rows) > size:
             last = rows[size - 1]
             response.next_page_token = page_token(
-                last.create_time.isoformat(), str(last.decision_id)
+                request, last.create_time.isoformat(), str(last.decision_id)
             )
         return response
 

@@ -118,16 +118,21 @@ async def list_snapshots(
     connection: asyncpg.Connection,
     tenant_id: str,
     *,
-    before_sequence: int | None = None,
+    before: tuple[datetime, int] | None = None,
     limit: int = 100,
 ) -> list[SnapshotSummary]:
-    """Snapshots by order of arrival, newest first, those before `before_sequence`."""
+    """Snapshots, the latest as-of time first (the last to arrive of several), as `latest_snapshot`.
+
+    before: the time and sequence of the last one of the page before.
+    """
+    time, sequence = before or (None, None)
     rows = await connection.fetch(
         """SELECT snapshot_id, sequence, as_of_time, n_instruments FROM market_snapshot
-        WHERE tenant_id = $1 AND sequence < coalesce($2, 9223372036854775807)
-        ORDER BY sequence DESC LIMIT $3""",
+        WHERE tenant_id = $1 AND ($2::timestamptz IS NULL OR (as_of_time, sequence) < ($2, $3))
+        ORDER BY as_of_time DESC, sequence DESC LIMIT $4""",
         tenant_id,
-        before_sequence,
+        time,
+        sequence,
         limit,
     )
     return [SnapshotSummary(**row) for row in rows]

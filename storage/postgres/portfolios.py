@@ -101,15 +101,22 @@ async def get(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str)
 
 
 async def list_page(
-    connection: asyncpg.Connection, tenant_id: str, *, after: str = "", limit: int = 100
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    *,
+    after: str = "",
+    limit: int = 100,
+    group_id: str | None = None,
 ) -> list[Portfolio]:
-    """Portfolios by id, those after the id `after`, at most `limit`."""
+    """Portfolios by id, of a group if one is named, those after the id `after`, at most `limit`."""
     rows = await connection.fetch(
         f"""SELECT {COLUMNS} FROM portfolio WHERE tenant_id = $1 AND portfolio_id > $2
+            AND ($4::text IS NULL OR group_id = $4)
         ORDER BY portfolio_id LIMIT $3""",
         tenant_id,
         after,
         limit,
+        group_id,
     )
     return [Portfolio(**row) for row in rows]
 

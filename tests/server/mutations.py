@@ -1,5 +1,6 @@
 """Messages changed at random, and the codes with which a service may refuse them."""
 
+import math
 import random
 import struct
 from uuid import uuid4
@@ -93,3 +94,23 @@ def scrambled(rng: random.Random, message: Message) -> Message:
         return type(message).FromString(bytes(data))
     except DecodeError:
         return message
+
+
+RUINED = {"expected_growth", "marginal_growth"}
+"""Minus infinity where a possible outcome takes all wealth, as the contract says."""
+
+
+def infinite(message: Message) -> list[str]:
+    """Paths of numbers in an answer that are none."""
+    found = []
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            parts = value if field.is_repeated else [value]
+            found += [f"{field.name}.{path}" for part in parts for path in infinite(part)]
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+            column = value if field.is_repeated else [value]
+            may = -math.inf if field.name in RUINED else 0.0
+            found += [
+                field.name for number in column if not (math.isfinite(number) or number == may)
+            ]
+    return found

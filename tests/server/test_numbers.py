@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from mutations import EXPECTED
+from mutations import EXPECTED, infinite
 from positionsizing.v1 import parameter_service_pb2, sizing_service_pb2
 from seeds import batch, seeds, stubs
 from service_client import INSTRUMENTS, Client, refusal, refusal_of, sizing_request
@@ -70,19 +70,6 @@ def field_at(descriptor: Descriptor, path: tuple[str, ...]) -> FieldDescriptor:
     for name in way:
         descriptor = descriptor.fields_by_name[name].message_type
     return descriptor.fields_by_name[last]
-
-
-def infinite(message: Message) -> list[str]:
-    """Paths of numbers in an answer that are none."""
-    found = []
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            parts = value if field.is_repeated else [value]
-            found += [f"{field.name}.{path}" for part in parts for path in infinite(part)]
-        elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
-            column = value if field.is_repeated else [value]
-            found += [field.name for number in column if not math.isfinite(number)]
-    return found
 
 
 @pytest.mark.timeout(600)

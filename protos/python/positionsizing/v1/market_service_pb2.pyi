@@ -102,7 +102,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ISO 4217 currency of the price. Empty column: every portfolio's base currency."""
+        """Currency of the price: ISO 4217, or a crypto-asset such as BTC, ETH, SOL, USDT or USDC; others
+        are refused. Empty column: every portfolio's base currency.
+        """
 
     @_builtins.property
     def stop_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -154,9 +156,9 @@ class ExchangeRate(_message.Message):
     TO_CURRENCY_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
     from_currency: _builtins.str
-    """ISO 4217, e.g. "EUR"."""
+    """As `MarketSnapshot.currency`, e.g. "EUR"."""
     to_currency: _builtins.str
-    """ISO 4217, e.g. "USD"."""
+    """As `MarketSnapshot.currency`, e.g. "USD"."""
     rate: _builtins.float
     """Units of `to_currency` for one of `from_currency`. From 1e-12 to 1e12."""
     def __init__(
@@ -316,7 +318,7 @@ class ListMarketSnapshotsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarketSnapshotSummary]:
-        """Newest first."""
+        """The latest `as_of_time` first; of several with one time the last to arrive."""
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class MarketServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMarketSnapshots(self, request, context):
-        """Lists snapshots, newest first, without their columns.
+        """Lists snapshots, the latest `as_of_time` first, without their columns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

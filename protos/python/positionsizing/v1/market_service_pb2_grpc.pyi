@@ -40,7 +40,7 @@ class MarketServiceStub:
     GetMarketSnapshot: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]
     """Returns one snapshot, or the latest."""
     ListMarketSnapshots: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListMarketSnapshotsRequest, _market_service_pb2.ListMarketSnapshotsResponse]
-    """Lists snapshots, newest first, without their columns."""
+    """Lists snapshots, the latest `as_of_time` first, without their columns."""
     PutMatrix: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PutMatrixRequest, _market_service_pb2.PutMatrixResponse]
     """Stores a matrix (covariance, correlation, scenarios) under an id. The same id with other
     content is refused (ALREADY_EXISTS).
@@ -60,7 +60,7 @@ class MarketServiceAsyncStub(MarketServiceStub):
     GetMarketSnapshot: _aio.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]  # type: ignore[assignment]
     """Returns one snapshot, or the latest."""
     ListMarketSnapshots: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListMarketSnapshotsRequest, _market_service_pb2.ListMarketSnapshotsResponse]  # type: ignore[assignment]
-    """Lists snapshots, newest first, without their columns."""
+    """Lists snapshots, the latest `as_of_time` first, without their columns."""
     PutMatrix: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PutMatrixRequest, _market_service_pb2.PutMatrixResponse]  # type: ignore[assignment]
     """Stores a matrix (covariance, correlation, scenarios) under an id. The same id with other
     content is refused (ALREADY_EXISTS).
@@ -95,7 +95,7 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_service_pb2.ListMarketSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.ListMarketSnapshotsResponse, _abc.Awaitable[_market_service_pb2.ListMarketSnapshotsResponse]]:
-        """Lists snapshots, newest first, without their columns."""
+        """Lists snapshots, the latest `as_of_time` first, without their columns."""
 
     @_abc_1.abstractmethod
     def PutMatrix(

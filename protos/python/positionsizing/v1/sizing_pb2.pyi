@@ -249,14 +249,15 @@ class PositionSizes(_message.Message):
     @_builtins.property
     def expected_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Expected growth of the position by itself at its final weight, log return per signal period,
-        over the risk-free rate and before trading costs.
+        over the risk-free rate and before trading costs. Minus infinity where a possible outcome takes
+        all wealth, as of a position held that limits don't let go.
         """
 
     @_builtins.property
     def marginal_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Marginal growth at the final weight: d growth / d weight in the direction of the side. It is
         the shadow price of the line's binding: growth gained per unit of weight if it were relaxed.
-        0 at full Kelly without costs.
+        0 at full Kelly without costs; minus infinity where `expected_growth` is.
         """
 
     @_builtins.property
