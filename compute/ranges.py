@@ -122,6 +122,9 @@ RANGES: dict[str, Range] = {
     "FactorForm.loadings": _NUMBER,
     "FactorForm.factor_covariance": _NUMBER,
     "FactorForm.specific_variance": _NONNEGATIVE,
+    "History.values": Range(-1.0, 1e12, "a price, or a return of at least -1"),
+    "History.missing": Range(0, 5e6, "places"),
+    "ListHistoriesRequest.page_size": _PAGE,
     # Books.
     "Portfolio.cash": Range(-1e18, 1e18, "money"),
     "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),

@@ -10,13 +10,14 @@ from compute.history import Table
 from server.convert.columns import Floats, Integers, floats, integers, set_floats
 from server.convert.market import instrument_violations
 from server.convert.names import CLOCKS_DIFFER, id_violations, timestamp
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
 INSTRUMENTS_MAX = 2000
 OBSERVATIONS_MAX = 100_000
 NUMBERS_MAX = 5_000_000
 """In one part; a universe may have any number of parts."""
-_PRICE_RANGE = (1e-30, 1e30)
+_PRICE_RANGE = (1e-12, 1e12)
 _RETURN_RANGE = (-1.0, 1e9)
 
 
@@ -32,6 +33,7 @@ def violations(history: pb.History, path: str) -> Iterator[FieldViolation]:
     wrong += _too_many(count, OBSERVATIONS_MAX, f"{path}.observation_times", "observations")
     wrong += _too_many(n * count, NUMBERS_MAX, f"{path}.values", "numbers")
     wrong += _time_violations(history, path)
+    wrong = wrong or list(number_violations(history, path))
     yield from wrong
     if not wrong:
         yield from _value_violations(history, path)
@@ -96,7 +98,7 @@ def _value_violations(history: pb.History, path: str) -> Iterator[FieldViolation
         yield FieldViolation(f"{path}.missing", "EMPTY", "every number is missing")
     prices = history.kind == pb.HISTORY_KIND_PRICES
     low, high = _PRICE_RANGE if prices else _RETURN_RANGE
-    text = "a price is > 0, from 1e-30 to 1e30" if prices else "a return is from -1 to 1e9"
+    text = "a price is from 1e-12 to 1e12" if prices else "a return is from -1 to 1e9"
     right = np.isfinite(values) & (values >= low) & (values <= high)
     for place in np.flatnonzero(~right & given)[:10]:
         yield FieldViolation(

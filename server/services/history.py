@@ -90,7 +90,7 @@ class HistoryService:
     ) -> pb.ListHistoriesResponse:
         """Universes by name."""
         size = page_size(request.page_size)
-        start = page_start(request.page_token, name)
+        start = page_start(request, name)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             rows = await histories.list_universes(
                 connection, call.tenant_id, after="" if start is None else start[0], limit=size + 1
@@ -110,5 +110,5 @@ class HistoryService:
             ]
         )
         if len(rows) > size:
-            response.next_page_token = page_token(rows[size - 1].universe_id)
+            response.next_page_token = page_token(request, rows[size - 1].universe_id)
         return response

@@ -1,5 +1,6 @@
 """Every number that a caller may give has a range, or a reason to have none, and says it."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,25 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from positionsizing.v1 import (
-    market_service_pb2,
-    optimization_service_pb2,
-    parameter_service_pb2,
-    portfolio_service_pb2,
-    sizing_service_pb2,
-)
 
 from compute.ranges import RANGES, Range
 from server.convert.ranges import NUMBERS
 
 PROTOS = Path(__file__).parents[2] / "protos" / "positionsizing" / "v1"
-SERVICES = (
-    market_service_pb2,
-    optimization_service_pb2,
-    parameter_service_pb2,
-    portfolio_service_pb2,
-    sizing_service_pb2,
-)
+SERVICES = [
+    importlib.import_module(f"positionsizing.v1.{path.stem}_pb2")
+    for path in sorted(PROTOS.glob("*_service.proto"))
+]
 EXEMPT = {
     "Portfolio.version": "set by the service; what a caller sends is not read",
 }

@@ -5,6 +5,7 @@ from uuid import uuid4
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
+    history_service_pb2,
     limits_pb2,
     market_service_pb2,
     optimization_service_pb2,
@@ -93,6 +94,14 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         as_of_time=THEN,
     )
     fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[1], price=[10.0], fee=[0.1])
+    history = history_service_pb2.History(
+        universe_id=new_id("fuzzed"),
+        kind=history_service_pb2.HISTORY_KIND_PRICES,
+        instrument_ids=INSTRUMENTS[:2],
+        observation_times=[Timestamp(seconds=THEN.seconds + day * 86400) for day in range(3)],
+        values=[10.0, 20.0, 11.0, 19.0, 10.5, 0.0],
+        missing=[5],
+    )
     lots = optimization_service_pb2.LotRules(lot_weight=[0.01] * 2)
     return {
         "SizePositions": base,
@@ -128,6 +137,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             matrix=matrix(3, [0.1, 0.1, -0.05, 0.02], scenario_probability=[0.5, 0.5])
         ),
         "GetMatrix": market_service_pb2.GetMatrixRequest(matrix_id="none"),
+        "PutHistory": history_service_pb2.PutHistoryRequest(history=history),
+        "GetHistory": history_service_pb2.GetHistoryRequest(universe_id="none"),
+        "ListHistories": history_service_pb2.ListHistoriesRequest(page_size=2),
         "SetParameters": parameter_service_pb2.SetParametersRequest(
             portfolio_id=portfolio_id,
             parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
@@ -152,6 +164,7 @@ def stubs(client: Client) -> dict[str, object]:
         client.sizing,
         client.portfolio,
         client.market,
+        client.history,
         client.parameter,
         client.optimization,
     )

@@ -1,7 +1,9 @@
 """Bad input gets a typed error with the path of the field, never INTERNAL, and leaves no trace."""
 
 import asyncio
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,11 +15,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
-    optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     sizing_service_pb2,
 )
+from seeds import seeds
 from service_client import (
     INSTRUMENTS,
     Client,
@@ -29,6 +31,7 @@ from service_client import (
 )
 
 NAN, INF = float("nan"), float("inf")
+PROTOS = Path(__file__).parents[2] / "protos" / "positionsizing" / "v1"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 Change = Callable[[Any], object]
 
@@ -472,18 +475,20 @@ async def test_bad_fills_are_refused(client: Client) -> None:
     assert await client.counts(portfolio_id) == (1, 1)
 
 
+SERVICES = [
+    importlib.import_module(f"positionsizing.v1.{path.stem}_pb2")
+    for path in sorted(PROTOS.glob("*_service.proto"))
+]
 METHODS = [
     (service.full_name, method.name)
-    for module in (
-        market_service_pb2,
-        optimization_service_pb2,
-        parameter_service_pb2,
-        portfolio_service_pb2,
-        sizing_service_pb2,
-    )
+    for module in SERVICES
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
+
+
+def test_every_method_has_a_request_to_be_broken() -> None:
+    assert {method for _, method in METHODS} == set(seeds("p", "d")), "add it to seeds.py"
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS)

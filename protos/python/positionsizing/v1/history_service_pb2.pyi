@@ -118,11 +118,13 @@ class History(_message.Message):
 
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Numbers by rows: a row an observation, a column an instrument. 0 where missing."""
+        """Numbers by rows: a row an observation, a column an instrument. 0 where missing.
+        From -1 to 1e12: a price from 1e-12, a return up to 1e9.
+        """
 
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Places in `values` that are missing, counted from 0, rising."""
+        """Places in `values` that are missing, counted from 0, rising. From 0 to 5e6."""
 
     @_builtins.property
     def known_time(self) -> _timestamp_pb2.Timestamp:
@@ -300,7 +302,9 @@ class ListHistoriesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(
