@@ -47,6 +47,8 @@ class Market:
     volatility: Floats | None = None
     average_daily_volume: Floats | None = None
     stop_price: Floats | None = None
+    spread: Floats | None = None
+    """Relative bid-ask spread; a trade pays half of it."""
     sector: tuple[str, ...] = ()
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
@@ -77,6 +79,7 @@ class Market:
                 volatility=_at(places, self.volatility),
                 average_daily_volume=_at(places, self.average_daily_volume),
                 stop_price=_at(places, self.stop_price),
+                spread=_at(places, self.spread),
                 sector=tuple(self.sector[i] for i in places) if self.sector else (),
                 exchange_rate=_at(places, self.exchange_rate),
                 whole=(self, places),

@@ -52,6 +52,8 @@ class Line(IntEnum):
     """As `ADV_WEIGHT_MAX`, for short positions; <= 0 unless trades are pending."""
     SELL_MAX = 25
     """Largest change of weight downwards, >= 0: what is reserved to be bought is not for sale."""
+    SPREAD_COST = 26
+    """Half the relative bid-ask spread: cost per unit of stake beside `Scalar.COST_RATE`."""
 
 
 class Scalar(IntEnum):

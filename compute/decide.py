@@ -139,6 +139,8 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines = np.zeros((len(Line), len(index)))
     lines[Line.ACTIVE] = inputs.active
     lines[Line.SIDE] = signals.side
+    if sheet.market.spread is not None:
+        lines[Line.SPREAD_COST] = 0.5 * sheet.market.spread[index]
     edge_columns(lines, signals, inputs.parameters, inputs.scenarios, kernels)
     lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)

@@ -130,7 +130,8 @@ def _scenarios(
     for piece, size in chunks(used):
         outcomes = lines[Line.SIDE, piece, None] * scenarios.returns[piece]
         padded = zero_padded(outcomes, (size, count))
-        exact = kernels.run("scenario_kelly", padded, probability, rates)[:, : len(piece)]
+        spread = zero_padded(lines[Line.SPREAD_COST, piece], (size,))
+        exact = kernels.run("scenario_kelly", padded, probability, rates, spread)[:, : len(piece)]
         rows = (Line.EXACT_STAKE, Line.EXACT_STAKE_AFTER_COST, Line.EXACT_ERROR)
         lines[np.ix_(np.array(rows), piece)] = exact
 

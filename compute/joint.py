@@ -140,6 +140,8 @@ def joint_problem(
     lower, upper = _box(inputs, lines)
     fixed = inputs.sheet.before[outside]
     costs = np.full(len(everything), inputs.parameters.cost_rate)
+    if inputs.sheet.market.spread is not None:
+        costs += 0.5 * inputs.sheet.market.spread[everything]
     objective = _objective(inputs, exact=scenarios is not None)
     if scenarios is not None:
         _require(scenarios, inputs, everything, "scenario")

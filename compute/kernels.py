@@ -57,19 +57,20 @@ def waterfalls_of_many(lines: Array, scalars: Array, members: Array, bounds: Arr
     return jax.lax.map(lambda batch: waterfall(*batch), (lines, scalars, members, bounds))
 
 
-def scenario_kelly(outcomes: Array, probability: Array, rates: Array) -> Array:
+def scenario_kelly(outcomes: Array, probability: Array, rates: Array, spread_cost: Array) -> Array:
     """Kelly of each line from its scenarios, on the side given by the sign of the outcomes.
 
     outcomes: f64[n, K] returns on the signal's side; probability: f64[K], 0 for padding; rates:
-    f64[2], risk-free rate and cost. Returns f64[3, n]: the stake, the stake after cost, and the
-    standard error of the latter as an M-estimate from as many draws as there are scenarios:
-    sd(s) / (sqrt(K) mean(s^2)) with the score s = x / (1 + f x).
+    f64[2], risk-free rate and cost; spread_cost: f64[n], a further cost of each line. Returns
+    f64[3, n]: the stake, the stake after cost, and the standard error of the latter as an
+    M-estimate from as many draws as there are scenarios: sd(s) / (sqrt(K) mean(s^2)) with the score
+    s = x / (1 + f x).
     """
-    risk_free, cost = rates[0], rates[1]
+    risk_free, cost = rates[0], (rates[1] + spread_cost)[:, None]
     cap = stages.STAKE_MAX
     stake = exact_kelly_fraction(outcomes, probability, risk_free, long_max=cap, short_max=0.0)
     net = jax.lax.cond(
-        cost == 0.0,
+        jnp.all(cost == 0.0),
         lambda: stake,
         lambda: exact_kelly_fraction(
             outcomes - cost, probability, risk_free, long_max=cap, short_max=0.0
@@ -167,7 +168,7 @@ def registry() -> KernelRegistry:
     )
     large = tuple(shapes for shapes in waterfalls if shapes[0][1] >= HOT_LINES)
     small = tuple(shapes for shapes in waterfalls if shapes[0][1] < HOT_LINES)
-    scenarios = tuple(((n, k), (k,), (2,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
+    scenarios = tuple(((n, k), (k,), (2,), (n,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
     histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
     gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
     return KernelRegistry(

@@ -56,6 +56,8 @@ class Parameters:
     market_age_max_s: float | None = None
     portfolio_age_max_s: float | None = None
     joint_objective: Objective | None = None
+    matrix_age_max_s: float | None = None
+    periods_per_year: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class EffectiveParameters:
     market_age_max_s: float | None = None
     portfolio_age_max_s: float | None = None
     joint_objective: Objective | None = None
+    matrix_age_max_s: float | None = None
+    periods_per_year: float = 1.0
 
     @property
     def fraction(self) -> float:

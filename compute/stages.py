@@ -36,8 +36,8 @@ def raw_kelly(lines: Array, scalars: Array) -> Array:
 
 
 def kelly_after_cost(lines: Array, scalars: Array) -> Array:
-    """Kelly with the proportional cost taken out of the edge, (n,)."""
-    cost = scalars[Scalar.COST_RATE]
+    """Kelly with the proportional cost and half the spread taken out of the edge, (n,)."""
+    cost = cost_of(lines, scalars)
     return _by_source(
         lines,
         fee_kelly_fraction(
@@ -73,12 +73,17 @@ def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
     return root_sum_square(error, stake * relative_error(lines))
 
 
+def cost_of(lines: Array, scalars: Array) -> Array:
+    """Cost per unit of stake: the cost rate and half the spread, (n,)."""
+    return scalars[Scalar.COST_RATE] + lines[Line.SPREAD_COST]
+
+
 def bet_after_cost(lines: Array, scalars: Array) -> tuple[Array, Array]:
     """Payoff and loss fraction with the cost taken out, (n,) each.
 
     A payoff that the cost eats whole is left as it is: no stake depends on it.
     """
-    cost, payoff = scalars[Scalar.COST_RATE], lines[Line.PAYOFF]
+    cost, payoff = cost_of(lines, scalars), lines[Line.PAYOFF]
     return jnp.where(payoff > cost, payoff - cost, payoff), lines[Line.LOSS_FRACTION] + cost
 
 

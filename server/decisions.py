@@ -18,7 +18,11 @@ from positionsizing.v1 import (
     sizing_service_pb2,
     types_pb2,
 )
-from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
+from positionsizing.v1.market_service_pb2 import (
+    MATRIX_KIND_CORRELATION,
+    MATRIX_KIND_COVARIANCE,
+    MATRIX_KIND_SCENARIOS,
+)
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import joint_objective
@@ -96,7 +100,7 @@ class Solver:
         """Sizes a checked request against a state. Raises `Refusal`."""
         snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
         scenarios, covariance = await self.matrices(tenant_id, request)
-        check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC))
+        check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
         def work(time_limit: TimeLimit) -> Solved:
             prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
@@ -255,9 +259,12 @@ class Solver:
         Raises `Refusal` for a matrix of another kind.
         """
         found: list[MatrixData | None] = []
+        covariances: list[int] = [MATRIX_KIND_COVARIANCE]
+        if isinstance(message, sizing_service_pb2.SizePositionsRequest):
+            covariances.append(MATRIX_KIND_CORRELATION)  # there are volatilities to scale it with
         for name, wanted in (
-            ("scenario_matrix_id", MATRIX_KIND_SCENARIOS),
-            ("covariance_matrix_id", MATRIX_KIND_COVARIANCE),
+            ("scenario_matrix_id", [MATRIX_KIND_SCENARIOS]),
+            ("covariance_matrix_id", covariances),
         ):
             matrix_id = getattr(message, name)
             stored = await self.states.matrix(tenant_id, matrix_id) if matrix_id else None

@@ -26,7 +26,7 @@ from server import record
 from server.convert import limits as limits_convert
 from server.convert import request as request_convert
 from server.convert.columns import Piece
-from server.convert.market import MatrixData
+from server.convert.market import MatrixData, covariance_of
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.halt import refused
 from server.state import PortfolioState, positions, shared_use
@@ -73,14 +73,17 @@ class Solved:
         return sizing_pb2.SizingDecision.FromString(self.encoded())
 
 
-def check_ages(state: PortfolioState, market_time: datetime) -> None:
+def check_ages(
+    state: PortfolioState, market_time: datetime, matrices: Sequence[MatrixData | None] = ()
+) -> None:
     """Raises `Refusal` where trading is halted or an input is older than the policy allows."""
     if state.trading_state is TradingState.HALTED:
         raise refused(state)
-    now = datetime.now(UTC)
+    now, parameters = datetime.now(UTC), state.parameters
     for name, moment, age_max_s in (
-        ("market snapshot", market_time, state.parameters.market_age_max_s),
-        ("portfolio state", state.portfolio.as_of_time, state.parameters.portfolio_age_max_s),
+        ("market snapshot", market_time, parameters.market_age_max_s),
+        ("portfolio state", state.portfolio.as_of_time, parameters.portfolio_age_max_s),
+        *(("matrix", m.as_of_time, parameters.matrix_age_max_s) for m in matrices if m is not None),
     ):
         age_s = (now - moment).total_seconds()
         if age_max_s is not None and age_s > age_max_s:
@@ -154,6 +157,8 @@ def assemble(
                 for error in errors
             ]
         )
+    if covariance is not None:
+        covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
     method = Method(request.method) if request.method else context.parameters.method
     places = None if method is Method.JOINT else _concerned(index, context, prices)
     sheet, guard = _sheet(request, context, prices, places, derived)

@@ -55,6 +55,8 @@ class Context:
     parameters: EffectiveParameters
     reducing: bool
     shared: SharedUse | None
+    spread_counts: bool = True
+    """False of decisions from before half the spread was a cost."""
 
 
 def encode(context: Context) -> bytes:
@@ -72,6 +74,7 @@ def encode(context: Context) -> bytes:
         "limits": context.limits,
         "parameters": context.parameters,
         "reducing": context.reducing,
+        "spread_counts": context.spread_counts,
     }
     if context.shared is not None:
         document["shared"] = {
@@ -103,6 +106,7 @@ def decode(data: bytes, prices: Market) -> Context:
         limits=_limits(document["limits"]),
         parameters=_parameters(document["parameters"]),
         reducing=document["reducing"],
+        spread_counts=document.get("spread_counts", False),
         shared=None
         if shared is None
         else SharedUse(

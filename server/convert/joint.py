@@ -141,7 +141,7 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
             if stored:
                 yield FieldViolation(where, "AMBIGUOUS", "give the matrix or its id, not both")
             bad = [v for v in matrix_violations(given, where) if v.field != f"{where}.matrix_id"]
-            yield from bad or kind_violations(given.kind, kind, f"{where}.kind")
+            yield from bad or kind_violations(given.kind, [kind], f"{where}.kind")
 
 
 _COLUMNS = (

@@ -1,7 +1,8 @@
 """Market snapshots and matrices: checked on arrival, turned into arrays when they are used."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
@@ -94,6 +95,7 @@ def market(snapshot: pb.MarketSnapshot, base_currency: str) -> Market:
         volatility=optional_floats(snapshot.volatility),
         average_daily_volume=optional_floats(snapshot.average_daily_volume),
         stop_price=None if stop is None else stop * rate,
+        spread=optional_floats(snapshot.spread),
         sector=tuple(snapshot.sector),
         exchange_rate=rate,
     )
@@ -128,14 +130,15 @@ class MatrixData:
     instrument_ids: tuple[str, ...]
     values: Floats
     probability: Floats
+    as_of_time: datetime
 
 
-def kind_violations(kind: int, wanted: int, path: str) -> Iterator[FieldViolation]:
-    """A matrix of another kind than the field it is given in needs."""
-    if kind != wanted:
+def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[FieldViolation]:
+    """A matrix of another kind than the field it is given in can take."""
+    if kind not in wanted:
         names = pb.MatrixKind.DESCRIPTOR.values_by_number
-        has, needs = (names[k].name.removeprefix("MATRIX_KIND_") for k in (kind, wanted))
-        text = f"is a matrix of kind {has}; {needs} is needed"
+        has, *needs = (names[k].name.removeprefix("MATRIX_KIND_") for k in (kind, *wanted))
+        text = f"is a matrix of kind {has}; {' or '.join(needs)} is needed"
         yield FieldViolation(path, "WRONG_KIND", text)
 
 
@@ -260,4 +263,26 @@ def matrix(message: pb.Matrix) -> MatrixData:
     probability = floats(message.scenario_probability)
     if len(probability) == 0:
         probability = np.full(len(values), 1.0 / max(len(values), 1))
-    return MatrixData(message.kind, ids, values, probability)
+    then = message.as_of_time.ToDatetime(tzinfo=UTC)
+    return MatrixData(message.kind, ids, values, probability, then)
+
+
+def covariance_of(data: MatrixData, prices: Market, periods_per_year: float) -> MatrixData:
+    """A correlation with the volatilities of a market as a covariance; other kinds as they are.
+
+    Raises `MissingInputError` where the market has no volatility of an instrument of both.
+    """
+    if data.kind != pb.MATRIX_KIND_CORRELATION:
+        return data
+    place = prices.places(data.instrument_ids)
+    volatility = np.zeros(len(place))
+    if prices.volatility is not None:
+        volatility = np.where(place >= 0, prices.volatility[np.maximum(place, 0)], 0.0)
+    for line in np.flatnonzero((place >= 0) & ~(volatility > 0.0)):
+        raise MissingInputError(
+            "MISSING_VOLATILITY",
+            f"a correlation needs the volatility of {data.instrument_ids[line]!r}, > 0, in the "
+            "market snapshot",
+        )
+    values = data.values * np.outer(volatility, volatility) / periods_per_year
+    return replace(data, kind=pb.MATRIX_KIND_COVARIANCE, values=values)

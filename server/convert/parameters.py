@@ -20,7 +20,7 @@ from compute.ranges import RANGES
 from server.convert import objective as objective_convert
 from server.errors import FieldViolation
 
-_DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max")
+_DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
 TTL_MAX_S = 30 * 86400.0
 
 _NUMBERS = tuple(

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from server.convert.columns import floats
+from compute.book import Market
+from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
@@ -31,9 +32,11 @@ def holding_violations(holdings: pb.Holdings, path: str = "holdings") -> Iterato
     n = len(holdings.instrument_ids)
     if n:
         yield from instrument_violations(holdings.instrument_ids, f"{path}.instrument_ids")
-    if len(holdings.quantity) != n:
-        text = f"has {len(holdings.quantity)} entries for {n} instruments"
-        yield FieldViolation(f"{path}.quantity", "LENGTH_MISMATCH", text)
+    for name in ("quantity", "average_price"):
+        length = len(getattr(holdings, name))
+        if length != n and (length or name == "quantity"):
+            text = f"has {length} entries for {n} instruments"
+            yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", text)
 
 
 def time_or_now(message: pb.Portfolio | pb.SetHoldingsRequest, path: str = "") -> datetime:
@@ -48,7 +51,27 @@ def holdings(holdings: pb.Holdings) -> Holdings:
     names = tuple(holdings.instrument_ids)
     order = sorted(range(len(names)), key=names.__getitem__)
     quantity = floats(holdings.quantity)[order]
-    return Holdings(tuple(names[i] for i in order), quantity, np.full(len(order), np.nan))
+    average = np.full(len(order), np.nan)
+    if len(holdings.average_price):
+        paid = floats(holdings.average_price)[order]
+        average = np.where(paid > 0.0, paid, np.nan)
+    return Holdings(tuple(names[i] for i in order), quantity, average)
+
+
+def unrealised_pnl(book: pb.Holdings, prices: Market, snapshot_id: str) -> pb.UnrealisedPnl:
+    """What the positions of a book have gained, at the prices of a market."""
+    quantity, paid = floats(book.quantity), floats(book.average_price)
+    place = prices.places(book.instrument_ids[:])
+    known = (place >= 0) & (paid > 0.0)
+    at = np.maximum(place, 0)
+    rate = np.ones(len(place)) if prices.exchange_rate is None else prices.exchange_rate[at]
+    pnl = (quantity * (prices.price[at] - paid * rate))[known]
+    message = pb.UnrealisedPnl(total=float(pnl.sum()), market_snapshot_id=snapshot_id)
+    for name, is_known in zip(book.instrument_ids, known.tolist(), strict=True):
+        column = message.instrument_ids if is_known else message.unvalued_instrument_ids
+        column.append(name)
+    set_floats(message, "pnl", pnl)
+    return message
 
 
 def portfolio_message(row: Portfolio) -> pb.Portfolio:

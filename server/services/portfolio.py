@@ -1,10 +1,13 @@
 """PortfolioService: what is held, what may be held, what is promised."""
 
+from contextlib import suppress
+
 import asyncpg
 import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from compute.book import MissingInputError
 from server.alerts import CRITICAL, WARNING, alert
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
@@ -28,6 +31,7 @@ from server.convert.portfolio import (
     portfolio_violations,
     same_portfolio,
     time_or_now,
+    unrealised_pnl,
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
@@ -97,7 +101,14 @@ class PortfolioService:
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         async with self._database.connection(deadline_s=call.left_s) as connection:
             stored = await _read(connection, call.tenant_id, portfolio_id)
-        return pb.GetPortfolioResponse(portfolio=stored)
+        response = pb.GetPortfolioResponse(portfolio=stored)
+        snapshot = await self._breaches.snapshot(call)
+        if snapshot is not None and stored.holdings.instrument_ids:
+            with suppress(MissingInputError):  # no exchange rate, so no sum in the base currency
+                prices = self._states.market(call.tenant_id, snapshot, stored.base_currency)
+                pnl = unrealised_pnl(stored.holdings, prices, snapshot.snapshot_id)
+                response.unrealised_pnl.CopyFrom(pnl)
+        return response
 
     async def list_portfolios(
         self, call: Call, request: pb.ListPortfoliosRequest
@@ -363,6 +374,7 @@ async def _read(connection: asyncpg.Connection, tenant_id: str, portfolio_id: st
     message = portfolio_message(row)
     message.holdings.instrument_ids.extend(held.instrument_id)
     set_floats(message.holdings, "quantity", held.quantity)
+    set_floats(message.holdings, "average_price", np.nan_to_num(held.average_price, nan=0.0))
     message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
     return message
 

@@ -31,7 +31,9 @@ class _MatrixKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatrixKind
     MATRIX_KIND_COVARIANCE: _MatrixKind.ValueType  # 1
     """Covariance of returns per period."""
     MATRIX_KIND_CORRELATION: _MatrixKind.ValueType  # 2
-    """Correlation, ones on the diagonal."""
+    """Correlation, ones on the diagonal. Where a sizing request takes it for its covariance, it is
+    scaled with the volatilities of the market snapshot, which then has to have them.
+    """
     MATRIX_KIND_SCENARIOS: _MatrixKind.ValueType  # 3
     """Scenarios of simple returns per period: a row a scenario or period, a column an instrument."""
 
@@ -43,7 +45,9 @@ MATRIX_KIND_UNSPECIFIED: MatrixKind.ValueType  # 0
 MATRIX_KIND_COVARIANCE: MatrixKind.ValueType  # 1
 """Covariance of returns per period."""
 MATRIX_KIND_CORRELATION: MatrixKind.ValueType  # 2
-"""Correlation, ones on the diagonal."""
+"""Correlation, ones on the diagonal. Where a sizing request takes it for its covariance, it is
+scaled with the volatilities of the market snapshot, which then has to have them.
+"""
 MATRIX_KIND_SCENARIOS: MatrixKind.ValueType  # 3
 """Scenarios of simple returns per period: a row a scenario or period, a column an instrument."""
 Global___MatrixKind: _TypeAlias = MatrixKind  # noqa: Y015
@@ -94,7 +98,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def spread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Relative bid-ask spread, e.g. 0.0002. From 0 to 1."""
+        """Relative bid-ask spread, e.g. 0.0002. From 0 to 1. Half of it is a cost of each unit traded, as
+        `SizingParameters.cost_rate` is and added to it, in both methods. Empty column: none.
+        """
 
     @_builtins.property
     def lot_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

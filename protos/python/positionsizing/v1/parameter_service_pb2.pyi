@@ -75,6 +75,8 @@ class SizingParameters(_message.Message):
     MARKET_AGE_MAX_FIELD_NUMBER: _builtins.int
     PORTFOLIO_AGE_MAX_FIELD_NUMBER: _builtins.int
     JOINT_OBJECTIVE_FIELD_NUMBER: _builtins.int
+    MATRIX_AGE_MAX_FIELD_NUMBER: _builtins.int
+    PERIODS_PER_YEAR_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -110,6 +112,10 @@ class SizingParameters(_message.Message):
     """Beta prior of the win probability of a history: pseudo wins. Default 1. From 1e-6 to 1e6."""
     prior_losses: _builtins.float
     """Beta prior of the win probability of a history: pseudo losses. Default 1. From 1e-6 to 1e6."""
+    periods_per_year: _builtins.float
+    """Periods of the signals in a year, e.g. 252 for daily ones: turns annual volatilities and a
+    correlation into a covariance per period. From 1 to 1e6. Default 1.
+    """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
         """Chooses the fraction from a tolerated drawdown as well: the smaller of both is used."""
@@ -133,6 +139,10 @@ class SizingParameters(_message.Message):
         and the fraction is not used. Not RISK_BUDGET.
         """
 
+    @_builtins.property
+    def matrix_age_max(self) -> _duration_pb2.Duration:
+        """Oldest matrix accepted, by its `as_of_time`. Default: any age."""
+
     def __init__(
         self,
         *,
@@ -152,10 +162,12 @@ class SizingParameters(_message.Message):
         market_age_max: _duration_pb2.Duration | None = ...,
         portfolio_age_max: _duration_pb2.Duration | None = ...,
         joint_objective: _optimization_service_pb2.Objective | None = ...,
+        matrix_age_max: _duration_pb2.Duration | None = ...,
+        periods_per_year: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "method", b"method", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -163,6 +175,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
     _WhichOneofReturnType__kelly_fraction: _TypeAlias = _typing.Literal["kelly_fraction"]  # noqa: Y015
     _WhichOneofArgType__kelly_fraction: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__periods_per_year: _TypeAlias = _typing.Literal["periods_per_year"]  # noqa: Y015
+    _WhichOneofArgType__periods_per_year: _TypeAlias = _typing.Literal["_periods_per_year", b"_periods_per_year"]  # noqa: Y015
     _WhichOneofReturnType__prior_losses: _TypeAlias = _typing.Literal["prior_losses"]  # noqa: Y015
     _WhichOneofArgType__prior_losses: _TypeAlias = _typing.Literal["_prior_losses", b"_prior_losses"]  # noqa: Y015
     _WhichOneofReturnType__prior_wins: _TypeAlias = _typing.Literal["prior_wins"]  # noqa: Y015
@@ -181,6 +195,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_fraction) -> _WhichOneofReturnType__kelly_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__periods_per_year) -> _WhichOneofReturnType__periods_per_year | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prior_losses) -> _WhichOneofReturnType__prior_losses | None: ...
     @_typing.overload

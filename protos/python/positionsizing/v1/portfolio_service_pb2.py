@@ -27,7 +27,7 @@ from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/portfolio_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/limits.proto\x1a\x1dpositionsizing/v1/types.proto\"\xf8\x02\n\tPortfolio\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rbase_currency\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x05 \x01(\x01\x12-\n\x08holdings\x18\x06 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x36\n\rtrading_state\x18\x08 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12.\n\nas_of_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x08Holdings\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x10\n\x08quantity\x18\x02 \x03(\x01\"I\n\x16\x43reatePortfolioRequest\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"J\n\x17\x43reatePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"+\n\x13GetPortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\"G\n\x14GetPortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"P\n\x15ListPortfoliosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08group_id\x18\x03 \x01(\t\"c\n\x16ListPortfoliosResponse\x12\x30\n\nportfolios\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcb\x01\n\x12SetHoldingsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x02 \x01(\x01\x12-\n\x08holdings\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"F\n\x13SetHoldingsResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"S\n\x05Scope\x12\x12\n\x08group_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0cportfolio_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bstrategy_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x88\x01\n\x0cSharedLimits\x12\x1f\n\x12gross_notional_max\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17instrument_notional_max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x15\n\x13_gross_notional_maxB\x1a\n\x18_instrument_notional_max\"\xdb\x01\n\x10SetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x11SetLimitsResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"L\n\x10GetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa0\x01\n\x11GetLimitsResponse\x12)\n\x06limits\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\x89\x01\n\x16SetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa1\x01\n\x17SetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"A\n\x16GetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\"\xa1\x01\n\x17GetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"V\n\x17ListReservationsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.positionsizing.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x0bReservation\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x04 \x03(\x12\x12\x11\n\tcash_open\x18\x05 \x01(\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x93\x07\n\x10PortfolioService\x12h\n\x0f\x43reatePortfolio\x12).positionsizing.v1.CreatePortfolioRequest\x1a*.positionsizing.v1.CreatePortfolioResponse\x12_\n\x0cGetPortfolio\x12&.positionsizing.v1.GetPortfolioRequest\x1a\'.positionsizing.v1.GetPortfolioResponse\x12\x65\n\x0eListPortfolios\x12(.positionsizing.v1.ListPortfoliosRequest\x1a).positionsizing.v1.ListPortfoliosResponse\x12\\\n\x0bSetHoldings\x12%.positionsizing.v1.SetHoldingsRequest\x1a&.positionsizing.v1.SetHoldingsResponse\x12V\n\tSetLimits\x12#.positionsizing.v1.SetLimitsRequest\x1a$.positionsizing.v1.SetLimitsResponse\x12V\n\tGetLimits\x12#.positionsizing.v1.GetLimitsRequest\x1a$.positionsizing.v1.GetLimitsResponse\x12h\n\x0fSetTradingState\x12).positionsizing.v1.SetTradingStateRequest\x1a*.positionsizing.v1.SetTradingStateResponse\x12h\n\x0fGetTradingState\x12).positionsizing.v1.GetTradingStateRequest\x1a*.positionsizing.v1.GetTradingStateResponse\x12k\n\x10ListReservations\x12*.positionsizing.v1.ListReservationsRequest\x1a+.positionsizing.v1.ListReservationsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/portfolio_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/limits.proto\x1a\x1dpositionsizing/v1/types.proto\"\xf8\x02\n\tPortfolio\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rbase_currency\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x05 \x01(\x01\x12-\n\x08holdings\x18\x06 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x36\n\rtrading_state\x18\x08 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12.\n\nas_of_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x08Holdings\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x10\n\x08quantity\x18\x02 \x03(\x01\x12\x15\n\raverage_price\x18\x03 \x03(\x01\"\x80\x01\n\rUnrealisedPnl\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0b\n\x03pnl\x18\x02 \x03(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\x12\x1f\n\x17unvalued_instrument_ids\x18\x04 \x03(\t\x12\x1a\n\x12market_snapshot_id\x18\x05 \x01(\t\"I\n\x16\x43reatePortfolioRequest\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"J\n\x17\x43reatePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"+\n\x13GetPortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\"\x81\x01\n\x14GetPortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x38\n\x0eunrealised_pnl\x18\x02 \x01(\x0b\x32 .positionsizing.v1.UnrealisedPnl\"P\n\x15ListPortfoliosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08group_id\x18\x03 \x01(\t\"c\n\x16ListPortfoliosResponse\x12\x30\n\nportfolios\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcb\x01\n\x12SetHoldingsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x02 \x01(\x01\x12-\n\x08holdings\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"F\n\x13SetHoldingsResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"S\n\x05Scope\x12\x12\n\x08group_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0cportfolio_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bstrategy_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x88\x01\n\x0cSharedLimits\x12\x1f\n\x12gross_notional_max\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17instrument_notional_max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x15\n\x13_gross_notional_maxB\x1a\n\x18_instrument_notional_max\"\xdb\x01\n\x10SetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x11SetLimitsResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"L\n\x10GetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa0\x01\n\x11GetLimitsResponse\x12)\n\x06limits\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\x89\x01\n\x16SetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa1\x01\n\x17SetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"A\n\x16GetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\"\xa1\x01\n\x17GetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"V\n\x17ListReservationsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.positionsizing.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x0bReservation\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x04 \x03(\x12\x12\x11\n\tcash_open\x18\x05 \x01(\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x93\x07\n\x10PortfolioService\x12h\n\x0f\x43reatePortfolio\x12).positionsizing.v1.CreatePortfolioRequest\x1a*.positionsizing.v1.CreatePortfolioResponse\x12_\n\x0cGetPortfolio\x12&.positionsizing.v1.GetPortfolioRequest\x1a\'.positionsizing.v1.GetPortfolioResponse\x12\x65\n\x0eListPortfolios\x12(.positionsizing.v1.ListPortfoliosRequest\x1a).positionsizing.v1.ListPortfoliosResponse\x12\\\n\x0bSetHoldings\x12%.positionsizing.v1.SetHoldingsRequest\x1a&.positionsizing.v1.SetHoldingsResponse\x12V\n\tSetLimits\x12#.positionsizing.v1.SetLimitsRequest\x1a$.positionsizing.v1.SetLimitsResponse\x12V\n\tGetLimits\x12#.positionsizing.v1.GetLimitsRequest\x1a$.positionsizing.v1.GetLimitsResponse\x12h\n\x0fSetTradingState\x12).positionsizing.v1.SetTradingStateRequest\x1a*.positionsizing.v1.SetTradingStateResponse\x12h\n\x0fGetTradingState\x12).positionsizing.v1.GetTradingStateRequest\x1a*.positionsizing.v1.GetTradingStateResponse\x12k\n\x10ListReservations\x12*.positionsizing.v1.ListReservationsRequest\x1a+.positionsizing.v1.ListReservationsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,49 +38,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PORTFOLIO']._serialized_start=161
   _globals['_PORTFOLIO']._serialized_end=537
   _globals['_HOLDINGS']._serialized_start=539
-  _globals['_HOLDINGS']._serialized_end=591
-  _globals['_CREATEPORTFOLIOREQUEST']._serialized_start=593
-  _globals['_CREATEPORTFOLIOREQUEST']._serialized_end=666
-  _globals['_CREATEPORTFOLIORESPONSE']._serialized_start=668
-  _globals['_CREATEPORTFOLIORESPONSE']._serialized_end=742
-  _globals['_GETPORTFOLIOREQUEST']._serialized_start=744
-  _globals['_GETPORTFOLIOREQUEST']._serialized_end=787
-  _globals['_GETPORTFOLIORESPONSE']._serialized_start=789
-  _globals['_GETPORTFOLIORESPONSE']._serialized_end=860
-  _globals['_LISTPORTFOLIOSREQUEST']._serialized_start=862
-  _globals['_LISTPORTFOLIOSREQUEST']._serialized_end=942
-  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_start=944
-  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_end=1043
-  _globals['_SETHOLDINGSREQUEST']._serialized_start=1046
-  _globals['_SETHOLDINGSREQUEST']._serialized_end=1249
-  _globals['_SETHOLDINGSRESPONSE']._serialized_start=1251
-  _globals['_SETHOLDINGSRESPONSE']._serialized_end=1321
-  _globals['_SCOPE']._serialized_start=1323
-  _globals['_SCOPE']._serialized_end=1406
-  _globals['_SHAREDLIMITS']._serialized_start=1409
-  _globals['_SHAREDLIMITS']._serialized_end=1545
-  _globals['_SETLIMITSREQUEST']._serialized_start=1548
-  _globals['_SETLIMITSREQUEST']._serialized_end=1767
-  _globals['_SETLIMITSRESPONSE']._serialized_start=1769
-  _globals['_SETLIMITSRESPONSE']._serialized_end=1837
-  _globals['_GETLIMITSREQUEST']._serialized_start=1839
-  _globals['_GETLIMITSREQUEST']._serialized_end=1915
-  _globals['_GETLIMITSRESPONSE']._serialized_start=1918
-  _globals['_GETLIMITSRESPONSE']._serialized_end=2078
-  _globals['_SETTRADINGSTATEREQUEST']._serialized_start=2081
-  _globals['_SETTRADINGSTATEREQUEST']._serialized_end=2218
-  _globals['_SETTRADINGSTATERESPONSE']._serialized_start=2221
-  _globals['_SETTRADINGSTATERESPONSE']._serialized_end=2382
-  _globals['_GETTRADINGSTATEREQUEST']._serialized_start=2384
-  _globals['_GETTRADINGSTATEREQUEST']._serialized_end=2449
-  _globals['_GETTRADINGSTATERESPONSE']._serialized_start=2452
-  _globals['_GETTRADINGSTATERESPONSE']._serialized_end=2613
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=2615
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=2701
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=2703
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=2808
-  _globals['_RESERVATION']._serialized_start=2811
-  _globals['_RESERVATION']._serialized_end=2983
-  _globals['_PORTFOLIOSERVICE']._serialized_start=2986
-  _globals['_PORTFOLIOSERVICE']._serialized_end=3901
+  _globals['_HOLDINGS']._serialized_end=614
+  _globals['_UNREALISEDPNL']._serialized_start=617
+  _globals['_UNREALISEDPNL']._serialized_end=745
+  _globals['_CREATEPORTFOLIOREQUEST']._serialized_start=747
+  _globals['_CREATEPORTFOLIOREQUEST']._serialized_end=820
+  _globals['_CREATEPORTFOLIORESPONSE']._serialized_start=822
+  _globals['_CREATEPORTFOLIORESPONSE']._serialized_end=896
+  _globals['_GETPORTFOLIOREQUEST']._serialized_start=898
+  _globals['_GETPORTFOLIOREQUEST']._serialized_end=941
+  _globals['_GETPORTFOLIORESPONSE']._serialized_start=944
+  _globals['_GETPORTFOLIORESPONSE']._serialized_end=1073
+  _globals['_LISTPORTFOLIOSREQUEST']._serialized_start=1075
+  _globals['_LISTPORTFOLIOSREQUEST']._serialized_end=1155
+  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_start=1157
+  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_end=1256
+  _globals['_SETHOLDINGSREQUEST']._serialized_start=1259
+  _globals['_SETHOLDINGSREQUEST']._serialized_end=1462
+  _globals['_SETHOLDINGSRESPONSE']._serialized_start=1464
+  _globals['_SETHOLDINGSRESPONSE']._serialized_end=1534
+  _globals['_SCOPE']._serialized_start=1536
+  _globals['_SCOPE']._serialized_end=1619
+  _globals['_SHAREDLIMITS']._serialized_start=1622
+  _globals['_SHAREDLIMITS']._serialized_end=1758
+  _globals['_SETLIMITSREQUEST']._serialized_start=1761
+  _globals['_SETLIMITSREQUEST']._serialized_end=1980
+  _globals['_SETLIMITSRESPONSE']._serialized_start=1982
+  _globals['_SETLIMITSRESPONSE']._serialized_end=2050
+  _globals['_GETLIMITSREQUEST']._serialized_start=2052
+  _globals['_GETLIMITSREQUEST']._serialized_end=2128
+  _globals['_GETLIMITSRESPONSE']._serialized_start=2131
+  _globals['_GETLIMITSRESPONSE']._serialized_end=2291
+  _globals['_SETTRADINGSTATEREQUEST']._serialized_start=2294
+  _globals['_SETTRADINGSTATEREQUEST']._serialized_end=2431
+  _globals['_SETTRADINGSTATERESPONSE']._serialized_start=2434
+  _globals['_SETTRADINGSTATERESPONSE']._serialized_end=2595
+  _globals['_GETTRADINGSTATEREQUEST']._serialized_start=2597
+  _globals['_GETTRADINGSTATEREQUEST']._serialized_end=2662
+  _globals['_GETTRADINGSTATERESPONSE']._serialized_start=2665
+  _globals['_GETTRADINGSTATERESPONSE']._serialized_end=2826
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=2828
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=2914
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=2916
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3021
+  _globals['_RESERVATION']._serialized_start=3024
+  _globals['_RESERVATION']._serialized_end=3196
+  _globals['_PORTFOLIOSERVICE']._serialized_start=3199
+  _globals['_PORTFOLIOSERVICE']._serialized_end=4114
 # @@protoc_insertion_point(module_scope)

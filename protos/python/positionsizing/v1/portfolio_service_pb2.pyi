@@ -43,11 +43,13 @@ class Portfolio(_message.Message):
     display_name: _builtins.str
     """Name for people; may be empty."""
     base_currency: _builtins.str
-    """ISO 4217 currency of cash and of all money in its limits."""
+    """Currency of cash and of all money in its limits: ISO 4217, or a crypto-asset such as BTC, ETH,
+    SOL, USDT or USDC; others are refused.
+    """
     group_id: _builtins.str
     """Group of portfolios that share limits; empty: none."""
     cash: _builtins.float
-    """Cash, base currency; may be negative (borrowed)."""
+    """Cash, base currency; may be negative (borrowed). From -1e18 to 1e18."""
     version: _builtins.int
     """Changes with every change of cash, holdings or reservations. Set by the service."""
     trading_state: _types_pb2.TradingState.ValueType
@@ -101,27 +103,79 @@ class Holdings(_message.Message):
 
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
+    AVERAGE_PRICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique."""
 
     @_builtins.property
     def quantity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Signed quantity in units; negative is short."""
+        """Signed quantity in units; negative is short. From -1e18 to 1e18."""
+
+    @_builtins.property
+    def average_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Average price paid for a unit, in the instrument's currency; 0 where it isn't known. Empty
+        column: not known. Fills keep it up to date. 0 or from 1e-12 to 1e12.
+        """
 
     def __init__(
         self,
         *,
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         quantity: _abc.Iterable[_builtins.float] | None = ...,
+        average_price: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "quantity", b"quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_price", b"average_price", "instrument_ids", b"instrument_ids", "quantity", b"quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Holdings: _TypeAlias = Holdings  # noqa: Y015
+
+@_typing.final
+class UnrealisedPnl(_message.Message):
+    """What positions have gained or lost since they were bought, at the newest market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    PNL_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    UNVALUED_INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    total: _builtins.float
+    """Their sum, base currency."""
+    market_snapshot_id: _builtins.str
+    """The prices used."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments held, with a price in the market and an average price paid."""
+
+    @_builtins.property
+    def pnl(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Signed quantity x (price - average price) at today's exchange rate, base currency."""
+
+    @_builtins.property
+    def unvalued_instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments held that lack a price or an average price."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        pnl: _abc.Iterable[_builtins.float] | None = ...,
+        total: _builtins.float = ...,
+        unvalued_instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        market_snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "market_snapshot_id", b"market_snapshot_id", "pnl", b"pnl", "total", b"total", "unvalued_instrument_ids", b"unvalued_instrument_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnrealisedPnl: _TypeAlias = UnrealisedPnl  # noqa: Y015
 
 @_typing.final
 class CreatePortfolioRequest(_message.Message):
@@ -200,18 +254,24 @@ class GetPortfolioResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PORTFOLIO_FIELD_NUMBER: _builtins.int
+    UNREALISED_PNL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def portfolio(self) -> Global___Portfolio:
         """As stored."""
+
+    @_builtins.property
+    def unrealised_pnl(self) -> Global___UnrealisedPnl:
+        """Unset where nothing is held, or there is no market with the exchange rates needed."""
 
     def __init__(
         self,
         *,
         portfolio: Global___Portfolio | None = ...,
+        unrealised_pnl: Global___UnrealisedPnl | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,7 +287,9 @@ class ListPortfoliosRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     GROUP_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     group_id: _builtins.str
@@ -289,9 +351,9 @@ class SetHoldingsRequest(_message.Message):
     portfolio_id: _builtins.str
     """Which portfolio."""
     cash: _builtins.float
-    """New cash, base currency."""
+    """New cash, base currency. From -1e18 to 1e18."""
     expected_version: _builtins.int
-    """Refused (ABORTED) unless the portfolio is at this version; unset: any."""
+    """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
     @_builtins.property
     def holdings(self) -> Global___Holdings:
         """New holdings; instruments not named are no longer held."""
@@ -384,10 +446,10 @@ class SharedLimits(_message.Message):
     GROSS_NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
     INSTRUMENT_NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
     gross_notional_max: _builtins.float
-    """Largest gross notional of all members together, in their base currency; >= 0."""
+    """Largest gross notional of all members together, in their base currency. From 0 to 1e18."""
     instrument_notional_max: _builtins.float
     """Largest absolute notional of any one instrument, summed over the absolute positions of all
-    members; >= 0.
+    members. From 0 to 1e18.
     """
     def __init__(
         self,
@@ -424,7 +486,9 @@ class SetLimitsRequest(_message.Message):
     reason: _builtins.str
     """Why, for the history."""
     expected_version: _builtins.int
-    """Refused (ABORTED) unless the limits are at this version (0: none stored yet); unset: any."""
+    """Refused (ABORTED) unless the limits are at this version (0: none stored yet); unset: any. From
+    0 to 9e15.
+    """
     @_builtins.property
     def scope(self) -> Global___Scope:
         """What they apply to."""
@@ -491,7 +555,7 @@ class GetLimitsRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """A past version; 0: the one in force."""
+    """A past version; 0: the one in force. From 0 to 9e15."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """Whose limits."""
@@ -686,7 +750,9 @@ class ListReservationsRequest(_message.Message):
     portfolio_id: _builtins.str
     """Whose reservations."""
     page_size: _builtins.int
-    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused."""
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

@@ -94,7 +94,10 @@ class SizePositionsRequest(_message.Message):
     scenario_matrix_id: _builtins.str
     """Matrix of kind SCENARIOS for edges from scenarios and for the joint method; empty: none."""
     covariance_matrix_id: _builtins.str
-    """Matrix of kind COVARIANCE for the joint method without scenarios; empty: none."""
+    """Matrix of kind COVARIANCE for the joint method without scenarios, or of kind CORRELATION, which
+    becomes one with the volatilities of the market snapshot over the square root of
+    `SizingParameters.periods_per_year`; empty: none.
+    """
     validate_only: _builtins.bool
     """Computes and answers without recording or reserving anything."""
     all_or_nothing: _builtins.bool

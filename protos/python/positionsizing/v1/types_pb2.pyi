@@ -8,7 +8,8 @@ Conventions that hold in every message of this package:
   - Equity is cash plus the market value of all holdings, in the portfolio's base currency.
   - Money is in the base currency of the portfolio unless the field says otherwise.
   - Columns are parallel: entry i of every column of a batch speaks of the same line i.
-  - NaN and infinities are always refused, with the path of the entry.
+  - NaN and infinities are always refused, with the path of the entry, and so is what is outside
+    the range that each field names ("From 0 to 1e9.") or nearer to 0 than 1e-100 without being 0.
   - An unset optional field never means zero or unlimited: it means the stored policy.
 """
 
