@@ -488,7 +488,8 @@ METHODS = [
 
 
 def test_every_method_has_a_request_to_be_broken() -> None:
-    assert {method for _, method in METHODS} == set(seeds("p", "d")), "add it to seeds.py"
+    methods = {method for service, method in METHODS if "SimulationService" not in service}
+    assert methods == set(seeds("p", "d")), "add it to seeds.py"
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS)
