@@ -11,13 +11,14 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.cache import Cache
 from compute.limits.policy import GroupLimit, SharedLimits
 
 LOTS_MAX = 2.0**53
 """Beyond this doubles no longer count single lots."""
 
-_PARTS_MAX = 256
-"""Parts of one market that are kept."""
+_PARTS_MAX, _GROUPS_MAX = 256, 1024
+"""Parts of one market, and groups of its instruments, that are kept."""
 
 EQUITY_MIN, EQUITY_MAX = 1e-9, 1e50
 """No sum of money outside these is meant; products and quotients would overflow."""
@@ -53,12 +54,14 @@ class Market:
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
     index: Mapping[str, int] = field(default_factory=dict)
-    memberships: dict[object, Floats] = field(default_factory=dict, compare=False, repr=False)
+    memberships: Cache[object, Floats] = field(
+        default_factory=lambda: Cache(_GROUPS_MAX), compare=False, repr=False
+    )
     """Of groups that were looked at (`group_members`)."""
     whole: "tuple[Market, Integers] | None" = field(default=None, compare=False, repr=False)
     """Of a part: the market it is a part of, and its places there."""
-    _parts: "dict[bytes, Market]" = field(
-        init=False, default_factory=dict, compare=False, repr=False
+    _parts: "Cache[bytes, Market]" = field(
+        init=False, default_factory=lambda: Cache(_PARTS_MAX), compare=False, repr=False
     )
 
     def __post_init__(self) -> None:
@@ -68,23 +71,21 @@ class Market:
 
     def part(self, places: Integers) -> "Market":
         """The market of the instruments at `places` alone; kept, as the same come again."""
-        key = places.tobytes()
-        if key not in self._parts:
-            if len(self._parts) >= _PARTS_MAX:
-                self._parts.clear()
-            self._parts[key] = Market(
-                instrument_ids=tuple(self.instrument_ids[i] for i in places),
-                price=self.price[places],
-                lot_size=self.lot_size[places],
-                volatility=_at(places, self.volatility),
-                average_daily_volume=_at(places, self.average_daily_volume),
-                stop_price=_at(places, self.stop_price),
-                spread=_at(places, self.spread),
-                sector=tuple(self.sector[i] for i in places) if self.sector else (),
-                exchange_rate=_at(places, self.exchange_rate),
-                whole=(self, places),
-            )
-        return self._parts[key]
+        return self._parts.get(places.tobytes(), lambda: self._part(places))
+
+    def _part(self, places: Integers) -> "Market":
+        return Market(
+            instrument_ids=tuple(self.instrument_ids[i] for i in places),
+            price=self.price[places],
+            lot_size=self.lot_size[places],
+            volatility=_at(places, self.volatility),
+            average_daily_volume=_at(places, self.average_daily_volume),
+            stop_price=_at(places, self.stop_price),
+            spread=_at(places, self.spread),
+            sector=tuple(self.sector[i] for i in places) if self.sector else (),
+            exchange_rate=_at(places, self.exchange_rate),
+            whole=(self, places),
+        )
 
     def places(self, names: Sequence[str]) -> Integers:
         """The place of each named instrument, -1 where there is none, (n,)."""
@@ -149,14 +150,14 @@ def equity_of(market: Market, positions: Positions) -> float:
 
 def group_members(market: Market, group: GroupLimit) -> Floats:
     """1 for the instruments of the market that belong to the group, (m,); not to be changed."""
-    key = (group.sector, group.instrument_ids)
-    if key not in market.memberships:
-        if market.whole is not None:
-            whole, places = market.whole
-            market.memberships[key] = group_members(whole, group)[places]
-        else:
-            market.memberships[key] = _members(market, group)
-    return market.memberships[key]
+
+    def made() -> Floats:
+        if market.whole is None:
+            return _members(market, group)
+        whole, places = market.whole
+        return group_members(whole, group)[places]
+
+    return market.memberships.get((group.sector, group.instrument_ids), made)
 
 
 def _members(market: Market, group: GroupLimit) -> Floats:

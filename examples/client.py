@@ -10,7 +10,10 @@ signals.win_probability[:], signals.payoff[:], signals.loss_fraction[:] = [0.56]
 request = sizing_service_pb2.SizePositionsRequest(
     request_id=str(uuid.uuid4()), portfolio_id="demo", signals=signals
 )
-with grpc.insecure_channel("127.0.0.1:50051") as channel:
+receive_max = 64 << 20  # gRPC's default is 4 MiB, some ten thousand lines
+options = [("grpc.max_receive_message_length", receive_max)]
+metadata = [("sizing-max-response-bytes", str(receive_max))]  # larger answers are refused, not lost
+with grpc.insecure_channel("127.0.0.1:50051", options=options) as channel:
     stub = sizing_service_pb2_grpc.SizingServiceStub(channel)
-    sizes = stub.SizePositions(request, timeout=5).decision.sizes
+    sizes = stub.SizePositions(request, timeout=5, metadata=metadata).decision.sizes
 print(sizes.instrument_ids[0], sizes.lots[0], "lots,", f"{sizes.weight[0]:.2%} of equity")

@@ -252,6 +252,7 @@ class App:
                 deadline_default_s=config.deadline_default_s,
                 admission=self._admission,
                 telemetry=self.telemetry,
+                bytes_max=config.message_bytes_max,
             )
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
         names = [*(d.full_name for d in SERVICES.values()), HEALTH_NAME]
@@ -293,7 +294,8 @@ class App:
         prepared: Preparation,
         joint: JointRunner,
     ) -> None:
-        watch, admission = self.telemetry.watch, self._admission
+        watch, count = self.telemetry.watch, self.telemetry.count
+        admission = self._admission
         queues = (places.loop, places.thread, places.joint)
 
         def waiting() -> int:
@@ -311,15 +313,15 @@ class App:
         counted_here = _count_compiles()
         watch("sizing_rpc_in_flight", "Calls in progress.", lambda: admission.in_flight)
         watch("sizing_rpc_limit", "Short calls let in at once, now.", lambda: admission.limit)
-        watch("sizing_rpc_refused", "Calls not admitted.", lambda: admission.refused)
+        count("sizing_rpc_refused_total", "Calls not admitted.", lambda: admission.refused)
         watch("sizing_compute_waiting", "Requests waiting to be computed.", waiting)
-        watch("sizing_compute_dropped", "Requests dropped unrun.", dropped)
+        count("sizing_compute_dropped_total", "Requests dropped unrun.", dropped)
         watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
-        watch("sizing_commits", "Transactions committed.", lambda: committer.n_transactions)
+        count("sizing_commits_total", "Transactions committed.", lambda: committer.n_transactions)
         watch("sizing_programs_missing", "Programs not there yet.", lambda: prepared.missing)
         watch("sizing_programs_waits", "Calls that waited for a program.", lambda: prepared.waits)
         watch("sizing_joint_restarts", "Ends of the joint method's process.", restarts)
-        watch(
+        count(
             "sizing_compiles_after_serving_total",
             "Programs compiled by the processes that serve; stays 0.",
             compiles,

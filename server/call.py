@@ -20,6 +20,8 @@ class Call:
     deadline: float
     """On the monotonic clock."""
     trace_id: str = ""
+    bytes_max: int = 2**31 - 1
+    """The largest answer that the caller can receive."""
     event: tuple[str, str] | None = None
     """Topic and id of the event that asks; None for a call over gRPC."""
     caller: str = ""

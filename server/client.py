@@ -20,6 +20,9 @@ from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+"""Most bytes of a message. gRPC's own default is 4 MiB, which a few ten thousand lines exceed."""
+RECEIVE_LIMIT = "sizing-max-response-bytes"
+"""Metadata that tells the server so: it refuses a larger answer before it records anything."""
 _POLL_S = 0.1
 
 
@@ -77,17 +80,17 @@ class _Details(NamedTuple):
 
 
 class _Deadline(grpc.UnaryUnaryClientInterceptor):
-    """Gives every call that has none a deadline."""
+    """Gives every call that has none a deadline, and says how large an answer may be."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Calls on with a timeout."""
+        """Calls on with a timeout and the limit."""
         timed = _Details(
             details.method,
             self._timeout_s if details.timeout is None else details.timeout,
-            details.metadata,
+            [*(details.metadata or ()), (RECEIVE_LIMIT, str(MESSAGE_BYTES_MAX))],
             details.credentials,
             details.wait_for_ready,
             details.compression,

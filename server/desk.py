@@ -15,15 +15,17 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server.call import Call
 from server.convert.names import uuid
 from server.decisions import Solver
-from server.errors import Refusal, invalid
+from server.errors import Refusal, invalid, invalid_fields
 from server.halt import unless_changed
 from server.problem import Solved
+from server.reading import check_bytes, mask_violations, read_answer, without_mask
 from server.state import PortfolioState
 from server.write import answer, stamped, transaction
 from storage.crash import crash_point
@@ -59,20 +61,24 @@ class Desk:
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """The answer to SizePositions, in the form that is stored."""
         self._solver.check(request)
+        mask = _mask(request)
+        request = without_mask(request)
         if request.validate_only:
-            return await self._unrecorded(call, request, [request])
+            return read_answer(await self._unrecorded(call, request, [request]), mask)
         request_id = uuid(request.request_id, "request_id")
-        return await self._recorded(call, "SizePositions", request_id, request, [request])
+        return await self._recorded(call, "SizePositions", request_id, request, [request], mask)
 
     async def size_portfolios(self, call: Call, request: pb.SizePortfoliosRequest) -> bytes:
         """The answer to SizePortfolios, in the form that is stored."""
         parts = _parts(request)
         for position, part in enumerate(parts):
             self._solver.check(part, f"requests[{position}].")
+        mask = _mask(request)
+        request = without_mask(request)
         if request.validate_only:
-            return await self._unrecorded(call, request, parts)
+            return read_answer(await self._unrecorded(call, request, parts), mask)
         request_id = uuid(request.request_id, "request_id")
-        return await self._recorded(call, "SizePortfolios", request_id, request, parts)
+        return await self._recorded(call, "SizePortfolios", request_id, request, parts, mask)
 
     async def _unrecorded(
         self, call: Call, whole: Message, parts: Sequence[pb.SizePositionsRequest]
@@ -90,6 +96,7 @@ class Desk:
         request_id: UUID,
         whole: Message,
         parts: Sequence[pb.SizePositionsRequest],
+        mask: FieldMask,
     ) -> bytes:
         content = whole.SerializeToString(deterministic=True)
         digest = hashlib.sha256(content).digest()
@@ -103,9 +110,11 @@ class Desk:
                     stored = await self._stored(call, method, request_id, digest)
                     if stored is None:
                         raise
-                    return stored
+                    return read_answer(stored, mask)
                 crash_point("compute")
                 write = transaction(call, method, request_id, content, digest, states, solved)
+                mine = read_answer(write.request.response, mask)
+                check_bytes(len(mine), call.bytes_max)
                 try:
                     result = await self._committer.commit(write, deadline_s=call.left_s)
                 except BaseException as error:
@@ -118,7 +127,7 @@ class Desk:
                 else:
                     self._take_in(call, parts, states, write)
                 self._on_events()
-                return result.response
+                return read_answer(result.response, mask) if result.is_replay else mine
         raise Refusal(
             grpc.StatusCode.ABORTED,
             "CONTENDED",
@@ -199,6 +208,12 @@ class Desk:
             yield
 
 
+def _mask(request: pb.SizePositionsRequest | pb.SizePortfoliosRequest) -> FieldMask:
+    if found := list(mask_violations(request.read_mask)):
+        raise invalid_fields(found)
+    return request.read_mask
+
+
 def _parts(request: pb.SizePortfoliosRequest) -> list[pb.SizePositionsRequest]:
     """The parts of a call for several portfolios; raises `Refusal` where they can't go together."""
     parts = list(request.requests)
@@ -215,4 +230,6 @@ def _parts(request: pb.SizePortfoliosRequest) -> list[pb.SizePositionsRequest]:
         for name in ("request_id", "validate_only"):
             if getattr(part, name):
                 raise invalid(f"{path}.{name}", "NOT_APPLICABLE", "is set on the whole call only")
+        if part.HasField("read_mask"):
+            raise invalid(f"{path}.read_mask", "NOT_APPLICABLE", "is set on the whole call only")
     return parts

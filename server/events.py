@@ -91,14 +91,23 @@ class Events:
 
         streams = EventStreams(config, database.dsn, intake.handlers, on_dead_letter=on_dead_letter)
         streams.start()
-        stats, watch = streams.relay.stats, self._telemetry.watch
-        watch("sizing_events_published", "Events published.", lambda: stats.n_published)
+        stats, count = streams.relay.stats, self._telemetry.count
+        count("sizing_events_published_total", "Events published.", lambda: stats.n_published)
+        count(
+            "sizing_producer_names_taken_total",
+            "Producers not opened because the broker had their name already.",
+            lambda: stats.n_names_taken,
+        )
+        count(
+            "sizing_producer_names_given_up_total",
+            "Producer names the broker did not free and that were replaced.",
+            lambda: stats.n_names_given_up,
+        )
         for topic, consumer in streams.consumers.items():
-            name = topic.replace("-", "_")
             handled = partial(getattr, consumer.stats, "n_handled")
             dead = partial(getattr, consumer.stats, "n_dead_letters")
-            watch(f"sizing_{name}_handled", f"Messages of {topic} handled.", handled)
-            watch(f"sizing_{name}_dead_letters", f"Messages of {topic} given up.", dead)
+            count("sizing_messages_handled_total", "Messages handled.", handled, topic=topic)
+            count("sizing_dead_letters_total", "Messages given up.", dead, topic=topic)
         return streams
 
     async def _watch_age(self, database: Database, alerts: Alerts) -> None:

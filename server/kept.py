@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_KEPT_MAX = 4096
+_SIZE_MAX = 4096
 _IN_USE_S = 2.0
 """A value that was asked for so lately is in use."""
 
@@ -22,10 +22,14 @@ class _Entry(Generic[T]):
 
 
 class Kept(Generic[T]):
-    """Values that are loaded once, by one loader at a time, and kept for `age_max_s`."""
+    """Values that are loaded once, by one loader at a time, and kept for `age_max_s`.
 
-    def __init__(self, age_max_s: float) -> None:
+    At most `size_max` of them: what was asked for least lately goes first.
+    """
+
+    def __init__(self, age_max_s: float, size_max: int = _SIZE_MAX) -> None:
         self._age_max_s = age_max_s
+        self._size_max = size_max
         self._entries: dict[Hashable, _Entry[T]] = {}
         self._loading: dict[Hashable, asyncio.Future[T]] = {}
 
@@ -50,6 +54,7 @@ class Kept(Generic[T]):
         entry, loading = self._entries.get(key), self._loading.get(key)
         if entry is not None:
             entry.asked = now
+            self._entries[key] = self._entries.pop(key)  # to the end, away from what goes first
         if loading is None and (entry is None or now - entry.started > self._age_max_s / 2):
             loading = asyncio.ensure_future(self._load(key, load))
             loading.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -70,9 +75,10 @@ class Kept(Generic[T]):
             if is_wanted:
                 del self._loading[key]
         if is_wanted:
-            if len(self._entries) >= _KEPT_MAX:
-                self._entries.clear()
+            self._entries.pop(key, None)
             self._entries[key] = _Entry(value, started, asked=time.monotonic())
+            while len(self._entries) > self._size_max:
+                del self._entries[next(iter(self._entries))]
         return value
 
     def due(self, count_max: int) -> dict[Any, T]:

@@ -22,6 +22,7 @@ from server.admission import Admission, Ticket
 from server.batching import late
 from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
+from server.reading import bytes_receivable, check_bytes
 from server.telemetry import Telemetry
 from storage.errors import is_foreign_cancellation
 
@@ -46,12 +47,15 @@ def bind(
     deadline_default_s: float,
     admission: Admission,
     telemetry: Telemetry,
+    bytes_max: int,
 ) -> None:
     """Adds every method of `service`, served by `implementation`, to the server."""
     handlers = {}
     for method in service.methods:
         handler = getattr(implementation, _snake(method.name))
-        endpoint = _Endpoint(method, handler, tenant_id, deadline_default_s, admission, telemetry)
+        endpoint = _Endpoint(
+            method, handler, tenant_id, deadline_default_s, admission, telemetry, bytes_max
+        )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             endpoint.serve,
             request_deserializer=_decoder(GetMessageClass(method.input_type)),
@@ -90,7 +94,9 @@ class _Endpoint:
         deadline_default_s: float,
         admission: Admission,
         telemetry: Telemetry,
+        bytes_max: int,
     ) -> None:
+        self._bytes_max = bytes_max
         self._name = method.name
         self._handler = handler
         self._tenant_id = tenant_id
@@ -109,10 +115,12 @@ class _Endpoint:
             if isinstance(request, Undecodable):
                 raise invalid("request", "UNDECODABLE", "is not a message of this method")
             call = self._call(started + left_s, context, ticket)
-            if given_s is not None:  # gRPC itself ends the call then
-                return await self._handler(call, request)
-            async with asyncio.timeout(left_s):
-                return await self._handler(call, request)
+            async with asyncio.timeout(
+                None if given_s is not None else left_s
+            ):  # else gRPC ends it
+                answer = _encode(await self._handler(call, request))
+            check_bytes(len(answer), call.bytes_max)
+            return answer
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
                 code = "CANCELLED"
@@ -133,9 +141,14 @@ class _Endpoint:
     ) -> Call:
         metadata = dict(context.invocation_metadata() or ())
         trace_id = str(metadata.get("traceparent", ""))[:128]
-        caller = f"{self._tenant_id} {context.peer()}"
         return Call(
-            self._tenant_id, self._tenant_id, deadline, trace_id, caller=caller, ticket=ticket
+            self._tenant_id,
+            self._tenant_id,
+            deadline,
+            trace_id,
+            bytes_max=bytes_receivable(metadata, self._bytes_max),
+            caller=f"{self._tenant_id} {context.peer()}",
+            ticket=ticket,
         )
 
     def _refusal(self, error: BaseException) -> Refusal:

@@ -17,6 +17,7 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2
 
 from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
+from compute.cache import Cache
 from compute.limits.policy import Limits, in_force
 from compute.parameters import EffectiveParameters, merged
 from server.convert import limits as limits_convert
@@ -41,6 +42,10 @@ from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState, TradingStateChange
 
 STATE_AGE_MAX_S = 0.25
+_STATES_MAX = 16_384
+"""States that are kept; those asked for least lately go first."""
+_MARKETS_MAX = 64
+"""Market snapshots and matrices that are kept: they are large and never grow old."""
 _LOOK_MAX = 64
 """Kept states that one statement looks after."""
 
@@ -107,11 +112,11 @@ class States:
     def __init__(self, database: Database, deadline_s: float) -> None:
         self._database = database
         self._deadline_s = deadline_s
-        self._states: Kept[PortfolioState] = Kept(STATE_AGE_MAX_S)
+        self._states: Kept[PortfolioState] = Kept(STATE_AGE_MAX_S, _STATES_MAX)
         self._latest: Kept[str] = Kept(STATE_AGE_MAX_S)
-        self._snapshots: Kept[market_service_pb2.MarketSnapshot] = Kept(float("inf"))
-        self._markets: dict[tuple[str, str, str], Market] = {}
-        self._matrices: Kept[MatrixData] = Kept(float("inf"))
+        self._snapshots: Kept[market_service_pb2.MarketSnapshot] = Kept(float("inf"), _MARKETS_MAX)
+        self._markets: Cache[tuple[str, str, str], Market] = Cache(_MARKETS_MAX)
+        self._matrices: Kept[MatrixData] = Kept(float("inf"), _MARKETS_MAX)
 
     async def portfolio(
         self, tenant_id: str, portfolio_id: str, strategy_id: str
@@ -202,11 +207,7 @@ class States:
     ) -> Market:
         """The snapshot as arrays in a base currency. Raises `MissingInputError`."""
         key = (tenant_id, snapshot.snapshot_id, currency)
-        if key not in self._markets:
-            if len(self._markets) >= 64:
-                self._markets.clear()
-            self._markets[key] = market(snapshot, currency)
-        return self._markets[key]
+        return self._markets.get(key, lambda: market(snapshot, currency))
 
     async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
         """A stored matrix as arrays. Errors: `NotFound`."""

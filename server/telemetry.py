@@ -2,10 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS_S = (
     0.0005,
@@ -25,11 +27,32 @@ _LATENCY_BUCKETS_S = (
 )
 
 
+class _Counts(Collector):
+    """Counters of one name, read when metrics are."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
+        self._head = name, text, labels
+        self._values: list[tuple[Callable[[], float], tuple[str, ...]]] = []
+
+    def add(self, value: Callable[[], float], labels: Mapping[str, str]) -> None:
+        """One more of them. Errors: KeyError where it lacks a label of the first."""
+        self._values.append((value, tuple(labels[label] for label in self._head[2])))
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        name, text, labels = self._head
+        family = CounterMetricFamily(name.removesuffix("_total"), text, labels=labels)
+        for value, its in self._values:
+            family.add_metric(its, value())
+        yield family
+
+
 class Telemetry:
     """Counters of the service; served over HTTP where a port is configured."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._counts: dict[str, _Counts] = {}
         self._latency = Histogram(
             "sizing_rpc_seconds",
             "Time of a call by method and status code.",
@@ -41,6 +64,16 @@ class Telemetry:
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Exposes a value that is read when metrics are."""
         Gauge(name, text, registry=self.registry).set_function(value)
+
+    def count(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
+        """Exposes a count that something else keeps and that only rises, as a counter.
+
+        `name` ends in `_total`. Counts of one name differ in their labels.
+        """
+        if name not in self._counts:
+            self._counts[name] = _Counts(name, text, tuple(labels))
+            self.registry.register(self._counts[name])
+        self._counts[name].add(value, labels)
 
     def answered(self, method: str, code: str, seconds: float) -> None:
         """A call has been answered."""

@@ -25,6 +25,7 @@ from server.decisions import Solver, is_joint_request
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.halt import unless_changed
 from server.problem import Problem, Solved
+from server.reading import check_bytes
 from server.state import PortfolioState
 
 VARIATIONS_MAX = 1000
@@ -55,6 +56,9 @@ class WhatIf:
         except Refusal as refusal:
             raise refusal.within("base.") from refusal
         response = pb.WhatIfResponse(base=solved.decision())
+        one = _result("", solved).ByteSize() + 8
+        n_bytes = response.ByteSize() + one * len(request.variations)
+        check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
         n_lines = len(request.base.signals.instrument_ids)
         is_joint = is_joint_request(request.base, state.parameters)

@@ -25,9 +25,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pulsar
-from positionsizing.v1 import events_pb2
+from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
 
-TOPIC = "position-sized"
+TOPICS = ("position-sized", "trading-state-changed")
 SUBSCRIPTION = "portfolio-management"
 # An event comes again for as long as the topic keeps it; remember ids for longer than that.
 REMEMBER = timedelta(days=14)
@@ -38,6 +38,9 @@ CREATE TABLE IF NOT EXISTS target (
     tenant_id TEXT NOT NULL, portfolio_id TEXT NOT NULL, instrument_id TEXT NOT NULL,
     lots INTEGER NOT NULL, decision_id TEXT NOT NULL, portfolio_sequence INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, portfolio_id, instrument_id));
+CREATE TABLE IF NOT EXISTS halt (
+    tenant_id TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, kind, id));
 CREATE TABLE IF NOT EXISTS refused (event_id TEXT PRIMARY KEY, code TEXT, message TEXT);
 """
 
@@ -66,6 +69,8 @@ class Targets:
                 return False
             if properties["event_type"] == "PositionSized":
                 self._store(properties["tenant_id"], payload)
+            elif properties["event_type"] == "TradingStateChanged":
+                self._note_state(properties["tenant_id"], payload)
             elif properties["event_type"] == "SignalsRefused":
                 refusal = events_pb2.SignalsRefused.FromString(payload)
                 row = (properties["event_id"], refusal.code, refusal.message)
@@ -83,6 +88,8 @@ class Targets:
         decision = event.decision
         sizes = decision.sizes
         number = event.portfolio_sequence
+        if self._is_halted(tenant_id, decision):
+            return
         rows = [
             (tenant_id, decision.portfolio_id, instrument, lots, decision.decision_id, number)
             for instrument, lots in zip(sizes.instrument_ids, sizes.lots, strict=True)
@@ -97,6 +104,34 @@ class Targets:
             rows,
         )
 
+    def _note_state(self, tenant_id: str, payload: bytes) -> None:
+        """Remember the number of the last halt (or change to REDUCING) of a scope."""
+        event = events_pb2.TradingStateChanged.FromString(payload)
+        kind = event.scope.WhichOneof("scope") or "firm"
+        id = "" if kind == "firm" else getattr(event.scope, kind)
+        if event.trading_state == types_pb2.TRADING_STATE_ACTIVE:
+            return  # what was decided before the halt stays undone
+        self._database.execute(
+            """INSERT INTO halt VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+            SET number = max(number, excluded.number)""",
+            (tenant_id, kind, id, event.trading_state_version),
+        )
+
+    def _is_halted(self, tenant_id: str, decision: sizing_pb2.SizingDecision) -> bool:
+        """Whether a size was decided before a halt of its firm, strategy or portfolio.
+
+        The number tells, whichever of the two arrives first. Groups: who trades portfolios of one
+        knows which, and adds that scope here.
+        """
+        number = decision.versions.trading_state_version
+        row = self._database.execute(
+            """SELECT 1 FROM halt WHERE tenant_id = ? AND number > ? AND (
+                kind = 'firm' OR (kind = 'strategy_id' AND id = ?)
+                OR (kind = 'portfolio_id' AND id = ?))""",
+            (tenant_id, number, decision.strategy_id, decision.portfolio_id),
+        ).fetchone()
+        return row is not None
+
     @contextlib.contextmanager
     def _transaction(self):  # type: ignore[no-untyped-def]
         self._database.execute("BEGIN IMMEDIATE")
@@ -110,7 +145,7 @@ class Targets:
 
 def consume(
     client: pulsar.Client,
-    topic: str,
+    topic: str | list[str],
     apply: Callable[[dict[str, str], bytes], bool],
     stop: threading.Event,
 ) -> tuple[int, int]:
@@ -166,8 +201,8 @@ def main() -> None:
         tls_trust_certs_file_path=options.trust_file,
         tls_validate_hostname=True,
     )
-    topic = f"persistent://{options.namespace}/{TOPIC}"
-    print("new {}, came again {}".format(*consume(client, topic, targets.apply, stop)))
+    topics = [f"persistent://{options.namespace}/{topic}" for topic in TOPICS]
+    print("new {}, came again {}".format(*consume(client, topics, targets.apply, stop)))
     client.close()
     targets.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from server import record
+from server import reading, record
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
 from server.convert.columns import floats, integers
@@ -27,6 +27,7 @@ from server.convert.names import uuid as parse_uuid
 from server.convert.ranges import number_violations
 from server.desk import Desk
 from server.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.reading import mask_violations
 from server.replay import Replay
 from server.services.portfolio import reservation_message
 from server.state import States
@@ -78,6 +79,8 @@ class SizingService:
     ) -> pb.GetDecisionResponse:
         """A decision as it was answered, and what became of it."""
         decision_id = parse_uuid(request.decision_id, "decision_id")
+        if found := list(mask_violations(request.read_mask)):
+            raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             stored = await decisions.get(connection, call.tenant_id, decision_id)
             message = await read_decision(connection, call.tenant_id, stored)
@@ -86,7 +89,8 @@ class SizingService:
                 state = _SETTLED[held.state]
             except NotFound:
                 state = pb.SETTLEMENT_STATE_NOTHING_TO_TRADE
-        return pb.GetDecisionResponse(decision=message, settlement_state=state)
+        decision = reading.read_decision(message, request.read_mask)
+        return pb.GetDecisionResponse(decision=decision, settlement_state=state)
 
     async def list_decisions(
         self, call: Call, request: pb.ListDecisionsRequest

@@ -35,6 +35,7 @@ from server.config import Config
 from storage import embedded
 
 _numbers = itertools.count(1)
+RECEIVED_MAX = 1 << 26
 INSTRUMENTS = tuple(f"I{i}" for i in range(8))
 PRICES = (10.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0)
 
@@ -107,6 +108,16 @@ def started(
     return App.started(config, Programs(kernels, config.joint_shapes))
 
 
+class _SaysItsLimit(grpc.aio.UnaryUnaryClientInterceptor):
+    """Tells the server what a call can receive, unless the call says so itself."""
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = details.metadata or grpc.aio.Metadata()
+        if "sizing-max-response-bytes" not in metadata:
+            metadata.add("sizing-max-response-bytes", str(RECEIVED_MAX))
+        return await continuation(details._replace(metadata=metadata), request)
+
+
 class Client:
     """Stubs of every service."""
 
@@ -124,8 +135,10 @@ class Client:
     @contextlib.asynccontextmanager
     async def connected(cls, port: int) -> AsyncIterator["Client"]:
         """A client of the service on a local port."""
-        options = [("grpc.max_receive_message_length", 1 << 26)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        options = [("grpc.max_receive_message_length", RECEIVED_MAX)]
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=options, interceptors=[_SaysItsLimit()]
+        ) as channel:
             yield cls(channel)
 
     async def put_market(self, **columns: Any) -> str:

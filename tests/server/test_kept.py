@@ -34,6 +34,16 @@ async def test_many_askers_one_load():
     assert source.loads == 1
 
 
+async def test_what_was_asked_for_least_lately_goes_first_and_alone():
+    kept, source = Kept[int](60.0, size_max=3), Source()
+    for key in "abc":
+        await kept.get(key, source.load)
+    await kept.get("a", source.load)
+    await kept.get("d", source.load)
+    assert [kept.peek(key) for key in "abcd"] == [1, None, 3, 4]
+    assert source.loads == 4
+
+
 async def test_half_way_to_the_limit_it_is_loaded_beside_who_asks():
     kept, source = Kept[int](AGE_MAX_S), Source()
     await kept.get("k", source.load)

@@ -13,7 +13,7 @@ from types import ModuleType
 import pulsar
 import pytest
 from fixtures_pulsar import TestBroker
-from positionsizing.v1 import events_pb2
+from positionsizing.v1 import events_pb2, types_pb2
 
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.ports import OutMessage
@@ -50,6 +50,42 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return database.execute(query).fetchall()
     finally:
         database.close()
+
+
+def test_a_size_older_than_a_halt_is_dropped_whichever_comes_first(tmp_path: Path) -> None:
+    targets = load().Targets(str(tmp_path / "t.db"))
+
+    def size(id: str, portfolio: str, number: int, strategy: str = "") -> None:
+        event = events_pb2.PositionSized.FromString(sized(portfolio, int(id), number))
+        event.decision.versions.trading_state_version = number
+        event.decision.strategy_id = strategy
+        assert targets.apply(properties(id), event.SerializeToString())
+
+    def change(id: str, number: int, state: int, **scope: str) -> None:
+        event = events_pb2.TradingStateChanged(trading_state=state, trading_state_version=number)  # type: ignore[arg-type]
+        event.scope.SetInParent()
+        for name, value in scope.items():
+            setattr(event.scope, name, value)
+        assert targets.apply(properties(id, "TradingStateChanged"), event.SerializeToString())
+
+    halted, reducing, active = (
+        types_pb2.TRADING_STATE_HALTED,
+        types_pb2.TRADING_STATE_REDUCING,
+        types_pb2.TRADING_STATE_ACTIVE,
+    )
+    size("1", "p", 4)
+    change("101", 5, halted)
+    size("2", "p", 4)  # decided before, arrives after
+    size("3", "p", 6)  # decided after the resume, which has not arrived yet
+    change("102", 6, active)
+    size("4", "p", 4)
+    change("103", 7, reducing, portfolio_id="p")
+    change("104", 9, halted, strategy_id="trend")
+    size("5", "p", 6)
+    size("6", "q", 6)
+    size("7", "q", 8, strategy="trend")
+    query = "SELECT portfolio_id, portfolio_sequence FROM target GROUP BY 1, 2 ORDER BY 1"
+    assert rows(tmp_path / "t.db", query) == [("p", 3), ("q", 6)]
 
 
 def test_an_event_is_applied_once(tmp_path: Path) -> None:

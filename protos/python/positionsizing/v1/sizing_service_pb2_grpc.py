@@ -28,6 +28,10 @@ if _version_not_supported:
 class SizingServiceStub:
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     def __init__(self, channel):
@@ -76,6 +80,10 @@ class SizingServiceStub:
 class SizingServiceServicer:
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     def SizePositions(self, request, context):
@@ -183,6 +191,10 @@ def add_SizingServiceServicer_to_server(servicer, server):
 class SizingService:
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     @staticmethod

@@ -29,6 +29,10 @@ GRPC_VERSION: str
 class SizingServiceStub:
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     @_typing.overload
@@ -64,6 +68,10 @@ class SizingServiceStub:
 class SizingServiceAsyncStub(SizingServiceStub):
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -95,6 +103,10 @@ class SizingServiceAsyncStub(SizingServiceStub):
 class SizingServiceServicer(metaclass=_abc_1.ABCMeta):
     """From signals to sizes. Errors carry google.rpc.ErrorInfo with a reason, and BadRequest with the
     path of each wrong field, e.g. "signals.win_probability[17]".
+
+    An answer that its caller can't receive is refused with RESPONSE_TOO_LARGE (RESOURCE_EXHAUSTED)
+    before anything is recorded. What a caller can receive it says in the metadata
+    "sizing-max-response-bytes", -1 for anything; unset: 4 MiB, as gRPC's clients have it by default.
     """
 
     @_abc_1.abstractmethod
