@@ -182,7 +182,7 @@ class Database:
     async def _lease(
         self, deadline_s: float, begin: str = "", reserved: asyncio.Semaphore | None = None
     ) -> AsyncIterator[asyncpg.Connection]:
-        if self._away is not None:
+        if self._away is not None and reserved is None:  # the kill switch tries all the same
             raise Unavailable(self._away)
         connection: asyncpg.Connection | None = None
         try:

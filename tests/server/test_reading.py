@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -158,9 +159,9 @@ async def test_what_ifs_too_large_to_receive_are_refused_before_they_are_compute
     n_computed: list[int] = []
     real = Solver.answers
 
-    def counted(self: Solver, problems: Sequence[Problem]) -> list[Solved]:
+    def counted(self: Solver, problems: Sequence[Problem], *more: Any) -> list[Solved]:
         n_computed.append(len(problems))
-        return real(self, problems)
+        return real(self, problems, *more)
 
     monkeypatch.setattr(Solver, "answers", counted)
     refused = await refusal(client.sizing.WhatIf(request, metadata=[(SAID, "20000")]))
