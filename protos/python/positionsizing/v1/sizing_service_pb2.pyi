@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -81,6 +82,7 @@ class SizePositionsRequest(_message.Message):
     INCLUDE_SENSITIVITIES_FIELD_NUMBER: _builtins.int
     EXPECTED_PORTFOLIO_VERSION_FIELD_NUMBER: _builtins.int
     RESERVATION_TTL_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     portfolio_id: _builtins.str
@@ -118,6 +120,13 @@ class SizePositionsRequest(_message.Message):
     def reservation_ttl(self) -> _duration_pb2.Duration:
         """How long the reservation holds, from 1 s to 30 days; unset: as the parameters say."""
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of the decision to answer with, such as "sizes" or "sizes.lots"; `decision_id`,
+        `request_id`, `portfolio_id` and `status` always come. Unset or empty: all. The decision is
+        recorded in full, and a retry under the same request_id may read other fields of it.
+        """
+
     def __init__(
         self,
         *,
@@ -135,10 +144,11 @@ class SizePositionsRequest(_message.Message):
         include_sensitivities: _builtins.bool = ...,
         expected_portfolio_version: _builtins.int | None = ...,
         reservation_ttl: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "expected_portfolio_version", b"expected_portfolio_version", "limits", b"limits", "reservation_ttl", b"reservation_ttl", "signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "expected_portfolio_version", b"expected_portfolio_version", "limits", b"limits", "read_mask", b"read_mask", "reservation_ttl", b"reservation_ttl", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "read_mask", b"read_mask", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_portfolio_version: _TypeAlias = _typing.Literal["expected_portfolio_version"]  # noqa: Y015
     _WhichOneofArgType__expected_portfolio_version: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version"]  # noqa: Y015
@@ -179,6 +189,7 @@ class SizePortfoliosRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     validate_only: _builtins.bool
@@ -187,16 +198,24 @@ class SizePortfoliosRequest(_message.Message):
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SizePositionsRequest]:
         """One entry per portfolio, each portfolio once; 1 to 256. Their `request_id` is left empty."""
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of the decision to answer with, such as "sizes" or "sizes.lots"; `decision_id`,
+        `request_id`, `portfolio_id` and `status` always come. Unset or empty: all. The decision is
+        recorded in full, and a retry under the same request_id may read other fields of it.
+        """
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         requests: _abc.Iterable[Global___SizePositionsRequest] | None = ...,
         validate_only: _builtins.bool = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,16 +421,22 @@ class GetDecisionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Which one."""
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of the decision to answer with, as in SizePositions. Unset or empty: all."""
+
     def __init__(
         self,
         *,
         decision_id: _builtins.str = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
