@@ -107,7 +107,8 @@ def _sector(
 
 def _unnamed(market: Market) -> Floats:
     """1 for the instruments without a sector, (m,); kept with the market."""
-    key = "unnamed"
-    if key not in market.memberships:
-        market.memberships[key] = np.array([float(not sector) for sector in market.sector])
-    return market.memberships[key]
+
+    def made() -> Floats:
+        return np.array([float(not sector) for sector in market.sector])
+
+    return market.memberships.get("unnamed", made)
