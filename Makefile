@@ -55,6 +55,7 @@ books: setup  ## a million random books against the limits (long)
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)
 	CHAOS_SEEDS=20 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \
+	  CHAOS_HALTS=50 CHAOS_HALT_MS=500 \
 	  CHAOS_COMMAND="$(BIN)/sizing serve" CHAOS_REPORT=benchmarks/results/chaos.md \
 	  $(BIN)/python -m pytest tests/chaos
 

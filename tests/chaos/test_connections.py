@@ -62,7 +62,7 @@ async def test_postgresql(
         grpc.StatusCode.ABORTED,
     }
     record.append(await settle(f"PostgreSQL {way}", cluster, account))
-    assert await _connections(cluster) <= 3 * (8 + 2), "connections leaked"
+    assert await _connections(cluster) <= 3 * (8 + 4), "connections leaked"
 
 
 @pytest.mark.parametrize("way", WAYS)
