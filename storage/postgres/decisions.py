@@ -156,7 +156,53 @@ async def list_page(
 
     `after` is (create_time, decision_id) of the last one of the page before.
     """
-    conditions, values = ["tenant_id = $1"], [tenant_id]
+    conditions, values = _conditions(tenant_id, where)
+    if after is not None:
+        values.extend(after)
+        conditions.append(f"(create_time, decision_id) < (${len(values) - 1}, ${len(values)})")
+    rows = await connection.fetch(
+        f"""SELECT {_SUMMARY} FROM decision WHERE {" AND ".join(conditions)}
+        ORDER BY create_time DESC, decision_id DESC LIMIT {int(limit)}""",
+        *values,
+    )
+    return [DecisionSummary(**row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """A decision with the bytes of the request that made it and of the answer it was in."""
+
+    decision_id: UUID
+    portfolio_id: str
+    create_time: datetime
+    inputs: bytes
+    method: str
+    request: bytes
+    response: bytes
+
+
+async def recorded(
+    connection: asyncpg.Connection, tenant_id: str, where: DecisionFilter, *, limit: int
+) -> list[RecordedDecision]:
+    """Decisions oldest first with what was asked and answered, at most `limit`."""
+    conditions, values = _conditions(tenant_id, where, "decision.")
+    rows = await connection.fetch(
+        f"""SELECT decision.decision_id, decision.portfolio_id, decision.create_time,
+            decision.inputs, request.method, request.request, request.response
+        FROM decision JOIN request USING (tenant_id, request_id)
+        WHERE {" AND ".join(conditions)}
+        ORDER BY decision.create_time, decision.decision_id LIMIT {int(limit)}""",
+        *values,
+    )
+    return [RecordedDecision(**row) for row in rows]
+
+
+def _conditions(
+    tenant_id: str, where: DecisionFilter, prefix: str = ""
+) -> tuple[list[str], list[object]]:
+    """SQL conditions with their values in order."""
+    conditions: list[str] = [f"{prefix}tenant_id = $1"]
+    values: list[object] = [tenant_id]
     for condition, value in (
         ("portfolio_id =", where.portfolio_id),
         ("strategy_id =", where.strategy_id),
@@ -165,17 +211,9 @@ async def list_page(
         ("create_time <", where.end_time),
     ):
         if value is not None:
-            values.append(value)  # type: ignore[arg-type]
-            conditions.append(f"{condition} ${len(values)}")
-    if after is not None:
-        values.extend(after)  # type: ignore[arg-type]
-        conditions.append(f"(create_time, decision_id) < (${len(values) - 1}, ${len(values)})")
-    rows = await connection.fetch(
-        f"""SELECT {_SUMMARY} FROM decision WHERE {" AND ".join(conditions)}
-        ORDER BY create_time DESC, decision_id DESC LIMIT {int(limit)}""",
-        *values,
-    )
-    return [DecisionSummary(**row) for row in rows]
+            values.append(value)
+            conditions.append(f"{prefix}{condition} ${len(values)}")
+    return conditions, values
 
 
 def _row(tenant_id: str, decision: Decision, portfolio_sequence: int) -> list[bytes]:

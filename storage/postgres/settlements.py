@@ -75,6 +75,21 @@ async def settle(connection: asyncpg.Connection, write: SettlementWrite) -> Comm
     return CommitResult(request.response, is_replay=False)
 
 
+async def reports(
+    connection: asyncpg.Connection, tenant_id: str, decision_ids: Sequence[UUID]
+) -> list[tuple[UUID, bytes]]:
+    """Each report about these decisions: the decision and the request as it came, oldest first."""
+    rows = await connection.fetch(
+        """SELECT settlement.decision_id, request.request
+        FROM settlement JOIN request USING (tenant_id, request_id)
+        WHERE settlement.tenant_id = $1 AND settlement.decision_id = ANY($2)
+        ORDER BY settlement.create_time, settlement.settlement_id""",
+        tenant_id,
+        list(decision_ids),
+    )
+    return [(row["decision_id"], row["request"]) for row in rows]
+
+
 def filled(before: Reservation, write: SettlementWrite) -> Reservation:
     """The reservation after the report. Cash held for a line shrinks with its open lots.
 

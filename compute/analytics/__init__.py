@@ -1,0 +1,1 @@
+"""What recorded decisions were worth: growth by stage, forecasts held against what came, fills."""

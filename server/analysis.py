@@ -1,0 +1,230 @@
+"""Recorded decisions held against what came: from messages to `compute.analytics` and back."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from positionsizing.v1 import analytics_service_pb2 as pb
+from positionsizing.v1 import simulation_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
+
+from compute.analytics.effectiveness import (
+    Outcome,
+    against,
+    best_constant_multiple,
+    growth_by_stage,
+)
+from compute.analytics.forecasts import bet_forecast, growth_forecast
+from compute.analytics.shortfall import shortfall
+from compute.book import Floats, Market
+from server.convert.columns import floats, integers
+from server.convert.decision import STAGE_NUMBERS
+from server.convert.simulation_answer import interval
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A recorded decision: what was asked, on which snapshot, and what was answered."""
+
+    decision_id: UUID
+    snapshot_id: str
+    signals: sizing_pb2.SignalBatch
+    answer: sizing_pb2.SizingDecision
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Sized lines of a decision with what came of them."""
+
+    outcome: Outcome
+    rows: np.ndarray  # type: ignore[type-arg]
+    """Places of the lines in the request."""
+    decided: Decided
+
+
+Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
+
+
+def analyze(
+    decided: Sequence[Decided], markets: Mapping[str, Market], fills: Fills, end: str
+) -> pb.AnalyzeDecisionsResponse:
+    """Everything about decisions in the order they were made.
+
+    markets: by snapshot, in the base currency; end: the snapshot at which the last is valued.
+    """
+    response, left_out = pb.AnalyzeDecisionsResponse(), Counter[str]()
+    found: list[_Line] = []
+    for place, item in enumerate(decided):
+        later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
+        if later == item.snapshot_id:
+            reason = "SUPERSEDED" if place + 1 < len(decided) else "NO_LATER_PRICE"
+            left_out[reason] += 1
+            continue
+        line = _valued(item, markets[item.snapshot_id], markets[later])
+        if line is None:
+            left_out["NO_LATER_PRICE"] += 1
+        else:
+            found.append(line)
+    response.decisions = len(found)
+    response.lines = sum(len(line.rows) for line in found)
+    response.left_out.extend(
+        simulation_service_pb2.NamedCount(name=name, count=count)
+        for name, count in sorted(left_out.items())
+    )
+    if found:
+        _effectiveness(response, [line.outcome for line in found])
+        _forecasts(response, found)
+    _shortfall(response, decided, markets, fills, end)
+    return response
+
+
+def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
+    """The lines that were sized and have a price on both snapshots; None where there is none."""
+    ids = item.answer.sizes.instrument_ids[:]
+    first, last = before.places(ids), after.places(ids)
+    sized = integers(item.answer.sizes.line_status) != types_pb2.LINE_STATUS_REFUSED
+    rows = np.flatnonzero(sized & (first >= 0) & (last >= 0))
+    if not len(rows):
+        return None
+    moved = after.price[last[rows]] / before.price[first[rows]] - 1.0
+    side = np.where(integers(item.signals.side)[rows] == types_pb2.SIDE_SHORT, -1.0, 1.0)
+    return _Line(Outcome(_stages(item.answer, rows), side, moved), rows, item)
+
+
+def _stages(answer: sizing_pb2.SizingDecision, rows: np.ndarray) -> Floats:  # type: ignore[type-arg]
+    """Weights after every stage, (stages, lines); stages that changed nothing are filled in."""
+    told = {int(stage.stage): floats(stage.weight)[rows] for stage in answer.waterfall.stages}
+    out: list[Floats] = []
+    for number in STAGE_NUMBERS:
+        out.append(told[number] if number in told else (out[-1] if out else np.zeros(len(rows))))
+    return np.stack(out)
+
+
+def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome]) -> None:
+    growth = growth_by_stage(outcomes)
+    ruined = np.flatnonzero(~np.isfinite(growth))
+    first = int(ruined[-1]) + 1 if len(ruined) else 0
+    stages = [types_pb2.SizingStage.ValueType(number) for number in STAGE_NUMBERS]
+    if first < len(stages):
+        response.stage_growth.CopyFrom(
+            simulation_service_pb2.StageGrowth(
+                first_stage=stages[first],
+                start=float(growth[first]),
+                stages=stages[first + 1 :],
+                steps=np.diff(growth[first:]),
+            )
+        )
+    for item in against(outcomes):
+        response.counterfactuals.append(
+            pb.CounterfactualGrowth(
+                name=item.name, growth=item.growth, difference=interval(item.difference)
+            )
+        )
+    response.best_multiple, response.best_growth = best_constant_multiple(outcomes)
+
+
+def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> None:
+    expected, realised, claimed, break_even, won = [], [], [], [], []
+    for line in found:
+        weight, moved = line.outcome.stages[-1], line.outcome.simple_return
+        held = (weight != 0.0) & (1.0 + weight * moved > 0.0)
+        expected.append(floats(line.decided.answer.sizes.expected_growth)[line.rows][held])
+        realised.append(np.log1p((weight * moved)[held]))
+        signals = line.decided.signals
+        if len(signals.win_probability):
+            p, b = (
+                floats(column)[line.rows] for column in (signals.win_probability, signals.payoff)
+            )
+            given = floats(signals.loss_fraction)
+            a = given[line.rows] if len(given) else np.ones(len(line.rows))
+            is_bet = (p > 0.0) & (b > 0.0)
+            claimed.append(p[is_bet])
+            break_even.append((a / (a + b))[is_bet])
+            won.append((line.outcome.side * moved > 0.0)[is_bet].astype(float))
+    growth = growth_forecast(_joined(expected), _joined(realised))
+    if growth is not None:
+        response.growth_forecast.CopyFrom(
+            pb.GrowthForecast(
+                expected=growth.expected,
+                realised=growth.realised,
+                difference=interval(growth.difference),
+                slope=growth.slope,
+                slope_error=growth.slope_error,
+            )
+        )
+    bets = bet_forecast(_joined(claimed), _joined(break_even), _joined(won))
+    if bets is not None:
+        response.bet_forecast.CopyFrom(
+            pb.BetForecast(
+                bets=bets.bets,
+                brier=bets.brier,
+                brier_base=bets.brier_base,
+                log_loss=bets.log_loss,
+                e_value_gone=bets.e_value_gone,
+                e_value_edge=bets.e_value_edge,
+                bins=[pb.ReliabilityBin(claimed=c, won=w, count=n) for c, w, n in bets.bins],
+            )
+        )
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _shortfall(
+    response: pb.AnalyzeDecisionsResponse,
+    decided: Sequence[Decided],
+    markets: Mapping[str, Market],
+    fills: Fills,
+    end: str,
+) -> None:
+    """Adds up the shortfall of every decision by the price at the next one."""
+    total = response.shortfall
+    for place, item in enumerate(decided):
+        later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
+        before, after = markets[item.snapshot_id], markets[later]
+        sizes = item.answer.sizes
+        ids = sizes.instrument_ids[:]
+        first, last = before.places(ids), after.places(ids)
+        known = (first >= 0) & (last >= 0)
+        unit = np.where(known, floats(sizes.lot_size), 0.0)
+        rate = np.ones(len(ids))
+        if before.exchange_rate is not None:
+            rate = before.exchange_rate[first]
+        filled, price, fee = _filled(ids, fills.get(item.decision_id, ()), unit, rate)
+        found = shortfall(
+            integers(sizes.trade_lots) * unit,
+            before.price[first],
+            filled,
+            price,
+            np.where(known, after.price[last], before.price[first]),
+            fee,
+        )
+        total.execution += found.execution
+        total.opportunity += found.opportunity
+        total.fees += found.fees
+        total.notional += found.notional
+    if total.notional > 0.0:
+        whole = total.execution + total.opportunity + total.fees
+        total.rate = whole / total.notional
+
+
+def _filled(
+    ids: Sequence[str],
+    reports: Sequence[sizing_service_pb2.SettleDecisionRequest],
+    unit: Floats,
+    rate: Floats,
+) -> tuple[Floats, Floats, float]:
+    """Units filled and their mean price in the base currency, (n,) each, and all fees."""
+    place = {name: i for i, name in enumerate(ids)}
+    units, paid, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
+    for report in reports:
+        fills = report.fills
+        fees += float(np.sum(floats(fills.fee)))
+        for name, lots, price in zip(fills.instrument_ids, fills.lots, fills.price, strict=True):
+            if (i := place.get(name)) is not None:
+                units[i] += lots * unit[i]
+                paid[i] += lots * unit[i] * price * rate[i]
+    mean = np.where(units != 0.0, paid / np.where(units != 0.0, units, 1.0), 0.0)
+    return units, mean, fees

@@ -1,0 +1,103 @@
+"""AnalyticsService: what recorded decisions were worth."""
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+from positionsizing.v1 import analytics_service_pb2 as pb
+from positionsizing.v1 import market_service_pb2, sizing_pb2
+from positionsizing.v1 import sizing_service_pb2 as sizing
+
+from compute.book import Market
+from server import analysis, record
+from server.call import Call
+from server.convert.names import checked_id, moment, optional_id
+from server.errors import invalid
+from server.state import States
+from storage.postgres import decisions, portfolios, settlements
+from storage.postgres.decisions import DecisionFilter, RecordedDecision
+from storage.postgres.pool import Database
+
+DECISIONS_MAX = 5_000
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Decisions oldest first, the market each was made in, and the fills reported for them."""
+
+    decided: list[analysis.Decided]
+    markets: dict[str, Market]
+    fills: dict[UUID, list[sizing.SettleDecisionRequest]]
+
+
+class AnalyticsService:
+    """See `protos/positionsizing/v1/analytics_service.proto`."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def analyze_decisions(
+        self, call: Call, request: pb.AnalyzeDecisionsRequest
+    ) -> pb.AnalyzeDecisionsResponse:
+        """Growth by stage, forecasts and shortfall of a portfolio's decisions."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        where = DecisionFilter(
+            portfolio_id=portfolio_id,
+            strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
+            start_time=_optional(request, "create_time_from"),
+            end_time=_optional(request, "create_time_to"),
+        )
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            portfolio = await portfolios.get(connection, call.tenant_id, portfolio_id)
+            rows = await decisions.recorded(
+                connection, call.tenant_id, where, limit=DECISIONS_MAX + 1
+            )
+            if len(rows) > DECISIONS_MAX:
+                text = f"the range has more than {DECISIONS_MAX} decisions; ask for less at once"
+                raise invalid("create_time_from", "TOO_MANY", text)
+            reports = await settlements.reports(
+                connection, call.tenant_id, [row.decision_id for row in rows]
+            )
+        end_id = optional_id(request.end_market_snapshot_id, "end_market_snapshot_id")
+        decided = await asyncio.to_thread(lambda: [_decided(row) for row in rows])
+        end = await self._states.snapshot(call.tenant_id, end_id) if decided else None
+        names = {item.snapshot_id for item in decided}
+        markets = {name: await self._market(call, name, portfolio.base_currency) for name in names}
+        if end is not None:
+            markets[end.snapshot_id] = self._priced(call, end, portfolio.base_currency)
+        fills: dict[UUID, list[sizing.SettleDecisionRequest]] = {}
+        for decision_id, content in reports:
+            report = sizing.SettleDecisionRequest.FromString(content)
+            fills.setdefault(decision_id, []).append(report)
+        end_name = "" if end is None else end.snapshot_id
+        return await asyncio.to_thread(analysis.analyze, decided, markets, fills, end_name)
+
+    async def _market(self, call: Call, snapshot_id: str, currency: str) -> Market:
+        snapshot = await self._states.snapshot(call.tenant_id, snapshot_id)
+        return self._priced(call, snapshot, currency)
+
+    def _priced(
+        self, call: Call, snapshot: market_service_pb2.MarketSnapshot, currency: str
+    ) -> Market:
+        return self._states.market(call.tenant_id, snapshot, currency)
+
+
+def _decided(row: RecordedDecision) -> analysis.Decided:
+    """A recorded decision as messages."""
+    if row.method == "SizePositions":
+        asked = sizing.SizePositionsRequest.FromString(row.request)
+        answered: sizing_pb2.SizingDecision = sizing.SizePositionsResponse.FromString(
+            row.response
+        ).decision
+    else:
+        whole = sizing.SizePortfoliosRequest.FromString(row.request)
+        asked = next(item for item in whole.requests if item.portfolio_id == row.portfolio_id)
+        answers = sizing.SizePortfoliosResponse.FromString(row.response).decisions
+        answered = next(item for item in answers if item.decision_id == str(row.decision_id))
+    snapshot_id, _ = record.market_named(row.inputs)
+    return analysis.Decided(row.decision_id, snapshot_id, asked.signals, answered)
+
+
+def _optional(request: pb.AnalyzeDecisionsRequest, name: str):  # type: ignore[no-untyped-def]
+    return moment(getattr(request, name), name) if request.HasField(name) else None  # type: ignore[arg-type]

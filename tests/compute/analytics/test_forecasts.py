@@ -1,0 +1,65 @@
+"""E-values and scores against numbers worked out beforehand."""
+
+import numpy as np
+import pytest
+
+from compute.analytics.forecasts import (
+    bet_forecast,
+    edge_gone,
+    growth_forecast,
+    likelihood_ratio,
+)
+
+
+def test_the_edge_is_gone_step_by_step() -> None:
+    won = np.array([1, 0, 0, 1, 0, 0, 0, 1, 0, 0], dtype=float)
+    expected = [
+        0.90909091, 1.01010101, 1.12233446, 1.02030405, 1.13367117,
+        1.25963463, 1.39959403, 1.27235821, 1.41373135, 1.57081261,
+    ]  # fmt: skip
+    found = [edge_gone(np.full(n, 0.55), np.full(n, 0.5), won[:n]) for n in range(1, len(won) + 1)]
+    np.testing.assert_allclose(found, expected, rtol=5e-9)
+
+
+def test_an_edge_is_the_wealth_of_betting_it() -> None:
+    won = np.array([1, 1, 0, 1, 1, 1, 0, 1, 1, 1], dtype=float)
+    # At even odds a claim of 0.55 stakes a tenth.
+    found = likelihood_ratio(np.full(10, 0.55), np.full(10, 0.5), won)
+    assert found == pytest.approx(1.7363069361, rel=1e-10)
+
+
+def test_e_values_of_true_claims_rarely_reach_twenty() -> None:
+    generator = np.random.default_rng(1)
+    reached = 0
+    for _ in range(400):
+        won = (generator.random(300) < 0.55).astype(float)
+        path = np.cumsum(np.where(won > 0, np.log(0.5 / 0.55), np.log(0.5 / 0.45)))
+        reached += path.max() >= np.log(20.0)
+    assert reached / 400 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_scores_of_ten_forecasts() -> None:
+    claimed = np.array([0.1, 0.2, 0.2, 0.4, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8])
+    won = np.array([0, 0, 1, 0, 1, 0, 1, 1, 1, 0], dtype=float)
+    found = bet_forecast(claimed, np.full(10, 0.5), won)
+    assert found is not None
+    assert found.brier == pytest.approx(0.237)
+    assert found.brier_base == pytest.approx(0.25)
+    assert found.log_loss == pytest.approx(0.6730116670, abs=5e-9)
+    assert sum(count for _, _, count in found.bins) == 10
+
+
+def test_a_forecast_that_promises_twice_too_much_has_a_slope_of_a_half() -> None:
+    expected = np.linspace(0.0, 0.02, 200)
+    noise = np.random.default_rng(2).normal(0.0, 1e-4, 200)
+    found = growth_forecast(expected, 0.5 * expected + noise)
+    assert found is not None
+    assert found.slope == pytest.approx(0.5, abs=0.01)
+    assert found.difference.high is not None
+    assert found.difference.high < 0.0
+
+
+def test_nothing_to_compare_is_none() -> None:
+    nothing = np.zeros(0)
+    assert growth_forecast(nothing, nothing) is None
+    assert bet_forecast(nothing, nothing, nothing) is None
