@@ -17,7 +17,7 @@ from compute.analytics.effectiveness import (
 )
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.shortfall import shortfall
-from compute.book import Floats, Market
+from compute.book import Floats, Integers, Market
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
 from server.convert.simulation_answer import interval
@@ -38,7 +38,7 @@ class _Line:
     """Sized lines of a decision with what came of them."""
 
     outcome: Outcome
-    rows: np.ndarray  # type: ignore[type-arg]
+    rows: Integers
     """Places of the lines in the request."""
     decided: Decided
 
@@ -92,7 +92,7 @@ def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
     return _Line(Outcome(_stages(item.answer, rows), side, moved), rows, item)
 
 
-def _stages(answer: sizing_pb2.SizingDecision, rows: np.ndarray) -> Floats:  # type: ignore[type-arg]
+def _stages(answer: sizing_pb2.SizingDecision, rows: Integers) -> Floats:
     """Weights after every stage, (stages, lines); stages that changed nothing are filled in."""
     told = {int(stage.stage): floats(stage.weight)[rows] for stage in answer.waterfall.stages}
     out: list[Floats] = []
@@ -194,7 +194,7 @@ def _shortfall(
             rate = before.exchange_rate[first]
         filled, price, fee = _filled(ids, fills.get(item.decision_id, ()), unit, rate)
         found = shortfall(
-            integers(sizes.trade_lots) * unit,
+            integers(sizes.trade_lots).astype(np.float64) * unit,
             before.price[first],
             filled,
             price,

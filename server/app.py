@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 from positionsizing.v1 import (
+    analytics_service_pb2,
     history_service_pb2,
     market_service_pb2,
     optimization_service_pb2,
@@ -48,6 +49,7 @@ from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
+from server.services.analytics import AnalyticsService
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
@@ -87,6 +89,7 @@ SERVICES = {
         ("ParameterService", parameter_service_pb2),
         ("OptimizationService", optimization_service_pb2),
         ("SimulationService", simulation_service_pb2),
+        ("AnalyticsService", analytics_service_pb2),
     )
 }
 
@@ -170,6 +173,7 @@ class App:
             "HistoryService": HistoryService(database),
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
+            "AnalyticsService": AnalyticsService(database, states),
             "SimulationService": SimulationService(
                 database, Worker(self.config.data_dir / "kernels")
             ),

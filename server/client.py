@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
@@ -44,6 +45,7 @@ class Client:
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
         self.simulation = SimulationServiceStub(channel)
+        self.analytics = AnalyticsServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli import demo, doctor, optimize, service, simulate, sizing
+from server.cli import analytics, demo, doctor, optimize, service, simulate, sizing
 from server.cli.errors import report
 from server.cli.history import history
 from server.cli.market import market
@@ -60,6 +60,7 @@ for command in (
     optimize.frontier,
     simulate.backtest,
     simulate.simulate,
+    analytics.performance,
     service.migrate,
     service.health,
     doctor.doctor,

@@ -46,12 +46,12 @@ def _stages_table(answer: pb.RunBacktestResponse) -> Table:
     rows = {name: [""] * len(names) for name in STAGES}
     for column, result in enumerate(answer.results):
         ledger = result.stage_growth
-        first = _stage_name(ledger.first_stage)
+        first = stage_name(ledger.first_stage)
         for name in list(STAGES)[: list(STAGES).index(first)]:
             rows[name][column] = "ruin"
         rows[first][column] = f"{ledger.start:+.4f}"
         for stage, step in zip(ledger.stages, ledger.steps, strict=True):
-            rows[_stage_name(stage)][column] = f"{step:+.4f}" if step else ""
+            rows[stage_name(stage)][column] = f"{step:+.4f}" if step else ""
     for name, cells in rows.items():
         if any(cells):
             out.add_row(STAGES[name][0], *cells)
@@ -61,7 +61,8 @@ def _stages_table(answer: pb.RunBacktestResponse) -> Table:
     return out
 
 
-def _stage_name(number: int) -> str:
+def stage_name(number: int) -> str:
+    """The name of a stage, without its prefix."""
     name = types_pb2.SizingStage.Name(types_pb2.SizingStage.ValueType(number))
     return name.removeprefix("SIZING_STAGE_")
 

@@ -14,6 +14,7 @@ from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
+    analytics_service_pb2_grpc,
     history_service_pb2_grpc,
     limits_pb2,
     market_service_pb2,
@@ -129,6 +130,7 @@ class Client:
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
+        self.analytics = analytics_service_pb2_grpc.AnalyticsServiceStub(channel)
         self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
 
     @classmethod

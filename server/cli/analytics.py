@@ -1,0 +1,93 @@
+"""What recorded decisions were worth: `sizing performance`."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Strategy,
+    connect,
+    console,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import analytics_service_pb2 as pb
+    from rich.table import Table
+
+TIMEOUT_S = 120.0
+
+
+def performance(
+    portfolio: Annotated[str, typer.Argument(help="Portfolio, by id.")],
+    strategy: Strategy = "",
+    end: Annotated[str, typer.Option(help="Snapshot that values the last decision.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """What the decisions of a portfolio were worth: by stage, against other sizes, after costs."""
+    from positionsizing.v1 import analytics_service_pb2 as pb
+
+    request = pb.AnalyzeDecisionsRequest(
+        portfolio_id=portfolio, strategy_id=strategy, end_market_snapshot_id=end
+    )
+    with connect(address) as client:
+        answer = client.analytics.AnalyzeDecisions(request, timeout=TIMEOUT_S)
+    if as_json:
+        print_json(answer)
+        return
+    out = console()
+    for table in _tables(answer):
+        out.print(table)
+        out.print()
+    for line in _lines(answer):
+        out.print(line, markup=False)
+
+
+def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
+    from server.cli.render import table
+    from server.cli.simulated import stage_name
+    from server.cli.words import STAGES
+
+    if answer.HasField("stage_growth"):
+        ledger = answer.stage_growth
+        out = table("Log growth by stage", "stage", "growth", left=("stage",))
+        out.add_row(STAGES[stage_name(ledger.first_stage)][0], f"{ledger.start:+.5f}")
+        for stage, step in zip(ledger.stages, ledger.steps, strict=True):
+            if step:
+                out.add_row(STAGES[stage_name(stage)][0], f"{step:+.5f}")
+        out.add_row("chosen", f"{ledger.start + sum(ledger.steps):+.5f}")
+        yield out
+        out = table("Against other sizes", "size", "growth", "chosen less it", left=("size",))
+        for item in answer.counterfactuals:
+            growth = f"{item.growth:+.5f}" if item.HasField("growth") else "ruin"
+            out.add_row(item.name, growth, f"{item.difference.mean:+.2e} a decision")
+        yield out
+
+
+def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
+    yield f"{answer.decisions} decisions, {answer.lines} lines"
+    for item in answer.left_out:
+        yield f"left out: {item.count} {item.name}"
+    if answer.HasField("growth_forecast"):
+        growth = answer.growth_forecast
+        slope = f", slope {growth.slope:.2f}" if growth.HasField("slope") else ""
+        came = f"realised {growth.realised:+.2e}{slope}"
+        yield f"growth a line: expected {growth.expected:+.2e}, {came}"
+    if answer.HasField("bet_forecast"):
+        bets = answer.bet_forecast
+        yield (
+            f"{bets.bets} bets: Brier score {bets.brier:.4f} (the win rate alone "
+            f"{bets.brier_base:.4f}), evidence for an edge {bets.e_value_edge:.3g}, "
+            f"that it is gone {bets.e_value_gone:.3g} (20 is strong)"
+        )
+    if answer.shortfall.HasField("rate"):
+        lost = answer.shortfall
+        yield (
+            f"shortfall {lost.rate * 1e4:.1f} bp of {lost.notional:,.0f}: execution "
+            f"{lost.execution:,.2f}, not filled {lost.opportunity:,.2f}, fees {lost.fees:,.2f}"
+        )
