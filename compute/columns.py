@@ -125,6 +125,12 @@ class Stage(IntEnum):
     TURNOVER_LIMIT = 15
     CASH = 16
     RECONCILE = 17
+    BOOK_LIMIT = 18
+    """On the host (`limits/book_stage.py`), after what the kernel returns."""
+
+
+COMPILED_STAGES = tuple(stage for stage in Stage if stage is not Stage.BOOK_LIMIT)
+"""Those that the kernel returns."""
 
 
 class Extra(IntEnum):

@@ -14,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, MissingInputError
-from compute.columns import Exposure, Extra, Line, Scalar, Stage
+from compute.columns import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.edges import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.limits.bindings import Binding, cuts_of, last_binding
+from compute.limits.book_stage import within_book_limits
 from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.projection import NO_LIMIT
+from compute.limits.risk_budget import risk_budget_left
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
@@ -88,20 +90,23 @@ def size_together(items: Sequence[tuple[Inputs, Guard]], kernels: KernelRegistry
 def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
     """Lots and explanations from what the kernel returned."""
     out = waterfall[:, : len(inputs.index)]
-    stages, extra = out[: len(Stage)], out[len(Stage) :]
+    stages, extra = out[: len(COMPILED_STAGES)], out[len(COMPILED_STAGES) :]
+    moved = within_book_limits(stages[Stage.RECONCILE], inputs)
+    kept = np.round(moved.weight * GRID) / GRID
     lots = whole_lots(
-        stages[Stage.RECONCILE],
+        kept,
         inputs.index,
         lines[Line.ACTIVE],
         inputs.sheet,
         guard,
         reducing=inputs.reducing,
+        book=inputs.book_guard,
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
     weight = quantity * inputs.sheet.unit_weight[inputs.index]
     final = np.round(weight * GRID) / GRID
-    all_stages = np.vstack([stages, np.where(inputs.active, final, stages[Stage.RECONCILE])])
-    cuts = cuts_of(all_stages, extra, lots, inputs)
+    all_stages = np.vstack([stages, kept, np.where(inputs.active, final, kept)])
+    cuts = cuts_of(all_stages, extra, lots, inputs, moved.rule)
     binding = last_binding(all_stages, cuts)
     lot_size = inputs.sheet.market.lot_size[inputs.index]
     value, slope = growth(weight * inputs.signals.side, lines, inputs)
@@ -168,7 +173,7 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     out[Scalar.INTERVAL_DEVIATIONS] = NormalDist().inv_cdf(interval)
     out[Scalar.VOLATILITY_TARGET] = _bound(parameters.volatility_target)
     out[Scalar.STOP_RISK_MAX] = _bound(parameters.stop_risk_max)
-    out[Scalar.RISK_BUDGET] = _bound(parameters.risk_budget)
+    out[Scalar.RISK_BUDGET] = _risk_budget_left(inputs)
     out[Scalar.USE_TARGET] = inputs.target is not None
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)
     out[Scalar.ALLOW_FLIP] = bool(limits.allow_flip)
@@ -184,6 +189,14 @@ def scalar_inputs(inputs: Inputs) -> Floats:
 
 def _bound(value: float | None) -> float:
     return NO_LIMIT if value is None else value
+
+
+def _risk_budget_left(inputs: Inputs) -> float:
+    """What the rest of the portfolio leaves of the risk budget."""
+    sheet, own = inputs.sheet, np.zeros(len(inputs.sheet.before))
+    mine = inputs.index[inputs.active]
+    own[mine] = sheet.before[mine]
+    return risk_budget_left(sheet, sheet.market.volatility, inputs.parameters.risk_budget, own)
 
 
 def _annual_volatility(inputs: Inputs) -> Floats:

@@ -1,12 +1,15 @@
 """What one decision depends on, in arrays: the input of the pipeline and of what explains it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.edges import Scenarios
+from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
+from compute.limits.policy import JointLimits
 from compute.limits.sheet import Sheet
 from compute.parameters import EffectiveParameters
 from compute.signals import Signals
@@ -18,7 +21,8 @@ class Inputs:
 
     index: each line's instrument in the market, (n,), 0 where it isn't `known`. active: false for
     refused lines, unknown instruments among them.
-    target: signed weights of the joint optimum, or None for the closed form.
+    target: signed weights of the joint optimum, or None for the closed form. returns: what limits
+    of the whole book are measured with.
     """
 
     signals: Signals
@@ -30,3 +34,24 @@ class Inputs:
     reducing: bool = False
     scenarios: Scenarios | None = None
     target: Floats | None = None
+    returns: ReturnData = NO_DATA
+
+    @cached_property
+    def book_guard(self) -> BookGuard | None:
+        """What checks the limits of the whole book, None where there are none.
+
+        Raises `MissingInputError` where one needs data that the request doesn't bring.
+        """
+        sheet, budget = self.sheet, self.parameters.risk_budget
+        if sheet.limits.joint == JointLimits() and budget is None:
+            return None
+        rules = rules_of(
+            sheet.market,
+            sheet.positions,
+            sheet.limits,
+            self.index[self.active],
+            self.returns,
+            cash_return=self.parameters.risk_free_rate,
+            risk_budget=budget,
+        )
+        return BookGuard(sheet.market, sheet.positions, rules) if rules else None

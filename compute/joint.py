@@ -20,6 +20,7 @@ from compute.decide import Sizing
 from compute.inputs import Inputs
 from compute.limits.policy import JointLimits
 from compute.limits.projection import NO_LIMIT
+from compute.limits.risk_budget import risk_budget_bound
 from compute.optimize import solve
 from compute.optimize.certificate import Certificate, certify
 from compute.optimize.evaluate import objective_value
@@ -308,6 +309,10 @@ def _limits(
     rate = (rate + (sheet.limits.fee_rate or 0.0)) * sign
     rate[len(lines) :] = 0.0
     add("cash", rate, -NO_LIMIT, sheet.cash + float(rate @ held))
+    budget, volatility = inputs.parameters.risk_budget, sheet.market.volatility
+    if budget is not None and volatility is not None:
+        most = risk_budget_bound(sheet, volatility, budget)
+        add("risk budget", volatility[everything] * sign, -NO_LIMIT, most)
     joint = sheet.limits.joint
     for row in joint.linear:
         place = sheet.market.index

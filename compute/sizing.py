@@ -2,6 +2,7 @@
 
     edge -> Kelly -> cost -> confidence -> fraction -> volatility, stop and risk budget
          -> permissions -> instrument, liquidity, group, exposure, shared, turnover, cash
+         -> limits of the whole book (`limits/book_stage.py`)
          -> whole lots (`limits/lots.py`) -> independent check (`limits/guard.py`)
 
 `waterfall` is the whole of it in one pure function, compiled by JAX for each bucket of shapes; it
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from compute import stages
-from compute.columns import Exposure, Line, Scalar, Stage
+from compute.columns import COMPILED_STAGES, Exposure, Line, Scalar, Stage
 from compute.limits import projection
 from compute.limits.projection import NO_LIMIT
 
@@ -41,10 +42,9 @@ def waterfall(lines: Array, scalars: Array, members: Array, bounds: Array) -> Ar
     """The weight of each line after each stage, and what explains it.
 
     lines: f64[len(Line), n], scalars: f64[len(Scalar)], members: f64[g, n] in {0, 1},
-    bounds: f64[len(Exposure), g]. Returns f64[len(Stage) + len(Extra), n]. Padding lines have
-    ACTIVE 0 and weight 0 throughout; padding bounds are
-    `NO_LIMIT`. NaN doesn't occur in
-    valid input (`validate.py`).
+    bounds: f64[len(Exposure), g]. Returns f64[len(COMPILED_STAGES) + len(Extra), n].
+    Padding lines have ACTIVE 0 and weight 0 throughout; padding bounds are `NO_LIMIT`.
+    NaN doesn't occur in valid input (`validate.py`).
     """
     active = lines[Line.ACTIVE] > 0.0
     before = lines[Line.WEIGHT_BEFORE]
@@ -52,7 +52,7 @@ def waterfall(lines: Array, scalars: Array, members: Array, bounds: Array) -> Ar
     weights = {stage: jnp.where(active, weight, before) for stage, weight in stakes.items()}
     limited, cut = _limited(weights[Stage.JOINT_OPTIMUM], lines, scalars, members, bounds)
     weights |= limited
-    rows = [snap(weights[stage]) for stage in Stage]
+    rows = [snap(weights[stage]) for stage in COMPILED_STAGES]
     low, high = (jnp.where(active, end, 0.0) for end in interval)
     return jnp.stack([*rows, low, high, *cut])
 

@@ -295,6 +295,7 @@ def _is_short(
         len(request.signals.instrument_ids) <= SHORT_LINES
         and len(request.signals.history_outcome) == 0
         and not request.scenario_matrix_id
+        and not request.covariance_matrix_id
         and not request.include_sensitivities
         and parameters.confidence_shrinkage is not Shrinkage.BAKER_MCHALE_NUMERIC
         and (len(snapshot.instrument_ids) <= SHORT_MARKET or is_gathered(state, snapshot))

@@ -40,6 +40,7 @@ def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed
     """
     if problem.method is not Method.JOINT:
         return Aimed(problem)
+    _ = problem.inputs.book_guard  # raises where a limit of the book lacks its data
     place = problem.inputs.sheet.market.index
     scenarios, covariance = (
         None if matrix is None else _placed(matrix, place)

@@ -16,6 +16,7 @@ from compute.book import Integers, Market, MissingInputError
 from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.inputs import Inputs
+from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits, tightest
 from compute.limits.sheet import Sheet, prepare
@@ -172,8 +173,16 @@ def assemble(
         parameters=context.parameters,
         reducing=context.reducing,
         scenarios=columns,
+        returns=ReturnData(_matrix(scenarios), _matrix(covariance)),
     )
+    _ = inputs.book_guard  # raises where a limit of the book lacks its data
     return Problem(request, ids, inputs, guard, errors, method, context, scenarios, covariance)
+
+
+def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
+    if data is None:
+        return None
+    return ReturnMatrix(data.instrument_ids, data.values, data.probability)
 
 
 def _concerned(index: Integers, context: record.Context, prices: Market) -> Integers | None:

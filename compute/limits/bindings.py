@@ -23,14 +23,19 @@ class Binding:
 
     kind: Integers
     group: Integers
-    """Index into the sheet's group names, or -1."""
+    """Index into the sheet's `limit_names`, or -1."""
     bound: Floats
     without: Floats
     """Weight before that limit cut."""
 
 
-def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[int, Binding]:
-    """What cut, by the row of `stages` that it made; kind 0 for the lines it left alone."""
+def cuts_of(
+    stages: Floats, extra: Floats, lots: Lots, inputs: Inputs, moved: Integers
+) -> dict[int, Binding]:
+    """What cut, by the row of `stages` that it made; kind 0 for the lines it left alone.
+
+    moved: the rule of the book that moved each line, -1 for none (`book_stage.py`).
+    """
     out: dict[int, Binding] = {}
     changed = stages[1:] != stages[:-1]
     touched = changed.any(axis=1)
@@ -38,6 +43,8 @@ def cuts_of(stages: Floats, extra: Floats, lots: Lots, inputs: Inputs) -> dict[i
         if stage is Stage.JOINT_OPTIMUM or not touched[stage - 1]:
             continue
         what, cut = _stage_limits(stage, stages, extra, inputs), changed[stage - 1]
+        if stage is Stage.BOOK_LIMIT:
+            what = _book_cut(stages[stage - 1], inputs, moved)
         if not cut.all():
             what = Binding(
                 np.where(cut, what.kind, 0),
@@ -55,7 +62,7 @@ def last_binding(stages: Floats, cuts: dict[int, Binding]) -> Binding:
     """The last limit that cut each line."""
     n = stages.shape[1]
     none = np.zeros(n, dtype=np.int64)
-    last = Binding(none, none - 1, np.zeros(n), stages[Stage.RECONCILE])
+    last = Binding(none, none - 1, np.zeros(n), stages[Stage.BOOK_LIMIT])
     for what in cuts.values():
         cut = what.kind > 0
         last = what if cut.all() else _later(cut, what, last)
@@ -74,7 +81,7 @@ def _later(cut: NDArray[np.bool_], what: Binding, before: Binding) -> Binding:
 
 def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
     """Weights that are less than a lot, trades below the minimum, and what the guard took back."""
-    wanted = stages[Stage.RECONCILE]
+    wanted = stages[Stage.BOOK_LIMIT]
     small = inputs.active & (wanted != 0) & (np.sign(stages[-1]) != np.sign(wanted))
     if not (small.any() or lots.limit.any()):
         return None
@@ -84,12 +91,25 @@ def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
     for broken in lots.rejected[:1]:
         taken = kind == broken.kind
         bound[taken] = _in_own_unit(broken, sheet.equity)
-        if broken.name in sheet.group_names:
-            group[taken] = sheet.group_names.index(broken.name)
+        if broken.name in sheet.limit_names:
+            group[taken] = sheet.limit_names.index(broken.name)
     bound[kind == LimitKind.TRADE_NOTIONAL_MIN] = sheet.limits.trade_notional_min or 0.0
     whole = kind == LimitKind.LOT_SIZE
     bound[whole] = sheet.market.lot_size[inputs.index[whole]]
-    return Binding(kind, group, bound, stages[Stage.RECONCILE])
+    return Binding(kind, group, bound, wanted)
+
+
+def _book_cut(wanted: Floats, inputs: Inputs, moved: Integers) -> Binding:
+    """`moved`: the rule of the book that moved each line, -1 for none."""
+    guard = inputs.book_guard
+    if guard is None:
+        none = np.zeros(len(moved), dtype=np.int64)
+        return Binding(none, none - 1, np.zeros(len(moved)), wanted)
+    rules, first = guard.rules, len(inputs.sheet.group_names)
+    kind = np.array([int(rule.kind) for rule in rules] + [0])[moved]
+    row = np.array([first + rule.row if rule.row >= 0 else -1 for rule in rules] + [-1])[moved]
+    bound = np.array([rule.stated for rule in rules] + [0.0])[moved]
+    return Binding(kind, row, bound, wanted)
 
 
 _LOWER = (LimitKind.NET_MIN, LimitKind.GROUP_NET_MIN)

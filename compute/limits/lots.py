@@ -1,8 +1,9 @@
 """From weights to whole lots, rounded to the safe side.
 
-A position is rounded towards zero, so limits on sizes and gross exposure keep holding. Cash, net
-and group limits can be missed by a lot when a short position shrinks or a sale is rounded; then
-the increases are taken back a little, and the independent guard decides (`guard.py`).
+A position is rounded towards zero, so limits on sizes and gross exposure keep holding. Cash, net,
+group limits and those of the whole book can be missed by a lot when a short position shrinks or a
+sale is rounded. Then single lots are taken back where it costs least (`repair.py`), and where that
+leads nowhere the increases a little all alike; the independent guards decide.
 
 Quantities within a billionth of a whole lot are that lot: 0.1 x 3 is 3 tenths here.
 """
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.book import LOTS_MAX, Floats, Integers
+from compute.limits.book_guard import BookGuard
 from compute.limits.guard import Guard, Proposal, Violation
 from compute.limits.policy import LimitKind
+from compute.limits.repair import Repair
 from compute.limits.sheet import Sheet
 from compute.sizing import GRID
 
@@ -47,12 +50,20 @@ class Lots:
 
 
 def whole_lots(
-    weight: Floats, index: Integers, active: Floats, sheet: Sheet, guard: Guard, *, reducing: bool
+    weight: Floats,
+    index: Integers,
+    active: Floats,
+    sheet: Sheet,
+    guard: Guard,
+    *,
+    reducing: bool,
+    book: BookGuard | None = None,
 ) -> Lots:
     """The largest whole trades towards `weight` (n,) that break no limit.
 
     index: the lines' instruments in the market. Lines with `active` 0 are not traded. Trades that
-    only increase a position and are smaller than the minimum are dropped.
+    only increase a position and are smaller than the minimum are dropped. `book`: of the limits of
+    the whole book, None where there are none.
     """
     lot = sheet.market.lot_size[index]
     unit_weight = sheet.unit_weight[index]
@@ -78,6 +89,7 @@ def whole_lots(
         outward = inward
     minimum = sheet.limits.trade_notional_min
     dropped = np.zeros(len(index), dtype=bool)
+    smallest = np.zeros(len(index))
     if minimum:
         smallest = minimum / (lot * sheet.market.price[index])
         dropped = increase & (np.abs(outward) < smallest)
@@ -92,16 +104,25 @@ def whole_lots(
             limit[less] = np.where(dropped[less], LimitKind.TRADE_NOTIONAL_MIN, kind)
         return Lots(lots, before + lots * lot, limit, rejected)
 
+    def violations(lots: Integers) -> list[Violation]:
+        proposal = Proposal(index, lots)
+        found = guard.violations(proposal, reducing=reducing)
+        return found if book is None else [*found, *book.violations(proposal)]
+
+    least = np.where(increase, smallest, 0.0)
+    repair = Repair(index, sheet, guard, book, violations, least)
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
             if minimum:
                 kept = np.where(increase & (np.abs(kept) < smallest), 0.0, kept)
             lots = kept.astype(np.int64)
-            found = guard.violations(Proposal(index, lots), reducing=reducing)
+            found = violations(lots)
             if not found:
                 return made(lots)
             rejected = rejected or tuple(found)
+            if part == 1.0 and (repaired := repair.repaired(lots)) is not None:
+                return made(repaired)
     return made(np.zeros(len(index), dtype=np.int64))
 
 

@@ -93,6 +93,11 @@ class Sheet:
         """The smallest, (m,); negative where it may be short."""
         return np.maximum(self.weight_min, self.adv_weight_min)
 
+    @property
+    def limit_names(self) -> tuple[str, ...]:
+        """What bindings refer to by place: groups, then linear limits."""
+        return self.group_names + tuple(limit.name for limit in self.limits.joint.linear)
+
     @cached_property
     def gross_before(self) -> float:
         """Sum of absolute weights held and reserved."""

@@ -23,6 +23,7 @@ STAGES = {
     "TURNOVER_LIMIT": ("turnover", "turnover of the decision"),
     "CASH": ("cash", "cash at hand"),
     "RECONCILE": ("reconcile", "all trades taken back where limits pull apart"),
+    "BOOK_LIMIT": ("book", "limits of the whole book: risk, linear limits"),
     "LOTS": ("lots", "whole lots, rounded to the safe side"),
 }
 """A short name and a reason for each stage, without SIZING_STAGE_."""

@@ -51,7 +51,7 @@ def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
     if not known.all():
         price, lot_size = np.where(known, price, 0.0), np.where(known, lot_size, 0.0)
         before = np.where(known, before, 0.0)
-    names = pb.PositionSizes(instrument_ids=ids, group_names=sheet.group_names)
+    names = pb.PositionSizes(instrument_ids=ids, group_names=sheet.limit_names)
     out: list[Piece] = [
         names.SerializeToString(),
         *_SIZES.small("line_status", sizing.status),

@@ -58,6 +58,7 @@ _PREFIXES = {
     "portfolio net min": types_pb2.LIMIT_KIND_NET_MIN,
     "shared": types_pb2.LIMIT_KIND_SHARED_GROSS_NOTIONAL_MAX,
     "cash": types_pb2.LIMIT_KIND_CASH,
+    "risk budget": types_pb2.LIMIT_KIND_RISK_BUDGET,
     "turnover_max": types_pb2.LIMIT_KIND_TURNOVER_MAX,
     "upper": types_pb2.LIMIT_KIND_WEIGHT_MAX,
     "lower": types_pb2.LIMIT_KIND_WEIGHT_MAX,

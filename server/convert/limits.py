@@ -129,6 +129,12 @@ def _group(group: limits_pb2.GroupLimit, path: str) -> Iterator[FieldViolation]:
 
 def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
     """What is wrong with joint limits but their numbers, by field path below `path`."""
+    for name, other in (
+        ("wealth_floor", "wealth_floor_probability"),
+        ("wealth_floor_probability", "wealth_floor"),
+    ):
+        if joint.HasField(other) and not joint.HasField(name):  # type: ignore[arg-type]
+            yield FieldViolation(f"{path}.{name}", "MISSING", f"goes together with {other}")
     for position, row in enumerate(joint.linear):
         where = f"{path}.linear[{position}]"
         for name in (row.name, *row.instrument_ids):
@@ -138,6 +144,7 @@ def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[Field
         if len(row.coefficients) != len(row.instrument_ids):
             text = f"has {len(row.coefficients)} entries for {len(row.instrument_ids)} instruments"
             yield FieldViolation(f"{where}.coefficients", "LENGTH_MISMATCH", text)
+        yield from _unique(list(row.instrument_ids), f"{where}.instrument_ids")
         if _empty_range(row, "lower", "upper"):
             yield FieldViolation(f"{where}.lower", "EMPTY_RANGE", "is above upper")
     yield from _unique([row.name for row in joint.linear], f"{path}.linear")

@@ -1,0 +1,277 @@
+"""An independent check of the limits of the whole book on the final whole lots.
+
+Volatility, VaR, CVaR, CDaR and wealth floor are measured (`book_measures.py`) on the scenarios or
+the covariance of the request as they are stored, whatever its signals expect, with everything that
+is held and reserved in the book and all of it filled. Linear limits and the risk budget hold
+whichever reserved trades fill. As for other limits, a book that is beyond a bound already may stay
+there or come nearer, and may not move away.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import Floats, Integers, Market, MissingInputError, Positions, equity_of
+from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
+from compute.limits.guard import ROUNDING, Proposal, Violation
+from compute.limits.policy import JointLimits, LimitKind, Limits
+
+LEVEL = 0.95
+"""Of value at risk and its kin, where the limits name none."""
+
+
+@dataclass(frozen=True)
+class ReturnMatrix:
+    """Scenarios (K, c) with probability (K,), or a covariance (c, c), of named instruments."""
+
+    instrument_ids: tuple[str, ...]
+    values: Floats
+    probability: Floats
+
+
+@dataclass(frozen=True)
+class ReturnData:
+    """What a request brings to measure its book with; the scenarios count where both are given."""
+
+    scenarios: ReturnMatrix | None = None
+    covariance: ReturnMatrix | None = None
+
+
+NO_DATA = ReturnData()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """measure(weights) <= bound, over all instruments of the market.
+
+    kind, name: as bindings say it. stated: the bound as the limit states it. row: number of the
+    linear limit, or -1. sign: -1 for a lower bound, whose measure is the value turned. measure:
+    value and slope (m,) at weights (m,). pending: what reserved trades that fail may add. size: a
+    bound on the terms that the value is summed of, for its rounding.
+    """
+
+    kind: LimitKind
+    name: str
+    stated: float
+    bound: float
+    measure: Measure
+    row: int = -1
+    sign: float = 1.0
+    pending: float = 0.0
+    size: Callable[[Floats], float] = lambda weights: 0.0
+
+
+class BookGuard:
+    """The limits of one book; `violations` checks a proposal against them."""
+
+    def __init__(self, market: Market, positions: Positions, rules: list[Rule]) -> None:
+        """`rules`: from `rules_of`, for the same market and positions."""
+        self.market, self.rules = market, rules
+        self.unit_weight = market.price / equity_of(market, positions)
+        self.before: Floats = self.unit_weight * positions.expected
+        values = [rule.measure(self.before)[0] for rule in rules]
+        self.ceilings = [
+            max(rule.bound - rule.pending, value) for rule, value in zip(rules, values, strict=True)
+        ]
+        """Of what is measured with all trades filled: where the book is beyond, where it is."""
+
+    def after(self, proposal: Proposal) -> Floats:
+        """Weights of all instruments once the proposal and all reserved are filled, (m,)."""
+        weights = self.before.copy()
+        lot_weight = self.unit_weight * self.market.lot_size
+        weights[proposal.index] += lot_weight[proposal.index] * proposal.trade_lots
+        return weights
+
+    def violations(self, proposal: Proposal) -> list[Violation]:
+        """Every limit of the book that the proposal breaks."""
+        weights = self.after(proposal)
+        found = []
+        for rule, ceiling in zip(self.rules, self.ceilings, strict=True):
+            value = rule.measure(weights)[0]
+            if value > ceiling + ROUNDING * max(abs(ceiling), rule.size(weights)):
+                found.append(Violation(rule.kind, rule.name, rule.stated, rule.sign * value))
+        return found
+
+    def beyond(self, weights: Floats) -> list[Violation]:
+        """The limits that a book is beyond by its own value, whatever it was before."""
+        found = []
+        for rule in self.rules:
+            value = rule.measure(weights)[0] + rule.pending
+            if value > rule.bound + 1e3 * ROUNDING * max(abs(rule.bound), rule.size(weights)):
+                found.append(Violation(rule.kind, rule.name, rule.stated, rule.sign * value))
+        return found
+
+
+def rules_of(
+    market: Market,
+    positions: Positions,
+    limits: Limits,
+    sized: Integers,
+    data: ReturnData,
+    *,
+    cash_return: float = 0.0,
+    risk_budget: float | None = None,
+) -> list[Rule]:
+    """The limits of the book as rules. `sized`: places of the instruments that may be traded.
+
+    cash_return: risk-free return a period, which the wealth floor counts on cash. risk_budget:
+    largest sum of |weight| x annualised volatility.
+
+    Raises `MissingInputError` where a limit needs data that the request doesn't bring.
+    """
+    rules: list[Rule] = []
+    unit_weight = market.price / equity_of(market, positions)
+    buy, sell = unit_weight * positions.open_buy, unit_weight * positions.open_sell
+    if risk_budget is not None:
+        rules.append(_risk_budget(market, positions, risk_budget, unit_weight))
+    rules += _linear(market, limits.joint, buy, sell)
+    places = np.union1d(positions.taken, sized)
+    rules += _curved(market, limits.joint, places, data, cash_return)
+    return rules
+
+
+def _risk_budget(market: Market, positions: Positions, budget: float, unit_weight: Floats) -> Rule:
+    if market.volatility is None:
+        raise MissingInputError(
+            "MISSING_VOLATILITY",
+            "the parameter risk_budget needs the column volatility in the market snapshot",
+        )
+    volatility = market.volatility
+    buy, sell = unit_weight * positions.open_buy, unit_weight * positions.open_sell
+
+    def measure(weights: Floats) -> Measured:
+        high, low = weights + sell, weights - buy
+        longer = np.abs(high) >= np.abs(low)
+        worst = np.where(longer, high, low)
+        return float(volatility @ np.abs(worst)), volatility * np.sign(worst)
+
+    kind = LimitKind.RISK_BUDGET
+    return Rule(kind, "portfolio", budget, budget, measure, size=lambda w: measure(w)[0])
+
+
+def _linear(market: Market, joint: JointLimits, buy: Floats, sell: Floats) -> Iterator[Rule]:
+    """Two rules for a limit with both bounds; one with a price is soft, and no hard limit."""
+    for number, limit in enumerate(joint.linear):
+        if limit.soft_price is not None:
+            continue
+        row = np.zeros(len(market.price))
+        for name, value in limit.coefficients.items():
+            if (place := market.index.get(name)) is not None:
+                row[place] += value
+        for sign, bound in ((1.0, limit.upper), (-1.0, limit.lower)):
+            if bound is not None:
+                pulled = sign * row
+                pending = np.maximum(pulled, 0.0) @ sell + np.maximum(-pulled, 0.0) @ buy
+                yield Rule(
+                    LimitKind.LINEAR,
+                    limit.name,
+                    bound,
+                    sign * bound,
+                    _row(pulled),
+                    row=number,
+                    sign=sign,
+                    pending=float(pending),
+                    size=_terms(pulled),
+                )
+
+
+def _row(row: Floats) -> Measure:
+    return lambda weights: (float(row @ weights), row)
+
+
+def _terms(row: Floats) -> Callable[[Floats], float]:
+    return lambda weights: float(np.abs(row) @ np.abs(weights))
+
+
+def _curved(
+    market: Market, joint: JointLimits, places: Integers, data: ReturnData, cash_return: float
+) -> Iterator[Rule]:
+    if (joint.wealth_floor is None) != (joint.wealth_floor_probability is None):
+        raise MissingInputError(
+            "INCOMPLETE_LIMIT", "joint.wealth_floor and wealth_floor_probability go together"
+        )
+    asked = [
+        (LimitKind.VOLATILITY_MAX, "volatility_max", joint.volatility_max),
+        (LimitKind.VAR_MAX, "var_max", joint.var_max),
+        (LimitKind.CVAR_MAX, "cvar_max", joint.cvar_max),
+        (LimitKind.CDAR_MAX, "cdar_max", joint.cdar_max),
+        (LimitKind.DRAWDOWN_RISK, "wealth_floor", joint.wealth_floor),
+    ]
+    model: ScenarioReturns | Covariance | None = None
+    for kind, name, bound in asked:
+        if bound is not None:
+            model = model or _model(market, places, data, name)
+            measure = _over_market(_measure(joint, name, model, cash_return), places)
+            if kind is LimitKind.DRAWDOWN_RISK:
+                yield Rule(kind, "portfolio", bound, 0.0, measure, size=lambda weights: 1.0)
+            else:
+                yield Rule(kind, "portfolio", bound, bound, measure)
+
+
+def _model(
+    market: Market, places: Integers, data: ReturnData, name: str
+) -> ScenarioReturns | Covariance:
+    """Returns of the instruments at `places`; `name`: the limit that asks."""
+    if data.scenarios is not None:
+        columns = _columns(data.scenarios, market, places, name, "scenario")
+        return ScenarioReturns(data.scenarios.values[:, columns], data.scenarios.probability)
+    if data.covariance is not None:
+        columns = _columns(data.covariance, market, places, name, "covariance")
+        return Covariance(data.covariance.values[np.ix_(columns, columns)])
+    needed = "scenario_matrix_id"
+    if name in ("volatility_max", "var_max"):
+        needed = "scenario_matrix_id or covariance_matrix_id"
+    text = f"the limit joint.{name} can't be checked without {needed} in the request"
+    raise MissingInputError("MISSING_MATRIX", text)
+
+
+def _measure(
+    joint: JointLimits, name: str, model: ScenarioReturns | Covariance, cash_return: float
+) -> Measure:
+    """The measure of one limit; raises `MissingInputError` where the data can't give it."""
+    if name in ("volatility_max", "var_max"):
+        if isinstance(model, ScenarioReturns) and len(model.probability) < 2:
+            text = f"the limit joint.{name} needs two or more scenarios; the matrix has one"
+            raise MissingInputError("MISSING_SCENARIOS", text)
+        if name == "volatility_max":
+            return model.volatility
+        return model.value_at_risk(joint.var_level or LEVEL)
+    if isinstance(model, Covariance):
+        text = f"the limit joint.{name} needs scenario_matrix_id: a covariance alone has no tail"
+        raise MissingInputError("MISSING_MATRIX", text)
+    if name == "cvar_max":
+        return model.conditional_value_at_risk(joint.cvar_level or LEVEL)
+    if name == "cdar_max":
+        return model.conditional_drawdown(joint.cdar_level or LEVEL)
+    assert joint.wealth_floor is not None, "asked for"
+    assert joint.wealth_floor_probability is not None, "asked for"
+    return model.floor_moment(joint.wealth_floor, joint.wealth_floor_probability, cash_return)
+
+
+def _columns(
+    matrix: ReturnMatrix, market: Market, places: Integers, limit: str, what: str
+) -> Integers:
+    """Where the instruments at `places` are in the matrix."""
+    column = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    names = [market.instrument_ids[place] for place in places]
+    for name in names:
+        if name not in column:
+            raise MissingInputError(
+                "MISSING_MATRIX_ENTRY",
+                f"{name!r} is sized or held, but not in the {what} matrix, which the limit "
+                f"joint.{limit} needs",
+            )
+    return np.array([column[name] for name in names], dtype=np.int64)
+
+
+def _over_market(measure: Measure, places: Integers) -> Measure:
+    """The same measure of the weights of all instruments; the others are never held."""
+
+    def whole(weights: Floats) -> Measured:
+        value, slope = measure(weights[places])
+        out = np.zeros_like(weights)
+        out[places] = slope
+        return value, out
+
+    return whole

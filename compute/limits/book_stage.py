@@ -1,0 +1,253 @@
+"""The stage of the waterfall that brings a book inside the limits of the whole book.
+
+Linear limits are kept by the smallest change, a projection; curved ones (volatility, VaR, CVaR,
+CDaR, wealth floor) and the risk budget by scaling. Either way the increases are taken back first;
+only where that does not do are the positions of the batch made smaller. What the stages before
+have achieved is kept: in the end all trades are taken back together until no limit is exceeded more
+than before, as in RECONCILE; every limit is convex, so that some part of them always is allowed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from compute.book import Floats, Integers
+from compute.columns import Exposure
+from compute.inputs import Inputs
+from compute.limits.book_guard import BookGuard, Rule
+from compute.limits.sheet import Sheet
+
+STEPS = 60
+"""Halvings of an interval: more than a double has digits."""
+
+SLACK = 1e-10
+"""By how much a limit may be missed here, in weights; lots are rounded to what the guard takes."""
+
+PRICE_MAX = 1e6
+"""Largest price of a linear limit in the projection, in weights per unit of excess: where the
+batch can't keep it, it comes as near as this."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Weights (n,) inside the limits of the book, and which rule moved each line, -1 for none."""
+
+    weight: Floats
+    rule: Integers
+
+
+def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
+    """Moves `wanted` (n,) where a limit of the book asks for it; inactive lines never move."""
+    guard, nobody = inputs.book_guard, np.full(len(wanted), -1)
+    if guard is None:
+        return Moved(wanted, nobody)
+    stage = _Stage(wanted, inputs.index, inputs.active, inputs.sheet, guard)
+    worst = stage.worst(wanted)
+    if worst < 0:
+        return Moved(wanted, nobody)
+    in_rows = stage.projected(wanted)
+    scaled = stage.scaled(in_rows)
+    kept = stage.reconciled(scaled)
+    cut = np.where(in_rows != wanted, stage.worst(wanted, linear=True), nobody)
+    cut = np.where(scaled != in_rows, stage.worst(in_rows, linear=False), cut)
+    cut = np.where((kept != wanted) & (cut < 0), worst, cut)
+    return Moved(kept, np.where(kept != wanted, cut, -1))
+
+
+class _Stage:
+    """One batch while it is moved."""
+
+    def __init__(
+        self,
+        wanted: Floats,
+        index: Integers,
+        active: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+        sheet: Sheet,
+        guard: BookGuard,
+    ) -> None:
+        self.sheet, self.guard = sheet, guard
+        self.index, self.active = index, active
+        self.before: Floats = np.where(active, sheet.before[index], wanted)
+        self.base = _without_increase(wanted, self.before)
+        self.linear = np.array([rule.row >= 0 for rule in guard.rules])
+        self._start = self.all_excess(self.before)
+
+    def over_market(self, weight: Floats) -> Floats:
+        """Weights of all instruments, (m,), with the batch at `weight`."""
+        whole = self.sheet.before.copy()
+        whole[self.index[self.active]] = weight[self.active]
+        return whole
+
+    def excess(self, weight: Floats) -> Floats:
+        """Value of each rule of the book, less its bound and what pending trades may use of it."""
+        whole = self.over_market(weight)
+        values = [rule.measure(whole)[0] for rule in self.guard.rules]
+        return np.array(values) - np.array([rule.bound - rule.pending for rule in self.guard.rules])
+
+    def worst(self, weight: Floats, linear: bool | None = None) -> int:
+        """The rule exceeded most, by its bound, -1 where none is; linear: of which kind."""
+        excess = self.relative_excess(weight)
+        if linear is not None:
+            excess = np.where(self.linear == linear, excess, -np.inf)
+        place = int(np.argmax(excess))
+        return place if excess[place] > 0.0 else -1
+
+    def relative_excess(self, weight: Floats) -> Floats:
+        """`excess` in units of each bound."""
+        scale = np.array([max(abs(rule.bound), 1e-3) for rule in self.guard.rules])
+        return self.excess(weight) / scale
+
+    def boxes(self, wanted: Floats) -> list[tuple[Floats, Floats]]:
+        """Where the lines may go: back without increases, then to the smallest they can reach."""
+        out = []
+        for end in (self.base, self.smallest()):
+            end = np.where(self.active, end, wanted)
+            out.append((np.minimum(end, wanted), np.maximum(end, wanted)))
+        return out
+
+    def smallest(self) -> Floats:
+        """The position nearest to zero that one trade reaches, (n,)."""
+        sheet, index = self.sheet, self.index
+        low, high = self.before - sheet.sell_max[index], self.before + sheet.buy_max[index]
+        return np.where(self.active, np.clip(0.0, low, high), self.before)
+
+    def projected(self, wanted: Floats) -> Floats:
+        """The nearest weights that keep the linear rules, by fewer increases where those do."""
+        weight = wanted
+        for low, high in self.boxes(wanted):
+            if not (self.excess(weight)[self.linear] > SLACK).any():
+                break
+            weight = self._nearest(wanted, low, high)
+        return weight
+
+    def _nearest(self, wanted: Floats, low: Floats, high: Floats) -> Floats:
+        """The nearest weights in the box that keep the linear rules, or miss them least.
+
+        With prices y >= 0 of the rules A w <= b they are w(y) = clip(wanted - A'y, low, high); the
+        prices maximise |w(y) - wanted|^2 / 2 + y'(A w(y) - b), which is concave and smooth.
+        """
+        rules = [rule for rule in self.guard.rules if rule.row >= 0]
+        whole = self.over_market(wanted)
+        rows = np.stack([self._row(rule, whole) for rule in rules])
+        room = -self.excess(wanted)[self.linear] + rows @ wanted
+        norm = np.maximum(np.sqrt((rows**2).sum(axis=1)), 1e-300)
+        rows, room = rows / norm[:, None], room / norm
+
+        def weight(price: Floats) -> Floats:
+            out: Floats = np.clip(wanted - price @ rows, low, high)
+            return out
+
+        def dual(price: Floats) -> tuple[float, Floats]:
+            moved = weight(price)
+            missed = rows @ moved - room
+            gain = 0.5 * float(((moved - wanted) ** 2).sum()) + float(price @ missed)
+            return -gain, -missed
+
+        found = minimize(
+            dual,
+            np.zeros(len(rules)),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, PRICE_MAX)] * len(rules),
+            options={"ftol": 1e-16, "gtol": 1e-13, "maxiter": 500},
+        )
+        price = found.x
+        for _ in range(STEPS):  # Newton on the rules and lines that still move, to the last digit
+            moved = weight(price)
+            missed = rows @ moved - room
+            held = (price > 0.0) & (price < PRICE_MAX)
+            if not held.any() or np.abs(missed[held]).max() <= 1e-14:
+                break
+            free = (moved > low) & (moved < high)
+            inner = rows[held][:, free] @ rows[held][:, free].T
+            step = np.linalg.lstsq(inner, missed[held], rcond=None)[0]
+            price = price.copy()
+            price[held] = np.clip(price[held] + step, 0.0, PRICE_MAX)
+        return min(weight(found.x), weight(price), key=lambda w: float((rows @ w - room).max()))
+
+    def _row(self, rule: Rule, whole: Floats) -> Floats:
+        slope = rule.measure(whole)[1][self.index]
+        return np.where(self.active, slope, 0.0)
+
+    def scaled(self, wanted: Floats) -> Floats:
+        """The largest part of the increases that keeps the curved rules, else of the positions."""
+        if not (self.excess(wanted)[~self.linear] > 0.0).any():
+            return wanted
+        base = _without_increase(wanted, self.before)
+        if self._curved_excess(base) <= 0.0:
+            return self._largest(base, wanted)
+        least = self.smallest()
+        if self._curved_excess(least) <= 0.0:
+            return self._largest(least, base)
+        # Not even without the batch: the part that comes nearest, by golden section.
+        low, high = 0.0, 1.0
+        ratio = (np.sqrt(5.0) - 1.0) / 2.0
+        for _ in range(STEPS):
+            left, right = high - ratio * (high - low), low + ratio * (high - low)
+            if self._curved_excess(_between(least, base, left)) <= self._curved_excess(
+                _between(least, base, right)
+            ):
+                high = right
+            else:
+                low = left
+        return _between(least, base, 0.5 * (low + high))
+
+    def _curved_excess(self, weight: Floats) -> float:
+        """The largest excess of a curved rule, relative to its bound."""
+        return float(self.relative_excess(weight)[~self.linear].max())
+
+    def _largest(self, inside: Floats, wanted: Floats) -> Floats:
+        """The point furthest from `inside` towards `wanted` that keeps the curved rules."""
+        low, high = 0.0, 1.0
+        for _ in range(STEPS):
+            middle = 0.5 * (low + high)
+            if self._curved_excess(_between(inside, wanted, middle)) <= 0.0:
+                low = middle
+            else:
+                high = middle
+        return _between(inside, wanted, low)
+
+    def all_excess(self, weight: Floats) -> Floats:
+        """Value less bound of every limit on sums: of the book, exposures, turnover."""
+        sheet = self.sheet
+        change = np.where(self.active, weight - self.before, 0.0)
+        grown = np.where(self.active, np.abs(weight) - np.abs(self.before), 0.0)
+        members = sheet.members[:, self.index]
+        gross = sheet.bounds[Exposure.OTHER_GROSS] + members @ grown
+        net = sheet.bounds[Exposure.OTHER_NET] + members @ change
+        turnover = sheet.limits.turnover_max
+        return np.concatenate(
+            [
+                self.excess(weight) - SLACK,
+                gross - sheet.bounds[Exposure.GROSS_MAX],
+                net - sheet.bounds[Exposure.NET_MAX],
+                sheet.bounds[Exposure.NET_MIN] - net,
+                [-1.0 if turnover is None else float(np.abs(change).sum()) - turnover],
+            ]
+        )
+
+    def reconciled(self, weight: Floats) -> Floats:
+        """The largest part of all trades that exceeds no limit more than before."""
+        allowed = np.maximum(self._start, 0.0) + 1e-12
+        if (self.all_excess(weight) <= allowed).all():
+            return weight
+        low, high = 0.0, 1.0
+        for _ in range(STEPS):
+            middle = 0.5 * (low + high)
+            if (self.all_excess(_between(self.before, weight, middle)) <= allowed).all():
+                low = middle
+            else:
+                high = middle
+        return _between(self.before, weight, low)
+
+
+def _between(start: Floats, end: Floats, part: float) -> Floats:
+    return end if part == 1.0 else start + part * (end - start)
+
+
+def _without_increase(weight: Floats, before: Floats) -> Floats:
+    """The part of `weight` that is not an increase of an existing position on the same side."""
+    held = np.where(weight * before > 0.0, before, 0.0)
+    out: Floats = np.where(np.abs(weight) > np.abs(held), held, weight)
+    return out

@@ -1,0 +1,34 @@
+"""The risk budget: the sum of |weight| x annualised volatility that a portfolio may carry.
+
+All that the portfolio holds counts, and what is reserved at its worst: it can't be spent again by
+the next call. No credit is taken for diversification.
+"""
+
+import numpy as np
+
+from compute.book import Floats
+from compute.limits.projection import NO_LIMIT
+from compute.limits.sheet import Sheet
+
+
+def risk_budget_bound(sheet: Sheet, volatility: Floats, budget: float) -> float:
+    """Largest sum over all instruments of |weight| x volatility once everything is filled.
+
+    The budget less what pending trades may still use of it, not below what is used and allowed.
+    """
+    unit, positions = sheet.unit_weight, sheet.positions
+    high = np.abs(sheet.before + unit * positions.open_sell)
+    low = np.abs(sheet.before - unit * positions.open_buy)
+    used = float(volatility @ np.abs(sheet.before))
+    pending = float(volatility @ np.maximum(high, low)) - used
+    return max(budget - pending, min(budget, used))
+
+
+def risk_budget_left(
+    sheet: Sheet, volatility: Floats | None, budget: float | None, own: Floats
+) -> float:
+    """What a batch may use. own: weights (m,) that it holds already and sizes anew, 0 elsewhere."""
+    if budget is None or volatility is None:
+        return NO_LIMIT
+    others = float(volatility @ (np.abs(sheet.before) - np.abs(own)))
+    return max(risk_budget_bound(sheet, volatility, budget) - others, 0.0)
