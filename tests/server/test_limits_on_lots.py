@@ -103,7 +103,7 @@ class Random:
             ("turnover_max", 0.2, 2.0),
             ("net_weight_max", 0.2, 1.0),
         ):
-            if rng.random() < 0.5:
+            if rng.random() < 0.5 or (self.joint and name == "weight_max"):
                 self.limits[name] = float(rng.uniform(low, high))
         if rng.random() < 0.3:
             self.limits["allow_flip"] = True
