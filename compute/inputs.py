@@ -36,6 +36,10 @@ class Inputs:
     target: Floats | None = None
     returns: ReturnData = NO_DATA
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs; it makes its own `book_guard`."""
+        return {name: value for name, value in vars(self).items() if name != "book_guard"}
+
     @cached_property
     def book_guard(self) -> BookGuard | None:
         """What checks the limits of the whole book, None where there are none.

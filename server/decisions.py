@@ -40,6 +40,7 @@ from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.jointly import Aimed, aimed
 from server.problem import Problem, Solved, assemble, check_ages, context_of, is_gathered
+from server.remaining import limits_exceeded
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
 from server.version import VERSION
@@ -229,6 +230,7 @@ class Solver:
             status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing),
             fallback_chain=chain,
         )
+        limits_exceeded(head, problem, sizing)
         decision_convert.line_errors(head, problem.errors)
         cash = decision_convert.cash_needed(sizing, problem.inputs)
         decision_convert.summary(head.summary, sizing, problem.inputs, cash)

@@ -10,6 +10,7 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2
 
 from compute.joint import BookMatrix, JointAnswer, solve_joint
+from compute.limits.one_decision import without_limits_of_one_decision
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import Method
@@ -18,6 +19,7 @@ from server.convert.market import MatrixData
 from server.errors import precondition
 from server.joint.runner import JointRunner
 from server.problem import Problem
+from server.remaining import is_beyond, refuse_contradiction
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed
         )
     except UnsupportedError as error:
         raise precondition("UNSUPPORTED_OBJECTIVE", f"joint_objective: {error}") from error
+    if answer.explanation is not None and is_beyond(problem):
+        refuse_contradiction(problem)
+        return _nearest(runner, problem, scenarios, covariance, time_limit)
     if answer.explanation is not None:
         conflict = ", ".join(answer.explanation.conflict)
         relaxation = ", ".join(
@@ -71,6 +76,31 @@ def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed
         return Aimed(problem, None, steps)
     inputs = replace(problem.inputs, target=answer.weights)
     return Aimed(replace(problem, inputs=inputs), answer)
+
+
+def _nearest(
+    runner: JointRunner,
+    problem: Problem,
+    scenarios: BookMatrix | None,
+    covariance: BookMatrix | None,
+    time_limit: TimeLimit | None,
+) -> Aimed:
+    """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
+
+    The optimum is that without the limits of one decision; the stages that follow apply them. Where
+    there is none either, as what can't be traded here is beyond, the closed form comes nearest.
+    """
+    free = without_limits_of_one_decision(problem.inputs)
+    answer = runner.run(solve_joint, free, scenarios, covariance, time_limit=time_limit)
+    method = "closed form" if answer.weights is None else "step towards the joint optimum"
+    steps = [
+        sizing_pb2.FallbackStep(method="joint", outcome="limits out of reach of one decision"),
+        sizing_pb2.FallbackStep(method=method, outcome="answered"),
+    ]
+    if answer.weights is None:
+        return Aimed(problem, None, steps)
+    inputs = replace(problem.inputs, target=answer.weights)
+    return Aimed(replace(problem, inputs=inputs), None, steps)
 
 
 def _placed(matrix: MatrixData, place: Mapping[str, int]) -> BookMatrix:

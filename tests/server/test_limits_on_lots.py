@@ -233,6 +233,46 @@ async def test_an_instrument_held_but_not_in_the_matrix_is_named(client: Client)
     assert "joint.volatility_max" in found.message
 
 
+async def test_limits_that_no_book_keeps_are_named(client: Client) -> None:
+    portfolio_id = await client.ready(net_weight_min=0.9, leverage_max=0.5, weight_max=0.3)
+    asked = bets(["I0"], [0.6], [types_pb2.SIDE_LONG], portfolio_id=portfolio_id)
+    found = await refusal(client.size(asked))
+    assert (found.code, found.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "INFEASIBLE_LIMITS",
+    )
+    assert "net_weight_min 0.9" in found.message
+    assert "leverage_max 0.5" in found.message
+    assert "weight_max 0.3" not in found.message
+    assert await client.counts(portfolio_id) == (0, 0)
+
+
+async def test_a_step_that_does_not_reach_a_limit_says_what_is_left(client: Client) -> None:
+    """Half of equity in one name that may be a tenth, and a turnover of 0.2 a decision."""
+    await client.put_market()
+    portfolio_id = await client.put_portfolio(cash=5e5, held={"I3": 5000.0})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.1, turnover_max=0.2)
+    left = []
+    for _ in range(3):
+        asked = bets(["I3"], [0.6], [types_pb2.SIDE_LONG], portfolio_id=portfolio_id)
+        decision = await client.size(asked)
+        left.append(
+            [(e.kind, e.name, e.bound, round(e.value, 9)) for e in decision.limits_exceeded]
+        )
+    kind = types_pb2.LIMIT_KIND_WEIGHT_MAX
+    assert left == [[(kind, "I3", 0.1, 0.3)], [], []]
+
+
+async def test_a_net_minimum_beyond_what_signals_ask_for_is_said(client: Client) -> None:
+    portfolio_id = await client.ready(net_weight_min=0.9, weight_max=0.3, leverage_max=1.0)
+    asked = bets(["I0"], [0.6], [types_pb2.SIDE_LONG], portfolio_id=portfolio_id)
+    decision = await client.size(asked)
+    (only,) = decision.limits_exceeded
+    assert (only.kind, only.name, only.bound) == (types_pb2.LIMIT_KIND_NET_MIN, "portfolio", 0.9)
+    assert only.value == pytest.approx(decision.summary.net_weight_after)
+
+
 async def test_half_a_wealth_floor_is_refused(client: Client) -> None:
     portfolio_id = await client.ready()
     scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)

@@ -1,0 +1,101 @@
+"""Limits that no book satisfies, whatever is held: by a linear program over the whole market.
+
+    caps of instruments, shorts allowed or not, gross, net and group exposure, linear limits
+
+as rows over the long and the short weight of each instrument. Limits of a decision (turnover, sizes
+of trades, cash) and curved limits are left out: they may delay a book, or want data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+
+from compute.book import Floats, Market, group_members
+from compute.limits.ceilings import position_ceilings
+from compute.limits.policy import Limits
+
+INSTRUMENTS_MAX = 20_000
+"""Larger markets are not looked at: the program would take seconds."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """row_long @ long + row_short @ short <= bound."""
+
+    name: str
+    long: Floats
+    short: Floats
+    bound: float
+
+
+def contradiction(market: Market, limits: Limits, equity: float) -> tuple[str, ...]:
+    """Names of limits that contradict each other, each of them needed for it; empty: none do."""
+    if market.whole is not None:
+        market = market.whole[0]
+    if len(market.price) > INSTRUMENTS_MAX or not equity > 0.0:
+        return ()
+    caps: Floats = np.minimum(position_ceilings(market, limits, equity) / equity, 1e6)
+    rows = _rows(market, limits, equity)
+    shorts = bool(limits.allow_short)
+    if _feasible(rows, caps, shorts):
+        return ()
+    needed = list(rows)
+    for row in rows:
+        rest = [other for other in needed if other is not row]
+        if not _feasible(rest, caps, shorts):
+            needed = rest
+    names = [row.name for row in needed]
+    if _feasible(needed, np.full_like(caps, 1e6), shorts):
+        names.append("limits of single instruments")
+    if not shorts and _feasible(needed, caps, shorts=True):
+        names.append("allow_short")
+    return tuple(dict.fromkeys(names))
+
+
+def _feasible(rows: list[_Row], caps: Floats, shorts: bool) -> bool:
+    if not rows:
+        return True
+    short_caps = caps if shorts else np.zeros_like(caps)
+    found = linprog(
+        np.zeros(2 * len(caps)),
+        A_ub=np.stack([np.concatenate([row.long, row.short]) for row in rows]),
+        b_ub=[row.bound for row in rows],
+        bounds=np.column_stack([np.zeros(2 * len(caps)), np.concatenate([caps, short_caps])]),
+        method="highs",
+    )
+    return bool(found.status != 2)
+
+
+def _rows(market: Market, limits: Limits, equity: float) -> list[_Row]:
+    one = np.ones(len(market.price))
+    rows: list[_Row] = []
+
+    def gross(name: str, member: Floats, bound: float | None) -> None:
+        if bound is not None:
+            rows.append(_Row(f"{name} {bound:g}", member, member, bound))
+
+    def net(name: str, member: Floats, least: float | None, most: float | None) -> None:
+        if most is not None:
+            rows.append(_Row(f"{name}_max {most:g}", member, -member, most))
+        if least is not None:
+            rows.append(_Row(f"{name}_min {least:g}", -member, member, -least))
+
+    gross("leverage_max", one, limits.leverage_max)
+    if limits.gross_notional_max is not None:
+        bound = limits.gross_notional_max
+        rows.append(_Row(f"gross_notional_max {bound:g}", one, one, bound / equity))
+    net("net_weight", one, limits.net_weight_min, limits.net_weight_max)
+    for group in limits.groups:
+        member = group_members(market, group)
+        gross(f"group {group.name} gross_weight_max", member, group.gross_weight_max)
+        least, most = group.net_weight_min, group.net_weight_max
+        net(f"group {group.name} net_weight", member, least, most)
+    for limit in limits.joint.linear:
+        if limit.soft_price is None:
+            row = np.zeros(len(market.price))
+            for name, value in limit.coefficients.items():
+                if (place := market.index.get(name)) is not None:
+                    row[place] = value
+            net(limit.name, row, limit.lower, limit.upper)
+    return rows

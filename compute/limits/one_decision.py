@@ -1,0 +1,22 @@
+"""A problem without what bounds a single decision: where a book would go, had it several."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from compute.inputs import Inputs
+from compute.limits.projection import NO_LIMIT
+
+
+def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
+    """The same without turnover, sizes of trades and cash.
+
+    The way from the book held to an optimum of these is a straight line, along which every limit is
+    exceeded less and less: the part of it that one decision may go is a step towards the limits.
+    """
+    sheet = inputs.sheet
+    free = np.full_like(sheet.buy_max, NO_LIMIT)
+    limits = replace(sheet.limits, turnover_max=None)
+    return replace(
+        inputs, sheet=replace(sheet, limits=limits, cash=NO_LIMIT, buy_max=free, sell_max=free)
+    )
