@@ -83,7 +83,7 @@ def _nearest(
     problem: Problem,
     scenarios: BookMatrix | None,
     covariance: BookMatrix | None,
-    time_limit: TimeLimit | None,
+    time_limit: TimeLimit,
 ) -> Aimed:
     """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
 

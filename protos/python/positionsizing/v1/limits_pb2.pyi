@@ -109,7 +109,7 @@ class Limits(_message.Message):
 
     @_builtins.property
     def joint(self) -> Global___JointLimits:
-        """Limits of the joint method over the whole book; not used by the closed form."""
+        """Limits of the whole book; they hold for every method."""
 
     def __init__(
         self,
@@ -308,7 +308,16 @@ Global___GroupLimit: _TypeAlias = GroupLimit  # noqa: Y015
 
 @_typing.final
 class JointLimits(_message.Message):
-    """Limits that only a joint solution over all lines can honour. All per period of the scenarios."""
+    """Limits of the whole book, per period of the scenarios. Every method keeps them on the final whole
+    lots, with everything counted that is held and reserved, as if all of it were filled; linear limits
+    hold whichever reserved trades fill. A book that is beyond one may stay or come nearer.
+
+    They are measured on the scenarios that the request names, as they are stored (what a signal expects
+    does not move them), or on its covariance where it names no scenarios. A request that brings neither,
+    or a matrix without an instrument that is sized or held, or a covariance where a limit needs
+    scenarios, is refused (FAILED_PRECONDITION, reasons MISSING_MATRIX, MISSING_MATRIX_ENTRY), naming the
+    limit. Linear limits need no matrix.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,23 +332,36 @@ class JointLimits(_message.Message):
     WEALTH_FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
     LINEAR_FIELD_NUMBER: _builtins.int
     volatility_max: _builtins.float
-    """Largest standard deviation of the book's return. From 1e-9 to 1e9."""
+    """Largest standard deviation of the book's return. Of scenarios with probabilities p it is
+    sqrt(sum p (x - mean)^2 / (1 - sum p^2)), x the return of the book; of a covariance S sqrt(w'Sw).
+    From 1e-9 to 1e9.
+    """
     var_max: _builtins.float
-    """Largest normal value at risk of the book, as a positive fraction of equity. From 1e-9 to 1e9."""
+    """Largest normal value at risk of the book, as a positive fraction of equity: the normal quantile
+    of `var_level` times the standard deviation, less the mean return of the scenarios; the mean is
+    taken as 0 where there is a covariance alone. From 1e-9 to 1e9.
+    """
     var_level: _builtins.float
     """Confidence level of `var_max`. Unset: 0.95. From 0.5 to 0.99999."""
     cvar_max: _builtins.float
-    """Largest conditional value at risk over the scenarios, fraction of equity. From 1e-9 to 1e9."""
+    """Largest conditional value at risk over the scenarios, fraction of equity: the mean loss of the
+    worst 1 - `cvar_level` of them. Needs scenarios. From 1e-9 to 1e9.
+    """
     cvar_level: _builtins.float
     """Confidence level of `cvar_max`. Unset: 0.95. From 0.5 to 0.99999."""
     cdar_max: _builtins.float
-    """Largest conditional drawdown at risk over the scenario path, fraction of equity. From 1e-9 to
-    1e9.
+    """Largest conditional drawdown at risk over the scenario path, fraction of equity: the mean of the
+    worst 1 - `cdar_level` of the drawdowns of the book's summed, uncompounded returns, in the order
+    of the scenarios, from a start of 0. Needs scenarios. From 1e-9 to 1e9.
     """
     cdar_level: _builtins.float
     """Confidence level of `cdar_max`. Unset: 0.95. From 0.5 to 0.99999."""
     wealth_floor: _builtins.float
-    """Risk-constrained Kelly: wealth floor as a fraction of today's wealth. From 1e-6 to 0.999999."""
+    """Risk-constrained Kelly: wealth floor as a fraction of today's wealth. Given together with
+    `wealth_floor_probability`: E[W^-k] <= 1 over the scenarios, k = log probability / log floor,
+    W wealth after a period, cash at the risk-free rate (Busseti, Ryu, Boyd 2016). Needs scenarios.
+    From 1e-6 to 0.999999.
+    """
     wealth_floor_probability: _builtins.float
     """Risk-constrained Kelly: largest probability of ever falling below the floor. From 1e-6 to
     0.999999.
@@ -407,7 +429,9 @@ Global___JointLimits: _TypeAlias = JointLimits  # noqa: Y015
 
 @_typing.final
 class LinearLimit(_message.Message):
-    """lower <= sum_i coefficient_i * weight_i <= upper."""
+    """lower <= sum_i coefficient_i * weight_i <= upper, over everything that is held, reserved and sized.
+    Exact bounds (lower = upper) leave only what whole lots meet exactly.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -429,7 +453,7 @@ class LinearLimit(_message.Message):
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Instruments the coefficients belong to; those not named have coefficient 0."""
+        """Instruments the coefficients belong to, each once; those not named have coefficient 0."""
 
     @_builtins.property
     def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

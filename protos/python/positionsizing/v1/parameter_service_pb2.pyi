@@ -102,9 +102,11 @@ class SizingParameters(_message.Message):
     Lines without a stop are not touched by it. From 1e-9 to 1.
     """
     risk_budget: _builtins.float
-    """Largest sum of |weight| x annualised volatility over the batch, fraction of equity: no credit
-    for diversification, and positions outside the batch don't count. Default: none. From 1e-9 to
-    1000.
+    """Largest sum of |weight| x annualised volatility, fraction of equity; no credit for
+    diversification. It bounds the whole portfolio: everything held counts, whichever strategy bought
+    it, and what is reserved at its worst, so no call spends it again. It holds on the final lots of
+    either method; a book beyond it may stay or come nearer. Strategies on one portfolio draw on one
+    budget, each up to its own. Default: none. From 1e-9 to 1000.
     """
     interval_probability: _builtins.float
     """Probability of the interval reported for each size. Default 0.95. From 1e-6 to 0.999999."""

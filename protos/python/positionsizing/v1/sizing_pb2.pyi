@@ -649,6 +649,44 @@ class FallbackStep(_message.Message):
 Global___FallbackStep: _TypeAlias = FallbackStep  # noqa: Y015
 
 @_typing.final
+class ExceededLimit(_message.Message):
+    """A limit that a book is still beyond once the decision is filled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    kind: _types_pb2.LimitKind.ValueType
+    """Its kind."""
+    name: _builtins.str
+    """What it bounds: the instrument, the group or linear limit by name, "portfolio", or "group" for
+    what portfolios share.
+    """
+    bound: _builtins.float
+    """Its bound, in its own unit, as in `Limits`."""
+    value: _builtins.float
+    """The value with all trades filled, in the unit of the bound. For a wealth floor, whose bound is the
+    floor: log E[W^-k], at most 0 where it is kept.
+    """
+    def __init__(
+        self,
+        *,
+        kind: _types_pb2.LimitKind.ValueType = ...,
+        name: _builtins.str = ...,
+        bound: _builtins.float = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "kind", b"kind", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExceededLimit: _TypeAlias = ExceededLimit  # noqa: Y015
+
+@_typing.final
 class SizingDecision(_message.Message):
     """A recorded sizing decision of one portfolio."""
 
@@ -671,6 +709,7 @@ class SizingDecision(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     INPUT_HASH_FIELD_NUMBER: _builtins.int
     RESERVATION_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -725,6 +764,14 @@ class SizingDecision(_message.Message):
     def reservation_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the reservation lapses; unset where none was made."""
 
+    @_builtins.property
+    def limits_exceeded(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExceededLimit]:
+        """Limits that the book was beyond and that one decision can't reach: lines have moved as near as
+        turnover, liquidity, cash and lots let them, none further away. Empty in the usual case. Limits
+        that no book at all satisfies together fail the call instead: FAILED_PRECONDITION, reason
+        INFEASIBLE_LIMITS.
+        """
+
     def __init__(
         self,
         *,
@@ -745,10 +792,11 @@ class SizingDecision(_message.Message):
         versions: _types_pb2.InputVersions | None = ...,
         input_hash: _builtins.str = ...,
         reservation_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        limits_exceeded: _abc.Iterable[Global___ExceededLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "line_errors", b"line_errors", "method", b"method", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

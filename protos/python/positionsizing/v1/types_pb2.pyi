@@ -209,7 +209,7 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     SIZING_STAGE_STOP_RISK: _SizingStage.ValueType  # 6
     """Largest weight whose loss at the stop, fees included, stays inside the budget."""
     SIZING_STAGE_RISK_BUDGET: _SizingStage.ValueType  # 7
-    """Scaled so that the batch stays inside the strategy's risk budget."""
+    """Scaled so that the portfolio stays inside the risk budget."""
     SIZING_STAGE_PERMISSION: _SizingStage.ValueType  # 8
     """Trading state, short permission and flips of side."""
     SIZING_STAGE_MINIMUM_TRADE: _SizingStage.ValueType  # 9
@@ -237,6 +237,8 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """All trades taken back together where limits pull in opposite directions."""
     SIZING_STAGE_LOTS: _SizingStage.ValueType  # 18
     """Whole lots, rounded to the safe side."""
+    SIZING_STAGE_BOOK_LIMIT: _SizingStage.ValueType  # 20
+    """Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
     SIZING_STAGE_JOINT_OPTIMUM: _SizingStage.ValueType  # 19
     """Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
     nothing to cut but rounding.
@@ -260,7 +262,7 @@ SIZING_STAGE_VOLATILITY_TARGET: SizingStage.ValueType  # 5
 SIZING_STAGE_STOP_RISK: SizingStage.ValueType  # 6
 """Largest weight whose loss at the stop, fees included, stays inside the budget."""
 SIZING_STAGE_RISK_BUDGET: SizingStage.ValueType  # 7
-"""Scaled so that the batch stays inside the strategy's risk budget."""
+"""Scaled so that the portfolio stays inside the risk budget."""
 SIZING_STAGE_PERMISSION: SizingStage.ValueType  # 8
 """Trading state, short permission and flips of side."""
 SIZING_STAGE_MINIMUM_TRADE: SizingStage.ValueType  # 9
@@ -288,6 +290,8 @@ SIZING_STAGE_RECONCILE: SizingStage.ValueType  # 17
 """All trades taken back together where limits pull in opposite directions."""
 SIZING_STAGE_LOTS: SizingStage.ValueType  # 18
 """Whole lots, rounded to the safe side."""
+SIZING_STAGE_BOOK_LIMIT: SizingStage.ValueType  # 20
+"""Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
 SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
 """Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
 nothing to cut but rounding.
@@ -353,19 +357,19 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     LIMIT_KIND_STOP_RISK: _LimitKind.ValueType  # 25
     """The loss at the stop allowed by the sizing parameters."""
     LIMIT_KIND_RISK_BUDGET: _LimitKind.ValueType  # 26
-    """The strategy's risk budget."""
+    """The risk budget of the sizing parameters."""
     LIMIT_KIND_VOLATILITY_MAX: _LimitKind.ValueType  # 27
-    """Volatility cap of the book (joint method)."""
+    """Volatility cap of the book."""
     LIMIT_KIND_VAR_MAX: _LimitKind.ValueType  # 28
-    """Value-at-risk cap of the book (joint method)."""
+    """Value-at-risk cap of the book."""
     LIMIT_KIND_CVAR_MAX: _LimitKind.ValueType  # 29
-    """Conditional-value-at-risk cap of the book (joint method)."""
+    """Conditional-value-at-risk cap of the book."""
     LIMIT_KIND_CDAR_MAX: _LimitKind.ValueType  # 30
-    """Conditional-drawdown-at-risk cap of the book (joint method)."""
+    """Conditional-drawdown-at-risk cap of the book."""
     LIMIT_KIND_DRAWDOWN_RISK: _LimitKind.ValueType  # 31
-    """Risk-constrained Kelly: probability of ever falling below a floor (joint method)."""
+    """Risk-constrained Kelly: probability of ever falling below a floor; its bound is the floor."""
     LIMIT_KIND_LINEAR: _LimitKind.ValueType  # 32
-    """A named linear limit of the joint problem: factor exposure, stress loss, minimum return."""
+    """A named linear limit: factor exposure, stress loss, minimum return."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -423,19 +427,19 @@ LIMIT_KIND_VOLATILITY_TARGET: LimitKind.ValueType  # 24
 LIMIT_KIND_STOP_RISK: LimitKind.ValueType  # 25
 """The loss at the stop allowed by the sizing parameters."""
 LIMIT_KIND_RISK_BUDGET: LimitKind.ValueType  # 26
-"""The strategy's risk budget."""
+"""The risk budget of the sizing parameters."""
 LIMIT_KIND_VOLATILITY_MAX: LimitKind.ValueType  # 27
-"""Volatility cap of the book (joint method)."""
+"""Volatility cap of the book."""
 LIMIT_KIND_VAR_MAX: LimitKind.ValueType  # 28
-"""Value-at-risk cap of the book (joint method)."""
+"""Value-at-risk cap of the book."""
 LIMIT_KIND_CVAR_MAX: LimitKind.ValueType  # 29
-"""Conditional-value-at-risk cap of the book (joint method)."""
+"""Conditional-value-at-risk cap of the book."""
 LIMIT_KIND_CDAR_MAX: LimitKind.ValueType  # 30
-"""Conditional-drawdown-at-risk cap of the book (joint method)."""
+"""Conditional-drawdown-at-risk cap of the book."""
 LIMIT_KIND_DRAWDOWN_RISK: LimitKind.ValueType  # 31
-"""Risk-constrained Kelly: probability of ever falling below a floor (joint method)."""
+"""Risk-constrained Kelly: probability of ever falling below a floor; its bound is the floor."""
 LIMIT_KIND_LINEAR: LimitKind.ValueType  # 32
-"""A named linear limit of the joint problem: factor exposure, stress loss, minimum return."""
+"""A named linear limit: factor exposure, stress loss, minimum return."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
