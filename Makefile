@@ -67,6 +67,14 @@ bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo
 bench-latency: setup  ## F7, F9: latency at half load with commits, time to start
 	$(BIN)/python -m benchmarks.latency
 
+.PHONY: bench-overload
+bench-overload: setup  ## R6: goodput at twice the load that the service can take
+	$(BIN)/python -m benchmarks.overload
+
+.PHONY: bench-beside
+bench-beside: setup  ## latency of the closed form alone and while a long frontier is traced
+	$(BIN)/python -m benchmarks.beside
+
 .PHONY: bench-joint
 bench-joint: setup  ## F6: joint sizes of 500 lines over gRPC with commits
 	$(BIN)/python -m benchmarks.joint_serving

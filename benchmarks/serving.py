@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,11 +101,13 @@ def request_of(n_lines: int, market: str = "bench-5000") -> sizing_service_pb2.S
 
 
 def prepare(
-    channel: grpc.Channel, portfolio_ids: Sequence[str] = tuple(f"bench-{n}" for n in LINES)
+    channel: grpc.Channel,
+    portfolio_ids: Sequence[str] = tuple(f"bench-{n}" for n in LINES),
+    markets: Mapping[str, int] = MARKETS,
 ) -> None:
     """The markets, and portfolios with their limits."""
     rng = np.random.default_rng(0)
-    for name, n in MARKETS.items():
+    for name, n in markets.items():
         snapshot = market_service_pb2.MarketSnapshot(
             snapshot_id=name,
             instrument_ids=[f"INS{i:06d}" for i in range(n)],
