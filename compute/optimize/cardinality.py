@@ -120,9 +120,9 @@ def solve_integer(
     rounds = 0
     while rounds < effort.rounds_max:
         rounds += 1
-        time_limit.check()
         left = replace(effort, time_limit_s=time_limit.least(effort.time_limit_s))
         found, point = _integer_program(base, rules, cuts, weights, left)
+        time_limit.check()  # that there was no time is not that there are no lots
         if found.status is not LpStatus.OPTIMAL:
             break
         bound = min(bound, found.bound * base.scale)

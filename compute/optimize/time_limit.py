@@ -47,10 +47,7 @@ class TimeLimit:
 
     def check(self) -> None:
         """Raises `OutOfTimeError` or `AbandonedError` where there is no reason to go on."""
-        if self.is_cancelled():
-            raise AbandonedError("nobody waits for the answer any more")
-        if self.left_s() <= 0.0:
-            raise OutOfTimeError("the time was over before the answer")
+        self.least(0.0)
 
     def expect(self, seconds: float, words: str) -> None:
         """Raises `TooLongError` where `words`, which take so long, don't fit into what is left."""
@@ -60,8 +57,12 @@ class TimeLimit:
 
     def least(self, seconds: float) -> float:
         """`seconds`, or what is left where that is less. Raises as `check` does."""
-        self.check()
-        return min(seconds, self.left_s())
+        if self.is_cancelled():
+            raise AbandonedError("nobody waits for the answer any more")
+        left = self.left_s()
+        if left <= 0.0:
+            raise OutOfTimeError("the time was over before the answer")
+        return min(seconds, left)
 
 
 ENDLESS = TimeLimit()

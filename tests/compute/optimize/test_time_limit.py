@@ -79,8 +79,8 @@ def test_a_solve_ends_at_any_look_at_its_limit(name: str) -> None:
         clock = Clock(total)
         with pytest.raises(OutOfTimeError):
             work(clock.limit())
-        # It may be looked at by other threads of a batch, but no work begins any more.
-        assert clock.looks <= total + 8
+        # The other problems of a batch look at it too, but no work begins any more.
+        assert clock.looks <= total + 40
 
 
 @pytest.mark.parametrize("name", WORKS)
