@@ -11,7 +11,6 @@ import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import grpc
 import jax
@@ -34,6 +33,7 @@ from compute.kernels import registry
 from compute.optimize.ahead import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
+from server import opening
 from server.admission import Admission
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
@@ -61,8 +61,6 @@ from server.state import States
 from server.telemetry import Telemetry
 from server.what_if import WhatIf
 from server.worker import Worker
-from storage import embedded
-from storage.errors import StorageError
 from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.liveness import answers
@@ -72,8 +70,8 @@ from storage.postgres.pool import Database, PoolOptions
 _log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
-OPENINGS_MAX, STARTING_MAX_S = 30, 60.0
-"""A start tries so often to open its connections, and gives its first statement so long."""
+STARTING_MAX_S = 60.0
+"""For the first statement."""
 QUIET_S, QUIET_MAX_S = 0.25, 2.0
 """A server that stops goes on refusing until nobody has called for so long, or for at most that."""
 STOP_GRACE_S = 0.5
@@ -143,14 +141,14 @@ class App:
     async def _start(self, programs: Programs | None) -> None:
         os.environ.setdefault("PJRT_NPROC", "1")  # one compute thread, of predictable speed
         prepared = self._prepared(programs)
-        opening = asyncio.create_task(self._open_database())
+        connecting = asyncio.create_task(self._open_database())
         preparing = asyncio.create_task(prepared.first())
         try:
-            database, _ = await asyncio.gather(opening, preparing)
+            database, _ = await asyncio.gather(connecting, preparing)
         finally:  # where one fails, the other is no longer wanted
-            opening.cancel()
+            connecting.cancel()
             preparing.cancel()
-            await asyncio.gather(opening, preparing, return_exceptions=True)
+            await asyncio.gather(connecting, preparing, return_exceptions=True)
         settle_memory()
         states = self._states = States(database, self.config.deadline_default_s)
         committer = GroupCommitter(database)
@@ -220,7 +218,7 @@ class App:
         config = self.config
         if config.dsn is None:
             folder = config.data_dir / "postgres"
-            server = await _embedded(folder)
+            server = await opening.start_embedded(folder)
             self._stack.callback(server.stop)
             dsn = server.dsn
         else:
@@ -230,8 +228,8 @@ class App:
         except OSError as error:
             text = f"PostgreSQL does not answer: {error}; is it running, is SIZING_DSN right?"
             raise OSError(text) from error
-        database = await _open(dsn, PoolOptions(n_connections=config.connections))
-        self._stack.push_async_callback(_close, database)
+        database = await opening.open_pool(dsn, PoolOptions(n_connections=config.connections))
+        self._stack.push_async_callback(opening.close_pool, database)
         async with database.transaction(deadline_s=STARTING_MAX_S) as connection:
             await tenants.ensure(connection, config.tenant_id)
         _log.info("storage open", database=repr(database), schema=version)
@@ -370,32 +368,3 @@ def _check_port(host: str, port: int) -> None:
 
 def _not_listening(address: str) -> OSError:
     return OSError(f"cannot listen on {address}: is another server running?")
-
-
-async def _embedded(folder: Path) -> embedded.EmbeddedServer:
-    """The embedded server, started; one that starts while this is cancelled is stopped again."""
-    starting = asyncio.ensure_future(asyncio.to_thread(embedded.start, folder))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        (await starting).stop()
-        raise
-
-
-async def _open(dsn: str, options: PoolOptions) -> Database:
-    """The pool; a machine that is busy while it starts gets time."""
-    for _ in range(OPENINGS_MAX - 1):
-        try:
-            return await Database.open(dsn, options)
-        except StorageError as error:
-            _log.warning("PostgreSQL is slow to answer", error=str(error))
-            await asyncio.sleep(1.0)
-    return await Database.open(dsn, options)
-
-
-async def _close(database: Database) -> None:
-    """Closes the pool; a connection that isn't given back can't hold up the exit."""
-    try:
-        await asyncio.wait_for(database.aclose(), CLOSE_TIMEOUT_S)
-    except TimeoutError:
-        _log.warning("connections left open", database=repr(database))
