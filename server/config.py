@@ -8,12 +8,13 @@ import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from compute.optimize.ahead import JointShapes
+if TYPE_CHECKING:  # only `joint_shapes` needs it, and it brings JAX
+    from compute.optimize.ahead import JointShapes
 
 PREFIX = "SIZING_"
 _ELSEWHERE = {"SIZING_CONFIG", "SIZING_CRASH_POINT", "SIZING_ADDRESS"}
@@ -97,8 +98,10 @@ class Config(BaseSettings):
         return self
 
     @property
-    def joint_shapes(self) -> JointShapes:
+    def joint_shapes(self) -> "JointShapes":
         """The shapes that joint problems are padded to."""
+        from compute.optimize.ahead import JointShapes
+
         return JointShapes(self.joint_assets, self.joint_scenarios)
 
 

@@ -3,13 +3,27 @@
 Commands import what they need when they run, so that `sizing --help` is fast.
 """
 
+import io
+import itertools
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from server.cli import analytics, demo, doctor, optimize, service, simulate, sizing
+from server.cli import (
+    analytics,
+    demo,
+    doctor,
+    optimize,
+    service,
+    settle,
+    simulate,
+    sizing,
+    state,
+    what_if,
+)
+from server.cli.common import TIMEOUT_S, set_timeout
 from server.cli.errors import report
 from server.cli.history import history
 from server.cli.market import market
@@ -22,30 +36,63 @@ class _App(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the command that the arguments, or else `sys.argv`, name."""
-        words = args[0] if args else sys.argv
+        words = _globals_first(list(args[0]) if args else sys.argv[1:])
         # gRPC would write of its own connection attempts among our words.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names that its encoding lacks are no error
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return super().__call__(*args, **kwargs)
+            return super().__call__(words, *args[1:], **kwargs)
         except Exception as error:
             if "--trace" in words:
                 raise
             sys.exit(report(error, as_json="--json" in words))
 
 
+def _globals_first(words: list[str]) -> list[str]:
+    """`--timeout S` and `--trace` may stand anywhere; typer wants them before the command."""
+    first, rest, taken = [], [], iter(words)
+    for word in taken:
+        if word == "--":
+            rest += [word, *taken]
+        elif word == "--trace" or word.startswith("--timeout="):
+            first.append(word)
+        elif word == "--timeout":
+            first += [word, *itertools.islice(taken, 1)]
+        else:
+            rest.append(word)
+    return first + rest
+
+
 app = _App(
     no_args_is_help=True,
-    add_completion=False,
-    help="Position Sizing Service: growth-optimal sizes inside every limit.",
+    help="Position Sizing Service: growth-optimal sizes inside every limit. "
+    "Times without a zone are UTC. --timeout and --trace may also stand behind a command.",
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from server.version import VERSION
+
+        typer.echo(f"sizing {VERSION}")
+        raise typer.Exit
 
 
 @app.callback()
 def _root(
     trace: Annotated[bool, typer.Option("--trace", help="Show where an error came from.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, max=86400, help="Longest wait for an answer, seconds.")
+    ] = TIMEOUT_S,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")
+    ] = False,
 ) -> None:
-    del trace  # read by `_App`
+    del trace, version  # read by `_App`, and said by then
+    set_timeout(timeout)
 
 
 for command in (
@@ -55,7 +102,9 @@ for command in (
     sizing.explain,
     sizing.replay,
     sizing.decisions,
-    sizing.settle,
+    settle.settle,
+    what_if.whatif,
+    state.state,
     optimize.optimize,
     optimize.frontier,
     simulate.backtest,

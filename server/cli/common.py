@@ -1,6 +1,7 @@
-"""Options that many commands share, the client they use, and output for programs."""
+"""Options that many commands share, the client they use, and output for people and programs."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from server.client import Client
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+TIMEOUT_S = 30.0
 
 Address = Annotated[
     str, typer.Option(envvar="SIZING_ADDRESS", help="HOST:PORT of the service.", show_default=True)
@@ -25,19 +27,57 @@ Group = Annotated[str, typer.Option("--group", help="A group of portfolios, by i
 Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
 
 
+_timeout_s = TIMEOUT_S
+_RULE = 80
+_WIDE = 1000
+"""Columns where the output is no terminal and COLUMNS is unset: nothing is wrapped or left out."""
+
+
+def set_timeout(timeout_s: float) -> None:
+    """How long the calls of this process wait for their answers."""
+    global _timeout_s
+    _timeout_s = timeout_s
+
+
 def connect(address: str) -> "Client":
     """A client of the service at `address`."""
     from server.client import Client
 
-    return Client(address)
+    return Client(address, timeout_s=_timeout_s)
 
 
 def console() -> "Console":
-    """Where tables go; wide enough for them where the output is no terminal."""
+    """Where tables and sentences go: what is printed is data, never markup."""
     from rich.console import Console
 
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=140)
+    from server.cli.layout import visible
+
+    class PlainConsole(Console):
+        """Shows strings as they are, with control characters as escapes."""
+
+        def print(self, *objects: Any, **kwargs: Any) -> None:
+            """Prints, without markup."""
+            shown = (visible(o, lines=True) if isinstance(o, str) else o for o in objects)
+            super().print(*shown, **kwargs)
+
+        def rule(self, title: Any = "", **kwargs: Any) -> None:
+            """A line across, not longer than people read."""
+            from rich.rule import Rule
+
+            super().print(Rule(visible(str(title)), **kwargs), width=min(self.width, _RULE))
+
+    looks: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    plain = PlainConsole(**looks)
+    if plain.is_terminal or "COLUMNS" in os.environ:
+        return plain
+    return PlainConsole(width=_WIDE, **looks)
+
+
+def say(text: str) -> None:
+    """A line or more for people, on standard output, with control characters as escapes."""
+    from server.cli.layout import visible
+
+    typer.echo(visible(text, lines=True))
 
 
 def print_json(message: "Message | Sequence[Any] | dict[str, Any]") -> None:

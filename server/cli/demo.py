@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from positionsizing.v1 import sizing_pb2
     from positionsizing.v1 import sizing_service_pb2 as pb
     from rich.console import Console
-    from rich.table import Table
 
+    from server.cli.layout import Table
     from server.client import Client
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -82,9 +82,9 @@ def _tour(client: "Client", examples: Path, book: Path, as_of: str, out: "Consol
     line = _most_changed(decision)
     out.print(render.line_table(decision, line))
     for sentence in render.line_words(decision, line):
-        out.print(f"  {sentence}", markup=False)
+        out.print(f"  {sentence}")
     out.rule("The same decision, computed again from its record")
-    out.print(replay_words(decision.decision_id, _replayed(client, decision)), markup=False)
+    out.print(replay_words(decision.decision_id, _replayed(client, decision)))
     out.rule("What if: variations of the same request, nothing recorded")
     out.print(what_if)
 
@@ -128,7 +128,6 @@ def _load_book(client: "Client", examples: Path, book: Path, as_of: str, out: "C
         "examples/limits.toml, parameters.toml.\n"
         "Signals: mean daily return of the 252 days that ended before that date, with its "
         "standard error,\nand exponentially weighted volatility (examples/momentum.py).",
-        markup=False,
     )
 
 
@@ -251,20 +250,18 @@ def _await_serving(
     process: "subprocess.Popen[bytes]", address: str, log: Path, out: "Console"
 ) -> None:
     """Waits until the service says SERVING, with a bar while it compiles."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from server.cli.progress import progress
 
     give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=out, transient=True) as progress, connect(address) as client:
-        task = progress.add_task("starting the service", total=None)
+    with progress(out) as tell, connect(address) as client:
+        tell("starting the service", 0, 0)
         while time.monotonic() < give_up and process.poll() is None:
             if client.is_serving_within(0.2):
                 return
             compiled = _compiled(log)
             if compiled and compiled != seen:
                 give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, compiled
-                words = "compiling the first kernels, once on this machine"
-                progress.update(task, description=words, completed=compiled[0], total=compiled[1])
+                tell("compiling the first kernels, once on this machine", *compiled)
     said = [line for line in log.read_text().splitlines() if '"compiling kernels"' not in line]
     tail = "\n".join(said[-5:]) or f"it got no further for {STALLED_TIMEOUT_S:.0f} s"
     raise CommandError(f"the service did not start:\n{tail}", "sizing doctor")
@@ -288,7 +285,6 @@ def _wait(address: str, out: "Console") -> None:
         "  .venv/bin/sizing explain\n"
         f"  .venv/bin/sizing portfolio reservations {PORTFOLIO}\n"
         "  .venv/bin/sizing replay",
-        markup=False,
         soft_wrap=True,
     )
     with contextlib.suppress(KeyboardInterrupt):
@@ -304,7 +300,6 @@ def _next_steps(keep: bool, out: "Console") -> None:
         "  .venv/bin/sizing demo --keep                the same, left running to play with\n"
         "  .venv/bin/sizing demo --as-of 2021-06-30    another day\n"
         "  .venv/bin/sizing --help                     all commands; README.md has the rest",
-        markup=False,
         soft_wrap=True,
     )
 

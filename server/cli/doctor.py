@@ -49,7 +49,7 @@ def doctor(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
 def _print(checks: list[Check], settings: list[tuple[str, str, str]]) -> None:
     from server.cli.render import table
 
-    signs = {True: "[green]ok[/]", False: "[red]wrong[/]", None: "-"}
+    signs = {True: "ok", False: "wrong", None: "-"}
     left = ("", "what", "found", "to do")
     found = table("Checks", *left, left=left)
     for check in checks:

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.cli.layout import visible
+
 _HINTS = {
     "NO_LIMITS": "store limits: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
     "PORTFOLIO_NOT_FOUND": "list them: sizing portfolio list; or make one: sizing portfolio create",
@@ -13,7 +15,9 @@ _HINTS = {
     "MARKET_SNAPSHOT_NOT_FOUND": "load one: sizing market load examples/market.csv --id NAME",
     "DECISION_NOT_FOUND": "list them: sizing decisions",
     "LIMITS_NOT_FOUND": "store some: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
-    "TRADING_HALTED": "see why: sizing portfolio show PORTFOLIO; go on: sizing portfolio resume",
+    "TRADING_HALTED": "see who and why: sizing state PORTFOLIO; go on: sizing portfolio resume",
+    "PORTFOLIO_IN_USE": "trade what is held, and settle: sizing portfolio reservations PORTFOLIO",
+    "PORTFOLIO_CLOSED": "make another: sizing portfolio create",
     "STALE_INPUT": "load newer data, or allow older in the sizing parameters",
     "MISSING_PRICE": "load a market snapshot that has every instrument held: sizing market load",
     "MISSING_VOLATILITY": "add the column volatility to the market snapshot, or drop the parameter",
@@ -51,37 +55,37 @@ def report(error: Exception, *, as_json: bool) -> int:
         shown = {k: v for k, v in vars(problem).items() if v and k != "exit_code"}
         print(json.dumps({"error": shown}), file=sys.stderr)
         return problem.exit_code
-    print(f"error: {problem.message}", file=sys.stderr)
-    for note in getattr(error, "__notes__", ()):
-        print(f"  {note}", file=sys.stderr)
-    for item in problem.fields:
-        print(f"  {item['field']}: {item['description']}", file=sys.stderr)
-    if problem.hint:
-        print(f"try:   {problem.hint}", file=sys.stderr)
+    lines = [f"error: {problem.message}"]
+    lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
+    lines += [f"  {item['field']}: {item['description']}" for item in problem.fields]
+    lines += [f"try:   {problem.hint}"] if problem.hint else []
+    print(visible("\n".join(lines), lines=True), file=sys.stderr)
     return problem.exit_code
 
 
 def problem_of(error: Exception) -> Problem:
-    """What is to be said about an error."""
-    import grpc
+    """What is to be said about an error.
 
-    from server.config import ConfigError
-    from storage.errors import StorageError
-
-    match error:
-        case CommandError():
-            return Problem(str(error), hint=error.hint)
-        case ConfigError():
-            hint = "sizing doctor lists all settings"
-            return Problem(f"configuration: {error}", "CONFIGURATION", hint=hint, exit_code=2)
-        case grpc.RpcError():
-            return _of_call(error)
-        case StorageError():
-            return Problem(str(error), error.reason)
-        case OSError():
-            return Problem(str(error), "SYSTEM")
-    hint = "the same command with --trace before its name shows where; please report it"
+    No module is imported to find out its kind: one that isn't there yet can't have raised it.
+    """
+    if isinstance(error, CommandError):
+        return Problem(str(error), hint=error.hint)
+    if _is(error, "server.config", "ConfigError"):
+        hint = "sizing doctor lists all settings"
+        return Problem(f"configuration: {error}", "CONFIGURATION", hint=hint, exit_code=2)
+    if _is(error, "grpc", "RpcError"):
+        return _of_call(error)
+    if _is(error, "storage.errors", "StorageError"):
+        return Problem(str(error), error.reason)  # type: ignore[attr-defined]
+    if isinstance(error, OSError):
+        return Problem(str(error), "SYSTEM")
+    hint = "the same command with --trace shows where; please report it"
     return Problem(f"unexpected {type(error).__name__}: {error}", "UNEXPECTED", hint=hint)
+
+
+def _is(error: Exception, module: str, name: str) -> bool:
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(error, getattr(loaded, name))
 
 
 def _of_call(error: Any) -> Problem:
@@ -119,4 +123,7 @@ def _of_transport(code: str, message: str) -> Problem:
         return Problem(f"no service answers{at}", "UNREACHABLE", code, hint=hint)
     if code == "UNIMPLEMENTED":
         return Problem("the service at this address is another one, or of another release", code)
+    if code == "DEADLINE_EXCEEDED":
+        hint = "give it longer: --timeout SECONDS"
+        return Problem("no answer within the timeout", code, code, hint=hint)
     return Problem(f"{code}: {message}", code, code)

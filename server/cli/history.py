@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
-from server.cli.market import parse_time
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
+from server.cli.market import TIME, parse_time
 
 history = typer.Typer(no_args_is_help=True, help="Histories of prices and returns, by universe.")
 
@@ -20,7 +20,7 @@ def load(
     ],
     universe: Universe,
     kind: Annotated[str, typer.Option(help="prices or returns.")] = "prices",
-    known: Annotated[str, typer.Option(help="When it was known, ISO 8601; default: now.")] = "",
+    known: Annotated[str, typer.Option(help=f"When it was known, {TIME}; default: now.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -44,7 +44,7 @@ def load(
         print_json(answer)
         return
     gaps = f", {answer.missing_count} numbers missing" if answer.missing_count else ""
-    typer.echo(
+    say(
         f"history {answer.universe_id}, part {answer.part_sequence}: {answer.observation_count} "
         f"observations of {answer.instrument_count} instruments{gaps}"
     )
@@ -84,7 +84,7 @@ def list_histories(
 @history.command()
 def show(
     universe: Annotated[str, typer.Argument(help="Name of the universe.")],
-    as_of: Annotated[str, typer.Option(help="Last observation, ISO 8601; default: all.")] = "",
+    as_of: Annotated[str, typer.Option(help=f"Last observation, {TIME}; default: all.")] = "",
     known: Annotated[str, typer.Option(help="As known at this time; default: now.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,

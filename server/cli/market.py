@@ -6,9 +6,18 @@ from typing import Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
 from server.cli.errors import CommandError
+from server.cli.prices import (
+    HALF_LIFE,
+    EstimatorName,
+    HalfLife,
+    Last,
+    PricesFile,
+    matrix_of,
+)
 
+TIME = "ISO 8601 such as 2022-12-28T21:00, in UTC unless it names a zone"
 _KINDS = ("scenarios", "covariance", "correlation")
 
 market = typer.Typer(no_args_is_help=True, help="Market snapshots and matrices.")
@@ -16,9 +25,11 @@ market = typer.Typer(no_args_is_help=True, help="Market snapshots and matrices."
 
 @market.command()
 def load(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSON.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, CSV.gz, Parquet or JSON.")
+    ],
     snapshot_id: Annotated[str, typer.Option("--id", help="Default: made from the time.")] = "",
-    as_of: Annotated[str, typer.Option(help="ISO 8601, e.g. 2022-12-28; default: now.")] = "",
+    as_of: Annotated[str, typer.Option(help=f"{TIME}; default: now.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -33,12 +44,12 @@ def load(
         snapshot.as_of_time.FromDatetime(parse_time(as_of, "--as-of") if as_of else now)
     made_id = f"{snapshot.as_of_time.ToDatetime():%Y-%m-%dT%H:%M:%S}"
     snapshot.snapshot_id = snapshot_id or snapshot.snapshot_id or made_id
-    with connect(address) as client:
+    with connect(address) as client, files.naming_lines(file):
         answer = client.market.PutMarketSnapshot(pb.PutMarketSnapshotRequest(snapshot=snapshot))
     if as_json:
         print_json(answer)
     else:
-        typer.echo(f"market snapshot {answer.snapshot_id}: {answer.instrument_count} instruments")
+        say(f"market snapshot {answer.snapshot_id}: {answer.instrument_count} instruments")
 
 
 @market.command("list")
@@ -64,16 +75,48 @@ def list_snapshots(
     console().print(out)
 
 
-@market.command()
-def matrix(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSON.")],
-    kind: Annotated[str, typer.Option(help="scenarios, covariance or correlation.")],
-    matrix_id: Annotated[str, typer.Option("--id", help="Id that requests name it by.")],
-    as_of: Annotated[str, typer.Option(help="ISO 8601, e.g. 2022-12-28; default: unsaid.")] = "",
+@market.command("show")
+def show_snapshot(
+    snapshot_id: Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help="Default: latest.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Stores a matrix: a header of instruments, then rows of numbers.
+    """Shows a market snapshot: a row an instrument."""
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    from server.cli.render import columns_table
+
+    wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id)
+    with connect(address) as client:
+        answer = client.market.GetMarketSnapshot(wanted)
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.snapshot
+    moment = f"{found.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+    out = console()
+    out.print(columns_table(f"Market snapshot {found.snapshot_id}, as of {moment} UTC", found))
+    for rate in found.exchange_rates:
+        out.print(f"1 {rate.from_currency} = {rate.rate:,.6g} {rate.to_currency}")
+
+
+@market.command()
+def matrix(
+    matrix_id: Annotated[str, typer.Option("--id", help="Id that requests name it by.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="CSV, CSV.gz, Parquet or JSON."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="scenarios, covariance or correlation.")] = "",
+    as_of: Annotated[str, typer.Option(help=f"{TIME}; default: unsaid.")] = "",
+    prices: PricesFile = None,
+    last: Last = 0,
+    estimator: EstimatorName = "sample",
+    half_life: HalfLife = HALF_LIFE,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Stores a matrix: a header of instruments, then rows of numbers; or made from prices.
 
     A row of scenarios is what each instrument returns in one of them. The same matrix again under
     its id is no error, another is.
@@ -82,9 +125,15 @@ def matrix(
 
     from server.cli import files
 
+    if (file is None) == (prices is None):
+        raise typer.BadParameter("give either FILE or --prices")
     if kind not in _KINDS:
         raise typer.BadParameter(f"must be one of {', '.join(_KINDS)}", param_hint="--kind")
-    given = files.read_matrix(file, kind)
+    if prices is not None:
+        given = matrix_of(prices, kind, last, estimator, half_life)
+    else:
+        assert file is not None
+        given = files.read_matrix(file, kind)
     given.matrix_id = matrix_id
     if as_of:
         given.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
@@ -95,7 +144,37 @@ def matrix(
     else:
         n_rows = len(given.dense.values) // max(len(given.instrument_ids), 1)
         size = f"{n_rows} rows of {len(given.instrument_ids)} instruments"
-        typer.echo(f"matrix {answer.matrix_id}: {kind}, {size}")
+        say(f"matrix {answer.matrix_id}: {kind}, {size}")
+
+
+@market.command("show-matrix")
+def show_matrix(
+    matrix_id: Annotated[str, typer.Argument(metavar="MATRIX", help="Id of the matrix.")],
+    rows: Annotated[int, typer.Option(min=1, help="Most rows to show.")] = 20,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Shows a matrix: what it is, and its first rows."""
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    from server.cli.render import table
+    from server.cli.words import enum_words
+
+    with connect(address) as client:
+        found = client.market.GetMatrix(pb.GetMatrixRequest(matrix_id=matrix_id)).matrix
+    if as_json:
+        print_json(found)
+        return
+    names, values = list(found.instrument_ids), found.dense.values
+    kind = enum_words(pb.MatrixKind, found.kind, "MATRIX_KIND_")
+    form = "" if found.HasField("dense") else f", as {found.WhichOneof('form')}"
+    title = f"Matrix {found.matrix_id}: {kind}, {len(values) // len(names)} rows{form}"
+    out = table(title, *names, drop=tuple(reversed(names[1:])))
+    for start in range(0, min(len(values), rows * len(names)), len(names)):
+        out.add_row(*(f"{value:.4g}" for value in values[start : start + len(names)]))
+    if len(values) > rows * len(names):
+        out.caption = f"the first {rows} rows; --rows N shows more, --json all"
+    console().print(out)
 
 
 def parse_time(text: str, option: str) -> datetime:

@@ -8,17 +8,23 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
 from server.cli.errors import CommandError
+from server.cli.prices import (
+    HALF_LIFE,
+    EstimatorName,
+    HalfLife,
+    Last,
+    MatrixFrom,
+    PricesFile,
+    matrix_of,
+)
 
 if TYPE_CHECKING:
+    from positionsizing.v1 import market_service_pb2
     from positionsizing.v1 import optimization_service_pb2 as pb
 
 ProblemFile = Annotated[
     Path,
     typer.Argument(exists=True, dir_okay=False, help="TOML or JSON of an OptimizationProblem."),
-]
-Prices = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="CSV of prices; their returns are scenarios."),
 ]
 Scenarios = Annotated[str, typer.Option(help="Scenario matrix stored before, by id.")]
 Covariance = Annotated[str, typer.Option(help="Covariance matrix stored before, by id.")]
@@ -26,7 +32,11 @@ Covariance = Annotated[str, typer.Option(help="Covariance matrix stored before, 
 
 def optimize(
     file: ProblemFile,
-    prices: Prices = None,
+    prices: PricesFile = None,
+    kind: MatrixFrom = "scenarios",
+    last: Last = 0,
+    estimator: EstimatorName = "sample",
+    half_life: HalfLife = HALF_LIFE,
     scenarios: Scenarios = "",
     covariance: Covariance = "",
     as_json: AsJson = False,
@@ -37,7 +47,8 @@ def optimize(
 
     from server.cli import optimum
 
-    problem = _read(file, prices, scenarios, covariance)
+    matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None
+    problem = _read(file, matrix, scenarios, covariance)
     with connect(address) as client:
         answer = client.optimization.OptimizePortfolio(pb.OptimizePortfolioRequest(problem=problem))
     if as_json:
@@ -51,14 +62,18 @@ def optimize(
             out.print(optimum.prices_table(answer))
             out.print()
         for line in optimum.outcome_lines(problem, answer):
-            out.print(line, markup=False)
+            out.print(line)
     if not answer.weights:
         sys.exit(1)
 
 
 def frontier(
     file: ProblemFile,
-    prices: Prices = None,
+    prices: PricesFile = None,
+    kind: MatrixFrom = "scenarios",
+    last: Last = 0,
+    estimator: EstimatorName = "sample",
+    half_life: HalfLife = HALF_LIFE,
     scenarios: Scenarios = "",
     covariance: Covariance = "",
     points: Annotated[int, typer.Option(min=2, max=200, help="How many.")] = 20,
@@ -70,7 +85,8 @@ def frontier(
 
     from server.cli import optimum
 
-    problem = _read(file, prices, scenarios, covariance)
+    matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None
+    problem = _read(file, matrix, scenarios, covariance)
     request = pb.TraceFrontierRequest(problem=problem, point_count=points)
     with connect(address) as client:
         answer = client.optimization.TraceFrontier(request)
@@ -81,13 +97,14 @@ def frontier(
 
 
 def _read(
-    file: Path, prices: Path | None, scenarios: str, covariance: str
+    file: Path, matrix: "market_service_pb2.Matrix | None", scenarios: str, covariance: str
 ) -> "pb.OptimizationProblem":
-    """The problem of a file, with the data that the options name.
+    """The problem of a file, with the data that the options name or make.
 
     Instruments that are left out are those of the prices. A column of one number means that number
     for every instrument.
     """
+    from positionsizing.v1 import market_service_pb2
     from positionsizing.v1 import optimization_service_pb2 as pb
 
     from server.cli import files
@@ -95,10 +112,11 @@ def _read(
     problem = files.read_message(file, pb.OptimizationProblem())
     problem.scenario_matrix_id = scenarios or problem.scenario_matrix_id
     problem.covariance_matrix_id = covariance or problem.covariance_matrix_id
-    if prices:
-        problem.scenarios.CopyFrom(files.read_returns(prices))
+    if matrix is not None:
+        is_covariance = matrix.kind == market_service_pb2.MATRIX_KIND_COVARIANCE
+        (problem.covariance if is_covariance else problem.scenarios).CopyFrom(matrix)
         if not problem.instrument_ids:
-            problem.instrument_ids.extend(problem.scenarios.instrument_ids)
+            problem.instrument_ids.extend(matrix.instrument_ids)
     if not problem.instrument_ids:
         hint = "add instrument_ids, or give --prices FILE.csv to take all of its columns"
         raise CommandError(f"{file} names no instruments", hint)

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1 import sizing_pb2
-from rich.bar import Bar
-from rich.markup import escape
-from rich.table import Table
 
+from server.cli.layout import Table, bar
 from server.cli.render import table
 from server.cli.words import enum_words, percent
 
 _SMALL = 5e-5  # a weight that rounds to nothing
-_BAR = 24  # characters
 _NAMES = 4  # instruments that are named, the largest positions of a point
 
 _MEANING = {
@@ -51,6 +48,7 @@ def weights_table(problem: pb.OptimizationProblem, answer: pb.OptimizePortfolioR
         "",
         "bound by",
         left=("instrument", "", "bound by"),
+        drop=("",),
     )
     scale = max(map(abs, answer.weights), default=0.0) or 1.0
     kept = 0
@@ -60,11 +58,11 @@ def weights_table(problem: pb.OptimizationProblem, answer: pb.OptimizePortfolioR
         kept += 1
         own = [k for k in ("upper", "lower", "trade_max") if f"{k}[{name}]" in bound]
         trade = percent(weight - before) if abs(weight - before) >= _SMALL else ""
-        bar = Bar(scale, 0, abs(weight), width=_BAR)
+        drawn = bar(abs(weight), scale)
         words = " and ".join(_OWN[kind] for kind in own)
-        out.add_row(escape(name), percent(weight), trade, bar, words)
+        out.add_row(name, percent(weight), trade, drawn, words)
     if rest := len(answer.weights) - kept:
-        out.caption, out.caption_justify = f"{rest} more are not held", "left"
+        out.caption = f"{rest} more are not held"
     return out
 
 
@@ -79,9 +77,8 @@ def prices_table(answer: pb.OptimizePortfolioResponse) -> Table:
     dear = [price for price in prices if price.price_low > 0.0]
     if rest := len(prices) - len(dear):
         out.caption = f"{rest} more are met exactly; loosening them gains nothing"
-        out.caption_justify = "left"
     for price in dear:
-        out.add_row(escape(price.limit), f"{price.bound:,.6g}", _worth(price))
+        out.add_row(price.limit, f"{price.bound:,.6g}", _worth(price))
     return out
 
 
@@ -125,7 +122,7 @@ def frontier_table(problem: pb.OptimizationProblem, answer: pb.TraceFrontierResp
     risk = {"min variance": "volatility"}.get(kind, kind.removeprefix("min "))
     out = table(
         "Efficient frontier, a period", "return", risk, "", "largest positions",
-        left=("", "largest positions"),
+        left=("", "largest positions"), drop=("",),
     )  # fmt: skip
     most = max((point.risk for point in answer.points), default=0.0) or 1.0
     for point in answer.points:
@@ -133,8 +130,10 @@ def frontier_table(problem: pb.OptimizationProblem, answer: pb.TraceFrontierResp
             zip(point.weights, answer.instrument_ids, strict=True), key=lambda p: -abs(p[0])
         )
         named = [f"{name} {percent(w, 1)}" for w, name in pairs[:_NAMES] if abs(w) >= _SMALL]
-        bar = Bar(most, 0, point.risk, width=_BAR)
         out.add_row(
-            percent(point.expected_return, 3), percent(point.risk, 3), bar, escape(", ".join(named))
+            percent(point.expected_return, 3),
+            percent(point.risk, 3),
+            bar(point.risk, most),
+            ", ".join(named),
         )
     return out

@@ -13,8 +13,9 @@ from server.cli.common import (
     connect,
     console,
     print_json,
+    say,
 )
-from server.cli.market import parse_time
+from server.cli.market import TIME, parse_time
 
 parameters = typer.Typer(no_args_is_help=True, help="Versioned sizing parameters.")
 
@@ -40,7 +41,7 @@ def show(
         print_json(answer)
         return
     version = answer.parameters_version or "none stored, defaults only"
-    typer.echo(f"parameters in force, version {version}")
+    say(f"parameters in force, version {version}")
     typer.echo(MessageToJson(answer.parameters, preserving_proto_field_name=True))
 
 
@@ -49,7 +50,7 @@ def set_parameters(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML or JSON, whole.")],
     portfolio: Portfolio = "",
     strategy: OfStrategy = "",
-    effective: Annotated[str, typer.Option(help="From when, ISO 8601; default: at once.")] = "",
+    effective: Annotated[str, typer.Option(help=f"From when, {TIME}; default: at once.")] = "",
     reason: Reason = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -72,7 +73,7 @@ def set_parameters(
     if as_json:
         print_json(answer)
     else:
-        typer.echo(f"parameters stored, version {answer.change.version}")
+        say(f"parameters stored, version {answer.change.version}")
 
 
 @parameters.command()
@@ -98,7 +99,7 @@ def history(
         print_json(answer)
         return
     left = ("from", "by", "why", "parameters")
-    out = table("Parameter versions", "version", *left, left=left)
+    out = table("Parameter versions", "version", *left, left=left, drop=("by",))
     for item in answer.versions:
         given = MessageToDict(item.parameters, preserving_proto_field_name=True)
         text = ", ".join(f"{name} {value}" for name, value in given.items())

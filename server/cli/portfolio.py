@@ -16,6 +16,7 @@ from server.cli.common import (
     connect,
     console,
     print_json,
+    say,
     scope_of,
     scope_words,
 )
@@ -31,7 +32,7 @@ PortfolioId = Annotated[str, typer.Argument(metavar="PORTFOLIO", help="Id of the
 SomePortfolio = Annotated[str, typer.Argument(metavar="[PORTFOLIO]", help="Id, or an option.")]
 HoldingsFile = Annotated[
     Path | None,
-    typer.Option("--holdings", exists=True, dir_okay=False, help="CSV: instrument_id,quantity."),
+    typer.Option("--holdings", exists=True, dir_okay=False, help="Table: instrument_id,quantity."),
 ]
 
 
@@ -59,7 +60,7 @@ def create(
         cash=cash,
         holdings=files.read_holdings(holdings) if holdings else None,
     )
-    with connect(address) as client:
+    with connect(address) as client, files.naming_lines(holdings):
         made = client.portfolios.CreatePortfolio(pb.CreatePortfolioRequest(portfolio=wanted))
     _show(made.portfolio, as_json)
 
@@ -78,17 +79,19 @@ def show(
 
 @portfolio.command("list")
 def list_portfolios(
-    group: Group = "", as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+    group: Group = "",
+    closed: Annotated[bool, typer.Option("--closed", help="Closed ones too.")] = False,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Lists portfolios by id."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
-    from positionsizing.v1 import types_pb2
 
     from server.cli.render import table
-    from server.cli.words import enum_words, money
+    from server.cli.words import money
 
     answer = pb.ListPortfoliosResponse(next_page_token="")
-    request = pb.ListPortfoliosRequest(group_id=group, page_size=1000)
+    request = pb.ListPortfoliosRequest(group_id=group, include_closed=closed, page_size=1000)
     with connect(address) as client:
         while True:
             page = client.portfolios.ListPortfolios(request)
@@ -100,12 +103,47 @@ def list_portfolios(
         print_json(answer)
         return
     names = ("portfolio", "name", "group", "state")
-    out = table("Portfolios", *names, "cash", "version", left=names)
+    out = table(
+        "Portfolios", *names, "cash", "version", left=names, drop=("version", "group", "name")
+    )
     for item in answer.portfolios:
-        state = enum_words(types_pb2.TradingState, item.trading_state, "TRADING_STATE_")
+        state = _state_words(item)
         identity = (item.portfolio_id, item.display_name, item.group_id, state)
         out.add_row(*identity, f"{money(item.cash)} {item.base_currency}", str(item.version))
     console().print(out)
+
+
+@portfolio.command()
+def rename(
+    portfolio_id: PortfolioId,
+    name: Annotated[str, typer.Argument(help="New name for people.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Changes the name for people; the id stays."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    request = pb.RenamePortfolioRequest(portfolio_id=portfolio_id, display_name=name)
+    with connect(address) as client:
+        _show(client.portfolios.RenamePortfolio(request).portfolio, as_json)
+
+
+@portfolio.command()
+def close(
+    portfolio_id: PortfolioId,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Closes a portfolio for good, once nothing is held or reserved.
+
+    Its id stays taken, and its decisions and history stay readable: records are never deleted.
+    """
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    request = pb.ClosePortfolioRequest(portfolio_id=portfolio_id, reason=reason)
+    with connect(address) as client:
+        _show(client.portfolios.ClosePortfolio(request).portfolio, as_json)
 
 
 @portfolio.command()
@@ -126,7 +164,7 @@ def set_holdings(
         cash=cash,
         holdings=files.read_holdings(holdings) if holdings else None,
     )
-    with connect(address) as client:
+    with connect(address) as client, files.naming_lines(holdings):
         _show(client.portfolios.SetHoldings(request).portfolio, as_json)
 
 
@@ -134,10 +172,12 @@ def set_holdings(
 def limits(
     portfolio_id: SomePortfolio = "",
     new: Annotated[
-        Path | None, typer.Option("--set", exists=True, help="New limits, TOML or JSON, whole.")
+        Path | None,
+        typer.Option("--set", exists=True, dir_okay=False, help="New limits, TOML or JSON, whole."),
     ] = None,
     shared: Annotated[
-        Path | None, typer.Option("--set-shared", exists=True, help="A group's shared limits.")
+        Path | None,
+        typer.Option("--set-shared", exists=True, dir_okay=False, help="A group's shared limits."),
     ] = None,
     version: Annotated[int, typer.Option(min=0, help="Show a past version.")] = 0,
     group: Group = "",
@@ -169,10 +209,10 @@ def limits(
         print_json(found)
         return
     change = found.change
-    typer.echo(f"limits of {scope_words(scope)}, version {change.version}  {change.reason}")
+    say(f"limits of {scope_words(scope)}, version {change.version}  {change.reason}")
     typer.echo(MessageToJson(found.limits, preserving_proto_field_name=True))
     if found.HasField("shared"):
-        typer.echo("shared:")
+        say("shared:")
         typer.echo(MessageToJson(found.shared, preserving_proto_field_name=True))
 
 
@@ -246,7 +286,7 @@ def reservations(
         print_json(answer)
         return
     left = ("decision", "strategy", "until", "lots to fill")
-    out = table("Open reservations", *left, "cash", left=left)
+    out = table("Open reservations", *left, "cash", left=left, drop=("cash", "strategy"))
     for item in answer.reservations:
         lots = zip(item.instrument_ids, item.trade_lots_open, strict=True)
         text = ", ".join(f"{name} {count:+d}" for name, count in lots)
@@ -272,19 +312,18 @@ def _set_state(
         print_json(answer)
         return
     words = enum_words(types_pb2.TradingState, answer.trading_state, "TRADING_STATE_")
-    typer.echo(f"{scope_words(scope)}: {words}, version {answer.trading_state_version}")
+    say(f"{scope_words(scope)}: {words}, version {answer.trading_state_version}")
 
 
 def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
-    from positionsizing.v1 import types_pb2
 
     from server.cli.render import table
-    from server.cli.words import enum_words, money
+    from server.cli.words import money
 
     if as_json:
         print_json(found)
         return
-    state = enum_words(types_pb2.TradingState, found.trading_state, "TRADING_STATE_")
+    state = _state_words(found)
     group = f", group {found.group_id}" if found.group_id else ""
     out = table(
         f"{found.display_name or found.portfolio_id}: cash {money(found.cash)} "
@@ -296,3 +335,13 @@ def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
     for name, quantity in zip(held.instrument_ids, held.quantity, strict=True):
         out.add_row(name, f"{quantity:,.6g}")
     console().print(out)
+
+
+def _state_words(found: "portfolio_service_pb2.Portfolio") -> str:
+    from positionsizing.v1 import types_pb2
+
+    from server.cli.words import enum_words
+
+    if found.HasField("close_time"):
+        return f"closed {found.close_time.ToDatetime():%Y-%m-%d}"
+    return enum_words(types_pb2.TradingState, found.trading_state, "TRADING_STATE_")

@@ -1,12 +1,11 @@
 """Decisions as tables."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from google.protobuf.message import Message
 from positionsizing.v1 import sizing_pb2, types_pb2
-from rich.markup import escape
-from rich.table import Table
 
+from server.cli.layout import Table
 from server.cli.words import (
     binding_words,
     enum_words,
@@ -19,13 +18,33 @@ from server.cli.words import (
 )
 
 
-def table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:
-    """A plain table; columns are right-aligned but for those in `left`."""
-    looks: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
-    out = Table(title=title, title_justify="left", min_width=len(title), **looks)
-    for name in columns:
-        on_left = name in left
-        out.add_column(name, justify="left" if on_left else "right", overflow="fold")
+def table(title: str, *columns: str, left: Sequence[str] = (), drop: Sequence[str] = ()) -> Table:
+    """A plain table; `drop` are the columns that a narrow terminal does without."""
+    return Table(title, columns, left, drop)
+
+
+def columns_table(title: str, message: Message) -> Table:
+    """A message of parallel columns with `instrument_ids`, a row an instrument.
+
+    Column names are the contract's; empty ones are left out.
+    """
+    names: list[str] = []
+    for field in message.DESCRIPTOR.fields:
+        if field.is_repeated and field.message_type is None and getattr(message, field.name):
+            names.append(field.name)
+    names.sort(key="instrument_ids".__ne__)
+    texts = [n for n in names if isinstance(getattr(message, n)[0], str)]
+    headed = {
+        name: name.replace("_", " ").replace("instrument ids", "instrument") for name in names
+    }
+    out = table(
+        title,
+        *headed.values(),
+        left=[headed[name] for name in texts],
+        drop=[headed[name] for name in reversed(names[2:])],
+    )
+    for cells in zip(*(getattr(message, name) for name in names), strict=True):
+        out.add_row(*(cell if isinstance(cell, str) else f"{cell:,.8g}" for cell in cells))
     return out
 
 
@@ -38,18 +57,19 @@ def sizes_table(decision: sizing_pb2.SizingDecision) -> Table:
         *("instrument", "raw Kelly", "stake", "weight", "position", "trade", "lots"),
         *("notional", "bound by"),
         left=("instrument", "bound by"),
+        drop=("raw Kelly", "lots", "stake", "notional"),
     )
     for i, name in enumerate(sizes.instrument_ids):
         status = sizes.line_status[i]
         if status == types_pb2.LINE_STATUS_REFUSED:
-            reason = "[red]refused, position kept[/]"
+            reason = "refused, position kept"
         elif status == types_pb2.LINE_STATUS_ZERO and not sizes.binding[i]:
             reason = "no edge left"
         else:
             reason = binding_words(sizes, i) or "nothing: the stake, in whole lots"
         lot = sizes.lot_size[i]
         out.add_row(
-            escape(name),
+            name,
             percent(stages[0].weight[i], 0),
             percent(stake.weight[i], 1),
             percent(sizes.weight[i], 2),
@@ -57,7 +77,7 @@ def sizes_table(decision: sizing_pb2.SizingDecision) -> Table:
             f"{sizes.trade_lots[i] * lot:+,.6g}" if sizes.trade_lots[i] else "",
             f"{sizes.lots[i]:+,}",
             money(sizes.notional[i]),
-            escape(reason) if "[" not in reason[:1] else reason,
+            reason,
         )
     return out
 
@@ -66,7 +86,7 @@ def totals_table(decision: sizing_pb2.SizingDecision) -> Table:
     """One row a stage: gross and net weight of the batch, and how many lines it changed."""
     out = table(
         "Waterfall, all lines", "stage", "gross", "change", "net", "lines", "why",
-        left=("stage", "why"),
+        left=("stage", "why"), drop=("net",),
     )  # fmt: skip
     before: Sequence[float] | None = None
     for stage in decision.waterfall.stages:
@@ -86,7 +106,7 @@ def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
     sizes = decision.sizes
     trade = sizes.trade_lots[line] * sizes.lot_size[line]
     title = (
-        f"{escape(sizes.instrument_ids[line])}: {sizes.quantity[line]:+,.6g} units, "
+        f"{sizes.instrument_ids[line]}: {sizes.quantity[line]:+,.6g} units, "
         f"{percent(sizes.weight[line])} of equity, trade {trade:+,.6g}"
     )
     out = table(title, "stage", "weight", "change", "why", left=("stage", "why"))
@@ -100,7 +120,7 @@ def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
             group = group_name(sizes, stage.limit_group[line])
             why = limit_words(stage.limit[line], stage.limit_bound[line], group)
         change = "" if before is None else percent(weight - before, 4)
-        out.add_row(name, percent(weight, 4), change, escape(why))
+        out.add_row(name, percent(weight, 4), change, why)
         before = weight
     return out
 

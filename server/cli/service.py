@@ -1,6 +1,5 @@
 """Commands that run the service and prepare what it needs: serve, health, migrate, topics."""
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +46,8 @@ def health(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
 
 def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Brings the database to the schema of this release."""
+    import asyncio
+
     from storage.postgres.migrations import migrate as run_migrations
 
     with database(load_config(data_dir=data_dir)) as dsn:

@@ -1,6 +1,6 @@
-"""Commands on decisions: size, explain, replay, decisions, settle."""
+"""Commands on decisions: size, explain, replay, decisions."""
 
-import re
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,30 +14,58 @@ from server.cli.common import (
     connect,
     console,
     print_json,
+    say,
 )
 from server.cli.errors import CommandError
+from server.cli.prices import (
+    HALF_LIFE,
+    EstimatorName,
+    HalfLife,
+    Last,
+    MatrixFrom,
+    PricesFile,
+    matrix_of,
+    stored,
+)
 
 if TYPE_CHECKING:
-    from positionsizing.v1 import sizing_pb2, sizing_service_pb2
+    from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
     from server.client import Client
 
 DecisionId = Annotated[str, typer.Argument(metavar="[DECISION]", help="Id; default: the newest.")]
+SignalsFile = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="CSV, CSV.gz, Parquet or JSON.")
+]
+OfPortfolio = Annotated[str, typer.Option("--portfolio", help="Portfolio to size for.")]
+OfStrategy = Annotated[str, typer.Option("--strategy", help="Strategy of the signals.")]
+Method = Annotated[str, typer.Option(help="closed-form or joint; default: as stored.")]
+MoreLimits = Annotated[
+    Path | None,
+    typer.Option(
+        "--limits", exists=True, dir_okay=False, help="Further limits, TOML or JSON; only tighten."
+    ),
+]
+Snapshot = Annotated[str, typer.Option(help="Market snapshot; default: the latest.")]
+Scenarios = Annotated[str, typer.Option(help="Scenario matrix, by id.")]
+Covariance = Annotated[str, typer.Option(help="Covariance matrix, by id.")]
 _METHODS = {"closed-form": 1, "joint": 2}
-_LINE = re.compile(r"^signals\.\w+\[(\d+)\]")
 
 
 def size(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSON.")],
-    portfolio: Annotated[str, typer.Option(help="Portfolio to size for.")] = "",
-    strategy: Annotated[str, typer.Option(help="Strategy of the signals.")] = "",
-    method: Annotated[str, typer.Option(help="closed-form or joint; default: as stored.")] = "",
-    limits: Annotated[
-        Path | None, typer.Option(exists=True, help="Further limits, TOML or JSON; only tighten.")
-    ] = None,
-    snapshot: Annotated[str, typer.Option(help="Market snapshot; default: the latest.")] = "",
-    scenarios: Annotated[str, typer.Option(help="Scenario matrix, by id.")] = "",
-    covariance: Annotated[str, typer.Option(help="Covariance matrix, by id.")] = "",
+    file: SignalsFile,
+    portfolio: OfPortfolio = "",
+    strategy: OfStrategy = "",
+    method: Method = "",
+    limits: MoreLimits = None,
+    snapshot: Snapshot = "",
+    scenarios: Scenarios = "",
+    covariance: Covariance = "",
+    prices: PricesFile = None,
+    kind: MatrixFrom = "scenarios",
+    last: Last = 0,
+    estimator: EstimatorName = "sample",
+    half_life: HalfLife = HALF_LIFE,
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Record nothing.")] = False,
     all_or_nothing: Annotated[
@@ -49,7 +77,34 @@ def size(
     """Sizes a file of signals and shows the table of sizes."""
     import uuid
 
-    import grpc
+    from server.cli import files
+
+    request = request_of(file, portfolio, strategy, method, limits, snapshot, scenarios, covariance)
+    request.request_id = request_id or request.request_id or str(uuid.uuid4())
+    request.validate_only |= validate_only
+    request.all_or_nothing |= all_or_nothing
+    matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None
+    with connect(address) as client, files.naming_lines(file):
+        if matrix is not None:
+            use_matrix(client, request, matrix)
+        decision = client.sizing.SizePositions(request).decision
+    if as_json:
+        print_json(decision)
+    else:
+        show(decision, file)
+
+
+def request_of(
+    file: Path,
+    portfolio: str,
+    strategy: str,
+    method: str,
+    limits: Path | None,
+    snapshot: str,
+    scenarios: str,
+    covariance: str,
+) -> "sizing_service_pb2.SizePositionsRequest":
+    """The request that a file and the options say; an option wins over the file."""
     from positionsizing.v1 import types_pb2
     from positionsizing.v1.limits_pb2 import Limits
 
@@ -65,33 +120,29 @@ def size(
     request.market_snapshot_id = snapshot or request.market_snapshot_id
     request.scenario_matrix_id = scenarios or request.scenario_matrix_id
     request.covariance_matrix_id = covariance or request.covariance_matrix_id
-    request.request_id = request_id or request.request_id or str(uuid.uuid4())
-    request.validate_only |= validate_only
-    request.all_or_nothing |= all_or_nothing
     if method:
         request.method = types_pb2.SizingMethod.ValueType(_METHODS[method])
     if limits:
         request.limits.CopyFrom(files.read_message(limits, Limits()))
     if scenarios:
         _fill_sources(request.signals)
-    with connect(address) as client:
-        try:
-            decision = client.sizing.SizePositions(request).decision
-        except grpc.RpcError as error:
-            if place := _LINE.search(getattr(error, "details", str)() or ""):
-                error.add_note(_where(file, int(place[1])))
-            raise
-    if as_json:
-        print_json(decision)
+    return request
+
+
+def use_matrix(
+    client: "Client",
+    request: "sizing_service_pb2.SizePositionsRequest",
+    matrix: "market_service_pb2.Matrix",
+) -> None:
+    """Stores a matrix made from prices and names it in the request."""
+    from positionsizing.v1 import market_service_pb2
+
+    made_id = stored(client, matrix)
+    if matrix.kind == market_service_pb2.MATRIX_KIND_SCENARIOS:
+        request.scenario_matrix_id = made_id
+        _fill_sources(request.signals)
     else:
-        show(decision, file)
-
-
-def _where(file: Path, line: int) -> str:
-    """A signal, counted from 0, by its place in the file."""
-    if file.suffix.lower() == ".json":
-        return f"{file.name} signal {line + 1}"
-    return f"{file.name} line {line + 2}"
+        request.covariance_matrix_id = made_id
 
 
 def _fill_sources(signals: "sizing_pb2.SignalBatch") -> None:
@@ -105,21 +156,24 @@ def _fill_sources(signals: "sizing_pb2.SignalBatch") -> None:
 
 def show(decision: "sizing_pb2.SizingDecision", file: Path | None = None) -> None:
     """Prints sizes, refused lines and the summary."""
-    from server.cli import render
+    from server.cli import files, render
 
     out = console()
     out.print(render.sizes_table(decision))
     out.print()
     for error in decision.line_errors:
-        where = f"{_where(file, error.line)}, " if file else ""
-        out.print(f"refused: {where}{error.field}: {error.message}", style="red", markup=False)
+        where = f"{files.place_of(file, error.line)}, " if file else ""
+        out.print(f"refused: {where}{error.field}: {error.message}", style="red")
     for line in render.summary_lines(decision):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 def explain(
     decision_id: DecisionId = "",
     instrument: Annotated[list[str] | None, typer.Option(help="Only this one; repeat.")] = None,
+    top: Annotated[
+        int, typer.Option(min=0, help="Lines to explain, the largest trades first; 0: all.")
+    ] = 20,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -139,21 +193,42 @@ def explain(
     names = list(decision.sizes.instrument_ids)
     for name in instrument or ():
         if name not in names:
-            raise CommandError(f"{name!r} is not in this decision", f"it has {', '.join(names)}")
+            raise CommandError(
+                f"{name!r} is not in this decision",
+                f"it has {', '.join(names[:20])}{' ...' if len(names) > 20 else ''}",
+            )
     out = console()
-    for line, name in enumerate(names):
-        if instrument and name not in instrument:
-            continue
+    chosen = [i for i, name in enumerate(names) if not instrument or name in instrument]
+    if top and len(chosen) > top:
+        chosen = sorted([i for i in _largest_trades(decision.sizes) if i in chosen][:top])
+        out.print(
+            f"{len(names)} lines; the {top} largest trades. --top 0 shows all, --instrument one\n"
+        )
+    for line in chosen:
         out.print(render.line_table(decision, line))
         for sentence in render.line_words(decision, line):
-            out.print(f"  {sentence}", markup=False)
+            out.print(f"  {sentence}")
         out.print()
     out.print(render.totals_table(decision))
     out.print()
     for sentence in render.summary_lines(decision):
-        out.print(sentence, markup=False)
+        out.print(sentence)
     state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")
     out.print(f"orders: {state}")
+
+
+def _largest_trades(sizes: "sizing_pb2.PositionSizes") -> list[int]:
+    """Lines by the value of their trade, then of their position; what is closed comes first."""
+
+    def value(line: int) -> tuple[float, float]:
+        held = abs(sizes.quantity[line])
+        units = abs(sizes.trade_lots[line]) * sizes.lot_size[line]
+        notional = abs(sizes.notional[line])
+        # The price of what is closed is not in the answer.
+        traded = units * notional / held if held else units and math.inf
+        return traded, notional
+
+    return sorted(range(len(sizes.instrument_ids)), key=value, reverse=True)
 
 
 def newest(client: "Client") -> str:
@@ -188,7 +263,7 @@ def replay(
             }
         )
     else:
-        typer.echo(replay_words(wanted.decision_id, answer))
+        say(replay_words(wanted.decision_id, answer))
     if not answer.lots_equal:
         sys.exit(1)
 
@@ -211,6 +286,7 @@ def decisions(
     portfolio: Annotated[str, typer.Option(help="Only of this portfolio.")] = "",
     strategy: Annotated[str, typer.Option(help="Only of this strategy.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    ids: Annotated[bool, typer.Option("--ids", help="Print ids only, one a line.")] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -227,69 +303,22 @@ def decisions(
     if as_json:
         print_json(answer)
         return
+    if ids:
+        for item in answer.decisions:
+            typer.echo(item.decision_id)
+        return
     names = ("decision", "time", "portfolio", "strategy", "status")
-    out = table("Decisions", *names, "lines", "number", left=names)
+    out = table(
+        "Decisions",
+        *names,
+        "lines",
+        "number",
+        left=names,
+        drop=("number", "lines", "strategy", "status"),
+    )
     for item in answer.decisions:
         status = enum_words(types_pb2.SizingStatus, item.status, "SIZING_STATUS_")
         moment = f"{item.create_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
         identity = (item.decision_id, moment, item.portfolio_id, item.strategy_id, status)
         out.add_row(*identity, str(item.line_count), str(item.portfolio_sequence))
     console().print(out)
-
-
-def settle(
-    decision_id: DecisionId = "",
-    filled: Annotated[bool, typer.Option("--filled", help="All lots, at the sized price.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="End it; free what is held.")] = False,
-    as_json: AsJson = False,
-    address: Address = DEFAULT_ADDRESS,
-) -> None:
-    """Books a decision as filled, or cancels it; its reservation is freed."""
-    import uuid
-
-    from positionsizing.v1 import sizing_service_pb2 as pb
-
-    from server.cli.words import enum_words
-
-    if filled == cancel:
-        raise typer.BadParameter("give one of --filled and --cancel")
-    with connect(address) as client:
-        request = pb.SettleDecisionRequest(
-            request_id=str(uuid.uuid4()), decision_id=decision_id or newest(client), close=cancel
-        )
-        if filled:
-            request.fills.CopyFrom(_open_fills(client, request.decision_id))
-        answer = client.sizing.SettleDecision(request)
-    if as_json:
-        print_json(answer)
-        return
-    state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")
-    typer.echo(f"decision {request.decision_id}: {state}")
-
-
-def _open_fills(client: "Client", decision_id: str) -> "sizing_service_pb2.Fills":
-    """What is still open of a decision, filled at the prices it was sized at."""
-    from positionsizing.v1 import market_service_pb2, portfolio_service_pb2
-    from positionsizing.v1 import sizing_service_pb2 as pb
-
-    wanted = pb.GetDecisionRequest(decision_id=decision_id)
-    decision = client.sizing.GetDecision(wanted).decision
-    held = portfolio_service_pb2.ListReservationsRequest(
-        portfolio_id=decision.portfolio_id, page_size=1000
-    )
-    for reservation in client.portfolios.ListReservations(held).reservations:
-        if reservation.decision_id == decision_id:
-            break
-    else:
-        raise CommandError(f"nothing is open of decision {decision_id}", "sizing explain shows it")
-    snapshot = client.market.GetMarketSnapshot(
-        market_service_pb2.GetMarketSnapshotRequest(
-            snapshot_id=decision.versions.market_snapshot_id
-        )
-    ).snapshot
-    price = dict(zip(snapshot.instrument_ids, snapshot.price, strict=True))
-    return pb.Fills(
-        instrument_ids=reservation.instrument_ids,
-        lots=reservation.trade_lots_open,
-        price=[price[name] for name in reservation.instrument_ids],
-    )

@@ -74,7 +74,7 @@ def unrealised_pnl(book: pb.Holdings, prices: Market, snapshot_id: str) -> pb.Un
     return message
 
 
-def portfolio_message(row: Portfolio) -> pb.Portfolio:
+def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.Portfolio:
     """A portfolio without its holdings and trading state."""
     return pb.Portfolio(
         portfolio_id=row.portfolio_id,
@@ -86,6 +86,7 @@ def portfolio_message(row: Portfolio) -> pb.Portfolio:
         as_of_time=timestamp(row.as_of_time),
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
+        close_time=None if close_time is None else timestamp(close_time),
     )
 
 

@@ -12,7 +12,6 @@ from server.alerts import CRITICAL, WARNING, alert
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
 from server.convert import limits as limits_convert
-from server.convert.columns import set_floats
 from server.convert.names import (
     checked_id,
     name,
@@ -35,9 +34,16 @@ from server.convert.portfolio import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
+from server.services.portfolio_life import (
+    PortfolioLife,
+    change_record,
+    read_portfolio,
+    tell,
+)
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import (
+    closing,
     groups,
     limits,
     outbox,
@@ -46,19 +52,17 @@ from storage.postgres import (
     tenant_lock,
     trading_state,
 )
-from storage.postgres.limits import LimitSet
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
-from storage.postgres.trading_state import TradingState, TradingStateChange
+from storage.postgres.trading_state import TradingState
 
 
-class PortfolioService:
+class PortfolioService(PortfolioLife):
     """See `protos/positionsizing/v1/portfolio_service.proto`."""
 
     def __init__(self, database: Database, states: States) -> None:
-        self._database = database
-        self._states = states
+        super().__init__(database, states)
         self._breaches = BreachWatch(states)
 
     async def create_portfolio(
@@ -86,12 +90,12 @@ class PortfolioService:
                     group_id=wanted.group_id or None,
                 )
             except AlreadyExists:
-                stored = await _read(connection, call.tenant_id, wanted.portfolio_id)
+                stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
                 if not same_portfolio(stored, wanted):
                     raise
         self._states.changed(call.tenant_id)
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await _read(connection, call.tenant_id, wanted.portfolio_id)
+            stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
         return pb.CreatePortfolioResponse(portfolio=stored)
 
     async def get_portfolio(
@@ -100,7 +104,7 @@ class PortfolioService:
         """A portfolio with holdings and cash."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await _read(connection, call.tenant_id, portfolio_id)
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         response = pb.GetPortfolioResponse(portfolio=stored)
         snapshot = await self._breaches.snapshot(call)
         if snapshot is not None and stored.holdings.instrument_ids:
@@ -124,10 +128,14 @@ class PortfolioService:
             )
             scopes = [Scope(ScopeKind.PORTFOLIO, row.portfolio_id) for row in rows]
             changes = await trading_state.current(connection, call.tenant_id, scopes)
+            ids = [row.portfolio_id for row in rows]
+            closed = await closing.close_times(connection, call.tenant_id, ids)
         states = {change.scope.id: change.state for change in changes}
         response = pb.ListPortfoliosResponse()
         for row in rows[:size]:
-            message = portfolio_message(row)
+            if row.portfolio_id in closed and not request.include_closed:
+                continue
+            message = portfolio_message(row, closed.get(row.portfolio_id))
             state = states.get(row.portfolio_id, TradingState.ACTIVE)
             message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
             response.portfolios.append(message)
@@ -149,6 +157,7 @@ class PortfolioService:
         market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
+            await closing.check_open(connection, call.tenant_id, portfolio_id)
             await portfolios.replace_state(
                 connection,
                 call.tenant_id,
@@ -159,7 +168,7 @@ class PortfolioService:
                 expected_version=expected,
             )
             await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
-            stored = await _read(connection, call.tenant_id, portfolio_id)
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetHoldingsResponse(portfolio=stored)
 
@@ -197,11 +206,11 @@ class PortfolioService:
                 expected_version=expected,
             )
             affected = await self._breaches.affected(connection, call, scope)
-            change = _change(stored)
+            change = change_record(stored)
             event = events_pb2.LimitsChanged(
                 scope=request.scope, limits=request.limits, shared=request.shared, change=change
             )
-            await _tell(connection, call, "limits-changed", scope, event)
+            await tell(connection, call, "limits-changed", scope, event)
             await self._breaches.look(connection, call, affected, market, "limits")
         self._states.changed(call.tenant_id)
         return pb.SetLimitsResponse(change=change)
@@ -226,7 +235,7 @@ class PortfolioService:
         if not stored:
             raise not_found("limits", f"{scope.kind.lower()}:{scope.id}")
         document = stored[0].document
-        response = pb.GetLimitsResponse(change=_change(stored[0]))
+        response = pb.GetLimitsResponse(change=change_record(stored[0]))
         response.limits.CopyFrom(limits_convert.parse_limits(document.get("limits", {})))
         for bound, value in document.get("shared", {}).items():
             setattr(response.shared, bound, value)
@@ -250,6 +259,8 @@ class PortfolioService:
         async with tenant_lock.exclusively(
             self._database, call.tenant_id, deadline_s=call.left_s
         ) as connection:
+            if scope.kind is ScopeKind.PORTFOLIO:
+                await closing.check_open(connection, call.tenant_id, scope.id)
             stored = await trading_state.put(
                 connection,
                 call.tenant_id,
@@ -258,14 +269,14 @@ class PortfolioService:
                 author=call.author,
                 reason=request.reason,
             )
-            change = _change(stored)
+            change = change_record(stored)
             event = events_pb2.TradingStateChanged(
                 scope=request.scope,
                 trading_state=request.trading_state,
                 trading_state_version=stored.tenant_version,
                 change=change,
             )
-            await _tell(connection, call, "trading-state-changed", scope, event)
+            await tell(connection, call, "trading-state-changed", scope, event)
             if stored.state is TradingState.HALTED:
                 halted = _halted(scope, stored.author, stored.reason, call.trace_id)
                 await outbox.append(connection, call.tenant_id, "", [halted])
@@ -292,7 +303,7 @@ class PortfolioService:
         return pb.GetTradingStateResponse(
             trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{found[0].state}"),
             trading_state_version=found[0].tenant_version,
-            change=_change(found[0]),
+            change=change_record(found[0]),
         )
 
     async def list_reservations(
@@ -334,20 +345,6 @@ async def _ensure_group(connection: asyncpg.Connection, tenant_id: str, group_id
         await groups.create(connection, tenant_id, group_id, group_id)
 
 
-async def _tell(
-    connection: asyncpg.Connection,
-    call: Call,
-    topic: str,
-    scope: Scope,
-    event: events_pb2.LimitsChanged | events_pb2.TradingStateChanged,
-) -> None:
-    """In the stream of the portfolio it is about, or in the tenant's."""
-    payload = event.SerializeToString()
-    made = NewEvent(topic, event.DESCRIPTOR.name, lambda _: payload, trace_id=call.trace_id)
-    stream = scope.id if scope.kind is ScopeKind.PORTFOLIO else ""
-    await outbox.append(connection, call.tenant_id, stream, [made])
-
-
 def _halted(scope: Scope, author: str, reason: str, trace_id: str) -> NewEvent:
     firm = scope.kind is ScopeKind.TENANT
     subject = "firm" if firm else f"{scope.kind.lower()}:{scope.id}"
@@ -364,25 +361,3 @@ def _scope(scope: pb.Scope) -> Scope:
         case "strategy_id":
             return Scope(ScopeKind.STRATEGY, checked_id(scope.strategy_id, "scope.strategy_id"))
     return TENANT_SCOPE
-
-
-async def _read(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> pb.Portfolio:
-    row = await portfolios.get(connection, tenant_id, portfolio_id)
-    held = await portfolios.holdings(connection, tenant_id, portfolio_id)
-    scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
-    state = await trading_state.effective(connection, tenant_id, [scope])
-    message = portfolio_message(row)
-    message.holdings.instrument_ids.extend(held.instrument_id)
-    set_floats(message.holdings, "quantity", held.quantity)
-    set_floats(message.holdings, "average_price", np.nan_to_num(held.average_price, nan=0.0))
-    message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
-    return message
-
-
-def _change(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeRecord:
-    return types_pb2.ChangeRecord(
-        version=stored.version,
-        author=stored.author,
-        reason=stored.reason,
-        create_time=timestamp(stored.create_time),
-    )

@@ -85,7 +85,16 @@ async def test_the_way_through_the_readme(sizing: Sizing) -> None:
     assert replayed.code == 0
     assert "the same lots" in replayed.out
     assert newest["decision_id"] in (await sizing("portfolio", "reservations", "readme")).out
-    filled = await sizing("settle", newest["decision_id"], "--filled")
+    ids = (await sizing("decisions", "--portfolio", "readme", "--limit", "1", "--ids")).out
+    assert ids == newest["decision_id"] + "\n"
+    wrong = await sizing("settle", ids.strip(), "--fill", "NONE=1@1")
+    assert "NONE is not in decision" in wrong.err
+    wrong = await sizing("settle", ids.strip(), "--fill", "GE=1@1")
+    assert "no whole lots of" in wrong.err
+    partly = await sizing("settle", ids.strip(), "--fill", "GE=-100@82.5,fee=3")
+    assert "open" in partly.out
+    assert "still open: GE" in partly.out
+    filled = await sizing("settle", ids.strip(), "--filled")
     assert "filled" in filled.out
     held = (await sizing("portfolio", "show", "readme", "--json")).json["holdings"]
     assert "GE" not in held["instrument_ids"]
@@ -139,7 +148,9 @@ async def test_a_wrong_line_is_named_by_its_line_in_the_file(
         (("portfolio", "show", "nobody"), 1, "does not exist"),
         (("explain", "not-an-id"), 1, "must be a UUID"),
         (("portfolio", "halt"), 2, "name one"),
-        (("settle",), 2, "--filled"),
+        (("settle",), 2, "DECISION"),
+        (("settle", "some-id"), 2, "--filled"),
+        (("settle", "some-id", "--fill", "KO=1200"), 1, "is no fill"),
         (("size", "no-such-file.csv"), 2, "does not exist"),
         (("portfolio", "list", "--address", "127.0.0.1:1"), 1, "no service answers"),
         (("market", "load", str(EXAMPLES / "market.csv"), "--as-of", "noon"), 1, "not a time"),
@@ -208,3 +219,109 @@ async def test_what_the_service_refuses_is_named_by_its_line_too(
     refused = await sizing("size", str(file), "--portfolio", "twice")
     assert refused.code == 1
     assert "mine.csv line 3" in refused.err
+
+
+async def test_what_if_shows_what_each_variation_changes(sizing: Sizing, tmp_path: Path) -> None:
+    await book(sizing, "whatif")
+    await sizing("portfolio", "limits", "whatif", "--set", str(EXAMPLES / "limits.toml"))
+    mine = ("whatif", str(EXAMPLES / "signals.csv"), "--portfolio", "whatif")
+    words = (*mine, "--snapshot", "cli-close", "--edge", "0.5", "--edge", "0", "--kelly", "0.1")
+    said = await sizing(*words, "--lines")
+    assert said.code == 0, said.err
+    assert "edge x 0.5" in said.out
+    assert "Kelly fraction 0.1" in said.out
+    answer = (await sizing(*words, "--json")).json
+    gross = [item["summary"].get("gross_weight_after", 0.0) for item in answer["results"]]
+    assert gross[1] == 0.0 < gross[0] <= answer["base"]["summary"]["gross_weight_after"]
+    file = tmp_path / "crash.toml"
+    file.write_text('[[variations]]\nname = "[red]crash"\nprice_multiplier = 0.9\n')
+    named = await sizing(*words[:4], "--snapshot", "cli-close", "--variations", str(file))
+    assert "[red]crash" in named.out
+    assert (await sizing(*words[:4])).code == 2
+
+
+async def test_names_are_data_in_every_table(sizing: Sizing) -> None:
+    name = "[/] [bold]x[/bold] \u202e :smile:"
+    assert (await sizing("portfolio", "create", "odd-name", "--name", name)).code == 0
+    listed = await sizing("portfolio", "list")
+    assert listed.code == 0
+    assert r"[/] [bold]x[/bold] \u202e :smile:" in listed.out
+    assert r"\u202e" in (await sizing("portfolio", "show", "odd-name")).out
+
+
+async def test_state_and_snapshots_and_matrices_are_shown(sizing: Sizing, tmp_path: Path) -> None:
+    await book(sizing, "shown")
+    await sizing("portfolio", "halt", "shown", "--reason", "a [test]")
+    state = await sizing("state", "shown")
+    assert "portfolio shown" in state.out
+    assert "together: halted" in state.out
+    await sizing("portfolio", "resume", "shown")
+    assert "together: active" in (await sizing("state", "shown")).out
+    snapshot = await sizing("market", "show", "cli-close")
+    assert "125.674" in snapshot.out
+    prices = str(EXAMPLES / "prices.csv")
+    for kind, estimator in (("covariance", "ledoit-wolf"), ("scenarios", "ewma")):
+        made = await sizing(
+            *("market", "matrix", "--prices", prices, "--kind", kind, "--last", "60"),
+            *("--estimator", estimator, "--id", f"cli-{kind}"),
+        )
+        assert made.code == 0, made.err
+        assert f"{kind}, {20 if kind == 'covariance' else 60} rows of 20" in made.out
+        assert "AAPL" in (await sizing("market", "show-matrix", f"cli-{kind}")).out
+    few = await sizing(
+        *("market", "matrix", "--prices", prices, "--kind", "covariance", "--last", "9999"),
+        *("--id", "cli-x"),
+    )
+    assert "fewer than --last 9999" in few.err
+
+
+@pytest.mark.parametrize("width", [80, 100])
+async def test_every_table_fits_its_terminal(
+    sizing: Sizing, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    name = f"narrow-{width}"
+    await book(sizing, name)
+    await sizing("portfolio", "limits", name, "--set", str(EXAMPLES / "limits.toml"))
+    monkeypatch.setenv("COLUMNS", str(width))
+    sized = await sizing(*signals(name))
+    found = (await sizing("decisions", "--portfolio", name, "--json")).json["decisions"][0]
+    decision_id = found["decision_id"]
+    mine = ("whatif", str(EXAMPLES / "signals.csv"), "--portfolio", name, "--edge", "0.5")
+    said = [
+        sized,
+        *[
+            await sizing(*words)
+            for words in (
+                ("decisions", "--portfolio", name),
+                ("explain", decision_id),
+                ("explain", decision_id, "--top", "2"),
+                ("portfolio", "list"),
+                ("portfolio", "show", name),
+                ("portfolio", "reservations", name),
+                ("parameters", "history"),
+                ("market", "list"),
+                ("market", "show", "cli-close"),
+                (*mine, "--snapshot", "cli-close", "--lines"),
+                ("state", name),
+                ("doctor",),
+            )
+        ],
+    ]
+    for item in said:
+        assert item.code == 0, item.err
+        too_long = [line for line in item.out.splitlines() if len(line) > width]
+        assert not too_long
+    whole = {item.out.count(decision_id) for item in (said[0], said[1], said[2], said[6])}
+    assert 0 not in whole
+
+
+async def test_a_portfolio_is_renamed_and_closed(sizing: Sizing) -> None:
+    await sizing("portfolio", "create", "ending", "--cash", "1000")
+    assert "Last days" in (await sizing("portfolio", "rename", "ending", "Last days")).out
+    assert "closed" in (await sizing("portfolio", "close", "ending", "--reason", "done")).out
+    assert "ending" not in (await sizing("portfolio", "list")).out
+    assert "Last days" in (await sizing("portfolio", "list", "--closed")).out
+    await book(sizing, "not-ending")
+    refused = await sizing("portfolio", "close", "not-ending")
+    assert refused.code == 1
+    assert "try:   trade what is held" in refused.err

@@ -106,7 +106,7 @@ def test_a_matrix_keeps_the_names_of_its_header(tmp_path: Path) -> None:
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "signals.csv"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(CommandError, match="not a CSV file"):
+    with pytest.raises(CommandError, match="UTF-16"):
         files.read_request(path)
 
 

@@ -12,6 +12,7 @@ from positionsizing.v1.optimization_service_pb2 import OptimizationProblem
 from server.app import App
 from server.cli import app as cli
 from server.cli import files
+from server.cli import prices as price_files
 from server.cli.errors import CommandError
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -113,9 +114,14 @@ async def test_a_book_without_instruments_says_what_to_add(
 def test_prices_become_returns(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("Date,A,b\n2020-01-01,100,10\n2020-01-02,110,9\n2020-01-03,99,9\n")
-    matrix = files.read_returns(file)
+    matrix = price_files.matrix_of(file, "scenarios")
     assert list(matrix.instrument_ids) == ["A", "b"]
     np.testing.assert_allclose(matrix.dense.values, [0.1, -0.1, -0.1, 0.0], atol=1e-15)
+    assert list(price_files.matrix_of(file, "scenarios", last=1).dense.values) == pytest.approx(
+        [-0.1, 0.0]
+    )
+    covariance = price_files.matrix_of(file, "covariance")
+    np.testing.assert_allclose(covariance.dense.values, [0.02, 0.01, 0.01, 0.005], atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +131,15 @@ def test_prices_become_returns(tmp_path: Path) -> None:
         ("date\n2020-01-01\n2020-01-02\n", "no two rows"),
         ("A\n1\n0\n", "line 3: A is 0, not a price"),
         ("A\n1\nx\n", "line 3: A is 'x', not a number"),
+        ("date,A\n2020-01-02,1\n2020-01-01,2\n", "line 3: date is 2020-01-01, after 2020-01-02"),
+        ("date,A\n2020-01-01,1\n2020-01-01,2\n", "line 3: date is 2020-01-01"),
     ],
 )
 def test_wrong_prices_are_named_by_their_line(tmp_path: Path, text: str, wrong: str) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(text)
     with pytest.raises(CommandError, match=wrong):
-        files.read_returns(file)
+        price_files.read_returns(file)
 
 
 def test_the_examples_are_problems() -> None:

@@ -50,6 +50,16 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosResponse.FromString,
                 _registered_method=True)
+        self.RenamePortfolio = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/RenamePortfolio',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioResponse.FromString,
+                _registered_method=True)
+        self.ClosePortfolio = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/ClosePortfolio',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioResponse.FromString,
+                _registered_method=True)
         self.SetHoldings = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/SetHoldings',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
@@ -103,6 +113,22 @@ class PortfolioServiceServicer:
 
     def ListPortfolios(self, request, context):
         """Lists portfolios by id, without holdings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenamePortfolio(self, request, context):
+        """Changes the name for people.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClosePortfolio(self, request, context):
+        """Closes a portfolio for good: it is halted, takes no holdings, and is left out of lists. Its id stays
+        taken; decisions, limits and history stay readable. Closing it again changes nothing. Refused
+        (FAILED_PRECONDITION, PORTFOLIO_IN_USE) while anything is held or reserved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +193,16 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.ListPortfolios,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosResponse.SerializeToString,
+            ),
+            'RenamePortfolio': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenamePortfolio,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioResponse.SerializeToString,
+            ),
+            'ClosePortfolio': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClosePortfolio,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioResponse.SerializeToString,
             ),
             'SetHoldings': grpc.unary_unary_rpc_method_handler(
                     servicer.SetHoldings,
@@ -281,6 +317,60 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/ListPortfolios',
             positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.ListPortfoliosResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenamePortfolio(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/RenamePortfolio',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.RenamePortfolioResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClosePortfolio(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/ClosePortfolio',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.ClosePortfolioResponse.FromString,
             options,
             channel_credentials,
             insecure,

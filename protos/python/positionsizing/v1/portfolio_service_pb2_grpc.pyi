@@ -41,6 +41,13 @@ class PortfolioServiceStub:
     """Returns a portfolio with holdings and cash."""
     ListPortfolios: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListPortfoliosRequest, _portfolio_service_pb2.ListPortfoliosResponse]
     """Lists portfolios by id, without holdings."""
+    RenamePortfolio: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.RenamePortfolioRequest, _portfolio_service_pb2.RenamePortfolioResponse]
+    """Changes the name for people."""
+    ClosePortfolio: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ClosePortfolioRequest, _portfolio_service_pb2.ClosePortfolioResponse]
+    """Closes a portfolio for good: it is halted, takes no holdings, and is left out of lists. Its id stays
+    taken; decisions, limits and history stay readable. Closing it again changes nothing. Refused
+    (FAILED_PRECONDITION, PORTFOLIO_IN_USE) while anything is held or reserved.
+    """
     SetHoldings: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]
     """Replaces holdings and cash by the books of record."""
     SetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
@@ -67,6 +74,13 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """Returns a portfolio with holdings and cash."""
     ListPortfolios: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListPortfoliosRequest, _portfolio_service_pb2.ListPortfoliosResponse]  # type: ignore[assignment]
     """Lists portfolios by id, without holdings."""
+    RenamePortfolio: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.RenamePortfolioRequest, _portfolio_service_pb2.RenamePortfolioResponse]  # type: ignore[assignment]
+    """Changes the name for people."""
+    ClosePortfolio: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ClosePortfolioRequest, _portfolio_service_pb2.ClosePortfolioResponse]  # type: ignore[assignment]
+    """Closes a portfolio for good: it is halted, takes no holdings, and is left out of lists. Its id stays
+    taken; decisions, limits and history stay readable. Closing it again changes nothing. Refused
+    (FAILED_PRECONDITION, PORTFOLIO_IN_USE) while anything is held or reserved.
+    """
     SetHoldings: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]  # type: ignore[assignment]
     """Replaces holdings and cash by the books of record."""
     SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]  # type: ignore[assignment]
@@ -108,6 +122,25 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.ListPortfoliosResponse, _abc.Awaitable[_portfolio_service_pb2.ListPortfoliosResponse]]:
         """Lists portfolios by id, without holdings."""
+
+    @_abc_1.abstractmethod
+    def RenamePortfolio(
+        self,
+        request: _portfolio_service_pb2.RenamePortfolioRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.RenamePortfolioResponse, _abc.Awaitable[_portfolio_service_pb2.RenamePortfolioResponse]]:
+        """Changes the name for people."""
+
+    @_abc_1.abstractmethod
+    def ClosePortfolio(
+        self,
+        request: _portfolio_service_pb2.ClosePortfolioRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.ClosePortfolioResponse, _abc.Awaitable[_portfolio_service_pb2.ClosePortfolioResponse]]:
+        """Closes a portfolio for good: it is halted, takes no holdings, and is left out of lists. Its id stays
+        taken; decisions, limits and history stay readable. Closing it again changes nothing. Refused
+        (FAILED_PRECONDITION, PORTFOLIO_IN_USE) while anything is held or reserved.
+        """
 
     @_abc_1.abstractmethod
     def SetHoldings(

@@ -1,0 +1,178 @@
+"""`sizing settle`: what has become of the orders of one decision, named by its id."""
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json, say
+from server.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import portfolio_service_pb2, sizing_pb2, sizing_service_pb2
+
+    from server.client import Client
+
+
+def settle(
+    decision_id: Annotated[str, typer.Argument(metavar="DECISION", help="Id of the decision.")],
+    filled: Annotated[
+        bool, typer.Option("--filled", help="All open lots, at the prices they were sized at.")
+    ] = False,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(help="INSTRUMENT=UNITS@PRICE[,fee=AMOUNT], e.g. KO=1200@61.2,fee=3; repeat."),
+    ] = None,
+    fills: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="CSV: instrument_id,quantity,price[,fee]."),
+    ] = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="End it: what is not filled is freed.")
+    ] = False,
+    request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Books fills of a decision, or ends its orders; what is done with frees its reservation.
+
+    UNITS are signed like the trade: bought above 0, sold below. PRICE is the average fill price in
+    the instrument's currency, the fee is in the portfolio's base currency. --cancel may stand
+    beside fills: the rest is then freed. `sizing decisions` lists ids.
+    """
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    from server.cli.words import enum_words
+
+    if not (filled or fill or fills or cancel):
+        raise typer.BadParameter("give --filled, --fill, --fills or --cancel")
+    if filled and (fill or fills):
+        raise typer.BadParameter("give either --filled or the fills")
+    lines = [_parsed(text) for text in fill or ()] + (_read(fills) if fills else [])
+    with connect(address) as client:
+        decision = client.sizing.GetDecision(
+            pb.GetDecisionRequest(decision_id=decision_id)
+        ).decision
+        request = pb.SettleDecisionRequest(
+            request_id=request_id or str(uuid.uuid4()), decision_id=decision_id, close=cancel
+        )
+        if filled:
+            request.fills.CopyFrom(_open_fills(client, decision))
+        elif lines:
+            request.fills.CopyFrom(_fills(lines, decision))
+        answer = client.sizing.SettleDecision(request)
+    if as_json:
+        print_json(answer)
+        return
+    state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")
+    say(f"decision {decision_id} of portfolio {decision.portfolio_id}: {state}")
+    rest = answer.remainder
+    for name, lots in zip(rest.instrument_ids, rest.trade_lots_open, strict=True):
+        say(f"  still open: {name} {lots:+,} lots")
+
+
+class _Line(tuple[str, str, float, float, float]):
+    """Where it is said, instrument, units, price, fee."""
+
+
+def _parsed(text: str) -> _Line:
+    """A fill as it is written on the command line."""
+    from server.cli.sheet import parse_number
+
+    where = f"--fill {text}"
+    name, equals, rest = text.partition("=")
+    first, *more = rest.split(",")
+    units, at, price = first.partition("@")
+    extra = dict(item.partition("=")[::2] for item in more)
+    if not (name and equals and at) or set(extra) - {"fee"}:
+        hint = "write INSTRUMENT=UNITS@PRICE[,fee=AMOUNT], e.g. KO=1200@61.2,fee=3"
+        raise CommandError(f"{where} is no fill", hint)
+    fee = parse_number(extra["fee"], "fee", where) if "fee" in extra else 0.0
+    quantity, paid = parse_number(units, "quantity", where), parse_number(price, "price", where)
+    return _Line((where, name.strip(), quantity, paid, fee))
+
+
+def _read(path: Path) -> list[_Line]:
+    """Fills from a table."""
+    from server.cli.sheet import read_sheet
+
+    sheet = read_sheet(path)
+    needed = ("instrument_id", "quantity", "price")
+    sheet.check_columns((*needed, "fee"), needed)
+    columns = zip(
+        sheet.texts("instrument_id"),
+        sheet.numbers("quantity"),
+        sheet.numbers("price"),
+        sheet.numbers("fee", 0.0),
+        strict=True,
+    )
+    return [_Line((sheet.at(row), *cells)) for row, cells in enumerate(columns)]
+
+
+def _fills(lines: list[_Line], decision: "sizing_pb2.SizingDecision") -> "sizing_service_pb2.Fills":
+    """Fills in whole lots; those of one instrument together, at their average price."""
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    sizes = decision.sizes
+    lot_size = dict(zip(sizes.instrument_ids, sizes.lot_size, strict=True))
+    lots: dict[str, int] = {}
+    paid: dict[str, float] = {}
+    fees: dict[str, float] = {}
+    for where, name, units, price, fee in lines:
+        if name not in lot_size:
+            raise CommandError(f"{where}: {name} is not in decision {decision.decision_id}")
+        count = round(units / lot_size[name])
+        if count == 0 or abs(count * lot_size[name] - units) > 1e-9 * abs(units):
+            raise CommandError(
+                f"{where}: {units:,.12g} units are no whole lots of {lot_size[name]:,.12g}"
+            )
+        if lots.get(name, count) * count < 0:
+            raise CommandError(f"{where}: {name} was bought in one fill and sold in another")
+        lots[name] = lots.get(name, 0) + count
+        paid[name] = paid.get(name, 0.0) + count * price
+        fees[name] = fees.get(name, 0.0) + fee
+    return pb.Fills(
+        instrument_ids=list(lots),
+        lots=list(lots.values()),
+        price=[paid[name] / count for name, count in lots.items()],
+        fee=list(fees.values()),
+    )
+
+
+def _open_fills(
+    client: "Client", decision: "sizing_pb2.SizingDecision"
+) -> "sizing_service_pb2.Fills":
+    """What is still open of a decision, filled at the prices it was sized at."""
+    from positionsizing.v1 import market_service_pb2
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    reservation = _reservation(client, decision)
+    wanted = market_service_pb2.GetMarketSnapshotRequest(
+        snapshot_id=decision.versions.market_snapshot_id
+    )
+    snapshot = client.market.GetMarketSnapshot(wanted).snapshot
+    price = dict(zip(snapshot.instrument_ids, snapshot.price, strict=True))
+    return pb.Fills(
+        instrument_ids=reservation.instrument_ids,
+        lots=reservation.trade_lots_open,
+        price=[price[name] for name in reservation.instrument_ids],
+    )
+
+
+def _reservation(
+    client: "Client", decision: "sizing_pb2.SizingDecision"
+) -> "portfolio_service_pb2.Reservation":
+    """The open reservation of a decision."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    request = pb.ListReservationsRequest(portfolio_id=decision.portfolio_id, page_size=1000)
+    while True:
+        page = client.portfolios.ListReservations(request)
+        for reservation in page.reservations:
+            if reservation.decision_id == decision.decision_id:
+                return reservation
+        if not page.next_page_token:
+            text = f"nothing is open of decision {decision.decision_id}"
+            raise CommandError(text, f"look: sizing explain {decision.decision_id}")
+        request.page_token = page.next_page_token

@@ -1,0 +1,186 @@
+"""`sizing whatif`: variations of one request, nothing recorded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.prices import (
+    HALF_LIFE,
+    EstimatorName,
+    HalfLife,
+    Last,
+    MatrixFrom,
+    PricesFile,
+    matrix_of,
+)
+from server.cli.sizing import (
+    Covariance,
+    Method,
+    MoreLimits,
+    OfPortfolio,
+    OfStrategy,
+    Scenarios,
+    SignalsFile,
+    Snapshot,
+    request_of,
+    use_matrix,
+)
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import sizing_pb2, sizing_service_pb2
+
+    from server.cli.layout import Table
+
+Factor = list[float] | None
+
+
+def _factor(what: str) -> typer.models.OptionInfo:
+    return typer.Option(min=0.0, help=f"Multiplies {what}; repeat.")
+
+
+def whatif(
+    file: SignalsFile,
+    portfolio: OfPortfolio = "",
+    strategy: OfStrategy = "",
+    edge: Annotated[Factor, _factor("the edge of every signal")] = None,
+    price: Annotated[Factor, _factor("every price")] = None,
+    equity: Annotated[Factor, _factor("cash and holdings")] = None,
+    volatility: Annotated[Factor, _factor("the volatility of every signal")] = None,
+    kelly: Annotated[Factor, typer.Option(help="Kelly fraction, in (0, 1]; repeat.")] = None,
+    with_limits: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Limits of a variation; repeat."),
+    ] = None,
+    with_parameters: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Parameters of a variation; repeat."),
+    ] = None,
+    variations: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="TOML or JSON: `variations` as in WhatIfRequest."
+        ),
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Weights of each instrument too.")] = False,
+    method: Method = "",
+    limits: MoreLimits = None,
+    snapshot: Snapshot = "",
+    scenarios: Scenarios = "",
+    covariance: Covariance = "",
+    prices: PricesFile = None,
+    kind: MatrixFrom = "scenarios",
+    last: Last = 0,
+    estimator: EstimatorName = "sample",
+    half_life: HalfLife = HALF_LIFE,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sizes variations of a request and shows what each would change; records nothing.
+
+    Each option makes a variation by itself: --edge 0.5 --edge 0 --price 0.9 are three. A file of
+    variations may change several things together, under a name.
+    """
+    from positionsizing.v1 import limits_pb2, parameter_service_pb2
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    from server.cli import files
+
+    base = request_of(file, portfolio, strategy, method, limits, snapshot, scenarios, covariance)
+    request = pb.WhatIfRequest()
+    if variations:
+        files.read_message(variations, request)
+    request.base.CopyFrom(base)
+    multipliers = {"edge": edge, "price": price, "equity": equity, "volatility": volatility}
+    for word, factors in multipliers.items():
+        for factor in factors or ():
+            made = request.variations.add(name=f"{word} x {factor:g}")
+            setattr(made, f"{word}_multiplier", factor)
+    for fraction in kelly or ():
+        request.variations.add(
+            name=f"Kelly fraction {fraction:g}"
+        ).parameters.kelly_fraction = fraction
+    for path in with_limits or ():
+        given = files.read_message(path, limits_pb2.Limits())
+        request.variations.add(name=path.name, limits=given)
+    for path in with_parameters or ():
+        chosen = files.read_message(path, parameter_service_pb2.SizingParameters())
+        request.variations.add(name=path.name, parameters=chosen)
+    if not request.variations:
+        raise typer.BadParameter("vary something: --edge, --price, --kelly, --variations FILE ...")
+    matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None
+    with connect(address) as client, files.naming_lines(file):
+        if matrix is not None:
+            use_matrix(client, request.base, matrix)
+        answer = client.sizing.WhatIf(request)
+    if as_json:
+        print_json(answer)
+        return
+    out = console()
+    out.print(summary_table(answer))
+    for result in answer.results:
+        if result.message:
+            out.print(f"{result.name}: {result.message}")
+    if lines:
+        out.print()
+        out.print(lines_table(answer))
+
+
+def summary_table(answer: "sizing_service_pb2.WhatIfResponse") -> "Table":
+    """One row a variation: exposures, and how they differ from the request as it is."""
+    from positionsizing.v1 import types_pb2
+
+    from server.cli.render import table
+    from server.cli.words import enum_words, percent
+
+    out = table(
+        "What if",
+        *("variation", "status", "gross", "change", "net", "turnover", "largest change"),
+        left=("variation", "status", "largest change"),
+        drop=("status", "turnover", "net"),
+    )
+    base = answer.base.summary
+    status = enum_words(types_pb2.SizingStatus, answer.base.status, "SIZING_STATUS_")
+    shown = [percent(v) for v in (base.gross_weight_after, base.net_weight_after, base.turnover)]
+    out.add_row("as it is", status, shown[0], "", *shown[1:], "")
+    for result in answer.results:
+        status = enum_words(types_pb2.SizingStatus, result.status, "SIZING_STATUS_")
+        if not result.HasField("summary"):
+            out.add_row(result.name, status, "", "", "", "", "nothing is sized")
+            continue
+        after = result.summary
+        out.add_row(
+            result.name,
+            status,
+            percent(after.gross_weight_after),
+            f"{after.gross_weight_after - base.gross_weight_after:+.2%}",
+            percent(after.net_weight_after),
+            percent(after.turnover),
+            _largest(answer.base.sizes, result.sizes.weight),
+        )
+    return out
+
+
+def _largest(sizes: "sizing_pb2.PositionSizes", weight: Sequence[float]) -> str:
+    changes = [after - before for after, before in zip(weight, sizes.weight, strict=True)]
+    if not any(changes):
+        return ""
+    line = max(range(len(changes)), key=lambda i: abs(changes[i]))
+    return f"{sizes.instrument_ids[line]} {changes[line]:+.2%}"
+
+
+def lines_table(answer: "sizing_service_pb2.WhatIfResponse") -> "Table":
+    """One row an instrument: its weight as it is, and under each variation."""
+    from server.cli.render import table
+    from server.cli.words import percent
+
+    sized = [result for result in answer.results if result.HasField("sizes")]
+    names = [f"{place}: {result.name}" for place, result in enumerate(sized, 1)]
+    out = table("Weights", "instrument", "as it is", *names, left=("instrument",))
+    sizes = answer.base.sizes
+    for line, name in enumerate(sizes.instrument_ids):
+        weights = [percent(result.sizes.weight[line]) for result in sized]
+        out.add_row(name, percent(sizes.weight[line]), *weights)
+    return out

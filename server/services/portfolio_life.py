@@ -1,0 +1,123 @@
+"""Name and end of a portfolio, and what all of PortfolioService reads and tells about one."""
+
+import asyncpg
+from positionsizing.v1 import events_pb2, types_pb2
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server.call import Call
+from server.convert.columns import set_floats
+from server.convert.names import checked_id, text_violations, timestamp
+from server.convert.portfolio import portfolio_message
+from server.errors import invalid_fields
+from server.state import States
+from storage.postgres import closing, outbox, portfolios, tenant_lock, trading_state
+from storage.postgres.limits import LimitSet
+from storage.postgres.outbox import NewEvent
+from storage.postgres.pool import Database
+from storage.postgres.scopes import Scope, ScopeKind
+from storage.postgres.trading_state import TradingState, TradingStateChange
+
+
+class PortfolioLife:
+    """Renaming and closing."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def rename_portfolio(
+        self, call: Call, request: pb.RenamePortfolioRequest
+    ) -> pb.RenamePortfolioResponse:
+        """Changes the name for people."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        if found := list(text_violations(request.display_name, "display_name")):
+            raise invalid_fields(found)
+        expected = None
+        if request.HasField("expected_version"):
+            expected = request.expected_version
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            now = await portfolios.get(connection, call.tenant_id, portfolio_id)
+            await portfolios.update_details(
+                connection,
+                call.tenant_id,
+                portfolio_id,
+                display_name=request.display_name,
+                group_id=now.group_id,
+                expected_version=expected,
+            )
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.RenamePortfolioResponse(portfolio=stored)
+
+    async def close_portfolio(
+        self, call: Call, request: pb.ClosePortfolioRequest
+    ) -> pb.ClosePortfolioResponse:
+        """Closes for good: halted first, so that no decision is committed after it."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        if found := list(text_violations(request.reason, "reason")):
+            raise invalid_fields(found)
+        scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
+        async with tenant_lock.exclusively(
+            self._database, call.tenant_id, deadline_s=call.left_s
+        ) as connection:
+            if not await closing.close_times(connection, call.tenant_id, [portfolio_id]):
+                halted = await trading_state.put(
+                    connection,
+                    call.tenant_id,
+                    scope,
+                    TradingState.HALTED,
+                    author=call.author,
+                    reason=f"closed: {request.reason}" if request.reason else "closed",
+                )
+                await closing.close(connection, call.tenant_id, portfolio_id)
+                event = events_pb2.TradingStateChanged(
+                    scope=pb.Scope(portfolio_id=portfolio_id),
+                    trading_state=types_pb2.TRADING_STATE_HALTED,
+                    trading_state_version=halted.tenant_version,
+                    change=change_record(halted),
+                )
+                await tell(connection, call, "trading-state-changed", scope, event)
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.ClosePortfolioResponse(portfolio=stored)
+
+
+async def read_portfolio(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> pb.Portfolio:
+    """As stored, with holdings and trading state."""
+    row = await portfolios.get(connection, tenant_id, portfolio_id)
+    held = await portfolios.holdings(connection, tenant_id, portfolio_id)
+    scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
+    state = await trading_state.effective(connection, tenant_id, [scope])
+    closed = await closing.close_times(connection, tenant_id, [portfolio_id])
+    message = portfolio_message(row, closed.get(portfolio_id))
+    message.holdings.instrument_ids.extend(held.instrument_id)
+    set_floats(message.holdings, "quantity", held.quantity)
+    set_floats(message.holdings, "average_price", np.nan_to_num(held.average_price, nan=0.0))
+    message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
+    return message
+
+
+async def tell(
+    connection: asyncpg.Connection,
+    call: Call,
+    topic: str,
+    scope: Scope,
+    event: events_pb2.LimitsChanged | events_pb2.TradingStateChanged,
+) -> None:
+    """In the stream of the portfolio it is about, or in the tenant's."""
+    payload = event.SerializeToString()
+    made = NewEvent(topic, event.DESCRIPTOR.name, lambda _: payload, trace_id=call.trace_id)
+    stream = scope.id if scope.kind is ScopeKind.PORTFOLIO else ""
+    await outbox.append(connection, call.tenant_id, stream, [made])
+
+
+def change_record(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeRecord:
+    """Version, author, reason and time of a change."""
+    return types_pb2.ChangeRecord(
+        version=stored.version,
+        author=stored.author,
+        reason=stored.reason,
+        create_time=timestamp(stored.create_time),
+    )
