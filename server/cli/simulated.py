@@ -5,9 +5,8 @@ from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
-from rich.markup import escape
-from rich.table import Table
 
+from server.cli.layout import Table
 from server.cli.render import table
 from server.cli.words import STAGES, money, percent
 
@@ -28,7 +27,7 @@ def _measures_table(answer: pb.RunBacktestResponse) -> Table:
     for result in answer.results:
         found = result.measures
         out.add_row(
-            escape(result.name),
+            result.name,
             _known(found, "total_return", percent),
             _known(found, "log_growth", percent),
             _known(found, "volatility", percent),
@@ -42,7 +41,7 @@ def _measures_table(answer: pb.RunBacktestResponse) -> Table:
 def _stages_table(answer: pb.RunBacktestResponse) -> Table:
     """Log growth that each stage added or took, the stages that changed nothing left out."""
     names = [result.name for result in answer.results]
-    out = table("Log growth by stage", "stage", *map(escape, names), left=("stage",))
+    out = table("Log growth by stage", "stage", *names, left=("stage",))
     rows = {name: [""] * len(names) for name in STAGES}
     for column, result in enumerate(answer.results):
         ledger = result.stage_growth
@@ -72,7 +71,7 @@ def _costs_table(answer: pb.RunBacktestResponse) -> Table:
     out = table("Paid and earned", *columns, left=("setting",))
     for result in answer.results:
         amounts = [money(getattr(result.account, name)) for name in columns[1:]]
-        out.add_row(escape(result.name), *amounts)
+        out.add_row(result.name, *amounts)
     return out
 
 
