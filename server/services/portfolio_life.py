@@ -1,6 +1,7 @@
 """Name and end of a portfolio, and what all of PortfolioService reads and tells about one."""
 
 import asyncpg
+import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
