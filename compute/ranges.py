@@ -128,6 +128,7 @@ RANGES: dict[str, Range] = {
     # Books.
     "Portfolio.cash": Range(-1e18, 1e18, "money"),
     "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),
+    "RenamePortfolioRequest.expected_version": _VERSION,
     "SetHoldingsRequest.expected_version": _VERSION,
     "Holdings.quantity": Range(-1e18, 1e18, "units"),
     "Holdings.average_price": Range(1e-12, 1e12, "a price, or 0 for not known", or_zero=True),
