@@ -17,7 +17,8 @@ from server.cli.common import (
 
 if TYPE_CHECKING:
     from positionsizing.v1 import analytics_service_pb2 as pb
-    from rich.table import Table
+
+    from server.cli.layout import Table
 
 TIMEOUT_S = 120.0
 

@@ -361,7 +361,7 @@ class RenamePortfolioRequest(_message.Message):
     display_name: _builtins.str
     """The new name for people; may be empty."""
     expected_version: _builtins.int
-    """Refused (ABORTED) unless the portfolio is at this version; unset: any."""
+    """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
     def __init__(
         self,
         *,
