@@ -18,16 +18,6 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
-from positionsizing.v1 import (
-    analytics_service_pb2,
-    history_service_pb2,
-    market_service_pb2,
-    optimization_service_pb2,
-    parameter_service_pb2,
-    portfolio_service_pb2,
-    simulation_service_pb2,
-    sizing_service_pb2,
-)
 
 from compute.kernels import registry
 from compute.optimize.ahead import JointShapes, Programs
@@ -38,6 +28,7 @@ from server.admission import Admission
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
 from server.config import Config
+from server.contract import SERVICES
 from server.decisions import Places, Solver
 from server.desk import Desk
 from server.events import Events
@@ -76,20 +67,6 @@ QUIET_S, QUIET_MAX_S = 0.25, 2.0
 """A server that stops goes on refusing until nobody has called for so long, or for at most that."""
 STOP_GRACE_S = 0.5
 """For answers on their way out; the calls themselves have been waited for."""
-
-SERVICES = {
-    name: module.DESCRIPTOR.services_by_name[name]
-    for name, module in (
-        ("SizingService", sizing_service_pb2),
-        ("PortfolioService", portfolio_service_pb2),
-        ("MarketService", market_service_pb2),
-        ("HistoryService", history_service_pb2),
-        ("ParameterService", parameter_service_pb2),
-        ("OptimizationService", optimization_service_pb2),
-        ("SimulationService", simulation_service_pb2),
-        ("AnalyticsService", analytics_service_pb2),
-    )
-}
 
 
 def wanted_kernels(shapes: JointShapes) -> list[Kernel]:

@@ -1,0 +1,26 @@
+"""The services of the contract, by name: what a server binds and says the health of."""
+
+from positionsizing.v1 import (
+    analytics_service_pb2,
+    history_service_pb2,
+    market_service_pb2,
+    optimization_service_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    simulation_service_pb2,
+    sizing_service_pb2,
+)
+
+SERVICES = {
+    name: module.DESCRIPTOR.services_by_name[name]
+    for name, module in (
+        ("SizingService", sizing_service_pb2),
+        ("PortfolioService", portfolio_service_pb2),
+        ("MarketService", market_service_pb2),
+        ("HistoryService", history_service_pb2),
+        ("ParameterService", parameter_service_pb2),
+        ("OptimizationService", optimization_service_pb2),
+        ("SimulationService", simulation_service_pb2),
+        ("AnalyticsService", analytics_service_pb2),
+    )
+}
