@@ -58,7 +58,7 @@ def problem(read: Callable[[Path], Any], path: Path) -> str:
         ("x.csv", b"PK\x03\x04workbook", "a workbook"),
         ("x.csv", b"\xff\xfea\x00", "UTF-16"),
         ("x.csv", "a,b\n1,2\né,2\n".encode("latin-1"), "line 3: byte 0xe9 at column 1"),
-        ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50)[:30], "broken gzip"),
+        ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:30], "broken gzip"),
         ("x.parquet", b"PAR1 and no more", "broken Parquet"),
         ("x.csv", b"A,a ,A\n1,2,3\n", "twice"),
         ("x.csv", b"A,\n1,2\n", "column 2 of the header has no name"),
