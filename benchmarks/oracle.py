@@ -58,7 +58,7 @@ def riskless_mean(problem: Problem) -> float:
     """
     facts = Facts(problem)
     weights = cp.Variable(facts.size)
-    gain = facts.mean @ weights - facts.problem.cash_return * cp.sum(weights)
+    gain = facts.excess @ weights
     unit = float(np.sqrt(np.diagonal(facts.covariance).max())) or 1.0
     noise = max(-2.0 * float(np.linalg.eigvalsh(facts.covariance)[0]), 0.0)
     noise = max(noise, (1e-14 * float(np.abs(facts.mean).max())) ** 2)
@@ -114,7 +114,7 @@ def _deviation(facts: Facts, weights: Any, noise: float = 0.0) -> Any:
 
 def _wealth(facts: Facts, weights: Any) -> Any:
     cash = facts.problem.cash_return
-    return 1.0 + cash + (facts.scenarios - cash) @ weights
+    return 1.0 + cash + (facts.scenarios - facts.problem.financing_rates) @ weights
 
 
 def _utility(
@@ -136,11 +136,10 @@ def _utility(
     if kind in (Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN):
         value, conditions = _tail(facts, kind, objective.tail, weights)
         return -value, conditions
-    gain = facts.mean @ weights
+    gain = facts.excess @ weights
     if kind is Kind.MAX_RETURN:
         return gain, []
     if kind is Kind.MAX_SHARPE:
-        gain = gain - facts.problem.cash_return * cp.sum(weights)
         return gain - (ratio or 0.0) * cp.norm(_deviation(facts, weights)), []
     square = cp.sum_squares(_deviation(facts, weights))
     if kind is Kind.MIN_VARIANCE:
@@ -148,7 +147,10 @@ def _utility(
     if kind is Kind.MEAN_VARIANCE:
         return gain - 0.5 * aversion * square, []
     if kind is Kind.QUADRATIC_GROWTH:
-        return gain - 0.5 * cp.sum_squares(_second(facts, weights)), []
+        root = np.sqrt(facts.probability)[:, None] * (
+            facts.scenarios - facts.problem.financing_rates
+        )
+        return gain - 0.5 * cp.sum_squares(root @ weights), []
     raise ValueError(f"no oracle for {kind.name}")
 
 

@@ -31,7 +31,7 @@ from benchmarks.draw_files import draw_file
 from benchmarks.oracle import best_weights, riskless_mean, survivable
 from compute.optimize import solve
 from compute.optimize.ahead import JointShapes, Programs, only
-from compute.optimize.certificate import Certificate, certify, certify_weights
+from compute.optimize.certificate import Certificate, certify, certify_weights, size_of
 from compute.optimize.evaluate import Facts, largest_violation, objective_value
 from compute.optimize.infeasible import explain
 from compute.optimize.kernels import joint_kernels
@@ -158,7 +158,7 @@ def _compare(verdict: Verdict, weights: Array, proof: Certificate) -> None:
     value = objective_value(problem, weights)
     touching = tangent(problem, weights, value if sharpe else None)
     scale = touching.scale * touching.reach
-    size = max(abs(value), 1e-12 if sharpe else 1e-3 * scale)
+    size = max(abs(value), 1e-12) if sharpe else size_of(problem.objective.kind, value)
     other = best_weights(problem, scale, value if sharpe else None)
     if other is None:
         verdict.oracle = "failed"

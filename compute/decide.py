@@ -19,7 +19,8 @@ from compute.edges import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
-from compute.limits.bindings import Binding, cuts_of, last_binding
+from compute.limits.binding import Binding
+from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import within_book_limits
 from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
@@ -120,7 +121,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         weight_low=extra[Extra.WEIGHT_LOW],
         weight_high=extra[Extra.WEIGHT_HIGH],
         growth=value,
-        marginal=slope,
+        marginal=slope if inputs.target_marginal is None else inputs.target_marginal,
         binding=binding,
         cuts=cuts,
         kernel=kernel,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers
 from compute.edges import Scenarios
+from compute.limits.binding import Binding
 from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
 from compute.limits.policy import JointLimits
 from compute.limits.sheet import Sheet
@@ -21,8 +22,9 @@ class Inputs:
 
     index: each line's instrument in the market, (n,), 0 where it isn't `known`. active: false for
     refused lines, unknown instruments among them.
-    target: signed weights of the joint optimum, or None for the closed form. returns: what limits
-    of the whole book are measured with.
+    target: signed weights of the joint optimum, or None for the closed form; with it what cut it
+    there (`target_binding`) and the slope of its objective along each line (`target_marginal`).
+    returns: what limits of the whole book are measured with.
     """
 
     signals: Signals
@@ -34,6 +36,8 @@ class Inputs:
     reducing: bool = False
     scenarios: Scenarios | None = None
     target: Floats | None = None
+    target_binding: Binding | None = None
+    target_marginal: Floats | None = None
     returns: ReturnData = NO_DATA
 
     def __getstate__(self) -> dict[str, object]:

@@ -4,27 +4,35 @@
 
 U is log wealth at the full Kelly fraction, and the power utility whose risk aversion is 1/c at the
 fraction c (exact for lognormal wealth: MacLean, Thorp and Ziemba 2010). With scenarios the
-expectation is exact; with a covariance alone it is the quadratic mean - (1/2c) w'Sw. The sizing
+expectation is exact; with a covariance alone it is the quadratic mean - (1/2c) w'Sw; bets and
+histories become scenarios of their outcomes (`joint_data.py`). The sizing
 parameters may name another objective, which is then taken as it is. The limits
 become rows of the problem: a line may only be held on the side of its signal, so absolute weights
 are linear. Lots, cash and the guard follow as in the closed form (`decide.py`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from compute.book import Floats, Integers, MissingInputError
-from compute.columns import Exposure, Source
+from compute.columns import Exposure
 from compute.decide import Sizing
 from compute.inputs import Inputs
+from compute.joint_box import line_box
+from compute.joint_cuts import JointCuts, Named, joint_cuts, limit_of, linear_name
+from compute.joint_data import BookMatrix, returns_of
+from compute.joint_outcomes import SAMPLES_MAX
 from compute.limits.policy import JointLimits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
 from compute.optimize import solve
+from compute.optimize.ahead import compiled_programs
 from compute.optimize.certificate import Certificate, certify
 from compute.optimize.evaluate import objective_value
-from compute.optimize.infeasible import Explanation, explain
+from compute.optimize.explanation import UNEXPLAINED, conflict, priced
+from compute.optimize.infeasible import Explanation
+from compute.optimize.presolve import ENDLESS, open_sides
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -35,9 +43,9 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.problem import Limits as ProblemLimits
-from compute.optimize.shadow import ShadowPrice, shadow_prices
-from compute.optimize.time_limit import ENDLESS, TimeLimit
-from compute.parameters import Shrinkage
+from compute.optimize.shadow import ShadowPrice
+from compute.optimize.time_limit import ENDLESS as NO_TIME_LIMIT
+from compute.optimize.time_limit import TimeLimit
 
 _ON_SCENARIOS = frozenset(
     {
@@ -55,8 +63,8 @@ VAR_LEVEL = CVAR_LEVEL = CDAR_LEVEL = 0.95
 class JointAnswer:
     """A solved batch: signed weights per line (n,), and the proof.
 
-    weights is None where there is none to use; then `explanation` says which limits conflict, or
-    `status` why the solver gave up.
+    weights is None where there is none to use; then `explanation` says which limits conflict,
+    `unbounded` which lines nothing bounds, or `status` why the solver gave up.
     """
 
     status: Status
@@ -68,52 +76,69 @@ class JointAnswer:
     problem: Problem
     instrument_ids: tuple[str, ...]
     """Of the problem's variables."""
-
-
-@dataclass(frozen=True)
-class BookMatrix:
-    """A matrix and where the market's instruments are in it.
-
-    values: scenarios (K, c) with probability (K,), or a covariance (c, c). place: (m,), the column
-    of each instrument of the market, -1 where it has none.
-    """
-
-    values: Floats
-    probability: Floats
-    place: Integers
+    note: str = ""
+    """Why there are no prices where there might be some."""
+    cuts: JointCuts | None = None
+    named: dict[str, Named] = field(default_factory=dict)
+    """The limit behind each of the prices."""
+    unbounded: tuple[str, ...] = ()
+    """Lines that nothing bounds, where the objective grows without end."""
+    notes: tuple[str, ...] = ()
+    """What to know about the problem, in words."""
 
 
 def solve_joint(
     inputs: Inputs,
     scenarios: BookMatrix | None,
     covariance: BookMatrix | None,
-    time_limit: TimeLimit = ENDLESS,
+    edges: Floats | None = None,
+    time_limit: TimeLimit = NO_TIME_LIMIT,
 ) -> JointAnswer:
     """Solves the batch of `inputs` together.
 
-    The covariance is used without scenarios only.
+    The covariance is used without scenarios only. edges: rows of `columns.Line` where the batch has
+    bets or histories (`has_bets`), whose outcomes become scenarios.
     Raises `MissingInputError` where a line or a holding has neither, `StoppedError` at the time
     limit.
     """
-    problem, lines, everything = joint_problem(inputs, scenarios, covariance)
+    programs = compiled_programs()
+    most = SAMPLES_MAX if programs is None else programs.shapes.scenarios[-1]
+    problem, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
     names = tuple(inputs.sheet.market.instrument_ids[place] for place in everything)
     solution = solve(problem, time_limit=time_limit)
     if solution.status is not Status.OPTIMAL:
-        conflict = explain(problem, time_limit) if solution.status is Status.INFEASIBLE else None
-        status, count = solution.status, solution.iterations
-        return JointAnswer(status, None, None, {}, conflict, count, problem, names)
+        bare = JointAnswer(
+            solution.status, None, None, {}, None, solution.iterations, problem, names
+        )
+        if solution.status is Status.INFEASIBLE:
+            return replace(bare, explanation=conflict(problem, time_limit), note=UNEXPLAINED)
+        sides = open_sides(problem) if solution.status is Status.UNBOUNDED else []
+        lines_open = sorted({int(name.partition("[")[2][:-1]) for name in sides})
+        return replace(bare, unbounded=tuple(names[place] for place in lines_open))
     certificate = certify(problem, solution, thorough=False, time_limit=time_limit)
     if not certificate.is_optimal:
         certificate = certify(problem, solution, time_limit=time_limit)
-    prices = (
-        shadow_prices(problem, solution.weights, time_limit=time_limit)
-        if certificate.is_optimal
-        else {}
-    )
+    prices, note = priced(problem, solution.weights, certificate, time_limit)
+    box, owner = line_box(inputs, lines), np.arange(len(everything))
+    named = {name: limit_of(name, inputs.sheet, box, owner) for name in prices}
+    # A line's own side is no limit, and what isn't in the batch is not to be traded.
+    prices = {name: price for name, price in prices.items() if named[name].kind}
+    cuts = joint_cuts(inputs, problem, solution.weights, owner, lines, prices, named)
     weights = np.zeros(len(inputs.index))
     weights[lines] = solution.weights[: len(lines)]
     return JointAnswer(
-        solution.status, weights, certificate, prices, None, solution.iterations, problem, names
+        solution.status,
+        weights,
+        certificate,
+        prices,
+        None,
+        solution.iterations,
+        problem,
+        names,
+        note,
+        cuts,
+        named,
+        notes=notes,
     )
 
 
@@ -127,39 +152,41 @@ def joint_objective(inputs: Inputs, answer: JointAnswer, sizing: Sizing) -> floa
 
 
 def joint_problem(
-    inputs: Inputs, scenarios: BookMatrix | None, covariance: BookMatrix | None
-) -> tuple[Problem, Integers, Integers]:
+    inputs: Inputs,
+    scenarios: BookMatrix | None,
+    covariance: BookMatrix | None,
+    edges: Floats | None = None,
+    scenarios_max: int = SAMPLES_MAX,
+) -> tuple[Problem, Integers, Integers, tuple[str, ...]]:
     """The problem over the active lines and, fixed, everything else that is held.
 
-    Returns it with the lines its first variables stand for, and every variable's instrument.
+    Returns it with the lines its first variables stand for, every variable's instrument, and what
+    to know about it in words.
     """
     lines = np.flatnonzero(inputs.active)
     inside = inputs.index[lines]
     outside = np.setdiff1d(np.flatnonzero(inputs.sheet.before), inside)
     everything = np.concatenate([inside, outside])
     before = inputs.sheet.before[everything]
-    lower, upper = _box(inputs, lines)
+    box = line_box(inputs, lines)
+    lower, upper = box.lower.weight, box.upper.weight
     fixed = inputs.sheet.before[outside]
+    financing = _financing(inputs, lines, everything)
     costs = np.full(len(everything), inputs.parameters.cost_rate)
     if inputs.sheet.market.spread is not None:
         costs += 0.5 * inputs.sheet.market.spread[everything]
-    objective = _objective(inputs, exact=scenarios is not None)
-    if scenarios is not None:
-        _require(scenarios, inputs, everything, "scenario")
-        returns = _shifted(scenarios, inputs, lines, everything)
-        problem = Problem(objective, scenarios=returns, scenario_probability=scenarios.probability)
-    elif covariance is not None:
-        _require(covariance, inputs, everything, "covariance")
-        place = covariance.place[everything]
-        chosen = covariance.values[np.ix_(place, place)]
-        mean = np.zeros(len(everything))
-        mean[: len(lines)] = _means(inputs, lines)
-        problem = Problem(objective, mean=mean, covariance=chosen)
-    else:
-        raise MissingInputError(
-            "MISSING_MATRIX", "the joint method needs scenario_matrix_id or covariance_matrix_id"
-        )
+    found = returns_of(
+        inputs, lines, everything, financing, (scenarios, covariance), edges, scenarios_max
+    )
+    problem = Problem(
+        _objective(inputs, exact=found.scenarios is not None),
+        scenarios=found.scenarios,
+        scenario_probability=found.probability,
+        mean=found.mean,
+        covariance=found.covariance,
+    )
     limits = _limits(inputs, lines, everything)
+    _refuse_unmeasured(limits, has_scenarios=problem.scenarios is not None)
     return (
         replace(
             problem,
@@ -171,9 +198,11 @@ def joint_problem(
             costs=Costs(linear=costs if costs.any() else None),
             holdings=before,
             cash_return=inputs.parameters.risk_free_rate,
+            financing=financing,
         ),
         lines,
         everything,
+        found.notes,
     )
 
 
@@ -194,82 +223,16 @@ def _objective(inputs: Inputs, *, exact: bool) -> Objective:
     return named
 
 
-def _require(matrix: BookMatrix, inputs: Inputs, places: Integers, what: str) -> None:
-    missing = places[matrix.place[places] < 0]
-    if len(missing):
-        name = inputs.sheet.market.instrument_ids[int(missing[0])]
-        raise MissingInputError(
-            "MISSING_MATRIX_ENTRY", f"{name!r} is sized or held, but not in the {what} matrix"
-        )
+def _financing(inputs: Inputs, lines: Integers, everything: Integers) -> Floats:
+    """The risk-free rate of what can only be long, its negative of what can only be short.
 
-
-def _box(inputs: Inputs, lines: Integers) -> tuple[Floats, Floats]:
-    """Bounds of each line: its side, its instrument's limits, what may be traded at once."""
-    sheet, index, side = inputs.sheet, inputs.index[lines], inputs.signals.side[lines]
-    before, buy, sell = sheet.before[index], sheet.buy_max[index], sheet.sell_max[index]
-    lower = np.maximum(sheet.weight_min[index], sheet.adv_weight_min[index])
-    upper = np.minimum(sheet.weight_max[index], sheet.adv_weight_max[index])
-    short = bool(sheet.limits.allow_short)
-    lower = np.where((side > 0) | (not short), np.maximum(lower, 0.0), lower)
-    upper = np.where(side < 0, np.minimum(upper, 0.0), upper)
-    if not sheet.limits.allow_flip:
-        lower = np.where(before > 0, np.maximum(lower, 0.0), lower)
-        upper = np.where(before < 0, np.minimum(upper, 0.0), upper)
-    if inputs.reducing:
-        lower = np.maximum(lower, np.minimum(before, 0.0))
-        upper = np.minimum(upper, np.maximum(before, 0.0))
-    # What can't be reached in one trade is approached as far as one trade goes.
-    nearest = np.clip(before, lower, upper)
-    goal = before + np.clip(nearest - before, -sell, buy)
-    low = np.maximum(lower, before - sell)
-    high = np.minimum(upper, before + buy)
-    reachable = low <= high
-    return np.where(reachable, low, goal), np.where(reachable, high, goal)
-
-
-def _means(inputs: Inputs, lines: Integers) -> Floats:
-    """Expected returns of holding the instrument, shrunk as the stake would be, (k,)."""
-    signals, parameters = inputs.signals, inputs.parameters
-    if (
-        signals.expected_return is None
-        or not (inputs.signals.source[lines] == Source.RETURN_VOLATILITY).all()
-    ):
-        raise MissingInputError(
-            "JOINT_NEEDS_RETURNS",
-            "the joint method sizes expected returns or scenarios, not two-outcome bets",
-        )
-    excess = signals.expected_return[lines] - parameters.risk_free_rate
-    factor = np.ones(len(lines))
-    if parameters.confidence_shrinkage is not Shrinkage.NONE:
-        if signals.expected_return_error is not None:
-            error = signals.expected_return_error[lines]
-            total = excess**2 + error**2
-            factor = np.where(total > 0, excess**2 / np.where(total > 0, total, 1.0), 1.0)
-        if signals.confidence is not None:
-            factor = factor * signals.confidence[lines]
-    means: Floats = inputs.signals.side[lines] * factor * excess + parameters.risk_free_rate
-    return means
-
-
-def _shifted(
-    scenarios: BookMatrix,
-    inputs: Inputs,
-    lines: Integers,
-    everything: Integers,
-) -> Floats:
-    """Scenarios of the problem's variables, centred on the signals' means where they have any."""
-    returns = scenarios.values[:, scenarios.place[everything]]
-    moments = inputs.signals.source[lines] == Source.RETURN_VOLATILITY
-    if moments.any():
-        chosen = lines[moments]
-        columns = np.flatnonzero(moments)
-        returns[:, columns] += _means(inputs, chosen) - scenarios.probability @ returns[:, columns]
-    if (~moments & (inputs.signals.source[lines] != Source.SCENARIOS)).any():
-        raise MissingInputError(
-            "JOINT_NEEDS_RETURNS",
-            "the joint method sizes expected returns or scenarios, not two-outcome bets",
-        )
-    return returns
+    A position of either side has to beat the rate: the proceeds of a short sale earn nothing.
+    """
+    rate = inputs.parameters.risk_free_rate
+    short = inputs.sheet.before[everything] < 0.0
+    short[: len(lines)] = inputs.signals.side[lines] < 0
+    out: Floats = np.where(short, -rate, rate)
+    return out
 
 
 def _limits(
@@ -290,11 +253,13 @@ def _limits(
     names, rows, low, high = [], [], [], []
 
     def add(name: str, row: Floats, least: float, most: float) -> None:
-        if least > -NO_LIMIT / 2 or most < NO_LIMIT / 2:
+        # A row without a name in it holds already: margins of 0 need no cash.
+        bounded = least > -ENDLESS or most < ENDLESS
+        if bounded and (row.any() or not least <= 0.0 <= most):
             names.append(name)
             rows.append(row)
-            low.append(least if least > -NO_LIMIT / 2 else -np.inf)
-            high.append(most if most < NO_LIMIT / 2 else np.inf)
+            low.append(least if least > -ENDLESS else -np.inf)
+            high.append(most if most < ENDLESS else np.inf)
 
     labels = [*(f"group {name}" for name in sheet.group_names), "portfolio", "shared"]
     for column, label in enumerate(labels):
@@ -314,24 +279,45 @@ def _limits(
         most = risk_budget_bound(sheet, volatility, budget)
         add("risk budget", volatility[everything] * sign, -NO_LIMIT, most)
     joint = sheet.limits.joint
+    prices = [np.inf] * len(names)
     for row in joint.linear:
         place = sheet.market.index
         coefficients = np.zeros(len(sheet.market.price))
         for name, value in row.coefficients.items():
             if name in place:
                 coefficients[place[name]] = value
+        count = len(names)
         add(
-            row.name,
+            linear_name(row.name),
             coefficients[everything],
             -NO_LIMIT if row.lower is None else row.lower,
             NO_LIMIT if row.upper is None else row.upper,
         )
+        prices += [np.inf if row.soft_price is None else row.soft_price] * (len(names) - count)
     matrix = np.array(rows).reshape(-1, size)
     return replace(
         _book_limits(joint),
-        rows=Rows(matrix, np.array(low), np.array(high), tuple(names)) if names else None,
+        rows=Rows(matrix, np.array(low), np.array(high), tuple(names), np.array(prices))
+        if names
+        else None,
         turnover_max=sheet.limits.turnover_max,
     )
+
+
+def _refuse_unmeasured(limits: ProblemLimits, *, has_scenarios: bool) -> None:
+    """Raises `MissingInputError` for a limit on scenarios where there are none."""
+    if has_scenarios:
+        return
+    for name, bound in (
+        ("cvar_max", limits.cvar_max),
+        ("cdar_max", limits.cdar_max),
+        ("wealth_floor", limits.drawdown_risk),
+    ):
+        if bound is not None:
+            raise MissingInputError(
+                "MISSING_MATRIX",
+                f"the limit {name} is measured on scenarios: give scenario_matrix_id",
+            )
 
 
 def _book_limits(joint: JointLimits) -> ProblemLimits:

@@ -25,7 +25,7 @@ from positionsizing.v1.market_service_pb2 import (
 )
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
-from compute.joint import joint_objective
+from compute.joint import JointAnswer, joint_objective
 from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import EffectiveParameters, Method, Shrinkage
@@ -209,7 +209,7 @@ class Solver:
 
     def answers(self, problems: Sequence[Problem], time_limit: TimeLimit = ENDLESS) -> list[Solved]:
         """The same for several problems, those of one shape in one compiled call."""
-        asked = [aimed(self.joint, problem, time_limit) for problem in problems]
+        asked = [aimed(self.joint, self._kernels, problem, time_limit) for problem in problems]
         items = [(item.problem.inputs, item.problem.guard) for item in asked]
         sizings = size_together(items, self._kernels)
         return [self._encoded(item, sizing) for item, sizing in zip(asked, sizings, strict=True)]
@@ -227,7 +227,7 @@ class Solver:
             portfolio_id=problem.request.portfolio_id,
             strategy_id=problem.request.strategy_id,
             method=types_pb2.SizingMethod.ValueType(problem.method),
-            status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing),
+            status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing, joint),
             fallback_chain=chain,
         )
         limits_exceeded(head, problem, sizing)
@@ -236,7 +236,10 @@ class Solver:
         decision_convert.summary(head.summary, sizing, problem.inputs, cash)
         if joint is not None and joint.certificate is not None:
             solved = joint.certificate, joint.prices, joint.problem, joint.instrument_ids
-            joint_convert.certificate(head.certificate, *solved)
+            kinds = {name: int(limit.kind) for name, limit in joint.named.items()}
+            joint_convert.certificate(head.certificate, *solved, kinds)
+            head.certificate.note = joint.note
+            head.notes.extend(joint.notes)
             head.certificate.iterations = joint.iterations
             head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
         head.versions.kernel = sizing.kernel
@@ -305,6 +308,11 @@ def _is_short(
     )
 
 
-def _status(sizing: Sizing) -> types_pb2.SizingStatus.ValueType:
+def _status(sizing: Sizing, joint: JointAnswer | None) -> types_pb2.SizingStatus.ValueType:
+    if joint is not None and joint.certificate is not None:
+        if not joint.certificate.is_optimal:
+            return types_pb2.SIZING_STATUS_UNPROVEN
+        if joint.prices:
+            return types_pb2.SIZING_STATUS_CAPPED
     capped = (sizing.binding.kind > 0) & (sizing.status != LineStatus.REFUSED)
     return types_pb2.SIZING_STATUS_CAPPED if capped.any() else types_pb2.SIZING_STATUS_OPTIMAL

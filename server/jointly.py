@@ -9,11 +9,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.joint import BookMatrix, JointAnswer, solve_joint
+from compute.book import Floats
+from compute.decide import line_columns
+from compute.joint import JointAnswer, solve_joint
+from compute.joint_data import BookMatrix, has_bets
 from compute.limits.one_decision import without_limits_of_one_decision
-from compute.optimize.objectives import UnsupportedError
+from compute.optimize.problem import Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import Method
+from compute.shapes import KernelRegistry
 from server.convert import joint as joint_convert
 from server.convert.market import MatrixData
 from server.errors import precondition
@@ -34,7 +38,9 @@ class Aimed:
     chain: list[sizing_pb2.FallbackStep] = field(default_factory=list)
 
 
-def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed:
+def aimed(
+    runner: JointRunner, kernels: KernelRegistry, problem: Problem, time_limit: TimeLimit
+) -> Aimed:
     """Solves a problem that asks for the joint method, and leaves others as they are.
 
     Raises `Refusal` where the limits contradict each other or the book is too large,
@@ -48,15 +54,13 @@ def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed
         None if matrix is None else _placed(matrix, place)
         for matrix in (problem.scenarios, problem.covariance)
     )
-    try:
-        answer = runner.run(
-            solve_joint, problem.inputs, scenarios, covariance, time_limit=time_limit
-        )
-    except UnsupportedError as error:
-        raise precondition("UNSUPPORTED_OBJECTIVE", f"joint_objective: {error}") from error
-    if answer.explanation is not None and is_beyond(problem):
+    inputs, edges = problem.inputs, None
+    if has_bets(inputs):
+        edges = line_columns(inputs, kernels)
+    answer = runner.run(solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit)
+    if answer.status is Status.INFEASIBLE and is_beyond(problem):
         refuse_contradiction(problem)
-        return _nearest(runner, problem, scenarios, covariance, time_limit)
+        return _nearest(runner, problem, scenarios, covariance, edges, time_limit)
     if answer.explanation is not None:
         conflict = ", ".join(answer.explanation.conflict)
         relaxation = ", ".join(
@@ -68,13 +72,29 @@ def aimed(runner: JointRunner, problem: Problem, time_limit: TimeLimit) -> Aimed
             f"no sizes satisfy these limits together: {conflict}. Cheapest way out: {relaxation}",
             conflict=conflict,
         )
+    if answer.status is Status.INFEASIBLE:
+        text = f"no sizes satisfy the limits together; {answer.note}"
+        raise precondition("INFEASIBLE_LIMITS", text)
+    if answer.unbounded:
+        raise precondition(
+            "UNBOUNDED",
+            f"the objective grows without end in {', '.join(answer.unbounded[:5])}: weight_max, "
+            "notional_max, leverage_max, a net or group limit, or a short_margin_rate above 0 "
+            "would bound it",
+        )
     if answer.weights is None:
         steps = [
             sizing_pb2.FallbackStep(method="joint", outcome=answer.status.value),
             sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
         ]
         return Aimed(problem, None, steps)
-    inputs = replace(problem.inputs, target=answer.weights)
+    assert answer.cuts is not None, "weights come with what cut them"
+    inputs = replace(
+        problem.inputs,
+        target=answer.weights,
+        target_binding=answer.cuts.binding,
+        target_marginal=answer.cuts.marginal,
+    )
     return Aimed(replace(problem, inputs=inputs), answer)
 
 
@@ -83,6 +103,7 @@ def _nearest(
     problem: Problem,
     scenarios: BookMatrix | None,
     covariance: BookMatrix | None,
+    edges: Floats | None,
     time_limit: TimeLimit,
 ) -> Aimed:
     """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
@@ -91,7 +112,7 @@ def _nearest(
     there is none either, as what can't be traded here is beyond, the closed form comes nearest.
     """
     free = without_limits_of_one_decision(problem.inputs)
-    answer = runner.run(solve_joint, free, scenarios, covariance, time_limit=time_limit)
+    answer = runner.run(solve_joint, free, scenarios, covariance, edges, time_limit=time_limit)
     method = "closed form" if answer.weights is None else "step towards the joint optimum"
     steps = [
         sizing_pb2.FallbackStep(method="joint", outcome="limits out of reach of one decision"),

@@ -15,7 +15,7 @@ from compute.limits.guard import Guard
 from compute.limits.policy import tightest
 from compute.limits.sheet import prepare
 from compute.optimize.time_limit import TimeLimit
-from compute.parameters import EffectiveParameters, overlaid
+from compute.parameters import EffectiveParameters, Method, overlaid
 from compute.signals import Signals
 from server.call import Call
 from server.convert import limits as limits_convert
@@ -61,10 +61,12 @@ class WhatIf:
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
         n_lines = len(request.base.signals.instrument_ids)
-        is_joint = is_joint_request(request.base, state.parameters)
+        base_joint = is_joint_request(request.base, state.parameters)
         for start in range(0, len(request.variations), TOGETHER):
             piece = request.variations[start : start + TOGETHER]
             work = partial(self._vary, solved.problem, piece)
+            asked = [Method(v.parameters.method) for v in piece if v.parameters.method]
+            is_joint = Method.JOINT in asked or (base_joint and len(asked) < len(piece))
             results = await self._solver.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
@@ -140,8 +142,15 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
         parameters=parameters,
     )
     guard = Guard(prices, book, limits, context.shared)
+    method = problem.method
+    if variation.parameters.method:
+        method = Method(variation.parameters.method)
     return replace(
-        problem, inputs=changed, guard=guard, context=replace(context, parameters=parameters)
+        problem,
+        inputs=changed,
+        guard=guard,
+        method=method,
+        context=replace(context, parameters=parameters),
     )
 
 

@@ -1,7 +1,6 @@
 """Which limit cut each line, in each stage and last: what explains a size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from compute.book import Floats, Integers
 from compute.columns import Exposure, Extra, Stage
 from compute.inputs import Inputs
+from compute.limits.binding import Binding
 from compute.limits.guard import Violation
 from compute.limits.lots import Lots
 from compute.limits.policy import LimitKind
@@ -16,17 +16,8 @@ from compute.limits.policy import LimitKind
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""
 
-
-@dataclass(frozen=True)
-class Binding:
-    """The limit that set each line's size, (n,) each; kind 0 where none did."""
-
-    kind: Integers
-    group: Integers
-    """Index into the sheet's `limit_names`, or -1."""
-    bound: Floats
-    without: Floats
-    """Weight before that limit cut."""
+ROUNDING = 1e-9
+"""Weight within which a joint optimum keeps its limits."""
 
 
 def cuts_of(
@@ -40,11 +31,17 @@ def cuts_of(
     changed = stages[1:] != stages[:-1]
     touched = changed.any(axis=1)
     for stage in LIMIT_STAGES:
+        if stage is Stage.JOINT_OPTIMUM and inputs.target_binding is not None:
+            # What came before is not the way to this optimum: its rules bind nothing.
+            out = {stage: inputs.target_binding}
         if stage is Stage.JOINT_OPTIMUM or not touched[stage - 1]:
             continue
         what, cut = _stage_limits(stage, stages, extra, inputs), changed[stage - 1]
         if stage is Stage.BOOK_LIMIT:
             what = _book_cut(stages[stage - 1], inputs, moved)
+        if inputs.target is not None and stage > Stage.JOINT_OPTIMUM:
+            # The optimum keeps every limit but for its rounding, which is no cut.
+            cut = cut & (np.abs(stages[stage] - stages[stage - 1]) > ROUNDING)
         if not cut.all():
             what = Binding(
                 np.where(cut, what.kind, 0),

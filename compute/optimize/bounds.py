@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize import measures
+from compute.optimize.presolve import Sums, implied_box, with_room
 from compute.optimize.problem import Multipliers, ObjectiveKind
 from compute.optimize.tangent import Tail, Tangent, impact_slope
 
@@ -108,10 +109,10 @@ def _offered_functional(program: Tangent, tail: Tail, offered: list[Any]) -> Vec
             if tail.kind is not Kind.MIN_CVAR:
                 chosen = measures.drawdown_functional(chosen, np.asarray(entry.peak))
             return np.asarray(-program.scenarios.T @ chosen)
-    return _functional(program, tail)
+    return supporting(program, tail)
 
 
-def _functional(program: Tangent, tail: Tail) -> Vector:
+def supporting(program: Tangent, tail: Tail) -> Vector:
     """A supporting functional a[n] of the tail measure at the candidate itself."""
     returns = np.asarray(program.scenarios @ program.weights)
     if tail.kind is Kind.MIN_CVAR:
@@ -125,7 +126,7 @@ def _functional(program: Tangent, tail: Tail) -> Vector:
 
 def tail_value(program: Tangent, tail: Tail) -> float:
     """The measure itself at the candidate."""
-    return float(_functional(program, tail) @ program.weights)
+    return float(supporting(program, tail) @ program.weights)
 
 
 def reduced_gradient(program: Tangent, dual: Dual) -> Vector:
@@ -205,33 +206,27 @@ def _allowed(program: Tangent, dual: Dual) -> Dual:
 
 def is_bounded(program: Tangent) -> bool:
     """Whether the limits themselves bound every weight, so that `RADIUS` plays no part."""
-    lower, upper = implied_box(program)
+    lower, upper = _implied(program)
     return bool(np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)))
 
 
-def implied_box(program: Tangent) -> tuple[Vector, Vector]:
-    """The box tightened by gross, turnover and budget limits where that makes it finite."""
-    lower, upper = program.lower, program.upper
-    if np.isfinite(program.gross_max):
-        lower, upper = np.maximum(lower, -program.gross_max), np.minimum(upper, program.gross_max)
-    if np.isfinite(program.turnover_max):
-        lower = np.maximum(lower, program.centre - program.turnover_max)
-        upper = np.minimum(upper, program.centre + program.turnover_max)
-    if "budget" in program.names:
-        row = program.names.index("budget")
-        low, high = program.row_min[row], program.row_max[row]
-        if np.all(np.isfinite(lower)):
-            upper = np.minimum(upper, high - (lower.sum() - lower))
-        elif np.all(np.isfinite(upper)):
-            lower = np.maximum(lower, low - (upper.sum() - upper))
-    return lower, upper
+def _implied(program: Tangent) -> tuple[Vector, Vector]:
+    """The box tightened by every hard row, gross and turnover."""
+    hard = np.isinf(program.price)
+    rows = program.rows[hard], program.row_min[hard], program.row_max[hard]
+    sums = Sums(*rows, program.gross_max, program.turnover_max, program.centre)
+    return implied_box(program.lower, program.upper, sums)
 
 
-def bounded(program: Tangent) -> Tangent:
-    """The program with a finite box: implied bounds where they exist, `RADIUS` where not."""
-    if np.all(np.isfinite(program.lower)) and np.all(np.isfinite(program.upper)):
-        return program
-    lower, upper = implied_box(program)
-    lower = np.where(np.isfinite(program.lower), program.lower, np.maximum(lower, -RADIUS))
-    upper = np.where(np.isfinite(program.upper), program.upper, np.minimum(upper, RADIUS))
+def bounded(program: Tangent, *, room: bool = False) -> Tangent:
+    """The program with a finite box: what its limits imply, `RADIUS` where they imply nothing.
+
+    room: implied bounds are left so much of it that none of them binds, and none has a price.
+    """
+    lower, upper = _implied(program)
+    if room:
+        wide = with_room(lower, upper)
+        lower, upper = np.maximum(program.lower, wide[0]), np.minimum(program.upper, wide[1])
+    lower = np.where(np.isfinite(lower), lower, np.minimum(-RADIUS, upper - RADIUS))
+    upper = np.where(np.isfinite(upper), upper, np.maximum(RADIUS, lower + RADIUS))
     return replace(program, lower=lower, upper=upper)

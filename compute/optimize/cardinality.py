@@ -157,7 +157,7 @@ def _worth(problem: Problem, centre: Vector, weights: Vector) -> float:
         return -float(np.abs(weights - centre).sum())
     if kind is Kind.MAX_SHARPE:
         ratio = objective_value(problem, centre)
-        gain = facts.mean @ weights - problem.cash_return * weights.sum() - facts.costs(weights)
+        gain = facts.excess @ weights - facts.costs(weights)
         return float(gain) - ratio * facts.volatility(weights)
     value = objective_value(problem, weights)
     return value if kind.maximised else -value

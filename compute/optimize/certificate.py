@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize import bounds, budgets
+from compute.optimize.curved_gap import curved_gap
 from compute.optimize.evaluate import Facts, largest_violation, objective_value, violations
 from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
 from compute.optimize.ratio_gap import ratio_gap
@@ -25,6 +26,8 @@ Vector = npt.NDArray[np.float64]
 
 # Goal C3: residuals and gap within this, or the answer is not called optimal.
 TOLERANCE = 1e-8
+# Objectives up to this, in wealth, are none; wealth itself is exact to this.
+NOTHING, ROUNDING = 1e-12, 1e-15
 # A limit counts as active, and a weight as at its bound, within this (fractions of equity).
 ACTIVE = 1e-8
 
@@ -37,12 +40,13 @@ class Certificate:
     a hard limit, its own units. dual_residual: the part of the gradient that the limits cannot
     carry (`stationarity`). complementarity: largest price times slack,
     relative to the objective. gap: no feasible portfolio is better by more than this, objective
-    units; gap_relative: the same over max(|objective|, slope reach / 1000). Of risk budgets gap is
+    units; gap_relative: the same over |objective|, as it is where that is 0. Of risk budgets gap is
     the objective, which is never below zero, and where limits cut them off gap_relative is that of
     the program of `budgets`, over its lambda. active: names of the limits that bind. prices:
     `solver` or `linear program`, whose duals gave the gap.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
-    1,000 times equity only. is_optimal: all four residuals within 1e-8.
+    1,000 times equity only. is_optimal: the limits are kept within 1e-8 of what is held, and gap,
+    residuals and complementarity are within 1e-8 of `size_of` the objective.
     """
 
     objective: float
@@ -122,8 +126,12 @@ def _proof(
     excess: float,
     active: tuple[str, ...],
 ) -> Certificate:
-    terms = np.array(list(bounds.gap_terms(program, dual).values()))
-    gap, size, unit = float(terms.sum()), max(abs(value), 1e-3 * program.scale * program.reach), 1.0
+    named, unit = bounds.gap_terms(program, dual), 1.0
+    size = size_of(problem.objective.kind, value)
+    if named["box"] > TOLERANCE * size and not program.impact.any():
+        named["box"] = min(named["box"], _curved(problem, program, dual))
+    terms = np.array(list(named.values()))
+    gap = float(terms.sum())
     shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
         unit = Facts(problem).volatility(program.weights)
@@ -131,9 +139,10 @@ def _proof(
     elif shared:
         size = budgets.level(Facts(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
-    residual, relative = stationarity(program, dual, size * unit), gap / size
+    residual = stationarity(program, dual, size * unit)
     # The largest of several numbers is not always NaN where one of them is.
-    bad = np.array([excess / max(program.reach, 1.0), residual, worst, relative])
+    held = max(float(np.abs(program.weights).sum()), 1.0)
+    bad = np.array([excess / held, residual, worst, gap / size])
     proven = np.all(bad <= TOLERANCE)
     return Certificate(
         objective=value,
@@ -141,12 +150,31 @@ def _proof(
         dual_residual=residual,
         complementarity=worst,
         gap=value if shared else gap,
-        gap_relative=relative,
+        gap_relative=gap / (size if shared else abs(value) or 1.0),
         active=active,
         prices=prices,
         bounded=bounds.is_bounded(program),
         is_optimal=bool(proven),
     )
+
+
+def _curved(problem: Problem, program: Tangent, dual: bounds.Dual) -> float:
+    """The box's part of the gap where curvature, not the box, bounds what nothing else carries."""
+    rest = uncarried(program, dual)
+    curved = curved_gap(Facts(problem), problem.objective, program.weights, rest)
+    slope = bounds.reduced_gradient(program, dual) - rest
+    return curved + float(bounds.box_terms(bounds.bounded(program), dual, slope).sum())
+
+
+def size_of(kind: ObjectiveKind, value: float) -> float:
+    """What 1e-8 of is little for an objective: its own value, never the size of the box.
+
+    Where the value is nothing, 1e-12 of wealth is (of a variance its square), and no gap is told
+    apart below the rounding of wealth.
+    """
+    if kind is ObjectiveKind.MIN_VARIANCE:
+        return max(abs(value), NOTHING**2 / TOLERANCE)
+    return max(abs(value), ROUNDING / TOLERANCE) if abs(value) > NOTHING else NOTHING / TOLERANCE
 
 
 def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
@@ -168,6 +196,14 @@ def stationarity(program: Tangent, dual: bounds.Dual, size: float) -> float:
     bound the multiplier may be the whole slope or nothing: what remains is its complementarity
     relative to the objective's `size`, or the slope, whichever is smaller.
     """
+    slope = bounds.reduced_gradient(program, dual)
+    distance = np.abs(uncarried(program, dual)) / program.scale
+    carried = bounds.box_terms(bounds.bounded(program), dual, slope) / size
+    return float(np.minimum(distance, np.abs(carried)).max(initial=0.0))
+
+
+def uncarried(program: Tangent, dual: bounds.Dual) -> Vector:
+    """What neither kinks nor box carry of the slope along each weight [n]."""
     weights, slope = program.weights, bounds.reduced_gradient(program, dual)
     low, high = slope.copy(), slope.copy()
     for price, centre in (
@@ -180,9 +216,7 @@ def stationarity(program: Tangent, dual: bounds.Dual, size: float) -> float:
     # A slope upwards is carried by the upper bound, downwards by the lower one.
     low = np.where(weights >= program.upper - ACTIVE, np.minimum(low, 0.0), low)
     high = np.where(weights <= program.lower + ACTIVE, np.maximum(high, 0.0), high)
-    distance = np.maximum(np.maximum(low, -high), 0.0) / program.scale
-    carried = bounds.box_terms(bounds.bounded(program), dual, slope) / size
-    return float(np.minimum(distance, np.abs(carried)).max(initial=0.0))
+    return np.asarray(np.where(low > 0.0, low, np.minimum(high, 0.0)))
 
 
 def active_limits(problem: Problem, weights: Vector) -> tuple[str, ...]:

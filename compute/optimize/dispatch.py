@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from compute.optimize.cuts import solve_cuts
-from compute.optimize.problem import Problem, Solution
+from compute.optimize.presolve import Presolved, presolved, restored, stands
+from compute.optimize.problem import Problem, Solution, Status
 from compute.optimize.solver import solve as solve_smooth
 from compute.optimize.solver import solve_batch as solve_smooth_batch
 from compute.optimize.start import calmest
 from compute.optimize.tail import has_tail, solve_tail, solve_tail_batch, supports
+from compute.optimize.tight import at_tight_point, curved, settled
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 
@@ -22,6 +26,43 @@ def solve(
     time where a tail measure takes part; the interior point of smooth problems begins afresh.
     Raises ValueError for a problem that is not well formed, `StoppedError` at the time limit.
     """
+    stated = presolved(problem)
+    found = restored(stated, _solved(stated.problem, time_limit, warm_start))
+    return _checked(problem, stated, found, time_limit)
+
+
+def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
+    """`solve` for many: those that go to one solver share its compiled calls."""
+    stated = [presolved(problem) for problem in problems]
+    found = _solved_batch([each.problem for each in stated], time_limit)
+    answers = [restored(*pair) for pair in zip(stated, found, strict=True)]
+    return [
+        _checked(problem, each, answer, time_limit)
+        for problem, each, answer in zip(problems, stated, answers, strict=True)
+    ]
+
+
+def _checked(
+    problem: Problem, stated: Presolved, found: Solution, time_limit: TimeLimit
+) -> Solution:
+    """The answer to the problem as its caller stated it.
+
+    Where bounds that were left out matter it is solved with them; where the solver gave up it may
+    be the one point that a curved limit leaves.
+    """
+    if not stands(problem, stated, found):
+        found = _solved(problem, time_limit)
+    if found.status is Status.NOT_CONVERGED and curved(problem.limits):
+        again = partial(solve, time_limit=time_limit)
+        tight = at_tight_point(problem, again, time_limit)
+        found = found if tight is None else replace(tight, iterations=found.iterations)
+    return settled(problem, found)
+
+
+def _solved(
+    problem: Problem, time_limit: TimeLimit, warm_start: Solution | None = None
+) -> Solution:
+    """One problem by its solver."""
     if supports(problem):
         return solve_tail(problem, warm_start or calmest([problem])[0], time_limit=time_limit)
     if has_tail(problem):
@@ -29,8 +70,7 @@ def solve(
     return solve_smooth(problem, time_limit=time_limit)
 
 
-def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
-    """`solve` for many: those that go to one solver share its compiled calls."""
+def _solved_batch(problems: Sequence[Problem], time_limit: TimeLimit) -> list[Solution]:
     answers: dict[int, Solution] = {}
     routes: dict[str, list[int]] = {"tail": [], "cuts": [], "smooth": []}
     for index, problem in enumerate(problems):

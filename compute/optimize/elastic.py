@@ -244,7 +244,7 @@ def _cut(facts: Facts, name: str, weights: Vector) -> tuple[Vector, float]:
     # Outside the domain: wealth must stay positive in the worst scenario to begin with.
     wealth = facts.wealth(weights)
     worst = int(np.argmin(wealth))
-    slope = facts.scenarios[worst] - facts.problem.cash_return
+    slope = facts.scenarios[worst] - facts.problem.financing_rates
     return -slope, float(wealth[worst] - slope @ weights) - 1e-6
 
 

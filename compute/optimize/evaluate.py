@@ -58,10 +58,25 @@ class Facts:
         return np.zeros(self.size)
 
     @cached_property
+    def excess(self) -> Vector:
+        """The mean less what financing takes [n]."""
+        return self.mean - self.problem.financing_rates
+
+    @cached_property
     def holdings(self) -> Vector:
         """Current weights [n], all cash if unset."""
         held = self.problem.holdings
         return np.zeros(self.size) if held is None else np.asarray(held, dtype=np.float64)
+
+    @cached_property
+    def excess_moment(self) -> Matrix:
+        """E[x x'] [n, n] of x = r - financing."""
+        rates = self.problem.financing_rates
+        mean = self.mean
+        if self.problem.scenarios is not None:
+            mean = self.probability @ self.scenarios
+        crossed = np.outer(mean, rates)
+        return np.asarray(self.second_moment - crossed - crossed.T + np.outer(rates, rates))
 
     @cached_property
     def second_moment(self) -> Matrix:
@@ -109,8 +124,8 @@ class Facts:
         return math.sqrt(max(float(weights @ self.covariance @ weights), 0.0))
 
     def wealth(self, weights: Vector) -> Vector:
-        """W_t = 1 + cash_return (1 - sum w) + r_t'w [T]."""
-        cash = self.problem.cash_return * (1.0 - float(weights.sum()))
+        """W_t = 1 + cash_return + (r_t - financing)'w [T]."""
+        cash = self.problem.cash_return - float(self.problem.financing_rates @ weights)
         return np.asarray(1.0 + cash + self.scenarios @ weights)
 
     def costs(self, weights: Vector) -> float:
@@ -132,7 +147,7 @@ def objective_value(problem: Problem, weights: Vector) -> float:
     facts, objective = Facts(problem), problem.objective
     burden = facts.costs(weights) + soft_price(problem, weights)
     if objective.kind is Kind.MAX_SHARPE:
-        excess = facts.mean @ weights - problem.cash_return * weights.sum() - burden
+        excess = facts.excess @ weights - burden
         risk = facts.volatility(weights)
         return float(excess / risk) if risk > 0.0 else float("nan")
     value = kind_value(facts, objective, weights)
@@ -156,11 +171,11 @@ def kind_value(facts: Facts, objective: Objective, weights: Vector) -> float:
         return _budget_error(facts, objective, weights)
     if kind is Kind.MIN_VARIANCE:
         return float(weights @ facts.covariance @ weights)
-    gain = float(facts.mean @ weights)
+    gain = float(facts.excess @ weights)
     if kind is Kind.MEAN_VARIANCE:
         return gain - 0.5 * objective.risk_aversion * float(weights @ facts.covariance @ weights)
     if kind is Kind.QUADRATIC_GROWTH:
-        return gain - 0.5 * float(weights @ facts.second_moment @ weights)
+        return gain - 0.5 * float(weights @ facts.excess_moment @ weights)
     return gain  # MAX_RETURN
 
 

@@ -36,6 +36,8 @@ ROW = "frontier return"
 class Frontier:
     """Points in order of return: weights [k, n], expected return [k] and risk [k] a period.
 
+    mean: the return of the book, interest on its cash included.
+
     risk: the objective's own unit, costs left out; for MIN_VARIANCE the volatility, for a
     COMBINATION the weighted sum of its terms, variances as such. price: [k] gain in the objective
     per unit of return given up, the frontier's slope; NaN where a point has no multipliers.
@@ -71,13 +73,13 @@ def trace(
         raise ValueError(f"{problem.objective.kind.name} is not a risk to be minimised")
     if count < 2:
         raise ValueError("a frontier has at least two points")
-    facts = Facts(problem)
+    facts, cash = Facts(problem), problem.cash_return
     reward = replace(problem, objective=Objective(Kind.MAX_RETURN))
     (safest,), (richest,) = solve_batch([problem]), solve_batch([reward])
     for end in (safest, richest):
         if end.status is not Status.OPTIMAL:
             raise ArithmeticError(end.status.value)
-    low, high = (float(facts.mean @ end.weights) for end in (safest, richest))
+    low, high = (cash + float(facts.excess @ end.weights) for end in (safest, richest))
     # The last return is asked for less the solver's rounding, or the limits leave no room at all.
     high = max(low, high - 1e-9 * max(abs(high - low), abs(high)))
     targets = np.linspace(low, high, count)
@@ -105,12 +107,13 @@ def trace(
     if problem.objective.kind is Kind.MIN_VARIANCE:
         risk = np.sqrt(np.maximum(risk, 0.0))
     prices = np.array([0.0, *(_price(point) for point in solved)])
-    return Frontier(weights, weights @ facts.mean, risk, prices, tuple(points))
+    return Frontier(weights, cash + weights @ facts.excess, risk, prices, tuple(points))
 
 
 def with_return(problem: Problem, least: float) -> Problem:
-    """The problem with the row mean'w >= least added, named `frontier return`."""
-    mean, rows = Facts(problem).mean[None, :], problem.limits.rows
+    """The problem with the row cash + excess'w >= least added, named `frontier return`."""
+    mean, rows = Facts(problem).excess[None, :], problem.limits.rows
+    least -= problem.cash_return
     row = Rows(mean, np.array([least]), np.array([np.inf]), (ROW,))
     if rows is not None:
         price = None if rows.price is None else np.append(rows.price, np.inf)

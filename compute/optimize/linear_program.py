@@ -73,17 +73,19 @@ def maximise(
     *,
     time_limit_s: float = 60.0,
     nodes_max: int = 2**31 - 1,
+    iterations_max: int = 2**31 - 1,
     gap_relative: float = 1e-9,
     tolerance: float = TOLERANCE,
     time_limit: TimeLimit = ENDLESS,
 ) -> LpSolution:
     """Solve `program` exactly (dual simplex; branch and bound where variables are integer).
 
-    `gap_relative` only matters for integer programs: HiGHS stops when the best point is proven
-    within it; `bound` is the proven upper bound. A limit of time or nodes with a feasible point is
-    reported as OPTIMAL with the looser `bound`: the point is usable, the bound says how good.
-    Raises `StoppedError` where the caller's `time_limit` is over, before or after; `time_limit_s`
-    is of this program.
+    `iterations_max` of the simplex method bounds the work the same on every machine; a program cut
+    off has no optimum. `gap_relative` only matters for integer programs: HiGHS stops when the best
+    point is proven within it; `bound` is the proven upper bound. A limit of time or nodes with a
+    feasible point is reported as OPTIMAL with the looser `bound`: the point is usable, the bound
+    says how good. Raises `StoppedError` where the caller's `time_limit` is over, before or after;
+    `time_limit_s` is of this program.
     """
     # The public wrapper switches callbacks on, which prints a banner before output can be muted.
     solver = highspy._core._Highs()
@@ -93,6 +95,7 @@ def maximise(
         "dual_feasibility_tolerance": tolerance,
         "time_limit": time_limit.least(time_limit_s),
         "mip_max_nodes": nodes_max,
+        "simplex_iteration_limit": iterations_max,
         "mip_rel_gap": gap_relative,
         # The number of threads is left alone: HiGHS refuses one that differs from what another
         # caller in this process has set before.

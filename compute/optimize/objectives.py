@@ -4,7 +4,7 @@
 
 so that one kernel serves all of them. MAX_SHARPE is the ratio of linear'w to sqrt(w'Qw);
 RISK_BUDGET has its own module. Cash earns `cash_return`: W_t = (1 + c)(1 + x_t'w) with
-x = (r - c) / (1 + c); the Sharpe ratio measures the mean over c.
+x = (r - c) / (1 + c); means are those over c.
 
 A problem may be a stack of problems of one form (`stack.stacked`): what differs between them, and
 what is made of it, has a leading axis.
@@ -79,12 +79,17 @@ class Moments:
         result: Array = _gram(centred, weight) / (1.0 - lost[..., None])
         return result
 
-    def second(self) -> Array:
-        """E[rr'], f64[n, n], from the scenarios, or covariance + mean mean' without them."""
+    def excess(self) -> Array:
+        """The mean less what financing takes."""
+        result: Array = self.mean() - self.problem.financing_rates
+        return result
+
+    def second(self, over: Array | float = 0.0) -> Array:
+        """E[rr'] of returns less `over`, f64[n, n]; covariance + mean mean' without scenarios."""
         if self.problem.scenarios is None:
-            mean = self.mean()
+            mean = self.mean() - over
             return self.covariance() + mean[..., :, None] * mean[..., None, :]
-        return _gram(self.scenarios(), self.probability())
+        return _gram(self.scenarios() - over, self.probability())
 
 
 def _gram(scenarios: Array, weight: Array) -> Array:
@@ -128,16 +133,16 @@ def _single(objective: Objective, moments: Moments) -> Blocks:
     if kind is ObjectiveKind.MIN_VARIANCE:
         return Blocks(zero, 2.0 * moments.covariance())
     if kind is ObjectiveKind.MAX_SHARPE:
-        return Blocks(moments.mean() - cash, moments.covariance(), ratio=True)
+        return Blocks(moments.excess(), moments.covariance(), ratio=True)
     if kind is ObjectiveKind.MAX_RETURN:
-        return Blocks(moments.mean())
+        return Blocks(moments.excess())
     if kind is ObjectiveKind.MEAN_VARIANCE:
         aversion = over(objective.risk_aversion, 2)
         if not everywhere(np.greater_equal(aversion, 0.0)):
             raise ValueError("risk_aversion must be >= 0")
-        return Blocks(moments.mean(), aversion * moments.covariance())
+        return Blocks(moments.excess(), aversion * moments.covariance())
     if kind is ObjectiveKind.QUADRATIC_GROWTH:
-        return Blocks(moments.mean(), moments.second())
+        return Blocks(moments.excess(), moments.second(moments.problem.financing_rates))
     raise UnsupportedError(f"{kind.name} is not a smooth objective")
 
 
@@ -193,7 +198,7 @@ def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
 def _growth(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
     """What the scenarios add to the objective."""
     moments, cash = Moments(problem), problem.cash_return
-    idle = cash * weights.sum(axis=-1, keepdims=True)
+    idle = np.vecdot(problem.financing_rates, weights)[..., None]
     held = (np.matvec(moments.scenarios(), weights) - idle) / (1.0 + cash)
     rise = np.log1p(np.where(held > RUINED - 1.0, held, np.nan))
     utility = compiled.growth * rise

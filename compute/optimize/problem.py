@@ -3,8 +3,9 @@
     maximise   U(w) - costs(w - holdings)      over weights w in R^n
     subject to every limit of `Limits`
 
-Weights are fractions of equity. Cash is 1 - sum(w) and earns `cash_return` a period. A field that
-is None (or a bound that is infinite) says "not limited" or "not present", never zero.
+Weights are fractions of equity. Cash is 1 - sum(w) and earns `cash_return` a period, so what a
+weight adds is its return less that; the proceeds of a short sale are cash and earn it too. A field
+that is None (or a bound that is infinite) says "not limited" or "not present", never zero.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Array = NDArray[np.float64]
 class ObjectiveKind(Enum):
     """What is maximised (or minimised): the value says it in symbols.
 
-    r = scenario returns (T, n), p their probabilities, mu the mean, S the covariance,
-    W_t = 1 + cash_return (1 - sum w) + r_t'w the wealth in scenario t.
+    r = scenario returns (T, n) and mu the mean, both less `cash_return`, p the probabilities, S the
+    covariance, W_t = 1 + cash_return + r_t'w the wealth in scenario t. Risks (variance, CVaR,
+    drawdowns) and limits on them are of the returns as they are, without interest on cash.
     """
 
     LOG_GROWTH = "max sum_t p_t log W_t"
@@ -67,7 +69,7 @@ class Objective:
 
     The value of RISK_BUDGET is max_i |n RC_i / sum RC - n budgets_i / sum budgets|. Costs are
     subtracted from what is maximised and added to what is minimised; MAX_SHARPE subtracts
-    them from the mean in its numerator. MAX_SHARPE measures mu over `cash_return`.
+    them from the mean in its numerator.
     """
 
     kind: ObjectiveKind
@@ -192,6 +194,9 @@ class Problem:
         need them. scenario_probability: f64[T] summing to 1, None is uniform.
     holdings: f64[n] current weights, None is all cash.
     cash_return: what cash earns a period.
+    financing: f64[n], what is taken from each return instead of `cash_return`; None: that. A line
+        that can only be short and whose proceeds earn nothing is financed at -cash_return: it
+        makes w (r + cash_return) = |w| (-r - cash_return).
     """
 
     objective: Objective
@@ -203,6 +208,14 @@ class Problem:
     scenario_probability: Array | None = None
     holdings: Array | None = None
     cash_return: float = 0.0
+    financing: Array | None = None
+
+    @property
+    def financing_rates(self) -> Array:
+        """What is taken from the return of each weight, f64[n]."""
+        if self.financing is not None:
+            return self.financing
+        return np.full(self.size, self.cash_return)
 
     @property
     def size(self) -> int:

@@ -87,7 +87,7 @@ def _least_risk(problem: Problem, program: Tangent) -> float:
     sigma(v) >= s'v at any book s is taken at; such books are found one after another (Kelley 1960).
     """
     facts, none = Facts(problem), np.zeros_like(program.weights)
-    excess = facts.mean - problem.cash_return
+    excess = facts.excess
     enough = LEAST * facts.volatility(program.weights)
     flat = replace(_earning(program, excess), gradient=none, linear_cost=none, impact=none)
     slopes = [volatility_gradient(facts, program.weights)]

@@ -36,6 +36,9 @@ ACTIVE = 1e-8
 INDEPENDENT, SAME, ROWS_MAX = 1e-6, 1e-12, 300
 # A limit that is missed by more is not kept.
 OFF = 1e-6
+# Work on one linear program, and on all of them together, in entries of the program they look at:
+# beyond that only limits on several names are priced, or none.
+ITERATIONS_MAX, ENTRIES_MAX = 20_000, 20_000_000
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,18 @@ def shadow_prices(
     ratio = objective_value(problem, weights) if sharpe else None
     program = tangent(problem, weights, ratio)
     unit = Facts(problem).volatility(weights) if sharpe else 1.0
-    straight, give = _straight(bounded(program))
+    straight, give = _straight(bounded(program, room=True))
     builder = relaxation(straight)
     inner = builder.build()
     point = _complete(inner, builder, straight, time_limit)
     face = _dual_face(inner, point, give, time_limit)
     prices: dict[str, ShadowPrice] = {}
-    for name, index, sign, factor in _named(problem, program, builder, inner):
+    asked = _named(problem, program, builder, inner)
+    if only is None and face.entries(asked) > ENTRIES_MAX:
+        asked = [each for each in asked if not each[0].endswith("]")]
+        if face.entries(asked) > ENTRIES_MAX:
+            raise ValueError("the prices take too long to find")
+    for name, index, sign, factor in asked:
         if only is not None and name not in only:
             continue
         time_limit.check()
@@ -133,13 +141,25 @@ class _Face:
         high = min(high + float(self.give[index]), float(self.most[index]))
         return (low, high) if sign > 0.0 else (-high, -low)
 
+    def entries(self, asked: list[tuple[str, int, float, float]]) -> int:
+        """Entries of all the programs that take part in finding these ranges."""
+        if self.program is None:
+            return 0
+        open_ended = [i for _, i, _, _ in asked if np.isnan(self.low[i]) and self.most[i] != 0.0]
+        return 2 * len(open_ended) * int(self.program.rows.nnz)
+
     def _optima(self, index: int) -> tuple[float, float]:
         """The same by two linear programs."""
         assert self.program is not None
         cost = np.zeros(len(self.low))
         cost[index] = 1.0
         programs = [replace(self.program, cost=sign * cost) for sign in (-1.0, 1.0)]
-        ends = [maximise(program, time_limit=self.time_limit) for program in programs]
+        ends = [
+            maximise(program, iterations_max=ITERATIONS_MAX, time_limit=self.time_limit)
+            for program in programs
+        ]
+        if any(end.status not in (LpStatus.OPTIMAL, LpStatus.UNBOUNDED) for end in ends):
+            raise ValueError("the prices take too long to find")
         low, high = (np.inf if end.status is LpStatus.UNBOUNDED else end.value for end in ends)
         return -low, high
 
@@ -193,7 +213,7 @@ def _lowest(
         if tail.kind is not ObjectiveKind.MIN_MAX_DRAWDOWN:
             cost[builder.column_slice(f"{key}.beyond")] = -program.probability / (1.0 - tail.level)
     changed = replace(inner, cost=cost, lower=lower, upper=upper, row_min=low, row_max=high)
-    found = maximise(changed, time_limit=time_limit)
+    found = maximise(changed, iterations_max=ITERATIONS_MAX, time_limit=time_limit)
     if found.status is not LpStatus.OPTIMAL:
         raise ValueError("the weights do not satisfy the limits")
     return found.point
@@ -224,7 +244,7 @@ def _dual_face(inner: LinearProgram, point: Vector, give: Vector, time_limit: Ti
     spread = np.ones((columns, 1))
     builder.rows("above", {"prices": matrix, "residual": spread}, inner.cost, np.inf)
     builder.rows("below", {"prices": matrix, "residual": -spread}, -np.inf, inner.cost)
-    nearest = maximise(builder.build(), time_limit=time_limit)
+    nearest = maximise(builder.build(), iterations_max=ITERATIONS_MAX, time_limit=time_limit)
     if nearest.status is not LpStatus.OPTIMAL or -nearest.value > 1e-5:
         raise ValueError("no prices support these weights: they are not optimal")
     room = max(-nearest.value, 0.0) * (1.0 + 1e-9) + 1e-12

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from compute.optimize import budgets, measures
 from compute.optimize.evaluate import Facts, tail_limits
+from compute.optimize.presolve import FAR, implied_box, sums_of
 from compute.optimize.problem import Objective, ObjectiveKind, Problem
 
 Vector = npt.NDArray[np.float64]
@@ -47,8 +48,8 @@ class Tangent:
 
     row_min <= rows v <= row_max (named), lower <= v <= upper, sum|v| <= gross_max,
     sum|v - centre| <= turnover_max, tail(v) <= bound. `weights` is where it touches; `scale`,
-    the size of the objective's slopes before they cancel, is what residuals are measured by, and
-    `reach`, the largest sum |v| (1 where nothing bounds it), what turns slopes into objectives.
+    the size of the objective's slopes before they cancel, measures slopes; `reach` is
+    the largest sum |v| (1 where nothing bounds it).
     impact: of the costs whose tangent is in the gradient.
     """
 
@@ -141,12 +142,16 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector
 
 
 def _reach(facts: Facts) -> float:
-    """The largest sum |w| that box, budget and gross limits allow; 1 where they allow any."""
+    """The largest sum |w| that the linear limits allow; 1 where they allow any."""
     limits = facts.problem.limits
-    reach = float(np.maximum(np.abs(facts.lower), np.abs(facts.upper)).sum())
+    lower, upper = facts.lower, facts.upper
+    reach = float(np.maximum(np.abs(lower), np.abs(upper)).sum())
+    if not reach <= FAR:
+        lower, upper = implied_box(lower, upper, sums_of(facts.problem))
+        reach = float(np.maximum(np.abs(lower), np.abs(upper)).sum())
     if limits.gross_max is not None:
         reach = min(reach, limits.gross_max)
-    if limits.budget_max is not None and np.all(facts.lower >= 0.0):
+    if limits.budget_max is not None and np.all(lower >= 0.0):
         reach = min(reach, limits.budget_max)
     return reach if np.isfinite(reach) and reach > 0.0 else 1.0
 
@@ -181,15 +186,14 @@ def _smooth_gradient(
         power = 1.0 if kind is Kind.LOG_GROWTH else aversion
         return _wealth_slopes(facts, facts.probability * wealth**-power)
     if kind is Kind.MEAN_VARIANCE:
-        return facts.mean - aversion * (facts.covariance @ weights)
+        return facts.excess - aversion * (facts.covariance @ weights)
     if kind is Kind.QUADRATIC_GROWTH:
-        return facts.mean - facts.second_moment @ weights
+        return facts.excess - facts.excess_moment @ weights
     if kind is Kind.MIN_VARIANCE:
         return -2.0 * (facts.covariance @ weights)
     if kind is Kind.MAX_SHARPE:
-        excess = facts.mean - facts.problem.cash_return
-        return excess - (ratio or 0.0) * volatility_gradient(facts, weights)
-    return facts.mean.copy()
+        return facts.excess - (ratio or 0.0) * volatility_gradient(facts, weights)
+    return facts.excess.copy()
 
 
 def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
@@ -199,8 +203,8 @@ def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
 
 
 def _wealth_slopes(facts: Facts, slopes: Vector) -> Vector:
-    """Chain rule from d/dW [T] to weights: R'slopes - cash_return sum(slopes)."""
-    return np.asarray(facts.scenarios.T @ slopes - facts.problem.cash_return * slopes.sum())
+    """Chain rule from d/dW [T] to weights: R'slopes - financing sum(slopes)."""
+    return np.asarray(facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum())
 
 
 def _rows(facts: Facts, weights: Vector) -> tuple[Matrix, Vector, Vector, Vector, tuple[str, ...]]:

@@ -69,7 +69,7 @@ def weights_table(problem: pb.OptimizationProblem, answer: pb.OptimizePortfolioR
 _OWN = {"upper": "its largest weight", "lower": "its smallest weight", "trade_max": "its trade"}
 
 
-def prices_table(answer: pb.OptimizePortfolioResponse) -> Table:
+def prices_table(answer: pb.OptimizePortfolioResponse | sizing_pb2.SizingDecision) -> Table:
     """What binds, the dearest first, and what one more unit of it would be worth."""
     names = ("limit", "bound", "worth of one unit more")
     out = table("Limits that bind", *names, left=("limit",))

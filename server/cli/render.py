@@ -130,10 +130,13 @@ def line_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
     sizes = decision.sizes
     said = []
     if words := binding_words(sizes, line):
-        without = percent(sizes.weight_without_binding[line])
-        said.append(f"set by: {words}, which cut it from {without}")
+        joint = decision.HasField("certificate")
+        without = sizes.weight_without_binding[line]
+        cut = f", which cut it from {percent(without)}"
+        said.append(f"set by: {words}{'' if joint else cut}")
         if price := sizes.marginal_growth[line]:
-            said.append(f"one more percent of equity would add {price * 0.01:.2e} of log growth")
+            what = "the objective" if joint else "log growth"
+            said.append(f"one more percent of equity would add {price * 0.01:.2e} of {what}")
     low, high = sizes.weight_low[line], sizes.weight_high[line]
     if low != high:
         said.append(f"stake before limits between {percent(low)} and {percent(high)}")
@@ -159,6 +162,9 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
     if decision.HasField("certificate"):
         gap = decision.certificate.duality_gap_relative
         lines.append(f"certificate: duality gap {gap:.1e} relative")
+        if decision.certificate.note:
+            lines.append(decision.certificate.note)
+    lines += decision.notes
     if decision.decision_id:
         until = decision.reservation_expire_time
         held = f", reserved until {until.ToJsonString()}" if until.seconds else ""

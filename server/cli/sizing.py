@@ -181,6 +181,7 @@ def explain(
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     from server.cli import render
+    from server.cli.optimum import prices_table
     from server.cli.words import enum_words
 
     with connect(address) as client:
@@ -211,6 +212,9 @@ def explain(
         out.print()
     out.print(render.totals_table(decision))
     out.print()
+    if decision.certificate.shadow_prices:
+        out.print(prices_table(decision))
+        out.print()
     for sentence in render.summary_lines(decision):
         out.print(sentence)
     state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")

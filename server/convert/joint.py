@@ -71,8 +71,14 @@ _PREFIXES = {
 }
 
 
-def limit_kind(name: str) -> types_pb2.LimitKind.ValueType:
-    """The contract's kind of a limit by its name in the problem."""
+def limit_kind(name: str, problem: Problem | None = None) -> types_pb2.LimitKind.ValueType:
+    """The contract's kind of a limit by its name in the problem.
+
+    problem: where its rows are all linear limits of a caller, whatever they are called.
+    """
+    rows = None if problem is None else problem.limits.rows
+    if rows is not None and name.removesuffix(" min").removesuffix(" max") in rows.names:
+        return types_pb2.LIMIT_KIND_LINEAR
     for prefix, kind in _PREFIXES.items():
         if name.startswith(prefix):
             return kind
@@ -85,8 +91,12 @@ def certificate(
     prices: Mapping[str, ShadowPrice],
     problem: Problem,
     ids: Sequence[str],
+    kinds: Mapping[str, int] | None = None,
 ) -> None:
-    """Fills the proof and the price of every limit that binds; `ids`: the problem's instruments."""
+    """Fills the proof and the price of every limit that binds; `ids`: the problem's instruments.
+
+    kinds: of the limits priced; None: all rows are linear limits of the caller.
+    """
     message.primal_residual = proof.primal_residual
     message.dual_residual = proof.dual_residual
     message.complementarity = proof.complementarity
@@ -96,7 +106,7 @@ def certificate(
     for name, price in prices.items():
         message.shadow_prices.add(
             limit=named(name, ids),
-            kind=limit_kind(name),
+            kind=types_pb2.LimitKind.ValueType(kinds[name]) if kinds else limit_kind(name, problem),
             bound=bound_of(problem.limits, name),
             price_low=price.low + 0.0,
             price_high=price.high + 0.0,

@@ -129,12 +129,11 @@ def _group(group: limits_pb2.GroupLimit, path: str) -> Iterator[FieldViolation]:
 
 def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
     """What is wrong with joint limits but their numbers, by field path below `path`."""
-    for name, other in (
-        ("wealth_floor", "wealth_floor_probability"),
-        ("wealth_floor_probability", "wealth_floor"),
-    ):
-        if joint.HasField(other) and not joint.HasField(name):  # type: ignore[arg-type]
-            yield FieldViolation(f"{path}.{name}", "MISSING", f"goes together with {other}")
+    pair = ("wealth_floor", "wealth_floor_probability")
+    for name, other in (pair, pair[::-1]):
+        if not joint.HasField(name) and joint.HasField(other):  # type: ignore[arg-type]
+            text = f"must be given with {other}: one without the other limits nothing"
+            yield FieldViolation(f"{path}.{name}", "MISSING", text)
     for position, row in enumerate(joint.linear):
         where = f"{path}.linear[{position}]"
         for name in (row.name, *row.instrument_ids):

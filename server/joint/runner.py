@@ -9,13 +9,26 @@ programs compiled ahead and no others. `run` blocks; it is called in the thread 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+import structlog
+
 from compute.optimize.ahead import Programs, only
-from compute.optimize.infeasible import UnexplainedError
-from compute.optimize.time_limit import TimeLimit
+from compute.optimize.objectives import UnsupportedError
+from compute.optimize.time_limit import StoppedError, TimeLimit
 from compute.shapes import NotCompiledError
 from server.errors import precondition
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+_ILL_CONDITIONED = (
+    ValueError,
+    ArithmeticError,
+    AssertionError,
+    np.linalg.LinAlgError,
+    RuntimeError,
+)
+"""What our own solvers, SciPy, HiGHS and XLA raise for numbers they can do nothing with."""
 
 
 class JointRunner(Protocol):
@@ -47,13 +60,16 @@ def with_programs(
 ) -> T:
     """Runs `work` with these programs alone.
 
-    Raises `Refusal` where it needs larger ones, or its limits can't be told apart.
+    Raises `Refusal` where it needs larger ones, or its numbers are beyond what can be solved: the
+    one place where exceptions of solvers and libraries become typed errors.
     """
     try:
         with only(programs):
             return work(*arguments, time_limit=time_limit)
-    except UnexplainedError as error:
-        raise precondition("ILL_CONDITIONED", str(error)) from error
+    except StoppedError:
+        raise
+    except UnsupportedError as error:
+        raise precondition("UNSUPPORTED_OBJECTIVE", f"joint_objective: {error}") from error
     except NotCompiledError as error:
         n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
         text = (
@@ -62,3 +78,8 @@ def with_programs(
             "SIZING_JOINT_SCENARIOS set it up for more"
         )
         raise precondition("PROBLEM_TOO_LARGE", text) from error
+    except _ILL_CONDITIONED as error:
+        # Of numbers that libraries give up on; what callers can mend is refused before.
+        _log.warning("joint_problem_failed", exc_info=error)
+        text = f"the problem can't be solved in double precision: {error}"
+        raise precondition("ILL_CONDITIONED", text) from error

@@ -12,11 +12,12 @@ from positionsizing.v1 import optimization_service_pb2 as pb
 from compute.optimize import solve, solve_batch
 from compute.optimize.cardinality import Effort
 from compute.optimize.certificate import certify
+from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.frontier import trace
 from compute.optimize.infeasible import explain
 from compute.optimize.lots import round_to_lots
-from compute.optimize.problem import ObjectiveKind, Problem, Status
-from compute.optimize.shadow import shadow_prices
+from compute.optimize.presolve import open_sides, without_redundant
+from compute.optimize.problem import Problem, Status
 from compute.optimize.time_limit import TimeLimit
 from server.convert import joint
 from server.convert.columns import set_floats
@@ -52,7 +53,7 @@ def explained(
     problem: Problem, ids: list[str], *, time_limit: TimeLimit
 ) -> pb.ExplainInfeasibilityResponse:
     """The smallest conflict among the limits and the cheapest way out. Raises `Refusal`."""
-    why = _of_well_formed(lambda: explain(problem, time_limit))
+    why = _of_well_formed(lambda: explain(without_redundant(problem), time_limit))
     response = pb.ExplainInfeasibilityResponse(feasible=not why.conflict)
     if why.conflict:
         joint.infeasibility(response.explanation, why, ids)
@@ -83,18 +84,23 @@ def optimized(
         status=joint.STATUSES[solution.status], instrument_ids=ids
     )
     if solution.status is Status.INFEASIBLE:
-        joint.infeasibility(response.explanation, explain(problem, time_limit), ids)
+        if (why := conflict(problem, time_limit)) is None:
+            response.certificate.note = UNEXPLAINED
+        else:
+            joint.infeasibility(response.explanation, why, ids)
+    if solution.status is Status.UNBOUNDED:
+        response.unbounded.extend(joint.named(name, ids) for name in open_sides(problem))
     if solution.status is not Status.OPTIMAL:
         return response
     proof = certify(problem, solution, thorough=False, time_limit=time_limit)
     if not proof.is_optimal:
         proof = certify(problem, solution, time_limit=time_limit)
-    priced = proof.is_optimal and problem.objective.kind is not ObjectiveKind.RISK_BUDGET
-    prices = shadow_prices(problem, solution.weights, time_limit=time_limit) if priced else {}
+    prices, note = priced(problem, solution.weights, proof, time_limit)
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)
     joint.certificate(response.certificate, proof, prices, problem, ids)
+    response.certificate.note = note
     response.certificate.iterations = solution.iterations
     for number, asked in enumerate(request.sensitivities):
         time_limit.check()

@@ -319,8 +319,8 @@ def joint_request(
     portfolio_id: str, matrix_id: str, n: int = 8, **given: Any
 ) -> sizing_service_pb2.SizePositionsRequest:
     """Long signals from scenarios, sized together."""
+    given.setdefault("request_id", str(uuid4()))
     return sizing_service_pb2.SizePositionsRequest(
-        request_id=str(uuid4()),
         portfolio_id=portfolio_id,
         scenario_matrix_id=matrix_id,
         method=types_pb2.SIZING_METHOD_JOINT,

@@ -116,7 +116,7 @@ def ruined(problem: Problem, time_limit: TimeLimit = ENDLESS) -> bool:
         objective=Objective(ObjectiveKind.MIN_CVAR, tail=1.0 - 0.5 * least),
         limits=linear,
         costs=Costs(),
-        scenarios=problem.scenarios - cash,
+        scenarios=problem.scenarios - problem.financing_rates,
     )
     found = solve_tail(worst, time_limit=time_limit)
     return found.status is Status.OPTIMAL and found.objective >= 1.0 + cash - RUINED

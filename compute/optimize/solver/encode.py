@@ -209,7 +209,7 @@ def _scenario_fields(moments: Moments, unit: Scalar, n: int) -> dict[str, Any]:
     """Scenarios across, assets down: both products with the weights then run along memory."""
     cash, across = moments.problem.cash_return, np.matrix_transpose(moments.scenarios())
     if cash != 0.0:
-        across = (across - cash) / (1.0 + cash)
+        across = (across - moments.problem.financing_rates[:, None]) / (1.0 + cash)
     if not _is_one(unit):
         across = across * over(unit, 2)
     length = bucket(across.shape[-1], SCENARIOS)

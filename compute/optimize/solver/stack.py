@@ -30,6 +30,7 @@ def form(problem: Problem) -> tuple[object, ...]:
         objective.risk_aversion if kind is not _AVERSE else None,
         id(objective) if objective.terms else None,
         problem.cash_return,
+        None if problem.financing is None else problem.financing.tobytes(),
         limits.var_tail,
         limits.drawdown_risk,
         limits.budget_min is None,

@@ -33,13 +33,13 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     OBJECTIVE_KIND_LOG_GROWTH: _ObjectiveKind.ValueType  # 1
     """Maximise E log W, exactly over the scenarios."""
     OBJECTIVE_KIND_QUADRATIC_GROWTH: _ObjectiveKind.ValueType  # 2
-    """Maximise mu'w - 1/2 w'E[rr']w."""
+    """Maximise (mu - c)'w - 1/2 w'E[(r - c)(r - c)']w."""
     OBJECTIVE_KIND_MEAN_VARIANCE: _ObjectiveKind.ValueType  # 3
-    """Maximise mu'w - risk_aversion/2 w'Sw."""
+    """Maximise (mu - c)'w - risk_aversion/2 w'Sw."""
     OBJECTIVE_KIND_MAX_SHARPE: _ObjectiveKind.ValueType  # 4
-    """Maximise (mu'w - costs) / sqrt(w'Sw)."""
+    """Maximise ((mu - c)'w - costs) / sqrt(w'Sw)."""
     OBJECTIVE_KIND_MAX_RETURN: _ObjectiveKind.ValueType  # 5
-    """Maximise mu'w."""
+    """Maximise (mu - c)'w."""
     OBJECTIVE_KIND_CRRA: _ObjectiveKind.ValueType  # 6
     """Maximise E (W^(1 - risk_aversion) - 1) / (1 - risk_aversion)."""
     OBJECTIVE_KIND_MIN_VARIANCE: _ObjectiveKind.ValueType  # 7
@@ -56,20 +56,24 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     """Maximise the weighted sum of `terms`; those that are minimised count negative."""
 
 class ObjectiveKind(_ObjectiveKind, metaclass=_ObjectiveKindEnumTypeWrapper):
-    """What is maximised or minimised. W is wealth after a period, 1 + cash_return + w'(r - cash_return)."""
+    """What is maximised or minimised. Cash is 1 - sum(w) and earns `cash_return` c a period, and so do the
+    proceeds of a short sale: wealth after a period is W = 1 + c + w'(r - c). Expected returns mu are
+    over cash likewise: mu - c in every objective. Risks (variance, CVaR, drawdowns) and limits on them
+    are of w'r, without interest on cash.
+    """
 
 OBJECTIVE_KIND_UNSPECIFIED: ObjectiveKind.ValueType  # 0
 """Not said; refused."""
 OBJECTIVE_KIND_LOG_GROWTH: ObjectiveKind.ValueType  # 1
 """Maximise E log W, exactly over the scenarios."""
 OBJECTIVE_KIND_QUADRATIC_GROWTH: ObjectiveKind.ValueType  # 2
-"""Maximise mu'w - 1/2 w'E[rr']w."""
+"""Maximise (mu - c)'w - 1/2 w'E[(r - c)(r - c)']w."""
 OBJECTIVE_KIND_MEAN_VARIANCE: ObjectiveKind.ValueType  # 3
-"""Maximise mu'w - risk_aversion/2 w'Sw."""
+"""Maximise (mu - c)'w - risk_aversion/2 w'Sw."""
 OBJECTIVE_KIND_MAX_SHARPE: ObjectiveKind.ValueType  # 4
-"""Maximise (mu'w - costs) / sqrt(w'Sw)."""
+"""Maximise ((mu - c)'w - costs) / sqrt(w'Sw)."""
 OBJECTIVE_KIND_MAX_RETURN: ObjectiveKind.ValueType  # 5
-"""Maximise mu'w."""
+"""Maximise (mu - c)'w."""
 OBJECTIVE_KIND_CRRA: ObjectiveKind.ValueType  # 6
 """Maximise E (W^(1 - risk_aversion) - 1) / (1 - risk_aversion)."""
 OBJECTIVE_KIND_MIN_VARIANCE: ObjectiveKind.ValueType  # 7
@@ -103,7 +107,9 @@ class _OptimizationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Op
     OPTIMIZATION_STATUS_NONPOSITIVE_MEAN: _OptimizationStatus.ValueType  # 4
     """No feasible weights have a positive mean, so there is no Sharpe ratio to maximise."""
     OPTIMIZATION_STATUS_UNBOUNDED: _OptimizationStatus.ValueType  # 5
-    """The objective grows without end inside the limits."""
+    """The objective grows without end inside the limits; see `unbounded`. A bound of 1e15 and more is
+    read as none.
+    """
     OPTIMIZATION_STATUS_RUIN: _OptimizationStatus.ValueType  # 6
     """Every feasible portfolio loses everything in some scenario."""
     OPTIMIZATION_STATUS_NOT_CONVERGED: _OptimizationStatus.ValueType  # 7
@@ -127,7 +133,9 @@ OPTIMIZATION_STATUS_INFEASIBLE: OptimizationStatus.ValueType  # 3
 OPTIMIZATION_STATUS_NONPOSITIVE_MEAN: OptimizationStatus.ValueType  # 4
 """No feasible weights have a positive mean, so there is no Sharpe ratio to maximise."""
 OPTIMIZATION_STATUS_UNBOUNDED: OptimizationStatus.ValueType  # 5
-"""The objective grows without end inside the limits."""
+"""The objective grows without end inside the limits; see `unbounded`. A bound of 1e15 and more is
+read as none.
+"""
 OPTIMIZATION_STATUS_RUIN: OptimizationStatus.ValueType  # 6
 """Every feasible portfolio loses everything in some scenario."""
 OPTIMIZATION_STATUS_NOT_CONVERGED: OptimizationStatus.ValueType  # 7
@@ -260,7 +268,7 @@ class OptimizationProblem(_message.Message):
     drawdown_max: _builtins.float
     """Largest maximum drawdown along the scenarios. Unset: not limited. From 0 to 1e9."""
     cash_return: _builtins.float
-    """What cash earns a period. Unset: 0. From -0.5 to 0.5."""
+    """What cash earns a period, c above. Unset: 0. From -0.5 to 0.5."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique."""
@@ -607,6 +615,7 @@ class OptimizePortfolioResponse(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     SENSITIVITIES_FIELD_NUMBER: _builtins.int
     LOTS_FIELD_NUMBER: _builtins.int
+    UNBOUNDED_FIELD_NUMBER: _builtins.int
     status: Global___OptimizationStatus.ValueType
     """How it ended. Only OPTIMAL and UNPROVEN carry weights."""
     @_builtins.property
@@ -633,6 +642,12 @@ class OptimizePortfolioResponse(_message.Message):
     def lots(self) -> Global___LotSolution:
         """Only where asked for, and with weights."""
 
+    @_builtins.property
+    def unbounded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only with UNBOUNDED: the sides that nothing bounds, "upper[ID]" and "lower[ID]". weight_max and
+        weight_min would, or trade_max, budget, gross, turnover or a linear limit on these instruments.
+        """
+
     def __init__(
         self,
         *,
@@ -643,10 +658,11 @@ class OptimizePortfolioResponse(_message.Message):
         explanation: Global___Infeasibility | None = ...,
         sensitivities: _abc.Iterable[Global___WeightSensitivity] | None = ...,
         lots: Global___LotSolution | None = ...,
+        unbounded: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "lots", b"lots"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "lots", b"lots", "sensitivities", b"sensitivities", "status", b"status", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "lots", b"lots", "sensitivities", b"sensitivities", "status", b"status", "unbounded", b"unbounded", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -722,7 +738,7 @@ class FrontierPoint(_message.Message):
     RISK_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     expected_return: _builtins.float
-    """Expected return a period."""
+    """Expected return a period, interest on cash included."""
     risk: _builtins.float
     """The risk: volatility, CVaR, CDaR or maximum drawdown; of a COMBINATION the sum of its terms by
     weight, the variance standing for the volatility.

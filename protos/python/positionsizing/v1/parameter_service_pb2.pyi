@@ -84,9 +84,11 @@ class SizingParameters(_message.Message):
     confidence_shrinkage: Global___ConfidenceShrinkage.ValueType
     """Shrinkage for uncertainty. Default BAKER_MCHALE."""
     risk_free_rate: _builtins.float
-    """Risk-free return per period of the signals, e.g. 0.0001. Default 0. Taken from expected returns
-    and scenarios of long and short positions alike; bets and histories are net of it already. From
-    -0.5 to 0.5.
+    """Risk-free return per period of the signals, e.g. 0.0001. Default 0. It is what a position of
+    either side has to beat: taken from the expected return, or the outcome in each scenario, of the
+    position, long or short, with either method and with scenarios or a covariance. That is, cash
+    1 - sum |w| earns it, the proceeds of short sales earn nothing (OptimizePortfolio differs there:
+    see `cash_return`). Bets and histories are net of it already. From -0.5 to 0.5.
     """
     cost_rate: _builtins.float
     """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005. Default 0.

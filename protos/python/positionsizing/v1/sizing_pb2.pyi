@@ -257,12 +257,17 @@ class PositionSizes(_message.Message):
     def marginal_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Marginal growth at the final weight: d growth / d weight in the direction of the side. It is
         the shadow price of the line's binding: growth gained per unit of weight if it were relaxed.
-        0 at full Kelly without costs; minus infinity where `expected_growth` is.
+        0 at full Kelly without costs; minus infinity where `expected_growth` is. With the joint method
+        d objective / d weight at the joint optimum, in the direction of the side, which is what the
+        line's limits are priced at together.
         """
 
     @_builtins.property
     def binding(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.LimitKind.ValueType]:
-        """The limit that cut the line last and so set its size; UNSPECIFIED where none did."""
+        """The limit that cut the line last and so set its size; UNSPECIFIED where none did. Of a joint
+        line the narrowest limit with a shadow price on it (its own, then a group's, then one on the
+        book), unless a later stage cut it again.
+        """
 
     @_builtins.property
     def binding_group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -276,7 +281,9 @@ class PositionSizes(_message.Message):
 
     @_builtins.property
     def weight_without_binding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Weight that the binding limit cut. Without that limit the line would have had it, or less if
+        """Weight that the binding limit cut; where it took part in the joint optimum, the optimum: what
+        the line would have had without is another problem. Of a later cut: without that limit the line
+        would have had it, or less if
         another limit had then cut; equal to the weight before lots where none did.
         """
 
@@ -543,6 +550,7 @@ class Certificate(_message.Message):
     OBJECTIVE_LOTS_FIELD_NUMBER: _builtins.int
     ITERATIONS_FIELD_NUMBER: _builtins.int
     SHADOW_PRICES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     primal_residual: _builtins.float
     """Largest violation of any limit by the weights before lots, in the limit's unit."""
     dual_residual: _builtins.float
@@ -552,13 +560,20 @@ class Certificate(_message.Message):
     duality_gap: _builtins.float
     """Upper bound on how much any other feasible weights could gain, in objective units."""
     duality_gap_relative: _builtins.float
-    """The same relative to the objective."""
+    """The same over the absolute objective; as it is where the objective is 0. OPTIMAL and CAPPED
+    answers have at most 1e-8 here, or a gap of at most 1e-12 of wealth where the objective is none
+    (up to 1e-12), or of the rounding of wealth (1e-15).
+    """
     objective: _builtins.float
     """Objective at the weights before lots."""
     objective_lots: _builtins.float
     """Objective at the final lots."""
     iterations: _builtins.int
     """Iterations of the solver."""
+    note: _builtins.str
+    """Why there are no shadow prices where limits may bind: an explanation never costs the answer.
+    Empty where they are complete.
+    """
     @_builtins.property
     def shadow_prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowPrice]:
         """Active limits with their prices."""
@@ -575,10 +590,11 @@ class Certificate(_message.Message):
         objective_lots: _builtins.float = ...,
         iterations: _builtins.int = ...,
         shadow_prices: _abc.Iterable[Global___ShadowPrice] | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complementarity", b"complementarity", "dual_residual", b"dual_residual", "duality_gap", b"duality_gap", "duality_gap_relative", b"duality_gap_relative", "iterations", b"iterations", "objective", b"objective", "objective_lots", b"objective_lots", "primal_residual", b"primal_residual", "shadow_prices", b"shadow_prices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complementarity", b"complementarity", "dual_residual", b"dual_residual", "duality_gap", b"duality_gap", "duality_gap_relative", b"duality_gap_relative", "iterations", b"iterations", "note", b"note", "objective", b"objective", "objective_lots", b"objective_lots", "primal_residual", b"primal_residual", "shadow_prices", b"shadow_prices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,6 +726,7 @@ class SizingDecision(_message.Message):
     INPUT_HASH_FIELD_NUMBER: _builtins.int
     RESERVATION_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -772,6 +789,12 @@ class SizingDecision(_message.Message):
         INFEASIBLE_LIMITS.
         """
 
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to know about how it was computed, in words: that bets were taken as independent for want
+        of a matrix, which holdings were left out of the risk.
+        """
+
     def __init__(
         self,
         *,
@@ -793,10 +816,11 @@ class SizingDecision(_message.Message):
         input_hash: _builtins.str = ...,
         reservation_expire_time: _timestamp_pb2.Timestamp | None = ...,
         limits_exceeded: _abc.Iterable[Global___ExceededLimit] | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -302,7 +302,9 @@ class Variation(_message.Message):
     """Multiplies the volatility of every signal; unset: 1. From 1e-6 to 1e6."""
     @_builtins.property
     def parameters(self) -> _parameter_service_pb2.SizingParameters:
-        """Parameters changed; fields not set stay as stored."""
+        """Parameters changed, method and objective included; fields not set stay as stored, or as the
+        base names them.
+        """
 
     @_builtins.property
     def limits(self) -> _limits_pb2.Limits:

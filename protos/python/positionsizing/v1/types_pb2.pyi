@@ -113,9 +113,13 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     SIZING_STATUS_UNSPECIFIED: _SizingStatus.ValueType  # 0
     """Never returned."""
     SIZING_STATUS_OPTIMAL: _SizingStatus.ValueType  # 1
-    """Optimal for the objective; no limit cut any line."""
+    """Optimal for the objective; no limit cut any line. With the joint method the certificate
+    proves it.
+    """
     SIZING_STATUS_CAPPED: _SizingStatus.ValueType  # 2
-    """Inside every limit; at least one limit cut at least one line."""
+    """Inside every limit; at least one limit cut at least one line. With the joint method the weights
+    before lots are the best inside the limits, and the certificate proves it.
+    """
     SIZING_STATUS_FALLBACK: _SizingStatus.ValueType  # 3
     """The first method failed; `fallback_chain` says what was tried and which one answered."""
     SIZING_STATUS_INFEASIBLE: _SizingStatus.ValueType  # 4
@@ -130,6 +134,10 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     """Refused by policy or for want of data; nothing was sized. Only in what-if answers: elsewhere
     the call fails with FAILED_PRECONDITION.
     """
+    SIZING_STATUS_UNPROVEN: _SizingStatus.ValueType  # 7
+    """Inside every limit, but not proven to be the best: the certificate misses its tolerances and
+    carries no shadow prices. Joint method only.
+    """
 
 class SizingStatus(_SizingStatus, metaclass=_SizingStatusEnumTypeWrapper):
     """Outcome of a whole decision."""
@@ -137,9 +145,13 @@ class SizingStatus(_SizingStatus, metaclass=_SizingStatusEnumTypeWrapper):
 SIZING_STATUS_UNSPECIFIED: SizingStatus.ValueType  # 0
 """Never returned."""
 SIZING_STATUS_OPTIMAL: SizingStatus.ValueType  # 1
-"""Optimal for the objective; no limit cut any line."""
+"""Optimal for the objective; no limit cut any line. With the joint method the certificate
+proves it.
+"""
 SIZING_STATUS_CAPPED: SizingStatus.ValueType  # 2
-"""Inside every limit; at least one limit cut at least one line."""
+"""Inside every limit; at least one limit cut at least one line. With the joint method the weights
+before lots are the best inside the limits, and the certificate proves it.
+"""
 SIZING_STATUS_FALLBACK: SizingStatus.ValueType  # 3
 """The first method failed; `fallback_chain` says what was tried and which one answered."""
 SIZING_STATUS_INFEASIBLE: SizingStatus.ValueType  # 4
@@ -153,6 +165,10 @@ the call fails with FAILED_PRECONDITION, reason STALE_INPUT.
 SIZING_STATUS_REFUSED: SizingStatus.ValueType  # 6
 """Refused by policy or for want of data; nothing was sized. Only in what-if answers: elsewhere
 the call fails with FAILED_PRECONDITION.
+"""
+SIZING_STATUS_UNPROVEN: SizingStatus.ValueType  # 7
+"""Inside every limit, but not proven to be the best: the certificate misses its tolerances and
+carries no shadow prices. Joint method only.
 """
 Global___SizingStatus: _TypeAlias = SizingStatus  # noqa: Y015
 

@@ -1,0 +1,104 @@
+"""The bounds of each line in the joint problem, and which limit each of them comes from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import Floats, Integers
+from compute.inputs import Inputs
+from compute.limits.policy import LimitKind
+from compute.optimize.presolve import ENDLESS
+
+
+@dataclass(frozen=True)
+class Side:
+    """One bound of k lines as signed weights (k,), infinite where there is none, and its limit.
+
+    kind: `LimitKind`, NONE where the side of the signal itself is the bound; own: the bound in the
+    limit's own unit.
+    """
+
+    weight: Floats
+    kind: Integers
+    own: Floats
+
+    def tightened(
+        self, sign: float, weight: Floats | float, kind: Integers | int, own: Floats | float
+    ) -> "Side":
+        """With another bound where that is tighter; sign: 1 of an upper bound, -1 of a lower."""
+        tighter = sign * np.asarray(weight) < sign * self.weight
+        return Side(
+            np.where(tighter, weight, self.weight),
+            np.where(tighter, kind, self.kind),
+            np.where(tighter, own, self.own),
+        )
+
+
+@dataclass(frozen=True)
+class Box:
+    """Lower and upper bounds of the lines of a batch."""
+
+    lower: Side
+    upper: Side
+
+
+def line_box(inputs: Inputs, lines: Integers) -> Box:
+    """Bounds of each line: its side, its instrument's limits, what may be traded at once.
+
+    What can't be reached in one trade is approached as far as one trade goes.
+    """
+    sheet, index, side = inputs.sheet, inputs.index[lines], inputs.signals.side[lines]
+    limits, before = sheet.limits, sheet.before[index]
+    free = np.full(len(lines), np.inf)
+    caps, owns = sheet.cap_kind[index], sheet.cap_bound[index]
+    none, adv = int(LimitKind.NONE), int(LimitKind.ADV_POSITION_MAX)
+    empty = Side(free, np.zeros(len(lines), dtype=np.int64), np.zeros(len(lines)))
+    upper = empty.tightened(1.0, sheet.weight_max[index], caps, owns)
+    lower = Side(-free, empty.kind, empty.own).tightened(-1.0, sheet.weight_min[index], caps, owns)
+    share = limits.adv_position_max or 0.0
+    upper = upper.tightened(1.0, sheet.adv_weight_max[index], adv, share)
+    lower = lower.tightened(-1.0, sheet.adv_weight_min[index], adv, share)
+    refused = np.where(side < 0, int(LimitKind.SHORT_NOT_ALLOWED), none)
+    closed = (side > 0) | (not limits.allow_short)
+    lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), refused, 0.0)
+    upper = upper.tightened(1.0, np.where(side < 0, 0.0, np.inf), none, 0.0)
+    if not limits.allow_flip:
+        flip = int(LimitKind.FLIP_NOT_ALLOWED)
+        lower = lower.tightened(-1.0, np.where(before > 0, 0.0, -np.inf), flip, 0.0)
+        upper = upper.tightened(1.0, np.where(before < 0, 0.0, np.inf), flip, 0.0)
+    if inputs.reducing:
+        only = int(LimitKind.REDUCING_ONLY)
+        lower = lower.tightened(-1.0, np.minimum(before, 0.0), only, 0.0)
+        upper = upper.tightened(1.0, np.maximum(before, 0.0), only, 0.0)
+    return _within_reach(inputs, index, Box(lower, upper))
+
+
+def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:
+    """The box cut to what one trade reaches; a line that it misses is fixed at the nearest."""
+    sheet = inputs.sheet
+    before, buy, sell = sheet.before[index], sheet.buy_max[index], sheet.sell_max[index]
+    flip = int(LimitKind.FLIP_NOT_ALLOWED)
+    trade = sheet.trade_max[index]
+    bought = np.where(buy < trade, flip, sheet.trade_kind[index])
+    sold = np.where(sell < trade, flip, sheet.trade_kind[index])
+    nearest = np.clip(before, box.lower.weight, box.upper.weight)
+    goal = before + np.clip(nearest - before, -sell, buy)
+    upper = box.upper.tightened(1.0, before + buy, bought, sheet.trade_bound[index])
+    lower = box.lower.tightened(-1.0, before - sell, sold, sheet.trade_bound[index])
+    missed = lower.weight > upper.weight
+    kind = np.where(goal > before, bought, sold)
+    ends = [
+        Side(
+            _finite(np.where(missed, goal, end.weight)),
+            np.where(missed, kind, end.kind),
+            np.where(missed, sheet.trade_bound[index], end.own),
+        )
+        for end in (lower, upper)
+    ]
+    return Box(*ends)
+
+
+def _finite(weight: Floats) -> Floats:
+    """What stands for no limit as what it means: `NO_LIMIT`, also divided by equity or a price."""
+    out: Floats = np.where(np.abs(weight) >= ENDLESS, np.copysign(np.inf, weight), weight)
+    return out

@@ -1,0 +1,186 @@
+"""Which limit set the size of each line in a joint optimum, and what the line would gain.
+
+At an optimum the slope of the objective along each weight is carried by the limits:
+
+    dU/dw_i = sum_j price_j dg_j/dw_i     (less the price of the line's own lower bound)
+
+The narrowest limit with a term is the one that a line is bound by: its own, a group's, one on the
+book; of limits alike, the one with the largest term. The slope itself, in the direction of the
+line's side, is what it would gain.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.book import Floats, Integers
+from compute.columns import Exposure
+from compute.inputs import Inputs
+from compute.joint_box import Box
+from compute.limits.binding import Binding
+from compute.limits.policy import LimitKind
+from compute.limits.sheet import Sheet
+from compute.optimize.bounds import supporting
+from compute.optimize.evaluate import Facts, objective_value
+from compute.optimize.problem import ObjectiveKind, Problem
+from compute.optimize.shadow import ShadowPrice
+from compute.optimize.tangent import Tangent, tangent
+
+LINEAR = "linear "
+_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash")
+# A term below this share of the largest slope is rounding.
+NOTHING = 1e-7
+
+_NORMS = {
+    "turnover_max": LimitKind.TURNOVER_MAX,
+    "volatility_max": LimitKind.VOLATILITY_MAX,
+    "var_max": LimitKind.VAR_MAX,
+    "cvar_max": LimitKind.CVAR_MAX,
+    "cdar_max": LimitKind.CDAR_MAX,
+    "drawdown_risk": LimitKind.DRAWDOWN_RISK,
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A limit as the contract speaks of it: kind, group (-1: none) and bound in its own unit."""
+
+    kind: LimitKind
+    group: int
+    bound: float
+
+
+@dataclass(frozen=True)
+class JointCuts:
+    """What cut the n lines of a batch, and the slope of the objective along each, (n,)."""
+
+    binding: Binding
+    marginal: Floats
+
+
+def linear_name(name: str) -> str:
+    """The row of a caller's linear limit, apart from the rows that other limits become."""
+    return LINEAR + name if name.startswith((LINEAR, *_OWN_NAMES)) else name
+
+
+def limit_of(name: str, sheet: Sheet, box: Box, owner: Integers) -> Named:
+    """The limit behind a shadow price, by its name in the problem; owner: as in `joint_cuts`."""
+    own, _, place = name.partition("[")
+    if place:
+        end, line = (box.lower if own == "lower" else box.upper), int(owner[int(place[:-1])])
+        if line >= len(end.kind):
+            return Named(LimitKind.NONE, -1, 0.0)  # not of the batch: it stays where it is
+        return Named(LimitKind(int(end.kind[line])), -1, float(end.own[line]))
+    limits = sheet.limits
+    if name in _NORMS:
+        stated = limits.turnover_max if name == "turnover_max" else None
+        stated = getattr(limits.joint, name, stated)
+        return Named(_NORMS[name], -1, float(stated or 0.0))
+    row, _, end_name = name.rpartition(" ")
+    for position, linear in enumerate(limits.joint.linear):
+        if row == linear_name(linear.name):
+            bound = linear.lower if end_name == "min" else linear.upper
+            return Named(LimitKind.LINEAR, len(sheet.group_names) + position, float(bound or 0.0))
+    return _of_row(row, end_name == "min", sheet)
+
+
+def _of_row(row: str, is_least: bool, sheet: Sheet) -> Named:
+    limits = sheet.limits
+    if row == "portfolio gross":
+        return Named(sheet.gross_kind, -1, sheet.gross_bound)
+    if row == "portfolio net":
+        bound = limits.net_weight_min if is_least else limits.net_weight_max
+        kind = LimitKind.NET_MIN if is_least else LimitKind.NET_MAX
+        return Named(kind, -1, float(bound or 0.0))
+    if row.startswith("shared"):
+        bound = float(sheet.bounds[Exposure.GROSS_MAX, -1]) * sheet.equity
+        return Named(LimitKind.SHARED_GROSS_NOTIONAL_MAX, -1, bound)
+    if row.startswith("group "):
+        name, _, what = row.removeprefix("group ").rpartition(" ")
+        group = sheet.group_names.index(name)
+        stated = limits.groups[group]
+        if what == "gross":
+            return Named(LimitKind.GROUP_GROSS_MAX, group, float(stated.gross_weight_max or 0.0))
+        bound = stated.net_weight_min if is_least else stated.net_weight_max
+        kind = LimitKind.GROUP_NET_MIN if is_least else LimitKind.GROUP_NET_MAX
+        return Named(kind, group, float(bound or 0.0))
+    return Named(LimitKind.CASH, -1, max(sheet.cash, 0.0) * sheet.equity)
+
+
+def joint_cuts(
+    inputs: Inputs,
+    problem: Problem,
+    weights: Floats,
+    owner: Integers,
+    lines: Integers,
+    prices: Mapping[str, ShadowPrice],
+    named: Mapping[str, Named],
+) -> JointCuts:
+    """What cut each line at the optimum `weights` (v,) of `problem`.
+
+    owner: (v,), the line or holding each variable belongs to, lines first; lines: the active ones.
+    """
+    n, k = len(inputs.index), len(lines)
+    sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
+    program = tangent(problem, weights, objective_value(problem, weights) if sharpe else None)
+    # The program of a Sharpe ratio is that times the volatility.
+    unit = Facts(problem).volatility(weights) if sharpe else 1.0
+    mine, side = owner < k, np.append(inputs.signals.side[lines], 0.0)
+    slope = np.full(k, -np.inf)
+    np.maximum.at(slope, owner[mine], (_slope(program) / unit * side[np.minimum(owner, k)])[mine])
+    least = NOTHING * program.scale / unit
+    largest, fewest = np.zeros(k), np.full(k, n + 1)
+    kind, group = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64)
+    bound, without = np.zeros(n), np.zeros(n)
+    whole = np.bincount(owner, weights=weights, minlength=k)[:k]
+    without[lines] = whole
+    # A line at nothing with no slope in its direction wants nothing: no limit holds it there.
+    wants = (whole != 0.0) | (slope > least)
+    for name, price in prices.items():
+        limit = named[name]
+        if limit.kind is LimitKind.NONE:
+            continue
+        pull, gradient = np.zeros(k), np.abs(_gradient(program, name))
+        # A price may have no upper end, where the limits leave a single book.
+        terms = np.multiply(price.high, gradient, out=np.zeros_like(gradient), where=gradient > 0.0)
+        np.maximum.at(pull, owner[mine], terms[mine])
+        # A line at a limit of its own stays there, however much a wider one is worth.
+        members = int(np.count_nonzero(pull))
+        narrower = (members < fewest) | ((members == fewest) & (pull > largest))
+        more = wants & (pull > least) & narrower
+        largest, fewest = np.where(more, pull, largest), np.where(more, members, fewest)
+        chosen = lines[more]
+        kind[chosen], group[chosen], bound[chosen] = int(limit.kind), limit.group, limit.bound
+    marginal = np.zeros(n)
+    marginal[lines] = slope
+    return JointCuts(Binding(kind, group, bound, without), marginal)
+
+
+def _slope(program: Tangent) -> Floats:
+    """d objective / d weight (v,), larger is better; what costs alone hold has none."""
+    slope = program.gradient.copy()
+    for tail in program.tails:
+        if tail.weight is not None:
+            slope -= tail.weight * supporting(program, tail)
+    moved = np.sign(program.weights - program.centre)
+    held = np.sign(slope) * np.maximum(np.abs(slope) - program.linear_cost, 0.0)
+    out: Floats = np.where(moved == 0.0, held, slope - moved * program.linear_cost)
+    return out
+
+
+def _gradient(program: Tangent, name: str) -> Floats:
+    """d limit / d weight (v,) of the limit with this shadow price."""
+    size = len(program.weights)
+    place = name.partition("[")[2]
+    if place:
+        return np.eye(1, size, int(place.removesuffix("]")))[0]
+    if name == "turnover_max":
+        return np.ones(size)
+    for tail in program.tails:
+        if tail.name == name:
+            return supporting(program, tail)
+    row = name if name in program.names else name.rpartition(" ")[0]
+    if row not in program.names:
+        return np.zeros(size)
+    return np.asarray(program.rows[program.names.index(row)])

@@ -1,0 +1,210 @@
+"""Bounds that limits imply: never too tight, and one answer whatever is written for no bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from compute.optimize import solve
+from compute.optimize.ahead import Programs, only
+from compute.optimize.certificate import certify, certify_weights
+from compute.optimize.infeasible import explain
+from compute.optimize.presolve import implied_box, presolved, sums_of, without_redundant
+from compute.optimize.problem import (
+    Costs,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Status,
+)
+from compute.optimize.shadow import shadow_prices
+
+Kind = ObjectiveKind
+WRITTEN = (None, 1e4, 1e6, 1e9, 1e12, 1e30)
+RNG = np.random.default_rng(8)
+N = 4
+RETURNS = 0.02 * RNG.standard_normal((60, N)) + np.linspace(0.004, 0.001, N)
+
+
+def least_and_most(problem: Problem, asset: int) -> tuple[float, float]:
+    """The range of one weight over the linear limits, by linear programs on w = long - short."""
+    limits, n = problem.limits, problem.size
+    sums = sums_of(problem)
+    rows, bound = [], []
+    for row, low, high in zip(sums.rows, sums.row_min, sums.row_max, strict=True):
+        rows += [np.concatenate([row, np.zeros(2 * n)]), np.concatenate([-row, np.zeros(2 * n)])]
+        bound += [high, -low]
+    eye, none = np.eye(n), np.zeros((n, n))
+    held = sums.holdings
+    for centre, block in ((np.zeros(n), [eye, none]), (held, [none, eye])):
+        for sign in (1.0, -1.0):
+            rows += list(np.hstack([sign * eye, *(-part for part in block)]))
+            bound += list(sign * centre)
+    rows.append(np.concatenate([np.zeros(n), np.ones(n), np.zeros(n)]))
+    rows.append(np.concatenate([np.zeros(2 * n), np.ones(n)]))
+    bound += [sums.gross, sums.turnover]
+    known = np.isfinite(bound)
+    assert limits.lower is not None
+    assert limits.upper is not None
+    box = [*zip(limits.lower, limits.upper, strict=True), *[(0.0, None)] * (2 * n)]
+    ends = []
+    for sense in (1.0, -1.0):
+        cost = np.zeros(3 * n)
+        cost[asset] = sense
+        found = linprog(cost, np.array(rows)[known], np.array(bound)[known], bounds=box)
+        ends.append(sense * found.fun if found.status == 0 else -sense * np.inf)
+    return ends[0], ends[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_no_feasible_weight_is_outside_the_implied_box(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 5))
+    inside = rng.normal(0.0, 0.5, n)
+    matrix = rng.normal(size=(2, n)) * (rng.random((2, n)) < 0.7)
+    value = matrix @ inside
+
+    def maybe(value: float, absent: float) -> float:
+        return value if rng.random() < 0.6 else absent
+
+    lower = np.array([maybe(w - rng.random(), -np.inf) for w in inside])
+    upper = np.array([maybe(w + rng.random(), np.inf) for w in inside])
+    held = rng.normal(0.0, 0.5, n)
+    limits = Limits(
+        lower=lower,
+        upper=upper,
+        budget_max=maybe(float(inside.sum()) + 0.1, np.inf),
+        budget_min=maybe(float(inside.sum()) - 0.1, -np.inf),
+        gross_max=maybe(float(np.abs(inside).sum()) * 1.2, np.inf),
+        turnover_max=maybe(float(np.abs(inside - held).sum()) + 0.1, np.inf),
+        rows=Rows(matrix, value - 0.2, value + 0.2, ("a", "b")),
+    )
+    problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.ones(n), holdings=held)
+    low, high = implied_box(lower, upper, sums_of(problem))
+    assert np.all(low >= lower)
+    assert np.all(high <= upper)
+    for asset in range(n):
+        least, most = least_and_most(problem, asset)
+        assert low[asset] <= least + 1e-9
+        assert high[asset] >= most - 1e-9
+
+
+def test_cash_bounds_longs_and_a_net_floor_then_bounds_shorts() -> None:
+    rows = Rows(
+        np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]),
+        np.array([-np.inf, 0.0]),
+        np.array([1.0, np.inf]),
+        ("cash", "net"),
+    )
+    limits = Limits(
+        lower=np.array([0.0, 0.0, -np.inf]), upper=np.array([np.inf, np.inf, 0.0]), rows=rows
+    )
+    problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.ones(3))
+    low, high = implied_box(limits.lower, limits.upper, sums_of(problem))  # type: ignore[arg-type]
+    np.testing.assert_allclose(low, [0.0, 0.0, -2.0], atol=1e-9)
+    np.testing.assert_allclose(high, [1.0, 1.0, 0.0], atol=1e-9)
+
+
+BOUNDED_BY: dict[str, dict[str, Any]] = {
+    "budget": {"budget_max": 1.0},
+    "cash row": {
+        "rows": Rows(np.full((1, N), 1.001), np.array([-np.inf]), np.array([1.0]), ("cash",))
+    },
+    "gross": {"gross_max": 0.9},
+    "turnover": {"turnover_max": 0.8},
+    "groups": {
+        "rows": Rows(
+            np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]),
+            np.full(2, -np.inf),
+            np.array([0.5, 0.3]),
+            ("first", "second"),
+        )
+    },
+}
+OBJECTIVES = {
+    "growth": Objective(Kind.LOG_GROWTH),
+    "half Kelly": Objective(Kind.CRRA, risk_aversion=2.0),
+    "mean-variance": Objective(Kind.MEAN_VARIANCE, risk_aversion=30.0),
+    "CVaR": Objective(Kind.MIN_CVAR),
+    "growth less CVaR": Objective(
+        Kind.COMBINATION, terms=((1.0, Objective(Kind.LOG_GROWTH)), (0.1, Objective(Kind.MIN_CVAR)))
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", BOUNDED_BY)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_written_for_no_bound_does_not_matter(
+    joint_programs: Programs, name: str, limit: str
+) -> None:
+    objective = OBJECTIVES[name]
+    floor = {"budget_min": 0.6} if objective.kind is Kind.MIN_CVAR else {}
+    limits = Limits(lower=np.zeros(N), upper=np.ones(N), **(floor | BOUNDED_BY[limit]))
+    problem = Problem(objective, limits=limits, scenarios=RETURNS, holdings=np.full(N, 0.02))
+    problem = replace(problem, costs=Costs(linear=np.full(N, 1e-5)))
+    with only(joint_programs):
+        best = solve(problem)
+        assert best.status is Status.OPTIMAL
+        for written in WRITTEN:
+            upper = None if written is None else np.full(N, written)
+            asked = replace(problem, limits=replace(limits, upper=upper))
+            found = solve(asked)
+            proof = certify(asked, found)
+            assert proof.is_optimal, (written, proof)
+            np.testing.assert_allclose(found.weights, best.weights, atol=1e-8)
+            prices = shadow_prices(asked, found.weights)
+            assert not [key for key in prices if key.startswith("upper")], prices
+
+
+def test_a_zero_book_is_no_proof_that_nothing_is_to_be_had() -> None:
+    """Its gap is what the best book earns, however large the box."""
+    for written in (1.0, 1e4, 1e6):
+        limits = Limits(lower=np.zeros(N), upper=np.full(N, written), budget_max=1.0)
+        problem = Problem(Objective(Kind.LOG_GROWTH), limits=limits, scenarios=RETURNS)
+        proof = certify_weights(problem, np.zeros(N))
+        assert not proof.is_optimal
+        assert 1e-3 < proof.gap < 1e-2
+        assert proof.gap_relative == proof.gap  # the objective is 0
+
+
+def test_the_relative_gap_is_the_gap_over_the_objective(joint_programs: Programs) -> None:
+    limits = Limits(lower=np.zeros(N), upper=np.full(N, 1e6), budget_max=1.0)
+    problem = Problem(Objective(Kind.LOG_GROWTH), limits=limits, scenarios=RETURNS)
+    with only(joint_programs):
+        best = solve(problem)
+    near = certify_weights(problem, best.weights * (1.0 - 1e-6))
+    assert near.gap_relative == pytest.approx(near.gap / near.objective, rel=1e-12)
+    assert 1e-7 < near.gap_relative < 1e-5
+    assert not near.is_optimal
+
+
+def test_a_book_that_nothing_bounds_is_unbounded(joint_programs: Programs) -> None:
+    limits = Limits(lower=np.full(N, -1e30), upper=np.full(N, 1e30))
+    problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.linspace(0.1, 0.2, N))
+    with only(joint_programs):
+        assert solve(problem).status is Status.UNBOUNDED
+    stated = presolved(problem)
+    assert stated.open_high.all()
+    assert stated.open_low.all()
+    finite = replace(problem, limits=Limits(lower=np.zeros(N), upper=np.full(N, 2e4)))
+    with only(joint_programs):
+        np.testing.assert_allclose(solve(finite).weights, np.full(N, 2e4), rtol=1e-9)
+
+
+def test_conflicts_are_told_by_the_limits_that_conflict() -> None:
+    limits = Limits(
+        lower=np.zeros(N), upper=np.full(N, 1e30), budget_min=0.9, budget_max=1.0, gross_max=0.5
+    )
+    problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.ones(N))
+    why = explain(without_redundant(problem))
+    assert set(why.conflict) == {"budget_min", "gross_max"}
+    assert why.violation_min == pytest.approx(0.4, abs=1e-9)
