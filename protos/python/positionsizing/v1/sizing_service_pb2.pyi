@@ -94,11 +94,19 @@ class SizePositionsRequest(_message.Message):
     method: _types_pb2.SizingMethod.ValueType
     """Engine; unspecified: as the sizing parameters say."""
     scenario_matrix_id: _builtins.str
-    """Matrix of kind SCENARIOS for edges from scenarios and for the joint method; empty: none."""
+    """Matrix of kind SCENARIOS for edges from scenarios and for the joint method; empty: none. JOINT
+    takes each line's column as it is, moved to the mean of the signal (its `expected_return`, shrunk
+    for its error) where it has one; limits on the book are measured on the same scenarios. Of bets
+    and histories it takes the correlations: outcomes are drawn from a Gaussian copula such that they
+    have the correlations of the matrix (every combination of few bets, a fixed sample of many).
+    `notes` of the decision says where bets had to be taken as independent.
+    """
     covariance_matrix_id: _builtins.str
     """Matrix of kind COVARIANCE for the joint method without scenarios, or of kind CORRELATION, which
     becomes one with the volatilities of the market snapshot over the square root of
-    `SizingParameters.periods_per_year`; empty: none.
+    `SizingParameters.periods_per_year`; empty: none. With expected returns JOINT then maximises mean
+    and variance; to bets and histories it gives correlations. CVaR, CDaR and wealth-floor limits
+    need scenarios (or bets) and are refused beside it alone.
     """
     validate_only: _builtins.bool
     """Computes and answers without recording or reserving anything."""
