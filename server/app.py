@@ -41,11 +41,13 @@ from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
 from server.services.analytics import AnalyticsService
+from server.services.correlation import CorrelationService
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
+from server.services.risk import RiskService
 from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
 from server.state import States
@@ -146,6 +148,8 @@ class App:
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
             "HistoryService": HistoryService(database),
+            "CorrelationService": CorrelationService(database, states),
+            "RiskService": RiskService(database, states),
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
             "AnalyticsService": AnalyticsService(database, states),

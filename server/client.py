@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
+from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from positionsizing.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
+from positionsizing.v1.risk_service_pb2_grpc import RiskServiceStub
 from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
 
@@ -42,6 +44,8 @@ class Client:
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
         self.histories = HistoryServiceStub(channel)
+        self.risk = RiskServiceStub(channel)
+        self.correlations = CorrelationServiceStub(channel)
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
         self.simulation = SimulationServiceStub(channel)

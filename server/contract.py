@@ -2,11 +2,13 @@
 
 from positionsizing.v1 import (
     analytics_service_pb2,
+    correlation_service_pb2,
     history_service_pb2,
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
+    risk_service_pb2,
     simulation_service_pb2,
     sizing_service_pb2,
 )
@@ -18,6 +20,8 @@ SERVICES = {
         ("PortfolioService", portfolio_service_pb2),
         ("MarketService", market_service_pb2),
         ("HistoryService", history_service_pb2),
+        ("CorrelationService", correlation_service_pb2),
+        ("RiskService", risk_service_pb2),
         ("ParameterService", parameter_service_pb2),
         ("OptimizationService", optimization_service_pb2),
         ("SimulationService", simulation_service_pb2),

@@ -117,6 +117,7 @@ class States:
         self._snapshots: Kept[market_service_pb2.MarketSnapshot] = Kept(float("inf"), _MARKETS_MAX)
         self._markets: Cache[tuple[str, str, str], Market] = Cache(_MARKETS_MAX)
         self._matrices: Kept[MatrixData] = Kept(float("inf"), _MARKETS_MAX)
+        self._latest_matrices: Kept[str] = Kept(STATE_AGE_MAX_S)
 
     async def portfolio(
         self, tenant_id: str, portfolio_id: str, strategy_id: str
@@ -213,6 +214,21 @@ class States:
         """A stored matrix as arrays. Errors: `NotFound`."""
         key = (tenant_id, matrix_id)
         return await self._matrices.get(key, lambda: self._read_matrix(*key))
+
+    async def latest_matrix_id(self, tenant_id: str, universe_id: str, kinds: Sequence[str]) -> str:
+        """Id of the latest matrix of a universe, of one of `kinds`. Errors: `NotFound`."""
+
+        async def load() -> str:
+            async with self._database.connection(deadline_s=self._deadline_s) as connection:
+                return await market_storage.latest_matrix_id(
+                    connection, tenant_id, universe_id, kinds
+                )
+
+        return await self._latest_matrices.get((tenant_id, universe_id, *kinds), load)
+
+    def matrix_changed(self, tenant_id: str, universe_id: str) -> None:
+        """Forgets which matrix of a universe is the latest."""
+        self._latest_matrices.drop(lambda key: key[:2] == (tenant_id, universe_id))
 
     async def _latest_id(self, tenant_id: str) -> str:
         async with self._database.connection(deadline_s=self._deadline_s) as connection:

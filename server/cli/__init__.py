@@ -24,11 +24,13 @@ from server.cli import (
     what_if,
 )
 from server.cli.common import TIMEOUT_S, set_timeout
+from server.cli.correlation import correlation
 from server.cli.errors import report
 from server.cli.history import history
 from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.portfolio import portfolio
+from server.cli.risk import risk
 
 
 class _App(typer.Typer):
@@ -118,5 +120,7 @@ for command in (
 app.add_typer(portfolio, name="portfolio")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
+app.add_typer(correlation, name="correlation")
+app.add_typer(risk, name="risk")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")

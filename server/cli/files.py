@@ -14,7 +14,12 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from positionsizing.v1 import market_service_pb2, portfolio_service_pb2, sizing_pb2
+from positionsizing.v1 import (
+    market_service_pb2,
+    portfolio_service_pb2,
+    risk_service_pb2,
+    sizing_pb2,
+)
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from server.cli.errors import CommandError
@@ -58,6 +63,16 @@ def read_holdings(path: Path) -> portfolio_service_pb2.Holdings:
     given.check_columns(columns, columns)
     return portfolio_service_pb2.Holdings(
         instrument_ids=given.texts("instrument_id"), quantity=given.numbers("quantity")
+    )
+
+
+def read_weights(path: Path) -> risk_service_pb2.BookWeights:
+    """A book from a CSV with `instrument_id,weight`."""
+    rows = _rows(path)
+    _check_columns(rows, path, {"instrument_id", "weight"}, ("instrument_id", "weight"))
+    return risk_service_pb2.BookWeights(
+        instrument_ids=[row["instrument_id"] for row in rows],
+        weights=_numbers(rows, "weight", path, 2),
     )
 
 

@@ -145,6 +145,8 @@ def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[Fie
 def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]:
     """What is wrong with a matrix, by field path below `path`."""
     yield from id_violations(message.matrix_id, f"{path}.matrix_id")
+    if message.universe_id:
+        yield from id_violations(message.universe_id, f"{path}.universe_id")
     if message.kind not in pb.MatrixKind.values() or not message.kind:
         yield FieldViolation(f"{path}.kind", "MISSING", "must be given")
         return

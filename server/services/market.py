@@ -16,7 +16,9 @@ from server.convert.names import (
     position,
     timestamp,
 )
-from server.errors import invalid_fields, not_found
+from server.convert.provenance import semidefinite
+from server.errors import invalid, invalid_fields, not_found
+from server.matrices import store_matrix
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import market
@@ -103,31 +105,13 @@ class MarketService:
 
     async def put_matrix(self, call: Call, request: pb.PutMatrixRequest) -> pb.PutMatrixResponse:
         """Stores a matrix; the same one again is no error, another under its id is."""
-        matrix = request.matrix
         # Eigenvalues of a large matrix take a second, which the event loop doesn't have.
-        if found := await asyncio.to_thread(lambda: list(matrix_violations(matrix, "matrix"))):
-            raise invalid_fields(found)
-        payload = matrix.SerializeToString(deterministic=True)
-        as_of_time = past_moment(matrix.as_of_time, "matrix.as_of_time")
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
-            await first_delivery(connection, call)
-            try:
-                stored = await market.get_matrix(connection, call.tenant_id, matrix.matrix_id)
-            except NotFound:
-                stored = await market.put_matrix(
-                    connection,
-                    call.tenant_id,
-                    matrix.matrix_id,
-                    kind=pb.MatrixKind.Name(matrix.kind).removeprefix("MATRIX_KIND_"),
-                    as_of_time=as_of_time,
-                    instrument_id=tuple(matrix.instrument_ids),
-                    payload=payload,
-                    document={},
-                )
-        if stored.payload != payload:
-            raise AlreadyExists("matrix", matrix.matrix_id)
+        matrix = await asyncio.to_thread(lambda: _checked_matrix(request))
+        stored = await store_matrix(self._database, self._states, call, matrix)
         return pb.PutMatrixResponse(
-            matrix_id=stored.matrix_id, create_time=timestamp(stored.create_time)
+            matrix_id=stored.matrix_id,
+            create_time=timestamp(stored.create_time),
+            repair_distance=matrix.provenance.repair_distance,
         )
 
     async def get_matrix(self, call: Call, request: pb.GetMatrixRequest) -> pb.GetMatrixResponse:
@@ -139,3 +123,14 @@ class MarketService:
             except NotFound as error:
                 raise not_found("matrix", matrix_id) from error
         return pb.GetMatrixResponse(matrix=pb.Matrix.FromString(stored.payload))
+
+
+def _checked_matrix(request: pb.PutMatrixRequest) -> pb.Matrix:
+    """The matrix to store, repaired where that is asked for and needed. Raises `Refusal`."""
+    if request.indefinite_policy not in pb.IndefinitePolicy.values():
+        raise invalid("indefinite_policy", "UNKNOWN_VALUE", "is not known")
+    found = list(matrix_violations(request.matrix, "matrix"))
+    repair = request.indefinite_policy == pb.INDEFINITE_POLICY_NEAREST
+    if found and not (repair and all(v.reason == "NOT_POSITIVE_SEMIDEFINITE" for v in found)):
+        raise invalid_fields(found)
+    return semidefinite(request.matrix) if found else request.matrix

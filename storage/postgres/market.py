@@ -148,6 +148,7 @@ async def put_matrix(
     instrument_id: Sequence[str],
     payload: bytes,
     document: Document,
+    universe_id: str = "",
 ) -> MarketMatrix:
     """Add the next version of a matrix, counted from 1. Call it in a transaction.
 
@@ -159,8 +160,8 @@ async def put_matrix(
     with missing_reference(tenant=tenant_id):
         row = await connection.fetchrow(
             """INSERT INTO market_matrix (tenant_id, matrix_id, version, kind, as_of_time,
-                instrument_id, payload, document)
-            SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, $7
+                instrument_id, payload, document, universe_id)
+            SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, $7, $8
             FROM market_matrix WHERE tenant_id = $1 AND matrix_id = $2
             RETURNING version, create_time""",
             tenant_id,
@@ -170,6 +171,7 @@ async def put_matrix(
             instrument_id,
             payload,
             to_json(document),
+            universe_id,
         )
     return MarketMatrix(
         matrix_id=matrix_id,
@@ -200,6 +202,33 @@ async def get_matrix(
         raise NotFound("matrix", id)
     columns = {**row, "document": from_json(row["document"])}
     return MarketMatrix(**{**columns, "instrument_id": tuple(row["instrument_id"])})
+
+
+async def latest_matrix_id(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    universe_id: str,
+    kinds: Sequence[str],
+    *,
+    time: datetime | None = None,
+) -> str:
+    """Id of the universe's matrix of the latest as-of time among `kinds`, up to `time`.
+
+    Of several of one time the last to arrive counts. Errors: `NotFound` if there is none.
+    """
+    row = await connection.fetchval(
+        """SELECT matrix_id FROM market_matrix
+        WHERE tenant_id = $1 AND universe_id = $2 AND kind = ANY ($3)
+            AND as_of_time <= coalesce($4, 'infinity'::timestamptz)
+        ORDER BY as_of_time DESC, create_time DESC LIMIT 1""",
+        tenant_id,
+        universe_id,
+        kinds,
+        time,
+    )
+    if row is None:
+        raise NotFound("matrix of universe", universe_id)
+    return str(row)
 
 
 def _snapshot(row: asyncpg.Record) -> MarketSnapshot:

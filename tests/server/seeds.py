@@ -5,12 +5,14 @@ from uuid import uuid4
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
+    correlation_service_pb2,
     history_service_pb2,
     limits_pb2,
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
+    risk_service_pb2,
     sizing_service_pb2,
 )
 from service_client import INSTRUMENTS, Client, new_id, sizing_request, snapshot_message
@@ -140,6 +142,36 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "PutHistory": history_service_pb2.PutHistoryRequest(history=history),
         "GetHistory": history_service_pb2.GetHistoryRequest(universe_id="none"),
         "ListHistories": history_service_pb2.ListHistoriesRequest(page_size=2),
+        "EstimateMatrix": correlation_service_pb2.EstimateMatrixRequest(
+            universe_id=history.universe_id,
+            instrument_ids=list(history.instrument_ids),
+            settings=correlation_service_pb2.EstimatorSettings(decay=0.9),
+            gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
+        ),
+        "ClusterInstruments": correlation_service_pb2.ClusterInstrumentsRequest(matrix_id="none"),
+        "ReportRisk": risk_service_pb2.ReportRiskRequest(
+            universe_id=history.universe_id,
+            proposed=risk_service_pb2.BookWeights(
+                instrument_ids=list(history.instrument_ids)[:1], weights=[0.5]
+            ),
+            level=0.95,
+            gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
+        ),
+        "PutStressScenario": risk_service_pb2.PutStressScenarioRequest(
+            scenario=risk_service_pb2.StressScenario(
+                scenario_id=new_id("fuzzed"),
+                shock=risk_service_pb2.ShockEvent(instrument_ids=["I0"], returns=[-0.1]),
+            )
+        ),
+        "ListStressScenarios": risk_service_pb2.ListStressScenariosRequest(page_size=2),
+        "BacktestRisk": risk_service_pb2.BacktestRiskRequest(
+            level=0.95,
+            recorded=risk_service_pb2.RecordedForecasts(
+                losses=[0.1, -0.1, 0.3],
+                value_at_risk=[0.2, 0.2, 0.2],
+                expected_shortfall=[0.3, 0.3, 0.3],
+            ),
+        ),
         "SetParameters": parameter_service_pb2.SetParametersRequest(
             portfolio_id=portfolio_id,
             parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
@@ -165,6 +197,8 @@ def stubs(client: Client) -> dict[str, object]:
         client.portfolio,
         client.market,
         client.history,
+        client.correlation,
+        client.risk,
         client.parameter,
         client.optimization,
     )

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
     analytics_service_pb2_grpc,
+    correlation_service_pb2_grpc,
     history_service_pb2_grpc,
     limits_pb2,
     market_service_pb2,
@@ -23,6 +24,7 @@ from positionsizing.v1 import (
     parameter_service_pb2_grpc,
     portfolio_service_pb2,
     portfolio_service_pb2_grpc,
+    risk_service_pb2_grpc,
     simulation_service_pb2_grpc,
     sizing_pb2,
     sizing_service_pb2,
@@ -127,6 +129,8 @@ class Client:
         self.sizing = sizing_service_pb2_grpc.SizingServiceStub(channel)
         self.portfolio = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
+        self.correlation = correlation_service_pb2_grpc.CorrelationServiceStub(channel)
+        self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)

@@ -78,3 +78,33 @@ def test_offsets_are_turned_into_utc(tmp_path: Path) -> None:
     part = read_history(path, "returns")
     assert part.observation_times[0].ToDatetime().hour == 21
     assert np.array(part.missing).tolist() == [1]
+
+
+async def test_a_matrix_is_estimated_and_clustered(sizing: Sizing) -> None:
+    file = str(EXAMPLES / "prices.csv")
+    await sizing("history", "load", file, "--universe", "cli-clusters")
+    made = await sizing("correlation", "estimate", "cli-clusters", "--id", "cli-lw")
+    assert made.code == 0, made.err
+    assert "covariance of 20 instruments" in made.out
+    assert "log likelihood, held out" in made.out
+    found = await sizing("correlation", "clusters", "cli-lw")
+    assert "mean correlation within clusters" in found.out
+    wrong = await sizing("correlation", "estimate", "cli-clusters", "--estimator", "magic")
+    assert wrong.code == 2
+    assert "ledoit-wolf" in wrong.err
+
+
+async def test_the_risk_of_a_book_is_shown(sizing: Sizing, tmp_path: Path) -> None:
+    file = str(EXAMPLES / "prices.csv")
+    await sizing("history", "load", file, "--universe", "cli-risk")
+    shock = ("risk", "stress", "cli-oil", "--shock", "XOM=-0.3", "--spread", "--about", "oil falls")
+    assert "version 1" in (await sizing(*shock)).out
+    book = tmp_path / "book.csv"
+    book.write_text("instrument_id,weight\nXOM,0.5\nKO,0.5\n")
+    shown = await sizing("risk", "report", str(book), "--universe", "cli-risk")
+    assert shown.code == 0, shown.err
+    for words in ("VaR / ES historical", "effective bets torsion", "cli-oil", "KO"):
+        assert words in shown.out
+    tested = await sizing("risk", "backtest", str(book), "--universe", "cli-risk")
+    assert "Basel zone" in tested.out
+    assert "e-value" in tested.out

@@ -171,6 +171,7 @@ async def test_parameters_refuse_a_stale_version_and_an_unknown_portfolio(
         "decision",
         "settlement",
         "history_part",
+        "stress_scenario",
     ],
 )
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "TRUNCATE {} CASCADE"])

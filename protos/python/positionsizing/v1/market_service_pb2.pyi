@@ -52,6 +52,30 @@ MATRIX_KIND_SCENARIOS: MatrixKind.ValueType  # 3
 """Scenarios of simple returns per period: a row a scenario or period, a column an instrument."""
 Global___MatrixKind: _TypeAlias = MatrixKind  # noqa: Y015
 
+class _IndefinitePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndefinitePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndefinitePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEFINITE_POLICY_UNSPECIFIED: _IndefinitePolicy.ValueType  # 0
+    """Not said: REFUSE."""
+    INDEFINITE_POLICY_REFUSE: _IndefinitePolicy.ValueType  # 1
+    """Refused."""
+    INDEFINITE_POLICY_NEAREST: _IndefinitePolicy.ValueType  # 2
+    """Replaced by the nearest one with the same variances (Higham 2002); the distance is recorded."""
+
+class IndefinitePolicy(_IndefinitePolicy, metaclass=_IndefinitePolicyEnumTypeWrapper):
+    """What is done about a matrix that is not positive semidefinite."""
+
+INDEFINITE_POLICY_UNSPECIFIED: IndefinitePolicy.ValueType  # 0
+"""Not said: REFUSE."""
+INDEFINITE_POLICY_REFUSE: IndefinitePolicy.ValueType  # 1
+"""Refused."""
+INDEFINITE_POLICY_NEAREST: IndefinitePolicy.ValueType  # 2
+"""Replaced by the nearest one with the same variances (Higham 2002); the distance is recorded."""
+Global___IndefinitePolicy: _TypeAlias = IndefinitePolicy  # noqa: Y015
+
 @_typing.final
 class MarketSnapshot(_message.Message):
     """Market data of one moment, in columns. Each column is empty or as long as `instrument_ids`."""
@@ -386,10 +410,16 @@ class Matrix(_message.Message):
     UPPER_TRIANGLE_FIELD_NUMBER: _builtins.int
     FACTOR_FIELD_NUMBER: _builtins.int
     SCENARIO_PROBABILITY_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     matrix_id: _builtins.str
     """Id chosen by the writer; 1 to 128 characters of [A-Za-z0-9._:-]."""
     kind: Global___MatrixKind.ValueType
     """What the numbers are."""
+    universe_id: _builtins.str
+    """Universe the matrix is of, which sizing parameters name to have the latest one of a kind; empty:
+    none. 1 to 128 characters of [A-Za-z0-9._:-].
+    """
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """The moment it was true, not in the future."""
@@ -416,6 +446,10 @@ class Matrix(_message.Message):
         1e-12 to 1.
         """
 
+    @_builtins.property
+    def provenance(self) -> Global___MatrixProvenance:
+        """Where it came from; kept as given."""
+
     def __init__(
         self,
         *,
@@ -427,16 +461,134 @@ class Matrix(_message.Message):
         upper_triangle: Global___UpperTriangle | None = ...,
         factor: Global___FactorForm | None = ...,
         scenario_probability: _abc.Iterable[_builtins.float] | None = ...,
+        universe_id: _builtins.str = ...,
+        provenance: Global___MatrixProvenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "dense", b"dense", "factor", b"factor", "form", b"form", "upper_triangle", b"upper_triangle"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "dense", b"dense", "factor", b"factor", "form", b"form", "provenance", b"provenance", "upper_triangle", b"upper_triangle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "dense", b"dense", "factor", b"factor", "form", b"form", "instrument_ids", b"instrument_ids", "kind", b"kind", "matrix_id", b"matrix_id", "scenario_probability", b"scenario_probability", "upper_triangle", b"upper_triangle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "dense", b"dense", "factor", b"factor", "form", b"form", "instrument_ids", b"instrument_ids", "kind", b"kind", "matrix_id", b"matrix_id", "provenance", b"provenance", "scenario_probability", b"scenario_probability", "universe_id", b"universe_id", "upper_triangle", b"upper_triangle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_form: _TypeAlias = _typing.Literal["dense", "upper_triangle", "factor"]  # noqa: Y015
     _WhichOneofArgType_form: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_form) -> _WhichOneofReturnType_form | None: ...
 
 Global___Matrix: _TypeAlias = Matrix  # noqa: Y015
+
+@_typing.final
+class MatrixProvenance(_message.Message):
+    """Where a matrix came from, and how good it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATOR_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_OBSERVATION_TIME_FIELD_NUMBER: _builtins.int
+    LAST_OBSERVATION_TIME_FIELD_NUMBER: _builtins.int
+    KNOWN_TIME_FIELD_NUMBER: _builtins.int
+    OBSERVATION_COUNT_FIELD_NUMBER: _builtins.int
+    GAP_POLICY_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SMALLEST_EIGENVALUE_FIELD_NUMBER: _builtins.int
+    REPAIR_DISTANCE_FIELD_NUMBER: _builtins.int
+    LOG_LIKELIHOOD_FIELD_NUMBER: _builtins.int
+    LOG_LIKELIHOOD_SAMPLE_FIELD_NUMBER: _builtins.int
+    estimator: _builtins.str
+    """How it was estimated, e.g. "LEDOIT_WOLF"."""
+    universe_id: _builtins.str
+    """Universe of the history."""
+    observation_count: _builtins.int
+    """Periods used; pair by pair, of all that have any return. From 0 to 1e9."""
+    gap_policy: _builtins.str
+    """What was done about missing observations, e.g. "COMPLETE"."""
+    smallest_eigenvalue: _builtins.float
+    """Smallest eigenvalue of the correlation before any repair; negative where it was indefinite.
+    From -1e9 to 1e9.
+    """
+    repair_distance: _builtins.float
+    """Frobenius distance from the correlation that was given to the one that is stored; 0 where
+    nothing was repaired. From 0 to 1e9.
+    """
+    log_likelihood: _builtins.float
+    """Mean Gaussian log likelihood, in nats a period, of the held-out periods under an estimate from
+    those before; unset where there is none: a singular estimate, or too few periods. From -1e12 to
+    1e12.
+    """
+    log_likelihood_sample: _builtins.float
+    """The same of the sample covariance. From -1e12 to 1e12."""
+    @_builtins.property
+    def first_observation_time(self) -> _timestamp_pb2.Timestamp:
+        """First observation."""
+
+    @_builtins.property
+    def last_observation_time(self) -> _timestamp_pb2.Timestamp:
+        """Last observation."""
+
+    @_builtins.property
+    def known_time(self) -> _timestamp_pb2.Timestamp:
+        """When the history was known."""
+
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___EstimatorNumber]:
+        """Numbers the estimator was given or chose: decay, shrinkage, factor_count, shock, persistence,
+        stress_count, detoned_count.
+        """
+
+    def __init__(
+        self,
+        *,
+        estimator: _builtins.str = ...,
+        universe_id: _builtins.str = ...,
+        first_observation_time: _timestamp_pb2.Timestamp | None = ...,
+        last_observation_time: _timestamp_pb2.Timestamp | None = ...,
+        known_time: _timestamp_pb2.Timestamp | None = ...,
+        observation_count: _builtins.int = ...,
+        gap_policy: _builtins.str = ...,
+        settings: _abc.Iterable[Global___EstimatorNumber] | None = ...,
+        smallest_eigenvalue: _builtins.float = ...,
+        repair_distance: _builtins.float = ...,
+        log_likelihood: _builtins.float | None = ...,
+        log_likelihood_sample: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_likelihood", b"_log_likelihood", "_log_likelihood_sample", b"_log_likelihood_sample", "first_observation_time", b"first_observation_time", "known_time", b"known_time", "last_observation_time", b"last_observation_time", "log_likelihood", b"log_likelihood", "log_likelihood_sample", b"log_likelihood_sample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_likelihood", b"_log_likelihood", "_log_likelihood_sample", b"_log_likelihood_sample", "estimator", b"estimator", "first_observation_time", b"first_observation_time", "gap_policy", b"gap_policy", "known_time", b"known_time", "last_observation_time", b"last_observation_time", "log_likelihood", b"log_likelihood", "log_likelihood_sample", b"log_likelihood_sample", "observation_count", b"observation_count", "repair_distance", b"repair_distance", "settings", b"settings", "smallest_eigenvalue", b"smallest_eigenvalue", "universe_id", b"universe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log_likelihood: _TypeAlias = _typing.Literal["log_likelihood"]  # noqa: Y015
+    _WhichOneofArgType__log_likelihood: _TypeAlias = _typing.Literal["_log_likelihood", b"_log_likelihood"]  # noqa: Y015
+    _WhichOneofReturnType__log_likelihood_sample: _TypeAlias = _typing.Literal["log_likelihood_sample"]  # noqa: Y015
+    _WhichOneofArgType__log_likelihood_sample: _TypeAlias = _typing.Literal["_log_likelihood_sample", b"_log_likelihood_sample"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_likelihood) -> _WhichOneofReturnType__log_likelihood | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_likelihood_sample) -> _WhichOneofReturnType__log_likelihood_sample | None: ...
+
+Global___MatrixProvenance: _TypeAlias = MatrixProvenance  # noqa: Y015
+
+@_typing.final
+class EstimatorNumber(_message.Message):
+    """A number of an estimator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, e.g. "shrinkage"."""
+    value: _builtins.float
+    """Its value. From -1e9 to 1e9."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimatorNumber: _TypeAlias = EstimatorNumber  # noqa: Y015
 
 @_typing.final
 class DenseMatrix(_message.Message):
@@ -529,6 +681,11 @@ class PutMatrixRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MATRIX_FIELD_NUMBER: _builtins.int
+    INDEFINITE_POLICY_FIELD_NUMBER: _builtins.int
+    indefinite_policy: Global___IndefinitePolicy.ValueType
+    """What is done if it is a covariance or correlation that is not positive semidefinite. A repaired
+    one is stored dense, its provenance with the distance.
+    """
     @_builtins.property
     def matrix(self) -> Global___Matrix:
         """The matrix to store."""
@@ -537,10 +694,11 @@ class PutMatrixRequest(_message.Message):
         self,
         *,
         matrix: Global___Matrix | None = ...,
+        indefinite_policy: Global___IndefinitePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["matrix", b"matrix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["matrix", b"matrix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indefinite_policy", b"indefinite_policy", "matrix", b"matrix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -554,8 +712,11 @@ class PutMatrixResponse(_message.Message):
 
     MATRIX_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REPAIR_DISTANCE_FIELD_NUMBER: _builtins.int
     matrix_id: _builtins.str
     """Id of the stored matrix."""
+    repair_distance: _builtins.float
+    """Frobenius distance of its correlation from the one that was given; 0 where nothing was repaired."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed."""
@@ -565,10 +726,11 @@ class PutMatrixResponse(_message.Message):
         *,
         matrix_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        repair_distance: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "matrix_id", b"matrix_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "matrix_id", b"matrix_id", "repair_distance", b"repair_distance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,83 @@
+"""Hierarchical clusters of instruments, and the order that puts alike ones side by side."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage, optimal_leaf_ordering
+from scipy.spatial.distance import squareform
+
+from compute.history import Floats, Integers
+
+Linkage = Literal["single", "complete", "average", "ward"]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """order (n,): places in leaf order. label (n,): cluster of each place, counted from 1 in leaf
+    order. tree (n-1, 4): SciPy's linkage matrix over places."""
+
+    order: Integers
+    label: Integers
+    tree: Floats
+
+    @property
+    def count(self) -> int:
+        """Number of clusters."""
+        return int(self.label.max())
+
+
+def distances(correlation: Floats) -> Floats:
+    """sqrt((1 - rho) / 2), condensed (n(n-1)/2,): a metric, 0 for alike, 1 for opposite."""
+    matrix = np.sqrt(np.clip(0.5 * (1.0 - correlation), 0.0, 1.0))
+    np.fill_diagonal(matrix, 0.0)
+    return np.asarray(squareform(0.5 * (matrix + matrix.T), checks=False))
+
+
+def tree_of(correlation: Floats, method: Linkage, *, ordered: bool = True) -> Floats:
+    """SciPy's linkage of the condensed distances, leaves in optimal order (Bar-Joseph et al. 2001).
+
+    Distances are handed over condensed. A square matrix would be taken as points whose Euclidean
+    distances are wanted, which gives another tree (the ambiguity of published HRP code).
+    """
+    between = distances(correlation)
+    tree = linkage(between, method=method)
+    return np.asarray(optimal_leaf_ordering(tree, between) if ordered else tree)
+
+
+def clustered(correlation: Floats, method: Linkage = "ward", count: int = 0) -> Clusters:
+    """Clusters of n instruments. count: how many; 0 for the largest relative gap between joins.
+
+    One instrument is one cluster.
+    """
+    n = len(correlation)
+    if n == 1:
+        return Clusters(np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), np.zeros((0, 4)))
+    tree = tree_of(correlation, method)
+    order = np.asarray(leaves_list(tree), dtype=np.int64)
+    raw = fcluster(tree, count or _natural_count(tree), criterion="maxclust")
+    names: dict[int, int] = {}
+    for place in order:
+        names.setdefault(int(raw[place]), len(names) + 1)
+    label = np.array([names[int(value)] for value in raw], dtype=np.int64)
+    return Clusters(order, label, tree)
+
+
+def _natural_count(tree: Floats) -> int:
+    """Clusters left where the next join is the largest step, at least 2 and at most n / 2 + 1."""
+    heights = tree[:, 2]
+    n = len(heights) + 1
+    if n <= 3:
+        return min(2, n)
+    steps = np.diff(heights)
+    lowest = max(0, n - 1 - (n // 2 + 1))
+    best = lowest + int(np.argmax(steps[lowest:]))
+    return n - 1 - best
+
+
+def mean_correlations(correlation: Floats, label: Integers) -> tuple[float, float]:
+    """Mean over pairs within clusters, and between them; 0 where there is no such pair."""
+    rows, columns = np.triu_indices(len(label), 1)
+    pairs, same = correlation[rows, columns], label[rows] == label[columns]
+    within = float(pairs[same].mean()) if same.any() else 0.0
+    return within, float(pairs[~same].mean()) if (~same).any() else 0.0

@@ -1,0 +1,133 @@
+"""Commands on correlations: estimates from a history, and clusters."""
+
+from typing import Annotated, Any
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.market import parse_time
+
+correlation = typer.Typer(no_args_is_help=True, help="Estimated matrices, and clusters.")
+
+_ESTIMATORS = (
+    "sample, ewma, ledoit-wolf, ledoit-wolf-nonlinear, denoised, detoned, principal-factors, "
+    "given-factors, dcc, stress"
+)
+
+
+def _value(enum: object, prefix: str, text: str, option: str) -> Any:
+    name = prefix + text.upper().replace("-", "_")
+    values = dict(enum.items())  # type: ignore[attr-defined]
+    if name not in values:
+        known = ", ".join(
+            key.removeprefix(prefix).lower().replace("_", "-") for key, n in values.items() if n
+        )
+        raise typer.BadParameter(f"must be one of {known}", param_hint=option)
+    return values[name]
+
+
+@correlation.command()
+def estimate(
+    universe: Annotated[str, typer.Argument(help="Universe whose history is used.")],
+    kind: Annotated[str, typer.Option(help="covariance, correlation or scenarios.")] = "covariance",
+    estimator: Annotated[str, typer.Option(help=_ESTIMATORS)] = "",
+    as_of: Annotated[str, typer.Option(help="Last observation, ISO 8601; default: all.")] = "",
+    start: Annotated[str, typer.Option(help="First observation; default: the earliest.")] = "",
+    gaps: Annotated[
+        str, typer.Option(help="refuse, complete, pairwise or carry-forward.")
+    ] = "refuse",
+    repair: Annotated[bool, typer.Option("--repair", help="Nearest matrix if indefinite.")] = False,
+    decay: Annotated[float | None, typer.Option(help="Of ewma; default 0.97.")] = None,
+    factors: Annotated[
+        list[str] | None, typer.Option("--factor", help="For given-factors.")
+    ] = None,
+    matrix_id: Annotated[str, typer.Option("--id", help="Default: made.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Estimates a matrix from a stored history and stores it, the latest of its universe."""
+    from positionsizing.v1 import correlation_service_pb2 as pb
+    from positionsizing.v1 import history_service_pb2 as history_pb
+    from positionsizing.v1 import market_service_pb2 as market_pb
+
+    from server.cli.render import table
+
+    request = pb.EstimateMatrixRequest(
+        universe_id=universe,
+        kind=_value(market_pb.MatrixKind, "MATRIX_KIND_", kind, "--kind"),
+        gap_policy=_value(history_pb.GapPolicy, "GAP_POLICY_", gaps, "--gaps"),
+        matrix_id=matrix_id,
+        factor_ids=factors or (),
+    )
+    if estimator:
+        prefix = "COVARIANCE_ESTIMATOR_"
+        request.estimator = _value(pb.CovarianceEstimator, prefix, estimator, "--estimator")
+    if repair:
+        request.indefinite_policy = market_pb.INDEFINITE_POLICY_NEAREST
+    if decay is not None:
+        request.settings.decay = decay
+    for text, name, option in ((as_of, "as_of_time", "--as-of"), (start, "start_time", "--start")):
+        if text:
+            getattr(request, name).FromDatetime(parse_time(text, option))
+    with connect(address) as client:
+        answer = client.correlations.EstimateMatrix(request)
+    if as_json:
+        print_json(answer)
+        return
+    typer.echo(f"matrix {answer.matrix_id}: {kind} of {answer.instrument_count} instruments")
+    found = answer.provenance
+    out = table("", "provenance", "value", left=("provenance",))
+    span = (found.first_observation_time, found.last_observation_time)
+    first, last = (f"{moment.ToDatetime():%Y-%m-%d}" for moment in span)
+    out.add_row("estimator", found.estimator)
+    out.add_row("periods", f"{found.observation_count}, {first} to {last}")
+    for item in found.settings:
+        out.add_row(item.name.replace("_", " "), f"{item.value:.6g}")
+    if kind != "scenarios":
+        out.add_row("smallest eigenvalue", f"{found.smallest_eigenvalue:.3g}")
+        out.add_row("repaired by", f"{found.repair_distance:.3g}")
+        for name, label in (
+            ("log_likelihood", "log likelihood, held out"),
+            ("log_likelihood_sample", "the same of the sample"),
+        ):
+            known = found.HasField(name)  # type: ignore[arg-type]
+            out.add_row(label, f"{getattr(found, name):.4f}" if known else "none: singular")
+    console().print(out)
+
+
+@correlation.command()
+def clusters(
+    matrix_id: Annotated[str, typer.Argument(help="Id of a correlation or covariance.")],
+    count: Annotated[int, typer.Option(min=0, help="How many; 0: the largest gap.")] = 0,
+    linkage: Annotated[str, typer.Option(help="single, complete, average or ward.")] = "ward",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Clusters instruments by their correlation."""
+    from positionsizing.v1 import correlation_service_pb2 as pb
+
+    from server.cli.render import table
+
+    request = pb.ClusterInstrumentsRequest(
+        matrix_id=matrix_id,
+        cluster_count=count,
+        linkage=_value(pb.Linkage, "LINKAGE_", linkage, "--linkage"),
+    )
+    with connect(address) as client:
+        answer = client.correlations.ClusterInstruments(request)
+    if as_json:
+        print_json(answer)
+        return
+    out = table("Clusters", "cluster", "instruments", left=("instruments",))
+    for number in range(1, answer.cluster_count + 1):
+        members = [
+            name
+            for name, cluster in zip(answer.instrument_ids, answer.cluster, strict=True)
+            if cluster == number
+        ]
+        out.add_row(str(number), ", ".join(members))
+    console().print(out)
+    typer.echo(
+        f"mean correlation within clusters {answer.correlation_within:.3f}, "
+        f"between them {answer.correlation_between:.3f}"
+    )
