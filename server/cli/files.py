@@ -67,12 +67,14 @@ def read_holdings(path: Path) -> portfolio_service_pb2.Holdings:
 
 
 def read_weights(path: Path) -> risk_service_pb2.BookWeights:
-    """A book from a CSV with `instrument_id,weight`."""
-    rows = _rows(path)
-    _check_columns(rows, path, {"instrument_id", "weight"}, ("instrument_id", "weight"))
+    """A book from a table of `instrument_id,weight`, or a message as JSON."""
+    given = _sheet_or_document(path)
+    if not isinstance(given, Sheet):
+        return _parsed(given, risk_service_pb2.BookWeights(), path)
+    columns = ("instrument_id", "weight")
+    given.check_columns(columns, columns)
     return risk_service_pb2.BookWeights(
-        instrument_ids=[row["instrument_id"] for row in rows],
-        weights=_numbers(rows, "weight", path, 2),
+        instrument_ids=given.texts("instrument_id"), weights=given.numbers("weight")
     )
 
 
