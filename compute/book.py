@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.cache import Cache
+from compute.contracts import Contracts
 from compute.limits.policy import GroupLimit, SharedLimits
 
 LOTS_MAX = 2.0**53
@@ -40,7 +41,10 @@ class MissingInputError(Exception):
 
 @dataclass(frozen=True)
 class Market:
-    """One moment's data of m instruments; columns that were not given are None."""
+    """One moment's data of m instruments; columns that were not given are None.
+
+    price: base currency, the exposure of one unit, which all limits count.
+    """
 
     instrument_ids: tuple[str, ...]
     price: Floats
@@ -53,6 +57,10 @@ class Market:
     sector: tuple[str, ...] = ()
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
+    contracts: Contracts | None = None
+    """What a unit is where that is more than its price; None: cash instruments, paid in full."""
+    rates: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Base currency for one unit of every currency that the snapshot converts (`currency.py`)."""
     index: Mapping[str, int] = field(default_factory=dict)
     memberships: Cache[object, Floats] = field(
         default_factory=lambda: Cache(_GROUPS_MAX), compare=False, repr=False
@@ -69,6 +77,17 @@ class Market:
             index = {name: position for position, name in enumerate(self.instrument_ids)}
             object.__setattr__(self, "index", index)
 
+    @property
+    def value(self) -> Floats:
+        """What a unit held counts in equity, base currency, (m,); futures count by their gains."""
+        return self.price if self.contracts is None else self.contracts.value
+
+    def stops(self, stop: Floats, places: Integers) -> Floats:
+        """Stop prices as quoted of the instruments at `places` in the unit of `price`, (n,)."""
+        if self.contracts is not None:
+            return self.contracts.stops(stop, places)
+        return stop if self.exchange_rate is None else stop * self.exchange_rate[places]
+
     def part(self, places: Integers) -> "Market":
         """The market of the instruments at `places` alone; kept, as the same come again."""
         return self._parts.get(places.tobytes(), lambda: self._part(places))
@@ -84,6 +103,8 @@ class Market:
             spread=_at(places, self.spread),
             sector=tuple(self.sector[i] for i in places) if self.sector else (),
             exchange_rate=_at(places, self.exchange_rate),
+            contracts=None if self.contracts is None else self.contracts.part(places),
+            rates=self.rates,
             whole=(self, places),
         )
 
@@ -101,7 +122,9 @@ class Positions:
     """Holdings and open reservations over the instruments of a market, (m,) each.
 
     held: signed units. open_buy, open_sell: units reserved to be bought and sold, both >= 0.
-    cash: base currency; cash_reserved: the part of it that reservations hold.
+    cash: base currency; cash_reserved: what reservations were given, told but not
+    counted: they bind what they take at today's prices (`margin.py`). gains: of the
+    futures held, not yet in cash.
     """
 
     held: Floats
@@ -109,6 +132,7 @@ class Positions:
     open_sell: Floats
     cash: float
     cash_reserved: float = 0.0
+    gains: float = 0.0
 
     @cached_property
     def expected(self) -> Floats:
@@ -123,7 +147,7 @@ class Positions:
     def part(self, places: Integers) -> "Positions":
         """The positions at `places`, all that are `taken` among them."""
         columns = (self.held[places], self.open_buy[places], self.open_sell[places])
-        return Positions(*columns, self.cash, self.cash_reserved)
+        return Positions(*columns, self.cash, self.cash_reserved, self.gains)
 
 
 @dataclass(frozen=True)
@@ -143,9 +167,9 @@ def _at(places: Integers, column: Floats | None) -> Floats | None:
 
 
 def equity_of(market: Market, positions: Positions) -> float:
-    """Cash plus the value of what is held; reserved trades don't change it."""
+    """Cash plus the value and the gains of what is held; reserved trades don't change it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return positions.cash + float(market.price @ positions.held)
+        return positions.cash + positions.gains + float(market.value @ positions.held)
 
 
 def group_members(market: Market, group: GroupLimit) -> Floats:

@@ -54,6 +54,14 @@ class Line(IntEnum):
     """Largest change of weight downwards, >= 0: what is reserved to be bought is not for sale."""
     SPREAD_COST = 26
     """Half the relative bid-ask spread: cost per unit of stake beside `Scalar.COST_RATE`."""
+    OPEN_BUY = 27
+    """Weight reserved to be bought and not yet filled, >= 0."""
+    OPEN_SELL = 28
+    RATE_LONG = 29
+    """Margin of a long position, as a fraction of its notional."""
+    RATE_SHORT = 30
+    FEE = 31
+    """Proportional fee on the trade."""
 
 
 class Scalar(IntEnum):
@@ -74,10 +82,10 @@ class Scalar(IntEnum):
     REDUCING = 11
     TRADE_MIN = 12
     TURNOVER_MAX = 13
-    CASH = 14
-    """Cash at hand less buffer and reservations, as a fraction of equity."""
-    FEE_RATE = 15
-    SHORT_MARGIN_RATE = 16
+    FREE = 14
+    """Equity less margin, reservations and buffer, as a fraction of equity (`margin.py`)."""
+    SALES_AT_ONCE = 15
+    """1 where purchases may use what the sales of the decision bring."""
 
 
 class Exposure(IntEnum):

@@ -26,6 +26,7 @@ from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_left
+from compute.margin import uses_proceeds
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
@@ -100,7 +101,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         lines[Line.ACTIVE],
         inputs.sheet,
         guard,
-        reducing=inputs.reducing,
+        reducing=inputs.must_reduce,
         book=inputs.book_guard,
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
@@ -157,6 +158,12 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.ADV_WEIGHT_MAX] = sheet.adv_weight_max[index]
     lines[Line.BUY_MAX] = sheet.buy_max[index]
     lines[Line.SELL_MAX] = sheet.sell_max[index]
+    known, unit = inputs.known, sheet.unit_weight[index]
+    lines[Line.OPEN_BUY] = np.where(known, unit * sheet.positions.open_buy[index], 0.0)
+    lines[Line.OPEN_SELL] = np.where(known, unit * sheet.positions.open_sell[index], 0.0)
+    lines[Line.RATE_LONG] = sheet.terms.rate_long[index]
+    lines[Line.RATE_SHORT] = sheet.terms.rate_short[index]
+    lines[Line.FEE] = sheet.terms.fee[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
     return lines
@@ -178,13 +185,12 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     out[Scalar.USE_TARGET] = inputs.target is not None
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)
     out[Scalar.ALLOW_FLIP] = bool(limits.allow_flip)
-    out[Scalar.REDUCING] = inputs.reducing
-    out[Scalar.TRADE_MIN] = (limits.trade_notional_min or 0.0) / sheet.equity
+    out[Scalar.REDUCING] = inputs.must_reduce
+    out[Scalar.TRADE_MIN] = (limits.trade_notional_min or 0.0) / sheet.scale
     out[Scalar.TURNOVER_MAX] = _bound(limits.turnover_max)
-    out[Scalar.CASH] = sheet.cash
-    out[Scalar.FEE_RATE] = limits.fee_rate or 0.0
-    margin = limits.short_margin_rate
-    out[Scalar.SHORT_MARGIN_RATE] = 1.0 if margin is None else margin
+    lines = inputs.index[inputs.active]
+    out[Scalar.FREE] = sheet.free - sheet.terms.order_fees_max(lines) / sheet.scale
+    out[Scalar.SALES_AT_ONCE] = uses_proceeds(limits)
     return out
 
 

@@ -51,7 +51,7 @@ class Inputs:
         Raises `MissingInputError` where one needs data that the request doesn't bring.
         """
         sheet, budget = self.sheet, self.parameters.risk_budget
-        if sheet.limits.joint == JointLimits() and budget is None:
+        if sheet.is_closing or (sheet.limits.joint == JointLimits() and budget is None):
             return None
         rules = rules_of(
             sheet.market,
@@ -63,3 +63,8 @@ class Inputs:
             risk_budget=budget,
         )
         return BookGuard(sheet.market, sheet.positions, rules) if rules else None
+
+    @property
+    def must_reduce(self) -> bool:
+        """Whether positions may only go towards zero: by the trading state, or without equity."""
+        return self.reducing or self.sheet.is_closing

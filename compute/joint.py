@@ -17,11 +17,11 @@ import numpy as np
 
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Exposure
-from compute.decide import Sizing
 from compute.inputs import Inputs
 from compute.joint_box import line_box
 from compute.joint_cuts import JointCuts, Named, joint_cuts, limit_of, linear_name
 from compute.joint_data import BookMatrix, returns_of
+from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
 from compute.joint_outcomes import SAMPLES_MAX
 from compute.limits.policy import JointLimits
 from compute.limits.projection import NO_LIMIT
@@ -29,7 +29,6 @@ from compute.limits.risk_budget import risk_budget_bound
 from compute.optimize import solve
 from compute.optimize.ahead import compiled_programs
 from compute.optimize.certificate import Certificate, certify
-from compute.optimize.evaluate import objective_value
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.infeasible import Explanation
 from compute.optimize.presolve import ENDLESS, open_sides
@@ -47,6 +46,7 @@ from compute.optimize.shadow import ShadowPrice
 from compute.optimize.time_limit import ENDLESS as NO_TIME_LIMIT
 from compute.optimize.time_limit import TimeLimit
 
+MARGIN_ROW = "cash"
 _ON_SCENARIOS = frozenset(
     {
         ObjectiveKind.LOG_GROWTH,
@@ -85,6 +85,8 @@ class JointAnswer:
     """Lines that nothing bounds, where the objective grows without end."""
     notes: tuple[str, ...] = ()
     """What to know about the problem, in words."""
+    owner: Integers | None = None
+    """The line or holding of each variable, where some lines are divided (`joint_margin.py`)."""
 
 
 def solve_joint(
@@ -104,8 +106,14 @@ def solve_joint(
     programs = compiled_programs()
     most = SAMPLES_MAX if programs is None else programs.shapes.scenarios[-1]
     problem, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
-    names = tuple(inputs.sheet.market.instrument_ids[place] for place in everything)
-    solution = solve(problem, time_limit=time_limit)
+    solution, owner = solve(problem, time_limit=time_limit), np.arange(len(everything))
+    if solution.status is Status.OPTIMAL and (
+        exact := _exact_margin(inputs, problem, lines, solution.weights)
+    ):
+        problem, owner = exact.problem, exact.owner
+        solution = solve(problem, time_limit=time_limit)
+    ids = inputs.sheet.market.instrument_ids
+    names = tuple(ids[place] for place in everything[owner])
     if solution.status is not Status.OPTIMAL:
         bare = JointAnswer(
             solution.status, None, None, {}, None, solution.iterations, problem, names
@@ -119,13 +127,14 @@ def solve_joint(
     if not certificate.is_optimal:
         certificate = certify(problem, solution, time_limit=time_limit)
     prices, note = priced(problem, solution.weights, certificate, time_limit)
-    box, owner = line_box(inputs, lines), np.arange(len(everything))
+    box = line_box(inputs, lines)
     named = {name: limit_of(name, inputs.sheet, box, owner) for name in prices}
     # A line's own side is no limit, and what isn't in the batch is not to be traded.
     prices = {name: price for name, price in prices.items() if named[name].kind}
     cuts = joint_cuts(inputs, problem, solution.weights, owner, lines, prices, named)
     weights = np.zeros(len(inputs.index))
-    weights[lines] = solution.weights[: len(lines)]
+    whole = np.bincount(owner, weights=solution.weights, minlength=len(everything))
+    weights[lines] = whole[: len(lines)]
     return JointAnswer(
         solution.status,
         weights,
@@ -139,16 +148,23 @@ def solve_joint(
         cuts,
         named,
         notes=notes,
+        owner=owner,
     )
 
 
-def joint_objective(inputs: Inputs, answer: JointAnswer, sizing: Sizing) -> float:
-    """The objective at the final lots, costs taken off."""
-    lines = np.flatnonzero(inputs.active)
-    problem = answer.problem
-    weights = np.array(problem.holdings)
-    weights[: len(lines)] = sizing.weight[lines]
-    return objective_value(problem, weights)
+def _exact_margin(
+    inputs: Inputs, problem: Problem, lines: Integers, weights: Floats
+) -> Divided | None:
+    """The problem with its margin row exact, where the relaxed optimum needs more than is free."""
+    limits, k = problem.limits, len(lines)
+    if limits.rows is None or MARGIN_ROW not in limits.rows.names:
+        return None
+    assert limits.lower is not None, "every line has bounds"
+    assert limits.upper is not None, "every line has bounds"
+    needs = line_needs(inputs, lines, limits.lower[:k], limits.upper[:k])
+    if needs.of(weights[:k]) <= needs.free + 1e-9:
+        return None
+    return divided(problem, needs, MARGIN_ROW)
 
 
 def joint_problem(
@@ -170,6 +186,11 @@ def joint_problem(
     before = inputs.sheet.before[everything]
     box = line_box(inputs, lines)
     lower, upper = box.lower.weight, box.upper.weight
+    needs: LineNeeds | None = line_needs(inputs, lines, lower, upper)
+    if needs is not None and not needs.are_payable:
+        # Nothing is free to grow with; what is forced, and fees, always may go.
+        lower, upper = only_reducing(needs.before, lower, upper)
+        needs = None
     fixed = inputs.sheet.before[outside]
     financing = _financing(inputs, lines, everything)
     costs = np.full(len(everything), inputs.parameters.cost_rate)
@@ -185,7 +206,7 @@ def joint_problem(
         mean=found.mean,
         covariance=found.covariance,
     )
-    limits = _limits(inputs, lines, everything)
+    limits = _limits(inputs, lines, everything, needs)
     _refuse_unmeasured(limits, has_scenarios=problem.scenarios is not None)
     return (
         replace(
@@ -239,6 +260,7 @@ def _limits(
     inputs: Inputs,
     lines: Integers,
     everything: Integers,
+    needs: LineNeeds | None,
 ) -> ProblemLimits:
     """Groups, exposures, cash and the limits of the whole book."""
     sheet, size = inputs.sheet, len(everything)
@@ -267,13 +289,10 @@ def _limits(
         add(f"{label} gross", member * sign, -NO_LIMIT, float(bound[Exposure.GROSS_MAX]))
         net = float(bound[Exposure.NET_MIN]), float(bound[Exposure.NET_MAX])
         add(f"{label} net", member, *net)
-    # Cash for what is added on each line's side; exact for increases, and `decide.py` applies the
-    # cash limit again to whatever a simultaneous reduction seems to free here.
-    margin = sheet.limits.short_margin_rate
-    rate = np.where(sign > 0, 1.0, 1.0 if margin is None else margin)
-    rate = (rate + (sheet.limits.fee_rate or 0.0)) * sign
-    rate[len(lines) :] = 0.0
-    add("cash", rate, -NO_LIMIT, sheet.cash + float(rate @ held))
+    if needs is not None:
+        slope, height = needs.tangents()
+        bound = np.concatenate([slope, np.zeros(size - len(lines))])
+        add(MARGIN_ROW, bound, -NO_LIMIT, needs.free - float(height.sum()))
     budget, volatility = inputs.parameters.risk_budget, sheet.market.volatility
     if budget is not None and volatility is not None:
         most = risk_budget_bound(sheet, volatility, budget)

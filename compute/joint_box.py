@@ -66,7 +66,7 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         flip = int(LimitKind.FLIP_NOT_ALLOWED)
         lower = lower.tightened(-1.0, np.where(before > 0, 0.0, -np.inf), flip, 0.0)
         upper = upper.tightened(1.0, np.where(before < 0, 0.0, np.inf), flip, 0.0)
-    if inputs.reducing:
+    if inputs.must_reduce:
         only = int(LimitKind.REDUCING_ONLY)
         lower = lower.tightened(-1.0, np.minimum(before, 0.0), only, 0.0)
         upper = upper.tightened(1.0, np.maximum(before, 0.0), only, 0.0)

@@ -105,7 +105,7 @@ def _of_row(row: str, is_least: bool, sheet: Sheet) -> Named:
         bound = stated.net_weight_min if is_least else stated.net_weight_max
         kind = LimitKind.GROUP_NET_MIN if is_least else LimitKind.GROUP_NET_MAX
         return Named(kind, group, float(bound or 0.0))
-    return Named(LimitKind.CASH, -1, max(sheet.cash, 0.0) * sheet.equity)
+    return Named(LimitKind.CASH, -1, max(sheet.free, 0.0) * sheet.scale)
 
 
 def joint_cuts(

@@ -58,6 +58,7 @@ class Parameters:
     joint_objective: Objective | None = None
     matrix_age_max_s: float | None = None
     periods_per_year: float | None = None
+    fill_deviation_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class EffectiveParameters:
     joint_objective: Objective | None = None
     matrix_age_max_s: float | None = None
     periods_per_year: float = 1.0
+    fill_deviation_max: float = 0.5
 
     @property
     def fraction(self) -> float:

@@ -104,7 +104,8 @@ def _limited(
         return out[stage]
 
     weight = keep(Stage.PERMISSION, stages.permitted(weight, lines, scalars))
-    small = jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]
+    # What closes a position is never too small: dust would stay for ever.
+    small = (jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]) & (weight != 0.0)
     weight = keep(Stage.MINIMUM_TRADE, jnp.where(small, before, weight))
     weight = keep(
         Stage.INSTRUMENT_LIMIT, jnp.clip(weight, lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX])
@@ -117,14 +118,25 @@ def _limited(
     out[Stage.SHARED_LIMIT] = exposed.weight
     weight = projection.cap_turnover(exposed.weight, before, scalars[Scalar.TURNOVER_MAX])
     weight = keep(Stage.TURNOVER_LIMIT, weight)
-    cash = (scalars[Scalar.CASH], scalars[Scalar.FEE_RATE], scalars[Scalar.SHORT_MARGIN_RATE])
-    weight = keep(Stage.CASH, projection.fit_cash(weight, before, *cash))
+    free, at_once = scalars[Scalar.FREE], scalars[Scalar.SALES_AT_ONCE] > 0.0
+    weight = keep(Stage.CASH, projection.fit_free(weight, before, free, _trades(lines), at_once))
     out[Stage.RECONCILE] = _reconciled(weight, before, members, bounds)
     return out, (exposed.cut, exposed.cut_kind)
 
 
 def _trade_max(lines: Array) -> projection.TradeMax:
     return projection.TradeMax(buy=lines[Line.BUY_MAX], sell=lines[Line.SELL_MAX])
+
+
+def _trades(lines: Array) -> projection.Trades:
+    before = lines[Line.WEIGHT_BEFORE]
+    return projection.Trades(
+        low=before - lines[Line.OPEN_BUY],
+        high=before + lines[Line.OPEN_SELL],
+        rate_long=lines[Line.RATE_LONG],
+        rate_short=lines[Line.RATE_SHORT],
+        fee=lines[Line.FEE],
+    )
 
 
 class _Exposed(NamedTuple):

@@ -12,6 +12,7 @@ import asyncpg
 from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 
 from compute.book import Market, MissingInputError
+from compute.currency import in_base
 from compute.limits.breaches import Breach, breaches
 from compute.limits.guard import Guard
 from server.call import Call
@@ -53,9 +54,9 @@ def find(
     """
     if state.book_limits is None:
         return Finding(BreachChange(ended=tuple(sorted(state.breaches))), ())
-    if guard is None or guard.limits is not state.book_limits or state.shared:
-        shared = shared_use(state, market)
-        guard = Guard(market, positions(state, market), state.book_limits, shared)
+    limits = in_base(state.book_limits, market.rates)
+    if guard is None or guard.limits is not limits or state.shared:
+        guard = Guard(market, positions(state, market), limits, shared_use(state, market))
     found = {breach.key: breach for breach in breaches(guard)}
     change = BreachChange(
         tuple(key for key in found if key not in state.breaches),

@@ -5,7 +5,7 @@ comes out.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import TypeVar
 
@@ -25,7 +25,8 @@ from positionsizing.v1.market_service_pb2 import (
 )
 
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
-from compute.joint import JointAnswer, joint_objective
+from compute.joint import JointAnswer
+from compute.joint_value import is_worse_than_keeping, joint_objective
 from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import EffectiveParameters, Method, Shrinkage
@@ -212,7 +213,18 @@ class Solver:
         asked = [aimed(self.joint, self._kernels, problem, time_limit) for problem in problems]
         items = [(item.problem.inputs, item.problem.guard) for item in asked]
         sizings = size_together(items, self._kernels)
-        return [self._encoded(item, sizing) for item, sizing in zip(asked, sizings, strict=True)]
+        return [
+            self._encoded(*self._kept(item, sizing))
+            for item, sizing in zip(asked, sizings, strict=True)
+        ]
+
+    def _kept(self, asked: Aimed, sizing: Sizing) -> tuple[Aimed, Sizing]:
+        """No trade instead of lots that are worth less, by the objective of the joint method."""
+        problem, joint = asked.problem, asked.answer
+        if joint is None or not is_worse_than_keeping(problem.inputs, joint, sizing.weight):
+            return asked, sizing
+        inputs = replace(problem.inputs, target=problem.inputs.sheet.before[problem.inputs.index])
+        return asked, size_together([(inputs, problem.guard)], self._kernels)[0]
 
     def _encoded(self, asked: Aimed, sizing: Sizing) -> Solved:
         problem, joint, chain = asked.problem, asked.answer, list(asked.chain)
@@ -241,7 +253,7 @@ class Solver:
             head.certificate.note = joint.note
             head.notes.extend(joint.notes)
             head.certificate.iterations = joint.iterations
-            head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing)
+            head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing.weight)
         head.versions.kernel = sizing.kernel
         head.versions.service_version = VERSION
         head.versions.libraries = LIBRARIES

@@ -48,6 +48,10 @@ def aimed(
     """
     if problem.method is not Method.JOINT:
         return Aimed(problem)
+    if problem.inputs.sheet.is_closing:
+        return Aimed(
+            problem, None, _closed_form("there is no equity to grow; positions are reduced")
+        )
     _ = problem.inputs.book_guard  # raises where a limit of the book lacks its data
     place = problem.inputs.sheet.market.index
     scenarios, covariance = (
@@ -83,11 +87,7 @@ def aimed(
             "would bound it",
         )
     if answer.weights is None:
-        steps = [
-            sizing_pb2.FallbackStep(method="joint", outcome=answer.status.value),
-            sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
-        ]
-        return Aimed(problem, None, steps)
+        return Aimed(problem, None, _closed_form(answer.status.value))
     assert answer.cuts is not None, "weights come with what cut them"
     inputs = replace(
         problem.inputs,
@@ -122,6 +122,13 @@ def _nearest(
         return Aimed(problem, None, steps)
     inputs = replace(problem.inputs, target=answer.weights)
     return Aimed(replace(problem, inputs=inputs), None, steps)
+
+
+def _closed_form(why: str) -> list[sizing_pb2.FallbackStep]:
+    return [
+        sizing_pb2.FallbackStep(method="joint", outcome=why),
+        sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
+    ]
 
 
 def _placed(matrix: MatrixData, place: Mapping[str, int]) -> BookMatrix:

@@ -13,6 +13,7 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
 from compute.book import Integers, Market, MissingInputError
+from compute.currency import in_base
 from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.inputs import Inputs
@@ -116,7 +117,7 @@ def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> recor
             market_snapshot_id=snapshot_id,
             base_currency=state.portfolio.base_currency,
             positions=held,
-            limits=state.limits,
+            limits=in_base(state.limits, prices.rates),
             parameters=state.parameters,
             reducing=state.trading_state is TradingState.REDUCING,
             shared=shared,
@@ -142,11 +143,14 @@ def assemble(
     index = prices.places(ids)
     batch = request_convert.signals(request.signals, has_scenarios=scenarios is not None)
     known = np.maximum(index, 0)
-    if batch.stop_price is not None and prices.exchange_rate is not None:
-        batch = replace(batch, stop_price=batch.stop_price * prices.exchange_rate[known])
+    if batch.stop_price is not None:
+        batch = replace(batch, stop_price=prices.stops(batch.stop_price, known))
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
+    errors += request_convert.halted_instruments(ids, index, prices)
     errors += check(batch, prices.price[known])
-    errors += check_market(batch, index, prices, context.parameters, _limits(request, context))
+    errors += check_market(
+        batch, index, prices, context.parameters, _limits(request, context, prices)
+    )
     columns, more = _scenarios_of(ids, batch.source, scenarios)
     errors += more
     active = np.ones(len(ids), dtype=bool)
@@ -197,11 +201,13 @@ def _concerned(index: Integers, context: record.Context, prices: Market) -> Inte
     return np.union1d(taken, index[index >= 0])
 
 
-def _limits(request: sizing_service_pb2.SizePositionsRequest, context: record.Context) -> Limits:
+def _limits(
+    request: sizing_service_pb2.SizePositionsRequest, context: record.Context, prices: Market
+) -> Limits:
     """The stored limits, tightened by those of the request."""
     if not request.HasField("limits"):
         return context.limits
-    return tightest([context.limits, limits_convert.limits(request.limits)])
+    return tightest([context.limits, in_base(limits_convert.limits(request.limits), prices.rates)])
 
 
 def _sheet(
@@ -219,13 +225,13 @@ def _sheet(
         None if places is None else places.tobytes(),
     )
     if key not in derived:
-        limits = _limits(request, context)
+        limits = _limits(request, context, prices)
         book, shared = context.positions, context.shared
         if places is not None:
             prices, book = prices.part(places), book.part(places)
         sheet, guard = derived.get(("earlier", *key), (None, None))
         sheet = prepare(prices, book, limits, shared, earlier=sheet)
-        derived[key] = sheet, Guard(prices, book, limits, shared, earlier=guard)
+        derived[key] = sheet, Guard(prices, book, sheet.limits, shared, earlier=guard)
     made: tuple[Sheet, Guard] = derived[key]
     return made
 

@@ -26,6 +26,7 @@ from compute.limits.policy import (
     JointLimits,
     Limits,
     LinearLimit,
+    SaleProceeds,
     SharedLimits,
 )
 from compute.optimize.problem import Objective, ObjectiveKind
@@ -68,6 +69,7 @@ def encode(context: Context) -> bytes:
         "base_currency": context.base_currency,
         "cash": positions.cash,
         "cash_reserved": positions.cash_reserved,
+        "gains": positions.gains,
         "held": _sparse(positions.held),
         "open_buy": _sparse(positions.open_buy),
         "open_sell": _sparse(positions.open_sell),
@@ -102,6 +104,7 @@ def decode(data: bytes, prices: Market) -> Context:
             open_sell=_dense(document["open_sell"], n),
             cash=document["cash"],
             cash_reserved=document["cash_reserved"],
+            gains=document.get("gains", 0.0),
         ),
         limits=_limits(document["limits"]),
         parameters=_parameters(document["parameters"]),
@@ -150,7 +153,8 @@ def _dense(sparse: Sequence[Sequence[float]], size: int) -> Floats:
 
 
 def _limits(document: dict[str, Any]) -> Limits:
-    joint = document.pop("joint")
+    joint, proceeds = document.pop("joint"), document.pop("sale_proceeds", None)
+    document.pop("foreign", None)  # recorded limits are in the base currency
     return Limits(
         **{
             **document,
@@ -162,6 +166,7 @@ def _limits(document: dict[str, Any]) -> Limits:
                 for group in document["groups"]
             ),
             "restricted": frozenset(document["restricted"]),
+            "sale_proceeds": None if proceeds is None else SaleProceeds(proceeds),
             "joint": JointLimits(
                 **{**joint, "linear": tuple(LinearLimit(**row) for row in joint["linear"])}
             ),

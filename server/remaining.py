@@ -32,7 +32,7 @@ def limits_exceeded(message: sizing_pb2.SizingDecision, problem: Problem, sizing
     Raises `Refusal` where it is because limits contradict each other; what only reduces goes on.
     """
     found = exceeded(problem.inputs, problem.guard, sizing.trade_lots)
-    if found and not problem.inputs.reducing:
+    if found and not problem.inputs.must_reduce:
         refuse_contradiction(problem)
     for item in found:
         message.limits_exceeded.add(

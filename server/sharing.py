@@ -39,6 +39,6 @@ def with_shared(problem: Problem, shared: SharedUse) -> Problem:
     context = replace(problem.context, shared=shared)
     market, limits = problem.inputs.sheet.market, problem.inputs.sheet.limits
     sheet = prepare(market, context.positions, limits, shared)
-    guard = Guard(market, context.positions, limits, shared)
+    guard = Guard(market, context.positions, sheet.limits, shared)
     inputs = replace(problem.inputs, sheet=sheet)
     return replace(problem, context=context, inputs=inputs, guard=guard)

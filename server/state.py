@@ -18,6 +18,7 @@ from positionsizing.v1 import market_service_pb2
 
 from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
 from compute.cache import Cache
+from compute.currency import only_money, shared_in_base, without_money
 from compute.limits.policy import Limits, in_force
 from compute.parameters import EffectiveParameters, merged
 from server.convert import limits as limits_convert
@@ -54,6 +55,7 @@ _LOOK_MAX = 64
 class Book:
     """Holdings and open reservations of one portfolio, as stored."""
 
+    base_currency: str
     holdings: Holdings
     totals: OpenTotals
 
@@ -278,16 +280,21 @@ async def load_state(
         members = await groups.members(connection, tenant_id, portfolio.group_id)
         members.remove(portfolio_id)
         for other in await snapshots.read_many(connection, tenant_id, members):
-            others[other.portfolio.portfolio_id] = Book(other.holdings, other.reserved)
-    bounds = _merged(stored_limits)
+            others[other.portfolio.portfolio_id] = Book(
+                other.portfolio.base_currency, other.holdings, other.reserved
+            )
+    bounds = _merged(stored_limits, portfolio.base_currency)
     of_book = [item for item in stored_limits if item.scope.kind is not ScopeKind.STRATEGY]
+    of_book_bounds = bounds
+    if len(of_book) < len(stored_limits):
+        of_book_bounds = _merged(of_book, portfolio.base_currency)
     return PortfolioState(
         portfolio=portfolio,
         tenant_version=snapshot.tenant_version,
         group_version=snapshot.group_version,
-        book=Book(snapshot.holdings, snapshot.reserved),
+        book=Book(portfolio.base_currency, snapshot.holdings, snapshot.reserved),
         limits=bounds,
-        book_limits=bounds if of_book == stored_limits else _merged(of_book),
+        book_limits=of_book_bounds,
         breaches=snapshot.breaches,
         limits_versions=" ".join(
             f"{item.scope.kind.lower()}:{item.scope.id}@{item.version}" for item in stored_limits
@@ -305,15 +312,22 @@ async def load_state(
     )
 
 
-def _merged(stored: Sequence[limits.LimitSet]) -> Limits | None:
+def _merged(stored: Sequence[limits.LimitSet], base_currency: str) -> Limits | None:
+    """The limits in force; those of scopes in other currencies wait in it for their rates."""
     if not stored:
         return None
     book: list[Limits] = []
     narrower: list[Limits] = []
+    foreign: list[Limits] = []
     for item in stored:
         limits = limits_convert.limits_of_document(item.document.get("limits", {}))
+        if limits.currency in (None, base_currency):
+            limits = replace(limits, currency=None)
+        else:
+            foreign.append(limits)
+            limits = without_money(limits)
         (narrower if item.scope.kind is ScopeKind.STRATEGY else book).append(limits)
-    return in_force(book, narrower)
+    return replace(in_force(book, narrower), foreign=tuple(map(only_money, foreign)))
 
 
 def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:
@@ -341,8 +355,13 @@ def positions(state: PortfolioState, prices: Market) -> Positions:
     """Holdings and reservations over the instruments of a market. Raises `MissingInputError`."""
     held, totals = state.book.holdings, state.book.totals
     buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
+    units, entry = _over(prices, held.instrument_id, held.quantity, held.average_price)
+    gains = 0.0
+    if prices.contracts is not None:
+        gains = float(prices.contracts.gains(units, np.where(units != 0.0, entry, np.nan)).sum())
     return Positions(
-        held=_over(prices, held.instrument_id, held.quantity)[0],
+        gains=gains,
+        held=units,
         open_buy=buy,
         open_sell=-sell,
         cash=state.portfolio.cash,
@@ -361,6 +380,8 @@ def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:
         buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
         notional += prices.price * np.maximum(np.abs(held + buy), np.abs(held + sell))
     bounds = limits_convert.shared_of_document(state.shared)
+    bases = {state.portfolio.base_currency, *(book.base_currency for book in state.others.values())}
+    bounds = shared_in_base(bounds, prices.rates, has_one_base=len(bases) == 1)
     return SharedUse(bounds, float(notional.sum()), notional)
 
 

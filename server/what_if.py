@@ -9,7 +9,8 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.book import Market, MissingInputError
+from compute.book import Floats, Market, MissingInputError
+from compute.currency import in_base
 from compute.kernels import TOGETHER
 from compute.limits.guard import Guard
 from compute.limits.policy import tightest
@@ -122,6 +123,7 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
     prices = _priced(inputs.sheet.market, _given(variation, "price_multiplier"))
     book = inputs.sheet.positions
     equity = _given(variation, "equity_multiplier")
+    moved = _gained(inputs.sheet.market, prices, book.held * equity)
     book = replace(
         book,
         held=book.held * equity,
@@ -129,19 +131,21 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
         open_sell=book.open_sell * equity,
         cash=book.cash * equity,
         cash_reserved=book.cash_reserved * equity,
+        gains=book.gains * equity + moved,
     )
     limits = inputs.sheet.limits
     if variation.HasField("limits"):
-        limits = tightest([limits, limits_convert.limits(variation.limits)])
+        limits = tightest([limits, in_base(limits_convert.limits(variation.limits), prices.rates)])
     parameters = overlaid(inputs.parameters, parameters_convert.parameters(variation.parameters))
     signals = _edged(inputs.signals, parameters, variation)
+    sheet = prepare(prices, book, limits, context.shared)
     changed = replace(
         inputs,
         signals=signals,
-        sheet=prepare(prices, book, limits, context.shared),
+        sheet=sheet,
         parameters=parameters,
     )
-    guard = Guard(prices, book, limits, context.shared)
+    guard = Guard(prices, book, sheet.limits, context.shared)
     method = problem.method
     if variation.parameters.method:
         method = Method(variation.parameters.method)
@@ -161,7 +165,17 @@ def _given(variation: pb.Variation, name: str) -> float:
 def _priced(market: Market, multiplier: float) -> Market:
     if multiplier == 1.0:
         return market
-    return replace(market, price=market.price * multiplier)
+    if market.contracts is None:
+        return replace(market, price=market.price * multiplier)
+    contracts = market.contracts.shifted(multiplier)
+    return replace(market, price=contracts.exposure, contracts=contracts)
+
+
+def _gained(before: Market, after: Market, held: Floats) -> float:
+    """What futures gain between two markets."""
+    if before.contracts is None or after.contracts is None:
+        return 0.0
+    return float(after.contracts.gains(held, before.contracts.quote).sum())
 
 
 def _edged(signals: Signals, parameters: EffectiveParameters, variation: pb.Variation) -> Signals:

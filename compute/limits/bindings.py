@@ -87,7 +87,7 @@ def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
     group, bound = np.full(len(kind), -1, dtype=np.int64), np.zeros(len(kind))
     for broken in lots.rejected[:1]:
         taken = kind == broken.kind
-        bound[taken] = _in_own_unit(broken, sheet.equity)
+        bound[taken] = _in_own_unit(broken, sheet.scale)
         if broken.name in sheet.limit_names:
             group[taken] = sheet.limit_names.index(broken.name)
     bound[kind == LimitKind.TRADE_NOTIONAL_MIN] = sheet.limits.trade_notional_min or 0.0
@@ -159,7 +159,7 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
         case Stage.TURNOVER_LIMIT:
             return same(LimitKind.TURNOVER_MAX, limits.turnover_max)
         case Stage.CASH:
-            return same(LimitKind.CASH, max(sheet.cash, 0.0) * sheet.equity)
+            return same(LimitKind.CASH, max(sheet.free, 0.0) * sheet.scale)
         case Stage.RECONCILE:
             return _reconciled(stages[stage - 1], inputs)
     return same(LimitKind.NONE, None)
@@ -169,7 +169,8 @@ def _permission(wanted: Floats, inputs: Inputs, group: Integers) -> Binding:
     before = inputs.sheet.before[inputs.index]
     short = (wanted < 0) & (not inputs.sheet.limits.allow_short)
     flips = (wanted * before < 0) & (not inputs.sheet.limits.allow_flip)
-    kind = np.where(flips, int(LimitKind.FLIP_NOT_ALLOWED), int(LimitKind.REDUCING_ONLY))
+    reducing = LimitKind.NO_EQUITY if inputs.sheet.is_closing else LimitKind.REDUCING_ONLY
+    kind = np.where(flips, int(LimitKind.FLIP_NOT_ALLOWED), int(reducing))
     kind = np.where(short, int(LimitKind.SHORT_NOT_ALLOWED), kind)
     return Binding(kind, group, np.zeros(len(kind)), wanted)
 
@@ -213,7 +214,7 @@ def _exposure_cut(
     none = np.full(len(code), -1, dtype=np.int64)
     if stage is Stage.SHARED_LIMIT:
         kind = np.full(len(code), int(LimitKind.SHARED_GROSS_NOTIONAL_MAX))
-        bound = sheet.bounds[Exposure.GROSS_MAX, -1] * sheet.equity
+        bound = sheet.bounds[Exposure.GROSS_MAX, -1] * sheet.scale
         return Binding(kind, none, np.full(len(code), bound), wanted)
     kinds = np.array([int(sheet.gross_kind), int(LimitKind.NET_MAX), int(LimitKind.NET_MIN)])
     values = np.array(

@@ -125,12 +125,10 @@ def _shared(guard: Guard) -> Iterator[Breach]:
 
 
 def _cash(guard: Guard) -> Iterator[Breach]:
-    """Cash at hand and not reserved, against the buffer that must stay."""
-    if guard.limits.cash_buffer is None:
-        return
-    bound = guard.limits.cash_buffer * guard.equity
-    free = guard.positions.cash - guard.positions.cash_reserved
-    if free < bound - ROUNDING * max(abs(bound), abs(guard.equity)):
+    """What is free, against the buffer that must stay: below 0 it is a margin deficit."""
+    bound = (guard.limits.cash_buffer or 0.0) * guard.equity
+    free, bound_margin = guard.funding.free, float(guard.funding.bound.sum())
+    if free < bound - ROUNDING * max(abs(bound), abs(guard.equity), bound_margin):
         yield Breach(LimitKind.CASH, "portfolio", bound, free)
 
 

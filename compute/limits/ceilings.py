@@ -37,6 +37,8 @@ def trade_ceilings(market: Market, limits: Limits) -> Floats:
     ceiling = np.full(len(market.price), NO_LIMIT)
     if limits.trade_notional_max is not None:
         ceiling = np.minimum(ceiling, limits.trade_notional_max)
+    if market.contracts is not None:
+        ceiling = np.minimum(ceiling, market.contracts.quantity_max * market.price)
     if limits.adv_trade_max is not None and market.average_daily_volume is not None:
         volume = market.average_daily_volume * market.price
         ceiling = np.minimum(ceiling, limits.adv_trade_max * volume)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
 from compute.limits.ceilings import position_ceilings, trade_ceilings
+from compute.limits.funding import Funding
 from compute.limits.policy import LimitKind, Limits
 
 ROUNDING = 1e-12
@@ -55,7 +56,8 @@ class Guard:
     ) -> None:
         """`earlier`: a guard of the same portfolio, whose ceilings are taken where they hold."""
         self.market, self.positions, self.limits, self.shared = market, positions, limits, shared
-        self.equity = positions.cash + float(np.dot(market.price, positions.held))
+        held = float(np.dot(market.value, positions.held))
+        self.equity = positions.cash + positions.gains + held
         self.before = market.price * positions.expected
         self.lot_value = market.price * market.lot_size
         self.pending_buy = market.price * positions.open_buy
@@ -72,6 +74,7 @@ class Guard:
         self.trade_max: Floats = same.trade_max if same else trade_ceilings(market, limits)
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
+        self.funding = Funding.of(market, positions, limits)
 
     def _has_ceilings_of(self, other: "Guard") -> bool:
         same_market = self.market is other.market and self.equity == other.equity
@@ -216,18 +219,12 @@ class Guard:
                 yield Violation(kind, name, float(ceilings[line]), float(position[line]))
 
     def _cash(self, valued: "_Valued") -> Iterator[Violation]:
-        """Increases and all fees fit into free cash; a decision without increases always may."""
-        limits = self.limits
-        fee = limits.fee_rate or 0.0
-        margin = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
-        bought = np.maximum(valued.after, 0.0) - np.maximum(valued.before, 0.0)
-        shorted = np.maximum(-valued.after, 0.0) - np.maximum(-valued.before, 0.0)
-        need = float(np.maximum(bought, 0.0).sum() + margin * np.maximum(shorted, 0.0).sum())
-        if need > 0.0:
-            need += fee * float(np.abs(valued.trade).sum())
-            buffer = (limits.cash_buffer or 0.0) * self.equity
-            free = self.positions.cash - self.positions.cash_reserved - buffer
-            yield from _beyond(LimitKind.CASH, "portfolio", max(free, 0.0), need, self.equity)
+        """Margin and fees fit into what is free; a decision without increases always may go."""
+        need = self.funding.needed(valued.index, valued.trade)
+        if need is not None:
+            free = self.funding.free - (self.limits.cash_buffer or 0.0) * self.equity
+            scale = abs(self.equity) + float(self.funding.bound.sum())
+            yield from _beyond(LimitKind.CASH, "portfolio", free, need, scale)
 
 
 @dataclass(frozen=True)

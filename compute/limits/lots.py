@@ -87,6 +87,12 @@ def whole_lots(
     turnover_max = sheet.limits.turnover_max
     if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
         outward = inward
+    least = _least_order(index, sheet)
+    if least is not None:
+        closes = np.abs(before + outward * lot) <= NEAR_LOT * lot
+        unsent = (np.abs(outward) < least) & ~closes & (outward != 0.0)
+        outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
+        increase = increase & ~unsent
     minimum = sheet.limits.trade_notional_min
     dropped = np.zeros(len(index), dtype=bool)
     smallest = np.zeros(len(index))
@@ -98,6 +104,8 @@ def whole_lots(
     def made(lots: Integers) -> Lots:
         limit = np.zeros(len(lots), dtype=np.int64)
         limit[np.abs(outward) >= LOTS_MAX] = LimitKind.LOT_SIZE
+        if least is not None:
+            limit[unsent] = LimitKind.ORDER_MIN
         less = lots != outward
         if less.any():
             kind = rejected[0].kind if rejected else LimitKind.NONE
@@ -116,6 +124,8 @@ def whole_lots(
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
             if minimum:
                 kept = np.where(increase & (np.abs(kept) < smallest), 0.0, kept)
+            if least is not None and part < 1.0:
+                kept = np.where(scaled & (np.abs(kept) < least), 0.0, kept)
             lots = kept.astype(np.int64)
             found = violations(lots)
             if not found:
@@ -124,6 +134,17 @@ def whole_lots(
             if part == 1.0 and (repaired := repair.repaired(lots)) is not None:
                 return made(repaired)
     return made(np.zeros(len(index), dtype=np.int64))
+
+
+def _least_order(index: Integers, sheet: Sheet) -> Floats | None:
+    """The smallest orders in lots, (n,); None where the market states none."""
+    own = sheet.market.contracts
+    if own is None or not (own.quantity_min.any() or own.notional_min.any()):
+        return None
+    lot = sheet.market.lot_size[index]
+    by_value = own.notional_min[index] / own.size[index] / lot
+    least: Floats = np.maximum(own.quantity_min[index] / lot, by_value) * (1.0 - NEAR_LOT)
+    return least
 
 
 def _unsnapped(weight: Floats, index: Integers, sheet: Sheet) -> Floats:

@@ -9,7 +9,7 @@ from compute.limits.projection import NO_LIMIT
 
 
 def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
-    """The same without turnover, sizes of trades and cash.
+    """The same without turnover, sizes of trades and free capital.
 
     The way from the book held to an optimum of these is a straight line, along which every limit is
     exceeded less and less: the part of it that one decision may go is a step towards the limits.
@@ -18,5 +18,5 @@ def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
     free = np.full_like(sheet.buy_max, NO_LIMIT)
     limits = replace(sheet.limits, turnover_max=None)
     return replace(
-        inputs, sheet=replace(sheet, limits=limits, cash=NO_LIMIT, buy_max=free, sell_max=free)
+        inputs, sheet=replace(sheet, limits=limits, free=NO_LIMIT, buy_max=free, sell_max=free)
     )

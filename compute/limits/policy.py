@@ -49,6 +49,16 @@ class LimitKind(IntEnum):
     CDAR_MAX = 30
     DRAWDOWN_RISK = 31
     LINEAR = 32
+    NO_EQUITY = 33
+    ORDER_MAX = 34
+    ORDER_MIN = 35
+
+
+class SaleProceeds(IntEnum):
+    """When purchases may use what sales bring. The numbers are those of the contract."""
+
+    WHEN_FILLED = 1
+    AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ class Limits:
     cash_buffer: float | None = None
     fee_rate: float | None = None
     short_margin_rate: float | None = None
+    sale_proceeds: SaleProceeds | None = None
     adv_trade_max: float | None = None
     adv_position_max: float | None = None
     trade_notional_min: float | None = None
@@ -123,14 +134,19 @@ class Limits:
     allow_short: bool | None = None
     allow_flip: bool | None = None
     joint: JointLimits = field(default_factory=JointLimits)
+    currency: str | None = None
+    """Of every amount of money; None: the portfolio's base currency."""
+    foreign: "tuple[Limits, ...]" = ()
+    """Of scopes whose money is in other currencies, until there are rates (`currency.in_base`)."""
 
 
 @dataclass(frozen=True)
 class SharedLimits:
-    """Bounds on the sum over the portfolios of a group, base currency."""
+    """Bounds on the sum over the portfolios of a group, in `currency`; None: the base currency."""
 
     gross_notional_max: float | None = None
     instrument_notional_max: float | None = None
+    currency: str | None = None
 
 
 class Tighter(Enum):
@@ -161,6 +177,9 @@ TIGHTER: dict[str, Tighter] = {
     "trade_notional_min": Tighter.LARGER,
     "trade_notional_max": Tighter.SMALLER,
     "restricted": Tighter.ADDED,
+    "sale_proceeds": Tighter.SMALLER,
+    "currency": Tighter.ADDED,
+    "foreign": Tighter.ADDED,
     "allow_short": Tighter.FORBIDDEN,
     "allow_flip": Tighter.FORBIDDEN,
     "joint": Tighter.ADDED,
@@ -179,7 +198,12 @@ TIGHTER: dict[str, Tighter] = {
 scopes both apply, each as it is."""
 
 SAFE = Limits(
-    allow_short=False, allow_flip=False, short_margin_rate=1.0, cash_buffer=0.0, fee_rate=0.0
+    allow_short=False,
+    allow_flip=False,
+    short_margin_rate=1.0,
+    cash_buffer=0.0,
+    fee_rate=0.0,
+    sale_proceeds=SaleProceeds.WHEN_FILLED,
 )
 """What holds where no scope of the book says anything."""
 
@@ -232,6 +256,7 @@ def _both(left: Limits, right: Limits) -> Limits:
         },
         groups=left.groups + tuple(group for group in right.groups if group not in left.groups),
         restricted=left.restricted | right.restricted,
+        foreign=left.foreign + right.foreign,
         joint=replace(
             _tighter(left.joint, right.joint),
             linear=left.joint.linear

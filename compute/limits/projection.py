@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from compute.margin import need
+
 NO_LIMIT = 1e30
 """Stands for a bound that is not set: finite, so that arithmetic with it stays free of NaN."""
 
@@ -100,23 +102,25 @@ def cap_turnover(weight: Array, before: Array, bound: Array) -> Array:
     return before + _share(inside(bound), jnp.sum(jnp.abs(trade))) * trade
 
 
-def cash_need(weight: Array, before: Array, fee_rate: Array, short_margin_rate: Array) -> Array:
-    """Cash that the increases take, as a fraction of equity, fees included.
+class Trades(NamedTuple):
+    """What trades cost and where reserved ones may lead, (n,) each; see `compute.margin`."""
 
-    Proceeds of sales are not counted: they aren't there before the sale is filled.
+    low: Array
+    high: Array
+    rate_long: Array
+    rate_short: Array
+    fee: Array
+
+
+def fit_free(weight: Array, before: Array, free: Array, trades: Trades, at_once: Array) -> Array:
+    """Scales the increases until margin and fees fit into `free`; reductions go through.
+
+    What is needed is convex in the trades, so a part of it found on the chord is enough.
     """
-    longer = jnp.maximum(weight, 0.0) - jnp.maximum(before, 0.0)
-    shorter = jnp.maximum(-weight, 0.0) - jnp.maximum(-before, 0.0)
-    long_cost = jnp.sum(jnp.maximum(longer, 0.0)) * (1.0 + fee_rate)
-    short_cost = jnp.sum(jnp.maximum(shorter, 0.0)) * (short_margin_rate + fee_rate)
-    return long_cost + short_cost
-
-
-def fit_cash(
-    weight: Array, before: Array, cash: Array, fee_rate: Array, short_margin_rate: Array
-) -> Array:
-    """Scales the increases until they and all fees fit into `cash`; reductions go through."""
     base = without_increase(weight, before)
-    fees = fee_rate * jnp.sum(jnp.abs(base - before))
-    need = cash_need(weight, before, fee_rate, short_margin_rate)
-    return base + _share(inside(cash) - fees, need) * (weight - base)
+
+    def needed(weight: Array) -> Array:
+        return jnp.sum(need(weight - before, *trades, at_once, jnp))
+
+    least = needed(base)
+    return base + _share(inside(free) - least, needed(weight) - least) * (weight - base)

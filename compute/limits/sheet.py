@@ -16,7 +16,6 @@ import numpy as np
 
 from compute.book import (
     EQUITY_MAX,
-    EQUITY_MIN,
     LOTS_MAX,
     Floats,
     Integers,
@@ -28,8 +27,10 @@ from compute.book import (
     group_members,
 )
 from compute.columns import Exposure
+from compute.limits.closing import closing_only, is_solvent, scale_of
 from compute.limits.policy import InstrumentLimit, LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
+from compute.margin import Capital, Terms, capital, terms_of
 from compute.shapes import GROUPS_MAX
 
 
@@ -54,8 +55,12 @@ class Sheet:
     positions: Positions
     limits: Limits
     equity: float
-    cash: float
-    """Cash at hand less buffer and reservations, as a fraction of equity."""
+    scale: float
+    """Money that a weight of 1 stands for: equity, where it is positive (`closing.py`)."""
+    capital: Capital
+    free: float
+    """What may still be bound: equity less margin, reservations and buffer, as a fraction of it."""
+    terms: Terms
     unit_weight: Floats
     """Weight of one unit, (m,)."""
     before: Floats
@@ -82,6 +87,11 @@ class Sheet:
     gross_bound: float
     shared: SharedUse | None
     caps: Caps
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether equity is used up, so that positions may only be reduced."""
+        return not is_solvent(self.equity)
 
     @cached_property
     def most(self) -> Floats:
@@ -119,14 +129,16 @@ def prepare(
 ) -> Sheet:
     """Builds the sheet of a portfolio. `earlier`: one of it, whose caps are taken where they hold.
 
-    Raises `MissingInputError` where equity is not positive, a position has too many lots, or a
-    limit needs a column that the market snapshot doesn't have.
+    Where equity is not positive, the sheet is one of a book that may only be reduced.
+    Raises `MissingInputError` where equity is not a number that is meant, a position has too many
+    lots, or a limit needs a column that the market snapshot doesn't have.
     """
     equity = equity_of(market, positions)
-    if not EQUITY_MIN < equity < EQUITY_MAX:
-        raise MissingInputError(
-            "NO_EQUITY", f"equity is {equity:.10g}: weights need a positive, finite equity"
-        )
+    if not abs(equity) < EQUITY_MAX:
+        raise MissingInputError("NO_EQUITY", f"equity is {equity:.10g}: it must be finite")
+    if not is_solvent(equity):
+        limits = closing_only(limits)
+    scale = scale_of(equity, market, positions)
     if len(limits.groups) > GROUPS_MAX:
         raise MissingInputError(
             "TOO_MANY_GROUPS",
@@ -134,20 +146,20 @@ def prepare(
             f"{GROUPS_MAX} can",
         )
     _refuse_uncountable(market, positions)
-    unit_weight = market.price / equity
+    unit_weight = market.price / scale
     before = unit_weight * positions.expected
     if earlier is not None and _same_rules(earlier, market, limits, shared, equity):
         caps = earlier.caps
     else:
         caps = Caps(
-            *_instrument_caps(market, limits, shared, equity),
+            *_instrument_caps(market, limits, shared, scale, is_closing=not is_solvent(equity)),
             _adv_position_cap(market, limits, unit_weight),
-            *_trade_caps(market, limits, equity),
+            *_trade_caps(market, limits, scale),
         )
     sellable, coverable = _reversible(positions, limits)
     sellable, coverable = unit_weight * sellable, unit_weight * coverable
     pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
-    gross_max, gross_kind, gross_bound = _gross_cap(limits, equity)
+    gross_max, gross_kind, gross_bound = _gross_cap(limits, scale)
     members = np.stack([*_memberships(market, limits), np.ones_like(before), np.ones_like(before)])
     limited = [
         *(
@@ -155,9 +167,10 @@ def prepare(
             for group in limits.groups
         ),
         (gross_max, limits.net_weight_min, limits.net_weight_max),
-        (_shared_gross(shared, equity), None, None),
+        (_shared_gross(shared, scale), None, None),
     ]
-    buffer = _or(limits.cash_buffer, 0.0) * equity
+    terms = terms_of(market, limits)
+    bound, buffer = capital(market, positions, terms), _or(limits.cash_buffer, 0.0) * equity
     weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
     adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
     return Sheet(
@@ -165,7 +178,10 @@ def prepare(
         positions=positions,
         limits=limits,
         equity=equity,
-        cash=(positions.cash - positions.cash_reserved - buffer) / equity,
+        scale=scale,
+        capital=bound,
+        free=(bound.free - buffer) / scale,
+        terms=terms,
         unit_weight=unit_weight,
         before=before,
         weight_min=weight_min,
@@ -259,7 +275,7 @@ def _tightest_of(
 
 
 def _instrument_caps(
-    market: Market, limits: Limits, shared: SharedUse | None, equity: float
+    market: Market, limits: Limits, shared: SharedUse | None, equity: float, *, is_closing: bool
 ) -> tuple[Floats, Integers, Floats]:
     size = len(market.price)
     weight = _override(market, limits, "weight_max", limits.weight_max)
@@ -273,6 +289,8 @@ def _instrument_caps(
         (LimitKind.NOTIONAL_MAX, notional / equity, notional),
         (LimitKind.QUANTITY_MAX, quantity * market.price / equity, quantity),
     ]
+    if is_closing:
+        candidates.insert(0, (LimitKind.NO_EQUITY, np.zeros(size), np.zeros(size)))
     if shared is not None and shared.limits.instrument_notional_max is not None:
         room = np.maximum(shared.limits.instrument_notional_max - shared.instrument_notional, 0.0)
         kind = LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX
@@ -307,6 +325,10 @@ def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, 
     if limits.trade_notional_max is not None:
         bound = np.full(size, limits.trade_notional_max)
         candidates.append((LimitKind.TRADE_NOTIONAL_MAX, bound / equity, bound))
+    if market.contracts is not None:
+        largest = market.contracts.quantity_max
+        weights = np.minimum(largest * market.price / equity, NO_LIMIT)
+        candidates.append((LimitKind.ORDER_MAX, weights, largest))
     if limits.adv_trade_max is not None:
         units = limits.adv_trade_max * _daily_volume(market, "adv_trade_max")
         bound = np.full(size, limits.adv_trade_max)

@@ -10,6 +10,7 @@ from compute.columns import Stage
 from compute.decide import Sizing
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
+from compute.margin import need
 from compute.signals import LineError
 from server.convert.columns import Floats, Piece, encoder
 from server.convert.request import path_of
@@ -117,7 +118,8 @@ def summary(message: pb.PortfolioSummary, sizing: Sizing, inputs: Inputs, cash: 
     before = np.where(inputs.known, sheet.before[inputs.index], 0.0)
     change = sizing.weight - before
     message.equity = sheet.equity
-    message.cash_available = sheet.positions.cash - sheet.positions.cash_reserved
+    message.cash_available = sheet.capital.free
+    message.margin_used = sheet.capital.used
     message.cash_reserved = float(cash.sum())
     message.gross_weight_before = sheet.gross_before
     message.gross_weight_after = sheet.gross_before + float(
@@ -129,14 +131,21 @@ def summary(message: pb.PortfolioSummary, sizing: Sizing, inputs: Inputs, cash: 
 
 
 def cash_needed(sizing: Sizing, inputs: Inputs) -> Floats:
-    """Cash each line's trade may take, fees included, base currency, (n,); 0 for reductions."""
-    limits, sheet = inputs.sheet.limits, inputs.sheet
-    price = sheet.market.price[inputs.index]
-    after = sizing.quantity * price
-    before = after - sizing.trade_lots * sheet.market.lot_size[inputs.index] * price
-    fee = limits.fee_rate or 0.0
-    margin = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
-    bought = np.maximum(np.maximum(after, 0.0) - np.maximum(before, 0.0), 0.0)
-    shorted = np.maximum(np.maximum(-after, 0.0) - np.maximum(-before, 0.0), 0.0)
-    needed: Floats = bought + margin * shorted + fee * np.abs(after - before)
-    return needed
+    """What each line's trade may bind, fees included, base currency, (n,); see `compute.margin`.
+
+    Reductions bind their fee, and give nothing back before they are filled.
+    """
+    sheet, index = inputs.sheet, inputs.index
+    unit, terms = sheet.market.price[index], sheet.terms
+    book = sheet.positions
+    needed: Floats = need(
+        sizing.trade_lots * sheet.market.lot_size[index] * unit,
+        unit * (book.held - book.open_sell)[index],
+        unit * (book.held + book.open_buy)[index],
+        terms.rate_long[index],
+        terms.rate_short[index],
+        terms.fee[index],
+        at_once=False,
+    )
+    traded = np.abs(sizing.trade_lots * sheet.market.lot_size[index] * unit)
+    return needed + terms.order_fees(index, traded)

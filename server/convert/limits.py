@@ -13,9 +13,11 @@ from compute.limits.policy import (
     JointLimits,
     Limits,
     LinearLimit,
+    SaleProceeds,
     SharedLimits,
 )
 from compute.shapes import GROUPS_MAX
+from server.convert.currencies import currency_violations
 from server.convert.names import text_violations
 from server.errors import FieldViolation
 
@@ -37,11 +39,17 @@ def parse_limits(stored: dict[str, Any]) -> limits_pb2.Limits:
     return message
 
 
-def shared_of_document(stored: dict[str, Any]) -> SharedLimits:
-    """Shared limits from their stored form."""
+def parse_shared(stored: dict[str, Any]) -> portfolio_service_pb2.SharedLimits:
+    """The message of shared limits from its stored form."""
     message = portfolio_service_pb2.SharedLimits()
     json_format.ParseDict(stored, message)
-    return SharedLimits(**_given(message))
+    return message
+
+
+def shared_of_document(stored: dict[str, Any]) -> SharedLimits:
+    """Shared limits from their stored form."""
+    message = parse_shared(stored)
+    return SharedLimits(**_given(message), currency=message.currency or None)
 
 
 def limits(message: limits_pb2.Limits) -> Limits:
@@ -61,6 +69,8 @@ def limits(message: limits_pb2.Limits) -> Limits:
             for item in message.groups
         ),
         restricted=frozenset(message.restricted_instrument_ids),
+        currency=message.currency or None,
+        sale_proceeds=SaleProceeds(message.sale_proceeds) if message.sale_proceeds else None,
         joint=JointLimits(
             **_given(message.joint),
             linear=tuple(
@@ -96,6 +106,11 @@ def violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation
         yield from _group(group, f"{path}.groups[{position}]")
     yield from _unique([group.name for group in message.groups], f"{path}.groups")
     yield from joint_violations(message.joint, f"{path}.joint")
+    if message.currency:
+        yield from currency_violations(message.currency, f"{path}.currency")
+    if message.sale_proceeds not in limits_pb2.SaleProceeds.values():
+        text = f"is {message.sale_proceeds}; it must be WHEN_FILLED or AT_ONCE"
+        yield FieldViolation(f"{path}.sale_proceeds", "OUT_OF_RANGE", text)
     if _empty_range(message, "net_weight_min", "net_weight_max"):
         yield FieldViolation(f"{path}.net_weight_min", "EMPTY_RANGE", "is above net_weight_max")
 

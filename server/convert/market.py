@@ -1,6 +1,6 @@
 """Market snapshots and matrices: checked on arrival, turned into arrays when they are used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -8,8 +8,11 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.book import Floats, Market, MissingInputError
+from compute.contracts import Contracts
+from compute.currency import Rate, contradictions, to_base
 from compute.kernels import SCENARIO_BUCKETS
 from server.convert.columns import floats, optional_floats
+from server.convert.contracts import contract_violations, contracts_of, may_be_negative
 from server.convert.currencies import CURRENCIES, currency_violations
 from server.convert.names import id_violations
 from server.convert.ranges import number_violations
@@ -18,6 +21,8 @@ from server.errors import FieldViolation
 INSTRUMENTS_MAX = 100_000
 SQUARE_MAX = 2000
 """Most instruments of a covariance or correlation."""
+RATES_MAX = 1000
+PRICE_MIN = 1e-12
 ID_LENGTH_MAX = 128
 _PSD_TOLERANCE = 1e-10
 
@@ -46,13 +51,34 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         if length != n and (length or name == "price"):
             message = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", message)
+    price = floats(snapshot.price)
+    if len(price) == n:  # some futures trade at 0 and below
+        for place in np.flatnonzero((price < PRICE_MIN) & ~may_be_negative(snapshot)).tolist():
+            text = f"is {price[place]:g}; it must be from {PRICE_MIN:g} to 1e12"
+            yield FieldViolation(f"{path}.price[{place}]", "OUT_OF_RANGE", text)
+    yield from contract_violations(snapshot, path)
     for wrong in set(snapshot.currency) - CURRENCIES:
         position = list(snapshot.currency).index(wrong)
         yield from currency_violations(wrong, f"{path}.currency[{position}]")
+    yield from _rate_violations(snapshot, f"{path}.exchange_rates")
+
+
+def _rate_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldViolation]:
+    """Exchange rates that are none, and those that contradict others."""
+    if len(snapshot.exchange_rates) > RATES_MAX:
+        text = f"has {len(snapshot.exchange_rates)} rates; at most {RATES_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", text)
+        return
+    wrong = False
     for position, rate in enumerate(snapshot.exchange_rates):
         for name in ("from_currency", "to_currency"):
-            where = f"{path}.exchange_rates[{position}].{name}"
-            yield from currency_violations(getattr(rate, name), where)
+            found = list(currency_violations(getattr(rate, name), f"{path}[{position}].{name}"))
+            yield from found
+            wrong |= bool(found)
+        wrong |= not rate.rate > 0.0  # told with all numbers
+    if not wrong:
+        for position, text in contradictions(_given_rates(snapshot)):
+            yield FieldViolation(f"{path}[{position}].rate", "CONTRADICTORY", text)
 
 
 def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolation]:
@@ -85,40 +111,45 @@ def market(snapshot: pb.MarketSnapshot, base_currency: str) -> Market:
 
     Raises `MissingInputError` where an exchange rate is missing.
     """
-    rate = _rates(snapshot, base_currency)
+    known = to_base(_given_rates(snapshot), base_currency)
+    rate = _rates(snapshot, known, base_currency)
+    price, contracts = floats(snapshot.price) * rate, contracts_of(snapshot, rate)
     lot_size = optional_floats(snapshot.lot_size)
     stop = optional_floats(snapshot.stop_price)
     return Market(
         instrument_ids=tuple(snapshot.instrument_ids),
-        price=floats(snapshot.price) * rate,
+        price=price if contracts is None else contracts.exposure,
         lot_size=np.ones(len(rate)) if lot_size is None else lot_size,
         volatility=optional_floats(snapshot.volatility),
         average_daily_volume=optional_floats(snapshot.average_daily_volume),
-        stop_price=None if stop is None else stop * rate,
+        stop_price=None if stop is None else _stops(stop, rate, contracts),
+        contracts=contracts,
         spread=optional_floats(snapshot.spread),
         sector=tuple(snapshot.sector),
         exchange_rate=rate,
+        rates=known,
     )
 
 
-def _rates(snapshot: pb.MarketSnapshot, base_currency: str) -> Floats:
+def _stops(stop: Floats, rate: Floats, contracts: Contracts | None) -> Floats:
+    return stop * rate if contracts is None else contracts.stops(stop, np.arange(len(stop)))
+
+
+def _given_rates(snapshot: pb.MarketSnapshot) -> list[Rate]:
+    return [Rate(r.from_currency, r.to_currency, r.rate) for r in snapshot.exchange_rates]
+
+
+def _rates(snapshot: pb.MarketSnapshot, known: Mapping[str, float], base: str) -> Floats:
     """Units of the base currency for one unit of each instrument's currency, (m,)."""
-    n = len(snapshot.instrument_ids)
-    if len(snapshot.currency) == 0:
-        return np.ones(n)
-    known = {base_currency: 1.0}
-    for item in snapshot.exchange_rates:
-        if item.to_currency == base_currency:
-            known[item.from_currency] = item.rate
-        elif item.from_currency == base_currency:
-            known.setdefault(item.to_currency, 1.0 / item.rate)
     missing = sorted(set(snapshot.currency) - set(known))
     if missing:
         raise MissingInputError(
             "MISSING_EXCHANGE_RATE",
             f"the market snapshot {snapshot.snapshot_id!r} has no exchange rate from "
-            f"{missing[0]} to {base_currency}",
+            f"{missing[0]} to {base}, nor over one other currency",
         )
+    if len(snapshot.currency) == 0:
+        return np.ones(len(snapshot.instrument_ids))
     return np.array([known[currency] for currency in snapshot.currency])
 
 

@@ -1,12 +1,15 @@
 """Portfolios between the contract and storage: checked, written and compared."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.book import Market
+from compute.contracts import ContractKind
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
 from server.convert.market import instrument_violations
@@ -72,6 +75,22 @@ def unrealised_pnl(book: pb.Holdings, prices: Market, snapshot_id: str) -> pb.Un
         column.append(name)
     set_floats(message, "pnl", pnl)
     return message
+
+
+def entered(held: Holdings, snapshot: market_service_pb2.MarketSnapshot | None) -> Holdings:
+    """The holdings with futures of unknown entry as entered at the prices of a snapshot.
+
+    Their gains until then are in cash.
+    """
+    if snapshot is None or not len(snapshot.contract_kind):
+        return held
+    place = {name: i for i, name in enumerate(snapshot.instrument_ids)}
+    price = held.average_price.copy()
+    for line, name in enumerate(held.instrument_id):
+        i = place.get(name, -1)
+        if np.isnan(price[line]) and i >= 0 and snapshot.contract_kind[i] > ContractKind.CASH:
+            price[line] = snapshot.price[i]
+    return replace(held, average_price=price)
 
 
 def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.Portfolio:

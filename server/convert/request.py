@@ -6,7 +6,7 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Integers
+from compute.book import Integers, Market
 from compute.columns import Source
 from compute.signals import LineError, Signals
 from server.convert.columns import integers, optional_floats
@@ -137,6 +137,18 @@ def unknown_instruments(ids: tuple[str, ...], index: Integers, snapshot_id: str)
             f"instrument {ids[line]!r} is not in the market snapshot {snapshot_id!r}",
         )
         for line in np.flatnonzero(index < 0)
+    ]
+
+
+def halted_instruments(ids: tuple[str, ...], index: Integers, prices: Market) -> list[LineError]:
+    """A line error for each instrument that is valued but not traded."""
+    if prices.contracts is None:
+        return []
+    halted = (index >= 0) & prices.contracts.halted[index]
+    text = "is halted in the market snapshot: held and valued, but not traded"
+    return [
+        LineError(int(line), "instrument_ids", "NOT_TRADED", f"instrument {ids[line]!r} {text}")
+        for line in np.flatnonzero(halted)
     ]
 
 

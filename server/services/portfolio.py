@@ -8,6 +8,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.book import MissingInputError
+from server import currencies
 from server.alerts import CRITICAL, WARNING, alert
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
@@ -24,6 +25,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.portfolio import (
+    entered,
     holding_violations,
     holdings,
     portfolio_message,
@@ -73,10 +75,15 @@ class PortfolioService(PortfolioLife):
         if found := list(portfolio_violations(wanted)):
             raise invalid_fields(found)
         as_of_time = time_or_now(wanted, "portfolio.")
-        held = holdings(wanted.holdings)
+        held = entered(holdings(wanted.holdings), await self._breaches.snapshot(call))
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             if wanted.group_id:
                 await _ensure_group(connection, call.tenant_id, wanted.group_id)
+            wrong = await currencies.newly_unnamed(
+                connection, call.tenant_id, wanted.group_id, wanted.base_currency
+            )
+            if wrong:
+                raise invalid_fields(wrong)
             try:
                 await portfolios.create(
                     connection,
@@ -163,7 +170,7 @@ class PortfolioService(PortfolioLife):
                 call.tenant_id,
                 portfolio_id,
                 cash=request.cash,
-                holdings=holdings(request.holdings),
+                holdings=entered(holdings(request.holdings), market),
                 as_of_time=time_or_now(request),
                 expected_version=expected,
             )
@@ -196,6 +203,11 @@ class PortfolioService(PortfolioLife):
             await first_delivery(connection, call)
             if scope.kind is ScopeKind.GROUP:
                 await _ensure_group(connection, call.tenant_id, scope.id)
+            wrong = await currencies.unnamed(
+                connection, call.tenant_id, scope, request.limits, request.shared
+            )
+            if wrong:
+                raise invalid_fields(wrong)
             stored = await limits.put(
                 connection,
                 call.tenant_id,

@@ -6,14 +6,14 @@ from uuid import UUID
 
 import asyncpg
 import numpy as np
-from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import events_pb2, market_service_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
+from compute.book import MissingInputError
 from server import reading, record
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
-from server.convert.columns import floats, integers
-from server.convert.market import instrument_violations
+from server.convert.columns import integers
 from server.convert.names import (
     instant,
     moment,
@@ -24,9 +24,9 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.names import uuid as parse_uuid
-from server.convert.ranges import number_violations
 from server.desk import Desk
-from server.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.errors import invalid, invalid_fields, precondition
+from server.fills import Band, Booking, bookings, fill_violations
 from server.reading import mask_violations
 from server.replay import Replay
 from server.services.portfolio import reservation_message
@@ -151,7 +151,7 @@ class SizingService:
         """Books fills and frees what they no longer need."""
         request_id = parse_uuid(request.request_id, "request_id")
         decision_id = parse_uuid(request.decision_id, "decision_id")
-        if found := _fill_violations(request):
+        if found := fill_violations(request):
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
             decision = await decisions.get(connection, call.tenant_id, decision_id)
@@ -160,7 +160,10 @@ class SizingService:
             except NotFound as error:
                 text = f"decision {request.decision_id!r} had nothing to trade: nothing to settle"
                 raise precondition("NOTHING_TO_TRADE", text) from error
+            known = await requests.find(connection, call.tenant_id, request_id)
         content = request.SerializeToString(deterministic=True)
+        market = await self._breaches.snapshot(call)
+        booked = await self._booked(call, request, decision, held, market, again=known is not None)
         write = SettlementWrite(
             tenant_id=call.tenant_id,
             request=Request(
@@ -169,13 +172,14 @@ class SizingService:
             decision_id=decision_id,
             instrument_id=tuple(request.fills.instrument_ids),
             lots=integers(request.fills.lots),
-            price=floats(request.fills.price),
-            cash_change=await self._cash_change(call, request, decision, held),
+            price=np.array([item.price for item in booked]),
+            cash_change=sum(item.cash for item in booked),
+            gain_factor=np.array([item.gain_factor for item in booked]),
+            is_inverse=tuple(item.is_inverse for item in booked),
             is_final=request.close,
             respond=lambda after, version: _settlement(after, version).SerializeToString(),
             events_of=lambda after: [_settled_event(call, request, after)],
         )
-        market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             result = await settlements.settle(connection, write)
@@ -184,29 +188,33 @@ class SizingService:
         self._states.changed(call.tenant_id)
         return result.response
 
-    async def _cash_change(
+    async def _booked(
         self,
         call: Call,
         request: pb.SettleDecisionRequest,
         decision: Decision,
         held: Reservation,
-    ) -> float:
-        """Cash that the fills bring, fees taken off, base currency."""
+        newest: market_service_pb2.MarketSnapshot | None,
+        *,
+        again: bool,
+    ) -> list[Booking]:
+        """What the fills book, held against the newest market that has them.
+
+        A settlement that comes again is answered as it was, wherever the market has gone.
+        """
         snapshot_id, currency = record.market_named(decision.inputs)
-        snapshot = await self._states.snapshot(call.tenant_id, snapshot_id)
-        prices = self._states.market(call.tenant_id, snapshot, currency)
-        lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
-        change = -float(np.sum(floats(request.fills.fee)))
-        fills = zip(
-            request.fills.instrument_ids, request.fills.lots, request.fills.price, strict=True
+        decided = await self._states.snapshot(call.tenant_id, snapshot_id)
+        snapshots = [decided] if newest is None else [newest, decided]
+        try:
+            markets = [self._states.market(call.tenant_id, item, currency) for item in snapshots]
+        except MissingInputError:
+            markets = [self._states.market(call.tenant_id, decided, currency)]
+        state = await self._states.portfolio(
+            call.tenant_id, held.portfolio_id, decision.strategy_id
         )
-        for name, lots, price in fills:
-            place = prices.index.get(name)
-            rate = 1.0
-            if place is not None and prices.exchange_rate is not None:
-                rate = float(prices.exchange_rate[place])
-            change -= lots * lot_size.get(name, 0.0) * price * rate
-        return change
+        most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
+        lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
+        return bookings(request.fills, lot_size, markets, Band(most))
 
 
 async def read_decision(
@@ -222,24 +230,6 @@ async def read_decision(
 
 def _optional_time(request: pb.ListDecisionsRequest, name: str) -> datetime | None:
     return moment(getattr(request, name), name) if request.HasField(name) else None  # type: ignore[arg-type]
-
-
-def _fill_violations(request: pb.SettleDecisionRequest) -> list[FieldViolation]:
-    fills = request.fills
-    n = len(fills.instrument_ids)
-    if n == 0 and not request.close:
-        return [FieldViolation("fills", "MISSING", "give fills, or close")]
-    found = list(number_violations(request))
-    if n:
-        found += instrument_violations(fills.instrument_ids, "fills.instrument_ids")
-    for name, empty_allowed in (("lots", False), ("price", False), ("fee", True)):
-        length = len(getattr(fills, name))
-        if length != n and not (empty_allowed and length == 0):
-            text = f"has {length} entries for {n} instruments"
-            found.append(FieldViolation(f"fills.{name}", "LENGTH_MISMATCH", text))
-    for place in np.flatnonzero(integers(fills.lots) == 0):
-        found.append(FieldViolation(f"fills.lots[{place}]", "OUT_OF_RANGE", "must not be 0"))
-    return found
 
 
 def _settlement(after: Reservation, version: int) -> pb.SettleDecisionResponse:

@@ -121,6 +121,19 @@ async def list_page(
     return [Portfolio(**row) for row in rows]
 
 
+async def base_currencies(
+    connection: asyncpg.Connection, tenant_id: str, group_id: str | None = None
+) -> set[str]:
+    """Base currencies of the tenant's portfolios, or of those in a group."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT base_currency FROM portfolio
+        WHERE tenant_id = $1 AND ($2::text IS NULL OR group_id = $2)""",
+        tenant_id,
+        group_id,
+    )
+    return {row["base_currency"] for row in rows}
+
+
 async def holdings(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> Holdings:
     """What the portfolio holds; nothing if there is no such portfolio."""
     row = await connection.fetchrow(

@@ -27,6 +27,8 @@ class SettlementWrite:
 
     `lots` is signed, `price` per unit in the instrument's currency; an instrument may come more
     than once. `cash_change` is in the base currency, fees included, negative when buying.
+    `gain_factor` is base currency for one point of gain of one unit of a future, 0 for what is paid
+    in full; `is_inverse` says that its points are -1/price. None: nothing is a future.
     `is_final` releases what is still open. `respond` and `events_of` make the answer and the events
     from the reservation as it then stands; the response in `request` is not used.
     """
@@ -42,6 +44,8 @@ class SettlementWrite:
     respond: Callable[[Reservation, int], bytes]
     """The answer, from the reservation and the version of the portfolio after the report."""
     events_of: Callable[[Reservation], Sequence[outbox.NewEvent]]
+    gain_factor: Floats | None = None
+    is_inverse: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         check_lengths(len(self.instrument_id), lots=self.lots, price=self.price)
@@ -158,40 +162,33 @@ async def _move(
     A price averages over what adds to a position; reducing keeps it, crossing zero starts anew.
     Quantities are decimals from here on: lots times lot size, exactly.
     """
+    gains = await _realised(connection, write, before) if write.gain_factor is not None else 0.0
     await connection.execute(
         "UPDATE portfolio SET cash = cash + $3 WHERE tenant_id = $1 AND portfolio_id = $2",
         write.tenant_id,
         before.portfolio_id,
-        write.cash_change,
+        write.cash_change + gains,
     )
     if not write.instrument_id:
         return
-    lot_size = dict(zip(before.instrument_id, before.lot_size.tolist(), strict=True))
     await connection.execute(
-        """WITH fill AS (
-            SELECT f.instrument_id, sum(f.lots) * min(f.lot_size)::numeric AS quantity,
-                sum(f.lots * f.price) / sum(f.lots) AS price
-            FROM unnest($3::text[], $4::int8[], $5::float8[], $6::float8[])
-                AS f (instrument_id, lots, lot_size, price)
-            GROUP BY f.instrument_id
-        )
+        f"""WITH fill AS ({_FILLS})
         INSERT INTO holding AS h (tenant_id, portfolio_id, instrument_id, quantity, average_price)
         SELECT $1, $2, instrument_id, quantity, price FROM fill ORDER BY instrument_id
         ON CONFLICT (tenant_id, portfolio_id, instrument_id) DO UPDATE SET
             quantity = h.quantity + excluded.quantity,
             average_price = CASE
+                WHEN sign(h.quantity) = sign(excluded.quantity) AND
+                    (SELECT is_inverse FROM fill WHERE fill.instrument_id = h.instrument_id) THEN
+                    (h.quantity + excluded.quantity)::float8 / (h.quantity::float8
+                        / h.average_price + excluded.quantity::float8 / excluded.average_price)
                 WHEN sign(h.quantity) = sign(excluded.quantity) THEN
                     h.average_price + (excluded.average_price - h.average_price)
                         * (excluded.quantity / (h.quantity + excluded.quantity))::float8
                 WHEN abs(excluded.quantity) > abs(h.quantity) THEN excluded.average_price
                 ELSE h.average_price
             END""",
-        write.tenant_id,
-        before.portfolio_id,
-        write.instrument_id,
-        write.lots.tolist(),
-        [lot_size[id] for id in write.instrument_id],
-        write.price.tolist(),
+        *_fill_columns(write, before),
     )
     await connection.execute(
         """DELETE FROM holding WHERE tenant_id = $1 AND portfolio_id = $2 AND quantity = 0
@@ -200,3 +197,48 @@ async def _move(
         before.portfolio_id,
         write.instrument_id,
     )
+
+
+# One row an instrument: what was filled in units, at the mean price.
+_FILLS = """
+    SELECT f.instrument_id, sum(f.lots) * min(f.lot_size)::numeric AS quantity,
+        sum(f.lots * f.price) / sum(f.lots) AS price, min(f.gain_factor) AS gain_factor,
+        bool_or(f.is_inverse) AS is_inverse
+    FROM unnest($3::text[], $4::int8[], $5::float8[], $6::float8[], $7::float8[], $8::bool[])
+        AS f (instrument_id, lots, lot_size, price, gain_factor, is_inverse)
+    GROUP BY f.instrument_id"""
+
+
+def _fill_columns(write: SettlementWrite, before: Reservation) -> tuple[object, ...]:
+    """The parameters of `_FILLS`."""
+    n = len(write.instrument_id)
+    lot_size = dict(zip(before.instrument_id, before.lot_size.tolist(), strict=True))
+    return (
+        write.tenant_id,
+        before.portfolio_id,
+        write.instrument_id,
+        write.lots.tolist(),
+        [lot_size[id] for id in write.instrument_id],
+        write.price.tolist(),
+        [0.0] * n if write.gain_factor is None else write.gain_factor.tolist(),
+        write.is_inverse or [False] * n,
+    )
+
+
+async def _realised(
+    connection: asyncpg.Connection, write: SettlementWrite, before: Reservation
+) -> float:
+    """Gains over the average price of what the fills close of futures, base currency."""
+    gained = await connection.fetchval(
+        f"""WITH fill AS ({_FILLS})
+        SELECT sum(fill.gain_factor * sign(h.quantity)::float8
+            * least(abs(h.quantity), abs(fill.quantity))::float8
+            * CASE WHEN fill.is_inverse THEN 1 / h.average_price - 1 / fill.price
+                ELSE fill.price - h.average_price END)
+        FROM fill JOIN holding AS h ON h.tenant_id = $1 AND h.portfolio_id = $2
+            AND h.instrument_id = fill.instrument_id
+        WHERE fill.gain_factor <> 0 AND sign(h.quantity) <> sign(fill.quantity)
+            AND h.average_price <> 'NaN'""",
+        *_fill_columns(write, before),
+    )
+    return float(gained or 0.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from compute.book import Market, Positions, SharedUse
-from compute.limits.policy import GroupLimit, Limits
+from compute.limits.policy import GroupLimit, Limits, SaleProceeds
 
 ROUNDING = 1e-11
 """Relative to the money that is summed: doubles carry sixteen digits, sums of them a few less."""
@@ -233,16 +233,31 @@ def _shared(book: Iterable[Position], shared: SharedUse | None) -> Iterator[str]
 def _cash(
     book: Sequence[Position], positions: Positions, limits: Limits, equity: float
 ) -> list[str]:
-    margin = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
-    need = 0.0
-    for position in book:
-        bought = max(position.after, 0.0) - max(position.before, 0.0)
-        shorted = max(-position.after, 0.0) - max(-position.before, 0.0)
-        noise = ROUNDING * (abs(position.before) + abs(position.trade))
-        need += bought if bought > noise else 0.0
-        need += margin * shorted if shorted > noise else 0.0
-    if need == 0.0:
+    """Equity covers the margin of the worst that open trades can leave, and their fees."""
+    short = 1.0 if limits.short_margin_rate is None else limits.short_margin_rate
+    fee = limits.fee_rate or 0.0
+
+    def margin(value: float) -> float:
+        return value if value >= 0.0 else -short * value
+
+    def worst(low: float, high: float) -> float:
+        return max(margin(low), margin(high))
+
+    used = fsum(margin(p.held) for p in book)
+    bound = fsum(worst(p.held - p.sell, p.held + p.buy) for p in book)
+    fees = fee * fsum(p.buy + p.sell for p in book)
+    reserved = bound - used + fees
+    free = equity - used - reserved - (limits.cash_buffer or 0.0) * equity
+    need, grows = 0.0, False
+    for p in book:
+        low, high = p.held - p.sell, p.held + p.buy
+        if limits.sale_proceeds is SaleProceeds.AT_ONCE:
+            later = worst(low + p.trade, high + p.trade)
+        else:
+            later = worst(low + min(p.trade, 0.0), high + max(p.trade, 0.0))
+        grown = later - worst(low, high)
+        grows |= grown > ROUNDING * (worst(low, high) + abs(p.trade))
+        need += grown + fee * abs(p.trade)
+    if not grows:
         return []
-    fees = (limits.fee_rate or 0.0) * fsum(abs(position.trade) for position in book)
-    free = positions.cash - positions.cash_reserved - (limits.cash_buffer or 0.0) * equity
-    return _over("cash", need + fees, max(free, 0.0), equity)
+    return _over("cash", need, free, abs(equity) + bound)

@@ -1,6 +1,7 @@
 """A client for tests: stubs, small requests that work, and errors taken apart."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import pytest
 from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -33,9 +35,11 @@ from positionsizing.v1 import (
 
 from compute.optimize.ahead import Programs
 from compute.shapes import KernelRegistry
+from server import app as app_module
 from server.app import App
 from server.config import Config
 from storage import embedded
+from storage.postgres.pool import PoolOptions
 
 _numbers = itertools.count(1)
 RECEIVED_MAX = 1 << 26
@@ -104,7 +108,9 @@ def started(
     It runs on the database `dsn`, by default on one of its own.
     """
     dsn = dsn or create_database(server, template=embedded.DATABASE)
-    # Timings decide no test: calls have long on a busy machine.
+    # Timings decide no test: connections and calls have long on a busy machine.
+    patch = pytest.MonkeyPatch()
+    patch.setattr(app_module, "PoolOptions", functools.partial(PoolOptions, connect_timeout_s=60.0))
     patient = {"deadline_default_s": 60.0, "latency_max_s": 60.0}
     chosen: dict[str, Any] = {"listen_port": 0, **patient, **settings}
     config = Config(dsn=dsn, data_dir=folder, **chosen)

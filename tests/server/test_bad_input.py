@@ -194,13 +194,10 @@ async def test_what_is_not_there_is_said_to_be_missing(client: Client) -> None:
         assert reason in (None, refused.reason)
     bare = await client.put_portfolio()
     assert (await refusal(client.size(sizing_request(bare)))).reason == "NO_LIMITS"
-    poor = await client.put_portfolio(-5.0)
-    await client.set_limits(portfolio_service_pb2.Scope(portfolio_id=poor), weight_max=1.0)
-    assert (await refusal(client.size(sizing_request(poor)))).reason == "NO_EQUITY"
     stray = await client.put_portfolio(1e6, {"unlisted": 5.0})
     await client.set_limits(portfolio_service_pb2.Scope(portfolio_id=stray), weight_max=1.0)
     assert (await refusal(client.size(sizing_request(stray)))).reason == "MISSING_PRICE"
-    for portfolio in (portfolio_id, bare, poor, stray):
+    for portfolio in (portfolio_id, bare, stray):
         assert await client.counts(portfolio) == (0, 0)
 
 

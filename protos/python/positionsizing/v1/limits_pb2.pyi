@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SaleProceeds:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SaleProceedsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SaleProceeds.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SALE_PROCEEDS_UNSPECIFIED: _SaleProceeds.ValueType  # 0
+    """Left to the other scopes."""
+    SALE_PROCEEDS_WHEN_FILLED: _SaleProceeds.ValueType  # 1
+    """Only once the sale is filled: margin never exceeds equity, whichever trades fill."""
+    SALE_PROCEEDS_AT_ONCE: _SaleProceeds.ValueType  # 2
+    """The sales of a decision pay for its purchases: a rebalancing funds itself. Who trades it sells
+    first. Until the sales are filled later decisions find less free, or nothing.
+    """
+
+class SaleProceeds(_SaleProceeds, metaclass=_SaleProceedsEnumTypeWrapper):
+    """When the capital that a sale frees may be used. WHEN_FILLED is the tighter one."""
+
+SALE_PROCEEDS_UNSPECIFIED: SaleProceeds.ValueType  # 0
+"""Left to the other scopes."""
+SALE_PROCEEDS_WHEN_FILLED: SaleProceeds.ValueType  # 1
+"""Only once the sale is filled: margin never exceeds equity, whichever trades fill."""
+SALE_PROCEEDS_AT_ONCE: SaleProceeds.ValueType  # 2
+"""The sales of a decision pay for its purchases: a rebalancing funds itself. Who trades it sells
+first. Until the sales are filled later decisions find less free, or nothing.
+"""
+Global___SaleProceeds: _TypeAlias = SaleProceeds  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -55,6 +84,8 @@ class Limits(_message.Message):
     ALLOW_SHORT_FIELD_NUMBER: _builtins.int
     ALLOW_FLIP_FIELD_NUMBER: _builtins.int
     JOINT_FIELD_NUMBER: _builtins.int
+    SALE_PROCEEDS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     weight_max: _builtins.float
     """Largest absolute weight of one instrument, as a fraction of equity. From 0 to 1e9."""
     notional_max: _builtins.float
@@ -72,13 +103,17 @@ class Limits(_message.Message):
     1e9.
     """
     cash_buffer: _builtins.float
-    """Cash kept back, as a fraction of equity. Set nowhere: 0. From 0 to 1."""
+    """Capital kept free, as a fraction of equity. Set nowhere: 0. From 0 to 1."""
     fee_rate: _builtins.float
     """Proportional fee on every traded notional, used for cash and stop risk, e.g. 0.0005. Set
     nowhere: 0. From 0 to 0.5.
     """
     short_margin_rate: _builtins.float
-    """Cash needed for each unit of short notional. Set nowhere: 1.0. From 0 to 10."""
+    """Margin that a short position binds, as a fraction of its notional and beside the proceeds of
+    its sale, where the market snapshot states none for the instrument; above 1.0 it counts for
+    all. Set nowhere: 1.0. From 0 to 10. What positions and open reservations bind is not free:
+    equity - margin - buffer is all that a decision may bind anew, before and after its fills.
+    """
     adv_trade_max: _builtins.float
     """Largest trade as a share of average daily volume. From 0 to 1e6."""
     adv_position_max: _builtins.float
@@ -94,6 +129,13 @@ class Limits(_message.Message):
     allow_flip: _builtins.bool
     """Whether a decision may turn a long position into a short one or back. Set nowhere: no, the
     position is closed first.
+    """
+    sale_proceeds: Global___SaleProceeds.ValueType
+    """When purchases may use what sales bring. Set nowhere: when they are filled."""
+    currency: _builtins.str
+    """ISO 4217 currency of every amount of money in these limits; converted at the rates of the
+    market snapshot. Empty: the base currency of the portfolio. Limits of a firm, a group or a
+    strategy whose portfolios have different base currencies have to name it.
     """
     @_builtins.property
     def instruments(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstrumentLimit]:
@@ -134,10 +176,12 @@ class Limits(_message.Message):
         allow_short: _builtins.bool | None = ...,
         allow_flip: _builtins.bool | None = ...,
         joint: Global___JointLimits | None = ...,
+        sale_proceeds: Global___SaleProceeds.ValueType = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_short_margin_rate", b"_short_margin_rate", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "short_margin_rate", b"short_margin_rate", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_short_margin_rate", b"_short_margin_rate", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "restricted_instrument_ids", b"restricted_instrument_ids", "short_margin_rate", b"short_margin_rate", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_short_margin_rate", b"_short_margin_rate", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "currency", b"currency", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "restricted_instrument_ids", b"restricted_instrument_ids", "sale_proceeds", b"sale_proceeds", "short_margin_rate", b"short_margin_rate", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adv_position_max: _TypeAlias = _typing.Literal["adv_position_max"]  # noqa: Y015
     _WhichOneofArgType__adv_position_max: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max"]  # noqa: Y015

@@ -20,6 +20,46 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ContractKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContractKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContractKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTRACT_KIND_UNSPECIFIED: _ContractKind.ValueType  # 0
+    """CASH."""
+    CONTRACT_KIND_CASH: _ContractKind.ValueType  # 1
+    """Bought with cash, or sold short for cash, at its full value: shares, bonds, options, spot."""
+    CONTRACT_KIND_FUTURE: _ContractKind.ValueType  # 2
+    """Opened against margin alone: futures, perpetuals, contracts for difference, margined FX. Gains
+    over `Holdings.average_price` count in equity at once, and are cash when the position is
+    reduced.
+    """
+    CONTRACT_KIND_INVERSE_FUTURE: _ContractKind.ValueType  # 3
+    """The same of a contract that is worth a fixed amount of the quote currency and settles in what
+    is quoted, so that a unit gains multiplier x (1 / entry - 1 / price) in the instrument's
+    currency: coin-margined perpetuals.
+    """
+
+class ContractKind(_ContractKind, metaclass=_ContractKindEnumTypeWrapper):
+    """How a position is paid for and how its gains come."""
+
+CONTRACT_KIND_UNSPECIFIED: ContractKind.ValueType  # 0
+"""CASH."""
+CONTRACT_KIND_CASH: ContractKind.ValueType  # 1
+"""Bought with cash, or sold short for cash, at its full value: shares, bonds, options, spot."""
+CONTRACT_KIND_FUTURE: ContractKind.ValueType  # 2
+"""Opened against margin alone: futures, perpetuals, contracts for difference, margined FX. Gains
+over `Holdings.average_price` count in equity at once, and are cash when the position is
+reduced.
+"""
+CONTRACT_KIND_INVERSE_FUTURE: ContractKind.ValueType  # 3
+"""The same of a contract that is worth a fixed amount of the quote currency and settles in what
+is quoted, so that a unit gains multiplier x (1 / entry - 1 / price) in the instrument's
+currency: coin-margined perpetuals.
+"""
+Global___ContractKind: _TypeAlias = ContractKind  # noqa: Y015
+
 class _MatrixKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -94,6 +134,21 @@ class MarketSnapshot(_message.Message):
     STOP_PRICE_FIELD_NUMBER: _builtins.int
     SECTOR_FIELD_NUMBER: _builtins.int
     EXCHANGE_RATES_FIELD_NUMBER: _builtins.int
+    CONTRACT_KIND_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    MARGIN_RATE_LONG_FIELD_NUMBER: _builtins.int
+    MARGIN_RATE_SHORT_FIELD_NUMBER: _builtins.int
+    INITIAL_MARGIN_LONG_FIELD_NUMBER: _builtins.int
+    INITIAL_MARGIN_SHORT_FIELD_NUMBER: _builtins.int
+    UNDERLYING_PRICE_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    QUANTITY_MIN_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
+    QUANTITY_MAX_FIELD_NUMBER: _builtins.int
+    FEE_RATE_FIELD_NUMBER: _builtins.int
+    FEE_FIXED_FIELD_NUMBER: _builtins.int
+    FEE_MIN_FIELD_NUMBER: _builtins.int
+    HALTED_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     @_builtins.property
@@ -108,7 +163,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Price of one unit in the instrument's currency; required. From 1e-12 to 1e12."""
+        """Price of one unit as quoted, in the instrument's currency; required. 0 or below only for a
+        FUTURE whose initial margin is given by amount on both sides. From -1e12 to 1e12.
+        """
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -132,8 +189,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Currency of the price: ISO 4217, or a crypto-asset such as BTC, ETH, SOL, USDT or USDC; others
-        are refused. Empty column: every portfolio's base currency.
+        """Currency of the price: ISO 4217, or a crypto-asset such as BTC, ETH, SOL, USDT or USDC, or GBX,
+        ILA, ZAC for hundredths of GBP, ILS, ZAR; others are refused. Empty column: every portfolio's
+        base currency.
         """
 
     @_builtins.property
@@ -150,7 +208,91 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def exchange_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExchangeRate]:
-        """Exchange rates into each base currency needed."""
+        """Exchange rates, at most 1000. A rate that isn't given is the inverse of the opposite one, or a
+        cross over one other currency. Rates that contradict each other are refused: a pair given twice,
+        a currency to itself other than 1, an inverse or a cross that differs by more than 1 %.
+        """
+
+    @_builtins.property
+    def contract_kind(self) -> _containers.RepeatedScalarFieldContainer[Global___ContractKind.ValueType]:
+        """How positions are paid for. Empty column, or unspecified: CASH."""
+
+    @_builtins.property
+    def multiplier(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Value in the instrument's currency of one unit for one point of the price. Of an inverse
+        future: the units of the quote currency that a unit stands for. Empty column: 1. From 1e-12 to
+        1e12.
+        """
+
+    @_builtins.property
+    def margin_rate_long(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Initial margin of a long position as a fraction of its value (price x multiplier). 1.0 is
+        paid in full, 0.05 a future at 20 times. Empty column: 1.0. From 0.0001 to 10.
+        """
+
+    @_builtins.property
+    def margin_rate_short(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of a short position, beside the proceeds of a short sale. Empty column:
+        `Limits.short_margin_rate`, which otherwise counts where it is above 1.0 and larger. From 0.0001
+        to 10.
+        """
+
+    @_builtins.property
+    def initial_margin_long(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Initial margin of one unit long, in the instrument's currency. Above 0 it takes the
+        place of the rate. Empty column: by rate. From 0 to 1e18.
+        """
+
+    @_builtins.property
+    def initial_margin_short(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of one unit short. From 0 to 1e18."""
+
+    @_builtins.property
+    def underlying_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Price of the underlying of an option, in the instrument's currency; 0 for what is none. The exposure of a unit, which weights and limits count, is then delta x underlying price
+        x multiplier; else it is price x multiplier (multiplier / price, of an inverse future). 0 or
+        from 1e-12 to 1e12.
+        """
+
+    @_builtins.property
+    def delta(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Change of the option's price with that of its underlying (its size, of a put). Given with
+        `underlying_price` only. Empty column: 1. From 1e-6 to 10.
+        """
+
+    @_builtins.property
+    def quantity_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Smallest order in units. Smaller trades are not made, unless they close the position. From 0
+        to 1e18.
+        """
+
+    @_builtins.property
+    def notional_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Smallest order by value, in the instrument's currency. The same. From 0 to 1e18."""
+
+    @_builtins.property
+    def quantity_max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Largest order in units; 0 for none. Larger trades are cut. From 0 to 1e18."""
+
+    @_builtins.property
+    def fee_rate(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Proportional fee on the value traded, e.g. 0.0005. Empty column: `Limits.fee_rate`. Where
+        limits say one too, the larger counts. From 0 to 0.5.
+        """
+
+    @_builtins.property
+    def fee_fixed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Fixed commission of an order, in the instrument's currency, beside the proportional fee. From
+        0 to 1e18.
+        """
+
+    @_builtins.property
+    def fee_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Least proportional fee of an order, in the instrument's currency. From 0 to 1e18."""
+
+    @_builtins.property
+    def halted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Held and valued at `price`, a mark, but not traded now: its lines are refused (NOT_TRADED)."""
 
     def __init__(
         self,
@@ -167,10 +309,25 @@ class MarketSnapshot(_message.Message):
         stop_price: _abc.Iterable[_builtins.float] | None = ...,
         sector: _abc.Iterable[_builtins.str] | None = ...,
         exchange_rates: _abc.Iterable[Global___ExchangeRate] | None = ...,
+        contract_kind: _abc.Iterable[Global___ContractKind.ValueType] | None = ...,
+        multiplier: _abc.Iterable[_builtins.float] | None = ...,
+        margin_rate_long: _abc.Iterable[_builtins.float] | None = ...,
+        margin_rate_short: _abc.Iterable[_builtins.float] | None = ...,
+        initial_margin_long: _abc.Iterable[_builtins.float] | None = ...,
+        initial_margin_short: _abc.Iterable[_builtins.float] | None = ...,
+        underlying_price: _abc.Iterable[_builtins.float] | None = ...,
+        delta: _abc.Iterable[_builtins.float] | None = ...,
+        quantity_min: _abc.Iterable[_builtins.float] | None = ...,
+        notional_min: _abc.Iterable[_builtins.float] | None = ...,
+        quantity_max: _abc.Iterable[_builtins.float] | None = ...,
+        fee_rate: _abc.Iterable[_builtins.float] | None = ...,
+        fee_fixed: _abc.Iterable[_builtins.float] | None = ...,
+        fee_min: _abc.Iterable[_builtins.float] | None = ...,
+        halted: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "currency", b"currency", "exchange_rates", b"exchange_rates", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "price", b"price", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

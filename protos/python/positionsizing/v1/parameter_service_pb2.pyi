@@ -77,6 +77,7 @@ class SizingParameters(_message.Message):
     JOINT_OBJECTIVE_FIELD_NUMBER: _builtins.int
     MATRIX_AGE_MAX_FIELD_NUMBER: _builtins.int
     PERIODS_PER_YEAR_FIELD_NUMBER: _builtins.int
+    FILL_DEVIATION_MAX_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -119,6 +120,10 @@ class SizingParameters(_message.Message):
     periods_per_year: _builtins.float
     """Periods of the signals in a year, e.g. 252 for daily ones: turns annual volatilities and a
     correlation into a covariance per period. From 1 to 1e6. Default 1.
+    """
+    fill_deviation_max: _builtins.float
+    """Largest deviation of a fill's price and exchange rate from the newest market snapshot that has
+    them, as a fraction of it; further ones need `confirm_prices`. Default 0.5. From 1e-6 to 10.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -168,13 +173,16 @@ class SizingParameters(_message.Message):
         joint_objective: _optimization_service_pb2.Objective | None = ...,
         matrix_age_max: _duration_pb2.Duration | None = ...,
         periods_per_year: _builtins.float | None = ...,
+        fill_deviation_max: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
+    _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
+    _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
     _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
     _WhichOneofReturnType__kelly_fraction: _TypeAlias = _typing.Literal["kelly_fraction"]  # noqa: Y015
@@ -195,6 +203,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__volatility_target: _TypeAlias = _typing.Literal["_volatility_target", b"_volatility_target"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_rate) -> _WhichOneofReturnType__cost_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
     @_typing.overload

@@ -121,7 +121,9 @@ class Holdings(_message.Message):
     @_builtins.property
     def average_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Average price paid for a unit, in the instrument's currency; 0 where it isn't known. Empty
-        column: not known. Fills keep it up to date. 0 or from 1e-12 to 1e12.
+        column: not known. Fills keep it up to date. Of futures it says which gains are not in cash
+        yet; where it isn't known their gains up to the newest market snapshot are taken to be in
+        cash. 0 or from 1e-12 to 1e12.
         """
 
     def __init__(
@@ -561,21 +563,27 @@ class SharedLimits(_message.Message):
 
     GROSS_NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
     INSTRUMENT_NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     gross_notional_max: _builtins.float
-    """Largest gross notional of all members together, in their base currency. From 0 to 1e18."""
+    """Largest gross notional of all members together. From 0 to 1e18."""
     instrument_notional_max: _builtins.float
     """Largest absolute notional of any one instrument, summed over the absolute positions of all
     members. From 0 to 1e18.
+    """
+    currency: _builtins.str
+    """ISO 4217 currency of both. Empty: the members' base currency; where they have different ones,
+    it has to be named.
     """
     def __init__(
         self,
         *,
         gross_notional_max: _builtins.float | None = ...,
         instrument_notional_max: _builtins.float | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_gross_notional_max", b"_gross_notional_max", "_instrument_notional_max", b"_instrument_notional_max", "gross_notional_max", b"gross_notional_max", "instrument_notional_max", b"instrument_notional_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gross_notional_max", b"_gross_notional_max", "_instrument_notional_max", b"_instrument_notional_max", "gross_notional_max", b"gross_notional_max", "instrument_notional_max", b"instrument_notional_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gross_notional_max", b"_gross_notional_max", "_instrument_notional_max", b"_instrument_notional_max", "currency", b"currency", "gross_notional_max", b"gross_notional_max", "instrument_notional_max", b"instrument_notional_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gross_notional_max: _TypeAlias = _typing.Literal["gross_notional_max"]  # noqa: Y015
     _WhichOneofArgType__gross_notional_max: _TypeAlias = _typing.Literal["_gross_notional_max", b"_gross_notional_max"]  # noqa: Y015

@@ -499,12 +499,16 @@ class PortfolioSummary(_message.Message):
     NET_WEIGHT_BEFORE_FIELD_NUMBER: _builtins.int
     NET_WEIGHT_AFTER_FIELD_NUMBER: _builtins.int
     TURNOVER_FIELD_NUMBER: _builtins.int
+    MARGIN_USED_FIELD_NUMBER: _builtins.int
     equity: _builtins.float
     """Equity: cash plus market value of the holdings."""
     cash_available: _builtins.float
-    """Cash before the decision, without what reservations hold."""
+    """Capital free before the decision: equity less the margin of what is held and less what open
+    reservations hold, before the cash buffer. Of a book that is paid in full and long only it is
+    cash. Negative in a margin deficit.
+    """
     cash_reserved: _builtins.float
-    """Cash the decision reserves, fees included."""
+    """Capital the decision reserves: cash, margin and fees."""
     gross_weight_before: _builtins.float
     """Gross weight before, holdings and reservations."""
     gross_weight_after: _builtins.float
@@ -515,6 +519,8 @@ class PortfolioSummary(_message.Message):
     """Net weight after."""
     turnover: _builtins.float
     """Turnover of the decision."""
+    margin_used: _builtins.float
+    """Margin that what is held binds."""
     def __init__(
         self,
         *,
@@ -526,10 +532,11 @@ class PortfolioSummary(_message.Message):
         net_weight_before: _builtins.float = ...,
         net_weight_after: _builtins.float = ...,
         turnover: _builtins.float = ...,
+        margin_used: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_available", b"cash_available", "cash_reserved", b"cash_reserved", "equity", b"equity", "gross_weight_after", b"gross_weight_after", "gross_weight_before", b"gross_weight_before", "net_weight_after", b"net_weight_after", "net_weight_before", b"net_weight_before", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_available", b"cash_available", "cash_reserved", b"cash_reserved", "equity", b"equity", "gross_weight_after", b"gross_weight_after", "gross_weight_before", b"gross_weight_before", "margin_used", b"margin_used", "net_weight_after", b"net_weight_after", "net_weight_before", b"net_weight_before", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -688,12 +688,17 @@ class SettleDecisionRequest(_message.Message):
     DECISION_ID_FIELD_NUMBER: _builtins.int
     FILLS_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
+    CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per settlement, kept for retries."""
     decision_id: _builtins.str
     """Which decision."""
     close: _builtins.bool
     """Ends the order: what is not filled is released."""
+    confirm_prices: _builtins.bool
+    """Books prices and rates that differ from the market by more than
+    `SizingParameters.fill_deviation_max`, which are refused otherwise (FILL_OUT_OF_BAND).
+    """
     @_builtins.property
     def fills(self) -> Global___Fills:
         """What was filled since the last settlement; may be empty where `close` is set."""
@@ -705,10 +710,11 @@ class SettleDecisionRequest(_message.Message):
         decision_id: _builtins.str = ...,
         fills: Global___Fills | None = ...,
         close: _builtins.bool = ...,
+        confirm_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fills", b"fills"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "decision_id", b"decision_id", "fills", b"fills", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "confirm_prices", b"confirm_prices", "decision_id", b"decision_id", "fills", b"fills", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -724,6 +730,9 @@ class Fills(_message.Message):
     LOTS_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     FEE_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    EXCHANGE_RATE_FIELD_NUMBER: _builtins.int
+    FEE_CURRENCY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments of the decision, unique."""
@@ -736,11 +745,29 @@ class Fills(_message.Message):
 
     @_builtins.property
     def price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Average fill price, in the instrument's currency. From 1e-12 to 1e12."""
+        """Average fill price; 0 or below only where the market's is. From -1e12 to 1e12."""
 
     @_builtins.property
     def fee(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Fees paid, base currency. Empty column: none. From 0 to 1e18."""
+        """Fees paid, base currency unless `fee_currency` says another. Empty column: none. From 0 to
+        1e18.
+        """
+
+    @_builtins.property
+    def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ISO 4217 currency of each price. Empty column, or empty: the instrument's."""
+
+    @_builtins.property
+    def exchange_rate(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Base currency for one unit of the price's currency, at which the fill is booked; 0 or an empty
+        column: the market's. 0 or from 1e-12 to 1e12.
+        """
+
+    @_builtins.property
+    def fee_currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ISO 4217 currency of each fee; converted at `exchange_rate` where it is the price's, else at
+        the market's rate. Empty column, or empty: the base currency.
+        """
 
     def __init__(
         self,
@@ -749,10 +776,13 @@ class Fills(_message.Message):
         lots: _abc.Iterable[_builtins.int] | None = ...,
         price: _abc.Iterable[_builtins.float] | None = ...,
         fee: _abc.Iterable[_builtins.float] | None = ...,
+        currency: _abc.Iterable[_builtins.str] | None = ...,
+        exchange_rate: _abc.Iterable[_builtins.float] | None = ...,
+        fee_currency: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fee", b"fee", "instrument_ids", b"instrument_ids", "lots", b"lots", "price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "exchange_rate", b"exchange_rate", "fee", b"fee", "fee_currency", b"fee_currency", "instrument_ids", b"instrument_ids", "lots", b"lots", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

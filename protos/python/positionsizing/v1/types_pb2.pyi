@@ -357,7 +357,7 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     LIMIT_KIND_TURNOVER_MAX: _LimitKind.ValueType  # 17
     """Turnover of the decision."""
     LIMIT_KIND_CASH: _LimitKind.ValueType  # 18
-    """Cash at hand."""
+    """Free capital: equity less margin, reservations and buffer."""
     LIMIT_KIND_SHARED_GROSS_NOTIONAL_MAX: _LimitKind.ValueType  # 19
     """Gross notional shared by a group of portfolios."""
     LIMIT_KIND_SHARED_INSTRUMENT_NOTIONAL_MAX: _LimitKind.ValueType  # 20
@@ -386,6 +386,14 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """Risk-constrained Kelly: probability of ever falling below a floor; its bound is the floor."""
     LIMIT_KIND_LINEAR: _LimitKind.ValueType  # 32
     """A named linear limit: factor exposure, stress loss, minimum return."""
+    LIMIT_KIND_NO_EQUITY: _LimitKind.ValueType  # 33
+    """Equity is not positive: the position may only be reduced. Weights are then fractions of the
+    gross notional held.
+    """
+    LIMIT_KIND_ORDER_MAX: _LimitKind.ValueType  # 34
+    """Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
+    LIMIT_KIND_ORDER_MIN: _LimitKind.ValueType  # 35
+    """Smallest order of the instrument (`quantity_min`, `notional_min`)."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -427,7 +435,7 @@ LIMIT_KIND_LEVERAGE_MAX: LimitKind.ValueType  # 16
 LIMIT_KIND_TURNOVER_MAX: LimitKind.ValueType  # 17
 """Turnover of the decision."""
 LIMIT_KIND_CASH: LimitKind.ValueType  # 18
-"""Cash at hand."""
+"""Free capital: equity less margin, reservations and buffer."""
 LIMIT_KIND_SHARED_GROSS_NOTIONAL_MAX: LimitKind.ValueType  # 19
 """Gross notional shared by a group of portfolios."""
 LIMIT_KIND_SHARED_INSTRUMENT_NOTIONAL_MAX: LimitKind.ValueType  # 20
@@ -456,6 +464,14 @@ LIMIT_KIND_DRAWDOWN_RISK: LimitKind.ValueType  # 31
 """Risk-constrained Kelly: probability of ever falling below a floor; its bound is the floor."""
 LIMIT_KIND_LINEAR: LimitKind.ValueType  # 32
 """A named linear limit: factor exposure, stress loss, minimum return."""
+LIMIT_KIND_NO_EQUITY: LimitKind.ValueType  # 33
+"""Equity is not positive: the position may only be reduced. Weights are then fractions of the
+gross notional held.
+"""
+LIMIT_KIND_ORDER_MAX: LimitKind.ValueType  # 34
+"""Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
+LIMIT_KIND_ORDER_MIN: LimitKind.ValueType  # 35
+"""Smallest order of the instrument (`quantity_min`, `notional_min`)."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final

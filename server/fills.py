@@ -1,0 +1,161 @@
+"""Fills of a settlement: checked, held against the market, and turned into what they book.
+
+Each fill books at its own price, fee, currency and rate. A price or rate further from the newest
+market than the parameters allow is refused by its path, unless the caller confirms it: a fill is a
+fact, a slipped decimal point is not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from positionsizing.v1 import sizing_service_pb2 as pb
+
+from compute.book import Market
+from compute.contracts import ContractKind
+from compute.currency import rate_of
+from server.convert.columns import integers
+from server.convert.currencies import currency_violations
+from server.convert.market import instrument_violations
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation, invalid_fields
+
+
+@dataclass(frozen=True)
+class Booking:
+    """What a fill books. cash: base currency, fees taken off. price: as the instrument is quoted.
+
+    gain_factor: base currency for one point of gain of a unit, of futures only.
+    """
+
+    lots: int
+    price: float
+    cash: float
+    gain_factor: float = 0.0
+    is_inverse: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """How far prices and rates may be from the market, as a fraction of it; None: any."""
+
+    deviation_max: float | None
+
+
+def fill_violations(request: pb.SettleDecisionRequest) -> list[FieldViolation]:
+    """What is wrong with fills by themselves, by field path."""
+    fills = request.fills
+    n = len(fills.instrument_ids)
+    if n == 0 and not request.close:
+        return [FieldViolation("fills", "MISSING", "give fills, or close")]
+    found = list(number_violations(request))
+    if n:
+        found += instrument_violations(fills.instrument_ids, "fills.instrument_ids")
+    required = ("lots", "price")
+    for name in (*required, "fee", "currency", "exchange_rate", "fee_currency"):
+        length = len(getattr(fills, name))
+        if length != n and (name in required or length):
+            text = f"has {length} entries for {n} instruments"
+            found.append(FieldViolation(f"fills.{name}", "LENGTH_MISMATCH", text))
+    for place in np.flatnonzero(integers(fills.lots) == 0).tolist():
+        found.append(FieldViolation(f"fills.lots[{place}]", "OUT_OF_RANGE", "must not be 0"))
+    for name in ("currency", "fee_currency"):
+        for place, code in enumerate(getattr(fills, name)):
+            if code:
+                found += currency_violations(code, f"fills.{name}[{place}]")
+    return found
+
+
+def bookings(
+    fills: pb.Fills, lot_size: Mapping[str, float], markets: Sequence[Market], band: Band
+) -> list[Booking]:
+    """What each fill books. markets: newest first, the last the one decided on.
+
+    Raises `Refusal` by path for what is out of the band; `MissingInputError` for a missing rate.
+    """
+    made, found = [], []
+    for i, name in enumerate(fills.instrument_ids):
+        market = next((m for m in markets if name in m.index), markets[-1])
+        if name not in market.index:
+            # Not of the decision: storage refuses it, with what is open.
+            made.append(Booking(fills.lots[i], fills.price[i], 0.0))
+            continue
+        fill = _Fill.of(fills, i, market)
+        found += list(fill.violations(i, market, band))
+        made.append(fill.booking(market, lot_size.get(name, 0.0)))
+    if found:
+        raise invalid_fields(found)
+    return made
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """One fill. price: as quoted, in the instrument's currency. fee: base currency.
+
+    rate: base currency for one unit of the instrument's, at which it is booked.
+    """
+
+    place: int
+    lots: int
+    price: float
+    rate: float
+    fee: float
+
+    @classmethod
+    def of(cls, fills: pb.Fills, i: int, market: Market) -> "_Fill":
+        place = market.index[fills.instrument_ids[i]]
+        own = 1.0 if market.exchange_rate is None else float(market.exchange_rate[place])
+        currency = fills.currency[i] if len(fills.currency) else ""
+        listed = rate_of(market.rates, currency, "a fill") if currency else own
+        given = fills.exchange_rate[i] if len(fills.exchange_rate) else 0.0
+        rate = given if given > 0.0 else listed
+        of_fee = fills.fee_currency[i] if len(fills.fee_currency) else ""
+        fee_rate = 1.0
+        if of_fee:
+            fee_rate = rate if of_fee == currency else rate_of(market.rates, of_fee, "a fee")
+        fee = fee_rate * fills.fee[i] if len(fills.fee) else 0.0
+        # Pounds for an instrument in pence: the price as the instrument is quoted.
+        unit = listed / own
+        return cls(place, fills.lots[i], fills.price[i] * unit, rate / unit, fee)
+
+    def violations(self, i: int, market: Market, band: Band) -> Iterator[FieldViolation]:
+        """Prices and rates that are none, or too far from the market."""
+        quote, own = _quote(market, self.place), _rate(market, self.place)
+        if quote > 0.0 and self.price <= 0.0:
+            text = f"is {self.price:g}; it must be > 0"
+            yield FieldViolation(f"fills.price[{i}]", "OUT_OF_RANGE", text)
+        elif band.deviation_max is not None:
+            for name, value, listed in (
+                ("price", self.price, quote),
+                ("exchange_rate", self.rate, own),
+            ):
+                if abs(value - listed) > band.deviation_max * abs(listed):
+                    text = (
+                        f"is {value:g} where the market has {listed:g}: more than "
+                        f"{band.deviation_max:.0%} away; confirm_prices books it"
+                    )
+                    yield FieldViolation(f"fills.{name}[{i}]", "FILL_OUT_OF_BAND", text)
+
+    def booking(self, market: Market, lot_size: float) -> Booking:
+        own = market.contracts
+        if own is None:
+            paid = self.lots * lot_size * self.price * self.rate
+            return Booking(self.lots, self.price, -paid - self.fee)
+        multiplier = float(own.factor[self.place]) / _rate(market, self.place)
+        factor, kind = multiplier * self.rate, int(own.kind[self.place])
+        if kind == ContractKind.CASH:
+            paid = self.lots * lot_size * self.price * factor
+            return Booking(self.lots, self.price, -paid - self.fee)
+        inverse = kind == ContractKind.INVERSE_FUTURE
+        return Booking(self.lots, self.price, -self.fee, factor, is_inverse=inverse)
+
+
+def _quote(market: Market, place: int) -> float:
+    """Price as quoted, in the instrument's currency."""
+    if market.contracts is not None:
+        return float(market.contracts.quote[place])
+    return float(market.price[place]) / _rate(market, place)
+
+
+def _rate(market: Market, place: int) -> float:
+    return 1.0 if market.exchange_rate is None else float(market.exchange_rate[place])
