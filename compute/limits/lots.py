@@ -87,10 +87,10 @@ def whole_lots(
     turnover_max = sheet.limits.turnover_max
     if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
         outward = inward
-    least = _least_order(index, sheet)
-    if least is not None:
+    order_min = _least_order(index, sheet)
+    if order_min is not None:
         closes = np.abs(before + outward * lot) <= NEAR_LOT * lot
-        unsent = (np.abs(outward) < least) & ~closes & (outward != 0.0)
+        unsent = (np.abs(outward) < order_min) & ~closes & (outward != 0.0)
         outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
         increase = increase & ~unsent
     minimum = sheet.limits.trade_notional_min
@@ -104,7 +104,7 @@ def whole_lots(
     def made(lots: Integers) -> Lots:
         limit = np.zeros(len(lots), dtype=np.int64)
         limit[np.abs(outward) >= LOTS_MAX] = LimitKind.LOT_SIZE
-        if least is not None:
+        if order_min is not None:
             limit[unsent] = LimitKind.ORDER_MIN
         less = lots != outward
         if less.any():
@@ -117,15 +117,16 @@ def whole_lots(
         found = guard.violations(proposal, reducing=reducing)
         return found if book is None else [*found, *book.violations(proposal)]
 
-    least = np.where(increase, smallest, 0.0)
+    least = np.where(increase, smallest if order_min is None else order_min, 0.0)
+    least = np.maximum(least, np.where(increase, smallest, 0.0))
     repair = Repair(index, sheet, guard, book, violations, least)
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
             if minimum:
                 kept = np.where(increase & (np.abs(kept) < smallest), 0.0, kept)
-            if least is not None and part < 1.0:
-                kept = np.where(scaled & (np.abs(kept) < least), 0.0, kept)
+            if order_min is not None and part < 1.0:
+                kept = np.where(scaled & (np.abs(kept) < order_min), 0.0, kept)
             lots = kept.astype(np.int64)
             found = violations(lots)
             if not found:
