@@ -283,18 +283,16 @@ async def load_state(
             others[other.portfolio.portfolio_id] = Book(
                 other.portfolio.base_currency, other.holdings, other.reserved
             )
-    bounds = _merged(stored_limits, portfolio.base_currency)
+    base_currency = portfolio.base_currency
+    bounds = _merged(stored_limits, base_currency)
     of_book = [item for item in stored_limits if item.scope.kind is not ScopeKind.STRATEGY]
-    of_book_bounds = bounds
-    if len(of_book) < len(stored_limits):
-        of_book_bounds = _merged(of_book, portfolio.base_currency)
     return PortfolioState(
         portfolio=portfolio,
         tenant_version=snapshot.tenant_version,
         group_version=snapshot.group_version,
-        book=Book(portfolio.base_currency, snapshot.holdings, snapshot.reserved),
+        book=Book(base_currency, snapshot.holdings, snapshot.reserved),
         limits=bounds,
-        book_limits=of_book_bounds,
+        book_limits=bounds if of_book == stored_limits else _merged(of_book, base_currency),
         breaches=snapshot.breaches,
         limits_versions=" ".join(
             f"{item.scope.kind.lower()}:{item.scope.id}@{item.version}" for item in stored_limits
