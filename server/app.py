@@ -25,6 +25,7 @@ from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
 from server import opening
 from server.admission import Admission
+from server.auth.gate import OpenGate
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
 from server.config import Config
@@ -226,12 +227,13 @@ class App:
         ]
         server = grpc.aio.server(options=options)
         self._server = server
+        gate = OpenGate(config.tenant_id)
         for name, descriptor in SERVICES.items():
             bind(
                 server,
                 descriptor,
                 implementations[name],
-                tenant_id=config.tenant_id,
+                gate=gate,
                 deadline_default_s=config.deadline_default_s,
                 admission=self._admission,
                 telemetry=self.telemetry,

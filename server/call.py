@@ -7,6 +7,7 @@ import asyncpg
 import grpc
 
 from server.admission import Ticket
+from server.auth.identity import Identity
 from server.errors import Refusal
 from storage.postgres import inbox
 
@@ -15,8 +16,7 @@ from storage.postgres import inbox
 class Call:
     """Who asks, until when, and for which trace."""
 
-    tenant_id: str
-    author: str
+    identity: Identity
     deadline: float
     """On the monotonic clock."""
     trace_id: str = ""
@@ -28,6 +28,16 @@ class Call:
     """Whose call it is in queues, where callers take turns."""
     ticket: Ticket | None = None
     """Its admission; None for an event."""
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose data the call is about."""
+        return self.identity.tenant_id
+
+    @property
+    def author(self) -> str:
+        """Who made a change, for histories."""
+        return self.identity.subject
 
     @property
     def left_s(self) -> float:

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from positionsizing.v1 import events_pb2
 
+from server.auth.identity import topic
 from server.call import Call, first_delivery
 from server.desk import Desk
 from server.errors import Refusal, refusal_of
@@ -142,8 +143,7 @@ class Intake:
 
     def _call(self, message: InMessage) -> Call:
         return Call(
-            tenant_id=self._tenant_id,
-            author=f"topic:{message.topic}",
+            identity=topic(self._tenant_id, message.topic),
             deadline=time.monotonic() + DEADLINE_S,
             trace_id=message.trace_id,
             event=(message.topic, _inbox_id(message)),

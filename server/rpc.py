@@ -19,6 +19,8 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from server.admission import Admission, Ticket
+from server.auth.gate import Gate
+from server.auth.identity import Identity
 from server.batching import late
 from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
@@ -34,31 +36,27 @@ URGENT = frozenset({"SetTradingState", "GetTradingState"})
 Handler = Callable[[Call, Any], Awaitable[Message | bytes]]
 
 
-class Undecodable:
-    """Stands for a request that is no message of the method's type."""
-
-
 def bind(
     server: grpc.aio.Server,
     service: ServiceDescriptor,
     implementation: object,
     *,
-    tenant_id: str,
+    gate: Gate,
     deadline_default_s: float,
     admission: Admission,
     telemetry: Telemetry,
     bytes_max: int,
 ) -> None:
     """Adds every method of `service`, served by `implementation`, to the server."""
-    handlers = {}
+    handlers: dict[str, Any] = {}
     for method in service.methods:
         handler = getattr(implementation, _snake(method.name))
         endpoint = _Endpoint(
-            method, handler, tenant_id, deadline_default_s, admission, telemetry, bytes_max
+            method, handler, gate, deadline_default_s, admission, telemetry, bytes_max
         )
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             endpoint.serve,
-            request_deserializer=_decoder(GetMessageClass(method.input_type)),
+            request_deserializer=None,
             response_serializer=_encode,
         )
     generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
@@ -69,28 +67,18 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _decoder(message: type[Message]) -> Callable[[bytes], Message | Undecodable]:
-    def decode(data: bytes) -> Message | Undecodable:
-        try:
-            return message.FromString(data)
-        except DecodeError:
-            return Undecodable()
-
-    return decode
-
-
 def _encode(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 class _Endpoint:
-    """One method: identity, deadline and errors around its handler."""
+    """One method: identity, access, deadline and errors around its handler."""
 
     def __init__(
         self,
         method: MethodDescriptor,
         handler: Handler,
-        tenant_id: str,
+        gate: Gate,
         deadline_default_s: float,
         admission: Admission,
         telemetry: Telemetry,
@@ -99,12 +87,15 @@ class _Endpoint:
         self._bytes_max = bytes_max
         self._name = method.name
         self._handler = handler
-        self._tenant_id = tenant_id
+        self._message = GetMessageClass(method.input_type)
+        self._gate = gate
+        assert method.containing_service is not None
+        self._access = gate.access[f"/{method.containing_service.full_name}/{method.name}"]
         self._deadline_default_s = deadline_default_s
         self._admission = admission
         self._telemetry = telemetry
 
-    async def serve(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def serve(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started = time.monotonic()
         code = "OK"
         ticket: Ticket | None = None
@@ -112,9 +103,10 @@ class _Endpoint:
             given_s = context.time_remaining()
             left_s = self._deadline_default_s if given_s is None else given_s
             ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
-            if isinstance(request, Undecodable):
-                raise invalid("request", "UNDECODABLE", "is not a message of this method")
-            call = self._call(started + left_s, context, ticket)
+            identity = self._gate.identify(context.invocation_metadata())
+            request = self._decode(data)
+            self._access.check(identity, request)
+            call = self._call(identity, started + left_s, context, ticket)
             async with asyncio.timeout(
                 None if given_s is not None else left_s
             ):  # else gRPC ends it
@@ -136,18 +128,28 @@ class _Endpoint:
                 self._admission.leave(ticket)
             self._telemetry.answered(self._name, code, time.monotonic() - started)
 
+    def _decode(self, data: bytes) -> Message:
+        try:
+            return self._message.FromString(data)
+        except DecodeError as error:
+            text = "is not a message of this method"
+            raise invalid("request", "UNDECODABLE", text) from error
+
     def _call(
-        self, deadline: float, context: grpc.aio.ServicerContext[Any, Any], ticket: Ticket
+        self,
+        identity: Identity,
+        deadline: float,
+        context: grpc.aio.ServicerContext[Any, Any],
+        ticket: Ticket,
     ) -> Call:
         metadata = dict(context.invocation_metadata() or ())
         trace_id = str(metadata.get("traceparent", ""))[:128]
         return Call(
-            self._tenant_id,
-            self._tenant_id,
+            identity,
             deadline,
             trace_id,
             bytes_max=bytes_receivable(metadata, self._bytes_max),
-            caller=f"{self._tenant_id} {context.peer()}",
+            caller=f"{identity.tenant_id} {identity.subject} {context.peer()}",
             ticket=ticket,
         )
 

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 from positionsizing.v1 import simulation_service_pb2 as positionsizing_dot_v1_dot_simulation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/analytics_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*positionsizing/v1/simulation_service.proto\"\xce\x01\n\x17\x41nalyzeDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65nd_market_snapshot_id\x18\x05 \x01(\t\"y\n\x14\x43ounterfactualGrowth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06growth\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanIntervalB\t\n\x07_growth\"\xb1\x01\n\x0eGrowthForecast\x12\x10\n\x08\x65xpected\x18\x01 \x01(\x01\x12\x10\n\x08realised\x18\x02 \x01(\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x12\n\x05slope\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bslope_error\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0e\n\x0c_slope_error\"=\n\x0eReliabilityBin\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x01\x12\x0b\n\x03won\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xad\x01\n\x0b\x42\x65tForecast\x12\x0c\n\x04\x62\x65ts\x18\x01 \x01(\x03\x12\r\n\x05\x62rier\x18\x02 \x01(\x01\x12\x12\n\nbrier_base\x18\x03 \x01(\x01\x12\x10\n\x08log_loss\x18\x04 \x01(\x01\x12\x14\n\x0c\x65_value_gone\x18\x05 \x01(\x01\x12\x14\n\x0c\x65_value_edge\x18\x06 \x01(\x01\x12/\n\x04\x62ins\x18\x07 \x03(\x0b\x32!.positionsizing.v1.ReliabilityBin\"}\n\x17ImplementationShortfall\x12\x11\n\texecution\x18\x01 \x01(\x01\x12\x13\n\x0bopportunity\x18\x02 \x01(\x01\x12\x0c\n\x04\x66\x65\x65s\x18\x03 \x01(\x01\x12\x10\n\x08notional\x18\x04 \x01(\x01\x12\x11\n\x04rate\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"\xc2\x03\n\x18\x41nalyzeDecisionsResponse\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x01(\x03\x12/\n\x08left_out\x18\x03 \x03(\x0b\x32\x1d.positionsizing.v1.NamedCount\x12\x34\n\x0cstage_growth\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.StageGrowth\x12@\n\x0f\x63ounterfactuals\x18\x05 \x03(\x0b\x32\'.positionsizing.v1.CounterfactualGrowth\x12\x15\n\rbest_multiple\x18\x06 \x01(\x01\x12\x13\n\x0b\x62\x65st_growth\x18\x07 \x01(\x01\x12:\n\x0fgrowth_forecast\x18\x08 \x01(\x0b\x32!.positionsizing.v1.GrowthForecast\x12\x34\n\x0c\x62\x65t_forecast\x18\t \x01(\x0b\x32\x1e.positionsizing.v1.BetForecast\x12=\n\tshortfall\x18\n \x01(\x0b\x32*.positionsizing.v1.ImplementationShortfall2\x7f\n\x10\x41nalyticsService\x12k\n\x10\x41nalyzeDecisions\x12*.positionsizing.v1.AnalyzeDecisionsRequest\x1a+.positionsizing.v1.AnalyzeDecisionsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/analytics_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a*positionsizing/v1/simulation_service.proto\"\xce\x01\n\x17\x41nalyzeDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65nd_market_snapshot_id\x18\x05 \x01(\t\"y\n\x14\x43ounterfactualGrowth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06growth\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanIntervalB\t\n\x07_growth\"\xb1\x01\n\x0eGrowthForecast\x12\x10\n\x08\x65xpected\x18\x01 \x01(\x01\x12\x10\n\x08realised\x18\x02 \x01(\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x12\n\x05slope\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bslope_error\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0e\n\x0c_slope_error\"=\n\x0eReliabilityBin\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x01\x12\x0b\n\x03won\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xad\x01\n\x0b\x42\x65tForecast\x12\x0c\n\x04\x62\x65ts\x18\x01 \x01(\x03\x12\r\n\x05\x62rier\x18\x02 \x01(\x01\x12\x12\n\nbrier_base\x18\x03 \x01(\x01\x12\x10\n\x08log_loss\x18\x04 \x01(\x01\x12\x14\n\x0c\x65_value_gone\x18\x05 \x01(\x01\x12\x14\n\x0c\x65_value_edge\x18\x06 \x01(\x01\x12/\n\x04\x62ins\x18\x07 \x03(\x0b\x32!.positionsizing.v1.ReliabilityBin\"}\n\x17ImplementationShortfall\x12\x11\n\texecution\x18\x01 \x01(\x01\x12\x13\n\x0bopportunity\x18\x02 \x01(\x01\x12\x0c\n\x04\x66\x65\x65s\x18\x03 \x01(\x01\x12\x10\n\x08notional\x18\x04 \x01(\x01\x12\x11\n\x04rate\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"\xc2\x03\n\x18\x41nalyzeDecisionsResponse\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x01(\x03\x12/\n\x08left_out\x18\x03 \x03(\x0b\x32\x1d.positionsizing.v1.NamedCount\x12\x34\n\x0cstage_growth\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.StageGrowth\x12@\n\x0f\x63ounterfactuals\x18\x05 \x03(\x0b\x32\'.positionsizing.v1.CounterfactualGrowth\x12\x15\n\rbest_multiple\x18\x06 \x01(\x01\x12\x13\n\x0b\x62\x65st_growth\x18\x07 \x01(\x01\x12:\n\x0fgrowth_forecast\x18\x08 \x01(\x0b\x32!.positionsizing.v1.GrowthForecast\x12\x34\n\x0c\x62\x65t_forecast\x18\t \x01(\x0b\x32\x1e.positionsizing.v1.BetForecast\x12=\n\tshortfall\x18\n \x01(\x0b\x32*.positionsizing.v1.ImplementationShortfall2\x96\x01\n\x10\x41nalyticsService\x12\x81\x01\n\x10\x41nalyzeDecisions\x12*.positionsizing.v1.AnalyzeDecisionsRequest\x1a+.positionsizing.v1.AnalyzeDecisionsResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +35,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.analytics
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_ANALYZEDECISIONSREQUEST']._serialized_start=142
-  _globals['_ANALYZEDECISIONSREQUEST']._serialized_end=348
-  _globals['_COUNTERFACTUALGROWTH']._serialized_start=350
-  _globals['_COUNTERFACTUALGROWTH']._serialized_end=471
-  _globals['_GROWTHFORECAST']._serialized_start=474
-  _globals['_GROWTHFORECAST']._serialized_end=651
-  _globals['_RELIABILITYBIN']._serialized_start=653
-  _globals['_RELIABILITYBIN']._serialized_end=714
-  _globals['_BETFORECAST']._serialized_start=717
-  _globals['_BETFORECAST']._serialized_end=890
-  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_start=892
-  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_end=1017
-  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_start=1020
-  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_end=1470
-  _globals['_ANALYTICSSERVICE']._serialized_start=1472
-  _globals['_ANALYTICSSERVICE']._serialized_end=1599
+  _globals['_ANALYTICSSERVICE'].methods_by_name['AnalyzeDecisions']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['AnalyzeDecisions']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
+  _globals['_ANALYZEDECISIONSREQUEST']._serialized_start=174
+  _globals['_ANALYZEDECISIONSREQUEST']._serialized_end=380
+  _globals['_COUNTERFACTUALGROWTH']._serialized_start=382
+  _globals['_COUNTERFACTUALGROWTH']._serialized_end=503
+  _globals['_GROWTHFORECAST']._serialized_start=506
+  _globals['_GROWTHFORECAST']._serialized_end=683
+  _globals['_RELIABILITYBIN']._serialized_start=685
+  _globals['_RELIABILITYBIN']._serialized_end=746
+  _globals['_BETFORECAST']._serialized_start=749
+  _globals['_BETFORECAST']._serialized_end=922
+  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_start=924
+  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_end=1049
+  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_start=1052
+  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_end=1502
+  _globals['_ANALYTICSSERVICE']._serialized_start=1505
+  _globals['_ANALYTICSSERVICE']._serialized_end=1655
 # @@protoc_insertion_point(module_scope)

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 from positionsizing.v1 import history_service_pb2 as positionsizing_dot_v1_dot_history__service__pb2
 from positionsizing.v1 import market_service_pb2 as positionsizing_dot_v1_dot_market__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+positionsizing/v1/correlation_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'positionsizing/v1/history_service.proto\x1a&positionsizing/v1/market_service.proto\"\x90\x01\n\x11\x45stimatorSettings\x12\x12\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x66\x61\x63tor_count\x18\x02 \x01(\x05\x12\x1c\n\x0fstress_fraction\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rdetoned_count\x18\x04 \x01(\x05\x42\x08\n\x06_decayB\x12\n\x10_stress_fraction\"\xc3\x04\n\x15\x45stimateMatrixRequest\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04kind\x18\x06 \x01(\x0e\x32\x1d.positionsizing.v1.MatrixKind\x12\x39\n\testimator\x18\x07 \x01(\x0e\x32&.positionsizing.v1.CovarianceEstimator\x12\x36\n\x08settings\x18\x08 \x01(\x0b\x32$.positionsizing.v1.EstimatorSettings\x12\x12\n\nfactor_ids\x18\t \x03(\t\x12\x30\n\ngap_policy\x18\n \x01(\x0e\x32\x1c.positionsizing.v1.GapPolicy\x12>\n\x11indefinite_policy\x18\x0b \x01(\x0e\x32#.positionsizing.v1.IndefinitePolicy\x12\x1e\n\x11held_out_fraction\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tmatrix_id\x18\r \x01(\tB\x14\n\x12_held_out_fraction\"\xdf\x01\n\x16\x45stimateMatrixResponse\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.positionsizing.v1.MatrixProvenance\"\x8a\x01\n\x19\x43lusterInstrumentsRequest\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12+\n\x07linkage\x18\x03 \x01(\x0e\x32\x1a.positionsizing.v1.Linkage\x12\x15\n\rcluster_count\x18\x04 \x01(\x05\"\xf1\x01\n\x1a\x43lusterInstrumentsResponse\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0f\n\x07\x63luster\x18\x02 \x03(\x05\x12\x15\n\rcluster_count\x18\x03 \x01(\x05\x12\x0c\n\x04left\x18\x04 \x03(\x05\x12\r\n\x05right\x18\x05 \x03(\x05\x12\x10\n\x08\x64istance\x18\x06 \x03(\x01\x12\x1a\n\x12\x63orrelation_within\x18\x07 \x01(\x01\x12\x1b\n\x13\x63orrelation_between\x18\x08 \x01(\x01\x12+\n\x07linkage\x18\t \x01(\x0e\x32\x1a.positionsizing.v1.Linkage*\xa9\x03\n\x13\x43ovarianceEstimator\x12$\n COVARIANCE_ESTIMATOR_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43OVARIANCE_ESTIMATOR_SAMPLE\x10\x01\x12\x1d\n\x19\x43OVARIANCE_ESTIMATOR_EWMA\x10\x02\x12$\n COVARIANCE_ESTIMATOR_LEDOIT_WOLF\x10\x03\x12.\n*COVARIANCE_ESTIMATOR_LEDOIT_WOLF_NONLINEAR\x10\x04\x12!\n\x1d\x43OVARIANCE_ESTIMATOR_DENOISED\x10\x05\x12 \n\x1c\x43OVARIANCE_ESTIMATOR_DETONED\x10\x06\x12*\n&COVARIANCE_ESTIMATOR_PRINCIPAL_FACTORS\x10\x07\x12&\n\"COVARIANCE_ESTIMATOR_GIVEN_FACTORS\x10\x08\x12\x1c\n\x18\x43OVARIANCE_ESTIMATOR_DCC\x10\t\x12\x1f\n\x1b\x43OVARIANCE_ESTIMATOR_STRESS\x10\n*s\n\x07Linkage\x12\x17\n\x13LINKAGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINKAGE_SINGLE\x10\x01\x12\x14\n\x10LINKAGE_COMPLETE\x10\x02\x12\x13\n\x0fLINKAGE_AVERAGE\x10\x03\x12\x10\n\x0cLINKAGE_WARD\x10\x04\x32\xee\x01\n\x12\x43orrelationService\x12\x65\n\x0e\x45stimateMatrix\x12(.positionsizing.v1.EstimateMatrixRequest\x1a).positionsizing.v1.EstimateMatrixResponse\x12q\n\x12\x43lusterInstruments\x12,.positionsizing.v1.ClusterInstrumentsRequest\x1a-.positionsizing.v1.ClusterInstrumentsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+positionsizing/v1/correlation_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\'positionsizing/v1/history_service.proto\x1a&positionsizing/v1/market_service.proto\"\x90\x01\n\x11\x45stimatorSettings\x12\x12\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x66\x61\x63tor_count\x18\x02 \x01(\x05\x12\x1c\n\x0fstress_fraction\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rdetoned_count\x18\x04 \x01(\x05\x42\x08\n\x06_decayB\x12\n\x10_stress_fraction\"\xc3\x04\n\x15\x45stimateMatrixRequest\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04kind\x18\x06 \x01(\x0e\x32\x1d.positionsizing.v1.MatrixKind\x12\x39\n\testimator\x18\x07 \x01(\x0e\x32&.positionsizing.v1.CovarianceEstimator\x12\x36\n\x08settings\x18\x08 \x01(\x0b\x32$.positionsizing.v1.EstimatorSettings\x12\x12\n\nfactor_ids\x18\t \x03(\t\x12\x30\n\ngap_policy\x18\n \x01(\x0e\x32\x1c.positionsizing.v1.GapPolicy\x12>\n\x11indefinite_policy\x18\x0b \x01(\x0e\x32#.positionsizing.v1.IndefinitePolicy\x12\x1e\n\x11held_out_fraction\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tmatrix_id\x18\r \x01(\tB\x14\n\x12_held_out_fraction\"\xdf\x01\n\x16\x45stimateMatrixResponse\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12\x37\n\nprovenance\x18\x05 \x01(\x0b\x32#.positionsizing.v1.MatrixProvenance\"\x8a\x01\n\x19\x43lusterInstrumentsRequest\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12+\n\x07linkage\x18\x03 \x01(\x0e\x32\x1a.positionsizing.v1.Linkage\x12\x15\n\rcluster_count\x18\x04 \x01(\x05\"\xf1\x01\n\x1a\x43lusterInstrumentsResponse\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0f\n\x07\x63luster\x18\x02 \x03(\x05\x12\x15\n\rcluster_count\x18\x03 \x01(\x05\x12\x0c\n\x04left\x18\x04 \x03(\x05\x12\r\n\x05right\x18\x05 \x03(\x05\x12\x10\n\x08\x64istance\x18\x06 \x03(\x01\x12\x1a\n\x12\x63orrelation_within\x18\x07 \x01(\x01\x12\x1b\n\x13\x63orrelation_between\x18\x08 \x01(\x01\x12+\n\x07linkage\x18\t \x01(\x0e\x32\x1a.positionsizing.v1.Linkage*\xa9\x03\n\x13\x43ovarianceEstimator\x12$\n COVARIANCE_ESTIMATOR_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43OVARIANCE_ESTIMATOR_SAMPLE\x10\x01\x12\x1d\n\x19\x43OVARIANCE_ESTIMATOR_EWMA\x10\x02\x12$\n COVARIANCE_ESTIMATOR_LEDOIT_WOLF\x10\x03\x12.\n*COVARIANCE_ESTIMATOR_LEDOIT_WOLF_NONLINEAR\x10\x04\x12!\n\x1d\x43OVARIANCE_ESTIMATOR_DENOISED\x10\x05\x12 \n\x1c\x43OVARIANCE_ESTIMATOR_DETONED\x10\x06\x12*\n&COVARIANCE_ESTIMATOR_PRINCIPAL_FACTORS\x10\x07\x12&\n\"COVARIANCE_ESTIMATOR_GIVEN_FACTORS\x10\x08\x12\x1c\n\x18\x43OVARIANCE_ESTIMATOR_DCC\x10\t\x12\x1f\n\x1b\x43OVARIANCE_ESTIMATOR_STRESS\x10\n*s\n\x07Linkage\x12\x17\n\x13LINKAGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINKAGE_SINGLE\x10\x01\x12\x14\n\x10LINKAGE_COMPLETE\x10\x02\x12\x13\n\x0fLINKAGE_AVERAGE\x10\x03\x12\x10\n\x0cLINKAGE_WARD\x10\x04\x32\xfe\x01\n\x12\x43orrelationService\x12m\n\x0e\x45stimateMatrix\x12(.positionsizing.v1.EstimateMatrixRequest\x1a).positionsizing.v1.EstimateMatrixResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12y\n\x12\x43lusterInstruments\x12,.positionsizing.v1.ClusterInstrumentsRequest\x1a-.positionsizing.v1.ClusterInstrumentsResponse\"\x06\xba\xd7\x18\x02\x08\x02\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +36,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.correlati
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_COVARIANCEESTIMATOR']._serialized_start=1521
-  _globals['_COVARIANCEESTIMATOR']._serialized_end=1946
-  _globals['_LINKAGE']._serialized_start=1948
-  _globals['_LINKAGE']._serialized_end=2063
-  _globals['_ESTIMATORSETTINGS']._serialized_start=181
-  _globals['_ESTIMATORSETTINGS']._serialized_end=325
-  _globals['_ESTIMATEMATRIXREQUEST']._serialized_start=328
-  _globals['_ESTIMATEMATRIXREQUEST']._serialized_end=907
-  _globals['_ESTIMATEMATRIXRESPONSE']._serialized_start=910
-  _globals['_ESTIMATEMATRIXRESPONSE']._serialized_end=1133
-  _globals['_CLUSTERINSTRUMENTSREQUEST']._serialized_start=1136
-  _globals['_CLUSTERINSTRUMENTSREQUEST']._serialized_end=1274
-  _globals['_CLUSTERINSTRUMENTSRESPONSE']._serialized_start=1277
-  _globals['_CLUSTERINSTRUMENTSRESPONSE']._serialized_end=1518
-  _globals['_CORRELATIONSERVICE']._serialized_start=2066
-  _globals['_CORRELATIONSERVICE']._serialized_end=2304
+  _globals['_CORRELATIONSERVICE'].methods_by_name['EstimateMatrix']._loaded_options = None
+  _globals['_CORRELATIONSERVICE'].methods_by_name['EstimateMatrix']._serialized_options = b'\272\327\030\002\010\006'
+  _globals['_CORRELATIONSERVICE'].methods_by_name['ClusterInstruments']._loaded_options = None
+  _globals['_CORRELATIONSERVICE'].methods_by_name['ClusterInstruments']._serialized_options = b'\272\327\030\002\010\002'
+  _globals['_COVARIANCEESTIMATOR']._serialized_start=1553
+  _globals['_COVARIANCEESTIMATOR']._serialized_end=1978
+  _globals['_LINKAGE']._serialized_start=1980
+  _globals['_LINKAGE']._serialized_end=2095
+  _globals['_ESTIMATORSETTINGS']._serialized_start=213
+  _globals['_ESTIMATORSETTINGS']._serialized_end=357
+  _globals['_ESTIMATEMATRIXREQUEST']._serialized_start=360
+  _globals['_ESTIMATEMATRIXREQUEST']._serialized_end=939
+  _globals['_ESTIMATEMATRIXRESPONSE']._serialized_start=942
+  _globals['_ESTIMATEMATRIXRESPONSE']._serialized_end=1165
+  _globals['_CLUSTERINSTRUMENTSREQUEST']._serialized_start=1168
+  _globals['_CLUSTERINSTRUMENTSREQUEST']._serialized_end=1306
+  _globals['_CLUSTERINSTRUMENTSRESPONSE']._serialized_start=1309
+  _globals['_CLUSTERINSTRUMENTSRESPONSE']._serialized_end=1550
+  _globals['_CORRELATIONSERVICE']._serialized_start=2098
+  _globals['_CORRELATIONSERVICE']._serialized_end=2352
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'positionsizing/v1/history_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x01\n\x07History\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.positionsizing.v1.HistoryKind\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x35\n\x11observation_times\x18\x04 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06values\x18\x05 \x03(\x01\x12\x0f\n\x07missing\x18\x06 \x03(\x03\x12.\n\nknown_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x11PutHistoryRequest\x12+\n\x07history\x18\x01 \x01(\x0b\x32\x1a.positionsizing.v1.History\"\xbc\x01\n\x12PutHistoryResponse\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x15\n\rpart_sequence\x18\x02 \x01(\x03\x12.\n\nknown_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12\x19\n\x11observation_count\x18\x05 \x01(\x05\x12\x15\n\rmissing_count\x18\x06 \x01(\x03\"\xd0\x01\n\x11GetHistoryRequest\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x12GetHistoryResponse\x12+\n\x07history\x18\x01 \x01(\x0b\x32\x1a.positionsizing.v1.History\x12\x12\n\npart_count\x18\x02 \x01(\x05\"=\n\x14ListHistoriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x15ListHistoriesResponse\x12\x34\n\thistories\x18\x01 \x03(\x0b\x32!.positionsizing.v1.HistorySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x0eHistorySummary\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.positionsizing.v1.HistoryKind\x12\x12\n\npart_count\x18\x03 \x01(\x05\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12:\n\x16\x66irst_observation_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15last_observation_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0bHistoryKind\x12\x1c\n\x18HISTORY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13HISTORY_KIND_PRICES\x10\x01\x12\x18\n\x14HISTORY_KIND_RETURNS\x10\x02*\x8e\x01\n\tGapPolicy\x12\x1a\n\x16GAP_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11GAP_POLICY_REFUSE\x10\x01\x12\x17\n\x13GAP_POLICY_COMPLETE\x10\x02\x12\x17\n\x13GAP_POLICY_PAIRWISE\x10\x03\x12\x1c\n\x18GAP_POLICY_CARRY_FORWARD\x10\x04\x32\xaa\x02\n\x0eHistoryService\x12Y\n\nPutHistory\x12$.positionsizing.v1.PutHistoryRequest\x1a%.positionsizing.v1.PutHistoryResponse\x12Y\n\nGetHistory\x12$.positionsizing.v1.GetHistoryRequest\x1a%.positionsizing.v1.GetHistoryResponse\x12\x62\n\rListHistories\x12\'.positionsizing.v1.ListHistoriesRequest\x1a(.positionsizing.v1.ListHistoriesResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'positionsizing/v1/history_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\xec\x01\n\x07History\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.positionsizing.v1.HistoryKind\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x35\n\x11observation_times\x18\x04 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06values\x18\x05 \x03(\x01\x12\x0f\n\x07missing\x18\x06 \x03(\x03\x12.\n\nknown_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x11PutHistoryRequest\x12+\n\x07history\x18\x01 \x01(\x0b\x32\x1a.positionsizing.v1.History\"\xbc\x01\n\x12PutHistoryResponse\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x15\n\rpart_sequence\x18\x02 \x01(\x03\x12.\n\nknown_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12\x19\n\x11observation_count\x18\x05 \x01(\x05\x12\x15\n\rmissing_count\x18\x06 \x01(\x03\"\xd0\x01\n\x11GetHistoryRequest\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x12GetHistoryResponse\x12+\n\x07history\x18\x01 \x01(\x0b\x32\x1a.positionsizing.v1.History\x12\x12\n\npart_count\x18\x02 \x01(\x05\"=\n\x14ListHistoriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x15ListHistoriesResponse\x12\x34\n\thistories\x18\x01 \x03(\x0b\x32!.positionsizing.v1.HistorySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x0eHistorySummary\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.positionsizing.v1.HistoryKind\x12\x12\n\npart_count\x18\x03 \x01(\x05\x12\x18\n\x10instrument_count\x18\x04 \x01(\x05\x12:\n\x16\x66irst_observation_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15last_observation_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0bHistoryKind\x12\x1c\n\x18HISTORY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13HISTORY_KIND_PRICES\x10\x01\x12\x18\n\x14HISTORY_KIND_RETURNS\x10\x02*\x8e\x01\n\tGapPolicy\x12\x1a\n\x16GAP_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11GAP_POLICY_REFUSE\x10\x01\x12\x17\n\x13GAP_POLICY_COMPLETE\x10\x02\x12\x17\n\x13GAP_POLICY_PAIRWISE\x10\x03\x12\x1c\n\x18GAP_POLICY_CARRY_FORWARD\x10\x04\x32\xc2\x02\n\x0eHistoryService\x12\x61\n\nPutHistory\x12$.positionsizing.v1.PutHistoryRequest\x1a%.positionsizing.v1.PutHistoryResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12\x61\n\nGetHistory\x12$.positionsizing.v1.GetHistoryRequest\x1a%.positionsizing.v1.GetHistoryResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12j\n\rListHistories\x12\'.positionsizing.v1.ListHistoriesRequest\x1a(.positionsizing.v1.ListHistoriesResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +34,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.history_s
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_HISTORYKIND']._serialized_start=1355
-  _globals['_HISTORYKIND']._serialized_end=1449
-  _globals['_GAPPOLICY']._serialized_start=1452
-  _globals['_GAPPOLICY']._serialized_end=1594
-  _globals['_HISTORY']._serialized_start=96
-  _globals['_HISTORY']._serialized_end=332
-  _globals['_PUTHISTORYREQUEST']._serialized_start=334
-  _globals['_PUTHISTORYREQUEST']._serialized_end=398
-  _globals['_PUTHISTORYRESPONSE']._serialized_start=401
-  _globals['_PUTHISTORYRESPONSE']._serialized_end=589
-  _globals['_GETHISTORYREQUEST']._serialized_start=592
-  _globals['_GETHISTORYREQUEST']._serialized_end=800
-  _globals['_GETHISTORYRESPONSE']._serialized_start=802
-  _globals['_GETHISTORYRESPONSE']._serialized_end=887
-  _globals['_LISTHISTORIESREQUEST']._serialized_start=889
-  _globals['_LISTHISTORIESREQUEST']._serialized_end=950
-  _globals['_LISTHISTORIESRESPONSE']._serialized_start=952
-  _globals['_LISTHISTORIESRESPONSE']._serialized_end=1054
-  _globals['_HISTORYSUMMARY']._serialized_start=1057
-  _globals['_HISTORYSUMMARY']._serialized_end=1353
-  _globals['_HISTORYSERVICE']._serialized_start=1597
-  _globals['_HISTORYSERVICE']._serialized_end=1895
+  _globals['_HISTORYSERVICE'].methods_by_name['PutHistory']._loaded_options = None
+  _globals['_HISTORYSERVICE'].methods_by_name['PutHistory']._serialized_options = b'\272\327\030\002\010\006'
+  _globals['_HISTORYSERVICE'].methods_by_name['GetHistory']._loaded_options = None
+  _globals['_HISTORYSERVICE'].methods_by_name['GetHistory']._serialized_options = b'\272\327\030\002\010\001'
+  _globals['_HISTORYSERVICE'].methods_by_name['ListHistories']._loaded_options = None
+  _globals['_HISTORYSERVICE'].methods_by_name['ListHistories']._serialized_options = b'\272\327\030\002\010\001'
+  _globals['_HISTORYKIND']._serialized_start=1387
+  _globals['_HISTORYKIND']._serialized_end=1481
+  _globals['_GAPPOLICY']._serialized_start=1484
+  _globals['_GAPPOLICY']._serialized_end=1626
+  _globals['_HISTORY']._serialized_start=128
+  _globals['_HISTORY']._serialized_end=364
+  _globals['_PUTHISTORYREQUEST']._serialized_start=366
+  _globals['_PUTHISTORYREQUEST']._serialized_end=430
+  _globals['_PUTHISTORYRESPONSE']._serialized_start=433
+  _globals['_PUTHISTORYRESPONSE']._serialized_end=621
+  _globals['_GETHISTORYREQUEST']._serialized_start=624
+  _globals['_GETHISTORYREQUEST']._serialized_end=832
+  _globals['_GETHISTORYRESPONSE']._serialized_start=834
+  _globals['_GETHISTORYRESPONSE']._serialized_end=919
+  _globals['_LISTHISTORIESREQUEST']._serialized_start=921
+  _globals['_LISTHISTORIESREQUEST']._serialized_end=982
+  _globals['_LISTHISTORIESRESPONSE']._serialized_start=984
+  _globals['_LISTHISTORIESRESPONSE']._serialized_end=1086
+  _globals['_HISTORYSUMMARY']._serialized_start=1089
+  _globals['_HISTORYSUMMARY']._serialized_end=1385
+  _globals['_HISTORYSERVICE']._serialized_start=1629
+  _globals['_HISTORYSERVICE']._serialized_end=1951
 # @@protoc_insertion_point(module_scope)
