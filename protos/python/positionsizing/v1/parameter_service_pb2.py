@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 from positionsizing.v1 import optimization_service_pb2 as positionsizing_dot_v1_dot_optimization__service__pb2
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/parameter_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a,positionsizing/v1/optimization_service.proto\x1a\x1dpositionsizing/v1/types.proto\"\xe2\x07\n\x10SizingParameters\x12/\n\x06method\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.SizingMethod\x12\x1b\n\x0ekelly_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12@\n\x12\x64rawdown_tolerance\x18\x03 \x01(\x0b\x32$.positionsizing.v1.DrawdownTolerance\x12\x44\n\x14\x63onfidence_shrinkage\x18\x04 \x01(\x0e\x32&.positionsizing.v1.ConfidenceShrinkage\x12\x1b\n\x0erisk_free_rate\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tcost_rate\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11volatility_target\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rstop_risk_max\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x18\n\x0brisk_budget\x18\t \x01(\x01H\x05\x88\x01\x01\x12!\n\x14interval_probability\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x17\n\nprior_wins\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12\x19\n\x0cprior_losses\x18\x0c \x01(\x01H\x08\x88\x01\x01\x12\x32\n\x0freservation_ttl\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0emarket_age_max\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11portfolio_age_max\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0fjoint_objective\x18\x10 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\x12\x31\n\x0ematrix_age_max\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x10periods_per_year\x18\x12 \x01(\x01H\t\x88\x01\x01\x12\x1f\n\x12\x66ill_deviation_max\x18\x13 \x01(\x01H\n\x88\x01\x01\x42\x11\n\x0f_kelly_fractionB\x11\n\x0f_risk_free_rateB\x0c\n\n_cost_rateB\x14\n\x12_volatility_targetB\x10\n\x0e_stop_risk_maxB\x0e\n\x0c_risk_budgetB\x17\n\x15_interval_probabilityB\r\n\x0b_prior_winsB\x0f\n\r_prior_lossesB\x13\n\x11_periods_per_yearB\x15\n\x13_fill_deviation_max\">\n\x11\x44rawdownTolerance\x12\x14\n\x0cwealth_floor\x18\x01 \x01(\x01\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\xf2\x01\n\x14SetParametersRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"H\n\x15SetParametersResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"q\n\x14GetParametersRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x15GetParametersResponse\x12\x37\n\nparameters\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x1a\n\x12parameters_version\x18\x02 \x01(\x03\"p\n\x1cListParameterVersionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"o\n\x1dListParameterVersionsResponse\x12\x35\n\x08versions\x18\x01 \x03(\x0b\x32#.positionsizing.v1.ParameterVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x10ParameterVersion\x12\x37\n\nparameters\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord*\xb0\x01\n\x13\x43onfidenceShrinkage\x12$\n CONFIDENCE_SHRINKAGE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIDENCE_SHRINKAGE_NONE\x10\x01\x12%\n!CONFIDENCE_SHRINKAGE_BAKER_MCHALE\x10\x02\x12-\n)CONFIDENCE_SHRINKAGE_BAKER_MCHALE_NUMERIC\x10\x03\x32\xd6\x02\n\x10ParameterService\x12\x62\n\rSetParameters\x12\'.positionsizing.v1.SetParametersRequest\x1a(.positionsizing.v1.SetParametersResponse\x12\x62\n\rGetParameters\x12\'.positionsizing.v1.GetParametersRequest\x1a(.positionsizing.v1.GetParametersResponse\x12z\n\x15ListParameterVersions\x12/.positionsizing.v1.ListParameterVersionsRequest\x1a\x30.positionsizing.v1.ListParameterVersionsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/parameter_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a,positionsizing/v1/optimization_service.proto\x1a\x1dpositionsizing/v1/types.proto\"\xe2\x07\n\x10SizingParameters\x12/\n\x06method\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.SizingMethod\x12\x1b\n\x0ekelly_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12@\n\x12\x64rawdown_tolerance\x18\x03 \x01(\x0b\x32$.positionsizing.v1.DrawdownTolerance\x12\x44\n\x14\x63onfidence_shrinkage\x18\x04 \x01(\x0e\x32&.positionsizing.v1.ConfidenceShrinkage\x12\x1b\n\x0erisk_free_rate\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tcost_rate\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11volatility_target\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rstop_risk_max\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x18\n\x0brisk_budget\x18\t \x01(\x01H\x05\x88\x01\x01\x12!\n\x14interval_probability\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x17\n\nprior_wins\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12\x19\n\x0cprior_losses\x18\x0c \x01(\x01H\x08\x88\x01\x01\x12\x32\n\x0freservation_ttl\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0emarket_age_max\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11portfolio_age_max\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0fjoint_objective\x18\x10 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\x12\x31\n\x0ematrix_age_max\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x10periods_per_year\x18\x12 \x01(\x01H\t\x88\x01\x01\x12\x1f\n\x12\x66ill_deviation_max\x18\x13 \x01(\x01H\n\x88\x01\x01\x42\x11\n\x0f_kelly_fractionB\x11\n\x0f_risk_free_rateB\x0c\n\n_cost_rateB\x14\n\x12_volatility_targetB\x10\n\x0e_stop_risk_maxB\x0e\n\x0c_risk_budgetB\x17\n\x15_interval_probabilityB\r\n\x0b_prior_winsB\x0f\n\r_prior_lossesB\x13\n\x11_periods_per_yearB\x15\n\x13_fill_deviation_max\">\n\x11\x44rawdownTolerance\x12\x14\n\x0cwealth_floor\x18\x01 \x01(\x01\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\xf2\x01\n\x14SetParametersRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"H\n\x15SetParametersResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"q\n\x14GetParametersRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x15GetParametersResponse\x12\x37\n\nparameters\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x1a\n\x12parameters_version\x18\x02 \x01(\x03\"p\n\x1cListParameterVersionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"o\n\x1dListParameterVersionsResponse\x12\x35\n\x08versions\x18\x01 \x03(\x0b\x32#.positionsizing.v1.ParameterVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x10ParameterVersion\x12\x37\n\nparameters\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord*\xb0\x01\n\x13\x43onfidenceShrinkage\x12$\n CONFIDENCE_SHRINKAGE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIDENCE_SHRINKAGE_NONE\x10\x01\x12%\n!CONFIDENCE_SHRINKAGE_BAKER_MCHALE\x10\x02\x12-\n)CONFIDENCE_SHRINKAGE_BAKER_MCHALE_NUMERIC\x10\x03\x32\x99\x03\n\x10ParameterService\x12x\n\rSetParameters\x12\'.positionsizing.v1.SetParametersRequest\x1a(.positionsizing.v1.SetParametersResponse\"\x14\xba\xd7\x18\x10\x08\x07\x12\x0cportfolio_id\x12x\n\rGetParameters\x12\'.positionsizing.v1.GetParametersRequest\x1a(.positionsizing.v1.GetParametersResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_id\x12\x90\x01\n\x15ListParameterVersions\x12/.positionsizing.v1.ListParameterVersionsRequest\x1a\x30.positionsizing.v1.ListParameterVersionsResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +37,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.parameter
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_CONFIDENCESHRINKAGE']._serialized_start=2218
-  _globals['_CONFIDENCESHRINKAGE']._serialized_end=2394
-  _globals['_SIZINGPARAMETERS']._serialized_start=207
-  _globals['_SIZINGPARAMETERS']._serialized_end=1201
-  _globals['_DRAWDOWNTOLERANCE']._serialized_start=1203
-  _globals['_DRAWDOWNTOLERANCE']._serialized_end=1265
-  _globals['_SETPARAMETERSREQUEST']._serialized_start=1268
-  _globals['_SETPARAMETERSREQUEST']._serialized_end=1510
-  _globals['_SETPARAMETERSRESPONSE']._serialized_start=1512
-  _globals['_SETPARAMETERSRESPONSE']._serialized_end=1584
-  _globals['_GETPARAMETERSREQUEST']._serialized_start=1586
-  _globals['_GETPARAMETERSREQUEST']._serialized_end=1699
-  _globals['_GETPARAMETERSRESPONSE']._serialized_start=1701
-  _globals['_GETPARAMETERSRESPONSE']._serialized_end=1809
-  _globals['_LISTPARAMETERVERSIONSREQUEST']._serialized_start=1811
-  _globals['_LISTPARAMETERVERSIONSREQUEST']._serialized_end=1923
-  _globals['_LISTPARAMETERVERSIONSRESPONSE']._serialized_start=1925
-  _globals['_LISTPARAMETERVERSIONSRESPONSE']._serialized_end=2036
-  _globals['_PARAMETERVERSION']._serialized_start=2039
-  _globals['_PARAMETERVERSION']._serialized_end=2215
-  _globals['_PARAMETERSERVICE']._serialized_start=2397
-  _globals['_PARAMETERSERVICE']._serialized_end=2739
+  _globals['_PARAMETERSERVICE'].methods_by_name['SetParameters']._loaded_options = None
+  _globals['_PARAMETERSERVICE'].methods_by_name['SetParameters']._serialized_options = b'\272\327\030\020\010\007\022\014portfolio_id'
+  _globals['_PARAMETERSERVICE'].methods_by_name['GetParameters']._loaded_options = None
+  _globals['_PARAMETERSERVICE'].methods_by_name['GetParameters']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
+  _globals['_PARAMETERSERVICE'].methods_by_name['ListParameterVersions']._loaded_options = None
+  _globals['_PARAMETERSERVICE'].methods_by_name['ListParameterVersions']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
+  _globals['_CONFIDENCESHRINKAGE']._serialized_start=2250
+  _globals['_CONFIDENCESHRINKAGE']._serialized_end=2426
+  _globals['_SIZINGPARAMETERS']._serialized_start=239
+  _globals['_SIZINGPARAMETERS']._serialized_end=1233
+  _globals['_DRAWDOWNTOLERANCE']._serialized_start=1235
+  _globals['_DRAWDOWNTOLERANCE']._serialized_end=1297
+  _globals['_SETPARAMETERSREQUEST']._serialized_start=1300
+  _globals['_SETPARAMETERSREQUEST']._serialized_end=1542
+  _globals['_SETPARAMETERSRESPONSE']._serialized_start=1544
+  _globals['_SETPARAMETERSRESPONSE']._serialized_end=1616
+  _globals['_GETPARAMETERSREQUEST']._serialized_start=1618
+  _globals['_GETPARAMETERSREQUEST']._serialized_end=1731
+  _globals['_GETPARAMETERSRESPONSE']._serialized_start=1733
+  _globals['_GETPARAMETERSRESPONSE']._serialized_end=1841
+  _globals['_LISTPARAMETERVERSIONSREQUEST']._serialized_start=1843
+  _globals['_LISTPARAMETERVERSIONSREQUEST']._serialized_end=1955
+  _globals['_LISTPARAMETERVERSIONSRESPONSE']._serialized_start=1957
+  _globals['_LISTPARAMETERVERSIONSRESPONSE']._serialized_end=2068
+  _globals['_PARAMETERVERSION']._serialized_start=2071
+  _globals['_PARAMETERVERSION']._serialized_end=2247
+  _globals['_PARAMETERSERVICE']._serialized_start=2429
+  _globals['_PARAMETERSERVICE']._serialized_end=2838
 # @@protoc_insertion_point(module_scope)

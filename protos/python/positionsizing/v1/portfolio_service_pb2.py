@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb2
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/portfolio_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/limits.proto\x1a\x1dpositionsizing/v1/types.proto\"\xa8\x03\n\tPortfolio\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rbase_currency\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x05 \x01(\x01\x12-\n\x08holdings\x18\x06 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x36\n\rtrading_state\x18\x08 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12.\n\nas_of_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x08Holdings\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x10\n\x08quantity\x18\x02 \x03(\x01\x12\x15\n\raverage_price\x18\x03 \x03(\x01\"\x80\x01\n\rUnrealisedPnl\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0b\n\x03pnl\x18\x02 \x03(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\x12\x1f\n\x17unvalued_instrument_ids\x18\x04 \x03(\t\x12\x1a\n\x12market_snapshot_id\x18\x05 \x01(\t\"I\n\x16\x43reatePortfolioRequest\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"J\n\x17\x43reatePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"+\n\x13GetPortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\"\x81\x01\n\x14GetPortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x38\n\x0eunrealised_pnl\x18\x02 \x01(\x0b\x32 .positionsizing.v1.UnrealisedPnl\"h\n\x15ListPortfoliosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08group_id\x18\x03 \x01(\t\x12\x16\n\x0einclude_closed\x18\x04 \x01(\x08\"c\n\x16ListPortfoliosResponse\x12\x30\n\nportfolios\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x16RenamePortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"J\n\x17RenamePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"=\n\x15\x43losePortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x16\x43losePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"\xcb\x01\n\x12SetHoldingsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x02 \x01(\x01\x12-\n\x08holdings\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"F\n\x13SetHoldingsResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"S\n\x05Scope\x12\x12\n\x08group_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0cportfolio_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bstrategy_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x9a\x01\n\x0cSharedLimits\x12\x1f\n\x12gross_notional_max\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17instrument_notional_max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x03 \x01(\tB\x15\n\x13_gross_notional_maxB\x1a\n\x18_instrument_notional_max\"\xdb\x01\n\x10SetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x11SetLimitsResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"L\n\x10GetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa0\x01\n\x11GetLimitsResponse\x12)\n\x06limits\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\x89\x01\n\x16SetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa1\x01\n\x17SetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"A\n\x16GetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\"\xa1\x01\n\x17GetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"V\n\x17ListReservationsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.positionsizing.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x0bReservation\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x04 \x03(\x12\x12\x11\n\tcash_open\x18\x05 \x01(\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe4\x08\n\x10PortfolioService\x12h\n\x0f\x43reatePortfolio\x12).positionsizing.v1.CreatePortfolioRequest\x1a*.positionsizing.v1.CreatePortfolioResponse\x12_\n\x0cGetPortfolio\x12&.positionsizing.v1.GetPortfolioRequest\x1a\'.positionsizing.v1.GetPortfolioResponse\x12\x65\n\x0eListPortfolios\x12(.positionsizing.v1.ListPortfoliosRequest\x1a).positionsizing.v1.ListPortfoliosResponse\x12h\n\x0fRenamePortfolio\x12).positionsizing.v1.RenamePortfolioRequest\x1a*.positionsizing.v1.RenamePortfolioResponse\x12\x65\n\x0e\x43losePortfolio\x12(.positionsizing.v1.ClosePortfolioRequest\x1a).positionsizing.v1.ClosePortfolioResponse\x12\\\n\x0bSetHoldings\x12%.positionsizing.v1.SetHoldingsRequest\x1a&.positionsizing.v1.SetHoldingsResponse\x12V\n\tSetLimits\x12#.positionsizing.v1.SetLimitsRequest\x1a$.positionsizing.v1.SetLimitsResponse\x12V\n\tGetLimits\x12#.positionsizing.v1.GetLimitsRequest\x1a$.positionsizing.v1.GetLimitsResponse\x12h\n\x0fSetTradingState\x12).positionsizing.v1.SetTradingStateRequest\x1a*.positionsizing.v1.SetTradingStateResponse\x12h\n\x0fGetTradingState\x12).positionsizing.v1.GetTradingStateRequest\x1a*.positionsizing.v1.GetTradingStateResponse\x12k\n\x10ListReservations\x12*.positionsizing.v1.ListReservationsRequest\x1a+.positionsizing.v1.ListReservationsResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/portfolio_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\x1epositionsizing/v1/limits.proto\x1a\x1dpositionsizing/v1/types.proto\"\xa8\x03\n\tPortfolio\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rbase_currency\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x05 \x01(\x01\x12-\n\x08holdings\x18\x06 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x36\n\rtrading_state\x18\x08 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12.\n\nas_of_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x08Holdings\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x10\n\x08quantity\x18\x02 \x03(\x01\x12\x15\n\raverage_price\x18\x03 \x03(\x01\"\x80\x01\n\rUnrealisedPnl\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0b\n\x03pnl\x18\x02 \x03(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\x12\x1f\n\x17unvalued_instrument_ids\x18\x04 \x03(\t\x12\x1a\n\x12market_snapshot_id\x18\x05 \x01(\t\"I\n\x16\x43reatePortfolioRequest\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"J\n\x17\x43reatePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"+\n\x13GetPortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\"\x81\x01\n\x14GetPortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x38\n\x0eunrealised_pnl\x18\x02 \x01(\x0b\x32 .positionsizing.v1.UnrealisedPnl\"h\n\x15ListPortfoliosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08group_id\x18\x03 \x01(\t\x12\x16\n\x0einclude_closed\x18\x04 \x01(\x08\"c\n\x16ListPortfoliosResponse\x12\x30\n\nportfolios\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Portfolio\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x16RenamePortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"J\n\x17RenamePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"=\n\x15\x43losePortfolioRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x16\x43losePortfolioResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"\xcb\x01\n\x12SetHoldingsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61sh\x18\x02 \x01(\x01\x12-\n\x08holdings\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.Holdings\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"F\n\x13SetHoldingsResponse\x12/\n\tportfolio\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Portfolio\"S\n\x05Scope\x12\x12\n\x08group_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0cportfolio_id\x18\x02 \x01(\tH\x00\x12\x15\n\x0bstrategy_id\x18\x03 \x01(\tH\x00\x42\x07\n\x05scope\"\x9a\x01\n\x0cSharedLimits\x12\x1f\n\x12gross_notional_max\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x17instrument_notional_max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x63urrency\x18\x03 \x01(\tB\x15\n\x13_gross_notional_maxB\x1a\n\x18_instrument_notional_max\"\xdb\x01\n\x10SetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"D\n\x11SetLimitsResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"L\n\x10GetLimitsRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa0\x01\n\x11GetLimitsResponse\x12)\n\x06limits\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\x89\x01\n\x16SetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa1\x01\n\x17SetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"A\n\x16GetTradingStateRequest\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\"\xa1\x01\n\x17GetTradingStateResponse\x12\x36\n\rtrading_state\x18\x01 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x02 \x01(\x03\x12/\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"V\n\x17ListReservationsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.positionsizing.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x0bReservation\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x04 \x03(\x12\x12\x11\n\tcash_open\x18\x05 \x01(\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x99\x0b\n\x10PortfolioService\x12\x88\x01\n\x0f\x43reatePortfolio\x12).positionsizing.v1.CreatePortfolioRequest\x1a*.positionsizing.v1.CreatePortfolioResponse\"\x1e\xba\xd7\x18\x1a\x08\x05\x12\x16portfolio.portfolio_id\x12u\n\x0cGetPortfolio\x12&.positionsizing.v1.GetPortfolioRequest\x1a\'.positionsizing.v1.GetPortfolioResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_id\x12o\n\x0eListPortfolios\x12(.positionsizing.v1.ListPortfoliosRequest\x1a).positionsizing.v1.ListPortfoliosResponse\"\x08\xba\xd7\x18\x04\x08\x01 \x01\x12~\n\x0fRenamePortfolio\x12).positionsizing.v1.RenamePortfolioRequest\x1a*.positionsizing.v1.RenamePortfolioResponse\"\x14\xba\xd7\x18\x10\x08\x05\x12\x0cportfolio_id\x12{\n\x0e\x43losePortfolio\x12(.positionsizing.v1.ClosePortfolioRequest\x1a).positionsizing.v1.ClosePortfolioResponse\"\x14\xba\xd7\x18\x10\x08\x05\x12\x0cportfolio_id\x12r\n\x0bSetHoldings\x12%.positionsizing.v1.SetHoldingsRequest\x1a&.positionsizing.v1.SetHoldingsResponse\"\x14\xba\xd7\x18\x10\x08\x05\x12\x0cportfolio_id\x12r\n\tSetLimits\x12#.positionsizing.v1.SetLimitsRequest\x1a$.positionsizing.v1.SetLimitsResponse\"\x1a\xba\xd7\x18\x16\x08\x08\x12\x12scope.portfolio_id\x12r\n\tGetLimits\x12#.positionsizing.v1.GetLimitsRequest\x1a$.positionsizing.v1.GetLimitsResponse\"\x1a\xba\xd7\x18\x16\x08\x01\x12\x12scope.portfolio_id\x12\xad\x01\n\x0fSetTradingState\x12).positionsizing.v1.SetTradingStateRequest\x1a*.positionsizing.v1.SetTradingStateResponse\"C\xba\xd7\x18?\x08\n\x12\x12scope.portfolio_id*\'\n\rtrading_state\x12\x14TRADING_STATE_HALTED\x18\t\x12\x84\x01\n\x0fGetTradingState\x12).positionsizing.v1.GetTradingStateRequest\x1a*.positionsizing.v1.GetTradingStateResponse\"\x1a\xba\xd7\x18\x16\x08\x01\x12\x12scope.portfolio_id\x12\x81\x01\n\x10ListReservations\x12*.positionsizing.v1.ListReservationsRequest\x1a+.positionsizing.v1.ListReservationsResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,62 +36,84 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.portfolio
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_PORTFOLIO']._serialized_start=161
-  _globals['_PORTFOLIO']._serialized_end=585
-  _globals['_HOLDINGS']._serialized_start=587
-  _globals['_HOLDINGS']._serialized_end=662
-  _globals['_UNREALISEDPNL']._serialized_start=665
-  _globals['_UNREALISEDPNL']._serialized_end=793
-  _globals['_CREATEPORTFOLIOREQUEST']._serialized_start=795
-  _globals['_CREATEPORTFOLIOREQUEST']._serialized_end=868
-  _globals['_CREATEPORTFOLIORESPONSE']._serialized_start=870
-  _globals['_CREATEPORTFOLIORESPONSE']._serialized_end=944
-  _globals['_GETPORTFOLIOREQUEST']._serialized_start=946
-  _globals['_GETPORTFOLIOREQUEST']._serialized_end=989
-  _globals['_GETPORTFOLIORESPONSE']._serialized_start=992
-  _globals['_GETPORTFOLIORESPONSE']._serialized_end=1121
-  _globals['_LISTPORTFOLIOSREQUEST']._serialized_start=1123
-  _globals['_LISTPORTFOLIOSREQUEST']._serialized_end=1227
-  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_start=1229
-  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_end=1328
-  _globals['_RENAMEPORTFOLIOREQUEST']._serialized_start=1330
-  _globals['_RENAMEPORTFOLIOREQUEST']._serialized_end=1450
-  _globals['_RENAMEPORTFOLIORESPONSE']._serialized_start=1452
-  _globals['_RENAMEPORTFOLIORESPONSE']._serialized_end=1526
-  _globals['_CLOSEPORTFOLIOREQUEST']._serialized_start=1528
-  _globals['_CLOSEPORTFOLIOREQUEST']._serialized_end=1589
-  _globals['_CLOSEPORTFOLIORESPONSE']._serialized_start=1591
-  _globals['_CLOSEPORTFOLIORESPONSE']._serialized_end=1664
-  _globals['_SETHOLDINGSREQUEST']._serialized_start=1667
-  _globals['_SETHOLDINGSREQUEST']._serialized_end=1870
-  _globals['_SETHOLDINGSRESPONSE']._serialized_start=1872
-  _globals['_SETHOLDINGSRESPONSE']._serialized_end=1942
-  _globals['_SCOPE']._serialized_start=1944
-  _globals['_SCOPE']._serialized_end=2027
-  _globals['_SHAREDLIMITS']._serialized_start=2030
-  _globals['_SHAREDLIMITS']._serialized_end=2184
-  _globals['_SETLIMITSREQUEST']._serialized_start=2187
-  _globals['_SETLIMITSREQUEST']._serialized_end=2406
-  _globals['_SETLIMITSRESPONSE']._serialized_start=2408
-  _globals['_SETLIMITSRESPONSE']._serialized_end=2476
-  _globals['_GETLIMITSREQUEST']._serialized_start=2478
-  _globals['_GETLIMITSREQUEST']._serialized_end=2554
-  _globals['_GETLIMITSRESPONSE']._serialized_start=2557
-  _globals['_GETLIMITSRESPONSE']._serialized_end=2717
-  _globals['_SETTRADINGSTATEREQUEST']._serialized_start=2720
-  _globals['_SETTRADINGSTATEREQUEST']._serialized_end=2857
-  _globals['_SETTRADINGSTATERESPONSE']._serialized_start=2860
-  _globals['_SETTRADINGSTATERESPONSE']._serialized_end=3021
-  _globals['_GETTRADINGSTATEREQUEST']._serialized_start=3023
-  _globals['_GETTRADINGSTATEREQUEST']._serialized_end=3088
-  _globals['_GETTRADINGSTATERESPONSE']._serialized_start=3091
-  _globals['_GETTRADINGSTATERESPONSE']._serialized_end=3252
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=3254
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3340
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3342
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3447
-  _globals['_RESERVATION']._serialized_start=3450
-  _globals['_RESERVATION']._serialized_end=3622
-  _globals['_PORTFOLIOSERVICE']._serialized_start=3625
-  _globals['_PORTFOLIOSERVICE']._serialized_end=4749
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['CreatePortfolio']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['CreatePortfolio']._serialized_options = b'\272\327\030\032\010\005\022\026portfolio.portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPortfolio']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetPortfolio']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ListPortfolios']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ListPortfolios']._serialized_options = b'\272\327\030\004\010\001 \001'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['RenamePortfolio']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['RenamePortfolio']._serialized_options = b'\272\327\030\020\010\005\022\014portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ClosePortfolio']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ClosePortfolio']._serialized_options = b'\272\327\030\020\010\005\022\014portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetHoldings']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetHoldings']._serialized_options = b'\272\327\030\020\010\005\022\014portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetLimits']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetLimits']._serialized_options = b'\272\327\030\026\010\010\022\022scope.portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetLimits']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetLimits']._serialized_options = b'\272\327\030\026\010\001\022\022scope.portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetTradingState']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['SetTradingState']._serialized_options = b'\272\327\030?\010\n\022\022scope.portfolio_id*\'\n\rtrading_state\022\024TRADING_STATE_HALTED\030\t'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetTradingState']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['GetTradingState']._serialized_options = b'\272\327\030\026\010\001\022\022scope.portfolio_id'
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ListReservations']._loaded_options = None
+  _globals['_PORTFOLIOSERVICE'].methods_by_name['ListReservations']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
+  _globals['_PORTFOLIO']._serialized_start=193
+  _globals['_PORTFOLIO']._serialized_end=617
+  _globals['_HOLDINGS']._serialized_start=619
+  _globals['_HOLDINGS']._serialized_end=694
+  _globals['_UNREALISEDPNL']._serialized_start=697
+  _globals['_UNREALISEDPNL']._serialized_end=825
+  _globals['_CREATEPORTFOLIOREQUEST']._serialized_start=827
+  _globals['_CREATEPORTFOLIOREQUEST']._serialized_end=900
+  _globals['_CREATEPORTFOLIORESPONSE']._serialized_start=902
+  _globals['_CREATEPORTFOLIORESPONSE']._serialized_end=976
+  _globals['_GETPORTFOLIOREQUEST']._serialized_start=978
+  _globals['_GETPORTFOLIOREQUEST']._serialized_end=1021
+  _globals['_GETPORTFOLIORESPONSE']._serialized_start=1024
+  _globals['_GETPORTFOLIORESPONSE']._serialized_end=1153
+  _globals['_LISTPORTFOLIOSREQUEST']._serialized_start=1155
+  _globals['_LISTPORTFOLIOSREQUEST']._serialized_end=1259
+  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_start=1261
+  _globals['_LISTPORTFOLIOSRESPONSE']._serialized_end=1360
+  _globals['_RENAMEPORTFOLIOREQUEST']._serialized_start=1362
+  _globals['_RENAMEPORTFOLIOREQUEST']._serialized_end=1482
+  _globals['_RENAMEPORTFOLIORESPONSE']._serialized_start=1484
+  _globals['_RENAMEPORTFOLIORESPONSE']._serialized_end=1558
+  _globals['_CLOSEPORTFOLIOREQUEST']._serialized_start=1560
+  _globals['_CLOSEPORTFOLIOREQUEST']._serialized_end=1621
+  _globals['_CLOSEPORTFOLIORESPONSE']._serialized_start=1623
+  _globals['_CLOSEPORTFOLIORESPONSE']._serialized_end=1696
+  _globals['_SETHOLDINGSREQUEST']._serialized_start=1699
+  _globals['_SETHOLDINGSREQUEST']._serialized_end=1902
+  _globals['_SETHOLDINGSRESPONSE']._serialized_start=1904
+  _globals['_SETHOLDINGSRESPONSE']._serialized_end=1974
+  _globals['_SCOPE']._serialized_start=1976
+  _globals['_SCOPE']._serialized_end=2059
+  _globals['_SHAREDLIMITS']._serialized_start=2062
+  _globals['_SHAREDLIMITS']._serialized_end=2216
+  _globals['_SETLIMITSREQUEST']._serialized_start=2219
+  _globals['_SETLIMITSREQUEST']._serialized_end=2438
+  _globals['_SETLIMITSRESPONSE']._serialized_start=2440
+  _globals['_SETLIMITSRESPONSE']._serialized_end=2508
+  _globals['_GETLIMITSREQUEST']._serialized_start=2510
+  _globals['_GETLIMITSREQUEST']._serialized_end=2586
+  _globals['_GETLIMITSRESPONSE']._serialized_start=2589
+  _globals['_GETLIMITSRESPONSE']._serialized_end=2749
+  _globals['_SETTRADINGSTATEREQUEST']._serialized_start=2752
+  _globals['_SETTRADINGSTATEREQUEST']._serialized_end=2889
+  _globals['_SETTRADINGSTATERESPONSE']._serialized_start=2892
+  _globals['_SETTRADINGSTATERESPONSE']._serialized_end=3053
+  _globals['_GETTRADINGSTATEREQUEST']._serialized_start=3055
+  _globals['_GETTRADINGSTATEREQUEST']._serialized_end=3120
+  _globals['_GETTRADINGSTATERESPONSE']._serialized_start=3123
+  _globals['_GETTRADINGSTATERESPONSE']._serialized_end=3284
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=3286
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3372
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3374
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3479
+  _globals['_RESERVATION']._serialized_start=3482
+  _globals['_RESERVATION']._serialized_end=3654
+  _globals['_PORTFOLIOSERVICE']._serialized_start=3657
+  _globals['_PORTFOLIOSERVICE']._serialized_end=5090
 # @@protoc_insertion_point(module_scope)

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb2
 from positionsizing.v1 import parameter_service_pb2 as positionsizing_dot_v1_dot_parameter__service__pb2
 from positionsizing.v1 import sizing_pb2 as positionsizing_dot_v1_dot_sizing__pb2
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/sizing_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/limits.proto\x1a)positionsizing/v1/parameter_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a\x1dpositionsizing/v1/types.proto\"\xb1\x04\n\x14SizePositionsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x03 \x01(\t\x12/\n\x07signals\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.SignalBatch\x12\x1a\n\x12market_snapshot_id\x18\x05 \x01(\t\x12)\n\x06limits\x18\x06 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06method\x18\x07 \x01(\x0e\x32\x1f.positionsizing.v1.SizingMethod\x12\x1a\n\x12scenario_matrix_id\x18\x08 \x01(\t\x12\x1c\n\x14\x63ovariance_matrix_id\x18\t \x01(\t\x12\x15\n\rvalidate_only\x18\n \x01(\x08\x12\x16\n\x0e\x61ll_or_nothing\x18\x0b \x01(\x08\x12\x1d\n\x15include_sensitivities\x18\x0c \x01(\x08\x12\'\n\x1a\x65xpected_portfolio_version\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x32\n\x0freservation_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x1d\n\x1b_expected_portfolio_version\"L\n\x15SizePositionsResponse\x12\x33\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\"\xac\x01\n\x15SizePortfoliosRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x39\n\x08requests\x18\x02 \x03(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"N\n\x16SizePortfoliosResponse\x12\x34\n\tdecisions\x18\x01 \x03(\x0b\x32!.positionsizing.v1.SizingDecision\"x\n\rWhatIfRequest\x12\x35\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\x12\x30\n\nvariations\x18\x02 \x03(\x0b\x32\x1c.positionsizing.v1.Variation\"\xd7\x02\n\tVariation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nparameters\x18\x02 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12\x1d\n\x10price_multiplier\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x65\x64ge_multiplier\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x65quity_multiplier\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\"\n\x15volatility_multiplier\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x13\n\x11_price_multiplierB\x12\n\x10_edge_multiplierB\x14\n\x12_equity_multiplierB\x18\n\x16_volatility_multiplier\"s\n\x0eWhatIfResponse\x12/\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.positionsizing.v1.WhatIfResult\"\xc5\x01\n\x0cWhatIfResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.SizingStatus\x12/\n\x05sizes\x18\x03 \x01(\x0b\x32 .positionsizing.v1.PositionSizes\x12\x34\n\x07summary\x18\x04 \x01(\x0b\x32#.positionsizing.v1.PortfolioSummary\x12\x0f\n\x07message\x18\x05 \x01(\t\"X\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12-\n\tread_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x88\x01\n\x13GetDecisionResponse\x12\x33\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12<\n\x10settlement_state\x18\x02 \x01(\x0e\x32\".positionsizing.v1.SettlementState\"\xd2\x01\n\x14ListDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\x15ListDecisionsResponse\x12\x35\n\tdecisions\x18\x01 \x03(\x0b\x32\".positionsizing.v1.DecisionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x02\n\x0f\x44\x65\x63isionSummary\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06status\x18\x06 \x01(\x0e\x32\x1f.positionsizing.v1.SizingStatus\x12\x1a\n\x12portfolio_sequence\x18\x07 \x01(\x03\x12\x12\n\nline_count\x18\x08 \x01(\x05\x12\x16\n\x0egross_notional\x18\t \x01(\x01\",\n\x15ReplayDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\xb6\x01\n\x16ReplayDecisionResponse\x12\x12\n\nlots_equal\x18\x01 \x01(\x08\x12\x1d\n\x15weight_difference_max\x18\x02 \x01(\x01\x12\x17\n\x0flines_different\x18\x03 \x03(\x05\x12\x33\n\x08replayed\x18\x04 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x1b\n\x13version_differences\x18\x05 \x03(\t\"\x90\x01\n\x15SettleDecisionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\'\n\x05\x66ills\x18\x03 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\x12\x16\n\x0e\x63onfirm_prices\x18\x05 \x01(\x08\"\x88\x01\n\x05\x46ills\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0c\n\x04lots\x18\x02 \x03(\x12\x12\r\n\x05price\x18\x03 \x03(\x01\x12\x0b\n\x03\x66\x65\x65\x18\x04 \x03(\x01\x12\x10\n\x08\x63urrency\x18\x05 \x03(\t\x12\x15\n\rexchange_rate\x18\x06 \x03(\x01\x12\x14\n\x0c\x66\x65\x65_currency\x18\x07 \x03(\t\"\xac\x01\n\x16SettleDecisionResponse\x12<\n\x10settlement_state\x18\x01 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12\x39\n\tremainder\x18\x02 \x01(\x0b\x32&.positionsizing.v1.SettlementRemainder\x12\x19\n\x11portfolio_version\x18\x03 \x01(\x03\"Y\n\x13SettlementRemainder\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x02 \x03(\x12\x12\x11\n\tcash_open\x18\x03 \x01(\x01*\xd0\x01\n\x0fSettlementState\x12 \n\x1cSETTLEMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SETTLEMENT_STATE_OPEN\x10\x01\x12\x1b\n\x17SETTLEMENT_STATE_FILLED\x10\x02\x12\x1e\n\x1aSETTLEMENT_STATE_CANCELLED\x10\x03\x12\x1c\n\x18SETTLEMENT_STATE_EXPIRED\x10\x04\x12%\n!SETTLEMENT_STATE_NOTHING_TO_TRADE\x10\x05\x32\xb9\x05\n\rSizingService\x12\x62\n\rSizePositions\x12\'.positionsizing.v1.SizePositionsRequest\x1a(.positionsizing.v1.SizePositionsResponse\x12\x65\n\x0eSizePortfolios\x12(.positionsizing.v1.SizePortfoliosRequest\x1a).positionsizing.v1.SizePortfoliosResponse\x12M\n\x06WhatIf\x12 .positionsizing.v1.WhatIfRequest\x1a!.positionsizing.v1.WhatIfResponse\x12\\\n\x0bGetDecision\x12%.positionsizing.v1.GetDecisionRequest\x1a&.positionsizing.v1.GetDecisionResponse\x12\x62\n\rListDecisions\x12\'.positionsizing.v1.ListDecisionsRequest\x1a(.positionsizing.v1.ListDecisionsResponse\x12\x65\n\x0eReplayDecision\x12(.positionsizing.v1.ReplayDecisionRequest\x1a).positionsizing.v1.ReplayDecisionResponse\x12\x65\n\x0eSettleDecision\x12(.positionsizing.v1.SettleDecisionRequest\x1a).positionsizing.v1.SettleDecisionResponseBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/sizing_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\x1epositionsizing/v1/limits.proto\x1a)positionsizing/v1/parameter_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a\x1dpositionsizing/v1/types.proto\"\xb1\x04\n\x14SizePositionsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x03 \x01(\t\x12/\n\x07signals\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.SignalBatch\x12\x1a\n\x12market_snapshot_id\x18\x05 \x01(\t\x12)\n\x06limits\x18\x06 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06method\x18\x07 \x01(\x0e\x32\x1f.positionsizing.v1.SizingMethod\x12\x1a\n\x12scenario_matrix_id\x18\x08 \x01(\t\x12\x1c\n\x14\x63ovariance_matrix_id\x18\t \x01(\t\x12\x15\n\rvalidate_only\x18\n \x01(\x08\x12\x16\n\x0e\x61ll_or_nothing\x18\x0b \x01(\x08\x12\x1d\n\x15include_sensitivities\x18\x0c \x01(\x08\x12\'\n\x1a\x65xpected_portfolio_version\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x32\n\x0freservation_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x1d\n\x1b_expected_portfolio_version\"L\n\x15SizePositionsResponse\x12\x33\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\"\xac\x01\n\x15SizePortfoliosRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x39\n\x08requests\x18\x02 \x03(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"N\n\x16SizePortfoliosResponse\x12\x34\n\tdecisions\x18\x01 \x03(\x0b\x32!.positionsizing.v1.SizingDecision\"x\n\rWhatIfRequest\x12\x35\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\x12\x30\n\nvariations\x18\x02 \x03(\x0b\x32\x1c.positionsizing.v1.Variation\"\xd7\x02\n\tVariation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\nparameters\x18\x02 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12\x1d\n\x10price_multiplier\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x65\x64ge_multiplier\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x65quity_multiplier\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\"\n\x15volatility_multiplier\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x13\n\x11_price_multiplierB\x12\n\x10_edge_multiplierB\x14\n\x12_equity_multiplierB\x18\n\x16_volatility_multiplier\"s\n\x0eWhatIfResponse\x12/\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.positionsizing.v1.WhatIfResult\"\xc5\x01\n\x0cWhatIfResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.SizingStatus\x12/\n\x05sizes\x18\x03 \x01(\x0b\x32 .positionsizing.v1.PositionSizes\x12\x34\n\x07summary\x18\x04 \x01(\x0b\x32#.positionsizing.v1.PortfolioSummary\x12\x0f\n\x07message\x18\x05 \x01(\t\"X\n\x12GetDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12-\n\tread_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x88\x01\n\x13GetDecisionResponse\x12\x33\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12<\n\x10settlement_state\x18\x02 \x01(\x0e\x32\".positionsizing.v1.SettlementState\"\xd2\x01\n\x14ListDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"g\n\x15ListDecisionsResponse\x12\x35\n\tdecisions\x18\x01 \x03(\x0b\x32\".positionsizing.v1.DecisionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x02\n\x0f\x44\x65\x63isionSummary\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06status\x18\x06 \x01(\x0e\x32\x1f.positionsizing.v1.SizingStatus\x12\x1a\n\x12portfolio_sequence\x18\x07 \x01(\x03\x12\x12\n\nline_count\x18\x08 \x01(\x05\x12\x16\n\x0egross_notional\x18\t \x01(\x01\",\n\x15ReplayDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"\xb6\x01\n\x16ReplayDecisionResponse\x12\x12\n\nlots_equal\x18\x01 \x01(\x08\x12\x1d\n\x15weight_difference_max\x18\x02 \x01(\x01\x12\x17\n\x0flines_different\x18\x03 \x03(\x05\x12\x33\n\x08replayed\x18\x04 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x1b\n\x13version_differences\x18\x05 \x03(\t\"\x90\x01\n\x15SettleDecisionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\'\n\x05\x66ills\x18\x03 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\x12\x16\n\x0e\x63onfirm_prices\x18\x05 \x01(\x08\"\x88\x01\n\x05\x46ills\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0c\n\x04lots\x18\x02 \x03(\x12\x12\r\n\x05price\x18\x03 \x03(\x01\x12\x0b\n\x03\x66\x65\x65\x18\x04 \x03(\x01\x12\x10\n\x08\x63urrency\x18\x05 \x03(\t\x12\x15\n\rexchange_rate\x18\x06 \x03(\x01\x12\x14\n\x0c\x66\x65\x65_currency\x18\x07 \x03(\t\"\xac\x01\n\x16SettleDecisionResponse\x12<\n\x10settlement_state\x18\x01 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12\x39\n\tremainder\x18\x02 \x01(\x0b\x32&.positionsizing.v1.SettlementRemainder\x12\x19\n\x11portfolio_version\x18\x03 \x01(\x03\"Y\n\x13SettlementRemainder\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x17\n\x0ftrade_lots_open\x18\x02 \x03(\x12\x12\x11\n\tcash_open\x18\x03 \x01(\x01*\xd0\x01\n\x0fSettlementState\x12 \n\x1cSETTLEMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SETTLEMENT_STATE_OPEN\x10\x01\x12\x1b\n\x17SETTLEMENT_STATE_FILLED\x10\x02\x12\x1e\n\x1aSETTLEMENT_STATE_CANCELLED\x10\x03\x12\x1c\n\x18SETTLEMENT_STATE_EXPIRED\x10\x04\x12%\n!SETTLEMENT_STATE_NOTHING_TO_TRADE\x10\x05\x32\x94\x07\n\rSizingService\x12\x91\x01\n\rSizePositions\x12\'.positionsizing.v1.SizePositionsRequest\x1a(.positionsizing.v1.SizePositionsResponse\"-\xba\xd7\x18)\x08\x03\x12\x0cportfolio_id*\x17\n\rvalidate_only\x12\x04true\x18\x02\x12\x9d\x01\n\x0eSizePortfolios\x12(.positionsizing.v1.SizePortfoliosRequest\x1a).positionsizing.v1.SizePortfoliosResponse\"6\xba\xd7\x18\x32\x08\x03\x12\x15requests.portfolio_id*\x17\n\rvalidate_only\x12\x04true\x18\x02\x12h\n\x06WhatIf\x12 .positionsizing.v1.WhatIfRequest\x1a!.positionsizing.v1.WhatIfResponse\"\x19\xba\xd7\x18\x15\x08\x02\x12\x11\x62\x61se.portfolio_id\x12q\n\x0bGetDecision\x12%.positionsizing.v1.GetDecisionRequest\x1a&.positionsizing.v1.GetDecisionResponse\"\x13\xba\xd7\x18\x0f\x08\x01\x1a\x0b\x64\x65\x63ision_id\x12z\n\rListDecisions\x12\'.positionsizing.v1.ListDecisionsRequest\x1a(.positionsizing.v1.ListDecisionsResponse\"\x16\xba\xd7\x18\x12\x08\x01\x12\x0cportfolio_id \x01\x12z\n\x0eReplayDecision\x12(.positionsizing.v1.ReplayDecisionRequest\x1a).positionsizing.v1.ReplayDecisionResponse\"\x13\xba\xd7\x18\x0f\x08\x01\x1a\x0b\x64\x65\x63ision_id\x12z\n\x0eSettleDecision\x12(.positionsizing.v1.SettleDecisionRequest\x1a).positionsizing.v1.SettleDecisionResponse\"\x13\xba\xd7\x18\x0f\x08\x04\x1a\x0b\x64\x65\x63ision_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,46 +40,60 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.sizing_se
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_SETTLEMENTSTATE']._serialized_start=3585
-  _globals['_SETTLEMENTSTATE']._serialized_end=3793
-  _globals['_SIZEPOSITIONSREQUEST']._serialized_start=299
-  _globals['_SIZEPOSITIONSREQUEST']._serialized_end=860
-  _globals['_SIZEPOSITIONSRESPONSE']._serialized_start=862
-  _globals['_SIZEPOSITIONSRESPONSE']._serialized_end=938
-  _globals['_SIZEPORTFOLIOSREQUEST']._serialized_start=941
-  _globals['_SIZEPORTFOLIOSREQUEST']._serialized_end=1113
-  _globals['_SIZEPORTFOLIOSRESPONSE']._serialized_start=1115
-  _globals['_SIZEPORTFOLIOSRESPONSE']._serialized_end=1193
-  _globals['_WHATIFREQUEST']._serialized_start=1195
-  _globals['_WHATIFREQUEST']._serialized_end=1315
-  _globals['_VARIATION']._serialized_start=1318
-  _globals['_VARIATION']._serialized_end=1661
-  _globals['_WHATIFRESPONSE']._serialized_start=1663
-  _globals['_WHATIFRESPONSE']._serialized_end=1778
-  _globals['_WHATIFRESULT']._serialized_start=1781
-  _globals['_WHATIFRESULT']._serialized_end=1978
-  _globals['_GETDECISIONREQUEST']._serialized_start=1980
-  _globals['_GETDECISIONREQUEST']._serialized_end=2068
-  _globals['_GETDECISIONRESPONSE']._serialized_start=2071
-  _globals['_GETDECISIONRESPONSE']._serialized_end=2207
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=2210
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=2420
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=2422
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2525
-  _globals['_DECISIONSUMMARY']._serialized_start=2528
-  _globals['_DECISIONSUMMARY']._serialized_end=2799
-  _globals['_REPLAYDECISIONREQUEST']._serialized_start=2801
-  _globals['_REPLAYDECISIONREQUEST']._serialized_end=2845
-  _globals['_REPLAYDECISIONRESPONSE']._serialized_start=2848
-  _globals['_REPLAYDECISIONRESPONSE']._serialized_end=3030
-  _globals['_SETTLEDECISIONREQUEST']._serialized_start=3033
-  _globals['_SETTLEDECISIONREQUEST']._serialized_end=3177
-  _globals['_FILLS']._serialized_start=3180
-  _globals['_FILLS']._serialized_end=3316
-  _globals['_SETTLEDECISIONRESPONSE']._serialized_start=3319
-  _globals['_SETTLEDECISIONRESPONSE']._serialized_end=3491
-  _globals['_SETTLEMENTREMAINDER']._serialized_start=3493
-  _globals['_SETTLEMENTREMAINDER']._serialized_end=3582
-  _globals['_SIZINGSERVICE']._serialized_start=3796
-  _globals['_SIZINGSERVICE']._serialized_end=4493
+  _globals['_SIZINGSERVICE'].methods_by_name['SizePositions']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['SizePositions']._serialized_options = b'\272\327\030)\010\003\022\014portfolio_id*\027\n\rvalidate_only\022\004true\030\002'
+  _globals['_SIZINGSERVICE'].methods_by_name['SizePortfolios']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['SizePortfolios']._serialized_options = b'\272\327\0302\010\003\022\025requests.portfolio_id*\027\n\rvalidate_only\022\004true\030\002'
+  _globals['_SIZINGSERVICE'].methods_by_name['WhatIf']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['WhatIf']._serialized_options = b'\272\327\030\025\010\002\022\021base.portfolio_id'
+  _globals['_SIZINGSERVICE'].methods_by_name['GetDecision']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['GetDecision']._serialized_options = b'\272\327\030\017\010\001\032\013decision_id'
+  _globals['_SIZINGSERVICE'].methods_by_name['ListDecisions']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['ListDecisions']._serialized_options = b'\272\327\030\022\010\001\022\014portfolio_id \001'
+  _globals['_SIZINGSERVICE'].methods_by_name['ReplayDecision']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['ReplayDecision']._serialized_options = b'\272\327\030\017\010\001\032\013decision_id'
+  _globals['_SIZINGSERVICE'].methods_by_name['SettleDecision']._loaded_options = None
+  _globals['_SIZINGSERVICE'].methods_by_name['SettleDecision']._serialized_options = b'\272\327\030\017\010\004\032\013decision_id'
+  _globals['_SETTLEMENTSTATE']._serialized_start=3617
+  _globals['_SETTLEMENTSTATE']._serialized_end=3825
+  _globals['_SIZEPOSITIONSREQUEST']._serialized_start=331
+  _globals['_SIZEPOSITIONSREQUEST']._serialized_end=892
+  _globals['_SIZEPOSITIONSRESPONSE']._serialized_start=894
+  _globals['_SIZEPOSITIONSRESPONSE']._serialized_end=970
+  _globals['_SIZEPORTFOLIOSREQUEST']._serialized_start=973
+  _globals['_SIZEPORTFOLIOSREQUEST']._serialized_end=1145
+  _globals['_SIZEPORTFOLIOSRESPONSE']._serialized_start=1147
+  _globals['_SIZEPORTFOLIOSRESPONSE']._serialized_end=1225
+  _globals['_WHATIFREQUEST']._serialized_start=1227
+  _globals['_WHATIFREQUEST']._serialized_end=1347
+  _globals['_VARIATION']._serialized_start=1350
+  _globals['_VARIATION']._serialized_end=1693
+  _globals['_WHATIFRESPONSE']._serialized_start=1695
+  _globals['_WHATIFRESPONSE']._serialized_end=1810
+  _globals['_WHATIFRESULT']._serialized_start=1813
+  _globals['_WHATIFRESULT']._serialized_end=2010
+  _globals['_GETDECISIONREQUEST']._serialized_start=2012
+  _globals['_GETDECISIONREQUEST']._serialized_end=2100
+  _globals['_GETDECISIONRESPONSE']._serialized_start=2103
+  _globals['_GETDECISIONRESPONSE']._serialized_end=2239
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=2242
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=2452
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=2454
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2557
+  _globals['_DECISIONSUMMARY']._serialized_start=2560
+  _globals['_DECISIONSUMMARY']._serialized_end=2831
+  _globals['_REPLAYDECISIONREQUEST']._serialized_start=2833
+  _globals['_REPLAYDECISIONREQUEST']._serialized_end=2877
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_start=2880
+  _globals['_REPLAYDECISIONRESPONSE']._serialized_end=3062
+  _globals['_SETTLEDECISIONREQUEST']._serialized_start=3065
+  _globals['_SETTLEDECISIONREQUEST']._serialized_end=3209
+  _globals['_FILLS']._serialized_start=3212
+  _globals['_FILLS']._serialized_end=3348
+  _globals['_SETTLEDECISIONRESPONSE']._serialized_start=3351
+  _globals['_SETTLEDECISIONRESPONSE']._serialized_end=3523
+  _globals['_SETTLEMENTREMAINDER']._serialized_start=3525
+  _globals['_SETTLEMENTREMAINDER']._serialized_end=3614
+  _globals['_SIZINGSERVICE']._serialized_start=3828
+  _globals['_SIZINGSERVICE']._serialized_end=4744
 # @@protoc_insertion_point(module_scope)
