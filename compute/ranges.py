@@ -79,6 +79,7 @@ _PRICE = Range(1e-12, 1e12, "a price")
 _STOP = Range(1e-12, 1e12, "a price, or 0 for none", or_zero=True)
 _RETURN = Range(-1.0, 1.0, "a return per period, as a fraction", hint=_PERCENT)
 _RATE = Range(0.0, 0.5, "a fraction", hint=_PERCENT)
+_ANNUAL = Range(0.0, 1.0, "a rate a year, as a fraction", hint=_PERCENT)
 _SHARE = Range(0.0, 1e6, "a share of daily volume")
 _PROBABILITY = Range(0.0, 1.0, "a probability", hint=_PERCENT)
 _INNER = Range(_NEAR_0, _NEAR_1, "a fraction", hint=_PERCENT)
@@ -244,4 +245,35 @@ RANGES: dict[str, Range] = {
     "LotRules.position_min": _NONNEGATIVE,
     "LotRules.names_max": Range(1, 2**31 - 1, "instruments"),
     "TraceFrontierRequest.point_count": Range(2, 200, "points, or 0 for 20", or_zero=True),
+    # Backtests and simulated futures.
+    "PriceTable.close": Range(1e-12, 1e12, "a price, or 0 where missing", or_zero=True),
+    "PriceTable.open": Range(1e-12, 1e12, "a price, or 0 where missing", or_zero=True),
+    "PriceTable.dividend": Range(0.0, 1e12, "money a unit"),
+    "PriceTable.split": Range(1e-6, 1e6, "units for one"),
+    "PriceTable.volume": Range(0.0, 1e18, "units"),
+    "MeanReturnStrategy.sessions": Range(2, 2520, "sessions"),
+    "TradingCosts.commission_fixed": Range(0.0, 1e6, "money a trade"),
+    "TradingCosts.commission_rate": _RATE,
+    "TradingCosts.slippage_rate": _RATE,
+    "TradingCosts.credit_rate": _ANNUAL,
+    "TradingCosts.debit_rate": _ANNUAL,
+    "TradingCosts.borrow_rate": _ANNUAL,
+    "BacktestSetting.cash": Range(1e-6, 1e15, "money"),
+    "BacktestSetting.lot_size": Range(1e-12, 1e12, "units"),
+    "BacktestSetting.rebalance_sessions": Range(1, 100_000, "sessions"),
+    "RunBacktestRequest.sessions_per_year": Range(1.0, 400.0, "sessions"),
+    "RunBacktestRequest.trials_before": Range(0, 1_000_000_000, "settings"),
+    "RunBacktestRequest.risk_free_rate": Range(0.0, 0.1, "a rate a session", hint=_PERCENT),
+    "NormalReturns.mean": Range(-10.0, 10.0, "a return a year, as a fraction", hint=_PERCENT),
+    "NormalReturns.volatility": Range(_NEAR_0, 10.0, "a year's standard deviation", hint=_PERCENT),
+    "NormalReturns.degrees_of_freedom": Range(2.000001, 1e6),
+    "BootstrapReturns.excess_returns": Range(-1.0, 100.0, "a return, as a fraction"),
+    "BootstrapReturns.block_length": Range(1.0, 1e6, "steps"),
+    "SimulateGrowthRequest.fractions": Range(-100.0, 100.0, "a fraction of equity"),
+    "SimulateGrowthRequest.years": Range(0.001, 1000.0, "years"),
+    "SimulateGrowthRequest.steps_per_year": Range(1, 252, "steps"),
+    "SimulateGrowthRequest.paths": Range(100, 20_000, "paths"),
+    "SimulateGrowthRequest.levels": _INNER,
+    "SimulateGrowthRequest.risk_free_rate": _ANNUAL,
+    "SimulateGrowthRequest.seed": Range(0, COUNT_MAX),
 }

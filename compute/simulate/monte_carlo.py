@@ -18,7 +18,7 @@ from compute.simulate.measures import normal_cdf
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a fan."""
 
-STEPS_MAX, PATHS_MAX = 25_200, 20_000
+STEPS_MAX = 25_200
 
 
 @dataclass(frozen=True)

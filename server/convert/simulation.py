@@ -1,8 +1,7 @@
 """Backtests and simulated futures between the contract and the domain."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from typing import Any
 
@@ -16,27 +15,24 @@ from compute.parameters import EffectiveParameters, overlaid
 from compute.simulate.account import TradingCosts
 from compute.simulate.backtest import FillAt, Setting
 from compute.simulate.history import HistoryError, PriceHistory
-from compute.simulate.monte_carlo import PATHS_MAX, STEPS_MAX
+from compute.simulate.monte_carlo import STEPS_MAX
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals, Strategy
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert import request as request_convert
 from server.convert.columns import floats
 from server.convert.market import instrument_violations
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields
 
 SETTINGS_MAX = 64
+FRACTIONS_MAX = 16
+RETURNS_MIN = 20
+"""Fewer say nothing about how they follow each other."""
 CELLS_MAX = 4_000_000
 """Sessions times instruments of one history."""
 STEPS_TIMES_PATHS_MAX = 10_000_000
-RATES: dict[str, tuple[float, float]] = {
-    "commission_fixed": (0.0, 1e6),
-    "commission_rate": (0.0, 0.5),
-    "slippage_rate": (0.0, 0.5),
-    "credit_rate": (0.0, 1.0),
-    "debit_rate": (0.0, 1.0),
-    "borrow_rate": (0.0, 1.0),
-}
+COSTS = tuple(item.name for item in fields(TradingCosts) if item.name != "days_per_year")
 
 
 def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolation]:
@@ -46,9 +42,7 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
     if not 1 <= len(request.settings) <= SETTINGS_MAX:
         text = f"has {len(request.settings)} entries; 1 to {SETTINGS_MAX} are accepted"
         yield FieldViolation("settings", "OUT_OF_RANGE", text)
-    yield from _within(request, "sessions_per_year", 1.0, 400.0, "")
-    yield from _within(request, "risk_free_rate", 0.0, 0.1, "")
-    yield from _within(request, "trials_before", 0, 1_000_000_000, "")
+    yield from number_violations(request)
     for place, setting in enumerate(request.settings):
         yield from _setting_violations(setting, f"settings[{place}].")
 
@@ -56,12 +50,6 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
 def _setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[FieldViolation]:
     if setting.WhichOneof("strategy") is None:
         yield FieldViolation(f"{path}mean_return", "MISSING", "give mean_return or given")
-    yield from _within(setting.mean_return, "sessions", 2, 2520, f"{path}mean_return.")
-    yield from _within(setting, "cash", 1e-6, 1e15, path)
-    yield from _within(setting, "lot_size", 1e-12, 1e12, path)
-    yield from _within(setting, "rebalance_sessions", 1, 100_000, path)
-    for name, (low, high) in RATES.items():
-        yield from _within(setting.costs, name, low, high, f"{path}costs.")
     if setting.fill_at not in pb.FillAt.values():
         yield FieldViolation(f"{path}fill_at", "UNKNOWN_VALUE", f"is {setting.fill_at}")
     yield from parameters_convert.violations(setting.parameters, f"{path}parameters")
@@ -69,19 +57,6 @@ def _setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[Fiel
     if setting.parameters.method == types_pb2.SIZING_METHOD_JOINT:
         text = "backtests use the closed form"
         yield FieldViolation(f"{path}parameters.method", "NOT_APPLICABLE", text)
-
-
-def _within(
-    message: Any, name: str, low: float, high: float, path: str
-) -> Iterator[FieldViolation]:
-    """A number that is given has to be in [low, high]."""
-    field = message.DESCRIPTOR.fields_by_name[name]
-    if field.has_presence and not message.HasField(name):
-        return
-    value = getattr(message, name)
-    if not (math.isfinite(value) and low <= value <= high):
-        text = f"is {value:g}; it must be from {low:g} to {high:g}"
-        yield FieldViolation(f"{path}{name}", "OUT_OF_RANGE", text)
 
 
 def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
@@ -108,10 +83,6 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
             text = f"has {len(values)} entries for {sessions} sessions of {m} instruments"
             found.append(FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", text))
             continue
-        if (wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0.0)))).size:
-            place = int(wrong[0])
-            text = f"is {values[place]:g}; it must be finite and >= 0"
-            found.append(FieldViolation(f"{path}.{name}[{place}]", "OUT_OF_RANGE", text))
         columns[name] = values.reshape(sessions, m)
     if found:
         raise invalid_fields(found)
@@ -136,7 +107,7 @@ def _is_date(text: str) -> bool:
 def setting(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:
     """The domain's setting; the message has been checked. Raises `Refusal`."""
     path = f"settings[{place}]"
-    costs = TradingCosts(**{name: getattr(message.costs, name) for name in RATES})
+    costs = TradingCosts(**{name: getattr(message.costs, name) for name in COSTS})
     parameters = overlaid(EffectiveParameters(), parameters_convert.parameters(message.parameters))
     return Setting(
         name=message.name or str(place),
@@ -209,46 +180,26 @@ def growth_violations(request: pb.SimulateGrowthRequest) -> Iterator[FieldViolat
     kind = request.WhichOneof("returns")
     if kind is None:
         yield FieldViolation("distribution", "MISSING", "give distribution or bootstrap")
-    if kind == "distribution":
-        yield from _within(request.distribution, "mean", -10.0, 10.0, "distribution.")
-        yield from _within(request.distribution, "volatility", 1e-6, 10.0, "distribution.")
-        name = "degrees_of_freedom"
-        yield from _within(request.distribution, name, 2.000001, 1e6, "distribution.")
-    if kind == "bootstrap":
-        yield from _within(request.bootstrap, "block_length", 1.0, 1e6, "bootstrap.")
-        values = floats(request.bootstrap.excess_returns)
-        if len(values) < 20:
-            text = f"has {len(values)} entries; at least 20 are needed"
-            yield FieldViolation("bootstrap.excess_returns", "TOO_FEW", text)
-        yield from _each(values, "bootstrap.excess_returns", -1.0, 100.0)
-    if not 1 <= len(request.fractions) <= 16:
-        text = f"has {len(request.fractions)} entries; 1 to 16 are accepted"
+    returns = len(request.bootstrap.excess_returns)
+    if kind == "bootstrap" and returns < RETURNS_MIN:
+        text = f"has {returns} entries; at least {RETURNS_MIN} are needed"
+        yield FieldViolation("bootstrap.excess_returns", "TOO_FEW", text)
+    if not 1 <= len(request.fractions) <= FRACTIONS_MAX:
+        text = f"has {len(request.fractions)} entries; 1 to {FRACTIONS_MAX} are accepted"
         yield FieldViolation("fractions", "OUT_OF_RANGE", text)
-    yield from _each(floats(request.fractions), "fractions", -100.0, 100.0)
-    yield from _each(floats(request.levels), "levels", 1e-9, 1.0 - 1e-9)
-    yield from _within(request, "years", 1e-3, 1000.0, "")
-    yield from _within(request, "steps_per_year", 1, 252, "")
-    yield from _within(request, "paths", 100, PATHS_MAX, "")
-    yield from _within(request, "risk_free_rate", 0.0, 1.0, "")
-    yield from _within(request, "seed", 0, 2**63 - 1, "")
+    wrong = list(number_violations(request))
+    yield from wrong
+    if wrong:
+        return
     steps, paths = steps_of(request), paths_of(request)
     if steps > STEPS_MAX or steps * paths > STEPS_TIMES_PATHS_MAX:
         text = f"{steps} steps on {paths} paths are more than {STEPS_TIMES_PATHS_MAX} in all"
         yield FieldViolation("paths", "TOO_MANY", text)
 
 
-def _each(values: Floats, path: str, low: float, high: float) -> Iterator[FieldViolation]:
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= low) & (values <= high)))
-    for place in wrong[:10]:
-        text = f"is {values[place]:g}; it must be from {low:g} to {high:g}"
-        yield FieldViolation(f"{path}[{place}]", "OUT_OF_RANGE", text)
-
-
 def steps_of(request: pb.SimulateGrowthRequest) -> int:
     """Steps of a path, at least one."""
     years = request.years if request.HasField("years") else 5.0
-    if not math.isfinite(years):
-        return 0
     return max(round(years * steps_per_year(request)), 1)
 
 

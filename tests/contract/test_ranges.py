@@ -13,7 +13,7 @@ from compute.ranges import RANGES, Range
 from server.convert.ranges import NUMBERS
 
 PROTOS = Path(__file__).parents[2] / "protos" / "positionsizing" / "v1"
-OWN_CHECKS = {"simulation_service", "correlation_service", "risk_service"}
+OWN_CHECKS = {"correlation_service", "risk_service"}
 """Services whose numbers are checked by their own conversion alone, not by the table yet."""
 SERVICES = [
     importlib.import_module(f"positionsizing.v1.{path.stem}_pb2")

@@ -78,23 +78,27 @@ class PriceTable(_message.Message):
 
     @_builtins.property
     def close(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Closes, in one currency; sessions times instruments; > 0, or 0 where missing."""
+        """Closes, in one currency; sessions times instruments; 0 or from 1e-12 to 1e12, 0 where missing."""
 
     @_builtins.property
     def open(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Opens, as `close`; empty: orders for the next open are filled at the next close."""
+        """Opens, 0 or from 1e-12 to 1e12; empty: orders for the next open are filled at the next close."""
 
     @_builtins.property
     def dividend(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Cash a unit, going ex in that session, for units held at the close before; >= 0. Empty: none."""
+        """Cash a unit, going ex in that session, for units held at the close before; from 0 to 1e12.
+        Empty: none.
+        """
 
     @_builtins.property
     def split(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Units for one unit, effective before that session opens; 1 for none. Empty: none."""
+        """Units for one unit, effective before that session opens; 1 for none; from 1e-6 to 1e6. Empty:
+        none.
+        """
 
     @_builtins.property
     def volume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Units traded in the session, >= 0, for limits on the average daily volume, which is the median
+        """Units traded in the session, from 0 to 1e18, for limits on the average daily volume: the median
         of the last 20. Empty: such limits are refused.
         """
 
@@ -201,7 +205,7 @@ class TradingCosts(_message.Message):
     DEBIT_RATE_FIELD_NUMBER: _builtins.int
     BORROW_RATE_FIELD_NUMBER: _builtins.int
     commission_fixed: _builtins.float
-    """Money a trade."""
+    """Money a trade; from 0 to 1e6."""
     commission_rate: _builtins.float
     """Fraction of the notional; from 0 to 0.5."""
     slippage_rate: _builtins.float
@@ -251,11 +255,11 @@ class BacktestSetting(_message.Message):
     fill_at: Global___FillAt.ValueType
     """When orders are filled."""
     cash: _builtins.float
-    """Cash at the start; > 0. Unset: 1,000,000."""
+    """Cash at the start; from 1e-6 to 1e15. Unset: 1,000,000."""
     lot_size: _builtins.float
-    """Lot of every instrument; > 0. Unset: 1."""
+    """Lot of every instrument; from 1e-12 to 1e12. Unset: 1."""
     rebalance_sessions: _builtins.int
-    """A decision every so many sessions, from 1. Unset: 1."""
+    """A decision every so many sessions, from 1 to 100000. Unset: 1."""
     @_builtins.property
     def mean_return(self) -> Global___MeanReturnStrategy:
         """A rule on the prices."""
@@ -332,7 +336,9 @@ class RunBacktestRequest(_message.Message):
     sessions_per_year: _builtins.float
     """Sessions a year, for annual figures; from 1 to 400. Unset: 252."""
     trials_before: _builtins.int
-    """Settings that were tried before on this history, elsewhere; counted when the best is deflated."""
+    """Settings that were tried before on this history, elsewhere, from 0 to 1e9; counted when the best
+    is deflated.
+    """
     risk_free_rate: _builtins.float
     """Risk-free rate a session in the ratios, from 0 to 0.1."""
     summary_only: _builtins.bool
@@ -873,9 +879,9 @@ class NormalReturns(_message.Message):
     mean: _builtins.float
     """Mean a year in excess of the risk-free rate; from -10 to 10."""
     volatility: _builtins.float
-    """Standard deviation a year; > 0, at most 10."""
+    """Standard deviation a year; from 1e-6 to 10."""
     degrees_of_freedom: _builtins.float
-    """Degrees of freedom of Student's t, > 2; unset: normal."""
+    """Degrees of freedom of Student's t, from 2.000001 to 1e6; unset: normal."""
     def __init__(
         self,
         *,
@@ -904,10 +910,10 @@ class BootstrapReturns(_message.Message):
     EXCESS_RETURNS_FIELD_NUMBER: _builtins.int
     BLOCK_LENGTH_FIELD_NUMBER: _builtins.int
     block_length: _builtins.float
-    """Mean length of a block, >= 1. Unset: chosen from the series (Politis and White)."""
+    """Mean length of a block, from 1 to 1e6. Unset: chosen from the series (Politis and White)."""
     @_builtins.property
     def excess_returns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Simple returns a step in excess of the risk-free rate, at least 20; each > -1."""
+        """Simple returns a step in excess of the risk-free rate, at least 20; each from -1 to 100."""
 
     def __init__(
         self,
@@ -941,15 +947,15 @@ class SimulateGrowthRequest(_message.Message):
     RISK_FREE_RATE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     years: _builtins.float
-    """Years to look ahead; > 0. Unset: 5."""
+    """Years to look ahead; from 0.001 to 1000. Unset: 5."""
     steps_per_year: _builtins.int
     """Steps a year, from 1 to 252. Unset: 252. At most 25,200 steps in all."""
     paths: _builtins.int
-    """Paths, from 100 to 20,000. Unset: 2,000. Paths times steps: at most 10,000,000."""
+    """Paths, from 100 to 20000. Unset: 2,000. Paths times steps: at most 10,000,000."""
     risk_free_rate: _builtins.float
     """Risk-free rate a year, continuously; from 0 to 1."""
     seed: _builtins.int
-    """Seed; the same request gives the same numbers."""
+    """Seed, from 0 to 9e15; the same request gives the same numbers."""
     @_builtins.property
     def distribution(self) -> Global___NormalReturns:
         """A distribution."""
@@ -966,7 +972,7 @@ class SimulateGrowthRequest(_message.Message):
 
     @_builtins.property
     def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Levels of wealth, each in (0, 1): how likely it falls to them within the years."""
+        """Levels of wealth, each from 1e-6 to 0.999999: how likely it falls to them within the years."""
 
     def __init__(
         self,
