@@ -62,6 +62,8 @@ class Line(IntEnum):
     RATE_SHORT = 30
     FEE = 31
     """Proportional fee on the trade."""
+    CORRELATION = 32
+    """By what the correlation penalty multiplies the stake, in [0, 1]; 1 for none."""
 
 
 class Scalar(IntEnum):
@@ -119,21 +121,22 @@ class Stage(IntEnum):
     COST = 1
     CONFIDENCE = 2
     KELLY_FRACTION = 3
-    VOLATILITY_TARGET = 4
-    STOP_RISK = 5
-    RISK_BUDGET = 6
-    JOINT_OPTIMUM = 7
-    PERMISSION = 8
-    MINIMUM_TRADE = 9
-    INSTRUMENT_LIMIT = 10
-    LIQUIDITY = 11
-    GROUP_LIMIT = 12
-    EXPOSURE_LIMIT = 13
-    SHARED_LIMIT = 14
-    TURNOVER_LIMIT = 15
-    CASH = 16
-    RECONCILE = 17
-    BOOK_LIMIT = 18
+    CORRELATION = 4
+    VOLATILITY_TARGET = 5
+    STOP_RISK = 6
+    RISK_BUDGET = 7
+    JOINT_OPTIMUM = 8
+    PERMISSION = 9
+    MINIMUM_TRADE = 10
+    INSTRUMENT_LIMIT = 11
+    LIQUIDITY = 12
+    GROUP_LIMIT = 13
+    EXPOSURE_LIMIT = 14
+    SHARED_LIMIT = 15
+    TURNOVER_LIMIT = 16
+    CASH = 17
+    RECONCILE = 18
+    BOOK_LIMIT = 19
     """On the host (`limits/book_stage.py`), after what the kernel returns."""
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
+from compute.correlated import correlation_factors, is_correlated
 from compute.edges import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
@@ -81,12 +82,37 @@ def size_together(items: Sequence[tuple[Inputs, Guard]], kernels: KernelRegistry
         for columns, (inputs, _) in zip(lines, items, strict=True)
     ]
     waterfalls = run_waterfalls(kernels, arguments)
+    _correlate(items, lines, arguments, waterfalls, kernels)
     return [
         _decided(inputs, guard, columns, waterfall, f"waterfall/{part[0].shape[1]}x{len(part[2])}")
         for (inputs, guard), columns, part, waterfall in zip(
             items, lines, arguments, waterfalls, strict=True
         )
     ]
+
+
+def _correlate(
+    items: Sequence[tuple[Inputs, Guard]],
+    lines: list[Floats],
+    arguments: list[tuple[Floats, Floats, Floats, Floats]],
+    waterfalls: list[Floats],
+    kernels: KernelRegistry,
+) -> None:
+    """Runs the batches whose stakes share risk once more, by what they lose to each other.
+
+    What a stake is alone comes out of the first run; `lines`, `arguments` and `waterfalls` of
+    these batches are replaced.
+    """
+    again = [i for i, (inputs, _) in enumerate(items) if is_correlated(inputs)]
+    for i in again:
+        alone = waterfalls[i][Stage.KELLY_FRACTION, : lines[i].shape[1]]
+        lines[i][Line.CORRELATION] = correlation_factors(items[i][0], lines[i], alone)
+        before, scalars, members, bounds = arguments[i]
+        arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
+    if again:
+        found = run_waterfalls(kernels, [arguments[i] for i in again])
+        for i, waterfall in zip(again, found, strict=True):
+            waterfalls[i] = waterfall
 
 
 def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
@@ -145,6 +171,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     signals, sheet, index = inputs.signals, inputs.sheet, inputs.index
     lines = np.zeros((len(Line), len(index)))
     lines[Line.ACTIVE] = inputs.active
+    lines[Line.CORRELATION] = 1.0
     lines[Line.SIDE] = signals.side
     if sheet.market.spread is not None:
         lines[Line.SPREAD_COST] = 0.5 * sheet.market.spread[index]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from math import log
 
+from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
 
 
@@ -59,6 +60,8 @@ class Parameters:
     matrix_age_max_s: float | None = None
     periods_per_year: float | None = None
     fill_deviation_max: float | None = None
+    covariance_universe: str | None = None
+    correlation_penalty: CorrelationPenalty | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,15 @@ class EffectiveParameters:
     matrix_age_max_s: float | None = None
     periods_per_year: float = 1.0
     fill_deviation_max: float = 0.5
+    covariance_universe: str | None = None
+    correlation_penalty: CorrelationPenalty | None = None
+
+    @property
+    def penalty(self) -> CorrelationPenalty:
+        """The correlation penalty in force: on by default where a covariance is at hand."""
+        if self.correlation_penalty is not None:
+            return self.correlation_penalty
+        return CorrelationPenalty.QUADRATIC if self.covariance_universe else CorrelationPenalty.NONE
 
     @property
     def fraction(self) -> float:

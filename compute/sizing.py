@@ -1,6 +1,7 @@
 """From signals to weights inside every limit: the pipeline, and where to start reading.
 
-    edge -> Kelly -> cost -> confidence -> fraction -> volatility, stop and risk budget
+    edge -> Kelly -> cost -> confidence -> fraction -> correlation
+         -> volatility, stop and risk budget
          -> permissions -> instrument, liquidity, group, exposure, shared, turnover, cash
          -> limits of the whole book (`limits/book_stage.py`)
          -> whole lots (`limits/lots.py`) -> independent check (`limits/guard.py`)
@@ -67,7 +68,8 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     net = stages.bounded(unbounded)
     sure = stages.confident(net, lines, scalars)
     fractional = fraction * sure
-    targeted = stages.volatility_targeted(fractional, lines, scalars)
+    apart = fractional * lines[Line.CORRELATION]
+    targeted = stages.volatility_targeted(apart, lines, scalars)
     stopped = stages.stop_limited(targeted, lines, scalars)
     # Padding has no edge but 0/0, which would make the sum over all lines NaN.
     used = jnp.where(lines[Line.ACTIVE] > 0.0, stopped, 0.0)
@@ -77,6 +79,7 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
         Stage.COST: side * net,
         Stage.CONFIDENCE: side * sure,
         Stage.KELLY_FRACTION: side * fractional,
+        Stage.CORRELATION: side * apart,
         Stage.VOLATILITY_TARGET: side * targeted,
         Stage.STOP_RISK: side * stopped,
         Stage.RISK_BUDGET: side * budgeted,

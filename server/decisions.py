@@ -31,6 +31,7 @@ from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import EffectiveParameters, Method, Shrinkage
 from compute.shapes import KernelRegistry, Key, NotReadyError
+from server import decision_risk
 from server.batching import ComputeLoop, ComputeThread
 from server.call import Call
 from server.convert import decision as decision_convert
@@ -53,6 +54,8 @@ SHORT_LINES, SHORT_MARKET = 1024, 20_000
 
 PROGRAMS_MAX = 16
 """A request calls at most so many programs."""
+
+_COVARIANCES = ("COVARIANCE", "CORRELATION")
 
 LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"
 
@@ -102,15 +105,22 @@ class Solver:
         """Sizes a checked request against a state. Raises `Refusal`."""
         snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
         scenarios, covariance = await self.matrices(tenant_id, request)
+        default_id = ""
+        if covariance is None and needs_default(request, state.parameters):
+            universe = state.parameters.covariance_universe or ""
+            default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
+            covariance = await self.states.matrix(tenant_id, default_id)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
         def work(time_limit: TimeLimit) -> Solved:
             prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
             context = context_of(state, snapshot.snapshot_id, prices)
+            if default_id:
+                context = replace(context, covariance_matrix_id=default_id)
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
             return self.answer(problem, time_limit)
 
-        if _is_short(request, state, snapshot):
+        if covariance is None and _is_short(request, state, snapshot):
             return await self._short(work, call)
         is_joint = is_joint_request(request, state.parameters)
         n_lines = len(request.signals.instrument_ids)
@@ -254,10 +264,14 @@ class Solver:
             head.notes.extend(joint.notes)
             head.certificate.iterations = joint.iterations
             head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing.weight)
+        decision_risk.fill(head, problem, sizing)
         head.versions.kernel = sizing.kernel
         head.versions.service_version = VERSION
         head.versions.libraries = LIBRARIES
         head.versions.market_snapshot_id = problem.context.market_snapshot_id
+        head.versions.covariance_matrix_id = (
+            problem.request.covariance_matrix_id or problem.context.covariance_matrix_id
+        )
         columns = decision_convert.columns(problem.ids, sizing, problem.inputs)
         if problem.request.include_sensitivities:
             gradient = sensitivities(problem.inputs, self._kernels)
@@ -299,6 +313,15 @@ def is_joint_request(
     """Whether a request asks for the joint method, by itself or by the parameters in force."""
     method = Method(request.method) if request.method else parameters.method
     return method is Method.JOINT
+
+
+def needs_default(
+    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
+) -> bool:
+    """Whether the covariance of the parameters' universe is used by a request that names none."""
+    if parameters.covariance_universe is None:
+        return False
+    return not (is_joint_request(request, parameters) and request.scenario_matrix_id)
 
 
 def _is_short(

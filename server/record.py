@@ -20,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from compute.book import Floats, Market, Positions, SharedUse
+from compute.correlation.penalty import CorrelationPenalty
 from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
@@ -58,6 +59,8 @@ class Context:
     shared: SharedUse | None
     spread_counts: bool = True
     """False of decisions from before half the spread was a cost."""
+    covariance_matrix_id: str = ""
+    """The covariance that the parameters stand for; empty where the request names its own."""
 
 
 def encode(context: Context) -> bytes:
@@ -76,6 +79,7 @@ def encode(context: Context) -> bytes:
         "limits": context.limits,
         "parameters": context.parameters,
         "reducing": context.reducing,
+        "covariance_matrix_id": context.covariance_matrix_id,
         "spread_counts": context.spread_counts,
     }
     if context.shared is not None:
@@ -108,6 +112,7 @@ def decode(data: bytes, prices: Market) -> Context:
         ),
         limits=_limits(document["limits"]),
         parameters=_parameters(document["parameters"]),
+        covariance_matrix_id=document.get("covariance_matrix_id", ""),
         reducing=document["reducing"],
         spread_counts=document.get("spread_counts", False),
         shared=None
@@ -118,6 +123,11 @@ def decode(data: bytes, prices: Market) -> Context:
             _dense(shared["instrument_notional"], n),
         ),
     )
+
+
+def covariance_named(data: bytes) -> str:
+    """The covariance that a stored context took by default; empty for none."""
+    return str(_document(data).get("covariance_matrix_id", ""))
 
 
 def market_named(data: bytes) -> tuple[str, str]:
@@ -176,6 +186,7 @@ def _limits(document: dict[str, Any]) -> Limits:
 
 def _parameters(document: dict[str, Any]) -> EffectiveParameters:
     tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
+    penalty = document.get("correlation_penalty")
     return EffectiveParameters(
         **{
             **document,
@@ -183,6 +194,7 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
             "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
             "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
             "joint_objective": None if objective is None else _objective(objective),
+            "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
         }
     )
 

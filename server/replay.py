@@ -31,6 +31,8 @@ class Replay:
         snapshot_id, currency = record.market_named(stored.inputs)
         snapshot = await self._solver.states.snapshot(call.tenant_id, snapshot_id)
         scenarios, covariance = await self._solver.matrices(call.tenant_id, request)
+        if default_id := record.covariance_named(stored.inputs):
+            covariance = await self._solver.states.matrix(call.tenant_id, default_id)
 
         def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
             prices = self._solver.states.market(call.tenant_id, snapshot, currency)

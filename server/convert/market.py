@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 
-from compute.book import Floats, Market, MissingInputError
+from compute.book import Floats, Integers, Market, MissingInputError
 from compute.contracts import Contracts
 from compute.currency import Rate, contradictions, to_base
 from compute.kernels import SCENARIO_BUCKETS
@@ -162,6 +162,15 @@ class MatrixData:
     values: Floats
     probability: Floats
     as_of_time: datetime
+
+
+def columns_in(matrix: MatrixData, place: Mapping[str, int]) -> Integers:
+    """The column of each instrument of a market, whose places are given; -1 where it has none."""
+    columns = np.full(len(place), -1, dtype=np.int64)
+    for column, name in enumerate(matrix.instrument_ids):
+        if name in place:
+            columns[place[name]] = column
+    return columns
 
 
 def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[FieldViolation]:

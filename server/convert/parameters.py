@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from positionsizing.v1 import optimization_service_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
+from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
 from compute.parameters import (
     DrawdownTolerance,
@@ -18,6 +19,7 @@ from compute.parameters import (
 )
 from compute.ranges import RANGES
 from server.convert import objective as objective_convert
+from server.convert.names import id_violations
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
@@ -47,6 +49,10 @@ def parameters(message: pb.SizingParameters) -> Parameters:
         given["method"] = Method(message.method)
     if message.confidence_shrinkage:
         given["confidence_shrinkage"] = Shrinkage(message.confidence_shrinkage)
+    if message.HasField("covariance_universe"):
+        given["covariance_universe"] = message.covariance_universe
+    if message.correlation_penalty:
+        given["correlation_penalty"] = CorrelationPenalty(message.correlation_penalty)
     return Parameters(**given)
 
 
@@ -60,12 +66,13 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
     message = pb.SizingParameters(
         method=types_pb2.SizingMethod.ValueType(effective.method),
         confidence_shrinkage=pb.ConfidenceShrinkage.ValueType(effective.confidence_shrinkage),
+        correlation_penalty=pb.CorrelationPenalty.ValueType(effective.penalty),
     )
     for item in fields(effective):
         value = getattr(effective, item.name)
         if value is None:
             continue
-        if item.name in _NUMBERS:
+        if item.name in _NUMBERS or item.name == "covariance_universe":
             setattr(message, item.name, value)
         elif item.name.removesuffix("_s") in _DURATIONS:
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
@@ -102,6 +109,10 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
         yield from objective_convert.violations(message.joint_objective, 0, where)
     if message.method not in types_pb2.SizingMethod.values():
         yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
+    if message.HasField("covariance_universe"):
+        yield from id_violations(message.covariance_universe, f"{path}.covariance_universe")
+    if message.correlation_penalty not in pb.CorrelationPenalty.values():
+        yield FieldViolation(f"{path}.correlation_penalty", "UNKNOWN_VALUE", "is not known")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():
         yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
 

@@ -6,8 +6,9 @@ import numpy as np
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
-from compute.correlation.clusters import Linkage, clustered, mean_correlations
+from compute.correlation.clusters import clustered, mean_correlations
 from compute.correlation.sample import correlation_of
+from server import hierarchy
 from server.call import Call
 from server.convert.columns import Floats
 from server.convert.market import instrument_violations, matrix_violations
@@ -19,7 +20,6 @@ from server.matrices import store_matrix
 from server.state import States
 from storage.postgres.pool import Database
 
-_LINKAGES: dict[int, Linkage] = {1: "single", 2: "complete", 3: "average", 4: "ward"}
 _SQUARE = (market_service_pb2.MATRIX_KIND_COVARIANCE, market_service_pb2.MATRIX_KIND_CORRELATION)
 _RANGES = {
     "held_out_fraction": (0.01, 0.5),
@@ -103,11 +103,19 @@ class CorrelationService:
 
         return await asyncio.to_thread(work)
 
+    async def allocate_by_hierarchy(
+        self, call: Call, request: pb.AllocateByHierarchyRequest
+    ) -> pb.AllocateByHierarchyResponse:
+        """Weights by HRP or HERC, bounds kept."""
+        matrix_id = checked_id(request.matrix_id, "matrix_id")
+        stored = await self._states.matrix(call.tenant_id, matrix_id)
+        return await asyncio.to_thread(lambda: hierarchy.allocated(request, stored))
+
 
 def _clusters(
     ids: tuple[str, ...], correlation: Floats, linkage: "pb.Linkage.ValueType", count: int
 ) -> pb.ClusterInstrumentsResponse:
-    found = clustered(correlation, _LINKAGES[linkage], count)
+    found = clustered(correlation, hierarchy.LINKAGES[linkage], count)
     n = len(ids)
     rank = np.empty(n, dtype=np.int64)
     rank[found.order] = np.arange(n)

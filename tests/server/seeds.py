@@ -149,6 +149,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
         ),
         "ClusterInstruments": correlation_service_pb2.ClusterInstrumentsRequest(matrix_id="none"),
+        "AllocateByHierarchy": correlation_service_pb2.AllocateByHierarchyRequest(
+            matrix_id="none", method=correlation_service_pb2.HIERARCHY_METHOD_HRP, upper=[0.5]
+        ),
         "ReportRisk": risk_service_pb2.ReportRiskRequest(
             universe_id=history.universe_id,
             proposed=risk_service_pb2.BookWeights(

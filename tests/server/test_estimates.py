@@ -228,3 +228,47 @@ async def test_clusters_put_alike_instruments_side_by_side(client: Client) -> No
     request.cluster_count = 21
     refused = await refusal(client.correlation.ClusterInstruments(request))
     assert refused.fields == {"cluster_count": "OUT_OF_RANGE"}
+
+
+R12 = np.array([[1, 0.8, 0.1, 0.2], [0.8, 1, 0.3, 0.1], [0.1, 0.3, 1, 0.6], [0.2, 0.1, 0.6, 1]])
+VOLATILITY = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+async def r12(client: Client) -> str:
+    """The covariance of R12."""
+    matrix = market_pb.Matrix(
+        matrix_id=new_id("r12"),
+        kind=market_pb.MATRIX_KIND_COVARIANCE,
+        instrument_ids=["A", "B", "C", "D"],
+        dense=market_pb.DenseMatrix(values=(R12 * np.outer(VOLATILITY, VOLATILITY)).ravel()),
+    )
+    await client.market.PutMatrix(market_pb.PutMatrixRequest(matrix=matrix))
+    return matrix.matrix_id
+
+
+async def test_hierarchical_weights_r12(client: Client) -> None:
+    request = pb.AllocateByHierarchyRequest(
+        matrix_id=await r12(client), method=pb.HIERARCHY_METHOD_HRP
+    )
+    answer = await client.correlation.AllocateByHierarchy(request)
+    expected = [0.69897745, 0.17474436, 0.08081804, 0.04546015]
+    assert list(answer.weights) == pytest.approx(expected, abs=5e-9)
+    assert sum(answer.risk_share) == pytest.approx(1.0, rel=1e-12)
+    assert "single linkage, condensed" in answer.variant
+    request.upper[:] = [0.4, 0.4, 0.4, 0.4]
+    request.lower[:] = [0.0, 0.0, 0.0, 0.1]
+    answer = await client.correlation.AllocateByHierarchy(request)
+    assert sum(answer.weights) == pytest.approx(1.0, abs=1e-12)
+    assert max(answer.weights) <= 0.4
+    assert answer.weights[3] >= 0.1
+    request.upper[:] = [0.2] * 4
+    refused = await refusal(client.correlation.AllocateByHierarchy(request))
+    assert refused.reason == "INFEASIBLE_LIMITS"
+    herc = pb.AllocateByHierarchyRequest(
+        matrix_id=request.matrix_id, method=pb.HIERARCHY_METHOD_HERC, total=0.5
+    )
+    answer = await client.correlation.AllocateByHierarchy(herc)
+    assert sum(answer.weights) == pytest.approx(0.5, abs=1e-12)
+    herc.method = pb.HIERARCHY_METHOD_UNSPECIFIED
+    refused = await refusal(client.correlation.AllocateByHierarchy(herc))
+    assert refused.fields == {"method": "MISSING"}

@@ -118,6 +118,38 @@ LINKAGE_WARD: Linkage.ValueType  # 4
 """Least growth of the sum of squares."""
 Global___Linkage: _TypeAlias = Linkage  # noqa: Y015
 
+class _HierarchyMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HierarchyMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HierarchyMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HIERARCHY_METHOD_UNSPECIFIED: _HierarchyMethod.ValueType  # 0
+    """Not said; refused."""
+    HIERARCHY_METHOD_HRP: _HierarchyMethod.ValueType  # 1
+    """Hierarchical risk parity (Lopez de Prado 2016): bisection of the leaf order, halves weighted
+    inverse to their variance.
+    """
+    HIERARCHY_METHOD_HERC: _HierarchyMethod.ValueType  # 2
+    """Hierarchical equal risk contribution (Raffinot 2018): from the top of the tree down to the
+    clusters, sides weighted inverse to the variances of their clusters.
+    """
+
+class HierarchyMethod(_HierarchyMethod, metaclass=_HierarchyMethodEnumTypeWrapper):
+    """How a hierarchy of instruments becomes weights."""
+
+HIERARCHY_METHOD_UNSPECIFIED: HierarchyMethod.ValueType  # 0
+"""Not said; refused."""
+HIERARCHY_METHOD_HRP: HierarchyMethod.ValueType  # 1
+"""Hierarchical risk parity (Lopez de Prado 2016): bisection of the leaf order, halves weighted
+inverse to their variance.
+"""
+HIERARCHY_METHOD_HERC: HierarchyMethod.ValueType  # 2
+"""Hierarchical equal risk contribution (Raffinot 2018): from the top of the tree down to the
+clusters, sides weighted inverse to the variances of their clusters.
+"""
+Global___HierarchyMethod: _TypeAlias = HierarchyMethod  # noqa: Y015
+
 @_typing.final
 class EstimatorSettings(_message.Message):
     """Numbers that estimators read, each its own."""
@@ -392,3 +424,107 @@ class ClusterInstrumentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterInstrumentsResponse: _TypeAlias = ClusterInstrumentsResponse  # noqa: Y015
+
+@_typing.final
+class AllocateByHierarchyRequest(_message.Message):
+    """Request of AllocateByHierarchy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATRIX_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    LINKAGE_FIELD_NUMBER: _builtins.int
+    CLUSTER_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    matrix_id: _builtins.str
+    """A stored covariance."""
+    method: Global___HierarchyMethod.ValueType
+    """How the hierarchy becomes weights."""
+    linkage: Global___Linkage.ValueType
+    """How clusters are joined; unset: SINGLE for HRP, WARD for HERC."""
+    cluster_count: _builtins.int
+    """Number of clusters of HERC; 0: where the largest gap between joining distances is."""
+    total: _builtins.float
+    """Sum of the weights. Unset: 1. From 0.000001 to 100."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments that get weights; empty: all of the matrix."""
+
+    @_builtins.property
+    def lower(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Least weight of each instrument; empty: 0. From 0 to 100."""
+
+    @_builtins.property
+    def upper(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Largest weight of each instrument; empty: no bound. From 0 to 100. Weights within bounds keep
+        their proportions, and the sum is kept whatever the bounds.
+        """
+
+    def __init__(
+        self,
+        *,
+        matrix_id: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        method: Global___HierarchyMethod.ValueType = ...,
+        linkage: Global___Linkage.ValueType = ...,
+        cluster_count: _builtins.int = ...,
+        total: _builtins.float | None = ...,
+        lower: _abc.Iterable[_builtins.float] | None = ...,
+        upper: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "cluster_count", b"cluster_count", "instrument_ids", b"instrument_ids", "linkage", b"linkage", "lower", b"lower", "matrix_id", b"matrix_id", "method", b"method", "total", b"total", "upper", b"upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___AllocateByHierarchyRequest: _TypeAlias = AllocateByHierarchyRequest  # noqa: Y015
+
+@_typing.final
+class AllocateByHierarchyResponse(_message.Message):
+    """Response of AllocateByHierarchy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    RISK_SHARE_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    volatility: _builtins.float
+    """Standard deviation of the book's return, per period of the covariance."""
+    variant: _builtins.str
+    """What was done, for the record, e.g. "HRP, single linkage, condensed distances sqrt((1-rho)/2)"."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments, in the order of the columns."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Weight of each."""
+
+    @_builtins.property
+    def risk_share(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Share of each in the variance of the book; sums to 1."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        risk_share: _abc.Iterable[_builtins.float] | None = ...,
+        volatility: _builtins.float = ...,
+        variant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "risk_share", b"risk_share", "variant", b"variant", "volatility", b"volatility", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocateByHierarchyResponse: _TypeAlias = AllocateByHierarchyResponse  # noqa: Y015

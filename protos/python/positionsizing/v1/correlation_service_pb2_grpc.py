@@ -46,6 +46,11 @@ class CorrelationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsResponse.FromString,
                 _registered_method=True)
+        self.AllocateByHierarchy = channel.unary_unary(
+                '/positionsizing.v1.CorrelationService/AllocateByHierarchy',
+                request_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyResponse.FromString,
+                _registered_method=True)
 
 
 class CorrelationServiceServicer:
@@ -69,6 +74,14 @@ class CorrelationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AllocateByHierarchy(self, request, context):
+        """Long-only weights by the hierarchy of correlations, which need neither expected returns nor an
+        inverse. A rule, not an optimum: there is no certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CorrelationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +94,11 @@ def add_CorrelationServiceServicer_to_server(servicer, server):
                     servicer.ClusterInstruments,
                     request_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsResponse.SerializeToString,
+            ),
+            'AllocateByHierarchy': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllocateByHierarchy,
+                    request_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +157,33 @@ class CorrelationService:
             '/positionsizing.v1.CorrelationService/ClusterInstruments',
             positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsRequest.SerializeToString,
             positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllocateByHierarchy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.CorrelationService/AllocateByHierarchy',
+            positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyRequest.SerializeToString,
+            positionsizing_dot_v1_dot_correlation__service__pb2.AllocateByHierarchyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class CorrelationServiceStub:
     """
     ClusterInstruments: _grpc.UnaryUnaryMultiCallable[_correlation_service_pb2.ClusterInstrumentsRequest, _correlation_service_pb2.ClusterInstrumentsResponse]
     """Clusters instruments by correlation, in an order that puts alike ones side by side."""
+    AllocateByHierarchy: _grpc.UnaryUnaryMultiCallable[_correlation_service_pb2.AllocateByHierarchyRequest, _correlation_service_pb2.AllocateByHierarchyResponse]
+    """Long-only weights by the hierarchy of correlations, which need neither expected returns nor an
+    inverse. A rule, not an optimum: there is no certificate.
+    """
 
 @_typing.type_check_only
 class CorrelationServiceAsyncStub(CorrelationServiceStub):
@@ -57,6 +61,10 @@ class CorrelationServiceAsyncStub(CorrelationServiceStub):
     """
     ClusterInstruments: _aio.UnaryUnaryMultiCallable[_correlation_service_pb2.ClusterInstrumentsRequest, _correlation_service_pb2.ClusterInstrumentsResponse]  # type: ignore[assignment]
     """Clusters instruments by correlation, in an order that puts alike ones side by side."""
+    AllocateByHierarchy: _aio.UnaryUnaryMultiCallable[_correlation_service_pb2.AllocateByHierarchyRequest, _correlation_service_pb2.AllocateByHierarchyResponse]  # type: ignore[assignment]
+    """Long-only weights by the hierarchy of correlations, which need neither expected returns nor an
+    inverse. A rule, not an optimum: there is no certificate.
+    """
 
 class CorrelationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Covariances, correlations and scenarios estimated from stored histories, and clusters of
@@ -81,5 +89,15 @@ class CorrelationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_correlation_service_pb2.ClusterInstrumentsResponse, _abc.Awaitable[_correlation_service_pb2.ClusterInstrumentsResponse]]:
         """Clusters instruments by correlation, in an order that puts alike ones side by side."""
+
+    @_abc_1.abstractmethod
+    def AllocateByHierarchy(
+        self,
+        request: _correlation_service_pb2.AllocateByHierarchyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_correlation_service_pb2.AllocateByHierarchyResponse, _abc.Awaitable[_correlation_service_pb2.AllocateByHierarchyResponse]]:
+        """Long-only weights by the hierarchy of correlations, which need neither expected returns nor an
+        inverse. A rule, not an optimum: there is no certificate.
+        """
 
 def add_CorrelationServiceServicer_to_server(servicer: CorrelationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,6 +51,41 @@ CONFIDENCE_SHRINKAGE_BAKER_MCHALE_NUMERIC: ConfidenceShrinkage.ValueType  # 3
 """Numeric form: the shrinkage that maximises the expected growth of max(0, estimate)."""
 Global___ConfidenceShrinkage: _TypeAlias = ConfidenceShrinkage  # noqa: Y015
 
+class _CorrelationPenalty:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CorrelationPenaltyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CorrelationPenalty.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CORRELATION_PENALTY_UNSPECIFIED: _CorrelationPenalty.ValueType  # 0
+    """Not said here: left to the more general scope."""
+    CORRELATION_PENALTY_NONE: _CorrelationPenalty.ValueType  # 1
+    """Each line by itself."""
+    CORRELATION_PENALTY_PROPORTIONAL: _CorrelationPenalty.ValueType  # 2
+    """Each line its share of what it overlaps. Of two names that are nearly the same both keep a part."""
+    CORRELATION_PENALTY_QUADRATIC: _CorrelationPenalty.ValueType  # 3
+    """Kelly of the whole book to second order, no line beyond its stake alone. Counts hedges; of two
+    names that are nearly the same the better one may get all.
+    """
+
+class CorrelationPenalty(_CorrelationPenalty, metaclass=_CorrelationPenaltyEnumTypeWrapper):
+    """How the closed form takes back what stakes lose to each other by sharing risk. Every instrument
+    with a stake or held must be in the covariance, whose returns are of the signals' period. No stake
+    grows by it.
+    """
+
+CORRELATION_PENALTY_UNSPECIFIED: CorrelationPenalty.ValueType  # 0
+"""Not said here: left to the more general scope."""
+CORRELATION_PENALTY_NONE: CorrelationPenalty.ValueType  # 1
+"""Each line by itself."""
+CORRELATION_PENALTY_PROPORTIONAL: CorrelationPenalty.ValueType  # 2
+"""Each line its share of what it overlaps. Of two names that are nearly the same both keep a part."""
+CORRELATION_PENALTY_QUADRATIC: CorrelationPenalty.ValueType  # 3
+"""Kelly of the whole book to second order, no line beyond its stake alone. Counts hedges; of two
+names that are nearly the same the better one may get all.
+"""
+Global___CorrelationPenalty: _TypeAlias = CorrelationPenalty  # noqa: Y015
+
 @_typing.final
 class SizingParameters(_message.Message):
     """How signals become stakes. An unset field is left to the more general scope and in the end to
@@ -78,6 +113,8 @@ class SizingParameters(_message.Message):
     MATRIX_AGE_MAX_FIELD_NUMBER: _builtins.int
     PERIODS_PER_YEAR_FIELD_NUMBER: _builtins.int
     FILL_DEVIATION_MAX_FIELD_NUMBER: _builtins.int
+    COVARIANCE_UNIVERSE_FIELD_NUMBER: _builtins.int
+    CORRELATION_PENALTY_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -124,6 +161,17 @@ class SizingParameters(_message.Message):
     fill_deviation_max: _builtins.float
     """Largest deviation of a fill's price and exchange rate from the newest market snapshot that has
     them, as a fraction of it; further ones need `confirm_prices`. Default 0.5. From 1e-6 to 10.
+    """
+    covariance_universe: _builtins.str
+    """Universe whose latest stored covariance, or correlation with the market's volatilities, is used
+    where a request names none: by the correlation penalty of the closed form, by limits of the book,
+    and by the joint method where the request names no scenarios either. 1 to 128 characters of
+    [A-Za-z0-9._:-]. Default: none.
+    """
+    correlation_penalty: Global___CorrelationPenalty.ValueType
+    """How the closed form makes stakes that share risk smaller. It needs a covariance: of
+    `covariance_universe`, or the one a request names. Default: QUADRATIC where
+    `covariance_universe` is set, else NONE.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -174,13 +222,17 @@ class SizingParameters(_message.Message):
         matrix_age_max: _duration_pb2.Duration | None = ...,
         periods_per_year: _builtins.float | None = ...,
         fill_deviation_max: _builtins.float | None = ...,
+        covariance_universe: _builtins.str | None = ...,
+        correlation_penalty: Global___CorrelationPenalty.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "cost_rate", b"cost_rate", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_tolerance", b"drawdown_tolerance", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
+    _WhichOneofReturnType__covariance_universe: _TypeAlias = _typing.Literal["covariance_universe"]  # noqa: Y015
+    _WhichOneofArgType__covariance_universe: _TypeAlias = _typing.Literal["_covariance_universe", b"_covariance_universe"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
     _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
@@ -203,6 +255,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__volatility_target: _TypeAlias = _typing.Literal["_volatility_target", b"_volatility_target"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_rate) -> _WhichOneofReturnType__cost_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__covariance_universe) -> _WhichOneofReturnType__covariance_universe | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
     @_typing.overload

@@ -710,6 +710,85 @@ class ExceededLimit(_message.Message):
 Global___ExceededLimit: _TypeAlias = ExceededLimit  # noqa: Y015
 
 @_typing.final
+class DecisionRisk(_message.Message):
+    """Risk of the whole book before and after a decision, holdings outside the batch included; open
+    trades count as filled. RiskService.ReportRisk tells more.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___RiskNumbers:
+        """What is held and reserved."""
+
+    @_builtins.property
+    def after(self) -> Global___RiskNumbers:
+        """The same with the lots of this decision."""
+
+    def __init__(
+        self,
+        *,
+        before: Global___RiskNumbers | None = ...,
+        after: Global___RiskNumbers | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionRisk: _TypeAlias = DecisionRisk  # noqa: Y015
+
+@_typing.final
+class RiskNumbers(_message.Message):
+    """Losses are positive fractions of equity over one period of the matrix, 99 % confidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHORTFALL_FIELD_NUMBER: _builtins.int
+    DIVERSIFICATION_RATIO_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_BETS_FIELD_NUMBER: _builtins.int
+    volatility: _builtins.float
+    """Standard deviation of the return."""
+    value_at_risk: _builtins.float
+    """Value at risk: normal with a covariance, of the scenarios with scenarios."""
+    expected_shortfall: _builtins.float
+    """Expected shortfall, likewise."""
+    diversification_ratio: _builtins.float
+    """Sum of standalone volatilities over the volatility; unset for a book without risk."""
+    effective_bets: _builtins.float
+    """exp of the entropy of variance by principal component (Meucci 2009); unset for a book without
+    risk, and for more than 100 instruments.
+    """
+    def __init__(
+        self,
+        *,
+        volatility: _builtins.float = ...,
+        value_at_risk: _builtins.float = ...,
+        expected_shortfall: _builtins.float = ...,
+        diversification_ratio: _builtins.float | None = ...,
+        effective_bets: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets", b"_effective_bets", "diversification_ratio", b"diversification_ratio", "effective_bets", b"effective_bets"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets", b"_effective_bets", "diversification_ratio", b"diversification_ratio", "effective_bets", b"effective_bets", "expected_shortfall", b"expected_shortfall", "value_at_risk", b"value_at_risk", "volatility", b"volatility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversification_ratio: _TypeAlias = _typing.Literal["diversification_ratio"]  # noqa: Y015
+    _WhichOneofArgType__diversification_ratio: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__effective_bets: _TypeAlias = _typing.Literal["effective_bets"]  # noqa: Y015
+    _WhichOneofArgType__effective_bets: _TypeAlias = _typing.Literal["_effective_bets", b"_effective_bets"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversification_ratio) -> _WhichOneofReturnType__diversification_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effective_bets) -> _WhichOneofReturnType__effective_bets | None: ...
+
+Global___RiskNumbers: _TypeAlias = RiskNumbers  # noqa: Y015
+
+@_typing.final
 class SizingDecision(_message.Message):
     """A recorded sizing decision of one portfolio."""
 
@@ -734,6 +813,7 @@ class SizingDecision(_message.Message):
     RESERVATION_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -802,6 +882,12 @@ class SizingDecision(_message.Message):
         of a matrix, which holdings were left out of the risk.
         """
 
+    @_builtins.property
+    def risk(self) -> Global___DecisionRisk:
+        """Risk of the book before and after; unset where the decision had no covariance and no scenarios,
+        or they lack an instrument of the book.
+        """
+
     def __init__(
         self,
         *,
@@ -824,10 +910,11 @@ class SizingDecision(_message.Message):
         reservation_expire_time: _timestamp_pb2.Timestamp | None = ...,
         limits_exceeded: _abc.Iterable[Global___ExceededLimit] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        risk: Global___DecisionRisk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

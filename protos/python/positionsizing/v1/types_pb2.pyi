@@ -259,6 +259,10 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
     nothing to cut but rounding.
     """
+    SIZING_STAGE_CORRELATION: _SizingStage.ValueType  # 21
+    """Stakes that share risk with each other or with what is held, made smaller; see
+    `SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
+    """
 
 class SizingStage(_SizingStage, metaclass=_SizingStageEnumTypeWrapper):
     """A step of the waterfall from the raw Kelly stake to the final lots, in the order applied."""
@@ -311,6 +315,10 @@ SIZING_STAGE_BOOK_LIMIT: SizingStage.ValueType  # 20
 SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
 """Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
 nothing to cut but rounding.
+"""
+SIZING_STAGE_CORRELATION: SizingStage.ValueType  # 21
+"""Stakes that share risk with each other or with what is held, made smaller; see
+`SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
 """
 Global___SizingStage: _TypeAlias = SizingStage  # noqa: Y015
 
@@ -491,6 +499,7 @@ class InputVersions(_message.Message):
     SERVICE_VERSION_FIELD_NUMBER: _builtins.int
     KERNEL_FIELD_NUMBER: _builtins.int
     LIBRARIES_FIELD_NUMBER: _builtins.int
+    COVARIANCE_MATRIX_ID_FIELD_NUMBER: _builtins.int
     portfolio_version: _builtins.int
     """Portfolio state (holdings, cash, reservations), counted from 1."""
     limits_versions: _builtins.str
@@ -513,6 +522,8 @@ class InputVersions(_message.Message):
     """Compiled kernel and shape bucket, e.g. "closed_form/1024"."""
     libraries: _builtins.str
     """Versions of the numerical libraries, e.g. "jax 0.10.2, numpy 2.3.1"."""
+    covariance_matrix_id: _builtins.str
+    """Covariance used, named by the request or the latest of the parameters' universe; empty: none."""
     def __init__(
         self,
         *,
@@ -525,10 +536,11 @@ class InputVersions(_message.Message):
         service_version: _builtins.str = ...,
         kernel: _builtins.str = ...,
         libraries: _builtins.str = ...,
+        covariance_matrix_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_version", b"group_version", "kernel", b"kernel", "libraries", b"libraries", "limits_versions", b"limits_versions", "market_snapshot_id", b"market_snapshot_id", "parameters_version", b"parameters_version", "portfolio_version", b"portfolio_version", "service_version", b"service_version", "trading_state_version", b"trading_state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariance_matrix_id", b"covariance_matrix_id", "group_version", b"group_version", "kernel", b"kernel", "libraries", b"libraries", "limits_versions", b"limits_versions", "market_snapshot_id", b"market_snapshot_id", "parameters_version", b"parameters_version", "portfolio_version", b"portfolio_version", "service_version", b"service_version", "trading_state_version", b"trading_state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
