@@ -26,6 +26,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SIZING_DATA_DIR=/data \
     SIZING_LISTEN_HOST=0.0.0.0 \
+    SIZING_AUTH=required \
     SIZING_LOG_JSON=true
 USER sizing
 WORKDIR /data

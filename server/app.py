@@ -25,7 +25,7 @@ from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
 from server import opening
 from server.admission import Admission
-from server.auth.gate import OpenGate
+from server.auth import gate as gates
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
 from server.config import Config
@@ -160,7 +160,10 @@ class App:
         }
         events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)
-        await self._serve(implementations, _health_of(prepared, database))
+        gate = await self._stack.enter_async_context(
+            gates.opened(self.config, database, self.telemetry)
+        )
+        await self._serve(implementations, _health_of(prepared, database), gate)
         prepared.go_on()
         if isinstance(joint, JointProcess) and any(map(is_joint, prepared.kernels.keys)):
             await asyncio.to_thread(joint.begin)
@@ -217,7 +220,9 @@ class App:
         _log.info("storage open", database=repr(database), schema=version)
         return database
 
-    async def _serve(self, implementations: dict[str, object], health: Health) -> None:
+    async def _serve(
+        self, implementations: dict[str, object], health: Health, gate: gates.Gate
+    ) -> None:
         config = self.config
         self._health = health
         options = [
@@ -225,9 +230,8 @@ class App:
             ("grpc.max_send_message_length", config.message_bytes_max),
             ("grpc.so_reuseport", 0),
         ]
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(interceptors=gate.interceptors, options=options)
         self._server = server
-        gate = OpenGate(config.tenant_id)
         for name, descriptor in SERVICES.items():
             bind(
                 server,

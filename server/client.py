@@ -7,6 +7,7 @@ Programs need no more than the generated stubs (`protos/python`); see the README
 """
 
 import time
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import grpc
@@ -22,6 +23,8 @@ from positionsizing.v1.risk_service_pb2_grpc import RiskServiceStub
 from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
 
+from server.hosts import is_loopback
+
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Most bytes of a message. gRPC's own default is 4 MiB, which a few ten thousand lines exceed."""
 RECEIVE_LIMIT = "sizing-max-response-bytes"
@@ -32,14 +35,31 @@ _POLL_S = 0.1
 class Client:
     """All services at one address; the channel connects with the first call."""
 
-    def __init__(self, address: str, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout_s: float = 30.0,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        """token_file: holds a token or key, read for each call. ca_file: connects with TLS.
+
+        Raises `ValueError` where a token would travel in the clear to another machine.
+        """
         self.address = address
         options = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ]
-        self._channel = grpc.insecure_channel(address, options=options)
-        channel = grpc.intercept_channel(self._channel, _Deadline(timeout_s))
+        if ca_file is not None:
+            credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
+            self._channel = grpc.secure_channel(address, credentials, options=options)
+        elif token_file is not None and not is_loopback(address.rpartition(":")[0]):
+            raise ValueError("a token is sent to another machine only with TLS: name a ca_file")
+        else:
+            self._channel = grpc.insecure_channel(address, options=options)
+        channel = grpc.intercept_channel(self._channel, _Caller(timeout_s, token_file))
         self.sizing = SizingServiceStub(channel)
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
@@ -85,18 +105,22 @@ class _Details(NamedTuple):
     compression: Any
 
 
-class _Deadline(grpc.UnaryUnaryClientInterceptor):
-    """Gives every call that has none a deadline, and says how large an answer may be."""
+class _Caller(grpc.UnaryUnaryClientInterceptor):
+    """Says for every call who asks, until when (where it has no deadline), for how many bytes."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, token_file: Path | None) -> None:
         self._timeout_s = timeout_s
+        self._token_file = token_file
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Calls on with a timeout and the limit."""
+        """Calls on with a timeout, the limit and the token."""
+        said = [(RECEIVE_LIMIT, str(MESSAGE_BYTES_MAX))]
+        if self._token_file is not None:
+            said.append(("authorization", f"Bearer {self._token_file.read_text().strip()}"))
         timed = _Details(
             details.method,
             self._timeout_s if details.timeout is None else details.timeout,
-            [*(details.metadata or ()), (RECEIVE_LIMIT, str(MESSAGE_BYTES_MAX))],
+            [*(details.metadata or ()), *said],
             details.credentials,
             details.wait_for_ready,
             details.compression,

@@ -8,16 +8,25 @@ import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.hosts import is_loopback
 
 if TYPE_CHECKING:  # only `joint_shapes` needs it, and it brings JAX
     from compute.optimize.ahead import JointShapes
 
 PREFIX = "SIZING_"
-_ELSEWHERE = {"SIZING_CONFIG", "SIZING_CRASH_POINT", "SIZING_ADDRESS"}
+_ELSEWHERE = {
+    "SIZING_CONFIG",
+    "SIZING_CRASH_POINT",
+    "SIZING_ADDRESS",
+    "SIZING_TOKEN_FILE",
+    "SIZING_CA_FILE",
+}
 """Variables of this prefix that are read elsewhere: by this module, the chaos tests, the CLI."""
 
 
@@ -33,7 +42,7 @@ class Config(BaseSettings):
     )
 
     listen_host: str = "127.0.0.1"
-    """Address to listen on. Only loopback until authentication is configured."""
+    """Address to listen on. Only loopback unless `auth` is required."""
     listen_port: int = Field(50051, ge=0, le=65535)
     """Port; 0 lets the system choose one."""
     dsn: SecretStr | None = None
@@ -57,7 +66,17 @@ class Config(BaseSettings):
     pulsar_trust_file: Path | None = None
     """Certificates that the broker's must chain to, for pulsar+ssl."""
     tenant_id: str = "local"
-    """Tenant of every caller until authentication says otherwise."""
+    """Tenant of every caller without authentication, and of the topics."""
+    auth: Literal["off", "required"] = "off"
+    """Whether each call needs a credential: an API key, or a token where `jwks` is set."""
+    jwks: str | None = None
+    """The token issuer's public keys (JSON Web Key Set): a file, or a URL read every 5 minutes."""
+    jwt_issuer: str | None = None
+    """`iss` of accepted tokens; needed with `jwks`."""
+    jwt_audience: str | None = None
+    """`aud` of accepted tokens; needed with `jwks`."""
+    jwt_tenant_claim: str = "tenant"
+    """Claim of a token that names its tenant."""
     lines_max: int = Field(100_000, ge=1, le=100_000)
     """Most lines of one request."""
     message_bytes_max: int = Field(64 * 1024 * 1024, ge=1024)
@@ -95,6 +114,20 @@ class Config(BaseSettings):
     def _one_token(self) -> "Config":
         if self.pulsar_token is not None and self.pulsar_token_file is not None:
             raise ValueError("give pulsar_token or pulsar_token_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> "Config":
+        if self.auth == "off" and not is_loopback(self.listen_host):
+            text = "without authentication it must be loopback; set auth to required"
+            raise ValueError(f"listen_host is {self.listen_host!r}: {text}")
+        if self.jwks is not None:
+            if not (self.jwt_issuer and self.jwt_audience):
+                raise ValueError("jwks needs jwt_issuer and jwt_audience")
+            url = urlsplit(self.jwks)
+            is_local = url.scheme == "http" and is_loopback(url.hostname or "")
+            if "://" in self.jwks and url.scheme != "https" and not is_local:
+                raise ValueError("jwks must be a file or an https URL")
         return self
 
     @property

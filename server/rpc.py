@@ -105,7 +105,7 @@ class _Endpoint:
             ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
             identity = self._gate.identify(context.invocation_metadata())
             request = self._decode(data)
-            self._access.check(identity, request)
+            self._gate.check(self._access, identity, request)
             call = self._call(identity, started + left_s, context, ticket)
             async with asyncio.timeout(
                 None if given_s is not None else left_s

@@ -7,6 +7,7 @@ from enum import StrEnum
 ALL = ("*",)
 """A grant of every portfolio of the tenant."""
 _TENANT = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_LIKE = re.compile(r"[\\%_]")
 _SUBJECT = re.compile(r"[!-~]{1,256}")
 
 
@@ -48,6 +49,16 @@ class Identity:
     def has_all_portfolios(self) -> bool:
         """Whether the whole firm is granted."""
         return "*" in self.portfolios
+
+    @property
+    def granted(self) -> tuple[str, ...] | None:
+        """The grants as SQL's LIKE has them; None where everything is granted."""
+        if self.has_all_portfolios:
+            return None
+        return tuple(
+            _LIKE.sub(r"\\\g<0>", grant.removesuffix("*")) + "%" * grant.endswith("*")
+            for grant in self.portfolios
+        )
 
     def is_granted(self, portfolio_id: str) -> bool:
         """Whether a portfolio is granted. No id stands for the whole firm."""

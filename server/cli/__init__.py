@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +24,11 @@ from server.cli import (
     state,
     what_if,
 )
-from server.cli.common import TIMEOUT_S, set_timeout
+from server.cli.common import TIMEOUT_S, set_credentials, set_timeout
 from server.cli.correlation import correlation
 from server.cli.errors import report
 from server.cli.history import history
+from server.cli.keys import keys
 from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.portfolio import portfolio
@@ -52,15 +54,18 @@ class _App(typer.Typer):
             sys.exit(report(error, as_json="--json" in words))
 
 
+_WITH_VALUE = ("--timeout", "--token-file", "--ca-file")
+
+
 def _globals_first(words: list[str]) -> list[str]:
-    """`--timeout S` and `--trace` may stand anywhere; typer wants them before the command."""
+    """Options of every command may stand anywhere; typer wants them before the command."""
     first, rest, taken = [], [], iter(words)
     for word in taken:
         if word == "--":
             rest += [word, *taken]
-        elif word == "--trace" or word.startswith("--timeout="):
+        elif word == "--trace" or (word.partition("=")[0] in _WITH_VALUE and "=" in word):
             first.append(word)
-        elif word == "--timeout":
+        elif word in _WITH_VALUE:
             first += [word, *itertools.islice(taken, 1)]
         else:
             rest.append(word)
@@ -70,7 +75,8 @@ def _globals_first(words: list[str]) -> list[str]:
 app = _App(
     no_args_is_help=True,
     help="Position Sizing Service: growth-optimal sizes inside every limit. "
-    "Times without a zone are UTC. --timeout and --trace may also stand behind a command.",
+    "Times without a zone are UTC. "
+    "--timeout, --token-file, --ca-file and --trace may also stand behind a command.",
     pretty_exceptions_enable=False,
 )
 
@@ -89,12 +95,23 @@ def _root(
     timeout: Annotated[
         float, typer.Option(min=0.001, max=86400, help="Longest wait for an answer, seconds.")
     ] = TIMEOUT_S,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="SIZING_TOKEN_FILE", help="File with the token or key to show."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SIZING_CA_FILE", help="Connect with TLS; the service's certificates (PEM)."
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")
     ] = False,
 ) -> None:
     del trace, version  # read by `_App`, and said by then
     set_timeout(timeout)
+    set_credentials(token_file, ca_file)
 
 
 for command in (
@@ -124,3 +141,4 @@ app.add_typer(correlation, name="correlation")
 app.add_typer(risk, name="risk")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")
+app.add_typer(keys, name="keys")

@@ -228,6 +228,7 @@ def _process(dsn: str, log: Path, port: int, out: "Console") -> Iterator[str]:
         "SIZING_LOG_JSON": "true",
         "SIZING_LISTEN_PORT": str(port),
         "SIZING_LISTEN_HOST": "127.0.0.1",
+        "SIZING_AUTH": "off",
     }
     command = [sys.executable, "-m", "server.cli", "serve"]
     with log.open("w") as file:

@@ -24,6 +24,7 @@ _HINTS = {
     "REQUEST_ID_REUSED": "use a new --request-id for a new request",
     "ALREADY_EXISTS": "choose another id",
     "VERSION_CONFLICT": "somebody changed it meanwhile: look again and repeat",
+    "UNAUTHENTICATED": "name a file with a token or key: --token-file FILE",
     "UNREACHABLE": "start the service: sizing serve; or name another: --address HOST:PORT",
 }
 

@@ -131,7 +131,12 @@ class PortfolioService(PortfolioLife):
         after = "" if start is None else start[0]
         async with self._database.connection(deadline_s=call.left_s) as connection:
             rows = await portfolios.list_page(
-                connection, call.tenant_id, after=after, limit=size + 1, group_id=group_id or None
+                connection,
+                call.tenant_id,
+                after=after,
+                limit=size + 1,
+                group_id=group_id or None,
+                granted=call.identity.granted,
             )
             scopes = [Scope(ScopeKind.PORTFOLIO, row.portfolio_id) for row in rows]
             changes = await trading_state.current(connection, call.tenant_id, scopes)

@@ -82,7 +82,7 @@ class SizingService:
         if found := list(mask_violations(request.read_mask)):
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await decisions.get(connection, call.tenant_id, decision_id)
+            stored = await _granted_decision(connection, call, decision_id)
             message = await read_decision(connection, call.tenant_id, stored)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
@@ -103,6 +103,7 @@ class SizingService:
             strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
             start_time=_optional_time(request, "create_time_from"),
             end_time=_optional_time(request, "create_time_to"),
+            granted=call.identity.granted,
         )
         if where.start_time and where.end_time and where.start_time > where.end_time:
             raise invalid("create_time_from", "EMPTY_RANGE", "is after create_time_to")
@@ -142,7 +143,7 @@ class SizingService:
         """Computes a decision again and compares."""
         decision_id = parse_uuid(request.decision_id, "decision_id")
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await decisions.get(connection, call.tenant_id, decision_id)
+            stored = await _granted_decision(connection, call, decision_id)
             made = await requests.get(connection, call.tenant_id, stored.request_id)
             answered = await read_decision(connection, call.tenant_id, stored)
         return await self._replay.compare(call, stored, made, answered)
@@ -154,7 +155,7 @@ class SizingService:
         if found := fill_violations(request):
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            decision = await decisions.get(connection, call.tenant_id, decision_id)
+            decision = await _granted_decision(connection, call, decision_id)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
             except NotFound as error:
@@ -215,6 +216,16 @@ class SizingService:
         most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
         return bookings(request.fills, lot_size, markets, Band(most))
+
+
+async def _granted_decision(
+    connection: asyncpg.Connection, call: Call, decision_id: UUID
+) -> Decision:
+    """The decision. `NotFound` also where its portfolio isn't granted: ids tell nothing of it."""
+    stored = await decisions.get(connection, call.tenant_id, decision_id)
+    if not call.identity.is_granted(stored.portfolio_id):
+        raise NotFound("decision", str(decision_id))
+    return stored
 
 
 async def read_decision(

@@ -94,13 +94,17 @@ class DecisionSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionFilter:
-    """Which decisions to list: None does not filter; `start_time` is included, `end_time` not."""
+    """Which decisions to list: None does not filter; `start_time` is included, `end_time` not.
+
+    granted: patterns of LIKE, one of which the portfolio's id matches.
+    """
 
     portfolio_id: str | None = None
     strategy_id: str | None = None
     status: str | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    granted: Strings | None = None
 
 
 EVERY_DECISION = DecisionFilter()
@@ -213,6 +217,9 @@ def _conditions(
         if value is not None:
             values.append(value)
             conditions.append(f"{prefix}{condition} ${len(values)}")
+    if where.granted is not None:
+        values.append(where.granted)
+        conditions.append(f"{prefix}portfolio_id LIKE ANY (${len(values)})")
     return conditions, values
 
 

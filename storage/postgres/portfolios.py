@@ -107,16 +107,22 @@ async def list_page(
     after: str = "",
     limit: int = 100,
     group_id: str | None = None,
+    granted: Strings | None = None,
 ) -> list[Portfolio]:
-    """Portfolios by id, of a group if one is named, those after the id `after`, at most `limit`."""
+    """Portfolios by id, of a group if one is named, those after the id `after`, at most `limit`.
+
+    granted: patterns of LIKE, one of which an id matches; None: all ids.
+    """
     rows = await connection.fetch(
         f"""SELECT {COLUMNS} FROM portfolio WHERE tenant_id = $1 AND portfolio_id > $2
             AND ($4::text IS NULL OR group_id = $4)
+            AND ($5::text[] IS NULL OR portfolio_id LIKE ANY ($5))
         ORDER BY portfolio_id LIMIT $3""",
         tenant_id,
         after,
         limit,
         group_id,
+        granted,
     )
     return [Portfolio(**row) for row in rows]
 
