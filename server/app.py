@@ -26,6 +26,7 @@ from compute.shapes import Kernel
 from server import opening
 from server.admission import Admission
 from server.auth import gate as gates
+from server.auth.tls import certificates_of
 from server.batching import ComputeLoop, ComputeThread
 from server.chores import Chores
 from server.config import Config
@@ -96,6 +97,7 @@ class App:
         self.telemetry = telemetry
         self.port = 0
         self._stack = contextlib.AsyncExitStack()
+        self._certificates = certificates_of(config)
         self._server: grpc.aio.Server | None = None
         self._health: Health | None = None
         self._admission = Admission(config.in_flight_max, config.latency_max_s)
@@ -230,6 +232,12 @@ class App:
             ("grpc.max_send_message_length", config.message_bytes_max),
             ("grpc.so_reuseport", 0),
         ]
+        if (certificates := self._certificates) is not None:
+            options += certificates.options()
+            self._stack.callback(asyncio.create_task(certificates.run(), name="tls").cancel)
+            text = "When the certificate in use expires, in seconds since 1970."
+            name = "sizing_certificate_not_after_seconds"
+            self.telemetry.watch(name, text, lambda: certificates.not_after)
         server = grpc.aio.server(interceptors=gate.interceptors, options=options)
         self._server = server
         for name, descriptor in SERVICES.items():
@@ -248,7 +256,10 @@ class App:
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         address = f"{config.listen_host}:{config.listen_port}"
         try:
-            self.port = server.add_insecure_port(address)
+            if certificates is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, certificates.credentials())
         except RuntimeError as error:
             raise _not_listening(address) from error
         await server.start()

@@ -42,8 +42,11 @@ class Client:
         *,
         token_file: Path | None = None,
         ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
     ) -> None:
         """token_file: holds a token or key, read for each call. ca_file: connects with TLS.
+        cert_file, key_file: the client's own certificate, where the server asks for one.
 
         Raises `ValueError` where a token would travel in the clear to another machine.
         """
@@ -53,7 +56,10 @@ class Client:
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ]
         if ca_file is not None:
-            credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
+            files = (ca_file, key_file, cert_file)
+            credentials = grpc.ssl_channel_credentials(
+                *(file.read_bytes() if file is not None else None for file in files)
+            )
             self._channel = grpc.secure_channel(address, credentials, options=options)
         elif token_file is not None and not is_loopback(address.rpartition(":")[0]):
             raise ValueError("a token is sent to another machine only with TLS: name a ca_file")

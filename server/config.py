@@ -26,6 +26,8 @@ _ELSEWHERE = {
     "SIZING_ADDRESS",
     "SIZING_TOKEN_FILE",
     "SIZING_CA_FILE",
+    "SIZING_CERT_FILE",
+    "SIZING_KEY_FILE",
 }
 """Variables of this prefix that are read elsewhere: by this module, the chaos tests, the CLI."""
 
@@ -77,6 +79,12 @@ class Config(BaseSettings):
     """`aud` of accepted tokens; needed with `jwks`."""
     jwt_tenant_claim: str = "tenant"
     """Claim of a token that names its tenant."""
+    tls_cert_file: Path | None = None
+    """The server's certificate and its chain (PEM), read again when it changes; unset: no TLS."""
+    tls_key_file: Path | None = None
+    """The key of that certificate (PEM)."""
+    tls_client_ca_file: Path | None = None
+    """Clients must show a certificate that chains to one of these (PEM); unset: none is asked."""
     lines_max: int = Field(100_000, ge=1, le=100_000)
     """Most lines of one request."""
     message_bytes_max: int = Field(64 * 1024 * 1024, ge=1024)
@@ -121,6 +129,9 @@ class Config(BaseSettings):
         if self.auth == "off" and not is_loopback(self.listen_host):
             text = "without authentication it must be loopback; set auth to required"
             raise ValueError(f"listen_host is {self.listen_host!r}: {text}")
+        named = (self.tls_cert_file, self.tls_client_ca_file)
+        if any(named) != bool(self.tls_key_file) or (self.tls_key_file and not named[0]):
+            raise ValueError("TLS needs tls_cert_file and tls_key_file")
         if self.jwks is not None:
             if not (self.jwt_issuer and self.jwt_audience):
                 raise ValueError("jwks needs jwt_issuer and jwt_audience")

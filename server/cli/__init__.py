@@ -54,7 +54,7 @@ class _App(typer.Typer):
             sys.exit(report(error, as_json="--json" in words))
 
 
-_WITH_VALUE = ("--timeout", "--token-file", "--ca-file")
+_WITH_VALUE = ("--timeout", "--token-file", "--ca-file", "--cert-file", "--key-file")
 
 
 def _globals_first(words: list[str]) -> list[str]:
@@ -105,13 +105,19 @@ def _root(
             envvar="SIZING_CA_FILE", help="Connect with TLS; the service's certificates (PEM)."
         ),
     ] = None,
+    cert_file: Annotated[
+        Path | None, typer.Option(envvar="SIZING_CERT_FILE", help="Own certificate (PEM).")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(envvar="SIZING_KEY_FILE", help="Key of it (PEM).")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")
     ] = False,
 ) -> None:
     del trace, version  # read by `_App`, and said by then
     set_timeout(timeout)
-    set_credentials(token_file, ca_file)
+    set_credentials(token_file, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
 
 
 for command in (

@@ -30,7 +30,7 @@ Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
 
 _timeout_s = TIMEOUT_S
 _token_file: Path | None = None
-_ca_file: Path | None = None
+_tls: dict[str, Path | None] = {}
 _RULE = 80
 _WIDE = 1000
 """Columns where the output is no terminal and COLUMNS is unset: nothing is wrapped or left out."""
@@ -42,17 +42,17 @@ def set_timeout(timeout_s: float) -> None:
     _timeout_s = timeout_s
 
 
-def set_credentials(token_file: Path | None, ca_file: Path | None) -> None:
-    """What the calls of this process show, and what the service's certificate chains to."""
-    global _token_file, _ca_file
-    _token_file, _ca_file = token_file, ca_file
+def set_credentials(token_file: Path | None, **tls: Path | None) -> None:
+    """What the calls of this process show; `tls`: files as `Client` takes them."""
+    global _token_file, _tls
+    _token_file, _tls = token_file, tls
 
 
 def connect(address: str) -> "Client":
     """A client of the service at `address`."""
     from server.client import Client
 
-    return Client(address, timeout_s=_timeout_s, token_file=_token_file, ca_file=_ca_file)
+    return Client(address, timeout_s=_timeout_s, token_file=_token_file, **_tls)
 
 
 def console() -> "Console":
