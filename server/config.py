@@ -79,6 +79,8 @@ class Config(BaseSettings):
     """`aud` of accepted tokens; needed with `jwks`."""
     jwt_tenant_claim: str = "tenant"
     """Claim of a token that names its tenant."""
+    quota_lines_per_s: float | None = Field(None, gt=0)
+    """Lines a second of each caller, of this process, where `auth` is required; unset: no bound."""
     tls_cert_file: Path | None = None
     """The server's certificate and its chain (PEM), read again when it changes; unset: no TLS."""
     tls_key_file: Path | None = None

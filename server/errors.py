@@ -72,7 +72,8 @@ class Refusal(Exception):
         if self.fields:
             details.append(_bad_request(self.fields))
         if self.retry_after_s is not None:
-            delay = duration_pb2.Duration(nanos=int(self.retry_after_s * 1e9))
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(int(self.retry_after_s * 1e9))
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
         packed = []
         for detail in details:

@@ -17,6 +17,7 @@ from server.auth.denials import Denials, Denied, unauthenticated
 from server.auth.directory import Directory
 from server.auth.identity import Identity
 from server.auth.keys import PREFIX
+from server.auth.quota import Quotas
 from server.auth.tokens import Tokens
 from server.contract import SERVICES
 from server.errors import Refusal
@@ -32,12 +33,15 @@ _SCHEME = "bearer "
 class ClosedGate:
     """See `Gate`. tokens: None where there is no issuer, so that keys alone count."""
 
-    def __init__(self, directory: Directory, tokens: Tokens | None, denials: Denials) -> None:
+    def __init__(
+        self, directory: Directory, tokens: Tokens | None, denials: Denials, quotas: Quotas
+    ) -> None:
         self.access = access.load(SERVICES.values())
         self.interceptors: Sequence[Any] = (Interceptor(self),)
         self._directory = directory
         self._tokens = tokens
         self._denials = denials
+        self._quotas = quotas
 
     def identify(self, metadata: Any) -> Identity:
         """The caller, by the one header `authorization`. Raises `Refusal`."""
@@ -51,12 +55,13 @@ class ClosedGate:
         return identity
 
     def check(self, access: Access, identity: Identity, request: Any) -> None:
-        """Raises `Refusal` for a scope or portfolio that the caller lacks."""
+        """Raises `Refusal` for a scope or portfolio that the caller lacks, and above the quota."""
         try:
             access.check(identity, request)
         except Refusal as refusal:
             self._count(refusal, identity)
             raise
+        self._quotas.charge(identity, request)
 
     def check_method(self, path: str, identity: Identity) -> None:
         """The same before the request is known: one of the scopes that it may need."""

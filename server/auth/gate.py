@@ -14,6 +14,7 @@ from server.auth.denials import CAUSES, Denials
 from server.auth.directory import Directory
 from server.auth.identity import Identity, Kind
 from server.auth.keyset import KeySet, KeySetError
+from server.auth.quota import Quotas
 from server.auth.tokens import Rules, Tokens
 from server.config import Config
 from server.contract import SERVICES
@@ -74,6 +75,9 @@ async def opened(config: Config, database: Database, telemetry: Telemetry) -> As
         return
     denials, directory = Denials(), Directory(database)
     _count(denials, telemetry)
+    quotas = Quotas(config.quota_lines_per_s)
+    text = "Calls above their caller's quota."
+    telemetry.count("sizing_quota_refused_total", text, lambda: quotas.refused)
     await directory.read()
     tasks = [asyncio.create_task(directory.run(), name="keys and blocks")]
     tokens = None
@@ -86,7 +90,7 @@ async def opened(config: Config, database: Database, telemetry: Telemetry) -> As
                 config.jwt_issuer or "", config.jwt_audience or "", config.jwt_tenant_claim
             )
             tokens = Tokens(keys, rules)
-        yield ClosedGate(directory, tokens, denials)
+        yield ClosedGate(directory, tokens, denials, quotas)
     finally:
         for task in tasks:
             task.cancel()
