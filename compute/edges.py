@@ -96,6 +96,8 @@ def _histories(
         bet = kernels.run("history_bet", outcomes, mask, prior)[:, : len(piece)]
         seen = outcomes[: len(piece)]
         bet = one_sided(bet, seen.max(axis=1) > 0.0, seen.min(axis=1) < 0.0)
+        fair = bet[2] / (bet[1] + bet[2])
+        bet[0] = fair + parameters.edge_multiplier * (bet[0] - fair)
         rows = (
             Line.WIN_PROBABILITY,
             Line.PAYOFF,

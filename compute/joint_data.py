@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.adapt.edge import scaled_mean_change
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import Line, Source
 from compute.inputs import Inputs
@@ -142,7 +143,15 @@ def _shifted(
     if len(columns):
         wanted = _means(inputs, lines[columns])
         returns[:, columns] += wanted - scenarios.probability @ returns[:, columns]
+    aged = np.flatnonzero(inputs.signals.source[lines] == Source.SCENARIOS)
+    returns[:, aged] += _ageing(inputs, lines[aged], scenarios.probability @ returns[:, aged])
     return returns
+
+
+def _ageing(inputs: Inputs, lines: Integers, mean: Floats) -> Floats:
+    """What the age of their edges takes off the means (k,) of lines with scenarios."""
+    side, parameters = inputs.signals.side[lines], inputs.parameters
+    return scaled_mean_change(mean, side, parameters.risk_free_rate, parameters.edge_multiplier)
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,8 @@ class _Drawing:
             columns = self.matrix.values[:, self.matrix.place[self.everything[rest[named]]]]
             mean[named] = self.matrix.probability @ columns
             returns[:, named] = _ranked(columns, self.matrix.probability, normal[:, named])
+            aged = np.flatnonzero(named & ~is_line & (rest < len(self.lines)))
+            mean[aged] += _ageing(self.inputs, self.lines[rest[aged]], mean[aged])
         if is_line.any():
             lines = self.lines[rest[is_line]]
             mean[is_line] = _means(self.inputs, lines)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from math import log
 
+from compute.adapt.schedule import NO_SCHEDULE, Schedule
 from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
 
@@ -62,6 +63,8 @@ class Parameters:
     fill_deviation_max: float | None = None
     covariance_universe: str | None = None
     correlation_penalty: CorrelationPenalty | None = None
+    schedule: Schedule | None = None
+    edge_half_life_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,12 @@ class EffectiveParameters:
     fill_deviation_max: float = 0.5
     covariance_universe: str | None = None
     correlation_penalty: CorrelationPenalty | None = None
+    schedule: Schedule = NO_SCHEDULE
+    edge_half_life_s: float | None = None
+    fraction_multiplier: float = 1.0
+    """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
+    edge_multiplier: float = 1.0
+    """The same of the edges' age."""
 
     @property
     def penalty(self) -> CorrelationPenalty:
@@ -99,7 +108,12 @@ class EffectiveParameters:
 
     @property
     def fraction(self) -> float:
-        """The fraction of Kelly staked: the smaller of the two ways to choose it.
+        """The fraction of Kelly staked, after what the rules took off."""
+        return self.fraction_multiplier * self.fraction_chosen
+
+    @property
+    def fraction_chosen(self) -> float:
+        """The smaller of the two ways to choose the fraction.
 
         With fraction c, P(wealth ever falls to x of its start) = x^(2/c - 1), so the tolerance
         beta gives c = 2 / (1 + ln beta / ln x) (Thorp 2006, section 7.3).

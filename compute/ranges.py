@@ -208,6 +208,7 @@ RANGES: dict[str, Range] = {
     "SizingParameters.prior_wins": Range(1e-6, 1e6, "pseudo wins"),
     "SizingParameters.prior_losses": Range(1e-6, 1e6, "pseudo losses"),
     "SizingParameters.periods_per_year": Range(1.0, 1e6, "periods"),
+    "ScheduleRow.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
     "DrawdownTolerance.wealth_floor": _INNER,
     "DrawdownTolerance.probability": _INNER,
     "SetParametersRequest.expected_version": _VERSION,

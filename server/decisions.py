@@ -6,7 +6,7 @@ comes out.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import jax
@@ -32,6 +32,7 @@ from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import EffectiveParameters, Method, Shrinkage
 from compute.shapes import KernelRegistry, Key, NotReadyError
 from server import decision_risk
+from server.adaptation import adapted, tell
 from server.batching import ComputeLoop, ComputeThread
 from server.call import Call
 from server.convert import decision as decision_convert
@@ -110,6 +111,7 @@ class Solver:
             universe = state.parameters.covariance_universe or ""
             default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
             covariance = await self.states.matrix(tenant_id, default_id)
+        now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
         def work(time_limit: TimeLimit) -> Solved:
@@ -117,6 +119,7 @@ class Solver:
             context = context_of(state, snapshot.snapshot_id, prices)
             if default_id:
                 context = replace(context, covariance_matrix_id=default_id)
+            context = adapted(context, request, now)
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
             return self.answer(problem, time_limit)
 
@@ -252,6 +255,7 @@ class Solver:
             status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing, joint),
             fallback_chain=chain,
         )
+        tell(head, problem.context)
         limits_exceeded(head, problem, sizing)
         decision_convert.line_errors(head, problem.errors)
         cash = decision_convert.cash_needed(sizing, problem.inputs)

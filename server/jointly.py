@@ -14,9 +14,9 @@ from compute.decide import line_columns
 from compute.joint import JointAnswer, solve_joint
 from compute.joint_data import BookMatrix, has_bets
 from compute.limits.one_decision import without_limits_of_one_decision
-from compute.optimize.problem import Status
+from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
-from compute.parameters import Method
+from compute.parameters import EffectiveParameters, Method
 from compute.shapes import KernelRegistry
 from server.convert import joint as joint_convert
 from server.convert.market import MatrixData
@@ -24,6 +24,9 @@ from server.errors import precondition
 from server.joint.runner import JointRunner
 from server.problem import Problem
 from server.remaining import is_beyond, refuse_contradiction
+
+FRACTION_MIN = 1e-6
+"""Of Kelly; below, a risk aversion of 1 / fraction is beyond what is solved."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def aimed(
         return Aimed(
             problem, None, _closed_form("there is no equity to grow; positions are reduced")
         )
+    if problem.inputs.parameters.fraction < FRACTION_MIN:
+        return _without_stakes(problem)
     _ = problem.inputs.book_guard  # raises where a limit of the book lacks its data
     place = problem.inputs.sheet.market.index
     scenarios, covariance = (
@@ -91,11 +96,25 @@ def aimed(
     assert answer.cuts is not None, "weights come with what cut them"
     inputs = replace(
         problem.inputs,
-        target=answer.weights,
+        target=_multiplied(answer.weights, problem.inputs.parameters),
         target_binding=answer.cuts.binding,
         target_marginal=answer.cuts.marginal,
     )
     return Aimed(replace(problem, inputs=inputs), answer)
+
+
+def _without_stakes(problem: Problem) -> Aimed:
+    """Where the rules leave nothing of the Kelly fraction there is nothing to optimise."""
+    inputs = replace(problem.inputs, target=np.zeros(len(problem.inputs.index)))
+    return Aimed(replace(problem, inputs=inputs))
+
+
+def _multiplied(weights: Floats, parameters: EffectiveParameters) -> Floats:
+    """Weights of an objective that knows no Kelly fraction, with what the rules took off it."""
+    named = parameters.joint_objective
+    if named is None or named.kind is ObjectiveKind.LOG_GROWTH:
+        return weights
+    return parameters.fraction_multiplier * weights
 
 
 def _nearest(
@@ -120,7 +139,8 @@ def _nearest(
     ]
     if answer.weights is None:
         return Aimed(problem, None, steps)
-    inputs = replace(problem.inputs, target=answer.weights)
+    target = _multiplied(answer.weights, problem.inputs.parameters)
+    inputs = replace(problem.inputs, target=target)
     return Aimed(replace(problem, inputs=inputs), None, steps)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
+from compute.adapt.edge import scaled_edges, scaled_scenarios
 from compute.book import Integers, Market, MissingInputError
 from compute.currency import in_base
 from compute.decide import Sizing
@@ -153,6 +154,9 @@ def assemble(
     )
     columns, more = _scenarios_of(ids, batch.source, scenarios)
     errors += more
+    rate, k = context.parameters.risk_free_rate, context.parameters.edge_multiplier
+    batch = scaled_edges(batch, rate, k)
+    columns = None if columns is None else scaled_scenarios(columns, batch.side, rate, k)
     active = np.ones(len(ids), dtype=bool)
     active[[error.line for error in errors]] = False
     if errors and (request.all_or_nothing or not active.any()):

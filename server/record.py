@@ -19,6 +19,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from compute.adapt.adjustment import Adjustment, AdjustmentSource
+from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.book import Floats, Market, Positions, SharedUse
 from compute.correlation.penalty import CorrelationPenalty
 from compute.limits.policy import (
@@ -61,6 +63,8 @@ class Context:
     """False of decisions from before half the spread was a cost."""
     covariance_matrix_id: str = ""
     """The covariance that the parameters stand for; empty where the request names its own."""
+    adjustments: tuple[Adjustment, ...] = ()
+    """What made up `parameters.fraction_multiplier` and `edge_multiplier`."""
 
 
 def encode(context: Context) -> bytes:
@@ -81,6 +85,7 @@ def encode(context: Context) -> bytes:
         "reducing": context.reducing,
         "covariance_matrix_id": context.covariance_matrix_id,
         "spread_counts": context.spread_counts,
+        "adjustments": context.adjustments,
     }
     if context.shared is not None:
         document["shared"] = {
@@ -115,6 +120,10 @@ def decode(data: bytes, prices: Market) -> Context:
         covariance_matrix_id=document.get("covariance_matrix_id", ""),
         reducing=document["reducing"],
         spread_counts=document.get("spread_counts", False),
+        adjustments=tuple(
+            Adjustment(**{**item, "source": AdjustmentSource(item["source"])})
+            for item in document.get("adjustments", ())
+        ),
         shared=None
         if shared is None
         else SharedUse(
@@ -187,16 +196,23 @@ def _limits(document: dict[str, Any]) -> Limits:
 def _parameters(document: dict[str, Any]) -> EffectiveParameters:
     tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
     penalty = document.get("correlation_penalty")
+    rows = document.get("schedule", {}).get("rows", ())
     return EffectiveParameters(
         **{
             **document,
             "method": Method(document["method"]),
             "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
             "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
+            "schedule": Schedule(tuple(_schedule_row(row) for row in rows)),
             "joint_objective": None if objective is None else _objective(objective),
             "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
         }
     )
+
+
+def _schedule_row(document: dict[str, Any]) -> ScheduleRow:
+    lists = {name: tuple(document[name]) for name in ("weekdays", "dates")}
+    return ScheduleRow(**{**document, **lists})
 
 
 def _objective(document: dict[str, Any]) -> Objective:

@@ -101,6 +101,18 @@ def totals_table(decision: sizing_pb2.SizingDecision) -> Table:
     return out
 
 
+def adjustment_words(decision: sizing_pb2.SizingDecision) -> list[str]:
+    """What rules took off the Kelly fraction or the edges, in sentences."""
+    said = []
+    for item in decision.adjustments:
+        source = sizing_pb2.AdjustmentSource.Name(item.source).removeprefix("ADJUSTMENT_SOURCE_")
+        what = "edges" if source == "EDGE_AGE" else "Kelly fraction"
+        counts = "" if item.is_binding else ", a smaller one counts"
+        name = f"{source.lower().replace('_', ' ')} {item.name}"
+        said.append(f"{what} x {item.multiplier:.6g} by {name}: {item.explanation}{counts}")
+    return said
+
+
 def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
     """One line's way from raw Kelly to lots."""
     sizes = decision.sizes

@@ -211,6 +211,8 @@ def explain(
             out.print(f"  {sentence}")
         out.print()
     out.print(render.totals_table(decision))
+    for sentence in render.adjustment_words(decision):
+        out.print(f"  {sentence}")
     out.print()
     if decision.certificate.shadow_prices:
         out.print(prices_table(decision))

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from positionsizing.v1 import optimization_service_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
+from compute.adapt.schedule import Schedule
 from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
 from compute.parameters import (
@@ -19,10 +20,12 @@ from compute.parameters import (
 )
 from compute.ranges import RANGES
 from server.convert import objective as objective_convert
+from server.convert import schedule as schedule_convert
 from server.convert.names import id_violations
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
+_EDGE_HALF_LIFE_MAX_S = 3650 * 86400.0
 TTL_MAX_S = 30 * 86400.0
 
 _NUMBERS = tuple(
@@ -38,6 +41,10 @@ def parameters(message: pb.SizingParameters) -> Parameters:
     for name in _DURATIONS:
         if message.HasField(name):  # type: ignore[arg-type]
             given[f"{name}_s"] = seconds(getattr(message, name))
+    if message.HasField("edge_half_life"):
+        given["edge_half_life_s"] = seconds(message.edge_half_life)
+    if message.HasField("schedule"):
+        given["schedule"] = schedule_convert.schedule(message.schedule)
     if message.HasField("drawdown_tolerance"):
         tolerance = message.drawdown_tolerance
         given["drawdown_tolerance"] = DrawdownTolerance(
@@ -74,11 +81,13 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
             continue
         if item.name in _NUMBERS or item.name == "covariance_universe":
             setattr(message, item.name, value)
-        elif item.name.removesuffix("_s") in _DURATIONS:
+        elif item.name.removesuffix("_s") in (*_DURATIONS, "edge_half_life"):
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
         elif isinstance(value, DrawdownTolerance):
             message.drawdown_tolerance.wealth_floor = value.wealth_floor
             message.drawdown_tolerance.probability = value.probability
+        elif isinstance(value, Schedule) and value.rows:
+            message.schedule.CopyFrom(schedule_convert.message_of(value))
         elif isinstance(value, Objective):
             message.joint_objective.CopyFrom(objective_convert.message_of(value))
     return message
@@ -101,6 +110,11 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
     for name in _DURATIONS:
         if message.HasField(name):  # type: ignore[arg-type]
             yield from duration_violations(getattr(message, name), f"{path}.{name}")
+    if message.HasField("edge_half_life"):
+        where, most = f"{path}.edge_half_life", _EDGE_HALF_LIFE_MAX_S
+        yield from duration_violations(message.edge_half_life, where, most)
+    if message.HasField("schedule"):
+        yield from schedule_convert.violations(message.schedule, f"{path}.schedule")
     if message.HasField("joint_objective"):
         where = f"{path}.joint_objective"
         if message.joint_objective.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:
@@ -117,9 +131,11 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
         yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
 
 
-def duration_violations(duration: Any, path: str) -> Iterator[FieldViolation]:
-    """A duration from one second to thirty days."""
+def duration_violations(
+    duration: Any, path: str, most_s: float = TTL_MAX_S
+) -> Iterator[FieldViolation]:
+    """A duration from one second to `most_s`."""
     value = seconds(duration)
-    if not (1.0 <= value <= TTL_MAX_S and 0 <= duration.nanos < 1_000_000_000):
-        text = f"is {value:g} s; it must be from 1 s to 30 days"
+    if not (1.0 <= value <= most_s and 0 <= duration.nanos < 1_000_000_000):
+        text = f"is {value:g} s; it must be from 1 s to {most_s / 86400.0:g} days"
         yield FieldViolation(path, "OUT_OF_RANGE", text)

@@ -12,7 +12,7 @@ from compute.signals import LineError, Signals
 from server.convert.columns import integers, optional_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
-from server.convert.names import id_violations
+from server.convert.names import id_violations, past_moment
 from server.convert.parameters import duration_violations
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation
@@ -84,6 +84,8 @@ def _batch_violations(
     elif lengths.sum() != len(signals.history_outcome):
         text = f"sums to {lengths.sum()}, but history_outcome has {len(signals.history_outcome)}"
         yield FieldViolation(f"{path}.history_length", "LENGTH_MISMATCH", text)
+    if signals.HasField("as_of_time"):
+        past_moment(signals.as_of_time, f"{path}.as_of_time")
     if len(signals.confidence) and (
         len(signals.win_probability_error) or len(signals.expected_return_error)
     ):

@@ -53,6 +53,30 @@ EDGE_SOURCE_HISTORY: EdgeSource.ValueType  # 4
 """`history_outcome`: win probability and payoff are estimated from past outcomes."""
 Global___EdgeSource: _TypeAlias = EdgeSource  # noqa: Y015
 
+class _AdjustmentSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdjustmentSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ADJUSTMENT_SOURCE_UNSPECIFIED: _AdjustmentSource.ValueType  # 0
+    """Never sent."""
+    ADJUSTMENT_SOURCE_SCHEDULE: _AdjustmentSource.ValueType  # 1
+    """A row of `SizingParameters.schedule` in force at the time of the decision."""
+    ADJUSTMENT_SOURCE_EDGE_AGE: _AdjustmentSource.ValueType  # 2
+    """The age of the signals, by `SizingParameters.edge_half_life`."""
+
+class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
+    """What an adjustment comes from."""
+
+ADJUSTMENT_SOURCE_UNSPECIFIED: AdjustmentSource.ValueType  # 0
+"""Never sent."""
+ADJUSTMENT_SOURCE_SCHEDULE: AdjustmentSource.ValueType  # 1
+"""A row of `SizingParameters.schedule` in force at the time of the decision."""
+ADJUSTMENT_SOURCE_EDGE_AGE: AdjustmentSource.ValueType  # 2
+"""The age of the signals, by `SizingParameters.edge_half_life`."""
+Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
+
 @_typing.final
 class SignalBatch(_message.Message):
     """Signals to size, in columns. `instrument_ids` and `side` are required; the other columns are
@@ -76,6 +100,7 @@ class SignalBatch(_message.Message):
     STOP_PRICE_FIELD_NUMBER: _builtins.int
     HISTORY_OUTCOME_FIELD_NUMBER: _builtins.int
     HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
+    AS_OF_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique, all in the market snapshot."""
@@ -147,6 +172,12 @@ class SignalBatch(_message.Message):
     def history_length(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Number of outcomes of each line; sums to the length of `history_outcome`. From 0 to 8192."""
 
+    @_builtins.property
+    def as_of_time(self) -> _timestamp_pb2.Timestamp:
+        """When these edges were true; not in the future. Required where the parameters have an
+        `edge_half_life`, else not read.
+        """
+
     def __init__(
         self,
         *,
@@ -164,10 +195,11 @@ class SignalBatch(_message.Message):
         stop_price: _abc.Iterable[_builtins.float] | None = ...,
         history_outcome: _abc.Iterable[_builtins.float] | None = ...,
         history_length: _abc.Iterable[_builtins.int] | None = ...,
+        as_of_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -814,6 +846,7 @@ class SizingDecision(_message.Message):
     LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
+    ADJUSTMENTS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -888,6 +921,12 @@ class SizingDecision(_message.Message):
         or they lack an instrument of the book.
         """
 
+    @_builtins.property
+    def adjustments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Adjustment]:
+        """What time, market or the portfolio's fall did to the Kelly fraction or to the edges, by the rules of
+        the parameters; empty where there are none. Of those on the fraction the smallest counts.
+        """
+
     def __init__(
         self,
         *,
@@ -911,11 +950,54 @@ class SizingDecision(_message.Message):
         limits_exceeded: _abc.Iterable[Global___ExceededLimit] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         risk: Global___DecisionRisk | None = ...,
+        adjustments: _abc.Iterable[Global___Adjustment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SizingDecision: _TypeAlias = SizingDecision  # noqa: Y015
+
+@_typing.final
+class Adjustment(_message.Message):
+    """A multiplier that a rule of the parameters had in a decision. It is recorded with the inputs of the
+    decision, so that a replay needs neither a clock nor what the rule looked at.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    IS_BINDING_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    source: Global___AdjustmentSource.ValueType
+    """Where it comes from."""
+    name: _builtins.str
+    """Name of the rule, as the parameters have it."""
+    multiplier: _builtins.float
+    """From 0 to 1. It multiplies the Kelly fraction; of EDGE_AGE, the edge itself: the win probability's
+    distance to break-even, the expected return over the risk-free rate.
+    """
+    is_binding: _builtins.bool
+    """Whether the Kelly fraction was multiplied by this one, the smallest. Always true of EDGE_AGE."""
+    explanation: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        source: Global___AdjustmentSource.ValueType = ...,
+        name: _builtins.str = ...,
+        multiplier: _builtins.float = ...,
+        is_binding: _builtins.bool = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "is_binding", b"is_binding", "multiplier", b"multiplier", "name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Adjustment: _TypeAlias = Adjustment  # noqa: Y015

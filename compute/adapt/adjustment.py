@@ -1,0 +1,79 @@
+"""What rules take off the Kelly fraction or the edges in one decision.
+
+    fraction = c min_i m_i        edge = edge_0 2^(-age / H)
+
+The minimum and not the product: several multipliers that answer to the same storm would otherwise
+take off several times for one cause.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from compute.adapt.schedule import Schedule
+
+
+class AdjustmentSource(IntEnum):
+    """Where a multiplier comes from. The numbers are those of the contract."""
+
+    SCHEDULE = 1
+    EDGE_AGE = 2
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """A multiplier in [0, 1] with its rule; `explanation` is for people."""
+
+    source: AdjustmentSource
+    name: str
+    multiplier: float
+    explanation: str
+
+    @property
+    def is_on_edge(self) -> bool:
+        """Whether it multiplies the edge, not the Kelly fraction."""
+        return self.source is AdjustmentSource.EDGE_AGE
+
+
+def fraction_multiplier(adjustments: Iterable[Adjustment]) -> float:
+    """The smallest of those on the Kelly fraction; 1 where there are none."""
+    return min((item.multiplier for item in adjustments if not item.is_on_edge), default=1.0)
+
+
+def edge_multiplier(adjustments: Iterable[Adjustment]) -> float:
+    """The product of those on the edge; 1 where there are none."""
+    product = 1.0
+    for item in adjustments:
+        product *= item.multiplier if item.is_on_edge else 1.0
+    return product
+
+
+def scheduled(schedule: Schedule, time: datetime) -> list[Adjustment]:
+    """One for each row in force at `time`."""
+    return [
+        Adjustment(
+            AdjustmentSource.SCHEDULE,
+            row.name,
+            row.multiplier,
+            f"from {_clock(row.from_s)} to {_clock(row.to_s)} {row.time_zone}",
+        )
+        for row in schedule.in_force(time)
+    ]
+
+
+def edge_decay(age_s: float, half_life_s: float) -> float:
+    """2^(-age / H), in [0, 1]; of an age below 0, as clocks differ, 1."""
+    return float(2.0 ** (-max(age_s, 0.0) / half_life_s))
+
+
+def aged(age_s: float, half_life_s: float) -> Adjustment:
+    """The multiplier of edges of that age."""
+    text = f"edges are {age_s:.0f} s old, with a half-life of {half_life_s:.0f} s"
+    return Adjustment(
+        AdjustmentSource.EDGE_AGE, "edge_half_life", edge_decay(age_s, half_life_s), text
+    )
+
+
+def _clock(second: int) -> str:
+    return f"{second // 3600:02d}:{second // 60 % 60:02d}"

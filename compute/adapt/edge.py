@@ -1,0 +1,47 @@
+"""Edges of a batch multiplied by k in [0, 1], whatever they come from.
+
+bet:        p' = p0 + k (p - p0),  p0 = a / (a + b), the win probability of no edge
+moments:    m' = r + k (m - r)
+scenarios:  x' = x - s (1 - k) (s E[x] - r),  s the side: the same change of the mean
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compute.book import Floats
+from compute.edges import Scenarios
+from compute.signals import Signals
+
+
+def scaled_edges(signals: Signals, rate: float, k: float) -> Signals:
+    """The signals with k times their edge. `rate`: risk-free, per period.
+
+    Histories are left: their bet is estimated first (`edges.py`). Refused lines may hold anything.
+    """
+    if k == 1.0:
+        return signals
+    changes: dict[str, Any] = {}
+    if signals.expected_return is not None:
+        changes["expected_return"] = rate + k * (signals.expected_return - rate)
+    if signals.win_probability is not None and signals.payoff is not None:
+        loss = 1.0 if signals.loss_fraction is None else signals.loss_fraction
+        total = loss + signals.payoff
+        fair = loss / np.where(total == 0.0, 1.0, total)
+        changes["win_probability"] = fair + k * (signals.win_probability - fair)
+    return replace(signals, **changes)
+
+
+def scaled_scenarios(scenarios: Scenarios, side: Floats, rate: float, k: float) -> Scenarios:
+    """The lines' scenarios with k times their mean over the rate; side: (n,), of +1 and -1."""
+    if k == 1.0:
+        return scenarios
+    change = scaled_mean_change(scenarios.returns @ scenarios.probability, side, rate, k)
+    return replace(scenarios, returns=scenarios.returns + change[:, None])
+
+
+def scaled_mean_change(mean: Floats, side: Floats, rate: float, k: float) -> Floats:
+    """What to add to returns of these means, (n,), for k times the excess on their side."""
+    change: Floats = -side * (1.0 - k) * (side * mean - rate)
+    return change
