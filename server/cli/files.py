@@ -7,7 +7,7 @@ takes what CSV takes: a list of objects, one a line, and `long` as well as `SIDE
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,16 @@ _NEUTRAL = {"loss_fraction": 1.0, "confidence": 1.0}
 
 _ENTRY = re.compile(r"\b(?:signals|snapshot|holdings)\.\w+\[(\d+)\]")
 _NEEDS = {"win_probability": "payoff", "expected_return": "volatility"}
+_CONTRACTS = {"cash": 1, "future": 2, "inverse_future": 3, "": 1}
+_ANSWERS = {
+    "yes": True,
+    "no": False,
+    "true": True,
+    "false": False,
+    "1": True,
+    "0": False,
+    "": False,
+}
 _MARKET_NUMBERS = {"stop_price": 0.0, "lot_size": 1.0}
 """Columns of a market whose cells may be empty, with what that means."""
 
@@ -88,7 +98,8 @@ def read_market(path: Path) -> market_service_pb2.MarketSnapshot:
     if not isinstance(given, Sheet):
         return _parsed(given, snapshot, path)
     kinds = _columns(snapshot.DESCRIPTOR)
-    given.check_columns(("instrument_id", *kinds), ("instrument_id", "price"))
+    words = ("contract_kind", "halted")
+    given.check_columns(("instrument_id", *words, *kinds), ("instrument_id", "price"))
     snapshot.instrument_ids.extend(given.texts("instrument_id"))
     for name in kinds:
         if name in given.columns:
@@ -97,6 +108,12 @@ def read_market(path: Path) -> market_service_pb2.MarketSnapshot:
             else:
                 values = given.numbers(name, _MARKET_NUMBERS.get(name))
             getattr(snapshot, name).extend(values)
+    for place, row in enumerate(given.rows):
+        where = given.at(place)
+        if "contract_kind" in given.columns:
+            snapshot.contract_kind.append(_chosen(row, "contract_kind", _CONTRACTS, where))
+        if "halted" in given.columns:
+            snapshot.halted.append(_chosen(row, "halted", _ANSWERS, where))
     return snapshot
 
 
@@ -196,11 +213,12 @@ def _source(row: Row, where: str) -> Any:
     return 0
 
 
-def _chosen(row: Row, name: str, values: dict[str, int], where: str) -> Any:
+def _chosen(row: Row, name: str, values: Mapping[str, int], where: str) -> Any:
     cell = row.get(name, "").lower().removeprefix("side_").removeprefix("edge_source_")
+    cell = cell.removeprefix("contract_kind_")
     if cell not in values:
         text = f"{where}: {name} is {row.get(name, '')!r}"
-        raise CommandError(text, f"write one of: {', '.join(values)}")
+        raise CommandError(text, f"write one of: {', '.join(filter(None, values))}")
     return values[cell]
 
 

@@ -146,6 +146,23 @@ def test_market_and_holdings(tmp_path: Path) -> None:
         files.read_market(written(tmp_path, "instrument_id,price\nA,\n"))
 
 
+def test_a_market_of_contracts(tmp_path: Path) -> None:
+    header = "instrument_id,price,contract_kind,multiplier,initial_margin_long,halted\n"
+    text = f"{header}ES,4000,Future,50,12000,no\nAAPL,200,,1,0,yes\nBTC,60000,inverse_future,1,0,\n"
+    found = files.read_market(written(tmp_path, text))
+    assert list(found.contract_kind) == [
+        market_service_pb2.CONTRACT_KIND_FUTURE,
+        market_service_pb2.CONTRACT_KIND_CASH,
+        market_service_pb2.CONTRACT_KIND_INVERSE_FUTURE,
+    ]
+    assert (list(found.multiplier), list(found.initial_margin_long)) == ([50, 1, 1], [12000, 0, 0])
+    assert list(found.halted) == [False, True, False]
+    for column, cell in (("contract_kind", "forward"), ("halted", "maybe")):
+        wrong = f"instrument_id,price,{column}\nES,4000,{cell}\n"
+        with pytest.raises(CommandError, match=f"line 2: {column} is '{cell}'"):
+            files.read_market(written(tmp_path, wrong))
+
+
 def test_the_examples_are_read() -> None:
     assert len(files.read_request(EXAMPLES / "signals.csv").signals.instrument_ids) == 20
     bets = files.read_request(EXAMPLES / "bets.csv").signals
