@@ -36,8 +36,8 @@ serve: $(VENV)/.service  ## run the service on the embedded PostgreSQL, data in 
 	@$(BIN)/sizing serve
 
 .PHONY: test
-test: setup  ## run all tests
-	$(BIN)/python -m pytest
+test: setup  ## run all tests, a process a core
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=20
 
 .PHONY: check
 check: setup  ## format, lint, types, contract
