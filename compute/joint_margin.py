@@ -27,6 +27,10 @@ LENGTH_MIN = 1e-12
 FREE_MIN = 1e-12
 """Less free capital, as a fraction of equity, is none."""
 
+WEIGHT_MAX = 1e6
+"""Stands for the end of a line without a bound: far beyond what any capital pays for, and near
+enough that a slope from there to the last kink loses no digits that count."""
+
 
 @dataclass(frozen=True)
 class LineNeeds:
@@ -74,7 +78,8 @@ class LineNeeds:
 
 
 def line_needs(inputs: Inputs, lines: Integers, lower: Floats, upper: Floats) -> LineNeeds:
-    """The needs of `lines` between their bounds, (k,) each."""
+    """The needs of `lines` between their bounds, (k,) each, infinite where there is none."""
+    lower, upper = np.maximum(lower, -WEIGHT_MAX), np.minimum(upper, WEIGHT_MAX)
     sheet, index = inputs.sheet, inputs.index[lines]
     unit, terms, book = sheet.unit_weight[index], sheet.terms, sheet.positions
     before = sheet.before[index]

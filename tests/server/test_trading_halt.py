@@ -105,19 +105,18 @@ async def test_a_state_never_set_is_active_without_a_change(client: Client) -> N
 async def test_a_server_that_admits_nobody_else_can_still_halt(app: App, client: Client) -> None:
     admission = app._admission
     scope = pb.Scope(strategy_id=new_id("strategy"))
-    inside = 0
+    tickets = []
     try:
         while True:
-            admission.enter()
-            inside += 1
+            tickets.append(admission.enter())
     except Refusal as refusal:
         assert refusal.reason == "OVERLOADED"
     try:
         await switch(client, scope, HALTED)
         read = await client.portfolio.GetTradingState(pb.GetTradingStateRequest(scope=scope))
     finally:
-        for _ in range(inside):
-            admission.leave()
+        for ticket in tickets:
+            admission.leave(ticket)
     assert read.trading_state == HALTED
 
 
