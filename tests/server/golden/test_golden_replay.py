@@ -55,9 +55,12 @@ async def test_decisions_of_an_earlier_release_replay_with_the_same_lots(
             )
             count += 1
             if not replay.lots_equal or replay.weight_difference_max > 1e-9:
-                different.append((decision.decision_id, list(replay.lines_different)))
+                different.append(decision.decision_id)
     assert count >= 70
-    assert different == []
+    # A rule that was wrong is not kept for the sake of a replay: each such decision is listed with
+    # the rule that changed, and all others come out to the lot.
+    changed = json.loads((release / "changed.json").read_text())
+    assert sorted(different) == sorted(changed)
 
 
 def keys_of(document: Any, path: str = "") -> set[str]:
