@@ -89,6 +89,9 @@ _LIMITS: dict[str, tuple[str, Callable[[float], str] | None]] = {
     "CDAR_MAX": ("book: conditional drawdown at most {}", percent),
     "DRAWDOWN_RISK": ("book: risk of falling below the floor at most {}", percent),
     "LINEAR": ("limit {group}: bound {}", _plain),
+    "NO_EQUITY": ("no equity left: positions may only be reduced", None),
+    "ORDER_MAX": ("largest order of the instrument: {} units", _plain),
+    "ORDER_MIN": ("order smaller than the instrument allows", None),
 }
 
 

@@ -121,7 +121,8 @@ def test_prices_become_returns(tmp_path: Path) -> None:
         [-0.1, 0.0]
     )
     covariance = price_files.matrix_of(file, "covariance")
-    np.testing.assert_allclose(covariance.dense.values, [0.02, 0.01, 0.01, 0.005], atol=1e-15)
+    # A is 0.1 and -0.1 from its mean when b is -0.05 and 0.05 from its own, over n - 1 = 1.
+    np.testing.assert_allclose(covariance.dense.values, [0.02, -0.01, -0.01, 0.005], atol=1e-15)
 
 
 @pytest.mark.parametrize(
