@@ -22,7 +22,8 @@ ROUNDING = 1e-9
 class Breach:
     """A limit and by how much: `bound` and `value` in the unit of the bound.
 
-    Weights are fractions of equity, infinite where there is none; notional is base currency.
+    Weights are fractions of equity, infinite where there is none, and so are shares of a daily
+    volume of 0; notional is base currency.
     `name` is the instrument, the limit's group, or "portfolio".
     """
 

@@ -49,7 +49,11 @@ def found(limits: Limits, shared: SharedUse | None = None) -> list[tuple[str, st
             [("WEIGHT_MAX", "B", 0.1, 0.2), ("QUANTITY_MAX", "B", 9.0, 10.0)],
         ),
         (replace(SHORTS, restricted=frozenset("C")), [("RESTRICTED", "C", 0.0, 150.0)]),
-        (replace(SHORTS, adv_position_max=0.03), [("ADV_POSITION_MAX", "A", 0.03, 0.04)]),
+        # What trades not at all may not be held: C is short, and any share of nothing is too much.
+        (
+            replace(SHORTS, adv_position_max=0.03),
+            [("ADV_POSITION_MAX", "A", 0.03, 0.04), ("ADV_POSITION_MAX", "C", 0.03, np.inf)],
+        ),
         (replace(SHORTS, leverage_max=0.7), [("LEVERAGE_MAX", "portfolio", 0.7, 0.75)]),
         (replace(SHORTS, leverage_max=0.75), []),
         (

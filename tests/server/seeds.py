@@ -5,6 +5,7 @@ from uuid import uuid4
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
+    analytics_service_pb2,
     correlation_service_pb2,
     history_service_pb2,
     limits_pb2,
@@ -120,6 +121,12 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "CreatePortfolio": portfolio_service_pb2.CreatePortfolioRequest(portfolio=book),
         "GetPortfolio": portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id),
         "ListPortfolios": portfolio_service_pb2.ListPortfoliosRequest(page_size=3),
+        "RenamePortfolio": portfolio_service_pb2.RenamePortfolioRequest(
+            portfolio_id=portfolio_id, display_name="renamed"
+        ),
+        "ClosePortfolio": portfolio_service_pb2.ClosePortfolioRequest(
+            portfolio_id=portfolio_id, reason="moved"
+        ),
         "SetHoldings": portfolio_service_pb2.SetHoldingsRequest(
             portfolio_id=portfolio_id, cash=1e6, holdings=held
         ),
@@ -183,6 +190,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "ListParameterVersions": parameter_service_pb2.ListParameterVersionsRequest(
             portfolio_id=portfolio_id
         ),
+        "AnalyzeDecisions": analytics_service_pb2.AnalyzeDecisionsRequest(
+            portfolio_id=portfolio_id
+        ),
         "OptimizePortfolio": optimization_service_pb2.OptimizePortfolioRequest(
             problem=problem(), lots=lots
         ),
@@ -204,12 +214,16 @@ def stubs(client: Client) -> dict[str, object]:
         client.risk,
         client.parameter,
         client.optimization,
+        client.analytics,
     )
     return {name: getattr(service, name) for service in services for name in vars(service)}
 
 
-def keep_to(request: Message, portfolio_id: str) -> None:
-    """Changes that would count for the whole firm stay with this portfolio."""
+def keep_to(request: Message, portfolio_id: str, spare_id: str) -> None:
+    """Changes that would count for the whole firm stay with this one; the spare is closed."""
+    is_end = isinstance(request, portfolio_service_pb2.ClosePortfolioRequest)
+    if is_end and request.portfolio_id == portfolio_id:
+        request.portfolio_id = spare_id
     if isinstance(
         request,
         portfolio_service_pb2.SetLimitsRequest | portfolio_service_pb2.SetTradingStateRequest,

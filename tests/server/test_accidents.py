@@ -54,7 +54,6 @@ async def put(client: Client, kind: str) -> str:
         ("scenario_matrix_id", "COVARIANCE"),
         ("scenario_matrix_id", "CORRELATION"),
         ("covariance_matrix_id", "SCENARIOS"),
-        ("covariance_matrix_id", "CORRELATION"),
     ],
 )
 async def test_a_matrix_of_another_kind_is_not_sized_with(
@@ -71,6 +70,16 @@ async def test_a_matrix_of_another_kind_is_not_sized_with(
     refused = await refusal(client.sizing.SizePositions(request))
     assert (refused.code, refused.fields) == (INVALID, {name: "WRONG_KIND"})
     assert await client.counts(portfolio_id) == (0, 0)
+    await not_optimized_with(client, name, matrix_id)
+
+
+async def test_a_problem_without_a_market_takes_no_correlation(client: Client) -> None:
+    """Sizing does, with the volatilities of the market (test_used_inputs.py)."""
+    matrix_id = await put(client, "CORRELATION")
+    await not_optimized_with(client, "covariance_matrix_id", matrix_id)
+
+
+async def not_optimized_with(client: Client, name: str, matrix_id: str) -> None:
     problem = optimization_service_pb2.OptimizationProblem(
         instrument_ids=["I0", "I1"],
         objective=optimization_service_pb2.Objective(
@@ -182,8 +191,8 @@ async def test_currencies_are_codes(client: Client) -> None:
     request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
     refused = await refusal(client.market.PutMarketSnapshot(request))
     assert refused.fields == {
-        "snapshot.currency[1]": "BAD_FORMAT",
-        "snapshot.exchange_rates[0].to_currency": "BAD_FORMAT",
+        "snapshot.currency[1]": "UNKNOWN_CURRENCY",
+        "snapshot.exchange_rates[0].to_currency": "UNKNOWN_CURRENCY",
     }
 
 
@@ -240,7 +249,7 @@ async def test_settling_says_what_is_open(client: Client) -> None:
     assert (refused.code, refused.reason) == (PRECONDITION, "NOTHING_TO_TRADE")
     decision = await client.size(sizing_request(portfolio_id, ["I0"]))
     lots = decision.sizes.trade_lots[0]
-    fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[lots + 1], price=[100.0])
+    fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[lots + 1], price=[10.0])
     request = sizing_service_pb2.SettleDecisionRequest(
         request_id=str(uuid4()), decision_id=decision.decision_id, fills=fills
     )
@@ -254,7 +263,7 @@ async def test_a_fill_counts_after_the_order_was_closed(client: Client) -> None:
     decision = await client.size(sizing_request(portfolio_id, ["I0"]))
     lots, unit = decision.sizes.trade_lots[0], decision.sizes.lot_size[0]
     states = sizing_service_pb2.SettlementState
-    fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[lots], price=[100.0])
+    fills = sizing_service_pb2.Fills(instrument_ids=["I0"], lots=[lots], price=[10.0])
     for given, state in (
         ({"close": True}, states.SETTLEMENT_STATE_CANCELLED),
         ({"fills": fills}, states.SETTLEMENT_STATE_FILLED),
@@ -266,7 +275,7 @@ async def test_a_fill_counts_after_the_order_was_closed(client: Client) -> None:
     held = await client.portfolio.GetPortfolio(
         portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
     )
-    assert held.portfolio.cash == 1e6 - 100.0 * lots * unit
+    assert held.portfolio.cash == 1e6 - 10.0 * lots * unit
     assert list(held.portfolio.holdings.quantity) == [lots * unit]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import grpc
@@ -103,25 +104,35 @@ async def test_a_full_queue_is_not_held_by_one_caller():
 
 
 async def test_work_in_the_thread_ends_with_its_deadline_and_with_its_caller():
-    thread, ended = ComputeThread(), []
+    thread = ComputeThread()
 
-    def work(time_limit: TimeLimit) -> None:
-        try:
-            while True:
-                time_limit.check()
-                time.sleep(0.01)
-        except StoppedError as error:
-            ended.append(type(error))
-            raise
+    def endless(seen: list[object], begun: threading.Event) -> Callable[[TimeLimit], None]:
+        def work(time_limit: TimeLimit) -> None:
+            begun.set()
+            try:
+                while True:
+                    time_limit.check()
+                    time.sleep(0.01)
+            except StoppedError as error:
+                seen.append(type(error))
+                raise
 
-    with pytest.raises(Refusal) as refused:
-        await thread.run(work, n_lines=1, deadline_s=0.1)
-    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    asked = asyncio.ensure_future(thread.run(work, n_lines=1, deadline_s=600.0))
-    await asyncio.sleep(0.1)
+        return work
+
+    for deadline_s in (0.1, 1.0, 10.0, 100.0):  # until it has begun in time, on a busy machine
+        late, begun = [], threading.Event()
+        with pytest.raises(Refusal) as refused:
+            await thread.run(endless(late, begun), n_lines=1, deadline_s=deadline_s)
+        assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        if begun.is_set():
+            break
+    left, begun = [], threading.Event()
+    asked = asyncio.ensure_future(thread.run(endless(left, begun), n_lines=1, deadline_s=600.0))
+    assert await asyncio.to_thread(begun.wait, 600.0)
     asked.cancel()
     assert await thread.run(lambda _: 7, n_lines=1, deadline_s=600.0) == 7
-    assert ended == [OutOfTimeError, AbandonedError]
+    assert late == [OutOfTimeError]
+    assert left == [AbandonedError]
     thread.stop()
 
 

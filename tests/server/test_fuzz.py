@@ -26,6 +26,7 @@ async def test_mutated_requests_get_an_answer_or_a_typed_error(client: Client) -
     rng = random.Random(SEED)
     portfolio_id = await client.ready()
     decision_id = (await client.size(sizing_request(portfolio_id))).decision_id
+    spare_id = await client.put_portfolio()
     calls, seen, answered = stubs(client), Counter[str](), Counter[str]()
 
     async def one() -> None:
@@ -36,7 +37,7 @@ async def test_mutated_requests_get_an_answer_or_a_typed_error(client: Client) -
             mutate(rng, request)
         if rng.random() < 0.1:
             request = scrambled(rng, request)
-        keep_to(request, portfolio_id)
+        keep_to(request, portfolio_id, spare_id)
         if rng.random() < 0.5 and hasattr(request, "request_id"):
             request.request_id = str(uuid4())
         try:
@@ -57,6 +58,7 @@ async def test_mutated_requests_get_an_answer_or_a_typed_error(client: Client) -
         if start % 512 == 0:  # a portfolio that still can be sized
             portfolio_id = await client.ready()
             decision_id = (await client.size(sizing_request(portfolio_id))).decision_id
+            spare_id = await client.put_portfolio()
     print(f"{FUZZ} mutated requests of {len(calls)} methods:", dict(seen.most_common()))
     assert seen["answered"] > FUZZ // 20, seen
     assert len(seen) > 8, seen
