@@ -18,6 +18,7 @@ from server.errors import FieldViolation, invalid
 _ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
 TEXT_LENGTH_MAX = 1000
+NO_TIME = "must be a time from year 1 to 9999"
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -65,8 +66,7 @@ def moment(value: Timestamp, path: str) -> datetime:
     try:
         return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        text = "must be a time from year 1 to 9999"
-        raise invalid(path, "OUT_OF_RANGE", text) from None
+        raise invalid(path, "OUT_OF_RANGE", NO_TIME) from None
 
 
 def past_moment(value: Timestamp, path: str) -> datetime:

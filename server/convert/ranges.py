@@ -1,8 +1,8 @@
-"""Numbers outside the ranges of the contract, found by walking a message.
+"""Numbers outside the ranges of the contract, and times that are none, found by walking a message.
 
 `compute.ranges` has the table. Signals are not walked: there a wrong number refuses its line, not
-the request (`compute.signals.check`). Times and durations have rules of their own (`names`,
-`parameters.duration_violations`).
+the request (`compute.signals.check`). Durations have rules of their own
+(`parameters.duration_violations`), and so has what a time may be beside a time (`names`).
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from compute.ranges import RANGES, Range
 from server.convert.columns import floats
+from server.convert.names import NO_TIME
 from server.errors import FieldViolation
 
 WRONG_MAX = 10
 """Entries of one column that are told."""
 
+TIME = Timestamp.DESCRIPTOR.full_name
 NOT_WALKED = ("google.protobuf.", "positionsizing.v1.SignalBatch")
 
 NUMBERS = {
@@ -34,7 +37,10 @@ NUMBERS = {
 
 
 def number_violations(message: Message, path: str = "") -> Iterator[FieldViolation]:
-    """Numbers of `message`, and of all messages in it, that are out of range, by path."""
+    """Numbers and times of `message`, and of all messages in it, that are out of range, by path."""
+    if isinstance(message, Timestamp):
+        yield from _time_violations(message, path)
+        return
     before = f"{path}." if path else ""
     for field in _plan(message.DESCRIPTOR):
         value = getattr(message, field.name)
@@ -69,6 +75,13 @@ def column_violations(values: Any, allowed: Range, path: str) -> Iterator[FieldV
         yield from value_violations(float(values[place]), allowed, f"{path}[{place}]")
 
 
+def _time_violations(value: Timestamp, path: str) -> Iterator[FieldViolation]:
+    try:
+        value.ToDatetime()
+    except (ValueError, OverflowError):
+        yield FieldViolation(path, "OUT_OF_RANGE", NO_TIME)
+
+
 @dataclass(frozen=True)
 class _Field:
     name: str
@@ -85,7 +98,8 @@ def _plan(descriptor: Descriptor) -> tuple[_Field, ...]:
     for field in descriptor.fields:
         allowed = None
         if field.message_type is not None:
-            if field.message_type.full_name.startswith(NOT_WALKED):
+            named = field.message_type.full_name
+            if named != TIME and named.startswith(NOT_WALKED):
                 continue
         elif field.cpp_type in NUMBERS:
             allowed = RANGES.get(f"{descriptor.name}.{field.name}")

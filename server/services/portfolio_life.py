@@ -9,6 +9,7 @@ from server.call import Call
 from server.convert.columns import set_floats
 from server.convert.names import checked_id, text_violations, timestamp
 from server.convert.portfolio import portfolio_message
+from server.convert.ranges import number_violations
 from server.errors import invalid_fields
 from server.state import States
 from storage.postgres import closing, outbox, portfolios, tenant_lock, trading_state
@@ -31,7 +32,8 @@ class PortfolioLife:
     ) -> pb.RenamePortfolioResponse:
         """Changes the name for people."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-        if found := list(text_violations(request.display_name, "display_name")):
+        found = list(number_violations(request))
+        if found := found + list(text_violations(request.display_name, "display_name")):
             raise invalid_fields(found)
         expected = None
         if request.HasField("expected_version"):

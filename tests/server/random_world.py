@@ -29,6 +29,7 @@ class World:
     rng: Generator
     market: str = ""
     scenarios: str = ""
+    price: dict[str, float] = field(default_factory=dict)
     portfolios: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     traded: int = 0
@@ -54,6 +55,7 @@ class World:
         request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
         await self.client.market.PutMarketSnapshot(request)
         self.market = snapshot.snapshot_id
+        self.price = dict(zip(NAMES, price.tolist(), strict=True))
 
     async def new_scenarios(self) -> None:
         values = 0.02 * self.rng.standard_t(4, (60, len(NAMES))) + 0.003
@@ -129,8 +131,9 @@ class World:
             "expected_return_error": rng.uniform(0.0, 0.01, n),
         }
         sure = {"confidence": rng.uniform(0.05, 1.0, n)}
+        side = rng.integers(1, 3, n)
         signals = {
-            "side": rng.integers(1, 3, n),
+            "side": side,
             "edge_source": rng.integers(1, 5, n),
             "win_probability": rng.uniform(0.45, 0.7, n),
             "payoff": rng.uniform(0.8, 1.5, n),
@@ -144,6 +147,9 @@ class World:
         if self.chance(0.2):
             given["limits"] = limits_pb2.Limits(weight_max=rng.uniform(0.01, 0.2))
         names = rng.choice(NAMES, n, replace=False).tolist()
+        # The stops of the market are below the price: a short signal has its own, above it.
+        price = np.array([self.price[name] for name in names])
+        signals["stop_price"] = np.where(side == 2, 1.1 * price, 0.0)
         return sizing_request(
             portfolio_id,
             names,

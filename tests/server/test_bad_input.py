@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
+    optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     sizing_service_pb2,
@@ -282,6 +283,33 @@ async def test_a_wrong_matrix_is_refused(client: Client, name: str) -> None:
     refused = await refusal(client.market.PutMatrix(put))
     assert refused.code is INVALID
     assert reason in refused.fields.values(), refused
+
+
+@pytest.mark.parametrize("kind", ["COVARIANCE", "SCENARIOS"])
+async def test_a_matrix_of_no_time_is_refused(client: Client, kind: str) -> None:
+    """Stored, or stated in a problem, where its time counts for nothing."""
+    matrix = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MatrixKind.Value(f"MATRIX_KIND_{kind}"),
+        instrument_ids=["I0", "I1"],
+        dense=market_service_pb2.DenseMatrix(values=[0.04, 0.01, 0.01, 0.09]),
+    )
+    for never in (Timestamp(seconds=2**53), Timestamp(seconds=1, nanos=-1)):
+        matrix.as_of_time.CopyFrom(never)
+        put = market_service_pb2.PutMatrixRequest(matrix=matrix)
+        refused = await refusal(client.market.PutMatrix(put))
+        assert (refused.code, refused.fields) == (INVALID, {"matrix.as_of_time": "OUT_OF_RANGE"})
+        problem = optimization_service_pb2.OptimizationProblem(
+            instrument_ids=["I0", "I1"],
+            objective=optimization_service_pb2.Objective(
+                kind=optimization_service_pb2.OBJECTIVE_KIND_MIN_VARIANCE
+            ),
+            **{kind.lower(): matrix},
+        )
+        asked = optimization_service_pb2.ExplainInfeasibilityRequest(problem=problem)
+        refused = await refusal(client.optimization.ExplainInfeasibility(asked))
+        path = f"problem.{kind.lower()}.as_of_time"
+        assert (refused.code, refused.fields) == (INVALID, {path: "OUT_OF_RANGE"})
 
 
 TOKENS = (
