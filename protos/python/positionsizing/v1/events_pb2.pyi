@@ -217,7 +217,9 @@ class LimitBreached(_message.Message):
     several scopes have one; 0 for a restricted instrument or a short position.
     """
     value: _builtins.float
-    """The value found, in the unit of the bound; infinite for a weight where equity is 0 or less."""
+    """The value found, in the unit of the bound; infinite for a weight where equity is 0 or less, and for a
+    share of an average daily volume of 0.
+    """
     market_snapshot_id: _builtins.str
     """The prices it was found at."""
     found_by: _builtins.str
