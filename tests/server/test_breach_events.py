@@ -92,6 +92,7 @@ async def test_holdings_and_fills_tell(client: Client, app_dsn: str) -> None:
             request_id=str(uuid4()),
             decision_id=decision.decision_id,
             fills=sizing_service_pb2.Fills(instrument_ids=["I1"], lots=[lots], price=[100.0]),
+            confirm_prices=True,
         )
     )
     [told] = await _told(app_dsn, portfolio_id)
