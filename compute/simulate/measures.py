@@ -6,11 +6,13 @@ path that never falls has no Calmar ratio.
 """
 
 from dataclasses import dataclass
-from math import erf, sqrt
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 
 from compute.book import Floats
+from compute.risk.drawdown import drawdowns
 
 DEVIATION_MIN = 1e-12
 """A standard deviation below this part of |mean| is rounding."""
@@ -57,7 +59,7 @@ def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0
     ratio = sharpe_ratio(excess)
     error = None if ratio is None else sharpe_error(excess)
     below = sqrt(per_year * float(np.mean(np.minimum(excess, 0.0) ** 2))) if n else 0.0
-    falls = drawdowns(returns)
+    falls = np.asarray(drawdowns(returns))
     worst = float(falls.max(initial=0.0))
     losses = float(np.maximum(-returns, 0.0).sum())
     return Measures(
@@ -76,14 +78,6 @@ def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0
         omega=float(np.maximum(returns, 0.0).sum()) / losses if losses > 0.0 else None,
         hit_rate=float(np.mean(returns > 0.0)) if n else None,
     )
-
-
-def drawdowns(returns: Floats) -> Floats:
-    """Fall from the running peak after each period, as a fraction of it, (n,), in [0, 1]."""
-    wealth = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
-    peak = np.maximum.accumulate(wealth)
-    fall: Floats = (1.0 - wealth / peak)[1:]
-    return fall
 
 
 def sharpe_ratio(excess: Floats) -> float | None:
@@ -113,12 +107,7 @@ def probabilistic_sharpe(excess: Floats, benchmark: float) -> float | None:
     ratio, error = sharpe_ratio(excess), sharpe_error(excess)
     if ratio is None or not error:
         return None
-    return normal_cdf((ratio - benchmark) / error)
-
-
-def normal_cdf(value: float) -> float:
-    """Phi(value)."""
-    return 0.5 * (1.0 + erf(value / sqrt(2.0)))
+    return NormalDist().cdf((ratio - benchmark) / error)
 
 
 def _shape(values: Floats) -> tuple[float, float]:

@@ -6,6 +6,7 @@ fraction: differences between fractions are not differences in luck.
 
 from dataclasses import dataclass
 from math import ceil, log, sqrt
+from statistics import NormalDist
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ import numpy as np
 from jax import Array
 
 from compute.book import Floats
-from compute.simulate.measures import normal_cdf
 
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a fan."""
@@ -139,7 +139,5 @@ def ever_below_by(level: float, growth: float, deviation: float, years: float) -
     becomes level^(2 g / s^2) (Thorp 2006, section 7.3).
     """
     a, scale = log(level), deviation * sqrt(years)
-    tail = np.exp(2.0 * growth * a / deviation**2)
-    return normal_cdf((a - growth * years) / scale) + float(tail) * normal_cdf(
-        (a + growth * years) / scale
-    )
+    tail, below = float(np.exp(2.0 * growth * a / deviation**2)), NormalDist().cdf
+    return below((a - growth * years) / scale) + tail * below((a + growth * years) / scale)

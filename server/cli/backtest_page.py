@@ -7,7 +7,7 @@ import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.simulate.measures import drawdowns
+from compute.risk.drawdown import drawdowns
 from server.cli.errors import CommandError
 from server.cli.words import STAGES
 
@@ -52,7 +52,9 @@ def _add(figure: Any, result: pb.BacktestResult, dates: list[str], number: int) 
     colour = qualitative.Plotly[number % len(qualitative.Plotly)]
     equity = np.array(result.equity)
     alive = equity > 0.0
-    falls = np.concatenate([[0.0], drawdowns(equity[alive][1:] / equity[alive][:-1] - 1.0)])
+    falls = np.concatenate(
+        [[0.0], np.asarray(drawdowns(equity[alive][1:] / equity[alive][:-1] - 1.0))]
+    )
     days = [day for day, is_alive in zip(dates, alive, strict=True) if is_alive]
     look: dict[str, Any] = {
         "name": result.name,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from compute.simulate.measures import drawdowns, measures, probabilistic_sharpe
+from compute.risk.drawdown import drawdowns
+from compute.simulate.measures import measures, probabilistic_sharpe
 
 SAMPLE = np.array(
     [0.02, -0.01, 0.015, 0.03, -0.025, 0.01, 0.005, -0.04, 0.035, 0.02, -0.015, 0.025]

@@ -1,9 +1,10 @@
 """Deflation and overfitting against published numbers and noise."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
-from compute.simulate.measures import normal_cdf
 from compute.simulate.overfitting import (
     deflated_sharpe,
     expected_maximum,
@@ -27,7 +28,7 @@ def test_the_example_of_bailey_and_lopez_de_prado(
     # A Sharpe ratio of 2.5 a year over 1,250 days, trials with an annual variance of a half.
     ratio, benchmark = 2.5 / 250**0.5, (0.5 / 250) ** 0.5 * expected_maximum(trials)
     variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
-    found = normal_cdf((ratio - benchmark) / (variance / 1249) ** 0.5)
+    found = NormalDist().cdf((ratio - benchmark) / (variance / 1249) ** 0.5)
     assert found == pytest.approx(expected, abs=6e-5)
 
 
