@@ -18,9 +18,10 @@ from compute.analytics.effectiveness import (
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.shortfall import shortfall
 from compute.book import Floats, Integers, Market
+from compute.simulate.growth_ledger import ledger_of
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
-from server.convert.simulation_answer import interval
+from server.convert.simulation_answer import interval, stage_growth
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,9 @@ def _stages(answer: sizing_pb2.SizingDecision, rows: Integers) -> Floats:
 
 
 def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome]) -> None:
-    growth = growth_by_stage(outcomes)
-    ruined = np.flatnonzero(~np.isfinite(growth))
-    first = int(ruined[-1]) + 1 if len(ruined) else 0
-    stages = [types_pb2.SizingStage.ValueType(number) for number in STAGE_NUMBERS]
-    if first < len(stages):
-        response.stage_growth.CopyFrom(
-            simulation_service_pb2.StageGrowth(
-                first_stage=stages[first],
-                start=float(growth[first]),
-                stages=stages[first + 1 :],
-                steps=np.diff(growth[first:]),
-            )
-        )
+    ledger = ledger_of(growth_by_stage(outcomes))
+    if np.isfinite(ledger.start):
+        response.stage_growth.CopyFrom(stage_growth(ledger))
     for item in against(outcomes):
         response.counterfactuals.append(
             pb.CounterfactualGrowth(

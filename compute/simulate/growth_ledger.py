@@ -21,7 +21,7 @@ LOTS = len(Stage)
 
 @dataclass(frozen=True)
 class GrowthLedger:
-    """Realised log growth of one backtest by stage.
+    """Realised log growth by stage.
 
     start: G of the first stage whose weights would have survived, `first_stage` its index; the
     stages before it would have been ruined and have no growth. step: what each later stage changed,
@@ -38,14 +38,20 @@ class GrowthLedger:
 
 def growth_ledger(backtest: Backtest) -> GrowthLedger:
     """The ledger of a backtest; steps and execution sum to total - start."""
-    growth = backtest.stage_growth
-    survived = np.isfinite(growth)
-    # Stages up to the last that would have been ruined are left out, so that every step is finite.
-    ruined = np.flatnonzero(~survived)
-    first = int(ruined[-1]) + 1 if len(ruined) else 0
     total = None
     if backtest.ruined is None:
         total = float(np.log(backtest.equity[-1] / backtest.equity[0]))
+    return ledger_of(backtest.stage_growth, total)
+
+
+def ledger_of(growth: Floats, total: float | None = None) -> GrowthLedger:
+    """The ledger of G of each stage, (LOTS + 1,), -inf where its weights would have been ruined.
+
+    Where the last is -inf no stage has a growth, and `start` is -inf.
+    """
+    # Stages up to the last that would have been ruined are left out, so that every step is finite.
+    ruined = np.flatnonzero(~np.isfinite(growth))
+    first = int(ruined[-1]) + 1 if len(ruined) else 0
     if first > LOTS:
         return GrowthLedger(LOTS, -np.inf, np.zeros(0), None, total)
     execution = None if total is None else total - float(growth[LOTS])
