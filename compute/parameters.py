@@ -65,6 +65,7 @@ class Parameters:
     correlation_penalty: CorrelationPenalty | None = None
     schedule: Schedule | None = None
     edge_half_life_s: float | None = None
+    drawdown_floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class EffectiveParameters:
     correlation_penalty: CorrelationPenalty | None = None
     schedule: Schedule = NO_SCHEDULE
     edge_half_life_s: float | None = None
+    drawdown_floor: float | None = None
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

@@ -208,6 +208,9 @@ RANGES: dict[str, Range] = {
     "SizingParameters.prior_wins": Range(1e-6, 1e6, "pseudo wins"),
     "SizingParameters.prior_losses": Range(1e-6, 1e6, "pseudo losses"),
     "SizingParameters.periods_per_year": Range(1.0, 1e6, "periods"),
+    "SizingParameters.drawdown_floor": Range(
+        _NEAR_0, _NEAR_1, "of the highest equity", hint=_PERCENT
+    ),
     "ScheduleRow.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
     "DrawdownTolerance.wealth_floor": _INNER,
     "DrawdownTolerance.probability": _INNER,

@@ -12,6 +12,7 @@ from compute.adapt.adjustment import (
     Adjustment,
     aged,
     edge_multiplier,
+    floored,
     fraction_multiplier,
     scheduled,
 )
@@ -21,10 +22,20 @@ from server.errors import invalid
 
 
 def adapted(
-    context: record.Context, request: sizing_service_pb2.SizePositionsRequest, now: datetime
+    context: record.Context,
+    request: sizing_service_pb2.SizePositionsRequest,
+    now: datetime,
+    equity: float,
+    highest: float | None,
 ) -> record.Context:
-    """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
+    """The context with what the rules of its parameters come to at `now`. Raises `Refusal`.
+
+    highest: the high-water mark, None where there is none yet.
+    """
     found = scheduled(context.parameters.schedule, now)
+    floor = context.parameters.drawdown_floor
+    if floor is not None:
+        found.append(floored(equity, max(equity, highest or 0.0), floor))
     found += _aged(context.parameters, request.signals, now)
     if not found:
         return context
@@ -59,3 +70,9 @@ def tell(head: sizing_pb2.SizingDecision, context: record.Context) -> None:
             is_binding=item.is_on_edge or item.multiplier == context.parameters.fraction_multiplier,
             explanation=item.explanation,
         )
+
+
+def new_mark(parameters: EffectiveParameters, equity: float, highest: float | None) -> float | None:
+    """The equity to raise the high-water mark to, None where it stays."""
+    is_kept = highest is not None or parameters.drawdown_floor is not None
+    return equity if is_kept and equity > (highest or 0.0) else None

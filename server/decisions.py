@@ -24,6 +24,7 @@ from positionsizing.v1.market_service_pb2 import (
     MATRIX_KIND_SCENARIOS,
 )
 
+from compute.book import equity_of
 from compute.decide import LineStatus, Sizing, sensitivities, size_together
 from compute.joint import JointAnswer
 from compute.joint_value import is_worse_than_keeping, joint_objective
@@ -119,7 +120,8 @@ class Solver:
             context = context_of(state, snapshot.snapshot_id, prices)
             if default_id:
                 context = replace(context, covariance_matrix_id=default_id)
-            context = adapted(context, request, now)
+            equity = equity_of(prices, context.positions)
+            context = adapted(context, request, now, equity, state.high_water_mark)
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
             return self.answer(problem, time_limit)
 

@@ -122,7 +122,9 @@ class Desk:
                     if isinstance(error, VersionConflict):
                         continue
                     raise
-                if result.is_replay or any(part.breaches for part in write.portfolios):
+                if result.is_replay or any(
+                    part.breaches or part.high_water_mark is not None for part in write.portfolios
+                ):
                     self._forget(call, states)
                 else:
                     self._take_in(call, parts, states, write)

@@ -25,13 +25,7 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.market import MatrixData, market, matrix
 from server.kept import Kept
-from storage.postgres import (
-    groups,
-    limits,
-    parameters,
-    snapshots,
-    trading_state,
-)
+from storage.postgres import groups, high_water_marks, limits, parameters, snapshots, trading_state
 from storage.postgres import market as market_storage
 from storage.postgres.breaches import BreachKey
 from storage.postgres.listen import Change, listen
@@ -85,6 +79,8 @@ class PortfolioState:
     """Where the trading state comes from: who set it and why; None where it is ACTIVE."""
     parameters: EffectiveParameters
     parameters_versions: ParameterVersions
+    high_water_mark: float | None = None
+    """Highest equity, where a drawdown floor has been used; it changes with the version."""
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
     """What has been computed from this state already (`decisions.py`)."""
 
@@ -307,6 +303,7 @@ async def load_state(
             for layer in reversed(layers)
         ),
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
+        high_water_mark=await high_water_marks.get(connection, tenant_id, portfolio_id),
     )
 
 

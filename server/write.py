@@ -9,8 +9,10 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
+from compute.book import equity_of
 from compute.parameters import EffectiveParameters
 from server import breaches, record
+from server.adaptation import new_mark
 from server.call import Call
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece, encoder
@@ -138,6 +140,11 @@ def _portfolio_write(
         reservation=reservation,
         events=[*finding.events, sized],
         breaches=finding.change,
+        high_water_mark=new_mark(
+            problem.context.parameters,
+            equity_of(sheet.market, sheet.positions),
+            state.high_water_mark,
+        ),
     )
     return write, encoded
 

@@ -19,6 +19,7 @@ class AdjustmentSource(IntEnum):
 
     SCHEDULE = 1
     EDGE_AGE = 2
+    DRAWDOWN_FLOOR = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,26 @@ def aged(age_s: float, half_life_s: float) -> Adjustment:
     return Adjustment(
         AdjustmentSource.EDGE_AGE, "edge_half_life", edge_decay(age_s, half_life_s), text
     )
+
+
+def floor_multiplier(equity: float, highest: float, floor: float) -> float:
+    """Grossman and Zhou (1993): (1 - a M / W)+ with floor a, highest equity M and equity W.
+
+    At the peak it is 1 - a, which is the price of the floor; at W <= a M it is 0, and stays so.
+    """
+    return max(0.0, 1.0 - floor * highest / equity) if equity > 0.0 else 0.0
+
+
+def floored(equity: float, highest: float, floor: float) -> Adjustment:
+    """The multiplier of a portfolio with that floor; says where nothing is left."""
+    multiplier = floor_multiplier(equity, highest, floor)
+    text = f"equity {equity:.6g} over a floor of {floor * highest:.6g}, {floor:g} of {highest:.6g}"
+    if multiplier == 0.0:
+        text = (
+            f"equity {equity:.6g} is at the floor {floor * highest:.6g}: positions stay closed "
+            "until the high-water mark is set anew (RebaseHighWaterMark)"
+        )
+    return Adjustment(AdjustmentSource.DRAWDOWN_FLOOR, "drawdown_floor", multiplier, text)
 
 
 def _clock(second: int) -> str:

@@ -129,6 +129,31 @@ def rename(
 
 
 @portfolio.command()
+def rebase(
+    portfolio_id: PortfolioId,
+    reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sets the high-water mark of the drawdown floor to today's equity.
+
+    A portfolio at its floor is sized again after that.
+    """
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli.words import money
+
+    request = pb.RebaseHighWaterMarkRequest(portfolio_id=portfolio_id, reason=reason)
+    with connect(address) as client:
+        answer = client.portfolios.RebaseHighWaterMark(request)
+    if as_json:
+        print_json(answer)
+    else:
+        done = answer.rebase
+        say(f"high-water mark {money(done.equity_before)} is now {money(done.equity_after)}")
+
+
+@portfolio.command()
 def close(
     portfolio_id: PortfolioId,
     reason: Reason = "",

@@ -8,7 +8,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.book import MissingInputError
-from server import currencies
+from server import currencies, high_water_mark
 from server.alerts import CRITICAL, WARNING, alert
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
@@ -66,6 +66,7 @@ class PortfolioService(PortfolioLife):
     def __init__(self, database: Database, states: States) -> None:
         super().__init__(database, states)
         self._breaches = BreachWatch(states)
+        self._marks = high_water_mark.HighWaterMarks(database, states)
 
     async def create_portfolio(
         self, call: Call, request: pb.CreatePortfolioRequest
@@ -112,7 +113,8 @@ class PortfolioService(PortfolioLife):
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         async with self._database.connection(deadline_s=call.left_s) as connection:
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
-        response = pb.GetPortfolioResponse(portfolio=stored)
+            response = pb.GetPortfolioResponse(portfolio=stored)
+            await high_water_mark.tell(connection, call.tenant_id, response)
         snapshot = await self._breaches.snapshot(call)
         if snapshot is not None and stored.holdings.instrument_ids:
             with suppress(MissingInputError):  # no exchange rate, so no sum in the base currency
@@ -170,6 +172,8 @@ class PortfolioService(PortfolioLife):
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await closing.check_open(connection, call.tenant_id, portfolio_id)
+            marked = (connection, call, portfolio_id, market)
+            before = await self._marks.before_payment(*marked)
             await portfolios.replace_state(
                 connection,
                 call.tenant_id,
@@ -179,10 +183,17 @@ class PortfolioService(PortfolioLife):
                 as_of_time=time_or_now(request),
                 expected_version=expected,
             )
+            await self._marks.after_payment(*marked, before)
             await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetHoldingsResponse(portfolio=stored)
+
+    async def rebase_high_water_mark(
+        self, call: Call, request: pb.RebaseHighWaterMarkRequest
+    ) -> pb.RebaseHighWaterMarkResponse:
+        """Sets the high-water mark anew."""
+        return await self._marks.rebase(call, request)
 
     async def set_limits(self, call: Call, request: pb.SetLimitsRequest) -> pb.SetLimitsResponse:
         """Stores a version of a scope's limits."""

@@ -19,7 +19,16 @@ import asyncpg
 
 from storage.crash import crash_point
 from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
-from storage.postgres import breaches, decisions, inbox, locks, moves, requests, tenant_lock
+from storage.postgres import (
+    breaches,
+    decisions,
+    high_water_marks,
+    inbox,
+    locks,
+    moves,
+    requests,
+    tenant_lock,
+)
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
@@ -44,6 +53,8 @@ class PortfolioWrite:
     reservation: NewReservation | None = None
     events: Sequence[NewEvent] = ()
     breaches: BreachChange = NO_CHANGE
+    high_water_mark: float | None = None
+    """Where equity is above all before; None: the mark stays."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -257,6 +268,13 @@ async def _insert(
         connection,
         [(*keys[i], part.breaches) for i, (_, part) in enumerate(parts) if part.breaches],
     )
+    marks = [
+        (*keys[i], part.high_water_mark)
+        for i, (_, part) in enumerate(parts)
+        if part.high_water_mark is not None
+    ]
+    if marks:
+        await high_water_marks.raise_many(connection, marks)
     await locks.bump_groups(
         connection, {(t, p.group_id) for t, p in parts if p.group_id is not None}
     )

@@ -161,6 +161,7 @@ class SizingParameters(_message.Message):
     CORRELATION_PENALTY_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     EDGE_HALF_LIFE_FIELD_NUMBER: _builtins.int
+    DRAWDOWN_FLOOR_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -218,6 +219,13 @@ class SizingParameters(_message.Message):
     """How the closed form makes stakes that share risk smaller. It needs a covariance: of
     `covariance_universe`, or the one a request names. Default: QUADRATIC where
     `covariance_universe` is set, else NONE.
+    """
+    drawdown_floor: _builtins.float
+    """The part a of its highest equity M below which the portfolio is not meant to fall: the Kelly
+    fraction is multiplied by 1 - a M / W at equity W, and by 0 at the floor (Grossman and Zhou 1993).
+    At the peak that is 1 - a already. A move within one period that is larger than what is left can
+    still break it. M is raised by decisions, payments by SetHoldings are no gains, and an operator can
+    set it anew (RebaseHighWaterMark). Default: no floor. From 1e-6 to 0.999999.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -286,15 +294,18 @@ class SizingParameters(_message.Message):
         correlation_penalty: Global___CorrelationPenalty.ValueType = ...,
         schedule: Global___Schedule | None = ...,
         edge_half_life: _duration_pb2.Duration | None = ...,
+        drawdown_floor: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
     _WhichOneofReturnType__covariance_universe: _TypeAlias = _typing.Literal["covariance_universe"]  # noqa: Y015
     _WhichOneofArgType__covariance_universe: _TypeAlias = _typing.Literal["_covariance_universe", b"_covariance_universe"]  # noqa: Y015
+    _WhichOneofReturnType__drawdown_floor: _TypeAlias = _typing.Literal["drawdown_floor"]  # noqa: Y015
+    _WhichOneofArgType__drawdown_floor: _TypeAlias = _typing.Literal["_drawdown_floor", b"_drawdown_floor"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
     _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
@@ -319,6 +330,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_rate) -> _WhichOneofReturnType__cost_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__covariance_universe) -> _WhichOneofReturnType__covariance_universe | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drawdown_floor) -> _WhichOneofReturnType__drawdown_floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
     @_typing.overload

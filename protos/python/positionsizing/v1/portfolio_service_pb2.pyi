@@ -263,6 +263,12 @@ class GetPortfolioResponse(_message.Message):
 
     PORTFOLIO_FIELD_NUMBER: _builtins.int
     UNREALISED_PNL_FIELD_NUMBER: _builtins.int
+    HIGH_WATER_MARK_FIELD_NUMBER: _builtins.int
+    HIGH_WATER_MARK_REBASES_FIELD_NUMBER: _builtins.int
+    high_water_mark: _builtins.float
+    """Highest equity since a drawdown floor was first used, scaled by payments since, base currency;
+    unset: no floor has been used.
+    """
     @_builtins.property
     def portfolio(self) -> Global___Portfolio:
         """As stored."""
@@ -271,17 +277,25 @@ class GetPortfolioResponse(_message.Message):
     def unrealised_pnl(self) -> Global___UnrealisedPnl:
         """Unset where nothing is held, or there is no market with the exchange rates needed."""
 
+    @_builtins.property
+    def high_water_mark_rebases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HighWaterMarkRebase]:
+        """When it was set anew, newest first, at most 20."""
+
     def __init__(
         self,
         *,
         portfolio: Global___Portfolio | None = ...,
         unrealised_pnl: Global___UnrealisedPnl | None = ...,
+        high_water_mark: _builtins.float | None = ...,
+        high_water_mark_rebases: _abc.Iterable[Global___HighWaterMarkRebase] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__high_water_mark: _TypeAlias = _typing.Literal["high_water_mark"]  # noqa: Y015
+    _WhichOneofArgType__high_water_mark: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_water_mark) -> _WhichOneofReturnType__high_water_mark | None: ...
 
 Global___GetPortfolioResponse: _TypeAlias = GetPortfolioResponse  # noqa: Y015
 
@@ -969,3 +983,85 @@ class Reservation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class RebaseHighWaterMarkRequest(_message.Message):
+    """Request of RebaseHighWaterMark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Portfolio."""
+    reason: _builtins.str
+    """Why; required."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebaseHighWaterMarkRequest: _TypeAlias = RebaseHighWaterMarkRequest  # noqa: Y015
+
+@_typing.final
+class RebaseHighWaterMarkResponse(_message.Message):
+    """Response of RebaseHighWaterMark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REBASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rebase(self) -> Global___HighWaterMarkRebase:
+        """What was done."""
+
+    def __init__(
+        self,
+        *,
+        rebase: Global___HighWaterMarkRebase | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rebase", b"rebase"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rebase", b"rebase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebaseHighWaterMarkResponse: _TypeAlias = RebaseHighWaterMarkResponse  # noqa: Y015
+
+@_typing.final
+class HighWaterMarkRebase(_message.Message):
+    """A high-water mark set anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EQUITY_BEFORE_FIELD_NUMBER: _builtins.int
+    EQUITY_AFTER_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    equity_before: _builtins.float
+    """Before, base currency."""
+    equity_after: _builtins.float
+    """After: the equity then."""
+    @_builtins.property
+    def change(self) -> _types_pb2.ChangeRecord:
+        """Who, why and when; versions count from 1 by portfolio."""
+
+    def __init__(
+        self,
+        *,
+        equity_before: _builtins.float = ...,
+        equity_after: _builtins.float = ...,
+        change: _types_pb2.ChangeRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "equity_after", b"equity_after", "equity_before", b"equity_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HighWaterMarkRebase: _TypeAlias = HighWaterMarkRebase  # noqa: Y015

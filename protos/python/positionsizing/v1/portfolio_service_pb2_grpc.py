@@ -65,6 +65,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
                 _registered_method=True)
+        self.RebaseHighWaterMark = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/RebaseHighWaterMark',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.FromString,
+                _registered_method=True)
         self.SetLimits = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/SetLimits',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.SerializeToString,
@@ -141,6 +146,15 @@ class PortfolioServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebaseHighWaterMark(self, request, context):
+        """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
+        portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
+        there is none (FAILED_PRECONDITION).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetLimits(self, request, context):
         """Stores a new version of the limits of a scope.
         """
@@ -208,6 +222,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.SetHoldings,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.SerializeToString,
+            ),
+            'RebaseHighWaterMark': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebaseHighWaterMark,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.SerializeToString,
             ),
             'SetLimits': grpc.unary_unary_rpc_method_handler(
                     servicer.SetLimits,
@@ -398,6 +417,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/SetHoldings',
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebaseHighWaterMark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/RebaseHighWaterMark',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.FromString,
             options,
             channel_credentials,
             insecure,

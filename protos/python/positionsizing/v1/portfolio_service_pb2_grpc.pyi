@@ -50,6 +50,11 @@ class PortfolioServiceStub:
     """
     SetHoldings: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]
     """Replaces holdings and cash by the books of record."""
+    RebaseHighWaterMark: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]
+    """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
+    portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
+    there is none (FAILED_PRECONDITION).
+    """
     SetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
     """Stores a new version of the limits of a scope."""
     GetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]
@@ -83,6 +88,11 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """
     SetHoldings: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]  # type: ignore[assignment]
     """Replaces holdings and cash by the books of record."""
+    RebaseHighWaterMark: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]  # type: ignore[assignment]
+    """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
+    portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
+    there is none (FAILED_PRECONDITION).
+    """
     SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]  # type: ignore[assignment]
     """Stores a new version of the limits of a scope."""
     GetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]  # type: ignore[assignment]
@@ -149,6 +159,17 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetHoldingsResponse, _abc.Awaitable[_portfolio_service_pb2.SetHoldingsResponse]]:
         """Replaces holdings and cash by the books of record."""
+
+    @_abc_1.abstractmethod
+    def RebaseHighWaterMark(
+        self,
+        request: _portfolio_service_pb2.RebaseHighWaterMarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.RebaseHighWaterMarkResponse, _abc.Awaitable[_portfolio_service_pb2.RebaseHighWaterMarkResponse]]:
+        """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
+        portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
+        there is none (FAILED_PRECONDITION).
+        """
 
     @_abc_1.abstractmethod
     def SetLimits(

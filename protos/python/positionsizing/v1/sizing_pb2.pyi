@@ -65,6 +65,8 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     """A row of `SizingParameters.schedule` in force at the time of the decision."""
     ADJUSTMENT_SOURCE_EDGE_AGE: _AdjustmentSource.ValueType  # 2
     """The age of the signals, by `SizingParameters.edge_half_life`."""
+    ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: _AdjustmentSource.ValueType  # 3
+    """How near equity is to `SizingParameters.drawdown_floor`."""
 
 class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
     """What an adjustment comes from."""
@@ -75,6 +77,8 @@ ADJUSTMENT_SOURCE_SCHEDULE: AdjustmentSource.ValueType  # 1
 """A row of `SizingParameters.schedule` in force at the time of the decision."""
 ADJUSTMENT_SOURCE_EDGE_AGE: AdjustmentSource.ValueType  # 2
 """The age of the signals, by `SizingParameters.edge_half_life`."""
+ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: AdjustmentSource.ValueType  # 3
+"""How near equity is to `SizingParameters.drawdown_floor`."""
 Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
 
 @_typing.final

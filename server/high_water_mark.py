@@ -1,0 +1,129 @@
+"""The high-water mark of a portfolio when money is paid in or out, and when people set it anew.
+
+Decisions raise it (`adaptation.py`). A payment changes mark and equity by the same factor, so that
+it is neither a gain nor a loss: the mark per unit of a fund whose units are bought and sold at net
+asset value. Book before and after are valued at the same, newest prices.
+"""
+
+import asyncpg
+from positionsizing.v1 import market_service_pb2
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from compute.book import MissingInputError, equity_of
+from server.call import Call
+from server.convert.names import checked_id, text_violations, timestamp
+from server.errors import FieldViolation, invalid_fields, precondition
+from server.state import States, load_state, positions
+from storage.errors import NotFound
+from storage.postgres import high_water_marks, locks
+from storage.postgres.high_water_marks import Rebase
+from storage.postgres.pool import Database
+from storage.postgres.scopes import Scope, ScopeKind, bump
+
+Snapshot = market_service_pb2.MarketSnapshot | None
+REBASES_SHOWN = 20
+
+
+class HighWaterMarks:
+    """Follows payments, and sets marks anew."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def before_payment(
+        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
+    ) -> float | None:
+        """Equity before a payment, the portfolio locked; None where there is no mark to move."""
+        if await high_water_marks.get(connection, call.tenant_id, portfolio_id) is None:
+            return None
+        await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
+        return await self._equity(connection, call, portfolio_id, market)
+
+    async def after_payment(
+        self,
+        connection: asyncpg.Connection,
+        call: Call,
+        portfolio_id: str,
+        market: Snapshot,
+        before: float | None,
+    ) -> None:
+        """Scales the mark by what the payment did to equity.
+
+        Where a book can't be valued, or has no equity, the mark stays.
+        """
+        if before is None or before <= 0.0:
+            return
+        after = await self._equity(connection, call, portfolio_id, market)
+        if after is not None and after > 0.0:
+            await high_water_marks.scale(connection, call.tenant_id, portfolio_id, after / before)
+
+    async def rebase(
+        self, call: Call, request: pb.RebaseHighWaterMarkRequest
+    ) -> pb.RebaseHighWaterMarkResponse:
+        """Sets the mark to the equity at the newest market."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        found = list(text_violations(request.reason, "reason"))
+        if not request.reason.strip():
+            found.append(FieldViolation("reason", "MISSING", "must be given, for the history"))
+        if found:
+            raise invalid_fields(found)
+        try:
+            market = await self._states.snapshot(call.tenant_id, "")
+        except NotFound:
+            market = None
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
+            equity = await self._equity(connection, call, portfolio_id, market)
+            if equity is None:
+                text = "the newest market does not value what the portfolio holds"
+                raise precondition("MISSING_PRICE", text)
+            if equity <= 0.0:
+                raise precondition("NO_EQUITY", f"the equity is {equity:.6g}; a mark is above 0")
+            done = await high_water_marks.rebase(
+                connection,
+                call.tenant_id,
+                portfolio_id,
+                equity,
+                author=call.author,
+                reason=request.reason,
+            )
+            if done is None:
+                text = f"portfolio {portfolio_id!r} has not been sized with a drawdown_floor yet"
+                raise precondition("NO_HIGH_WATER_MARK", text)
+            await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
+        self._states.changed(call.tenant_id)
+        return pb.RebaseHighWaterMarkResponse(rebase=_message(done))
+
+    async def _equity(
+        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
+    ) -> float | None:
+        if market is None:
+            return None
+        state = await load_state(connection, call.tenant_id, portfolio_id, "")
+        try:
+            prices = self._states.market(call.tenant_id, market, state.portfolio.base_currency)
+            return equity_of(prices, positions(state, prices))
+        except MissingInputError:
+            return None
+
+
+async def tell(
+    connection: asyncpg.Connection, tenant_id: str, response: pb.GetPortfolioResponse
+) -> None:
+    """Writes the mark and its history into the answer to GetPortfolio."""
+    portfolio_id = response.portfolio.portfolio_id
+    mark = await high_water_marks.get(connection, tenant_id, portfolio_id)
+    if mark is None:
+        return
+    response.high_water_mark = mark
+    rows = await high_water_marks.rebases(connection, tenant_id, portfolio_id, REBASES_SHOWN)
+    response.high_water_mark_rebases.extend(_message(row) for row in rows)
+
+
+def _message(row: Rebase) -> pb.HighWaterMarkRebase:
+    message = pb.HighWaterMarkRebase(equity_before=row.equity_before, equity_after=row.equity_after)
+    message.change.version, message.change.author = row.version, row.author
+    message.change.reason = row.reason
+    message.change.create_time.CopyFrom(timestamp(row.create_time))
+    return message

@@ -1,0 +1,13 @@
+"""High-water marks of portfolios."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    op.execute(Path(__file__).with_suffix(".sql").read_text())
