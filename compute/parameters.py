@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from math import log
 
+from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import NO_SCHEDULE, Schedule
 from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
@@ -66,6 +67,7 @@ class Parameters:
     schedule: Schedule | None = None
     edge_half_life_s: float | None = None
     drawdown_floor: float | None = None
+    condition_rules: tuple[ConditionRule, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class EffectiveParameters:
     schedule: Schedule = NO_SCHEDULE
     edge_half_life_s: float | None = None
     drawdown_floor: float | None = None
+    condition_rules: tuple[ConditionRule, ...] = ()
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

@@ -211,6 +211,12 @@ RANGES: dict[str, Range] = {
     "SizingParameters.drawdown_floor": Range(
         _NEAR_0, _NEAR_1, "of the highest equity", hint=_PERCENT
     ),
+    "ConditionRule.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
+    "ConditionRule.stale_multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
+    "ConditionRule.enter": _NUMBER,
+    "ConditionRule.leave": _NUMBER,
+    "ConditionRule.dwell": Range(0, 100, "observations"),
+    "Condition.value": _NUMBER,
     "ScheduleRow.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
     "DrawdownTolerance.wealth_floor": _INNER,
     "DrawdownTolerance.probability": _INNER,

@@ -11,6 +11,7 @@ from positionsizing.v1 import sizing_pb2, sizing_service_pb2
 from compute.adapt.adjustment import (
     Adjustment,
     aged,
+    conditional,
     edge_multiplier,
     floored,
     fraction_multiplier,
@@ -18,7 +19,9 @@ from compute.adapt.adjustment import (
 )
 from compute.parameters import EffectiveParameters
 from server import record
+from server.conditions import OBSERVATIONS_MAX
 from server.errors import invalid
+from server.state import PortfolioState
 
 
 def adapted(
@@ -26,16 +29,16 @@ def adapted(
     request: sizing_service_pb2.SizePositionsRequest,
     now: datetime,
     equity: float,
-    highest: float | None,
+    state: PortfolioState,
 ) -> record.Context:
-    """The context with what the rules of its parameters come to at `now`. Raises `Refusal`.
-
-    highest: the high-water mark, None where there is none yet.
-    """
+    """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
     found = scheduled(context.parameters.schedule, now)
     floor = context.parameters.drawdown_floor
     if floor is not None:
-        found.append(floored(equity, max(equity, highest or 0.0), floor))
+        found.append(floored(equity, max(equity, state.high_water_mark or 0.0), floor))
+    for rule in context.parameters.condition_rules:
+        seen = state.conditions.get(rule.condition_id, ())
+        found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
     found += _aged(context.parameters, request.signals, now)
     if not found:
         return context

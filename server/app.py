@@ -43,6 +43,7 @@ from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
 from server.services.analytics import AnalyticsService
+from server.services.condition import ConditionService
 from server.services.correlation import CorrelationService
 from server.services.history import HistoryService
 from server.services.market import MarketService
@@ -150,6 +151,7 @@ class App:
             "SizingService": SizingService(desk, WhatIf(solver), Replay(solver), database, states),
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
+            "ConditionService": ConditionService(database, states),
             "HistoryService": HistoryService(database),
             "CorrelationService": CorrelationService(database, states),
             "RiskService": RiskService(database, states),

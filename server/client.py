@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
+from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
@@ -69,6 +70,7 @@ class Client:
         self.sizing = SizingServiceStub(channel)
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
+        self.conditions = ConditionServiceStub(channel)
         self.histories = HistoryServiceStub(channel)
         self.risk = RiskServiceStub(channel)
         self.correlations = CorrelationServiceStub(channel)

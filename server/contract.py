@@ -2,6 +2,7 @@
 
 from positionsizing.v1 import (
     analytics_service_pb2,
+    condition_service_pb2,
     correlation_service_pb2,
     history_service_pb2,
     market_service_pb2,
@@ -19,6 +20,7 @@ SERVICES = {
         ("SizingService", sizing_service_pb2),
         ("PortfolioService", portfolio_service_pb2),
         ("MarketService", market_service_pb2),
+        ("ConditionService", condition_service_pb2),
         ("HistoryService", history_service_pb2),
         ("CorrelationService", correlation_service_pb2),
         ("RiskService", risk_service_pb2),

@@ -121,7 +121,7 @@ class Solver:
             if default_id:
                 context = replace(context, covariance_matrix_id=default_id)
             equity = equity_of(prices, context.positions)
-            context = adapted(context, request, now, equity, state.high_water_mark)
+            context = adapted(context, request, now, equity, state)
             problem = assemble(request, context, prices, scenarios, covariance, state.derived)
             return self.answer(problem, time_limit)
 

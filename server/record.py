@@ -20,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from compute.adapt.adjustment import Adjustment, AdjustmentSource
+from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.book import Floats, Market, Positions, SharedUse
 from compute.correlation.penalty import CorrelationPenalty
@@ -204,6 +205,10 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
             "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
             "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
             "schedule": Schedule(tuple(_schedule_row(row) for row in rows)),
+            "condition_rules": tuple(
+                ConditionRule(**{**rule, "categories": tuple(rule["categories"])})
+                for rule in document.get("condition_rules", ())
+            ),
             "joint_objective": None if objective is None else _objective(objective),
             "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
         }

@@ -20,7 +20,8 @@ from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
 from compute.cache import Cache
 from compute.currency import only_money, shared_in_base, without_money
 from compute.limits.policy import Limits, in_force
-from compute.parameters import EffectiveParameters, merged
+from compute.parameters import EffectiveParameters
+from server.conditions import Conditions, observed
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.market import MatrixData, market, matrix
@@ -81,6 +82,8 @@ class PortfolioState:
     parameters_versions: ParameterVersions
     high_water_mark: float | None = None
     """Highest equity, where a drawdown floor has been used; it changes with the version."""
+    conditions: Conditions = field(default_factory=dict)
+    """The newest of those that rules look at; they change with the tenant's version."""
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
     """What has been computed from this state already (`decisions.py`)."""
 
@@ -267,6 +270,7 @@ async def load_state(
         strategy_id=strategy_id,
         time=datetime.now(UTC),
     )
+    in_use = parameters_convert.effective(layer.document for layer in layers)
     shared: dict[str, Any] = next(
         (item.document.get("shared", {}) for item in stored_limits if item.scope.kind == "GROUP"),
         {},
@@ -298,11 +302,9 @@ async def load_state(
         trading_state=in_force,
         trading_state_version=snapshot.tenant_version,
         restriction=restriction,
-        parameters=merged(
-            parameters_convert.parameters(parameters_convert.parse(dict(layer.document)))
-            for layer in reversed(layers)
-        ),
+        parameters=in_use,
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
+        conditions=await observed(connection, tenant_id, in_use),
         high_water_mark=await high_water_marks.get(connection, tenant_id, portfolio_id),
     )
 

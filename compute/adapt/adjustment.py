@@ -6,11 +6,12 @@ The minimum and not the product: several multipliers that answer to the same sto
 take off several times for one cause.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from compute.adapt.condition import ConditionRule, Observation, state_after
 from compute.adapt.schedule import Schedule
 
 
@@ -20,6 +21,7 @@ class AdjustmentSource(IntEnum):
     SCHEDULE = 1
     EDGE_AGE = 2
     DRAWDOWN_FLOOR = 3
+    CONDITION = 4
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,26 @@ def aged(age_s: float, half_life_s: float) -> Adjustment:
     return Adjustment(
         AdjustmentSource.EDGE_AGE, "edge_half_life", edge_decay(age_s, half_life_s), text
     )
+
+
+def conditional(
+    rule: ConditionRule, seen: Sequence[Observation], now: datetime, *, is_whole: bool
+) -> Adjustment:
+    """What a rule comes to after these observations (`condition.state_after`)."""
+    source, about = AdjustmentSource.CONDITION, rule.condition_id
+    if not seen:
+        text = f"{about} has never been observed"
+        return Adjustment(source, rule.name, rule.stale_multiplier, text)
+    newest = seen[-1]
+    age_s = (now - newest.as_of_time).total_seconds()
+    if rule.age_max_s is not None and age_s > rule.age_max_s:
+        text = f"{about} is {age_s:.0f} s old; at most {rule.age_max_s:.0f} s count"
+        return Adjustment(source, rule.name, rule.stale_multiplier, text)
+    state = state_after(seen, rule, is_whole=is_whole)
+    told = newest.category if newest.value is None else f"{newest.value:.6g}"
+    words = "applies" if state.applies else "does not apply"
+    text = f"{about} is {told}; the rule {words}"
+    return Adjustment(source, rule.name, rule.multiplier if state.applies else 1.0, text)
 
 
 def floor_multiplier(equity: float, highest: float, floor: float) -> float:

@@ -25,6 +25,7 @@ from server.cli import (
     what_if,
 )
 from server.cli.common import TIMEOUT_S, set_credentials, set_timeout
+from server.cli.condition import condition
 from server.cli.correlation import correlation
 from server.cli.errors import report
 from server.cli.history import history
@@ -143,6 +144,7 @@ for command in (
 app.add_typer(portfolio, name="portfolio")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
+app.add_typer(condition, name="condition")
 app.add_typer(correlation, name="correlation")
 app.add_typer(risk, name="risk")
 app.add_typer(parameters, name="parameters")

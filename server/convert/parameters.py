@@ -1,6 +1,6 @@
 """Sizing parameters between the contract, the domain and the stored document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -17,8 +17,10 @@ from compute.parameters import (
     Method,
     Parameters,
     Shrinkage,
+    merged,
 )
 from compute.ranges import RANGES
+from server.convert import condition as condition_convert
 from server.convert import objective as objective_convert
 from server.convert import schedule as schedule_convert
 from server.convert.names import id_violations
@@ -43,6 +45,8 @@ def parameters(message: pb.SizingParameters) -> Parameters:
             given[f"{name}_s"] = seconds(getattr(message, name))
     if message.HasField("edge_half_life"):
         given["edge_half_life_s"] = seconds(message.edge_half_life)
+    if message.HasField("condition_rules"):
+        given["condition_rules"] = condition_convert.rules(message.condition_rules)
     if message.HasField("schedule"):
         given["schedule"] = schedule_convert.schedule(message.schedule)
     if message.HasField("drawdown_tolerance"):
@@ -86,11 +90,18 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
         elif isinstance(value, DrawdownTolerance):
             message.drawdown_tolerance.wealth_floor = value.wealth_floor
             message.drawdown_tolerance.probability = value.probability
+        elif item.name == "condition_rules" and value:
+            message.condition_rules.CopyFrom(condition_convert.message_of(value))
         elif isinstance(value, Schedule) and value.rows:
             message.schedule.CopyFrom(schedule_convert.message_of(value))
         elif isinstance(value, Objective):
             message.joint_objective.CopyFrom(objective_convert.message_of(value))
     return message
+
+
+def effective(documents: Iterable[Mapping[str, Any]]) -> EffectiveParameters:
+    """Of stored documents, the most special first."""
+    return merged(parameters(parse(dict(item))) for item in reversed(list(documents)))
 
 
 def document(message: pb.SizingParameters) -> dict[str, Any]:
@@ -113,6 +124,9 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
     if message.HasField("edge_half_life"):
         where, most = f"{path}.edge_half_life", _EDGE_HALF_LIFE_MAX_S
         yield from duration_violations(message.edge_half_life, where, most)
+    if message.HasField("condition_rules"):
+        where = f"{path}.condition_rules"
+        yield from condition_convert.violations(message.condition_rules, where)
     if message.HasField("schedule"):
         yield from schedule_convert.violations(message.schedule, f"{path}.schedule")
     if message.HasField("joint_objective"):

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
     analytics_service_pb2_grpc,
+    condition_service_pb2_grpc,
     correlation_service_pb2_grpc,
     history_service_pb2_grpc,
     limits_pb2,
@@ -137,6 +138,7 @@ class Client:
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
         self.correlation = correlation_service_pb2_grpc.CorrelationServiceStub(channel)
         self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
+        self.condition = condition_service_pb2_grpc.ConditionServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)

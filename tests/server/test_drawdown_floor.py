@@ -8,6 +8,7 @@ from positionsizing.v1 import (
     portfolio_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
+    types_pb2,
 )
 from service_client import Client, refusal, sizing_request
 
@@ -52,7 +53,8 @@ async def multiplier(client: Client, portfolio_id: str, **given: Any) -> float:
     decision = await client.size(sizing_request(portfolio_id, ["I1"], EDGE, **given))
     (item,) = decision.adjustments
     assert item.source == sizing_pb2.ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR
-    assert decision.sizes.weight[0] == pytest.approx(0.1 * item.multiplier, abs=1e-4)
+    weights = {stage.stage: stage.weight[0] for stage in decision.waterfall.stages}
+    assert weights[types_pb2.SIZING_STAGE_KELLY_FRACTION] == pytest.approx(0.1 * item.multiplier)
     return item.multiplier
 
 
@@ -72,7 +74,7 @@ async def test_losses_count_and_payments_do_not(client: Client) -> None:
     await pay(client, portfolio_id, 4e5, I0=1e4)  # 100,000 in I0 at 10
     assert await multiplier(client, portfolio_id) == pytest.approx(0.2)
 
-    await client.put_market(prices=(5.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0))
+    await client.put_market(price=(5.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0))
     assert await multiplier(client, portfolio_id) == pytest.approx(1 - 0.8 * 5e5 / 4.5e5)
     await pay(client, portfolio_id, 8.5e5, I0=1e4)  # a deposit doesn't win it back
     assert await multiplier(client, portfolio_id) == pytest.approx(1 - 0.8 * 5e5 / 4.5e5)
@@ -89,7 +91,7 @@ async def test_at_the_floor_nothing_is_held_until_an_operator_says_so(client: Cl
     assert refused.reason == "NO_HIGH_WATER_MARK"
     await pay(client, portfolio_id, 5e5, I0=5e4)
     assert await multiplier(client, portfolio_id) == pytest.approx(0.1)
-    await client.put_market(prices=(5.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0))
+    await client.put_market(price=(5.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0))
     decision = await client.size(sizing_request(portfolio_id, ["I1"], EDGE))
     (item,) = decision.adjustments
     assert item.multiplier == 0.0

@@ -162,6 +162,7 @@ class SizingParameters(_message.Message):
     SCHEDULE_FIELD_NUMBER: _builtins.int
     EDGE_HALF_LIFE_FIELD_NUMBER: _builtins.int
     DRAWDOWN_FLOOR_FIELD_NUMBER: _builtins.int
+    CONDITION_RULES_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -268,6 +269,12 @@ class SizingParameters(_message.Message):
         From 1 s to 3650 days. Default: edges don't age.
         """
 
+    @_builtins.property
+    def condition_rules(self) -> Global___ConditionRules:
+        """What market conditions (ConditionService) do to the Kelly fraction. Set without rules: none, whatever
+        more general scopes say. Default: none.
+        """
+
     def __init__(
         self,
         *,
@@ -295,10 +302,11 @@ class SizingParameters(_message.Message):
         schedule: Global___Schedule | None = ...,
         edge_half_life: _duration_pb2.Duration | None = ...,
         drawdown_floor: _builtins.float | None = ...,
+        condition_rules: Global___ConditionRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_target", b"_volatility_target", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -354,6 +362,111 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility_target) -> _WhichOneofReturnType__volatility_target | None: ...
 
 Global___SizingParameters: _TypeAlias = SizingParameters  # noqa: Y015
+
+@_typing.final
+class ConditionRules(_message.Message):
+    """Rules on market conditions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionRule]:
+        """At most 100."""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___ConditionRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionRules: _TypeAlias = ConditionRules  # noqa: Y015
+
+@_typing.final
+class ConditionRule(_message.Message):
+    """A smaller Kelly fraction while a condition holds. Thresholds have a gap between them (hysteresis), so
+    that noise around one number doesn't move positions back and forth.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONDITION_ID_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    ENTER_FIELD_NUMBER: _builtins.int
+    LEAVE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    DWELL_FIELD_NUMBER: _builtins.int
+    AGE_MAX_FIELD_NUMBER: _builtins.int
+    STALE_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Shown in decisions; required."""
+    condition_id: _builtins.str
+    """The condition it looks at; required. Where it has never been observed the rule counts as stale."""
+    multiplier: _builtins.float
+    """Multiplies the Kelly fraction while the rule applies. Unset: 0. From 0 to 1."""
+    enter: _builtins.float
+    """The rule begins to apply when the condition reaches this number: from below where `enter` >= `leave`,
+    else from above. Give both thresholds, or `categories`. From -1e9 to 1e9.
+    """
+    leave: _builtins.float
+    """The rule stops to apply when the condition is back at this number. From -1e9 to 1e9."""
+    dwell: _builtins.int
+    """Observations for which the rule stays as it is after each change. Unset: 0. From 0 to 100."""
+    stale_multiplier: _builtins.float
+    """Multiplies the Kelly fraction where the condition is stale. Unset: 0, the tightest. From 0 to 1."""
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The rule applies while the condition is one of these."""
+
+    @_builtins.property
+    def age_max(self) -> _duration_pb2.Duration:
+        """An older observation counts as `stale_multiplier`. From 1 s to 3650 days. Unset: any age will do."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        condition_id: _builtins.str = ...,
+        multiplier: _builtins.float | None = ...,
+        enter: _builtins.float | None = ...,
+        leave: _builtins.float | None = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        dwell: _builtins.int | None = ...,
+        age_max: _duration_pb2.Duration | None = ...,
+        stale_multiplier: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "categories", b"categories", "condition_id", b"condition_id", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "name", b"name", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dwell: _TypeAlias = _typing.Literal["dwell"]  # noqa: Y015
+    _WhichOneofArgType__dwell: _TypeAlias = _typing.Literal["_dwell", b"_dwell"]  # noqa: Y015
+    _WhichOneofReturnType__enter: _TypeAlias = _typing.Literal["enter"]  # noqa: Y015
+    _WhichOneofArgType__enter: _TypeAlias = _typing.Literal["_enter", b"_enter"]  # noqa: Y015
+    _WhichOneofReturnType__leave: _TypeAlias = _typing.Literal["leave"]  # noqa: Y015
+    _WhichOneofArgType__leave: _TypeAlias = _typing.Literal["_leave", b"_leave"]  # noqa: Y015
+    _WhichOneofReturnType__multiplier: _TypeAlias = _typing.Literal["multiplier"]  # noqa: Y015
+    _WhichOneofArgType__multiplier: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier"]  # noqa: Y015
+    _WhichOneofReturnType__stale_multiplier: _TypeAlias = _typing.Literal["stale_multiplier"]  # noqa: Y015
+    _WhichOneofArgType__stale_multiplier: _TypeAlias = _typing.Literal["_stale_multiplier", b"_stale_multiplier"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dwell) -> _WhichOneofReturnType__dwell | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enter) -> _WhichOneofReturnType__enter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leave) -> _WhichOneofReturnType__leave | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__multiplier) -> _WhichOneofReturnType__multiplier | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stale_multiplier) -> _WhichOneofReturnType__stale_multiplier | None: ...
+
+Global___ConditionRule: _TypeAlias = ConditionRule  # noqa: Y015
 
 @_typing.final
 class Schedule(_message.Message):

@@ -67,6 +67,8 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     """The age of the signals, by `SizingParameters.edge_half_life`."""
     ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: _AdjustmentSource.ValueType  # 3
     """How near equity is to `SizingParameters.drawdown_floor`."""
+    ADJUSTMENT_SOURCE_CONDITION: _AdjustmentSource.ValueType  # 4
+    """A market condition, by `SizingParameters.condition_rules`."""
 
 class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
     """What an adjustment comes from."""
@@ -79,6 +81,8 @@ ADJUSTMENT_SOURCE_EDGE_AGE: AdjustmentSource.ValueType  # 2
 """The age of the signals, by `SizingParameters.edge_half_life`."""
 ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: AdjustmentSource.ValueType  # 3
 """How near equity is to `SizingParameters.drawdown_floor`."""
+ADJUSTMENT_SOURCE_CONDITION: AdjustmentSource.ValueType  # 4
+"""A market condition, by `SizingParameters.condition_rules`."""
 Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
 
 @_typing.final

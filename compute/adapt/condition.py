@@ -1,0 +1,85 @@
+"""Whether a rule on a market condition applies: thresholds with hysteresis and a dwell time.
+
+A rule begins to apply when the condition reaches `enter`, stops when it is back at `leave`, and
+keeps either state for at least `dwell` observations. Between the thresholds nothing changes, so
+that noise around one number doesn't move positions back and forth.
+
+    state' = step(state, observation, rule)
+
+is all there is to it: it looks at nothing but the observation and costs the same for any history.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A condition at a time: a number, or a category where `value` is None."""
+
+    as_of_time: datetime
+    value: float | None
+    category: str = ""
+
+
+@dataclass(frozen=True)
+class ConditionRule:
+    """What to do under a condition.
+
+    Of numbers: enter > leave applies to large ones, enter < leave to small ones, enter = leave to
+    those of at least `enter`. categories: applies while the condition is one of them. multiplier:
+    of the Kelly fraction while it applies. age_max_s: older observations, or none at all, count as
+    `stale_multiplier`; None: any age will do.
+    """
+
+    name: str
+    condition_id: str
+    multiplier: float
+    enter: float | None = None
+    leave: float | None = None
+    categories: tuple[str, ...] = ()
+    dwell: int = 0
+    age_max_s: float | None = None
+    stale_multiplier: float = 0.0
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """Whether a rule applies, and the number of observations since that last changed."""
+
+    applies: bool
+    held: int
+
+
+def step(state: RuleState, seen: Observation, rule: ConditionRule) -> RuleState:
+    """The state after one more observation."""
+    held = state.held + 1
+    wanted = _wanted(state.applies, seen, rule)
+    if wanted != state.applies and held >= rule.dwell:
+        return RuleState(wanted, 0)
+    return RuleState(state.applies, held)
+
+
+def state_after(seen: Sequence[Observation], rule: ConditionRule, *, is_whole: bool) -> RuleState:
+    """The state after observations in the order of time.
+
+    is_whole: nothing came before them, so the rule did not apply; else it is taken to have applied,
+    until they say otherwise.
+    """
+    state = RuleState(not is_whole, rule.dwell)
+    for item in seen:
+        state = step(state, item, rule)
+    return state
+
+
+def _wanted(applies: bool, seen: Observation, rule: ConditionRule) -> bool:
+    if seen.value is None or rule.enter is None or rule.leave is None:
+        return seen.category in rule.categories
+    if rule.enter >= rule.leave:
+        return (
+            seen.value > rule.leave
+            if applies and rule.enter > rule.leave
+            else (seen.value >= rule.enter)
+        )
+    return seen.value < rule.leave if applies else seen.value <= rule.enter

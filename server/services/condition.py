@@ -1,0 +1,69 @@
+"""ConditionService: what the market is like, as other services see it."""
+
+from datetime import UTC, datetime
+
+from positionsizing.v1 import condition_service_pb2 as pb
+
+from server.call import Call, first_delivery
+from server.convert.names import id_violations, past_moment, text_violations, timestamp
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation, invalid_fields
+from server.state import States
+from storage.postgres import conditions
+from storage.postgres.conditions import StoredCondition
+from storage.postgres.pool import Database
+from storage.postgres.scopes import TENANT_SCOPE, bump
+
+LISTED_MAX = 1000
+
+
+class ConditionService:
+    """See `protos/positionsizing/v1/condition_service.proto`."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def put_condition(
+        self, call: Call, request: pb.PutConditionRequest
+    ) -> pb.PutConditionResponse:
+        """Stores an observation; decisions computed before it can't be committed any more."""
+        given = request.condition
+        found = list(number_violations(request))
+        found += id_violations(given.condition_id, "condition.condition_id")
+        found += text_violations(given.category, "condition.category")
+        if given.HasField("value") == bool(given.category):
+            text = "give either value or category"
+            reason = "AMBIGUOUS" if given.category else "MISSING"
+            found.append(FieldViolation("condition.value", reason, text))
+        if found:
+            raise invalid_fields(found)
+        time = datetime.now(UTC)
+        if given.HasField("as_of_time"):
+            time = past_moment(given.as_of_time, "condition.as_of_time")
+        value = given.value if given.HasField("value") else None
+        seen = StoredCondition(given.condition_id, time, value, given.category)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            if await conditions.put(connection, call.tenant_id, seen):
+                await bump(connection, call.tenant_id, TENANT_SCOPE)
+        self._states.changed(call.tenant_id)
+        return pb.PutConditionResponse(condition=_message(seen))
+
+    async def list_conditions(
+        self, call: Call, request: pb.ListConditionsRequest
+    ) -> pb.ListConditionsResponse:
+        """The newest of each."""
+        del request
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            rows = await conditions.newest(connection, call.tenant_id, LISTED_MAX)
+        return pb.ListConditionsResponse(conditions=map(_message, rows))
+
+
+def _message(seen: StoredCondition) -> pb.Condition:
+    return pb.Condition(
+        condition_id=seen.condition_id,
+        value=seen.value,
+        category=seen.category,
+        as_of_time=timestamp(seen.as_of_time),
+    )

@@ -1,0 +1,72 @@
+"""Rules on conditions: hysteresis and dwell, the reference sequence, and no look ahead."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compute.adapt.adjustment import conditional
+from compute.adapt.condition import (
+    ConditionRule,
+    Observation,
+    RuleState,
+    state_after,
+    step,
+)
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+P = (0.1, 0.3, 0.55, 0.72, 0.68, 0.5, 0.45, 0.31, 0.29, 0.6, 0.75, 0.74, 0.2)
+
+
+def rule(enter: float, leave: float, dwell: int = 0, **given_: object) -> ConditionRule:
+    return ConditionRule("r", "c", 0.5, enter, leave, dwell=dwell, **given_)  # type: ignore[arg-type]
+
+
+def seen(values: list[float] | tuple[float, ...]) -> list[Observation]:
+    return [Observation(START + timedelta(hours=i), value) for i, value in enumerate(values)]
+
+
+def path(values: list[float] | tuple[float, ...], used: ConditionRule) -> list[int]:
+    state, out = RuleState(applies=False, held=used.dwell), []
+    for item in seen(values):
+        state = step(state, item, used)
+        out.append(int(state.applies))
+    return out
+
+
+def test_the_reference_sequence() -> None:
+    assert path(P, rule(0.7, 0.3, 3)) == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1]
+    assert path(P, rule(0.5, 0.5)) == [0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
+
+
+def test_small_numbers_may_be_the_bad_ones() -> None:
+    mirrored = [1.0 - value for value in P]
+    assert path(mirrored, rule(0.3, 0.7, 3)) == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 1),
+       st.integers(0, 4), st.data())  # fmt: skip
+def test_nothing_looks_ahead(
+    values: list[float], enter: float, leave: float, dwell: int, data: st.DataObject
+) -> None:
+    used, cut = rule(enter, leave, dwell), data.draw(st.integers(1, len(values)))
+    for future in (float("nan"), 1e9):
+        changed = values[:cut] + [future] * (len(values) - cut)
+        assert path(changed, used)[:cut] == path(values, used)[:cut]
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_what_is_forgotten_counts_as_the_worst(values: list[float]) -> None:
+    used = rule(0.7, 0.3)
+    whole = state_after(seen(values), used, is_whole=True)
+    part = state_after(seen(values), used, is_whole=False)
+    assert part.applies or not whole.applies
+
+
+def test_stale_and_missing_conditions_are_the_fallback() -> None:
+    used = rule(0.7, 0.3, age_max_s=60.0, stale_multiplier=0.25)
+    now = START + timedelta(seconds=61)
+    assert conditional(used, [], now, is_whole=True).multiplier == 0.25
+    assert conditional(used, seen([0.1]), now, is_whole=True).multiplier == 0.25
+    assert conditional(used, seen([0.1]), START, is_whole=True).multiplier == 1.0
+    assert conditional(used, seen([0.8]), START, is_whole=True).multiplier == 0.5
