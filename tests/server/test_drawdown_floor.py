@@ -92,11 +92,11 @@ async def test_at_the_floor_nothing_is_held_until_an_operator_says_so(client: Cl
     await pay(client, portfolio_id, 5e5, I0=5e4)
     assert await multiplier(client, portfolio_id) == pytest.approx(0.1)
     await client.put_market(price=(5.0, 20.0, 50.0, 100.0, 5.0, 200.0, 30.0, 80.0))
-    decision = await client.size(sizing_request(portfolio_id, ["I1"], EDGE))
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], EDGE))
     (item,) = decision.adjustments
     assert item.multiplier == 0.0
     assert "RebaseHighWaterMark" in item.explanation
-    assert decision.sizes.lots[0] == 0
+    assert (decision.sizes.lots[0], decision.sizes.trade_lots[0]) == (0, -50_000)
     replay = await client.sizing.ReplayDecision(
         sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
     )
