@@ -22,6 +22,7 @@ from compute.simulate.growth_ledger import ledger_of
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
 from server.convert.simulation_answer import interval, stage_growth
+from server.fills import Fill
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,7 @@ def _shortfall(
         first, last = before.places(ids), after.places(ids)
         known = (first >= 0) & (last >= 0)
         unit = np.where(known, floats(sizes.lot_size), 0.0)
-        rate = np.ones(len(ids))
-        if before.exchange_rate is not None:
-            rate = before.exchange_rate[first]
-        filled, price, fee = _filled(ids, fills.get(item.decision_id, ()), unit, rate)
+        filled, price, fee = _filled(ids, fills.get(item.decision_id, ()), unit, before)
         found = shortfall(
             integers(sizes.trade_lots).astype(np.float64) * unit,
             before.price[first],
@@ -205,17 +203,17 @@ def _filled(
     ids: Sequence[str],
     reports: Sequence[sizing_service_pb2.SettleDecisionRequest],
     unit: Floats,
-    rate: Floats,
+    market: Market,
 ) -> tuple[Floats, Floats, float]:
-    """Units filled and their mean price in the base currency, (n,) each, and all fees."""
-    place = {name: i for i, name in enumerate(ids)}
+    """Units filled and their mean price, (n,) each, and all fees, in the base currency."""
+    place = {name: i for i, name in enumerate(ids) if name in market.index}
     units, paid, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
     for report in reports:
-        fills = report.fills
-        fees += float(np.sum(floats(fills.fee)))
-        for name, lots, price in zip(fills.instrument_ids, fills.lots, fills.price, strict=True):
+        for entry, name in enumerate(report.fills.instrument_ids):
             if (i := place.get(name)) is not None:
-                units[i] += lots * unit[i]
-                paid[i] += lots * unit[i] * price * rate[i]
+                fill = Fill.of(report.fills, entry, market)
+                units[i] += fill.lots * unit[i]
+                paid[i] += fill.lots * unit[i] * fill.price * fill.point_value(market)
+                fees += fill.fee
     mean = np.where(units != 0.0, paid / np.where(units != 0.0, units, 1.0), 0.0)
     return units, mean, fees

@@ -80,7 +80,7 @@ def bookings(
             # Not of the decision: storage refuses it, with what is open.
             made.append(Booking(fills.lots[i], fills.price[i], 0.0))
             continue
-        fill = _Fill.of(fills, i, market)
+        fill = Fill.of(fills, i, market)
         found += list(fill.violations(i, market, band))
         made.append(fill.booking(market, lot_size.get(name, 0.0)))
     if found:
@@ -89,7 +89,7 @@ def bookings(
 
 
 @dataclass(frozen=True)
-class _Fill:
+class Fill:
     """One fill. price: as quoted, in the instrument's currency. fee: base currency.
 
     rate: base currency for one unit of the instrument's, at which it is booked.
@@ -102,7 +102,11 @@ class _Fill:
     fee: float
 
     @classmethod
-    def of(cls, fills: pb.Fills, i: int, market: Market) -> "_Fill":
+    def of(cls, fills: pb.Fills, i: int, market: Market) -> "Fill":
+        """Entry `i` of fills, of an instrument of the market, whose rates stand in for its own.
+
+        Raises `MissingInputError` for a missing rate.
+        """
         place = market.index[fills.instrument_ids[i]]
         own = 1.0 if market.exchange_rate is None else float(market.exchange_rate[place])
         currency = fills.currency[i] if len(fills.currency) else ""
@@ -136,13 +140,16 @@ class _Fill:
                     )
                     yield FieldViolation(f"fills.{name}[{i}]", "FILL_OUT_OF_BAND", text)
 
+    def point_value(self, market: Market) -> float:
+        """Base currency for one point of the price of a unit, at the fill's own rate."""
+        if market.contracts is None:
+            return self.rate
+        return float(market.contracts.factor[self.place]) / _rate(market, self.place) * self.rate
+
     def booking(self, market: Market, lot_size: float) -> Booking:
-        own = market.contracts
-        if own is None:
-            paid = self.lots * lot_size * self.price * self.rate
-            return Booking(self.lots, self.price, -paid - self.fee)
-        multiplier = float(own.factor[self.place]) / _rate(market, self.place)
-        factor, kind = multiplier * self.rate, int(own.kind[self.place])
+        """What it books."""
+        own, factor = market.contracts, self.point_value(market)
+        kind = ContractKind.CASH if own is None else int(own.kind[self.place])
         if kind == ContractKind.CASH:
             paid = self.lots * lot_size * self.price * factor
             return Booking(self.lots, self.price, -paid - self.fee)

@@ -149,9 +149,8 @@ def assemble(
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
     errors += request_convert.halted_instruments(ids, index, prices)
     errors += check(batch, prices.price[known])
-    errors += check_market(
-        batch, index, prices, context.parameters, _limits(request, context, prices)
-    )
+    limits = _limits(request, context, prices)
+    errors += check_market(batch, index, prices, context.parameters, limits)
     columns, more = _scenarios_of(ids, batch.source, scenarios)
     errors += more
     rate, k = context.parameters.risk_free_rate, context.parameters.edge_multiplier
@@ -170,7 +169,7 @@ def assemble(
         covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
     method = Method(request.method) if request.method else context.parameters.method
     places = None if method is Method.JOINT else _concerned(index, context, prices)
-    sheet, guard = _sheet(request, context, prices, places, derived)
+    sheet, guard = _sheet(request, limits, context, prices, places, derived)
     inputs = Inputs(
         signals=batch,
         # Lines of unknown instruments have no column to read: any will do, they stay refused.
@@ -216,6 +215,7 @@ def _limits(
 
 def _sheet(
     request: sizing_service_pb2.SizePositionsRequest,
+    limits: Limits,
     context: record.Context,
     prices: Market,
     places: Integers | None,
@@ -229,7 +229,6 @@ def _sheet(
         None if places is None else places.tobytes(),
     )
     if key not in derived:
-        limits = _limits(request, context, prices)
         book, shared = context.positions, context.shared
         if places is not None:
             prices, book = prices.part(places), book.part(places)

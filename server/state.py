@@ -260,8 +260,8 @@ async def load_state(
     if strategy_id:
         strategy = Scope(ScopeKind.STRATEGY, strategy_id)
         states.append(await trading_state.effective(connection, tenant_id, [strategy]))
-    in_force, restriction = trading_state.strictest(states), None
-    if in_force is not TradingState.ACTIVE:
+    strictest, restriction = trading_state.strictest(states), None
+    if strictest is not TradingState.ACTIVE:
         restriction = await trading_state.cause(connection, tenant_id, scopes)
     layers = await parameters.layers(
         connection,
@@ -299,7 +299,7 @@ async def load_state(
         ),
         shared=dict(shared),
         others=others,
-        trading_state=in_force,
+        trading_state=strictest,
         trading_state_version=snapshot.tenant_version,
         restriction=restriction,
         parameters=in_use,

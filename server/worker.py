@@ -100,7 +100,6 @@ def _prepare_jax(folder: Path) -> None:
     import jax
 
     os.environ.setdefault("PJRT_NPROC", "1")
-    jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -117,9 +117,8 @@ def whole_lots(
         found = guard.violations(proposal, reducing=reducing)
         return found if book is None else [*found, *book.violations(proposal)]
 
-    least = np.where(increase, smallest if order_min is None else order_min, 0.0)
-    least = np.maximum(least, np.where(increase, smallest, 0.0))
-    repair = Repair(index, sheet, guard, book, violations, least)
+    least = smallest if order_min is None else np.maximum(smallest, order_min)
+    repair = Repair(index, sheet, guard, book, violations, np.where(increase, least, 0.0))
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)

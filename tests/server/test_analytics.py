@@ -126,6 +126,51 @@ async def test_fills_away_from_the_decision_are_its_shortfall(client: Client) ->
     assert found.rate == pytest.approx((found.execution + fees) / found.notional)
 
 
+async def test_a_fill_counts_at_its_own_rate_and_its_fee_in_its_own_currency(
+    client: Client,
+) -> None:
+    portfolio_id = await client.put_portfolio(1e6)
+    await client.set_limits(portfolio_service_pb2.Scope(portfolio_id=portfolio_id), weight_max=0.1)
+    snapshot = market_service_pb2.MarketSnapshot(
+        snapshot_id=new_id("snapshot"),
+        instrument_ids=NAMES,
+        price=[100.0, 50.0],
+        currency=["EUR", "USD"],
+        exchange_rates=[
+            market_service_pb2.ExchangeRate(from_currency="EUR", to_currency="USD", rate=1.10)
+        ],
+    )
+    snapshot.as_of_time.FromDatetime(datetime.now(UTC))
+    await client.market.PutMarketSnapshot(
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+    )
+    request = sizing_request(portfolio_id, ["X"], market_snapshot_id=snapshot.snapshot_id)
+    decision = await client.size(request)
+    lots = decision.sizes.trade_lots[0]
+    fills = sizing_service_pb2.Fills(
+        instrument_ids=["X"],
+        lots=[lots],
+        price=[100.0],
+        fee=[2.0],
+        currency=["EUR"],
+        exchange_rate=[1.12],
+        fee_currency=["EUR"],
+    )
+    await client.sizing.SettleDecision(
+        sizing_service_pb2.SettleDecisionRequest(
+            request_id=str(uuid4()), decision_id=decision.decision_id, fills=fills, close=True
+        )
+    )
+    answer = await client.analytics.AnalyzeDecisions(
+        pb.AnalyzeDecisionsRequest(
+            portfolio_id=portfolio_id, end_market_snapshot_id=snapshot.snapshot_id
+        )
+    )
+    assert lots > 0
+    assert answer.shortfall.execution == pytest.approx(lots * 100.0 * (1.12 - 1.10))
+    assert answer.shortfall.fees == pytest.approx(2.0 * 1.12)
+
+
 async def test_a_decision_without_a_later_price_is_left_out_and_counted(client: Client) -> None:
     portfolio_id = await client.put_portfolio(1e6)
     scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
