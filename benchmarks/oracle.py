@@ -20,6 +20,8 @@ from compute.optimize.problem import Array, Objective, ObjectiveKind, Problem
 
 Kind = ObjectiveKind
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11, "max_iter": 400}
+# Clarabel now and then stalls at one scaling of an objective and not at others.
+SCALINGS = (1.0, 10.0, 0.1)
 EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
@@ -35,19 +37,25 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
     value, conditions = _utility(facts, problem.objective, weights, ratio)
     value, rows = _rows(facts, weights, value - _costs(facts, weights))
     conditions += _limits(facts, weights) + rows
-    model = cp.Problem(cp.Maximize(value / size), conditions)
+    for counted in SCALINGS:
+        model = cp.Problem(cp.Maximize(value / (counted * size)), conditions)
+        if _solved(model, linear=_linear(problem)):
+            return np.asarray(unit * np.clip(weights.value, facts.lower, facts.upper))
+    return None
+
+
+def _solved(model: cp.Problem, linear: bool) -> bool:
+    """Whether a solver found an optimum, be it with a warning about its accuracy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if _linear(problem):
+            if linear:
                 model.solve(solver=cp.HIGHS, highs_options=EXACT)
             else:
                 model.solve(solver=cp.CLARABEL, **TIGHT)
         except (cp.SolverError, ValueError):
-            return None
-    if weights.value is None or model.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-        return None
-    return np.asarray(unit * np.clip(weights.value, facts.lower, facts.upper))
+            return False
+    return model.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
 
 
 def riskless_mean(problem: Problem) -> float:
