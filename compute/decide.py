@@ -27,6 +27,7 @@ from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_left
+from compute.limits.stops import may_not_grow, stop_loss, within_stops
 from compute.margin import uses_proceeds
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
@@ -129,6 +130,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         guard,
         reducing=inputs.must_reduce,
         book=inputs.book_guard,
+        stopless=may_not_grow(inputs),
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
     weight = quantity * inputs.sheet.unit_weight[inputs.index]
@@ -179,8 +181,8 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
     lines[Line.STOP_LOSS] = _stop_loss(inputs)
-    lines[Line.WEIGHT_MIN] = sheet.weight_min[index]
-    lines[Line.WEIGHT_MAX] = sheet.weight_max[index]
+    bounds = within_stops(inputs, index, sheet.weight_min[index], sheet.weight_max[index])
+    lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX] = bounds
     lines[Line.ADV_WEIGHT_MIN] = sheet.adv_weight_min[index]
     lines[Line.ADV_WEIGHT_MAX] = sheet.adv_weight_max[index]
     lines[Line.BUY_MAX] = sheet.buy_max[index]
@@ -213,7 +215,7 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)
     out[Scalar.ALLOW_FLIP] = bool(limits.allow_flip)
     out[Scalar.REDUCING] = inputs.must_reduce
-    out[Scalar.TRADE_MIN] = (limits.trade_notional_min or 0.0) / sheet.scale
+    out[Scalar.TRADE_MIN] = sheet.trade_min.weight
     out[Scalar.TURNOVER_MAX] = _bound(limits.turnover_max)
     lines = inputs.index[inputs.active]
     out[Scalar.FREE] = sheet.free - sheet.terms.order_fees_max(lines) / sheet.scale
@@ -264,24 +266,15 @@ def _refuse(wrong: NDArray[np.bool_], inputs: Inputs, reason: str, text: str) ->
 
 
 def _stop_loss(inputs: Inputs) -> Floats:
-    """Loss per unit of weight at the stop, fees on both trades included; 0 where no stop."""
+    """`stop_loss`, of stops that have not been passed where a parameter needs them."""
     market, signals = inputs.sheet.market, inputs.signals
-    if market.stop_price is None and signals.stop_price is None:
-        return np.zeros(len(inputs.index))
     _refuse(
         inputs.active & beyond_stop(signals, market, inputs.index, inputs.parameters),
         inputs,
         "STOP_ON_WRONG_SIDE",
         "the stop in the market snapshot is at or beyond the price",
     )
-    price = market.price[inputs.index]
-    stop = np.zeros(len(price)) if signals.stop_price is None else signals.stop_price
-    if market.stop_price is not None:
-        stop = np.where(stop > 0, stop, market.stop_price[inputs.index])
-    fee = inputs.sheet.limits.fee_rate or 0.0
-    distance = signals.side * (price - stop) + fee * (price + stop)
-    right_side = (stop > 0) & (signals.side * (price - stop) > 0)  # else refused where needed
-    return np.where(right_side, distance / price, 0.0)
+    return stop_loss(inputs)
 
 
 def _exposures(inputs: Inputs) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ import numpy as np
 from compute.book import Floats, Integers
 from compute.inputs import Inputs
 from compute.limits.policy import LimitKind
+from compute.limits.stops import may_not_grow
 from compute.optimize.presolve import ENDLESS
 
 
@@ -70,6 +71,11 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         only = int(LimitKind.REDUCING_ONLY)
         lower = lower.tightened(-1.0, np.minimum(before, 0.0), only, 0.0)
         upper = upper.tightened(1.0, np.maximum(before, 0.0), only, 0.0)
+    if limits.stop_required:
+        stopless, stop = may_not_grow(inputs)[lines], int(LimitKind.STOP_REQUIRED)
+        least, most = np.minimum(before, 0.0), np.maximum(before, 0.0)
+        lower = lower.tightened(-1.0, np.where(stopless, least, -np.inf), stop, 0.0)
+        upper = upper.tightened(1.0, np.where(stopless, most, np.inf), stop, 0.0)
     return _within_reach(inputs, index, Box(lower, upper))
 
 

@@ -171,6 +171,7 @@ RANGES: dict[str, Range] = {
     "Limits.adv_position_max": _SHARE,
     "Limits.trade_notional_min": _MONEY,
     "Limits.trade_notional_max": _MONEY,
+    "Limits.trade_weight_min": _WEIGHT,
     "InstrumentLimit.weight_max": _WEIGHT,
     "InstrumentLimit.notional_max": _MONEY,
     "InstrumentLimit.quantity_max": Range(0.0, 1e18, "units"),

@@ -12,6 +12,7 @@ from compute.limits.binding import Binding
 from compute.limits.guard import Violation
 from compute.limits.lots import Lots
 from compute.limits.policy import LimitKind
+from compute.limits.stops import may_not_grow
 
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""
@@ -90,7 +91,7 @@ def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
         bound[taken] = _in_own_unit(broken, sheet.scale)
         if broken.name in sheet.limit_names:
             group[taken] = sheet.limit_names.index(broken.name)
-    bound[kind == LimitKind.TRADE_NOTIONAL_MIN] = sheet.limits.trade_notional_min or 0.0
+    bound[kind == sheet.trade_min.kind] = sheet.trade_min.bound
     whole = kind == LimitKind.LOT_SIZE
     bound[whole] = sheet.market.lot_size[inputs.index[whole]]
     return Binding(kind, group, bound, wanted)
@@ -146,9 +147,12 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
         case Stage.PERMISSION:
             return _permission(stages[stage - 1], inputs, group)
         case Stage.MINIMUM_TRADE:
-            return same(LimitKind.TRADE_NOTIONAL_MIN, limits.trade_notional_min)
+            return same(sheet.trade_min.kind, sheet.trade_min.bound)
         case Stage.INSTRUMENT_LIMIT:
             kinds, bounds = sheet.cap_kind[index], sheet.cap_bound[index]
+            stopless = may_not_grow(inputs)
+            kinds = np.where(stopless, int(LimitKind.STOP_REQUIRED), kinds)
+            bounds = np.where(stopless, 0.0, bounds)
             return Binding(kinds, group, bounds, stages[stage - 1])
         case Stage.LIQUIDITY:
             return _liquidity(stages, inputs, group)

@@ -41,6 +41,7 @@ def closing_only(limits: Limits) -> Limits:
         net_weight_min=None,
         net_weight_max=None,
         turnover_max=None,
+        trade_weight_min=None,
         cash_buffer=None,
         allow_flip=False,
         joint=JointLimits(),

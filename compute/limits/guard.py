@@ -90,12 +90,21 @@ class Guard:
         return worst
 
     @np.errstate(over="ignore")  # what overflows exceeds every bound
-    def violations(self, proposal: Proposal, *, reducing: bool = False) -> list[Violation]:
-        """Every limit that the proposal breaks; empty where it may leave."""
+    def violations(
+        self,
+        proposal: Proposal,
+        *,
+        reducing: bool = False,
+        stopless: NDArray[np.bool_] | None = None,
+    ) -> list[Violation]:
+        """Every limit that the proposal breaks; empty where it may leave.
+
+        stopless: (n,) lines without a stop where one is required, None where none is.
+        """
         valued = _Valued.of(self, proposal)
         return [
             *self._instruments(valued),
-            *self._permissions(valued, reducing),
+            *self._permissions(valued, reducing, stopless),
             *self._sums(valued),
             *self._shared(valued),
             *self._cash(valued),
@@ -127,13 +136,18 @@ class Guard:
                 name = self.market.instrument_ids[i[line]]
                 yield Violation(kind, name, float(ceiling[line]), float(value[line]))
 
-    def _permissions(self, valued: "_Valued", reducing: bool) -> Iterator[Violation]:
+    def _permissions(
+        self, valued: "_Valued", reducing: bool, stopless: NDArray[np.bool_] | None
+    ) -> Iterator[Violation]:
         after, before, trade = valued.after, valued.before, valued.trade
         flipped = after * before < 0
         oversold = -trade > self.sell_max[valued.index]
+        grown = (np.abs(after) > np.abs(before)) | flipped
         rules = []
         if reducing:
-            rules.append((LimitKind.REDUCING_ONLY, (np.abs(after) > np.abs(before)) | flipped))
+            rules.append((LimitKind.REDUCING_ONLY, grown))
+        if stopless is not None and self.limits.stop_required:
+            rules.append((LimitKind.STOP_REQUIRED, grown & stopless))
         if not self.limits.allow_short:
             rules.append((LimitKind.SHORT_NOT_ALLOWED, oversold))
         if not self.limits.allow_flip:

@@ -11,6 +11,7 @@ Quantities within a billionth of a whole lot are that lot: 0.1 x 3 is 3 tenths h
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.book import LOTS_MAX, Floats, Integers
 from compute.limits.book_guard import BookGuard
@@ -58,12 +59,13 @@ def whole_lots(
     *,
     reducing: bool,
     book: BookGuard | None = None,
+    stopless: NDArray[np.bool_] | None = None,
 ) -> Lots:
     """The largest whole trades towards `weight` (n,) that break no limit.
 
     index: the lines' instruments in the market. Lines with `active` 0 are not traded. Trades that
     only increase a position and are smaller than the minimum are dropped. `book`: of the limits of
-    the whole book, None where there are none.
+    the whole book, None where there are none. `stopless`: lines that may not grow, (n,).
     """
     lot = sheet.market.lot_size[index]
     unit_weight = sheet.unit_weight[index]
@@ -93,7 +95,7 @@ def whole_lots(
         unsent = (np.abs(outward) < order_min) & ~closes & (outward != 0.0)
         outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
         increase = increase & ~unsent
-    minimum = sheet.limits.trade_notional_min
+    minimum, minimum_kind = sheet.trade_min.notional, sheet.trade_min.kind
     dropped = np.zeros(len(index), dtype=bool)
     smallest = np.zeros(len(index))
     if minimum:
@@ -109,12 +111,12 @@ def whole_lots(
         less = lots != outward
         if less.any():
             kind = rejected[0].kind if rejected else LimitKind.NONE
-            limit[less] = np.where(dropped[less], LimitKind.TRADE_NOTIONAL_MIN, kind)
+            limit[less] = np.where(dropped[less], minimum_kind, kind)
         return Lots(lots, before + lots * lot, limit, rejected)
 
     def violations(lots: Integers) -> list[Violation]:
         proposal = Proposal(index, lots)
-        found = guard.violations(proposal, reducing=reducing)
+        found = guard.violations(proposal, reducing=reducing, stopless=stopless)
         return found if book is None else [*found, *book.violations(proposal)]
 
     least = smallest if order_min is None else np.maximum(smallest, order_min)

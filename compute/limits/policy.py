@@ -52,6 +52,8 @@ class LimitKind(IntEnum):
     NO_EQUITY = 33
     ORDER_MAX = 34
     ORDER_MIN = 35
+    TRADE_WEIGHT_MIN = 36
+    STOP_REQUIRED = 37
 
 
 class SaleProceeds(IntEnum):
@@ -130,6 +132,8 @@ class Limits:
     adv_position_max: float | None = None
     trade_notional_min: float | None = None
     trade_notional_max: float | None = None
+    trade_weight_min: float | None = None
+    stop_required: bool | None = None
     restricted: frozenset[str] = frozenset()
     allow_short: bool | None = None
     allow_flip: bool | None = None
@@ -155,6 +159,7 @@ class Tighter(Enum):
     SMALLER = "the smaller number"
     LARGER = "the larger number"
     FORBIDDEN = "no, where either says no"
+    REQUIRED = "yes, where either says yes"
     ADDED = "both: what either names is bound"
 
 
@@ -175,6 +180,8 @@ TIGHTER: dict[str, Tighter] = {
     "adv_trade_max": Tighter.SMALLER,
     "adv_position_max": Tighter.SMALLER,
     "trade_notional_min": Tighter.LARGER,
+    "trade_weight_min": Tighter.LARGER,
+    "stop_required": Tighter.REQUIRED,
     "trade_notional_max": Tighter.SMALLER,
     "restricted": Tighter.ADDED,
     "sale_proceeds": Tighter.SMALLER,
@@ -280,6 +287,8 @@ def _tighter(left: _Record, right: _Record) -> _Record:
             changes[item.name] = theirs
         elif rule is Tighter.FORBIDDEN:
             changes[item.name] = ours and theirs
+        elif rule is Tighter.REQUIRED:
+            changes[item.name] = ours or theirs
         else:
             changes[item.name] = (max if rule is Tighter.LARGER else min)(ours, theirs)
     return replace(left, **changes)

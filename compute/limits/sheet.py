@@ -30,6 +30,7 @@ from compute.columns import Exposure
 from compute.limits.closing import closing_only, is_solvent, scale_of
 from compute.limits.policy import InstrumentLimit, LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
+from compute.limits.trade_min import TradeMin, trade_min_of
 from compute.margin import Capital, Terms, capital, terms_of
 from compute.shapes import GROUPS_MAX
 
@@ -92,6 +93,11 @@ class Sheet:
     def is_closing(self) -> bool:
         """Whether equity is used up, so that positions may only be reduced."""
         return not is_solvent(self.equity)
+
+    @cached_property
+    def trade_min(self) -> TradeMin:
+        """The smallest trade worth making."""
+        return trade_min_of(self.limits, self.scale)
 
     @cached_property
     def most(self) -> Floats:

@@ -78,6 +78,8 @@ _LIMITS: dict[str, tuple[str, Callable[[float], str] | None]] = {
     "SHARED_GROSS_NOTIONAL_MAX": ("group of portfolios: at most {} gross", money),
     "SHARED_INSTRUMENT_NOTIONAL_MAX": ("group of portfolios: at most {} in it", money),
     "TRADE_NOTIONAL_MIN": ("trades under {} are not sent", money),
+    "TRADE_WEIGHT_MIN": ("changes under {} of equity are not sent", percent),
+    "STOP_REQUIRED": ("no stop, no larger position", None),
     "TRADE_NOTIONAL_MAX": ("trade at most {}", money),
     "LOT_SIZE": ("less than one lot of {}", _plain),
     "VOLATILITY_TARGET": ("at most {} a year of volatility", percent),

@@ -28,7 +28,8 @@ NUMBERS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0])
 def record(kind: type, **fixed: Any) -> st.SearchStrategy[Any]:
     """A record with each number and permission given or not."""
     columns = {
-        item.name: st.none() | (st.booleans() if rule is Tighter.FORBIDDEN else NUMBERS)
+        item.name: st.none()
+        | (st.booleans() if rule in (Tighter.FORBIDDEN, Tighter.REQUIRED) else NUMBERS)
         for item in fields(kind)
         if (rule := TIGHTER[item.name]) is not Tighter.ADDED
     }
@@ -58,6 +59,8 @@ def at_least_as_tight(merged: Any, scope: Any) -> None:
         assert ours is not None, item.name
         if rule is Tighter.FORBIDDEN:
             assert theirs or not ours, item.name
+        elif rule is Tighter.REQUIRED:
+            assert ours or not theirs, item.name
         elif rule is Tighter.LARGER:
             assert ours >= theirs, item.name
         else:

@@ -228,3 +228,49 @@ async def test_a_trade_that_closes_is_never_too_small(
     signals = {"win_probability": [0.2, 0.2], "side": [1 if held > 0 else types_pb2.SIDE_SHORT, 1]}
     decision = await client.size(sizing_request(portfolio_id, ["I0", "I1"], signals))
     assert list(decision.sizes.trade_lots) == [-held, -2]
+
+
+@pytest.mark.parametrize("method", ["closed form", "joint"])
+async def test_no_stop_no_position(joint_client: Client, method: str) -> None:
+    client, names = joint_client, INSTRUMENTS[:3]
+    await client.put_market()
+    portfolio_id = await client.put_portfolio(1e6, {"I1": 1000.0})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.1, leverage_max=1.0, stop_required=True)
+    signals = sizing_pb2.SignalBatch(
+        instrument_ids=names,
+        side=[1] * 3,
+        expected_return=[0.01] * 3,
+        volatility=[0.1] * 3,
+        stop_price=[0.0, 0.0, 45.0],
+    )
+    request = sizing_service_pb2.SizePositionsRequest(
+        request_id=str(uuid4()), portfolio_id=portfolio_id, signals=signals
+    )
+    if method == "joint":
+        request.method = types_pb2.SIZING_METHOD_JOINT
+        request.covariance_matrix_id = await matrix_of(client, names, 1e-2 * np.eye(3))
+    decision = await client.size(request)
+    # I0 is not opened, I1 stays at the 1,000 held, I2 has a stop: a tenth of 1,020,000 at 50.
+    assert list(decision.sizes.lots) == [0, 1000, 2040]
+    if method == "closed form":
+        stop = types_pb2.LIMIT_KIND_STOP_REQUIRED
+        assert list(decision.sizes.binding)[:2] == [stop, stop]
+
+
+async def test_a_no_trade_band_keeps_small_changes(client: Client) -> None:
+    await client.put_market()
+    portfolio_id = await client.put_portfolio(8e5, {"I0": 9_500.0, "I1": 4_000.0, "I2": 100.0})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    # Equity 980,000: a tenth of it is 98,000. I0 holds 95,000, I1 80,000, I2 5,000 without an edge.
+    await client.set_limits(scope, weight_max=0.2, leverage_max=1.0, trade_weight_min=0.01)
+    moments = {
+        "win_probability": [],
+        "payoff": [],
+        "expected_return": [0.02, 0.02, -0.01],
+        "volatility": [0.3162277660168379] * 3,
+    }
+    decision = await client.size(sizing_request(portfolio_id, INSTRUMENTS[:3], moments))
+    # Half of 0.02 / 0.1 is a tenth: 3,000 more of I0 is in the band, 18,000 of I1 is not.
+    assert list(decision.sizes.trade_lots) == [0, 900, -100]
+    assert decision.sizes.binding[0] == types_pb2.LIMIT_KIND_TRADE_WEIGHT_MIN

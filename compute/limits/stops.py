@@ -1,0 +1,40 @@
+"""Stops: what a line loses at its own, and "no stop, no position" as a limit."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.book import Floats, Integers
+from compute.inputs import Inputs
+
+
+def stop_loss(inputs: Inputs) -> Floats:
+    """Loss per unit of weight at the stop, fees on both trades included; 0 where no stop."""
+    market, signals = inputs.sheet.market, inputs.signals
+    if market.stop_price is None and signals.stop_price is None:
+        return np.zeros(len(inputs.index))
+    price = market.price[inputs.index]
+    stop = np.zeros(len(price)) if signals.stop_price is None else signals.stop_price
+    if market.stop_price is not None:
+        stop = np.where(stop > 0, stop, market.stop_price[inputs.index])
+    fee = inputs.sheet.terms.fee[inputs.index]
+    distance = signals.side * (price - stop) + fee * (price + stop)
+    right_side = (stop > 0) & (signals.side * (price - stop) > 0)
+    return np.where(right_side, distance / price, 0.0)
+
+
+def may_not_grow(inputs: Inputs) -> NDArray[np.bool_]:
+    """Lines whose positions may not grow, (n,): a stop is required and they have none."""
+    if not inputs.sheet.limits.stop_required:
+        return np.zeros(len(inputs.index), dtype=bool)
+    return stop_loss(inputs) <= 0.0
+
+
+def within_stops(
+    inputs: Inputs, index: Integers, lower: Floats, upper: Floats
+) -> tuple[Floats, Floats]:
+    """The bounds of all lines, (n,) each, where those that may not grow end at what they hold."""
+    stopless, before = may_not_grow(inputs), inputs.sheet.before[index]
+    return (
+        np.where(stopless, np.maximum(lower, np.minimum(before, 0.0)), lower),
+        np.where(stopless, np.minimum(upper, np.maximum(before, 0.0)), upper),
+    )
