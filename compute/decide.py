@@ -6,7 +6,7 @@ limits, lots and guard on those.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from statistics import NormalDist
 
@@ -25,9 +25,10 @@ from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import within_book_limits
 from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
+from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_left
-from compute.limits.stops import may_not_grow, stop_loss, within_stops
+from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
@@ -84,6 +85,7 @@ def size_together(items: Sequence[tuple[Inputs, Guard]], kernels: KernelRegistry
     ]
     waterfalls = run_waterfalls(kernels, arguments)
     _correlate(items, lines, arguments, waterfalls, kernels)
+    items = _placed(items, lines, arguments, waterfalls, kernels)
     return [
         _decided(inputs, guard, columns, waterfall, f"waterfall/{part[0].shape[1]}x{len(part[2])}")
         for (inputs, guard), columns, part, waterfall in zip(
@@ -114,6 +116,36 @@ def _correlate(
         found = run_waterfalls(kernels, [arguments[i] for i in again])
         for i, waterfall in zip(again, found, strict=True):
             waterfalls[i] = waterfall
+
+
+def _placed(
+    items: Sequence[tuple[Inputs, Guard]],
+    lines: list[Floats],
+    arguments: list[tuple[Floats, Floats, Floats, Floats]],
+    waterfalls: list[Floats],
+    kernels: KernelRegistry,
+) -> Sequence[tuple[Inputs, Guard]]:
+    """Runs batches that ask for more positions than there may be again, without what gets no place.
+
+    Where all other limits leave the lines comes out of the run before; `lines`, `arguments` and
+    `waterfalls` of these batches are replaced, their new inputs returned.
+    """
+    out, again = list(items), []
+    for i, (inputs, guard) in enumerate(items):
+        wanted = waterfalls[i][Stage.RECONCILE, : lines[i].shape[1]]
+        placeless = without_place(inputs, lines[i], wanted)
+        if placeless is not None:
+            inputs = replace(inputs, placeless=placeless)
+            out[i] = inputs, guard
+            lines[i][Line.WEIGHT_MIN], lines[i][Line.WEIGHT_MAX] = line_bounds(inputs)
+            before, scalars, members, bounds = arguments[i]
+            arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
+            again.append(i)
+    if again:
+        found = run_waterfalls(kernels, [arguments[i] for i in again])
+        for i, waterfall in zip(again, found, strict=True):
+            waterfalls[i] = waterfall
+    return out
 
 
 def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
@@ -181,8 +213,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
     lines[Line.STOP_LOSS] = _stop_loss(inputs)
-    bounds = within_stops(inputs, index, sheet.weight_min[index], sheet.weight_max[index])
-    lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX] = bounds
+    lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX] = line_bounds(inputs)
     lines[Line.ADV_WEIGHT_MIN] = sheet.adv_weight_min[index]
     lines[Line.ADV_WEIGHT_MAX] = sheet.adv_weight_max[index]
     lines[Line.BUY_MAX] = sheet.buy_max[index]

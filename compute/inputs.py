@@ -24,7 +24,8 @@ class Inputs:
     refused lines, unknown instruments among them.
     target: signed weights of the joint optimum, or None for the closed form; with it what cut it
     there (`target_binding`) and the slope of its objective along each line (`target_marginal`).
-    returns: what limits of the whole book are measured with.
+    returns: what limits of the whole book are measured with. placeless: lines that are to be
+    without a position (`limits/places.py`), (n,), None where there are places for all.
     """
 
     signals: Signals
@@ -39,6 +40,7 @@ class Inputs:
     target_binding: Binding | None = None
     target_marginal: Floats | None = None
     returns: ReturnData = NO_DATA
+    placeless: NDArray[np.bool_] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""

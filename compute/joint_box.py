@@ -76,6 +76,11 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         least, most = np.minimum(before, 0.0), np.maximum(before, 0.0)
         lower = lower.tightened(-1.0, np.where(stopless, least, -np.inf), stop, 0.0)
         upper = upper.tightened(1.0, np.where(stopless, most, np.inf), stop, 0.0)
+    if inputs.placeless is not None:
+        closed, kind = inputs.placeless[lines], int(LimitKind.POSITIONS_MAX)
+        most = float(limits.positions_max or 0)
+        lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), kind, most)
+        upper = upper.tightened(1.0, np.where(closed, 0.0, np.inf), kind, most)
     return _within_reach(inputs, index, Box(lower, upper))
 
 

@@ -172,6 +172,7 @@ RANGES: dict[str, Range] = {
     "Limits.trade_notional_min": _MONEY,
     "Limits.trade_notional_max": _MONEY,
     "Limits.trade_weight_min": _WEIGHT,
+    "Limits.positions_max": Range(0, 1_000_000, "positions"),
     "InstrumentLimit.weight_max": _WEIGHT,
     "InstrumentLimit.notional_max": _MONEY,
     "InstrumentLimit.quantity_max": Range(0.0, 1e18, "units"),

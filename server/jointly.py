@@ -14,6 +14,7 @@ from compute.decide import line_columns
 from compute.joint import JointAnswer, solve_joint
 from compute.joint_data import BookMatrix, has_bets
 from compute.limits.one_decision import without_limits_of_one_decision
+from compute.limits.places import without_place
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, Method
@@ -27,6 +28,11 @@ from server.remaining import is_beyond, refuse_contradiction
 
 FRACTION_MIN = 1e-6
 """Of Kelly; below, a risk aversion of 1 / fraction is beyond what is solved."""
+
+PLACES = (
+    "the optimum is that of the lines that got one of {most} places: those with a position first, "
+    "then new ones, by their expected growth in the optimum of all lines"
+)
 
 
 @dataclass(frozen=True)
@@ -93,14 +99,36 @@ def aimed(
         )
     if answer.weights is None:
         return Aimed(problem, None, _closed_form(answer.status.value))
+    if inputs.sheet.limits.positions_max is not None:
+        lines = line_columns(inputs, kernels) if edges is None else edges
+        inputs = replace(inputs, placeless=without_place(inputs, lines, answer.weights))
+    if inputs.placeless is not None:
+        wanted = answer.weights
+        answer = runner.run(
+            solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit
+        )
+        if answer.weights is None:
+            return _without_optimum(problem, wanted)
+        note = PLACES.format(most=inputs.sheet.limits.positions_max)
+        answer = replace(answer, notes=(*answer.notes, note))
     assert answer.cuts is not None, "weights come with what cut them"
     inputs = replace(
-        problem.inputs,
+        inputs,
         target=_multiplied(answer.weights, problem.inputs.parameters),
         target_binding=answer.cuts.binding,
         target_marginal=answer.cuts.marginal,
     )
     return Aimed(replace(problem, inputs=inputs), answer)
+
+
+def _without_optimum(problem: Problem, wanted: Floats) -> Aimed:
+    """The lines that got a place have no optimum of their own: the limits cut that of all."""
+    target = _multiplied(wanted, problem.inputs.parameters)
+    steps = [
+        sizing_pb2.FallbackStep(method="joint", outcome="no optimum of as few positions"),
+        sizing_pb2.FallbackStep(method="joint optimum of all lines, cut", outcome="answered"),
+    ]
+    return Aimed(replace(problem, inputs=replace(problem.inputs, target=target)), None, steps)
 
 
 def _without_stakes(problem: Problem) -> Aimed:

@@ -153,6 +153,9 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
             stopless = may_not_grow(inputs)
             kinds = np.where(stopless, int(LimitKind.STOP_REQUIRED), kinds)
             bounds = np.where(stopless, 0.0, bounds)
+            if inputs.placeless is not None:
+                kinds = np.where(inputs.placeless, int(LimitKind.POSITIONS_MAX), kinds)
+                bounds = np.where(inputs.placeless, limits.positions_max or 0, bounds)
             return Binding(kinds, group, bounds, stages[stage - 1])
         case Stage.LIQUIDITY:
             return _liquidity(stages, inputs, group)

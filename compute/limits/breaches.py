@@ -11,7 +11,7 @@ from math import inf
 
 import numpy as np
 
-from compute.limits.guard import Guard
+from compute.limits.guard import DUST, Guard
 from compute.limits.policy import InstrumentLimit, LimitKind
 
 ROUNDING = 1e-9
@@ -23,7 +23,7 @@ class Breach:
     """A limit and by how much: `bound` and `value` in the unit of the bound.
 
     Weights are fractions of equity, infinite where there is none, and so are shares of a daily
-    volume of 0; notional is base currency.
+    volume of 0; notional is base currency, positions are counted.
     `name` is the instrument, the limit's group, or "portfolio".
     """
 
@@ -82,6 +82,9 @@ def _sums(guard: Guard) -> Iterator[Breach]:
         kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
         net = group.net_weight_min, group.net_weight_max
         yield from _outside(guard, kinds, group.name, net, (low, high), gross)
+    if limits.positions_max is not None:
+        count = float((guard.worst > DUST * guard.lot_value).sum())
+        yield from _above(LimitKind.POSITIONS_MAX, "portfolio", limits.positions_max, count)
     notional = whole.gross
     gross = _weight(guard, notional)
     yield from _above(LimitKind.LEVERAGE_MAX, "portfolio", limits.leverage_max, gross)

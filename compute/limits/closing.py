@@ -42,6 +42,7 @@ def closing_only(limits: Limits) -> Limits:
         net_weight_max=None,
         turnover_max=None,
         trade_weight_min=None,
+        positions_max=None,
         cash_buffer=None,
         allow_flip=False,
         joint=JointLimits(),

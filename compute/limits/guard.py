@@ -23,10 +23,13 @@ from compute.limits.policy import LimitKind, Limits
 ROUNDING = 1e-12
 """Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""
 
+DUST = 1e-9
+"""In lots: less than that of a position is none."""
+
 
 @dataclass(frozen=True)
 class Violation:
-    """A limit that the lots would break; `bound` and `value` in base currency."""
+    """A limit that the lots would break; `bound` and `value` in base currency, or counted."""
 
     kind: LimitKind
     name: str
@@ -169,6 +172,8 @@ class Guard:
             net = group.net_weight_min, group.net_weight_max
             kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
             yield from self._net(valued, kinds, group.name, total, *net)
+        if limits.positions_max is not None:
+            yield from self._count(valued, limits.positions_max)
         notional = limits.gross_notional_max
         for kind, bound in (
             (LimitKind.LEVERAGE_MAX, limits.leverage_max),
@@ -191,6 +196,15 @@ class Guard:
         after = total.gross + float(total.member[valued.index] @ valued.grown)
         ceiling = max(bound * self.equity, total.gross)
         yield from _beyond(kind, name, ceiling, after)
+
+    def _count(self, valued: "_Valued", most: int) -> Iterator[Violation]:
+        """Instruments of which there may be more than dust, whichever reserved trades fill."""
+        i, dust = valued.index, DUST * self.lot_value
+        before = int((self.worst > dust).sum())
+        after = self.worst_case(valued.after, i) > dust[i]
+        value = before - int((self.worst[i] > dust[i]).sum()) + int(after.sum())
+        kind = LimitKind.POSITIONS_MAX
+        yield from _beyond(kind, "portfolio", float(max(most, before)), float(value))
 
     def _net(
         self,

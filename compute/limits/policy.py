@@ -54,6 +54,7 @@ class LimitKind(IntEnum):
     ORDER_MIN = 35
     TRADE_WEIGHT_MIN = 36
     STOP_REQUIRED = 37
+    POSITIONS_MAX = 38
 
 
 class SaleProceeds(IntEnum):
@@ -134,6 +135,7 @@ class Limits:
     trade_notional_max: float | None = None
     trade_weight_min: float | None = None
     stop_required: bool | None = None
+    positions_max: int | None = None
     restricted: frozenset[str] = frozenset()
     allow_short: bool | None = None
     allow_flip: bool | None = None
@@ -182,6 +184,7 @@ TIGHTER: dict[str, Tighter] = {
     "trade_notional_min": Tighter.LARGER,
     "trade_weight_min": Tighter.LARGER,
     "stop_required": Tighter.REQUIRED,
+    "positions_max": Tighter.SMALLER,
     "trade_notional_max": Tighter.SMALLER,
     "restricted": Tighter.ADDED,
     "sale_proceeds": Tighter.SMALLER,

@@ -13,7 +13,7 @@ import numpy as np
 
 from compute.book import Floats, Integers, group_members
 from compute.limits.book_guard import BookGuard
-from compute.limits.guard import Guard, Proposal, Violation
+from compute.limits.guard import DUST, Guard, Proposal, Violation
 from compute.limits.policy import LimitKind
 from compute.limits.sheet import Sheet
 
@@ -57,6 +57,8 @@ class Repair:
 
     def _step(self, lots: Integers, broken: Violation) -> tuple[int, int] | None:
         """The line and the number of its lots to take back."""
+        if broken.kind is LimitKind.POSITIONS_MAX:
+            return self._smallest_opening(lots)
         told = self._slope(lots, broken)
         if told is None:
             return None
@@ -73,6 +75,15 @@ class Repair:
         loss = needed * weight / np.minimum(needed * gain, excess)
         best = int(np.argmin(loss))
         return int(usable[best]), int(needed[best])
+
+    def _smallest_opening(self, lots: Integers) -> tuple[int, int] | None:
+        """All lots of the smallest new position."""
+        size = np.abs(lots) * self.guard.lot_value[self.index]
+        is_new = (lots != 0) & (self.guard.worst[self.index] <= DUST * size)
+        if not is_new.any():
+            return None
+        line = int(np.argmin(np.where(is_new, size, np.inf)))
+        return line, int(abs(lots[line]))
 
     def _slope(self, lots: Integers, broken: Violation) -> tuple[Floats, float] | None:
         """By how much the limit is exceeded, in weights, and its slope by each line's weight."""

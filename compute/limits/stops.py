@@ -1,9 +1,9 @@
-"""Stops: what a line loses at its own, and "no stop, no position" as a limit."""
+"""Stops: what a line loses at its own, and "no stop, no position" as a bound of its weight."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
+from compute.book import Floats
 from compute.inputs import Inputs
 
 
@@ -29,12 +29,17 @@ def may_not_grow(inputs: Inputs) -> NDArray[np.bool_]:
     return stop_loss(inputs) <= 0.0
 
 
-def within_stops(
-    inputs: Inputs, index: Integers, lower: Floats, upper: Floats
-) -> tuple[Floats, Floats]:
-    """The bounds of all lines, (n,) each, where those that may not grow end at what they hold."""
-    stopless, before = may_not_grow(inputs), inputs.sheet.before[index]
-    return (
-        np.where(stopless, np.maximum(lower, np.minimum(before, 0.0)), lower),
-        np.where(stopless, np.minimum(upper, np.maximum(before, 0.0)), upper),
-    )
+def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
+    """Least and largest weight of each line, (n,) each.
+
+    Lines without a stop that need one end at what they hold, those without a place at 0.
+    """
+    sheet, index = inputs.sheet, inputs.index
+    lower, upper = sheet.weight_min[index], sheet.weight_max[index]
+    if sheet.limits.stop_required:
+        stopless, before = may_not_grow(inputs), sheet.before[index]
+        lower = np.where(stopless, np.maximum(lower, np.minimum(before, 0.0)), lower)
+        upper = np.where(stopless, np.minimum(upper, np.maximum(before, 0.0)), upper)
+    if inputs.placeless is not None:
+        lower, upper = (np.where(inputs.placeless, 0.0, bound) for bound in (lower, upper))
+    return lower, upper

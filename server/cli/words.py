@@ -80,6 +80,7 @@ _LIMITS: dict[str, tuple[str, Callable[[float], str] | None]] = {
     "TRADE_NOTIONAL_MIN": ("trades under {} are not sent", money),
     "TRADE_WEIGHT_MIN": ("changes under {} of equity are not sent", percent),
     "STOP_REQUIRED": ("no stop, no larger position", None),
+    "POSITIONS_MAX": ("at most {} positions", _plain),
     "TRADE_NOTIONAL_MAX": ("trade at most {}", money),
     "LOT_SIZE": ("less than one lot of {}", _plain),
     "VOLATILITY_TARGET": ("at most {} a year of volatility", percent),

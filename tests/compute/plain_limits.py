@@ -78,6 +78,7 @@ def breaches(
         members = [position for position in book if _member(position, group)]
         found += _gross(group.name, members, group.gross_weight_max, equity)
         found += _net(group.name, members, group.net_weight_min, group.net_weight_max, equity)
+    found += _count(book, limits.positions_max)
     notional = limits.gross_notional_max
     found += _gross("leverage", book, limits.leverage_max, equity)
     found += _gross("gross", book, None if notional is None else notional / equity, equity)
@@ -149,7 +150,7 @@ def _instrument(position: Position, limits: Limits, equity: float) -> Iterator[s
         most = limits.adv_trade_max * position.daily_volume * position.price
         yield from _over(f"{position.name} share of volume", abs(position.trade), most, 0.0)
     grows = abs(position.after) > abs(position.before) + ROUNDING * size
-    smallest = limits.trade_notional_min or 0.0
+    smallest = max(limits.trade_notional_min or 0.0, (limits.trade_weight_min or 0.0) * equity)
     if grows and abs(position.trade) < smallest * (1.0 - ROUNDING):
         yield f"{position.name}: a trade of {abs(position.trade)!r} is below {smallest!r}"
 
@@ -192,6 +193,19 @@ def _gross(
     before = fsum(position.worst_before for position in members)
     after = fsum(position.worst_after for position in members)
     return _over(f"{name} gross", after, max(weight_max * equity, before), before + after)
+
+
+def _count(book: Sequence[Position], most: int | None) -> list[str]:
+    if most is None:
+        return []
+    before = sum(_is_one(p.worst_before, p) for p in book)
+    after = sum(_is_one(p.worst_after, p) for p in book)
+    return [] if after <= max(most, before) else [f"{after} positions, at most {most}"]
+
+
+def _is_one(worst: float, position: Position) -> bool:
+    moved = abs(position.held) + position.buy + position.sell + abs(position.trade)
+    return worst > 1e-9 * moved
 
 
 def _net(

@@ -1,6 +1,7 @@
 """Random books, limits and signals, most of them nastier than any that a person would send."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -128,7 +129,17 @@ def _limits(rng: Generator, market: Market, equity: float) -> Limits:
         restricted=frozenset(rng.choice(NAMES[:size], 2)) if _chance(rng, 0.2) else frozenset(),
         allow_short=_chance(rng, 0.7) or None,
         allow_flip=_chance(rng, 0.5) or None,
+        **_later(rng),
     )
+
+
+def _later(rng: Generator) -> dict[str, Any]:
+    """Limits whose draws leave all others of a seed as they were."""
+    own = rng.spawn(1)[0]
+    return {
+        "trade_weight_min": _maybe(own, 1e-4, 0.05, 0.2),
+        "positions_max": int(own.integers(0, 8)) if _chance(own, 0.2) else None,
+    }
 
 
 def _instrument_limits(rng: Generator, market: Market, equity: float) -> dict[str, InstrumentLimit]:

@@ -118,7 +118,8 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     """
     SIZING_STATUS_CAPPED: _SizingStatus.ValueType  # 2
     """Inside every limit; at least one limit cut at least one line. With the joint method the weights
-    before lots are the best inside the limits, and the certificate proves it.
+    before lots are the best inside the limits, and the certificate proves it; under `positions_max`
+    the best of the lines that got a place.
     """
     SIZING_STATUS_FALLBACK: _SizingStatus.ValueType  # 3
     """The first method failed; `fallback_chain` says what was tried and which one answered."""
@@ -150,7 +151,8 @@ proves it.
 """
 SIZING_STATUS_CAPPED: SizingStatus.ValueType  # 2
 """Inside every limit; at least one limit cut at least one line. With the joint method the weights
-before lots are the best inside the limits, and the certificate proves it.
+before lots are the best inside the limits, and the certificate proves it; under `positions_max`
+the best of the lines that got a place.
 """
 SIZING_STATUS_FALLBACK: SizingStatus.ValueType  # 3
 """The first method failed; `fallback_chain` says what was tried and which one answered."""
@@ -402,6 +404,12 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
     LIMIT_KIND_ORDER_MIN: _LimitKind.ValueType  # 35
     """Smallest order of the instrument (`quantity_min`, `notional_min`)."""
+    LIMIT_KIND_TRADE_WEIGHT_MIN: _LimitKind.ValueType  # 36
+    """`Limits.trade_weight_min`."""
+    LIMIT_KIND_STOP_REQUIRED: _LimitKind.ValueType  # 37
+    """`Limits.stop_required`, and there is no stop."""
+    LIMIT_KIND_POSITIONS_MAX: _LimitKind.ValueType  # 38
+    """`Limits.positions_max`."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -480,6 +488,12 @@ LIMIT_KIND_ORDER_MAX: LimitKind.ValueType  # 34
 """Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
 LIMIT_KIND_ORDER_MIN: LimitKind.ValueType  # 35
 """Smallest order of the instrument (`quantity_min`, `notional_min`)."""
+LIMIT_KIND_TRADE_WEIGHT_MIN: LimitKind.ValueType  # 36
+"""`Limits.trade_weight_min`."""
+LIMIT_KIND_STOP_REQUIRED: LimitKind.ValueType  # 37
+"""`Limits.stop_required`, and there is no stop."""
+LIMIT_KIND_POSITIONS_MAX: LimitKind.ValueType  # 38
+"""`Limits.positions_max`."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
