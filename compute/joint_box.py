@@ -78,9 +78,9 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         upper = upper.tightened(1.0, np.where(stopless, most, np.inf), stop, 0.0)
     if inputs.placeless is not None:
         closed, kind = inputs.placeless[lines], int(LimitKind.POSITIONS_MAX)
-        most = float(limits.positions_max or 0)
-        lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), kind, most)
-        upper = upper.tightened(1.0, np.where(closed, 0.0, np.inf), kind, most)
+        places = float(limits.positions_max or 0)
+        lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), kind, places)
+        upper = upper.tightened(1.0, np.where(closed, 0.0, np.inf), kind, places)
     return _within_reach(inputs, index, Box(lower, upper))
 
 

@@ -102,8 +102,8 @@ def aimed(
     if inputs.sheet.limits.positions_max is not None:
         lines = line_columns(inputs, kernels) if edges is None else edges
         inputs = replace(inputs, placeless=without_place(inputs, lines, answer.weights))
+    wanted = answer.weights
     if inputs.placeless is not None:
-        wanted = answer.weights
         answer = runner.run(
             solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit
         )
