@@ -111,6 +111,7 @@ def aimed(
             return _without_optimum(problem, wanted)
         note = PLACES.format(most=inputs.sheet.limits.positions_max)
         answer = replace(answer, notes=(*answer.notes, note))
+    assert answer.weights is not None, "seen above"
     assert answer.cuts is not None, "weights come with what cut them"
     inputs = replace(
         inputs,
