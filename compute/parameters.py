@@ -16,6 +16,7 @@ class Method(IntEnum):
 
     CLOSED_FORM = 1
     JOINT = 2
+    CUSTOM = 3
 
 
 class Shrinkage(IntEnum):
@@ -32,6 +33,14 @@ class DrawdownTolerance:
 
     wealth_floor: float
     probability: float
+
+
+@dataclass(frozen=True)
+class AlgorithmChoice:
+    """A custom sizing algorithm by its name in the settings, with numbers for it by name."""
+
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Parameters:
     edge_half_life_s: float | None = None
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] | None = None
+    algorithm: AlgorithmChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class EffectiveParameters:
     edge_half_life_s: float | None = None
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] = ()
+    algorithm: AlgorithmChoice | None = None
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

@@ -197,6 +197,7 @@ RANGES: dict[str, Range] = {
     "SetLimitsRequest.expected_version": _VERSION,
     "GetLimitsRequest.version": _VERSION,
     # Parameters.
+    "AlgorithmParameter.value": Range(-1e12, 1e12),
     "SizingParameters.kelly_fraction": Range(_NEAR_0, 1.0, "of Kelly", hint=_PERCENT),
     "SizingParameters.risk_free_rate": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
     "SizingParameters.cost_rate": _RATE,

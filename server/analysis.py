@@ -97,6 +97,8 @@ def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
 def _stages(answer: sizing_pb2.SizingDecision, rows: Integers) -> Floats:
     """Weights after every stage, (stages, lines); stages that changed nothing are filled in."""
     told = {int(stage.stage): floats(stage.weight)[rows] for stage in answer.waterfall.stages}
+    if (algorithm := told.pop(types_pb2.SIZING_STAGE_ALGORITHM, None)) is not None:
+        told[types_pb2.SIZING_STAGE_JOINT_OPTIMUM] = algorithm  # the same place in the waterfall
     out: list[Floats] = []
     for number in STAGE_NUMBERS:
         out.append(told[number] if number in told else (out[-1] if out else np.zeros(len(rows))))

@@ -25,6 +25,7 @@ from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
 from server import opening
 from server.admission import Admission
+from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
 from server.auth.tls import certificates_of
 from server.batching import ComputeLoop, ComputeThread
@@ -42,6 +43,7 @@ from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
+from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
 from server.services.condition import ConditionService
 from server.services.correlation import CorrelationService
@@ -104,6 +106,7 @@ class App:
         self._admission = Admission(config.in_flight_max, config.latency_max_s)
         self._places: Places | None = None
         self._joint: JointRunner | None = None
+        self._algorithms = Algorithms({})
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -116,6 +119,7 @@ class App:
         """
         _check_port(config.listen_host, config.listen_port)
         app = cls(config, Telemetry())
+        app._algorithms = Algorithms.of(config.algorithms_file)
         async with app._stack:
             await app._start(programs)
             yield app
@@ -137,8 +141,15 @@ class App:
         committer = GroupCommitter(database)
         self._stack.push_async_callback(committer.aclose)
         places, joint = self._compute(prepared, programs)
+        self._stack.push_async_callback(self._algorithms.close)
         solver = Solver(
-            states, prepared.kernels, joint, places, self.config.lines_max, prepared.ready
+            states,
+            prepared.kernels,
+            joint,
+            places,
+            self.config.lines_max,
+            prepared.ready,
+            self._algorithms,
         )
         events = Events(self.config, self.telemetry)
         desk = Desk(solver, database, committer, events.wake)
@@ -158,6 +169,7 @@ class App:
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(solver),
             "AnalyticsService": AnalyticsService(database, states),
+            "AlgorithmService": AlgorithmService(self._algorithms),
             "SimulationService": SimulationService(
                 database, Worker(self.config.data_dir / "kernels")
             ),
@@ -313,6 +325,7 @@ class App:
             return joint.restarts if isinstance(joint, JointProcess) else 0
 
         counted_here = _count_compiles()
+        self._algorithms.watch(self.telemetry)
         watch("sizing_rpc_in_flight", "Calls in progress.", lambda: admission.in_flight)
         watch("sizing_rpc_limit", "Short calls let in at once, now.", lambda: admission.limit)
         count("sizing_rpc_refused_total", "Calls not admitted.", lambda: admission.refused)

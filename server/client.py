@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from positionsizing.v1.algorithm_service_pb2_grpc import AlgorithmServiceStub
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
@@ -78,6 +79,7 @@ class Client:
         self.optimization = OptimizationServiceStub(channel)
         self.simulation = SimulationServiceStub(channel)
         self.analytics = AnalyticsServiceStub(channel)
+        self.algorithms = AlgorithmServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -79,6 +79,8 @@ class Config(BaseSettings):
     """`aud` of accepted tokens; needed with `jwks`."""
     jwt_tenant_claim: str = "tenant"
     """Claim of a token that names its tenant."""
+    algorithms_file: Path | None = None
+    """Custom sizing algorithms that may be asked (TOML, a table each); unset: none."""
     quota_lines_per_s: float | None = Field(None, gt=0)
     """Lines a second of each caller, of this process, where `auth` is required; unset: no bound."""
     tls_cert_file: Path | None = None

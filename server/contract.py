@@ -1,6 +1,7 @@
 """The services of the contract, by name: what a server binds and says the health of."""
 
 from positionsizing.v1 import (
+    algorithm_service_pb2,
     analytics_service_pb2,
     condition_service_pb2,
     correlation_service_pb2,
@@ -28,5 +29,6 @@ SERVICES = {
         ("OptimizationService", optimization_service_pb2),
         ("SimulationService", simulation_service_pb2),
         ("AnalyticsService", analytics_service_pb2),
+        ("AlgorithmService", algorithm_service_pb2),
     )
 }

@@ -12,7 +12,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 from positionsizing.v1 import (
-    market_service_pb2,
     optimization_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
@@ -30,29 +29,30 @@ from compute.joint import JointAnswer
 from compute.joint_value import is_worse_than_keeping, joint_objective
 from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
-from compute.parameters import EffectiveParameters, Method, Shrinkage
+from compute.parameters import Method
 from compute.shapes import KernelRegistry, Key, NotReadyError
 from server import decision_risk
 from server.adaptation import adapted, tell
+from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
 from server.call import Call
+from server.convert import algorithm as algorithm_convert
 from server.convert import decision as decision_convert
 from server.convert import joint as joint_convert
 from server.convert import request as request_convert
 from server.convert.market import MatrixData, kind_violations
+from server.custom import answer_of, chain_of, check_known, is_asked, question_of, sized_by
 from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.jointly import Aimed, aimed
-from server.problem import Problem, Solved, assemble, check_ages, context_of, is_gathered
+from server.method import is_joint_request, is_short, method_of, needs_default
+from server.problem import Problem, Solved, assemble, check_ages, context_of
 from server.remaining import limits_exceeded
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
 from server.version import VERSION
 
 T = TypeVar("T")
-
-SHORT_LINES, SHORT_MARKET = 1024, 20_000
-"""Closed forms of up to so many lines are short, and the first look at so large a market is."""
 
 PROGRAMS_MAX = 16
 """A request calls at most so many programs."""
@@ -82,8 +82,13 @@ class Solver:
         places: Places,
         lines_max: int,
         ready: Callable[[Key, float], Awaitable[None]],
+        algorithms: Algorithms | None = None,
     ) -> None:
-        """`joint` runs joint problems; `ready` waits for a program, so many seconds at most."""
+        """`joint` runs joint problems; `ready` waits for a program, so many seconds at most.
+
+        algorithms: those of method CUSTOM; None: there are none.
+        """
+        self._algorithms = algorithms or Algorithms({})
         self.states = states
         self.joint = joint
         self._kernels = kernels
@@ -115,21 +120,41 @@ class Solver:
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
-        def work(time_limit: TimeLimit) -> Solved:
+        def gathered() -> Problem:
             prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
             context = context_of(state, snapshot.snapshot_id, prices)
             if default_id:
                 context = replace(context, covariance_matrix_id=default_id)
             equity = equity_of(prices, context.positions)
             context = adapted(context, request, now, equity, state)
-            problem = assemble(request, context, prices, scenarios, covariance, state.derived)
-            return self.answer(problem, time_limit)
+            return assemble(request, context, prices, scenarios, covariance, state.derived)
 
-        if covariance is None and _is_short(request, state, snapshot):
+        def work(time_limit: TimeLimit) -> Solved:
+            return self.answer(gathered(), time_limit)
+
+        n_lines = len(request.signals.instrument_ids)
+        if method_of(request, state.parameters) is Method.CUSTOM:
+            problem = await self.run(lambda _: gathered(), n_lines, call)
+            problem = await self.with_algorithm(problem, call)
+            return await self.run(lambda limit: self.answer(problem, limit), n_lines, call)
+        if covariance is None and is_short(request, state, snapshot):
             return await self._short(work, call)
         is_joint = is_joint_request(request, state.parameters)
-        n_lines = len(request.signals.instrument_ids)
         return await self.run(work, n_lines, call, is_joint=is_joint)
+
+    async def with_algorithm(self, problem: Problem, call: Call) -> Problem:
+        """The problem with the sizes of its algorithm, where it is one for an algorithm.
+
+        Raises `Refusal` where the server doesn't have it, or all or nothing is wanted.
+        """
+        if problem.method is Method.CUSTOM:
+            check_known(problem, self._algorithms)
+        if not is_asked(problem):
+            return problem
+        n_lines = len(problem.ids)
+        question = await self.run(lambda _: question_of(problem, self._kernels), n_lines, call)
+        answer = await answer_of(problem, question, self._algorithms, call.left_s)
+        return sized_by(problem, answer)
 
     async def run(
         self, work: Callable[[TimeLimit], T], n_lines: int, call: Call, *, is_joint: bool = False
@@ -242,7 +267,8 @@ class Solver:
         return asked, size_together([(inputs, problem.guard)], self._kernels)[0]
 
     def _encoded(self, asked: Aimed, sizing: Sizing) -> Solved:
-        problem, joint, chain = asked.problem, asked.answer, list(asked.chain)
+        problem, joint = asked.problem, asked.answer
+        chain = [*asked.chain, *chain_of(problem)]
         if sizing.rejected:
             broken = sizing.rejected[0]
             outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
@@ -258,6 +284,7 @@ class Solver:
             fallback_chain=chain,
         )
         tell(head, problem.context)
+        algorithm_convert.tell(head, problem.context.algorithm)
         limits_exceeded(head, problem, sizing)
         decision_convert.line_errors(head, problem.errors)
         cash = decision_convert.cash_needed(sizing, problem.inputs)
@@ -278,7 +305,10 @@ class Solver:
         head.versions.covariance_matrix_id = (
             problem.request.covariance_matrix_id or problem.context.covariance_matrix_id
         )
-        columns = decision_convert.columns(problem.ids, sizing, problem.inputs)
+        stages = decision_convert.STAGE_NUMBERS
+        if problem.context.algorithm is not None:
+            stages = decision_convert.ALGORITHM_STAGE_NUMBERS
+        columns = decision_convert.columns(problem.ids, sizing, problem.inputs, stages)
         if problem.request.include_sensitivities:
             gradient = sensitivities(problem.inputs, self._kernels)
             columns += decision_convert.sensitivities(gradient)
@@ -311,42 +341,6 @@ class Solver:
                 raise invalid_fields(wrong)
             found.append(stored)
         return found[0], found[1]
-
-
-def is_joint_request(
-    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
-) -> bool:
-    """Whether a request asks for the joint method, by itself or by the parameters in force."""
-    method = Method(request.method) if request.method else parameters.method
-    return method is Method.JOINT
-
-
-def needs_default(
-    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
-) -> bool:
-    """Whether the covariance of the parameters' universe is used by a request that names none."""
-    if parameters.covariance_universe is None:
-        return False
-    return not (is_joint_request(request, parameters) and request.scenario_matrix_id)
-
-
-def _is_short(
-    request: sizing_service_pb2.SizePositionsRequest,
-    state: PortfolioState,
-    snapshot: market_service_pb2.MarketSnapshot,
-) -> bool:
-    """Whether a request takes less than a millisecond: few lines whose edge is simply given."""
-    parameters = state.parameters
-    return (
-        len(request.signals.instrument_ids) <= SHORT_LINES
-        and len(request.signals.history_outcome) == 0
-        and not request.scenario_matrix_id
-        and not request.covariance_matrix_id
-        and not request.include_sensitivities
-        and parameters.confidence_shrinkage is not Shrinkage.BAKER_MCHALE_NUMERIC
-        and (len(snapshot.instrument_ids) <= SHORT_MARKET or is_gathered(state, snapshot))
-        and not is_joint_request(request, parameters)
-    )
 
 
 def _status(sizing: Sizing, joint: JointAnswer | None) -> types_pb2.SizingStatus.ValueType:

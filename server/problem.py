@@ -22,14 +22,16 @@ from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits, tightest
 from compute.limits.sheet import Sheet, prepare
-from compute.parameters import Method
+from compute.parameters import AlgorithmChoice, EffectiveParameters, Method
 from compute.signals import LineError, check
 from compute.usable import check_market
 from server import record
+from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
 from server.convert import request as request_convert
 from server.convert.columns import Piece
 from server.convert.market import MatrixData, covariance_of
+from server.custom import sized_by
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.halt import refused
 from server.state import PortfolioState, positions, shared_use
@@ -52,6 +54,8 @@ class Problem:
     context: record.Context
     scenarios: MatrixData | None
     covariance: MatrixData | None
+    algorithm: AlgorithmChoice | None = None
+    """Of method CUSTOM."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,28 @@ def assemble(
         returns=ReturnData(_matrix(scenarios), _matrix(covariance)),
     )
     _ = inputs.book_guard  # raises where a limit of the book lacks its data
-    return Problem(request, ids, inputs, guard, errors, method, context, scenarios, covariance)
+    problem = Problem(
+        request,
+        ids,
+        inputs,
+        guard,
+        errors,
+        method,
+        context,
+        scenarios,
+        covariance,
+        _chosen(request, context.parameters),
+    )
+    return problem if context.algorithm is None else sized_by(problem, context.algorithm)
+
+
+def _chosen(
+    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
+) -> AlgorithmChoice | None:
+    """The algorithm that the request names, else the parameters."""
+    if request.HasField("algorithm"):
+        return algorithm_convert.choice(request.algorithm)
+    return parameters.algorithm
 
 
 def _matrix(data: MatrixData | None) -> ReturnMatrix | None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from compute.adapt.adjustment import Adjustment, AdjustmentSource
 from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import Schedule, ScheduleRow
+from compute.algorithm import AlgorithmAnswer, AlgorithmTier
 from compute.book import Floats, Market, Positions, SharedUse
 from compute.correlation.penalty import CorrelationPenalty
 from compute.limits.policy import (
@@ -34,7 +35,13 @@ from compute.limits.policy import (
     SharedLimits,
 )
 from compute.optimize.problem import Objective, ObjectiveKind
-from compute.parameters import DrawdownTolerance, EffectiveParameters, Method, Shrinkage
+from compute.parameters import (
+    AlgorithmChoice,
+    DrawdownTolerance,
+    EffectiveParameters,
+    Method,
+    Shrinkage,
+)
 from server.errors import precondition
 
 SCHEMA = 1
@@ -66,6 +73,8 @@ class Context:
     """The covariance that the parameters stand for; empty where the request names its own."""
     adjustments: tuple[Adjustment, ...] = ()
     """What made up `parameters.fraction_multiplier` and `edge_multiplier`."""
+    algorithm: AlgorithmAnswer | None = None
+    """What a custom algorithm answered; None where none was asked."""
 
 
 def encode(context: Context) -> bytes:
@@ -88,6 +97,8 @@ def encode(context: Context) -> bytes:
         "spread_counts": context.spread_counts,
         "adjustments": context.adjustments,
     }
+    if context.algorithm is not None:
+        document["algorithm"] = context.algorithm
     if context.shared is not None:
         document["shared"] = {
             "limits": context.shared.limits,
@@ -125,6 +136,7 @@ def decode(data: bytes, prices: Market) -> Context:
             Adjustment(**{**item, "source": AdjustmentSource(item["source"])})
             for item in document.get("adjustments", ())
         ),
+        algorithm=_answer(document.get("algorithm")),
         shared=None
         if shared is None
         else SharedUse(
@@ -159,6 +171,14 @@ def _document(data: bytes) -> Document:
     for step in range(version, SCHEMA):
         document = _UPGRADES[step](document)
     return document
+
+
+def _answer(document: Document | None) -> AlgorithmAnswer | None:
+    if document is None:
+        return None
+    weight = np.array(document["weight"], dtype=np.float64)  # NaN is written as null
+    tier = AlgorithmTier(document["tier"])
+    return AlgorithmAnswer(**{**document, "weight": weight, "tier": tier})
 
 
 def _sparse(column: Floats) -> list[NDArray[Any]]:
@@ -198,6 +218,7 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
     tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
     penalty = document.get("correlation_penalty")
     rows = document.get("schedule", {}).get("rows", ())
+    chosen = document.get("algorithm")
     return EffectiveParameters(
         **{
             **document,
@@ -211,8 +232,14 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
             ),
             "joint_objective": None if objective is None else _objective(objective),
             "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
+            "algorithm": None if chosen is None else _choice(chosen),
         }
     )
+
+
+def _choice(document: Document) -> AlgorithmChoice:
+    numbers = tuple((name, value) for name, value in document["parameters"])
+    return AlgorithmChoice(document["name"], numbers)
 
 
 def _schedule_row(document: dict[str, Any]) -> ScheduleRow:

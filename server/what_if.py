@@ -19,12 +19,15 @@ from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, Method, overlaid
 from compute.signals import Signals
 from server.call import Call
+from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.ranges import number_violations
-from server.decisions import Solver, is_joint_request
+from server.custom import without_sizes
+from server.decisions import Solver
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.halt import unless_changed
+from server.method import is_joint_request
 from server.problem import Problem, Solved
 from server.reading import check_bytes
 from server.state import PortfolioState
@@ -68,9 +71,38 @@ class WhatIf:
             work = partial(self._vary, solved.problem, piece)
             asked = [Method(v.parameters.method) for v in piece if v.parameters.method]
             is_joint = Method.JOINT in asked or (base_joint and len(asked) < len(piece))
+            is_custom = solved.problem.method is Method.CUSTOM and len(asked) < len(piece)
+            if is_custom or Method.CUSTOM in asked:
+                response.results.extend(await self._ask(solved.problem, piece, call))
+                continue
             results = await self._solver.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
+
+    async def _ask(
+        self, problem: Problem, variations: Sequence[pb.Variation], call: Call
+    ) -> list[pb.WhatIfResult]:
+        """Variations one by one, each with the sizes that its algorithm gives it."""
+        n_lines = len(problem.ids)
+
+        async def result(variation: pb.Variation) -> pb.WhatIfResult:
+            try:
+                changed = await self._solver.run(
+                    lambda _: varied(problem, variation), n_lines, call
+                )
+                changed = await self._solver.with_algorithm(changed, call)
+                is_joint = changed.method is Method.JOINT
+                solved = await self._solver.run(
+                    lambda limit: self._solver.answer(changed, limit),
+                    n_lines,
+                    call,
+                    is_joint=is_joint,
+                )
+            except (MissingInputError, Refusal) as error:
+                return _refused(variation.name, error)
+            return _result(variation.name, solved)
+
+        return [await result(variation) for variation in variations]
 
     def _vary(
         self, problem: Problem, variations: Sequence[pb.Variation], time_limit: TimeLimit
@@ -118,7 +150,8 @@ def _check(request: pb.WhatIfRequest) -> None:
 
 
 def varied(problem: Problem, variation: pb.Variation) -> Problem:
-    """The problem with one variation applied."""
+    """The problem with one variation applied; an algorithm of the base has to be asked again."""
+    problem = without_sizes(problem)
     context, inputs = problem.context, problem.inputs
     prices = _priced(inputs.sheet.market, _given(variation, "price_multiplier"))
     book = inputs.sheet.positions
@@ -144,16 +177,23 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
         signals=signals,
         sheet=sheet,
         parameters=parameters,
+        target=None,  # of the base, not of this
+        target_binding=None,
+        target_marginal=None,
     )
     guard = Guard(prices, book, sheet.limits, context.shared)
     method = problem.method
     if variation.parameters.method:
         method = Method(variation.parameters.method)
+    chosen = problem.algorithm
+    if variation.parameters.HasField("algorithm"):
+        chosen = algorithm_convert.choice(variation.parameters.algorithm)
     return replace(
         problem,
         inputs=changed,
         guard=guard,
         method=method,
+        algorithm=chosen,
         context=replace(context, parameters=parameters),
     )
 

@@ -24,6 +24,7 @@ from server.cli import (
     state,
     what_if,
 )
+from server.cli.algorithms import algorithm, algorithms
 from server.cli.common import TIMEOUT_S, set_credentials, set_timeout
 from server.cli.condition import condition
 from server.cli.correlation import correlation
@@ -136,6 +137,7 @@ for command in (
     simulate.backtest,
     simulate.simulate,
     analytics.performance,
+    algorithms,
     service.migrate,
     service.health,
     doctor.doctor,
@@ -150,3 +152,4 @@ app.add_typer(risk, name="risk")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")
 app.add_typer(keys, name="keys")
+app.add_typer(algorithm, name="algorithm")

@@ -169,6 +169,8 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
         f"net {percent(summary.net_weight_before)} -> {percent(summary.net_weight_after)}, "
         f"turnover {percent(summary.turnover)}",
     ]
+    if decision.HasField("algorithm") and not decision.algorithm.failure:
+        lines.append(f"sized by algorithm {decision.algorithm.name} {decision.algorithm.version}")
     for step in decision.fallback_chain:
         lines.append(f"tried {step.method}: {step.outcome}")
     if decision.HasField("certificate"):

@@ -39,7 +39,7 @@ SignalsFile = Annotated[
 ]
 OfPortfolio = Annotated[str, typer.Option("--portfolio", help="Portfolio to size for.")]
 OfStrategy = Annotated[str, typer.Option("--strategy", help="Strategy of the signals.")]
-Method = Annotated[str, typer.Option(help="closed-form or joint; default: as stored.")]
+Method = Annotated[str, typer.Option(help="closed-form, joint or custom; default: as stored.")]
 MoreLimits = Annotated[
     Path | None,
     typer.Option(
@@ -49,7 +49,7 @@ MoreLimits = Annotated[
 Snapshot = Annotated[str, typer.Option(help="Market snapshot; default: the latest.")]
 Scenarios = Annotated[str, typer.Option(help="Scenario matrix, by id.")]
 Covariance = Annotated[str, typer.Option(help="Covariance matrix, by id.")]
-_METHODS = {"closed-form": 1, "joint": 2}
+_METHODS = {"closed-form": 1, "joint": 2, "custom": 3}
 
 
 def size(
@@ -71,15 +71,21 @@ def size(
     all_or_nothing: Annotated[
         bool, typer.Option("--all-or-nothing", help="Refuse all if one line is wrong.")
     ] = False,
+    algorithm: Annotated[str, typer.Option(help="Custom algorithm; implies its method.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Sizes a file of signals and shows the table of sizes."""
     import uuid
 
+    from positionsizing.v1 import types_pb2
+
     from server.cli import files
 
     request = request_of(file, portfolio, strategy, method, limits, snapshot, scenarios, covariance)
+    if algorithm:
+        request.method = types_pb2.SIZING_METHOD_CUSTOM
+        request.algorithm.name = algorithm
     request.request_id = request_id or request.request_id or str(uuid.uuid4())
     request.validate_only |= validate_only
     request.all_or_nothing |= all_or_nothing
@@ -111,7 +117,7 @@ def request_of(
     from server.cli import files
 
     if method and method not in _METHODS:
-        raise typer.BadParameter("must be closed-form or joint", param_hint="--method")
+        raise typer.BadParameter("must be closed-form, joint or custom", param_hint="--method")
     request = files.read_request(file)
     request.portfolio_id = portfolio or request.portfolio_id
     if not request.portfolio_id:

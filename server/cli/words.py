@@ -14,6 +14,7 @@ STAGES = {
     "STOP_RISK": ("stop risk", "largest loss at the stop"),
     "RISK_BUDGET": ("risk budget", "risk budget of the strategy"),
     "JOINT_OPTIMUM": ("joint optimum", "optimum of the whole book"),
+    "ALGORITHM": ("algorithm", "what the custom algorithm sized"),
     "PERMISSION": ("permission", "trading state, short sales, change of side"),
     "MINIMUM_TRADE": ("minimum trade", "trades too small to send"),
     "INSTRUMENT_LIMIT": ("instrument", "limits of the instrument"),
@@ -39,6 +40,7 @@ _BEFORE_LIMITS = {
     "STOP_RISK",
     "RISK_BUDGET",
     "JOINT_OPTIMUM",
+    "ALGORITHM",
 }
 
 

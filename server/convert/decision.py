@@ -15,6 +15,8 @@ from compute.signals import LineError
 from server.convert.columns import Floats, Piece, encoder
 from server.convert.request import path_of
 
+Stages = Sequence[types_pb2.SizingStage.ValueType]
+
 # The contract's number of each row of the waterfall; the lots come last.
 STAGE_NUMBERS = (
     *(types_pb2.SizingStage.Value(f"SIZING_STAGE_{stage.name}") for stage in Stage),
@@ -22,11 +24,20 @@ STAGE_NUMBERS = (
 )
 
 
-def columns(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
-    """What a decision says of its lines, encoded: sizes and waterfall."""
+ALGORITHM_STAGE_NUMBERS = tuple(
+    types_pb2.SIZING_STAGE_ALGORITHM if number == types_pb2.SIZING_STAGE_JOINT_OPTIMUM else number
+    for number in STAGE_NUMBERS
+)
+"""The same where a custom algorithm has the place of the joint optimum."""
+
+
+def columns(
+    ids: Sequence[str], sizing: Sizing, inputs: Inputs, stages: Stages = STAGE_NUMBERS
+) -> list[Piece]:
+    """What a decision says of its lines, encoded: sizes and waterfall; `stages`: their numbers."""
     return [
         *_DECISION.message("sizes", _sizes(ids, sizing, inputs)),
-        *_DECISION.message("waterfall", _stages(sizing)),
+        *_DECISION.message("waterfall", _stages(sizing, stages)),
     ]
 
 
@@ -79,12 +90,12 @@ def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
     return out
 
 
-def _stages(sizing: Sizing) -> list[Piece]:
+def _stages(sizing: Sizing, numbers: Stages) -> list[Piece]:
     """The stages that changed any line, the first and the last always."""
     out: list[Piece] = []
-    stages, last = sizing.stages, len(STAGE_NUMBERS) - 1
+    stages, last = sizing.stages, len(numbers) - 1
     changed = (stages[1:] != stages[:-1]).any(axis=1)
-    for row, number in enumerate(STAGE_NUMBERS):
+    for row, number in enumerate(numbers):
         if row not in (0, last) and not changed[row - 1]:
             continue
         pieces = [_STAGE_HEADS[number], *_STAGE.floats("weight", stages[row])]
@@ -97,7 +108,8 @@ def _stages(sizing: Sizing) -> list[Piece]:
 
 
 _STAGE_HEADS = {
-    number: pb.WaterfallStage(stage=number).SerializeToString() for number in STAGE_NUMBERS
+    number: pb.WaterfallStage(stage=types_pb2.SizingStage.ValueType(number)).SerializeToString()
+    for number in {*STAGE_NUMBERS, *ALGORITHM_STAGE_NUMBERS}
 }
 
 

@@ -12,6 +12,7 @@ from compute.adapt.schedule import Schedule
 from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
 from compute.parameters import (
+    AlgorithmChoice,
     DrawdownTolerance,
     EffectiveParameters,
     Method,
@@ -20,6 +21,7 @@ from compute.parameters import (
     merged,
 )
 from compute.ranges import RANGES
+from server.convert import algorithm as algorithm_convert
 from server.convert import condition as condition_convert
 from server.convert import objective as objective_convert
 from server.convert import schedule as schedule_convert
@@ -64,6 +66,8 @@ def parameters(message: pb.SizingParameters) -> Parameters:
         given["covariance_universe"] = message.covariance_universe
     if message.correlation_penalty:
         given["correlation_penalty"] = CorrelationPenalty(message.correlation_penalty)
+    if message.HasField("algorithm"):
+        given["algorithm"] = algorithm_convert.choice(message.algorithm)
     return Parameters(**given)
 
 
@@ -94,6 +98,8 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
             message.condition_rules.CopyFrom(condition_convert.message_of(value))
         elif isinstance(value, Schedule) and value.rows:
             message.schedule.CopyFrom(schedule_convert.message_of(value))
+        elif isinstance(value, AlgorithmChoice):
+            message.algorithm.CopyFrom(algorithm_convert.message_of(value))
         elif isinstance(value, Objective):
             message.joint_objective.CopyFrom(objective_convert.message_of(value))
     return message
@@ -137,6 +143,8 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
         yield from objective_convert.violations(message.joint_objective, 0, where)
     if message.method not in types_pb2.SizingMethod.values():
         yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
+    if message.HasField("algorithm"):
+        yield from algorithm_convert.violations(message.algorithm, f"{path}.algorithm")
     if message.HasField("covariance_universe"):
         yield from id_violations(message.covariance_universe, f"{path}.covariance_universe")
     if message.correlation_penalty not in pb.CorrelationPenalty.values():

@@ -9,6 +9,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.book import Integers, Market
 from compute.columns import Source
 from compute.signals import LineError, Signals
+from server.convert.algorithm import violations as algorithm_violations
 from server.convert.columns import integers, optional_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
@@ -55,6 +56,11 @@ def violations(
     if request.method not in types_pb2.SizingMethod.values():
         text = f"is {request.method}; it is no sizing method"
         yield FieldViolation(f"{path}method", "UNKNOWN_VALUE", text)
+    if request.HasField("algorithm"):
+        yield from algorithm_violations(request.algorithm, f"{path}algorithm")
+        if request.method != types_pb2.SIZING_METHOD_CUSTOM:
+            text = "is for method CUSTOM; say that too"
+            yield FieldViolation(f"{path}algorithm", "NOT_APPLICABLE", text)
     if request.HasField("reservation_ttl"):
         yield from duration_violations(request.reservation_ttl, f"{path}reservation_ttl")
 

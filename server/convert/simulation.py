@@ -54,7 +54,10 @@ def _setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[Fiel
         yield FieldViolation(f"{path}fill_at", "UNKNOWN_VALUE", f"is {setting.fill_at}")
     yield from parameters_convert.violations(setting.parameters, f"{path}parameters")
     yield from limits_convert.violations(setting.limits, f"{path}limits")
-    if setting.parameters.method == types_pb2.SIZING_METHOD_JOINT:
+    if setting.parameters.method not in (
+        types_pb2.SIZING_METHOD_UNSPECIFIED,
+        types_pb2.SIZING_METHOD_CLOSED_FORM,
+    ):
         text = "backtests use the closed form"
         yield FieldViolation(f"{path}parameters.method", "NOT_APPLICABLE", text)
 

@@ -1,67 +1,34 @@
-"""A client in Go, generated from the contract and compiled here, really calls the service.
+"""A client and an algorithm in Go, compiled here, really work with the service.
 
-Needs Go and its module proxy. Where they are missing the test is skipped, except under CI=true.
+Needs Go and its module proxy. Where they are missing the tests are skipped, except under CI=true.
 """
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
+import grpc
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, missing, protoc, run
-from service_client import started
+from foreign import BUILD_TIMEOUT_S, ROOT, run
+from golang import build
+from positionsizing.v1 import parameter_service_pb2, types_pb2
+from service_client import Client, sizing_request, started
 
 from compute.shapes import KernelRegistry
+from server.algorithms.conformance import Verdict, conformance
+from server.algorithms.registry import Algorithms
 from storage import embedded
 
 SOURCES = Path(__file__).parent / "go"
-PLUGINS = (
-    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.34.2",
-    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.4.0",
-)
-MODULE = "positionsizing.example/gen"
 
 pytestmark = pytest.mark.timeout(2 * BUILD_TIMEOUT_S)
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled client."""
-    if shutil.which("go") is None:
-        missing("Go", "there is no `go`")
-    folder = tmp_path_factory.mktemp("go")
-    tools = ROOT / ".cache" / "go"
-    try:
-        for plugin in PLUGINS:
-            if not (tools / plugin.split("/")[-1].split("@")[0]).exists():
-                run("go", "install", plugin, cwd=folder, GOBIN=str(tools))
-    except RuntimeError as error:
-        missing("Go", str(error))
-    client = folder / "client"
-    shutil.copytree(SOURCES, client)
-    generated = client / "gen"
-    generated.mkdir()
-    (generated / "go.mod").write_text(f"module {MODULE}\n\ngo 1.21\n")
-    protoc(
-        *(f"--go_out={generated}", f"--go_opt=module={MODULE}"),
-        *(f"--go-grpc_out={generated}", f"--go-grpc_opt=module={MODULE}"),
-        PATH=f"{tools}{os.pathsep}{os.environ['PATH']}",
-    )
-    try:
-        run("go", "mod", "download", cwd=client)
-    except RuntimeError as error:
-        missing("Go", str(error))
-    run("go", "build", "-o", "client", ".", cwd=client)
-    return client / "client"
-
-
 async def test_a_client_in_go_sizes_a_signal(
-    program: Path,
     postgres_server: embedded.EmbeddedServer,
     kernels: KernelRegistry,
     tmp_path: Path,
 ) -> None:
+    program = await asyncio.to_thread(build, SOURCES, tmp_path)
     async with started(postgres_server, kernels, tmp_path) as app:
         address = f"127.0.0.1:{app.port}"
         output = await asyncio.to_thread(run, str(program), address, cwd=tmp_path)
@@ -69,3 +36,37 @@ async def test_a_client_in_go_sizes_a_signal(
         "lots 500 LIMIT_KIND_WEIGHT_MAX",
         "refused signals.win_probability[0]",
     ]
+
+
+async def test_an_algorithm_in_go_sizes_and_does_what_it_has_to(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> None:
+    sources = ROOT / "examples" / "algorithms" / "go"
+    program = await asyncio.to_thread(build, sources, tmp_path)
+    address = f"unix:{tmp_path}/a"
+    process = await asyncio.create_subprocess_exec(str(program), address)
+    settings = tmp_path / "algorithms.toml"
+    settings.write_text(
+        f'[capped-kelly]\naddress = "{address}"\nversion = "1.0"\ndeadline_ms = 10000\n'
+    )
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 60.0)
+        chosen = Algorithms.of(settings)
+        found = await conformance("capped-kelly", chosen, {})
+        await chosen.close()
+        assert Verdict.FAIL not in {item.verdict for item in found}, found
+        async with (
+            started(postgres_server, kernels, tmp_path / "data", algorithms_file=settings) as app,
+            Client.connected(app.port) as client,
+        ):
+            portfolio_id = await client.ready()
+            request = sizing_request(portfolio_id, ["I0", "I1"], {"win_probability": [0.6, 0.53]})
+            request.method = types_pb2.SIZING_METHOD_CUSTOM
+            request.algorithm.CopyFrom(parameter_service_pb2.AlgorithmChoice(name="capped-kelly"))
+            decision = await client.size(request)
+        assert list(decision.algorithm.weight) == pytest.approx([0.05, 0.03])
+        assert list(decision.sizes.weight) == pytest.approx([0.05, 0.03], abs=1e-4)
+    finally:
+        process.kill()
+        await process.wait()

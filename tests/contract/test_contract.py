@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
-from positionsizing.v1 import parameter_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import (
+    parameter_service_pb2,
+    sizing_algorithm_pb2,
+    sizing_pb2,
+    types_pb2,
+)
 
+from compute.algorithm import COLUMNS, AlgorithmTier
 from compute.columns import Source, Stage
 from compute.decide import LineStatus
 from compute.kernels import SENSITIVE
 from compute.limits.policy import LimitKind
 from compute.parameters import Method, Shrinkage
-from server.convert.decision import STAGE_NUMBERS
+from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 BUF = Path(sys.executable).parent / "buf"
@@ -62,6 +68,7 @@ def test_generated_code_is_what_the_contract_gives() -> None:
         (LineStatus, types_pb2.LineStatus.DESCRIPTOR),
         (Method, types_pb2.SizingMethod.DESCRIPTOR),
         (Source, sizing_pb2.EdgeSource.DESCRIPTOR),
+        (AlgorithmTier, sizing_pb2.AlgorithmTier.DESCRIPTOR),
         (Shrinkage, parameter_service_pb2.ConfidenceShrinkage.DESCRIPTOR),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
@@ -78,7 +85,12 @@ def test_every_stage_has_its_number() -> None:
     names = [types_pb2.SizingStage.Name(number) for number in STAGE_NUMBERS]
     assert names == [*(f"SIZING_STAGE_{stage.name}" for stage in Stage), "SIZING_STAGE_LOTS"]
     values = set(types_pb2.SizingStage.values()) - {0}
-    assert sorted(STAGE_NUMBERS) == sorted(values)
+    assert sorted({*STAGE_NUMBERS, *ALGORITHM_STAGE_NUMBERS}) == sorted(values)
+
+
+def test_algorithms_are_told_every_column() -> None:
+    columns: type[Message] = sizing_algorithm_pb2.LineColumns
+    assert [field.name for field in columns.DESCRIPTOR.fields] == list(COLUMNS)
 
 
 def test_sensitivities_have_a_column_for_each_input() -> None:

@@ -16,6 +16,7 @@ from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
+    algorithm_service_pb2_grpc,
     analytics_service_pb2_grpc,
     condition_service_pb2_grpc,
     correlation_service_pb2_grpc,
@@ -143,6 +144,7 @@ class Client:
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
         self.analytics = analytics_service_pb2_grpc.AnalyticsServiceStub(channel)
+        self.algorithms = algorithm_service_pb2_grpc.AlgorithmServiceStub(channel)
         self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
 
     @classmethod

@@ -53,6 +53,30 @@ EDGE_SOURCE_HISTORY: EdgeSource.ValueType  # 4
 """`history_outcome`: win probability and payoff are estimated from past outcomes."""
 Global___EdgeSource: _TypeAlias = EdgeSource  # noqa: Y015
 
+class _AlgorithmTier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AlgorithmTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlgorithmTier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALGORITHM_TIER_UNSPECIFIED: _AlgorithmTier.ValueType  # 0
+    """Never sent."""
+    ALGORITHM_TIER_PYTHON: _AlgorithmTier.ValueType  # 1
+    """Trusted Python code in the server's process."""
+    ALGORITHM_TIER_PROCESS: _AlgorithmTier.ValueType  # 2
+    """A program of its own, asked over gRPC (`SizingAlgorithmService`)."""
+
+class AlgorithmTier(_AlgorithmTier, metaclass=_AlgorithmTierEnumTypeWrapper):
+    """Where an algorithm runs."""
+
+ALGORITHM_TIER_UNSPECIFIED: AlgorithmTier.ValueType  # 0
+"""Never sent."""
+ALGORITHM_TIER_PYTHON: AlgorithmTier.ValueType  # 1
+"""Trusted Python code in the server's process."""
+ALGORITHM_TIER_PROCESS: AlgorithmTier.ValueType  # 2
+"""A program of its own, asked over gRPC (`SizingAlgorithmService`)."""
+Global___AlgorithmTier: _TypeAlias = AlgorithmTier  # noqa: Y015
+
 class _AdjustmentSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -855,6 +879,7 @@ class SizingDecision(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
     ADJUSTMENTS_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -935,6 +960,12 @@ class SizingDecision(_message.Message):
         the parameters; empty where there are none. Of those on the fraction the smallest counts.
         """
 
+    @_builtins.property
+    def algorithm(self) -> Global___AlgorithmAnswer:
+        """The algorithm that sized, and its raw answer; method CUSTOM only. Recorded, so that a replay needs
+        no algorithm.
+        """
+
     def __init__(
         self,
         *,
@@ -959,14 +990,63 @@ class SizingDecision(_message.Message):
         notes: _abc.Iterable[_builtins.str] | None = ...,
         risk: Global___DecisionRisk | None = ...,
         adjustments: _abc.Iterable[Global___Adjustment] | None = ...,
+        algorithm: Global___AlgorithmAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SizingDecision: _TypeAlias = SizingDecision  # noqa: Y015
+
+@_typing.final
+class AlgorithmAnswer(_message.Message):
+    """What an algorithm answered in a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    FAILURE_MESSAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the settings of the server."""
+    version: _builtins.str
+    """Its version, as it says itself."""
+    sha256: _builtins.str
+    """SHA-256 of its code, in hex; of a program of its own as that says itself, and may be empty."""
+    tier: Global___AlgorithmTier.ValueType
+    """Where it ran."""
+    failure: _builtins.str
+    """Why it gave no answer at all, e.g. "TIMEOUT"; empty where it answered."""
+    failure_message: _builtins.str
+    """The same in words."""
+    @_builtins.property
+    def weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its raw sizes, signed fractions of equity, line by line; NaN for lines that it didn't size."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        tier: Global___AlgorithmTier.ValueType = ...,
+        weight: _abc.Iterable[_builtins.float] | None = ...,
+        failure: _builtins.str = ...,
+        failure_message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "failure_message", b"failure_message", "name", b"name", "sha256", b"sha256", "tier", b"tier", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlgorithmAnswer: _TypeAlias = AlgorithmAnswer  # noqa: Y015
 
 @_typing.final
 class Adjustment(_message.Message):

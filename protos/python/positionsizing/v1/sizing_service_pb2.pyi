@@ -83,6 +83,7 @@ class SizePositionsRequest(_message.Message):
     EXPECTED_PORTFOLIO_VERSION_FIELD_NUMBER: _builtins.int
     RESERVATION_TTL_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     portfolio_id: _builtins.str
@@ -135,6 +136,10 @@ class SizePositionsRequest(_message.Message):
         recorded in full, and a retry under the same request_id may read other fields of it.
         """
 
+    @_builtins.property
+    def algorithm(self) -> _parameter_service_pb2.AlgorithmChoice:
+        """Which algorithm sizes; only with method CUSTOM. Unset: as the sizing parameters say."""
+
     def __init__(
         self,
         *,
@@ -153,10 +158,11 @@ class SizePositionsRequest(_message.Message):
         expected_portfolio_version: _builtins.int | None = ...,
         reservation_ttl: _duration_pb2.Duration | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
+        algorithm: _parameter_service_pb2.AlgorithmChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "expected_portfolio_version", b"expected_portfolio_version", "limits", b"limits", "read_mask", b"read_mask", "reservation_ttl", b"reservation_ttl", "signals", b"signals"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "algorithm", b"algorithm", "expected_portfolio_version", b"expected_portfolio_version", "limits", b"limits", "read_mask", b"read_mask", "reservation_ttl", b"reservation_ttl", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "read_mask", b"read_mask", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "algorithm", b"algorithm", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "read_mask", b"read_mask", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_portfolio_version: _TypeAlias = _typing.Literal["expected_portfolio_version"]  # noqa: Y015
     _WhichOneofArgType__expected_portfolio_version: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version"]  # noqa: Y015

@@ -92,6 +92,11 @@ class _SizingMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingMe
     """Kelly for each line by itself, then projection onto the limits. Microseconds."""
     SIZING_METHOD_JOINT: _SizingMethod.ValueType  # 2
     """One convex problem over all lines, with a certificate. Milliseconds."""
+    SIZING_METHOD_CUSTOM: _SizingMethod.ValueType  # 3
+    """An algorithm of the user's own (`AlgorithmChoice`), in the place of Kelly and the risk rules. Every
+    limit is applied to its sizes as to any other. Where it fails, lines keep their position. Status
+    OPTIMAL then says only that no limit cut a size.
+    """
 
 class SizingMethod(_SizingMethod, metaclass=_SizingMethodEnumTypeWrapper):
     """How sizes are computed."""
@@ -102,6 +107,11 @@ SIZING_METHOD_CLOSED_FORM: SizingMethod.ValueType  # 1
 """Kelly for each line by itself, then projection onto the limits. Microseconds."""
 SIZING_METHOD_JOINT: SizingMethod.ValueType  # 2
 """One convex problem over all lines, with a certificate. Milliseconds."""
+SIZING_METHOD_CUSTOM: SizingMethod.ValueType  # 3
+"""An algorithm of the user's own (`AlgorithmChoice`), in the place of Kelly and the risk rules. Every
+limit is applied to its sizes as to any other. Where it fails, lines keep their position. Status
+OPTIMAL then says only that no limit cut a size.
+"""
 Global___SizingMethod: _TypeAlias = SizingMethod  # noqa: Y015
 
 class _SizingStatus:
@@ -265,6 +275,11 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """Stakes that share risk with each other or with what is held, made smaller; see
     `SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
     """
+    SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
+    """What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
+    within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
+    are the built-in Kelly, to compare.
+    """
 
 class SizingStage(_SizingStage, metaclass=_SizingStageEnumTypeWrapper):
     """A step of the waterfall from the raw Kelly stake to the final lots, in the order applied."""
@@ -321,6 +336,11 @@ nothing to cut but rounding.
 SIZING_STAGE_CORRELATION: SizingStage.ValueType  # 21
 """Stakes that share risk with each other or with what is held, made smaller; see
 `SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
+"""
+SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
+"""What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
+within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
+are the built-in Kelly, to compare.
 """
 Global___SizingStage: _TypeAlias = SizingStage  # noqa: Y015
 

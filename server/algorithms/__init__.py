@@ -1,0 +1,1 @@
+"""Custom sizing algorithms: named in settings, asked with a deadline."""

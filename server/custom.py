@@ -1,0 +1,168 @@
+"""The method CUSTOM in a decision: an algorithm of the user's own is asked for the sizes.
+
+It fails closed: a line without a usable size keeps its position and says why; where the algorithm
+gives no answer, that is every line. The raw answer is recorded, so a replay asks nobody.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+from positionsizing.v1 import sizing_pb2
+
+from compute.algorithm import (
+    AlgorithmAnswer,
+    AlgorithmInput,
+    AlgorithmPortfolio,
+    AlgorithmTier,
+    columns_of,
+    numbers_of,
+    unusable,
+    with_sizes,
+)
+from compute.book import Floats
+from compute.parameters import Method
+from compute.shapes import KernelRegistry
+from server.algorithms.asked import AlgorithmError
+from server.algorithms.registry import Algorithms
+from server.convert.request import path_of
+from server.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
+
+if TYPE_CHECKING:
+    from server.problem import Problem
+
+_REASON = "ALGORITHM_"
+"""Begins the reason of each line that an algorithm left without a size."""
+
+_PASSING = {"TIMEOUT", "UNAVAILABLE", "RESTING", "BUSY"}
+"""Failures that may be over soon."""
+
+
+def is_asked(problem: "Problem") -> bool:
+    """Whether an algorithm has to be asked. Without equity nothing grows: positions are reduced."""
+    return (
+        problem.method is Method.CUSTOM
+        and problem.context.algorithm is None
+        and not problem.inputs.sheet.is_closing
+    )
+
+
+def question_of(problem: "Problem", kernels: KernelRegistry) -> AlgorithmInput:
+    """What the algorithm is told; runs in a compute thread. Raises `MissingInputError`."""
+    inputs, chosen = problem.inputs, problem.algorithm
+    assert chosen is not None, "checked by `check_known`"
+    sheet = inputs.sheet
+    return AlgorithmInput(
+        instrument_ids=tuple(problem.ids[i] for i in np.flatnonzero(inputs.active)),
+        columns=columns_of(inputs, kernels),
+        parameters={**numbers_of(inputs.parameters), **dict(chosen.parameters)},
+        portfolio=AlgorithmPortfolio(
+            portfolio_id=problem.request.portfolio_id,
+            strategy_id=problem.request.strategy_id,
+            base_currency=problem.context.base_currency,
+            equity=sheet.equity,
+            free=sheet.free,
+            gross_weight=sheet.gross_before,
+            net_weight=sheet.net_before,
+            is_reducing=inputs.must_reduce,
+        ),
+    )
+
+
+def check_known(problem: "Problem", algorithms: Algorithms) -> None:
+    """Raises `Refusal` where no algorithm is named, or one that the server doesn't have."""
+    known = ", ".join(algorithms.names) or "none"
+    if problem.algorithm is None:
+        text = "method CUSTOM needs an algorithm, in the request or the sizing parameters"
+        raise precondition("NO_ALGORITHM", f"{text}; this server has: {known}")
+    name = problem.algorithm.name
+    if algorithms.settings(name) is not None:
+        return
+    text = f"this server has no algorithm {name!r}; it has: {known}"
+    if problem.request.HasField("algorithm"):
+        raise invalid("algorithm.name", "UNKNOWN_ALGORITHM", text)
+    raise precondition("UNKNOWN_ALGORITHM", text, algorithm=name)
+
+
+async def answer_of(
+    problem: "Problem", question: AlgorithmInput, algorithms: Algorithms, left_s: float
+) -> AlgorithmAnswer:
+    """What the algorithm says; a failure is an answer too, one without sizes."""
+    assert problem.algorithm is not None, "checked by `check_known`"
+    name = problem.algorithm.name
+    settings = algorithms.settings(name)
+    assert settings is not None, "checked by `check_known`"
+    weight: Floats = np.full(len(problem.ids), np.nan)
+    answer = AlgorithmAnswer(
+        name=name,
+        tier=AlgorithmTier.PYTHON if settings.entry_point else AlgorithmTier.PROCESS,
+        weight=weight,
+        weight_max=settings.weight_max,
+    )
+    try:
+        reply = await algorithms.ask(name, question, left_s)
+    except AlgorithmError as error:
+        return replace(answer, failure=error.reason, failure_message=error.message)
+    # The record is JSON, which has no infinity: the largest number is refused all the same.
+    weight[problem.inputs.active] = np.nan_to_num(reply.weight, nan=np.nan)
+    return replace(answer, version=reply.version, sha256=reply.sha256)
+
+
+def sized_by(problem: "Problem", answer: AlgorithmAnswer) -> "Problem":
+    """The problem with an answer in it. Raises `Refusal` where all or nothing is wanted."""
+    refused = unusable(answer, problem.inputs)
+    if refused and problem.request.all_or_nothing:
+        _refuse(answer, [FieldViolation(path_of(e), e.reason, e.message) for e in refused])
+    lines = np.array([error.line for error in refused], dtype=np.int64)
+    return replace(
+        problem,
+        inputs=with_sizes(problem.inputs, answer.weight, lines),
+        errors=[*problem.errors, *refused],
+        context=replace(problem.context, algorithm=answer),
+    )
+
+
+def without_sizes(problem: "Problem") -> "Problem":
+    """The problem as it was before `sized_by`."""
+    if problem.context.algorithm is None:
+        return problem
+    is_own = [error.reason.startswith(_REASON) for error in problem.errors]
+    active = problem.inputs.active.copy()
+    active[[e.line for e, own in zip(problem.errors, is_own, strict=True) if own]] = True
+    return replace(
+        problem,
+        inputs=replace(problem.inputs, active=active, target=None, target_binding=None),
+        errors=[e for e, own in zip(problem.errors, is_own, strict=True) if not own],
+        context=replace(problem.context, algorithm=None),
+    )
+
+
+def _refuse(answer: AlgorithmAnswer, lines: list[FieldViolation]) -> None:
+    if not answer.failure:
+        raise invalid_fields(lines)
+    reason = f"{_REASON}{answer.failure}"
+    text = f"the algorithm {answer.name!r} failed: {answer.failure_message}"
+    if answer.failure in _PASSING:
+        raise Refusal(grpc.StatusCode.UNAVAILABLE, reason, text, retry_after_s=1.0)
+    raise precondition(reason, text, algorithm=answer.name)
+
+
+def chain_of(problem: "Problem") -> list[sizing_pb2.FallbackStep]:
+    """What was tried, where the algorithm didn't answer or wasn't asked."""
+    answer = problem.context.algorithm
+    if problem.method is not Method.CUSTOM:
+        return []
+    if answer is None:
+        why = "there is no equity to grow; positions are reduced"
+        return [
+            sizing_pb2.FallbackStep(method="algorithm", outcome=why),
+            sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
+        ]
+    if not answer.failure:
+        return []
+    outcome = f"{answer.failure}: {answer.failure_message}"
+    return [
+        sizing_pb2.FallbackStep(method=f"algorithm {answer.name}", outcome=outcome),
+        sizing_pb2.FallbackStep(method="keep positions", outcome="answered"),
+    ]
