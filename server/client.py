@@ -34,6 +34,24 @@ RECEIVE_LIMIT = "sizing-max-response-bytes"
 _POLL_S = 0.1
 
 
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+]
+
+
+def channel_credentials(
+    ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+) -> grpc.ChannelCredentials | None:
+    """TLS with the server's certificates, and one's own where it asks; None: no TLS."""
+    if ca_file is None:
+        return None
+    files = (ca_file, key_file, cert_file)
+    return grpc.ssl_channel_credentials(
+        *(file.read_bytes() if file is not None else None for file in files)
+    )
+
+
 class Client:
     """All services at one address; the channel connects with the first call."""
 
@@ -53,15 +71,9 @@ class Client:
         Raises `ValueError` where a token would travel in the clear to another machine.
         """
         self.address = address
-        options = [
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-        ]
-        if ca_file is not None:
-            files = (ca_file, key_file, cert_file)
-            credentials = grpc.ssl_channel_credentials(
-                *(file.read_bytes() if file is not None else None for file in files)
-            )
+        options = CHANNEL_OPTIONS
+        credentials = channel_credentials(ca_file, cert_file, key_file)
+        if credentials is not None:
             self._channel = grpc.secure_channel(address, credentials, options=options)
         elif token_file is not None and not is_loopback(address.rpartition(":")[0]):
             raise ValueError("a token is sent to another machine only with TLS: name a ca_file")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import grpc
     from google.protobuf.message import Message
     from positionsizing.v1.portfolio_service_pb2 import Scope
     from rich.console import Console
@@ -53,6 +54,18 @@ def connect(address: str) -> "Client":
     from server.client import Client
 
     return Client(address, timeout_s=_timeout_s, token_file=_token_file, **_tls)
+
+
+def channel_of(address: str) -> "grpc.aio.Channel":
+    """An asynchronous channel with the TLS files of this process, and no credential."""
+    import grpc
+
+    from server.client import CHANNEL_OPTIONS, channel_credentials
+
+    credentials = channel_credentials(**_tls)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
 
 def console() -> "Console":

@@ -1,0 +1,151 @@
+"""Errors and messages in the Connect protocol's unary form, and protobuf's JSON.
+
+An error is an HTTP status with {"code", "message", "details"}; a detail is the encoded message in
+base64 with its type, and the same in JSON under "debug" for people (connectrpc.com/docs/protocol).
+"""
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "positionsizing"
+_TYPES = "type.googleapis.com/"
+
+HTTP_STATUS = {
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 500,
+    "UNAUTHENTICATED": 401,
+}
+_KNOWN_DETAILS: dict[str, type[Message]] = {
+    message.DESCRIPTOR.full_name: message
+    for message in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RetryInfo,
+    )
+}
+_PARSE_ERROR = re.compile(
+    r'Message type "[^"]*" has no field named "(?P<name>[^"]*)" at "(?P<at>[^"]*)"', re.S
+)
+
+
+class WireError(Exception):
+    """An answer that is an error: HTTP status, body, and when to come again."""
+
+    def __init__(self, status: status_pb2.Status, http_status: int | None = None) -> None:
+        super().__init__(status.message)
+        name = _code_name(status.code)
+        self.http_status = http_status or HTTP_STATUS[name]
+        self.retry_after_s = _retry_after(status)
+        self.body = json.dumps(
+            {
+                # The one code that Connect spells otherwise than gRPC.
+                "code": "canceled" if name == "CANCELLED" else name.lower(),
+                "message": status.message,
+                "details": [_detail(item) for item in status.details],
+            }
+        ).encode()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal of the gateway's own: a gRPC code, a reason, words, and the wrong field."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    field: str = ""
+    http_status: int | None = None
+
+    def error(self) -> WireError:
+        """The same as it is answered."""
+        details: list[Message] = [
+            error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN),
+        ]
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, reason=self.reason, description=self.message
+            )
+            details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in details:
+            status.details.add().Pack(detail)
+        return WireError(status, self.http_status)
+
+
+def of_rpc(error: Any) -> WireError:
+    """What the server told, as it is answered: `error` is a gRPC error with its trailers."""
+    packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    if packed is not None:
+        return WireError(status_pb2.Status.FromString(packed))
+    code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        text = "the sizing service does not answer; the gateway does"
+    return WireError(status_pb2.Status(code=code.value[0], message=text))
+
+
+def parse(content: bytes, message: Message) -> Message:
+    """The message out of its JSON; names in camel case or as in the contract.
+
+    Raises `WireError`: no JSON, a field that doesn't exist, a value of another type.
+    """
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    try:
+        text = content.decode() or "{}"
+        return json_format.Parse(text, message)
+    except UnicodeDecodeError as error:
+        raise Refused(code, "UNDECODABLE", "the body is not UTF-8").error() from error
+    except (json_format.ParseError, RecursionError) as error:
+        text = str(error).replace("\n", " ")[:500]
+        if found := _PARSE_ERROR.search(str(error)):
+            _, _, path = found["at"].partition(".")
+            path = f"{path}.{found['name']}" if path else found["name"]
+            words = f"{path}: the contract has no such field"
+            raise Refused(code, "UNKNOWN_FIELD", words, path).error() from error
+        raise Refused(code, "UNDECODABLE", text).error() from error
+
+
+def render(answer: Message) -> bytes:
+    """A message as JSON, fields in camel case as protobuf's mapping has them."""
+    return json_format.MessageToJson(answer, indent=None).encode()
+
+
+def _code_name(number: int) -> str:
+    return next((c.name for c in grpc.StatusCode if c.value[0] == number), "UNKNOWN")
+
+
+def _detail(packed: any_pb2.Any) -> dict[str, Any]:
+    name = packed.type_url.removeprefix(_TYPES)
+    value = base64.b64encode(packed.value).decode().rstrip("=")
+    told: dict[str, Any] = {"type": name, "value": value}
+    if kind := _KNOWN_DETAILS.get(name):
+        told["debug"] = json_format.MessageToDict(kind.FromString(packed.value))
+    return told
+
+
+def _retry_after(status: status_pb2.Status) -> float | None:
+    retry = error_details_pb2.RetryInfo()
+    for item in status.details:
+        if item.Unpack(retry):
+            return retry.retry_delay.ToTimedelta().total_seconds()
+    return None
