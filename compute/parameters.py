@@ -78,6 +78,7 @@ class Parameters:
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] | None = None
     algorithm: AlgorithmChoice | None = None
+    volatility_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class EffectiveParameters:
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None
+    volatility_model: str | None = None
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

@@ -82,6 +82,7 @@ _RATE = Range(0.0, 0.5, "a fraction", hint=_PERCENT)
 _ANNUAL = Range(0.0, 1.0, "a rate a year, as a fraction", hint=_PERCENT)
 _SHARE = Range(0.0, 1e6, "a share of daily volume")
 _PROBABILITY = Range(0.0, 1.0, "a probability", hint=_PERCENT)
+_UNIT = Range(0.0, 1.0, "a coefficient")
 _INNER = Range(_NEAR_0, _NEAR_1, "a fraction", hint=_PERCENT)
 _LEVEL = Range(0.5, 0.99999, "a confidence level", hint=_PERCENT)
 _RISK = Range(_SMALL, _LARGE, "a fraction of equity; 5 % is 0.05")
@@ -213,6 +214,16 @@ RANGES: dict[str, Range] = {
     "SizingParameters.periods_per_year": Range(1.0, 1e6, "periods"),
     "SizingParameters.drawdown_floor": Range(
         _NEAR_0, _NEAR_1, "of the highest equity", hint=_PERCENT
+    ),
+    "VolatilityModel.periods_per_year": Range(1.0, 4e7, "periods"),
+    "VolatilityModel.half_life": Range(1.0, 1000.0, "periods"),
+    "VolatilityModel.band": Range(0.0, 1.0, "a part of the volatility", hint=_PERCENT),
+    "VolatilityModel.observations_min": Range(1, 1000, "returns"),
+    "GarchModel.alpha": _UNIT,
+    "GarchModel.beta": _UNIT,
+    "GarchModel.gamma": _UNIT,
+    "GarchModel.long_run_volatility": Range(
+        _NEAR_0, 5.0, "a year's standard deviation", hint="is this percent? 25 % is 0.25"
     ),
     "ConditionRule.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),
     "ConditionRule.stale_multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=_PERCENT),

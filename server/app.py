@@ -55,6 +55,7 @@ from server.services.portfolio import PortfolioService
 from server.services.risk import RiskService
 from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
+from server.services.volatility import VolatilityService
 from server.state import States
 from server.telemetry import Telemetry
 from server.what_if import WhatIf
@@ -163,6 +164,7 @@ class App:
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
             "ConditionService": ConditionService(database, states),
+            "VolatilityService": VolatilityService(database, states),
             "HistoryService": HistoryService(database),
             "CorrelationService": CorrelationService(database, states),
             "RiskService": RiskService(database, states),

@@ -24,6 +24,7 @@ from positionsizing.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
 from positionsizing.v1.risk_service_pb2_grpc import RiskServiceStub
 from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
+from positionsizing.v1.volatility_service_pb2_grpc import VolatilityServiceStub
 
 from server.hosts import is_loopback
 
@@ -84,6 +85,7 @@ class Client:
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
         self.conditions = ConditionServiceStub(channel)
+        self.volatility = VolatilityServiceStub(channel)
         self.histories = HistoryServiceStub(channel)
         self.risk = RiskServiceStub(channel)
         self.correlations = CorrelationServiceStub(channel)

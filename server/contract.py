@@ -13,6 +13,7 @@ from positionsizing.v1 import (
     risk_service_pb2,
     simulation_service_pb2,
     sizing_service_pb2,
+    volatility_service_pb2,
 )
 
 SERVICES = {
@@ -22,6 +23,7 @@ SERVICES = {
         ("PortfolioService", portfolio_service_pb2),
         ("MarketService", market_service_pb2),
         ("ConditionService", condition_service_pb2),
+        ("VolatilityService", volatility_service_pb2),
         ("HistoryService", history_service_pb2),
         ("CorrelationService", correlation_service_pb2),
         ("RiskService", risk_service_pb2),

@@ -31,7 +31,7 @@ from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Method
 from compute.shapes import KernelRegistry, Key, NotReadyError
-from server import decision_risk
+from server import decision_risk, volatility_answer
 from server.adaptation import adapted, tell
 from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
@@ -46,7 +46,7 @@ from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.jointly import Aimed, aimed
 from server.method import is_joint_request, is_short, method_of, needs_default
-from server.problem import Problem, Solved, assemble, check_ages, context_of
+from server.problem import Problem, Solved, assemble, check_ages, concerned, context_of
 from server.remaining import limits_exceeded
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
@@ -117,16 +117,25 @@ class Solver:
             universe = state.parameters.covariance_universe or ""
             default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
             covariance = await self.states.matrix(tenant_id, default_id)
+        model_id, estimates = state.parameters.volatility_model, None
+        if model_id is not None:
+            estimates = await self.states.volatilities.newest(tenant_id, model_id)
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
         def gathered() -> Problem:
-            prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
+            currency = state.portfolio.base_currency
+            prices = self.states.market(tenant_id, snapshot, currency)
             context = context_of(state, snapshot.snapshot_id, prices)
             if default_id:
                 context = replace(context, covariance_matrix_id=default_id)
             equity = equity_of(prices, context.positions)
             context = adapted(context, request, now, equity, state)
+            if estimates is not None:
+                key = (tenant_id, snapshot.snapshot_id, currency)
+                prices = self.states.volatilities.market(*key, prices, estimates)
+                places = concerned(request, context, prices)
+                context = replace(context, volatility=estimates.recorded(prices, places))
             return assemble(request, context, prices, scenarios, covariance, state.derived)
 
         def work(time_limit: TimeLimit) -> Solved:
@@ -309,6 +318,7 @@ class Solver:
         if problem.context.algorithm is not None:
             stages = decision_convert.ALGORITHM_STAGE_NUMBERS
         columns = decision_convert.columns(problem.ids, sizing, problem.inputs, stages)
+        columns += volatility_answer.fill(head, problem, sizing)
         if problem.request.include_sensitivities:
             gradient = sensitivities(problem.inputs, self._kernels)
             columns += decision_convert.sensitivities(gradient)

@@ -217,6 +217,14 @@ def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
     return ReturnMatrix(data.instrument_ids, data.values, data.probability)
 
 
+def concerned(
+    request: sizing_service_pb2.SizePositionsRequest, context: record.Context, prices: Market
+) -> Integers:
+    """Places of the instruments asked for, held or reserved, rising."""
+    index = prices.places(tuple(request.signals.instrument_ids[:]))
+    return np.union1d(context.positions.taken, index[index >= 0])
+
+
 def _concerned(index: Integers, context: record.Context, prices: Market) -> Integers | None:
     """Places of the instruments asked for, held or reserved, rising; None: take the whole market.
 
@@ -250,6 +258,7 @@ def _sheet(
     key = (
         "sheet",
         context.market_snapshot_id,
+        "" if context.volatility is None else context.volatility.name,
         request.limits.SerializeToString(deterministic=True),
         None if places is None else places.tobytes(),
     )

@@ -12,7 +12,7 @@ A field that is renamed, removed, or means something else needs a new `SCHEMA` a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,22 @@ _UPGRADES: Mapping[int, Callable[[Document], Document]] = {
 
 
 @dataclass(frozen=True)
+class Volatility:
+    """Annual volatilities that a decision took from a model: those in force, 0 elsewhere, (m,)."""
+
+    model_id: str
+    state_version: int
+    as_of_time: str
+    """Of the newest snapshot that the state had seen, ISO 8601; empty before any."""
+    column: Floats
+
+    @property
+    def name(self) -> str:
+        """The model and the version of its state."""
+        return f"{self.model_id}@{self.state_version}"
+
+
+@dataclass(frozen=True)
 class Context:
     """The state a decision was computed from, over the instruments of its market."""
 
@@ -75,6 +91,19 @@ class Context:
     """What made up `parameters.fraction_multiplier` and `edge_multiplier`."""
     algorithm: AlgorithmAnswer | None = None
     """What a custom algorithm answered; None where none was asked."""
+    volatility: Volatility | None = None
+    """Of `parameters.volatility_model`, over the lines of the request and what is held."""
+
+
+def market_of(context: Context, prices: Market) -> Market:
+    """The market as the decision took it, from the stored one."""
+    if not context.spread_counts:
+        prices = replace(prices, spread=None)
+    if context.volatility is not None:
+        own = context.volatility.column
+        given = np.zeros(len(own)) if prices.volatility is None else prices.volatility
+        prices = replace(prices, volatility=np.where(own > 0.0, own, given))
+    return prices
 
 
 def encode(context: Context) -> bytes:
@@ -99,6 +128,11 @@ def encode(context: Context) -> bytes:
     }
     if context.algorithm is not None:
         document["algorithm"] = context.algorithm
+    if context.volatility is not None:
+        document["volatility"] = {
+            **vars(context.volatility),
+            "column": _sparse(context.volatility.column),
+        }
     if context.shared is not None:
         document["shared"] = {
             "limits": context.shared.limits,
@@ -115,7 +149,7 @@ def decode(data: bytes, prices: Market) -> Context:
     """
     document = _document(data)
     n = len(prices.price)
-    shared = document.get("shared")
+    shared, volatility = document.get("shared"), document.get("volatility")
     return Context(
         market_snapshot_id=document["market_snapshot_id"],
         base_currency=document["base_currency"],
@@ -137,6 +171,9 @@ def decode(data: bytes, prices: Market) -> Context:
             for item in document.get("adjustments", ())
         ),
         algorithm=_answer(document.get("algorithm")),
+        volatility=None
+        if volatility is None
+        else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
         shared=None
         if shared is None
         else SharedUse(

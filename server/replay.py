@@ -1,7 +1,5 @@
 """A recorded decision computed again from its recorded inputs, and compared with its answer."""
 
-from dataclasses import replace
-
 import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
@@ -37,8 +35,7 @@ class Replay:
         def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
             prices = self._solver.states.market(call.tenant_id, snapshot, currency)
             context = record.decode(stored.inputs, prices)
-            if not context.spread_counts:
-                prices = replace(prices, spread=None)
+            prices = record.market_of(context, prices)
             problem = assemble(request, context, prices, scenarios, covariance, {})
             return self._solver.answer(problem, time_limit).decision()
 

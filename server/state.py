@@ -26,6 +26,7 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.market import MatrixData, market, matrix
 from server.kept import Kept
+from server.volatility import Volatilities
 from storage.postgres import groups, high_water_marks, limits, parameters, snapshots, trading_state
 from storage.postgres import market as market_storage
 from storage.postgres.breaches import BreachKey
@@ -34,7 +35,7 @@ from storage.postgres.parameters import Versions as ParameterVersions
 from storage.postgres.pool import Database
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import NewReservation, OpenTotals
-from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
+from storage.postgres.scopes import Scope, ScopeKind, scopes_over
 from storage.postgres.trading_state import TradingState, TradingStateChange
 
 STATE_AGE_MAX_S = 0.25
@@ -119,6 +120,7 @@ class States:
         self._markets: Cache[tuple[str, str, str], Market] = Cache(_MARKETS_MAX)
         self._matrices: Kept[MatrixData] = Kept(float("inf"), _MARKETS_MAX)
         self._latest_matrices: Kept[str] = Kept(STATE_AGE_MAX_S)
+        self.volatilities = Volatilities(database, STATE_AGE_MAX_S, deadline_s)
 
     async def portfolio(
         self, tenant_id: str, portfolio_id: str, strategy_id: str
@@ -166,7 +168,7 @@ class States:
 
     def _heard(self, change: Change) -> None:
         if change.kind == "market_snapshot":
-            self._latest.drop(lambda key: key == change.tenant_id)
+            self._market_moved(change.tenant_id)
         elif change.kind != "market_matrix":
             self.changed(change.tenant_id)
 
@@ -176,7 +178,12 @@ class States:
             lambda key: key[0] == tenant_id and (portfolio_ids is None or key[1] in portfolio_ids)
         )
         if portfolio_ids is None:
-            self._latest.drop(lambda key: key == tenant_id)
+            self._market_moved(tenant_id)
+
+    def _market_moved(self, tenant_id: str) -> None:
+        """Forgets which snapshot is the latest, and the states that snapshots move."""
+        self._latest.drop(lambda key: key == tenant_id)
+        self.volatilities.drop(tenant_id)
 
     def recorded(
         self,
@@ -254,7 +261,7 @@ async def load_state(
     """Reads a state; versions first, so that later changes make the commit conflict."""
     snapshot = await snapshots.read(connection, tenant_id, portfolio_id)
     portfolio = snapshot.portfolio
-    scopes = scopes_of(portfolio, strategy_id)
+    scopes = scopes_over(portfolio_id, portfolio.group_id, strategy_id)
     stored_limits = await limits.current(connection, tenant_id, scopes)
     states = [snapshot.trading_state]
     if strategy_id:
@@ -335,17 +342,6 @@ def after_decision(state: PortfolioState, reservation: NewReservation | None) ->
     book = replace(state.book, totals=state.book.totals.plus(reservation))
     earlier = {("earlier", *key): made for key, made in state.derived.items() if key[0] == "sheet"}
     return replace(state, portfolio=portfolio, book=book, derived=earlier)
-
-
-def scopes_of(portfolio: Portfolio, strategy_id: str) -> list[Scope]:
-    """The scopes whose limits and trading states apply, widest first."""
-    scopes = [TENANT_SCOPE]
-    if portfolio.group_id is not None:
-        scopes.append(Scope(ScopeKind.GROUP, portfolio.group_id))
-    scopes.append(Scope(ScopeKind.PORTFOLIO, portfolio.portfolio_id))
-    if strategy_id:
-        scopes.append(Scope(ScopeKind.STRATEGY, strategy_id))
-    return scopes
 
 
 def positions(state: PortfolioState, prices: Market) -> Positions:

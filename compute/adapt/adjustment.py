@@ -22,6 +22,7 @@ class AdjustmentSource(IntEnum):
     EDGE_AGE = 2
     DRAWDOWN_FLOOR = 3
     CONDITION = 4
+    VOLATILITY = 5
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.portfolio import portfolio
 from server.cli.risk import risk
+from server.cli.volatility import volatility
 
 
 class _App(typer.Typer):
@@ -149,6 +150,7 @@ app.add_typer(portfolio, name="portfolio")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
 app.add_typer(condition, name="condition")
+app.add_typer(volatility, name="volatility")
 app.add_typer(correlation, name="correlation")
 app.add_typer(risk, name="risk")
 app.add_typer(parameters, name="parameters")

@@ -41,6 +41,11 @@ def columns(
     ]
 
 
+def annual_volatility(values: Floats) -> list[Piece]:
+    """One more column of the sizes, encoded."""
+    return _DECISION.message("sizes", _SIZES.floats("annual_volatility", values))
+
+
 def sensitivities(gradient: Floats) -> list[Piece]:
     """d weight / d input, encoded; rows in the order of `compute.kernels.SENSITIVE`."""
     rows = zip(SENSITIVE, gradient, strict=True)

@@ -29,6 +29,7 @@ from server.convert.names import id_violations
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
+_IDS = ("covariance_universe", "volatility_model")
 _EDGE_HALF_LIFE_MAX_S = 3650 * 86400.0
 TTL_MAX_S = 30 * 86400.0
 
@@ -62,8 +63,9 @@ def parameters(message: pb.SizingParameters) -> Parameters:
         given["method"] = Method(message.method)
     if message.confidence_shrinkage:
         given["confidence_shrinkage"] = Shrinkage(message.confidence_shrinkage)
-    if message.HasField("covariance_universe"):
-        given["covariance_universe"] = message.covariance_universe
+    for name in _IDS:
+        if message.HasField(name):  # type: ignore[arg-type]
+            given[name] = getattr(message, name)
     if message.correlation_penalty:
         given["correlation_penalty"] = CorrelationPenalty(message.correlation_penalty)
     if message.HasField("algorithm"):
@@ -87,7 +89,7 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
         value = getattr(effective, item.name)
         if value is None:
             continue
-        if item.name in _NUMBERS or item.name == "covariance_universe":
+        if item.name in _NUMBERS or item.name in _IDS:
             setattr(message, item.name, value)
         elif item.name.removesuffix("_s") in (*_DURATIONS, "edge_half_life"):
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
@@ -145,8 +147,9 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
         yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
     if message.HasField("algorithm"):
         yield from algorithm_convert.violations(message.algorithm, f"{path}.algorithm")
-    if message.HasField("covariance_universe"):
-        yield from id_violations(message.covariance_universe, f"{path}.covariance_universe")
+    for name in _IDS:
+        if message.HasField(name):  # type: ignore[arg-type]
+            yield from id_violations(getattr(message, name), f"{path}.{name}")
     if message.correlation_penalty not in pb.CorrelationPenalty.values():
         yield FieldViolation(f"{path}.correlation_penalty", "UNKNOWN_VALUE", "is not known")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():

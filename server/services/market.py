@@ -4,6 +4,7 @@ import asyncio
 
 from positionsizing.v1 import market_service_pb2 as pb
 
+from server import volatility
 from server.call import Call, first_delivery
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
@@ -22,6 +23,7 @@ from server.matrices import store_matrix
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import market
+from storage.postgres import volatility as volatility_storage
 from storage.postgres.pool import Database
 
 
@@ -44,6 +46,7 @@ class MarketService:
         try:
             async with self._database.transaction(deadline_s=call.left_s) as connection:
                 await first_delivery(connection, call)
+                await volatility_storage.share(connection, call.tenant_id)
                 stored = await market.put_snapshot(
                     connection,
                     call.tenant_id,
@@ -52,6 +55,7 @@ class MarketService:
                     instrument_id=tuple(snapshot.instrument_ids),
                     payload=payload,
                 )
+                await volatility.observe(connection, call.tenant_id, stored)
         except AlreadyExists:
             async with self._database.connection(deadline_s=call.left_s) as connection:
                 stored = await market.get_snapshot(connection, call.tenant_id, snapshot.snapshot_id)

@@ -114,6 +114,43 @@ async def latest_snapshot(
     return _snapshot(row)
 
 
+async def sampled_ids(
+    connection: asyncpg.Connection, tenant_id: str, start: datetime, period_s: float
+) -> list[str]:
+    """Of each period since 1970, UTC, and each list of instruments the first snapshot's id.
+
+    As of `start` or later, in the order of their times, the first to arrive first.
+    """
+    rows = await connection.fetch(
+        """SELECT snapshot_id FROM (
+            SELECT DISTINCT ON (period, instruments) snapshot_id, as_of_time, sequence
+            FROM (
+                SELECT snapshot_id, as_of_time, sequence,
+                    floor(extract(epoch FROM as_of_time)::float8 / $3::float8) AS period,
+                    hash_array_extended(instrument_id, 0) AS instruments
+                FROM market_snapshot WHERE tenant_id = $1 AND as_of_time >= $2
+            ) AS s ORDER BY period, instruments, as_of_time, sequence
+        ) AS first ORDER BY as_of_time, sequence""",
+        tenant_id,
+        start,
+        period_s,
+    )
+    return [row["snapshot_id"] for row in rows]
+
+
+async def snapshots_of(
+    connection: asyncpg.Connection, tenant_id: str, snapshot_ids: Sequence[str]
+) -> list[MarketSnapshot]:
+    """The snapshots of these ids, in the order of their times, the first to arrive first."""
+    rows = await connection.fetch(
+        f"""SELECT {_SNAPSHOT} FROM market_snapshot
+        WHERE tenant_id = $1 AND snapshot_id = ANY ($2) ORDER BY as_of_time, sequence""",
+        tenant_id,
+        list(snapshot_ids),
+    )
+    return [_snapshot(row) for row in rows]
+
+
 async def list_snapshots(
     connection: asyncpg.Connection,
     tenant_id: str,

@@ -44,6 +44,17 @@ _BUMP = {
 }
 
 
+def scopes_over(portfolio_id: str, group_id: str | None, strategy_id: str) -> list[Scope]:
+    """The scopes whose limits and trading states apply to a portfolio, widest first."""
+    scopes = [TENANT_SCOPE]
+    if group_id is not None:
+        scopes.append(Scope(ScopeKind.GROUP, group_id))
+    scopes.append(Scope(ScopeKind.PORTFOLIO, portfolio_id))
+    if strategy_id:
+        scopes.append(Scope(ScopeKind.STRATEGY, strategy_id))
+    return scopes
+
+
 async def bump(connection: asyncpg.Connection, tenant_id: str, scope: Scope) -> int:
     """Raise the version of what the scope names and return it; locks that row until commit.
 

@@ -33,6 +33,7 @@ from positionsizing.v1 import (
     sizing_pb2,
     sizing_service_pb2,
     sizing_service_pb2_grpc,
+    volatility_service_pb2_grpc,
 )
 
 from compute.optimize.ahead import Programs
@@ -139,6 +140,7 @@ class Client:
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
         self.correlation = correlation_service_pb2_grpc.CorrelationServiceStub(channel)
         self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
+        self.volatility = volatility_service_pb2_grpc.VolatilityServiceStub(channel)
         self.condition = condition_service_pb2_grpc.ConditionServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)

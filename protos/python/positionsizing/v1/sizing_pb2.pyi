@@ -93,6 +93,10 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     """How near equity is to `SizingParameters.drawdown_floor`."""
     ADJUSTMENT_SOURCE_CONDITION: _AdjustmentSource.ValueType  # 4
     """A market condition, by `SizingParameters.condition_rules`."""
+    ADJUSTMENT_SOURCE_VOLATILITY: _AdjustmentSource.ValueType  # 5
+    """The volatility target with `SizingParameters.volatility_model`: it takes part of single lines, in the
+    stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
+    """
 
 class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
     """What an adjustment comes from."""
@@ -107,6 +111,10 @@ ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: AdjustmentSource.ValueType  # 3
 """How near equity is to `SizingParameters.drawdown_floor`."""
 ADJUSTMENT_SOURCE_CONDITION: AdjustmentSource.ValueType  # 4
 """A market condition, by `SizingParameters.condition_rules`."""
+ADJUSTMENT_SOURCE_VOLATILITY: AdjustmentSource.ValueType  # 5
+"""The volatility target with `SizingParameters.volatility_model`: it takes part of single lines, in the
+stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
+"""
 Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
 
 @_typing.final
@@ -262,6 +270,7 @@ class PositionSizes(_message.Message):
     WEIGHT_WITHOUT_BINDING_FIELD_NUMBER: _builtins.int
     GROUP_NAMES_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
+    ANNUAL_VOLATILITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, in the order of the request."""
@@ -359,6 +368,13 @@ class PositionSizes(_message.Message):
     def quantity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Target position in units, signed: what is held and reserved plus `trade_lots` x `lot_size`."""
 
+    @_builtins.property
+    def annual_volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Annual volatility that the volatility target and the risk budget took: the larger of the market
+        snapshot's and the model's. Empty where the parameters name no `volatility_model`; 0 where neither
+        knows it.
+        """
+
     def __init__(
         self,
         *,
@@ -381,10 +397,11 @@ class PositionSizes(_message.Message):
         weight_without_binding: _abc.Iterable[_builtins.float] | None = ...,
         group_names: _abc.Iterable[_builtins.str] | None = ...,
         quantity: _abc.Iterable[_builtins.float] | None = ...,
+        annual_volatility: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "binding_bound", b"binding_bound", "binding_group", b"binding_group", "expected_growth", b"expected_growth", "group_names", b"group_names", "instrument_ids", b"instrument_ids", "line_status", b"line_status", "lot_size", b"lot_size", "lots", b"lots", "marginal_growth", b"marginal_growth", "notional", b"notional", "price", b"price", "quantity", b"quantity", "trade_lots", b"trade_lots", "weight", b"weight", "weight_before", b"weight_before", "weight_high", b"weight_high", "weight_low", b"weight_low", "weight_without_binding", b"weight_without_binding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annual_volatility", b"annual_volatility", "binding", b"binding", "binding_bound", b"binding_bound", "binding_group", b"binding_group", "expected_growth", b"expected_growth", "group_names", b"group_names", "instrument_ids", b"instrument_ids", "line_status", b"line_status", "lot_size", b"lot_size", "lots", b"lots", "marginal_growth", b"marginal_growth", "notional", b"notional", "price", b"price", "quantity", b"quantity", "trade_lots", b"trade_lots", "weight", b"weight", "weight_before", b"weight_before", "weight_high", b"weight_high", "weight_low", b"weight_low", "weight_without_binding", b"weight_without_binding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1067,10 +1084,13 @@ class Adjustment(_message.Message):
     """Name of the rule, as the parameters have it."""
     multiplier: _builtins.float
     """From 0 to 1. It multiplies the Kelly fraction; of EDGE_AGE, the edge itself: the win probability's
-    distance to break-even, the expected return over the risk-free rate.
+    distance to break-even, the expected return over the risk-free rate; of VOLATILITY, the stake of the
+    line that lost most.
     """
     is_binding: _builtins.bool
-    """Whether the Kelly fraction was multiplied by this one, the smallest. Always true of EDGE_AGE."""
+    """Whether the Kelly fraction was multiplied by this one, the smallest. Always true of EDGE_AGE; of
+    VOLATILITY, where it took part of any line.
+    """
     explanation: _builtins.str
     """Why, for people."""
     def __init__(

@@ -534,6 +534,7 @@ class InputVersions(_message.Message):
     KERNEL_FIELD_NUMBER: _builtins.int
     LIBRARIES_FIELD_NUMBER: _builtins.int
     COVARIANCE_MATRIX_ID_FIELD_NUMBER: _builtins.int
+    VOLATILITY_STATE_FIELD_NUMBER: _builtins.int
     portfolio_version: _builtins.int
     """Portfolio state (holdings, cash, reservations), counted from 1."""
     limits_versions: _builtins.str
@@ -558,6 +559,8 @@ class InputVersions(_message.Message):
     """Versions of the numerical libraries, e.g. "jax 0.10.2, numpy 2.3.1"."""
     covariance_matrix_id: _builtins.str
     """Covariance used, named by the request or the latest of the parameters' universe; empty: none."""
+    volatility_state: _builtins.str
+    """Volatility model and the version of its state, e.g. "ewma@312"; empty: none."""
     def __init__(
         self,
         *,
@@ -571,10 +574,11 @@ class InputVersions(_message.Message):
         kernel: _builtins.str = ...,
         libraries: _builtins.str = ...,
         covariance_matrix_id: _builtins.str = ...,
+        volatility_state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariance_matrix_id", b"covariance_matrix_id", "group_version", b"group_version", "kernel", b"kernel", "libraries", b"libraries", "limits_versions", b"limits_versions", "market_snapshot_id", b"market_snapshot_id", "parameters_version", b"parameters_version", "portfolio_version", b"portfolio_version", "service_version", b"service_version", "trading_state_version", b"trading_state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covariance_matrix_id", b"covariance_matrix_id", "group_version", b"group_version", "kernel", b"kernel", "libraries", b"libraries", "limits_versions", b"limits_versions", "market_snapshot_id", b"market_snapshot_id", "parameters_version", b"parameters_version", "portfolio_version", b"portfolio_version", "service_version", b"service_version", "trading_state_version", b"trading_state_version", "volatility_state", b"volatility_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,178 @@
+"""VolatilityService: volatilities that the service estimates from market snapshots."""
+
+from datetime import datetime
+
+import numpy as np
+from positionsizing.v1 import types_pb2
+from positionsizing.v1 import volatility_service_pb2 as pb
+
+from compute.adapt.volatility import Row, VolatilityState, estimates, long_run
+from compute.book import Floats
+from server.call import Call, first_delivery
+from server.convert import volatility as convert
+from server.convert.columns import set_floats
+from server.convert.names import checked_id, past_moment, text_violations, timestamp
+from server.convert.ranges import number_violations
+from server.errors import invalid, invalid_fields
+from server.state import States
+from server.volatility import computed, nothing_yet, stored_anew
+from storage.errors import NotFound
+from storage.postgres import volatility as storage
+from storage.postgres.pool import Database
+from storage.postgres.scopes import TENANT_SCOPE, bump
+
+INSTRUMENTS_MAX = 50_000
+
+
+class VolatilityService:
+    """See `protos/positionsizing/v1/volatility_service.proto`."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        self._database = database
+        self._states = states
+
+    async def put_volatility_model(
+        self, call: Call, request: pb.PutVolatilityModelRequest
+    ) -> pb.PutVolatilityModelResponse:
+        """Stores a version; decisions computed under older ones can't be committed any more."""
+        found = [*number_violations(request), *text_violations(request.reason, "reason")]
+        found += convert.violations(request.model, "model")
+        if found:
+            raise invalid_fields(found)
+        start, known = _start(request), convert.model(request.model)
+        tenant_id, model_id = call.tenant_id, request.model.model_id
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            earlier = await computed(connection, tenant_id, known, start)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            await bump(connection, tenant_id, TENANT_SCOPE)
+            await storage.hold(connection, tenant_id)
+            try:
+                before = (await storage.entry(connection, tenant_id, model_id)).state
+            except NotFound:
+                before = nothing_yet(model_id)
+            version, time = await storage.put_model(
+                connection,
+                tenant_id,
+                model_id,
+                convert.document(request.model),
+                author=call.author,
+                reason=request.reason,
+            )
+            anew = await computed(connection, tenant_id, known, start, earlier)
+            stored = stored_anew(before, anew, version)
+            await storage.put_state(connection, tenant_id, stored)
+        self._states.changed(tenant_id)
+        change = types_pb2.ChangeRecord(
+            version=version, author=call.author, reason=request.reason, create_time=timestamp(time)
+        )
+        return pb.PutVolatilityModelResponse(change=change, state=convert.summary(stored))
+
+    async def list_volatility_models(
+        self, call: Call, request: pb.ListVolatilityModelsRequest
+    ) -> pb.ListVolatilityModelsResponse:
+        """All of them."""
+        del request
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            found = await storage.entries(connection, call.tenant_id)
+        return pb.ListVolatilityModelsResponse(models=map(_entry, found))
+
+    async def get_volatility(
+        self, call: Call, request: pb.GetVolatilityRequest
+    ) -> pb.GetVolatilityResponse:
+        """What a model says now."""
+        model_id, asked = checked_id(request.model_id, "model_id"), request.instrument_ids
+        if len(asked) > INSTRUMENTS_MAX:
+            text = f"has {len(asked)} entries; at most {INSTRUMENTS_MAX} are accepted"
+            raise invalid("instrument_ids", "TOO_MANY", text)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            entry = await storage.entry(connection, call.tenant_id, model_id)
+        state, known = convert.state(entry.state), convert.model(convert.parse(entry.document))
+        place = {name: i for i, name in enumerate(state.instrument_ids)}
+        wanted = asked or state.instrument_ids[:INSTRUMENTS_MAX]
+        places = np.array([place[name] for name in wanted if name in place], dtype=np.int64)
+        response = pb.GetVolatilityResponse(
+            state=convert.summary(entry.state),
+            instrument_ids=[state.instrument_ids[i] for i in places],
+            return_count=state.rows[Row.COUNT, places].astype(int).tolist(),
+        )
+        columns: tuple[tuple[str, Floats], ...] = (
+            ("volatility", state.in_use),
+            ("estimate", estimates(state, known)),
+            ("long_run", long_run(state, known)),
+        )
+        for name, column in columns:
+            set_floats(response, name, np.nan_to_num(column[places]))
+        return response
+
+    async def rebuild_volatility(
+        self, call: Call, request: pb.RebuildVolatilityRequest
+    ) -> pb.RebuildVolatilityResponse:
+        """The state anew, and where it differs."""
+        model_id, tenant_id = checked_id(request.model_id, "model_id"), call.tenant_id
+        if found := list(number_violations(request)):
+            raise invalid_fields(found)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            entry = await storage.entry(connection, tenant_id, model_id)
+            known = convert.model(convert.parse(entry.document))
+            start = _start(request) or entry.state.start_time
+            earlier = await computed(connection, tenant_id, known, start)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            if not request.validate_only:
+                await bump(connection, tenant_id, TENANT_SCOPE)
+            await storage.hold(connection, tenant_id)
+            before = (await storage.entry(connection, tenant_id, model_id)).state
+            anew = await computed(connection, tenant_id, known, start, earlier)
+            stored = stored_anew(before, anew, before.model_version)
+            if not request.validate_only:
+                await storage.put_state(connection, tenant_id, stored)
+        if not request.validate_only:
+            self._states.changed(tenant_id)
+        response = pb.RebuildVolatilityResponse(state=convert.summary(stored))
+        _compare(response, convert.state(before), anew.state)
+        return response
+
+
+def _start(
+    request: pb.PutVolatilityModelRequest | pb.RebuildVolatilityRequest,
+) -> datetime | None:
+    if not request.HasField("start_time"):
+        return None
+    return past_moment(request.start_time, "start_time")
+
+
+def _entry(entry: storage.Entry) -> pb.VolatilityModelEntry:
+    return pb.VolatilityModelEntry(
+        model=convert.filled(convert.parse(entry.document)),
+        change=types_pb2.ChangeRecord(
+            version=entry.state.model_version,
+            author=entry.author,
+            reason=entry.reason,
+            create_time=timestamp(entry.create_time),
+        ),
+        state=convert.summary(entry.state),
+    )
+
+
+def _compare(
+    response: pb.RebuildVolatilityResponse, before: VolatilityState, after: VolatilityState
+) -> None:
+    """Fills in the instruments whose state is another, in any bit of price or variance."""
+    told = [Row.PRICE, Row.VARIANCE, Row.IN_USE]
+    columns = []
+    for state in (before, after):
+        rows = np.ascontiguousarray(state.rows[told].T)
+        columns.append(dict(zip(state.instrument_ids, rows, strict=True)))
+    ours, theirs = columns
+    nothing = np.zeros(len(told))
+    different = [
+        name
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name, nothing).tobytes() != theirs.get(name, nothing).tobytes()
+    ]
+    response.different_count = len(different)
+    if different:
+        first = response.first_different = different[0]
+        response.first_before = float(ours.get(first, nothing)[-1])
+        response.first_after = float(theirs.get(first, nothing)[-1])

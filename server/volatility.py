@@ -1,0 +1,207 @@
+"""States of volatility models: moved by snapshots, computed anew from the log, laid over a market.
+
+Sizing reads the newest state and never moves it. What a decision takes from it is part of its
+record (`record.Volatility`), so that a replay comes nowhere near here.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import asyncpg
+import numpy as np
+from positionsizing.v1 import market_service_pb2
+
+from compute.adapt.volatility import VolatilityModel, VolatilityState, step
+from compute.book import Floats, Integers, Market
+from compute.cache import Cache
+from server import record
+from server.convert import volatility as convert
+from server.kept import Kept
+from storage.errors import NotFound
+from storage.postgres import market as market_storage
+from storage.postgres import volatility as storage
+from storage.postgres.market import MarketSnapshot
+from storage.postgres.pool import Database
+from storage.postgres.volatility import StoredState
+
+PERIODS_DEFAULT = 500
+"""Before the newest snapshot, from which on a state is computed where nothing else is said."""
+_PAGE = 32
+_MARKETS_MAX = 64
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Annual volatilities in use of one model, 0 where it has none, (m,)."""
+
+    model_id: str
+    version: int
+    as_of_time: datetime | None
+    instrument_ids: tuple[str, ...]
+    volatility: Floats
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The place of each instrument."""
+        return {name: i for i, name in enumerate(self.instrument_ids)}
+
+    def over(self, prices: Market) -> Market:
+        """The market with the larger of its own volatility and the model's."""
+        places = np.array([self.place.get(name, -1) for name in prices.instrument_ids])
+        own = np.append(self.volatility, 0.0)[places]
+        given = np.zeros(len(own)) if prices.volatility is None else prices.volatility
+        return replace(prices, volatility=np.maximum(own, given))
+
+    def recorded(self, prices: Market, places: Integers) -> record.Volatility:
+        """What a decision on the instruments at `places` takes; `prices`: as `over` gave them."""
+        column = np.zeros(len(prices.price))
+        if prices.volatility is not None:
+            column[places] = prices.volatility[places]
+        return record.Volatility(
+            self.model_id,
+            self.version,
+            self.as_of_time.isoformat() if self.as_of_time else "",
+            column,
+        )
+
+
+class Volatilities:
+    """The newest state of each model, kept for a moment, and markets with it laid over them."""
+
+    def __init__(self, database: Database, age_max_s: float, deadline_s: float) -> None:
+        self._database = database
+        self._deadline_s = deadline_s
+        self._estimates: Kept[Estimates] = Kept(age_max_s)
+        self._markets: Cache[tuple[str, ...], Market] = Cache(_MARKETS_MAX)
+
+    def drop(self, tenant_id: str) -> None:
+        """Forgets the states of a tenant, which a snapshot or a change has moved."""
+        self._estimates.drop(lambda key: key[0] == tenant_id)
+
+    async def newest(self, tenant_id: str, model_id: str) -> Estimates:
+        """What a model says now. Errors: `NotFound`."""
+
+        async def load() -> Estimates:
+            async with self._database.connection(deadline_s=self._deadline_s) as connection:
+                return estimates_of(await storage.entry(connection, tenant_id, model_id))
+
+        return await self._estimates.get((tenant_id, model_id), load)
+
+    def market(
+        self, tenant_id: str, snapshot_id: str, currency: str, prices: Market, estimates: Estimates
+    ) -> Market:
+        """The market of a snapshot with the larger of both volatilities."""
+        key = (tenant_id, snapshot_id, currency, estimates.model_id, str(estimates.version))
+        return self._markets.get(key, lambda: estimates.over(prices))
+
+
+def estimates_of(entry: storage.Entry) -> Estimates:
+    """What the state of a model says."""
+    stored = entry.state
+    found = convert.state(stored).in_use
+    return Estimates(
+        stored.model_id, stored.version, stored.as_of_time, stored.instrument_id, found
+    )
+
+
+async def observe(connection: asyncpg.Connection, tenant_id: str, snapshot: MarketSnapshot) -> None:
+    """Moves the states of all models of a tenant by a snapshot stored in this transaction.
+
+    The caller has taken `storage.share` before it stored the snapshot.
+    """
+    entries = await storage.entries(connection, tenant_id, for_update=True)
+    if not entries:
+        return
+    message = market_service_pb2.MarketSnapshot.FromString(snapshot.payload)
+    for entry in entries:
+        known = convert.model(convert.parse(entry.document))
+        after = step(convert.state(entry.state), convert.prices(message, known), known)
+        await storage.put_state(connection, tenant_id, _after(entry.state, after, snapshot))
+
+
+@dataclass(frozen=True)
+class Anew:
+    """A state computed from the log, with the snapshots it was made of, in their order."""
+
+    state: VolatilityState = field(default_factory=VolatilityState)
+    snapshot_ids: tuple[str, ...] = ()
+    first: datetime | None = None
+    newest: MarketSnapshot | None = None
+
+
+async def computed(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    known: VolatilityModel,
+    start: datetime | None,
+    earlier: Anew | None = None,
+) -> Anew:
+    """The state of a model from the stored snapshots, in the order of their times.
+
+    start: None for `PERIODS_DEFAULT` periods. earlier: as computed a moment ago, to go on from: so
+    what is computed while the models are held (`storage.hold`) takes no time.
+    """
+    try:
+        newest = await market_storage.latest_snapshot(connection, tenant_id)
+    except NotFound:
+        return Anew()
+    if start is None:
+        start = newest.as_of_time - timedelta(seconds=PERIODS_DEFAULT * known.sampling_period_s)
+    ids = await market_storage.sampled_ids(connection, tenant_id, start, known.sampling_period_s)
+    found = Anew()
+    if earlier is not None and tuple(ids[: len(earlier.snapshot_ids)]) == earlier.snapshot_ids:
+        found = earlier
+    for begin in range(len(found.snapshot_ids), len(ids), _PAGE):
+        page = await market_storage.snapshots_of(connection, tenant_id, ids[begin : begin + _PAGE])
+        found = await asyncio.to_thread(_through, found, page, known)
+    return found
+
+
+def _through(found: Anew, page: list[MarketSnapshot], known: VolatilityModel) -> Anew:
+    state = found.state
+    for item in page:
+        message = market_service_pb2.MarketSnapshot.FromString(item.payload)
+        state = step(state, convert.prices(message, known), known)
+    ids = (*found.snapshot_ids, *(item.snapshot_id for item in page))
+    return Anew(state, ids, found.first or page[0].as_of_time, page[-1])
+
+
+def stored_anew(before: StoredState, found: Anew, model_version: int) -> StoredState:
+    """A state that takes the place of `before`."""
+    newest = found.newest
+    return replace(
+        _moved(before, found.state),
+        model_version=model_version,
+        start_time=found.first,
+        as_of_time=None if newest is None else newest.as_of_time,
+        snapshot_id="" if newest is None else newest.snapshot_id,
+    )
+
+
+def nothing_yet(model_id: str) -> StoredState:
+    """Before the first version of a state."""
+    return StoredState(model_id, 0, 0, None, None, "", -1, 0, 0, (), b"")
+
+
+def _after(before: StoredState, state: VolatilityState, snapshot: MarketSnapshot) -> StoredState:
+    """With one more snapshot; a late one doesn't become the newest."""
+    moved = _moved(before, state)
+    if moved.start_time is None:
+        moved = replace(moved, start_time=snapshot.as_of_time)
+    if before.as_of_time is not None and snapshot.as_of_time < before.as_of_time:
+        return moved
+    return replace(moved, as_of_time=snapshot.as_of_time, snapshot_id=snapshot.snapshot_id)
+
+
+def _moved(before: StoredState, state: VolatilityState) -> StoredState:
+    return replace(
+        before,
+        version=before.version + 1,
+        bucket=state.bucket,
+        periods=state.periods,
+        late=state.late,
+        instrument_id=state.instrument_ids,
+        payload=convert.payload(state),
+    )
