@@ -10,10 +10,9 @@ import contextlib
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import grpc
-import jax
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
@@ -23,7 +22,7 @@ from compute.kernels import registry
 from compute.optimize.ahead import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
-from server import opening
+from server import gauges, opening
 from server.admission import Admission
 from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
@@ -39,6 +38,8 @@ from server.health import Health
 from server.ingest import Intake
 from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
+from server.lag import watch_lag
+from server.metrics import DecisionMetrics
 from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
@@ -153,8 +154,18 @@ class App:
             self._algorithms,
         )
         events = Events(self.config, self.telemetry)
-        desk = Desk(solver, database, committer, events.wake)
-        self._watch(places, committer, prepared, joint)
+        metrics = DecisionMetrics(self.telemetry.registry)
+        desk = Desk(solver, database, committer, events.wake, metrics)
+        gauges.watch_work(self.telemetry, self._admission, places, prepared, joint)
+        gauges.watch_database(
+            self.telemetry,
+            database,
+            committer,
+            lambda: self._health is None or self._health.database_is_there,
+        )
+        self._algorithms.watch(self.telemetry)
+        lag = asyncio.create_task(watch_lag(self.telemetry.registry), name="event loop lag")
+        self._stack.callback(lag.cancel)
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
         chores = Chores(database, states, self.config.tenant_id)
@@ -302,60 +313,6 @@ class App:
         await self._server.stop(STOP_GRACE_S)
         self._server = None
         _log.info("stopped", calls_cut_off=left)
-
-    def _watch(
-        self,
-        places: Places,
-        committer: GroupCommitter,
-        prepared: Preparation,
-        joint: JointRunner,
-    ) -> None:
-        watch, count = self.telemetry.watch, self.telemetry.count
-        admission = self._admission
-        queues = (places.loop, places.thread, places.joint)
-
-        def waiting() -> int:
-            return sum(queue.waiting for queue in queues)
-
-        def dropped() -> int:
-            return sum(queue.dropped for queue in queues)
-
-        def compiles() -> int:
-            return counted_here() + (joint.compiles if isinstance(joint, JointProcess) else 0)
-
-        def restarts() -> int:
-            return joint.restarts if isinstance(joint, JointProcess) else 0
-
-        counted_here = _count_compiles()
-        self._algorithms.watch(self.telemetry)
-        watch("sizing_rpc_in_flight", "Calls in progress.", lambda: admission.in_flight)
-        watch("sizing_rpc_limit", "Short calls let in at once, now.", lambda: admission.limit)
-        count("sizing_rpc_refused_total", "Calls not admitted.", lambda: admission.refused)
-        watch("sizing_compute_waiting", "Requests waiting to be computed.", waiting)
-        count("sizing_compute_dropped_total", "Requests dropped unrun.", dropped)
-        watch("sizing_commit_waiting", "Writes waiting for a commit.", lambda: committer.n_waiting)
-        count("sizing_commits_total", "Transactions committed.", lambda: committer.n_transactions)
-        watch("sizing_programs_missing", "Programs not there yet.", lambda: prepared.missing)
-        watch("sizing_programs_waits", "Calls that waited for a program.", lambda: prepared.waits)
-        watch("sizing_joint_restarts", "Ends of the joint method's process.", restarts)
-        count(
-            "sizing_compiles_after_serving_total",
-            "Programs compiled by the processes that serve; stays 0.",
-            compiles,
-        )
-
-
-def _count_compiles() -> Callable[[], int]:
-    """How often this process has compiled anything from now on."""
-    count = 0
-
-    def on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        nonlocal count
-        del duration_secs, kwargs
-        count += event.endswith("backend_compile_duration")
-
-    jax.monitoring.register_event_duration_secs_listener(on_event)
-    return lambda: count
 
 
 def _health_of(prepared: Preparation, database: Database) -> Health:

@@ -18,12 +18,14 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from positionsizing.v1 import sizing_service_pb2 as pb
+from prometheus_client import CollectorRegistry
 
 from server.call import Call
 from server.convert.names import uuid
 from server.decisions import Solver
 from server.errors import Refusal, invalid, invalid_fields
 from server.halt import unless_changed
+from server.metrics import DecisionMetrics
 from server.problem import Solved
 from server.reading import check_bytes, mask_violations, read_answer, without_mask
 from server.state import PortfolioState
@@ -50,8 +52,10 @@ class Desk:
         database: Database,
         committer: GroupCommitter,
         on_events: Callable[[], None] = lambda: None,
+        metrics: DecisionMetrics | None = None,
     ) -> None:
-        """`on_events` is called after each commit that wrote events."""
+        """`on_events` is called after each commit that wrote events; `metrics` counts decisions."""
+        self._metrics = metrics or DecisionMetrics(CollectorRegistry())
         self._on_events = on_events
         self._solver = solver
         self._database = database
@@ -110,6 +114,7 @@ class Desk:
                     stored = await self._stored(call, method, request_id, digest)
                     if stored is None:
                         raise
+                    self._metrics.repeated()
                     return read_answer(stored, mask)
                 crash_point("compute")
                 write = transaction(call, method, request_id, content, digest, states, solved)
@@ -120,6 +125,7 @@ class Desk:
                 except BaseException as error:
                     self._forget(call, states)  # nobody knows whether it was written
                     if isinstance(error, VersionConflict):
+                        self._metrics.conflicted()
                         continue
                     raise
                 if result.is_replay or any(
@@ -129,7 +135,12 @@ class Desk:
                 else:
                     self._take_in(call, parts, states, write)
                 self._on_events()
-                return read_answer(result.response, mask) if result.is_replay else mine
+                if result.is_replay:
+                    self._metrics.repeated()
+                    return read_answer(result.response, mask)
+                for item in solved:
+                    self._metrics.decided(item)
+                return mine
         raise Refusal(
             grpc.StatusCode.ABORTED,
             "CONTENDED",

@@ -119,6 +119,7 @@ class _Endpoint:
                 raise
             refusal = self._refusal(error)
             code = refusal.code.name
+            self._telemetry.refused(refusal.reason)
             if refusal.retry_after_s is not None:
                 pushback = str(int(refusal.retry_after_s * 1000))
                 context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))

@@ -5,9 +5,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from server.version import VERSION
+
+disable_created_metrics()  # a second series for every counter, which nobody reads
+
+REASONS_MAX = 200
+"""Reasons of refusals that are counted by name; they come from the code, so there are fewer."""
 
 _LATENCY_BUCKETS_S = (
     0.0005,
@@ -60,6 +75,16 @@ class Telemetry:
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "sizing_refusals",
+            "Calls answered with an error, by its reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._reasons: set[str] = set()
+        build = Gauge("sizing_build_info", "The release.", ["version"], registry=self.registry)
+        build.labels(VERSION).set(1)
+        ProcessCollector(registry=self.registry)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Exposes a value that is read when metrics are."""
@@ -78,6 +103,13 @@ class Telemetry:
     def answered(self, method: str, code: str, seconds: float) -> None:
         """A call has been answered."""
         self._latency.labels(method, code).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A call has been answered with an error."""
+        if reason not in self._reasons and len(self._reasons) >= REASONS_MAX:
+            reason = "OTHER"
+        self._reasons.add(reason)
+        self._refusals.labels(reason).inc()
 
     def serve(self, host: str, port: int) -> None:
         """Starts the HTTP endpoint of the metrics."""
