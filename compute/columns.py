@@ -52,8 +52,8 @@ class Line(IntEnum):
     """As `ADV_WEIGHT_MAX`, for short positions; <= 0 unless trades are pending."""
     SELL_MAX = 25
     """Largest change of weight downwards, >= 0: what is reserved to be bought is not for sale."""
-    SPREAD_COST = 26
-    """Half the relative bid-ask spread: cost per unit of stake beside `Scalar.COST_RATE`."""
+    COST = 26
+    """Trading cost per unit of stake and period (`trading_costs.py`)."""
     OPEN_BUY = 27
     """Weight reserved to be bought and not yet filled, >= 0."""
     OPEN_SELL = 28
@@ -64,13 +64,30 @@ class Line(IntEnum):
     """Proportional fee on the trade."""
     CORRELATION = 32
     """By what the correlation penalty multiplies the stake, in [0, 1]; 1 for none."""
+    TRADE_COST = 33
+    """Of one trade, per unit of notional."""
+    IMPACT = 34
+    """Cost of impact over the 3/2 power of the weight traded, a period."""
+    EXACT_STAKE_HELD = 35
+    """Kelly from scenarios where reducing costs `COST`."""
+    EXACT_MEAN = 36
+    """Mean excess outcome after cost, from scenarios."""
+    BAND_LOW = 37
+    """Stake up to which what is held is bought, after the Kelly fraction; see `BAND_HIGH`."""
+    BAND_HIGH = 38
+    """Stake down to which what is held is sold; below 0 where there is no band."""
+    ROBUST = 39
+    """By what the worst case of the edge multiplies the stake, in [0, 1]; 1 for none."""
+    AIM = 40
+    """By what the decay of the edge multiplies the weight to aim at, in [0, 1]; 1 for none."""
 
 
 class Scalar(IntEnum):
     """Entries of the scalar input, shape (len(Scalar),)."""
 
     RISK_FREE_RATE = 0
-    COST_RATE = 1
+    TRADE_RATE = 1
+    """Part of the way to the weight aimed at that is traded; 1 for all of it."""
     SHRINK = 2
     """0 none, 1 Baker-McHale closed form, 2 the `SHRINKAGE` row."""
     KELLY_FRACTION = 3
@@ -120,23 +137,26 @@ class Stage(IntEnum):
     RAW_KELLY = 0
     COST = 1
     CONFIDENCE = 2
-    KELLY_FRACTION = 3
-    CORRELATION = 4
-    VOLATILITY_TARGET = 5
-    STOP_RISK = 6
-    RISK_BUDGET = 7
-    JOINT_OPTIMUM = 8
-    PERMISSION = 9
-    MINIMUM_TRADE = 10
-    INSTRUMENT_LIMIT = 11
-    LIQUIDITY = 12
-    GROUP_LIMIT = 13
-    EXPOSURE_LIMIT = 14
-    SHARED_LIMIT = 15
-    TURNOVER_LIMIT = 16
-    CASH = 17
-    RECONCILE = 18
-    BOOK_LIMIT = 19
+    ROBUST = 3
+    KELLY_FRACTION = 4
+    CORRELATION = 5
+    TRADING_COST = 6
+    VOLATILITY_TARGET = 7
+    STOP_RISK = 8
+    RISK_BUDGET = 9
+    JOINT_OPTIMUM = 10
+    TRADE_RATE = 11
+    PERMISSION = 12
+    MINIMUM_TRADE = 13
+    INSTRUMENT_LIMIT = 14
+    LIQUIDITY = 15
+    GROUP_LIMIT = 16
+    EXPOSURE_LIMIT = 17
+    SHARED_LIMIT = 18
+    TURNOVER_LIMIT = 19
+    CASH = 20
+    RECONCILE = 21
+    BOOK_LIMIT = 22
     """On the host (`limits/book_stage.py`), after what the kernel returns."""
 
 

@@ -43,7 +43,8 @@ class Contracts:
     quote: the price as quoted. factor: base currency a unit for one point of `points(quote)`.
     size: x k |p| of a unit, or x k / p. exposure: see above. value: what a unit of CASH counts in
     equity, 0 for futures. margin_long, margin_short: NaN
-    where the snapshot says nothing. fee_rate: NaN alike; fee_fixed, fee_min: of one order.
+    where the snapshot says nothing. fee_rate: NaN alike; fee_per_unit: of each unit traded;
+    fee_fixed, fee_min: of one order.
     quantity_min, notional_min, quantity_max: of one order; 0 and infinity where there is none.
     halted: held and valued, not traded.
     """
@@ -57,6 +58,7 @@ class Contracts:
     margin_long: Floats
     margin_short: Floats
     fee_rate: Floats
+    fee_per_unit: Floats
     fee_fixed: Floats
     fee_min: Floats
     quantity_min: Floats
@@ -146,6 +148,7 @@ def contracts(price: Floats, rate: Floats, columns: Mapping[str, Floats | None])
         margin_long=long,
         margin_short=short,
         fee_rate=column("fee_rate", np.nan),
+        fee_per_unit=rate * column("fee_per_unit", 0.0),
         fee_fixed=rate * column("fee_fixed", 0.0),
         fee_min=rate * column("fee_min", 0.0),
         quantity_min=column("quantity_min", 0.0),

@@ -44,7 +44,7 @@ def correlation_factors(inputs: Inputs, lines: Floats, alone: Floats) -> Floats:
     correlation, deviation = correlation_of(book.values[np.ix_(columns, columns)])
     n = len(some)
     side = np.sign(alone[some])
-    scale, ratio = _own_risk(lines[:, some], deviation[:n], inputs.parameters.cost_rate)
+    scale, ratio = _own_risk(lines[:, some], deviation[:n])
     gram = second_moment_correlation(correlation[:n, :n] * np.outer(side, side), ratio)
     held = side * (correlation[:n, n:] @ (deviation[n:] * before[outside]))
     stakes, penalty = np.abs(alone[some]), inputs.parameters.penalty
@@ -68,10 +68,11 @@ def _columns(book: ReturnMatrix, inputs: Inputs, places: Integers) -> Integers:
     return columns
 
 
-def _own_risk(lines: Floats, deviation: Floats, cost: float) -> tuple[Floats, Floats]:
+def _own_risk(lines: Floats, deviation: Floats) -> tuple[Floats, Floats]:
     """Scale k and mean over deviation r of each line, (n,) each (`correlation/penalty.py`)."""
     source = lines[Line.SOURCE]
     is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
+    cost = lines[Line.COST]
     win, payoff = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF] - cost
     loss = lines[Line.LOSS_FRACTION] + cost
     bet_scale = np.sqrt(np.maximum(payoff * loss, 0.0))

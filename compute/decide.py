@@ -33,6 +33,8 @@ from compute.margin import uses_proceeds
 from compute.parameters import Shrinkage
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
+from compute.trade_band import band_columns
+from compute.trading_costs import trading_costs
 from compute.usable import beyond_stop, without_volatility
 
 
@@ -205,10 +207,11 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     signals, sheet, index = inputs.signals, inputs.sheet, inputs.index
     lines = np.zeros((len(Line), len(index)))
     lines[Line.ACTIVE] = inputs.active
-    lines[Line.CORRELATION] = 1.0
+    lines[[Line.CORRELATION, Line.ROBUST, Line.AIM]] = 1.0
     lines[Line.SIDE] = signals.side
-    if sheet.market.spread is not None:
-        lines[Line.SPREAD_COST] = 0.5 * sheet.market.spread[index]
+    costs = trading_costs(inputs)
+    lines[Line.TRADE_COST], lines[Line.COST] = costs.one_trade, costs.per_period
+    lines[Line.IMPACT] = costs.impact
     edge_columns(lines, signals, inputs.parameters, inputs.scenarios, kernels)
     lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
@@ -226,6 +229,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.FEE] = sheet.terms.fee[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
+    band_columns(lines, scalar_inputs(inputs), inputs, kernels)
     return lines
 
 
@@ -235,7 +239,7 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     interval = 0.5 * (1.0 + parameters.interval_probability)
     out = np.zeros(len(Scalar))
     out[Scalar.RISK_FREE_RATE] = parameters.risk_free_rate
-    out[Scalar.COST_RATE] = parameters.cost_rate
+    out[Scalar.TRADE_RATE] = parameters.trade_rate
     out[Scalar.SHRINK] = int(parameters.confidence_shrinkage) - int(Shrinkage.NONE)
     out[Scalar.KELLY_FRACTION] = parameters.fraction
     out[Scalar.INTERVAL_DEVIATIONS] = NormalDist().inv_cdf(interval)

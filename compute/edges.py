@@ -126,22 +126,28 @@ def _scenarios(
     lines: Floats, scenarios: Scenarios, parameters: EffectiveParameters, kernels: KernelRegistry
 ) -> None:
     used = np.flatnonzero((lines[Line.SOURCE] == Source.SCENARIOS) & (lines[Line.ACTIVE] > 0))
-    rates = np.array([parameters.risk_free_rate, parameters.cost_rate])
+    rate = np.array([parameters.risk_free_rate])
     count = bucket(len(scenarios.probability), SCENARIO_BUCKETS)
     probability = zero_padded(scenarios.probability, (count,))
     for piece, size in chunks(used):
         outcomes = lines[Line.SIDE, piece, None] * scenarios.returns[piece]
         padded = zero_padded(outcomes, (size, count))
-        spread = zero_padded(lines[Line.SPREAD_COST, piece], (size,))
-        exact = kernels.run("scenario_kelly", padded, probability, rates, spread)[:, : len(piece)]
-        rows = (Line.EXACT_STAKE, Line.EXACT_STAKE_AFTER_COST, Line.EXACT_ERROR)
+        cost = zero_padded(lines[Line.COST, piece], (size,))
+        exact = kernels.run("scenario_kelly", padded, probability, rate, cost)[:, : len(piece)]
+        rows = (
+            Line.EXACT_STAKE,
+            Line.EXACT_STAKE_AFTER_COST,
+            Line.EXACT_ERROR,
+            Line.EXACT_STAKE_HELD,
+            Line.EXACT_MEAN,
+        )
         lines[np.ix_(np.array(rows), piece)] = exact
 
 
 def _numeric_shrinkage(
     lines: Floats, parameters: EffectiveParameters, kernels: KernelRegistry
 ) -> None:
-    rates = np.array([parameters.risk_free_rate, parameters.cost_rate])
+    rate = np.array([parameters.risk_free_rate])
     for piece, size in chunks(np.arange(lines.shape[1])):
         columns = zero_padded(lines[:, piece], (len(Line), size))
-        lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns, rates)[: len(piece)]
+        lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns, rate)[: len(piece)]

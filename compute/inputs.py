@@ -26,6 +26,7 @@ class Inputs:
     there (`target_binding`) and the slope of its objective along each line (`target_marginal`).
     returns: what limits of the whole book are measured with. placeless: lines that are to be
     without a position (`limits/places.py`), (n,), None where there are places for all.
+    fees_count: False of decisions from before the fees of the market were a cost of the edge.
     """
 
     signals: Signals
@@ -41,6 +42,7 @@ class Inputs:
     target_marginal: Floats | None = None
     returns: ReturnData = NO_DATA
     placeless: NDArray[np.bool_] | None = None
+    fees_count: bool = True
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""

@@ -45,6 +45,7 @@ from compute.optimize.problem import Limits as ProblemLimits
 from compute.optimize.shadow import ShadowPrice
 from compute.optimize.time_limit import ENDLESS as NO_TIME_LIMIT
 from compute.optimize.time_limit import TimeLimit
+from compute.trading_costs import trading_costs
 
 MARGIN_ROW = "cash"
 _ON_SCENARIOS = frozenset(
@@ -193,9 +194,7 @@ def joint_problem(
         needs = None
     fixed = inputs.sheet.before[outside]
     financing = _financing(inputs, lines, everything)
-    costs = np.full(len(everything), inputs.parameters.cost_rate)
-    if inputs.sheet.market.spread is not None:
-        costs += 0.5 * inputs.sheet.market.spread[everything]
+    costs = _costs(inputs, lines, len(everything))
     found = returns_of(
         inputs, lines, everything, financing, (scenarios, covariance), edges, scenarios_max
     )
@@ -216,7 +215,7 @@ def joint_problem(
                 lower=np.concatenate([lower, fixed]),
                 upper=np.concatenate([upper, fixed]),
             ),
-            costs=Costs(linear=costs if costs.any() else None),
+            costs=costs,
             holdings=before,
             cash_return=inputs.parameters.risk_free_rate,
             financing=financing,
@@ -225,6 +224,14 @@ def joint_problem(
         everything,
         found.notes,
     )
+
+
+def _costs(inputs: Inputs, lines: Integers, size: int) -> Costs:
+    """Of what is traded, a period; what isn't in the batch is not traded."""
+    found = trading_costs(inputs)
+    linear, impact = np.zeros(size), np.zeros(size)
+    linear[: len(lines)], impact[: len(lines)] = found.per_period[lines], found.impact[lines]
+    return Costs(linear=linear if linear.any() else None, impact=impact if impact.any() else None)
 
 
 def _objective(inputs: Inputs, *, exact: bool) -> Objective:

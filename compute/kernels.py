@@ -17,6 +17,7 @@ from compute.edge.history import edge_from_history
 from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
+from compute.kelly.no_trade import long_run_band
 from compute.shapes import (
     GROUP_BUCKETS,
     LINE_BUCKETS,
@@ -57,24 +58,26 @@ def waterfalls_of_many(lines: Array, scalars: Array, members: Array, bounds: Arr
     return jax.lax.map(lambda batch: waterfall(*batch), (lines, scalars, members, bounds))
 
 
-def scenario_kelly(outcomes: Array, probability: Array, rates: Array, spread_cost: Array) -> Array:
+def scenario_kelly(outcomes: Array, probability: Array, rate: Array, costs: Array) -> Array:
     """Kelly of each line from its scenarios, on the side given by the sign of the outcomes.
 
-    outcomes: f64[n, K] returns on the signal's side; probability: f64[K], 0 for padding; rates:
-    f64[2], risk-free rate and cost; spread_cost: f64[n], a further cost of each line. Returns
-    f64[3, n]: the stake, the stake after cost, and the standard error of the latter as an
-    M-estimate from as many draws as there are scenarios: sd(s) / (sqrt(K) mean(s^2)) with the score
-    s = x / (1 + f x).
+    outcomes: f64[n, K] returns on the signal's side; probability: f64[K], 0 for padding; rate:
+    f64[1], risk-free; costs: f64[n], trading cost of a period. Returns f64[5, n]: the stake, the
+    stake after cost, and the standard error of the latter as an M-estimate from as many draws as
+    there are scenarios, sd(s) / (sqrt(K) mean(s^2)) with the score s = x / (1 + f x); then the
+    stake with the cost added, and the mean excess outcome after cost.
     """
-    risk_free, cost = rates[0], (rates[1] + spread_cost)[:, None]
+    risk_free, cost = rate[0], costs[:, None]
     cap = stages.STAKE_MAX
-    stake = exact_kelly_fraction(outcomes, probability, risk_free, long_max=cap, short_max=0.0)
-    net = jax.lax.cond(
-        jnp.all(cost == 0.0),
-        lambda: stake,
-        lambda: exact_kelly_fraction(
-            outcomes - cost, probability, risk_free, long_max=cap, short_max=0.0
-        ),
+
+    def kelly(paid: Array) -> Array:
+        return exact_kelly_fraction(
+            outcomes - paid, probability, risk_free, long_max=cap, short_max=0.0
+        )
+
+    stake = kelly(jnp.zeros_like(cost))
+    net, held = jax.lax.cond(
+        jnp.all(cost == 0.0), lambda: (stake, stake), lambda: (kelly(cost), kelly(-cost))
     )
     excess = (outcomes - cost - risk_free) / (1.0 + risk_free)
     wealth = 1.0 + net[:, None] * excess
@@ -85,7 +88,7 @@ def scenario_kelly(outcomes: Array, probability: Array, rates: Array, spread_cos
     count = jnp.sum(probability > 0.0)
     spread = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
     error = spread / jnp.where(square > 0.0, square, 1.0)
-    return jnp.stack([stake, net, error])
+    return jnp.stack([stake, net, error, held, excess @ probability])
 
 
 def history_bet(outcomes: Array, mask: Array, prior: Array) -> Array:
@@ -116,15 +119,15 @@ def history_bet(outcomes: Array, mask: Array, prior: Array) -> Array:
     return jnp.nan_to_num(rows)
 
 
-def bet_shrinkage(lines: Array, rates: Array) -> Array:
+def bet_shrinkage(lines: Array, rate: Array) -> Array:
     """Numeric Baker-McHale factor of each line after cost, f64[n].
 
-    lines: f64[len(Line), n]; rates: f64[2], risk-free rate and cost. The closed form serves lines
+    lines: f64[len(Line), n]; rate: f64[1], risk-free. The closed form serves lines
     whose edge is not a bet, and those for which no Beta has the given mean and standard error.
     """
     scalars = jnp.zeros(len(Scalar))
-    scalars = scalars.at[Scalar.RISK_FREE_RATE].set(rates[0]).at[Scalar.COST_RATE].set(rates[1])
-    p, (b, a) = lines[Line.WIN_PROBABILITY], stages.bet_after_cost(lines, scalars)
+    scalars = scalars.at[Scalar.RISK_FREE_RATE].set(rate[0])
+    p, (b, a) = lines[Line.WIN_PROBABILITY], stages.bet_after_cost(lines)
     unsure = (p - break_even_probability(b, a)) * stages.relative_error(lines)
     error = stages.root_sum_square(lines[Line.EDGE_ERROR], unsure)
     is_bet = (lines[Line.SOURCE] != Source.RETURN_VOLATILITY) & (
@@ -136,6 +139,28 @@ def bet_shrinkage(lines: Array, rates: Array) -> Array:
     return jnp.where(is_bet & jnp.isfinite(numeric), numeric, closed)
 
 
+def trade_band(lines: Array, scalars: Array) -> Array:
+    """Between which stakes a position is kept, at the Kelly fraction, f64[4, n].
+
+    lines: f64[len(Line), n]; scalars: f64[len(Scalar)]. The lower and the upper end over the
+    holding time, then those of trading for ever, as weights at the price halfway between bid and
+    ask.
+    """
+    fraction, robust = scalars[Scalar.KELLY_FRACTION], lines[Line.ROBUST]
+
+    def sure(stake: Array) -> Array:
+        return robust * stages.confident(stages.bounded(stake), lines, scalars)
+
+    low = fraction * sure(stages.kelly_after_cost(lines, scalars))
+    high = fraction * sure(stages.kelly_if_held(lines, scalars))
+    band = long_run_band(
+        lines[Line.SIDE] * sure(stages.raw_kelly(lines, scalars)), lines[Line.TRADE_COST], fraction
+    )
+    side = lines[Line.SIDE]
+    ends = side * band.lower, side * band.upper
+    return jnp.stack([low, jnp.maximum(low, high), jnp.minimum(*ends), jnp.maximum(*ends)])
+
+
 def sensitivity(lines: Array, scalars: Array) -> Array:
     """d weight / d input of the stake before risk rules and limits, f64[len(SENSITIVE), n].
 
@@ -145,7 +170,7 @@ def sensitivity(lines: Array, scalars: Array) -> Array:
     def total(inputs: Array) -> Array:
         varied = lines.at[jnp.asarray(SENSITIVE)].set(inputs)
         net = stages.bounded(stages.kelly_after_cost(varied, scalars))
-        sure = stages.confident(net, varied, scalars)
+        sure = varied[Line.ROBUST] * stages.confident(net, varied, scalars)
         return (
             jnp.sum(varied[Line.ACTIVE] * varied[Line.SIDE] * sure) * scalars[Scalar.KELLY_FRACTION]
         )
@@ -168,7 +193,7 @@ def registry() -> KernelRegistry:
     )
     large = tuple(shapes for shapes in waterfalls if shapes[0][1] >= HOT_LINES)
     small = tuple(shapes for shapes in waterfalls if shapes[0][1] < HOT_LINES)
-    scenarios = tuple(((n, k), (k,), (2,), (n,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
+    scenarios = tuple(((n, k), (k,), (1,), (n,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
     histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
     gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
     return KernelRegistry(
@@ -178,7 +203,8 @@ def registry() -> KernelRegistry:
             Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
             Kernel("history_bet", history_bet, histories),
-            Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n), (2,)) for n in LINE_CHUNKS)),
+            Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n), (1,)) for n in LINE_CHUNKS)),
+            Kernel("trade_band", trade_band, gradients),
             Kernel("sensitivity", sensitivity, gradients),
         ]
     )

@@ -63,7 +63,7 @@ def terms_of(market: Market, limits: Limits) -> Terms:
     return Terms(
         rate_long=np.where(np.isnan(own.margin_long), own.size, own.margin_long) / own.exposure,
         rate_short=np.where(np.isnan(own.margin_short), full_short, stated_short) / own.exposure,
-        fee=np.fmax(own.fee_rate, fee) * own.size / own.exposure,
+        fee=(np.fmax(own.fee_rate, fee) * own.size + own.fee_per_unit) / own.exposure,
         fee_fixed=own.fee_fixed,
         fee_min=own.fee_min,
     )

@@ -27,6 +27,14 @@ class Shrinkage(IntEnum):
     BAKER_MCHALE_NUMERIC = 3
 
 
+class NoTradeRegion(IntEnum):
+    """Between which weights a position is kept. The numbers are those of the contract."""
+
+    NONE = 1
+    HOLDING_TIME = 2
+    LONG_RUN = 3
+
+
 @dataclass(frozen=True)
 class DrawdownTolerance:
     """P(wealth ever falls to `wealth_floor` of its start) <= `probability`."""
@@ -58,6 +66,9 @@ class Parameters:
     confidence_shrinkage: Shrinkage | None = None
     risk_free_rate: float | None = None
     cost_rate: float | None = None
+    impact_coefficient: float | None = None
+    no_trade_region: NoTradeRegion | None = None
+    trade_rate: float | None = None
     volatility_target: float | None = None
     stop_risk_max: float | None = None
     risk_budget: float | None = None
@@ -91,6 +102,9 @@ class EffectiveParameters:
     confidence_shrinkage: Shrinkage = Shrinkage.BAKER_MCHALE
     risk_free_rate: float = 0.0
     cost_rate: float = 0.0
+    impact_coefficient: float = 0.0
+    no_trade_region: NoTradeRegion | None = None
+    trade_rate: float = 1.0
     volatility_target: float | None = None
     stop_risk_max: float | None = None
     risk_budget: float | None = None

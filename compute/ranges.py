@@ -106,6 +106,8 @@ RANGES: dict[str, Range] = {
     "SignalBatch.win_probability_error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
     "SignalBatch.expected_return_error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
     "SignalBatch.stop_price": _STOP,
+    "SignalBatch.holding_periods": Range(0.01, 1e6, "periods, or 0 for not known", or_zero=True),
+    "SignalBatch.cost_rate": _RATE,
     "SignalBatch.history_outcome": Range(-1.0, 1e6, "a return on the stake, as a fraction"),
     "SignalBatch.history_length": Range(0, OUTCOMES_MAX, "outcomes"),
     # Markets and matrices.
@@ -128,6 +130,7 @@ RANGES: dict[str, Range] = {
     "MarketSnapshot.notional_min": _MONEY,
     "MarketSnapshot.quantity_max": Range(0.0, 1e18, "units, or 0 for none"),
     "MarketSnapshot.fee_rate": Range(0.0, 0.5, "a fraction of the value", hint=_PERCENT),
+    "MarketSnapshot.fee_per_unit": _MONEY,
     "MarketSnapshot.fee_fixed": _MONEY,
     "MarketSnapshot.fee_min": _MONEY,
     "ExchangeRate.rate": Range(1e-12, 1e12),
@@ -202,6 +205,8 @@ RANGES: dict[str, Range] = {
     "SizingParameters.kelly_fraction": Range(_NEAR_0, 1.0, "of Kelly", hint=_PERCENT),
     "SizingParameters.risk_free_rate": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
     "SizingParameters.cost_rate": _RATE,
+    "SizingParameters.impact_coefficient": Range(0.0, 10.0, "about 0.7"),
+    "SizingParameters.trade_rate": Range(_NEAR_0, 1.0, "a part of the way", hint=_PERCENT),
     "SizingParameters.volatility_target": Range(
         _NEAR_0, 5.0, "a year's standard deviation", hint=_PERCENT
     ),

@@ -34,6 +34,8 @@ class Signals:
     win_probability_error: Floats | None = None
     expected_return_error: Floats | None = None
     stop_price: Floats | None = None
+    holding_periods: Floats | None = None
+    cost_rate: Floats | None = None
     history_outcome: Floats | None = None
     history_length: Integers | None = None
 
@@ -64,6 +66,8 @@ _COLUMNS: dict[str, tuple[tuple[Source, ...], bool]] = {
     "win_probability_error": (_BET, False),
     "expected_return_error": (_MOMENTS, False),
     "stop_price": (_ANY, False),
+    "holding_periods": (_ANY, False),
+    "cost_rate": (_ANY, False),
 }
 
 

@@ -1,7 +1,7 @@
 """From signals to weights inside every limit: the pipeline, and where to start reading.
 
-    edge -> Kelly -> cost -> confidence -> fraction -> correlation
-         -> volatility, stop and risk budget
+    edge -> Kelly -> cost -> confidence -> worst case -> fraction -> correlation -> what is held
+         -> volatility, stop and risk budget -> part of the way
          -> permissions -> instrument, liquidity, group, exposure, shared, turnover, cash
          -> limits of the whole book (`limits/book_stage.py`)
          -> whole lots (`limits/lots.py`) -> independent check (`limits/guard.py`)
@@ -51,7 +51,7 @@ def waterfall(lines: Array, scalars: Array, members: Array, bounds: Array) -> Ar
     before = lines[Line.WEIGHT_BEFORE]
     stakes, interval = _stakes(lines, scalars)
     weights = {stage: jnp.where(active, weight, before) for stage, weight in stakes.items()}
-    limited, cut = _limited(weights[Stage.JOINT_OPTIMUM], lines, scalars, members, bounds)
+    limited, cut = _limited(weights[Stage.TRADE_RATE], lines, scalars, members, bounds)
     weights |= limited
     rows = [snap(weights[stage]) for stage in COMPILED_STAGES]
     low, high = (jnp.where(active, end, 0.0) for end in interval)
@@ -67,9 +67,13 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     unbounded = jnp.clip(stages.kelly_after_cost(lines, scalars), -NO_LIMIT, NO_LIMIT)
     net = stages.bounded(unbounded)
     sure = stages.confident(net, lines, scalars)
-    fractional = fraction * sure
+    robust = sure * lines[Line.ROBUST]
+    fractional = fraction * robust
     apart = fractional * lines[Line.CORRELATION]
-    targeted = stages.volatility_targeted(apart, lines, scalars)
+    share = fraction * lines[Line.CORRELATION]
+    curved = stages.curvature(net, lines) / jnp.where(share > 0.0, share, jnp.inf)
+    traded = stages.worth_trading(apart, curved, lines)
+    targeted = stages.volatility_targeted(traded, lines, scalars)
     stopped = stages.stop_limited(targeted, lines, scalars)
     # Padding has no edge but 0/0, which would make the sum over all lines NaN.
     used = jnp.where(lines[Line.ACTIVE] > 0.0, stopped, 0.0)
@@ -78,14 +82,20 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
         Stage.RAW_KELLY: side * raw,
         Stage.COST: side * net,
         Stage.CONFIDENCE: side * sure,
+        Stage.ROBUST: side * robust,
         Stage.KELLY_FRACTION: side * fractional,
         Stage.CORRELATION: side * apart,
+        Stage.TRADING_COST: side * traded,
         Stage.VOLATILITY_TARGET: side * targeted,
         Stage.STOP_RISK: side * stopped,
         Stage.RISK_BUDGET: side * budgeted,
     }
     joint = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, lines[Line.TARGET], side * budgeted)
     signed[Stage.JOINT_OPTIMUM] = joint
+    before, aim = lines[Line.WEIGHT_BEFORE], lines[Line.AIM] * joint
+    slow = (scalars[Scalar.TRADE_RATE] < 1.0) | (lines[Line.AIM] < 1.0)
+    part = before + scalars[Scalar.TRADE_RATE] * (aim - before)
+    signed[Stage.TRADE_RATE] = jnp.where(slow, part, joint)
     width = scalars[Scalar.INTERVAL_DEVIATIONS] * stages.stake_error(net, lines, scalars)
     ends = (
         side * fraction * stages.bounded(unbounded - width),

@@ -11,7 +11,7 @@ from compute.columns import Line, Scalar, Source
 from compute.kelly.classic import kelly_fraction
 from compute.kelly.confidence import shrinkage
 from compute.kelly.continuous import continuous_kelly_fraction
-from compute.kelly.costs import fee_kelly_fraction
+from compute.kelly.costs import fee_kelly_fraction, impact_kelly_fraction
 from compute.kelly.interval import kelly_standard_error
 
 STAKE_MAX = 4096.0
@@ -36,19 +36,35 @@ def raw_kelly(lines: Array, scalars: Array) -> Array:
 
 
 def kelly_after_cost(lines: Array, scalars: Array) -> Array:
-    """Kelly with the proportional cost and half the spread taken out of the edge, (n,)."""
-    cost = cost_of(lines, scalars)
+    """Kelly with the trading cost of a period taken out of the edge, (n,)."""
+    return _kelly_at(lines[Line.COST], lines[Line.EXACT_STAKE_AFTER_COST], lines, scalars)
+
+
+def kelly_if_held(lines: Array, scalars: Array) -> Array:
+    """Kelly with that cost added, (n,): down to this a position is worth selling.
+
+    Unbounded where a loss would cost less than the sale.
+    """
+    return _kelly_at(-lines[Line.COST], lines[Line.EXACT_STAKE_HELD], lines, scalars)
+
+
+def _kelly_at(cost: Array, exact: Array, lines: Array, scalars: Array) -> Array:
+    loss = lines[Line.LOSS_FRACTION]
+    bet = fee_kelly_fraction(
+        lines[Line.WIN_PROBABILITY],
+        lines[Line.PAYOFF],
+        jnp.where(loss + cost > 0.0, loss, 1.0 - cost),
+        cost,
+    )
     return _by_source(
         lines,
-        fee_kelly_fraction(
-            lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION], cost
-        ),
+        jnp.where(loss + cost > 0.0, bet, jnp.inf),
         continuous_kelly_fraction(
             lines[Line.EXPECTED_RETURN],
             lines[Line.VOLATILITY],
             scalars[Scalar.RISK_FREE_RATE] + cost,
         ),
-        lines[Line.EXACT_STAKE_AFTER_COST],
+        exact,
     )
 
 
@@ -62,7 +78,7 @@ def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
         lines,
         kelly_standard_error(
             lines[Line.WIN_PROBABILITY],
-            *bet_after_cost(lines, scalars),
+            *bet_after_cost(lines),
             lines[Line.EDGE_ERROR],
             lines[Line.PAYOFF_ERROR],
             lines[Line.LOSS_FRACTION_ERROR],
@@ -73,17 +89,12 @@ def stake_error(stake: Array, lines: Array, scalars: Array) -> Array:
     return root_sum_square(error, stake * relative_error(lines))
 
 
-def cost_of(lines: Array, scalars: Array) -> Array:
-    """Cost per unit of stake: the cost rate and half the spread, (n,)."""
-    return scalars[Scalar.COST_RATE] + lines[Line.SPREAD_COST]
-
-
-def bet_after_cost(lines: Array, scalars: Array) -> tuple[Array, Array]:
+def bet_after_cost(lines: Array) -> tuple[Array, Array]:
     """Payoff and loss fraction with the cost taken out, (n,) each.
 
     A payoff that the cost eats whole is left as it is: no stake depends on it.
     """
-    cost, payoff = cost_of(lines, scalars), lines[Line.PAYOFF]
+    cost, payoff = lines[Line.COST], lines[Line.PAYOFF]
     return jnp.where(payoff > cost, payoff - cost, payoff), lines[Line.LOSS_FRACTION] + cost
 
 
@@ -106,6 +117,37 @@ def confident(stake: Array, lines: Array, scalars: Array) -> Array:
     closed = shrinkage(stake, stake_error(stake, lines, scalars))
     numeric = lines[Line.SHRINKAGE]
     return stake * jnp.where(mode == 1.0, closed, jnp.where(mode == 2.0, numeric, 1.0))
+
+
+def curvature(stake: Array, lines: Array) -> Array:
+    """-d^2 growth / d stake^2 of each line, to second order, (n,); stake: full Kelly after cost.
+
+    a b of a bet after cost, the variance of a return, mean over stake of scenarios.
+    """
+    payoff, loss = bet_after_cost(lines)
+    some = (stake > 0.0) & (lines[Line.EXACT_MEAN] > 0.0)
+    scenarios = jnp.where(some, lines[Line.EXACT_MEAN] / jnp.where(some, stake, 1.0), 1.0)
+    return _by_source(lines, payoff * loss, lines[Line.VOLATILITY] ** 2, scenarios)
+
+
+def worth_trading(stake: Array, curved: Array, lines: Array) -> Array:
+    """The stake where trades that aren't worth their cost are left, (n,).
+
+    stake: after the correlation penalty. curved: curvature at the Kelly fraction. What is held
+    between the ends of the band stays; from outside it moves to the nearer end, by impact less far:
+
+        max_g  v (e - f0) g - v g^2 / 2 - k |g|^(3/2),   e the end, f0 held, v the curvature
+    """
+    held = lines[Line.SIDE] * lines[Line.WEIGHT_BEFORE]
+    has_band = lines[Line.BAND_HIGH] >= 0.0
+    low, high = (lines[Line.CORRELATION] * lines[row] for row in (Line.BAND_LOW, Line.BAND_HIGH))
+    goal = jnp.where(has_band, jnp.clip(held, low, high), stake)
+    start = jnp.where(has_band, held, 0.0)
+    impact = lines[Line.IMPACT]
+    slows = (impact > 0.0) & (curved > 0.0)
+    curved = jnp.where(slows, curved, 1.0)
+    step = impact_kelly_fraction(curved * (goal - start), jnp.sqrt(curved), impact)
+    return jnp.where(slows, start + step, goal)
 
 
 def volatility_targeted(stake: Array, lines: Array, scalars: Array) -> Array:

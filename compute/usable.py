@@ -33,6 +33,7 @@ def check_market(
             known & without_volatility(market, place, parameters), place, market, parameters
         ),
         *_stop(known & beyond_stop(signals, market, place, parameters), place, market),
+        *_volume(known, place, market, parameters),
         *_sector(known, place, market, limits),
     ]
 
@@ -61,7 +62,8 @@ def beyond_stop(
 
 def _rules_on_volatility(parameters: EffectiveParameters) -> list[str]:
     names = ("volatility_target", "risk_budget")
-    return [name for name in names if getattr(parameters, name) is not None]
+    needed = [name for name in names if getattr(parameters, name) is not None]
+    return needed + ["impact_coefficient"] * (parameters.impact_coefficient > 0.0)
 
 
 def _volatility(
@@ -73,6 +75,21 @@ def _volatility(
             f"{name!r} has volatility 0 in the market snapshot; the parameter {rule} needs it > 0"
         )
         yield LineError(int(line), _COLUMN, "MISSING_VOLATILITY", text)
+
+
+def _volume(
+    known: NDArrayBool, place: Integers, market: Market, parameters: EffectiveParameters
+) -> Iterator[LineError]:
+    """What is never traded can't be traded at any cost."""
+    volume = market.average_daily_volume
+    if volume is None or not parameters.impact_coefficient:
+        return
+    for line in np.flatnonzero(known & ~(volume[place] > 0.0)):
+        text = (
+            f"{market.instrument_ids[place[line]]!r} has average_daily_volume 0 in the market "
+            "snapshot; the parameter impact_coefficient needs it > 0"
+        )
+        yield LineError(int(line), _COLUMN, "MISSING_AVERAGE_DAILY_VOLUME", text)
 
 
 def _stop(wrong: NDArrayBool, place: Integers, market: Market) -> Iterator[LineError]:

@@ -43,6 +43,8 @@ def is_short(
     return (
         len(request.signals.instrument_ids) <= SHORT_LINES
         and len(request.signals.history_outcome) == 0
+        and len(request.signals.holding_periods) == 0
+        and parameters.no_trade_region is None
         and not request.scenario_matrix_id
         and not request.covariance_matrix_id
         and not request.include_sensitivities

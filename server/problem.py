@@ -185,6 +185,7 @@ def assemble(
         reducing=context.reducing,
         scenarios=columns,
         returns=ReturnData(_matrix(scenarios), _matrix(covariance)),
+        fees_count=context.fees_count,
     )
     _ = inputs.book_guard  # raises where a limit of the book lacks its data
     problem = Problem(

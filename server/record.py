@@ -40,6 +40,7 @@ from compute.parameters import (
     DrawdownTolerance,
     EffectiveParameters,
     Method,
+    NoTradeRegion,
     Shrinkage,
 )
 from server.errors import precondition
@@ -85,6 +86,8 @@ class Context:
     shared: SharedUse | None
     spread_counts: bool = True
     """False of decisions from before half the spread was a cost."""
+    fees_count: bool = True
+    """False of decisions from before the fees of the market were."""
     covariance_matrix_id: str = ""
     """The covariance that the parameters stand for; empty where the request names its own."""
     adjustments: tuple[Adjustment, ...] = ()
@@ -124,6 +127,7 @@ def encode(context: Context) -> bytes:
         "reducing": context.reducing,
         "covariance_matrix_id": context.covariance_matrix_id,
         "spread_counts": context.spread_counts,
+        "fees_count": context.fees_count,
         "adjustments": context.adjustments,
     }
     if context.algorithm is not None:
@@ -166,6 +170,7 @@ def decode(data: bytes, prices: Market) -> Context:
         covariance_matrix_id=document.get("covariance_matrix_id", ""),
         reducing=document["reducing"],
         spread_counts=document.get("spread_counts", False),
+        fees_count=document.get("fees_count", False),
         adjustments=tuple(
             Adjustment(**{**item, "source": AdjustmentSource(item["source"])})
             for item in document.get("adjustments", ())
@@ -254,6 +259,7 @@ def _limits(document: dict[str, Any]) -> Limits:
 def _parameters(document: dict[str, Any]) -> EffectiveParameters:
     tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
     penalty = document.get("correlation_penalty")
+    region = document.get("no_trade_region")
     rows = document.get("schedule", {}).get("rows", ())
     chosen = document.get("algorithm")
     return EffectiveParameters(
@@ -270,6 +276,7 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
             "joint_objective": None if objective is None else _objective(objective),
             "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
             "algorithm": None if chosen is None else _choice(chosen),
+            "no_trade_region": None if region is None else NoTradeRegion(region),
         }
     )
 

@@ -98,7 +98,7 @@ def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistr
                 shape for shape in kernel.shapes if shape[0][-1] <= lines and shape[3][-1] in groups
             )
             return Kernel(kernel.name, kernel.function, shapes, kernel.is_hot) if shapes else None
-        return kernel if kernel.name in ("shrinkage",) else None
+        return kernel if kernel.name in ("shrinkage", "trade_band") else None
 
     chosen = [made for kernel in registry().kernels if (made := needed(kernel)) is not None]
     compiled = KernelRegistry(chosen)

@@ -21,6 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from compute.edge.numeric import decreasing_root, floats, gauss_legendre
+from compute.kelly.costs import Band
 
 NODES = 96
 
@@ -46,17 +47,18 @@ def no_trade_region(
     risk_aversion: ArrayLike = 1.0,
     risk_free_rate: ArrayLike = 0.0,
 ) -> NoTradeRegion:
-    """Return the exact region. Needs mu > 0, s > 0, 0 < spread < 1 and gamma > 0.
+    """Return the exact region. Needs s > 0, 0 < spread < 1 and gamma > 0.
 
-    NaN where mu <= 0, and where the target is exactly 1: buy and hold, no trade at all.
+    With mu < 0 the position is short: the equations are the same, and lower is the larger one.
+    NaN where mu = 0, and where the target is exactly 1: buy and hold, no trade at all.
     """
     mu, s, eps, gamma, r = jnp.broadcast_arrays(
         *floats(excess_return, volatility, spread, risk_aversion, risk_free_rate)
     )
     variance = gamma * s**2
     room = variance - mu
-    possible = (mu > 0.0) & (room != 0.0)
-    widest = jnp.where(possible, jnp.minimum(mu, jnp.abs(room)), jnp.nan)
+    possible = (mu != 0.0) & (room != 0.0)
+    widest = jnp.where(possible, jnp.minimum(jnp.abs(mu), jnp.abs(room)), jnp.nan)
 
     def surplus(lam: Array) -> Array:
         log_ratio = 2.0 * (jnp.arctanh(lam / mu) + jnp.arctanh(lam / room)) - jnp.log1p(-eps)
@@ -65,6 +67,27 @@ def no_trade_region(
     lam = decreasing_root(surplus, jnp.zeros_like(widest), widest)
     rate = r + (mu**2 - lam**2) / (2.0 * variance)
     return NoTradeRegion((mu - lam) / variance, (mu + lam) / variance, mu / variance, rate)
+
+
+def long_run_band(stake: ArrayLike, trade_cost: ArrayLike, fraction: ArrayLike) -> Band:
+    """Return the region as weights at the price halfway between bid and ask, for any Kelly stake.
+
+    ``stake`` is full Kelly without costs, negative for short; ``trade_cost`` k what a trade costs
+    either way, as a part of its value at that price, so that the spread is 2k / (1 + k);
+    ``fraction`` c of Kelly in (0, 1], which is a risk aversion of 1/c. Exact for the stake
+    mu / s^2 of a lognormal price, and what such a price would have for any other edge. The band is
+    the point c f where nothing is staked or a trade costs nothing, and where c f is exactly 1.
+    """
+    f, k, c = jnp.broadcast_arrays(*floats(stake, trade_cost, fraction))
+    usable = (f != 0.0) & (k > 0.0) & (c > 0.0)
+    cost = jnp.where(usable, k, 0.01)
+    region = no_trade_region(
+        jnp.where(usable, f, 0.5), 1.0, 2.0 * cost / (1.0 + cost), 1.0 / jnp.where(usable, c, 1.0)
+    )
+    lower = region.lower / (1.0 + cost * (1.0 - region.lower))
+    upper = region.upper / (1.0 - cost * (1.0 - region.upper))
+    found = usable & jnp.isfinite(lower) & jnp.isfinite(upper)
+    return Band(jnp.where(found, lower, c * f), jnp.where(found, upper, c * f))
 
 
 def asymptotic_half_width(

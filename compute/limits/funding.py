@@ -95,7 +95,8 @@ def _rates(market: Market, limits: Limits) -> tuple[Floats, Floats, Floats]:
         if not np.isnan(short_own):
             least = max(short_own, least) if short > 1.0 else short_own
         own_fee = 0.0 if np.isnan(stated.fee_rate[i]) else float(stated.fee_rate[i])
-        rows.append((long / exposure, least / exposure, max(own_fee, fee) * size / exposure))
+        all_fees = max(own_fee, fee) * size + float(stated.fee_per_unit[i])
+        rows.append((long / exposure, least / exposure, all_fees / exposure))
     columns = np.array(rows).reshape(n, 3).T
     return columns[0], columns[1], columns[2]
 

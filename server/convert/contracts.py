@@ -22,6 +22,7 @@ _COLUMNS = (
     "notional_min",
     "quantity_max",
     "fee_rate",
+    "fee_per_unit",
     "fee_fixed",
     "fee_min",
 )

@@ -16,6 +16,7 @@ from compute.parameters import (
     DrawdownTolerance,
     EffectiveParameters,
     Method,
+    NoTradeRegion,
     Parameters,
     Shrinkage,
     merged,
@@ -66,6 +67,8 @@ def parameters(message: pb.SizingParameters) -> Parameters:
     for name in _IDS:
         if message.HasField(name):  # type: ignore[arg-type]
             given[name] = getattr(message, name)
+    if message.no_trade_region:
+        given["no_trade_region"] = NoTradeRegion(message.no_trade_region)
     if message.correlation_penalty:
         given["correlation_penalty"] = CorrelationPenalty(message.correlation_penalty)
     if message.HasField("algorithm"):
@@ -93,6 +96,8 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
             setattr(message, item.name, value)
         elif item.name.removesuffix("_s") in (*_DURATIONS, "edge_half_life"):
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
+        elif isinstance(value, NoTradeRegion):
+            message.no_trade_region = pb.NoTradeRegion.ValueType(value)
         elif isinstance(value, DrawdownTolerance):
             message.drawdown_tolerance.wealth_floor = value.wealth_floor
             message.drawdown_tolerance.probability = value.probability
@@ -152,6 +157,8 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
             yield from id_violations(getattr(message, name), f"{path}.{name}")
     if message.correlation_penalty not in pb.CorrelationPenalty.values():
         yield FieldViolation(f"{path}.correlation_penalty", "UNKNOWN_VALUE", "is not known")
+    if message.no_trade_region not in pb.NoTradeRegion.values():
+        yield FieldViolation(f"{path}.no_trade_region", "UNKNOWN_VALUE", "is not known")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():
         yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
 

@@ -30,6 +30,8 @@ _COLUMNS = (
     "win_probability_error",
     "expected_return_error",
     "stop_price",
+    "holding_periods",
+    "cost_rate",
     "history_length",
 )
 _SIDE_SIGN = np.array([0.0, 1.0, -1.0])
@@ -116,6 +118,8 @@ def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
         win_probability_error=optional_floats(message.win_probability_error),
         expected_return_error=optional_floats(message.expected_return_error),
         stop_price=optional_floats(message.stop_price),
+        holding_periods=optional_floats(message.holding_periods),
+        cost_rate=optional_floats(message.cost_rate),
         history_outcome=history,
         history_length=integers(message.history_length) if history is not None else None,
     )

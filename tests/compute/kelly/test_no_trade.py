@@ -3,8 +3,9 @@
 import mpmath
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
-from compute.kelly.no_trade import asymptotic_half_width, no_trade_region
+from compute.kelly.no_trade import asymptotic_half_width, long_run_band, no_trade_region
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -69,5 +70,56 @@ def test_cheaper_trading_narrows_the_region_to_the_target():
 
 
 def test_where_there_is_no_region_the_answer_is_nan():
-    region = no_trade_region(np.array([-0.05, 0.0, 0.25, np.nan, 0.05]), 0.5, 0.01)
-    np.testing.assert_array_equal(np.isnan(region.lower), [True, True, True, True, False])
+    region = no_trade_region(np.array([0.0, 0.25, np.nan, -0.05, 0.05]), 0.5, 0.01)
+    np.testing.assert_array_equal(np.isnan(region.lower), [True, True, True, False, False])
+
+
+def kept_growth(ends: np.ndarray, mu: float, s: float, cost: float, side: float) -> float:
+    """Long-run growth of log wealth with the ratio risky / cash reflected at e^ends, costs paid.
+
+    Straight from the stationary density of a reflected Brownian motion: independent of the region's
+    equations. Wealth is valued halfway between bid and ask.
+    """
+    low, high = ends
+    drift = mu - s**2 / 2
+    rate = 2 * drift / s**2
+    z = np.linspace(low, high, 4001)
+    density = np.exp(rate * (z - high))
+    density /= np.trapezoid(density, z)
+    x = side * np.exp(z)
+    weight = x / (1 + x)
+    growth = np.trapezoid(density * (mu * weight - s**2 * weight**2 / 2), z)
+    # At the lower end the ratio is pushed up: a purchase of a long position, a sale of a short one.
+    for end, chance, way in ((low, density[0], side), (high, density[-1], -side)):
+        x = side * np.exp(end)
+        moved = 1.0 / abs(1 / x + (1 + way * cost))
+        growth -= s**2 / 2 * chance * cost * moved / (1 + x)
+    return float(growth)
+
+
+@pytest.mark.parametrize("mu", [0.05, -0.05, -0.2])
+def test_the_region_is_the_best_of_all_long_and_short(mu: float) -> None:
+    s, spread = 0.4, 0.01
+    cost = spread / (2 - spread)
+    side = np.sign(mu)
+    target = mu / s**2
+    ratio = np.log(abs(target / (1 - target)))
+    found = minimize(
+        lambda ends: -kept_growth(ends, mu, s, cost, side),
+        np.array([ratio - 0.4, ratio + 0.4]),
+        method="Nelder-Mead",
+        options={"xatol": 1e-7, "fatol": 1e-15, "maxiter": 4000},
+    )
+    x = side * np.exp(found.x)
+    best = np.sort(x / (1 + x))
+    band = long_run_band(target, cost, 1.0)
+    assert [float(band.lower), float(band.upper)] == pytest.approx(best.tolist(), abs=2e-4)
+
+
+def test_a_band_of_what_costs_nothing_or_earns_nothing_is_a_point() -> None:
+    for stake, cost, fraction in ((0.7, 0.0, 0.5), (0.0, 0.01, 0.5), (2.0, 0.01, 0.5)):
+        band = long_run_band(stake, cost, fraction)
+        assert float(band.lower) == float(band.upper) == fraction * stake
+    wide = long_run_band(np.array([4096.0, -4096.0, 1e-9]), 0.2, 0.5)
+    assert np.isfinite(wide.lower).all()
+    assert (wide.lower <= wide.upper).all()

@@ -149,6 +149,7 @@ class MarketSnapshot(_message.Message):
     FEE_FIXED_FIELD_NUMBER: _builtins.int
     FEE_MIN_FIELD_NUMBER: _builtins.int
     HALTED_FIELD_NUMBER: _builtins.int
+    FEE_PER_UNIT_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     @_builtins.property
@@ -294,6 +295,12 @@ class MarketSnapshot(_message.Message):
     def halted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
         """Held and valued at `price`, a mark, but not traded now: its lines are refused (NOT_TRADED)."""
 
+    @_builtins.property
+    def fee_per_unit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Commission of each unit traded, in the instrument's currency, beside the other fees, e.g. 0.005.
+        From 0 to 1e18.
+        """
+
     def __init__(
         self,
         *,
@@ -324,10 +331,11 @@ class MarketSnapshot(_message.Message):
         fee_fixed: _abc.Iterable[_builtins.float] | None = ...,
         fee_min: _abc.Iterable[_builtins.float] | None = ...,
         halted: _abc.Iterable[_builtins.bool] | None = ...,
+        fee_per_unit: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,6 +86,42 @@ names that are nearly the same the better one may get all.
 """
 Global___CorrelationPenalty: _TypeAlias = CorrelationPenalty  # noqa: Y015
 
+class _NoTradeRegion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NoTradeRegionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoTradeRegion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NO_TRADE_REGION_UNSPECIFIED: _NoTradeRegion.ValueType  # 0
+    """Left to the more general scope."""
+    NO_TRADE_REGION_NONE: _NoTradeRegion.ValueType  # 1
+    """Nowhere: the cost is taken from the edge of the whole target."""
+    NO_TRADE_REGION_HOLDING_TIME: _NoTradeRegion.ValueType  # 2
+    """From Kelly with the cost of a period taken from the edge to Kelly with it added: the optimum of one
+    signal over its holding time, and what the joint method does.
+    """
+    NO_TRADE_REGION_LONG_RUN: _NoTradeRegion.ValueType  # 3
+    """The region that is best when trading goes on for ever at a proportional cost, as if returns were
+    lognormal (Taksar, Klass and Assaf 1988; Gerhold et al. 2013); the holding time is not used.
+    """
+
+class NoTradeRegion(_NoTradeRegion, metaclass=_NoTradeRegionEnumTypeWrapper):
+    """Between which weights a position is kept because a trade would cost more than it gains."""
+
+NO_TRADE_REGION_UNSPECIFIED: NoTradeRegion.ValueType  # 0
+"""Left to the more general scope."""
+NO_TRADE_REGION_NONE: NoTradeRegion.ValueType  # 1
+"""Nowhere: the cost is taken from the edge of the whole target."""
+NO_TRADE_REGION_HOLDING_TIME: NoTradeRegion.ValueType  # 2
+"""From Kelly with the cost of a period taken from the edge to Kelly with it added: the optimum of one
+signal over its holding time, and what the joint method does.
+"""
+NO_TRADE_REGION_LONG_RUN: NoTradeRegion.ValueType  # 3
+"""The region that is best when trading goes on for ever at a proportional cost, as if returns were
+lognormal (Taksar, Klass and Assaf 1988; Gerhold et al. 2013); the holding time is not used.
+"""
+Global___NoTradeRegion: _TypeAlias = NoTradeRegion  # noqa: Y015
+
 class _Weekday:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -165,6 +201,9 @@ class SizingParameters(_message.Message):
     CONDITION_RULES_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     VOLATILITY_MODEL_FIELD_NUMBER: _builtins.int
+    NO_TRADE_REGION_FIELD_NUMBER: _builtins.int
+    IMPACT_COEFFICIENT_FIELD_NUMBER: _builtins.int
+    TRADE_RATE_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -179,9 +218,12 @@ class SizingParameters(_message.Message):
     see `cash_return`). Bets and histories are net of it already. From -0.5 to 0.5.
     """
     cost_rate: _builtins.float
-    """Proportional cost per unit of stake and period that reduces the edge, e.g. 0.0005. Default 0.
-    CLOSED_FORM takes it for the whole target, as if opened and closed for this signal, the part
-    already held included; JOINT takes it for what is traded only. From 0 to 0.5.
+    """Proportional cost of a trade that reduces the edge, e.g. 0.0005, beside half the spread and the
+    fees of the market snapshot (`fee_rate`, `fee_per_unit`; not `Limits.fee_rate`). Default 0. With t
+    the sum of these, a period costs 2 t / `SignalBatch.holding_periods` per unit of stake, or t
+    where no holding time is given. JOINT takes it for what is traded, and so does CLOSED_FORM with a
+    `no_trade_region`; without one CLOSED_FORM takes it for the whole target, the part already held
+    included. From 0 to 0.5.
     """
     volatility_target: _builtins.float
     """Largest annualised volatility one line may add: |weight| <= target / volatility. Default: none.
@@ -234,6 +276,22 @@ class SizingParameters(_message.Message):
     """Model (VolatilityService) whose volatilities the volatility target, the risk budget and a correlation
     matrix take where they are larger than the market snapshot's, or it has none: they can only make
     sizes smaller. 1 to 128 characters of [A-Za-z0-9._:-]. Default: none, the snapshot's count.
+    """
+    no_trade_region: Global___NoTradeRegion.ValueType
+    """Where CLOSED_FORM leaves alone what is held. Default: HOLDING_TIME for lines with
+    `SignalBatch.holding_periods`, NONE for others.
+    """
+    impact_coefficient: _builtins.float
+    """Coefficient Y of the square-root law of market impact: a trade of notional q costs the part
+    Y x daily volatility x sqrt(q / daily value traded) of it, with the annual volatility of the market
+    snapshot over sqrt(252) and its average daily volume; spread over the holding time as other costs
+    are. 0.7 is a usual value. Default 0. From 0 to 10.
+    """
+    trade_rate: _builtins.float
+    """Part of the way from the weight held to the weight aimed at that one decision trades, of either
+    method and before the limits, which may move a line further. It is best where costs grow with
+    the square of a trade and returns are predictable for several periods (Garleanu and Pedersen 2013).
+    Default 1. From 1e-6 to 1.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -318,10 +376,13 @@ class SizingParameters(_message.Message):
         condition_rules: Global___ConditionRules | None = ...,
         algorithm: Global___AlgorithmChoice | None = ...,
         volatility_model: _builtins.str | None = ...,
+        no_trade_region: Global___NoTradeRegion.ValueType = ...,
+        impact_coefficient: _builtins.float | None = ...,
+        trade_rate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -331,6 +392,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__drawdown_floor: _TypeAlias = _typing.Literal["_drawdown_floor", b"_drawdown_floor"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
     _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
+    _WhichOneofReturnType__impact_coefficient: _TypeAlias = _typing.Literal["impact_coefficient"]  # noqa: Y015
+    _WhichOneofArgType__impact_coefficient: _TypeAlias = _typing.Literal["_impact_coefficient", b"_impact_coefficient"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
     _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
     _WhichOneofReturnType__kelly_fraction: _TypeAlias = _typing.Literal["kelly_fraction"]  # noqa: Y015
@@ -347,6 +410,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__risk_free_rate: _TypeAlias = _typing.Literal["_risk_free_rate", b"_risk_free_rate"]  # noqa: Y015
     _WhichOneofReturnType__stop_risk_max: _TypeAlias = _typing.Literal["stop_risk_max"]  # noqa: Y015
     _WhichOneofArgType__stop_risk_max: _TypeAlias = _typing.Literal["_stop_risk_max", b"_stop_risk_max"]  # noqa: Y015
+    _WhichOneofReturnType__trade_rate: _TypeAlias = _typing.Literal["trade_rate"]  # noqa: Y015
+    _WhichOneofArgType__trade_rate: _TypeAlias = _typing.Literal["_trade_rate", b"_trade_rate"]  # noqa: Y015
     _WhichOneofReturnType__volatility_model: _TypeAlias = _typing.Literal["volatility_model"]  # noqa: Y015
     _WhichOneofArgType__volatility_model: _TypeAlias = _typing.Literal["_volatility_model", b"_volatility_model"]  # noqa: Y015
     _WhichOneofReturnType__volatility_target: _TypeAlias = _typing.Literal["volatility_target"]  # noqa: Y015
@@ -359,6 +424,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drawdown_floor) -> _WhichOneofReturnType__drawdown_floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__impact_coefficient) -> _WhichOneofReturnType__impact_coefficient | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
     @_typing.overload
@@ -375,6 +442,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__risk_free_rate) -> _WhichOneofReturnType__risk_free_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_risk_max) -> _WhichOneofReturnType__stop_risk_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trade_rate) -> _WhichOneofReturnType__trade_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility_model) -> _WhichOneofReturnType__volatility_model | None: ...
     @_typing.overload

@@ -141,6 +141,8 @@ class SignalBatch(_message.Message):
     HISTORY_OUTCOME_FIELD_NUMBER: _builtins.int
     HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    HOLDING_PERIODS_FIELD_NUMBER: _builtins.int
+    COST_RATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique, all in the market snapshot."""
@@ -218,6 +220,19 @@ class SignalBatch(_message.Message):
         `edge_half_life`, else not read.
         """
 
+    @_builtins.property
+    def holding_periods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Periods for which the position is expected to be held: what it costs to open and to close it is
+        spread over them (`SizingParameters.cost_rate`), and what is held already is charged for its
+        trades only. 0, or an empty column: not known, one trade a period. 0 or from 0.01 to 1e6.
+        """
+
+    @_builtins.property
+    def cost_rate(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Proportional cost of one trade of this line, in place of `SizingParameters.cost_rate`. From 0 to
+        0.5.
+        """
+
     def __init__(
         self,
         *,
@@ -236,10 +251,12 @@ class SignalBatch(_message.Message):
         history_outcome: _abc.Iterable[_builtins.float] | None = ...,
         history_length: _abc.Iterable[_builtins.int] | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        holding_periods: _abc.Iterable[_builtins.float] | None = ...,
+        cost_rate: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -280,6 +280,16 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
     are the built-in Kelly, to compare.
     """
+    SIZING_STAGE_ROBUST: _SizingStage.ValueType  # 23
+    """Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`. Follows CONFIDENCE."""
+    SIZING_STAGE_TRADING_COST: _SizingStage.ValueType  # 24
+    """What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
+    impact; see `SizingParameters.no_trade_region` and `impact_coefficient`. Follows CORRELATION.
+    """
+    SIZING_STAGE_TRADE_RATE: _SizingStage.ValueType  # 25
+    """A part of the way to the weight aimed at; see `SizingParameters.trade_rate`. Follows
+    JOINT_OPTIMUM.
+    """
 
 class SizingStage(_SizingStage, metaclass=_SizingStageEnumTypeWrapper):
     """A step of the waterfall from the raw Kelly stake to the final lots, in the order applied."""
@@ -341,6 +351,16 @@ SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
 """What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
 within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
 are the built-in Kelly, to compare.
+"""
+SIZING_STAGE_ROBUST: SizingStage.ValueType  # 23
+"""Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`. Follows CONFIDENCE."""
+SIZING_STAGE_TRADING_COST: SizingStage.ValueType  # 24
+"""What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
+impact; see `SizingParameters.no_trade_region` and `impact_coefficient`. Follows CORRELATION.
+"""
+SIZING_STAGE_TRADE_RATE: SizingStage.ValueType  # 25
+"""A part of the way to the weight aimed at; see `SizingParameters.trade_rate`. Follows
+JOINT_OPTIMUM.
 """
 Global___SizingStage: _TypeAlias = SizingStage  # noqa: Y015
 

@@ -1,0 +1,39 @@
+"""Fills the rows of the sizing kernel that say where what is held is left alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.book import Floats
+from compute.columns import Line
+from compute.inputs import Inputs
+from compute.kernels import chunks, zero_padded
+from compute.parameters import NoTradeRegion
+from compute.shapes import KernelRegistry
+
+NO_BAND = -1.0
+
+
+def band_columns(lines: Floats, scalars: Floats, inputs: Inputs, kernels: KernelRegistry) -> None:
+    """Writes BAND_LOW and BAND_HIGH of `lines` (len(Line), n) in place.
+
+    Lines that cost nothing have no band: their target is the one point of it.
+    """
+    lines[Line.BAND_HIGH] = NO_BAND
+    costs = (lines[Line.TRADE_COST] > 0.0) | (lines[Line.IMPACT] > 0.0)
+    used = np.flatnonzero(costs & inputs.active & has_band(inputs))
+    if not len(used) or inputs.target is not None:
+        return
+    first = 2 if inputs.parameters.no_trade_region is NoTradeRegion.LONG_RUN else 0
+    for piece, size in chunks(used):
+        columns = zero_padded(lines[:, piece], (len(Line), size))
+        ends = kernels.run("trade_band", columns, scalars)[first : first + 2, : len(piece)]
+        lines[np.ix_(np.array([Line.BAND_LOW, Line.BAND_HIGH]), piece)] = ends
+
+
+def has_band(inputs: Inputs) -> NDArray[np.bool_]:
+    """Lines of which only trades are charged, (n,): by the parameters, or by their holding time."""
+    chosen, given = inputs.parameters.no_trade_region, inputs.signals.holding_periods
+    if chosen is not None or given is None:
+        some = chosen is not None and chosen is not NoTradeRegion.NONE
+        return np.full(len(inputs.index), some)
+    return np.asarray(given > 0.0)
