@@ -48,6 +48,7 @@ from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
 from server.services.condition import ConditionService
 from server.services.correlation import CorrelationService
+from server.services.explanation import ExplanationService
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
@@ -171,7 +172,9 @@ class App:
         chores = Chores(database, states, self.config.tenant_id)
         self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
         implementations = {
-            "SizingService": SizingService(desk, WhatIf(solver), Replay(solver), database, states),
+            "SizingService": SizingService(
+                desk, WhatIf(solver), Replay(solver, database), database, states
+            ),
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
             "ConditionService": ConditionService(database, states),
@@ -183,6 +186,7 @@ class App:
             "OptimizationService": OptimizationService(solver),
             "AnalyticsService": AnalyticsService(database, states),
             "AlgorithmService": AlgorithmService(self._algorithms),
+            "ExplanationService": ExplanationService(solver, database),
             "SimulationService": SimulationService(
                 database, Worker(self.config.data_dir / "kernels")
             ),

@@ -16,6 +16,7 @@ from positionsizing.v1.algorithm_service_pb2_grpc import AlgorithmServiceStub
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
+from positionsizing.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
@@ -94,6 +95,7 @@ class Client:
         self.simulation = SimulationServiceStub(channel)
         self.analytics = AnalyticsServiceStub(channel)
         self.algorithms = AlgorithmServiceStub(channel)
+        self.explanation = ExplanationServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Self:

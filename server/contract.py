@@ -5,6 +5,7 @@ from positionsizing.v1 import (
     analytics_service_pb2,
     condition_service_pb2,
     correlation_service_pb2,
+    explanation_service_pb2,
     history_service_pb2,
     market_service_pb2,
     optimization_service_pb2,
@@ -32,5 +33,6 @@ SERVICES = {
         ("SimulationService", simulation_service_pb2),
         ("AnalyticsService", analytics_service_pb2),
         ("AlgorithmService", algorithm_service_pb2),
+        ("ExplanationService", explanation_service_pb2),
     )
 }

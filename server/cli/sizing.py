@@ -180,6 +180,9 @@ def explain(
     top: Annotated[
         int, typer.Option(min=0, help="Lines to explain, the largest trades first; 0: all.")
     ] = 20,
+    why_not_larger: Annotated[
+        bool, typer.Option("--why-not-larger", help="The limits that hold each, one after another.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -187,6 +190,7 @@ def explain(
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     from server.cli import render
+    from server.cli.explained import print_ladders
     from server.cli.optimum import prices_table
     from server.cli.words import enum_words
 
@@ -194,7 +198,7 @@ def explain(
         wanted = pb.GetDecisionRequest(decision_id=decision_id or newest(client))
         answer = client.sizing.GetDecision(wanted)
     decision = answer.decision
-    if as_json:
+    if as_json and not why_not_larger:
         print_json(answer)
         return
     names = list(decision.sizes.instrument_ids)
@@ -206,8 +210,14 @@ def explain(
             )
     out = console()
     chosen = [i for i, name in enumerate(names) if not instrument or name in instrument]
-    if top and len(chosen) > top:
+    n_chosen = len(chosen)
+    if top and n_chosen > top:
         chosen = sorted([i for i in _largest_trades(decision.sizes) if i in chosen][:top])
+    if why_not_larger:
+        with connect(address) as client:
+            print_ladders(client, wanted.decision_id, [names[i] for i in chosen], as_json=as_json)
+        return
+    if len(chosen) < n_chosen:
         out.print(
             f"{len(names)} lines; the {top} largest trades. --top 0 shows all, --instrument one\n"
         )

@@ -4,13 +4,12 @@ import hashlib
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
 import numpy as np
-from positionsizing.v1 import events_pb2, market_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.book import MissingInputError
-from server import reading, record
+from server import reading, record, recorded
 from server.breaches import BreachWatch
 from server.call import Call, first_delivery
 from server.convert.columns import integers
@@ -82,13 +81,14 @@ class SizingService:
         if found := list(mask_violations(request.read_mask)):
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await _granted_decision(connection, call, decision_id)
-            message = await read_decision(connection, call.tenant_id, stored)
+            stored = await recorded.granted_decision(connection, call, decision_id)
+            made = await requests.get(connection, call.tenant_id, stored.request_id)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
                 state = _SETTLED[held.state]
             except NotFound:
                 state = pb.SETTLEMENT_STATE_NOTHING_TO_TRADE
+        message = recorded.answer_of(stored, made)
         decision = reading.read_decision(message, request.read_mask)
         return pb.GetDecisionResponse(decision=decision, settlement_state=state)
 
@@ -142,11 +142,7 @@ class SizingService:
     ) -> pb.ReplayDecisionResponse:
         """Computes a decision again and compares."""
         decision_id = parse_uuid(request.decision_id, "decision_id")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
-            stored = await _granted_decision(connection, call, decision_id)
-            made = await requests.get(connection, call.tenant_id, stored.request_id)
-            answered = await read_decision(connection, call.tenant_id, stored)
-        return await self._replay.compare(call, stored, made, answered)
+        return await self._replay.compare(call, decision_id)
 
     async def settle_decision(self, call: Call, request: pb.SettleDecisionRequest) -> bytes:
         """Books fills and frees what they no longer need."""
@@ -155,7 +151,7 @@ class SizingService:
         if found := fill_violations(request):
             raise invalid_fields(found)
         async with self._database.connection(deadline_s=call.left_s) as connection:
-            decision = await _granted_decision(connection, call, decision_id)
+            decision = await recorded.granted_decision(connection, call, decision_id)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
             except NotFound as error:
@@ -216,27 +212,6 @@ class SizingService:
         most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
         return bookings(request.fills, lot_size, markets, Band(most))
-
-
-async def _granted_decision(
-    connection: asyncpg.Connection, call: Call, decision_id: UUID
-) -> Decision:
-    """The decision. `NotFound` also where its portfolio isn't granted: ids tell nothing of it."""
-    stored = await decisions.get(connection, call.tenant_id, decision_id)
-    if not call.identity.is_granted(stored.portfolio_id):
-        raise NotFound("decision", str(decision_id))
-    return stored
-
-
-async def read_decision(
-    connection: asyncpg.Connection, tenant_id: str, stored: Decision
-) -> sizing_pb2.SizingDecision:
-    """The decision as it was answered."""
-    made = await requests.get(connection, tenant_id, stored.request_id)
-    if made.method == "SizePositions":
-        return pb.SizePositionsResponse.FromString(made.response).decision
-    answered = pb.SizePortfoliosResponse.FromString(made.response).decisions
-    return next(item for item in answered if item.decision_id == str(stored.decision_id))
 
 
 def _optional_time(request: pb.ListDecisionsRequest, name: str) -> datetime | None:

@@ -38,7 +38,7 @@ def test_who_may_call_what_is_as_reviewed() -> None:
 def test_reading_never_writes() -> None:
     for path, access in load(SERVICES.values()).items():
         name = path.rsplit("/", 1)[1]
-        reads = name.startswith(("Get", "List", "Replay", "Analyze", "Report"))
+        reads = name.startswith(("Get", "List", "Replay", "Analyze", "Compare", "Report"))
         assert (access.scope == "sizing.read") is reads, name
 
 

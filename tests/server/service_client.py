@@ -20,6 +20,7 @@ from positionsizing.v1 import (
     analytics_service_pb2_grpc,
     condition_service_pb2_grpc,
     correlation_service_pb2_grpc,
+    explanation_service_pb2_grpc,
     history_service_pb2_grpc,
     limits_pb2,
     market_service_pb2,
@@ -147,6 +148,7 @@ class Client:
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
         self.analytics = analytics_service_pb2_grpc.AnalyticsServiceStub(channel)
         self.algorithms = algorithm_service_pb2_grpc.AlgorithmServiceStub(channel)
+        self.explanation = explanation_service_pb2_grpc.ExplanationServiceStub(channel)
         self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
 
     @classmethod

@@ -1,0 +1,162 @@
+"""The inputs of two recorded decisions put together anew, group by group, and how they differ."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from positionsizing.v1 import explanation_service_pb2 as pb
+from positionsizing.v1 import sizing_service_pb2
+
+from compute.book import Floats, Market
+from compute.transfer import moved_positions, moved_shared
+from server import record
+from server.problem import Problem, assemble
+from server.recorded import Inputs
+
+SIGNALS, MARKET, HOLDINGS, LIMITS, PARAMETERS, MATRICES = GROUPS = (
+    pb.INPUT_GROUP_SIGNALS,
+    pb.INPUT_GROUP_MARKET,
+    pb.INPUT_GROUP_HOLDINGS,
+    pb.INPUT_GROUP_LIMITS,
+    pb.INPUT_GROUP_PARAMETERS,
+    pb.INPUT_GROUP_MATRICES,
+)
+
+Described = dict[str, str]
+"""The values of a group, by what they are."""
+
+
+def combined(
+    first: Inputs, second: Inputs, taken: AbstractSet[int], differing: AbstractSet[int]
+) -> Problem:
+    """The problem with the groups `taken` from the second decision, all others from the first.
+
+    A group that is the same in both goes with the market, whose prices are in some of its amounts.
+    Raises `Refusal`, `MissingInputError`.
+    """
+    market = second if MARKET in taken else first
+
+    def source(group: int) -> Inputs:
+        if group not in differing:
+            return market
+        return second if group in taken else first
+
+    signals, parameters, matrices = source(SIGNALS), source(PARAMETERS), source(MATRICES)
+    limits, holdings = source(LIMITS), source(HOLDINGS)
+    asked = matrices.recorded.request
+    request = sizing_service_pb2.SizePositionsRequest(
+        portfolio_id=signals.recorded.request.portfolio_id,
+        strategy_id=signals.recorded.request.strategy_id,
+        signals=signals.recorded.request.signals,
+        all_or_nothing=signals.recorded.request.all_or_nothing,
+        method=parameters.recorded.request.method,
+        scenario_matrix_id=asked.scenario_matrix_id,
+        covariance_matrix_id=asked.covariance_matrix_id,
+    )
+    if limits.recorded.request.HasField("limits"):
+        request.limits.CopyFrom(limits.recorded.request.limits)
+    context = record.Context(
+        market_snapshot_id=market.context.market_snapshot_id,
+        base_currency=market.context.base_currency,
+        positions=moved_positions(holdings.context.positions, holdings.market, market.market),
+        limits=limits.context.limits,
+        parameters=parameters.context.parameters,
+        reducing=limits.context.reducing,
+        shared=moved_shared(limits.context.shared, limits.market, market.market),
+        covariance_matrix_id=matrices.context.covariance_matrix_id,
+        adjustments=parameters.context.adjustments,
+    )
+    data = matrices.recorded
+    return assemble(request, context, market.market, data.scenarios, data.covariance, {})
+
+
+def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
+    """The inputs of a decision by group; of the market only what concerns `names`."""
+    request, context, market = inputs.recorded.request, inputs.context, inputs.market
+    signals = dict(_columns(request.signals, request.signals.instrument_ids))
+    if request.all_or_nothing:
+        signals["all_or_nothing"] = "true"
+    snapshot = inputs.recorded.snapshot
+    prices = dict(_columns(snapshot, snapshot.instrument_ids, frozenset(names)))
+    prices["snapshot_id"] = snapshot.snapshot_id
+    prices["spread_counts"] = str(context.spread_counts)
+    positions = context.positions
+    holdings = {"cash": _text(positions.cash)}
+    for name in ("held", "open_buy", "open_sell"):
+        holdings |= _by_instrument(market, getattr(positions, name), name)
+    limits = dict(_flat(context.limits, "")) | {"reducing": str(context.reducing)}
+    asked = MessageToDict(request.limits, preserving_proto_field_name=True)
+    limits |= dict(_flat(asked, "request"))
+    if context.shared is not None:
+        limits |= dict(_flat(context.shared.limits, "shared"))
+        limits["shared use"] = _text(context.shared.gross_notional)
+        limits |= _by_instrument(market, context.shared.instrument_notional, "shared use")
+    parameters = dict(_flat(context.parameters, ""))
+    if request.method:
+        parameters["request.method"] = str(request.method)
+    matrices = {
+        "scenario_matrix_id": request.scenario_matrix_id,
+        "covariance_matrix_id": request.covariance_matrix_id or context.covariance_matrix_id,
+    }
+    return dict(zip(GROUPS, (signals, prices, holdings, limits, parameters, matrices), strict=True))
+
+
+def differences(first: Described, second: Described) -> list[tuple[str, str, str]]:
+    """What is not the same in both, with both values; empty for none."""
+    names = dict.fromkeys([*first, *second])
+    found = ((name, first.get(name, ""), second.get(name, "")) for name in names)
+    return [(name, left, right) for name, left, right in found if left != right]
+
+
+def _columns(
+    message: Message, instruments: Sequence[str], wanted: AbstractSet[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each cell of the columns of a message by column and instrument; other fields whole."""
+    n = len(instruments)
+    for descriptor, value in message.ListFields():
+        if descriptor.is_repeated and descriptor.message_type is None and len(value) == n:
+            for name, cell in zip(instruments, value, strict=True):
+                if wanted is None or name in wanted:
+                    yield f"{descriptor.name} of {name}", _text(cell)
+        elif descriptor.is_repeated and descriptor.message_type is None:
+            yield descriptor.name, " ".join(map(_text, value))
+        else:
+            yield descriptor.name, " ".join(str(value).split())
+
+
+def _by_instrument(market: Market, column: Floats, word: str) -> Described:
+    return {
+        f"{word} of {market.instrument_ids[i]}": _text(float(column[i]))
+        for i in np.flatnonzero(column)
+    }
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """The leaves of nested values by their dotted path; what is unset is left out."""
+    if value is None:
+        return
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {item.name: getattr(value, item.name) for item in fields(value)}
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, frozenset):
+        for item in sorted(value):
+            yield f"{path} {item}", "yes"
+    elif isinstance(value, tuple | list):
+        for place, inner in enumerate(value):
+            name = inner.get("name") if isinstance(inner, Mapping) else getattr(inner, "name", None)
+            yield from _flat(inner, f"{path}.{name or place}")
+    else:
+        yield path, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name.lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

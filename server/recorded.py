@@ -1,0 +1,110 @@
+"""A recorded decision with all it was computed from, read to be computed again."""
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import asyncpg
+from positionsizing.v1 import market_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import sizing_service_pb2 as pb
+
+from compute.book import Market
+from server import record
+from server.call import Call
+from server.convert.market import MatrixData
+from server.decisions import Solver
+from server.problem import Problem, assemble
+from storage.errors import NotFound
+from storage.postgres import decisions, requests
+from storage.postgres.decisions import Decision
+from storage.postgres.pool import Database
+from storage.postgres.requests import Request
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was asked and answered, and what is stored of the inputs; pure data."""
+
+    stored: Decision
+    request: pb.SizePositionsRequest
+    """Of the portfolio alone, where a call was for several."""
+    answered: sizing_pb2.SizingDecision
+    snapshot: market_service_pb2.MarketSnapshot
+    currency: str
+    scenarios: MatrixData | None
+    covariance: MatrixData | None
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it was answered by the joint method."""
+        return self.answered.method == types_pb2.SIZING_METHOD_JOINT
+
+    @property
+    def n_lines(self) -> int:
+        """Signals of the request."""
+        return len(self.request.signals.instrument_ids)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recorded decision in arrays: its market, and the state over the market's instruments."""
+
+    recorded: Recorded
+    market: Market
+    context: record.Context
+
+    def problem(self) -> Problem:
+        """The problem as it was. Raises `Refusal`, `MissingInputError`."""
+        item = self.recorded
+        return assemble(
+            item.request, self.context, self.market, item.scenarios, item.covariance, {}
+        )
+
+
+async def read(solver: Solver, database: Database, call: Call, decision_id: UUID) -> Recorded:
+    """Reads a decision. Raises `NotFound` also where its portfolio isn't granted."""
+    async with database.connection(deadline_s=call.left_s) as connection:
+        stored = await granted_decision(connection, call, decision_id)
+        made = await requests.get(connection, call.tenant_id, stored.request_id)
+    request = _part_of(stored, made)
+    snapshot_id, currency = record.market_named(stored.inputs)
+    snapshot = await solver.states.snapshot(call.tenant_id, snapshot_id)
+    scenarios, covariance = await solver.matrices(call.tenant_id, request)
+    if default_id := record.covariance_named(stored.inputs):
+        covariance = await solver.states.matrix(call.tenant_id, default_id)
+    answered = answer_of(stored, made)
+    return Recorded(stored, request, answered, snapshot, currency, scenarios, covariance)
+
+
+def inputs_of(solver: Solver, tenant_id: str, recorded: Recorded) -> Inputs:
+    """The same in arrays; runs in a compute thread. Raises `Refusal`."""
+    market = solver.states.market(tenant_id, recorded.snapshot, recorded.currency)
+    context = record.decode(recorded.stored.inputs, market)
+    if not context.spread_counts:
+        market = replace(market, spread=None)
+    return Inputs(recorded, market, context)
+
+
+async def granted_decision(
+    connection: asyncpg.Connection, call: Call, decision_id: UUID
+) -> Decision:
+    """The decision. `NotFound` also where its portfolio isn't granted: ids tell nothing of it."""
+    stored = await decisions.get(connection, call.tenant_id, decision_id)
+    if not call.identity.is_granted(stored.portfolio_id):
+        raise NotFound("decision", str(decision_id))
+    return stored
+
+
+def answer_of(stored: Decision, made: Request) -> sizing_pb2.SizingDecision:
+    """The decision as it was answered."""
+    if made.method == "SizePositions":
+        return pb.SizePositionsResponse.FromString(made.response).decision
+    answered = pb.SizePortfoliosResponse.FromString(made.response).decisions
+    return next(item for item in answered if item.decision_id == str(stored.decision_id))
+
+
+def _part_of(stored: Decision, made: Request) -> pb.SizePositionsRequest:
+    """The request of one portfolio, out of a call for several where it was one."""
+    if made.method == "SizePositions":
+        return pb.SizePositionsRequest.FromString(made.request)
+    whole = pb.SizePortfoliosRequest.FromString(made.request)
+    return next(part for part in whole.requests if part.portfolio_id == stored.portfolio_id)

@@ -1,0 +1,34 @@
+"""ExplanationService: why recorded decisions are what they are."""
+
+from positionsizing.v1 import explanation_service_pb2 as pb
+
+from server.call import Call
+from server.compare import Comparison
+from server.convert.names import checked_id, uuid
+from server.decisions import Solver
+from server.ladder import Ladder
+from storage.postgres.pool import Database
+
+
+class ExplanationService:
+    """See `protos/positionsizing/v1/explanation_service.proto`."""
+
+    def __init__(self, solver: Solver, database: Database) -> None:
+        self._comparison = Comparison(solver, database)
+        self._ladder = Ladder(solver, database)
+
+    async def compare_decisions(
+        self, call: Call, request: pb.CompareDecisionsRequest
+    ) -> pb.CompareDecisionsResponse:
+        """Why the sizes of two decisions differ."""
+        first = uuid(request.first_decision_id, "first_decision_id")
+        second = uuid(request.second_decision_id, "second_decision_id")
+        return await self._comparison.compare(call, first, second)
+
+    async def get_limit_ladder(
+        self, call: Call, request: pb.GetLimitLadderRequest
+    ) -> pb.GetLimitLadderResponse:
+        """Why a position is not larger."""
+        decision_id = uuid(request.decision_id, "decision_id")
+        instrument_id = checked_id(request.instrument_id, "instrument_id")
+        return await self._ladder.climb(call, decision_id, instrument_id)
