@@ -26,4 +26,5 @@ async def test_two_decisions_and_a_ladder_are_shown(sizing: Sizing) -> None:
     assert "trade at most 1.00% of the daily volume" in ladder.out
     assert "Kelly fraction" in ladder.out
     printed = await sizing("explain", first, "--why-not-larger", "--instrument", "RRC", "--json")
-    assert printed.json["RRC"]["rungs"][0]["limit"] == "LIMIT_KIND_ADV_TRADE_MAX"
+    rungs = printed.json["RRC"]["rungs"]
+    assert "LIMIT_KIND_ADV_TRADE_MAX" in [rung["limit"] for rung in rungs]
