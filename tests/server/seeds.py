@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     analytics_service_pb2,
     correlation_service_pb2,
+    explanation_service_pb2,
     history_service_pb2,
     limits_pb2,
     market_service_pb2,
@@ -115,6 +116,12 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "GetDecision": sizing_service_pb2.GetDecisionRequest(decision_id=decision_id),
         "ListDecisions": sizing_service_pb2.ListDecisionsRequest(portfolio_id=portfolio_id),
         "ReplayDecision": sizing_service_pb2.ReplayDecisionRequest(decision_id=decision_id),
+        "CompareDecisions": explanation_service_pb2.CompareDecisionsRequest(
+            first_decision_id=decision_id, second_decision_id=decision_id
+        ),
+        "GetLimitLadder": explanation_service_pb2.GetLimitLadderRequest(
+            decision_id=decision_id, instrument_id=INSTRUMENTS[0]
+        ),
         "SettleDecision": sizing_service_pb2.SettleDecisionRequest(
             request_id=str(uuid4()), decision_id=decision_id, fills=fills
         ),

@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from positionsizing.v1 import explanation_service_pb2 as explanation
 from positionsizing.v1 import portfolio_service_pb2 as portfolio
 from positionsizing.v1 import sizing_service_pb2 as sizing
 from service_client import Client, refusal_of, sizing_request
@@ -268,6 +269,14 @@ async def test_decisions_and_lists_show_what_is_granted(closed: App, issuer: Iss
         for asked in (
             some.sizing.GetDecision(sizing.GetDecisionRequest(decision_id=decision_id)),
             some.sizing.ReplayDecision(sizing.ReplayDecisionRequest(decision_id=decision_id)),
+            some.explanation.CompareDecisions(
+                explanation.CompareDecisionsRequest(
+                    first_decision_id=own.decision.decision_id, second_decision_id=decision_id
+                )
+            ),
+            some.explanation.GetLimitLadder(
+                explanation.GetLimitLadderRequest(decision_id=decision_id, instrument_id="I0")
+            ),
             some.sizing.SettleDecision(
                 sizing.SettleDecisionRequest(
                     request_id=made_up, decision_id=decision_id, close=True
