@@ -32,6 +32,7 @@ from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Method
 from compute.shapes import KernelRegistry, Key, NotReadyError
 from server import decision_risk, volatility_answer
+from server import decision_risk, profile
 from server.adaptation import adapted, tell
 from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
@@ -120,6 +121,14 @@ class Solver:
         model_id, estimates = state.parameters.volatility_model, None
         if model_id is not None:
             estimates = await self.states.volatilities.newest(tenant_id, model_id)
+        with profile.span("gather: market snapshot and matrices"):
+            snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
+            scenarios, covariance = await self.matrices(tenant_id, request)
+            default_id = ""
+            if covariance is None and needs_default(request, state.parameters):
+                universe = state.parameters.covariance_universe or ""
+                default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
+                covariance = await self.states.matrix(tenant_id, default_id)
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
@@ -137,6 +146,14 @@ class Solver:
                 places = concerned(request, context, prices)
                 context = replace(context, volatility=estimates.recorded(prices, places))
             return assemble(request, context, prices, scenarios, covariance, state.derived)
+            with profile.span("gather: arrays"):
+                prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
+                context = context_of(state, snapshot.snapshot_id, prices)
+                if default_id:
+                    context = replace(context, covariance_matrix_id=default_id)
+                equity = equity_of(prices, context.positions)
+                context = adapted(context, request, now, equity, state)
+                return assemble(request, context, prices, scenarios, covariance, state.derived)
 
         def work(time_limit: TimeLimit) -> Solved:
             return self.answer(gathered(), time_limit)
@@ -174,7 +191,8 @@ class Solver:
             call.ticket.takes_long()
 
         def attempt() -> Awaitable[T]:
-            return thread.run(work, n_lines=n_lines, deadline_s=call.left_s, caller=call.caller)
+            here = profile.handed_over(work, "compute thread")
+            return thread.run(here, n_lines=n_lines, deadline_s=call.left_s, caller=call.caller)
 
         return await self._when_ready(attempt, call)
 
@@ -182,8 +200,8 @@ class Solver:
         """The same on the event loop."""
 
         def attempt() -> Awaitable[T]:
-            loop = self._places.loop
-            return loop.run(lambda: work(ENDLESS), deadline_s=call.left_s, caller=call.caller)
+            loop, here = self._places.loop, profile.handed_over(work, "compute on the event loop")
+            return loop.run(lambda: here(ENDLESS), deadline_s=call.left_s, caller=call.caller)
 
         return await self._when_ready(attempt, call)
 
@@ -259,13 +277,16 @@ class Solver:
 
     def answers(self, problems: Sequence[Problem], time_limit: TimeLimit = ENDLESS) -> list[Solved]:
         """The same for several problems, those of one shape in one compiled call."""
-        asked = [aimed(self.joint, self._kernels, problem, time_limit) for problem in problems]
-        items = [(item.problem.inputs, item.problem.guard) for item in asked]
-        sizings = size_together(items, self._kernels)
-        return [
-            self._encoded(*self._kept(item, sizing))
-            for item, sizing in zip(asked, sizings, strict=True)
-        ]
+        with profile.span("compute: joint optimum, if asked for"):
+            asked = [aimed(self.joint, self._kernels, problem, time_limit) for problem in problems]
+        with profile.span("compute: waterfall, limits, lots, guard"):
+            items = [(item.problem.inputs, item.problem.guard) for item in asked]
+            sizings = size_together(items, self._kernels)
+        with profile.span("compute: encoding"):
+            return [
+                self._encoded(*self._kept(item, sizing))
+                for item, sizing in zip(asked, sizings, strict=True)
+            ]
 
     def _kept(self, asked: Aimed, sizing: Sizing) -> tuple[Aimed, Sizing]:
         """No trade instead of lots that are worth less, by the objective of the joint method."""

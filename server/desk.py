@@ -27,6 +27,7 @@ from server.errors import Refusal, invalid, invalid_fields
 from server.halt import unless_changed
 from server.metrics import DecisionMetrics
 from server.problem import Solved
+from server.profile import span
 from server.reading import check_bytes, mask_violations, read_answer, without_mask
 from server.state import PortfolioState
 from server.write import answer, stamped, transaction
@@ -117,11 +118,13 @@ class Desk:
                     self._metrics.repeated()
                     return read_answer(stored, mask)
                 crash_point("compute")
-                write = transaction(call, method, request_id, content, digest, states, solved)
-                mine = read_answer(write.request.response, mask)
-                check_bytes(len(mine), call.bytes_max)
+                with span("commit: what is written"):
+                    write = transaction(call, method, request_id, content, digest, states, solved)
+                    mine = read_answer(write.request.response, mask)
+                    check_bytes(len(mine), call.bytes_max)
                 try:
-                    result = await self._committer.commit(write, deadline_s=call.left_s)
+                    with span("commit: transaction"):
+                        result = await self._committer.commit(write, deadline_s=call.left_s)
                 except BaseException as error:
                     self._forget(call, states)  # nobody knows whether it was written
                     if isinstance(error, VersionConflict):
@@ -151,7 +154,8 @@ class Desk:
     async def _states(
         self, call: Call, parts: Sequence[pb.SizePositionsRequest]
     ) -> list[PortfolioState]:
-        return [await self._state(call, part) for part in parts]
+        with span("gather: portfolio state"):
+            return [await self._state(call, part) for part in parts]
 
     async def _state(self, call: Call, request: pb.SizePositionsRequest) -> PortfolioState:
         state = await self._solver.states.portfolio(

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
+from server import profile
 from server.admission import Admission, Ticket
 from server.auth.gate import Gate
 from server.auth.identity import Identity
@@ -96,6 +97,13 @@ class _Endpoint:
         self._telemetry = telemetry
 
     async def serve(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with profile.begun(dict(context.invocation_metadata() or ())) as found:
+            answer = await self._answered(data, context)
+        if found is not None:
+            context.set_trailing_metadata(((profile.ANSWER, found.encoded()),))
+        return answer
+
+    async def _answered(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         started = time.monotonic()
         code = "OK"
         ticket: Ticket | None = None
@@ -103,14 +111,16 @@ class _Endpoint:
             given_s = context.time_remaining()
             left_s = self._deadline_default_s if given_s is None else given_s
             ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
-            identity = self._gate.identify(context.invocation_metadata())
-            request = self._decode(data)
-            self._gate.check(self._access, identity, request)
+            with profile.span("admit: identity, decoding, access"):
+                identity = self._gate.identify(context.invocation_metadata())
+                request = self._decode(data)
+                self._gate.check(self._access, identity, request)
             call = self._call(identity, started + left_s, context, ticket)
             async with asyncio.timeout(
                 None if given_s is not None else left_s
             ):  # else gRPC ends it
-                answer = _encode(await self._handler(call, request))
+                with profile.span("answer"):
+                    answer = _encode(await self._handler(call, request))
             check_bytes(len(answer), call.bytes_max)
             return answer
         except (Exception, asyncio.CancelledError) as error:
