@@ -15,6 +15,7 @@ from positionsizing.v1 import sizing_service_pb2
 from compute.book import Floats, Market
 from compute.transfer import moved_positions, moved_shared
 from server import record
+from server.errors import precondition
 from server.problem import Problem, assemble
 from server.recorded import Inputs
 
@@ -58,6 +59,12 @@ def combined(
         scenario_matrix_id=asked.scenario_matrix_id,
         covariance_matrix_id=asked.covariance_matrix_id,
     )
+    answer = signals.context.algorithm if parameters.context.algorithm is not None else None
+    if parameters.context.algorithm is not None:
+        request.algorithm.CopyFrom(parameters.recorded.request.algorithm)
+        if answer is None:
+            text = "no answer of a custom algorithm is recorded for these signals"
+            raise precondition("NO_ALGORITHM_ANSWER", text)
     if limits.recorded.request.HasField("limits"):
         request.limits.CopyFrom(limits.recorded.request.limits)
     context = record.Context(
@@ -70,6 +77,7 @@ def combined(
         shared=moved_shared(limits.context.shared, limits.market, market.market),
         covariance_matrix_id=matrices.context.covariance_matrix_id,
         adjustments=parameters.context.adjustments,
+        algorithm=answer,
     )
     data = matrices.recorded
     return assemble(request, context, market.market, data.scenarios, data.covariance, {})
@@ -81,6 +89,11 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
     signals = dict(_columns(request.signals, request.signals.instrument_ids))
     if request.all_or_nothing:
         signals["all_or_nothing"] = "true"
+    if context.algorithm is not None:  # sizes a signal, so they go with the signals
+        for name, weight in zip(
+            request.signals.instrument_ids, context.algorithm.weight, strict=True
+        ):
+            signals[f"algorithm's size of {name}"] = _text(float(weight))
     snapshot = inputs.recorded.snapshot
     prices = dict(_columns(snapshot, snapshot.instrument_ids, frozenset(names)))
     prices["snapshot_id"] = snapshot.snapshot_id
@@ -99,6 +112,9 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
     parameters = dict(_flat(context.parameters, ""))
     if request.method:
         parameters["request.method"] = str(request.method)
+    if context.algorithm is not None:
+        told = context.algorithm
+        parameters["algorithm answered"] = f"{told.name} {told.version} {told.sha256}".strip()
     matrices = {
         "scenario_matrix_id": request.scenario_matrix_id,
         "covariance_matrix_id": request.covariance_matrix_id or context.covariance_matrix_id,

@@ -13,9 +13,10 @@ from compute.limits.lift import Rules, lifted
 from compute.limits.policy import LimitKind
 from compute.limits.sheet import prepare
 from compute.optimize.time_limit import TimeLimit
+from compute.parameters import Method
 from server import recorded
 from server.call import Call
-from server.convert.decision import STAGE_NUMBERS
+from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 from server.decisions import Solver
 from server.errors import Refusal, invalid
 from server.problem import Problem, Solved
@@ -102,16 +103,12 @@ def _lifted(problem: Problem, kind: LimitKind, name: str, line: int) -> Problem 
     if without is None:
         return None
     sheet = prepare(sheet.market, sheet.positions, without.limits, without.shared)
+    if problem.method is Method.JOINT:  # the optimum is another one
+        inputs = replace(inputs, target=None, target_binding=None, target_marginal=None)
     return replace(
         problem,
         inputs=replace(
-            inputs,
-            sheet=sheet,
-            parameters=without.parameters,
-            reducing=without.reducing,
-            target=None,
-            target_binding=None,
-            target_marginal=None,
+            inputs, sheet=sheet, parameters=without.parameters, reducing=without.reducing
         ),
         guard=Guard(sheet.market, sheet.positions, sheet.limits, without.shared),
         context=replace(
@@ -126,7 +123,9 @@ def _lifted(problem: Problem, kind: LimitKind, name: str, line: int) -> Problem 
 def _stages(response: pb.GetLimitLadderResponse, solved: Solved, line: int) -> None:
     """The stages from raw Kelly to the last that no limit has a part in."""
     weights = solved.sizing.stages[: Stage.CORRELATION + 1, line]
+    is_custom = solved.problem.context.algorithm is not None
+    numbers = ALGORITHM_STAGE_NUMBERS if is_custom else STAGE_NUMBERS
     for stage, weight in enumerate(weights):
         if stage == 0 or weight != weights[stage - 1]:
-            response.stages.append(types_pb2.SizingStage.ValueType(STAGE_NUMBERS[stage]))
+            response.stages.append(types_pb2.SizingStage.ValueType(numbers[stage]))
             response.stage_weight.append(float(weight))

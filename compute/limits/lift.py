@@ -43,6 +43,9 @@ _WHOLE: dict[LimitKind, dict[str, Any]] = {
     LimitKind.CASH: {"cash_buffer": CREDIT},
     LimitKind.TRADE_NOTIONAL_MIN: {"trade_notional_min": None},
     LimitKind.TRADE_NOTIONAL_MAX: {"trade_notional_max": None},
+    LimitKind.TRADE_WEIGHT_MIN: {"trade_weight_min": None},
+    LimitKind.STOP_REQUIRED: {"stop_required": False},
+    LimitKind.POSITIONS_MAX: {"positions_max": None},
 }
 _JOINT: dict[LimitKind, dict[str, Any]] = {
     LimitKind.VOLATILITY_MAX: {"volatility_max": None},
