@@ -78,6 +78,7 @@ def combined(
         covariance_matrix_id=matrices.context.covariance_matrix_id,
         adjustments=parameters.context.adjustments,
         algorithm=answer,
+        volatility=market.context.volatility,
     )
     data = matrices.recorded
     return assemble(request, context, market.market, data.scenarios, data.covariance, {})
@@ -98,6 +99,10 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
     prices = dict(_columns(snapshot, snapshot.instrument_ids, frozenset(names)))
     prices["snapshot_id"] = snapshot.snapshot_id
     prices["spread_counts"] = str(context.spread_counts)
+    if context.volatility is not None:
+        told = {k: v for k, v in vars(context.volatility).items() if k != "column"}
+        prices |= dict(_flat(told, "volatility model"))
+        prices |= _by_instrument(market, context.volatility.column, "volatility model")
     positions = context.positions
     holdings = {"cash": _text(positions.cash)}
     for name in ("held", "open_buy", "open_sell"):
@@ -113,8 +118,8 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
     if request.method:
         parameters["request.method"] = str(request.method)
     if context.algorithm is not None:
-        told = context.algorithm
-        parameters["algorithm answered"] = f"{told.name} {told.version} {told.sha256}".strip()
+        answer = context.algorithm
+        parameters["algorithm answered"] = f"{answer.name} {answer.version} {answer.sha256}".strip()
     matrices = {
         "scenario_matrix_id": request.scenario_matrix_id,
         "covariance_matrix_id": request.covariance_matrix_id or context.covariance_matrix_id,

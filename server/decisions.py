@@ -31,8 +31,7 @@ from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Method
 from compute.shapes import KernelRegistry, Key, NotReadyError
-from server import decision_risk, volatility_answer
-from server import decision_risk, profile
+from server import decision_risk, profile, volatility_answer
 from server.adaptation import adapted, tell
 from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
@@ -111,13 +110,6 @@ class Solver:
         call: Call,
     ) -> Solved:
         """Sizes a checked request against a state. Raises `Refusal`."""
-        snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
-        scenarios, covariance = await self.matrices(tenant_id, request)
-        default_id = ""
-        if covariance is None and needs_default(request, state.parameters):
-            universe = state.parameters.covariance_universe or ""
-            default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
-            covariance = await self.states.matrix(tenant_id, default_id)
         model_id, estimates = state.parameters.volatility_model, None
         if model_id is not None:
             estimates = await self.states.volatilities.newest(tenant_id, model_id)
@@ -133,26 +125,19 @@ class Solver:
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
         def gathered() -> Problem:
-            currency = state.portfolio.base_currency
-            prices = self.states.market(tenant_id, snapshot, currency)
-            context = context_of(state, snapshot.snapshot_id, prices)
-            if default_id:
-                context = replace(context, covariance_matrix_id=default_id)
-            equity = equity_of(prices, context.positions)
-            context = adapted(context, request, now, equity, state)
-            if estimates is not None:
-                key = (tenant_id, snapshot.snapshot_id, currency)
-                prices = self.states.volatilities.market(*key, prices, estimates)
-                places = concerned(request, context, prices)
-                context = replace(context, volatility=estimates.recorded(prices, places))
-            return assemble(request, context, prices, scenarios, covariance, state.derived)
             with profile.span("gather: arrays"):
-                prices = self.states.market(tenant_id, snapshot, state.portfolio.base_currency)
+                currency = state.portfolio.base_currency
+                prices = self.states.market(tenant_id, snapshot, currency)
                 context = context_of(state, snapshot.snapshot_id, prices)
                 if default_id:
                     context = replace(context, covariance_matrix_id=default_id)
                 equity = equity_of(prices, context.positions)
                 context = adapted(context, request, now, equity, state)
+                if estimates is not None:
+                    key = (tenant_id, snapshot.snapshot_id, currency)
+                    prices = self.states.volatilities.market(*key, prices, estimates)
+                    places = concerned(request, context, prices)
+                    context = replace(context, volatility=estimates.recorded(prices, places))
                 return assemble(request, context, prices, scenarios, covariance, state.derived)
 
         def work(time_limit: TimeLimit) -> Solved:

@@ -1,6 +1,6 @@
 """A recorded decision with all it was computed from, read to be computed again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -79,9 +79,7 @@ def inputs_of(solver: Solver, tenant_id: str, recorded: Recorded) -> Inputs:
     """The same in arrays; runs in a compute thread. Raises `Refusal`."""
     market = solver.states.market(tenant_id, recorded.snapshot, recorded.currency)
     context = record.decode(recorded.stored.inputs, market)
-    if not context.spread_counts:
-        market = replace(market, spread=None)
-    return Inputs(recorded, market, context)
+    return Inputs(recorded, record.market_of(context, market), context)
 
 
 async def granted_decision(

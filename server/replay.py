@@ -28,10 +28,6 @@ class Replay:
         answered = found.answered
 
         def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
-            prices = self._solver.states.market(call.tenant_id, snapshot, currency)
-            context = record.decode(stored.inputs, prices)
-            prices = record.market_of(context, prices)
-            problem = assemble(request, context, prices, scenarios, covariance, {})
             problem = recorded.inputs_of(self._solver, call.tenant_id, found).problem()
             return self._solver.answer(problem, time_limit).decision()
 
