@@ -1,7 +1,7 @@
 """Whether limits can be kept together, by SciPy's linear programs and cvxpy.
 
-The independent check of `compute.optimize.infeasible`: the same question put another way, with
-nothing shared. Limits carry the names of `Explanation.conflict`.
+The independent check of `compute.optimize.infeasibility.conflict`: the same question put another
+way, with nothing shared. Limits carry the names of `Explanation.conflict`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from compute.optimize.evaluate import Facts, tail_limits, violations
-from compute.optimize.infeasible import Explanation
+from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.problem import Array, Limits, ObjectiveKind, Problem
+from compute.optimize.proof.evaluation import Facts, tail_limits, violations
 
 # Least total violation above which limits conflict; between this and CLEAR nobody can say.
 CONFLICT, CLEAR = 1e-9, 1e-8

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import optimize, sparse
 
 from benchmarks.peer import Call, Task, peer
-from compute.optimize.relaxation import relaxation
-from compute.optimize.tangent import tangent
+from compute.optimize.proof.linearization import tangent
+from compute.optimize.proof.lp_relaxation import relaxation
 
 Array = Any
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}

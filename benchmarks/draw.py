@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.synthetic import fat_tailed
-from compute.optimize.evaluate import Facts, risk_excess
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -25,6 +24,7 @@ from compute.optimize.problem import (
     Problem,
     Rows,
 )
+from compute.optimize.proof.evaluation import Facts, risk_excess
 
 Kind = ObjectiveKind
 Rng = np.random.Generator

@@ -37,8 +37,8 @@ from benchmarks.plots import draw
 from benchmarks.reference_format import load_all
 from benchmarks.synthetic import universe
 from compute.optimize import solve, solve_batch
-from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.problem import ObjectiveKind, Problem, Status
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 OURS = "position-sizing"
 EVERY = "P1 P2 P3 P3L P4 P5 P6 P7_maxret_cdar P7_min_cdar P7_min_mdd P8"

@@ -15,8 +15,8 @@ import cvxpy as cp
 import numpy as np
 
 from benchmarks.draw import counted_in
-from compute.optimize.evaluate import Facts, tail_limits
 from compute.optimize.problem import Array, Objective, ObjectiveKind, Problem
+from compute.optimize.proof.evaluation import Facts, tail_limits
 
 Kind = ObjectiveKind
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11, "max_iter": 400}

@@ -6,11 +6,11 @@ Problems are drawn with every objective and limit there is (`draw`), or with --f
 of `reference_format` as strangers would write them (`draw_files`).
 
 Every answer is held against three things: the best weights of Clarabel or HiGHS through cvxpy
-(`oracle`), the certificate of `compute.optimize.certificate`, and what is known of the problem by
-construction or by other linear programs (`conflicts`). A gap is relative to the larger of the
-objective and a thousandth of what its steepest slope could make of the whole book. Prints counts,
-and a line for every answer that is wrong; the exit code is 1 if there is one. With --out, writes
-random_problems.md.
+(`oracle`), the certificate of `compute.optimize.proof.certificate`, and what is known of the
+problem by construction or by other linear programs (`conflicts`). A gap is relative to the
+larger of the objective and a thousandth of what its steepest slope could make of the whole book.
+Prints counts, and a line for every answer that is wrong; the exit code is 1 if there is one. With
+--out, writes random_problems.md.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from benchmarks.draw import Drawn, draw
 from benchmarks.draw_files import draw_file
 from benchmarks.oracle import best_weights, riskless_mean, survivable
 from compute.optimize import solve
-from compute.optimize.ahead import JointShapes, Programs, only
-from compute.optimize.certificate import Certificate, certify, certify_weights, size_of
-from compute.optimize.evaluate import Facts, largest_violation, objective_value
-from compute.optimize.infeasible import explain
+from compute.optimize.compiled import JointShapes, Programs, only
+from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.kernels import joint_kernels
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
-from compute.optimize.tangent import tangent
+from compute.optimize.proof.certificate import Certificate, certify, certify_weights, size_of
+from compute.optimize.proof.evaluation import Facts, largest_violation, objective_value
+from compute.optimize.proof.linearization import tangent
 from compute.shapes import KernelRegistry, NotCompiledError
 
 MAX_SHARPE = ObjectiveKind.MAX_SHARPE

@@ -26,10 +26,10 @@ import numpy as np
 
 from benchmarks.reference_format import Reference, load_all
 from compute.optimize import solve
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation
-from compute.optimize.infeasible import explain
+from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.problem import Problem, Solution, Status
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import largest_violation
 
 # Repeats stop early once this much time went into one problem.
 TIMING_BUDGET_S = 3.0

@@ -27,11 +27,11 @@ from compute.limits.policy import JointLimits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
 from compute.optimize import solve
-from compute.optimize.ahead import compiled_programs
-from compute.optimize.certificate import Certificate, certify
+from compute.optimize.compiled import compiled_programs
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
-from compute.optimize.infeasible import Explanation
-from compute.optimize.presolve import ENDLESS, open_sides
+from compute.optimize.implied_bounds import ENDLESS
+from compute.optimize.infeasibility.conflict import Explanation
+from compute.optimize.presolve import open_sides
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -42,7 +42,8 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.problem import Limits as ProblemLimits
-from compute.optimize.shadow import ShadowPrice
+from compute.optimize.proof.certificate import Certificate, certify
+from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 from compute.optimize.time_limit import ENDLESS as NO_TIME_LIMIT
 from compute.optimize.time_limit import TimeLimit
 from compute.trading_costs import trading_costs

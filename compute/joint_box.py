@@ -8,7 +8,7 @@ from compute.book import Floats, Integers
 from compute.inputs import Inputs
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
-from compute.optimize.presolve import ENDLESS
+from compute.optimize.implied_bounds import ENDLESS
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from compute.joint_box import Box
 from compute.limits.binding import Binding
 from compute.limits.policy import LimitKind
 from compute.limits.sheet import Sheet
-from compute.optimize.bounds import supporting
-from compute.optimize.evaluate import Facts, objective_value
 from compute.optimize.problem import ObjectiveKind, Problem
-from compute.optimize.shadow import ShadowPrice
-from compute.optimize.tangent import Tangent, tangent
+from compute.optimize.proof.duality_gap import supporting
+from compute.optimize.proof.evaluation import Facts, objective_value
+from compute.optimize.proof.linearization import Tangent, tangent
+from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 
 LINEAR = "linear "
 _OWN_NAMES = ("group ", "portfolio ", "shared ", "cash")

@@ -6,7 +6,7 @@ from compute.book import Floats
 from compute.inputs import Inputs
 from compute.joint import JointAnswer
 from compute.joint_margin import Divided
-from compute.optimize.evaluate import largest_violation, objective_value
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 ROUNDING = 1e-12
 """Relative to the larger objective: a difference of this size is none."""

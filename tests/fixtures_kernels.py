@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from compute.kernels import registry
-from compute.optimize.ahead import JointShapes, Programs
+from compute.optimize.compiled import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel, KernelRegistry
 

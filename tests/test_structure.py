@@ -81,3 +81,58 @@ def test_what_is_public_is_documented_and_typed(path: Path) -> None:
         if not ast.get_docstring(node):
             wanting.append(f"{name}: no docstring")
     assert not wanting
+
+
+OPTIMIZE = ROOT / "compute" / "optimize"
+# What states a problem, read by solvers and proof alike.
+STATEMENT = {"problem", "measures", "implied_bounds", "linear_program", "time_limit"}
+SOLVERS = {
+    "interior_point",
+    "tail_lp",
+    "cutting_planes",
+    "presolve",
+    "limits",
+    "objectives",
+    "expanding_box",
+    "warm_start",
+    "compiled",
+    "kernels",
+    "threads",
+}
+
+
+def parts_of_optimize(path: Path) -> set[str]:
+    """First names below compute.optimize that a module imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "compute.optimize":
+            modules = [f"compute.optimize.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module]
+        else:
+            continue
+        found |= {name.split(".")[2] for name in modules if name.startswith("compute.optimize.")}
+    return found
+
+
+def modules_of(parts: set[str]) -> list[Path]:
+    files = [OPTIMIZE / f"{part}.py" for part in sorted(parts)]
+    files += [path for part in sorted(parts) for path in sorted((OPTIMIZE / part).glob("*.py"))]
+    return [path for path in files if path.exists()]
+
+
+@pytest.mark.parametrize("path", modules_of({"proof"}), ids=name_of)
+def test_the_proof_knows_the_statement_of_a_problem_and_no_solver(path: Path) -> None:
+    assert parts_of_optimize(path) <= STATEMENT | {"proof"}
+
+
+@pytest.mark.parametrize("path", modules_of(SOLVERS), ids=name_of)
+def test_no_solver_knows_the_proof(path: Path) -> None:
+    assert parts_of_optimize(path) <= STATEMENT | SOLVERS
+
+
+@pytest.mark.parametrize("path", modules_of(STATEMENT), ids=name_of)
+def test_the_statement_of_a_problem_knows_neither(path: Path) -> None:
+    assert parts_of_optimize(path) <= STATEMENT

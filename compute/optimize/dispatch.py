@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from compute.optimize.cuts import solve_cuts
+from compute.optimize.cutting_planes import solve_cuts
+from compute.optimize.exact_points import at_kinks, at_tight_point, curved, settled
+from compute.optimize.interior_point import solve as solve_smooth
+from compute.optimize.interior_point import solve_batch as solve_smooth_batch
 from compute.optimize.presolve import Presolved, presolved, restored, stands
 from compute.optimize.problem import Problem, Solution, Status
-from compute.optimize.solver import solve as solve_smooth
-from compute.optimize.solver import solve_batch as solve_smooth_batch
-from compute.optimize.start import calmest
-from compute.optimize.tail import has_tail, solve_tail, solve_tail_batch, supports
-from compute.optimize.tight import at_tight_point, curved, settled
+from compute.optimize.tail_lp import has_tail, solve_tail, solve_tail_batch, supports
 from compute.optimize.time_limit import ENDLESS, TimeLimit
+from compute.optimize.warm_start import calmest
 
 
 def solve(
@@ -66,7 +66,7 @@ def _solved(
     if supports(problem):
         return solve_tail(problem, warm_start or calmest([problem])[0], time_limit=time_limit)
     if has_tail(problem):
-        return solve_cuts(problem, time_limit)
+        return at_kinks(problem, solve_cuts(problem, time_limit))
     return solve_smooth(problem, time_limit=time_limit)
 
 
@@ -78,7 +78,9 @@ def _solved_batch(problems: Sequence[Problem], time_limit: TimeLimit) -> list[So
         routes["tail" if supports(problem) else curved].append(index)
     solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
         "tail": lambda chosen: solve_tail_batch(chosen, calmest(chosen), time_limit=time_limit),
-        "cuts": lambda chosen: [solve_cuts(problem, time_limit) for problem in chosen],
+        "cuts": lambda chosen: [
+            at_kinks(problem, solve_cuts(problem, time_limit)) for problem in chosen
+        ],
         "smooth": lambda chosen: solve_smooth_batch(chosen, time_limit=time_limit),
     }
     for route, indices in routes.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.certificate import Certificate
-from compute.optimize.infeasible import Explanation, explain
+from compute.optimize.infeasibility.conflict import Explanation, explain
 from compute.optimize.presolve import without_redundant
 from compute.optimize.problem import ObjectiveKind, Problem
-from compute.optimize.shadow import ShadowPrice, shadow_prices
+from compute.optimize.proof.certificate import Certificate
+from compute.optimize.sensitivity.shadow_prices import ShadowPrice, shadow_prices
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 UNEXPLAINED = "which limits conflict can't be told: they differ too much in size"

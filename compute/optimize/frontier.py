@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.evaluate import Facts, objective_value
 from compute.optimize.problem import (
     Objective,
     ObjectiveKind,
@@ -22,6 +21,7 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
+from compute.optimize.proof.evaluation import Facts, objective_value
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

@@ -3,7 +3,7 @@
 Every limit that is linear in the weights becomes a bound or a row here: participation tightens the
 box, gross exposure of a long-only book is its sum and shares the first row with the budget.
 
-A problem may be a stack of problems of one form (`stack.stacked`): whatever differs between them
+A problem may be a stack of problems of one form (`batching.stacked`): whatever differs between them
 has a leading axis then, here as in the answer.
 """
 

@@ -6,8 +6,8 @@ so that one kernel serves all of them. MAX_SHARPE is the ratio of linear'w to sq
 RISK_BUDGET has its own module. Cash earns `cash_return`: W_t = (1 + c)(1 + x_t'w) with
 x = (r - c) / (1 + c); means are those over c.
 
-A problem may be a stack of problems of one form (`stack.stacked`): what differs between them, and
-what is made of it, has a leading axis.
+A problem may be a stack of problems of one form (`batching.stacked`): what differs between them,
+and what is made of it, has a leading axis.
 """
 
 from __future__ import annotations

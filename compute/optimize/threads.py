@@ -12,6 +12,6 @@ THREADS = 4  # calls at a time; more than there are cores do no harm
 
 
 def in_threads(call: Callable[..., R], *arguments: Iterable[Any]) -> list[R]:
-    """`map`, some calls at a time; `ahead.only` does not reach into these threads."""
+    """`map`, some calls at a time; `compiled.only` does not reach into these threads."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(call, *arguments))

@@ -8,11 +8,9 @@ from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
-from compute.optimize.certificate import Certificate
-from compute.optimize.families import to_covariance, to_limit, to_mean
-from compute.optimize.infeasible import Explanation
+from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.limits import bound_of
-from compute.optimize.lots import LotRules, LotSolution
+from compute.optimize.lots.whole_lots import LotRules, LotSolution
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -22,8 +20,10 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
+from compute.optimize.proof.certificate import Certificate
 from compute.optimize.sensitivity import Sides
-from compute.optimize.shadow import ShadowPrice
+from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
+from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.limits import joint_violations

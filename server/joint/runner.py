@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import structlog
 
-from compute.optimize.ahead import Programs, only
+from compute.optimize.compiled import Programs, only
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.time_limit import StoppedError, TimeLimit
 from compute.shapes import NotCompiledError

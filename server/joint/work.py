@@ -10,14 +10,14 @@ from typing import TypeVar
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.cardinality import Effort
-from compute.optimize.certificate import certify
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.frontier import trace
-from compute.optimize.infeasible import explain
-from compute.optimize.lots import round_to_lots
+from compute.optimize.infeasibility.conflict import explain
+from compute.optimize.lots.outer_approximation import Effort
+from compute.optimize.lots.whole_lots import round_to_lots
 from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
+from compute.optimize.proof.certificate import certify
 from compute.optimize.time_limit import TimeLimit
 from server.convert import joint
 from server.convert.columns import set_floats

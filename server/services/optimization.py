@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from positionsizing.v1 import optimization_service_pb2 as pb
 
-from compute.optimize.cardinality import Effort
 from compute.optimize.frontier import is_risk
+from compute.optimize.lots.outer_approximation import Effort
 from compute.optimize.problem import Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
 from server.call import Call

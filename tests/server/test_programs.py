@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compute.optimize.ahead import JointShapes
+from compute.optimize.compiled import JointShapes
 from compute.shapes import (
     Kernel,
     KernelRegistry,

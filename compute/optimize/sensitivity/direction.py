@@ -18,10 +18,10 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import nnls
 
+from compute.optimize.interior_point import solve
 from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Array, Limits, Objective, ObjectiveKind, Problem, Rows, Status
 from compute.optimize.sensitivity.program import Program
-from compute.optimize.solver import solve
 
 PRICED = 1e-5  # a price above this, relative to the largest slope, is positive
 CARRIED = 1e-6  # of the largest slope may be left by the prices

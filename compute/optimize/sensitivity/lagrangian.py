@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from compute.optimize.cuts import without_tails
+from compute.optimize.cutting_planes import without_tails
+from compute.optimize.interior_point.budget import closed_forms
+from compute.optimize.interior_point.canonicalize import Encoded, encode
+from compute.optimize.interior_point.problem_data import Terms, hessian, terms
 from compute.optimize.objectives import Blocks, costs
 from compute.optimize.problem import Array, ObjectiveKind, Problem
-from compute.optimize.solver.budget import closed_forms
-from compute.optimize.solver.encode import Encoded, encode
-from compute.optimize.solver.model import Terms, hessian, terms
-from compute.optimize.tangent import impact_slope
 
 # Trades smaller than this bend the cost of impact as this one does: its curvature has no bound.
 TRADE_MIN = 1e-6
@@ -81,10 +80,12 @@ def smooth(problem: Problem, weights: Array) -> Smooth:
 
 
 def impact_gradient(problem: Problem, weights: Array) -> Array:
-    """Gradient f64[n] of the impact costs."""
+    """Gradient f64[n] of the impact costs, impact |trade|^(3/2)."""
     if problem.costs.impact is None:
         return np.zeros(problem.size)
-    return impact_slope(problem.costs.impact, _trade(problem, weights))
+    trade = _trade(problem, weights)
+    slope: Array = 1.5 * problem.costs.impact * np.sqrt(np.abs(trade)) * np.sign(trade)
+    return slope
 
 
 def _blocks(problem: Problem) -> Blocks | None:

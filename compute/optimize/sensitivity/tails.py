@@ -1,7 +1,8 @@
 """Tail measures in the derivative program: which scenarios, and which peaks, are on the edge.
 
 A measure is  min over z of  z + sum_t a_t max(loss_t - z, 0),  loss_t the largest of the pairs
-(level_s - level_t)'w (`tail.rows`). To first order, at its threshold z, it moves by
+(level_s - level_t)'w (`tail_lp.scenario_selection`). To first order, at its threshold
+z, it moves by
 
     dz + sum_t a_t (dloss_t - dz)      of the scenarios beyond the threshold
        + sum_t a_t max(dloss_t - dz, 0)      of those at it,
@@ -19,8 +20,8 @@ import numpy as np
 
 from compute.optimize.problem import Array, Problem
 from compute.optimize.sensitivity.program import STEP, Builder
-from compute.optimize.tail.rows import Measure
-from compute.optimize.tail.solve import measures_of
+from compute.optimize.tail_lp.scenario_selection import Measure
+from compute.optimize.tail_lp.solve import measures_of
 
 EDGE_MAX = 500  # pairs on the edge of one measure: of more (an empty book) too much is open
 FULL = 1.0 - 1e-9  # mass that counts as the whole tail

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.ahead import Programs, only
-from compute.optimize.certificate import certify
+from compute.optimize.compiled import Programs, only
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -20,6 +19,7 @@ from compute.optimize.problem import (
     Rows,
     Status,
 )
+from compute.optimize.proof.certificate import certify
 from compute.shapes import NotCompiledError
 
 Kind = ObjectiveKind

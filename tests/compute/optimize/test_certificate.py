@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize import certificate, solve
-from compute.optimize.bounds import Dual, box_terms, gap_terms
-from compute.optimize.certificate import certify_weights
-from compute.optimize.evaluate import largest_violation, objective_value
+from compute.optimize import solve
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
-from compute.optimize.relaxation import best_dual
-from compute.optimize.tangent import tangent
+from compute.optimize.proof import certificate
+from compute.optimize.proof.certificate import certify_weights
+from compute.optimize.proof.duality_gap import Dual, box_terms, gap_terms
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.proof.linearization import tangent
+from compute.optimize.proof.lp_relaxation import best_dual
 
 Kind = ObjectiveKind
 FILES = sorted((Path(__file__).parents[2] / "reference").glob("P*_N20.npz"))

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from compute.optimize import measures, solve
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Status
-from compute.optimize.tail import has_tail
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.tail_lp import has_tail
 from tests.compute.optimize.tail_problems import returns
 
 Kind = ObjectiveKind

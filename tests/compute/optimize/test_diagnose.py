@@ -9,9 +9,8 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation, objective_value
-from compute.optimize.infeasible import explain
+from compute.optimize.infeasibility.conflict import explain
+from compute.optimize.interior_point.fallbacks import ruined
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -22,8 +21,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.solver.diagnose import ruined
-from compute.optimize.tail import solve_tail
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.tail_lp import solve_tail
 
 Kind = ObjectiveKind
 N = 4

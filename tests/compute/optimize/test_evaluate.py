@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.optimize import measures
-from compute.optimize.evaluate import largest_violation, objective_value, violations
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -20,6 +19,7 @@ from compute.optimize.problem import (
     Problem,
     Rows,
 )
+from compute.optimize.proof.evaluation import largest_violation, objective_value, violations
 
 Kind = ObjectiveKind
 UNIFORM4 = np.full(4, 0.25)

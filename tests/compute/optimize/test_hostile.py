@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import objective_value
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -21,6 +19,8 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import objective_value
 
 Kind = ObjectiveKind
 N = 5

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve
-from compute.optimize.evaluate import largest_violation
-from compute.optimize.infeasible import explain
+from compute.optimize.infeasibility.conflict import explain
+from compute.optimize.infeasibility.norm_cone import accuracy, add_norm
 from compute.optimize.linear_program import Builder, LpStatus, maximise
-from compute.optimize.norm_cone import accuracy, add_norm
 from compute.optimize.problem import (
     DrawdownRisk,
     Limits,
@@ -22,6 +21,7 @@ from compute.optimize.problem import (
     Rows,
     Status,
 )
+from compute.optimize.proof.evaluation import largest_violation
 
 COUNT = 10
 SECTOR = np.arange(COUNT) % 5

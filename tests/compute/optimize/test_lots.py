@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize.cardinality import Effort, IntegerRules, solve_integer
-from compute.optimize.evaluate import largest_violation, objective_value
-from compute.optimize.lots import LotRules, round_to_lots
+from compute.optimize.lots.outer_approximation import Effort, IntegerRules, solve_integer
+from compute.optimize.lots.whole_lots import LotRules, round_to_lots
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 COVARIANCE = np.array([[0.04, 0.006, 0], [0.006, 0.09, 0.01], [0, 0.01, 0.0225]])

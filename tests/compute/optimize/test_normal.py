@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from compute.optimize.tail import normal
+from compute.optimize.tail_lp import normal_equations
 
 Array = NDArray[np.float64]
 
@@ -55,11 +55,11 @@ def test_both_forms_solve_the_same_equations(
     rng = np.random.default_rng(seed + 100)
     p, q, c = rng.normal(size=d + g), rng.normal(size=m), rng.normal(size=m)
     expected = dense(np.hstack([wide, excess]), columns, give, p, q, c)
-    assert normal.by_columns(m, d) is (m == 40)
+    assert normal_equations.by_columns(m, d) is (m == 40)
 
     def solve(*arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rows = normal.rows(arrays[0], arrays[1], jnp.asarray(exact))
-        return normal.solver(rows, arrays[2], arrays[3], jnp.asarray(exact))(*arrays[4:])
+        rows = normal_equations.rows(arrays[0], arrays[1], jnp.asarray(exact))
+        return normal_equations.solver(rows, arrays[2], arrays[3], jnp.asarray(exact))(*arrays[4:])
 
     found = jax.jit(solve)(wide, excess, columns, give, p, q, c)
     for ours, theirs in zip(found, expected, strict=True):
@@ -70,7 +70,7 @@ def test_both_forms_solve_the_same_equations(
 
 def test_rows_multiply_as_the_matrix_does() -> None:
     wide, excess, _, _, exact = system(7, 30, 5, 20, 2, 2)
-    rows = normal.rows(jnp.asarray(wide), jnp.asarray(excess), jnp.asarray(exact))
+    rows = normal_equations.rows(jnp.asarray(wide), jnp.asarray(excess), jnp.asarray(exact))
     whole, rng = np.hstack([wide, excess]), np.random.default_rng(8)
     x, y = rng.normal(size=25), rng.normal(size=30)
     np.testing.assert_allclose(rows.apply(jnp.asarray(x)), whole @ x, rtol=1e-13, atol=1e-13)

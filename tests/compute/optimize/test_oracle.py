@@ -17,9 +17,7 @@ import pytest
 from benchmarks.draw import counted_in
 from benchmarks.oracle import TIGHT, best_weights
 from compute.optimize import solve
-from compute.optimize.ahead import Programs, only
-from compute.optimize.certificate import Certificate, certify
-from compute.optimize.evaluate import Facts, objective_value, violations
+from compute.optimize.compiled import Programs, only
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -33,7 +31,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.tangent import tangent
+from compute.optimize.proof.certificate import Certificate, certify
+from compute.optimize.proof.evaluation import Facts, objective_value, violations
+from compute.optimize.proof.linearization import tangent
 
 Kind = ObjectiveKind
 N, T = 6, 60

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from compute.optimize import solve
-from compute.optimize.ahead import Programs, only
-from compute.optimize.certificate import certify, certify_weights
-from compute.optimize.infeasible import explain
-from compute.optimize.presolve import implied_box, presolved, sums_of, without_redundant
+from compute.optimize.compiled import Programs, only
+from compute.optimize.implied_bounds import implied_box, sums_of
+from compute.optimize.infeasibility.conflict import explain
+from compute.optimize.presolve import presolved, without_redundant
 from compute.optimize.problem import (
     Costs,
     Limits,
@@ -25,7 +25,8 @@ from compute.optimize.problem import (
     Rows,
     Status,
 )
-from compute.optimize.shadow import shadow_prices
+from compute.optimize.proof.certificate import certify, certify_weights
+from compute.optimize.sensitivity.shadow_prices import shadow_prices
 
 Kind = ObjectiveKind
 WRITTEN = (None, 1e4, 1e6, 1e9, 1e12, 1e30)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve
-from compute.optimize.ahead import Programs, only
+from compute.optimize.compiled import Programs, only
+from compute.optimize.interior_point.risk_budget import run_spinu
 from compute.optimize.problem import Array, Limits, Objective, ObjectiveKind, Problem, Rows, Status
-from compute.optimize.solver.risk_budget import run_spinu
 
 Kind = ObjectiveKind
 

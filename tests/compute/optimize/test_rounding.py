@@ -9,10 +9,8 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import solve
-from compute.optimize.ahead import Programs, only
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import violations
-from compute.optimize.infeasible import explain
+from compute.optimize.compiled import Programs, only
+from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.limits import distinct, linear
 from compute.optimize.problem import (
     Array,
@@ -26,7 +24,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.tail.solve import solve_tail
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import violations
+from compute.optimize.tail_lp.solve import solve_tail
 
 Kind = ObjectiveKind
 N = 6

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from compute.optimize.interior_point import solve
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -17,7 +18,6 @@ from compute.optimize.problem import (
     Problem,
 )
 from compute.optimize.sensitivity import Family, sensitivity
-from compute.optimize.solver import solve
 
 COVARIANCE = np.array([[0.04, 0.006, 0.0], [0.006, 0.09, 0.01], [0.0, 0.01, 0.0225]])
 MEAN = np.array([0.05, 0.08, 0.03])

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve
-from compute.optimize.evaluate import Facts, tail_measure
-from compute.optimize.families import to_covariance, to_limit, to_mean
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -21,7 +19,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
+from compute.optimize.proof.evaluation import Facts, tail_measure
 from compute.optimize.sensitivity import Family, Sides, sensitivity
+from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
 
 Kind = ObjectiveKind
 NAMES, PERIODS = 6, 60

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
-from compute.optimize import shadow, solve
+from compute.optimize import solve
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
-from compute.optimize.shadow import shadow_prices
+from compute.optimize.sensitivity import shadow_prices as shadow_prices_module
+from compute.optimize.sensitivity.shadow_prices import shadow_prices
 
 Kind = ObjectiveKind
 COVARIANCE = np.array([[0.04, 0.006, 0], [0.006, 0.09, 0.01], [0, 0.01, 0.0225]])
@@ -178,10 +179,12 @@ def test_a_segment_of_duals_is_what_linear_programs_find(
     own = shadow_prices(problem, weights)
     nothing = np.full(1, np.nan)
     monkeypatch.setattr(
-        shadow, "_segment", lambda duals, *_: (np.resize(nothing, len(duals.found)),) * 2
+        shadow_prices_module,
+        "_segment",
+        lambda duals, *_: (np.resize(nothing, len(duals.found)),) * 2,
     )
     zeros = np.zeros(12)
-    monkeypatch.setattr(shadow, "_straight", lambda program: (program, zeros))
+    monkeypatch.setattr(shadow_prices_module, "_straight", lambda program: (program, zeros))
     programs = shadow_prices(problem, weights)
     assert own["sum max"].high > 1e-4
     assert own["sum max"].low == 0.0

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation, objective_value
+from compute.optimize.interior_point import solve, solve_batch
+from compute.optimize.interior_point.canonicalize import encode
+from compute.optimize.interior_point.compiled_shapes import run_kernel
+from compute.optimize.interior_point.iteration import LAG
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -20,10 +22,8 @@ from compute.optimize.problem import (
     Rows,
     Status,
 )
-from compute.optimize.solver import solve, solve_batch
-from compute.optimize.solver.encode import encode
-from compute.optimize.solver.interior import LAG
-from compute.optimize.solver.slots import run_kernel
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 Kind = ObjectiveKind
 N = 6

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compute.optimize.evaluate import largest_violation, objective_value
+from compute.optimize.interior_point import solve
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -22,7 +22,7 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.solver import solve
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 OBJECTIVES = {

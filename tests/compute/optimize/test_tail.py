@@ -9,10 +9,10 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import measures, solve, solve_batch
-from compute.optimize.evaluate import largest_violation, objective_value
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows, Status
-from compute.optimize.tail import TailMultipliers, rows, solve_tail, supports
-from compute.optimize.tail.interior import LinearProgram, solve_linear, solve_linear_batch
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.tail_lp import TailMultipliers, scenario_selection, solve_tail, supports
+from compute.optimize.tail_lp.interior_point import LinearProgram, solve_linear, solve_linear_batch
 from tests.compute.optimize.tail_problems import FullProgram, draw, returns
 
 Kind = ObjectiveKind
@@ -277,5 +277,5 @@ def test_the_measure_agrees_with_its_plain_reading() -> None:
         ("cdar", measures.cdar(book_returns, odds, 0.9)[0]),
         ("drawdown", measures.maximum_drawdown(book_returns)[0]),
     ):
-        term = rows.measure(name, scenarios, odds, 0.9, 1.0, None)
+        term = scenario_selection.measure(name, scenarios, odds, 0.9, 1.0, None)
         assert term.value(term.losses(weights)[0]) == pytest.approx(plain, rel=1e-12)

@@ -9,10 +9,8 @@ import pytest
 
 from benchmarks.oracle import best_weights
 from compute.optimize import solve
-from compute.optimize.ahead import Programs, only
-from compute.optimize.certificate import certify
-from compute.optimize.evaluate import largest_violation, objective_value
-from compute.optimize.infeasible import explain
+from compute.optimize.compiled import Programs, only
+from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import (
     Array,
@@ -26,7 +24,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.tangent import tangent
+from compute.optimize.proof.certificate import certify
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.proof.linearization import tangent
 from compute.shapes import NotCompiledError
 from tests.compute.optimize.tail_problems import returns
 

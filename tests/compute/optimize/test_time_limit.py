@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.certificate import certify
 from compute.optimize.frontier import trace
-from compute.optimize.infeasible import explain
-from compute.optimize.lots import LotRules, round_to_lots
+from compute.optimize.infeasibility.conflict import explain
+from compute.optimize.lots.whole_lots import LotRules, round_to_lots
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem
-from compute.optimize.shadow import shadow_prices
+from compute.optimize.proof.certificate import certify
+from compute.optimize.sensitivity.shadow_prices import shadow_prices
 from compute.optimize.time_limit import (
     ENDLESS,
     AbandonedError,

@@ -1,4 +1,4 @@
-"""The example book: no look-ahead, and what is printed in the README is what is in the files."""
+"""The example book: no look-ahead, and what is printed in the guide is what is in the files."""
 
 import csv
 import runpy
@@ -48,6 +48,6 @@ def test_signals_know_nothing_of_their_day_or_later(
     assert after[1] != before[1]
 
 
-def test_the_client_of_the_readme_is_the_one_in_examples() -> None:
+def test_the_client_of_the_guide_is_the_one_in_examples() -> None:
     code = (EXAMPLES / "client.py").read_text().split('"""\n\n', 1)[1]
-    assert f"```python\n{code}```" in (ROOT / "README.md").read_text()
+    assert f"```python\n{code}```" in (ROOT / "docs" / "user-guide.md").read_text()

@@ -1,4 +1,6 @@
-"""What the README tells people to type: its way runs, and every command and option exists."""
+"""What README and docs tell people to type: the way runs, every command and option exists, every
+link leads somewhere.
+"""
 
 import asyncio
 import os
@@ -17,11 +19,12 @@ from server.cli import app as cli
 from storage.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 MENTIONS = sorted(
     {line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()}
-    | set(re.findall(r"`(sizing [^`]+)`", README.replace("\n", " ")))
+    | set(re.findall(r"`(sizing [^`]+)`", TEXT.replace("\n", " ")))
 )
 COMMANDS = [text for text in MENTIONS if re.match(r"sizing\s", text)]
 
@@ -64,7 +67,7 @@ def test_there_is_something_to_check() -> None:
 
 
 @pytest.mark.parametrize("text", COMMANDS)
-def test_every_command_and_option_of_the_readme_exists(text: str) -> None:
+def test_every_command_and_option_of_the_docs_exists(text: str) -> None:
     command: Any = typer.main.get_command(cli)
     words = [word.rstrip(";") for word in text.split()[1:] if word != "..."]
     everywhere = {"--help", "--timeout", "--trace", "--version", "--install-completion"}
@@ -77,3 +80,20 @@ def test_every_command_and_option_of_the_readme_exists(text: str) -> None:
             assert word.partition("=")[0] in known
     plain = [word for word in words if not word.startswith("-")]
     assert not is_group or not plain or plain[0] == "COMMAND"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names GitHub gives to the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

@@ -14,7 +14,7 @@ from service_client import Client, started
 
 from compute.book import Positions
 from compute.limits.policy import Limits
-from compute.optimize.ahead import Programs
+from compute.optimize.compiled import Programs
 from compute.parameters import merged
 from server import record
 from server.errors import Refusal

@@ -1,0 +1,138 @@
+"""Optima at points that are known beforehand: what one is near by, and what a curved limit leaves.
+
+Above the solvers and the proof: candidates are compared and certified by the proof's own reading.
+
+Where a curved limit leaves a single point there is no interior for a solver to walk through:
+risk-constrained Kelly is met with equality by all cash; where nothing has a positive mean it is met
+by nothing else. A cap on risk that equals the least risk there is leaves the book of least risk.
+Such points are few and known beforehand: each is tried, and taken where it is proven to be best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize.interior_point.scaling import unit_of
+from compute.optimize.limits import box, linear
+from compute.optimize.problem import (
+    Costs,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Solution,
+    Status,
+)
+from compute.optimize.proof.certificate import certify_weights
+from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.tail_lp.solve import TAIL_NAMES, terms_of
+from compute.optimize.time_limit import TimeLimit
+
+Kind = ObjectiveKind
+NEAR = 1e-6
+# Weights this close to a kink, in units of the solver, are put there if that is no worse.
+KINK = 1e-10
+# A limit may be exceeded by so much more for it: a thousandth of what a certificate allows.
+EXCEEDED = 1e-11
+METHOD = "the only point that a curved limit leaves"
+
+
+def at_tight_point(
+    problem: Problem, solve: Callable[[Problem], Solution], time_limit: TimeLimit
+) -> Solution | None:
+    """The optimum among the points that curved limits may leave; None where none is proven.
+
+    solve: of a smooth problem without the limit in question.
+    """
+    for weights in _candidates(problem, solve):
+        if certify_weights(problem, weights, time_limit=time_limit).is_optimal:
+            value = objective_value(problem, weights)
+            return Solution(Status.OPTIMAL, weights, value, None, 0, 0.0, method=METHOD)
+    return None
+
+
+def settled(problem: Problem, found: Solution) -> Solution:
+    """The answer; nothing at all, or what is held, exactly where it is that but for rounding.
+
+    A flat optimum is met by an interior point within the root of its tolerance only.
+    """
+    if found.status is not Status.OPTIMAL or problem.objective.kind is Kind.MAX_SHARPE:
+        return found
+    points = [np.zeros(problem.size)]
+    if problem.holdings is not None:
+        points.append(np.asarray(problem.holdings, dtype=np.float64))
+    sense = 1.0 if problem.objective.kind.maximised else -1.0
+    for point in points:
+        near = np.abs(found.weights - point).max(initial=0.0)
+        if not 0.0 < near <= NEAR or largest_violation(problem, point) > 0.0:
+            continue
+        value = objective_value(problem, point)
+        if sense * value >= sense * objective_value(problem, found.weights):
+            return replace(found, weights=point, objective=value)
+    return found
+
+
+def at_kinks(problem: Problem, found: Solution) -> Solution:
+    """The answer with weights of zero, and trades of none, exactly where they are that but for
+    rounding, if it is no worse for it.
+
+    A tail measure has a kink where nothing is held, and an interior point only comes near.
+    """
+    if found.status is not Status.OPTIMAL or not any(
+        part.kind in TAIL_NAMES for _, part in terms_of(problem.objective)
+    ):
+        return found
+    slack = KINK * float(unit_of(linear(problem), np.inf))
+    weights = found.weights
+    near = np.where(np.abs(weights) <= slack, 0.0, weights)
+    if problem.holdings is not None:
+        near = np.where(np.abs(near - problem.holdings) <= slack, problem.holdings, near)
+    sense = 1.0 if problem.objective.kind.maximised else -1.0
+    value, broken = objective_value(problem, near), largest_violation(problem, near)
+    if broken > max(largest_violation(problem, weights), EXCEEDED):
+        return found
+    if not sense * value >= sense * objective_value(problem, weights):
+        return found
+    return replace(found, weights=near, objective=value)
+
+
+def curved(limits: Limits) -> bool:
+    """Whether there are limits that may leave a single point."""
+    measures = ("volatility_max", "cvar_max", "cdar_max", "drawdown_max", "drawdown_risk")
+    return any(getattr(limits, name) is not None for name in measures)
+
+
+def _candidates(
+    problem: Problem, solve: Callable[[Problem], Solution]
+) -> Iterator[npt.NDArray[np.float64]]:
+    limits, (lower, upper) = problem.limits, box(problem)
+    if np.any(lower > upper):
+        return
+    if limits.drawdown_risk is not None:
+        yield np.clip(np.zeros(problem.size), lower, upper)
+    measured = {
+        Kind.MIN_VARIANCE: limits.volatility_max,
+        Kind.MIN_CVAR: limits.cvar_max,
+        Kind.MIN_CDAR: limits.cdar_max,
+        Kind.MIN_MAX_DRAWDOWN: limits.drawdown_max,
+    }
+    tails = {Kind.MIN_CVAR: limits.cvar_tail, Kind.MIN_CDAR: limits.cdar_tail}
+    bare = replace(
+        limits,
+        volatility_max=None,
+        var_max=None,
+        cvar_max=None,
+        cdar_max=None,
+        drawdown_max=None,
+        drawdown_risk=None,
+    )
+    for kind, bound in measured.items():
+        if bound is not None:
+            least = Objective(kind, tail=tails.get(kind, 0.95))
+            found = solve(replace(problem, objective=least, costs=Costs(), limits=bare))
+            if found.status is Status.OPTIMAL:
+                yield found.weights

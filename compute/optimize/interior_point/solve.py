@@ -1,0 +1,173 @@
+"""`solve` and `solve_batch`: route a problem, run the kernel, read the answer, explain failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from compute.optimize.compiled import compiled_programs
+from compute.optimize.interior_point.batching import form, stacked
+from compute.optimize.interior_point.budget import closed_form, closed_forms
+from compute.optimize.interior_point.canonicalize import Encoded, encode
+from compute.optimize.interior_point.compiled_shapes import run_kernel
+from compute.optimize.interior_point.epigraph import Levels
+from compute.optimize.interior_point.fallbacks import without_answer
+from compute.optimize.interior_point.iteration import CAUTIOUS, LAG
+from compute.optimize.interior_point.kernel import run_batch
+from compute.optimize.interior_point.output import Answer, unpack
+from compute.optimize.interior_point.phase_one import infeasibility
+from compute.optimize.interior_point.problem_data import shape_of, spread
+from compute.optimize.interior_point.recover import decode, decode_stack, empty, openness
+from compute.optimize.interior_point.scaling import own_unit
+from compute.optimize.interior_point.sharpe_frontier import CONSTANT, vanishing, without_size
+from compute.optimize.limits import Linear
+from compute.optimize.objectives import Blocks
+from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
+from compute.optimize.threads import THREADS, in_threads
+from compute.optimize.time_limit import ENDLESS, TimeLimit
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+METHOD = "interior point"
+T = TypeVar("T")
+
+
+def solve(
+    problem: Problem, levels: Levels | None = None, *, time_limit: TimeLimit = ENDLESS
+) -> Solution:
+    """The optimum of a smooth problem with its multipliers, or a typed failure.
+
+    levels: variables beside the weights; objective and gradient of the answer are without them,
+    the prices of their rows follow those of the named ones.
+    Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
+    ValueError for a problem that is not well formed.
+    """
+    time_limit.check()
+    sizeless = without_size(problem)
+    if sizeless is not None:
+        limit = solve(sizeless, levels, time_limit=time_limit)
+        return empty(problem, Status.VANISHING, METHOD) if vanishing(problem, limit) else limit
+    blocks: Blocks | None = None
+    if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
+        closed = closed_form(problem)
+        if isinstance(closed, Solution):
+            return closed
+        blocks = closed
+    if levels is None and compiled_programs() is None:
+        encoded = encode(problem, blocks, screened=False)
+        answer = run_kernel(encoded, LAG)
+        if not answer.doubtful:
+            return finish(encoded, answer, time_limit)
+    encoded = encode(problem, blocks, levels)
+    if _crossed(encoded.linear):
+        return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
+    return finish(encoded, run_kernel(encoded, LAG), time_limit)
+
+
+def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
+    """`solve` for many; problems of one form share compiled calls.
+
+    Where only programs compiled ahead may run they are solved one by one: stacks would need a
+    program more for every slot, and of large books a stack is no faster.
+    """
+    if len(problems) == 1 or compiled_programs() is not None:
+        return [solve(problem, time_limit=time_limit) for problem in problems]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, problem in enumerate(problems):
+        if without_size(problem) is not None:
+            continue  # by itself
+        groups.setdefault(form(problem), []).append(index)
+    chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
+
+    def together(chunk: list[int]) -> list[Solution | None]:
+        time_limit.check()
+        return _together([problems[i] for i in chunk])
+
+    answered = in_threads(together, chunks)
+    found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
+    return [
+        found.get(index) or solve(problem, time_limit=time_limit)
+        for index, problem in enumerate(problems)
+    ]
+
+
+def _chunks(members: list[T]) -> list[list[T]]:
+    """Members in chunks of one rung of `BATCHES`: a share for every thread, if they are many."""
+    share = -(-len(members) // THREADS)
+    size = next((rung for rung in BATCHES if rung >= share), BATCHES[-1])
+    return [members[at : at + size] for at in range(0, len(members), size)]
+
+
+def _together(chunk: list[Problem]) -> list[Solution | None]:
+    """One compiled call; None for a problem that has to be looked at by itself.
+
+    The batch is filled up with copies of its last problem.
+    """
+    size = next(rung for rung in BATCHES if rung >= len(chunk))
+    stack = stacked(chunk + chunk[-1:] * (size - len(chunk)))
+    known: list[Solution | None] = [None] * size
+    blocks: Blocks | None = None
+    if stack.objective.kind is ObjectiveKind.RISK_BUDGET:
+        known, blocks = closed_forms(stack, size)
+        if all(known):
+            return known[: len(chunk)]
+    encoded = encode(stack, blocks, screened=False)
+    vectors = np.asarray(run_batch(spread(encoded.data, size), LAG))
+    answers = unpack(vectors, shape_of(encoded.data), encoded.shape)
+    solutions = decode_stack(encoded, answers, METHOD)
+    return [
+        closed or (None if one is None or _senseless(encoded, one) else one)
+        for closed, one, _ in zip(known, solutions, chunk, strict=False)
+    ]
+
+
+def _crossed(limits: Linear) -> bool:
+    """True if a name or a hard row must be at least more than at most."""
+    rows = (limits.row_min > limits.row_max) & np.isinf(limits.price)
+    return bool((limits.lower > limits.upper).any() or rows.any())
+
+
+def finish(encoded: Encoded, answer: Answer, time_limit: TimeLimit = ENDLESS) -> Solution:
+    """Decode an answer; where there is none, find out why."""
+    solution = decode(encoded, answer, METHOD)
+    if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
+        return _decided(encoded, answer, solution)
+    time_limit.check()
+    conflict = infeasibility(encoded.problem)
+    if conflict is not None:
+        return conflict
+    second = run_kernel(encoded, CAUTIOUS)
+    solution = decode(encoded, second, f"{METHOD}, second attempt")
+    if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
+        return _decided(encoded, second, solution)
+
+    def again(stated: Encoded) -> Answer:
+        time_limit.check()
+        return run_kernel(stated, LAG)
+
+    return without_answer(encoded, answer, solution, again, time_limit)
+
+
+def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
+    """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
+    left = openness(encoded, answer, solution.objective)
+    unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
+    if unit is None:
+        return solution
+    again = encode(encoded.problem, encoded.blocks, encoded.levels, unit)
+    closer = run_kernel(again, LAG)
+    found = decode(again, closer, f"{METHOD}, own unit")
+    if found.status is not Status.OPTIMAL or _senseless(again, found):
+        return solution
+    found = replace(found, iterations=solution.iterations + found.iterations)
+    better = openness(again, closer, found.objective) < left
+    return found if better else solution
+
+
+def _senseless(encoded: Encoded, solution: Solution) -> bool:
+    """True for a Sharpe ratio that is not positive (its stationary point is no maximum), or so
+    large that its risk is rounding.
+    """
+    return encoded.blocks.ratio and not 0.0 < solution.objective < 1.0 / CONSTANT

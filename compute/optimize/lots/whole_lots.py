@@ -1,0 +1,111 @@
+"""From continuous weights to whole lots that keep every limit.
+
+A position is lots_i * lot_size_i units at price_i, so weight_i = lots_i * lot_size_i * price_i /
+equity. Rounding name by name breaks sums; here the lots are chosen together, by
+`outer_approximation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize.lots.outer_approximation import (
+    PATIENT,
+    Effort,
+    IntegerRules,
+    solve_integer,
+    with_room,
+)
+from compute.optimize.problem import Problem
+from compute.optimize.proof.evaluation import largest_violation
+from compute.optimize.time_limit import ENDLESS, TimeLimit
+
+Vector = npt.NDArray[np.float64]
+
+# Lots looked at on either side of the continuous weights unless names must be dropped.
+REACH_LOTS = 3
+
+
+@dataclass(frozen=True)
+class LotRules:
+    """How positions are traded.
+
+    lot_weight: f64[n] > 0, lot size times price over equity. trade_min: f64[n] weights, smallest
+    trade worth making, None is any. position_min: f64[n] weights, smallest position worth
+    holding. names_max: most names held.
+    """
+
+    lot_weight: Vector
+    trade_min: Vector | None = None
+    position_min: Vector | None = None
+    names_max: int | None = None
+
+
+@dataclass(frozen=True)
+class LotSolution:
+    """Whole lots with the exact weights they make, or None where no lots keep the limits.
+
+    shortfall: relative loss of objective against the continuous optimum. gap: of that, how much
+    other lots within reach could still recover at most. cash_room: by how much the least
+    investment was lowered, since lots cannot add up to a bound exactly. violation: the largest,
+    of the limits so lowered, fractions of equity.
+    """
+
+    lots: npt.NDArray[np.int64] | None
+    weights: Vector | None
+    objective: float
+    shortfall: float
+    gap: float
+    cash_room: float
+    violation: float
+
+
+def round_to_lots(
+    problem: Problem,
+    weights: Vector,
+    rules: LotRules,
+    *,
+    tolerance: float = 1e-4,
+    effort: Effort = PATIENT,
+    time_limit: TimeLimit = ENDLESS,
+) -> LotSolution:
+    """The best whole lots for `problem` near its continuous optimum `weights` [n].
+
+    Every limit holds on the lots themselves; a budget that asks to be invested to the last cent
+    gives way by the weight of the largest lot that is held, and says so. `tolerance` is the
+    relative gap at which the search stops, or else when `effort` is used up. ValueError for a lot
+    weight that is not positive.
+    """
+    if not np.all(rules.lot_weight > 0.0):
+        raise ValueError("every lot must have a positive weight")
+    held = np.abs(weights) > 0.5 * rules.lot_weight
+    room = float(rules.lot_weight[held].max(initial=0.0))
+    low, high = problem.limits.budget_min, problem.limits.budget_max
+    exact = low is not None and high is not None and high - low < room
+    room = room if exact else 0.0
+    relaxed = replace(problem, limits=with_room(problem.limits, room))
+    dropping = rules.names_max is not None or rules.position_min is not None
+    integer = IntegerRules(
+        lot=rules.lot_weight,
+        trade_min=rules.trade_min,
+        position_min=rules.position_min,
+        names_max=rules.names_max,
+        reach_lots=None if dropping or rules.trade_min is not None else REACH_LOTS,
+    )
+    found = solve_integer(
+        relaxed, weights, integer, tolerance=tolerance, effort=effort, time_limit=time_limit
+    )
+    if found.weights is None:
+        return LotSolution(None, None, float("nan"), float("inf"), float("inf"), room, float("inf"))
+    return LotSolution(
+        lots=found.lots,
+        weights=found.weights,
+        objective=found.objective,
+        shortfall=found.shortfall,
+        gap=found.gap,
+        cash_room=room,
+        violation=largest_violation(relaxed, found.weights),
+    )

@@ -1,0 +1,64 @@
+"""A bound on what other portfolios could gain that needs no box: by the objective's own curvature.
+
+Where f(v) <= f(w) + g'd - d'Qd for d = v - w, and limits and costs carry all of the gradient g but
+r, no feasible v is better by more than max_d r'd - d'Qd = 1/4 r'Q^-1 r. Of weights that nothing
+bounds, or bounds a million times too far away, a linear bound says nothing; this one does.
+
+Of growth, U(W (1 + x)) - U(W) - U'(W) W x <= -kappa W^(1 - rho) x^2 for x <= 1, with kappa = 1/4
+from rho = 1 on, rho / 8 below. Concavity carries the bound beyond, if it is reached within.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize.problem import Objective, ObjectiveKind
+from compute.optimize.proof.evaluation import Facts
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Kind = ObjectiveKind
+
+# Share of the largest eigenvalue below which a direction has no curvature.
+FLAT = 1e-13
+
+
+def curved_gap(facts: Facts, objective: Objective, weights: Vector, rest: Vector) -> float:
+    """The bound for a slope `rest` [n] that nothing carries; inf where curvature says nothing."""
+    if not rest.any():
+        return 0.0
+    matrix, reach = _curvature(facts, objective, weights)
+    values, vectors = np.linalg.eigh(matrix)
+    along = vectors.T @ rest
+    flat = values <= FLAT * max(float(values[-1]), 0.0)
+    if np.any(np.abs(along[flat]) > 0.0) and not _nothing(along[flat], along):
+        return float("inf")
+    size = float(np.sum(along[~flat] ** 2 / values[~flat]))
+    return 0.25 * size if size <= reach else float("inf")
+
+
+def _nothing(part: Vector, whole: Vector) -> bool:
+    return bool(np.abs(part).max(initial=0.0) <= 1e-12 * np.abs(whole).max())
+
+
+def _curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+    """Q [n, n], and the largest r'Q^-1 r for which the bound holds."""
+    kind, aversion = objective.kind, objective.risk_aversion
+    if kind is Kind.COMBINATION:
+        parts = [(share, _curvature(facts, term, weights)) for share, term in objective.terms]
+        total = sum((share * part[0] for share, part in parts), np.zeros((facts.size, facts.size)))
+        return total, min((share * part[1] for share, part in parts), default=np.inf)
+    if kind in (Kind.LOG_GROWTH, Kind.CRRA):
+        rho = 1.0 if kind is Kind.LOG_GROWTH else aversion
+        wealth = facts.wealth(weights)
+        share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
+        relative = (facts.scenarios - facts.problem.financing_rates) / wealth[:, None]
+        return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
+    if kind is Kind.MEAN_VARIANCE:
+        return 0.5 * aversion * facts.covariance, np.inf
+    if kind is Kind.MIN_VARIANCE:
+        return facts.covariance, np.inf
+    if kind is Kind.QUADRATIC_GROWTH:
+        return 0.5 * facts.excess_moment, np.inf
+    return np.zeros((facts.size, facts.size)), np.inf
