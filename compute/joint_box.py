@@ -6,6 +6,7 @@ import numpy as np
 
 from compute.book import Floats, Integers
 from compute.inputs import Inputs
+from compute.limits.liquidity import volume_share
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
 from compute.optimize.implied_bounds import ENDLESS
@@ -52,13 +53,12 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
     limits, before = sheet.limits, sheet.before[index]
     free = np.full(len(lines), np.inf)
     caps, owns = sheet.cap_kind[index], sheet.cap_bound[index]
-    none, adv = int(LimitKind.NONE), int(LimitKind.ADV_POSITION_MAX)
+    none, (adv, _, stated) = int(LimitKind.NONE), volume_share(limits)
     empty = Side(free, np.zeros(len(lines), dtype=np.int64), np.zeros(len(lines)))
     upper = empty.tightened(1.0, sheet.weight_max[index], caps, owns)
     lower = Side(-free, empty.kind, empty.own).tightened(-1.0, sheet.weight_min[index], caps, owns)
-    share = limits.adv_position_max or 0.0
-    upper = upper.tightened(1.0, sheet.adv_weight_max[index], adv, share)
-    lower = lower.tightened(-1.0, sheet.adv_weight_min[index], adv, share)
+    upper = upper.tightened(1.0, sheet.adv_weight_max[index], int(adv), stated)
+    lower = lower.tightened(-1.0, sheet.adv_weight_min[index], int(adv), stated)
     refused = np.where(side < 0, int(LimitKind.SHORT_NOT_ALLOWED), none)
     closed = (side > 0) | (not limits.allow_short)
     lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), refused, 0.0)

@@ -176,6 +176,8 @@ RANGES: dict[str, Range] = {
     "Limits.trade_notional_min": _MONEY,
     "Limits.trade_notional_max": _MONEY,
     "Limits.trade_weight_min": _WEIGHT,
+    "Limits.exit_days_max": Range(0.0, 1e6, "days"),
+    "Limits.participation_rate": Range(1e-6, 1.0, "a share of daily volume", hint=_PERCENT),
     "Limits.positions_max": Range(0, 1_000_000, "positions"),
     "InstrumentLimit.weight_max": _WEIGHT,
     "InstrumentLimit.notional_max": _MONEY,

@@ -10,6 +10,7 @@ from compute.columns import Exposure, Extra, Stage
 from compute.inputs import Inputs
 from compute.limits.binding import Binding
 from compute.limits.guard import Violation
+from compute.limits.liquidity import volume_share
 from compute.limits.lots import Lots
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
@@ -186,8 +187,8 @@ def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
     sheet, index = inputs.sheet, inputs.index
     wanted = stages[Stage.LIQUIDITY - 1]
     too_large = (wanted > sheet.adv_weight_max[index]) | (wanted < sheet.adv_weight_min[index])
-    position_bound = sheet.limits.adv_position_max or 0.0
-    kind = np.where(too_large, int(LimitKind.ADV_POSITION_MAX), sheet.trade_kind[index])
+    position_kind, _, position_bound = volume_share(sheet.limits)
+    kind = np.where(too_large, int(position_kind), sheet.trade_kind[index])
     bound = np.where(too_large, position_bound, sheet.trade_bound[index])
     trade_max = sheet.trade_max[index]
     sold = wanted < sheet.before[index]

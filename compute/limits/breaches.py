@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 
 from compute.limits.guard import DUST, Guard
-from compute.limits.policy import InstrumentLimit, LimitKind
+from compute.limits.policy import PARTICIPATION, InstrumentLimit, LimitKind
 
 ROUNDING = 1e-9
 """Relative to the terms of a sum: what fees and prices in doubles leave of a full limit."""
@@ -66,6 +66,8 @@ def _of_instrument(guard: Guard, i: int, notional: float) -> Iterator[Breach]:
         volume = price * float(market.average_daily_volume[i])
         share = notional / volume if volume > 0.0 else inf
         given.append((LimitKind.ADV_POSITION_MAX, limits.adv_position_max, share))
+        days = share / (limits.participation_rate or PARTICIPATION)
+        given.append((LimitKind.EXIT_DAYS_MAX, limits.exit_days_max, days))
     for kind, bound, value in given:
         yield from _above(kind, name, bound, value)
     if not limits.allow_short and guard.positions.held[i] < 0.0:

@@ -6,7 +6,7 @@ Read from the statement of the limits alone; nothing is shared with what sizes.
 import numpy as np
 
 from compute.book import Floats, Market
-from compute.limits.policy import Limits
+from compute.limits.policy import PARTICIPATION, Limits
 from compute.limits.projection import NO_LIMIT
 
 
@@ -20,6 +20,9 @@ def position_ceilings(market: Market, limits: Limits, equity: float) -> Floats:
     if limits.adv_position_max is not None and market.average_daily_volume is not None:
         volume = market.average_daily_volume * market.price
         ceiling = np.minimum(ceiling, limits.adv_position_max * volume)
+    if limits.exit_days_max is not None and market.average_daily_volume is not None:
+        a_day = (limits.participation_rate or PARTICIPATION) * market.average_daily_volume
+        ceiling = np.minimum(ceiling, limits.exit_days_max * a_day * market.price)
     for name, own in limits.instruments.items():
         if (i := market.index.get(name)) is not None:
             units = (equity, 1.0, float(market.price[i]))

@@ -55,6 +55,7 @@ class LimitKind(IntEnum):
     TRADE_WEIGHT_MIN = 36
     STOP_REQUIRED = 37
     POSITIONS_MAX = 38
+    EXIT_DAYS_MAX = 39
 
 
 class SaleProceeds(IntEnum):
@@ -136,6 +137,8 @@ class Limits:
     trade_weight_min: float | None = None
     stop_required: bool | None = None
     positions_max: int | None = None
+    exit_days_max: float | None = None
+    participation_rate: float | None = None
     restricted: frozenset[str] = frozenset()
     allow_short: bool | None = None
     allow_flip: bool | None = None
@@ -185,6 +188,8 @@ TIGHTER: dict[str, Tighter] = {
     "trade_weight_min": Tighter.LARGER,
     "stop_required": Tighter.REQUIRED,
     "positions_max": Tighter.SMALLER,
+    "exit_days_max": Tighter.SMALLER,
+    "participation_rate": Tighter.SMALLER,
     "trade_notional_max": Tighter.SMALLER,
     "restricted": Tighter.ADDED,
     "sale_proceeds": Tighter.SMALLER,
@@ -207,6 +212,9 @@ TIGHTER: dict[str, Tighter] = {
 """Every field of `Limits`, `InstrumentLimit` and `JointLimits`. Groups and linear rows of two
 scopes both apply, each as it is."""
 
+PARTICIPATION = 0.05
+"""Share of the daily volume that positions can be closed at, where nothing else is said."""
+
 SAFE = Limits(
     allow_short=False,
     allow_flip=False,
@@ -214,6 +222,7 @@ SAFE = Limits(
     cash_buffer=0.0,
     fee_rate=0.0,
     sale_proceeds=SaleProceeds.WHEN_FILLED,
+    participation_rate=PARTICIPATION,
 )
 """What holds where no scope of the book says anything."""
 

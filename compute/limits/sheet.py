@@ -28,6 +28,7 @@ from compute.book import (
 )
 from compute.columns import Exposure
 from compute.limits.closing import closing_only, is_solvent, scale_of
+from compute.limits.liquidity import daily_volume, position_cap
 from compute.limits.policy import InstrumentLimit, LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.trade_min import TradeMin, trade_min_of
@@ -159,7 +160,7 @@ def prepare(
     else:
         caps = Caps(
             *_instrument_caps(market, limits, shared, scale, is_closing=not is_solvent(equity)),
-            _adv_position_cap(market, limits, unit_weight),
+            position_cap(market, limits, unit_weight),
             *_trade_caps(market, limits, scale),
         )
     sellable, coverable = _reversible(positions, limits)
@@ -316,15 +317,6 @@ def _override(market: Market, limits: Limits, name: str, general: float | None) 
     return bounds
 
 
-def _daily_volume(market: Market, limit: str) -> Floats:
-    if market.average_daily_volume is None:
-        raise MissingInputError(
-            "MISSING_AVERAGE_DAILY_VOLUME",
-            f"the limit {limit} needs the column average_daily_volume in the market snapshot",
-        )
-    return market.average_daily_volume
-
-
 def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, Integers, Floats]:
     size = len(market.price)
     candidates = []
@@ -336,7 +328,7 @@ def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, 
         weights = np.minimum(largest * market.price / equity, NO_LIMIT)
         candidates.append((LimitKind.ORDER_MAX, weights, largest))
     if limits.adv_trade_max is not None:
-        units = limits.adv_trade_max * _daily_volume(market, "adv_trade_max")
+        units = limits.adv_trade_max * daily_volume(market, "adv_trade_max")
         bound = np.full(size, limits.adv_trade_max)
         candidates.append((LimitKind.ADV_TRADE_MAX, units * market.price / equity, bound))
     return _tightest_of(candidates, size)
@@ -350,12 +342,6 @@ def _reversible(positions: Positions, limits: Limits) -> tuple[Floats, Floats]:
     sell_any = bool(limits.allow_short) & (bool(limits.allow_flip) | ~long)
     buy_any = bool(limits.allow_flip) | ~short
     return np.where(sell_any, np.inf, sellable), np.where(buy_any, np.inf, coverable)
-
-
-def _adv_position_cap(market: Market, limits: Limits, unit_weight: Floats) -> Floats:
-    if limits.adv_position_max is None:
-        return np.full(len(unit_weight), NO_LIMIT)
-    return limits.adv_position_max * _daily_volume(market, "adv_position_max") * unit_weight
 
 
 def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:

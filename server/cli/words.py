@@ -74,6 +74,7 @@ _LIMITS: dict[str, tuple[str, Callable[[float], str] | None]] = {
     "REDUCING_ONLY": ("trading state REDUCING: only smaller positions", None),
     "ADV_TRADE_MAX": ("trade at most {} of the daily volume", percent),
     "ADV_POSITION_MAX": ("position at most {} of the daily volume", percent),
+    "EXIT_DAYS_MAX": ("closed within {} days at the participation rate", _plain),
     "GROUP_GROSS_MAX": ("group {group}: at most {} gross", percent),
     "GROUP_NET_MAX": ("group {group}: at most {} net", percent),
     "GROUP_NET_MIN": ("group {group}: at least {} net", percent),

@@ -133,6 +133,9 @@ def _instrument(position: Position, limits: Limits, equity: float) -> Iterator[s
         bounds.append(0.0)
     if limits.adv_position_max is not None and position.daily_volume is not None:
         bounds.append(limits.adv_position_max * position.daily_volume * position.price)
+    if limits.exit_days_max is not None and position.daily_volume is not None:
+        rate = 0.05 if limits.participation_rate is None else limits.participation_rate
+        bounds.append(limits.exit_days_max * rate * position.daily_volume * position.price)
     size = abs(position.held) + position.buy + position.sell + abs(position.trade)
     for bound in bounds:
         if bound is not None:

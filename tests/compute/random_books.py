@@ -139,6 +139,7 @@ def _later(rng: Generator) -> dict[str, Any]:
     return {
         "trade_weight_min": _maybe(own, 1e-4, 0.05, 0.2),
         "positions_max": int(own.integers(0, 8)) if _chance(own, 0.2) else None,
+        "exit_days_max": _maybe(own, 0.05, 20.0, 0.15),
     }
 
 

@@ -51,6 +51,10 @@ def found(limits: Limits, shared: SharedUse | None = None) -> list[tuple[str, st
         (replace(SHORTS, restricted=frozenset("C")), [("RESTRICTED", "C", 0.0, 150.0)]),
         # What trades not at all may not be held: C is short, and any share of nothing is too much.
         (
+            replace(SHORTS, exit_days_max=0.6),
+            [("EXIT_DAYS_MAX", "A", 0.6, 0.8), ("EXIT_DAYS_MAX", "C", 0.6, np.inf)],
+        ),
+        (
             replace(SHORTS, adv_position_max=0.03),
             [("ADV_POSITION_MAX", "A", 0.03, 0.04), ("ADV_POSITION_MAX", "C", 0.03, np.inf)],
         ),

@@ -53,6 +53,12 @@ ONE_LIMIT = [
     ("cash_buffer", Limits(cash_buffer=0.7), LimitKind.CASH, 3e5),
     ("adv_trade_max", Limits(adv_trade_max=0.05), LimitKind.ADV_TRADE_MAX, 0.05),
     ("adv_position_max", Limits(adv_position_max=0.05), LimitKind.ADV_POSITION_MAX, 0.05),
+    (
+        "exit_days_max",
+        Limits(exit_days_max=0.5, participation_rate=0.1),
+        LimitKind.EXIT_DAYS_MAX,
+        0.5,
+    ),
     ("trade_notional_max", Limits(trade_notional_max=5e4), LimitKind.TRADE_NOTIONAL_MAX, 5e4),
 ]
 

@@ -450,6 +450,8 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """`Limits.stop_required`, and there is no stop."""
     LIMIT_KIND_POSITIONS_MAX: _LimitKind.ValueType  # 38
     """`Limits.positions_max`."""
+    LIMIT_KIND_EXIT_DAYS_MAX: _LimitKind.ValueType  # 39
+    """`Limits.exit_days_max`."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -534,6 +536,8 @@ LIMIT_KIND_STOP_REQUIRED: LimitKind.ValueType  # 37
 """`Limits.stop_required`, and there is no stop."""
 LIMIT_KIND_POSITIONS_MAX: LimitKind.ValueType  # 38
 """`Limits.positions_max`."""
+LIMIT_KIND_EXIT_DAYS_MAX: LimitKind.ValueType  # 39
+"""`Limits.exit_days_max`."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
