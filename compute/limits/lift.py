@@ -35,6 +35,7 @@ _WHOLE: dict[LimitKind, dict[str, Any]] = {
     LimitKind.FLIP_NOT_ALLOWED: {"allow_flip": True},
     LimitKind.ADV_TRADE_MAX: {"adv_trade_max": None},
     LimitKind.ADV_POSITION_MAX: {"adv_position_max": None},
+    LimitKind.EXIT_DAYS_MAX: {"exit_days_max": None},
     LimitKind.NET_MAX: {"net_weight_max": None},
     LimitKind.NET_MIN: {"net_weight_min": None},
     LimitKind.GROSS_NOTIONAL_MAX: {"gross_notional_max": None},

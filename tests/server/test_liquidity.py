@@ -72,7 +72,7 @@ async def test_kelly_with_impact_d7_12(
             {**MOMENTS, "side": [side], "holding_periods": [holding]},
             validate_only=True,
         )
-        assert after_cost(await client.size(request)) == pytest.approx([sign * expected], rel=1e-8)
+        assert after_cost(await client.size(request)) == pytest.approx([sign * expected], abs=1e-9)
     lines = {**MOMENTS, "holding_periods": [holding]}
     recorded = await client.size(sizing_request(portfolio_id, ["I0"], lines))
     await put(client, portfolio_id, impact_coefficient=5.0)
