@@ -33,6 +33,7 @@ EVERYTHING = Rules(
         turnover_max=0.1,
         adv_trade_max=0.1,
         adv_position_max=0.1,
+        exit_days_max=5.0,
         trade_notional_min=10.0,
         trade_notional_max=1e4,
         trade_weight_min=0.01,

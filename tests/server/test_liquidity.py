@@ -1,9 +1,8 @@
-"""Liquidity through the RPC: days to close a position, impact over the holding time."""
+"""Liquidity through the RPC: days to close a position, and what impact lacks."""
 
 from typing import Any
 
 import numpy as np
-import pytest
 from positionsizing.v1 import (
     limits_pb2,
     parameter_service_pb2,
@@ -52,38 +51,6 @@ async def put(client: Client, portfolio_id: str, **given: Any) -> None:
     )
 
 
-def after_cost(decision: sizing_pb2.SizingDecision) -> list[float]:
-    stages = decision.waterfall.stages
-    return list([s for s in stages if s.stage <= types_pb2.SIZING_STAGE_TRADING_COST][-1].weight)
-
-
-@pytest.mark.parametrize(
-    ("cash", "holding", "expected"),
-    [(5e7, 1.0, 0.0090375352), (5e7, 20.0, 1.6391900193), (5e8, 20.0, 0.3181141751)],
-)
-async def test_kelly_with_impact_d7_12(
-    client: Client, cash: float, holding: float, expected: float
-) -> None:
-    portfolio_id = await ready(client, cash, impact_coefficient=0.7)
-    for side, sign in ((types_pb2.SIDE_LONG, 1.0), (types_pb2.SIDE_SHORT, -1.0)):
-        request = sizing_request(
-            portfolio_id,
-            ["I0"],
-            {**MOMENTS, "side": [side], "holding_periods": [holding]},
-            validate_only=True,
-        )
-        assert after_cost(await client.size(request)) == pytest.approx([sign * expected], abs=1e-9)
-    lines = {**MOMENTS, "holding_periods": [holding]}
-    recorded = await client.size(sizing_request(portfolio_id, ["I0"], lines))
-    await put(client, portfolio_id, impact_coefficient=5.0)
-    await client.put_market()
-    replay = await client.sizing.ReplayDecision(
-        sizing_service_pb2.ReplayDecisionRequest(decision_id=recorded.decision_id)
-    )
-    assert replay.lots_equal
-    assert replay.weight_difference_max == 0.0
-
-
 async def test_positions_can_be_closed_within_days(client: Client) -> None:
     """2.5 million units at a volume of 1 million take 50 days at 0.05 (D7.11)."""
     portfolio_id = await ready(client, 1e9)
@@ -108,6 +75,13 @@ async def test_positions_can_be_closed_within_days(client: Client) -> None:
         }, validate_only=True, limits=wider)
     )  # fmt: skip
     assert list(decision.sizes.lots) == [1e9, 0]  # I7 has no volume
+    recorded = await client.size(sizing_request(portfolio_id, ["I5"], MOMENTS))
+    await client.set_limits(scope, **{**limits, "exit_days_max": 1.0})
+    replay = await client.sizing.ReplayDecision(
+        sizing_service_pb2.ReplayDecisionRequest(decision_id=recorded.decision_id)
+    )
+    assert replay.lots_equal
+    assert list(replay.replayed.sizes.lots) == [1e9]
 
 
 async def test_what_is_missing_or_wrong_is_told(client: Client) -> None:
