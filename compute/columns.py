@@ -129,6 +129,8 @@ class Source(IntEnum):
     RETURN_VOLATILITY = 2
     SCENARIOS = 3
     HISTORY = 4
+    STORED_HISTORY = 5
+    """`HISTORY`, once it is read: no kernel sees it."""
 
 
 class Stage(IntEnum):

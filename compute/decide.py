@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from compute.book import Floats, Integers, MissingInputError
 from compute.columns import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.correlated import correlation_factors, is_correlated
+from compute.edge.estimate import EdgeEstimates
+from compute.edge.of_decision import edges_of_decision
 from compute.edges import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
+from compute.kelly.multiperiod import aim_share
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
@@ -31,6 +34,7 @@ from compute.limits.risk_budget import risk_budget_left
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.parameters import Shrinkage
+from compute.robust import robust_column
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
 from compute.trade_band import band_columns
@@ -66,6 +70,8 @@ class Sizing:
     """What cut, by the row of `stages` that it made."""
     kernel: str
     rejected: tuple[Violation, ...]
+    edges: EdgeEstimates | None = None
+    """Of the lines, where any edge was estimated."""
 
 
 def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
@@ -189,6 +195,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         cuts=cuts,
         kernel=kernel,
         rejected=lots.rejected,
+        edges=edges_of_decision(inputs, lines),
     )
 
 
@@ -213,6 +220,8 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.TRADE_COST], lines[Line.COST] = costs.one_trade, costs.per_period
     lines[Line.IMPACT] = costs.impact
     edge_columns(lines, signals, inputs.parameters, inputs.scenarios, kernels)
+    if inputs.parameters.robust is not None:
+        lines[Line.ROBUST] = robust_column(lines, inputs, kernels)
     lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
     lines[Line.STOP_LOSS] = _stop_loss(inputs)
@@ -229,8 +238,17 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.FEE] = sheet.terms.fee[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
+    if signals.edge_half_life_periods is not None:
+        lines[Line.AIM] = _aims(inputs, signals.edge_half_life_periods)
     band_columns(lines, scalar_inputs(inputs), inputs, kernels)
     return lines
+
+
+def _aims(inputs: Inputs, half_life: Floats) -> Floats:
+    """What decay leaves of each line's aim, (n,); 1 where all is traded at once."""
+    lasting = ~inputs.active | (half_life == 0.0)
+    share = aim_share(np.where(lasting, 1.0, half_life), inputs.parameters.trade_rate)
+    return np.where(lasting, 1.0, share)
 
 
 def scalar_inputs(inputs: Inputs) -> Floats:

@@ -26,6 +26,7 @@ class Inputs:
     there (`target_binding`) and the slope of its objective along each line (`target_marginal`).
     returns: what limits of the whole book are measured with. placeless: lines that are to be
     without a position (`limits/places.py`), (n,), None where there are places for all.
+    robust: in the joint method, what the worst case leaves of each line's edge (`robust.py`), (n,).
     fees_count: False of decisions from before the fees of the market were a cost of the edge.
     """
 
@@ -43,6 +44,7 @@ class Inputs:
     returns: ReturnData = NO_DATA
     placeless: NDArray[np.bool_] | None = None
     fees_count: bool = True
+    robust: Floats | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""

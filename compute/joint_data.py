@@ -124,14 +124,18 @@ def _means(inputs: Inputs, lines: Integers) -> Floats:
 
 
 def _shrunk(inputs: Inputs, lines: Integers, edge: Floats, error: Floats) -> Floats:
-    """The share of an edge that is left of its uncertainty, edge^2 / (edge^2 + error^2), (k,)."""
+    """The share of an edge that is left of its uncertainty, (k,).
+
+    edge^2 / (edge^2 + error^2), times what its worst case leaves.
+    """
+    worst = np.ones(len(lines)) if inputs.robust is None else inputs.robust[lines]
     if inputs.parameters.confidence_shrinkage is Shrinkage.NONE:
-        return np.ones(len(lines))
+        return worst
     total = edge**2 + error**2
     factor: Floats = np.where(total > 0, edge**2 / np.where(total > 0, total, 1.0), 1.0)
     if inputs.signals.confidence is not None:
         factor = factor * inputs.signals.confidence[lines]
-    return factor
+    return factor * worst
 
 
 def _shifted(
@@ -149,9 +153,10 @@ def _shifted(
 
 
 def _ageing(inputs: Inputs, lines: Integers, mean: Floats) -> Floats:
-    """What the age of their edges takes off the means (k,) of lines with scenarios."""
+    """What age and worst case of their edges take off the means (k,) of lines with scenarios."""
     side, parameters = inputs.signals.side[lines], inputs.parameters
-    return scaled_mean_change(mean, side, parameters.risk_free_rate, parameters.edge_multiplier)
+    left = parameters.edge_multiplier * (1.0 if inputs.robust is None else inputs.robust[lines])
+    return scaled_mean_change(mean, side, parameters.risk_free_rate, left)
 
 
 @dataclass(frozen=True)

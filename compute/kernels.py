@@ -18,6 +18,7 @@ from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
 from compute.kelly.no_trade import long_run_band
+from compute.kelly.robust import robust_kelly
 from compute.shapes import (
     GROUP_BUCKETS,
     LINE_BUCKETS,
@@ -89,6 +90,24 @@ def scenario_kelly(outcomes: Array, probability: Array, rate: Array, costs: Arra
     spread = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
     error = spread / jnp.where(square > 0.0, square, 1.0)
     return jnp.stack([stake, net, error, held, excess @ probability])
+
+
+def robust_stakes(outcomes: Array, probability: Array, scalars: Array) -> Array:
+    """Kelly of each line from scenarios with probabilities of its own, f64[n], in [0, STAKE_MAX].
+
+    outcomes, probability: f64[n, K], after cost, 0 probability for padding; scalars: f64[2], the
+    risk-free rate and, above 0, the divergence from these probabilities that the worst may have.
+    """
+    rate, divergence = scalars[0], scalars[1]
+    cap = stages.STAKE_MAX
+    stake = exact_kelly_fraction(outcomes, probability, rate, long_max=cap, short_max=0.0)
+
+    def worst() -> Array:
+        excess = (outcomes - rate) / (1.0 + rate)
+        found = robust_kelly(excess, probability, jnp.maximum(divergence, 1e-15)).fraction
+        return jnp.where(jnp.isfinite(found), jnp.clip(found, 0.0, cap), stake)
+
+    return jax.lax.cond(divergence > 0.0, worst, lambda: stake)
 
 
 def history_bet(outcomes: Array, mask: Array, prior: Array) -> Array:
@@ -194,6 +213,7 @@ def registry() -> KernelRegistry:
     large = tuple(shapes for shapes in waterfalls if shapes[0][1] >= HOT_LINES)
     small = tuple(shapes for shapes in waterfalls if shapes[0][1] < HOT_LINES)
     scenarios = tuple(((n, k), (k,), (1,), (n,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
+    worst_cases = tuple(((n, k), (n, k), (2,)) for n in LINE_CHUNKS for k in SCENARIO_BUCKETS)
     histories = tuple(((n, t), (n, t), (2,)) for n in LINE_CHUNKS for t in HISTORY_BUCKETS)
     gradients = tuple(((len(Line), n), (len(Scalar),)) for n in LINE_CHUNKS)
     return KernelRegistry(
@@ -202,6 +222,7 @@ def registry() -> KernelRegistry:
             Kernel("waterfall", waterfall, large, is_hot=True),
             Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
+            Kernel("robust_kelly", robust_stakes, worst_cases),
             Kernel("history_bet", history_bet, histories),
             Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n), (1,)) for n in LINE_CHUNKS)),
             Kernel("trade_band", trade_band, gradients),

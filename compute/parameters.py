@@ -35,6 +35,24 @@ class NoTradeRegion(IntEnum):
     LONG_RUN = 3
 
 
+class RobustSet(IntEnum):
+    """What of an edge may be off (`robust.py`). The numbers are those of the contract."""
+
+    BOX = 1
+    TOTAL_VARIATION = 2
+    KL = 3
+    WASSERSTEIN = 4
+    ELLIPSOID = 5
+
+
+@dataclass(frozen=True)
+class Robust:
+    """A set and its radius, >= 0."""
+
+    kind: RobustSet
+    radius: float
+
+
 @dataclass(frozen=True)
 class DrawdownTolerance:
     """P(wealth ever falls to `wealth_floor` of its start) <= `probability`."""
@@ -69,6 +87,7 @@ class Parameters:
     impact_coefficient: float | None = None
     no_trade_region: NoTradeRegion | None = None
     trade_rate: float | None = None
+    robust: Robust | None = None
     volatility_target: float | None = None
     stop_risk_max: float | None = None
     risk_budget: float | None = None
@@ -105,6 +124,7 @@ class EffectiveParameters:
     impact_coefficient: float = 0.0
     no_trade_region: NoTradeRegion | None = None
     trade_rate: float = 1.0
+    robust: Robust | None = None
     volatility_target: float | None = None
     stop_risk_max: float | None = None
     risk_budget: float | None = None

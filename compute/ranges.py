@@ -108,6 +108,9 @@ RANGES: dict[str, Range] = {
     "SignalBatch.stop_price": _STOP,
     "SignalBatch.holding_periods": Range(0.01, 1e6, "periods, or 0 for not known", or_zero=True),
     "SignalBatch.cost_rate": _RATE,
+    "SignalBatch.edge_half_life_periods": Range(
+        0.01, 1e6, "periods, or 0 for an edge that stays", or_zero=True
+    ),
     "SignalBatch.history_outcome": Range(-1.0, 1e6, "a return on the stake, as a fraction"),
     "SignalBatch.history_length": Range(0, OUTCOMES_MAX, "outcomes"),
     # Markets and matrices.
@@ -149,6 +152,19 @@ RANGES: dict[str, Range] = {
     "History.values": Range(-1.0, 1e12, "a price, or a return of at least -1"),
     "History.missing": Range(0, 5e6, "places"),
     "ListHistoriesRequest.page_size": _PAGE,
+    # Edges.
+    "EstimateEdgeRequest.history_outcome": Range(-1.0, 1e6, "a return on the stake, as a fraction"),
+    "EstimateEdgeRequest.history_length": Range(0, OUTCOMES_MAX, "outcomes"),
+    "EstimateEdgeRequest.half_life": Range(0.5, 1e6, "outcomes"),
+    "EstimateEdgeRequest.prior_wins": Range(1e-6, 1e6, "pseudo wins"),
+    "EstimateEdgeRequest.prior_losses": Range(1e-6, 1e6, "pseudo losses"),
+    "EstimateEdgeRequest.risk_free_rate": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
+    "EstimateEdgeRequest.interval_probability": _INNER,
+    "EstimateEdgeRequest.prior_mean": _RETURN,
+    "EstimateEdgeRequest.prior_error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
+    "EdgeView.coefficients": _NUMBER,
+    "EdgeView.expected_return": _RETURN,
+    "EdgeView.error": Range(0.0, 1.0, "a standard error", hint=_PERCENT),
     # Books.
     "Portfolio.cash": Range(-1e18, 1e18, "money"),
     "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),
@@ -208,6 +224,7 @@ RANGES: dict[str, Range] = {
     "SizingParameters.risk_free_rate": Range(-0.5, 0.5, "a return per period", hint=_PERCENT),
     "SizingParameters.cost_rate": _RATE,
     "SizingParameters.impact_coefficient": Range(0.0, 10.0, "about 0.7"),
+    "RobustEdge.radius": Range(0.0, 10.0, "in the unit of the set"),
     "SizingParameters.trade_rate": Range(_NEAR_0, 1.0, "a part of the way", hint=_PERCENT),
     "SizingParameters.volatility_target": Range(
         _NEAR_0, 5.0, "a year's standard deviation", hint=_PERCENT

@@ -36,6 +36,7 @@ class Signals:
     stop_price: Floats | None = None
     holding_periods: Floats | None = None
     cost_rate: Floats | None = None
+    edge_half_life_periods: Floats | None = None
     history_outcome: Floats | None = None
     history_length: Integers | None = None
 
@@ -68,6 +69,7 @@ _COLUMNS: dict[str, tuple[tuple[Source, ...], bool]] = {
     "stop_price": (_ANY, False),
     "holding_periods": (_ANY, False),
     "cost_rate": (_ANY, False),
+    "edge_half_life_periods": (_ANY, False),
 }
 
 

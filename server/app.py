@@ -48,6 +48,7 @@ from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
 from server.services.condition import ConditionService
 from server.services.correlation import CorrelationService
+from server.services.edge import EdgeService
 from server.services.explanation import ExplanationService
 from server.services.history import HistoryService
 from server.services.market import MarketService
@@ -152,6 +153,7 @@ class App:
             places,
             self.config.lines_max,
             prepared.ready,
+            database,
             self._algorithms,
         )
         events = Events(self.config, self.telemetry)
@@ -180,6 +182,7 @@ class App:
             "ConditionService": ConditionService(database, states),
             "VolatilityService": VolatilityService(database, states),
             "HistoryService": HistoryService(database),
+            "EdgeService": EdgeService(database),
             "CorrelationService": CorrelationService(database, states),
             "RiskService": RiskService(database, states),
             "ParameterService": ParameterService(database, states),

@@ -50,7 +50,9 @@ from server.problem import Problem, Solved, assemble, check_ages, concerned, con
 from server.remaining import limits_exceeded
 from server.sharing import notional_after, notional_before, outside_use, with_shared
 from server.state import PortfolioState, States
+from server.stored_edges import StoredOutcomes, read_outcomes
 from server.version import VERSION
+from storage.postgres.pool import Database
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ class Solver:
         places: Places,
         lines_max: int,
         ready: Callable[[Key, float], Awaitable[None]],
+        database: Database,
         algorithms: Algorithms | None = None,
     ) -> None:
         """`joint` runs joint problems; `ready` waits for a program, so many seconds at most.
@@ -95,6 +98,7 @@ class Solver:
         self._places = places
         self._lines_max = lines_max
         self._ready = ready
+        self._database = database
 
     def check(self, request: sizing_service_pb2.SizePositionsRequest, path: str = "") -> None:
         """Raises `Refusal` where the request is wrong by itself."""
@@ -121,6 +125,7 @@ class Solver:
                 universe = state.parameters.covariance_universe or ""
                 default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
                 covariance = await self.states.matrix(tenant_id, default_id)
+            stored = await self.stored_outcomes(call, request.signals)
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
@@ -131,6 +136,8 @@ class Solver:
                 context = context_of(state, snapshot.snapshot_id, prices)
                 if default_id:
                     context = replace(context, covariance_matrix_id=default_id)
+                if stored is not None:
+                    context = replace(context, history_sequence=stored.sequence)
                 equity = equity_of(prices, context.positions)
                 context = adapted(context, request, now, equity, state)
                 if estimates is not None:
@@ -138,7 +145,9 @@ class Solver:
                     prices = self.states.volatilities.market(*key, prices, estimates)
                     places = concerned(request, context, prices)
                     context = replace(context, volatility=estimates.recorded(prices, places))
-                return assemble(request, context, prices, scenarios, covariance, state.derived)
+                return assemble(
+                    request, context, prices, scenarios, covariance, state.derived, stored
+                )
 
         def work(time_limit: TimeLimit) -> Solved:
             return self.answer(gathered(), time_limit)
@@ -148,10 +157,16 @@ class Solver:
             problem = await self.run(lambda _: gathered(), n_lines, call)
             problem = await self.with_algorithm(problem, call)
             return await self.run(lambda limit: self.answer(problem, limit), n_lines, call)
-        if covariance is None and is_short(request, state, snapshot):
+        if covariance is None and stored is None and is_short(request, state, snapshot):
             return await self._short(work, call)
         is_joint = is_joint_request(request, state.parameters)
         return await self.run(work, n_lines, call, is_joint=is_joint)
+
+    async def stored_outcomes(
+        self, call: Call, signals: sizing_pb2.SignalBatch, sequence: int | None = None
+    ) -> StoredOutcomes | None:
+        """The stored histories that lines name, see `stored_edges.read_outcomes`."""
+        return await read_outcomes(self._database, call, signals, sequence)
 
     async def with_algorithm(self, problem: Problem, call: Call) -> Problem:
         """The problem with the sizes of its algorithm, where it is one for an algorithm.

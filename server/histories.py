@@ -24,6 +24,8 @@ class Span:
     start: datetime | None = None
     as_of: datetime | None = None
     known: datetime | None = None
+    sequence_max: int | None = None
+    """Of the last part that had arrived: what is read again of a decision."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Read:
     known: datetime
     """When the last part it was made of was known."""
     n_parts: int
+    sequence_max: int = 0
+    """Of its last part to arrive."""
 
     @property
     def is_prices(self) -> bool:
@@ -65,6 +69,7 @@ async def read(
             start_time=span.start,
             as_of_time=span.as_of,
             known_time=span.known,
+            sequence_max=span.sequence_max,
         )
     if not parts:
         raise not_found("history", universe_id)
@@ -84,7 +89,8 @@ async def read(
                 raise invalid(f"{path}instrument_ids[{place}]", "UNKNOWN_INSTRUMENT", text)
         columns = [column[name] for name in instrument_ids]
         found = Table(tuple(instrument_ids), found.times, found.values[:, columns])
-    return Read(found, parts[0].kind, parts[-1].known_time, len(parts))
+    last = max(part.sequence for part in parts)
+    return Read(found, parts[0].kind, parts[-1].known_time, len(parts), last)
 
 
 def _within(whole: Table, span: Span) -> Table:

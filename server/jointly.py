@@ -18,6 +18,7 @@ from compute.limits.places import without_place
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, Method
+from compute.robust import robust_column
 from compute.shapes import KernelRegistry
 from server.convert import joint as joint_convert
 from server.convert.market import MatrixData
@@ -70,6 +71,10 @@ def aimed(
         for matrix in (problem.scenarios, problem.covariance)
     )
     inputs, edges = problem.inputs, None
+    if inputs.parameters.robust is not None:
+        columns = line_columns(inputs, kernels)
+        inputs = replace(inputs, robust=robust_column(columns, inputs, kernels, costs_count=False))
+        problem = replace(problem, inputs=inputs)
     if has_bets(inputs):
         edges = line_columns(inputs, kernels)
     answer = runner.run(solve_joint, inputs, scenarios, covariance, edges, time_limit=time_limit)

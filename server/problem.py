@@ -35,6 +35,7 @@ from server.custom import sized_by
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.halt import refused
 from server.state import PortfolioState, positions, shared_use
+from server.stored_edges import StoredOutcomes, with_stored
 from storage.postgres.trading_state import TradingState
 
 PART_MAX = 1 / 8
@@ -138,8 +139,11 @@ def assemble(
     scenarios: MatrixData | None,
     covariance: MatrixData | None,
     derived: dict[Any, Any],
+    stored: StoredOutcomes | None = None,
 ) -> Problem:
     """Turns a request into arrays. `derived` keeps sheets between requests on one state.
+
+    stored: the histories that lines name, None where none does.
 
     Raises `Refusal` where all lines are wrong, or one is and the caller wants all or nothing;
     `MissingInputError` where a limit needs data that isn't there.
@@ -148,10 +152,13 @@ def assemble(
     index = prices.places(ids)
     batch = request_convert.signals(request.signals, has_scenarios=scenarios is not None)
     known = np.maximum(index, 0)
+    missing: list[LineError] = []
+    if stored is not None:
+        batch, missing = with_stored(batch, ids, stored)
     if batch.stop_price is not None:
         batch = replace(batch, stop_price=prices.stops(batch.stop_price, known))
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
-    errors += request_convert.halted_instruments(ids, index, prices)
+    errors += missing + request_convert.halted_instruments(ids, index, prices)
     errors += check(batch, prices.price[known])
     limits = _limits(request, context, prices)
     errors += check_market(batch, index, prices, context.parameters, limits)

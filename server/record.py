@@ -41,6 +41,8 @@ from compute.parameters import (
     EffectiveParameters,
     Method,
     NoTradeRegion,
+    Robust,
+    RobustSet,
     Shrinkage,
 )
 from server.errors import precondition
@@ -88,6 +90,8 @@ class Context:
     """False of decisions from before half the spread was a cost."""
     fees_count: bool = True
     """False of decisions from before the fees of the market were."""
+    history_sequence: int = 0
+    """The last part of the stored history that edges were estimated from; 0 for none."""
     covariance_matrix_id: str = ""
     """The covariance that the parameters stand for; empty where the request names its own."""
     adjustments: tuple[Adjustment, ...] = ()
@@ -128,6 +132,7 @@ def encode(context: Context) -> bytes:
         "covariance_matrix_id": context.covariance_matrix_id,
         "spread_counts": context.spread_counts,
         "fees_count": context.fees_count,
+        "history_sequence": context.history_sequence,
         "adjustments": context.adjustments,
     }
     if context.algorithm is not None:
@@ -171,6 +176,7 @@ def decode(data: bytes, prices: Market) -> Context:
         reducing=document["reducing"],
         spread_counts=document.get("spread_counts", False),
         fees_count=document.get("fees_count", False),
+        history_sequence=document.get("history_sequence", 0),
         adjustments=tuple(
             Adjustment(**{**item, "source": AdjustmentSource(item["source"])})
             for item in document.get("adjustments", ())
@@ -192,6 +198,11 @@ def decode(data: bytes, prices: Market) -> Context:
 def covariance_named(data: bytes) -> str:
     """The covariance that a stored context took by default; empty for none."""
     return str(_document(data).get("covariance_matrix_id", ""))
+
+
+def history_named(data: bytes) -> int:
+    """The last part of a stored history that a context was computed from; 0 for none."""
+    return int(_document(data).get("history_sequence", 0))
 
 
 def market_named(data: bytes) -> tuple[str, str]:
@@ -259,7 +270,7 @@ def _limits(document: dict[str, Any]) -> Limits:
 def _parameters(document: dict[str, Any]) -> EffectiveParameters:
     tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
     penalty = document.get("correlation_penalty")
-    region = document.get("no_trade_region")
+    region, robust = document.get("no_trade_region"), document.get("robust")
     rows = document.get("schedule", {}).get("rows", ())
     chosen = document.get("algorithm")
     return EffectiveParameters(
@@ -277,6 +288,9 @@ def _parameters(document: dict[str, Any]) -> EffectiveParameters:
             "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
             "algorithm": None if chosen is None else _choice(chosen),
             "no_trade_region": None if region is None else NoTradeRegion(region),
+            "robust": None
+            if robust is None
+            else Robust(RobustSet(robust["kind"]), robust["radius"]),
         }
     )
 

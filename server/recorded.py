@@ -13,6 +13,7 @@ from server.call import Call
 from server.convert.market import MatrixData
 from server.decisions import Solver
 from server.problem import Problem, assemble
+from server.stored_edges import StoredOutcomes
 from storage.errors import NotFound
 from storage.postgres import decisions, requests
 from storage.postgres.decisions import Decision
@@ -32,6 +33,8 @@ class Recorded:
     currency: str
     scenarios: MatrixData | None
     covariance: MatrixData | None
+    outcomes: StoredOutcomes | None = None
+    """Of the stored history that lines are estimated from."""
 
     @property
     def is_joint(self) -> bool:
@@ -56,7 +59,13 @@ class Inputs:
         """The problem as it was. Raises `Refusal`, `MissingInputError`."""
         item = self.recorded
         return assemble(
-            item.request, self.context, self.market, item.scenarios, item.covariance, {}
+            item.request,
+            self.context,
+            self.market,
+            item.scenarios,
+            item.covariance,
+            {},
+            item.outcomes,
         )
 
 
@@ -71,8 +80,10 @@ async def read(solver: Solver, database: Database, call: Call, decision_id: UUID
     scenarios, covariance = await solver.matrices(call.tenant_id, request)
     if default_id := record.covariance_named(stored.inputs):
         covariance = await solver.states.matrix(call.tenant_id, default_id)
+    sequence = record.history_named(stored.inputs)
+    outcomes = await solver.stored_outcomes(call, request.signals, sequence)
     answered = answer_of(stored, made)
-    return Recorded(stored, request, answered, snapshot, currency, scenarios, covariance)
+    return Recorded(stored, request, answered, snapshot, currency, scenarios, covariance, outcomes)
 
 
 def inputs_of(solver: Solver, tenant_id: str, recorded: Recorded) -> Inputs:

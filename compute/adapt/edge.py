@@ -41,7 +41,7 @@ def scaled_scenarios(scenarios: Scenarios, side: Floats, rate: float, k: float) 
     return replace(scenarios, returns=scenarios.returns + change[:, None])
 
 
-def scaled_mean_change(mean: Floats, side: Floats, rate: float, k: float) -> Floats:
+def scaled_mean_change(mean: Floats, side: Floats, rate: float, k: Floats | float) -> Floats:
     """What to add to returns of these means, (n,), for k times the excess on their side."""
     change: Floats = -side * (1.0 - k) * (side * mean - rate)
     return change

@@ -5,8 +5,10 @@ one, and ``classic`` and ``continuous`` apply at every step (Mossin 1968; Hakans
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from numpy.typing import NDArray
 
 from compute.edge.numeric import floats
 
@@ -55,3 +57,16 @@ def trading_rate(
     root = jnp.sqrt(linear**2 + 4.0 * gamma * lam * (1.0 - rho) ** 2)
     # The formula above, divided by lam and multiplied out so that it doesn't cancel.
     return 2.0 * gamma * (1.0 - rho) / (linear + root)
+
+
+def aim_share(half_life: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Return 1 / (1 + phi a / gamma), the part of the one-period optimum to aim at.
+
+    A return that is expected to halve in ``half_life`` periods loses phi = 1 - 2^(-1/half_life) of
+    itself in each. At the trading rate r = a / lam without discount a / gamma is (1 - r) / r: who
+    trades slowly aims at what will still be there. 1 for an endless half-life, and for a rate of
+    1. Garleanu and Pedersen 2013, proposition 2.
+    """
+    lost = -np.expm1(-np.log(2.0) / half_life)
+    share: NDArray[np.float64] = 1.0 / (1.0 + lost * (1.0 - rate) / rate)
+    return share

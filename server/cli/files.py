@@ -28,7 +28,13 @@ from server.cli.sheet import Row, Sheet, document, json_sheet, parse_number, rea
 M = TypeVar("M", bound=Message)
 
 _SIDES = {"long": 1, "buy": 1, "short": 2, "sell": 2}
-_SOURCES = {"win_loss": 1, "return_volatility": 2, "scenarios": 3, "history": 4}
+_SOURCES = {
+    "win_loss": 1,
+    "return_volatility": 2,
+    "scenarios": 3,
+    "history": 4,
+    "stored_history": 5,
+}
 _NEUTRAL = {"loss_fraction": 1.0, "confidence": 1.0}
 """What an empty cell of a signal means, where that isn't 0."""
 

@@ -12,6 +12,7 @@ from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
 from compute.margin import need
 from compute.signals import LineError
+from server.convert import edge as edge_convert
 from server.convert.columns import Floats, Piece, encoder
 from server.convert.request import path_of
 
@@ -34,16 +35,23 @@ ALGORITHM_STAGE_NUMBERS = tuple(
 def columns(
     ids: Sequence[str], sizing: Sizing, inputs: Inputs, stages: Stages = STAGE_NUMBERS
 ) -> list[Piece]:
-    """What a decision says of its lines, encoded: sizes and waterfall; `stages`: their numbers."""
+    """What a decision says of its lines, encoded; `stages`: the numbers of its stages."""
     return [
         *_DECISION.message("sizes", _sizes(ids, sizing, inputs)),
         *_DECISION.message("waterfall", _stages(sizing, stages)),
+        *_edges(ids, sizing),
     ]
 
 
 def annual_volatility(values: Floats) -> list[Piece]:
     """One more column of the sizes, encoded."""
     return _DECISION.message("sizes", _SIZES.floats("annual_volatility", values))
+
+
+def _edges(ids: Sequence[str], sizing: Sizing) -> list[Piece]:
+    if sizing.edges is None:
+        return []
+    return _DECISION.message("edges", edge_convert.pieces(ids, sizing.edges))
 
 
 def sensitivities(gradient: Floats) -> list[Piece]:

@@ -18,6 +18,8 @@ from compute.parameters import (
     Method,
     NoTradeRegion,
     Parameters,
+    Robust,
+    RobustSet,
     Shrinkage,
     merged,
 )
@@ -67,6 +69,8 @@ def parameters(message: pb.SizingParameters) -> Parameters:
     for name in _IDS:
         if message.HasField(name):  # type: ignore[arg-type]
             given[name] = getattr(message, name)
+    if message.HasField("robust"):
+        given["robust"] = Robust(RobustSet(message.robust.set), message.robust.radius)
     if message.no_trade_region:
         given["no_trade_region"] = NoTradeRegion(message.no_trade_region)
     if message.correlation_penalty:
@@ -96,6 +100,9 @@ def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
             setattr(message, item.name, value)
         elif item.name.removesuffix("_s") in (*_DURATIONS, "edge_half_life"):
             getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
+        elif isinstance(value, Robust):
+            message.robust.set = pb.UncertaintySet.ValueType(value.kind)
+            message.robust.radius = value.radius
         elif isinstance(value, NoTradeRegion):
             message.no_trade_region = pb.NoTradeRegion.ValueType(value)
         elif isinstance(value, DrawdownTolerance):
@@ -157,6 +164,8 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
             yield from id_violations(getattr(message, name), f"{path}.{name}")
     if message.correlation_penalty not in pb.CorrelationPenalty.values():
         yield FieldViolation(f"{path}.correlation_penalty", "UNKNOWN_VALUE", "is not known")
+    if message.HasField("robust") and message.robust.set not in pb.UncertaintySet.values()[1:]:
+        yield FieldViolation(f"{path}.robust.set", "UNKNOWN_VALUE", "is not known")
     if message.no_trade_region not in pb.NoTradeRegion.values():
         yield FieldViolation(f"{path}.no_trade_region", "UNKNOWN_VALUE", "is not known")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():

@@ -32,6 +32,7 @@ _COLUMNS = (
     "stop_price",
     "holding_periods",
     "cost_rate",
+    "edge_half_life_periods",
     "history_length",
 )
 _SIDE_SIGN = np.array([0.0, 1.0, -1.0])
@@ -92,6 +93,7 @@ def _batch_violations(
     elif lengths.sum() != len(signals.history_outcome):
         text = f"sums to {lengths.sum()}, but history_outcome has {len(signals.history_outcome)}"
         yield FieldViolation(f"{path}.history_length", "LENGTH_MISMATCH", text)
+    yield from _stored_violations(signals, path)
     if signals.HasField("as_of_time"):
         past_moment(signals.as_of_time, f"{path}.as_of_time")
     if len(signals.confidence) and (
@@ -99,6 +101,16 @@ def _batch_violations(
     ):
         text = "give either confidence or standard errors, not both"
         yield FieldViolation(f"{path}.confidence", "AMBIGUOUS", text)
+
+
+def _stored_violations(signals: sizing_pb2.SignalBatch, path: str) -> Iterator[FieldViolation]:
+    if signals.history_universe_id:
+        yield from id_violations(signals.history_universe_id, f"{path}.history_universe_id")
+    elif sizing_pb2.EDGE_SOURCE_STORED_HISTORY in signals.edge_source[:]:
+        text = "must be given for lines of STORED_HISTORY"
+        yield FieldViolation(f"{path}.history_universe_id", "MISSING", text)
+    if signals.HasField("history_start_time"):
+        past_moment(signals.history_start_time, f"{path}.history_start_time")
 
 
 def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
@@ -120,6 +132,7 @@ def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
         stop_price=optional_floats(message.stop_price),
         holding_periods=optional_floats(message.holding_periods),
         cost_rate=optional_floats(message.cost_rate),
+        edge_half_life_periods=optional_floats(message.edge_half_life_periods),
         history_outcome=history,
         history_length=integers(message.history_length) if history is not None else None,
     )
@@ -132,6 +145,7 @@ def _sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> In
         (len(message.win_probability), Source.WIN_LOSS),
         (len(message.expected_return), Source.RETURN_VOLATILITY),
         (len(message.history_outcome), Source.HISTORY),
+        (len(message.history_universe_id), Source.STORED_HISTORY),
         (has_scenarios, Source.SCENARIOS),
     ):
         if given:

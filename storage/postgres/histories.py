@@ -108,20 +108,26 @@ async def parts(
     start_time: datetime | None = None,
     as_of_time: datetime | None = None,
     known_time: datetime | None = None,
+    sequence_max: int | None = None,
 ) -> list[HistoryPart]:
-    """The parts that reach into a span of time and were known by then, the later ones last."""
+    """The parts that reach into a span of time and were known by then, the later ones last.
+
+    sequence_max: of the last part that had arrived; None for all.
+    """
     rows = await connection.fetch(
         f"""SELECT {_PART} FROM history_part
         WHERE tenant_id = $1 AND universe_id = $2
             AND last_time >= coalesce($3, '-infinity'::timestamptz)
             AND first_time <= coalesce($4, 'infinity'::timestamptz)
             AND known_time <= coalesce($5, 'infinity'::timestamptz)
+            AND sequence <= coalesce($6, sequence)
         ORDER BY known_time, sequence""",
         tenant_id,
         universe_id,
         start_time,
         as_of_time,
         known_time,
+        sequence_max,
     )
     return [HistoryPart(**row) for row in rows]
 

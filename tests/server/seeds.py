@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     analytics_service_pb2,
     correlation_service_pb2,
+    edge_service_pb2,
     explanation_service_pb2,
     history_service_pb2,
     limits_pb2,
@@ -161,6 +162,18 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             instrument_ids=list(history.instrument_ids),
             settings=correlation_service_pb2.EstimatorSettings(decay=0.9),
             gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
+        ),
+        "EstimateEdge": edge_service_pb2.EstimateEdgeRequest(
+            instrument_ids=["I0", "I1"],
+            history_outcome=[0.1, -0.05, 0.2, 0.1, -0.1],
+            history_length=[3, 2],
+            prior_mean=[0.0, 0.0],
+            prior_error=[0.1, 0.1],
+            views=[
+                edge_service_pb2.EdgeView(
+                    instrument_ids=["I0"], coefficients=[1.0], expected_return=0.01, error=0.1
+                )
+            ],
         ),
         "ClusterInstruments": correlation_service_pb2.ClusterInstrumentsRequest(matrix_id="none"),
         "AllocateByHierarchy": correlation_service_pb2.AllocateByHierarchyRequest(

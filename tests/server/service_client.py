@@ -20,6 +20,7 @@ from positionsizing.v1 import (
     analytics_service_pb2_grpc,
     condition_service_pb2_grpc,
     correlation_service_pb2_grpc,
+    edge_service_pb2_grpc,
     explanation_service_pb2_grpc,
     history_service_pb2_grpc,
     limits_pb2,
@@ -143,6 +144,7 @@ class Client:
         self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
         self.volatility = volatility_service_pb2_grpc.VolatilityServiceStub(channel)
         self.condition = condition_service_pb2_grpc.ConditionServiceStub(channel)
+        self.edge = edge_service_pb2_grpc.EdgeServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)

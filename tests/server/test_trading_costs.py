@@ -258,6 +258,17 @@ async def test_a_part_of_the_way(joint_client: Client, method: int) -> None:
 
 
 @METHODS
+async def test_an_edge_that_fades_is_aimed_at_less(joint_client: Client, method: int) -> None:
+    rate, half_life = 0.4269641587, 5.0
+    portfolio_id = await book(joint_client, 0.5, trade_rate=rate)
+    decision = await moments(
+        joint_client, portfolio_id, 0.05, 0.04, method, edge_half_life_periods=[half_life]
+    )
+    aim = 1.25 / (1 + (1 - 2 ** (-1 / half_life)) * (1 - rate) / rate)
+    assert decision.sizes.weight[0] == pytest.approx(0.5 + rate * (aim - 0.5), abs=1e-6)
+
+
+@METHODS
 async def test_decisions_with_costs_replay(joint_client: Client, method: int) -> None:
     market = {"fee_rate": [0.001] * N, "spread": [0.002] * N, "fee_per_unit": [0.01] * N}
     portfolio_id = await book(
@@ -290,7 +301,12 @@ async def test_impact_needs_volumes(client: Client) -> None:
 
 async def test_wrong_costs_are_refused_by_path(client: Client) -> None:
     portfolio_id = await client.ready()
-    for column, value in (("holding_periods", -1.0), ("holding_periods", 1e-3), ("cost_rate", 0.7)):
+    for column, value in (
+        ("holding_periods", -1.0),
+        ("holding_periods", 1e-3),
+        ("cost_rate", 0.7),
+        ("edge_half_life_periods", -5.0),
+    ):
         request = sizing_request(portfolio_id, ["I0"], {column: [value]}, all_or_nothing=True)
         found = await refusal(client.size(request))
         assert found.fields == {f"signals.{column}[0]": "OUT_OF_RANGE"}

@@ -9,7 +9,12 @@ from scipy import optimize
 
 from compute.kelly.classic import kelly_fraction, kelly_stake
 from compute.kelly.continuous import continuous_kelly_fraction
-from compute.kelly.multiperiod import mean_reverting_fraction, merton_fraction, trading_rate
+from compute.kelly.multiperiod import (
+    aim_share,
+    mean_reverting_fraction,
+    merton_fraction,
+    trading_rate,
+)
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -89,3 +94,19 @@ def test_dearer_trading_is_slower_trading():
     rates = np.asarray(trading_rate(0.02, 1.0, np.geomspace(1e-3, 1e6, 20)))
     assert np.all(np.diff(rates) < 0)
     assert 0.0 < rates[-1] < rates[0] < 1.0
+
+
+@pytest.mark.parametrize(("half_life", "cost"), [(5.0, 3.0), (1.0, 3.0), (20.0, 0.5), (2.0, 30.0)])
+def test_the_aim_is_that_of_the_dynamic_program(half_life: float, cost: float) -> None:
+    """Backward recursion of max sum f x - s^2 x^2 / 2 - cost s^2 (x - x')^2 / 2, f fading."""
+    s2, kept = 0.04, 2.0 ** (-1.0 / half_life)
+    curve, slope = 0.0, 0.0  # value of a position x at f: -curve x^2 / 2 + slope x f
+    for _ in range(5000):
+        total = s2 + cost * s2 + curve
+        # x = (cost s2 x' + (1 + kept slope) f) / total, put back into the value.
+        curve, slope = cost * s2 - (cost * s2) ** 2 / total, cost * s2 * (1 + kept * slope) / total
+    total = s2 + cost * s2 + curve
+    rate = 1.0 - cost * s2 / total
+    aim = (1 + kept * slope) / total / rate
+    assert float(trading_rate(0.0, 1.0, cost)) == pytest.approx(rate, rel=1e-9)
+    assert float(aim_share(np.array(half_life), rate)) / s2 == pytest.approx(aim, rel=1e-9)

@@ -86,6 +86,56 @@ names that are nearly the same the better one may get all.
 """
 Global___CorrelationPenalty: _TypeAlias = CorrelationPenalty  # noqa: Y015
 
+class _UncertaintySet:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UncertaintySetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UncertaintySet.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNCERTAINTY_SET_UNSPECIFIED: _UncertaintySet.ValueType  # 0
+    """Refused."""
+    UNCERTAINTY_SET_BOX: _UncertaintySet.ValueType  # 1
+    """Each number by at most the radius: p, the mean, every probability."""
+    UNCERTAINTY_SET_TOTAL_VARIATION: _UncertaintySet.ValueType  # 2
+    """So much of all probability may be elsewhere. Of normal returns with the same deviation s the mean
+    is then lower by 2 s z((1 + radius) / 2), z the normal quantile.
+    """
+    UNCERTAINTY_SET_KL: _UncertaintySet.ValueType  # 3
+    """Kullback-Leibler divergence from what is given, in nats; of normal returns s sqrt(2 x radius)."""
+    UNCERTAINTY_SET_WASSERSTEIN: _UncertaintySet.ValueType  # 4
+    """Probability times the distance that it is moved, in units of the outcome; of normal returns the
+    mean by the radius. Scenarios move among the outcomes that there are.
+    """
+    UNCERTAINTY_SET_ELLIPSOID: _UncertaintySet.ValueType  # 5
+    """The mean by the radius times the standard deviation of the outcome: Kelly times
+    (1 - radius / Sharpe ratio per period)+ (Garlappi, Uppal and Wang 2007).
+    """
+
+class UncertaintySet(_UncertaintySet, metaclass=_UncertaintySetEnumTypeWrapper):
+    """What of an edge may be off, each line by itself, after trading costs: of bets the win probability p, of
+    given moments the mean, of scenarios their probabilities. Histories are bets.
+    """
+
+UNCERTAINTY_SET_UNSPECIFIED: UncertaintySet.ValueType  # 0
+"""Refused."""
+UNCERTAINTY_SET_BOX: UncertaintySet.ValueType  # 1
+"""Each number by at most the radius: p, the mean, every probability."""
+UNCERTAINTY_SET_TOTAL_VARIATION: UncertaintySet.ValueType  # 2
+"""So much of all probability may be elsewhere. Of normal returns with the same deviation s the mean
+is then lower by 2 s z((1 + radius) / 2), z the normal quantile.
+"""
+UNCERTAINTY_SET_KL: UncertaintySet.ValueType  # 3
+"""Kullback-Leibler divergence from what is given, in nats; of normal returns s sqrt(2 x radius)."""
+UNCERTAINTY_SET_WASSERSTEIN: UncertaintySet.ValueType  # 4
+"""Probability times the distance that it is moved, in units of the outcome; of normal returns the
+mean by the radius. Scenarios move among the outcomes that there are.
+"""
+UNCERTAINTY_SET_ELLIPSOID: UncertaintySet.ValueType  # 5
+"""The mean by the radius times the standard deviation of the outcome: Kelly times
+(1 - radius / Sharpe ratio per period)+ (Garlappi, Uppal and Wang 2007).
+"""
+Global___UncertaintySet: _TypeAlias = UncertaintySet  # noqa: Y015
+
 class _NoTradeRegion:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -167,6 +217,32 @@ WEEKDAY_SUNDAY: Weekday.ValueType  # 7
 Global___Weekday: _TypeAlias = Weekday  # noqa: Y015
 
 @_typing.final
+class RobustEdge(_message.Message):
+    """A set of edges and how large it is (Sun and Boyd 2018)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SET_FIELD_NUMBER: _builtins.int
+    RADIUS_FIELD_NUMBER: _builtins.int
+    set: Global___UncertaintySet.ValueType
+    """Required."""
+    radius: _builtins.float
+    """From 0 to 10."""
+    def __init__(
+        self,
+        *,
+        set: Global___UncertaintySet.ValueType = ...,
+        radius: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["radius", b"radius", "set", b"set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RobustEdge: _TypeAlias = RobustEdge  # noqa: Y015
+
+@_typing.final
 class SizingParameters(_message.Message):
     """How signals become stakes. An unset field is left to the more general scope and in the end to
     the built-in default named at the field.
@@ -204,6 +280,7 @@ class SizingParameters(_message.Message):
     NO_TRADE_REGION_FIELD_NUMBER: _builtins.int
     IMPACT_COEFFICIENT_FIELD_NUMBER: _builtins.int
     TRADE_RATE_FIELD_NUMBER: _builtins.int
+    ROBUST_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -346,6 +423,13 @@ class SizingParameters(_message.Message):
         narrower scope replaces it whole. Default: none, and CUSTOM is refused.
         """
 
+    @_builtins.property
+    def robust(self) -> Global___RobustEdge:
+        """Holds every line against the worst of a set of edges around its own; the stake never grows. JOINT
+        multiplies the edge of the line, of bets the distance to even odds, by what its own worst case leaves
+        (of scenarios, of its stake). With radius 0: none, whatever more general scopes say. Default: none.
+        """
+
     def __init__(
         self,
         *,
@@ -379,10 +463,11 @@ class SizingParameters(_message.Message):
         no_trade_region: Global___NoTradeRegion.ValueType = ...,
         impact_coefficient: _builtins.float | None = ...,
         trade_rate: _builtins.float | None = ...,
+        robust: Global___RobustEdge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015

@@ -37,6 +37,8 @@ class _EdgeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EdgeSource
     """The instrument's column of the scenario matrix: exact Kelly, tails included."""
     EDGE_SOURCE_HISTORY: _EdgeSource.ValueType  # 4
     """`history_outcome`: win probability and payoff are estimated from past outcomes."""
+    EDGE_SOURCE_STORED_HISTORY: _EdgeSource.ValueType  # 5
+    """The same from the returns of the instrument in the stored history of `history_universe_id`."""
 
 class EdgeSource(_EdgeSource, metaclass=_EdgeSourceEnumTypeWrapper):
     """What the edge of a line is computed from."""
@@ -51,6 +53,8 @@ EDGE_SOURCE_SCENARIOS: EdgeSource.ValueType  # 3
 """The instrument's column of the scenario matrix: exact Kelly, tails included."""
 EDGE_SOURCE_HISTORY: EdgeSource.ValueType  # 4
 """`history_outcome`: win probability and payoff are estimated from past outcomes."""
+EDGE_SOURCE_STORED_HISTORY: EdgeSource.ValueType  # 5
+"""The same from the returns of the instrument in the stored history of `history_universe_id`."""
 Global___EdgeSource: _TypeAlias = EdgeSource  # noqa: Y015
 
 class _AlgorithmTier:
@@ -143,6 +147,13 @@ class SignalBatch(_message.Message):
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
     HOLDING_PERIODS_FIELD_NUMBER: _builtins.int
     COST_RATE_FIELD_NUMBER: _builtins.int
+    HISTORY_UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    HISTORY_START_TIME_FIELD_NUMBER: _builtins.int
+    EDGE_HALF_LIFE_PERIODS_FIELD_NUMBER: _builtins.int
+    history_universe_id: _builtins.str
+    """Universe of HistoryService whose returns lines of STORED_HISTORY are estimated from, of a short line
+    with their sign turned; as known at the decision, which a replay reads again.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique, all in the market snapshot."""
@@ -155,7 +166,7 @@ class SignalBatch(_message.Message):
     def edge_source(self) -> _containers.RepeatedScalarFieldContainer[Global___EdgeSource.ValueType]:
         """What each edge comes from. Empty: WIN_LOSS if `win_probability` is given, else
         RETURN_VOLATILITY if `expected_return` is, else HISTORY if `history_outcome` is, else
-        SCENARIOS if a scenario matrix is.
+        STORED_HISTORY if `history_universe_id` is, else SCENARIOS if a scenario matrix is.
         """
 
     @_builtins.property
@@ -233,6 +244,17 @@ class SignalBatch(_message.Message):
         0.5.
         """
 
+    @_builtins.property
+    def history_start_time(self) -> _timestamp_pb2.Timestamp:
+        """First observation of it that counts; unset: the earliest. The last 8192 of a line count at most."""
+
+    @_builtins.property
+    def edge_half_life_periods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Periods in which the edge is expected to halve from now on. Where only a part of the way is traded
+        (`SizingParameters.trade_rate`), the weight aimed at is smaller by what will be gone before it is
+        reached. 0, or an empty column: it stays. 0 or from 0.01 to 1e6.
+        """
+
     def __init__(
         self,
         *,
@@ -253,10 +275,13 @@ class SignalBatch(_message.Message):
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
         holding_periods: _abc.Iterable[_builtins.float] | None = ...,
         cost_rate: _abc.Iterable[_builtins.float] | None = ...,
+        history_universe_id: _builtins.str = ...,
+        history_start_time: _timestamp_pb2.Timestamp | None = ...,
+        edge_half_life_periods: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "history_start_time", b"history_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_half_life_periods", b"edge_half_life_periods", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "history_start_time", b"history_start_time", "history_universe_id", b"history_universe_id", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,6 +448,178 @@ class PositionSizes(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PositionSizes: _TypeAlias = PositionSizes  # noqa: Y015
+
+@_typing.final
+class EdgeEstimates(_message.Message):
+    """What is estimated of each line's edge, in columns parallel to the lines, per unit of stake, on the
+    line's side and per period. A number that a line's edge doesn't have is NaN: of a given bet the mean,
+    of given moments the bet, of one outcome its errors. Where outcomes show no loss, a loss is taken to
+    cost the whole stake; where they show no win, a win pays what a loss costs, at no more than even odds.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    OBSERVATION_COUNT_FIELD_NUMBER: _builtins.int
+    WIN_COUNT_FIELD_NUMBER: _builtins.int
+    LOSS_COUNT_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_ERROR_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_LOW_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_HIGH_FIELD_NUMBER: _builtins.int
+    PAYOFF_FIELD_NUMBER: _builtins.int
+    PAYOFF_ERROR_FIELD_NUMBER: _builtins.int
+    LOSS_FRACTION_FIELD_NUMBER: _builtins.int
+    LOSS_FRACTION_ERROR_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    MEAN_ERROR_FIELD_NUMBER: _builtins.int
+    MEAN_LOW_FIELD_NUMBER: _builtins.int
+    MEAN_HIGH_FIELD_NUMBER: _builtins.int
+    MEAN_SAMPLE_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    VOLATILITY_ERROR_FIELD_NUMBER: _builtins.int
+    KELLY_FIELD_NUMBER: _builtins.int
+    KELLY_LOW_FIELD_NUMBER: _builtins.int
+    KELLY_HIGH_FIELD_NUMBER: _builtins.int
+    KELLY_POSITIVE_FIELD_NUMBER: _builtins.int
+    KELLY_MOMENTS_FIELD_NUMBER: _builtins.int
+    KELLY_MOMENTS_ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments."""
+
+    @_builtins.property
+    def observation_count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Outcomes or scenarios that it is estimated from; 0 where it was given."""
+
+    @_builtins.property
+    def win_count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Wins among them; of weighted outcomes, the effective number."""
+
+    @_builtins.property
+    def loss_count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Losses. An outcome of exactly 0 is neither."""
+
+    @_builtins.property
+    def win_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probability of a win: the mean of its Beta posterior."""
+
+    @_builtins.property
+    def win_probability_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error."""
+
+    @_builtins.property
+    def win_probability_low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Lower end of its credible interval."""
+
+    @_builtins.property
+    def win_probability_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper end."""
+
+    @_builtins.property
+    def payoff(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean gain of a win."""
+
+    @_builtins.property
+    def payoff_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error."""
+
+    @_builtins.property
+    def loss_fraction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean loss of a loss, as a positive number."""
+
+    @_builtins.property
+    def loss_fraction_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error."""
+
+    @_builtins.property
+    def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Expected return, shrunk and joined with prior and views where that was asked for."""
+
+    @_builtins.property
+    def mean_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error."""
+
+    @_builtins.property
+    def mean_low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Lower end of its interval."""
+
+    @_builtins.property
+    def mean_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper end."""
+
+    @_builtins.property
+    def mean_sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean of the outcomes alone."""
+
+    @_builtins.property
+    def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Standard deviation of the outcomes."""
+
+    @_builtins.property
+    def volatility_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error, as of a normal distribution."""
+
+    @_builtins.property
+    def kelly(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Full Kelly of the bet, p/a - q/b; of scenarios, exact. Negative: the edge is on the other side."""
+
+    @_builtins.property
+    def kelly_low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Lower end of its credible interval; not cut at 0."""
+
+    @_builtins.property
+    def kelly_high(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper end."""
+
+    @_builtins.property
+    def kelly_positive(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probability that Kelly is above 0: that there is an edge on this side."""
+
+    @_builtins.property
+    def kelly_moments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Full Kelly of mean and volatility, (mean - risk-free rate) / volatility^2."""
+
+    @_builtins.property
+    def kelly_moments_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error, the volatility taken as known."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        observation_count: _abc.Iterable[_builtins.float] | None = ...,
+        win_count: _abc.Iterable[_builtins.float] | None = ...,
+        loss_count: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability_error: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability_low: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability_high: _abc.Iterable[_builtins.float] | None = ...,
+        payoff: _abc.Iterable[_builtins.float] | None = ...,
+        payoff_error: _abc.Iterable[_builtins.float] | None = ...,
+        loss_fraction: _abc.Iterable[_builtins.float] | None = ...,
+        loss_fraction_error: _abc.Iterable[_builtins.float] | None = ...,
+        mean: _abc.Iterable[_builtins.float] | None = ...,
+        mean_error: _abc.Iterable[_builtins.float] | None = ...,
+        mean_low: _abc.Iterable[_builtins.float] | None = ...,
+        mean_high: _abc.Iterable[_builtins.float] | None = ...,
+        mean_sample: _abc.Iterable[_builtins.float] | None = ...,
+        volatility: _abc.Iterable[_builtins.float] | None = ...,
+        volatility_error: _abc.Iterable[_builtins.float] | None = ...,
+        kelly: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_low: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_high: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_positive: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_moments: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_moments_error: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "kelly", b"kelly", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "kelly_moments", b"kelly_moments", "kelly_moments_error", b"kelly_moments_error", "kelly_positive", b"kelly_positive", "loss_count", b"loss_count", "loss_fraction", b"loss_fraction", "loss_fraction_error", b"loss_fraction_error", "mean", b"mean", "mean_error", b"mean_error", "mean_high", b"mean_high", "mean_low", b"mean_low", "mean_sample", b"mean_sample", "observation_count", b"observation_count", "payoff", b"payoff", "payoff_error", b"payoff_error", "volatility", b"volatility", "volatility_error", b"volatility_error", "win_count", b"win_count", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error", "win_probability_high", b"win_probability_high", "win_probability_low", b"win_probability_low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgeEstimates: _TypeAlias = EdgeEstimates  # noqa: Y015
 
 @_typing.final
 class Waterfall(_message.Message):
@@ -914,6 +1111,7 @@ class SizingDecision(_message.Message):
     RISK_FIELD_NUMBER: _builtins.int
     ADJUSTMENTS_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -1000,6 +1198,13 @@ class SizingDecision(_message.Message):
         no algorithm.
         """
 
+    @_builtins.property
+    def edges(self) -> Global___EdgeEstimates:
+        """What the edges were estimated to be, before costs and anything that shrinks them; unset where every
+        line gives its edge (no HISTORY, STORED_HISTORY or SCENARIOS). The interval has the
+        `interval_probability` of the parameters.
+        """
+
     def __init__(
         self,
         *,
@@ -1025,10 +1230,11 @@ class SizingDecision(_message.Message):
         risk: Global___DecisionRisk | None = ...,
         adjustments: _abc.Iterable[Global___Adjustment] | None = ...,
         algorithm: Global___AlgorithmAnswer | None = ...,
+        edges: Global___EdgeEstimates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
