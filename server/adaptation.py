@@ -3,6 +3,7 @@
 A replay reads the multipliers from the record and comes nowhere near here.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -32,13 +33,7 @@ def adapted(
     state: PortfolioState,
 ) -> record.Context:
     """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
-    found = scheduled(context.parameters.schedule, now)
-    floor = context.parameters.drawdown_floor
-    if floor is not None:
-        found.append(floored(equity, max(equity, state.high_water_mark or 0.0), floor))
-    for rule in context.parameters.condition_rules:
-        seen = state.conditions.get(rule.condition_id, ())
-        found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
+    found = of_state(state, now, equity)
     found += _aged(context.parameters, request.signals, now)
     if not found:
         return context
@@ -48,6 +43,19 @@ def adapted(
         edge_multiplier=edge_multiplier(found),
     )
     return replace(context, parameters=parameters, adjustments=tuple(found))
+
+
+def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list[Adjustment]:
+    """What clock, conditions and drawdown come to, whatever the signals; equity None: not known."""
+    parameters = state.parameters
+    found = scheduled(parameters.schedule, now, state.sessions)
+    if parameters.drawdown_floor is not None and equity is not None:
+        highest = max(equity, state.high_water_mark or 0.0)
+        found.append(floored(equity, highest, parameters.drawdown_floor))
+    for rule in parameters.condition_rules:
+        seen = state.conditions.get(rule.condition_id, ())
+        found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
+    return found
 
 
 def _aged(
@@ -65,12 +73,18 @@ def _aged(
 
 def tell(head: sizing_pb2.SizingDecision, context: record.Context) -> None:
     """Writes the adjustments of a decision into its answer."""
-    for item in context.adjustments:
-        head.adjustments.add(
+    head.adjustments.extend(messages(context.adjustments))
+
+
+def messages(found: Sequence[Adjustment]) -> Iterator[sizing_pb2.Adjustment]:
+    """Adjustments as messages; of those on the Kelly fraction the smallest binds."""
+    smallest = fraction_multiplier(found)
+    for item in found:
+        yield sizing_pb2.Adjustment(
             source=sizing_pb2.AdjustmentSource.ValueType(item.source),
             name=item.name,
             multiplier=item.multiplier,
-            is_binding=item.is_on_edge or item.multiplier == context.parameters.fraction_multiplier,
+            is_binding=item.is_on_edge or item.multiplier == smallest,
             explanation=item.explanation,
         )
 

@@ -7,7 +7,7 @@ there is no state and so no size: the service fails closed.
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +16,13 @@ import asyncpg
 import numpy as np
 from positionsizing.v1 import market_service_pb2
 
+from compute.adapt.schedule import Sessions
 from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
 from compute.cache import Cache
 from compute.currency import only_money, shared_in_base, without_money
 from compute.limits.policy import Limits, in_force
 from compute.parameters import EffectiveParameters
+from server import calendars
 from server.conditions import Conditions, observed
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
@@ -83,6 +85,8 @@ class PortfolioState:
     parameters_versions: ParameterVersions
     high_water_mark: float | None = None
     """Highest equity, where a drawdown floor has been used; it changes with the version."""
+    sessions: Mapping[str, Sessions] = field(default_factory=dict)
+    """Of the exchanges that the schedule names."""
     conditions: Conditions = field(default_factory=dict)
     """The newest of those that rules look at; they change with the tenant's version."""
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
@@ -311,6 +315,7 @@ async def load_state(
         restriction=restriction,
         parameters=in_use,
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
+        sessions=await calendars.sessions(in_use.schedule),
         conditions=await observed(connection, tenant_id, in_use),
         high_water_mark=await high_water_marks.get(connection, tenant_id, portfolio_id),
     )

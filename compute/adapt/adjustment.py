@@ -6,13 +6,13 @@ The minimum and not the product: several multipliers that answer to the same sto
 take off several times for one cause.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
 from compute.adapt.condition import ConditionRule, Observation, state_after
-from compute.adapt.schedule import Schedule
+from compute.adapt.schedule import NO_SESSIONS, Schedule, ScheduleRow, Sessions
 
 
 class AdjustmentSource(IntEnum):
@@ -53,17 +53,29 @@ def edge_multiplier(adjustments: Iterable[Adjustment]) -> float:
     return product
 
 
-def scheduled(schedule: Schedule, time: datetime) -> list[Adjustment]:
+def scheduled(
+    schedule: Schedule, time: datetime, sessions: Mapping[str, Sessions] = NO_SESSIONS
+) -> list[Adjustment]:
     """One for each row in force at `time`."""
     return [
         Adjustment(
             AdjustmentSource.SCHEDULE,
             row.name,
             row.multiplier,
-            f"from {_clock(row.from_s)} to {_clock(row.to_s)} {row.time_zone}",
+            _span(row, sessions),
         )
-        for row in schedule.in_force(time)
+        for row in schedule.in_force(time, sessions)
     ]
+
+
+def _span(row: ScheduleRow, sessions: Mapping[str, Sessions]) -> str:
+    if not row.exchange:
+        return f"from {_clock(row.from_s)} to {_clock(row.to_s)} {row.time_zone}"
+    if row.exchange not in sessions:
+        return f"the sessions of {row.exchange} are not known here: in force at all times"
+    ends = ((row.from_close, row.from_s), (row.to_close, row.to_s))
+    begin, end = (f"{'close' if c else 'open'} {s / 60:+g} min" for c, s in ends)
+    return f"from {begin} to {end} of {row.exchange}"
 
 
 def edge_decay(age_s: float, half_life_s: float) -> float:

@@ -30,9 +30,11 @@ def show(
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Shows the parameters in force, defaults filled in."""
+    """Shows the parameters in force, where each comes from, and what their rules come to now."""
     from google.protobuf.json_format import MessageToJson
     from positionsizing.v1 import parameter_service_pb2 as pb
+
+    from server.cli.render import table
 
     wanted = pb.GetParametersRequest(portfolio_id=portfolio, strategy_id=strategy)
     with connect(address) as client:
@@ -43,6 +45,21 @@ def show(
     version = answer.parameters_version or "none stored, defaults only"
     say(f"parameters in force, version {version}")
     typer.echo(MessageToJson(answer.parameters, preserving_proto_field_name=True))
+    if answer.origins:
+        left = ("field", "set for", "by", "why", "since")
+        out = table("Where they come from", "version", *left, left=left, drop=("by", "why"))
+        for item in answer.origins:
+            scope = " ".join(filter(None, (item.portfolio_id, item.strategy_id))) or "all"
+            since = f"{item.effective_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+            change = item.change
+            told = (item.field, scope, change.author, change.reason, since)
+            out.add_row(str(change.version), *told)
+        console().print(out)
+    for rule in answer.adjustments:
+        counts = "counts" if rule.is_binding else "does not count, another is smaller"
+        say(f"{rule.name}: x {rule.multiplier:.4g}, {counts} ({rule.explanation})")
+    if answer.adjustments:
+        say(f"Kelly fraction now {answer.kelly_fraction_now:.4g}")
 
 
 @parameters.command("set")

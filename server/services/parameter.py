@@ -1,11 +1,15 @@
 """ParameterService: how signals become stakes, versioned."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
-from compute.parameters import merged
+from compute.adapt.adjustment import Adjustment, fraction_multiplier
+from compute.book import MissingInputError, equity_of
+from server import adaptation
 from server.call import Call, first_delivery
 from server.convert import parameters as convert
 from server.convert.names import (
@@ -20,7 +24,8 @@ from server.convert.names import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
-from server.state import States
+from server.state import States, positions
+from storage.errors import NotFound
 from storage.postgres import outbox, parameters, portfolios
 from storage.postgres.outbox import NewEvent
 from storage.postgres.parameters import ParameterSet
@@ -110,13 +115,29 @@ class ParameterService:
                 strategy_id=strategy_id,
                 time=time,
             )
-        effective = merged(
-            convert.parameters(convert.parse(dict(layer.document))) for layer in reversed(layers)
-        )
+        effective = convert.effective(layer.document for layer in layers)
+        found: list[Adjustment] = []
+        if portfolio_id and not request.HasField("as_of_time"):
+            found = await self._adjustments(call.tenant_id, portfolio_id, strategy_id, time)
         return pb.GetParametersResponse(
             parameters=convert.message_of(effective),
             parameters_version=max((layer.version for layer in layers), default=0),
+            origins=_origins(layers),
+            adjustments=adaptation.messages(found),
+            kelly_fraction_now=effective.fraction_chosen * fraction_multiplier(found),
         )
+
+    async def _adjustments(
+        self, tenant_id: str, portfolio_id: str, strategy_id: str, time: datetime
+    ) -> list[Adjustment]:
+        """What the rules of a portfolio come to at the newest market."""
+        state = await self._states.portfolio(tenant_id, portfolio_id, strategy_id)
+        equity = None
+        with suppress(NotFound, MissingInputError):  # no market, or none that values the book
+            snapshot = await self._states.snapshot(tenant_id, "")
+            prices = self._states.market(tenant_id, snapshot, state.portfolio.base_currency)
+            equity = equity_of(prices, positions(state, prices))
+        return adaptation.of_state(state, time, equity)
 
     async def list_parameter_versions(
         self, call: Call, request: pb.ListParameterVersionsRequest
@@ -158,6 +179,25 @@ def _scope(
         optional_id(request.portfolio_id, "portfolio_id"),
         optional_id(request.strategy_id, "strategy_id"),
     )
+
+
+def _origins(layers: Sequence[ParameterSet]) -> list[pb.ParameterOrigin]:
+    """The most special layer that sets each field; `layers`: the most special first."""
+    setters: dict[str, ParameterSet] = {}
+    for layer in layers:
+        for field, _ in convert.parse(dict(layer.document)).ListFields():
+            setters.setdefault(field.name, layer)
+    return [
+        pb.ParameterOrigin(
+            field=field.name,
+            portfolio_id=setters[field.name].portfolio_id,
+            strategy_id=setters[field.name].strategy_id,
+            effective_time=timestamp(setters[field.name].effective_time),
+            change=_change(setters[field.name]),
+        )
+        for field in pb.SizingParameters.DESCRIPTOR.fields
+        if field.name in setters
+    ]
 
 
 def _change(stored: ParameterSet) -> types_pb2.ChangeRecord:

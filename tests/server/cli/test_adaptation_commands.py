@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from test_commands import Sizing, sizing
+from test_commands import Sizing, book, sizing
 
 __all__ = ["sizing"]
 
@@ -30,3 +30,24 @@ async def test_a_volatility_model_is_stored_shown_and_compared(
 async def test_conditions_are_put_and_listed(sizing: Sizing) -> None:
     assert (await sizing("condition", "put", "cli-turbulence", "--value", "0.8")).code == 0
     assert "0.8" in (await sizing("condition", "list")).out
+
+
+async def test_parameters_are_shown_with_their_origin_and_their_rules(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    await book(sizing, "adapting")
+    file = tmp_path / "parameters.toml"
+    file.write_text(
+        'kelly_fraction = 0.5\n[[condition_rules.rules]]\nname = "calm"\n'
+        'condition_id = "cli-unseen"\nenter = 0.7\nleave = 0.3\nstale_multiplier = 0.4\n'
+    )
+    stored = await sizing(
+        "parameters", "set", str(file), "--portfolio", "adapting", "--reason", "careful"
+    )
+    assert stored.code == 0, stored.err
+    shown = await sizing("parameters", "show", "--portfolio", "adapting")
+    assert shown.code == 0, shown.err
+    assert "calm: x 0.4, counts (cli-unseen has never been observed)" in shown.out
+    assert "Kelly fraction now 0.2" in shown.out
+    assert "condition_rules" in shown.out
+    assert "careful" in shown.out
