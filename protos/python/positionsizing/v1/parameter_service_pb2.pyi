@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from positionsizing.v1 import optimization_service_pb2 as _optimization_service_pb2
+from positionsizing.v1 import sizing_pb2 as _sizing_pb2
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -737,17 +738,28 @@ class ScheduleRow(_message.Message):
     TO_TIME_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Shown in decisions, e.g. "close" or "FOMC"; required."""
     from_time: _builtins.str
-    """Local time "HH:MM" or "HH:MM:SS". Empty: the beginning of the day."""
+    """Local time "HH:MM" or "HH:MM:SS". Empty: the beginning of the day. With `exchange`: "open", "close",
+    or a time about them such as "open+00:15", "close-00:30". Empty: "open".
+    """
     to_time: _builtins.str
-    """Local time, up to "24:00". Empty: the end of the day. Before `from_time`: on the day after."""
+    """Local time, up to "24:00". Empty: the end of the day. Before `from_time`: on the day after. With
+    `exchange`: as `from_time`; empty: "close"; before `from_time`: of the next session, so that "close" to
+    "open" is when the exchange is closed.
+    """
     time_zone: _builtins.str
-    """IANA name, e.g. "America/New_York"; required."""
+    """IANA name, e.g. "America/New_York"; required without `exchange`."""
     multiplier: _builtins.float
     """Multiplies the Kelly fraction: 0.5 takes half, 0 aims at no position at all (to keep positions and
     only stop increases, set the trading state REDUCING). Unset: 0. From 0 to 1.
+    """
+    exchange: _builtins.str
+    """About the sessions of this exchange, e.g. "XNYS": holidays, early closes and summer time are those of
+    its calendar (package exchange-calendars, extra `calendars` of the server). Without weekdays, dates
+    and time zone. Breaks at noon count as open. Empty: local time.
     """
     @_builtins.property
     def weekdays(self) -> _containers.RepeatedScalarFieldContainer[Global___Weekday.ValueType]:
@@ -767,10 +779,11 @@ class ScheduleRow(_message.Message):
         to_time: _builtins.str = ...,
         time_zone: _builtins.str = ...,
         multiplier: _builtins.float | None = ...,
+        exchange: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "multiplier", b"multiplier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "dates", b"dates", "from_time", b"from_time", "multiplier", b"multiplier", "name", b"name", "time_zone", b"time_zone", "to_time", b"to_time", "weekdays", b"weekdays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "dates", b"dates", "exchange", b"exchange", "from_time", b"from_time", "multiplier", b"multiplier", "name", b"name", "time_zone", b"time_zone", "to_time", b"to_time", "weekdays", b"weekdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__multiplier: _TypeAlias = _typing.Literal["multiplier"]  # noqa: Y015
     _WhichOneofArgType__multiplier: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier"]  # noqa: Y015
@@ -920,25 +933,90 @@ class GetParametersResponse(_message.Message):
 
     PARAMETERS_FIELD_NUMBER: _builtins.int
     PARAMETERS_VERSION_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    ADJUSTMENTS_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTION_NOW_FIELD_NUMBER: _builtins.int
     parameters_version: _builtins.int
     """Highest version among the scopes that were merged; 0: built-in defaults only."""
+    kelly_fraction_now: _builtins.float
+    """Kelly fraction that a decision would take now: the one that `kelly_fraction` and
+    `drawdown_tolerance` choose, times the smallest of `adjustments`.
+    """
     @_builtins.property
     def parameters(self) -> Global___SizingParameters:
         """In force, every field with a default filled in."""
+
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParameterOrigin]:
+        """Which scope each field comes from, in the order of the contract. Fields that are not named here have
+        their built-in default.
+        """
+
+    @_builtins.property
+    def adjustments(self) -> _containers.RepeatedCompositeFieldContainer[_sizing_pb2.Adjustment]:
+        """What the rules among them come to now, as in `SizingDecision.adjustments`; empty where the request
+        names no portfolio, or a time. Neither the age of signals nor volatilities are known here, and the
+        drawdown floor is left out where the newest market doesn't value what the portfolio holds.
+        """
 
     def __init__(
         self,
         *,
         parameters: Global___SizingParameters | None = ...,
         parameters_version: _builtins.int = ...,
+        origins: _abc.Iterable[Global___ParameterOrigin] | None = ...,
+        adjustments: _abc.Iterable[_sizing_pb2.Adjustment] | None = ...,
+        kelly_fraction_now: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "parameters_version", b"parameters_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "kelly_fraction_now", b"kelly_fraction_now", "origins", b"origins", "parameters", b"parameters", "parameters_version", b"parameters_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetParametersResponse: _TypeAlias = GetParametersResponse  # noqa: Y015
+
+@_typing.final
+class ParameterOrigin(_message.Message):
+    """Where a field of the parameters in force comes from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Name of the field of `SizingParameters`."""
+    portfolio_id: _builtins.str
+    """Scope that set it: the portfolio; empty: all."""
+    strategy_id: _builtins.str
+    """The strategy; empty: all."""
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """From when it counts."""
+
+    @_builtins.property
+    def change(self) -> _types_pb2.ChangeRecord:
+        """Version, author, reason and time."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        portfolio_id: _builtins.str = ...,
+        strategy_id: _builtins.str = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        change: _types_pb2.ChangeRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "effective_time", b"effective_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "effective_time", b"effective_time", "field", b"field", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParameterOrigin: _TypeAlias = ParameterOrigin  # noqa: Y015
 
 @_typing.final
 class ListParameterVersionsRequest(_message.Message):
