@@ -90,6 +90,9 @@ def _overfitting(
 def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistry:
     """Compiled programs of the shapes that these settings need, and no others."""
     lines = bucket(len(history.instrument_ids), LINE_BUCKETS)
+    others = {"shrinkage"}
+    if any(setting.parameters.no_trade_region is not None for setting in settings):
+        others.add("trade_band")
     groups = {bucket(len(setting.limits.groups) + 2, GROUP_BUCKETS) for setting in settings}
 
     def needed(kernel: Kernel) -> Kernel | None:
@@ -98,7 +101,7 @@ def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistr
                 shape for shape in kernel.shapes if shape[0][-1] <= lines and shape[3][-1] in groups
             )
             return Kernel(kernel.name, kernel.function, shapes, kernel.is_hot) if shapes else None
-        return kernel if kernel.name in ("shrinkage", "trade_band") else None
+        return kernel if kernel.name in others else None
 
     chosen = [made for kernel in registry().kernels if (made := needed(kernel)) is not None]
     compiled = KernelRegistry(chosen)
