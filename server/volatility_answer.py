@@ -5,6 +5,7 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.columns import Stage
 from compute.decide import Sizing
+from compute.parameters import Method
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece
 from server.problem import Problem
@@ -20,7 +21,8 @@ def fill(head: sizing_pb2.SizingDecision, problem: Problem, sizing: Sizing) -> l
     volatility = np.zeros(len(inputs.index))
     if market.volatility is not None:
         volatility = np.where(inputs.known, market.volatility[inputs.index], 0.0)
-    if (target := inputs.parameters.volatility_target) is not None:
+    target = inputs.parameters.volatility_target
+    if target is not None and problem.method is Method.CLOSED_FORM:  # others cut in no stage
         before, after = np.abs(sizing.stages[[Stage.CORRELATION, Stage.VOLATILITY_TARGET]])
         left = np.where(before > 0.0, after / np.where(before > 0.0, before, 1.0), 1.0)
         lost, least = int((left < 1.0).sum()), int(np.argmin(left))

@@ -98,8 +98,8 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     ADJUSTMENT_SOURCE_CONDITION: _AdjustmentSource.ValueType  # 4
     """A market condition, by `SizingParameters.condition_rules`."""
     ADJUSTMENT_SOURCE_VOLATILITY: _AdjustmentSource.ValueType  # 5
-    """The volatility target with `SizingParameters.volatility_model`: it takes part of single lines, in the
-    stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
+    """The volatility target with `SizingParameters.volatility_model`, of CLOSED_FORM: it takes part of single
+    lines, in the stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
     """
 
 class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
@@ -116,8 +116,8 @@ ADJUSTMENT_SOURCE_DRAWDOWN_FLOOR: AdjustmentSource.ValueType  # 3
 ADJUSTMENT_SOURCE_CONDITION: AdjustmentSource.ValueType  # 4
 """A market condition, by `SizingParameters.condition_rules`."""
 ADJUSTMENT_SOURCE_VOLATILITY: AdjustmentSource.ValueType  # 5
-"""The volatility target with `SizingParameters.volatility_model`: it takes part of single lines, in the
-stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
+"""The volatility target with `SizingParameters.volatility_model`, of CLOSED_FORM: it takes part of single
+lines, in the stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
 """
 Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
 

@@ -1,0 +1,32 @@
+"""The volatility target holds for the joint method as well, line by line."""
+
+import numpy as np
+import pytest
+from positionsizing.v1 import parameter_service_pb2, sizing_service_pb2, types_pb2
+from service_client import Client
+from test_joint import joint_request, ready
+
+
+async def test_no_line_adds_more_volatility_than_the_target(joint_client: Client) -> None:
+    portfolio_id, matrix_id = await ready(joint_client)
+    free = await joint_client.size(joint_request(portfolio_id, matrix_id, validate_only=True))
+    assert max(np.abs(free.sizes.weight)) > 0.15
+    await joint_client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(
+            portfolio_id=portfolio_id,
+            parameters=parameter_service_pb2.SizingParameters(volatility_target=0.03),
+        )
+    )
+    decision = await joint_client.size(joint_request(portfolio_id, matrix_id))
+    weights = np.abs(decision.sizes.weight)
+    assert max(weights) <= 0.03 / 0.3 * (1.0 + 1e-12)
+    assert decision.certificate.duality_gap_relative <= 1e-8
+    (at,) = np.nonzero(weights > 0.0999)
+    assert len(at)
+    bound = {(decision.sizes.binding[i], decision.sizes.binding_bound[i]) for i in at}
+    assert (types_pb2.LIMIT_KIND_VOLATILITY_TARGET, 0.03) in bound
+    replay = await joint_client.sizing.ReplayDecision(
+        sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
+    )
+    assert replay.lots_equal
+    assert replay.weight_difference_max == pytest.approx(0.0, abs=1e-12)
