@@ -75,6 +75,10 @@ bench-overload: setup  ## R6: goodput at twice the load that the service can tak
 bench-beside: setup  ## latency of the closed form alone and while a long frontier is traced
 	$(BIN)/python -m benchmarks.beside
 
+.PHONY: bench-models
+bench-models: setup  ## the closed form with edges of a model against edges given
+	$(BIN)/python -m benchmarks.model_edges
+
 .PHONY: bench-correlation
 bench-correlation: setup  ## what each way to size by correlation wins back, on simulated truths and real closes
 	$(BIN)/python -m benchmarks.correlation

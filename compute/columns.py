@@ -131,6 +131,8 @@ class Source(IntEnum):
     HISTORY = 4
     STORED_HISTORY = 5
     """`HISTORY`, once it is read: no kernel sees it."""
+    MODEL = 6
+    """A bet as soon as the model has been asked (`learn/predicted.py`); no kernel sees it."""
 
 
 class Stage(IntEnum):

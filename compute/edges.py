@@ -98,6 +98,9 @@ def _histories(
         bet = one_sided(bet, seen.max(axis=1) > 0.0, seen.min(axis=1) < 0.0)
         fair = bet[2] / (bet[1] + bet[2])
         bet[0] = fair + parameters.edge_multiplier * (bet[0] - fair)
+        if signals.history_multiplier is not None:
+            m = signals.history_multiplier[piece]
+            bet[0], bet[3:] = fair + m * (bet[0] - fair), m * bet[3:]
         rows = (
             Line.WIN_PROBABILITY,
             Line.PAYOFF,

@@ -156,6 +156,8 @@ def _ageing(inputs: Inputs, lines: Integers, mean: Floats) -> Floats:
     """What age and worst case of their edges take off the means (k,) of lines with scenarios."""
     side, parameters = inputs.signals.side[lines], inputs.parameters
     left = parameters.edge_multiplier * (1.0 if inputs.robust is None else inputs.robust[lines])
+    if inputs.signals.history_multiplier is not None:
+        left = left * inputs.signals.history_multiplier[lines]
     return scaled_mean_change(mean, side, parameters.risk_free_rate, left)
 
 

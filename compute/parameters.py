@@ -105,6 +105,8 @@ class Parameters:
     correlation_penalty: CorrelationPenalty | None = None
     schedule: Schedule | None = None
     edge_half_life_s: float | None = None
+    edge_model_id: str | None = None
+    size_model_id: str | None = None
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] | None = None
     algorithm: AlgorithmChoice | None = None
@@ -142,6 +144,8 @@ class EffectiveParameters:
     correlation_penalty: CorrelationPenalty | None = None
     schedule: Schedule = NO_SCHEDULE
     edge_half_life_s: float | None = None
+    edge_model_id: str | None = None
+    size_model_id: str | None = None
     drawdown_floor: float | None = None
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None

@@ -324,4 +324,14 @@ RANGES: dict[str, Range] = {
     "SimulateGrowthRequest.levels": _INNER,
     "SimulateGrowthRequest.risk_free_rate": _ANNUAL,
     "SimulateGrowthRequest.seed": Range(0, COUNT_MAX),
+    # Learning.
+    "FeatureColumn.values": _NUMBER,
+    "TrainingRows.payoff": Range(_SMALL, 1e6, "gain over stake"),
+    "TrainingRows.loss_fraction": Range(_SMALL, 1.0, "loss over stake", hint=_PERCENT),
+    "TrainingRows.win_probability": _PROBABILITY,
+    "TrainModelRequest.folds": Range(2, 50, "blocks, or 0 for 5", or_zero=True),
+    "TrainModelRequest.ridge": _NONNEGATIVE,
+    "TrainModelRequest.kelly_fraction": Range(_NEAR_0, 1.0, "of Kelly", hint=_PERCENT),
+    "TrainModelRequest.trials_before": Range(0, 1_000_000_000, "models"),
+    "ListModelsRequest.page_size": _PAGE,
 }

@@ -39,6 +39,8 @@ class Signals:
     edge_half_life_periods: Floats | None = None
     history_outcome: Floats | None = None
     history_length: Integers | None = None
+    history_multiplier: Floats | None = None
+    """Multiplies the edge of lines with a history once it is estimated; None for 1."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,18 @@ def _sides(signals: Signals) -> Iterator[LineError]:
 
 
 def _sources(signals: Signals) -> Iterator[LineError]:
-    lines = np.flatnonzero((signals.source < _FIRST) | (signals.source > _LAST))
+    lines = np.flatnonzero(_without_edge(signals.source))
     message = (
         "no edge: give win_probability and payoff, or expected_return and volatility, or "
-        "history_outcome, or a scenario matrix"
+        "history_outcome, or a scenario matrix, or features that a model reads"
     )
     return _found(lines, "edge_source", "MISSING", message)
+
+
+def _without_edge(source: Integers) -> NDArrayBool:
+    """Lines that say no source, or of a model that hasn't been asked (`learn/predicted.py`)."""
+    unknown: NDArrayBool = (source < _FIRST) | (source > _LAST) | (source == Source.MODEL)
+    return unknown
 
 
 def _histories(signals: Signals) -> Iterator[LineError]:

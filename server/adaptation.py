@@ -86,6 +86,7 @@ def messages(found: Sequence[Adjustment]) -> Iterator[sizing_pb2.Adjustment]:
             multiplier=item.multiplier,
             is_binding=item.is_on_edge or item.multiplier == smallest,
             explanation=item.explanation,
+            line_multipliers=item.lines,
         )
 
 

@@ -40,6 +40,7 @@ from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
 from server.lag import watch_lag
 from server.metrics import DecisionMetrics
+from server.models import Models
 from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
@@ -51,6 +52,7 @@ from server.services.correlation import CorrelationService
 from server.services.edge import EdgeService
 from server.services.explanation import ExplanationService
 from server.services.history import HistoryService
+from server.services.learning import LearningService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
@@ -142,6 +144,7 @@ class App:
             await asyncio.gather(connecting, preparing, return_exceptions=True)
         settle_memory()
         states = self._states = States(database, self.config.deadline_default_s)
+        models = Models(database, self.config.deadline_default_s)
         committer = GroupCommitter(database)
         self._stack.push_async_callback(committer.aclose)
         places, joint = self._compute(prepared, programs)
@@ -154,6 +157,7 @@ class App:
             self.config.lines_max,
             prepared.ready,
             database,
+            models,
             self._algorithms,
         )
         events = Events(self.config, self.telemetry)
@@ -173,6 +177,7 @@ class App:
         self._stack.callback(listening.cancel)
         chores = Chores(database, states, self.config.tenant_id)
         self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
+        worker = Worker(self.config.data_dir / "kernels")
         implementations = {
             "SizingService": SizingService(
                 desk, WhatIf(solver), Replay(solver, database), database, states
@@ -190,9 +195,8 @@ class App:
             "AnalyticsService": AnalyticsService(database, states),
             "AlgorithmService": AlgorithmService(self._algorithms),
             "ExplanationService": ExplanationService(solver, database),
-            "SimulationService": SimulationService(
-                database, Worker(self.config.data_dir / "kernels")
-            ),
+            "SimulationService": SimulationService(database, worker),
+            "LearningService": LearningService(database, worker, models),
         }
         events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)

@@ -18,6 +18,7 @@ from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
 from positionsizing.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
+from positionsizing.v1.learning_service_pb2_grpc import LearningServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
@@ -93,6 +94,7 @@ class Client:
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
         self.simulation = SimulationServiceStub(channel)
+        self.learning = LearningServiceStub(channel)
         self.analytics = AnalyticsServiceStub(channel)
         self.algorithms = AlgorithmServiceStub(channel)
         self.explanation = ExplanationServiceStub(channel)

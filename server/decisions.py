@@ -31,7 +31,7 @@ from compute.limits.shared import divided
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Method
 from compute.shapes import KernelRegistry, Key, NotReadyError
-from server import decision_risk, profile, volatility_answer
+from server import decision_risk, prediction, profile, volatility_answer
 from server.adaptation import adapted, tell
 from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
@@ -46,6 +46,7 @@ from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.jointly import Aimed, aimed
 from server.method import is_joint_request, is_short, method_of, needs_default
+from server.models import Models
 from server.problem import Problem, Solved, assemble, check_ages, concerned, context_of
 from server.remaining import limits_exceeded
 from server.sharing import notional_after, notional_before, outside_use, with_shared
@@ -85,6 +86,7 @@ class Solver:
         lines_max: int,
         ready: Callable[[Key, float], Awaitable[None]],
         database: Database,
+        models: Models,
         algorithms: Algorithms | None = None,
     ) -> None:
         """`joint` runs joint problems; `ready` waits for a program, so many seconds at most.
@@ -99,6 +101,7 @@ class Solver:
         self._lines_max = lines_max
         self._ready = ready
         self._database = database
+        self._models = models
 
     def check(self, request: sizing_service_pb2.SizePositionsRequest, path: str = "") -> None:
         """Raises `Refusal` where the request is wrong by itself."""
@@ -126,6 +129,13 @@ class Solver:
                 default_id = await self.states.latest_matrix_id(tenant_id, universe, _COVARIANCES)
                 covariance = await self.states.matrix(tenant_id, default_id)
             stored = await self.stored_outcomes(call, request.signals)
+        models = await prediction.asked(
+            self._models,
+            tenant_id,
+            request.signals,
+            state.parameters,
+            has_scenarios=scenarios is not None,
+        )
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
@@ -140,6 +150,7 @@ class Solver:
                     context = replace(context, history_sequence=stored.sequence)
                 equity = equity_of(prices, context.positions)
                 context = adapted(context, request, now, equity, state)
+                context = prediction.predicted(context, request.signals, models, now)
                 if estimates is not None:
                     key = (tenant_id, snapshot.snapshot_id, currency)
                     prices = self.states.volatilities.market(*key, prices, estimates)
@@ -315,6 +326,7 @@ class Solver:
         )
         tell(head, problem.context)
         algorithm_convert.tell(head, problem.context.algorithm)
+        prediction.tell(head, problem.context)
         limits_exceeded(head, problem, sizing)
         decision_convert.line_errors(head, problem.errors)
         cash = decision_convert.cash_needed(sizing, problem.inputs)

@@ -8,6 +8,8 @@ from server.state import PortfolioState
 
 SHORT_LINES, SHORT_MARKET = 1024, 20_000
 """Closed forms of up to so many lines are short, and the first look at so large a market is."""
+SHORT_FEATURES = 16
+"""What models say of so many features is."""
 
 
 def method_of(
@@ -45,6 +47,7 @@ def is_short(
         and len(request.signals.history_outcome) == 0
         and len(request.signals.holding_periods) == 0
         and parameters.no_trade_region is None
+        and len(request.signals.features) <= SHORT_FEATURES
         and not request.scenario_matrix_id
         and not request.covariance_matrix_id
         and not request.include_sensitivities

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
-from compute.adapt.edge import scaled_edges, scaled_scenarios
+from compute.adapt.edge import multiplied, scaled_edges, scaled_scenarios
 from compute.book import Integers, Market, MissingInputError
 from compute.currency import in_base
 from compute.decide import Sizing
 from compute.edges import Scenarios
 from compute.inputs import Inputs
+from compute.learn.predicted import line_multipliers, with_predictions
 from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits, tightest
@@ -159,6 +160,9 @@ def assemble(
         batch = replace(batch, stop_price=prices.stops(batch.stop_price, known))
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
     errors += missing + request_convert.halted_instruments(ids, index, prices)
+    wrong = request_convert.feature_errors(request.signals)
+    errors += wrong
+    batch = with_predictions(batch, context.predictions, [error.line for error in wrong])
     errors += check(batch, prices.price[known])
     limits = _limits(request, context, prices)
     errors += check_market(batch, index, prices, context.parameters, limits)
@@ -167,6 +171,9 @@ def assemble(
     rate, k = context.parameters.risk_free_rate, context.parameters.edge_multiplier
     batch = scaled_edges(batch, rate, k)
     columns = None if columns is None else scaled_scenarios(columns, batch.side, rate, k)
+    if (m := line_multipliers(context.adjustments)) is not None:
+        batch = multiplied(batch, rate, m)
+        columns = None if columns is None else scaled_scenarios(columns, batch.side, rate, m)
     active = np.ones(len(ids), dtype=bool)
     active[[error.line for error in errors]] = False
     if errors and (request.all_or_nothing or not active.any()):

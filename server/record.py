@@ -25,6 +25,7 @@ from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.algorithm import AlgorithmAnswer, AlgorithmTier
 from compute.book import Floats, Market, Positions, SharedUse
 from compute.correlation.penalty import CorrelationPenalty
+from compute.learn.predicted import Prediction
 from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
@@ -100,6 +101,8 @@ class Context:
     """What a custom algorithm answered; None where none was asked."""
     volatility: Volatility | None = None
     """Of `parameters.volatility_model`, over the lines of the request and what is held."""
+    predictions: tuple[Prediction, ...] = ()
+    """What models said of lines, so that a replay needs none."""
 
 
 def market_of(context: Context, prices: Market) -> Market:
@@ -134,6 +137,7 @@ def encode(context: Context) -> bytes:
         "fees_count": context.fees_count,
         "history_sequence": context.history_sequence,
         "adjustments": context.adjustments,
+        "predictions": context.predictions,
     }
     if context.algorithm is not None:
         document["algorithm"] = context.algorithm
@@ -178,13 +182,20 @@ def decode(data: bytes, prices: Market) -> Context:
         fees_count=document.get("fees_count", False),
         history_sequence=document.get("history_sequence", 0),
         adjustments=tuple(
-            Adjustment(**{**item, "source": AdjustmentSource(item["source"])})
+            Adjustment(
+                **{
+                    **item,
+                    "source": AdjustmentSource(item["source"]),
+                    "lines": tuple(item.get("lines", ())),
+                }
+            )
             for item in document.get("adjustments", ())
         ),
         algorithm=_answer(document.get("algorithm")),
         volatility=None
         if volatility is None
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
+        predictions=tuple(_prediction(item) for item in document.get("predictions", ())),
         shared=None
         if shared is None
         else SharedUse(
@@ -193,6 +204,11 @@ def decode(data: bytes, prices: Market) -> Context:
             _dense(shared["instrument_notional"], n),
         ),
     )
+
+
+def _prediction(document: Document) -> Prediction:
+    columns = ("lines", "win_probability", "win_probability_error")
+    return Prediction(**{**document, **{name: tuple(document[name]) for name in columns}})
 
 
 def covariance_named(data: bytes) -> str:

@@ -143,6 +143,7 @@ def _check(request: pb.WhatIfRequest) -> None:
     for position, variation in enumerate(request.variations):
         path = f"variations[{position}]"
         found += number_violations(variation, path)
+        found += parameters_convert.model_violations(variation.parameters, f"{path}.parameters")
         found += parameters_convert.violations(variation.parameters, f"{path}.parameters")
         found += limits_convert.violations(variation.limits, f"{path}.limits")
     if found:

@@ -136,7 +136,19 @@ def _growth() -> _Work:
     return pb.SimulateGrowthRequest.FromString, simulate_growth
 
 
-_WORK: dict[str, Callable[[], _Work]] = {"RunBacktest": _backtest, "SimulateGrowth": _growth}
+def _training() -> _Work:
+    from positionsizing.v1 import learning_service_pb2 as pb
+
+    from server.learning import train_model
+
+    return pb.TrainModelRequest.FromString, train_model
+
+
+_WORK: dict[str, Callable[[], _Work]] = {
+    "RunBacktest": _backtest,
+    "SimulateGrowth": _growth,
+    "TrainModel": _training,
+}
 """Imported when asked for: a worker needs only its own."""
 
 if __name__ == "__main__":

@@ -23,21 +23,26 @@ class AdjustmentSource(IntEnum):
     DRAWDOWN_FLOOR = 3
     CONDITION = 4
     VOLATILITY = 5
+    SIZE_MODEL = 6
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """A multiplier in [0, 1] with its rule; `explanation` is for people."""
+    """A multiplier in [0, 1] with its rule; `explanation` is for people.
+
+    lines: of SIZE_MODEL the multiplier of each line's edge and of its error (`edge.multiplied`).
+    """
 
     source: AdjustmentSource
     name: str
     multiplier: float
     explanation: str
+    lines: tuple[float, ...] = ()
 
     @property
     def is_on_edge(self) -> bool:
         """Whether it multiplies the edge, not the Kelly fraction."""
-        return self.source is AdjustmentSource.EDGE_AGE
+        return self.source in (AdjustmentSource.EDGE_AGE, AdjustmentSource.SIZE_MODEL)
 
 
 def fraction_multiplier(adjustments: Iterable[Adjustment]) -> float:
@@ -46,10 +51,10 @@ def fraction_multiplier(adjustments: Iterable[Adjustment]) -> float:
 
 
 def edge_multiplier(adjustments: Iterable[Adjustment]) -> float:
-    """The product of those on the edge; 1 where there are none."""
+    """The product of those on the edges of all lines; 1 where there are none."""
     product = 1.0
     for item in adjustments:
-        product *= item.multiplier if item.is_on_edge else 1.0
+        product *= item.multiplier if item.source is AdjustmentSource.EDGE_AGE else 1.0
     return product
 
 

@@ -15,12 +15,25 @@ from compute.edges import Scenarios
 from compute.signals import Signals
 
 
-def scaled_edges(signals: Signals, rate: float, k: float) -> Signals:
+def multiplied(signals: Signals, rate: float, m: Floats) -> Signals:
+    """The signals with m times their edge, (n,), and as much of its standard error.
+
+    Kelly's stake is linear in the edge and its shrinkage a function of error over edge, so before
+    costs the stake is multiplied by m; with scenarios nearly so. A confidence is relative already.
+    """
+    changes: dict[str, Any] = {"history_multiplier": m}
+    for name in ("win_probability_error", "expected_return_error"):
+        if (error := getattr(signals, name)) is not None:
+            changes[name] = m * error
+    return replace(scaled_edges(signals, rate, m), **changes)
+
+
+def scaled_edges(signals: Signals, rate: float, k: float | Floats) -> Signals:
     """The signals with k times their edge. `rate`: risk-free, per period.
 
     Histories are left: their bet is estimated first (`edges.py`). Refused lines may hold anything.
     """
-    if k == 1.0:
+    if np.all(k == 1.0):
         return signals
     changes: dict[str, Any] = {}
     if signals.expected_return is not None:
@@ -33,9 +46,11 @@ def scaled_edges(signals: Signals, rate: float, k: float) -> Signals:
     return replace(signals, **changes)
 
 
-def scaled_scenarios(scenarios: Scenarios, side: Floats, rate: float, k: float) -> Scenarios:
+def scaled_scenarios(
+    scenarios: Scenarios, side: Floats, rate: float, k: float | Floats
+) -> Scenarios:
     """The lines' scenarios with k times their mean over the rate; side: (n,), of +1 and -1."""
-    if k == 1.0:
+    if np.all(k == 1.0):
         return scenarios
     change = scaled_mean_change(scenarios.returns @ scenarios.probability, side, rate, k)
     return replace(scenarios, returns=scenarios.returns + change[:, None])

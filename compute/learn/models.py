@@ -67,7 +67,10 @@ class Logistic:
         scaled = self.scaling.apply(x)
         logit = self.coefficients[0] + (scaled * self.coefficients[1:]).sum(axis=1)
         design = np.concatenate([np.ones((len(x), 1)), scaled], axis=1)
-        spread = (design[:, :, None] * self.covariance * design[:, None, :]).sum(axis=(1, 2))
+        across = np.zeros_like(design)
+        for place, row in enumerate(self.covariance):
+            across += design[:, place, None] * row
+        spread = (across * design).sum(axis=1)
         return 1.0 / (1.0 + np.exp(-logit)), np.sqrt(np.maximum(spread, 0.0))
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:

@@ -34,6 +34,7 @@ from server.cli.correlation import correlation
 from server.cli.errors import report
 from server.cli.history import history
 from server.cli.keys import keys
+from server.cli.learn import learn
 from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.portfolio import portfolio
@@ -157,6 +158,7 @@ app.add_typer(condition, name="condition")
 app.add_typer(volatility, name="volatility")
 app.add_typer(correlation, name="correlation")
 app.add_typer(risk, name="risk")
+app.add_typer(learn, name="learn")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")
 app.add_typer(keys, name="keys")

@@ -34,9 +34,13 @@ _SOURCES = {
     "scenarios": 3,
     "history": 4,
     "stored_history": 5,
+    "model": 6,
 }
 _NEUTRAL = {"loss_fraction": 1.0, "confidence": 1.0}
 """What an empty cell of a signal means, where that isn't 0."""
+
+FEATURE = "feature_"
+"""What the columns of features begin with."""
 
 _ENTRY = re.compile(r"\b(?:signals|snapshot|holdings)\.\w+\[(\d+)\]")
 _NEEDS = {"win_probability": "payoff", "expected_return": "volatility"}
@@ -183,7 +187,8 @@ def _columns(message: Descriptor) -> dict[str, int]:
 
 def _signals(sheet: Sheet) -> sizing_pb2.SignalBatch:
     kinds = _columns(sizing_pb2.SignalBatch.DESCRIPTOR)
-    known = ("instrument_id", "side", "edge_source", *kinds)
+    features = [name for name in sheet.columns if name.startswith(FEATURE)]
+    known = ("instrument_id", "side", "edge_source", *kinds, *features)
     sheet.check_columns(known, ("instrument_id", "side"))
     batch = sizing_pb2.SignalBatch(instrument_ids=sheet.texts("instrument_id"))
     for place, row in enumerate(sheet.rows):
@@ -196,6 +201,8 @@ def _signals(sheet: Sheet) -> sizing_pb2.SignalBatch:
                 parse_number(cell, "history_outcome", where) for cell in outcomes
             )
             batch.history_length.append(len(outcomes))
+    for name in features:
+        batch.features.add(name=name.removeprefix(FEATURE), values=sheet.numbers(name))
     for name, kind in kinds.items():
         if name == "history_outcome" or not any(row.get(name) for row in sheet.rows):
             continue

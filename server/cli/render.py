@@ -106,7 +106,7 @@ def adjustment_words(decision: sizing_pb2.SizingDecision) -> list[str]:
     said = []
     for item in decision.adjustments:
         source = sizing_pb2.AdjustmentSource.Name(item.source).removeprefix("ADJUSTMENT_SOURCE_")
-        what = "edges" if source == "EDGE_AGE" else "Kelly fraction"
+        what = "edges" if source in ("EDGE_AGE", "SIZE_MODEL") else "Kelly fraction"
         counts = "" if item.is_binding else ", a smaller one counts"
         name = f"{source.lower().replace('_', ' ')} {item.name}"
         said.append(f"{what} x {item.multiplier:.6g} by {name}: {item.explanation}{counts}")

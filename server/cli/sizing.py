@@ -17,6 +17,7 @@ from server.cli.common import (
     say,
 )
 from server.cli.errors import CommandError
+from server.cli.market import TIME, parse_time
 from server.cli.prices import (
     HALF_LIFE,
     EstimatorName,
@@ -66,6 +67,8 @@ def size(
     last: Last = 0,
     estimator: EstimatorName = "sample",
     half_life: HalfLife = HALF_LIFE,
+    model: Annotated[str, typer.Option(help="Live model of edges from features.")] = "",
+    as_of: Annotated[str, typer.Option(help=f"When edges and features were true, {TIME}.")] = "",
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Record nothing.")] = False,
     all_or_nothing: Annotated[
@@ -87,6 +90,9 @@ def size(
         request.method = types_pb2.SIZING_METHOD_CUSTOM
         request.algorithm.name = algorithm
     request.request_id = request_id or request.request_id or str(uuid.uuid4())
+    request.signals.model_id = model or request.signals.model_id
+    if as_of:
+        request.signals.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
     request.validate_only |= validate_only
     request.all_or_nothing |= all_or_nothing
     matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None

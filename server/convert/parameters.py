@@ -32,7 +32,7 @@ from server.convert.names import id_violations
 from server.errors import FieldViolation
 
 _DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
-_IDS = ("covariance_universe", "volatility_model")
+_IDS = ("covariance_universe", "volatility_model", "edge_model_id", "size_model_id")
 _EDGE_HALF_LIFE_MAX_S = 3650 * 86400.0
 TTL_MAX_S = 30 * 86400.0
 
@@ -170,6 +170,13 @@ def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolati
         yield FieldViolation(f"{path}.no_trade_region", "UNKNOWN_VALUE", "is not known")
     if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():
         yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
+
+
+def model_violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:
+    """Models where none is asked: in variations, which have the base's, and in backtests."""
+    for name in ("edge_model_id", "size_model_id"):
+        if message.HasField(name):
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", "no model is asked here")
 
 
 def duration_violations(

@@ -1,6 +1,6 @@
 """Sizing requests: checked as a whole here, line by line in `compute.signals.check`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
@@ -8,9 +8,10 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.book import Integers, Market
 from compute.columns import Source
+from compute.ranges import RANGES
 from compute.signals import LineError, Signals
 from server.convert.algorithm import violations as algorithm_violations
-from server.convert.columns import integers, optional_floats
+from server.convert.columns import floats, integers, optional_floats
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations, past_moment
@@ -35,6 +36,8 @@ _COLUMNS = (
     "edge_half_life_periods",
     "history_length",
 )
+FEATURES_MAX = 400
+"""Twice what one model may read."""
 _SIDE_SIGN = np.array([0.0, 1.0, -1.0])
 
 
@@ -85,6 +88,7 @@ def _batch_violations(
         if length not in (0, n):
             text = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", text)
+    yield from _feature_violations(signals, n, path)
     lengths = integers(signals.history_length)
     if (lengths < 0).any():
         place = int(np.argmax(lengths < 0))
@@ -113,6 +117,49 @@ def _stored_violations(signals: sizing_pb2.SignalBatch, path: str) -> Iterator[F
         past_moment(signals.history_start_time, f"{path}.history_start_time")
 
 
+def _feature_violations(
+    signals: sizing_pb2.SignalBatch, n: int, path: str
+) -> Iterator[FieldViolation]:
+    """Features that are no columns; what models need of them is told later (`prediction.py`)."""
+    if len(signals.features) > FEATURES_MAX:
+        text = f"has {len(signals.features)} entries; at most {FEATURES_MAX} are accepted"
+        yield FieldViolation(f"{path}.features", "TOO_MANY", text)
+        return
+    names = [item.name for item in signals.features]
+    yield from feature_name_violations(names, f"{path}.features")
+    for place, item in enumerate(signals.features):
+        if len(item.values) != n:
+            text = f"has {len(item.values)} entries for {n} instruments"
+            yield FieldViolation(f"{path}.features[{place}].values", "LENGTH_MISMATCH", text)
+    if signals.model_id:
+        yield from id_violations(signals.model_id, f"{path}.model_id")
+
+
+def feature_name_violations(names: Sequence[str], path: str) -> Iterator[FieldViolation]:
+    """Names that are none, or given twice."""
+    for place, name in enumerate(names):
+        where = f"{path}[{place}].name"
+        yield from id_violations(name, where)
+        if name in names[:place]:
+            yield FieldViolation(where, "DUPLICATE", f"{name[:40]!r} is given twice")
+
+
+def feature_errors(message: sizing_pb2.SignalBatch) -> list[LineError]:
+    """A line error for each feature that is no number, or beyond every use, whoever reads it."""
+    allowed, found = RANGES["FeatureColumn.values"], []
+    for place, item in enumerate(message.features):
+        values = floats(item.values)
+        if allowed.holds(values):
+            continue
+        for line in np.flatnonzero(allowed.wrong(values)):
+            value, reason = float(values[line]), "OUT_OF_RANGE"
+            text = f"{item.name} is {value:.12g}; it must be {allowed.advice(value)}"
+            if not np.isfinite(value):
+                text, reason = f"{item.name} is {value}; it must be a finite number", "NOT_FINITE"
+            found.append(LineError(int(line), f"features[{place}].values", reason, text))
+    return found
+
+
 def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
     """The domain's signals; prices still in the instruments' own currencies."""
     sides = integers(message.side)
@@ -120,7 +167,7 @@ def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
     history = optional_floats(message.history_outcome)
     return Signals(
         side=_SIDE_SIGN[np.where(known, sides, 0)],
-        source=_sources(message, len(sides), has_scenarios),
+        source=sources(message, len(sides), has_scenarios),
         win_probability=optional_floats(message.win_probability),
         payoff=optional_floats(message.payoff),
         loss_fraction=optional_floats(message.loss_fraction),
@@ -138,7 +185,8 @@ def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
     )
 
 
-def _sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> Integers:
+def sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> Integers:
+    """What each edge comes from, (n,): as said, or by the columns that are there; 0 for nothing."""
     if len(message.edge_source):
         return integers(message.edge_source)
     for given, source in (
@@ -147,6 +195,7 @@ def _sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> In
         (len(message.history_outcome), Source.HISTORY),
         (len(message.history_universe_id), Source.STORED_HISTORY),
         (has_scenarios, Source.SCENARIOS),
+        (len(message.features), Source.MODEL),
     ):
         if given:
             return np.full(n, int(source), dtype=np.int64)

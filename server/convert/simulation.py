@@ -60,6 +60,7 @@ def _setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[Fiel
     ):
         text = "backtests use the closed form"
         yield FieldViolation(f"{path}parameters.method", "NOT_APPLICABLE", text)
+    yield from parameters_convert.model_violations(setting.parameters, f"{path}parameters")
 
 
 def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
@@ -162,6 +163,9 @@ def _given(given: pb.GivenSignals, path: str, history: PriceHistory) -> GivenSig
     if whole.history_outcome is not None:
         text = "histories of outcomes can't be given in a backtest"
         raise invalid(f"{path}.signals.history_outcome", "NOT_APPLICABLE", text)
+    if len(given.signals.features):
+        text = "models can't be asked in a backtest"
+        raise invalid(f"{path}.signals.features", "NOT_APPLICABLE", text)
     rows_of: dict[str, list[int]] = {}
     for row, day in enumerate(dates):
         rows_of.setdefault(day, []).append(row)

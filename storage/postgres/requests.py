@@ -44,6 +44,32 @@ async def get(connection: asyncpg.Connection, tenant_id: str, request_id: UUID) 
     return request
 
 
+async def lock(connection: asyncpg.Connection, tenant_id: str, request_id: UUID) -> None:
+    """Nobody else puts this request until the transaction ends."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"request/{tenant_id}/{request_id}"
+    )
+
+
+async def put(connection: asyncpg.Connection, tenant_id: str, made: Request) -> None:
+    """Keep a request with its answer. Call it with the id locked, in the transaction of its work.
+
+    Errors: `RequestIdReused` where it was put by a call that takes no such lock.
+    """
+    added = await connection.fetchval(
+        """INSERT INTO request (tenant_id, request_id, method, request_hash, request, response)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING request_id""",
+        tenant_id,
+        made.request_id,
+        made.method,
+        made.request_hash,
+        made.request,
+        made.response,
+    )
+    if added is None:
+        raise RequestIdReused(str(made.request_id))
+
+
 async def find_many(
     connection: asyncpg.Connection, keys: Collection[RequestKey]
 ) -> dict[RequestKey, Request]:

@@ -16,6 +16,7 @@ from positionsizing.v1 import (
     parameter_service_pb2,
     portfolio_service_pb2,
     risk_service_pb2,
+    sizing_pb2,
     sizing_service_pb2,
 )
 from service_client import INSTRUMENTS, Client, new_id, sizing_request, snapshot_message
@@ -54,6 +55,7 @@ def limits() -> limits_pb2.Limits:
 def batch(portfolio_id: str) -> sizing_service_pb2.SizePositionsRequest:
     """Lines with an edge of every source that needs no matrix, every column given."""
     columns = {
+        "features": [sizing_pb2.FeatureColumn(name="read-by-nobody", values=[0.1] * 4)],
         "edge_source": [1, 2, 4, 1],
         "expected_return": [0.01] * 4,
         "volatility": [0.2] * 4,

@@ -23,6 +23,7 @@ from positionsizing.v1 import (
     edge_service_pb2_grpc,
     explanation_service_pb2_grpc,
     history_service_pb2_grpc,
+    learning_service_pb2_grpc,
     limits_pb2,
     market_service_pb2,
     market_service_pb2_grpc,
@@ -152,6 +153,7 @@ class Client:
         self.algorithms = algorithm_service_pb2_grpc.AlgorithmServiceStub(channel)
         self.explanation = explanation_service_pb2_grpc.ExplanationServiceStub(channel)
         self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
+        self.learning = learning_service_pb2_grpc.LearningServiceStub(channel)
 
     @classmethod
     @contextlib.asynccontextmanager

@@ -282,6 +282,8 @@ class SizingParameters(_message.Message):
     IMPACT_COEFFICIENT_FIELD_NUMBER: _builtins.int
     TRADE_RATE_FIELD_NUMBER: _builtins.int
     ROBUST_FIELD_NUMBER: _builtins.int
+    EDGE_MODEL_ID_FIELD_NUMBER: _builtins.int
+    SIZE_MODEL_ID_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -370,6 +372,14 @@ class SizingParameters(_message.Message):
     method and before the limits, which may move a line further. It is best where costs grow with
     the square of a trade and returns are predictable for several periods (Garleanu and Pedersen 2013).
     Default 1. From 1e-6 to 1.
+    """
+    edge_model_id: _builtins.str
+    """Live model of the lines of edge source MODEL whose signals name none (LearningService). 1 to 128
+    characters of [A-Za-z0-9._:-]. Default: none.
+    """
+    size_model_id: _builtins.str
+    """Live model of kind SIZE_MULTIPLIER that makes the stakes of all lines smaller by their features,
+    which signals must then have. 1 to 128 characters of [A-Za-z0-9._:-]. Default: none.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -465,10 +475,12 @@ class SizingParameters(_message.Message):
         impact_coefficient: _builtins.float | None = ...,
         trade_rate: _builtins.float | None = ...,
         robust: Global___RobustEdge | None = ...,
+        edge_model_id: _builtins.str | None = ...,
+        size_model_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -476,6 +488,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__covariance_universe: _TypeAlias = _typing.Literal["_covariance_universe", b"_covariance_universe"]  # noqa: Y015
     _WhichOneofReturnType__drawdown_floor: _TypeAlias = _typing.Literal["drawdown_floor"]  # noqa: Y015
     _WhichOneofArgType__drawdown_floor: _TypeAlias = _typing.Literal["_drawdown_floor", b"_drawdown_floor"]  # noqa: Y015
+    _WhichOneofReturnType__edge_model_id: _TypeAlias = _typing.Literal["edge_model_id"]  # noqa: Y015
+    _WhichOneofArgType__edge_model_id: _TypeAlias = _typing.Literal["_edge_model_id", b"_edge_model_id"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
     _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
     _WhichOneofReturnType__impact_coefficient: _TypeAlias = _typing.Literal["impact_coefficient"]  # noqa: Y015
@@ -494,6 +508,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__risk_budget: _TypeAlias = _typing.Literal["_risk_budget", b"_risk_budget"]  # noqa: Y015
     _WhichOneofReturnType__risk_free_rate: _TypeAlias = _typing.Literal["risk_free_rate"]  # noqa: Y015
     _WhichOneofArgType__risk_free_rate: _TypeAlias = _typing.Literal["_risk_free_rate", b"_risk_free_rate"]  # noqa: Y015
+    _WhichOneofReturnType__size_model_id: _TypeAlias = _typing.Literal["size_model_id"]  # noqa: Y015
+    _WhichOneofArgType__size_model_id: _TypeAlias = _typing.Literal["_size_model_id", b"_size_model_id"]  # noqa: Y015
     _WhichOneofReturnType__stop_risk_max: _TypeAlias = _typing.Literal["stop_risk_max"]  # noqa: Y015
     _WhichOneofArgType__stop_risk_max: _TypeAlias = _typing.Literal["_stop_risk_max", b"_stop_risk_max"]  # noqa: Y015
     _WhichOneofReturnType__trade_rate: _TypeAlias = _typing.Literal["trade_rate"]  # noqa: Y015
@@ -508,6 +524,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__covariance_universe) -> _WhichOneofReturnType__covariance_universe | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__drawdown_floor) -> _WhichOneofReturnType__drawdown_floor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_model_id) -> _WhichOneofReturnType__edge_model_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
     @_typing.overload
@@ -526,6 +544,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__risk_budget) -> _WhichOneofReturnType__risk_budget | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__risk_free_rate) -> _WhichOneofReturnType__risk_free_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_model_id) -> _WhichOneofReturnType__size_model_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_risk_max) -> _WhichOneofReturnType__stop_risk_max | None: ...
     @_typing.overload

@@ -1,0 +1,86 @@
+"""Bets out of closes and what was known before each: the same function for the past and for today.
+
+Every feature of a bar is of the closes up to that bar. A feature is NaN where there are too few.
+"""
+
+import numpy as np
+
+from compute.book import Floats, Integers
+from compute.learn.labels import triple_barrier
+from compute.learn.rows import Rows
+
+FEATURES = ("momentum_21", "momentum_126", "reversal_5", "volatility_ratio", "drawdown_252")
+"""Change of the log close over 21 and 126 bars in its own deviations; the same over 5; deviation of
+21 returns over that of 252, in logs; log close less its highest of 252."""
+SHORT, LONG = 21, 252
+
+
+def close_features(closes: Floats) -> Floats:
+    """(T, 5) of closes (T,), in the order of `FEATURES`."""
+    logs = np.log(closes)
+    returns = np.diff(logs, prepend=np.nan)
+    short, long = _rolling(returns, SHORT, np.std), _rolling(returns, LONG, np.std)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = [
+            _change(logs, 21) / (long * np.sqrt(21.0)),
+            _change(logs, 126) / (long * np.sqrt(126.0)),
+            _change(logs, 5) / (short * np.sqrt(5.0)),
+            np.log(short / long),
+            logs - _rolling(logs, LONG, np.max),
+        ]
+    features = np.stack(columns, axis=1)
+    features[~np.isfinite(features)] = np.nan
+    return features
+
+
+def barrier_widths(closes: Floats, horizon: int, width: float) -> Floats:
+    """`width` deviations of `horizon` bars' returns, by the last 21, (T,); NaN for too few."""
+    returns = np.diff(np.log(closes), prepend=np.nan)
+    widths: Floats = width * _rolling(returns, SHORT, np.std) * np.sqrt(horizon)
+    return widths
+
+
+def bets_of_closes(
+    closes: Floats,
+    times: Integers,
+    horizon: int,
+    width: float,
+    cost: float,
+    group: int,
+    first: int = 0,
+) -> Rows:
+    """A long bet at each close (T,) from `first` on: which comes first, +w, -w or `horizon` bars.
+
+    times: nanoseconds since 1970. It pays w - cost and loses w + cost; one that time ends is won
+    where its return is above the cost, and counts as if it had paid or lost as much. Bars without
+    whole features, or without an outcome yet, are left out.
+    """
+    features, widths = close_features(closes), barrier_widths(closes, horizon, width)
+    labels = triple_barrier(closes, widths, widths, horizon, cost)
+    known = np.isfinite(features).all(axis=1) & (labels.end >= 0) & (widths > cost)
+    places = np.flatnonzero(known & (np.arange(len(closes)) >= first))
+    return Rows(
+        names=FEATURES,
+        features=features[places],
+        start=times[places],
+        end=times[labels.end[places]],
+        won=(labels.outcome[places] > 0.0).astype(np.float64),
+        payoff=widths[places] - cost,
+        loss=np.minimum(widths[places] + cost, 1.0),
+        group=np.full(len(places), group),
+    )
+
+
+def _change(values: Floats, bars: int) -> Floats:
+    out = np.full(len(values), np.nan)
+    out[bars:] = values[bars:] - values[:-bars]
+    return out
+
+
+def _rolling(values: Floats, bars: int, of: "np.ufunc | object") -> Floats:
+    """`of` the last `bars` values, (T,); NaN before there are so many."""
+    out = np.full(len(values), np.nan)
+    if len(values) >= bars:
+        view = np.lib.stride_tricks.sliding_window_view(values, bars)
+        out[bars - 1 :] = of(view, axis=1)  # type: ignore[operator]
+    return out

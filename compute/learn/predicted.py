@@ -1,0 +1,57 @@
+"""What models say of the lines of a batch, as it is recorded with the decision.
+
+A line whose edge comes from a model becomes a bet with the probability and standard error that are
+written here; a replay reads them and needs no model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compute.adapt.adjustment import Adjustment
+from compute.book import Floats
+from compute.columns import Source
+from compute.signals import Signals
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one model: win probability and standard error of each of `lines`."""
+
+    model_id: str
+    model_hash: str
+    lines: tuple[int, ...]
+    win_probability: tuple[float, ...]
+    win_probability_error: tuple[float, ...]
+
+
+def with_predictions(
+    signals: Signals, predictions: Sequence[Prediction], refused: Sequence[int]
+) -> Signals:
+    """The signals with predicted lines as bets.
+
+    Lines of a model that were `refused` for their features become bets without an edge, so that
+    they are told once; what is left of a model has no edge (`signals.check`).
+    """
+    if not predictions:
+        return signals
+    n = len(signals.side)
+    source = signals.source.copy()
+    p, error = _or(signals.win_probability, n, 0.5), _or(signals.win_probability_error, n, 0.0)
+    for item in predictions:
+        lines = np.array(item.lines, dtype=np.int64)
+        p[lines], error[lines] = item.win_probability, item.win_probability_error
+        source[lines] = Source.WIN_LOSS
+    left = np.intersect1d(np.flatnonzero(source == Source.MODEL), refused).astype(np.int64)
+    source[left], p[left] = Source.WIN_LOSS, 0.5
+    return replace(signals, source=source, win_probability=p, win_probability_error=error)
+
+
+def line_multipliers(adjustments: Sequence[Adjustment]) -> Floats | None:
+    """By what the edge of each line is multiplied, (n,); None where no model multiplies sizes."""
+    return next((np.array(item.lines) for item in adjustments if item.lines), None)
+
+
+def _or(column: Floats | None, n: int, value: float) -> Floats:
+    return np.full(n, value) if column is None else column.copy()

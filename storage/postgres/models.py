@@ -1,0 +1,176 @@
+"""Learned models: documents that never change, with the stages they come to and their scores."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from storage.errors import AlreadyExists, NotFound
+from storage.postgres.rows import missing_reference
+
+_MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details,
+    (SELECT stage FROM model_stage AS s WHERE (s.tenant_id, s.model_id) = (m.tenant_id, m.model_id)
+     ORDER BY sequence DESC LIMIT 1) AS stage"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model where it is now; `details` in the caller's encoding."""
+
+    model_id: str
+    author: str
+    create_time: datetime
+    document: str
+    hash: bytes
+    details: bytes
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageChange:
+    """A stage that a model came to."""
+
+    stage: str
+    author: str
+    reason: str
+    create_time: datetime
+
+
+async def put(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    model_id: str,
+    *,
+    author: str,
+    document: str,
+    digest: bytes,
+    details: bytes,
+) -> StoredModel:
+    """Add a candidate. Call it in a transaction. Errors: `AlreadyExists`, `NotFound` (tenant)."""
+    with missing_reference(tenant=tenant_id):
+        added = await connection.fetchval(
+            """INSERT INTO model (tenant_id, model_id, author, document, hash, details)
+            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING model_id""",
+            tenant_id,
+            model_id,
+            author,
+            document,
+            digest,
+            details,
+        )
+    if added is None:
+        raise AlreadyExists("model", model_id)
+    await move(connection, tenant_id, model_id, "CANDIDATE", author=author, reason="trained")
+    return await get(connection, tenant_id, model_id)
+
+
+async def get(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> StoredModel:
+    """Errors: `NotFound`."""
+    row = await connection.fetchrow(
+        f"SELECT {_MODEL} FROM model AS m WHERE tenant_id = $1 AND model_id = $2",
+        tenant_id,
+        model_id,
+    )
+    if row is None:
+        raise NotFound("model", model_id)
+    return StoredModel(**row)
+
+
+async def lock(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> StoredModel:
+    """The same, and nobody else moves or scores it until the transaction ends."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"model/{tenant_id}/{model_id}"
+    )
+    return await get(connection, tenant_id, model_id)
+
+
+async def list_page(
+    connection: asyncpg.Connection, tenant_id: str, *, stage: str | None, after: str, limit: int
+) -> list[StoredModel]:
+    """Models by id, those after `after`; of one stage, or of any."""
+    rows = await connection.fetch(
+        f"""SELECT * FROM (SELECT {_MODEL} FROM model AS m
+            WHERE tenant_id = $1 AND model_id > $2) AS found
+        WHERE stage = coalesce($3, stage) ORDER BY model_id LIMIT $4""",
+        tenant_id,
+        after,
+        stage,
+        limit,
+    )
+    return [StoredModel(**row) for row in rows]
+
+
+async def stage_of(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> str:
+    """Where a model is now. Errors: `NotFound`."""
+    stage: str | None = await connection.fetchval(
+        """SELECT stage FROM model_stage WHERE tenant_id = $1 AND model_id = $2
+        ORDER BY sequence DESC LIMIT 1""",
+        tenant_id,
+        model_id,
+    )
+    if stage is None:
+        raise NotFound("model", model_id)
+    return stage
+
+
+async def move(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    model_id: str,
+    stage: str,
+    *,
+    author: str,
+    reason: str,
+) -> StageChange:
+    """Add a stage after those before. Call it with the model locked."""
+    row = await connection.fetchrow(
+        """INSERT INTO model_stage (tenant_id, model_id, sequence, stage, author, reason)
+        SELECT $1, $2, count(*) + 1, $3, $4, $5 FROM model_stage
+        WHERE tenant_id = $1 AND model_id = $2
+        RETURNING stage, author, reason, create_time""",
+        tenant_id,
+        model_id,
+        stage,
+        author,
+        reason,
+    )
+    return StageChange(**row)
+
+
+async def stages(
+    connection: asyncpg.Connection, tenant_id: str, model_id: str
+) -> list[StageChange]:
+    """All stages of a model, the first first."""
+    rows = await connection.fetch(
+        """SELECT stage, author, reason, create_time FROM model_stage
+        WHERE tenant_id = $1 AND model_id = $2 ORDER BY sequence""",
+        tenant_id,
+        model_id,
+    )
+    return [StageChange(**row) for row in rows]
+
+
+async def add_score(
+    connection: asyncpg.Connection, tenant_id: str, model_id: str, *, author: str, payload: bytes
+) -> None:
+    """Add scored bets after those before. Call it with the model locked."""
+    await connection.execute(
+        """INSERT INTO model_score (tenant_id, model_id, sequence, author, payload)
+        SELECT $1, $2, count(*) + 1, $3, $4 FROM model_score
+        WHERE tenant_id = $1 AND model_id = $2""",
+        tenant_id,
+        model_id,
+        author,
+        payload,
+    )
+
+
+async def scores(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> list[bytes]:
+    """All scored bets of a model, the first first."""
+    rows = await connection.fetch(
+        """SELECT payload FROM model_score WHERE tenant_id = $1 AND model_id = $2
+        ORDER BY sequence""",
+        tenant_id,
+        model_id,
+    )
+    return [row["payload"] for row in rows]

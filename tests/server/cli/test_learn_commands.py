@@ -1,0 +1,125 @@
+"""`sizing learn` against a real service: from closes to a model, and what its record allows."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+from scipy.special import expit
+from test_commands import EXAMPLES, Sizing, sizing
+
+__all__ = ["sizing"]
+
+
+def short_prices(folder: Path, sessions: int = 420, names: int = 3) -> Path:
+    path = folder / "prices.csv"
+    lines = (EXAMPLES / "prices.csv").read_text().splitlines()[: sessions + 1]
+    path.write_text("\n".join(",".join(line.split(",")[: names + 1]) for line in lines) + "\n")
+    return path
+
+
+def known_bets(path: Path, n: int = 400) -> Path:
+    """Bets that `trend` knows something of."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=n)
+    won = random.random(n) < expit(1.5 * x)
+    days = np.datetime64("2020-01-01") + np.arange(n + 1)
+    rows = zip(days[:-1], days[1:], won.astype(int), x, strict=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["start_time", "end_time", "won", "trend"], *rows])
+    return path
+
+
+async def test_closes_become_bets_and_a_model_that_noise_does_not_promote(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    bets, signals = tmp_path / "bets.csv", tmp_path / "signals.csv"
+    words = ("--out", str(bets), "--signals", str(signals))
+    made = await sizing("learn", "bets", str(short_prices(tmp_path)), *words)
+    assert made.code == 0, made.err
+    assert "3 signals" in made.out
+    trained = await sizing("learn", "train", str(bets), "--id", "closes", "--embargo", "1")
+    assert trained.code == 0, trained.err
+    for words_ in ("climatology", "the odds", "miscalibration", "out of sample"):
+        assert words_ in trained.out
+    listed = await sizing("learn", "list")
+    assert "closes" in listed.out
+    moved = await sizing("learn", "promote", "closes", "--to", "shadow", "--reason", "to watch")
+    assert "model closes is shadow" in moved.out
+    record = (await sizing("learn", "show", "closes", "--json")).json["model"]["report"]
+    live = await sizing("learn", "promote", "closes", "--to", "live", "--reason", "hope")
+    if record.get("is_proven"):
+        assert live.code == 0
+    else:
+        assert live.code == 1
+        assert "has not beaten the bars" in live.err
+
+
+async def test_a_model_sizes_signals_of_a_file(sizing: Sizing, tmp_path: Path) -> None:
+    bets = known_bets(tmp_path / "bets.csv")
+    parquet = tmp_path / "bets.parquet"
+    polars.read_csv(bets, try_parse_dates=False).write_parquet(parquet)
+    trained = await sizing("learn", "train", str(parquet), "--id", "known")
+    assert "may go live" in trained.out, trained.err
+    for stage in ("shadow", "live"):
+        moved = await sizing("learn", "promote", "known", "--to", stage, "--reason", "proven")
+        assert moved.code == 0, moved.err
+    shown = await sizing("learn", "show", "known")
+    assert "live" in shown.out
+    assert "proven" in shown.out
+    holdings = ("--currency", "USD", "--cash", "1000000")
+    await sizing("portfolio", "create", "models", *holdings)
+    await sizing("market", "load", str(EXAMPLES / "market.csv"), "--id", "models-close")
+    await sizing("portfolio", "limits", "models", "--set", str(EXAMPLES / "limits.toml"))
+    signals = tmp_path / "signals.csv"
+    signals.write_text(
+        "instrument_id,side,edge_source,payoff,feature_trend\n"
+        "AAPL,long,model,1,1.2\nKO,long,model,1,-1.5\n"
+    )
+    words = ("--portfolio", "models", "--snapshot", "models-close", "--model", "known", "--json")
+    decision = (await sizing("size", str(signals), *words)).json
+    (said,) = decision["predictions"]
+    assert said["model_id"] == "known"
+    assert said["win_probability"][0] > 0.6 > 0.5 > said["win_probability"][1]
+    lots = [int(item) for item in decision["sizes"]["lots"]]
+    assert lots[0] > 0 == lots[1]
+    more = tmp_path / "more.csv"
+    more.write_text(
+        "start_time,end_time,won,trend\n2022-01-03,2022-01-04,yes,1.1\n"
+        "2022-01-04,2022-01-05,no,-0.9\n"
+    )
+    scored = await sizing("learn", "score", "known", str(more))
+    assert "on 2 bets" in scored.out, scored.err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("2020-01-01,2020-01-02,maybe,0.5", ("line 2", "won is 'maybe'")),
+        ("2020-01-01,soon,1,0.5", ("line 2", "end_time is 'soon'")),
+        ("2020-01-01,2020-01-02,1,", ("line 2", "trend", "empty")),
+        ("2020-01-01,2020-01-02,1,much", ("line 2", "trend is 'much'")),
+    ],
+)
+async def test_a_wrong_cell_is_told_by_file_row_and_column(
+    sizing: Sizing, tmp_path: Path, line: str, told: tuple[str, ...]
+) -> None:
+    file = tmp_path / "wrong.csv"
+    file.write_text(f"start_time,end_time,won,trend\n{line}\n")
+    refused = await sizing("learn", "train", str(file), "--id", "wrong")
+    assert refused.code == 1
+    for words in ("wrong.csv", *told):
+        assert words in refused.err
+    bare = tmp_path / "bare.csv"
+    bare.write_text("start_time,end_time,won\n2020-01-01,2020-01-02,1\n")
+    assert "no features" in (await sizing("learn", "train", str(bare), "--id", "bare")).err
+
+
+async def test_json_of_a_list_is_the_answer(sizing: Sizing) -> None:
+    printed = await sizing("learn", "list", "--json")
+    assert isinstance(json.loads(printed.out), dict)
+    wrong = await sizing("learn", "promote", "nobody", "--to", "moon", "--reason", "x")
+    assert wrong.code == 2
+    assert "must be one of" in wrong.err
