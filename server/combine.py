@@ -76,8 +76,12 @@ def combined(
         reducing=limits.context.reducing,
         shared=moved_shared(limits.context.shared, limits.market, market.market),
         covariance_matrix_id=matrices.context.covariance_matrix_id,
-        adjustments=parameters.context.adjustments,
+        adjustments=(
+            *(item for item in parameters.context.adjustments if not item.lines),
+            *(item for item in signals.context.adjustments if item.lines),
+        ),
         algorithm=answer,
+        predictions=signals.context.predictions,
         volatility=market.context.volatility,
     )
     data = matrices.recorded
@@ -95,6 +99,7 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
             request.signals.instrument_ids, context.algorithm.weight, strict=True
         ):
             signals[f"algorithm's size of {name}"] = _text(float(weight))
+    signals |= _said_by_models(context, request.signals.instrument_ids)
     snapshot = inputs.recorded.snapshot
     prices = dict(_columns(snapshot, snapshot.instrument_ids, frozenset(names)))
     prices["snapshot_id"] = snapshot.snapshot_id
@@ -125,6 +130,20 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
         "covariance_matrix_id": request.covariance_matrix_id or context.covariance_matrix_id,
     }
     return dict(zip(GROUPS, (signals, prices, holdings, limits, parameters, matrices), strict=True))
+
+
+def _said_by_models(context: record.Context, names: Sequence[str]) -> Described:
+    """What models said of the lines: it is of their features, so it goes with the signals."""
+    said: Described = {}
+    for item in context.predictions:
+        said["model"] = f"{item.model_id} {item.model_hash}"
+        columns = (item.lines, item.win_probability, item.win_probability_error)
+        for line, p, error in zip(*columns, strict=True):
+            said[f"model's probability of {names[line]}"] = f"{_text(p)} +- {_text(error)}"
+    for adjustment in context.adjustments:
+        for name, m in zip(names, adjustment.lines, strict=False):
+            said[f"{adjustment.name} multiplies {name}"] = _text(m)
+    return said
 
 
 def differences(first: Described, second: Described) -> list[tuple[str, str, str]]:

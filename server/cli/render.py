@@ -101,6 +101,16 @@ def totals_table(decision: sizing_pb2.SizingDecision) -> Table:
     return out
 
 
+def prediction_words(decision: sizing_pb2.SizingDecision) -> list[str]:
+    """What models said of the edges of lines, in sentences."""
+    return [
+        f"edges of {len(item.lines)} lines by model {item.model_id}, hash {item.model_hash[:12]}: "
+        f"win probabilities {min(item.win_probability):.4f} to {max(item.win_probability):.4f}"
+        for item in decision.predictions
+        if item.lines
+    ]
+
+
 def adjustment_words(decision: sizing_pb2.SizingDecision) -> list[str]:
     """What rules took off the Kelly fraction or the edges, in sentences."""
     said = []

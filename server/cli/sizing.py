@@ -233,7 +233,7 @@ def explain(
             out.print(f"  {sentence}")
         out.print()
     out.print(render.totals_table(decision))
-    for sentence in render.adjustment_words(decision):
+    for sentence in render.prediction_words(decision) + render.adjustment_words(decision):
         out.print(f"  {sentence}")
     out.print()
     if decision.certificate.shadow_prices:

@@ -1,5 +1,6 @@
 """Models over gRPC: trained, judged, promoted, scored; bad input told by path."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,10 @@ from positionsizing.v1 import learning_service_pb2 as pb
 from positionsizing.v1 import sizing_pb2
 from scipy.special import expit
 from service_client import Client, new_id, refusal, same
+
+from server.errors import Refusal
+from server.models import read
+from storage.postgres.models import StoredModel
 
 LONG_S = 600.0
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
@@ -242,3 +247,15 @@ async def test_a_promotion_needs_a_reason_and_a_stage(client: Client) -> None:
     ):
         request = promotion("nobody", given.pop("stage", 2), **given)  # type: ignore[arg-type]
         assert path in (await refusal(client.learning.PromoteModel(request))).fields
+
+
+@pytest.mark.parametrize(
+    ("document", "hashed", "reason"),
+    [("{}", "[]", "MODEL_CORRUPT"), ("{}", "{}", "MODEL_UNREADABLE")],
+)
+def test_a_changed_byte_of_a_document_is_seen(document: str, hashed: str, reason: str) -> None:
+    digest = hashlib.sha256(hashed.encode()).digest()
+    stored = StoredModel("m", "ann", BEGIN, document, digest, b"", "LIVE")
+    with pytest.raises(Refusal) as refused:
+        read(stored)
+    assert refused.value.reason == reason

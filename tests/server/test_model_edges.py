@@ -7,8 +7,14 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from positionsizing.v1 import (
+    explanation_service_pb2,
+    parameter_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
 from positionsizing.v1 import learning_service_pb2 as pb
-from positionsizing.v1 import parameter_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
 from service_client import Client, refusal, sizing_request
 from test_learning import NAMES, bets, go_live, promotion, trained
 
@@ -307,3 +313,36 @@ async def test_a_size_model_fails_closed(client: Client) -> None:
     )
     assert refused.reason == "WRONG_MODEL_KIND"
     assert both.predictions
+
+
+async def test_two_decisions_differ_by_what_the_model_said(client: Client) -> None:
+    model = await kept(client)
+    ids = []
+    for trend in ([1.5, 0.5, -1.0, 2.0], [0.2, 2.5, -1.0, 2.0]):
+        signals = {"features": columns({**FEATURES, "trend": trend})}
+        request = by_model(await client.ready(**WEIGHTS), model.model_id, signals=signals)
+        ids.append((await client.size(request)).decision_id)
+    answer = await client.explanation.CompareDecisions(
+        explanation_service_pb2.CompareDecisionsRequest(
+            first_decision_id=ids[0], second_decision_id=ids[1]
+        )
+    )
+    assert answer.replays_equal
+    told = {item.input for item in answer.differences}
+    assert {"model's probability of I0", "model's probability of I1"} <= told
+    assert answer.quantity_first[0] != answer.quantity_second[0]
+
+
+async def test_models_are_not_asked_where_nothing_is_decided(client: Client) -> None:
+    model = await kept(client)
+    base = by_model(await client.ready(**WEIGHTS), model.model_id)
+    parameters = parameter_service_pb2.SizingParameters(edge_model_id=model.model_id)
+    variation = sizing_service_pb2.Variation(parameters=parameters)
+    request = sizing_service_pb2.WhatIfRequest(base=base, variations=[variation])
+    refused = await refusal(client.sizing.WhatIf(request))
+    assert refused.fields == {"variations[0].parameters.edge_model_id": "NOT_APPLICABLE"}
+    # Features that no model reads are no error, but they are numbers.
+    plain = {"features": columns({"unread": [0.0, float("inf"), 0.0, 0.0]})}
+    decision = await client.size(sizing_request(await client.ready(**WEIGHTS), signals=plain))
+    assert [item.field for item in decision.line_errors] == ["signals.features[0].values[1]"]
+    assert not decision.predictions
