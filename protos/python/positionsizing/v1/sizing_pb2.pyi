@@ -39,6 +39,10 @@ class _EdgeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EdgeSource
     """`history_outcome`: win probability and payoff are estimated from past outcomes."""
     EDGE_SOURCE_STORED_HISTORY: _EdgeSource.ValueType  # 5
     """The same from the returns of the instrument in the stored history of `history_universe_id`."""
+    EDGE_SOURCE_MODEL: _EdgeSource.ValueType  # 6
+    """`features`: a live model says the win probability and its standard error; `payoff` and
+    `loss_fraction` as with WIN_LOSS. The line's `win_probability` and its error are not read.
+    """
 
 class EdgeSource(_EdgeSource, metaclass=_EdgeSourceEnumTypeWrapper):
     """What the edge of a line is computed from."""
@@ -55,6 +59,10 @@ EDGE_SOURCE_HISTORY: EdgeSource.ValueType  # 4
 """`history_outcome`: win probability and payoff are estimated from past outcomes."""
 EDGE_SOURCE_STORED_HISTORY: EdgeSource.ValueType  # 5
 """The same from the returns of the instrument in the stored history of `history_universe_id`."""
+EDGE_SOURCE_MODEL: EdgeSource.ValueType  # 6
+"""`features`: a live model says the win probability and its standard error; `payoff` and
+`loss_fraction` as with WIN_LOSS. The line's `win_probability` and its error are not read.
+"""
 Global___EdgeSource: _TypeAlias = EdgeSource  # noqa: Y015
 
 class _AlgorithmTier:
@@ -101,6 +109,8 @@ class _AdjustmentSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Adju
     """The volatility target with `SizingParameters.volatility_model`, of CLOSED_FORM: it takes part of single
     lines, in the stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
     """
+    ADJUSTMENT_SOURCE_SIZE_MODEL: _AdjustmentSource.ValueType  # 6
+    """A model on features, by `SizingParameters.size_model_id`."""
 
 class AdjustmentSource(_AdjustmentSource, metaclass=_AdjustmentSourceEnumTypeWrapper):
     """What an adjustment comes from."""
@@ -119,7 +129,37 @@ ADJUSTMENT_SOURCE_VOLATILITY: AdjustmentSource.ValueType  # 5
 """The volatility target with `SizingParameters.volatility_model`, of CLOSED_FORM: it takes part of single
 lines, in the stage VOLATILITY_TARGET, and nothing off the Kelly fraction.
 """
+ADJUSTMENT_SOURCE_SIZE_MODEL: AdjustmentSource.ValueType  # 6
+"""A model on features, by `SizingParameters.size_model_id`."""
 Global___AdjustmentSource: _TypeAlias = AdjustmentSource  # noqa: Y015
+
+@_typing.final
+class FeatureColumn(_message.Message):
+    """One feature of all lines or rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, 1 to 128 characters of [A-Za-z0-9._:-]."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """A value for each. From -1e9 to 1e9."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureColumn: _TypeAlias = FeatureColumn  # noqa: Y015
 
 @_typing.final
 class SignalBatch(_message.Message):
@@ -150,9 +190,18 @@ class SignalBatch(_message.Message):
     HISTORY_UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     HISTORY_START_TIME_FIELD_NUMBER: _builtins.int
     EDGE_HALF_LIFE_PERIODS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_SCHEMA_HASH_FIELD_NUMBER: _builtins.int
     history_universe_id: _builtins.str
     """Universe of HistoryService whose returns lines of STORED_HISTORY are estimated from, of a short line
     with their sign turned; as known at the decision, which a replay reads again.
+    """
+    model_id: _builtins.str
+    """Live model of the lines of source MODEL. Empty: the one of the parameters (`edge_model_id`)."""
+    feature_schema_hash: _builtins.str
+    """`Model.feature_schema_hash` of the edge model, or of the size model where no edge is a model's, as
+    the program that made the features knows it; another one is refused. Empty: not compared.
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -166,7 +215,8 @@ class SignalBatch(_message.Message):
     def edge_source(self) -> _containers.RepeatedScalarFieldContainer[Global___EdgeSource.ValueType]:
         """What each edge comes from. Empty: WIN_LOSS if `win_probability` is given, else
         RETURN_VOLATILITY if `expected_return` is, else HISTORY if `history_outcome` is, else
-        STORED_HISTORY if `history_universe_id` is, else SCENARIOS if a scenario matrix is.
+        STORED_HISTORY if `history_universe_id` is, else SCENARIOS if a scenario matrix is, else MODEL if
+        `features` are.
         """
 
     @_builtins.property
@@ -227,8 +277,8 @@ class SignalBatch(_message.Message):
 
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """When these edges were true; not in the future. Required where the parameters have an
-        `edge_half_life`, else not read.
+        """When these edges and features were true; not in the future. Required where the parameters have an
+        `edge_half_life` or a model in use has a `feature_age_max`, else not read.
         """
 
     @_builtins.property
@@ -255,6 +305,13 @@ class SignalBatch(_message.Message):
         reached. 0, or an empty column: it stays. 0 or from 0.01 to 1e6.
         """
 
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureColumn]:
+        """What models in use read: all features of the edge model and of the size model, and no others. A
+        line whose feature is no finite number is refused; a feature beyond what the model was trained on
+        is taken at the end of what it was trained on.
+        """
+
     def __init__(
         self,
         *,
@@ -278,10 +335,13 @@ class SignalBatch(_message.Message):
         history_universe_id: _builtins.str = ...,
         history_start_time: _timestamp_pb2.Timestamp | None = ...,
         edge_half_life_periods: _abc.Iterable[_builtins.float] | None = ...,
+        features: _abc.Iterable[Global___FeatureColumn] | None = ...,
+        model_id: _builtins.str = ...,
+        feature_schema_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "history_start_time", b"history_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_half_life_periods", b"edge_half_life_periods", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "history_length", b"history_length", "history_outcome", b"history_outcome", "history_start_time", b"history_start_time", "history_universe_id", b"history_universe_id", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_half_life_periods", b"edge_half_life_periods", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "feature_schema_hash", b"feature_schema_hash", "features", b"features", "history_length", b"history_length", "history_outcome", b"history_outcome", "history_start_time", b"history_start_time", "history_universe_id", b"history_universe_id", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "model_id", b"model_id", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1112,6 +1172,7 @@ class SizingDecision(_message.Message):
     ADJUSTMENTS_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     EDGES_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -1205,6 +1266,10 @@ class SizingDecision(_message.Message):
         `interval_probability` of the parameters.
         """
 
+    @_builtins.property
+    def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPrediction]:
+        """What models said of the edges of lines; recorded, so that a replay needs no model."""
+
     def __init__(
         self,
         *,
@@ -1231,10 +1296,11 @@ class SizingDecision(_message.Message):
         adjustments: _abc.Iterable[Global___Adjustment] | None = ...,
         algorithm: Global___AlgorithmAnswer | None = ...,
         edges: Global___EdgeEstimates | None = ...,
+        predictions: _abc.Iterable[Global___ModelPrediction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1289,6 +1355,50 @@ class AlgorithmAnswer(_message.Message):
 Global___AlgorithmAnswer: _TypeAlias = AlgorithmAnswer  # noqa: Y015
 
 @_typing.final
+class ModelPrediction(_message.Message):
+    """What a model said of some lines of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_HASH_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_ERROR_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model."""
+    model_hash: _builtins.str
+    """SHA-256 of its document, as hexadecimal digits."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lines of the request; those refused for their features are left out."""
+
+    @_builtins.property
+    def win_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Calibrated win probability of each of them."""
+
+    @_builtins.property
+    def win_probability_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its standard error, which shrinks the stake."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        model_hash: _builtins.str = ...,
+        lines: _abc.Iterable[_builtins.int] | None = ...,
+        win_probability: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability_error: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "model_hash", b"model_hash", "model_id", b"model_id", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPrediction: _TypeAlias = ModelPrediction  # noqa: Y015
+
+@_typing.final
 class Adjustment(_message.Message):
     """A multiplier that a rule of the parameters had in a decision. It is recorded with the inputs of the
     decision, so that a replay needs neither a clock nor what the rule looked at.
@@ -1301,6 +1411,7 @@ class Adjustment(_message.Message):
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     IS_BINDING_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    LINE_MULTIPLIERS_FIELD_NUMBER: _builtins.int
     source: Global___AdjustmentSource.ValueType
     """Where it comes from."""
     name: _builtins.str
@@ -1308,14 +1419,20 @@ class Adjustment(_message.Message):
     multiplier: _builtins.float
     """From 0 to 1. It multiplies the Kelly fraction; of EDGE_AGE, the edge itself: the win probability's
     distance to break-even, the expected return over the risk-free rate; of VOLATILITY, the stake of the
-    line that lost most.
+    line that lost most; of SIZE_MODEL, the smallest of `line_multipliers`.
     """
     is_binding: _builtins.bool
-    """Whether the Kelly fraction was multiplied by this one, the smallest. Always true of EDGE_AGE; of
-    VOLATILITY, where it took part of any line.
+    """Whether the Kelly fraction was multiplied by this one, the smallest. Always true of EDGE_AGE and
+    SIZE_MODEL; of VOLATILITY, where it took part of any line.
     """
     explanation: _builtins.str
     """Why, for people."""
+    @_builtins.property
+    def line_multipliers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of SIZE_MODEL: by what the edge of each line was multiplied, and its standard error with it, so that
+        before costs the stake is multiplied by as much. 0 for lines that were refused.
+        """
+
     def __init__(
         self,
         *,
@@ -1324,10 +1441,11 @@ class Adjustment(_message.Message):
         multiplier: _builtins.float = ...,
         is_binding: _builtins.bool = ...,
         explanation: _builtins.str = ...,
+        line_multipliers: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "is_binding", b"is_binding", "multiplier", b"multiplier", "name", b"name", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "is_binding", b"is_binding", "line_multipliers", b"line_multipliers", "multiplier", b"multiplier", "name", b"name", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
