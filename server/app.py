@@ -22,7 +22,7 @@ from compute.kernels import registry
 from compute.optimize.compiled import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
-from server import gauges, opening
+from server import gauges, opening, tracing
 from server.admission import Admission
 from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
@@ -126,6 +126,7 @@ class App:
         _check_port(config.listen_host, config.listen_port)
         app = cls(config, Telemetry())
         app._algorithms = Algorithms.of(config.algorithms_file)
+        app._stack.push_async_callback(tracing.stop, tracing.start(config))
         async with app._stack:
             await app._start(programs)
             yield app

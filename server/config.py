@@ -81,6 +81,11 @@ class Config(BaseSettings):
     """Claim of a token that names its tenant."""
     algorithms_file: Path | None = None
     """Custom sizing algorithms that may be asked (TOML, a table each); unset: none."""
+    otel_endpoint: str | None = None
+    """OpenTelemetry collector that spans are sent to (OTLP over gRPC), e.g. "http://localhost:4317";
+    unset: none."""
+    otel_sample_ratio: float = Field(0.01, ge=0, le=1)
+    """Part of the requests that are traced where the caller's trace doesn't say."""
     quota_lines_per_s: float | None = Field(None, gt=0)
     """Lines a second of each caller, of this process, where `auth` is required; unset: no bound."""
     tls_cert_file: Path | None = None

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from positionsizing.v1 import sizing_service_pb2 as pb
 from prometheus_client import CollectorRegistry
 
+from server import tracing
 from server.call import Call
 from server.convert.names import uuid
 from server.decisions import Solver
@@ -108,7 +109,8 @@ class Desk:
         for _ in range(ATTEMPTS_MAX):
             async with self._turn(call.tenant_id, parts):
                 try:
-                    states = await self._states(call, parts)
+                    with tracing.part("gather"):
+                        states = await self._states(call, parts)
                     solved = await self._solve_all(call, whole, parts, states)
                 except Refusal:
                     # The state may have changed since the first answer; a retry gets that one.
@@ -123,7 +125,7 @@ class Desk:
                     mine = read_answer(write.request.response, mask)
                     check_bytes(len(mine), call.bytes_max)
                 try:
-                    with span("commit: transaction"):
+                    with tracing.part("commit"), span("commit: transaction"):
                         result = await self._committer.commit(write, deadline_s=call.left_s)
                 except BaseException as error:
                     self._forget(call, states)  # nobody knows whether it was written
@@ -173,6 +175,16 @@ class Desk:
         return state
 
     async def _solve_all(
+        self,
+        call: Call,
+        whole: Message,
+        parts: Sequence[pb.SizePositionsRequest],
+        states: Sequence[PortfolioState],
+    ) -> list[Solved]:
+        with tracing.part("compute"):
+            return await self._solved(call, whole, parts, states)
+
+    async def _solved(
         self,
         call: Call,
         whole: Message,

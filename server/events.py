@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from server import tracing
 from server.alerts import Alerts
 from server.config import Config
 from server.ingest import Intake
@@ -16,6 +17,7 @@ from server.telemetry import Telemetry
 from storage.errors import StorageError
 from storage.events.client import BrokerConfig
 from storage.events.ports import InMessage
+from storage.events.relay import RelayOptions
 from storage.events.streams import EventStreams
 from storage.postgres import outbox
 from storage.postgres.pool import Database
@@ -89,7 +91,13 @@ class Events:
             await intake.given_up(message, error)
             await alerts.dead_letter(message, error)
 
-        streams = EventStreams(config, database.dsn, intake.handlers, on_dead_letter=on_dead_letter)
+        streams = EventStreams(
+            config,
+            database.dsn,
+            intake.handlers,
+            relay_options=RelayOptions(around_send=tracing.publishing),
+            on_dead_letter=on_dead_letter,
+        )
         streams.start()
         stats, count = streams.relay.stats, self._telemetry.count
         count("sizing_events_published_total", "Events published.", lambda: stats.n_published)

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from positionsizing.v1 import events_pb2
 
+from server import tracing
 from server.auth.identity import topic
 from server.call import Call, first_delivery
 from server.desk import Desk
@@ -81,7 +82,9 @@ class Intake:
         async def handle(message: InMessage) -> None:
             request = self._read(kind, message)
             try:
-                await method(self._call(message), request)
+                with tracing.request(message.topic, parent=message.trace_id) as trace:
+                    call = self._call(message, trace.traceparent)
+                    await method(call, request)
             except DuplicateEvent:
                 return
             except Exception as error:
@@ -141,11 +144,11 @@ class Intake:
             request.validate_only = False
         return request
 
-    def _call(self, message: InMessage) -> Call:
+    def _call(self, message: InMessage, traceparent: str = "") -> Call:
         return Call(
             identity=topic(self._tenant_id, message.topic),
             deadline=time.monotonic() + DEADLINE_S,
-            trace_id=message.trace_id,
+            trace_id=traceparent or message.trace_id,
             event=(message.topic, _inbox_id(message)),
         )
 

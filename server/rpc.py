@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from server import profile
+from server import profile, tracing
 from server.admission import Admission, Ticket
 from server.auth.gate import Gate
 from server.auth.identity import Identity
@@ -27,6 +27,7 @@ from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
 from server.reading import bytes_receivable, check_bytes
 from server.telemetry import Telemetry
+from server.tracing import Trace
 from storage.errors import is_foreign_cancellation
 
 _log = structlog.get_logger(__name__)
@@ -97,13 +98,17 @@ class _Endpoint:
         self._telemetry = telemetry
 
     async def serve(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with profile.begun(dict(context.invocation_metadata() or ())) as found:
-            answer = await self._answered(data, context)
+        metadata = dict(context.invocation_metadata() or ())
+        parent = str(metadata.get("traceparent", ""))
+        with tracing.request(self._name, parent=parent) as trace, profile.begun(metadata) as found:
+            answer = await self._answered(data, context, trace)
         if found is not None:
             context.set_trailing_metadata(((profile.ANSWER, found.encoded()),))
         return answer
 
-    async def _answered(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _answered(
+        self, data: bytes, context: grpc.aio.ServicerContext[Any, Any], trace: Trace
+    ) -> Any:
         started = time.monotonic()
         code = "OK"
         ticket: Ticket | None = None
@@ -115,7 +120,7 @@ class _Endpoint:
                 identity = self._gate.identify(context.invocation_metadata())
                 request = self._decode(data)
                 self._gate.check(self._access, identity, request)
-            call = self._call(identity, started + left_s, context, ticket)
+            call = self._call(identity, started + left_s, context, ticket, trace)
             async with asyncio.timeout(
                 None if given_s is not None else left_s
             ):  # else gRPC ends it
@@ -137,6 +142,7 @@ class _Endpoint:
         finally:
             if ticket is not None:
                 self._admission.leave(ticket)
+            trace.ended(code)
             self._telemetry.answered(self._name, code, time.monotonic() - started)
 
     def _decode(self, data: bytes) -> Message:
@@ -152,13 +158,13 @@ class _Endpoint:
         deadline: float,
         context: grpc.aio.ServicerContext[Any, Any],
         ticket: Ticket,
+        trace: Trace,
     ) -> Call:
         metadata = dict(context.invocation_metadata() or ())
-        trace_id = str(metadata.get("traceparent", ""))[:128]
         return Call(
             identity,
             deadline,
-            trace_id,
+            trace.traceparent,
             bytes_max=bytes_receivable(metadata, self._bytes_max),
             caller=f"{identity.tenant_id} {identity.subject} {context.peer()}",
             ticket=ticket,

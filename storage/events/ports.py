@@ -87,7 +87,7 @@ class InMessage:
     @property
     def trace_id(self) -> str:
         """The trace it continues; empty also for what can be none."""
-        text = self.properties.get("trace_id", "")
+        text = self.properties.get("trace_id") or self.properties.get("traceparent", "")
         return text if text.isprintable() and len(text) <= 128 else ""
 
 

@@ -24,7 +24,7 @@ from storage.crash import crash_point
 from storage.errors import Unavailable
 from storage.events.backoff import Backoff
 from storage.events.ports import Broker, BrokerUnavailable, Outbox, ProducerNameTaken
-from storage.events.shard import Numbered, ShardPublisher
+from storage.events.shard import AroundSend, Numbered, ShardPublisher, untraced
 from storage.postgres.outbox import N_SHARDS
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class RelayOptions:
     stop_grace_s: float = 3.0
     """How long `stop` lets batches under way finish."""
     producer_prefix: str = "sizing-relay"
+    around_send: AroundSend = untraced
+    """Entered around sending each event, with its topic and the trace it belongs to."""
     name_patience_s: float = 10.0
     """A producer name that the broker says is taken for so long is given up for the next epoch's.
 
@@ -202,7 +204,7 @@ class Relay:
 
     def _publisher(self, number: int, epoch: int) -> ShardPublisher:
         name = f"{self._options.producer_prefix}-{number}"
-        return ShardPublisher(self._broker, name, epoch)
+        return ShardPublisher(self._broker, name, epoch, self._options.around_send)
 
     async def _give_name_up(self, shard: _Shard) -> None:
         """Go on under the next name. Sequence ids of the old one mean nothing there."""

@@ -12,7 +12,9 @@ New ids in doubt may put an event on the topic twice, with one event id; they ne
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,6 +22,16 @@ from storage.events.ports import Broker, BrokerUnavailable, OutMessage, Producer
 from storage.postgres.outbox import OutboxEvent
 
 CONTENT_TYPE = "application/x-protobuf"
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+AroundSend = Callable[[str, str], AbstractContextManager[object]]
+
+
+def untraced(topic: str, trace_id: str) -> AbstractContextManager[object]:
+    """Around sending an event where nobody traces it."""
+    del topic, trace_id
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ def message_of(event: OutboxEvent) -> OutMessage:
 
     The key is the portfolio; events of the tenant as a whole have the tenant as their key.
     """
+    traced = {"traceparent": event.trace_id} if _TRACEPARENT.fullmatch(event.trace_id) else {}
     return OutMessage(
         key=event.portfolio_id or event.tenant_id,
         payload=event.payload,
@@ -54,6 +67,7 @@ def message_of(event: OutboxEvent) -> OutMessage:
             "portfolio_sequence": str(event.portfolio_sequence),
             "trace_id": event.trace_id,
             "content_type": CONTENT_TYPE,
+            **traced,
         },
         event_time_ms=int(event.create_time.timestamp() * 1000),
     )
@@ -65,7 +79,14 @@ class ShardPublisher:
     All have one name, of the shard and of an epoch: `sizing-relay-4`, `sizing-relay-4.1`, ...
     """
 
-    def __init__(self, broker: Broker, shard_name: str, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        shard_name: str,
+        epoch: int = 0,
+        around_send: AroundSend = untraced,
+    ) -> None:
+        self._around_send = around_send
         self._broker = broker
         self._name = shard_name if epoch == 0 else f"{shard_name}.{epoch}"
         self._lanes: dict[str, _Lane] = {}
@@ -130,7 +151,8 @@ class ShardPublisher:
     async def _send(self, row: Numbered) -> BrokerUnavailable | None:
         try:
             producer = self._lanes[row.event.topic].producer
-            await producer.send(message_of(row.event), row.sequence_id)
+            with self._around_send(row.event.topic, row.event.trace_id):
+                await producer.send(message_of(row.event), row.sequence_id)
         except BrokerUnavailable as error:
             return error
         return None

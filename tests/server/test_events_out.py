@@ -57,6 +57,19 @@ async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subs
     assert sized.portfolio_sequence == 3, "the episode goes on, so nothing is between"
 
 
+async def test_an_event_carries_the_trace_of_its_call(
+    client: Client, subscriber: Subscriber
+) -> None:
+    portfolio_id = await client.ready()
+    header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    request = sizing_request(portfolio_id, ["I0"])
+    await client.sizing.SizePositions(request, metadata=[("traceparent", header)])
+    message, _ = await subscriber.wait_for(
+        "position-sized", "PositionSized", lambda e: e.decision.portfolio_id == portfolio_id
+    )
+    assert message.properties["traceparent"] == message.trace_id == header
+
+
 async def test_what_changes_for_a_portfolio_is_in_its_own_stream(
     client: Client, subscriber: Subscriber
 ) -> None:
