@@ -33,6 +33,7 @@ from server.cli.condition import condition
 from server.cli.correlation import correlation
 from server.cli.errors import report
 from server.cli.history import history
+from server.cli.imports import imports
 from server.cli.keys import keys
 from server.cli.learn import learn
 from server.cli.market import market
@@ -161,5 +162,6 @@ app.add_typer(risk, name="risk")
 app.add_typer(learn, name="learn")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")
+app.add_typer(imports, name="import")
 app.add_typer(keys, name="keys")
 app.add_typer(algorithm, name="algorithm")

@@ -60,7 +60,7 @@ def settle(
         if filled:
             request.fills.CopyFrom(_open_fills(client, decision))
         elif lines:
-            request.fills.CopyFrom(_fills(lines, decision))
+            request.fills.CopyFrom(fills_of(lines, decision))
         answer = client.sizing.SettleDecision(request)
     if as_json:
         print_json(answer)
@@ -72,11 +72,11 @@ def settle(
         say(f"  still open: {name} {lots:+,} lots")
 
 
-class _Line(tuple[str, str, float, float, float]):
+class FillLine(tuple[str, str, float, float, float]):
     """Where it is said, instrument, units, price, fee."""
 
 
-def _parsed(text: str) -> _Line:
+def _parsed(text: str) -> FillLine:
     """A fill as it is written on the command line."""
     from server.cli.sheet import parse_number
 
@@ -90,10 +90,10 @@ def _parsed(text: str) -> _Line:
         raise CommandError(f"{where} is no fill", hint)
     fee = parse_number(extra["fee"], "fee", where) if "fee" in extra else 0.0
     quantity, paid = parse_number(units, "quantity", where), parse_number(price, "price", where)
-    return _Line((where, name.strip(), quantity, paid, fee))
+    return FillLine((where, name.strip(), quantity, paid, fee))
 
 
-def _read(path: Path) -> list[_Line]:
+def _read(path: Path) -> list[FillLine]:
     """Fills from a table."""
     from server.cli.sheet import read_sheet
 
@@ -107,10 +107,12 @@ def _read(path: Path) -> list[_Line]:
         sheet.numbers("fee", 0.0),
         strict=True,
     )
-    return [_Line((sheet.at(row), *cells)) for row, cells in enumerate(columns)]
+    return [FillLine((sheet.at(row), *cells)) for row, cells in enumerate(columns)]
 
 
-def _fills(lines: list[_Line], decision: "sizing_pb2.SizingDecision") -> "sizing_service_pb2.Fills":
+def fills_of(
+    lines: list[FillLine], decision: "sizing_pb2.SizingDecision"
+) -> "sizing_service_pb2.Fills":
     """Fills in whole lots; those of one instrument together, at their average price."""
     from positionsizing.v1 import sizing_service_pb2 as pb
 

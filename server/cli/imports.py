@@ -1,0 +1,169 @@
+"""Commands that take in what other systems write: fills, from tables and from FIX drop copies."""
+
+import csv
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json, say
+from server.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from server.client import Client
+
+imports = typer.Typer(no_args_is_help=True, help="What other systems write, taken in.")
+
+_NAMESPACE = uuid.UUID("5c1f7ac6-6d1c-4b3a-9c60-2f7f1f3a7a11")
+"""Of the request ids that executions get, so that each is booked once, whoever imports it again."""
+_NEEDED = ("execution_id", "decision_id", "instrument_id", "quantity", "price")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One fill of a file; units signed like the trade, the price in the instrument's currency."""
+
+    where: str
+    execution_id: str
+    decision_id: str
+    instrument_id: str
+    quantity: float
+    price: float
+    fee: float = 0.0
+
+    @property
+    def request_id(self) -> str:
+        """The same for the same execution of the same decision."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.decision_id} {self.execution_id}"))
+
+
+@dataclass(frozen=True)
+class Unbooked:
+    """What was not booked: where it stands, a reason for programs, and words."""
+
+    where: str
+    execution_id: str
+    reason: str
+    message: str
+
+
+@imports.command()
+def fills(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, CSV.gz, Parquet, or FIX 4.4.")
+    ],
+    fix: Annotated[bool, typer.Option("--fix", help="FIX messages, whatever its name.")] = False,
+    decision_tag: Annotated[
+        int, typer.Option(help="FIX field that begins with the decision's id; 11 is ClOrdID.")
+    ] = 11,
+    refused: Annotated[
+        Path | None, typer.Option(help="CSV for what was not booked; default: FILE.refused.csv.")
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Books the fills of a file, each execution once, however often the file is imported.
+
+    A table has execution_id, decision_id, instrument_id, quantity (units, sold below 0), price and
+    maybe fee. What can't be booked goes to a file of its own with its reason; the rest is
+    booked, and the exit code is 1.
+    """
+    is_fix = fix or file.suffix.lower() in (".fix", ".log")
+    found = list(_from_fix(file, decision_tag) if is_fix else _from_table(file))
+    unbooked = [item for item in found if isinstance(item, Unbooked)]
+    booked = 0
+    with connect(address) as client:
+        decisions: dict[str, Any] = {}
+        for item in found:
+            if isinstance(item, Execution):
+                failure = _book(client, item, decisions)
+                booked += failure is None
+                unbooked += [failure] if failure is not None else []
+    target = refused or file.with_name(file.name + ".refused.csv")
+    if unbooked:
+        _write(target, unbooked)
+    if as_json:
+        print_json({"booked": booked, "refused": [vars(item) for item in unbooked]})
+    else:
+        say(f"{booked} executions booked, or booked before")
+        for item in unbooked:
+            say(f"not booked: {item.where}: {item.reason}: {item.message}")
+        if unbooked:
+            say(f"{len(unbooked)} not booked are in {target}")
+    if unbooked:
+        raise typer.Exit(1)
+
+
+def _from_table(path: Path) -> Iterator[Execution]:
+    from server.cli.sheet import read_sheet
+
+    sheet = read_sheet(path)
+    sheet.check_columns((*_NEEDED, "fee"), _NEEDED)
+    columns = zip(
+        sheet.texts("execution_id"),
+        sheet.texts("decision_id"),
+        sheet.texts("instrument_id"),
+        sheet.numbers("quantity"),
+        sheet.numbers("price"),
+        sheet.numbers("fee", 0.0),
+        strict=True,
+    )
+    for row, (execution_id, *rest) in enumerate(columns):
+        if not execution_id:
+            hint = "it tells a fill that comes again from a second one"
+            raise CommandError(f"{sheet.at(row)}: execution_id must be given", hint)
+        yield Execution(sheet.at(row), execution_id, *rest)
+
+
+def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
+    try:
+        from server.fix import FixFill, read_reports
+    except ImportError as error:
+        raise CommandError(
+            f"FIX needs {error.name}", "pip install 'position-sizing[fix]'"
+        ) from error
+    for item in read_reports(path.read_bytes(), decision_tag):
+        if isinstance(item, FixFill):
+            yield Execution(**vars(item))
+        else:
+            yield Unbooked(item.where, "", item.reason, item.message)
+
+
+def _book(client: "Client", item: Execution, decisions: dict[str, Any]) -> Unbooked | None:
+    """Books one execution; what stood against it, or None."""
+    import grpc
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    from server.cli.errors import problem_of
+    from server.cli.settle import FillLine, fills_of
+
+    try:
+        if item.decision_id not in decisions:
+            wanted = pb.GetDecisionRequest(decision_id=item.decision_id)
+            decisions[item.decision_id] = client.sizing.GetDecision(wanted).decision
+        line = FillLine((item.where, item.instrument_id, item.quantity, item.price, item.fee))
+        client.sizing.SettleDecision(
+            pb.SettleDecisionRequest(
+                request_id=item.request_id,
+                decision_id=item.decision_id,
+                fills=fills_of([line], decisions[item.decision_id]),
+            )
+        )
+    except CommandError as error:
+        return Unbooked(item.where, item.execution_id, "NOT_OF_THE_DECISION", str(error))
+    except grpc.RpcError as error:
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise  # nothing is wrong with the file: import it again
+        problem = problem_of(error)
+        return Unbooked(item.where, item.execution_id, problem.reason, problem.message)
+    return None
+
+
+def _write(path: Path, unbooked: list[Unbooked]) -> None:
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(("where", "execution_id", "reason", "message"))
+        out.writerows((u.where, u.execution_id, u.reason, u.message) for u in unbooked)
