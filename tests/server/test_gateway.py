@@ -242,11 +242,11 @@ async def test_a_credential_goes_on_and_an_open_server_is_not_opened(
         assert (answer.status, answer.reason) == (403, "SERVER_IS_OPEN")
 
 
-async def test_curl_works_as_printed_in_the_readme(client: Client, gateway: Gateway) -> None:
+async def test_curl_works_as_printed_in_the_guide(client: Client, gateway: Gateway) -> None:
     assert shutil.which("curl"), "curl is needed"
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "user-guide.md").read_text()
     command = re.search(r"^curl .*?}}'$", text, re.M | re.S)
-    assert command, "the README has a curl command"
+    assert command, "the guide has a curl command"
     snapshot = market_service_pb2.MarketSnapshot(
         snapshot_id="readme-curl", instrument_ids=["KO"], price=[60.0]
     )
