@@ -14,6 +14,7 @@ from compute.simulate.bootstrap import Interval, block_length, mean_interval
 from compute.simulate.growth_ledger import growth_ledger
 from compute.simulate.history import PriceHistory
 from compute.simulate.measures import measures
+from compute.simulate.monte_carlo import LognormalChances, lognormal_chances
 from compute.simulate.overfitting import (
     BLOCKS,
     deflated_sharpe,
@@ -109,6 +110,18 @@ def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistr
     return compiled
 
 
+def _lognormal_chances(
+    request: pb.SimulateGrowthRequest, fraction: float, levels: Floats, years: float
+) -> LognormalChances | None:
+    """What is known in closed form of a distribution; None of others, and without growth."""
+    told = request.distribution
+    if request.WhichOneof("returns") != "distribution" or told.HasField("degrees_of_freedom"):
+        return None
+    return lognormal_chances(
+        fraction, told.mean, told.volatility, request.risk_free_rate, levels, years
+    )
+
+
 def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthResponse:
     """The answer to SimulateGrowth."""
     steps, paths = convert.steps_of(request), convert.paths_of(request)
@@ -131,6 +144,7 @@ def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthRespo
     rate, levels = request.risk_free_rate / per_year, floats(request.levels)
     for fraction in request.fractions:
         fan = monte_carlo.fan(excess, fraction, per_year, rate, levels)
-        response.fans.append(answer.fan(fraction, fan))
+        chances = _lognormal_chances(request, fraction, levels, steps / per_year)
+        response.fans.append(answer.fan(fraction, fan, chances))
     set_floats(response, "years", fan.time)
     return response

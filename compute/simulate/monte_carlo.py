@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from compute.book import Floats
+from compute.kelly.fractional import reach_before_probability
 
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a fan."""
@@ -126,11 +127,6 @@ def _walk(excess: Array, fraction: Array, rate: Array) -> tuple[Array, Array, Ar
     return log_wealth, jnp.minimum(jnp.min(log_wealth, axis=1), 0.0), fall, below
 
 
-def lognormal_quantile(mean: float, deviation: float, years: float, quantile_z: float) -> float:
-    """Quantile of wealth after `years` of continuous growth with that mean and deviation a year."""
-    return float(np.exp(mean * years + deviation * sqrt(years) * quantile_z))
-
-
 def ever_below_by(level: float, growth: float, deviation: float, years: float) -> float:
     """P(wealth of geometric Brownian motion falls to `level` < 1 within `years`).
 
@@ -141,3 +137,34 @@ def ever_below_by(level: float, growth: float, deviation: float, years: float) -
     a, scale = log(level), deviation * sqrt(years)
     tail, below = float(np.exp(2.0 * growth * a / deviation**2)), NormalDist().cdf
     return below((a - growth * years) / scale) + tail * below((a + growth * years) / scale)
+
+
+@dataclass(frozen=True)
+class LognormalChances:
+    """Chances of geometric Brownian motion in closed form.
+
+    halves_before_doubling: whenever that is. fell_below: P(falls to each level within the years).
+    """
+
+    halves_before_doubling: float
+    fell_below: Floats
+
+
+def lognormal_chances(
+    fraction: float, mean: float, deviation: float, rate: float, levels: Floats, years: float
+) -> LognormalChances | None:
+    """Chances of a constant fraction in an asset of that excess mean and deviation a year.
+
+        growth g = rate + f mean - f^2 deviation^2 / 2,   deviation s = |f| deviation
+
+    None where g or s is not positive: wealth shrinks in the long run, or does not move by chance.
+    """
+    spread = abs(fraction) * deviation
+    growth = rate + fraction * mean - 0.5 * spread**2
+    if not (spread > 0.0 and growth > 0.0):
+        return None
+    # The multiple of full Kelly with the same odds, 2 / c - 1 = 2 g / s^2.
+    multiple = 2.0 / (1.0 + 2.0 * growth / spread**2)
+    doubles = float(reach_before_probability(2.0, 0.5, multiple))
+    below = np.array([ever_below_by(level, growth, spread, years) for level in levels])
+    return LognormalChances(1.0 - doubles, below)

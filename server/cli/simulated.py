@@ -111,7 +111,7 @@ def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthRespon
     levels = [f"ever {level:g}" for level in request.levels]
     out = table(
         f"{request.paths:,} futures of {answer.years[-1]:g} years",
-        *("fraction", "5 %", "median", "95 %", "growth/yr", "median fall", *levels),
+        *("fraction", "5 %", "median", "95 %", "growth/yr", "median fall", "halves first", *levels),
     )
     count = len(answer.years)
     for fan in answer.fans:
@@ -121,6 +121,7 @@ def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthRespon
             *(f"{end:.3f}" for end in ends),
             _known(fan, "growth", percent),
             percent(fan.drawdown_median, 1),
+            _known(fan, "halves_before_doubling", percent),
             *(percent(chance, 1) for chance in fan.fell_below),
         )
     return out

@@ -13,7 +13,7 @@ from compute.simulate.backtest import Backtest
 from compute.simulate.bootstrap import Interval
 from compute.simulate.growth_ledger import GrowthLedger
 from compute.simulate.measures import Measures
-from compute.simulate.monte_carlo import Fan
+from compute.simulate.monte_carlo import Fan, LognormalChances
 from server.convert.columns import Floats, set_floats
 from server.convert.decision import STAGE_NUMBERS
 
@@ -92,8 +92,8 @@ def stage_growth(ledger: GrowthLedger) -> pb.StageGrowth:
     )
 
 
-def fan(fraction: float, found: Fan) -> pb.GrowthFan:
-    """One fraction's futures."""
+def fan(fraction: float, found: Fan, chances: LognormalChances | None) -> pb.GrowthFan:
+    """One fraction's futures, and what is known of them in closed form."""
     message = pb.GrowthFan(
         fraction=fraction,
         growth=found.growth if math.isfinite(found.growth) else None,
@@ -103,6 +103,9 @@ def fan(fraction: float, found: Fan) -> pb.GrowthFan:
     )
     set_floats(message, "wealth", np.ascontiguousarray(found.wealth).ravel())
     set_floats(message, "fell_below", found.fell_below)
+    if chances is not None:
+        message.halves_before_doubling = chances.halves_before_doubling
+        set_floats(message, "fell_below_continuous", chances.fell_below)
     return message
 
 

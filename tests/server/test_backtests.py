@@ -139,6 +139,10 @@ async def test_every_fraction_meets_the_same_luck(client: Client) -> None:
     assert half.growth == pytest.approx(0.1017, abs=0.006)
     assert half.fell_below[0] == pytest.approx(0.0585, abs=0.02)
     assert full.fell_below[0] > 4 * half.fell_below[0]
+    assert half.fell_below_continuous[0] == pytest.approx(0.0584840356, rel=1e-3)
+    # Between the steps wealth falls a little further.
+    assert half.fell_below_continuous[0] > half.fell_below[0] - 0.01
+    assert half.halves_before_doubling < full.halves_before_doubling < 1 / 3
     assert half.drawdown_median == pytest.approx(0.243, abs=0.02)
 
 
@@ -150,6 +154,7 @@ async def test_futures_from_a_history_choose_their_blocks(client: Client) -> Non
     )
     answer = await client.simulation.SimulateGrowth(request, timeout=LONG_S)
     assert answer.block_length >= 1
+    assert not answer.fans[0].HasField("halves_before_doubling")
     request.fractions[:] = [float("nan")]
     refused = await refusal(client.simulation.SimulateGrowth(request, timeout=LONG_S))
     assert "fractions[0]" in refused.fields

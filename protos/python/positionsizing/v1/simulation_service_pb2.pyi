@@ -1023,6 +1023,8 @@ class GrowthFan(_message.Message):
     DRAWDOWN_MEDIAN_FIELD_NUMBER: _builtins.int
     DRAWDOWN_HIGH_FIELD_NUMBER: _builtins.int
     UNDER_WATER_FIELD_NUMBER: _builtins.int
+    HALVES_BEFORE_DOUBLING_FIELD_NUMBER: _builtins.int
+    FELL_BELOW_CONTINUOUS_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
     """The fraction."""
     growth: _builtins.float
@@ -1033,6 +1035,10 @@ class GrowthFan(_message.Message):
     """Its 95 % quantile."""
     under_water: _builtins.float
     """Mean part of the time below the peak before."""
+    halves_before_doubling: _builtins.float
+    """P(wealth halves before it doubles), whenever that is, with returns in continuous time: exact for
+    lognormal wealth. Unset with a history, with degrees of freedom, and where it shrinks in the long run.
+    """
     @_builtins.property
     def wealth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Quantiles of wealth, 1 at the start: 5, 25, 50, 75 and 95 % after each other, each over `years`."""
@@ -1040,6 +1046,10 @@ class GrowthFan(_message.Message):
     @_builtins.property
     def fell_below(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """P(wealth falls to each level within the years), in the order asked for."""
+
+    @_builtins.property
+    def fell_below_continuous(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """`fell_below` in continuous time, where falls between the steps count; unset as above."""
 
     def __init__(
         self,
@@ -1051,14 +1061,21 @@ class GrowthFan(_message.Message):
         drawdown_median: _builtins.float = ...,
         drawdown_high: _builtins.float = ...,
         under_water: _builtins.float = ...,
+        halves_before_doubling: _builtins.float | None = ...,
+        fell_below_continuous: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "growth", b"growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "_halves_before_doubling", b"_halves_before_doubling", "growth", b"growth", "halves_before_doubling", b"halves_before_doubling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "drawdown_high", b"drawdown_high", "drawdown_median", b"drawdown_median", "fell_below", b"fell_below", "fraction", b"fraction", "growth", b"growth", "under_water", b"under_water", "wealth", b"wealth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "_halves_before_doubling", b"_halves_before_doubling", "drawdown_high", b"drawdown_high", "drawdown_median", b"drawdown_median", "fell_below", b"fell_below", "fell_below_continuous", b"fell_below_continuous", "fraction", b"fraction", "growth", b"growth", "halves_before_doubling", b"halves_before_doubling", "under_water", b"under_water", "wealth", b"wealth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__growth: _TypeAlias = _typing.Literal["growth"]  # noqa: Y015
     _WhichOneofArgType__growth: _TypeAlias = _typing.Literal["_growth", b"_growth"]  # noqa: Y015
+    _WhichOneofReturnType__halves_before_doubling: _TypeAlias = _typing.Literal["halves_before_doubling"]  # noqa: Y015
+    _WhichOneofArgType__halves_before_doubling: _TypeAlias = _typing.Literal["_halves_before_doubling", b"_halves_before_doubling"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__growth) -> _WhichOneofReturnType__growth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__halves_before_doubling) -> _WhichOneofReturnType__halves_before_doubling | None: ...
 
 Global___GrowthFan: _TypeAlias = GrowthFan  # noqa: Y015
 
