@@ -16,6 +16,7 @@ from positionsizing.v1.algorithm_service_pb2_grpc import AlgorithmServiceStub
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
+from positionsizing.v1.edge_service_pb2_grpc import EdgeServiceStub
 from positionsizing.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
 from positionsizing.v1.learning_service_pb2_grpc import LearningServiceStub
@@ -89,6 +90,7 @@ class Client:
         self.conditions = ConditionServiceStub(channel)
         self.volatility = VolatilityServiceStub(channel)
         self.histories = HistoryServiceStub(channel)
+        self.edges = EdgeServiceStub(channel)
         self.risk = RiskServiceStub(channel)
         self.correlations = CorrelationServiceStub(channel)
         self.parameters = ParameterServiceStub(channel)

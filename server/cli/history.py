@@ -127,3 +127,65 @@ def show(
             f"{sure.std(ddof=1):.4%}" if len(sure) > 1 else "-",
         )
     console().print(out)
+
+
+@history.command()
+def edges(
+    universe: Annotated[str, typer.Argument(help="Name of the universe.")],
+    instrument: Annotated[
+        list[str] | None, typer.Option(help="Only this one; may be repeated.")
+    ] = None,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Draw the means towards each other (James and Stein).")
+    ] = False,
+    half_life: Annotated[
+        float, typer.Option(help="Observations after which one counts half; default: all alike.")
+    ] = 0.0,
+    probability: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    as_of: Annotated[str, typer.Option(help=f"Last observation, {TIME}; default: all.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Estimates the edge of holding each instrument, and how far each number may be off."""
+    from positionsizing.v1 import edge_service_pb2 as pb
+
+    from server.cli.render import table
+
+    request = pb.EstimateEdgeRequest(
+        universe_id=universe, instrument_ids=instrument or (), interval_probability=probability
+    )
+    if shrink:
+        request.mean_shrinkage = pb.MEAN_SHRINKAGE_JAMES_STEIN
+    if half_life:
+        request.half_life = half_life
+    if as_of:
+        request.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
+    with connect(address) as client:
+        answer = client.edges.EstimateEdge(request)
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.estimates
+    out = table(
+        f"Edges in {universe}, per period",
+        *("instrument", "returns", "mean", "+-", "deviation", "wins", "gain", "loss"),
+        *("Kelly", "from", "to"),
+    )
+    for i, name in enumerate(found.instrument_ids):
+        out.add_row(
+            name,
+            f"{found.observation_count[i]:.0f}",
+            f"{found.mean[i]:.4%}",
+            f"{found.mean_error[i]:.4%}",
+            f"{found.volatility[i]:.3%}",
+            f"{found.win_probability[i]:.1%}",
+            f"{found.payoff[i]:.3%}",
+            f"{found.loss_fraction[i]:.3%}",
+            f"{found.kelly[i]:.2f}",
+            f"{found.kelly_low[i]:.2f}",
+            f"{found.kelly_high[i]:.2f}",
+        )
+    console().print(out)
+    if shrink:
+        centre, share = answer.shrinkage_centre, answer.shrinkage_intensity
+        say(f"means are drawn {share:.0%} of the way towards {centre:.4%}")
