@@ -72,8 +72,9 @@ def predicted(
     if found is NOBODY:
         return context
     _check(signals, found, now)
-    wrong = {error.line for error in feature_errors(signals)}
-    good = np.array([line not in wrong for line in range(len(signals.instrument_ids))])
+    good = np.ones(len(signals.instrument_ids), dtype=bool)
+    for error in feature_errors(signals):
+        good[error.line] = False
     columns = {item.name: floats(item.values) for item in signals.features}
     if found.edge is not None and found.lines is not None:
         lines = found.lines[good[found.lines]]
