@@ -32,29 +32,37 @@ def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
     settings = [
         convert.setting(message, place, history) for place, message in enumerate(request.settings)
     ]
-    kernels = kernels_for(history, settings)
-    found = [run(history, setting, kernels) for setting in settings]
+    is_fast = request.mode == pb.BACKTEST_MODE_FAST
+    if is_fast:
+        convert.check_fast(history, settings)
+        found = convert.ran_fast(history, settings)
+    else:
+        kernels = kernels_for(history, settings)
+        found = [run(history, setting, kernels) for setting in settings]
     per_year = (
         request.sessions_per_year if request.HasField("sessions_per_year") else SESSIONS_PER_YEAR
     )
     growth = [np.log1p(np.maximum(item.returns, -1.0 + 1e-300)) for item in found]
     response = pb.RunBacktestResponse(
         dates=history.dates,
+        mode=pb.BACKTEST_MODE_FAST if is_fast else pb.BACKTEST_MODE_EXACT,
         overfitting=_overfitting(request, settings, found),
         history_hash=hashlib.sha256(
             "\0".join((*history.dates, *history.instrument_ids)).encode()
             + answer.history_bytes(history.close, history.open, history.dividend, history.split)
         ).hexdigest(),
     )
+    sure = mean_interval if len(settings) <= convert.SETTINGS_MAX else _mean_alone
     for setting, item, logs in zip(settings, found, growth, strict=True):
-        difference = None if item is found[0] else _difference(logs, growth[0])
+        both = min(len(logs), len(growth[0]))
+        difference = None if item is found[0] else sure(logs[:both] - growth[0][:both])
         response.results.append(
             answer.result(
                 setting.name,
                 item,
                 measures(item.returns, per_year, request.risk_free_rate),
-                growth_ledger(item),
-                mean_interval(logs),
+                None if item.stage_growth is None else growth_ledger(item),
+                sure(logs),
                 difference,
                 is_summary=request.summary_only,
             )
@@ -62,10 +70,9 @@ def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
     return response
 
 
-def _difference(logs: Floats, first: Floats) -> Interval:
-    """Growth less that of the first setting, over the sessions that both lived."""
-    both = min(len(logs), len(first))
-    return mean_interval(logs[:both] - first[:both])
+def _mean_alone(logs: Floats) -> Interval:
+    """Without an interval, which takes longer than the fast mode itself."""
+    return Interval(float(logs.mean()) if len(logs) else 0.0, None, None, None, len(logs))
 
 
 def _overfitting(

@@ -64,7 +64,8 @@ class Backtest:
 
     stage_growth: sum over sessions of log(1 + w'r), w the weights after each stage of the waterfall
     and r the returns to the next close, (len(Stage) + 1,), the last of the final lots; -inf where a
-    stage's weights would have been ruined. ruined: the first session with nothing left, or None.
+    stage's weights would have been ruined; None in the fast mode. units: held at each close,
+    (T, m), where they were asked for. ruined: the first session with nothing left, or None.
     scaled_fills: fills cut because the open had moved beyond the cash at hand. refused: decisions
     that could not be made, by reason. bindings: lines cut last by each kind of limit.
     """
@@ -76,12 +77,13 @@ class Backtest:
     turnover: Floats
     trades: int
     decisions: int
-    stage_growth: Floats
+    stage_growth: Floats | None
     account: Account
     scaled_fills: int
     refused: dict[str, int]
     bindings: dict[LimitKind, int]
     ruined: int | None
+    units: Floats | None = None
 
     @property
     def returns(self) -> Floats:
@@ -100,6 +102,7 @@ class _Run:
         self.account, self.orders = Account(setting.cash, np.zeros(m)), np.zeros(m)
         self.equity, self.cash = np.zeros(sessions), np.zeros(sessions)
         self.gross_weight, self.turnover = np.zeros(sessions), np.zeros(sessions)
+        self.units = np.zeros((sessions, m))
         self.stage_growth = np.zeros(len(Stage) + 1)
         self.trades = self.decisions = self.scaled_fills = 0
         self.refused: Counter[str] = Counter()
@@ -134,6 +137,7 @@ class _Run:
             self.ruined = t
             return False
         self.equity[t], self.cash[t] = equity, self.account.cash
+        self.units[t] = self.account.units
         self.gross_weight[t] = float(np.nansum(np.abs(self.account.units * mark))) / equity
         return True
 
@@ -225,6 +229,7 @@ def run(history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> Bac
         refused=dict(state.refused),
         bindings=dict(state.bindings),
         ruined=state.ruined,
+        units=state.units,
     )
 
 

@@ -37,7 +37,12 @@ class GrowthLedger:
 
 
 def growth_ledger(backtest: Backtest) -> GrowthLedger:
-    """The ledger of a backtest; steps and execution sum to total - start."""
+    """The ledger of a backtest; steps and execution sum to total - start.
+
+    Raises `ValueError` for a backtest of the fast mode.
+    """
+    if backtest.stage_growth is None:
+        raise ValueError("the fast mode keeps no growth by stage")
     total = None
     if backtest.ruined is None:
         total = float(np.log(backtest.equity[-1] / backtest.equity[0]))

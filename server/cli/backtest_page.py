@@ -66,6 +66,8 @@ def _add(figure: Any, result: pb.BacktestResult, dates: list[str], number: int) 
     figure.add_trace(go.Scatter(x=days, y=-falls, fill="tozeroy", **hidden), row=2, col=1)
     gross = np.array(result.gross_weight)[alive]
     figure.add_trace(go.Scatter(x=days, y=gross, **hidden), row=3, col=1)
+    if not result.HasField("stage_growth"):
+        return
     ledger = result.stage_growth
     words = [_words(stage) for stage in ledger.stages]
     bars = go.Bar(

@@ -29,6 +29,9 @@ def backtest(
     report: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
     ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -42,6 +45,9 @@ def backtest(
         request.prices.CopyFrom(_prices(prices))
     if universe:
         request.universe_id = universe
+    if fast:
+        request.mode = pb.BACKTEST_MODE_FAST
+        request.summary_only = len(request.settings) > 64
     if request.WhichOneof("history") is None:
         raise CommandError("there are no prices to run through", "give --prices FILE or --universe")
     out = console()

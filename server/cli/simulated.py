@@ -8,19 +8,21 @@ from positionsizing.v1 import types_pb2
 
 from server.cli.layout import Table
 from server.cli.render import table
-from server.cli.words import STAGES, money, percent
+from server.cli.words import STAGES, enum_words, money, percent
 
 
 def backtest_tables(answer: pb.RunBacktestResponse) -> Iterator[Table]:
     """What each setting earned, by stage, and what it cost."""
     yield _measures_table(answer)
-    yield _stages_table(answer)
+    if any(result.HasField("stage_growth") for result in answer.results):
+        yield _stages_table(answer)
     yield _costs_table(answer)
 
 
 def _measures_table(answer: pb.RunBacktestResponse) -> Table:
+    mode = enum_words(pb.BacktestMode, answer.mode, "BACKTEST_MODE_")
     out = table(
-        f"{answer.dates[0]} to {answer.dates[-1]}, {len(answer.dates)} sessions",
+        f"{answer.dates[0]} to {answer.dates[-1]}, {len(answer.dates)} sessions, mode {mode}",
         *("setting", "total", "growth/yr", "vol/yr", "Sharpe", "max fall", "trades"),
         left=("setting",),
     )

@@ -1,6 +1,7 @@
 """Backtests and simulated futures between the contract and the domain."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import date
 from typing import Any
@@ -13,9 +14,11 @@ from compute.book import Floats
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, overlaid
 from compute.simulate.account import TradingCosts
-from compute.simulate.backtest import FillAt, Setting
+from compute.simulate.backtest import Backtest, FillAt, Setting
+from compute.simulate.fast_settings import fast_violations, run_fast
 from compute.simulate.history import HistoryError, PriceHistory
 from compute.simulate.monte_carlo import STEPS_MAX
+from compute.simulate.signal_table import UnsupportedError
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals, Strategy
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
@@ -25,7 +28,7 @@ from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields
 
-SETTINGS_MAX = 64
+SETTINGS_MAX, FAST_SETTINGS_MAX = 64, 4096
 FRACTIONS_MAX = 16
 RETURNS_MIN = 20
 """Fewer say nothing about how they follow each other."""
@@ -39,9 +42,15 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
     """What is wrong with a request before its history is looked at, by field path."""
     if request.WhichOneof("history") is None:
         yield FieldViolation("prices", "MISSING", "give prices or universe_id")
-    if not 1 <= len(request.settings) <= SETTINGS_MAX:
-        text = f"has {len(request.settings)} entries; 1 to {SETTINGS_MAX} are accepted"
+    if request.mode not in pb.BacktestMode.values():
+        yield FieldViolation("mode", "UNKNOWN_VALUE", f"is {request.mode}")
+    most = FAST_SETTINGS_MAX if request.mode == pb.BACKTEST_MODE_FAST else SETTINGS_MAX
+    if not 1 <= len(request.settings) <= most:
+        text = f"has {len(request.settings)} entries; 1 to {most} are accepted in this mode"
         yield FieldViolation("settings", "OUT_OF_RANGE", text)
+    elif len(request.settings) > SETTINGS_MAX and not request.summary_only:
+        text = f"must be set for more than {SETTINGS_MAX} settings"
+        yield FieldViolation("summary_only", "MISSING", text)
     yield from number_violations(request)
     for place, setting in enumerate(request.settings):
         yield from _setting_violations(setting, f"settings[{place}].")
@@ -106,6 +115,26 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+def check_fast(history: PriceHistory, settings: Sequence[Setting]) -> None:
+    """Raises `Refusal` naming what the fast mode doesn't know."""
+    text = "mode FAST does not know it, or the history lacks what it needs; use mode EXACT"
+    found = [
+        FieldViolation(f"settings[{place}].{name}", "NOT_APPLICABLE", text)
+        for place, name in fast_violations(history, settings)
+    ]
+    if found:
+        raise invalid_fields(found)
+
+
+def ran_fast(history: PriceHistory, settings: Sequence[Setting]) -> list[Backtest]:
+    """All settings in the fast mode. Raises `Refusal` for signals that it doesn't know."""
+    try:
+        return run_fast(history, settings, threads=os.cpu_count() or 1)
+    except UnsupportedError as error:
+        text = f"mode FAST does not know {error}; use mode EXACT"
+        raise invalid("settings", "NOT_APPLICABLE", text) from error
 
 
 def setting(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:

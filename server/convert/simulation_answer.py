@@ -22,7 +22,7 @@ def result(
     name: str,
     backtest: Backtest,
     measures: Measures,
-    ledger: GrowthLedger,
+    ledger: GrowthLedger | None,
     growth: Interval,
     difference: Interval | None,
     *,
@@ -36,7 +36,7 @@ def result(
         ),
         growth=interval(growth),
         growth_difference=None if difference is None else interval(difference),
-        stage_growth=stage_growth(ledger),
+        stage_growth=None if ledger is None else stage_growth(ledger),
         account=pb.AccountTotals(
             commission=backtest.account.commission,
             slippage=backtest.account.slippage,

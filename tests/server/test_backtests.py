@@ -158,3 +158,38 @@ async def test_futures_from_a_history_choose_their_blocks(client: Client) -> Non
     request.fractions[:] = [float("nan")]
     refused = await refusal(client.simulation.SimulateGrowth(request, timeout=LONG_S))
     assert "fractions[0]" in refused.fields
+
+
+async def test_the_fast_mode_agrees_and_takes_many_settings(client: Client) -> None:
+    names = [momentum(f"{n}", 0.1 + 0.01 * n) for n in range(70)]
+    request = pb.RunBacktestRequest(
+        prices=table(120), settings=names, mode=pb.BACKTEST_MODE_FAST, summary_only=True
+    )
+    fast = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    assert fast.mode == pb.BACKTEST_MODE_FAST
+    assert len(fast.results) == 70
+    assert not fast.results[0].HasField("stage_growth")
+    assert fast.overfitting.trials == 70
+    exact = pb.RunBacktestRequest(prices=request.prices, settings=names[:2])
+    slow = await client.simulation.RunBacktest(exact, timeout=LONG_S)
+    assert slow.mode == pb.BACKTEST_MODE_EXACT
+    for one, other in zip(fast.results, slow.results, strict=False):
+        assert one.measures.total_return == pytest.approx(other.measures.total_return, abs=2e-4)
+        assert one.decisions == other.decisions
+
+
+async def test_what_the_fast_mode_does_not_know_is_named(client: Client) -> None:
+    setting = momentum("tail", 0.5)
+    setting.limits.joint.cvar_max = 0.1
+    request = pb.RunBacktestRequest(
+        prices=table(40), settings=[momentum("plain", 0.5), setting], mode=pb.BACKTEST_MODE_FAST
+    )
+    found = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
+    assert found.fields == {"settings[1].limits.joint": "NOT_APPLICABLE"}
+    many = pb.RunBacktestRequest(prices=table(40), mode=pb.BACKTEST_MODE_FAST)
+    many.settings.extend([momentum("plain", 0.5)] * 65)
+    found = await refusal(client.simulation.RunBacktest(many, timeout=LONG_S))
+    assert found.fields == {"summary_only": "MISSING"}
+    many.mode = pb.BACKTEST_MODE_EXACT
+    found = await refusal(client.simulation.RunBacktest(many, timeout=LONG_S))
+    assert found.fields == {"settings": "OUT_OF_RANGE"}

@@ -1,0 +1,355 @@
+"""The fast mode of backtests: settings and a history into arrays, run in chunks, and back."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from datetime import date
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from compute.book import Floats
+from compute.limits.policy import GroupLimit, Limits, SaleProceeds
+from compute.limits.projection import NO_LIMIT
+from compute.parameters import EffectiveParameters, Shrinkage
+from compute.simulate.account import Account
+from compute.simulate.backtest import SESSIONS_PER_YEAR, Backtest, FillAt, Setting
+from compute.simulate.fast import run_all
+from compute.simulate.fast_decision import Bounds, Features, Session
+from compute.simulate.history import PriceHistory
+from compute.simulate.signal_table import COLUMNS, SignalTable, signal_table
+
+CHUNK = 128
+"""Settings in one call: the arrays of a session then stay in the caches of a processor."""
+
+_PARAMETERS = frozenset(
+    [
+        "kelly_fraction",
+        "drawdown_tolerance",
+        "confidence_shrinkage",
+        "risk_free_rate",
+        "cost_rate",
+        "volatility_target",
+        "risk_budget",
+        "fraction_multiplier",
+        "interval_probability",
+        "prior_wins",
+        "prior_losses",
+        "reservation_ttl_s",
+        "market_age_max_s",
+        "portfolio_age_max_s",
+        "matrix_age_max_s",
+        "periods_per_year",
+        "fill_deviation_max",
+        "schedule",
+        "covariance_universe",
+        "correlation_penalty",
+        "joint_objective",
+    ]
+)
+_LIMITS = frozenset(
+    [
+        "weight_max",
+        "notional_max",
+        "instruments",
+        "groups",
+        "gross_notional_max",
+        "leverage_max",
+        "net_weight_min",
+        "net_weight_max",
+        "turnover_max",
+        "cash_buffer",
+        "fee_rate",
+        "short_margin_rate",
+        "sale_proceeds",
+        "adv_trade_max",
+        "adv_position_max",
+        "trade_notional_min",
+        "trade_notional_max",
+        "trade_weight_min",
+        "restricted",
+        "allow_short",
+        "allow_flip",
+        "currency",
+    ]
+)
+"""What the fast mode knows; all other fields have to be at their defaults."""
+
+_BETS = ("is_bet", "win_probability", "payoff", "loss_fraction")
+
+
+def unsupported(setting: Setting, history: PriceHistory) -> str | None:
+    """What of a setting the fast mode doesn't know, as a field of it; None where it knows all."""
+    parameters, limits = setting.parameters, setting.limits
+    for name, given, neutral, known in (
+        ("parameters", parameters, EffectiveParameters(), _PARAMETERS),
+        ("limits", limits, Limits(), _LIMITS),
+    ):
+        for item in fields(given):
+            at_default = getattr(given, item.name) == getattr(neutral, item.name)
+            if item.name not in known and not at_default:
+                return f"{name}.{item.name}"
+    if parameters.confidence_shrinkage is Shrinkage.BAKER_MCHALE_NUMERIC:
+        return "parameters.confidence_shrinkage"
+    if history.volume is None:
+        for name in ("adv_trade_max", "adv_position_max"):
+            if getattr(limits, name) is not None:
+                return f"limits.{name}"
+    if not history.sector and any(group.sector for group in limits.groups):
+        return "limits.groups"
+    return None
+
+
+def run_fast(
+    history: PriceHistory, settings: Sequence[Setting], *, threads: int = 1, units: bool = False
+) -> list[Backtest]:
+    """Runs every setting over the whole history; in the order given.
+
+    Stage growth, bindings and refusals are those of `backtest.run` alone and stay empty.
+    units: keep the units held at each close. Raises `UnsupportedError` for signals from scenarios
+    or histories; other things that `unsupported` names must not be asked for.
+    """
+    strategies = list({id(item.strategy): item.strategy for item in settings}.values())
+    kept = list(dict.fromkeys(strategies)) if _hashable(strategies) else strategies
+    tables = [signal_table(strategy, history) for strategy in kept]
+    rows = [kept.index(setting.strategy) for setting in settings]
+    out: dict[int, Backtest] = {}
+    for fill_at in FillAt:
+        places = [i for i, setting in enumerate(settings) if setting.fill_at is fill_at]
+        if not places:
+            continue
+        features = _features([settings[i] for i in places], tables, history, fill_at, units=units)
+        sessions = _sessions(history, tables, features, fill_at)
+        pieces = [places[i : i + CHUNK] for i in range(0, len(places), CHUNK)]
+        work = partial(_run, history, settings, rows, features, sessions)
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            for piece, found in zip(pieces, pool.map(work, pieces), strict=True):
+                out |= dict(zip(piece, found, strict=True))
+    return [out[i] for i in range(len(settings))]
+
+
+def _hashable(strategies: Sequence[object]) -> bool:
+    try:
+        for item in strategies:
+            hash(item)
+    except TypeError:
+        return False
+    return True
+
+
+def _run(
+    history: PriceHistory,
+    settings: Sequence[Setting],
+    rows: Sequence[int],
+    features: Features,
+    sessions: Session,
+    places: Sequence[int],
+) -> list[Backtest]:
+    """One chunk, padded by its last setting where others were full: one shape, one program."""
+    width = len(places) if len(places) < CHUNK else CHUNK
+    width = 1 << (width - 1).bit_length()
+    padded = [*places, *[places[-1]] * (width - len(places))]
+    bounds = _bounds(history, [settings[i] for i in padded], [rows[i] for i in padded], features)
+    account, columns = run_all(bounds, sessions, features)
+    final = [np.asarray(part) for part in account]
+    kept = [np.asarray(column) for column in columns]
+    return [_backtest(history, final, kept, place) for place in range(len(places))]
+
+
+def _backtest(
+    history: PriceHistory, final: Sequence[Any], columns: Sequence[Floats], place: int
+) -> Backtest:
+    cash, units, _, _, _, trades, decisions, scaled, costs = (part[place] for part in final)
+    equity = np.ascontiguousarray(columns[0][:, place])
+    ended = np.flatnonzero(equity == 0.0)
+    return Backtest(
+        dates=history.dates,
+        equity=equity,
+        cash=np.ascontiguousarray(columns[1][:, place]),
+        gross_weight=np.ascontiguousarray(columns[2][:, place]),
+        turnover=np.ascontiguousarray(columns[3][:, place]),
+        trades=int(trades),
+        decisions=int(decisions),
+        stage_growth=None,
+        account=Account(float(cash), units, *(float(cost) for cost in costs)),
+        scaled_fills=int(scaled),
+        refused={},
+        bindings={},
+        ruined=int(ended[0]) if len(ended) else None,
+        units=columns[4][:, place] if len(columns) > 4 else None,
+    )
+
+
+def _features(
+    settings: Sequence[Setting],
+    tables: Sequence[SignalTable],
+    history: PriceHistory,
+    fill_at: FillAt,
+    *,
+    units: bool,
+) -> Features:
+    limits = [setting.limits for setting in settings]
+    parameters = [setting.parameters for setting in settings]
+
+    def has(*names: str) -> bool:
+        return any(getattr(one, name) is not None for one in limits for name in names)
+
+    own = [item for one in limits for item in one.instruments.values()]
+    return Features(
+        at_same_close=fill_at is FillAt.SAME_CLOSE,
+        has_bets=any(table.is_bet.any() for table in tables),
+        dividend=history.dividend is not None,
+        split=history.split is not None,
+        fixed_commission=any(setting.costs.commission_fixed for setting in settings),
+        shrinks=any(one.confidence_shrinkage is not Shrinkage.NONE for one in parameters),
+        volatility_target=any(one.volatility_target is not None for one in parameters),
+        risk_budget=any(one.risk_budget is not None for one in parameters),
+        notional=has("notional_max") or any(item.notional_max is not None for item in own),
+        quantity=any(item.quantity_max is not None for item in own),
+        liquidity=has("adv_trade_max", "adv_position_max", "trade_notional_max"),
+        trade_min=has("trade_notional_min", "trade_weight_min"),
+        gross=has("leverage_max", "gross_notional_max"),
+        net=has("net_weight_min", "net_weight_max"),
+        turnover=has("turnover_max"),
+        n_groups=max((len(one.groups) for one in limits), default=0),
+        positions=units,
+    )
+
+
+def _sessions(
+    history: PriceHistory, tables: Sequence[SignalTable], features: Features, fill_at: FillAt
+) -> Session:
+    sessions = len(history.dates)
+    at_open = fill_at is FillAt.NEXT_OPEN and history.open is not None
+    price = history.open if at_open and history.open is not None else history.close
+    mark = np.nan_to_num(history.last_close)
+    days = [date.fromisoformat(day).toordinal() for day in history.dates]
+    nothing = np.zeros((sessions, 1))
+    volume = nothing
+    if features.liquidity and history.volume is not None:
+        found = (history.average_daily_volume(t) for t in range(sessions))
+        volume = np.stack([row for row in found if row is not None])
+    columns = {
+        name: np.zeros((sessions, 1, 1))
+        if name in _BETS and not features.has_bets
+        else np.stack([getattr(table, name) for table in tables], axis=1)
+        for name in COLUMNS
+    }
+    years = np.sqrt(SESSIONS_PER_YEAR)
+    made: dict[str, Any] = dict(
+        number=np.arange(sessions),
+        is_last=np.arange(sessions) == sessions - 1,
+        price=np.nan_to_num(price),
+        mark=mark,
+        before=np.concatenate([mark[:1], mark[:-1]]),
+        nights=np.append(np.diff(days), 0).astype(np.float64),
+        dividend=nothing if history.dividend is None else np.nan_to_num(history.dividend),
+        split=nothing if history.split is None else np.nan_to_num(history.split, nan=1.0),
+        annual_volatility=np.nan_to_num(history.daily_volatility) * years,
+        volume=volume,
+        said=np.stack([table.said for table in tables], axis=1),
+        **columns,
+    )
+    return Session(**made)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else float(value)
+
+
+def _bounds(
+    history: PriceHistory, settings: Sequence[Setting], rows: Sequence[int], features: Features
+) -> Bounds:
+    def each(of: Any) -> Floats:
+        return np.array([of(setting) for setting in settings], dtype=np.float64)
+
+    def limit(name: str, default: float = NO_LIMIT) -> Floats:
+        return each(lambda setting: _or(getattr(setting.limits, name), default))
+
+    def parameter(name: str, default: float = NO_LIMIT) -> Floats:
+        return each(lambda setting: _or(getattr(setting.parameters, name), default))
+
+    def cost(name: str) -> Floats:
+        return each(lambda setting: getattr(setting.costs, name))
+
+    def group(of: Any, default: Any) -> Floats:
+        padded = ([*map(of, setting.limits.groups)] for setting in settings)
+        rows = [[*row, *[default] * (features.n_groups - len(row))] for row in padded]
+        return np.array(rows, dtype=np.float64)
+
+    m = len(history.instrument_ids)
+    columns: dict[str, Any] = dict(  # noqa: C408 - a field a line
+        strategy=np.array(rows),
+        fraction=parameter("fraction"),
+        risk_free_rate=parameter("risk_free_rate"),
+        cost_rate=parameter("cost_rate"),
+        shrink=each(lambda s: int(s.parameters.confidence_shrinkage) - int(Shrinkage.NONE)),
+        volatility_target=parameter("volatility_target"),
+        risk_budget=parameter("risk_budget"),
+        weight_max=_instrument_bounds(history, settings, "weight_max"),
+        notional_max=_instrument_bounds(history, settings, "notional_max"),
+        quantity_max=_instrument_bounds(history, settings, "quantity_max"),
+        gross_weight_max=limit("leverage_max"),
+        gross_notional_max=limit("gross_notional_max"),
+        net_min=limit("net_weight_min", -NO_LIMIT),
+        net_max=limit("net_weight_max"),
+        turnover_max=limit("turnover_max"),
+        cash_buffer=limit("cash_buffer", 0.0),
+        fee_rate=limit("fee_rate", 0.0),
+        short_margin_rate=limit("short_margin_rate", 1.0),
+        at_once=each(lambda s: s.limits.sale_proceeds is SaleProceeds.AT_ONCE),
+        adv_trade_max=limit("adv_trade_max"),
+        adv_position_max=limit("adv_position_max"),
+        trade_notional_min=limit("trade_notional_min", 0.0),
+        trade_weight_min=limit("trade_weight_min", 0.0),
+        trade_notional_max=limit("trade_notional_max"),
+        allow_short=each(lambda s: bool(s.limits.allow_short)),
+        allow_flip=each(lambda s: bool(s.limits.allow_flip)),
+        group_member=group(lambda one: _members(history, one), np.zeros(m)),
+        group_gross_max=group(lambda one: _or(one.gross_weight_max, NO_LIMIT), NO_LIMIT),
+        group_net_min=group(lambda one: _or(one.net_weight_min, -NO_LIMIT), -NO_LIMIT),
+        group_net_max=group(lambda one: _or(one.net_weight_max, NO_LIMIT), NO_LIMIT),
+        cash=each(lambda s: s.cash),
+        lot_size=each(lambda s: s.lot_size),
+        rebalance=np.array([setting.rebalance_sessions for setting in settings]),
+        commission_fixed=cost("commission_fixed"),
+        commission_rate=cost("commission_rate"),
+        slippage_rate=cost("slippage_rate"),
+        credit_rate=cost("credit_rate"),
+        debit_rate=cost("debit_rate"),
+        borrow_rate=cost("borrow_rate"),
+        days_per_year=cost("days_per_year"),
+    )
+    return Bounds(**columns)
+
+
+def _instrument_bounds(history: PriceHistory, settings: Sequence[Setting], name: str) -> Floats:
+    """A bound on single instruments, the general one and tighter ones of their own, (S, m)."""
+    place = {instrument: i for i, instrument in enumerate(history.instrument_ids)}
+    out = np.full((len(settings), len(place)), NO_LIMIT)
+    for row, setting in zip(out, settings, strict=True):
+        row[:] = _or(getattr(setting.limits, name, None), NO_LIMIT)
+        for instrument, own in setting.limits.instruments.items():
+            if instrument in place:
+                row[place[instrument]] = min(
+                    row[place[instrument]], _or(getattr(own, name), NO_LIMIT)
+                )
+        if name == "weight_max":
+            row[[place[item] for item in setting.limits.restricted if item in place]] = 0.0
+    return out
+
+
+def _members(history: PriceHistory, group: GroupLimit) -> Floats:
+    if group.sector:
+        return np.array([float(sector == group.sector) for sector in history.sector])
+    return np.array([float(name in group.instrument_ids) for name in history.instrument_ids])
+
+
+def fast_violations(
+    history: PriceHistory, settings: Sequence[Setting]
+) -> Iterator[tuple[int, str]]:
+    """Places of settings, and the field of each, that the fast mode doesn't know."""
+    for place, setting in enumerate(settings):
+        if (wrong := unsupported(setting, history)) is not None:
+            yield place, wrong
