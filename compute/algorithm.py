@@ -76,6 +76,7 @@ class AlgorithmTier(IntEnum):
 
     PYTHON = 1
     PROCESS = 2
+    WASM = 3
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from compute.algorithm import (
     AlgorithmAnswer,
     AlgorithmInput,
     AlgorithmPortfolio,
-    AlgorithmTier,
     columns_of,
     numbers_of,
     unusable,
@@ -96,7 +95,7 @@ async def answer_of(
     weight: Floats = np.full(len(problem.ids), np.nan)
     answer = AlgorithmAnswer(
         name=name,
-        tier=AlgorithmTier.PYTHON if settings.entry_point else AlgorithmTier.PROCESS,
+        tier=settings.tier,
         weight=weight,
         weight_max=settings.weight_max,
     )

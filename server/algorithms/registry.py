@@ -152,4 +152,11 @@ class Algorithms:
 def _algorithm(settings: AlgorithmSettings) -> Algorithm:
     if settings.address is not None:
         return ProcessAlgorithm(settings)
+    if settings.wasm is not None:
+        try:
+            from server.algorithms.wasm import WasmAlgorithm
+        except ImportError as error:
+            text = f"wasm needs {error.name}: pip install 'position-sizing[plugins]'"
+            raise ValueError(text) from error
+        return WasmAlgorithm(settings)
     return TrustedAlgorithm.loaded(settings)

@@ -29,9 +29,7 @@ class AlgorithmService:
         assert settings is not None, "one of the names"
         status = pb.AlgorithmStatus(
             name=name,
-            tier=sizing_pb2.ALGORITHM_TIER_PYTHON
-            if settings.entry_point
-            else sizing_pb2.ALGORITHM_TIER_PROCESS,
+            tier=sizing_pb2.AlgorithmTier.ValueType(settings.tier),
             state=pb.ALGORITHM_STATE_READY,
             deadline_ms=settings.deadline_ms,
             weight_max=settings.weight_max,

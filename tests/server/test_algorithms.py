@@ -439,7 +439,7 @@ async def test_questions_are_counted(firm: Client, algorithms_app: App) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[a]\n", "give entry_point or address"),
+        ("[a]\n", "give entry_point, address or wasm"),
         ('[a]\nentry_point = "x:y"\n', "needs sha256"),
         ('[a]\naddress = "example.com:80"\n', "loopback"),
         ('[a]\naddress = "unix:relative"\n', "loopback"),

@@ -77,6 +77,8 @@ class _AlgorithmTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorit
     """Trusted Python code in the server's process."""
     ALGORITHM_TIER_PROCESS: _AlgorithmTier.ValueType  # 2
     """A program of its own, asked over gRPC (`SizingAlgorithmService`)."""
+    ALGORITHM_TIER_WASM: _AlgorithmTier.ValueType  # 3
+    """WebAssembly in the server's process: no way out, bounded work and memory."""
 
 class AlgorithmTier(_AlgorithmTier, metaclass=_AlgorithmTierEnumTypeWrapper):
     """Where an algorithm runs."""
@@ -87,6 +89,8 @@ ALGORITHM_TIER_PYTHON: AlgorithmTier.ValueType  # 1
 """Trusted Python code in the server's process."""
 ALGORITHM_TIER_PROCESS: AlgorithmTier.ValueType  # 2
 """A program of its own, asked over gRPC (`SizingAlgorithmService`)."""
+ALGORITHM_TIER_WASM: AlgorithmTier.ValueType  # 3
+"""WebAssembly in the server's process: no way out, bounded work and memory."""
 Global___AlgorithmTier: _TypeAlias = AlgorithmTier  # noqa: Y015
 
 class _AdjustmentSource:
