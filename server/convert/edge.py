@@ -21,10 +21,10 @@ _ENCODER = encoder(sizing_pb2.EdgeEstimates.DESCRIPTOR)
 
 
 def message_of(ids: Sequence[str], found: EdgeEstimates) -> sizing_pb2.EdgeEstimates:
-    """The estimates as a message."""
+    """The estimates as a message; 0 where there is none."""
     message = sizing_pb2.EdgeEstimates(instrument_ids=ids)
     for name, column in _COLUMNS.items():
-        set_floats(message, column, getattr(found, name))
+        set_floats(message, column, np.nan_to_num(getattr(found, name)))
     return message
 
 
@@ -32,7 +32,7 @@ def pieces(ids: Sequence[str], found: EdgeEstimates) -> list[Piece]:
     """The same, encoded."""
     out: list[Piece] = [sizing_pb2.EdgeEstimates(instrument_ids=ids).SerializeToString()]
     for name, column in _COLUMNS.items():
-        out += _ENCODER.floats(column, getattr(found, name))
+        out += _ENCODER.floats(column, np.nan_to_num(getattr(found, name)))
     return out
 
 

@@ -232,6 +232,7 @@ def stubs(client: Client) -> dict[str, object]:
         client.portfolio,
         client.market,
         client.history,
+        client.edge,
         client.correlation,
         client.risk,
         client.parameter,
