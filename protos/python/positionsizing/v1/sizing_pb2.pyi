@@ -516,7 +516,7 @@ Global___PositionSizes: _TypeAlias = PositionSizes  # noqa: Y015
 @_typing.final
 class EdgeEstimates(_message.Message):
     """What is estimated of each line's edge, in columns parallel to the lines, per unit of stake, on the
-    line's side and per period. A number that a line's edge doesn't have is NaN: of a given bet the mean,
+    line's side and per period. A number that a line's edge doesn't have is 0: of a given bet the mean,
     of given moments the bet, of one outcome its errors. Where outcomes show no loss, a loss is taken to
     cost the whole stake; where they show no win, a win pays what a loss costs, at no more than even odds.
     """
