@@ -17,9 +17,8 @@ from compute.decide import line_columns, scalar_inputs
 from compute.inputs import Inputs
 from compute.kernels import run_waterfalls
 from compute.limits.binding import Binding
-from compute.limits.policy import LimitKind
+from compute.limits.line_risk import risk_caps
 from compute.limits.projection import NO_LIMIT
-from compute.limits.stops import stop_loss
 from compute.parameters import EffectiveParameters
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.signals import LineError
@@ -210,20 +209,12 @@ def with_sizes(inputs: Inputs, raw: Floats, refused: Integers) -> Inputs:
 
 
 def _within_rules(inputs: Inputs, weight: Floats) -> tuple[Floats, Binding]:
-    """min(|w|, target / volatility, budget / loss at the stop) line by line, and what cut."""
-    parameters, volatility = inputs.parameters, inputs.sheet.market.volatility
+    """min(|w|, caps of `risk_caps`) line by line, and what cut."""
     size, kind = np.abs(weight), np.zeros(len(weight), dtype=np.int64)
     bound = np.zeros(len(weight))
-    rules: list[tuple[LimitKind, float, Floats]] = []
-    if parameters.volatility_target is not None and volatility is not None:
-        target = parameters.volatility_target
-        rules.append((LimitKind.VOLATILITY_TARGET, target, volatility[inputs.index]))
-    if parameters.stop_risk_max is not None:
-        rules.append((LimitKind.STOP_RISK, parameters.stop_risk_max, stop_loss(inputs)))
-    for limit, most, risk in rules:  # a line without risk, or without a stop, isn't touched
-        cap = np.where(risk > 0.0, most / np.where(risk > 0.0, risk, 1.0), np.inf)
-        cut = size > cap
-        size, kind = np.where(cut, cap, size), np.where(cut, int(limit), kind)
-        bound = np.where(cut, most, bound)
+    for cap in risk_caps(inputs):
+        cut = size > cap.weight_max
+        size, kind = np.where(cut, cap.weight_max, size), np.where(cut, int(cap.kind), kind)
+        bound = np.where(cut, cap.bound, bound)
     none = np.full(len(weight), -1, dtype=np.int64)
     return np.copysign(size, weight), Binding(kind, none, bound, weight)

@@ -6,6 +6,7 @@ import numpy as np
 
 from compute.book import Floats, Integers
 from compute.inputs import Inputs
+from compute.limits.line_risk import risk_caps
 from compute.limits.liquidity import volume_share
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
@@ -59,12 +60,9 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
     lower = Side(-free, empty.kind, empty.own).tightened(-1.0, sheet.weight_min[index], caps, owns)
     upper = upper.tightened(1.0, sheet.adv_weight_max[index], int(adv), stated)
     lower = lower.tightened(-1.0, sheet.adv_weight_min[index], int(adv), stated)
-    target, volatility = inputs.parameters.volatility_target, sheet.market.volatility
-    if target is not None and volatility is not None:
-        of_lines, kind = volatility[index], int(LimitKind.VOLATILITY_TARGET)
-        cap = np.where(of_lines > 0.0, target / np.where(of_lines > 0.0, of_lines, 1.0), np.inf)
-        upper = upper.tightened(1.0, cap, kind, target)
-        lower = lower.tightened(-1.0, -cap, kind, target)
+    for cap in risk_caps(inputs):
+        upper = upper.tightened(1.0, cap.weight_max[lines], int(cap.kind), cap.bound)
+        lower = lower.tightened(-1.0, -cap.weight_max[lines], int(cap.kind), cap.bound)
     refused = np.where(side < 0, int(LimitKind.SHORT_NOT_ALLOWED), none)
     closed = (side > 0) | (not limits.allow_short)
     lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), refused, 0.0)
