@@ -5,7 +5,9 @@ from uuid import uuid4
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
+    algorithm_service_pb2,
     analytics_service_pb2,
+    condition_service_pb2,
     correlation_service_pb2,
     edge_service_pb2,
     explanation_service_pb2,
@@ -18,6 +20,7 @@ from positionsizing.v1 import (
     risk_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
+    volatility_service_pb2,
 )
 from service_client import INSTRUMENTS, Client, new_id, sizing_request, snapshot_message
 
@@ -145,6 +148,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "SetTradingState": portfolio_service_pb2.SetTradingStateRequest(
             scope=scope, trading_state=1
         ),
+        "RebaseHighWaterMark": portfolio_service_pb2.RebaseHighWaterMarkRequest(
+            portfolio_id=portfolio_id, reason="a new mandate"
+        ),
         "GetTradingState": portfolio_service_pb2.GetTradingStateRequest(scope=scope),
         "ListReservations": portfolio_service_pb2.ListReservationsRequest(
             portfolio_id=portfolio_id
@@ -204,6 +210,24 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
                 expected_shortfall=[0.3, 0.3, 0.3],
             ),
         ),
+        "PutCondition": condition_service_pb2.PutConditionRequest(
+            condition=condition_service_pb2.Condition(
+                condition_id=new_id("fuzzed"), value=0.8, as_of_time=THEN
+            )
+        ),
+        "ListConditions": condition_service_pb2.ListConditionsRequest(),
+        "PutVolatilityModel": volatility_service_pb2.PutVolatilityModelRequest(
+            model=volatility_service_pb2.VolatilityModel(
+                model_id=new_id("fuzzed"), half_life=23.0, band=0.1, observations_min=20
+            ),
+            reason="first",
+        ),
+        "ListVolatilityModels": volatility_service_pb2.ListVolatilityModelsRequest(),
+        "GetVolatility": volatility_service_pb2.GetVolatilityRequest(model_id="none"),
+        "RebuildVolatility": volatility_service_pb2.RebuildVolatilityRequest(
+            model_id="none", validate_only=True
+        ),
+        "ListAlgorithms": algorithm_service_pb2.ListAlgorithmsRequest(),
         "SetParameters": parameter_service_pb2.SetParametersRequest(
             portfolio_id=portfolio_id,
             parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
@@ -227,18 +251,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
 
 def stubs(client: Client) -> dict[str, object]:
     """The calls of every service, by method."""
-    services = (
-        client.sizing,
-        client.portfolio,
-        client.market,
-        client.history,
-        client.edge,
-        client.correlation,
-        client.risk,
-        client.parameter,
-        client.optimization,
-        client.analytics,
-    )
+    # Those two start a process for each call.
+    apart = (client.channel, client.simulation, client.learning)
+    services = [stub for stub in vars(client).values() if stub not in apart]
     return {name: getattr(service, name) for service in services for name in vars(service)}
 
 

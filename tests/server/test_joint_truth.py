@@ -206,7 +206,7 @@ async def test_joint_members_of_a_group_divide_what_they_share(
 async def test_optimal_means_that_no_limit_cut(joint_client: Client) -> None:
     covariance = covariance_of(0.04 * np.eye(2))
     portfolio_id = await stored(joint_client, covariance)
-    await set_parameters(joint_client, portfolio_id, kelly_fraction=1.0, volatility_target=0.01)
+    await set_parameters(joint_client, portfolio_id, kelly_fraction=1.0)
     request = moments(portfolio_id, [0.01, -0.01], covariance_matrix_id=covariance.matrix_id)
     decision = await joint_client.size(request)
     np.testing.assert_allclose(before_lots(decision), [0.25, 0.0], atol=1e-9)

@@ -268,7 +268,7 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     SIZING_STAGE_BOOK_LIMIT: _SizingStage.ValueType  # 20
     """Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
     SIZING_STAGE_JOINT_OPTIMUM: _SizingStage.ValueType  # 19
-    """Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
+    """Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
     nothing to cut but rounding.
     """
     SIZING_STAGE_CORRELATION: _SizingStage.ValueType  # 21
@@ -340,7 +340,7 @@ SIZING_STAGE_LOTS: SizingStage.ValueType  # 18
 SIZING_STAGE_BOOK_LIMIT: SizingStage.ValueType  # 20
 """Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
 SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
-"""Joint optimum of the whole book, in the place of the risk rules; the limits that follow find
+"""Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
 nothing to cut but rounding.
 """
 SIZING_STAGE_CORRELATION: SizingStage.ValueType  # 21
