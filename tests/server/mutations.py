@@ -53,6 +53,8 @@ def any_value(rng: random.Random, field: FieldDescriptor) -> object:
 
 def mutate(rng: random.Random, message: Message) -> None:
     """Changes one field, somewhere in the message."""
+    if not message.DESCRIPTOR.fields:
+        return  # a request that says nothing
     field = rng.choice(message.DESCRIPTOR.fields)
     if field.message_type is not None:
         child = getattr(message, field.name)
