@@ -1,6 +1,5 @@
 """Backtests and simulated futures: from a checked request to its answer, without I/O."""
 
-import hashlib
 from math import sqrt
 
 import numpy as np
@@ -47,10 +46,7 @@ def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
         dates=history.dates,
         mode=pb.BACKTEST_MODE_FAST if is_fast else pb.BACKTEST_MODE_EXACT,
         overfitting=_overfitting(request, settings, found),
-        history_hash=hashlib.sha256(
-            "\0".join((*history.dates, *history.instrument_ids)).encode()
-            + answer.history_bytes(history.close, history.open, history.dividend, history.split)
-        ).hexdigest(),
+        history_hash=answer.history_hash(history),
     )
     sure = mean_interval if len(settings) <= convert.SETTINGS_MAX else _mean_alone
     for setting, item, logs in zip(settings, found, growth, strict=True):

@@ -144,9 +144,16 @@ def _training() -> _Work:
     return pb.TrainModelRequest.FromString, train_model
 
 
+def _tune() -> _Work:
+    from server.tune import work
+
+    return work()
+
+
 _WORK: dict[str, Callable[[], _Work]] = {
     "RunBacktest": _backtest,
     "SimulateGrowth": _growth,
+    "TuneParameters": _tune,
     "TrainModel": _training,
 }
 """Imported when asked for: a worker needs only its own."""

@@ -4,8 +4,9 @@ Row t of each array is session t, column i instrument i. A price that is missing
 instrument can't be traded in that session, and what is held is marked at the last price known.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +121,13 @@ class PriceHistory:
             weight = DECAY * weight + 1.0
             out[session] = np.sqrt(square / weight)
         return out
+
+    def until(self, end: int) -> "PriceHistory":
+        """The sessions before `end`: what was known then."""
+        names = ("close", "open", "dividend", "split", "volume")
+        columns = {name: getattr(self, name) for name in names}
+        cut: dict[str, Any] = {n: None if c is None else c[:end] for n, c in columns.items()}
+        return replace(self, dates=self.dates[:end], **cut)
 
     def average_daily_volume(self, session: int) -> Floats | None:
         """Median units traded in the last sessions, (m,); None without volumes."""

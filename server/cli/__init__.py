@@ -25,6 +25,7 @@ from server.cli import (
     simulate,
     sizing,
     state,
+    tune,
     what_if,
 )
 from server.cli.algorithms import algorithm, algorithms
@@ -144,6 +145,7 @@ for command in (
     optimize.frontier,
     simulate.backtest,
     simulate.simulate,
+    tune.tune,
     analytics.performance,
     algorithms,
     gateway.gateway,

@@ -42,7 +42,7 @@ def backtest(
 
     request = files.read_message(file, pb.RunBacktestRequest())
     if prices:
-        request.prices.CopyFrom(_prices(prices))
+        request.prices.CopyFrom(prices_of(prices))
     if universe:
         request.universe_id = universe
     if fast:
@@ -107,8 +107,8 @@ def simulate(
     console().print(simulated.fan_table(request, answer))
 
 
-def _prices(path: Path) -> "pb.PriceTable":
-    """Closes by session."""
+def prices_of(path: Path) -> "pb.PriceTable":
+    """Closes of a file, by session."""
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli.history_files import read_history
@@ -123,7 +123,7 @@ def _prices(path: Path) -> "pb.PriceTable":
 
 def _returns(path: Path, instrument: str) -> list[float]:
     """Simple returns of one instrument; sessions without a price are passed over."""
-    table = _prices(path)
+    table = prices_of(path)
     names = list(table.instrument_ids)
     if instrument not in names:
         hint = f"one of: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"

@@ -53,10 +53,11 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
         yield FieldViolation("summary_only", "MISSING", text)
     yield from number_violations(request)
     for place, setting in enumerate(request.settings):
-        yield from _setting_violations(setting, f"settings[{place}].")
+        yield from setting_violations(setting, f"settings[{place}].")
 
 
-def _setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[FieldViolation]:
+def setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with a setting, by field path below `path`."""
     if setting.WhichOneof("strategy") is None:
         yield FieldViolation(f"{path}mean_return", "MISSING", "give mean_return or given")
     if setting.fill_at not in pb.FillAt.values():

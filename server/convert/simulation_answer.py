@@ -1,5 +1,6 @@
 """What backtests and simulated futures found, in the contract's form."""
 
+import hashlib
 import math
 from dataclasses import asdict
 
@@ -12,9 +13,10 @@ from compute.limits.policy import LimitKind
 from compute.simulate.backtest import Backtest
 from compute.simulate.bootstrap import Interval
 from compute.simulate.growth_ledger import GrowthLedger
+from compute.simulate.history import PriceHistory
 from compute.simulate.measures import Measures
 from compute.simulate.monte_carlo import Fan, LognormalChances
-from server.convert.columns import Floats, set_floats
+from server.convert.columns import set_floats
 from server.convert.decision import STAGE_NUMBERS
 
 
@@ -109,6 +111,9 @@ def fan(fraction: float, found: Fan, chances: LognormalChances | None) -> pb.Gro
     return message
 
 
-def history_bytes(*columns: Floats | None) -> bytes:
-    """The bytes of a history that its hash is taken of."""
-    return b"".join(b"-" if column is None else column.tobytes() for column in columns)
+def history_hash(history: PriceHistory) -> str:
+    """SHA-256 of the prices, as hexadecimal digits."""
+    columns = (history.close, history.open, history.dividend, history.split)
+    data = b"".join(b"-" if column is None else column.tobytes() for column in columns)
+    names = "\0".join((*history.dates, *history.instrument_ids)).encode()
+    return hashlib.sha256(names + data).hexdigest()

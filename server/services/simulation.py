@@ -11,6 +11,7 @@ from server.convert.columns import set_floats
 from server.convert.names import checked_id
 from server.errors import invalid, invalid_fields
 from server.histories import Span, optional_moment, read
+from server.tune import refuse_wrong
 from server.worker import Worker
 from storage.postgres.pool import Database
 
@@ -32,13 +33,22 @@ class SimulationService:
             request.prices.CopyFrom(await self._prices(call, request))
         return await self._worker.run("RunBacktest", request, deadline_s=call.left_s)
 
+    async def tune_parameters(self, call: Call, request: pb.TuneParametersRequest) -> bytes:
+        """Parameters searched on a history, and how much of what was found is luck."""
+        refuse_wrong(request)
+        if request.WhichOneof("history") == "universe_id":
+            request.prices.CopyFrom(await self._prices(call, request))
+        return await self._worker.run("TuneParameters", request, deadline_s=call.left_s)
+
     async def simulate_growth(self, call: Call, request: pb.SimulateGrowthRequest) -> bytes:
         """Futures of fractions of Kelly."""
         if found := list(convert.growth_violations(request)):
             raise invalid_fields(found)
         return await self._worker.run("SimulateGrowth", request, deadline_s=call.left_s)
 
-    async def _prices(self, call: Call, request: pb.RunBacktestRequest) -> pb.PriceTable:
+    async def _prices(
+        self, call: Call, request: pb.RunBacktestRequest | pb.TuneParametersRequest
+    ) -> pb.PriceTable:
         """The closes of a universe, a session a day."""
         universe = checked_id(request.universe_id, "universe_id")
         span = Span(known=optional_moment(request, "known_time", ""))

@@ -54,3 +54,18 @@ async def test_futures_are_a_row_a_fraction(sizing: Sizing) -> None:
     assert "1.1" in shown.out
     assert "2.2" in shown.out
     assert "ever 0.7" in shown.out
+
+
+async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    proposal = tmp_path / "tuned.json"
+    words = ("--prices", str(EXAMPLES / "prices.csv"), "--proposal", str(proposal))
+    shown = await sizing("tune", str(EXAMPLES / "tune.toml"), *words)
+    assert shown.code == 0, shown.err
+    for text in ("as it is", "walk-forward", "looked at once", "64 trials"):
+        assert text in shown.out
+    kept = json.loads(proposal.read_text())
+    assert 0.05 <= kept["kelly_fraction"] <= 1.0
+    applied = await sizing("parameters", "set", str(proposal), "--strategy", "tuned")
+    assert applied.code == 0, applied.err

@@ -1162,3 +1162,268 @@ class SimulateGrowthResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__block_length) -> _WhichOneofReturnType__block_length | None: ...
 
 Global___SimulateGrowthResponse: _TypeAlias = SimulateGrowthResponse  # noqa: Y015
+
+@_typing.final
+class TunedRange(_message.Message):
+    """A number to search, and where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    IS_LOGARITHMIC_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Field of the setting, such as "parameters.kelly_fraction", "limits.weight_max" or
+    "mean_return.sessions".
+    """
+    low: _builtins.float
+    """Least value, inside the field's own range; from -1e18 to 1e18."""
+    high: _builtins.float
+    """Largest value, above `low`; from -1e18 to 1e18."""
+    is_logarithmic: _builtins.bool
+    """Whether ratios count rather than differences; `low` must then be above 0."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        is_logarithmic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "high", b"high", "is_logarithmic", b"is_logarithmic", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunedRange: _TypeAlias = TunedRange  # noqa: Y015
+
+@_typing.final
+class TuneParametersRequest(_message.Message):
+    """Request of TuneParameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_TIME_FIELD_NUMBER: _builtins.int
+    SETTING_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    QUANTILE_FIELD_NUMBER: _builtins.int
+    LOCKED_SHARE_FIELD_NUMBER: _builtins.int
+    TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    universe_id: _builtins.str
+    """A universe of HistoryService of kind PRICES."""
+    trials: _builtins.int
+    """Settings tried, from 16 to 1024. Unset: 128."""
+    segments: _builtins.int
+    """Segments of the sessions before the locked ones, from 3 to 20. Unset: 6. A trial is worth the
+    lower quantile of its growth in them.
+    """
+    quantile: _builtins.float
+    """Which quantile, from 0 to 0.5. Unset: 0.25."""
+    locked_share: _builtins.float
+    """Part of the sessions that is locked, from 0.05 to 0.5. Unset: 0.2."""
+    trials_before: _builtins.int
+    """Settings tried before on this history, from 0 to 1e9; counted too."""
+    seed: _builtins.int
+    """Seed, from 0 to 4294967295; the same request gives the same answer."""
+    @_builtins.property
+    def prices(self) -> Global___PriceTable:
+        """Prices with the request."""
+
+    @_builtins.property
+    def known_time(self) -> _timestamp_pb2.Timestamp:
+        """With a universe: as it was known at this time. Unset: now."""
+
+    @_builtins.property
+    def setting(self) -> Global___BacktestSetting:
+        """The setting to improve; it is also what the choice is compared with. Mode FAST has to know it."""
+
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunedRange]:
+        """What is searched, 1 to 8 fields."""
+
+    def __init__(
+        self,
+        *,
+        prices: Global___PriceTable | None = ...,
+        universe_id: _builtins.str = ...,
+        known_time: _timestamp_pb2.Timestamp | None = ...,
+        setting: Global___BacktestSetting | None = ...,
+        ranges: _abc.Iterable[Global___TunedRange] | None = ...,
+        trials: _builtins.int | None = ...,
+        segments: _builtins.int | None = ...,
+        quantile: _builtins.float | None = ...,
+        locked_share: _builtins.float | None = ...,
+        trials_before: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__locked_share: _TypeAlias = _typing.Literal["locked_share"]  # noqa: Y015
+    _WhichOneofArgType__locked_share: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share"]  # noqa: Y015
+    _WhichOneofReturnType__quantile: _TypeAlias = _typing.Literal["quantile"]  # noqa: Y015
+    _WhichOneofArgType__quantile: _TypeAlias = _typing.Literal["_quantile", b"_quantile"]  # noqa: Y015
+    _WhichOneofReturnType__segments: _TypeAlias = _typing.Literal["segments"]  # noqa: Y015
+    _WhichOneofArgType__segments: _TypeAlias = _typing.Literal["_segments", b"_segments"]  # noqa: Y015
+    _WhichOneofReturnType__trials: _TypeAlias = _typing.Literal["trials"]  # noqa: Y015
+    _WhichOneofArgType__trials: _TypeAlias = _typing.Literal["_trials", b"_trials"]  # noqa: Y015
+    _WhichOneofReturnType_history: _TypeAlias = _typing.Literal["prices", "universe_id"]  # noqa: Y015
+    _WhichOneofArgType_history: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__locked_share) -> _WhichOneofReturnType__locked_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quantile) -> _WhichOneofReturnType__quantile | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__segments) -> _WhichOneofReturnType__segments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trials) -> _WhichOneofReturnType__trials | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_history) -> _WhichOneofReturnType_history | None: ...
+
+Global___TuneParametersRequest: _TypeAlias = TuneParametersRequest  # noqa: Y015
+
+@_typing.final
+class TunedTrial(_message.Message):
+    """One setting that was tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    PLATEAU_FIELD_NUMBER: _builtins.int
+    objective: _builtins.float
+    """Lower quantile of its log growth a session over the segments; unset where it was ruined."""
+    plateau: _builtins.float
+    """Mean objective of itself and its nearest neighbours: what the choice is made by. A spike is high
+    alone, a plateau with its neighbours. Unset where it or a neighbour was ruined.
+    """
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Values in the order of the ranges."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        objective: _builtins.float | None = ...,
+        plateau: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_objective", b"_objective", "_plateau", b"_plateau", "objective", b"objective", "plateau", b"plateau"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_objective", b"_objective", "_plateau", b"_plateau", "objective", b"objective", "plateau", b"plateau", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__objective: _TypeAlias = _typing.Literal["objective"]  # noqa: Y015
+    _WhichOneofArgType__objective: _TypeAlias = _typing.Literal["_objective", b"_objective"]  # noqa: Y015
+    _WhichOneofReturnType__plateau: _TypeAlias = _typing.Literal["plateau"]  # noqa: Y015
+    _WhichOneofArgType__plateau: _TypeAlias = _typing.Literal["_plateau", b"_plateau"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__objective) -> _WhichOneofReturnType__objective | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau) -> _WhichOneofReturnType__plateau | None: ...
+
+Global___TunedTrial: _TypeAlias = TunedTrial  # noqa: Y015
+
+@_typing.final
+class TuneParametersResponse(_message.Message):
+    """Response of TuneParameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    WALK_FORWARD_GROWTH_FIELD_NUMBER: _builtins.int
+    BASE_GROWTH_FIELD_NUMBER: _builtins.int
+    LOCKED_GROWTH_FIELD_NUMBER: _builtins.int
+    LOCKED_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    LOCKED_FROM_FIELD_NUMBER: _builtins.int
+    OVERFITTING_FIELD_NUMBER: _builtins.int
+    SUPERIOR_ABILITY_P_FIELD_NUMBER: _builtins.int
+    REALITY_CHECK_P_FIELD_NUMBER: _builtins.int
+    HISTORY_HASH_FIELD_NUMBER: _builtins.int
+    chosen: _builtins.int
+    """Place of the chosen one; 0 where none is better than the setting as it is."""
+    locked_from: _builtins.str
+    """First locked date."""
+    superior_ability_p: _builtins.float
+    """P(the best mean growth over the setting as it is is luck), consistent (Hansen 2005); unset where
+    nothing was found to test.
+    """
+    reality_check_p: _builtins.float
+    """The same by White's reality check (2000), which more bad trials make larger."""
+    history_hash: _builtins.str
+    """SHA-256 of the prices, as hexadecimal digits."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields that were searched, in the order of all values."""
+
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunedTrial]:
+        """Every trial; the first is the setting as it was given."""
+
+    @_builtins.property
+    def proposal(self) -> _parameter_service_pb2.SizingParameters:
+        """Its parameters whole, to be given to SetParameters by a person who agrees."""
+
+    @_builtins.property
+    def walk_forward_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log growth a session, walk-forward: in each segment after the first, of what would have been
+        chosen from the segments before it.
+        """
+
+    @_builtins.property
+    def base_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of the setting as it is."""
+
+    @_builtins.property
+    def locked_growth(self) -> Global___MeanInterval:
+        """Growth a session of the chosen one in the locked sessions, looked at once."""
+
+    @_builtins.property
+    def locked_difference(self) -> Global___MeanInterval:
+        """The same less that of the setting as it is; unset where nothing better was found."""
+
+    @_builtins.property
+    def overfitting(self) -> Global___Overfitting:
+        """Luck in the choice, over the sessions before the locked ones."""
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        trials: _abc.Iterable[Global___TunedTrial] | None = ...,
+        chosen: _builtins.int = ...,
+        proposal: _parameter_service_pb2.SizingParameters | None = ...,
+        walk_forward_growth: _abc.Iterable[_builtins.float] | None = ...,
+        base_growth: _abc.Iterable[_builtins.float] | None = ...,
+        locked_growth: Global___MeanInterval | None = ...,
+        locked_difference: Global___MeanInterval | None = ...,
+        locked_from: _builtins.str = ...,
+        overfitting: Global___Overfitting | None = ...,
+        superior_ability_p: _builtins.float | None = ...,
+        reality_check_p: _builtins.float | None = ...,
+        history_hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "locked_difference", b"locked_difference", "locked_growth", b"locked_growth", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
+    _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015
+    _WhichOneofReturnType__superior_ability_p: _TypeAlias = _typing.Literal["superior_ability_p"]  # noqa: Y015
+    _WhichOneofArgType__superior_ability_p: _TypeAlias = _typing.Literal["_superior_ability_p", b"_superior_ability_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reality_check_p) -> _WhichOneofReturnType__reality_check_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__superior_ability_p) -> _WhichOneofReturnType__superior_ability_p | None: ...
+
+Global___TuneParametersResponse: _TypeAlias = TuneParametersResponse  # noqa: Y015

@@ -42,6 +42,11 @@ class SimulationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestResponse.FromString,
                 _registered_method=True)
+        self.TuneParameters = channel.unary_unary(
+                '/positionsizing.v1.SimulationService/TuneParameters',
+                request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.FromString,
+                _registered_method=True)
         self.SimulateGrowth = channel.unary_unary(
                 '/positionsizing.v1.SimulationService/SimulateGrowth',
                 request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.SerializeToString,
@@ -63,6 +68,15 @@ class SimulationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TuneParameters(self, request, context):
+        """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
+        choice is judged walk-forward, and a last part of the history is looked at once, by the choice
+        alone. The answer is a proposal; nothing is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SimulateGrowth(self, request, context):
         """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling.
         """
@@ -77,6 +91,11 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     servicer.RunBacktest,
                     request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestResponse.SerializeToString,
+            ),
+            'TuneParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.TuneParameters,
+                    request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.SerializeToString,
             ),
             'SimulateGrowth': grpc.unary_unary_rpc_method_handler(
                     servicer.SimulateGrowth,
@@ -114,6 +133,33 @@ class SimulationService:
             '/positionsizing.v1.SimulationService/RunBacktest',
             positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestRequest.SerializeToString,
             positionsizing_dot_v1_dot_simulation__service__pb2.RunBacktestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TuneParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.SimulationService/TuneParameters',
+            positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.SerializeToString,
+            positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,11 @@ class SimulationServiceStub:
     """Runs settings through a history of prices: decided at each close by the code that sizes live,
     filled later, kept as an account; measured, compared, and corrected for how many were tried.
     """
+    TuneParameters: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.TuneParametersRequest, _simulation_service_pb2.TuneParametersResponse]
+    """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
+    choice is judged walk-forward, and a last part of the history is looked at once, by the choice
+    alone. The answer is a proposal; nothing is set.
+    """
     SimulateGrowth: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
 
@@ -54,6 +59,11 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     RunBacktest: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.RunBacktestRequest, _simulation_service_pb2.RunBacktestResponse]  # type: ignore[assignment]
     """Runs settings through a history of prices: decided at each close by the code that sizes live,
     filled later, kept as an account; measured, compared, and corrected for how many were tried.
+    """
+    TuneParameters: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.TuneParametersRequest, _simulation_service_pb2.TuneParametersResponse]  # type: ignore[assignment]
+    """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
+    choice is judged walk-forward, and a last part of the history is looked at once, by the choice
+    alone. The answer is a proposal; nothing is set.
     """
     SimulateGrowth: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]  # type: ignore[assignment]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
@@ -72,6 +82,17 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_simulation_service_pb2.RunBacktestResponse, _abc.Awaitable[_simulation_service_pb2.RunBacktestResponse]]:
         """Runs settings through a history of prices: decided at each close by the code that sizes live,
         filled later, kept as an account; measured, compared, and corrected for how many were tried.
+        """
+
+    @_abc_1.abstractmethod
+    def TuneParameters(
+        self,
+        request: _simulation_service_pb2.TuneParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_service_pb2.TuneParametersResponse, _abc.Awaitable[_simulation_service_pb2.TuneParametersResponse]]:
+        """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
+        choice is judged walk-forward, and a last part of the history is looked at once, by the choice
+        alone. The answer is a proposal; nothing is set.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,273 @@
+"""TuneParameters: from a checked request to its answer, without I/O."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from positionsizing.v1 import simulation_service_pb2 as pb
+
+from compute.book import Floats
+from compute.ranges import RANGES
+from compute.simulate.backtest import Backtest, Setting
+from compute.simulate.bootstrap import mean_interval
+from compute.simulate.history import PriceHistory
+from compute.simulate.overfitting import (
+    BLOCKS,
+    deflated_sharpe,
+    overfitting_probability,
+    sharpe_ratios,
+)
+from compute.simulate.superiority import superiority
+from compute.simulate.tuning import Choice, choose, points
+from server.convert import simulation as convert
+from server.convert import simulation_answer as answer
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation, invalid, invalid_fields
+
+RANGES_MAX = 8
+PARTS = ("parameters", "limits", "mean_return", "costs")
+SESSIONS_MIN = 20
+"""Fewer in a segment say nothing of a growth."""
+
+_NUMBERS = {
+    FieldDescriptor.TYPE_DOUBLE: float,
+    FieldDescriptor.TYPE_INT32: int,
+    FieldDescriptor.TYPE_INT64: int,
+}
+
+
+def tune_violations(request: pb.TuneParametersRequest) -> Iterator[FieldViolation]:
+    """What is wrong with a request before its history is looked at, by field path."""
+    if request.WhichOneof("history") is None:
+        yield FieldViolation("prices", "MISSING", "give prices or universe_id")
+    yield from number_violations(request)
+    yield from convert.setting_violations(request.setting, "setting.")
+    if not 1 <= len(request.ranges) <= RANGES_MAX:
+        text = f"has {len(request.ranges)} entries; 1 to {RANGES_MAX} are accepted"
+        yield FieldViolation("ranges", "OUT_OF_RANGE", text)
+    seen: set[str] = set()
+    for place, item in enumerate(request.ranges):
+        yield from _range_violations(item, f"ranges[{place}]", seen)
+        seen.add(item.field)
+
+
+def _range_violations(item: pb.TunedRange, path: str, seen: set[str]) -> Iterator[FieldViolation]:
+    field = _descriptor(item.field)
+    if field is None:
+        text = f"{item.field!r} is no number of a setting, such as 'parameters.kelly_fraction'"
+        yield FieldViolation(f"{path}.field", "UNKNOWN_FIELD", text)
+        return
+    if item.field in seen:
+        yield FieldViolation(f"{path}.field", "DUPLICATE", f"{item.field!r} is given twice")
+    if not item.low < item.high:
+        yield FieldViolation(f"{path}.high", "EMPTY_RANGE", "must be above low")
+    if item.is_logarithmic and item.low <= 0.0:
+        yield FieldViolation(f"{path}.low", "OUT_OF_RANGE", "must be above 0 where ratios count")
+    assert field.containing_type is not None
+    allowed = RANGES.get(f"{field.containing_type.name}.{field.name}")
+    for name in ("low", "high"):
+        value = getattr(item, name)
+        if allowed is not None and not allowed.holds(np.array([value])):
+            text = f"is {value:g}; for {item.field} it must be {allowed.advice(value)}"
+            yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
+
+
+def _descriptor(path: str) -> FieldDescriptor | None:
+    """The number of a setting that a path leads to, e.g. "limits.weight_max"."""
+    part, _, name = path.partition(".")
+    if part not in PARTS:
+        return None
+    message = pb.BacktestSetting.DESCRIPTOR.fields_by_name[part].message_type
+    field = None if message is None else message.fields_by_name.get(name)
+    if field is None or field.is_repeated or field.type not in _NUMBERS:
+        return None
+    return field
+
+
+def tune_parameters(request: pb.TuneParametersRequest) -> pb.TuneParametersResponse:
+    """The answer to TuneParameters; the prices are in the request. Raises `Refusal`."""
+    whole = convert.price_history(request.prices)
+    cut = _cut(request, whole)
+    past = whole.until(cut)
+    cube, values = _trials(request)
+    messages = [_with(request, row) for row in values]
+    settings = [_checked(message, place, past) for place, message in enumerate(messages)]
+    found = convert.ran_fast(past, settings)
+    growth = np.stack([_log_growth(item, cut - 1) for item in found], axis=1)
+    segments = request.segments if request.HasField("segments") else 6
+    quantile = request.quantile if request.HasField("quantile") else 0.25
+    choice = choose(cube, growth, segments, quantile)
+    chosen = choice.chosen if choice.plateau[choice.chosen] > choice.plateau[0] else 0
+    response = pb.TuneParametersResponse(
+        fields=[item.field for item in request.ranges],
+        chosen=chosen,
+        proposal=messages[chosen].parameters,
+        walk_forward_growth=choice.walk_forward,
+        base_growth=[float(piece[:, 0].mean()) for piece in np.array_split(growth, segments)][1:],
+        locked_from=whole.dates[cut],
+        history_hash=answer.history_hash(whole),
+    )
+    _tell(response, values, choice)
+    _locked(response, request, whole, cut, [messages[0], messages[chosen]])
+    _luck(response, request, found, growth, chosen)
+    return response
+
+
+def _cut(request: pb.TuneParametersRequest, history: PriceHistory) -> int:
+    """The first locked session."""
+    share = request.locked_share if request.HasField("locked_share") else 0.2
+    segments = request.segments if request.HasField("segments") else 6
+    cut = round(len(history.dates) * (1.0 - share))
+    if cut - 1 < segments * SESSIONS_MIN or len(history.dates) - cut < SESSIONS_MIN:
+        text = (
+            f"has {len(history.dates)} sessions; {segments} segments before the locked part need "
+            f"{SESSIONS_MIN} each, and the locked part as many"
+        )
+        raise invalid("prices.dates", "TOO_FEW", text)
+    return cut
+
+
+def _trials(request: pb.TuneParametersRequest) -> tuple[Floats, list[list[float]]]:
+    """Points in the unit cube, the setting as it is first, and the values of the fields there."""
+    count = request.trials if request.HasField("trials") else 128
+    cube = points(len(request.ranges), count - 1, request.seed)
+    base = [_value(request.setting, item.field) for item in request.ranges]
+    own = [_to_unit(item, value) for item, value in zip(request.ranges, base, strict=True)]
+    rows = [
+        [_from_unit(item, unit) for item, unit in zip(request.ranges, row, strict=True)]
+        for row in cube
+    ]
+    return np.concatenate([np.array([own]), cube]), [base, *rows]
+
+
+def _value(setting: pb.BacktestSetting, path: str) -> float:
+    """The field as it is sized with: its default where it is unset."""
+    part, _, name = path.partition(".")
+    if not _has_presence(path) or getattr(setting, part).HasField(name):
+        return float(getattr(getattr(setting, part), name))
+    if part == "parameters":
+        from compute.parameters import EffectiveParameters
+
+        known = getattr(EffectiveParameters(), name, None)
+        return float("nan") if known is None else float(known)
+    return 252.0 if path == "mean_return.sessions" else float("nan")
+
+
+def _has_presence(path: str) -> bool:
+    field = _descriptor(path)
+    return field is not None and field.has_presence
+
+
+def _to_unit(item: pb.TunedRange, value: float) -> float:
+    """Where a value lies between the ends; the middle for one that is unset."""
+    if not np.isfinite(value) or (item.is_logarithmic and value <= 0.0):
+        return 0.5
+    if item.is_logarithmic:
+        return float(np.log(value / item.low) / np.log(item.high / item.low))
+    return (value - item.low) / (item.high - item.low)
+
+
+def _from_unit(item: pb.TunedRange, unit: float) -> float:
+    if item.is_logarithmic:
+        value = item.low * (item.high / item.low) ** unit
+    else:
+        value = item.low + unit * (item.high - item.low)
+    field = _descriptor(item.field)
+    whole = field is not None and _NUMBERS[field.type] is int
+    return float(round(value)) if whole else float(value)
+
+
+def _with(request: pb.TuneParametersRequest, values: Sequence[float]) -> pb.BacktestSetting:
+    """The setting with these values; what is unset in it and NaN here stays unset."""
+    setting = pb.BacktestSetting()
+    setting.CopyFrom(request.setting)
+    for item, value in zip(request.ranges, values, strict=True):
+        part, _, name = item.field.partition(".")
+        field = _descriptor(item.field)
+        if field is not None and np.isfinite(value):
+            setattr(getattr(setting, part), name, _NUMBERS[field.type](value))
+    return setting
+
+
+def _checked(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:
+    made = convert.setting(message, place, history)
+    if place == 0:
+        convert.check_fast(history, [made])
+    return made
+
+
+def _log_growth(found: Backtest, sessions: int) -> Floats:
+    """Log growth a session, (n,), -inf from ruin on."""
+    out = np.full(sessions, -np.inf)
+    returns = found.returns
+    with np.errstate(divide="ignore"):
+        out[: len(returns)] = np.log1p(np.maximum(returns, -1.0))
+    return out
+
+
+def _tell(
+    response: pb.TuneParametersResponse, values: Sequence[Sequence[float]], choice: Choice
+) -> None:
+    for row, objective, plateau in zip(values, choice.objective, choice.plateau, strict=True):
+        response.trials.add(
+            values=row,
+            objective=objective if np.isfinite(objective) else None,
+            plateau=plateau if np.isfinite(plateau) else None,
+        )
+
+
+def _locked(
+    response: pb.TuneParametersResponse,
+    request: pb.TuneParametersRequest,
+    whole: PriceHistory,
+    cut: int,
+    messages: Sequence[pb.BacktestSetting],
+) -> None:
+    """Looks at the locked sessions, once, with the choice and the setting as it was."""
+    settings = [convert.setting(message, i, whole) for i, message in enumerate(messages)]
+    runs = convert.ran_fast(whole, settings)
+    base, best = (_log_growth(item, len(whole.dates) - 1)[cut - 1 :] for item in runs)
+    best = np.maximum(best, -700.0)
+    response.locked_growth.CopyFrom(answer.interval(mean_interval(best)))
+    if response.chosen:
+        difference = best - np.maximum(base, -700.0)
+        response.locked_difference.CopyFrom(answer.interval(mean_interval(difference)))
+
+
+def _luck(
+    response: pb.TuneParametersResponse,
+    request: pb.TuneParametersRequest,
+    found: Sequence[Backtest],
+    growth: Floats,
+    chosen: int,
+) -> None:
+    trials = len(found) + request.trials_before
+    response.overfitting.trials = trials
+    response.overfitting.best = str(chosen)
+    alive = np.asarray(np.isfinite(growth).all(axis=0))
+    if not alive[chosen]:
+        return
+    returns = np.expm1(growth[:, alive])
+    ratios = sharpe_ratios(returns)
+    deflated = deflated_sharpe(np.expm1(growth[:, chosen]), ratios[~np.isnan(ratios)], trials)
+    if deflated is not None:
+        response.overfitting.deflated_sharpe = deflated
+    if alive.sum() > 1 and len(growth) >= 2 * BLOCKS:
+        chance = overfitting_probability(returns).probability
+        response.overfitting.overfitting_probability = chance
+    if alive[0]:
+        tested = superiority(growth[:, alive] - growth[:, [0]], seed=request.seed)
+        if tested is not None:
+            response.superior_ability_p, response.reality_check_p = tested
+
+
+def refuse_wrong(request: pb.TuneParametersRequest) -> None:
+    """Raises `Refusal` naming every wrong field."""
+    if found := list(tune_violations(request)):
+        raise invalid_fields(found)
+
+
+def work() -> tuple[Any, Any]:
+    """How the worker reads the request, and what it does with it."""
+    return pb.TuneParametersRequest.FromString, tune_parameters

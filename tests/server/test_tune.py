@@ -1,0 +1,89 @@
+"""Parameters searched on a history: over gRPC, in the worker, and what is refused before."""
+
+import numpy as np
+import pytest
+from positionsizing.v1 import simulation_service_pb2 as pb
+from service_client import Client, refusal
+from test_backtests import LONG_S, momentum, table
+
+from server.errors import Refusal
+from server.tune import refuse_wrong, tune_parameters
+
+
+def request() -> pb.TuneParametersRequest:
+    fraction = pb.TunedRange(
+        field="parameters.kelly_fraction", low=0.05, high=1.0, is_logarithmic=True
+    )
+    window = pb.TunedRange(field="mean_return.sessions", low=10, high=13)
+    return pb.TuneParametersRequest(
+        prices=table(160),
+        setting=momentum("base", 0.5, sessions=12),
+        ranges=[fraction, window],
+        trials=16,
+        segments=4,
+    )
+
+
+def test_trials_are_counted_judged_forward_and_locked() -> None:
+    asked = request()
+    answer = tune_parameters(asked)
+    assert list(answer.fields) == ["parameters.kelly_fraction", "mean_return.sessions"]
+    assert len(answer.trials) == 16
+    assert list(answer.trials[0].values) == [0.5, 12.0]
+    values = np.array([trial.values for trial in answer.trials])
+    assert values[:, 0].min() >= 0.05
+    assert values[:, 0].max() <= 1.0
+    assert set(values[:, 1]) <= {10.0, 11.0, 12.0, 13.0}
+    assert len(answer.walk_forward_growth) == len(answer.base_growth) == 3
+    assert answer.locked_from == asked.prices.dates[128]
+    assert answer.locked_growth.observations == 32
+    assert answer.overfitting.trials == 16
+    chosen = answer.trials[answer.chosen]
+    assert answer.proposal.kelly_fraction == chosen.values[0]
+    assert chosen.plateau >= answer.trials[0].plateau
+    assert 0.0 <= answer.superior_ability_p <= answer.reality_check_p <= 1.0
+    # What comes after the lock changes neither trials nor choice.
+    for i in range(140 * 20, 160 * 20):
+        asked.prices.close[i] *= 1.5
+    again = tune_parameters(asked)
+    assert again.trials == answer.trials
+    assert again.chosen == answer.chosen
+    assert again.locked_growth.mean != answer.locked_growth.mean
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("ranges[0].field", {"field": "parameters.nothing"}),
+        ("ranges[0].field", {"field": "name"}),
+        ("ranges[0].high", {"high": 0.01}),
+        ("ranges[0].high", {"high": 7.0}),
+        ("ranges[0].low", {"low": 0.0}),
+    ],
+)
+def test_wrong_ranges_are_named(field: str, change: dict[str, object]) -> None:
+    asked = request()
+    for name, value in change.items():
+        setattr(asked.ranges[0], name, value)
+    with pytest.raises(Refusal) as refused:
+        refuse_wrong(asked)
+    assert field in [item.field for item in refused.value.fields]
+
+
+def test_too_short_a_history_is_refused() -> None:
+    asked = request()
+    asked.prices.CopyFrom(table(70))
+    with pytest.raises(Refusal) as refused:
+        tune_parameters(asked)
+    assert refused.value.reason == "TOO_FEW"
+
+
+async def test_a_search_over_grpc_ends_in_a_proposal(client: Client) -> None:
+    asked = request()
+    answer = await client.simulation.TuneParameters(asked, timeout=LONG_S)
+    assert answer == tune_parameters(asked)
+    assert 0.05 <= answer.proposal.kelly_fraction <= 1.0
+    asked.ranges[1].field = "limits.nothing"
+    asked.setting.parameters.kelly_fraction = 7.0
+    refused = await refusal(client.simulation.TuneParameters(asked, timeout=LONG_S))
+    assert set(refused.fields) == {"ranges[1].field", "setting.parameters.kelly_fraction"}
