@@ -218,6 +218,7 @@ RANGES: dict[str, Range] = {
     "SharedLimits.instrument_notional_max": _MONEY,
     "SetLimitsRequest.expected_version": _VERSION,
     "GetLimitsRequest.version": _VERSION,
+    "BenchmarkWeights.weights": Range(0.0, 1.0, "a fraction", hint=_PERCENT),
     # Parameters.
     "AlgorithmParameter.value": Range(-1e12, 1e12),
     "SizingParameters.kelly_fraction": Range(_NEAR_0, 1.0, "of Kelly", hint=_PERCENT),

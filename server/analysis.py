@@ -16,9 +16,11 @@ from compute.analytics.effectiveness import (
     growth_by_stage,
 )
 from compute.analytics.forecasts import bet_forecast, growth_forecast
+from compute.analytics.impact import impact
 from compute.analytics.shortfall import shortfall
 from compute.book import Floats, Integers, Market
 from compute.simulate.growth_ledger import ledger_of
+from server.attribution import Held, attribute
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
 from server.convert.simulation_answer import interval, stage_growth
@@ -45,18 +47,27 @@ class _Line:
     decided: Decided
 
 
+TRADING_DAYS = 252.0
+"""Of a year, which make a snapshot's volatility daily."""
+
 Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
 
 
 def analyze(
-    decided: Sequence[Decided], markets: Mapping[str, Market], fills: Fills, end: str
+    decided: Sequence[Decided],
+    markets: Mapping[str, Market],
+    fills: Fills,
+    end: str,
+    benchmark: pb.BenchmarkWeights | None = None,
 ) -> pb.AnalyzeDecisionsResponse:
     """Everything about decisions in the order they were made.
 
-    markets: by snapshot, in the base currency; end: the snapshot at which the last is valued.
+    markets: by snapshot, in the base currency; end: the snapshot at which the last is valued;
+    benchmark: what they are attributed against. Raises `Refusal` where it has no price.
     """
     response, left_out = pb.AnalyzeDecisionsResponse(), Counter[str]()
     found: list[_Line] = []
+    periods: list[Held] = []
     for place, item in enumerate(decided):
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
         if later == item.snapshot_id:
@@ -68,6 +79,9 @@ def analyze(
             left_out["NO_LATER_PRICE"] += 1
         else:
             found.append(line)
+            ids = [item.answer.sizes.instrument_ids[row] for row in line.rows]
+            weight = line.outcome.stages[-1]
+            periods.append((ids, weight, markets[item.snapshot_id], markets[later]))
     response.decisions = len(found)
     response.lines = sum(len(line.rows) for line in found)
     response.left_out.extend(
@@ -77,6 +91,10 @@ def analyze(
     if found:
         _effectiveness(response, [line.outcome for line in found])
         _forecasts(response, found)
+    if benchmark is not None:
+        against_it = attribute(periods, benchmark)
+        if against_it is not None:
+            response.attribution.CopyFrom(against_it)
     _shortfall(response, decided, markets, fills, end)
     return response
 
@@ -175,6 +193,7 @@ def _shortfall(
 ) -> None:
     """Adds up the shortfall of every decision by the price at the next one."""
     total = response.shortfall
+    slippage, participation = list[Floats](), list[Floats]()
     for place, item in enumerate(decided):
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
         before, after = markets[item.snapshot_id], markets[later]
@@ -192,6 +211,9 @@ def _shortfall(
             np.where(known, after.price[last], before.price[first]),
             fee,
         )
+        part = _slippage(filled, price, first, before)
+        slippage.append(part[0])
+        participation.append(part[1])
         total.execution += found.execution
         total.opportunity += found.opportunity
         total.fees += found.fees
@@ -199,6 +221,29 @@ def _shortfall(
     if total.notional > 0.0:
         whole = total.execution + total.opportunity + total.fees
         total.rate = whole / total.notional
+    fitted = impact(_joined(slippage), _joined(participation))
+    if fitted is not None:
+        response.impact.CopyFrom(
+            pb.ImpactEstimate(
+                coefficient=fitted.coefficient, error=fitted.error, trades=fitted.trades
+            )
+        )
+
+
+def _slippage(
+    filled: Floats, price: Floats, place: Integers, market: Market
+) -> tuple[Floats, Floats]:
+    """Slippage in daily volatilities and quantity over a day's volume, of the fills with both."""
+    volatility, volume = market.volatility, market.average_daily_volume
+    if volatility is None or volume is None:
+        return np.zeros(0), np.zeros(0)
+    known = (place >= 0) & (filled != 0.0)
+    rows, at = np.flatnonzero(known), place[known]
+    daily = volatility[at] / np.sqrt(TRADING_DAYS)
+    usable = (daily > 0.0) & (volume[at] > 0.0)
+    rows, at, daily = rows[usable], at[usable], daily[usable]
+    moved = np.sign(filled[rows]) * (price[rows] / market.price[at] - 1.0)
+    return moved / daily, np.abs(filled[rows]) / volume[at]
 
 
 def _filled(

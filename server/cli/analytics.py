@@ -1,6 +1,7 @@
 """What recorded decisions were worth: `sizing performance`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,14 @@ def performance(
     portfolio: Annotated[str, typer.Argument(help="Portfolio, by id.")],
     strategy: Strategy = "",
     end: Annotated[str, typer.Option(help="Snapshot that values the last decision.")] = "",
+    benchmark: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Attribute against these weights: instrument_id,weight.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -36,6 +45,12 @@ def performance(
     request = pb.AnalyzeDecisionsRequest(
         portfolio_id=portfolio, strategy_id=strategy, end_market_snapshot_id=end
     )
+    if benchmark:
+        from server.cli.files import read_weights
+
+        told = read_weights(benchmark)
+        request.benchmark.instrument_ids.extend(told.instrument_ids)
+        request.benchmark.weights.extend(told.weights)
     with connect(address) as client:
         answer = client.analytics.AnalyzeDecisions(request, timeout=TIMEOUT_S)
     if as_json:
@@ -69,6 +84,19 @@ def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
             out.add_row(item.name, growth, f"{item.difference.mean:+.2e} a decision")
         yield out
 
+    if answer.HasField("attribution"):
+        found = answer.attribution
+        title = (
+            f"{found.portfolio_return:+.2%} against {found.benchmark_return:+.2%} of the benchmark"
+        )
+        columns = ("group", "weight", "benchmark", "allocation", "selection")
+        out = table(title, *columns, left=("group",))
+        for group in found.groups:
+            held = (f"{group.weight:.1%}", f"{group.benchmark_weight:.1%}")
+            effects = (f"{group.allocation:+.3%}", f"{group.selection:+.3%}")
+            out.add_row(group.group, *held, *effects)
+        yield out
+
 
 def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
     yield f"{answer.decisions} decisions, {answer.lines} lines"
@@ -91,4 +119,10 @@ def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
         yield (
             f"shortfall {lost.rate * 1e4:.1f} bp of {lost.notional:,.0f}: execution "
             f"{lost.execution:,.2f}, not filled {lost.opportunity:,.2f}, fees {lost.fees:,.2f}"
+        )
+    if answer.HasField("impact"):
+        fit = answer.impact
+        yield (
+            f"impact: slippage = {fit.coefficient:.2f} (+- {fit.error:.2f}) daily volatilities x "
+            f"sqrt(part of a day's volume), from {fit.trades} trades"
         )

@@ -10,9 +10,11 @@ from positionsizing.v1 import sizing_service_pb2 as sizing
 
 from compute.book import Market
 from server import analysis, record
+from server.attribution import benchmark_problem
 from server.call import Call
 from server.convert.names import checked_id, moment, optional_id
-from server.errors import invalid
+from server.convert.ranges import number_violations
+from server.errors import invalid, invalid_fields
 from server.state import States
 from storage.postgres import decisions, portfolios, settlements
 from storage.postgres.decisions import DecisionFilter, RecordedDecision
@@ -42,6 +44,7 @@ class AnalyticsService:
     ) -> pb.AnalyzeDecisionsResponse:
         """Growth by stage, forecasts and shortfall of a portfolio's decisions."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        benchmark = _benchmark(request)
         where = DecisionFilter(
             portfolio_id=portfolio_id,
             strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
@@ -71,7 +74,9 @@ class AnalyticsService:
             report = sizing.SettleDecisionRequest.FromString(content)
             fills.setdefault(decision_id, []).append(report)
         end_name = "" if end is None else end.snapshot_id
-        return await asyncio.to_thread(analysis.analyze, decided, markets, fills, end_name)
+        return await asyncio.to_thread(
+            analysis.analyze, decided, markets, fills, end_name, benchmark
+        )
 
     async def _market(self, call: Call, snapshot_id: str, currency: str) -> Market:
         snapshot = await self._states.snapshot(call.tenant_id, snapshot_id)
@@ -97,6 +102,17 @@ def _decided(row: RecordedDecision) -> analysis.Decided:
         answered = next(item for item in answers if item.decision_id == str(row.decision_id))
     snapshot_id, _ = record.market_named(row.inputs)
     return analysis.Decided(row.decision_id, snapshot_id, asked.signals, answered)
+
+
+def _benchmark(request: pb.AnalyzeDecisionsRequest) -> pb.BenchmarkWeights | None:
+    """The benchmark, checked; None where none is given."""
+    if not request.HasField("benchmark"):
+        return None
+    if found := list(number_violations(request)):
+        raise invalid_fields(found)
+    if (wrong := benchmark_problem(request.benchmark)) is not None:
+        raise invalid(*wrong)
+    return request.benchmark
 
 
 def _optional(request: pb.AnalyzeDecisionsRequest, name: str):  # type: ignore[no-untyped-def]

@@ -31,6 +31,7 @@ class AnalyzeDecisionsRequest(_message.Message):
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     CREATE_TIME_TO_FIELD_NUMBER: _builtins.int
     END_MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    BENCHMARK_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio; required."""
     strategy_id: _builtins.str
@@ -45,6 +46,10 @@ class AnalyzeDecisionsRequest(_message.Message):
     def create_time_to(self) -> _timestamp_pb2.Timestamp:
         """Decisions made before then; unset: to the last."""
 
+    @_builtins.property
+    def benchmark(self) -> Global___BenchmarkWeights:
+        """What the decisions are attributed against; unset: nothing is."""
+
     def __init__(
         self,
         *,
@@ -53,14 +58,151 @@ class AnalyzeDecisionsRequest(_message.Message):
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
         create_time_to: _timestamp_pb2.Timestamp | None = ...,
         end_market_snapshot_id: _builtins.str = ...,
+        benchmark: Global___BenchmarkWeights | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from", "create_time_to", b"create_time_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnalyzeDecisionsRequest: _TypeAlias = AnalyzeDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class BenchmarkWeights(_message.Message):
+    """A benchmark that is brought back to these weights at every decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments; each needs a price on the snapshots of the decisions."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Fractions of the benchmark, from 0 to 1, in the order of the instruments. They add up to at most
+        1; the rest is cash.
+        """
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BenchmarkWeights: _TypeAlias = BenchmarkWeights  # noqa: Y015
+
+@_typing.final
+class GroupAttribution(_message.Message):
+    """A sector's part of the difference to the benchmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ALLOCATION_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    BENCHMARK_WEIGHT_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """Sector as the snapshots name it, "unclassified" without one, or "cash"."""
+    allocation: _builtins.float
+    """Gained by holding more or less of the group than the benchmark."""
+    selection: _builtins.float
+    """Gained by what was held in the group, interaction included."""
+    weight: _builtins.float
+    """Mean weight in the portfolio."""
+    benchmark_weight: _builtins.float
+    """Mean weight in the benchmark."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        allocation: _builtins.float = ...,
+        selection: _builtins.float = ...,
+        weight: _builtins.float = ...,
+        benchmark_weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "benchmark_weight", b"benchmark_weight", "group", b"group", "selection", b"selection", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupAttribution: _TypeAlias = GroupAttribution  # noqa: Y015
+
+@_typing.final
+class Attribution(_message.Message):
+    """The decided weights against a benchmark (Brinson and Fachler 1985), periods linked by Carino (1999):
+    allocation and selection of all groups add up to portfolio_return less benchmark_return.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_RETURN_FIELD_NUMBER: _builtins.int
+    BENCHMARK_RETURN_FIELD_NUMBER: _builtins.int
+    portfolio_return: _builtins.float
+    """Compounded return of the decided weights, before costs."""
+    benchmark_return: _builtins.float
+    """Compounded return of the benchmark."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupAttribution]:
+        """By name, cash last."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___GroupAttribution] | None = ...,
+        portfolio_return: _builtins.float = ...,
+        benchmark_return: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_return", b"benchmark_return", "groups", b"groups", "portfolio_return", b"portfolio_return"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class ImpactEstimate(_message.Message):
+    """The square-root law of market impact fitted to the fills, each against the price of its decision:
+    slippage over daily volatility = coefficient x sqrt(quantity / average daily volume).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COEFFICIENT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TRADES_FIELD_NUMBER: _builtins.int
+    coefficient: _builtins.float
+    """Y; may be given as `impact_coefficient` of the sizing parameters."""
+    error: _builtins.float
+    """Its standard error."""
+    trades: _builtins.int
+    """Trades it was fitted to."""
+    def __init__(
+        self,
+        *,
+        coefficient: _builtins.float = ...,
+        error: _builtins.float = ...,
+        trades: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "error", b"error", "trades", b"trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactEstimate: _TypeAlias = ImpactEstimate  # noqa: Y015
 
 @_typing.final
 class CounterfactualGrowth(_message.Message):
@@ -288,6 +430,8 @@ class AnalyzeDecisionsResponse(_message.Message):
     GROWTH_FORECAST_FIELD_NUMBER: _builtins.int
     BET_FORECAST_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -320,6 +464,14 @@ class AnalyzeDecisionsResponse(_message.Message):
     def shortfall(self) -> Global___ImplementationShortfall:
         """Of all decisions, those left out too, by what was settled."""
 
+    @_builtins.property
+    def attribution(self) -> Global___Attribution:
+        """Only with a benchmark; unset where no decision was valued or a period lost everything."""
+
+    @_builtins.property
+    def impact(self) -> Global___ImpactEstimate:
+        """Unset for fewer than 10 trades whose instruments have a volatility and a volume."""
+
     def __init__(
         self,
         *,
@@ -333,10 +485,12 @@ class AnalyzeDecisionsResponse(_message.Message):
         growth_forecast: Global___GrowthForecast | None = ...,
         bet_forecast: Global___BetForecast | None = ...,
         shortfall: Global___ImplementationShortfall | None = ...,
+        attribution: Global___Attribution | None = ...,
+        impact: Global___ImpactEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bet_forecast", b"bet_forecast", "growth_forecast", b"growth_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "growth_forecast", b"growth_forecast", "impact", b"impact", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "growth_forecast", b"growth_forecast", "left_out", b"left_out", "lines", b"lines", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

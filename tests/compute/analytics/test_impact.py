@@ -1,0 +1,24 @@
+"""The coefficient of the square-root law against statsmodels."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from compute.analytics.impact import TRADES_MIN, impact
+
+
+def test_the_coefficient_and_its_error_are_those_of_least_squares() -> None:
+    rng = np.random.default_rng(4)
+    participation = rng.uniform(1e-4, 0.2, 60)
+    slippage = 0.8 * np.sqrt(participation) + rng.normal(0.0, 0.3, 60) * participation**0.2
+    oracle = sm.OLS(slippage, np.sqrt(participation)).fit(cov_type="HC1")
+    found = impact(slippage, participation)
+    assert found is not None
+    assert found.coefficient == pytest.approx(oracle.params[0], rel=1e-12)
+    assert found.error == pytest.approx(oracle.bse[0], rel=1e-12)
+    assert found.trades == 60
+
+
+def test_too_few_trades_say_nothing() -> None:
+    few = np.full(TRADES_MIN - 1, 0.1)
+    assert impact(few, few) is None
