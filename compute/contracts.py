@@ -70,8 +70,8 @@ class Contracts:
         """Those at `places`."""
         return Contracts(**{item.name: getattr(self, item.name)[places] for item in fields(self)})
 
-    def shifted(self, multiplier: float) -> "Contracts":
-        """The same at every price times `multiplier`, with margins by amount moved alike."""
+    def shifted(self, multiplier: Floats) -> "Contracts":
+        """The same at prices times `multiplier` (m,), with margins by amount moved alike."""
         inverse = self.kind == ContractKind.INVERSE_FUTURE
         by = np.where(inverse, 1.0 / multiplier, multiplier)
         return replace(

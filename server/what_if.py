@@ -30,6 +30,7 @@ from server.halt import unless_changed
 from server.method import is_joint_request
 from server.problem import Problem, Solved
 from server.reading import check_bytes
+from server.shocks import Multipliers, multipliers, shock_violations
 from server.state import PortfolioState
 
 VARIATIONS_MAX = 1000
@@ -59,6 +60,9 @@ class WhatIf:
             solved = await self._solver.solve(call.tenant_id, request.base, state, call)
         except Refusal as refusal:
             raise refusal.within("base.") from refusal
+        market = solved.problem.inputs.sheet.market
+        if wrong := list(shock_violations(request.variations, market)):
+            raise invalid_fields(wrong)
         response = pb.WhatIfResponse(base=solved.decision())
         one = _result("", solved).ByteSize() + 8
         n_bytes = response.ByteSize() + one * len(request.variations)
@@ -154,9 +158,10 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
     """The problem with one variation applied; an algorithm of the base has to be asked again."""
     problem = without_sizes(problem)
     context, inputs = problem.context, problem.inputs
-    prices = _priced(inputs.sheet.market, _given(variation, "price_multiplier"))
+    factors = multipliers(variation, problem.ids, inputs.sheet.market)
+    prices = _priced(inputs.sheet.market, factors.price)
     book = inputs.sheet.positions
-    equity = _given(variation, "equity_multiplier")
+    equity = variation.equity_multiplier if variation.HasField("equity_multiplier") else 1.0
     moved = _gained(inputs.sheet.market, prices, book.held * equity)
     book = replace(
         book,
@@ -171,7 +176,7 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
     if variation.HasField("limits"):
         limits = tightest([limits, in_base(limits_convert.limits(variation.limits), prices.rates)])
     parameters = overlaid(inputs.parameters, parameters_convert.parameters(variation.parameters))
-    signals = _edged(inputs.signals, parameters, variation)
+    signals = _edged(inputs.signals, parameters, factors)
     sheet = prepare(prices, book, limits, context.shared)
     changed = replace(
         inputs,
@@ -199,12 +204,8 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
     )
 
 
-def _given(variation: pb.Variation, name: str) -> float:
-    return float(getattr(variation, name)) if variation.HasField(name) else 1.0  # type: ignore[arg-type]
-
-
-def _priced(market: Market, multiplier: float) -> Market:
-    if multiplier == 1.0:
+def _priced(market: Market, multiplier: Floats) -> Market:
+    if (multiplier == 1.0).all():
         return market
     if market.contracts is None:
         return replace(market, price=market.price * multiplier)
@@ -219,19 +220,17 @@ def _gained(before: Market, after: Market, held: Floats) -> float:
     return float(after.contracts.gains(held, before.contracts.quote).sum())
 
 
-def _edged(signals: Signals, parameters: EffectiveParameters, variation: pb.Variation) -> Signals:
+def _edged(signals: Signals, parameters: EffectiveParameters, factors: Multipliers) -> Signals:
     """Signals with edges and volatilities multiplied."""
-    edge, volatility = (
-        _given(variation, "edge_multiplier"),
-        _given(variation, "volatility_multiplier"),
-    )
+    edge, volatility = factors.edge, factors.volatility
+    is_edged = bool((edge != 1.0).any())
     changes: dict[str, Any] = {}
-    if signals.volatility is not None and volatility != 1.0:
+    if signals.volatility is not None and (volatility != 1.0).any():
         changes["volatility"] = signals.volatility * volatility
-    if signals.expected_return is not None and edge != 1.0:
+    if signals.expected_return is not None and is_edged:
         rate = parameters.risk_free_rate
         changes["expected_return"] = rate + edge * (signals.expected_return - rate)
-    if signals.win_probability is not None and signals.payoff is not None and edge != 1.0:
+    if signals.win_probability is not None and signals.payoff is not None and is_edged:
         loss = 1.0 if signals.loss_fraction is None else signals.loss_fraction
         fair = loss / (loss + signals.payoff)
         changes["win_probability"] = np.clip(

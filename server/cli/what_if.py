@@ -41,6 +41,17 @@ def _factor(what: str) -> typer.models.OptionInfo:
     return typer.Option(min=0.0, help=f"Multiplies {what}; repeat.")
 
 
+def _shock(text: str) -> "sizing_service_pb2.InstrumentShock":
+    """A price of one instrument multiplied, from "XOM=0.7"."""
+    from positionsizing.v1 import sizing_service_pb2 as pb
+
+    name, _, factor = text.rpartition("=")
+    try:
+        return pb.InstrumentShock(instrument_id=name, price_multiplier=float(factor))
+    except ValueError:
+        raise typer.BadParameter(f"--shock {text!r}: give ID=FACTOR, as in XOM=0.7") from None
+
+
 def whatif(
     file: SignalsFile,
     portfolio: OfPortfolio = "",
@@ -50,6 +61,10 @@ def whatif(
     equity: Annotated[Factor, _factor("cash and holdings")] = None,
     volatility: Annotated[Factor, _factor("the volatility of every signal")] = None,
     kelly: Annotated[Factor, typer.Option(help="Kelly fraction, in (0, 1]; repeat.")] = None,
+    shock: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=FACTOR", help="Multiplies one price; all of them together."),
+    ] = None,
     with_limits: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Limits of a variation; repeat."),
@@ -102,6 +117,8 @@ def whatif(
         request.variations.add(
             name=f"Kelly fraction {fraction:g}"
         ).parameters.kelly_fraction = fraction
+    if shock:
+        request.variations.add(name="shocks", shocks=[_shock(text) for text in shock])
     for path in with_limits or ():
         given = files.read_message(path, limits_pb2.Limits())
         request.variations.add(name=path.name, limits=given)

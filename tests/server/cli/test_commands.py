@@ -237,6 +237,12 @@ async def test_what_if_shows_what_each_variation_changes(sizing: Sizing, tmp_pat
     file.write_text('[[variations]]\nname = "[red]crash"\nprice_multiplier = 0.9\n')
     named = await sizing(*words[:4], "--snapshot", "cli-close", "--variations", str(file))
     assert "[red]crash" in named.out
+    shocked = await sizing(*words[:4], "--snapshot", "cli-close", "--shock", "XOM=0.7", "--lines")
+    assert "shocks" in shocked.out
+    assert (await sizing(*words[:4], "--shock", "XOM")).code == 2
+    wrong = await sizing(*words[:4], "--snapshot", "cli-close", "--shock", "NONE=0.7")
+    assert wrong.code == 1
+    assert "NONE" in wrong.err
     assert (await sizing(*words[:4])).code == 2
 
 

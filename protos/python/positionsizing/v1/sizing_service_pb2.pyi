@@ -302,6 +302,7 @@ class Variation(_message.Message):
     EDGE_MULTIPLIER_FIELD_NUMBER: _builtins.int
     EQUITY_MULTIPLIER_FIELD_NUMBER: _builtins.int
     VOLATILITY_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    SHOCKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name shown in the answer."""
     price_multiplier: _builtins.float
@@ -324,6 +325,10 @@ class Variation(_message.Message):
     def limits(self) -> _limits_pb2.Limits:
         """Further limits, tightening only."""
 
+    @_builtins.property
+    def shocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstrumentShock]:
+        """Changes of single instruments, beside the multipliers above; each instrument once."""
+
     def __init__(
         self,
         *,
@@ -334,10 +339,11 @@ class Variation(_message.Message):
         edge_multiplier: _builtins.float | None = ...,
         equity_multiplier: _builtins.float | None = ...,
         volatility_multiplier: _builtins.float | None = ...,
+        shocks: _abc.Iterable[Global___InstrumentShock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier", "_equity_multiplier", b"_equity_multiplier", "_price_multiplier", b"_price_multiplier", "_volatility_multiplier", b"_volatility_multiplier", "edge_multiplier", b"edge_multiplier", "equity_multiplier", b"equity_multiplier", "limits", b"limits", "parameters", b"parameters", "price_multiplier", b"price_multiplier", "volatility_multiplier", b"volatility_multiplier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier", "_equity_multiplier", b"_equity_multiplier", "_price_multiplier", b"_price_multiplier", "_volatility_multiplier", b"_volatility_multiplier", "edge_multiplier", b"edge_multiplier", "equity_multiplier", b"equity_multiplier", "limits", b"limits", "name", b"name", "parameters", b"parameters", "price_multiplier", b"price_multiplier", "volatility_multiplier", b"volatility_multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier", "_equity_multiplier", b"_equity_multiplier", "_price_multiplier", b"_price_multiplier", "_volatility_multiplier", b"_volatility_multiplier", "edge_multiplier", b"edge_multiplier", "equity_multiplier", b"equity_multiplier", "limits", b"limits", "name", b"name", "parameters", b"parameters", "price_multiplier", b"price_multiplier", "shocks", b"shocks", "volatility_multiplier", b"volatility_multiplier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__edge_multiplier: _TypeAlias = _typing.Literal["edge_multiplier"]  # noqa: Y015
     _WhichOneofArgType__edge_multiplier: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier"]  # noqa: Y015
@@ -357,6 +363,51 @@ class Variation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility_multiplier) -> _WhichOneofReturnType__volatility_multiplier | None: ...
 
 Global___Variation: _TypeAlias = Variation  # noqa: Y015
+
+@_typing.final
+class InstrumentShock(_message.Message):
+    """What changes of one instrument in a what-if."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    PRICE_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    EDGE_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    VOLATILITY_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Instrument of the market snapshot, in the request or held."""
+    price_multiplier: _builtins.float
+    """Multiplies its price; unset: 1. From 1e-6 to 1e6."""
+    edge_multiplier: _builtins.float
+    """Multiplies the edge of its signal; unset: 1. 0 or from 1e-6 to 1e6."""
+    volatility_multiplier: _builtins.float
+    """Multiplies the volatility of its signal; unset: 1. From 1e-6 to 1e6."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        price_multiplier: _builtins.float | None = ...,
+        edge_multiplier: _builtins.float | None = ...,
+        volatility_multiplier: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier", "_price_multiplier", b"_price_multiplier", "_volatility_multiplier", b"_volatility_multiplier", "edge_multiplier", b"edge_multiplier", "price_multiplier", b"price_multiplier", "volatility_multiplier", b"volatility_multiplier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier", "_price_multiplier", b"_price_multiplier", "_volatility_multiplier", b"_volatility_multiplier", "edge_multiplier", b"edge_multiplier", "instrument_id", b"instrument_id", "price_multiplier", b"price_multiplier", "volatility_multiplier", b"volatility_multiplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__edge_multiplier: _TypeAlias = _typing.Literal["edge_multiplier"]  # noqa: Y015
+    _WhichOneofArgType__edge_multiplier: _TypeAlias = _typing.Literal["_edge_multiplier", b"_edge_multiplier"]  # noqa: Y015
+    _WhichOneofReturnType__price_multiplier: _TypeAlias = _typing.Literal["price_multiplier"]  # noqa: Y015
+    _WhichOneofArgType__price_multiplier: _TypeAlias = _typing.Literal["_price_multiplier", b"_price_multiplier"]  # noqa: Y015
+    _WhichOneofReturnType__volatility_multiplier: _TypeAlias = _typing.Literal["volatility_multiplier"]  # noqa: Y015
+    _WhichOneofArgType__volatility_multiplier: _TypeAlias = _typing.Literal["_volatility_multiplier", b"_volatility_multiplier"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_multiplier) -> _WhichOneofReturnType__edge_multiplier | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_multiplier) -> _WhichOneofReturnType__price_multiplier | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility_multiplier) -> _WhichOneofReturnType__volatility_multiplier | None: ...
+
+Global___InstrumentShock: _TypeAlias = InstrumentShock  # noqa: Y015
 
 @_typing.final
 class WhatIfResponse(_message.Message):
