@@ -117,7 +117,13 @@ def prepare(
         )
         snapshot.as_of_time.GetCurrentTime()
         request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
-        market_service_pb2_grpc.MarketServiceStub(channel).PutMarketSnapshot(request, timeout=60)
+        try:
+            market_service_pb2_grpc.MarketServiceStub(channel).PutMarketSnapshot(
+                request, timeout=60
+            )
+        except grpc.RpcError as error:  # of an earlier start on the same data
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
     portfolios = portfolio_service_pb2_grpc.PortfolioServiceStub(channel)
     for portfolio_id in portfolio_ids:
         portfolio = portfolio_service_pb2.Portfolio(
