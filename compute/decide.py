@@ -37,7 +37,7 @@ from compute.parameters import Shrinkage
 from compute.robust import robust_column
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.sizing import GRID
-from compute.trade_band import band_columns
+from compute.trade_band import NO_BAND, band_columns, banded_lines
 from compute.trading_costs import trading_costs
 from compute.usable import beyond_stop, without_volatility
 
@@ -118,12 +118,7 @@ def _correlate(
     for i in again:
         alone = waterfalls[i][Stage.KELLY_FRACTION, : lines[i].shape[1]]
         lines[i][Line.CORRELATION] = correlation_factors(items[i][0], lines[i], alone)
-        before, scalars, members, bounds = arguments[i]
-        arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
-    if again:
-        found = run_waterfalls(kernels, [arguments[i] for i in again])
-        for i, waterfall in zip(again, found, strict=True):
-            waterfalls[i] = waterfall
+    _run_again(again, lines, arguments, waterfalls, kernels)
 
 
 def _placed(
@@ -146,14 +141,26 @@ def _placed(
             inputs = replace(inputs, placeless=placeless)
             out[i] = inputs, guard
             lines[i][Line.WEIGHT_MIN], lines[i][Line.WEIGHT_MAX] = line_bounds(inputs)
-            before, scalars, members, bounds = arguments[i]
-            arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
             again.append(i)
-    if again:
-        found = run_waterfalls(kernels, [arguments[i] for i in again])
-        for i, waterfall in zip(again, found, strict=True):
-            waterfalls[i] = waterfall
+    _run_again(again, lines, arguments, waterfalls, kernels)
     return out
+
+
+def _run_again(
+    batches: Sequence[int],
+    lines: list[Floats],
+    arguments: list[tuple[Floats, Floats, Floats, Floats]],
+    waterfalls: list[Floats],
+    kernels: KernelRegistry,
+) -> None:
+    """Replaces `arguments` and `waterfalls` of these batches by those of their new `lines`."""
+    for i in batches:
+        before, scalars, members, bounds = arguments[i]
+        arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
+    if batches:
+        found = run_waterfalls(kernels, [arguments[i] for i in batches])
+        for i, waterfall in zip(batches, found, strict=True):
+            waterfalls[i] = waterfall
 
 
 def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
@@ -240,7 +247,9 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
         lines[Line.TARGET] = inputs.target
     if signals.edge_half_life_periods is not None:
         lines[Line.AIM] = _aims(inputs, signals.edge_half_life_periods)
-    band_columns(lines, scalar_inputs(inputs), inputs, kernels)
+    lines[Line.BAND_HIGH] = NO_BAND
+    if len(banded := banded_lines(lines, inputs)):
+        band_columns(lines, banded, scalar_inputs(inputs), inputs.parameters, kernels)
     return lines
 
 

@@ -86,7 +86,10 @@ def worst_chance(p: Floats, width: Floats, robust: Robust) -> Floats:
 
 
 def _lowest_within(p: Floats, divergence: float) -> Floats:
-    """The lowest q with q ln(q/p) + (1-q) ln((1-q)/(1-p)) <= divergence, (n,)."""
+    """The lowest q with q ln(q/p) + (1-q) ln((1-q)/(1-p)) <= divergence, (n,).
+
+    0 where even certainty of loss is within it, -ln(1-p) <= divergence.
+    """
     low, high = np.zeros(len(p)), p.copy()
     inside = (p > 0.0) & (p < 1.0)
     safe = np.where(inside, p, 0.5)
@@ -94,8 +97,9 @@ def _lowest_within(p: Floats, divergence: float) -> Floats:
         q = np.where(inside, 0.5 * (low + high), 0.25)
         far = q * np.log(q / safe) + (1.0 - q) * np.log((1.0 - q) / (1.0 - safe)) > divergence
         low, high = np.where(far, q, low), np.where(far, high, q)
+    found = np.where(-np.log1p(-safe) <= divergence, 0.0, high)
     # What is certain stays certain: nothing else is within any divergence of it.
-    return np.where(inside, high, p)
+    return np.where(inside, found, p)
 
 
 def _moments(lines: Floats, rate: float, robust: Robust) -> Floats:

@@ -3,28 +3,37 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats
+from compute.book import Floats, Integers
 from compute.columns import Line
 from compute.inputs import Inputs
 from compute.kernels import chunks, zero_padded
-from compute.parameters import NoTradeRegion
+from compute.parameters import EffectiveParameters, NoTradeRegion
 from compute.shapes import KernelRegistry
 
 NO_BAND = -1.0
 
 
-def band_columns(lines: Floats, scalars: Floats, inputs: Inputs, kernels: KernelRegistry) -> None:
-    """Writes BAND_LOW and BAND_HIGH of `lines` (len(Line), n) in place.
+def banded_lines(lines: Floats, inputs: Inputs) -> Integers:
+    """Places of the lines with a band.
 
-    Lines that cost nothing have no band: their target is the one point of it.
+    Lines that cost nothing have none: their target is the one point of it.
     """
-    lines[Line.BAND_HIGH] = NO_BAND
+    if inputs.target is not None:
+        return np.zeros(0, dtype=np.int64)
     costs = (lines[Line.TRADE_COST] > 0.0) | (lines[Line.IMPACT] > 0.0)
-    used = np.flatnonzero(costs & inputs.active & has_band(inputs))
-    if not len(used) or inputs.target is not None:
-        return
-    first = 2 if inputs.parameters.no_trade_region is NoTradeRegion.LONG_RUN else 0
-    for piece, size in chunks(used):
+    return np.flatnonzero(costs & inputs.active & has_band(inputs))
+
+
+def band_columns(
+    lines: Floats,
+    banded: Integers,
+    scalars: Floats,
+    parameters: EffectiveParameters,
+    kernels: KernelRegistry,
+) -> None:
+    """Writes BAND_LOW and BAND_HIGH of the lines `banded` into `lines` (len(Line), n)."""
+    first = 2 if parameters.no_trade_region is NoTradeRegion.LONG_RUN else 0
+    for piece, size in chunks(banded):
         columns = zero_padded(lines[:, piece], (len(Line), size))
         ends = kernels.run("trade_band", columns, scalars)[first : first + 2, : len(piece)]
         lines[np.ix_(np.array([Line.BAND_LOW, Line.BAND_HIGH]), piece)] = ends

@@ -20,6 +20,7 @@ from compute.analytics.impact import impact
 from compute.analytics.shortfall import shortfall
 from compute.book import Floats, Integers, Market
 from compute.simulate.growth_ledger import ledger_of
+from compute.trading_costs import DAYS_PER_YEAR
 from server.attribution import Held, attribute
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
@@ -46,9 +47,6 @@ class _Line:
     """Places of the lines in the request."""
     decided: Decided
 
-
-TRADING_DAYS = 252.0
-"""Of a year, which make a snapshot's volatility daily."""
 
 Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
 
@@ -239,7 +237,7 @@ def _slippage(
         return np.zeros(0), np.zeros(0)
     known = (place >= 0) & (filled != 0.0)
     rows, at = np.flatnonzero(known), place[known]
-    daily = volatility[at] / np.sqrt(TRADING_DAYS)
+    daily = volatility[at] / np.sqrt(DAYS_PER_YEAR)
     usable = (daily > 0.0) & (volume[at] > 0.0)
     rows, at, daily = rows[usable], at[usable], daily[usable]
     moved = np.sign(filled[rows]) * (price[rows] / market.price[at] - 1.0)

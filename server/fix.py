@@ -6,10 +6,11 @@ have them. Only trades (35=8, 150=F) are fills. A session with a counterparty is
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from uuid import UUID
 
 import simplefix
+
+from server.executions import Execution, Unbooked
 
 SOH = b"\x01"
 _SIGN = {"1": 1.0, "2": -1.0, "5": -1.0, "6": -1.0}
@@ -17,29 +18,7 @@ _ABSOLUTE = "3"
 _START = re.compile(rb"8=FIX[^\x01]*\x01")
 
 
-@dataclass(frozen=True)
-class FixFill:
-    """A fill: signed units at a price, of an order of a decision."""
-
-    where: str
-    execution_id: str
-    decision_id: str
-    instrument_id: str
-    quantity: float
-    price: float
-    fee: float
-
-
-@dataclass(frozen=True)
-class FixProblem:
-    """A message that can't be booked, and why."""
-
-    where: str
-    reason: str
-    message: str
-
-
-def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[FixFill | FixProblem]:
+def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[Execution | Unbooked]:
     """Fills and problems, in order. Messages that are no trades are left out.
 
     decision_tag: the field that begins with the decision's id, a UUID, as the order was sent with;
@@ -53,13 +32,13 @@ def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[FixFill | FixP
     ):
         raw, where = data[start:end], f"message {number}"
         if (wrong := _broken(raw)) is not None:
-            yield FixProblem(where, "BROKEN_MESSAGE", wrong)
+            yield Unbooked(where, "", "BROKEN_MESSAGE", wrong)
             continue
         try:
             message = _parsed(raw)
         except simplefix.errors.ParsingError as error:
             words = f"it can't be read: {type(error).__name__} {error}"
-            yield FixProblem(where, "BROKEN_MESSAGE", words)
+            yield Unbooked(where, "", "BROKEN_MESSAGE", words)
             continue
         if message is None or _text(message, 35) != "8":
             continue
@@ -67,7 +46,7 @@ def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[FixFill | FixP
         if kind in ("H", "G"):
             what = "takes back" if kind == "H" else "corrects"
             text = f"{what} execution {_text(message, 19)}; correct the holdings with SetHoldings"
-            yield FixProblem(where, "TRADE_CHANGED", text)
+            yield Unbooked(where, "", "TRADE_CHANGED", text)
         elif kind == "F":
             yield _fill(message, where, decision_tag)
 
@@ -90,31 +69,31 @@ def _parsed(raw: bytes) -> simplefix.FixMessage | None:
     return parser.get_message()
 
 
-def _fill(message: simplefix.FixMessage, where: str, decision_tag: int) -> FixFill | FixProblem:
+def _fill(message: simplefix.FixMessage, where: str, decision_tag: int) -> Execution | Unbooked:
     text = _text(message, decision_tag)
     try:
         decision_id = str(UUID(text[:36]))
     except ValueError:
         words = f"field {decision_tag} is {text[:40]!r}: it begins with no decision id"
-        return FixProblem(where, "NO_DECISION", words)
+        return Unbooked(where, "", "NO_DECISION", words)
     numbers: dict[str, float] = {}
     for name, tag in (("LastQty (32)", 32), ("LastPx (31)", 31)):
         try:
             numbers[name] = float(_text(message, tag))
         except ValueError:
             words = f"{name} is {_text(message, tag)[:40]!r}, no number"
-            return FixProblem(where, "BAD_NUMBER", words)
+            return Unbooked(where, "", "BAD_NUMBER", words)
     sign, execution_id = _SIGN.get(_text(message, 54)), _text(message, 17)
     if sign is None or not execution_id or not _text(message, 55):
         words = "it needs ExecID (17), Symbol (55), and Side (54) 1, 2, 5 or 6"
-        return FixProblem(where, "MISSING", words)
+        return Unbooked(where, "", "MISSING", words)
     fee = 0.0
     if _text(message, 13) == _ABSOLUTE:
         try:
             fee = float(_text(message, 12))
         except ValueError:
-            return FixProblem(where, "BAD_NUMBER", "Commission (12) is no number")
-    return FixFill(
+            return Unbooked(where, "", "BAD_NUMBER", "Commission (12) is no number")
+    return Execution(
         where=where,
         execution_id=execution_id,
         decision_id=decision_id,

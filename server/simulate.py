@@ -83,12 +83,18 @@ def _overfitting(
         return message
     best = int(np.nanargmax(ratios))
     message.best = settings[best].name
-    deflated = deflated_sharpe(excess[:, best], ratios[~np.isnan(ratios)], trials)
+    tell_luck(message, excess, best)
+    return message
+
+
+def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> None:
+    """Fills in how much of column `best` of returns (n, settings) is luck after `trials`."""
+    ratios = sharpe_ratios(returns)
+    deflated = deflated_sharpe(returns[:, best], ratios[~np.isnan(ratios)], message.trials)
     if deflated is not None:
         message.deflated_sharpe = deflated
-    if len(settings) > 1 and alive >= 2 * BLOCKS:
-        message.overfitting_probability = overfitting_probability(excess).probability
-    return message
+    if returns.shape[1] > 1 and len(returns) >= 2 * BLOCKS:
+        message.overfitting_probability = overfitting_probability(returns).probability
 
 
 def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistry:

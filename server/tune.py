@@ -12,18 +12,13 @@ from compute.ranges import RANGES
 from compute.simulate.backtest import Backtest, Setting
 from compute.simulate.bootstrap import mean_interval
 from compute.simulate.history import PriceHistory
-from compute.simulate.overfitting import (
-    BLOCKS,
-    deflated_sharpe,
-    overfitting_probability,
-    sharpe_ratios,
-)
 from compute.simulate.superiority import superiority
 from compute.simulate.tuning import Choice, choose, points
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields
+from server.simulate import tell_luck
 
 RANGES_MAX = 8
 PARTS = ("parameters", "limits", "mean_return", "costs")
@@ -242,20 +237,12 @@ def _luck(
     growth: Floats,
     chosen: int,
 ) -> None:
-    trials = len(found) + request.trials_before
-    response.overfitting.trials = trials
+    response.overfitting.trials = len(found) + request.trials_before
     response.overfitting.best = str(chosen)
     alive = np.asarray(np.isfinite(growth).all(axis=0))
     if not alive[chosen]:
         return
-    returns = np.expm1(growth[:, alive])
-    ratios = sharpe_ratios(returns)
-    deflated = deflated_sharpe(np.expm1(growth[:, chosen]), ratios[~np.isnan(ratios)], trials)
-    if deflated is not None:
-        response.overfitting.deflated_sharpe = deflated
-    if alive.sum() > 1 and len(growth) >= 2 * BLOCKS:
-        chance = overfitting_probability(returns).probability
-        response.overfitting.overfitting_probability = chance
+    tell_luck(response.overfitting, np.expm1(growth[:, alive]), int(alive[:chosen].sum()))
     if alive[0]:
         tested = superiority(growth[:, alive] - growth[:, [0]], seed=request.seed)
         if tested is not None:

@@ -3,7 +3,8 @@
     max_f  min_{pi in set}  sum_k pi_k ln(1 + f x_k)
 
 For two outcomes the worst distribution has the lowest win probability of the set, whatever the
-stake. Sun and Boyd, arXiv:1812.10371; Garlappi, Uppal and Wang 2007 for the ellipsoid.
+stake: `compute.robust.worst_chance`. Sun and Boyd, arXiv:1812.10371; Garlappi, Uppal and Wang 2007
+for the ellipsoid.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,6 @@ from jax.scipy.special import rel_entr
 from jax.typing import ArrayLike
 
 from compute.edge.numeric import decreasing_root, floats, weighted_log1p
-from compute.kelly.classic import kelly_fraction
 from compute.kelly.exact import exact_kelly_fraction
 
 
@@ -24,40 +24,6 @@ class RobustKelly(NamedTuple):
 
     fraction: Array
     worst_growth: Array
-
-
-def interval_kelly_fraction(
-    win_probability: ArrayLike, payoff: ArrayLike, loss_fraction: ArrayLike, radius: ArrayLike
-) -> Array:
-    """Return max(0, f*) at p - radius, when p may be off by ``radius`` (box, total variation)."""
-    p, radius = floats(win_probability, radius)
-    worst = jnp.maximum(p - radius, 0.0)
-    return jnp.maximum(kelly_fraction(worst, payoff, loss_fraction), 0.0)
-
-
-@jax.jit
-def worst_win_probability(win_probability: ArrayLike, divergence_max: ArrayLike) -> Array:
-    """Return the lowest p' with KL(p' || p) = p' ln(p'/p) + q' ln(q'/q) <= ``divergence_max``.
-
-    0 where even certainty of loss is within the radius, -ln q <= divergence_max.
-    """
-    p, radius = jnp.broadcast_arrays(*floats(win_probability, divergence_max))
-
-    def excess(worst: Array) -> Array:
-        return rel_entr(worst, p) + rel_entr(1.0 - worst, 1.0 - p) - radius
-
-    return decreasing_root(excess, jnp.zeros_like(p), p)
-
-
-def divergence_kelly_fraction(
-    win_probability: ArrayLike,
-    payoff: ArrayLike,
-    loss_fraction: ArrayLike,
-    divergence_max: ArrayLike,
-) -> Array:
-    """Return max(0, f*) at ``worst_win_probability``: two outcomes, a KL ball around p."""
-    worst = worst_win_probability(win_probability, divergence_max)
-    return jnp.maximum(kelly_fraction(worst, payoff, loss_fraction), 0.0)
 
 
 def ellipsoid_scale(sharpe_ratio: ArrayLike, radius: ArrayLike) -> Array:

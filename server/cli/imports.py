@@ -1,9 +1,7 @@
 """Commands that take in what other systems write: fills, from tables and from FIX drop copies."""
 
 import csv
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,43 +9,14 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json, say
 from server.cli.errors import CommandError
+from server.executions import Execution, Unbooked
 
 if TYPE_CHECKING:
     from server.client import Client
 
 imports = typer.Typer(no_args_is_help=True, help="What other systems write, taken in.")
 
-_NAMESPACE = uuid.UUID("5c1f7ac6-6d1c-4b3a-9c60-2f7f1f3a7a11")
-"""Of the request ids that executions get, so that each is booked once, whoever imports it again."""
 _NEEDED = ("execution_id", "decision_id", "instrument_id", "quantity", "price")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One fill of a file; units signed like the trade, the price in the instrument's currency."""
-
-    where: str
-    execution_id: str
-    decision_id: str
-    instrument_id: str
-    quantity: float
-    price: float
-    fee: float = 0.0
-
-    @property
-    def request_id(self) -> str:
-        """The same for the same execution of the same decision."""
-        return str(uuid.uuid5(_NAMESPACE, f"{self.decision_id} {self.execution_id}"))
-
-
-@dataclass(frozen=True)
-class Unbooked:
-    """What was not booked: where it stands, a reason for programs, and words."""
-
-    where: str
-    execution_id: str
-    reason: str
-    message: str
 
 
 @imports.command()
@@ -120,16 +89,12 @@ def _from_table(path: Path) -> Iterator[Execution]:
 
 def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
     try:
-        from server.fix import FixFill, read_reports
+        from server.fix import read_reports
     except ImportError as error:
         raise CommandError(
             f"FIX needs {error.name}", "pip install 'position-sizing[fix]'"
         ) from error
-    for item in read_reports(path.read_bytes(), decision_tag):
-        if isinstance(item, FixFill):
-            yield Execution(**vars(item))
-        else:
-            yield Unbooked(item.where, "", item.reason, item.message)
+    yield from read_reports(path.read_bytes(), decision_tag)
 
 
 def _book(client: "Client", item: Execution, decisions: dict[str, Any]) -> Unbooked | None:

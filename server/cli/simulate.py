@@ -41,15 +41,10 @@ def backtest(
     from server.cli import files, simulated
 
     request = files.read_message(file, pb.RunBacktestRequest())
-    if prices:
-        request.prices.CopyFrom(prices_of(prices))
-    if universe:
-        request.universe_id = universe
+    use_history(request, prices, universe, "run through")
     if fast:
         request.mode = pb.BACKTEST_MODE_FAST
         request.summary_only = len(request.settings) > 64
-    if request.WhichOneof("history") is None:
-        raise CommandError("there are no prices to run through", "give --prices FILE or --universe")
     out = console()
     with connect(address) as client, out.status("running, in a process of the service"):
         answer = client.simulation.RunBacktest(request, timeout=TIMEOUT_S)
@@ -107,7 +102,23 @@ def simulate(
     console().print(simulated.fan_table(request, answer))
 
 
-def prices_of(path: Path) -> "pb.PriceTable":
+def use_history(
+    request: "pb.RunBacktestRequest | pb.TuneParametersRequest",
+    prices: Path | None,
+    universe: str,
+    purpose: str,
+) -> None:
+    """Prices of a file, or of a stored universe, for the request; `CommandError` without either."""
+    if prices:
+        request.prices.CopyFrom(_prices_of(prices))
+    if universe:
+        request.universe_id = universe
+    if request.WhichOneof("history") is None:
+        hint = "give --prices FILE or --universe"
+        raise CommandError(f"there are no prices to {purpose}", hint)
+
+
+def _prices_of(path: Path) -> "pb.PriceTable":
     """Closes of a file, by session."""
     from positionsizing.v1 import simulation_service_pb2 as pb
 
@@ -123,7 +134,7 @@ def prices_of(path: Path) -> "pb.PriceTable":
 
 def _returns(path: Path, instrument: str) -> list[float]:
     """Simple returns of one instrument; sessions without a price are passed over."""
-    table = prices_of(path)
+    table = _prices_of(path)
     names = list(table.instrument_ids)
     if instrument not in names:
         hint = f"one of: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
-from server.cli.errors import CommandError
 from server.cli.layout import Table
 
 if TYPE_CHECKING:
@@ -44,15 +43,10 @@ def tune(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files
-    from server.cli.simulate import prices_of
+    from server.cli.simulate import use_history
 
     request = files.read_message(file, pb.TuneParametersRequest())
-    if prices:
-        request.prices.CopyFrom(prices_of(prices))
-    if universe:
-        request.universe_id = universe
-    if request.WhichOneof("history") is None:
-        raise CommandError("there are no prices to search on", "give --prices FILE or --universe")
+    use_history(request, prices, universe, "search on")
     out = console()
     with connect(address) as client, out.status("searching, in a process of the service"):
         answer = client.simulation.TuneParameters(request, timeout=TIMEOUT_S)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import orjson
 from positionsizing.v1 import learning_service_pb2 as pb
-from positionsizing.v1 import simulation_service_pb2
 
 from compute.book import Floats, Integers
 from compute.learn.calibration import Calibration
@@ -17,13 +16,13 @@ from compute.learn.evidence import Advantage, Evidence
 from compute.learn.models import Model, ModelKind
 from compute.learn.rows import Rows
 from compute.learn.training import Plan, Trained
-from compute.simulate.bootstrap import Interval
 from server.convert.columns import floats
 from server.convert.market import instrument_violations
 from server.convert.names import CLOCKS_DIFFER, id_violations, text_violations, timestamp
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.request import feature_name_violations
+from server.convert.simulation_answer import interval
 from server.errors import FieldViolation
 
 FEATURES_MAX, MEMBERS_MAX = 200, 16
@@ -220,17 +219,6 @@ def _report(request: pb.TrainModelRequest, rows: Rows, trained: Trained) -> pb.M
             pb.CalibrationKind.ValueType(member.calibrator.kind) for member in model.members
         )
     return report
-
-
-def interval(found: Interval) -> simulation_service_pb2.MeanInterval:
-    """A mean and how sure it is."""
-    return simulation_service_pb2.MeanInterval(
-        mean=found.mean,
-        low=found.low,
-        high=found.high,
-        t_statistic=found.t_statistic,
-        observations=found.observations,
-    )
 
 
 def score(found: Evidence) -> pb.ForecastScore:

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from server.app import App
 from server.cli import app as sizing
-from server.fix import FixFill, FixProblem, read_reports
+from server.executions import Execution, Unbooked
+from server.fix import read_reports
 
 
 def report(sep: str = "\x01", **fields: object) -> bytes:
@@ -35,7 +36,7 @@ def trade(decision_id: str, execution_id: str = "E1", **changed: object) -> dict
     return {**fields, **changed}
 
 
-def one(data: bytes) -> FixFill | FixProblem:
+def one(data: bytes) -> Execution | Unbooked:
     (found,) = read_reports(data)
     return found
 
@@ -43,7 +44,7 @@ def one(data: bytes) -> FixFill | FixProblem:
 def test_a_trade_is_a_fill_with_the_sign_of_its_side() -> None:
     id = str(uuid4())
     found = one(report(**trade(id, t13="3", t12="1.25")))
-    assert found == FixFill("message 1", "E1", id, "I0", 100.0, 10.5, 1.25)
+    assert found == Execution("message 1", "E1", id, "I0", 100.0, 10.5, 1.25)
     assert one(report("|", **trade(id, t54="2"))).quantity == -100.0  # type: ignore[union-attr]
     assert one(report(**trade(id, t54="5"))).quantity == -100.0  # type: ignore[union-attr]
 
@@ -70,7 +71,7 @@ def test_many_messages_stand_one_after_the_other() -> None:
 )
 def test_what_is_no_fill_says_why(changed: dict[str, object], reason: str) -> None:
     found = one(report(**trade(str(uuid4()), **changed)))
-    assert isinstance(found, FixProblem)
+    assert isinstance(found, Unbooked)
     assert found.reason == reason
 
 
@@ -78,7 +79,7 @@ def test_a_damaged_message_is_not_booked() -> None:
     good = report(**trade(str(uuid4())))
     for bad in (good.replace(b"32=100", b"32=900"), good[:-8]):
         found = one(bad)
-        assert isinstance(found, FixProblem)
+        assert isinstance(found, Unbooked)
         assert found.reason == "BROKEN_MESSAGE"
 
 

@@ -4,14 +4,11 @@ import mpmath
 import numpy as np
 import pytest
 
+from compute.kelly.classic import kelly_fraction
 from compute.kelly.exact import exact_growth_rate, exact_kelly_fraction
-from compute.kelly.robust import (
-    divergence_kelly_fraction,
-    ellipsoid_scale,
-    interval_kelly_fraction,
-    robust_kelly,
-    worst_win_probability,
-)
+from compute.kelly.robust import ellipsoid_scale, robust_kelly
+from compute.parameters import Robust, RobustSet
+from compute.robust import worst_chance
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -19,8 +16,15 @@ mp.dps = 50
 OUTCOMES, ODDS = np.array([-0.1, 0.0, 0.15]), np.array([0.3, 0.3, 0.4])
 
 
-def test_interval_table():
-    fractions = interval_kelly_fraction(0.6, 1.0, 1.0, np.array([0.02, 0.05, 0.1, 0.2]))
+def even_money(kind, radius):
+    """Worst win probability of an even bet won in 6 of 10, and its stake."""
+    worst = worst_chance(np.array([0.6]), np.array([2.0]), Robust(kind, radius))[0]
+    return worst, max(float(kelly_fraction(worst, 1.0, 1.0)), 0.0)
+
+
+@pytest.mark.parametrize("kind", [RobustSet.BOX, RobustSet.TOTAL_VARIATION])
+def test_interval_table(kind):
+    fractions = [even_money(kind, radius)[1] for radius in (0.02, 0.05, 0.1, 0.2)]
     np.testing.assert_allclose(fractions, [0.16, 0.10, 0.0, 0.0], rtol=1e-12, atol=1e-15)
 
 
@@ -39,15 +43,13 @@ def test_divergence_table(radius, printed_worst, printed_fraction):
     worst = mp.findroot(gap, (mp.mpf("0.4"), mp.mpf("0.5999")), "anderson", tol=1e-60)
     assert abs(worst - mp.mpf(printed_worst)) < mp.mpf("6e-11")
     assert abs(2 * worst - 1 - mp.mpf(printed_fraction)) < mp.mpf("1.1e-10")
-    computed = worst_win_probability(0.6, float(d))
+    computed, fraction = even_money(RobustSet.KL, float(d))
     np.testing.assert_allclose(computed, float(worst), rtol=1e-12)
-    fraction = divergence_kelly_fraction(0.6, 1.0, 1.0, float(d))
     np.testing.assert_allclose(fraction, float(2 * worst - 1), rtol=1e-12 / float(2 * worst - 1))
 
 
 def test_certain_loss_within_reach_is_no_bet():
-    assert float(worst_win_probability(0.6, 1.0)) == 0.0
-    assert float(divergence_kelly_fraction(0.6, 1.0, 1.0, 1.0)) == 0.0
+    assert even_money(RobustSet.KL, 1.0) == (0.0, 0.0)
 
 
 def mp_worst_growth(f, radius):
@@ -95,7 +97,7 @@ def test_two_outcomes_reduce_to_the_worst_probability():
     radii = np.array([0.001, 0.005, 0.01, 0.02, 0.03])
     outcomes, odds = np.tile([1.0, -1.0], (5, 1)), np.array([0.6, 0.4])
     general = robust_kelly(outcomes, odds, radii)
-    special = divergence_kelly_fraction(0.6, 1.0, 1.0, radii)
+    special = [even_money(RobustSet.KL, float(radius))[1] for radius in radii]
     np.testing.assert_allclose(general.fraction, special, rtol=1e-9, atol=1e-13)
 
 
