@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Exposure, Line, Source, Stage
-from compute.decide import line_columns, scalar_inputs
 from compute.inputs import Inputs
 from compute.kernels import run_waterfalls
+from compute.layout import Exposure, Line, Source, Stage
 from compute.limits.binding import Binding
 from compute.limits.line_risk import risk_caps
 from compute.limits.projection import NO_LIMIT
+from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
+from compute.pipeline import line_columns, scalar_inputs
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.signals import LineError
 
@@ -101,11 +101,11 @@ def columns_of(inputs: Inputs, kernels: KernelRegistry) -> dict[str, Floats]:
 
     Raises `MissingInputError` where a parameter needs data that isn't there.
     """
-    lines, sheet = line_columns(inputs, kernels), inputs.sheet
+    lines, limit_bounds = line_columns(inputs, kernels), inputs.limit_bounds
     stakes = _stakes(lines, inputs, kernels)
     mean, deviation = _moments(lines, inputs)
     bets = np.isin(lines[Line.SOURCE], (Source.WIN_LOSS, Source.HISTORY))
-    market = sheet.market
+    market = limit_bounds.market
     found = {
         "side": lines[Line.SIDE],
         "win_probability": np.where(bets, lines[Line.WIN_PROBABILITY], np.nan),
@@ -120,8 +120,8 @@ def columns_of(inputs: Inputs, kernels: KernelRegistry) -> dict[str, Floats]:
         if market.volatility is None
         else market.volatility[inputs.index],
         "weight_before": lines[Line.WEIGHT_BEFORE],
-        "weight_min": sheet.least[inputs.index],
-        "weight_max": sheet.most[inputs.index],
+        "weight_min": limit_bounds.least[inputs.index],
+        "weight_max": limit_bounds.most[inputs.index],
     }
     return {name: np.ascontiguousarray(column[inputs.active]) for name, column in found.items()}
 

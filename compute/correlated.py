@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from compute.book import Floats, Integers, MissingInputError
-from compute.columns import Line, Source
 from compute.correlation.penalty import (
     CorrelationPenalty,
     penalty_factors,
@@ -11,7 +9,9 @@ from compute.correlation.penalty import (
 )
 from compute.correlation.sample import correlation_of
 from compute.inputs import Inputs
+from compute.layout import Line, Source
 from compute.limits.book_guard import ReturnMatrix
+from compute.market import Floats, Integers, MissingInputError
 
 
 def is_correlated(inputs: Inputs) -> bool:
@@ -38,7 +38,7 @@ def correlation_factors(inputs: Inputs, lines: Floats, alone: Floats) -> Floats:
     if not len(some):
         return factors
     inside = inputs.index[some]
-    before = inputs.sheet.before
+    before = inputs.limit_bounds.before
     outside = np.setdiff1d(np.flatnonzero(before), inputs.index[inputs.active])
     columns = _columns(book, inputs, np.concatenate([inside, outside]))
     correlation, deviation = correlation_of(book.values[np.ix_(columns, columns)])
@@ -55,11 +55,11 @@ def correlation_factors(inputs: Inputs, lines: Floats, alone: Floats) -> Floats:
 def _columns(book: ReturnMatrix, inputs: Inputs, places: Integers) -> Integers:
     """The column of each instrument, by its place in the market."""
     column = {name: i for i, name in enumerate(book.instrument_ids)}
-    names = inputs.sheet.market.instrument_ids
+    names = inputs.limit_bounds.market.instrument_ids
     columns = np.array([column.get(names[place], -1) for place in places], dtype=np.int64)
     missing = np.flatnonzero(columns < 0)
     if len(missing):
-        name = inputs.sheet.market.instrument_ids[int(places[missing[0]])]
+        name = inputs.limit_bounds.market.instrument_ids[int(places[missing[0]])]
         raise MissingInputError(
             "MISSING_COVARIANCE",
             f"the correlation penalty needs {name!r} in the covariance; estimate one with it, name "

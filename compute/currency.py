@@ -8,8 +8,8 @@ currency, the first by its code that has both.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compute.book import MissingInputError
 from compute.limits.policy import InstrumentLimit, Limits, SharedLimits, tightest
+from compute.market import MissingInputError
 
 TOLERANCE = 0.01
 """Relative: two ways to convert that differ by more contradict each other. Bid and ask don't."""

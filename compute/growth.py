@@ -10,9 +10,9 @@ per period of the signal, over the risk-free rate; f is the stake in the directi
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Line, Source
 from compute.inputs import Inputs
+from compute.layout import Line, Source
+from compute.market import Floats, Integers
 
 
 def growth(stake: Floats, lines: Floats, inputs: Inputs) -> tuple[Floats, Floats]:

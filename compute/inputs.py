@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
 from compute.limits.binding import Binding
 from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
+from compute.limits.bounds import LimitBounds
 from compute.limits.policy import JointLimits
-from compute.limits.sheet import Sheet
+from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
 from compute.signals import Signals
 
@@ -34,7 +34,7 @@ class Inputs:
     index: Integers
     active: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    sheet: Sheet
+    limit_bounds: LimitBounds
     parameters: EffectiveParameters
     reducing: bool = False
     scenarios: Scenarios | None = None
@@ -56,21 +56,23 @@ class Inputs:
 
         Raises `MissingInputError` where one needs data that the request doesn't bring.
         """
-        sheet, budget = self.sheet, self.parameters.risk_budget
-        if sheet.is_closing or (sheet.limits.joint == JointLimits() and budget is None):
+        limit_bounds, budget = self.limit_bounds, self.parameters.risk_budget
+        if limit_bounds.is_closing or (
+            limit_bounds.limits.joint == JointLimits() and budget is None
+        ):
             return None
         rules = rules_of(
-            sheet.market,
-            sheet.positions,
-            sheet.limits,
+            limit_bounds.market,
+            limit_bounds.positions,
+            limit_bounds.limits,
             self.index[self.active],
             self.returns,
             cash_return=self.parameters.risk_free_rate,
             risk_budget=budget,
         )
-        return BookGuard(sheet.market, sheet.positions, rules) if rules else None
+        return BookGuard(limit_bounds.market, limit_bounds.positions, rules) if rules else None
 
     @property
     def must_reduce(self) -> bool:
         """Whether positions may only go towards zero: by the trading state, or without equity."""
-        return self.reducing or self.sheet.is_closing
+        return self.reducing or self.limit_bounds.is_closing

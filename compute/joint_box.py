@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers
 from compute.inputs import Inputs
 from compute.limits.line_risk import risk_caps
 from compute.limits.liquidity import volume_share
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
+from compute.market import Floats, Integers
 from compute.optimize.implied_bounds import ENDLESS
 
 
@@ -50,16 +50,18 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
 
     What can't be reached in one trade is approached as far as one trade goes.
     """
-    sheet, index, side = inputs.sheet, inputs.index[lines], inputs.signals.side[lines]
-    limits, before = sheet.limits, sheet.before[index]
+    limit_bounds, index, side = inputs.limit_bounds, inputs.index[lines], inputs.signals.side[lines]
+    limits, before = limit_bounds.limits, limit_bounds.before[index]
     free = np.full(len(lines), np.inf)
-    caps, owns = sheet.cap_kind[index], sheet.cap_bound[index]
+    caps, owns = limit_bounds.cap_kind[index], limit_bounds.cap_bound[index]
     none, (adv, _, stated) = int(LimitKind.NONE), volume_share(limits)
     empty = Side(free, np.zeros(len(lines), dtype=np.int64), np.zeros(len(lines)))
-    upper = empty.tightened(1.0, sheet.weight_max[index], caps, owns)
-    lower = Side(-free, empty.kind, empty.own).tightened(-1.0, sheet.weight_min[index], caps, owns)
-    upper = upper.tightened(1.0, sheet.adv_weight_max[index], int(adv), stated)
-    lower = lower.tightened(-1.0, sheet.adv_weight_min[index], int(adv), stated)
+    upper = empty.tightened(1.0, limit_bounds.weight_max[index], caps, owns)
+    lower = Side(-free, empty.kind, empty.own).tightened(
+        -1.0, limit_bounds.weight_min[index], caps, owns
+    )
+    upper = upper.tightened(1.0, limit_bounds.adv_weight_max[index], int(adv), stated)
+    lower = lower.tightened(-1.0, limit_bounds.adv_weight_min[index], int(adv), stated)
     for cap in risk_caps(inputs):
         upper = upper.tightened(1.0, cap.weight_max[lines], int(cap.kind), cap.bound)
         lower = lower.tightened(-1.0, -cap.weight_max[lines], int(cap.kind), cap.bound)
@@ -90,23 +92,27 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
 
 def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:
     """The box cut to what one trade reaches; a line that it misses is fixed at the nearest."""
-    sheet = inputs.sheet
-    before, buy, sell = sheet.before[index], sheet.buy_max[index], sheet.sell_max[index]
+    limit_bounds = inputs.limit_bounds
+    before, buy, sell = (
+        limit_bounds.before[index],
+        limit_bounds.buy_max[index],
+        limit_bounds.sell_max[index],
+    )
     flip = int(LimitKind.FLIP_NOT_ALLOWED)
-    trade = sheet.trade_max[index]
-    bought = np.where(buy < trade, flip, sheet.trade_kind[index])
-    sold = np.where(sell < trade, flip, sheet.trade_kind[index])
+    trade = limit_bounds.trade_max[index]
+    bought = np.where(buy < trade, flip, limit_bounds.trade_kind[index])
+    sold = np.where(sell < trade, flip, limit_bounds.trade_kind[index])
     nearest = np.clip(before, box.lower.weight, box.upper.weight)
     goal = before + np.clip(nearest - before, -sell, buy)
-    upper = box.upper.tightened(1.0, before + buy, bought, sheet.trade_bound[index])
-    lower = box.lower.tightened(-1.0, before - sell, sold, sheet.trade_bound[index])
+    upper = box.upper.tightened(1.0, before + buy, bought, limit_bounds.trade_bound[index])
+    lower = box.lower.tightened(-1.0, before - sell, sold, limit_bounds.trade_bound[index])
     missed = lower.weight > upper.weight
     kind = np.where(goal > before, bought, sold)
     ends = [
         Side(
             _finite(np.where(missed, goal, end.weight)),
             np.where(missed, kind, end.kind),
-            np.where(missed, sheet.trade_bound[index], end.own),
+            np.where(missed, limit_bounds.trade_bound[index], end.own),
         )
         for end in (lower, upper)
     ]

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Exposure
 from compute.inputs import Inputs
 from compute.joint_box import Box
+from compute.layout import Exposure
 from compute.limits.binding import Binding
+from compute.limits.bounds import LimitBounds
 from compute.limits.policy import LimitKind
-from compute.limits.sheet import Sheet
+from compute.market import Floats, Integers
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import supporting
 from compute.optimize.proof.evaluation import Facts, objective_value
@@ -64,7 +64,7 @@ def linear_name(name: str) -> str:
     return LINEAR + name if name.startswith((LINEAR, *_OWN_NAMES)) else name
 
 
-def limit_of(name: str, sheet: Sheet, box: Box, owner: Integers) -> Named:
+def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) -> Named:
     """The limit behind a shadow price, by its name in the problem; owner: as in `joint_cuts`."""
     own, _, place = name.partition("[")
     if place:
@@ -72,7 +72,7 @@ def limit_of(name: str, sheet: Sheet, box: Box, owner: Integers) -> Named:
         if line >= len(end.kind):
             return Named(LimitKind.NONE, -1, 0.0)  # not of the batch: it stays where it is
         return Named(LimitKind(int(end.kind[line])), -1, float(end.own[line]))
-    limits = sheet.limits
+    limits = limit_bounds.limits
     if name in _NORMS:
         stated = limits.turnover_max if name == "turnover_max" else None
         stated = getattr(limits.joint, name, stated)
@@ -81,31 +81,33 @@ def limit_of(name: str, sheet: Sheet, box: Box, owner: Integers) -> Named:
     for position, linear in enumerate(limits.joint.linear):
         if row == linear_name(linear.name):
             bound = linear.lower if end_name == "min" else linear.upper
-            return Named(LimitKind.LINEAR, len(sheet.group_names) + position, float(bound or 0.0))
-    return _of_row(row, end_name == "min", sheet)
+            return Named(
+                LimitKind.LINEAR, len(limit_bounds.group_names) + position, float(bound or 0.0)
+            )
+    return _of_row(row, end_name == "min", limit_bounds)
 
 
-def _of_row(row: str, is_least: bool, sheet: Sheet) -> Named:
-    limits = sheet.limits
+def _of_row(row: str, is_least: bool, limit_bounds: LimitBounds) -> Named:
+    limits = limit_bounds.limits
     if row == "portfolio gross":
-        return Named(sheet.gross_kind, -1, sheet.gross_bound)
+        return Named(limit_bounds.gross_kind, -1, limit_bounds.gross_bound)
     if row == "portfolio net":
         bound = limits.net_weight_min if is_least else limits.net_weight_max
         kind = LimitKind.NET_MIN if is_least else LimitKind.NET_MAX
         return Named(kind, -1, float(bound or 0.0))
     if row.startswith("shared"):
-        bound = float(sheet.bounds[Exposure.GROSS_MAX, -1]) * sheet.equity
+        bound = float(limit_bounds.bounds[Exposure.GROSS_MAX, -1]) * limit_bounds.equity
         return Named(LimitKind.SHARED_GROSS_NOTIONAL_MAX, -1, bound)
     if row.startswith("group "):
         name, _, what = row.removeprefix("group ").rpartition(" ")
-        group = sheet.group_names.index(name)
+        group = limit_bounds.group_names.index(name)
         stated = limits.groups[group]
         if what == "gross":
             return Named(LimitKind.GROUP_GROSS_MAX, group, float(stated.gross_weight_max or 0.0))
         bound = stated.net_weight_min if is_least else stated.net_weight_max
         kind = LimitKind.GROUP_NET_MIN if is_least else LimitKind.GROUP_NET_MAX
         return Named(kind, group, float(bound or 0.0))
-    return Named(LimitKind.CASH, -1, max(sheet.free, 0.0) * sheet.scale)
+    return Named(LimitKind.CASH, -1, max(limit_bounds.free, 0.0) * limit_bounds.scale)
 
 
 def joint_cuts(

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.adapt.edge import scaled_mean_change
-from compute.book import Floats, Integers, MissingInputError
-from compute.columns import Line, Source
 from compute.inputs import Inputs
 from compute.joint_outcomes import (
     INDEPENDENT,
@@ -24,6 +22,8 @@ from compute.joint_outcomes import (
     drawn_together,
     outcomes,
 )
+from compute.layout import Line, Source
+from compute.market import Floats, Integers, MissingInputError
 from compute.parameters import Shrinkage
 
 # A chance nearer to 0 or 1 is that.
@@ -100,7 +100,7 @@ def returns_of(
 def _require(matrix: BookMatrix, inputs: Inputs, places: Integers, what: str) -> None:
     missing = places[matrix.place[places] < 0]
     if len(missing):
-        name = inputs.sheet.market.instrument_ids[int(missing[0])]
+        name = inputs.limit_bounds.market.instrument_ids[int(missing[0])]
         raise MissingInputError(
             "MISSING_MATRIX_ENTRY", f"{name!r} is sized or held, but not in the {what} matrix"
         )
@@ -279,7 +279,9 @@ class _Drawing:
         notes = [] if self._named()[bet].all() else [INDEPENDENT]
         notes += [] if attained else [UNATTAINABLE]
         left = np.setdiff1d(np.flatnonzero(~bet), rest)
-        names = [self.inputs.sheet.market.instrument_ids[self.everything[place]] for place in left]
+        names = [
+            self.inputs.limit_bounds.market.instrument_ids[self.everything[place]] for place in left
+        ]
         if names:
             notes.append(LEFT_OUT + ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""))
         return tuple(notes)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
 from compute.inputs import Inputs
 from compute.margin import need, uses_proceeds
+from compute.market import Floats, Integers
 from compute.optimize.problem import Problem, Rows
 
 LENGTH_MIN = 1e-12
@@ -80,9 +80,9 @@ class LineNeeds:
 def line_needs(inputs: Inputs, lines: Integers, lower: Floats, upper: Floats) -> LineNeeds:
     """The needs of `lines` between their bounds, (k,) each, infinite where there is none."""
     lower, upper = np.maximum(lower, -WEIGHT_MAX), np.minimum(upper, WEIGHT_MAX)
-    sheet, index = inputs.sheet, inputs.index[lines]
-    unit, terms, book = sheet.unit_weight[index], sheet.terms, sheet.positions
-    before = sheet.before[index]
+    limit_bounds, index = inputs.limit_bounds, inputs.index[lines]
+    unit, terms, book = limit_bounds.unit_weight[index], limit_bounds.terms, limit_bounds.positions
+    before = limit_bounds.before[index]
     low, high = before - unit * book.open_buy[index], before + unit * book.open_sell[index]
     long, short = terms.rate_long[index], terms.rate_short[index]
     bound = np.maximum(long * np.maximum(high, 0.0), short * np.maximum(-low, 0.0))
@@ -99,10 +99,10 @@ def line_needs(inputs: Inputs, lines: Integers, lower: Floats, upper: Floats) ->
     inner = np.clip(before + np.stack(turns), lower, upper)
     points = np.sort(np.vstack([lower, inner, upper]), axis=0)
     # A book that is paid in full has nothing free but for rounding.
-    free = sheet.free - terms.order_fees_max(index) / sheet.scale
+    free = limit_bounds.free - terms.order_fees_max(index) / limit_bounds.scale
     free = 0.0 if abs(free) <= FREE_MIN else free
     columns = low, high, long, short, terms.fee[index]
-    needs = need(points - before, *columns, at_once=uses_proceeds(sheet.limits))
+    needs = need(points - before, *columns, at_once=uses_proceeds(limit_bounds.limits))
     return LineNeeds(points.T, needs.T, before, free)
 
 

@@ -21,7 +21,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from compute.book import Floats
+from compute.market import Floats
 
 SAMPLES_MAX = 1024
 _SEED, _STARTS = 7, 1 << 14

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from compute.book import Floats
 from compute.inputs import Inputs
-from compute.joint import JointAnswer
 from compute.joint_margin import Divided
+from compute.joint_sizing import JointAnswer
+from compute.market import Floats
 from compute.optimize.proof.evaluation import largest_violation, objective_value
 
 ROUNDING = 1e-12
@@ -25,7 +25,7 @@ def is_worse_than_keeping(inputs: Inputs, answer: JointAnswer, weight: Floats) -
 
     Rounding to lots can cost more than a small rebalancing gains.
     """
-    kept = inputs.sheet.before[inputs.index]
+    kept = inputs.limit_bounds.before[inputs.index]
     if largest_violation(answer.problem, _variables(inputs, answer, kept)) > KEPT:
         return False
     now, then = joint_objective(inputs, answer, kept), joint_objective(inputs, answer, weight)

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from compute import stages
-from compute.book import Floats, Integers
-from compute.columns import Exposure, Line, Scalar, Source
+from compute import stake_rules
 from compute.edge.history import edge_from_history
 from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
 from compute.kelly.no_trade import long_run_band
 from compute.kelly.robust import robust_kelly
+from compute.layout import Exposure, Line, Scalar, Source
+from compute.market import Floats, Integers
 from compute.shapes import (
     GROUP_BUCKETS,
     LINE_BUCKETS,
@@ -27,7 +27,7 @@ from compute.shapes import (
     NotReadyError,
     bucket,
 )
-from compute.sizing import waterfall
+from compute.waterfall import waterfall
 
 TOGETHER = 16
 """Batches of one shape whose waterfalls run in one call."""
@@ -69,7 +69,7 @@ def scenario_kelly(outcomes: Array, probability: Array, rate: Array, costs: Arra
     stake with the cost added, and the mean excess outcome after cost.
     """
     risk_free, cost = rate[0], costs[:, None]
-    cap = stages.STAKE_MAX
+    cap = stake_rules.STAKE_MAX
 
     def kelly(paid: Array) -> Array:
         return exact_kelly_fraction(
@@ -99,7 +99,7 @@ def robust_stakes(outcomes: Array, probability: Array, scalars: Array) -> Array:
     risk-free rate and, above 0, the divergence from these probabilities that the worst may have.
     """
     rate, divergence = scalars[0], scalars[1]
-    cap = stages.STAKE_MAX
+    cap = stake_rules.STAKE_MAX
     stake = exact_kelly_fraction(outcomes, probability, rate, long_max=cap, short_max=0.0)
 
     def worst() -> Array:
@@ -146,15 +146,15 @@ def bet_shrinkage(lines: Array, rate: Array) -> Array:
     """
     scalars = jnp.zeros(len(Scalar))
     scalars = scalars.at[Scalar.RISK_FREE_RATE].set(rate[0])
-    p, (b, a) = lines[Line.WIN_PROBABILITY], stages.bet_after_cost(lines)
-    unsure = (p - break_even_probability(b, a)) * stages.relative_error(lines)
-    error = stages.root_sum_square(lines[Line.EDGE_ERROR], unsure)
+    p, (b, a) = lines[Line.WIN_PROBABILITY], stake_rules.bet_after_cost(lines)
+    unsure = (p - break_even_probability(b, a)) * stake_rules.relative_error(lines)
+    error = stake_rules.root_sum_square(lines[Line.EDGE_ERROR], unsure)
     is_bet = (lines[Line.SOURCE] != Source.RETURN_VOLATILITY) & (
         lines[Line.SOURCE] != Source.SCENARIOS
     )
     numeric = numeric_shrinkage(p, b, a, jnp.where(is_bet, error, 0.0))
-    stake = stages.bounded(stages.kelly_after_cost(lines, scalars))
-    closed = shrinkage(stake, stages.stake_error(stake, lines, scalars))
+    stake = stake_rules.bounded(stake_rules.kelly_after_cost(lines, scalars))
+    closed = shrinkage(stake, stake_rules.stake_error(stake, lines, scalars))
     return jnp.where(is_bet & jnp.isfinite(numeric), numeric, closed)
 
 
@@ -168,12 +168,14 @@ def trade_band(lines: Array, scalars: Array) -> Array:
     fraction, robust = scalars[Scalar.KELLY_FRACTION], lines[Line.ROBUST]
 
     def sure(stake: Array) -> Array:
-        return robust * stages.confident(stages.bounded(stake), lines, scalars)
+        return robust * stake_rules.confident(stake_rules.bounded(stake), lines, scalars)
 
-    low = fraction * sure(stages.kelly_after_cost(lines, scalars))
-    high = fraction * sure(stages.kelly_if_held(lines, scalars))
+    low = fraction * sure(stake_rules.kelly_after_cost(lines, scalars))
+    high = fraction * sure(stake_rules.kelly_if_held(lines, scalars))
     band = long_run_band(
-        lines[Line.SIDE] * sure(stages.raw_kelly(lines, scalars)), lines[Line.TRADE_COST], fraction
+        lines[Line.SIDE] * sure(stake_rules.raw_kelly(lines, scalars)),
+        lines[Line.TRADE_COST],
+        fraction,
     )
     side = lines[Line.SIDE]
     ends = side * band.lower, side * band.upper
@@ -188,8 +190,8 @@ def sensitivity(lines: Array, scalars: Array) -> Array:
 
     def total(inputs: Array) -> Array:
         varied = lines.at[jnp.asarray(SENSITIVE)].set(inputs)
-        net = stages.bounded(stages.kelly_after_cost(varied, scalars))
-        sure = varied[Line.ROBUST] * stages.confident(net, varied, scalars)
+        net = stake_rules.bounded(stake_rules.kelly_after_cost(varied, scalars))
+        sure = varied[Line.ROBUST] * stake_rules.confident(net, varied, scalars)
         return (
             jnp.sum(varied[Line.ACTIVE] * varied[Line.SIDE] * sure) * scalars[Scalar.KELLY_FRACTION]
         )

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from compute.book import Floats, Integers, Market, Positions
 from compute.limits.policy import Limits, SaleProceeds
+from compute.market import Floats, Integers, Market, Positions
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Floats
-from compute.columns import Line, Source
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
 from compute.kernels import SCENARIO_BUCKETS, chunks, zero_padded
+from compute.layout import Line, Source
+from compute.market import Floats
 from compute.parameters import Robust, RobustSet
 from compute.shapes import KernelRegistry, bucket
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
-from compute.columns import Source
+from compute.layout import Source
+from compute.market import Floats, Integers
 from compute.ranges import OUTCOMES_MAX, RANGES, Range
 
 NDArrayBool = NDArray[np.bool_]

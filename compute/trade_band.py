@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
-from compute.columns import Line
 from compute.inputs import Inputs
 from compute.kernels import chunks, zero_padded
+from compute.layout import Line
+from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters, NoTradeRegion
 from compute.shapes import KernelRegistry
 

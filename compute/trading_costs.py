@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers, Market, MissingInputError
 from compute.inputs import Inputs
+from compute.market import Floats, Integers, Market, MissingInputError
 
 DAYS_PER_YEAR = 252
 """Of trading: turns annual volatilities into those of a day, which volumes are of."""
@@ -39,10 +39,13 @@ def trading_costs(inputs: Inputs) -> TradingCosts:
 
     Raises `MissingInputError` where there is an impact coefficient and the market has no volumes.
     """
-    signals, sheet, index = inputs.signals, inputs.sheet, inputs.index
+    signals, limit_bounds, index = inputs.signals, inputs.limit_bounds, inputs.index
     given = signals.cost_rate
     own = np.full(len(index), inputs.parameters.cost_rate) if given is None else given
-    t = np.where(inputs.active, own, 0.0) + market_costs(sheet.market, inputs.fees_count)[index]
+    t = (
+        np.where(inputs.active, own, 0.0)
+        + market_costs(limit_bounds.market, inputs.fees_count)[index]
+    )
     rate = ONE_TRADE / holding_periods(inputs)
     return TradingCosts(t, t * rate, rate * _impact(inputs, index))
 
@@ -69,7 +72,7 @@ def market_costs(market: Market, fees_count: bool = True) -> Floats:
 
 def _impact(inputs: Inputs, index: Integers) -> Floats:
     """Y s sqrt(W / V) of each line, (n,); 0 without a coefficient."""
-    market, coefficient = inputs.sheet.market, inputs.parameters.impact_coefficient
+    market, coefficient = inputs.limit_bounds.market, inputs.parameters.impact_coefficient
     if not coefficient:
         return np.zeros(len(index))
     for name in ("volatility", "average_daily_volume"):
@@ -83,5 +86,5 @@ def _impact(inputs: Inputs, index: Integers) -> Floats:
     daily = market.volatility[index] / np.sqrt(DAYS_PER_YEAR)
     volume = market.price[index] * market.average_daily_volume[index]
     traded = np.where(volume > 0.0, volume, np.inf)  # lines without any are refused before
-    out: Floats = coefficient * daily * np.sqrt(inputs.sheet.scale / traded)
+    out: Floats = coefficient * daily * np.sqrt(inputs.limit_bounds.scale / traded)
     return out

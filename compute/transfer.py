@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compute.book import Floats, Market, MissingInputError, Positions, SharedUse
+from compute.market import Floats, Market, MissingInputError, Positions, SharedUse
 
 
 def moved_positions(positions: Positions, old: Market, new: Market) -> Positions:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers, Market
 from compute.limits.policy import Limits
+from compute.market import Floats, Integers, Market
 from compute.parameters import EffectiveParameters
 from compute.signals import LineError, Signals
 

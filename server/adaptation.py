@@ -19,19 +19,19 @@ from compute.adapt.adjustment import (
     scheduled,
 )
 from compute.parameters import EffectiveParameters
-from server import record
+from server import decision_inputs
 from server.conditions import OBSERVATIONS_MAX
 from server.errors import invalid
-from server.state import PortfolioState
+from server.portfolio_state import PortfolioState
 
 
 def adapted(
-    context: record.Context,
+    context: decision_inputs.DecisionInputs,
     request: sizing_service_pb2.SizePositionsRequest,
     now: datetime,
     equity: float,
     state: PortfolioState,
-) -> record.Context:
+) -> decision_inputs.DecisionInputs:
     """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
     found = of_state(state, now, equity)
     found += _aged(context.parameters, request.signals, now)
@@ -71,7 +71,7 @@ def _aged(
     return [aged(age_s, half_life_s)]
 
 
-def tell(head: sizing_pb2.SizingDecision, context: record.Context) -> None:
+def tell(head: sizing_pb2.SizingDecision, context: decision_inputs.DecisionInputs) -> None:
     """Writes the adjustments of a decision into its answer."""
     head.adjustments.extend(messages(context.adjustments))
 

@@ -18,7 +18,7 @@ from compute.analytics.effectiveness import (
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.impact import impact
 from compute.analytics.shortfall import shortfall
-from compute.book import Floats, Integers, Market
+from compute.market import Floats, Integers, Market
 from compute.simulate.growth_ledger import ledger_of
 from compute.trading_costs import DAYS_PER_YEAR
 from server.attribution import Held, attribute

@@ -28,17 +28,15 @@ from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
 from server.auth.tls import certificates_of
 from server.batching import ComputeLoop, ComputeThread
-from server.chores import Chores
 from server.config import Config
 from server.contract import SERVICES
-from server.decisions import Places, Solver
-from server.desk import Desk
 from server.events import Events
 from server.health import Health
 from server.ingest import Intake
 from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
 from server.lag import watch_lag
+from server.maintenance import MaintenanceTasks
 from server.metrics import DecisionMetrics
 from server.models import Models
 from server.programs.preparation import Preparation, is_joint
@@ -61,6 +59,8 @@ from server.services.risk import RiskService
 from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
 from server.services.volatility import VolatilityService
+from server.sizing_coordinator import SizingCoordinator
+from server.sizing_engine import Places, SizingEngine
 from server.state import States
 from server.telemetry import Telemetry
 from server.what_if import WhatIf
@@ -150,7 +150,7 @@ class App:
         self._stack.push_async_callback(committer.aclose)
         places, joint = self._compute(prepared, programs)
         self._stack.push_async_callback(self._algorithms.close)
-        solver = Solver(
+        engine = SizingEngine(
             states,
             prepared.kernels,
             joint,
@@ -163,7 +163,7 @@ class App:
         )
         events = Events(self.config, self.telemetry)
         metrics = DecisionMetrics(self.telemetry.registry)
-        desk = Desk(solver, database, committer, events.wake, metrics)
+        coordinator = SizingCoordinator(engine, database, committer, events.wake, metrics)
         gauges.watch_work(self.telemetry, self._admission, places, prepared, joint)
         gauges.watch_database(
             self.telemetry,
@@ -176,12 +176,12 @@ class App:
         self._stack.callback(lag.cancel)
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
-        chores = Chores(database, states, self.config.tenant_id)
+        chores = MaintenanceTasks(database, states, self.config.tenant_id)
         self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
         worker = Worker(self.config.data_dir / "kernels")
         implementations = {
             "SizingService": SizingService(
-                desk, WhatIf(solver), Replay(solver, database), database, states
+                coordinator, WhatIf(engine), Replay(engine, database), database, states
             ),
             "PortfolioService": PortfolioService(database, states),
             "MarketService": MarketService(database, states),
@@ -192,14 +192,16 @@ class App:
             "CorrelationService": CorrelationService(database, states),
             "RiskService": RiskService(database, states),
             "ParameterService": ParameterService(database, states),
-            "OptimizationService": OptimizationService(solver),
+            "OptimizationService": OptimizationService(engine),
             "AnalyticsService": AnalyticsService(database, states),
             "AlgorithmService": AlgorithmService(self._algorithms),
-            "ExplanationService": ExplanationService(solver, database),
+            "ExplanationService": ExplanationService(engine, database),
             "SimulationService": SimulationService(database, worker),
             "LearningService": LearningService(database, worker, models),
         }
-        events.start(database, Intake(implementations, desk, database, self.config.tenant_id))
+        events.start(
+            database, Intake(implementations, coordinator, database, self.config.tenant_id)
+        )
         self._stack.push_async_callback(events.stop)
         gate = await self._stack.enter_async_context(
             gates.opened(self.config, database, self.telemetry)

@@ -6,7 +6,7 @@ import numpy as np
 from positionsizing.v1 import analytics_service_pb2 as pb
 
 from compute.analytics.attribution import attribution
-from compute.book import Floats, Market
+from compute.market import Floats, Market
 from server.convert.columns import floats
 from server.errors import invalid
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from positionsizing.v1 import risk_service_pb2 as pb
 
-from compute.book import Market
+from compute.market import Market
 from server.convert.columns import Floats, floats
 from server.errors import precondition
-from server.state import PortfolioState, positions
+from server.portfolio_state import PortfolioState, positions
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 from positionsizing.v1 import explanation_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2
 
-from compute.book import Floats, Market
+from compute.market import Floats, Market
 from compute.transfer import moved_positions, moved_shared
-from server import record
+from server import decision_inputs
 from server.errors import precondition
-from server.problem import Problem, assemble
+from server.prepared_request import PreparedRequest, assemble
 from server.recorded import Inputs
 
 SIGNALS, MARKET, HOLDINGS, LIMITS, PARAMETERS, MATRICES = GROUPS = (
@@ -34,7 +34,7 @@ Described = dict[str, str]
 
 def combined(
     first: Inputs, second: Inputs, taken: AbstractSet[int], differing: AbstractSet[int]
-) -> Problem:
+) -> PreparedRequest:
     """The problem with the groups `taken` from the second decision, all others from the first.
 
     A group that is the same in both goes with the market, whose prices are in some of its amounts.
@@ -67,7 +67,7 @@ def combined(
             raise precondition("NO_ALGORITHM_ANSWER", text)
     if limits.recorded.request.HasField("limits"):
         request.limits.CopyFrom(limits.recorded.request.limits)
-    context = record.Context(
+    context = decision_inputs.DecisionInputs(
         market_snapshot_id=market.context.market_snapshot_id,
         base_currency=market.context.base_currency,
         positions=moved_positions(holdings.context.positions, holdings.market, market.market),
@@ -132,7 +132,7 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
     return dict(zip(GROUPS, (signals, prices, holdings, limits, parameters, matrices), strict=True))
 
 
-def _said_by_models(context: record.Context, names: Sequence[str]) -> Described:
+def _said_by_models(context: decision_inputs.DecisionInputs, names: Sequence[str]) -> Described:
     """What models said of the lines: it is of their features, so it goes with the signals."""
     said: Described = {}
     for item in context.predictions:

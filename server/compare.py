@@ -9,17 +9,17 @@ import numpy as np
 from positionsizing.v1 import explanation_service_pb2 as pb
 
 from compute.analytics.shapley import shapley_values
-from compute.book import Floats, MissingInputError
 from compute.kernels import TOGETHER
+from compute.market import Floats, MissingInputError
 from compute.optimize.time_limit import TimeLimit
 from server import recorded
-from server.call import Call
 from server.combine import GROUPS, HOLDINGS, combined, described, differences
 from server.convert.columns import floats, set_floats
-from server.decisions import Solver
 from server.errors import Refusal, precondition
-from server.problem import Solved
+from server.prepared_request import SizedRequest
 from server.recorded import Inputs, Recorded
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 
 DIFFERENCES_MAX = 50
@@ -50,16 +50,16 @@ class _Pair:
 class Comparison:
     """Compares recorded decisions; writes nothing."""
 
-    def __init__(self, solver: Solver, database: Database) -> None:
-        self._solver = solver
+    def __init__(self, engine: SizingEngine, database: Database) -> None:
+        self._engine = engine
         self._database = database
 
     async def compare(
         self, call: Call, first_id: UUID, second_id: UUID
     ) -> pb.CompareDecisionsResponse:
         """The difference of every position, divided among the groups of inputs that changed."""
-        first = await recorded.read(self._solver, self._database, call, first_id)
-        second = await recorded.read(self._solver, self._database, call, second_id)
+        first = await recorded.read(self._engine, self._database, call, first_id)
+        second = await recorded.read(self._engine, self._database, call, second_id)
         if first.currency != second.currency:
             text = f"the decisions are in {first.currency} and {second.currency}: nothing to add up"
             raise precondition("MIXED_CURRENCIES", text)
@@ -69,16 +69,16 @@ class Comparison:
 
         def begin(time_limit: TimeLimit) -> _Pair:
             del time_limit
-            pair = _pair(*(recorded.inputs_of(self._solver, call.tenant_id, item)
+            pair = _pair(*(recorded.inputs_of(self._engine, call.tenant_id, item)
                            for item in (first, second)))  # fmt: skip
             _describe(response, pair)
             return pair
 
-        pair = await self._solver.run(begin, n_lines, call)
+        pair = await self._engine.run(begin, n_lines, call)
         numbers, rows = list(pair.combinations), []
         for start in range(0, len(numbers), TOGETHER):
             work = partial(self._positions, pair, numbers[start : start + TOGETHER])
-            rows += await self._solver.run(work, n_lines, call, is_joint=is_joint)
+            rows += await self._engine.run(work, n_lines, call, is_joint=is_joint)
         _divide(response, pair, np.stack(rows))
         response.replays_equal = _replays(rows[0], pair, first) and _replays(rows[-1], pair, second)
         return response
@@ -93,7 +93,7 @@ class Comparison:
                 combined(pair.first, pair.second, pair.taken(number), differing)
                 for number in numbers
             ]
-            solved = self._solver.answers(problems, time_limit)
+            solved = self._engine.answers(problems, time_limit)
             return [_quantities(pair, item) for item in solved]
         except (MissingInputError, Refusal) as error:
             if len(numbers) > 1:
@@ -125,11 +125,11 @@ def _describe(response: pb.CompareDecisionsResponse, pair: _Pair) -> None:
             response.differences.add(group=group, input=name[:TEXT_MAX], **values)
 
 
-def _quantities(pair: _Pair, solved: Solved) -> Floats:
+def _quantities(pair: _Pair, solved: SizedRequest) -> Floats:
     """Units after the decision; of instruments without a signal what is held and reserved."""
     inputs = solved.problem.inputs
-    expected = inputs.sheet.positions.expected
-    out = _over(pair.names, inputs.sheet.market.instrument_ids, expected)
+    expected = inputs.limit_bounds.positions.expected
+    out = _over(pair.names, inputs.limit_bounds.market.instrument_ids, expected)
     place = {name: i for i, name in enumerate(pair.names)}
     lines = np.array([place[name] for name in solved.problem.ids])
     known = inputs.known

@@ -20,7 +20,7 @@ from compute.algorithm import (
     unusable,
     with_sizes,
 )
-from compute.book import Floats
+from compute.market import Floats
 from compute.parameters import Method
 from compute.shapes import KernelRegistry
 from server.algorithms.asked import AlgorithmError
@@ -29,7 +29,7 @@ from server.convert.request import path_of
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
 
 if TYPE_CHECKING:
-    from server.problem import Problem
+    from server.prepared_request import PreparedRequest
 
 _REASON = "ALGORITHM_"
 """Begins the reason of each line that an algorithm left without a size."""
@@ -38,20 +38,20 @@ _PASSING = {"TIMEOUT", "UNAVAILABLE", "RESTING", "BUSY"}
 """Failures that may be over soon."""
 
 
-def is_asked(problem: "Problem") -> bool:
+def is_asked(problem: "PreparedRequest") -> bool:
     """Whether an algorithm has to be asked. Without equity nothing grows: positions are reduced."""
     return (
         problem.method is Method.CUSTOM
         and problem.context.algorithm is None
-        and not problem.inputs.sheet.is_closing
+        and not problem.inputs.limit_bounds.is_closing
     )
 
 
-def question_of(problem: "Problem", kernels: KernelRegistry) -> AlgorithmInput:
+def question_of(problem: "PreparedRequest", kernels: KernelRegistry) -> AlgorithmInput:
     """What the algorithm is told; runs in a compute thread. Raises `MissingInputError`."""
     inputs, chosen = problem.inputs, problem.algorithm
     assert chosen is not None, "checked by `check_known`"
-    sheet = inputs.sheet
+    limit_bounds = inputs.limit_bounds
     return AlgorithmInput(
         instrument_ids=tuple(problem.ids[i] for i in np.flatnonzero(inputs.active)),
         columns=columns_of(inputs, kernels),
@@ -60,16 +60,16 @@ def question_of(problem: "Problem", kernels: KernelRegistry) -> AlgorithmInput:
             portfolio_id=problem.request.portfolio_id,
             strategy_id=problem.request.strategy_id,
             base_currency=problem.context.base_currency,
-            equity=sheet.equity,
-            free=sheet.free,
-            gross_weight=sheet.gross_before,
-            net_weight=sheet.net_before,
+            equity=limit_bounds.equity,
+            free=limit_bounds.free,
+            gross_weight=limit_bounds.gross_before,
+            net_weight=limit_bounds.net_before,
             is_reducing=inputs.must_reduce,
         ),
     )
 
 
-def check_known(problem: "Problem", algorithms: Algorithms) -> None:
+def check_known(problem: "PreparedRequest", algorithms: Algorithms) -> None:
     """Raises `Refusal` where no algorithm is named, or one that the server doesn't have."""
     known = ", ".join(algorithms.names) or "none"
     if problem.algorithm is None:
@@ -85,7 +85,7 @@ def check_known(problem: "Problem", algorithms: Algorithms) -> None:
 
 
 async def answer_of(
-    problem: "Problem", question: AlgorithmInput, algorithms: Algorithms, left_s: float
+    problem: "PreparedRequest", question: AlgorithmInput, algorithms: Algorithms, left_s: float
 ) -> AlgorithmAnswer:
     """What the algorithm says; a failure is an answer too, one without sizes."""
     assert problem.algorithm is not None, "checked by `check_known`"
@@ -108,7 +108,7 @@ async def answer_of(
     return replace(answer, version=reply.version, sha256=reply.sha256)
 
 
-def sized_by(problem: "Problem", answer: AlgorithmAnswer) -> "Problem":
+def sized_by(problem: "PreparedRequest", answer: AlgorithmAnswer) -> "PreparedRequest":
     """The problem with an answer in it. Raises `Refusal` where all or nothing is wanted."""
     refused = unusable(answer, problem.inputs)
     if refused and problem.request.all_or_nothing:
@@ -122,7 +122,7 @@ def sized_by(problem: "Problem", answer: AlgorithmAnswer) -> "Problem":
     )
 
 
-def without_sizes(problem: "Problem") -> "Problem":
+def without_sizes(problem: "PreparedRequest") -> "PreparedRequest":
     """The problem as it was before `sized_by`."""
     if problem.context.algorithm is None:
         return problem
@@ -147,7 +147,7 @@ def _refuse(answer: AlgorithmAnswer, lines: list[FieldViolation]) -> None:
     raise precondition(reason, text, algorithm=answer.name)
 
 
-def chain_of(problem: "Problem") -> list[sizing_pb2.FallbackStep]:
+def chain_of(problem: "PreparedRequest") -> list[sizing_pb2.FallbackStep]:
     """What was tried, where the algorithm didn't answer or wasn't asked."""
     answer = problem.context.algorithm
     if problem.method is not Method.CUSTOM:

@@ -5,29 +5,29 @@ import math
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.decide import Sizing
+from compute.pipeline import Sizing
 from compute.risk.contributions import diversification_ratio, effective_bets_principal
 from compute.risk.measures import historical_tail, normal_tail
 from server.convert.columns import Floats, Integers
 from server.convert.market import MatrixData, columns_in
-from server.problem import Problem
+from server.prepared_request import PreparedRequest
 
 LEVEL = 0.99
 BETS_MAX = 100
 """Effective bets take the cube of the number of instruments: more is left to RiskService."""
 
 
-def fill(head: sizing_pb2.SizingDecision, problem: Problem, sizing: Sizing) -> None:
+def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizing) -> None:
     """Puts the risk into a decision, where there is a matrix that has the whole book."""
     matrix = problem.scenarios if problem.covariance is None else problem.covariance
     if matrix is None:
         return
     inputs = problem.inputs
-    before = inputs.sheet.before
+    before = inputs.limit_bounds.before
     after = before.copy()
     after[inputs.index[inputs.active]] = sizing.weight[inputs.active]
     held = np.flatnonzero((before != 0.0) | (after != 0.0))
-    columns = columns_in(matrix, inputs.sheet.market.index)[held]
+    columns = columns_in(matrix, inputs.limit_bounds.market.index)[held]
     if (columns < 0).any():
         return
     is_scenarios = matrix is problem.scenarios

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from compute.book import MissingInputError
+from compute.market import MissingInputError
 from compute.optimize.time_limit import OutOfTimeError, StoppedError, TooLongError
 from compute.shapes import NotReadyError
 from storage import errors as storage_errors

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Market
 from compute.contracts import ContractKind
 from compute.currency import rate_of
+from compute.market import Market
 from server.convert.columns import integers
 from server.convert.currencies import currency_violations
 from server.convert.market import instrument_violations

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 
 from server.admission import Admission
-from server.decisions import Places
 from server.joint.process import JointProcess
 from server.joint.runner import JointRunner
 from server.programs.preparation import Preparation
+from server.sizing_engine import Places
 from server.telemetry import Telemetry
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.pool import Database

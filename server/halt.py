@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from server.errors import Refusal, precondition
-from server.state import PortfolioState
+from server.portfolio_state import PortfolioState
 from storage.postgres.scopes import ScopeKind
 
 T = TypeVar("T")

@@ -9,11 +9,12 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from compute.book import MissingInputError, equity_of
-from server.call import Call
+from compute.market import MissingInputError, equity_of
 from server.convert.names import checked_id, text_violations, timestamp
 from server.errors import FieldViolation, invalid_fields, precondition
-from server.state import States, load_state, positions
+from server.portfolio_state import load_state, positions
+from server.request_context import Call
+from server.state import States
 from storage.errors import NotFound
 from storage.postgres import high_water_marks, locks
 from storage.postgres.high_water_marks import Rebase

@@ -9,10 +9,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import history_service_pb2 as pb
 
 from compute.history import Table, overlaid
-from server.call import Call
 from server.convert.history import table
 from server.convert.names import moment
 from server.errors import invalid, not_found
+from server.request_context import Call
 from storage.postgres import histories
 from storage.postgres.pool import Database
 

@@ -18,14 +18,14 @@ from positionsizing.v1 import events_pb2
 
 from server import tracing
 from server.auth.identity import topic
-from server.call import Call, first_delivery
-from server.desk import Desk
 from server.errors import Refusal, refusal_of
+from server.request_context import Call, first_delivery
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
 from server.services.sizing import SizingService
+from server.sizing_coordinator import SizingCoordinator
 from storage.errors import DuplicateEvent, NotFound, Unavailable
 from storage.events.backoff import Backoff
 from storage.events.consumer import Handler, Refused
@@ -50,7 +50,11 @@ class Intake:
     """A handler for each incoming topic, and the answer to requests that are given up."""
 
     def __init__(
-        self, services: Mapping[str, object], desk: Desk, database: Database, tenant_id: str
+        self,
+        services: Mapping[str, object],
+        desk: SizingCoordinator,
+        database: Database,
+        tenant_id: str,
     ) -> None:
         self._tenant_id = tenant_id
         self._database = database

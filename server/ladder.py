@@ -6,20 +6,20 @@ from uuid import UUID
 from positionsizing.v1 import explanation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.book import MissingInputError
-from compute.columns import Stage
+from compute.layout import Stage
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.lift import Rules, lifted
 from compute.limits.policy import LimitKind
-from compute.limits.sheet import prepare
+from compute.market import MissingInputError
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import Method
 from server import recorded
-from server.call import Call
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
-from server.decisions import Solver
 from server.errors import Refusal, invalid
-from server.problem import Problem, Solved
+from server.prepared_request import PreparedRequest, SizedRequest
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 
 RUNGS_MAX = 64
@@ -35,15 +35,15 @@ _ENDS = {
 class Ladder:
     """Lifts limits of recorded decisions, one after another; writes nothing."""
 
-    def __init__(self, solver: Solver, database: Database) -> None:
-        self._solver = solver
+    def __init__(self, engine: SizingEngine, database: Database) -> None:
+        self._engine = engine
         self._database = database
 
     async def climb(
         self, call: Call, decision_id: UUID, instrument_id: str
     ) -> pb.GetLimitLadderResponse:
         """The rungs of one line. Raises `Refusal` where the decision has no such line."""
-        found = await recorded.read(self._solver, self._database, call, decision_id)
+        found = await recorded.read(self._engine, self._database, call, decision_id)
         names = list(found.request.signals.instrument_ids)
         if instrument_id not in names:
             text = f"{instrument_id!r} is not in the decision"
@@ -51,16 +51,16 @@ class Ladder:
         line = names.index(instrument_id)
 
         def work(time_limit: TimeLimit) -> pb.GetLimitLadderResponse:
-            problem = recorded.inputs_of(self._solver, call.tenant_id, found).problem()
+            problem = recorded.inputs_of(self._engine, call.tenant_id, found).problem()
             return self._rungs(problem, line, time_limit)
 
-        return await self._solver.run(work, found.n_lines, call, is_joint=found.is_joint)
+        return await self._engine.run(work, found.n_lines, call, is_joint=found.is_joint)
 
     def _rungs(
-        self, problem: Problem, line: int, time_limit: TimeLimit
+        self, problem: PreparedRequest, line: int, time_limit: TimeLimit
     ) -> pb.GetLimitLadderResponse:
         response = pb.GetLimitLadderResponse()
-        solved = self._solver.answer(problem, time_limit)
+        solved = self._engine.answer(problem, time_limit)
         _stages(response, solved, line)
         seen: set[tuple[int, str]] = set()
         while (kind := LimitKind(int(solved.sizing.binding.kind[line]))) and len(seen) < RUNGS_MAX:
@@ -79,7 +79,7 @@ class Ladder:
             seen.add((kind, name))
             before = solved
             try:
-                solved = self._solver.answer(higher, time_limit)
+                solved = self._engine.answer(higher, time_limit)
             except (MissingInputError, Refusal) as error:
                 response.end_reason = str(error)
                 break
@@ -89,28 +89,37 @@ class Ladder:
         return response
 
 
-def _name(solved: Solved, line: int) -> str:
+def _name(solved: SizedRequest, line: int) -> str:
     group = int(solved.sizing.binding.group[line])
-    return solved.problem.inputs.sheet.limit_names[group] if group >= 0 else ""
+    return solved.problem.inputs.limit_bounds.limit_names[group] if group >= 0 else ""
 
 
-def _lifted(problem: Problem, kind: LimitKind, name: str, line: int) -> Problem | None:
+def _lifted(
+    problem: PreparedRequest, kind: LimitKind, name: str, line: int
+) -> PreparedRequest | None:
     """The problem without a limit; None where nothing lifts it."""
-    inputs, sheet = problem.inputs, problem.inputs.sheet
-    rules = Rules(sheet.limits, inputs.parameters, inputs.reducing, problem.context.shared)
+    inputs, limit_bounds = problem.inputs, problem.inputs.limit_bounds
+    rules = Rules(limit_bounds.limits, inputs.parameters, inputs.reducing, problem.context.shared)
     others = [other for place, other in enumerate(problem.ids) if place != line]
     without = lifted(rules, kind, name, problem.ids[line], others)
     if without is None:
         return None
-    sheet = prepare(sheet.market, sheet.positions, without.limits, without.shared)
+    limit_bounds = prepare(
+        limit_bounds.market, limit_bounds.positions, without.limits, without.shared
+    )
     if problem.method is Method.JOINT:  # the optimum is another one
         inputs = replace(inputs, target=None, target_binding=None, target_marginal=None)
     return replace(
         problem,
         inputs=replace(
-            inputs, sheet=sheet, parameters=without.parameters, reducing=without.reducing
+            inputs,
+            limit_bounds=limit_bounds,
+            parameters=without.parameters,
+            reducing=without.reducing,
         ),
-        guard=Guard(sheet.market, sheet.positions, sheet.limits, without.shared),
+        guard=Guard(
+            limit_bounds.market, limit_bounds.positions, limit_bounds.limits, without.shared
+        ),
         context=replace(
             problem.context,
             parameters=without.parameters,
@@ -120,7 +129,7 @@ def _lifted(problem: Problem, kind: LimitKind, name: str, line: int) -> Problem 
     )
 
 
-def _stages(response: pb.GetLimitLadderResponse, solved: Solved, line: int) -> None:
+def _stages(response: pb.GetLimitLadderResponse, solved: SizedRequest, line: int) -> None:
     """The stages from raw Kelly to the last that no limit has a part in."""
     weights = solved.sizing.stages[: Stage.CORRELATION + 1, line]
     is_custom = solved.problem.context.algorithm is not None

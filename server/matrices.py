@@ -2,8 +2,8 @@
 
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server.call import Call, first_delivery
 from server.convert.names import past_moment
+from server.request_context import Call, first_delivery
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import market

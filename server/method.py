@@ -3,8 +3,8 @@
 from positionsizing.v1 import market_service_pb2, sizing_service_pb2
 
 from compute.parameters import EffectiveParameters, Method, Shrinkage
-from server.problem import is_gathered
-from server.state import PortfolioState
+from server.portfolio_state import PortfolioState
+from server.prepared_request import is_gathered
 
 SHORT_LINES, SHORT_MARKET = 1024, 20_000
 """Closed forms of up to so many lines are short, and the first look at so large a market is."""

@@ -6,7 +6,7 @@ import numpy as np
 from positionsizing.v1 import types_pb2
 from prometheus_client import CollectorRegistry, Counter
 
-from server.problem import Solved
+from server.prepared_request import SizedRequest
 
 
 class DecisionMetrics:
@@ -34,7 +34,7 @@ class DecisionMetrics:
             "sizing_requests_repeated", "Requests answered with what was stored under their id."
         )
 
-    def decided(self, solved: Solved) -> None:
+    def decided(self, solved: SizedRequest) -> None:
         """A decision has been recorded."""
         head, sizing = solved.head, solved.sizing
         self._decisions.labels(

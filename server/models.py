@@ -7,7 +7,7 @@ from positionsizing.v1 import learning_service_pb2 as pb
 from compute.learn.document import ModelDocumentError, decode, digest
 from compute.learn.models import Model
 from server.errors import precondition
-from server.kept import Kept
+from server.refreshing_cache import RefreshingCache
 from storage.postgres import models
 from storage.postgres.models import StoredModel
 from storage.postgres.pool import Database
@@ -42,8 +42,8 @@ class Models:
     def __init__(self, database: Database, deadline_s: float) -> None:
         self._database = database
         self._deadline_s = deadline_s
-        self._models: Kept[ReadModel] = Kept(float("inf"), _MODELS_MAX)
-        self._stages: Kept[str] = Kept(STAGE_AGE_MAX_S)
+        self._models: RefreshingCache[ReadModel] = RefreshingCache(float("inf"), _MODELS_MAX)
+        self._stages: RefreshingCache[str] = RefreshingCache(STAGE_AGE_MAX_S)
 
     async def live(self, tenant_id: str, model_id: str) -> ReadModel:
         """A model that may decide. Raises `Refusal` for another stage; errors: `NotFound`."""

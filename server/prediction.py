@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from positionsizing.v1 import learning_service_pb2, sizing_pb2
 
 from compute.adapt.adjustment import Adjustment, AdjustmentSource
-from compute.book import Floats, Integers
-from compute.columns import Source
+from compute.layout import Source
 from compute.learn.models import ModelKind
 from compute.learn.predicted import Prediction
+from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
-from server import record
+from server import decision_inputs
 from server.convert.columns import floats
 from server.convert.parameters import seconds
 from server.convert.request import feature_errors, sources
@@ -66,8 +66,11 @@ async def asked(
 
 
 def predicted(
-    context: record.Context, signals: sizing_pb2.SignalBatch, found: Asked, now: datetime
-) -> record.Context:
+    context: decision_inputs.DecisionInputs,
+    signals: sizing_pb2.SignalBatch,
+    found: Asked,
+    now: datetime,
+) -> decision_inputs.DecisionInputs:
     """The context with what the models say. Raises `Refusal`."""
     if found is NOBODY:
         return context
@@ -86,7 +89,7 @@ def predicted(
     return context
 
 
-def tell(head: sizing_pb2.SizingDecision, context: record.Context) -> None:
+def tell(head: sizing_pb2.SizingDecision, context: decision_inputs.DecisionInputs) -> None:
     """Writes what models said into a decision."""
     for item in context.predictions:
         head.predictions.add(

@@ -7,12 +7,12 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Market
-from server import record
-from server.call import Call
+from compute.market import Market
+from server import decision_inputs
 from server.convert.market import MatrixData
-from server.decisions import Solver
-from server.problem import Problem, assemble
+from server.prepared_request import PreparedRequest, assemble
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from server.stored_edges import StoredOutcomes
 from storage.errors import NotFound
 from storage.postgres import decisions, requests
@@ -53,9 +53,9 @@ class Inputs:
 
     recorded: Recorded
     market: Market
-    context: record.Context
+    context: decision_inputs.DecisionInputs
 
-    def problem(self) -> Problem:
+    def problem(self) -> PreparedRequest:
         """The problem as it was. Raises `Refusal`, `MissingInputError`."""
         item = self.recorded
         return assemble(
@@ -69,28 +69,28 @@ class Inputs:
         )
 
 
-async def read(solver: Solver, database: Database, call: Call, decision_id: UUID) -> Recorded:
+async def read(engine: SizingEngine, database: Database, call: Call, decision_id: UUID) -> Recorded:
     """Reads a decision. Raises `NotFound` also where its portfolio isn't granted."""
     async with database.connection(deadline_s=call.left_s) as connection:
         stored = await granted_decision(connection, call, decision_id)
         made = await requests.get(connection, call.tenant_id, stored.request_id)
     request = _part_of(stored, made)
-    snapshot_id, currency = record.market_named(stored.inputs)
-    snapshot = await solver.states.snapshot(call.tenant_id, snapshot_id)
-    scenarios, covariance = await solver.matrices(call.tenant_id, request)
-    if default_id := record.covariance_named(stored.inputs):
-        covariance = await solver.states.matrix(call.tenant_id, default_id)
-    sequence = record.history_named(stored.inputs)
-    outcomes = await solver.stored_outcomes(call, request.signals, sequence)
+    snapshot_id, currency = decision_inputs.market_named(stored.inputs)
+    snapshot = await engine.states.snapshot(call.tenant_id, snapshot_id)
+    scenarios, covariance = await engine.matrices(call.tenant_id, request)
+    if default_id := decision_inputs.covariance_named(stored.inputs):
+        covariance = await engine.states.matrix(call.tenant_id, default_id)
+    sequence = decision_inputs.history_named(stored.inputs)
+    outcomes = await engine.stored_outcomes(call, request.signals, sequence)
     answered = answer_of(stored, made)
     return Recorded(stored, request, answered, snapshot, currency, scenarios, covariance, outcomes)
 
 
-def inputs_of(solver: Solver, tenant_id: str, recorded: Recorded) -> Inputs:
+def inputs_of(engine: SizingEngine, tenant_id: str, recorded: Recorded) -> Inputs:
     """The same in arrays; runs in a compute thread. Raises `Refusal`."""
-    market = solver.states.market(tenant_id, recorded.snapshot, recorded.currency)
-    context = record.decode(recorded.stored.inputs, market)
-    return Inputs(recorded, record.market_of(context, market), context)
+    market = engine.states.market(tenant_id, recorded.snapshot, recorded.currency)
+    context = decision_inputs.decode(recorded.stored.inputs, market)
+    return Inputs(recorded, decision_inputs.market_of(context, market), context)
 
 
 async def granted_decision(

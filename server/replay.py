@@ -8,9 +8,10 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.optimize.time_limit import TimeLimit
 from server import recorded
-from server.call import Call
 from server.convert.columns import Floats, floats, integers
-from server.decisions import LIBRARIES, Solver
+from server.encoded_decision import LIBRARIES
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from server.version import VERSION
 from storage.postgres.pool import Database
 
@@ -18,20 +19,20 @@ from storage.postgres.pool import Database
 class Replay:
     """Replays decisions; writes nothing."""
 
-    def __init__(self, solver: Solver, database: Database) -> None:
-        self._solver = solver
+    def __init__(self, engine: SizingEngine, database: Database) -> None:
+        self._engine = engine
         self._database = database
 
     async def compare(self, call: Call, decision_id: UUID) -> pb.ReplayDecisionResponse:
         """The decision computed now from what was recorded, next to what was answered."""
-        found = await recorded.read(self._solver, self._database, call, decision_id)
+        found = await recorded.read(self._engine, self._database, call, decision_id)
         answered = found.answered
 
         def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
-            problem = recorded.inputs_of(self._solver, call.tenant_id, found).problem()
-            return self._solver.answer(problem, time_limit).decision()
+            problem = recorded.inputs_of(self._engine, call.tenant_id, found).problem()
+            return self._engine.answer(problem, time_limit).decision()
 
-        again = await self._solver.run(work, found.n_lines, call, is_joint=found.is_joint)
+        again = await self._engine.run(work, found.n_lines, call, is_joint=found.is_joint)
         lots = integers(answered.sizes.lots) != integers(again.sizes.lots)
         trades = integers(answered.sizes.trade_lots) != integers(again.sizes.trade_lots)
         difference = np.abs(_before_lots(answered) - _before_lots(again))

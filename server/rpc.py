@@ -23,9 +23,9 @@ from server.admission import Admission, Ticket
 from server.auth.gate import Gate
 from server.auth.identity import Identity
 from server.batching import late
-from server.call import Call
 from server.errors import Refusal, invalid, refusal_of
 from server.reading import bytes_receivable, check_bytes
+from server.request_context import Call
 from server.telemetry import Telemetry
 from server.tracing import Trace
 from storage.errors import is_foreign_cancellation

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Floats, Market
+from compute.market import Floats, Market
 from server.errors import FieldViolation
 
 

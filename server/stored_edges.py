@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.columns import Source
 from compute.history import simple_returns
+from compute.layout import Source
 from compute.ranges import OUTCOMES_MAX
 from compute.signals import LineError, Signals
-from server.call import Call
 from server.convert.columns import Floats
 from server.histories import Span, optional_moment, read
+from server.request_context import Call
 from storage.postgres.pool import Database
 
 

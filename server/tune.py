@@ -7,7 +7,7 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.ranges import RANGES
 from compute.simulate.backtest import Backtest, Setting
 from compute.simulate.bootstrap import mean_interval

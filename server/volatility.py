@@ -14,11 +14,11 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2
 
 from compute.adapt.volatility import VolatilityModel, VolatilityState, step
-from compute.book import Floats, Integers, Market
 from compute.cache import Cache
-from server import record
+from compute.market import Floats, Integers, Market
+from server import decision_inputs
 from server.convert import volatility as convert
-from server.kept import Kept
+from server.refreshing_cache import RefreshingCache
 from storage.errors import NotFound
 from storage.postgres import market as market_storage
 from storage.postgres import volatility as storage
@@ -54,12 +54,12 @@ class Estimates:
         given = np.zeros(len(own)) if prices.volatility is None else prices.volatility
         return replace(prices, volatility=np.maximum(own, given))
 
-    def recorded(self, prices: Market, places: Integers) -> record.Volatility:
+    def recorded(self, prices: Market, places: Integers) -> decision_inputs.Volatility:
         """What a decision on the instruments at `places` takes; `prices`: as `over` gave them."""
         column = np.zeros(len(prices.price))
         if prices.volatility is not None:
             column[places] = prices.volatility[places]
-        return record.Volatility(
+        return decision_inputs.Volatility(
             self.model_id,
             self.version,
             self.as_of_time.isoformat() if self.as_of_time else "",
@@ -73,7 +73,7 @@ class Volatilities:
     def __init__(self, database: Database, age_max_s: float, deadline_s: float) -> None:
         self._database = database
         self._deadline_s = deadline_s
-        self._estimates: Kept[Estimates] = Kept(age_max_s)
+        self._estimates: RefreshingCache[Estimates] = RefreshingCache(age_max_s)
         self._markets: Cache[tuple[str, ...], Market] = Cache(_MARKETS_MAX)
 
     def drop(self, tenant_id: str) -> None:

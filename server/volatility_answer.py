@@ -3,21 +3,21 @@
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.columns import Stage
-from compute.decide import Sizing
+from compute.layout import Stage
 from compute.parameters import Method
+from compute.pipeline import Sizing
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece
-from server.problem import Problem
+from server.prepared_request import PreparedRequest
 
 
-def fill(head: sizing_pb2.SizingDecision, problem: Problem, sizing: Sizing) -> list[Piece]:
+def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizing) -> list[Piece]:
     """Fills the state and the adjustment; returns the column of volatilities, encoded."""
     taken, inputs = problem.context.volatility, problem.inputs
     if taken is None:
         return []
     head.versions.volatility_state = taken.name
-    market = inputs.sheet.market
+    market = inputs.limit_bounds.market
     volatility = np.zeros(len(inputs.index))
     if market.volatility is not None:
         volatility = np.where(inputs.known, market.volatility[inputs.index], 0.0)

@@ -9,29 +9,29 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.book import Floats, Market, MissingInputError
 from compute.currency import in_base
 from compute.kernels import TOGETHER
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import tightest
-from compute.limits.sheet import prepare
+from compute.market import Floats, Market, MissingInputError
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, Method, overlaid
 from compute.signals import Signals
-from server.call import Call
 from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.ranges import number_violations
 from server.custom import without_sizes
-from server.decisions import Solver
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.halt import unless_changed
 from server.method import is_joint_request
-from server.problem import Problem, Solved
+from server.portfolio_state import PortfolioState
+from server.prepared_request import PreparedRequest, SizedRequest
 from server.reading import check_bytes
+from server.request_context import Call
 from server.shocks import Multipliers, multipliers, shock_violations
-from server.state import PortfolioState
+from server.sizing_engine import SizingEngine
 
 VARIATIONS_MAX = 1000
 
@@ -39,17 +39,17 @@ VARIATIONS_MAX = 1000
 class WhatIf:
     """Answers what-ifs."""
 
-    def __init__(self, solver: Solver) -> None:
-        self._solver = solver
+    def __init__(self, engine: SizingEngine) -> None:
+        self._engine = engine
 
     async def answer(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
         """The base and every variation, all from one state."""
         _check(request)
-        self._solver.check(request.base, "base.")
+        self._engine.check(request.base, "base.")
         key = call.tenant_id, request.base.portfolio_id, request.base.strategy_id
 
         async def states() -> list[PortfolioState]:
-            return [await self._solver.states.portfolio(*key)]
+            return [await self._engine.states.portfolio(*key)]
 
         return await unless_changed(states, lambda found: self._answer(call, request, found[0]))
 
@@ -57,10 +57,10 @@ class WhatIf:
         self, call: Call, request: pb.WhatIfRequest, state: PortfolioState
     ) -> pb.WhatIfResponse:
         try:
-            solved = await self._solver.solve(call.tenant_id, request.base, state, call)
+            solved = await self._engine.solve(call.tenant_id, request.base, state, call)
         except Refusal as refusal:
             raise refusal.within("base.") from refusal
-        market = solved.problem.inputs.sheet.market
+        market = solved.problem.inputs.limit_bounds.market
         if wrong := list(shock_violations(request.variations, market)):
             raise invalid_fields(wrong)
         response = pb.WhatIfResponse(base=solved.decision())
@@ -79,25 +79,25 @@ class WhatIf:
             if is_custom or Method.CUSTOM in asked:
                 response.results.extend(await self._ask(solved.problem, piece, call))
                 continue
-            results = await self._solver.run(work, n_lines, call, is_joint=is_joint)
+            results = await self._engine.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
 
     async def _ask(
-        self, problem: Problem, variations: Sequence[pb.Variation], call: Call
+        self, problem: PreparedRequest, variations: Sequence[pb.Variation], call: Call
     ) -> list[pb.WhatIfResult]:
         """Variations one by one, each with the sizes that its algorithm gives it."""
         n_lines = len(problem.ids)
 
         async def result(variation: pb.Variation) -> pb.WhatIfResult:
             try:
-                changed = await self._solver.run(
+                changed = await self._engine.run(
                     lambda _: varied(problem, variation), n_lines, call
                 )
-                changed = await self._solver.with_algorithm(changed, call)
+                changed = await self._engine.with_algorithm(changed, call)
                 is_joint = changed.method is Method.JOINT
-                solved = await self._solver.run(
-                    lambda limit: self._solver.answer(changed, limit),
+                solved = await self._engine.run(
+                    lambda limit: self._engine.answer(changed, limit),
                     n_lines,
                     call,
                     is_joint=is_joint,
@@ -109,12 +109,12 @@ class WhatIf:
         return [await result(variation) for variation in variations]
 
     def _vary(
-        self, problem: Problem, variations: Sequence[pb.Variation], time_limit: TimeLimit
+        self, problem: PreparedRequest, variations: Sequence[pb.Variation], time_limit: TimeLimit
     ) -> list[pb.WhatIfResult]:
         """The variations in one compiled call; one by one where any of them can't be sized."""
         try:
             problems = [varied(problem, each) for each in variations]
-            solved = self._solver.answers(problems, time_limit)
+            solved = self._engine.answers(problems, time_limit)
             return [_result(v.name, s) for v, s in zip(variations, solved, strict=True)]
         except (MissingInputError, Refusal) as error:
             if len(variations) == 1:
@@ -124,7 +124,7 @@ class WhatIf:
             ]
 
 
-def _result(name: str, solved: Solved) -> pb.WhatIfResult:
+def _result(name: str, solved: SizedRequest) -> pb.WhatIfResult:
     decision = solved.decision()
     return pb.WhatIfResult(
         name=name, status=decision.status, sizes=decision.sizes, summary=decision.summary
@@ -154,15 +154,15 @@ def _check(request: pb.WhatIfRequest) -> None:
         raise invalid_fields(found)
 
 
-def varied(problem: Problem, variation: pb.Variation) -> Problem:
+def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest:
     """The problem with one variation applied; an algorithm of the base has to be asked again."""
     problem = without_sizes(problem)
     context, inputs = problem.context, problem.inputs
-    factors = multipliers(variation, problem.ids, inputs.sheet.market)
-    prices = _priced(inputs.sheet.market, factors.price)
-    book = inputs.sheet.positions
+    factors = multipliers(variation, problem.ids, inputs.limit_bounds.market)
+    prices = _priced(inputs.limit_bounds.market, factors.price)
+    book = inputs.limit_bounds.positions
     equity = variation.equity_multiplier if variation.HasField("equity_multiplier") else 1.0
-    moved = _gained(inputs.sheet.market, prices, book.held * equity)
+    moved = _gained(inputs.limit_bounds.market, prices, book.held * equity)
     book = replace(
         book,
         held=book.held * equity,
@@ -172,22 +172,22 @@ def varied(problem: Problem, variation: pb.Variation) -> Problem:
         cash_reserved=book.cash_reserved * equity,
         gains=book.gains * equity + moved,
     )
-    limits = inputs.sheet.limits
+    limits = inputs.limit_bounds.limits
     if variation.HasField("limits"):
         limits = tightest([limits, in_base(limits_convert.limits(variation.limits), prices.rates)])
     parameters = overlaid(inputs.parameters, parameters_convert.parameters(variation.parameters))
     signals = _edged(inputs.signals, parameters, factors)
-    sheet = prepare(prices, book, limits, context.shared)
+    limit_bounds = prepare(prices, book, limits, context.shared)
     changed = replace(
         inputs,
         signals=signals,
-        sheet=sheet,
+        limit_bounds=limit_bounds,
         parameters=parameters,
         target=None,  # of the base, not of this
         target_binding=None,
         target_marginal=None,
     )
-    guard = Guard(prices, book, sheet.limits, context.shared)
+    guard = Guard(prices, book, limit_bounds.limits, context.shared)
     method = problem.method
     if variation.parameters.method:
         method = Method(variation.parameters.method)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from compute.book import Floats
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
+from compute.market import Floats
 from compute.signals import Signals
 
 

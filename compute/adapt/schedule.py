@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 DAY_S = 86400
 

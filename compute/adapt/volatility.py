@@ -24,7 +24,7 @@ from math import floor
 
 import numpy as np
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 FORGOTTEN_AFTER = 400
 """Periods without a price after which an instrument is left out of the state."""

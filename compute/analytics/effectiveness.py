@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.simulate.bootstrap import Interval, mean_interval
 
 

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.simulate.bootstrap import Interval, mean_interval
 
 PROBABILITY_MARGIN = 1e-9

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 TRADES_MIN = 10
 """Fewer say nothing of a coefficient."""

@@ -11,7 +11,7 @@ from math import factorial
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 
 def shapley_values(values: Floats) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, ndtri, stdtrit
 
-from compute.book import Floats
+from compute.market import Floats
 
 Flags = NDArray[np.bool_]
 

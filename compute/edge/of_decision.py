@@ -9,8 +9,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Line, Source
 from compute.edge.estimate import (
     EdgeEstimates,
     EdgeSettings,
@@ -18,6 +16,8 @@ from compute.edge.estimate import (
     estimates_of_scenarios,
 )
 from compute.inputs import Inputs
+from compute.layout import Line, Source
+from compute.market import Floats, Integers
 
 _ESTIMATED = (Source.HISTORY, Source.SCENARIOS)
 

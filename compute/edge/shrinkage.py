@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 LINES_MIN = 4
 """With an estimated centre fewer means can't be shrunk for the better."""

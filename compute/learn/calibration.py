@@ -13,9 +13,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from compute.book import Floats, Integers
 from compute.learn import logistic
 from compute.learn.scores import rising
+from compute.market import Floats, Integers
 
 PLATT_MIN, BETA_MIN = 300, 2_000
 """Outcomes from which on each is chosen."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers
 from compute.learn.rows import Rows
 from compute.learn.scores import Decomposition, decomposed, log_losses
 from compute.learn.splits import windows
+from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
 
 E_VALUE_MIN = 20.0

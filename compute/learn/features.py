@@ -5,9 +5,9 @@ Every feature of a bar is of the closes up to that bar. A feature is NaN where t
 
 import numpy as np
 
-from compute.book import Floats, Integers
 from compute.learn.labels import triple_barrier
 from compute.learn.rows import Rows
+from compute.market import Floats, Integers
 
 FEATURES = ("momentum_21", "momentum_126", "reversal_5", "volatility_ratio", "drawdown_252")
 """Change of the log close over 21 and 126 bars in its own deviations; the same over 5; deviation of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 
 @dataclass(frozen=True)

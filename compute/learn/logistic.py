@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 STEPS_MAX = 100
 TOLERANCE = 1e-12

@@ -9,9 +9,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from compute.book import Floats
 from compute.learn.calibration import Calibrator
 from compute.learn.pools import log_pool, mixture
+from compute.market import Floats
 
 PROBABILITY_MARGIN = 1e-6
 """No model is surer than this."""

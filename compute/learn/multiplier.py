@@ -13,10 +13,10 @@ import numpy as np
 import optax
 from jax import Array
 
-from compute.book import Floats
 from compute.kelly.classic import kelly_fraction
 from compute.learn.logistic import padded_size
 from compute.learn.rows import Rows
+from compute.market import Floats
 
 STEPS_MAX = 200
 TOLERANCE = 1e-9

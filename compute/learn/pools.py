@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import minimize
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 
 def log_pool(p: Floats, weights: Floats) -> Floats:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compute.adapt.adjustment import Adjustment
-from compute.book import Floats
-from compute.columns import Source
+from compute.layout import Source
+from compute.market import Floats
 from compute.signals import Signals
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import rel_entr, xlogy
 
-from compute.book import Floats
+from compute.market import Floats
 
 
 def log_losses(probability: Floats, won: Floats) -> Floats:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Integers
 from compute.learn.rows import Rows
+from compute.market import Integers
 
 
 @dataclass(frozen=True)

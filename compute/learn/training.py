@@ -10,7 +10,6 @@ from math import log
 
 import numpy as np
 
-from compute.book import Floats, Integers
 from compute.learn import logistic, multiplier
 from compute.learn.calibration import Calibration, Calibrator, calibrator, chosen
 from compute.learn.evidence import Evidence, by_start, evidence
@@ -20,6 +19,7 @@ from compute.learn.pools import log_wealth, regret, stacked_weights, wealth_weig
 from compute.learn.rows import Rows
 from compute.learn.scores import log_losses
 from compute.learn.splits import Fold, before, held_back, walk_forward, windows
+from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
 
 RIDGES = (1e-2, 1.0, 10.0, 100.0, 1000.0)

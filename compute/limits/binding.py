@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Binding:
 
     kind: Integers
     group: Integers
-    """Index into the sheet's group names, after them the linear limits; -1 where it is neither."""
+    """Index into the bounds' group names, after them the linear limits; -1 where it is neither."""
     bound: Floats
     without: Floats
     """Weight before that limit cut; where it took part in a joint optimum, the optimum."""

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers
-from compute.columns import Exposure, Extra, Stage
 from compute.inputs import Inputs
+from compute.layout import Exposure, Extra, Stage
 from compute.limits.binding import Binding
 from compute.limits.guard import Violation
 from compute.limits.liquidity import volume_share
 from compute.limits.lots import Lots
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
+from compute.market import Floats, Integers
 
 LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
 """Stages that cut by a limit or a risk rule."""
@@ -84,17 +84,17 @@ def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
     small = inputs.active & (wanted != 0) & (np.sign(stages[-1]) != np.sign(wanted))
     if not (small.any() or lots.limit.any()):
         return None
-    sheet = inputs.sheet
+    limit_bounds = inputs.limit_bounds
     kind = np.where(small & (lots.limit == 0), int(LimitKind.LOT_SIZE), lots.limit)
     group, bound = np.full(len(kind), -1, dtype=np.int64), np.zeros(len(kind))
     for broken in lots.rejected[:1]:
         taken = kind == broken.kind
-        bound[taken] = _in_own_unit(broken, sheet.scale)
-        if broken.name in sheet.limit_names:
-            group[taken] = sheet.limit_names.index(broken.name)
-    bound[kind == sheet.trade_min.kind] = sheet.trade_min.bound
+        bound[taken] = _in_own_unit(broken, limit_bounds.scale)
+        if broken.name in limit_bounds.limit_names:
+            group[taken] = limit_bounds.limit_names.index(broken.name)
+    bound[kind == limit_bounds.trade_min.kind] = limit_bounds.trade_min.bound
     whole = kind == LimitKind.LOT_SIZE
-    bound[whole] = sheet.market.lot_size[inputs.index[whole]]
+    bound[whole] = limit_bounds.market.lot_size[inputs.index[whole]]
     return Binding(kind, group, bound, wanted)
 
 
@@ -104,7 +104,7 @@ def _book_cut(wanted: Floats, inputs: Inputs, moved: Integers) -> Binding:
     if guard is None:
         none = np.zeros(len(moved), dtype=np.int64)
         return Binding(none, none - 1, np.zeros(len(moved)), wanted)
-    rules, first = guard.rules, len(inputs.sheet.group_names)
+    rules, first = guard.rules, len(inputs.limit_bounds.group_names)
     kind = np.array([int(rule.kind) for rule in rules] + [0])[moved]
     row = np.array([first + rule.row if rule.row >= 0 else -1 for rule in rules] + [-1])[moved]
     bound = np.array([rule.stated for rule in rules] + [0.0])[moved]
@@ -130,8 +130,8 @@ def _in_own_unit(broken: Violation, equity: float) -> float:
 
 def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -> Binding:
     """Which limit cuts each line in a stage, were it cut there; `without` is what went in."""
-    sheet, index = inputs.sheet, inputs.index
-    limits, parameters = sheet.limits, inputs.parameters
+    limit_bounds, index = inputs.limit_bounds, inputs.index
+    limits, parameters = limit_bounds.limits, inputs.parameters
     n = len(index)
     group = np.full(n, -1, dtype=np.int64)
 
@@ -148,9 +148,9 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
         case Stage.PERMISSION:
             return _permission(stages[stage - 1], inputs, group)
         case Stage.MINIMUM_TRADE:
-            return same(sheet.trade_min.kind, sheet.trade_min.bound)
+            return same(limit_bounds.trade_min.kind, limit_bounds.trade_min.bound)
         case Stage.INSTRUMENT_LIMIT:
-            kinds, bounds = sheet.cap_kind[index], sheet.cap_bound[index]
+            kinds, bounds = limit_bounds.cap_kind[index], limit_bounds.cap_bound[index]
             stopless = may_not_grow(inputs)
             kinds = np.where(stopless, int(LimitKind.STOP_REQUIRED), kinds)
             bounds = np.where(stopless, 0.0, bounds)
@@ -167,34 +167,38 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
         case Stage.TURNOVER_LIMIT:
             return same(LimitKind.TURNOVER_MAX, limits.turnover_max)
         case Stage.CASH:
-            return same(LimitKind.CASH, max(sheet.free, 0.0) * sheet.scale)
+            return same(LimitKind.CASH, max(limit_bounds.free, 0.0) * limit_bounds.scale)
         case Stage.RECONCILE:
             return _reconciled(stages[stage - 1], inputs)
     return same(LimitKind.NONE, None)
 
 
 def _permission(wanted: Floats, inputs: Inputs, group: Integers) -> Binding:
-    before = inputs.sheet.before[inputs.index]
-    short = (wanted < 0) & (not inputs.sheet.limits.allow_short)
-    flips = (wanted * before < 0) & (not inputs.sheet.limits.allow_flip)
-    reducing = LimitKind.NO_EQUITY if inputs.sheet.is_closing else LimitKind.REDUCING_ONLY
+    before = inputs.limit_bounds.before[inputs.index]
+    short = (wanted < 0) & (not inputs.limit_bounds.limits.allow_short)
+    flips = (wanted * before < 0) & (not inputs.limit_bounds.limits.allow_flip)
+    reducing = LimitKind.NO_EQUITY if inputs.limit_bounds.is_closing else LimitKind.REDUCING_ONLY
     kind = np.where(flips, int(LimitKind.FLIP_NOT_ALLOWED), int(reducing))
     kind = np.where(short, int(LimitKind.SHORT_NOT_ALLOWED), kind)
     return Binding(kind, group, np.zeros(len(kind)), wanted)
 
 
 def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
-    sheet, index = inputs.sheet, inputs.index
+    limit_bounds, index = inputs.limit_bounds, inputs.index
     wanted = stages[Stage.LIQUIDITY - 1]
-    too_large = (wanted > sheet.adv_weight_max[index]) | (wanted < sheet.adv_weight_min[index])
-    position_kind, _, position_bound = volume_share(sheet.limits)
-    kind = np.where(too_large, int(position_kind), sheet.trade_kind[index])
-    bound = np.where(too_large, position_bound, sheet.trade_bound[index])
-    trade_max = sheet.trade_max[index]
-    sold = wanted < sheet.before[index]
-    most = np.where(sold, sheet.sell_max[index], sheet.buy_max[index])
+    too_large = (wanted > limit_bounds.adv_weight_max[index]) | (
+        wanted < limit_bounds.adv_weight_min[index]
+    )
+    position_kind, _, position_bound = volume_share(limit_bounds.limits)
+    kind = np.where(too_large, int(position_kind), limit_bounds.trade_kind[index])
+    bound = np.where(too_large, position_bound, limit_bounds.trade_bound[index])
+    trade_max = limit_bounds.trade_max[index]
+    sold = wanted < limit_bounds.before[index]
+    most = np.where(sold, limit_bounds.sell_max[index], limit_bounds.buy_max[index])
     reversed_kind = (
-        LimitKind.FLIP_NOT_ALLOWED if sheet.limits.allow_short else LimitKind.SHORT_NOT_ALLOWED
+        LimitKind.FLIP_NOT_ALLOWED
+        if limit_bounds.limits.allow_short
+        else LimitKind.SHORT_NOT_ALLOWED
     )
     kind = np.where(
         most < trade_max, np.where(sold, int(reversed_kind), int(LimitKind.FLIP_NOT_ALLOWED)), kind
@@ -209,8 +213,8 @@ def _exposure_cut(
     stage: Stage, code: Integers, column: Integers, wanted: Floats, inputs: Inputs
 ) -> Binding:
     """`code`: 0 gross, 1 net maximum, 2 net minimum; `column`: of the group, (n,) each."""
-    sheet, limits = inputs.sheet, inputs.sheet.limits
-    n_groups = len(sheet.group_names)
+    limit_bounds, limits = inputs.limit_bounds, inputs.limit_bounds.limits
+    n_groups = len(limit_bounds.group_names)
     if stage is Stage.GROUP_LIMIT:
         group = np.where(column < n_groups, column, -1)
         kind = np.array([int(k) for k in _GROUP_KINDS])[code]
@@ -222,32 +226,32 @@ def _exposure_cut(
     none = np.full(len(code), -1, dtype=np.int64)
     if stage is Stage.SHARED_LIMIT:
         kind = np.full(len(code), int(LimitKind.SHARED_GROSS_NOTIONAL_MAX))
-        bound = sheet.bounds[Exposure.GROSS_MAX, -1] * sheet.scale
+        bound = limit_bounds.bounds[Exposure.GROSS_MAX, -1] * limit_bounds.scale
         return Binding(kind, none, np.full(len(code), bound), wanted)
-    kinds = np.array([int(sheet.gross_kind), int(LimitKind.NET_MAX), int(LimitKind.NET_MIN)])
+    kinds = np.array([int(limit_bounds.gross_kind), int(LimitKind.NET_MAX), int(LimitKind.NET_MIN)])
     values = np.array(
-        [sheet.gross_bound, limits.net_weight_max or 0.0, limits.net_weight_min or 0.0]
+        [limit_bounds.gross_bound, limits.net_weight_max or 0.0, limits.net_weight_min or 0.0]
     )
     return Binding(kinds[code], none, values[code], wanted)
 
 
 def _reconciled(wanted: Floats, inputs: Inputs) -> Binding:
     """The bound that all trades together, as they were, would exceed most."""
-    sheet, index, n = inputs.sheet, inputs.index, len(wanted)
-    before = sheet.before[index]
-    weight, members = np.where(inputs.active, wanted, before), sheet.members[:, index]
-    gross, net = sheet.bounds[Exposure.OTHER_GROSS], sheet.bounds[Exposure.OTHER_NET]
+    limit_bounds, index, n = inputs.limit_bounds, inputs.index, len(wanted)
+    before = limit_bounds.before[index]
+    weight, members = np.where(inputs.active, wanted, before), limit_bounds.members[:, index]
+    gross, net = limit_bounds.bounds[Exposure.OTHER_GROSS], limit_bounds.bounds[Exposure.OTHER_NET]
 
     def excess(gross: Floats, net: Floats) -> Floats:
-        most, least = sheet.bounds[Exposure.NET_MAX], sheet.bounds[Exposure.NET_MIN]
-        return np.stack([gross - sheet.bounds[Exposure.GROSS_MAX], net - most, least - net])
+        most, least = limit_bounds.bounds[Exposure.NET_MAX], limit_bounds.bounds[Exposure.NET_MIN]
+        return np.stack([gross - limit_bounds.bounds[Exposure.GROSS_MAX], net - most, least - net])
 
     after = excess(
         gross + members @ (np.abs(weight) - np.abs(before)), net + members @ (weight - before)
     )
     worse = after - np.maximum(excess(gross, net), 0.0)
     code, column = np.unravel_index(int(worse.argmax()), worse.shape)
-    n_groups = len(sheet.group_names)
+    n_groups = len(limit_bounds.group_names)
     later = (Stage.EXPOSURE_LIMIT, Stage.SHARED_LIMIT)
     stage = Stage.GROUP_LIMIT if column < n_groups else later[int(column) - n_groups]
     return _exposure_cut(stage, np.full(n, code), np.full(n, column), wanted, inputs)

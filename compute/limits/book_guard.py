@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers, Market, MissingInputError, Positions, equity_of
 from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
 from compute.limits.guard import ROUNDING, Proposal, Violation
 from compute.limits.policy import JointLimits, LimitKind, Limits
+from compute.market import Floats, Integers, Market, MissingInputError, Positions, equity_of
 
 LEVEL = 0.95
 """Of value at risk and its kin, where the limits name none."""

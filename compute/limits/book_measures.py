@@ -21,7 +21,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 RUIN = 1e30
 """Scale of the wealth floor's measure where a scenario takes all wealth."""

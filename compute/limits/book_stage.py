@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from compute.book import Floats, Integers
-from compute.columns import Exposure
 from compute.inputs import Inputs
+from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
-from compute.limits.sheet import Sheet
+from compute.limits.bounds import LimitBounds
+from compute.market import Floats, Integers
 
 STEPS = 60
 """Halvings of an interval: more than a double has digits."""
@@ -42,7 +42,7 @@ def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
     guard, nobody = inputs.book_guard, np.full(len(wanted), -1)
     if guard is None:
         return Moved(wanted, nobody)
-    stage = _Stage(wanted, inputs.index, inputs.active, inputs.sheet, guard)
+    stage = _Stage(wanted, inputs.index, inputs.active, inputs.limit_bounds, guard)
     worst = stage.worst(wanted)
     if worst < 0:
         return Moved(wanted, nobody)
@@ -63,19 +63,19 @@ class _Stage:
         wanted: Floats,
         index: Integers,
         active: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-        sheet: Sheet,
+        limit_bounds: LimitBounds,
         guard: BookGuard,
     ) -> None:
-        self.sheet, self.guard = sheet, guard
+        self.limit_bounds, self.guard = limit_bounds, guard
         self.index, self.active = index, active
-        self.before: Floats = np.where(active, sheet.before[index], wanted)
+        self.before: Floats = np.where(active, limit_bounds.before[index], wanted)
         self.base = _without_increase(wanted, self.before)
         self.linear = np.array([rule.row >= 0 for rule in guard.rules])
         self._start = self.all_excess(self.before)
 
     def over_market(self, weight: Floats) -> Floats:
         """Weights of all instruments, (m,), with the batch at `weight`."""
-        whole = self.sheet.before.copy()
+        whole = self.limit_bounds.before.copy()
         whole[self.index[self.active]] = weight[self.active]
         return whole
 
@@ -108,8 +108,11 @@ class _Stage:
 
     def smallest(self) -> Floats:
         """The position nearest to zero that one trade reaches, (n,)."""
-        sheet, index = self.sheet, self.index
-        low, high = self.before - sheet.sell_max[index], self.before + sheet.buy_max[index]
+        limit_bounds, index = self.limit_bounds, self.index
+        low, high = (
+            self.before - limit_bounds.sell_max[index],
+            self.before + limit_bounds.buy_max[index],
+        )
         return np.where(self.active, np.clip(0.0, low, high), self.before)
 
     def projected(self, wanted: Floats) -> Floats:
@@ -210,19 +213,19 @@ class _Stage:
 
     def all_excess(self, weight: Floats) -> Floats:
         """Value less bound of every limit on sums: of the book, exposures, turnover."""
-        sheet = self.sheet
+        limit_bounds = self.limit_bounds
         change = np.where(self.active, weight - self.before, 0.0)
         grown = np.where(self.active, np.abs(weight) - np.abs(self.before), 0.0)
-        members = sheet.members[:, self.index]
-        gross = sheet.bounds[Exposure.OTHER_GROSS] + members @ grown
-        net = sheet.bounds[Exposure.OTHER_NET] + members @ change
-        turnover = sheet.limits.turnover_max
+        members = limit_bounds.members[:, self.index]
+        gross = limit_bounds.bounds[Exposure.OTHER_GROSS] + members @ grown
+        net = limit_bounds.bounds[Exposure.OTHER_NET] + members @ change
+        turnover = limit_bounds.limits.turnover_max
         return np.concatenate(
             [
                 self.excess(weight) - SLACK,
-                gross - sheet.bounds[Exposure.GROSS_MAX],
-                net - sheet.bounds[Exposure.NET_MAX],
-                sheet.bounds[Exposure.NET_MIN] - net,
+                gross - limit_bounds.bounds[Exposure.GROSS_MAX],
+                net - limit_bounds.bounds[Exposure.NET_MAX],
+                limit_bounds.bounds[Exposure.NET_MIN] - net,
                 [-1.0 if turnover is None else float(np.abs(change).sum()) - turnover],
             ]
         )

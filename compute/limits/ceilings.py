@@ -5,9 +5,9 @@ Read from the statement of the limits alone; nothing is shared with what sizes.
 
 import numpy as np
 
-from compute.book import Floats, Market
 from compute.limits.policy import PARTICIPATION, Limits
 from compute.limits.projection import NO_LIMIT
+from compute.market import Floats, Market
 
 
 def position_ceilings(market: Market, limits: Limits, equity: float) -> Floats:

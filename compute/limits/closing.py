@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from compute.book import EQUITY_MIN, Market, Positions
 from compute.limits.policy import JointLimits, Limits
+from compute.market import EQUITY_MIN, Market, Positions
 
 
 def is_solvent(equity: float) -> bool:

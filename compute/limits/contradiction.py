@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from compute.book import Floats, Market, group_members
 from compute.limits.ceilings import position_ceilings
 from compute.limits.policy import Limits
+from compute.market import Floats, Market, group_members
 
 INSTRUMENTS_MAX = 20_000
 """Larger markets are not looked at: the program would take seconds."""

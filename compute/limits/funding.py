@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers, Market, Positions
 from compute.limits.policy import Limits, SaleProceeds
+from compute.market import Floats, Integers, Market, Positions
 
 
 @dataclass(frozen=True)

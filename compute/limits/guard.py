@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers, Market, Positions, SharedUse, group_members
 from compute.limits.ceilings import position_ceilings, trade_ceilings
 from compute.limits.funding import Funding
 from compute.limits.policy import LimitKind, Limits
+from compute.market import Floats, Integers, Market, Positions, SharedUse, group_members
 
 ROUNDING = 1e-12
 """Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""

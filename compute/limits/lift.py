@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compute.book import SharedUse
 from compute.limits.policy import GroupLimit, InstrumentLimit, JointLimits, LimitKind, Limits
+from compute.market import SharedUse
 from compute.parameters import EffectiveParameters
 
 CREDIT = -1e4

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
 from compute.inputs import Inputs
 from compute.limits.policy import LimitKind
 from compute.limits.stops import stop_loss
+from compute.market import Floats
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RiskCap:
 
 def risk_caps(inputs: Inputs) -> list[RiskCap]:
     """The rules in force: target / volatility, and what may be lost / loss at the stop."""
-    parameters, volatility = inputs.parameters, inputs.sheet.market.volatility
+    parameters, volatility = inputs.parameters, inputs.limit_bounds.market.volatility
     found: list[RiskCap] = []
     if parameters.volatility_target is not None and volatility is not None:
         of_lines = volatility[inputs.index]

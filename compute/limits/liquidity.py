@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from compute.book import Floats, Market, MissingInputError
 from compute.limits.policy import PARTICIPATION, LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
+from compute.market import Floats, Market, MissingInputError
 
 
 def volume_share(limits: Limits) -> tuple[LimitKind, float | None, float]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import LOTS_MAX, Floats, Integers
 from compute.limits.book_guard import BookGuard
+from compute.limits.bounds import LimitBounds
 from compute.limits.guard import Guard, Proposal, Violation
 from compute.limits.policy import LimitKind
 from compute.limits.repair import Repair
-from compute.limits.sheet import Sheet
-from compute.sizing import GRID
+from compute.market import LOTS_MAX, Floats, Integers
+from compute.waterfall import GRID
 
 NEAR_LOT = 1e-9
 """In lots, relative to the size of the trade where that is larger than a lot."""
@@ -54,7 +54,7 @@ def whole_lots(
     weight: Floats,
     index: Integers,
     active: Floats,
-    sheet: Sheet,
+    limit_bounds: LimitBounds,
     guard: Guard,
     *,
     reducing: bool,
@@ -67,14 +67,14 @@ def whole_lots(
     only increase a position and are smaller than the minimum are dropped. `book`: of the limits of
     the whole book, None where there are none. `stopless`: lines that may not grow, (n,).
     """
-    lot = sheet.market.lot_size[index]
-    unit_weight = sheet.unit_weight[index]
-    before = sheet.positions.expected[index]
+    lot = limit_bounds.market.lot_size[index]
+    unit_weight = limit_bounds.unit_weight[index]
+    before = limit_bounds.positions.expected[index]
     lot_weight = lot * unit_weight
-    wanted = _unsnapped(weight, index, sheet) / unit_weight
+    wanted = _unsnapped(weight, index, limit_bounds) / unit_weight
     buy_most, sell_most = (
         np.floor(most[index] / lot_weight * (1.0 + NEAR_BOUND))
-        for most in (sheet.buy_max, sheet.sell_max)
+        for most in (limit_bounds.buy_max, limit_bounds.sell_max)
     )
     exact = _within((wanted - before) / lot, LOTS_MAX)
     slack = np.minimum(1.0 / GRID / lot_weight, NEAR_LOT * NEAR_SIZE_MAX)
@@ -86,20 +86,20 @@ def whole_lots(
     outward = np.where((outward > buy_most) | (outward < -sell_most), inward, outward)
     increase = np.abs(before + outward * lot) > np.abs(before)
     inward = np.where(increase, outward, inward)
-    turnover_max = sheet.limits.turnover_max
+    turnover_max = limit_bounds.limits.turnover_max
     if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
         outward = inward
-    order_min = _least_order(index, sheet)
+    order_min = _least_order(index, limit_bounds)
     if order_min is not None:
         closes = np.abs(before + outward * lot) <= NEAR_LOT * lot
         unsent = (np.abs(outward) < order_min) & ~closes & (outward != 0.0)
         outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
         increase = increase & ~unsent
-    minimum, minimum_kind = sheet.trade_min.notional, sheet.trade_min.kind
+    minimum, minimum_kind = limit_bounds.trade_min.notional, limit_bounds.trade_min.kind
     dropped = np.zeros(len(index), dtype=bool)
     smallest = np.zeros(len(index))
     if minimum:
-        smallest = minimum / (lot * sheet.market.price[index])
+        smallest = minimum / (lot * limit_bounds.market.price[index])
         dropped = increase & (np.abs(outward) < smallest)
     rejected: tuple[Violation, ...] = ()
 
@@ -120,7 +120,7 @@ def whole_lots(
         return found if book is None else [*found, *book.violations(proposal)]
 
     least = smallest if order_min is None else np.maximum(smallest, order_min)
-    repair = Repair(index, sheet, guard, book, violations, np.where(increase, least, 0.0))
+    repair = Repair(index, limit_bounds, guard, book, violations, np.where(increase, least, 0.0))
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
@@ -138,28 +138,28 @@ def whole_lots(
     return made(np.zeros(len(index), dtype=np.int64))
 
 
-def _least_order(index: Integers, sheet: Sheet) -> Floats | None:
+def _least_order(index: Integers, limit_bounds: LimitBounds) -> Floats | None:
     """The smallest orders in lots, (n,); None where the market states none."""
-    own = sheet.market.contracts
+    own = limit_bounds.market.contracts
     if own is None or not (own.quantity_min.any() or own.notional_min.any()):
         return None
-    lot = sheet.market.lot_size[index]
+    lot = limit_bounds.market.lot_size[index]
     by_value = own.notional_min[index] / own.size[index] / lot
     least: Floats = np.maximum(own.quantity_min[index] / lot, by_value) * (1.0 - NEAR_LOT)
     return least
 
 
-def _unsnapped(weight: Floats, index: Integers, sheet: Sheet) -> Floats:
+def _unsnapped(weight: Floats, index: Integers, limit_bounds: LimitBounds) -> Floats:
     """`weight` without what the grid of the waterfall moved it from the position, or over a bound.
 
     Keeping a position must not trade, and with lots worth less than a step of the grid a bound
     would be exceeded by several.
     """
     step = 1.0 / GRID
-    most, least = sheet.most[index], sheet.least[index]
+    most, least = limit_bounds.most[index], limit_bounds.least[index]
     weight = np.where((weight > most) & (weight - most <= step), most, weight)
     weight = np.where((weight < least) & (least - weight <= step), least, weight)
-    before = sheet.before[index]
+    before = limit_bounds.before[index]
     return np.where(np.abs(weight - before) <= step, before, weight)
 
 

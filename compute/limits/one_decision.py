@@ -14,9 +14,12 @@ def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
     The way from the book held to an optimum of these is a straight line, along which every limit is
     exceeded less and less: the part of it that one decision may go is a step towards the limits.
     """
-    sheet = inputs.sheet
-    free = np.full_like(sheet.buy_max, NO_LIMIT)
-    limits = replace(sheet.limits, turnover_max=None)
+    limit_bounds = inputs.limit_bounds
+    free = np.full_like(limit_bounds.buy_max, NO_LIMIT)
+    limits = replace(limit_bounds.limits, turnover_max=None)
     return replace(
-        inputs, sheet=replace(sheet, limits=limits, free=NO_LIMIT, buy_max=free, sell_max=free)
+        inputs,
+        limit_bounds=replace(
+            limit_bounds, limits=limits, free=NO_LIMIT, buy_max=free, sell_max=free
+        ),
     )

@@ -10,10 +10,10 @@ closed. A line that would be closed anyhow, or is too small for one lot, takes n
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Market, Positions
 from compute.growth import growth
 from compute.inputs import Inputs
 from compute.limits.guard import DUST
+from compute.market import Floats, Market, Positions
 
 
 def taken_places(market: Market, positions: Positions) -> NDArray[np.bool_]:
@@ -27,14 +27,14 @@ def without_place(inputs: Inputs, lines: Floats, weight: Floats) -> NDArray[np.b
 
     lines: the kernel's input (len(Line), n). weight: where all other limits leave each line, (n,).
     """
-    sheet, index = inputs.sheet, inputs.index
-    most = sheet.limits.positions_max
-    if most is None or sheet.is_closing:
+    limit_bounds, index = inputs.limit_bounds, inputs.index
+    most = limit_bounds.limits.positions_max
+    if most is None or limit_bounds.is_closing:
         return None
-    taken = taken_places(sheet.market, sheet.positions)
+    taken = taken_places(limit_bounds.market, limit_bounds.positions)
     mine = np.where(inputs.active, taken[index], False)
-    pending = sheet.positions.open_buy[index] + sheet.positions.open_sell[index] > 0.0
-    lot_weight = sheet.unit_weight[index] * sheet.market.lot_size[index]
+    pending = limit_bounds.positions.open_buy[index] + limit_bounds.positions.open_sell[index] > 0.0
+    lot_weight = limit_bounds.unit_weight[index] * limit_bounds.market.lot_size[index]
     kept = np.abs(weight) > DUST * lot_weight
     kept = np.where(mine, kept | pending, np.abs(weight) >= lot_weight * (1.0 - DUST))
     kept &= inputs.active
@@ -42,7 +42,7 @@ def without_place(inputs: Inputs, lines: Floats, weight: Floats) -> NDArray[np.b
     if int(kept.sum()) <= places:
         return None
     value, _ = growth(weight * inputs.signals.side, lines, inputs)
-    names = np.array(sheet.market.instrument_ids)[index]
+    names = np.array(limit_bounds.market.instrument_ids)[index]
     asking = np.flatnonzero(kept)
     order = np.lexsort((names[asking], -np.abs(weight[asking]), -value[asking], ~mine[asking]))
     without = inputs.active.copy()

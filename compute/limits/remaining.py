@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from compute.book import Integers
 from compute.inputs import Inputs
 from compute.limits.breaches import Breach, breaches
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import LimitKind
+from compute.market import Integers
 
 
 def exceeded(inputs: Inputs, guard: Guard, trade_lots: Integers) -> list[Breach]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats, Integers, group_members
 from compute.limits.book_guard import BookGuard
+from compute.limits.bounds import LimitBounds
 from compute.limits.guard import DUST, Guard, Proposal, Violation
 from compute.limits.policy import LimitKind
-from compute.limits.sheet import Sheet
+from compute.market import Floats, Integers, group_members
 
 STEPS_MAX = 300
 
@@ -33,7 +33,7 @@ class Repair:
     """
 
     index: Integers
-    sheet: Sheet
+    limit_bounds: LimitBounds
     guard: Guard
     book: BookGuard | None
     find: Callable[[Integers], Sequence[Violation]]
@@ -63,7 +63,7 @@ class Repair:
         if told is None:
             return None
         slope, excess = told
-        lot_weight = (self.sheet.unit_weight * self.sheet.market.lot_size)[self.index]
+        lot_weight = (self.limit_bounds.unit_weight * self.limit_bounds.market.lot_size)[self.index]
         gain = slope * np.sign(lots) * lot_weight  # of one lot taken back
         usable = np.flatnonzero(gain > 0.0)
         if len(usable) == 0:
@@ -94,7 +94,7 @@ class Repair:
                     value, slope = rule.measure(weights)
                     if value > ceiling and (rule.name == broken.name):
                         return slope[self.index], value - ceiling
-        excess = (broken.value - broken.bound) / self.sheet.equity
+        excess = (broken.value - broken.bound) / self.limit_bounds.equity
         member = self._members(broken)
         trade = np.sign(lots).astype(np.float64)
         if broken.kind in _UP:
@@ -114,5 +114,5 @@ class Repair:
     def _members(self, broken: Violation) -> Floats:
         for group, _ in self.guard.groups:
             if group.name == broken.name:
-                return group_members(self.sheet.market, group)[self.index]
+                return group_members(self.limit_bounds.market, group)[self.index]
         return np.ones(len(self.index))

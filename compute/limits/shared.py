@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from compute.book import Floats, SharedUse
 from compute.limits.policy import SharedLimits
+from compute.market import Floats, SharedUse
 
 
 def allocate(

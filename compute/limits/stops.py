@@ -3,20 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats
 from compute.inputs import Inputs
+from compute.market import Floats
 
 
 def stop_loss(inputs: Inputs) -> Floats:
     """Loss per unit of weight at the stop, fees on both trades included; 0 where no stop."""
-    market, signals = inputs.sheet.market, inputs.signals
+    market, signals = inputs.limit_bounds.market, inputs.signals
     if market.stop_price is None and signals.stop_price is None:
         return np.zeros(len(inputs.index))
     price = market.price[inputs.index]
     stop = np.zeros(len(price)) if signals.stop_price is None else signals.stop_price
     if market.stop_price is not None:
         stop = np.where(stop > 0, stop, market.stop_price[inputs.index])
-    fee = inputs.sheet.terms.fee[inputs.index]
+    fee = inputs.limit_bounds.terms.fee[inputs.index]
     distance = signals.side * (price - stop) + fee * (price + stop)
     right_side = (stop > 0) & (signals.side * (price - stop) > 0)
     return np.where(right_side, distance / price, 0.0)
@@ -24,7 +24,7 @@ def stop_loss(inputs: Inputs) -> Floats:
 
 def may_not_grow(inputs: Inputs) -> NDArray[np.bool_]:
     """Lines whose positions may not grow, (n,): a stop is required and they have none."""
-    if not inputs.sheet.limits.stop_required:
+    if not inputs.limit_bounds.limits.stop_required:
         return np.zeros(len(inputs.index), dtype=bool)
     return stop_loss(inputs) <= 0.0
 
@@ -34,10 +34,10 @@ def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
 
     Lines without a stop that need one end at what they hold, those without a place at 0.
     """
-    sheet, index = inputs.sheet, inputs.index
-    lower, upper = sheet.weight_min[index], sheet.weight_max[index]
-    if sheet.limits.stop_required:
-        stopless, before = may_not_grow(inputs), sheet.before[index]
+    limit_bounds, index = inputs.limit_bounds, inputs.index
+    lower, upper = limit_bounds.weight_min[index], limit_bounds.weight_max[index]
+    if limit_bounds.limits.stop_required:
+        stopless, before = may_not_grow(inputs), limit_bounds.before[index]
         lower = np.where(stopless, np.maximum(lower, np.minimum(before, 0.0)), lower)
         upper = np.where(stopless, np.minimum(upper, np.maximum(before, 0.0)), upper)
     if inputs.placeless is not None:

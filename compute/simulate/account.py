@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from enum import IntEnum
 
 import numpy as np
 
-from compute.book import Floats, Market, MissingInputError, Positions
-from compute.columns import Stage
-from compute.decide import Sizing, size
 from compute.inputs import Inputs
+from compute.layout import Stage
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import LimitKind, Limits
-from compute.limits.sheet import prepare
+from compute.market import Floats, Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters
+from compute.pipeline import Sizing, size
 from compute.shapes import KernelRegistry
 from compute.signals import check
 from compute.simulate.account import Account, TradingCosts, corporate_actions, fill, night
@@ -183,7 +183,7 @@ class _Run:
         positions = Positions(
             held[places], np.zeros(len(places)), np.zeros(len(places)), self.account.cash
         )
-        sheet = prepare(market, positions, self.setting.limits)
+        limit_bounds = prepare(market, positions, self.setting.limits)
         guard = Guard(market, positions, self.setting.limits)
         index = np.searchsorted(places, said.instrument)
         active = np.ones(len(index), dtype=bool)
@@ -193,7 +193,7 @@ class _Run:
             index=index,
             active=active,
             known=np.ones(len(index), dtype=bool),
-            sheet=sheet,
+            limit_bounds=limit_bounds,
             parameters=self.setting.parameters,
         )
         return size(inputs, guard, self.kernels)

@@ -10,7 +10,7 @@ from math import ceil, log10, sqrt
 
 import numpy as np
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 from compute.simulate.measures import DEVIATION_MIN
 
 OBSERVATIONS_MIN = 60

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from compute import stages
-from compute.columns import Line, Scalar, Source
+from compute import stake_rules
+from compute.layout import Line, Scalar, Source
 from compute.limits import projection
 from compute.limits.lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.limits.projection import NO_LIMIT, TradeMax, Trades
-from compute.sizing import GRID, RECONCILE_STEPS
+from compute.waterfall import GRID, RECONCILE_STEPS
 
 
 class Features(NamedTuple):
@@ -154,17 +154,17 @@ def stakes(
         Scalar.VOLATILITY_TARGET: own.volatility_target,
     }
     # The stages read rows by name; these are the rows.
-    stake = stages.bounded(stages.kelly_after_cost(lines, scalars))  # type: ignore[arg-type]
+    stake = stake_rules.bounded(stake_rules.kelly_after_cost(lines, scalars))  # type: ignore[arg-type]
     if features.shrinks:
-        stake = stages.confident(stake, lines, scalars)  # type: ignore[arg-type]
+        stake = stake_rules.confident(stake, lines, scalars)  # type: ignore[arg-type]
     stake = own.fraction * stake
     if features.volatility_target:
-        stake = stages.volatility_targeted(stake, lines, scalars)  # type: ignore[arg-type]
+        stake = stake_rules.volatility_targeted(stake, lines, scalars)  # type: ignore[arg-type]
     stake = jnp.where(active > 0.0, stake, 0.0)
     if features.risk_budget:
         others = (1.0 - active) * jnp.abs(before) @ session.annual_volatility
         scalars[Scalar.RISK_BUDGET] = jnp.maximum(own.risk_budget - others, 0.0)
-        stake = stages.risk_budgeted(stake, lines, scalars)  # type: ignore[arg-type]
+        stake = stake_rules.risk_budgeted(stake, lines, scalars)  # type: ignore[arg-type]
     return session.side[k] * stake
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from compute.book import Floats
 from compute.limits.policy import GroupLimit, Limits, SaleProceeds
 from compute.limits.projection import NO_LIMIT
+from compute.market import Floats
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.simulate.account import Account
 from compute.simulate.backtest import SESSIONS_PER_YEAR, Backtest, FillAt, Setting

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.book import Floats
-from compute.columns import Stage
+from compute.layout import Stage
+from compute.market import Floats
 from compute.simulate.backtest import Backtest
 
 LOTS = len(Stage)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 
 DECAY = 0.97
 """Of the exponentially weighted volatility, a session."""

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.risk.drawdown import drawdowns
 
 DEVIATION_MIN = 1e-12

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from compute.book import Floats
 from compute.kelly.fractional import reach_before_probability
+from compute.market import Floats
 
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of a fan."""

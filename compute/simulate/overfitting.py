@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.simulate.measures import probabilistic_sharpe, sharpe_ratio
 
 EULER = 0.5772156649015329

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Source
+from compute.layout import Source
+from compute.market import Floats, Integers
 from compute.ranges import RANGES
 from compute.signals import Signals, check
 from compute.simulate.history import PriceHistory

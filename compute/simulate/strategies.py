@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from compute.book import Floats, Integers
-from compute.columns import Source
+from compute.layout import Source
+from compute.market import Floats, Integers
 from compute.signals import Signals
 from compute.simulate.history import PriceHistory
 

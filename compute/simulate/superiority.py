@@ -12,7 +12,7 @@ from math import log, sqrt
 
 import numpy as np
 
-from compute.book import Floats
+from compute.market import Floats
 from compute.simulate.bootstrap import REPLICATIONS, block_length, resampled_places
 
 

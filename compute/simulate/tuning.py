@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 
 
 @dataclass(frozen=True)

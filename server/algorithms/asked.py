@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from compute.algorithm import AlgorithmInput
-from compute.book import Floats
+from compute.market import Floats
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 
 from compute.algorithm import AlgorithmInput, AlgorithmPortfolio
-from compute.book import Floats, Integers
+from compute.market import Floats, Integers
 from server.algorithms.asked import AlgorithmError
 from server.algorithms.registry import Algorithms
 from server.algorithms.settings import AlgorithmSettings

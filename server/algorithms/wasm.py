@@ -24,7 +24,7 @@ import numpy as np
 import wasmtime
 
 from compute.algorithm import COLUMNS, AlgorithmInput
-from compute.book import Floats
+from compute.market import Floats
 from server.algorithms.asked import AlgorithmError, Description, Reply
 from server.algorithms.settings import AlgorithmSettings
 

@@ -27,8 +27,8 @@ def algorithms(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> N
     from positionsizing.v1 import algorithm_service_pb2 as pb
     from positionsizing.v1 import sizing_pb2
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     with connect(address) as client:
         answer = client.algorithms.ListAlgorithms(pb.ListAlgorithmsRequest())

@@ -65,9 +65,9 @@ def performance(
 
 
 def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
+    from server.cli.labels import STAGES
     from server.cli.render import table
     from server.cli.simulated import stage_name
-    from server.cli.words import STAGES
 
     if answer.HasField("stage_growth"):
         ledger = answer.stage_growth

@@ -9,7 +9,7 @@ from positionsizing.v1 import types_pb2
 
 from compute.risk.drawdown import drawdowns
 from server.cli.errors import CommandError
-from server.cli.words import STAGES
+from server.cli.labels import STAGES
 
 HEIGHT = 1100
 

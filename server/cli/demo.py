@@ -95,8 +95,8 @@ def _load_book(client: "Client", examples: Path, book: Path, as_of: str, out: "C
     from positionsizing.v1 import portfolio_service_pb2 as portfolios
 
     from server.cli import files
+    from server.cli.labels import money
     from server.cli.market import parse_time
-    from server.cli.words import money
 
     snapshot = files.read_market(book / "market.csv")
     snapshot.snapshot_id = f"{as_of}-close"
@@ -157,8 +157,8 @@ def _what_if(client: "Client", request: "pb.SizePositionsRequest") -> "Table":
     from positionsizing.v1 import limits_pb2, parameter_service_pb2
     from positionsizing.v1 import sizing_service_pb2 as pb
 
+    from server.cli.labels import percent
     from server.cli.render import table
-    from server.cli.words import percent
 
     variations = [
         pb.Variation(name="half the edge", edge_multiplier=0.5),

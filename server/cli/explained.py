@@ -112,8 +112,8 @@ def print_ladders(client: "Client", decision_id: str, names: list[str], *, as_js
 
 def ladder_table(name: str, answer: "pb.GetLimitLadderResponse") -> Table:
     """The limits in the order in which they hold, then the stages of the stake up to raw Kelly."""
+    from server.cli.labels import limit_words, percent, stage_words
     from server.cli.render import table
-    from server.cli.words import limit_words, percent, stage_words
 
     out = table(
         f"{name}: what holds it, and the size without",
@@ -142,6 +142,6 @@ def ladder_table(name: str, answer: "pb.GetLimitLadderResponse") -> Table:
 def _group(number: int) -> str:
     from positionsizing.v1 import explanation_service_pb2 as pb
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     return enum_words(pb.InputGroup, number, "INPUT_GROUP_")

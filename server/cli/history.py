@@ -59,8 +59,8 @@ def list_histories(
     """Lists universes."""
     from positionsizing.v1 import history_service_pb2 as pb
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     with connect(address) as client:
         answer = client.histories.ListHistories(pb.ListHistoriesRequest(page_size=limit))

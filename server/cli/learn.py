@@ -137,8 +137,8 @@ def list_models(
     """Lists models."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     wanted: Any = _named(pb.ModelStage, "MODEL_STAGE_", stage, "--stage") if stage else 0
     request = pb.ListModelsRequest(stage=wanted, page_size=limit)
@@ -166,7 +166,7 @@ def show(model: Model, as_json: AsJson = False, address: Address = DEFAULT_ADDRE
     """Shows a model: its record, its stages, what it was worth since."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     with connect(address) as client:
         answer = client.learning.GetModel(pb.GetModelRequest(model_id=model))
@@ -231,7 +231,7 @@ def score(
 def _model_lines(model: "pb.Model") -> Iterator[str]:
     from positionsizing.v1 import learning_service_pb2 as pb
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     report = model.report
     kind = enum_words(pb.ModelKind, model.kind, "MODEL_KIND_")

@@ -13,9 +13,9 @@ import numpy as np
 from positionsizing.v1 import history_service_pb2, sizing_pb2
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from compute.book import Floats
 from compute.learn.features import FEATURES, barrier_widths, bets_of_closes, close_features
 from compute.learn.rows import Rows
+from compute.market import Floats
 from server.cli.errors import CommandError
 from server.cli.files import FEATURE
 from server.cli.history_files import CLOSE

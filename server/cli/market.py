@@ -157,8 +157,8 @@ def show_matrix(
     """Shows a matrix: what it is, and its first rows."""
     from positionsizing.v1 import market_service_pb2 as pb
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     with connect(address) as client:
         found = client.market.GetMatrix(pb.GetMatrixRequest(matrix_id=matrix_id)).matrix

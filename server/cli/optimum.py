@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1 import sizing_pb2
 
+from server.cli.labels import enum_words, percent
 from server.cli.layout import Table, bar
 from server.cli.render import table
-from server.cli.words import enum_words, percent
 
 _SMALL = 5e-5  # a weight that rounds to nothing
 _NAMES = 4  # instruments that are named, the largest positions of a point

@@ -87,8 +87,8 @@ def list_portfolios(
     """Lists portfolios by id."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
+    from server.cli.labels import money
     from server.cli.render import table
-    from server.cli.words import money
 
     answer = pb.ListPortfoliosResponse(next_page_token="")
     request = pb.ListPortfoliosRequest(group_id=group, include_closed=closed, page_size=1000)
@@ -141,7 +141,7 @@ def rebase(
     """
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
-    from server.cli.words import money
+    from server.cli.labels import money
 
     request = pb.RebaseHighWaterMarkRequest(portfolio_id=portfolio_id, reason=reason)
     with connect(address) as client:
@@ -301,8 +301,8 @@ def reservations(
     """Lists what is sized but not filled yet."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
+    from server.cli.labels import money
     from server.cli.render import table
-    from server.cli.words import money
 
     request = pb.ListReservationsRequest(portfolio_id=portfolio_id, page_size=1000)
     with connect(address) as client:
@@ -326,7 +326,7 @@ def _set_state(
     from positionsizing.v1 import portfolio_service_pb2 as pb
     from positionsizing.v1 import types_pb2
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     request = pb.SetTradingStateRequest(
         scope=scope, trading_state=types_pb2.TradingState.ValueType(state), reason=reason
@@ -342,8 +342,8 @@ def _set_state(
 
 def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
 
+    from server.cli.labels import money
     from server.cli.render import table
-    from server.cli.words import money
 
     if as_json:
         print_json(found)
@@ -365,7 +365,7 @@ def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
 def _state_words(found: "portfolio_service_pb2.Portfolio") -> str:
     from positionsizing.v1 import types_pb2
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     if found.HasField("close_time"):
         return f"closed {found.close_time.ToDatetime():%Y-%m-%d}"

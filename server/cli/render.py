@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 from positionsizing.v1 import sizing_pb2, types_pb2
 
-from server.cli.layout import Table
-from server.cli.words import (
+from server.cli.labels import (
     binding_words,
     enum_words,
     group_name,
@@ -16,6 +15,7 @@ from server.cli.words import (
     percent,
     stage_words,
 )
+from server.cli.layout import Table
 
 
 def table(title: str, *columns: str, left: Sequence[str] = (), drop: Sequence[str] = ()) -> Table:

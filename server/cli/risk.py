@@ -64,8 +64,8 @@ def _columns(answer: "pb.ReportRiskResponse") -> list[tuple[str, "pb.BookRisk"]]
 def _print_measures(answer: "pb.ReportRiskResponse") -> None:
     from positionsizing.v1 import risk_service_pb2 as pb
 
+    from server.cli.labels import enum_words, percent
     from server.cli.render import table
-    from server.cli.words import enum_words, percent
 
     books = _columns(answer)
     title = f"Risk over one period, {answer.level:g} confidence, {answer.period_count} periods"
@@ -105,8 +105,8 @@ def _print_measures(answer: "pb.ReportRiskResponse") -> None:
 
 
 def _print_lines(answer: "pb.ReportRiskResponse") -> None:
+    from server.cli.labels import percent
     from server.cli.render import table
-    from server.cli.words import percent
 
     name, book = _columns(answer)[-1]
     out = table(
@@ -119,8 +119,8 @@ def _print_lines(answer: "pb.ReportRiskResponse") -> None:
 
 
 def _print_stress(answer: "pb.ReportRiskResponse") -> None:
+    from server.cli.labels import percent
     from server.cli.render import table
-    from server.cli.words import percent
 
     if not answer.stress_losses:
         return

@@ -43,7 +43,7 @@ def settle(
     """
     from positionsizing.v1 import sizing_service_pb2 as pb
 
-    from server.cli.words import enum_words
+    from server.cli.labels import enum_words
 
     if not (filled or fill or fills or cancel):
         raise typer.BadParameter("give --filled, --fill, --fills or --cancel")

@@ -6,9 +6,9 @@ from typing import Any
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
+from server.cli.labels import STAGES, enum_words, money, percent
 from server.cli.layout import Table
 from server.cli.render import table
-from server.cli.words import STAGES, enum_words, money, percent
 
 
 def backtest_tables(answer: pb.RunBacktestResponse) -> Iterator[Table]:

@@ -197,8 +197,8 @@ def explain(
 
     from server.cli import render
     from server.cli.explained import print_ladders
+    from server.cli.labels import enum_words
     from server.cli.optimum import prices_table
-    from server.cli.words import enum_words
 
     with connect(address) as client:
         wanted = pb.GetDecisionRequest(decision_id=decision_id or newest(client))
@@ -322,8 +322,8 @@ def decisions(
     from positionsizing.v1 import sizing_service_pb2 as pb
     from positionsizing.v1 import types_pb2
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     wanted = pb.ListDecisionsRequest(portfolio_id=portfolio, strategy_id=strategy, page_size=limit)
     with connect(address) as client:

@@ -32,8 +32,8 @@ def state(
     from positionsizing.v1 import portfolio_service_pb2 as pb
     from positionsizing.v1 import types_pb2
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.cli.words import enum_words
 
     scopes = [pb.Scope()]
     with connect(address) as client:

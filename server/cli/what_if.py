@@ -149,8 +149,8 @@ def summary_table(answer: "sizing_service_pb2.WhatIfResponse") -> "Table":
     """One row a variation: exposures, and how they differ from the request as it is."""
     from positionsizing.v1 import types_pb2
 
+    from server.cli.labels import enum_words, percent
     from server.cli.render import table
-    from server.cli.words import enum_words, percent
 
     out = table(
         "What if",
@@ -190,8 +190,8 @@ def _largest(sizes: "sizing_pb2.PositionSizes", weight: Sequence[float]) -> str:
 
 def lines_table(answer: "sizing_service_pb2.WhatIfResponse") -> "Table":
     """One row an instrument: its weight as it is, and under each variation."""
+    from server.cli.labels import percent
     from server.cli.render import table
-    from server.cli.words import percent
 
     sized = [result for result in answer.results if result.HasField("sizes")]
     names = [f"{place}: {result.name}" for place, result in enumerate(sized, 1)]

@@ -6,11 +6,11 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.columns import Stage
-from compute.decide import Sizing
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
+from compute.layout import Stage
 from compute.margin import need
+from compute.pipeline import Sizing
 from compute.signals import LineError
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, Piece, encoder
@@ -70,13 +70,13 @@ _SENSITIVITIES = encoder(pb.Sensitivities.DESCRIPTOR)
 
 def _sizes(ids: Sequence[str], sizing: Sizing, inputs: Inputs) -> list[Piece]:
     """The pieces of `PositionSizes`; `ids`: the instruments as they came in the request."""
-    sheet, index, known = inputs.sheet, inputs.index, inputs.known
-    price, lot_size = sheet.market.price[index], sheet.market.lot_size[index]
-    before = sheet.before[index]
+    limit_bounds, index, known = inputs.limit_bounds, inputs.index, inputs.known
+    price, lot_size = limit_bounds.market.price[index], limit_bounds.market.lot_size[index]
+    before = limit_bounds.before[index]
     if not known.all():
         price, lot_size = np.where(known, price, 0.0), np.where(known, lot_size, 0.0)
         before = np.where(known, before, 0.0)
-    names = pb.PositionSizes(instrument_ids=ids, group_names=sheet.limit_names)
+    names = pb.PositionSizes(instrument_ids=ids, group_names=limit_bounds.limit_names)
     out: list[Piece] = [
         names.SerializeToString(),
         *_SIZES.small("line_status", sizing.status),
@@ -139,19 +139,19 @@ def line_errors(message: pb.SizingDecision, errors: list[LineError], offset: str
 
 def summary(message: pb.PortfolioSummary, sizing: Sizing, inputs: Inputs, cash: Floats) -> None:
     """Fills money and exposures; `cash`: reserved per line, base currency."""
-    sheet = inputs.sheet
-    before = np.where(inputs.known, sheet.before[inputs.index], 0.0)
+    limit_bounds = inputs.limit_bounds
+    before = np.where(inputs.known, limit_bounds.before[inputs.index], 0.0)
     change = sizing.weight - before
-    message.equity = sheet.equity
-    message.cash_available = sheet.capital.free
-    message.margin_used = sheet.capital.used
+    message.equity = limit_bounds.equity
+    message.cash_available = limit_bounds.capital.free
+    message.margin_used = limit_bounds.capital.used
     message.cash_reserved = float(cash.sum())
-    message.gross_weight_before = sheet.gross_before
-    message.gross_weight_after = sheet.gross_before + float(
+    message.gross_weight_before = limit_bounds.gross_before
+    message.gross_weight_after = limit_bounds.gross_before + float(
         (np.abs(sizing.weight) - np.abs(before)).sum()
     )
-    message.net_weight_before = sheet.net_before
-    message.net_weight_after = sheet.net_before + float(change.sum())
+    message.net_weight_before = limit_bounds.net_before
+    message.net_weight_after = limit_bounds.net_before + float(change.sum())
     message.turnover = float(np.abs(change).sum())
 
 
@@ -160,11 +160,11 @@ def cash_needed(sizing: Sizing, inputs: Inputs) -> Floats:
 
     Reductions bind their fee, and give nothing back before they are filled.
     """
-    sheet, index = inputs.sheet, inputs.index
-    unit, terms = sheet.market.price[index], sheet.terms
-    book = sheet.positions
+    limit_bounds, index = inputs.limit_bounds, inputs.index
+    unit, terms = limit_bounds.market.price[index], limit_bounds.terms
+    book = limit_bounds.positions
     needed: Floats = need(
-        sizing.trade_lots * sheet.market.lot_size[index] * unit,
+        sizing.trade_lots * limit_bounds.market.lot_size[index] * unit,
         unit * (book.held - book.open_sell)[index],
         unit * (book.held + book.open_buy)[index],
         terms.rate_long[index],
@@ -172,5 +172,5 @@ def cash_needed(sizing: Sizing, inputs: Inputs) -> Floats:
         terms.fee[index],
         at_once=False,
     )
-    traded = np.abs(sizing.trade_lots * sheet.market.lot_size[index] * unit)
+    traded = np.abs(sizing.trade_lots * limit_bounds.market.lot_size[index] * unit)
     return needed + terms.order_fees(index, traded)

@@ -10,12 +10,12 @@ import numpy as np
 import orjson
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from compute.book import Floats, Integers
 from compute.learn.calibration import Calibration
 from compute.learn.evidence import Advantage, Evidence
 from compute.learn.models import Model, ModelKind
 from compute.learn.rows import Rows
 from compute.learn.training import Plan, Trained
+from compute.market import Floats, Integers
 from server.convert.columns import floats
 from server.convert.market import instrument_violations
 from server.convert.names import CLOCKS_DIFFER, id_violations, text_violations, timestamp

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 
-from compute.book import Floats, Integers, Market, MissingInputError
 from compute.contracts import Contracts
 from compute.currency import Rate, contradictions, to_base
 from compute.kernels import SCENARIO_BUCKETS
+from compute.market import Floats, Integers, Market, MissingInputError
 from server.convert.columns import floats, optional_floats
 from server.convert.contracts import contract_violations, contracts_of, may_be_negative
 from server.convert.currencies import CURRENCIES, currency_violations

@@ -8,8 +8,8 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from compute.book import Market
 from compute.contracts import ContractKind
+from compute.market import Market
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
 from server.convert.market import instrument_violations

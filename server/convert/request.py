@@ -6,8 +6,8 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import Integers, Market
-from compute.columns import Source
+from compute.layout import Source
+from compute.market import Integers, Market
 from compute.ranges import RANGES
 from compute.signals import LineError, Signals
 from server.convert.algorithm import violations as algorithm_violations

@@ -10,8 +10,8 @@ import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.book import Floats
 from compute.limits.policy import Limits
+from compute.market import Floats
 from compute.parameters import EffectiveParameters, overlaid
 from compute.simulate.account import TradingCosts
 from compute.simulate.backtest import Backtest, FillAt, Setting

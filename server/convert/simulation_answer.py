@@ -8,7 +8,7 @@ import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.columns import Stage
+from compute.layout import Stage
 from compute.limits.policy import LimitKind
 from compute.simulate.backtest import Backtest
 from compute.simulate.bootstrap import Interval

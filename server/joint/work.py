@@ -19,7 +19,7 @@ from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
 from compute.optimize.proof.certificate import certify
 from compute.optimize.time_limit import TimeLimit
-from server.convert import joint
+from server.convert import optimization
 from server.convert.columns import set_floats
 from server.errors import invalid, precondition
 
@@ -56,7 +56,7 @@ def explained(
     why = _of_well_formed(lambda: explain(without_redundant(problem), time_limit))
     response = pb.ExplainInfeasibilityResponse(feasible=not why.conflict)
     if why.conflict:
-        joint.infeasibility(response.explanation, why, ids)
+        optimization.infeasibility(response.explanation, why, ids)
     return response
 
 
@@ -81,15 +81,15 @@ def optimized(
     """One problem solved and proven. Raises `Refusal`."""
     solution = _of_well_formed(lambda: solve(problem, time_limit=time_limit))
     response = pb.OptimizePortfolioResponse(
-        status=joint.STATUSES[solution.status], instrument_ids=ids
+        status=optimization.STATUSES[solution.status], instrument_ids=ids
     )
     if solution.status is Status.INFEASIBLE:
         if (why := conflict(problem, time_limit)) is None:
             response.certificate.note = UNEXPLAINED
         else:
-            joint.infeasibility(response.explanation, why, ids)
+            optimization.infeasibility(response.explanation, why, ids)
     if solution.status is Status.UNBOUNDED:
-        response.unbounded.extend(joint.named(name, ids) for name in open_sides(problem))
+        response.unbounded.extend(optimization.named(name, ids) for name in open_sides(problem))
     if solution.status is not Status.OPTIMAL:
         return response
     proof = certify(problem, solution, thorough=False, time_limit=time_limit)
@@ -99,13 +99,13 @@ def optimized(
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)
-    joint.certificate(response.certificate, proof, prices, problem, ids)
+    optimization.certificate(response.certificate, proof, prices, problem, ids)
     response.certificate.note = note
     response.certificate.iterations = solution.iterations
     for number, asked in enumerate(request.sensitivities):
         time_limit.check()
         try:
-            sides = joint.sensitivity(problem, solution, asked, ids)
+            sides = optimization.sensitivity(problem, solution, asked, ids)
         except ValueError as error:
             path = f"sensitivities[{number}]"
             raise invalid(path, "NOT_APPLICABLE", str(error)) from error
@@ -113,9 +113,9 @@ def optimized(
         set_floats(message, "falling", sides.left)
         set_floats(message, "rising", sides.right)
     if request.HasField("lots"):
-        rules = joint.lot_rules(request.lots)
+        rules = optimization.lot_rules(request.lots)
         found = round_to_lots(
             problem, solution.weights, rules, effort=EFFORT, time_limit=time_limit
         )
-        joint.lot_solution(response.lots, found)
+        optimization.lot_solution(response.lots, found)
     return response

@@ -8,13 +8,13 @@ from positionsizing.v1 import analytics_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2, sizing_pb2
 from positionsizing.v1 import sizing_service_pb2 as sizing
 
-from compute.book import Market
-from server import analysis, record
+from compute.market import Market
+from server import analysis, decision_inputs
 from server.attribution import benchmark_problem
-from server.call import Call
 from server.convert.names import checked_id, moment, optional_id
 from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
+from server.request_context import Call
 from server.state import States
 from storage.postgres import decisions, portfolios, settlements
 from storage.postgres.decisions import DecisionFilter, RecordedDecision
@@ -100,7 +100,7 @@ def _decided(row: RecordedDecision) -> analysis.Decided:
         asked = next(item for item in whole.requests if item.portfolio_id == row.portfolio_id)
         answers = sizing.SizePortfoliosResponse.FromString(row.response).decisions
         answered = next(item for item in answers if item.decision_id == str(row.decision_id))
-    snapshot_id, _ = record.market_named(row.inputs)
+    snapshot_id, _ = decision_inputs.market_named(row.inputs)
     return analysis.Decided(row.decision_id, snapshot_id, asked.signals, answered)
 
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from positionsizing.v1 import condition_service_pb2 as pb
 
-from server.call import Call, first_delivery
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
+from server.request_context import Call, first_delivery
 from server.state import States
 from storage.postgres import conditions
 from storage.postgres.conditions import StoredCondition

@@ -9,7 +9,6 @@ from positionsizing.v1 import market_service_pb2
 from compute.correlation.clusters import clustered, mean_correlations
 from compute.correlation.sample import correlation_of
 from server import hierarchy
-from server.call import Call
 from server.convert.columns import Floats
 from server.convert.market import instrument_violations, matrix_violations
 from server.convert.names import checked_id, optional_id, timestamp
@@ -17,6 +16,7 @@ from server.errors import invalid, invalid_fields, precondition
 from server.estimation import estimated, kinds_fit
 from server.histories import Span, optional_moment, read
 from server.matrices import store_matrix
+from server.request_context import Call
 from server.state import States
 from storage.postgres.pool import Database
 

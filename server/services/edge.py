@@ -8,13 +8,13 @@ from positionsizing.v1 import edge_service_pb2 as pb
 from compute.edge.estimate import EdgeEstimates, EdgeSettings, estimates_of, with_means
 from compute.edge.shrinkage import Means, Shrunk, james_stein, with_prior, with_views
 from compute.history import Gaps, HistoryGapError, sample
-from server.call import Call
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, floats
 from server.convert.history import moment_of
 from server.convert.names import checked_id, timestamp
 from server.errors import invalid, invalid_fields, precondition
 from server.histories import Read, Span, optional_moment, read
+from server.request_context import Call
 from storage.postgres.pool import Database
 
 

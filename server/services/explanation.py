@@ -2,20 +2,20 @@
 
 from positionsizing.v1 import explanation_service_pb2 as pb
 
-from server.call import Call
 from server.compare import Comparison
 from server.convert.names import checked_id, uuid
-from server.decisions import Solver
 from server.ladder import Ladder
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 
 
 class ExplanationService:
     """See `protos/positionsizing/v1/explanation_service.proto`."""
 
-    def __init__(self, solver: Solver, database: Database) -> None:
-        self._comparison = Comparison(solver, database)
-        self._ladder = Ladder(solver, database)
+    def __init__(self, engine: SizingEngine, database: Database) -> None:
+        self._comparison = Comparison(engine, database)
+        self._ladder = Ladder(engine, database)
 
     async def compare_decisions(
         self, call: Call, request: pb.CompareDecisionsRequest

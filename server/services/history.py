@@ -6,7 +6,6 @@ from datetime import UTC
 
 from positionsizing.v1 import history_service_pb2 as pb
 
-from server.call import Call, first_delivery
 from server.convert import history as history_convert
 from server.convert.market import instrument_violations
 from server.convert.names import (
@@ -20,6 +19,7 @@ from server.convert.names import (
 )
 from server.errors import invalid_fields
 from server.histories import Span, optional_moment, read
+from server.request_context import Call, first_delivery
 from storage.postgres import histories
 from storage.postgres.pool import Database
 

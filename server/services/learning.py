@@ -13,7 +13,6 @@ from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.evidence import evidence
 from compute.learn.models import ModelKind
-from server.call import Call
 from server.convert import learning as convert
 from server.convert.names import (
     checked_id,
@@ -28,6 +27,7 @@ from server.convert.names import (
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
 from server.models import Models, ReadModel, read
+from server.request_context import Call
 from server.worker import Worker
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import models, requests

@@ -5,7 +5,6 @@ import asyncio
 from positionsizing.v1 import market_service_pb2 as pb
 
 from server import volatility
-from server.call import Call, first_delivery
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
@@ -20,6 +19,7 @@ from server.convert.names import (
 from server.convert.provenance import semidefinite
 from server.errors import invalid, invalid_fields, not_found
 from server.matrices import store_matrix
+from server.request_context import Call, first_delivery
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import market

@@ -10,14 +10,14 @@ from compute.optimize.frontier import is_risk
 from compute.optimize.lots.outer_approximation import Effort
 from compute.optimize.problem import Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
-from server.call import Call
-from server.convert import joint
+from server.convert import optimization
 from server.convert.market import matrix
 from server.convert.ranges import number_violations
-from server.decisions import Solver
 from server.errors import invalid, invalid_fields
 from server.joint import work
 from server.joint.expected import Expected, size_of
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 
 T = TypeVar("T")
 
@@ -31,8 +31,8 @@ EFFORT = Effort(rounds_max=10, nodes_max=2000, time_limit_s=1.0)
 class OptimizationService:
     """See `protos/positionsizing/v1/optimization_service.proto`."""
 
-    def __init__(self, solver: Solver) -> None:
-        self._solver = solver
+    def __init__(self, engine: SizingEngine) -> None:
+        self._engine = engine
         self._expected = Expected()
 
     async def optimize_portfolio(
@@ -45,7 +45,7 @@ class OptimizationService:
             text = f"has {len(request.sensitivities)} entries; at most {SENSITIVITIES_MAX}"
             raise invalid("sensitivities", "TOO_MANY", text)
         if request.HasField("lots"):
-            if found := list(joint.lot_violations(request.lots, len(ids), "lots")):
+            if found := list(optimization.lot_violations(request.lots, len(ids), "lots")):
                 raise invalid_fields(found)
             if len(ids) > LOTS_MAX:
                 text = f"whole lots are searched for up to {LOTS_MAX} instruments"
@@ -91,7 +91,7 @@ class OptimizationService:
 
         def run(time_limit: TimeLimit) -> T:
             began = time.monotonic()
-            joint = self._solver.joint
+            joint = self._engine.joint
             try:
                 result = joint.run(function, problem, *arguments, time_limit=time_limit)
             except OutOfTimeError:
@@ -100,18 +100,18 @@ class OptimizationService:
             self._expected.learn(size, units, time.monotonic() - began, finished=True)
             return result
 
-        return await self._solver.run(run, problem.size, call, is_joint=True)
+        return await self._engine.run(run, problem.size, call, is_joint=True)
 
     async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
-        if found := list(joint.violations(message, "problem")):
+        if found := list(optimization.violations(message, "problem")):
             raise invalid_fields(found)
-        scenarios, covariance = await self._solver.matrices(call.tenant_id, message, "problem.")
+        scenarios, covariance = await self._engine.matrices(call.tenant_id, message, "problem.")
         if message.HasField("scenarios"):
             scenarios = matrix(message.scenarios)
         if message.HasField("covariance"):
             covariance = matrix(message.covariance)
         try:
-            return joint.problem(message, scenarios, covariance)
+            return optimization.problem(message, scenarios, covariance)
         except KeyError as error:
             text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error

@@ -8,9 +8,8 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
-from compute.book import MissingInputError, equity_of
+from compute.market import MissingInputError, equity_of
 from server import adaptation
-from server.call import Call, first_delivery
 from server.convert import parameters as convert
 from server.convert.names import (
     moment,
@@ -24,7 +23,9 @@ from server.convert.names import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
-from server.state import States, positions
+from server.portfolio_state import positions
+from server.request_context import Call, first_delivery
+from server.state import States
 from storage.errors import NotFound
 from storage.postgres import outbox, parameters, portfolios
 from storage.postgres.outbox import NewEvent

@@ -7,11 +7,9 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from compute.book import MissingInputError
+from compute.market import MissingInputError
 from server import currencies, high_water_mark
 from server.alerts import CRITICAL, WARNING, alert
-from server.breaches import BreachWatch
-from server.call import Call, first_delivery
 from server.convert import limits as limits_convert
 from server.convert.names import (
     checked_id,
@@ -36,6 +34,8 @@ from server.convert.portfolio import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
+from server.limit_monitor import BreachWatch
+from server.request_context import Call, first_delivery
 from server.services.portfolio_life import (
     PortfolioLife,
     change_record,

@@ -9,7 +9,6 @@ from positionsizing.v1 import risk_service_pb2 as pb
 from compute.history import Gaps, Table
 from server import risk_backtest
 from server.books import Books, books
-from server.call import Call, first_delivery
 from server.convert import risk as convert
 from server.convert.names import (
     checked_id,
@@ -22,6 +21,7 @@ from server.convert.names import (
 )
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.histories import Span, optional_moment, read
+from server.request_context import Call, first_delivery
 from server.risk_report import Basis, basis_of, reported
 from server.state import States
 from server.stress import shocks_of

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from server.call import Call
 from server.convert import simulation as convert
 from server.convert.columns import set_floats
 from server.convert.names import checked_id
 from server.errors import invalid, invalid_fields
 from server.histories import Span, optional_moment, read
+from server.request_context import Call
 from server.tune import refuse_wrong
 from server.worker import Worker
 from storage.postgres.pool import Database

@@ -8,10 +8,8 @@ import numpy as np
 from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import MissingInputError
-from server import reading, record, recorded
-from server.breaches import BreachWatch
-from server.call import Call, first_delivery
+from compute.market import MissingInputError
+from server import decision_inputs, reading, recorded
 from server.convert.columns import integers
 from server.convert.names import (
     instant,
@@ -23,12 +21,14 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.names import uuid as parse_uuid
-from server.desk import Desk
 from server.errors import invalid, invalid_fields, precondition
 from server.fills import Band, Booking, bookings, fill_violations
+from server.limit_monitor import BreachWatch
 from server.reading import mask_violations
 from server.replay import Replay
+from server.request_context import Call, first_delivery
 from server.services.portfolio import reservation_message
+from server.sizing_coordinator import SizingCoordinator
 from server.state import States
 from server.what_if import WhatIf
 from storage.errors import NotFound
@@ -52,9 +52,14 @@ class SizingService:
     """See `protos/positionsizing/v1/sizing_service.proto`."""
 
     def __init__(
-        self, desk: Desk, what_if: WhatIf, replay: Replay, database: Database, states: States
+        self,
+        coordinator: SizingCoordinator,
+        what_if: WhatIf,
+        replay: Replay,
+        database: Database,
+        states: States,
     ) -> None:
-        self._desk = desk
+        self._coordinator = coordinator
         self._what_if = what_if
         self._replay = replay
         self._database = database
@@ -63,11 +68,11 @@ class SizingService:
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """Sizes one portfolio."""
-        return await self._desk.size_positions(call, request)
+        return await self._coordinator.size_positions(call, request)
 
     async def size_portfolios(self, call: Call, request: pb.SizePortfoliosRequest) -> bytes:
         """Sizes several portfolios."""
-        return await self._desk.size_portfolios(call, request)
+        return await self._coordinator.size_portfolios(call, request)
 
     async def what_if(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
         """Sizes variations of a request, recording nothing."""
@@ -199,7 +204,7 @@ class SizingService:
 
         A settlement that comes again is answered as it was, wherever the market has gone.
         """
-        snapshot_id, currency = record.market_named(decision.inputs)
+        snapshot_id, currency = decision_inputs.market_named(decision.inputs)
         decided = await self._states.snapshot(call.tenant_id, snapshot_id)
         snapshots = [decided] if newest is None else [newest, decided]
         try:

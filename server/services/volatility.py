@@ -7,13 +7,13 @@ from positionsizing.v1 import types_pb2
 from positionsizing.v1 import volatility_service_pb2 as pb
 
 from compute.adapt.volatility import Row, VolatilityState, estimates, long_run
-from compute.book import Floats
-from server.call import Call, first_delivery
+from compute.market import Floats
 from server.convert import volatility as convert
 from server.convert.columns import set_floats
 from server.convert.names import checked_id, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
+from server.request_context import Call, first_delivery
 from server.state import States
 from server.volatility import computed, nothing_yet, stored_anew
 from storage.errors import NotFound

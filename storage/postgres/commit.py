@@ -25,16 +25,16 @@ from storage.postgres import (
     high_water_marks,
     inbox,
     locks,
-    moves,
+    portfolio_updates,
     requests,
     tenant_lock,
 )
 from storage.postgres.breaches import NO_CHANGE, BreachChange
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
-from storage.postgres.moves import Move
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
+from storage.postgres.portfolio_updates import PortfolioUpdate
 from storage.postgres.requests import Request, RequestKey
 from storage.postgres.reservations import NewReservation
 
@@ -241,12 +241,16 @@ async def _claim_and_move(
     if not writes:
         return set()
     made = [
-        Move(key, locked.portfolios[key].event_sequence, part.events, write.request.request_id)
+        PortfolioUpdate(
+            key, locked.portfolios[key].event_sequence, part.events, write.request.request_id
+        )
         for write in writes
         for part in write.portfolios
         if (key := (write.tenant_id, part.decision.portfolio_id))
     ]
-    return await moves.apply(connection, made, [(w.tenant_id, w.request) for w in writes])
+    return await portfolio_updates.apply(
+        connection, made, [(w.tenant_id, w.request) for w in writes]
+    )
 
 
 async def _insert(

@@ -15,8 +15,8 @@ import asyncpg
 import numpy as np
 
 from storage.errors import NotFound
-from storage.postgres import binary, moves, outbox
-from storage.postgres.moves import Move
+from storage.postgres import binary, outbox, portfolio_updates
+from storage.postgres.portfolio_updates import PortfolioUpdate
 from storage.postgres.rows import Floats, Integers, Strings, check_lengths, floats, integers
 
 _COLUMNS = """tenant_id, decision_id, portfolio_id, strategy_id, state, expire_time, create_time,
@@ -251,10 +251,10 @@ async def _tell(
     event_of: Callable[[Reservation], outbox.NewEvent],
 ) -> None:
     told = [
-        Move(key, last_event[key], [event_of(reservation) for reservation in its])
+        PortfolioUpdate(key, last_event[key], [event_of(reservation) for reservation in its])
         for key, its in groupby(expired, _owner)
     ]
-    await moves.apply(connection, told)
+    await portfolio_updates.apply(connection, told)
 
 
 def _owner(reservation: Reservation) -> tuple[str, str]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from storage.errors import FailedPrecondition, NotFound, RequestIdReused
 from storage.identifiers import uuid7
-from storage.postgres import locks, moves, outbox, requests, reservations
+from storage.postgres import locks, outbox, portfolio_updates, requests, reservations
 from storage.postgres.commit import CommitResult
-from storage.postgres.moves import Move
+from storage.postgres.portfolio_updates import PortfolioUpdate
 from storage.postgres.requests import Request
 from storage.postgres.reservations import Reservation, ReservationState
 from storage.postgres.rows import Floats, Integers, Strings, check_lengths
@@ -71,8 +71,8 @@ async def settle(connection: asyncpg.Connection, write: SettlementWrite) -> Comm
     before = await reservations.get(connection, write.tenant_id, write.decision_id)
     after = filled(before, write)
     request = replace(write.request, response=write.respond(after, locked.version + 1))
-    move = Move(key, locked.event_sequence, write.events_of(after), request.request_id)
-    if not await moves.apply(connection, [move], [(write.tenant_id, request)]):
+    move = PortfolioUpdate(key, locked.event_sequence, write.events_of(after), request.request_id)
+    if not await portfolio_updates.apply(connection, [move], [(write.tenant_id, request)]):
         raise RequestIdReused(str(request.request_id))  # by a request for another portfolio
     await _record(connection, write, before, after)
     await _move(connection, write, before)

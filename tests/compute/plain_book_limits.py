@@ -9,8 +9,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compute.book import Market, Positions
 from compute.limits.policy import JointLimits
+from compute.market import Market, Positions
 
 ROUNDING = 1e-9
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from compute.book import Market, Positions, SharedUse
 from compute.limits.policy import GroupLimit, Limits, SaleProceeds
+from compute.market import Market, Positions, SharedUse
 
 ROUNDING = 1e-11
 """Relative to the money that is summed: doubles carry sixteen digits, sums of them a few less."""

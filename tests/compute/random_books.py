@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from compute.book import Floats, Market, Positions, SharedUse, equity_of
-from compute.columns import Source
+from compute.layout import Source
 from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
+from compute.market import Floats, Market, Positions, SharedUse, equity_of
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
 from compute.signals import Signals
 

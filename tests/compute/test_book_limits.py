@@ -10,14 +10,14 @@ from plain_limits import breaches
 from random_books import Case, case
 from test_pipeline_properties import simple
 
-from compute.book import MissingInputError, Positions
-from compute.columns import Stage
-from compute.decide import Sizing, size
 from compute.inputs import Inputs
+from compute.layout import Stage
 from compute.limits.book_guard import ReturnData, ReturnMatrix
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit
-from compute.limits.sheet import prepare
+from compute.market import MissingInputError, Positions
+from compute.pipeline import Sizing, size
 from compute.shapes import KernelRegistry
 
 
@@ -30,7 +30,7 @@ def matrix(values: np.ndarray, n: int) -> ReturnMatrix:
 
 def sized(item: Case, returns: ReturnData, kernels: KernelRegistry) -> Sizing:
     """The decision on a case. Raises `MissingInputError` where it is refused."""
-    sheet = prepare(item.market, item.positions, item.limits, item.shared)
+    limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
     guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
     inputs = Inputs(
@@ -38,7 +38,7 @@ def sized(item: Case, returns: ReturnData, kernels: KernelRegistry) -> Sizing:
         item.index,
         item.active,
         known,
-        sheet,
+        limit_bounds,
         item.parameters,
         item.reducing,
         returns=returns,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from random_books import case
 
-from compute.book import Market, Positions, SharedUse
 from compute.limits.breaches import breaches
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
+from compute.market import Market, Positions, SharedUse
 
 MARKET = Market(
     instrument_ids=("A", "B", "C"),

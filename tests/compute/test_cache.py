@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from compute.book import Market
 from compute.cache import Cache
+from compute.market import Market
 
 
 def test_what_was_used_least_lately_goes_first() -> None:

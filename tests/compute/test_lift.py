@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from compute.book import SharedUse
 from compute.limits.lift import Rules, lifted
 from compute.limits.policy import (
     GroupLimit,
@@ -14,6 +13,7 @@ from compute.limits.policy import (
     LinearLimit,
     SharedLimits,
 )
+from compute.market import SharedUse
 from compute.parameters import EffectiveParameters
 
 FACTS = {LimitKind.LOT_SIZE, LimitKind.ORDER_MAX, LimitKind.ORDER_MIN, LimitKind.NO_EQUITY}

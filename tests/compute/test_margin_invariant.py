@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from compute.book import Market, Positions, equity_of
-from compute.columns import Source
 from compute.contracts import contracts
-from compute.decide import size
 from compute.inputs import Inputs
+from compute.layout import Source
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits
-from compute.limits.sheet import prepare
 from compute.margin import capital, need, terms_of
+from compute.market import Market, Positions, equity_of
 from compute.parameters import EffectiveParameters, Shrinkage
+from compute.pipeline import size
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 
@@ -70,10 +70,15 @@ def test_margin_used_never_exceeds_equity(seed: int, kernels: KernelRegistry) ->
     orders: list[tuple[np.ndarray, np.ndarray]] = []  # units still open, capital held for them
     traded = 0
     for _ in range(STEPS):
-        sheet = prepare(market, book, limits)
+        limit_bounds = prepare(market, book, limits)
         everything = np.arange(N)
         inputs = Inputs(
-            signals_of(rng), everything, np.ones(N, bool), np.ones(N, bool), sheet, parameters
+            signals_of(rng),
+            everything,
+            np.ones(N, bool),
+            np.ones(N, bool),
+            limit_bounds,
+            parameters,
         )
         sizing = size(inputs, Guard(market, book, limits), kernels)
         units = sizing.trade_lots * market.lot_size

@@ -1,19 +1,19 @@
 """Whatever part of what is reserved fills, in whatever order, no instrument ends beyond its limits.
 
-A ledger of its own follows every open trade lot by lot; it shares nothing with guard or sheet.
+A ledger of its own follows every open trade lot by lot; it shares nothing with guard or bounds.
 """
 
 import numpy as np
 import pytest
 
-from compute.book import Market, Positions
-from compute.columns import Source
-from compute.decide import size
 from compute.inputs import Inputs
+from compute.layout import Source
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import InstrumentLimit, Limits
-from compute.limits.sheet import prepare
+from compute.market import Market, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
+from compute.pipeline import size
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 
@@ -76,7 +76,7 @@ def test_no_part_of_open_trades_leads_beyond_a_limit(seed: int, kernels: KernelR
     ledger, crossing = Ledger(), 0
     for _ in range(150):
         positions = ledger.positions()
-        sheet = prepare(market, positions, LIMITS)
+        limit_bounds = prepare(market, positions, LIMITS)
         guard = Guard(market, positions, LIMITS)
         signals = Signals(
             side=rng.choice([1.0, -1.0], N),
@@ -85,7 +85,7 @@ def test_no_part_of_open_trades_leads_beyond_a_limit(seed: int, kernels: KernelR
             payoff=np.ones(N),
         )
         whole = np.ones(N, dtype=bool)
-        inputs = Inputs(signals, np.arange(N), whole, whole, sheet, parameters)
+        inputs = Inputs(signals, np.arange(N), whole, whole, limit_bounds, parameters)
         made = size(inputs, guard, kernels)
         trade = made.trade_lots * LOT
         crossing += int(((positions.held * positions.expected < 0) & (trade != 0)).any())

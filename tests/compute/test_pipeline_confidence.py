@@ -8,13 +8,13 @@ import pytest
 from test_pipeline_golden import sized, with_signals
 from test_pipeline_properties import simple
 
-from compute.columns import Source, Stage
-from compute.decide import Sizing
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
 from compute.kelly.confidence import numeric_shrinkage
 from compute.kelly.exact import exact_kelly_fraction
+from compute.layout import Source, Stage
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
+from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
 
 FULL = EffectiveParameters(kelly_fraction=1.0)

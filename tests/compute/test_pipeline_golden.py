@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from test_pipeline_properties import decided, simple, weights
 
-from compute.columns import Source, Stage
-from compute.decide import LineStatus, sensitivities, size
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
+from compute.layout import Source, Stage
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits
-from compute.limits.sheet import prepare
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
+from compute.pipeline import LineStatus, sensitivities, size
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 
@@ -23,10 +23,16 @@ mpmath.mp.dps = 50
 
 
 def inputs_of(item, scenarios=None):  # type: ignore[no-untyped-def]
-    sheet = prepare(item.market, item.positions, item.limits, item.shared)
+    limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
     return Inputs(
-        item.signals, item.index, item.active, known, sheet, item.parameters, scenarios=scenarios
+        item.signals,
+        item.index,
+        item.active,
+        known,
+        limit_bounds,
+        item.parameters,
+        scenarios=scenarios,
     )
 
 

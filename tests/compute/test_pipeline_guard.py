@@ -5,10 +5,10 @@ import pytest
 from plain_limits import breaches
 from random_books import case
 
-from compute.book import SharedUse
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import SharedLimits
 from compute.limits.shared import allocate, divided
+from compute.market import SharedUse
 
 
 @pytest.mark.parametrize("seed", range(10))

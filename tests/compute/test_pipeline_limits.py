@@ -7,14 +7,14 @@ import pytest
 from plain_limits import breaches
 from random_books import Case, case
 
-from compute.book import MissingInputError, equity_of
-from compute.columns import Stage
-from compute.decide import LineStatus, Sizing, size_together
 from compute.inputs import Inputs
+from compute.layout import Stage
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
-from compute.limits.sheet import prepare
+from compute.market import MissingInputError, equity_of
+from compute.pipeline import LineStatus, Sizing, size_together
 from compute.shapes import KernelRegistry
-from compute.sizing import GRID
+from compute.waterfall import GRID
 
 # A hundred thousand where it counts, fewer where somebody waits; `make books` runs a million.
 BOOKS = int(os.environ.get("BOOKS", "100000" if os.environ.get("CI") == "true" else "10000"))
@@ -25,11 +25,11 @@ TOGETHER = 64
 
 def asked(item: Case) -> tuple[Inputs, Guard]:
     """What a case asks to be sized. Raises `MissingInputError` where it is refused."""
-    sheet = prepare(item.market, item.positions, item.limits, item.shared)
+    limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
     guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
     inputs = Inputs(
-        item.signals, item.index, item.active, known, sheet, item.parameters, item.reducing
+        item.signals, item.index, item.active, known, limit_bounds, item.parameters, item.reducing
     )
     return inputs, guard
 

@@ -6,21 +6,27 @@ import numpy as np
 import pytest
 from random_books import Case, case
 
-from compute.book import MissingInputError
-from compute.decide import Sizing, size
 from compute.inputs import Inputs
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
-from compute.limits.sheet import prepare
+from compute.market import MissingInputError
+from compute.pipeline import Sizing, size
 from compute.shapes import KernelRegistry
 
 
 def _sized(item: Case, kernels: KernelRegistry) -> Sizing | str:
     try:
-        sheet = prepare(item.market, item.positions, item.limits)
+        limit_bounds = prepare(item.market, item.positions, item.limits)
         guard = Guard(item.market, item.positions, item.limits)
         known = np.ones(len(item.index), dtype=bool)
         inputs = Inputs(
-            item.signals, item.index, item.active, known, sheet, item.parameters, item.reducing
+            item.signals,
+            item.index,
+            item.active,
+            known,
+            limit_bounds,
+            item.parameters,
+            item.reducing,
         )
         return size(inputs, guard, kernels)
     except MissingInputError as error:

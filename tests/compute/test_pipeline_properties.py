@@ -8,16 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_books import Case, case
 
-from compute import decide
-from compute.book import Market, MissingInputError, Positions
-from compute.columns import Source, Stage
-from compute.decide import LineStatus, Sizing, size, size_together
+from compute import pipeline
 from compute.inputs import Inputs
+from compute.layout import Source, Stage
+from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.lots import counted
 from compute.limits.policy import GroupLimit, Limits, tightest
-from compute.limits.sheet import prepare
+from compute.market import Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
+from compute.pipeline import LineStatus, Sizing, size, size_together
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 
@@ -32,13 +32,13 @@ FEW = settings(
 def asked(item: Case) -> tuple[Inputs, Guard] | None:
     """What a case asks to be sized, None where it is refused."""
     try:
-        sheet = prepare(item.market, item.positions, item.limits, item.shared)
+        limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
     except MissingInputError:
         return None
     guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
     inputs = Inputs(
-        item.signals, item.index, item.active, known, sheet, item.parameters, item.reducing
+        item.signals, item.index, item.active, known, limit_bounds, item.parameters, item.reducing
     )
     return inputs, guard
 
@@ -124,8 +124,8 @@ def test_a_larger_bucket_changes_nothing(kernels: KernelRegistry, seed: int) -> 
         return
     for lines, groups in (((64,), (8,)), ((16,), (64,))):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(decide, "LINE_BUCKETS", lines)
-            patch.setattr(decide, "GROUP_BUCKETS", groups)
+            patch.setattr(pipeline, "LINE_BUCKETS", lines)
+            patch.setattr(pipeline, "GROUP_BUCKETS", groups)
             padded = decided(item, kernels)
         assert padded is not None
         assert padded.kernel == f"waterfall/{lines[0]}x{groups[0]}"

@@ -8,11 +8,11 @@ import pytest
 from random_books import Case, case
 from test_pipeline_properties import asked, decided, simple
 
-from compute.book import SharedUse, equity_of
-from compute.columns import Stage
-from compute.decide import Sizing, size
+from compute.layout import Stage
 from compute.limits.guard import Proposal
 from compute.limits.policy import LimitKind, Limits, SharedLimits
+from compute.market import SharedUse, equity_of
+from compute.pipeline import Sizing, size
 from compute.shapes import KernelRegistry
 
 SEEDS = range(200)

@@ -17,11 +17,11 @@ from positionsizing.v1 import (
 )
 
 from compute.algorithm import COLUMNS, AlgorithmTier
-from compute.columns import Source, Stage
-from compute.decide import LineStatus
 from compute.kernels import SENSITIVE
+from compute.layout import Source, Stage
 from compute.limits.policy import LimitKind
 from compute.parameters import Method, Shrinkage
+from compute.pipeline import LineStatus
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from compute.book import MissingInputError
+from compute.market import MissingInputError
 from compute.optimize.time_limit import TimeLimit
 from server.errors import invalid
 

@@ -22,7 +22,7 @@ from service_client import Client, new_id, sizing_request, snapshot_message
 from subscriber import PATIENCE_S, Sender, Subscriber
 
 from server.app import App
-from server.chores import REMEMBER, Chores
+from server.maintenance import REMEMBER, MaintenanceTasks
 from server.state import States
 from storage.events.ports import OutMessage
 from storage.postgres.pool import Database
@@ -324,7 +324,7 @@ async def test_ids_that_can_come_no_more_are_forgotten(
             datetime.now(UTC) - REMEMBER - timedelta(seconds=1),
             old,
         )
-        assert await Chores(database, States(database, 5.0), "local").forget() == 1
+        assert await MaintenanceTasks(database, States(database, 5.0), "local").forget() == 1
         left = await connection.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
     await database.aclose()
     assert new in {row["event_id"] for row in left}

@@ -17,7 +17,7 @@ from positionsizing.v1 import (
 from service_client import Client, sizing_request
 from subscriber import Sender, Subscriber
 
-from server import alerts, chores
+from server import alerts, maintenance
 from server.alerts import Alerts
 from server.app import App
 from storage.postgres.pool import Database
@@ -148,7 +148,7 @@ async def test_reservations_that_expire_in_numbers_are_an_alert(
     client: Client, subscriber: Subscriber, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them at once, in more than one transaction; one alert tells."""
-    monkeypatch.setattr(chores, "EXPIRY_BATCH", alerts.EXPIRED_MIN)
+    monkeypatch.setattr(maintenance, "EXPIRY_BATCH", alerts.EXPIRED_MIN)
     await client.put_market()
     await client.set_limits(portfolio_service_pb2.Scope(), weight_max=0.1)
     portfolios = [await client.put_portfolio() for _ in range(alerts.EXPIRED_MIN + 5)]

@@ -11,7 +11,7 @@ import joint_works
 import numpy as np
 import pytest
 
-from compute.book import MissingInputError
+from compute.market import MissingInputError
 from compute.optimize.compiled import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, TimeLimit
 from server.errors import Refusal

@@ -23,7 +23,7 @@ from test_joint import RETURNS, Joint, joint_request, optimize, problem, scenari
 
 from server.cli import render
 from server.cli.optimum import prices_table
-from server.decisions import Solver
+from server.sizing_engine import SizingEngine
 
 UNLIMITED: dict[str, Any] = {"allow_short": True}
 WRITTEN = {"none": {}} | {
@@ -182,13 +182,13 @@ async def test_joint_members_of_a_group_divide_what_they_share(
         portfolio_service_pb2.Scope(group_id=group_id), shared=shared, leverage_max=1.0
     )
     threads: list[bool] = []
-    run = Solver.run
+    run = SizingEngine.run
 
-    async def watched(self: Solver, *args: Any, **given: Any) -> Any:
+    async def watched(self: SizingEngine, *args: Any, **given: Any) -> Any:
         threads.append(given.get("is_joint", False))
         return await run(self, *args, **given)
 
-    monkeypatch.setattr(Solver, "run", watched)
+    monkeypatch.setattr(SizingEngine, "run", watched)
     requests = [joint_request(name, matrix.matrix_id, 4, request_id="") for name in ids]
     answer = await joint_client.sizing.SizePortfolios(
         sizing_service_pb2.SizePortfoliosRequest(

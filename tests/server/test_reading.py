@@ -15,8 +15,8 @@ from service_client import Client, new_id, refusal, sizing_request
 
 from server.app import App
 from server.client import Client as ShippedClient
-from server.decisions import Solver
-from server.problem import Problem, Solved
+from server.prepared_request import PreparedRequest, SizedRequest
+from server.sizing_engine import SizingEngine
 
 N_LINES = 200
 SAID = "sizing-max-response-bytes"
@@ -157,13 +157,15 @@ async def test_what_ifs_too_large_to_receive_are_refused_before_they_are_compute
         base=base, variations=[pb.Variation(name=f"v{i}") for i in range(900)]
     )
     n_computed: list[int] = []
-    real = Solver.answers
+    real = SizingEngine.answers
 
-    def counted(self: Solver, problems: Sequence[Problem], *more: Any) -> list[Solved]:
+    def counted(
+        self: SizingEngine, problems: Sequence[PreparedRequest], *more: Any
+    ) -> list[SizedRequest]:
         n_computed.append(len(problems))
         return real(self, problems, *more)
 
-    monkeypatch.setattr(Solver, "answers", counted)
+    monkeypatch.setattr(SizingEngine, "answers", counted)
     refused = await refusal(client.sizing.WhatIf(request, metadata=[(SAID, "20000")]))
     assert refused.reason == "RESPONSE_TOO_LARGE"
     assert sum(n_computed) <= 1, "more than the base was computed"

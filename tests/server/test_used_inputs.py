@@ -14,7 +14,7 @@ from positionsizing.v1 import (
 from seeds import matrix
 from service_client import Client, refusal, sizing_request
 
-from compute.book import Market, MissingInputError
+from compute.market import Market, MissingInputError
 from server.convert.market import covariance_of
 from server.convert.market import matrix as as_arrays
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compute.columns import Source
+from compute.layout import Source
 from compute.limits.policy import LimitKind, Limits
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry

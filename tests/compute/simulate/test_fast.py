@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compute.columns import Source
+from compute.layout import Source
 from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,

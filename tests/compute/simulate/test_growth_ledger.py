@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compute.columns import Stage
+from compute.layout import Stage
 from compute.simulate.account import Account
 from compute.simulate.backtest import Backtest
 from compute.simulate.growth_ledger import LOTS, growth_ledger

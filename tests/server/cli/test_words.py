@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.descriptor import EnumValueDescriptor
 from positionsizing.v1 import types_pb2
 
-from server.cli import words
+from server.cli import labels
 from server.cli.errors import CommandError, report
 from server.config import ConfigError
 from storage.errors import Unavailable
@@ -17,27 +17,27 @@ LIMITS = [value for value in types_pb2.LimitKind.DESCRIPTOR.values if value.numb
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda value: value.name)
 def test_every_stage_has_a_name_and_a_reason(stage: EnumValueDescriptor) -> None:
-    name, why = words.STAGES[words.stage_key(stage.number)]
+    name, why = labels.STAGES[labels.stage_key(stage.number)]
     assert name
     assert why
 
 
 @pytest.mark.parametrize("kind", LIMITS, ids=lambda value: value.name)
 def test_every_limit_has_words(kind: EnumValueDescriptor) -> None:
-    text = words.limit_words(kind.number, 0.25, "energy")
+    text = labels.limit_words(kind.number, 0.25, "energy")
     assert text
     assert "{" not in text
     assert text != kind.name.removeprefix("LIMIT_KIND_").lower()
 
 
 def test_numbers_of_a_newer_release_are_shown_as_they_are() -> None:
-    assert words.stage_words(999) == ("999", "")
-    assert words.limit_words(999, 1.0) == "limit 999"
-    assert words.enum_words(types_pb2.LineStatus, 999, "LINE_STATUS_") == "999"
+    assert labels.stage_words(999) == ("999", "")
+    assert labels.limit_words(999, 1.0) == "limit 999"
+    assert labels.enum_words(types_pb2.LineStatus, 999, "LINE_STATUS_") == "999"
 
 
 def test_percentages_have_no_negative_zero() -> None:
-    assert words.percent(-0.0) == "0.00%"
+    assert labels.percent(-0.0) == "0.00%"
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import numpy as np
 import orjson
 import pytest
 import tables
+from compute.book import Positions
 from fixtures_postgres import create_database
 from positionsizing.v1 import sizing_service_pb2
 from service_client import Client, started
 
-from compute.book import Positions
 from compute.limits.policy import Limits
 from compute.optimize.compiled import Programs
 from compute.parameters import merged
-from server import record
+from server import decision_inputs as record
 from server.errors import Refusal
 from storage import embedded
 from storage.postgres.migrations import migrate
@@ -74,9 +74,9 @@ def keys_of(document: Any, path: str = "") -> set[str]:
     return set()
 
 
-def a_context() -> record.Context:
+def a_context() -> record.DecisionInputs:
     nothing = np.zeros(2)
-    return record.Context(
+    return record.DecisionInputs(
         market_snapshot_id="close",
         base_currency="USD",
         positions=Positions(nothing, nothing, nothing, 1.0),

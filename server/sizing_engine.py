@@ -1,7 +1,7 @@
 """From a checked request and a state to a decision: gather, solve, encode. Writes nothing.
 
-The arithmetic is in `compute/decide.py` and runs in the compute thread; `desk.py` records what
-comes out.
+The arithmetic is in `compute/pipeline.py` and runs in the compute thread;
+`sizing_coordinator.py` records what comes out.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import jax
 import numpy as np
 from positionsizing.v1 import (
     optimization_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
-    types_pb2,
 )
 from positionsizing.v1.market_service_pb2 import (
     MATRIX_KIND_CORRELATION,
@@ -23,36 +21,39 @@ from positionsizing.v1.market_service_pb2 import (
     MATRIX_KIND_SCENARIOS,
 )
 
-from compute.book import equity_of
-from compute.decide import LineStatus, Sizing, sensitivities, size_together
-from compute.joint import JointAnswer
-from compute.joint_value import is_worse_than_keeping, joint_objective
+from compute.joint_value import is_worse_than_keeping
 from compute.limits.shared import divided
+from compute.market import equity_of
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.parameters import Method
+from compute.pipeline import Sizing, size_together
 from compute.shapes import KernelRegistry, Key, NotReadyError
-from server import decision_risk, prediction, profile, volatility_answer
-from server.adaptation import adapted, tell
+from server import prediction, profile
+from server.adaptation import adapted
 from server.algorithms.registry import Algorithms
 from server.batching import ComputeLoop, ComputeThread
-from server.call import Call
-from server.convert import algorithm as algorithm_convert
-from server.convert import decision as decision_convert
-from server.convert import joint as joint_convert
 from server.convert import request as request_convert
 from server.convert.market import MatrixData, kind_violations
-from server.custom import answer_of, chain_of, check_known, is_asked, question_of, sized_by
+from server.custom import answer_of, check_known, is_asked, question_of, sized_by
+from server.encoded_decision import encoded
 from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
-from server.jointly import Aimed, aimed
+from server.joint_target import JointTarget, solve_target
 from server.method import is_joint_request, is_short, method_of, needs_default
 from server.models import Models
-from server.problem import Problem, Solved, assemble, check_ages, concerned, context_of
-from server.remaining import limits_exceeded
-from server.sharing import notional_after, notional_before, outside_use, with_shared
-from server.state import PortfolioState, States
+from server.portfolio_state import PortfolioState
+from server.prepared_request import (
+    PreparedRequest,
+    SizedRequest,
+    assemble,
+    check_ages,
+    concerned,
+    context_of,
+)
+from server.request_context import Call
+from server.shared_limits import notional_after, notional_before, outside_use, with_shared
+from server.state import States
 from server.stored_edges import StoredOutcomes, read_outcomes
-from server.version import VERSION
 from storage.postgres.pool import Database
 
 T = TypeVar("T")
@@ -61,8 +62,6 @@ PROGRAMS_MAX = 16
 """A request calls at most so many programs."""
 
 _COVARIANCES = ("COVARIANCE", "CORRELATION")
-
-LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Places:
     joint: ComputeThread
 
 
-class Solver:
+class SizingEngine:
     """Gathers and solves; keeps nothing and writes nothing."""
 
     def __init__(
@@ -115,7 +114,7 @@ class Solver:
         request: sizing_service_pb2.SizePositionsRequest,
         state: PortfolioState,
         call: Call,
-    ) -> Solved:
+    ) -> SizedRequest:
         """Sizes a checked request against a state. Raises `Refusal`."""
         model_id, estimates = state.parameters.volatility_model, None
         if model_id is not None:
@@ -139,7 +138,7 @@ class Solver:
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
 
-        def gathered() -> Problem:
+        def gathered() -> PreparedRequest:
             with profile.span("gather: arrays"):
                 currency = state.portfolio.base_currency
                 prices = self.states.market(tenant_id, snapshot, currency)
@@ -160,7 +159,7 @@ class Solver:
                     request, context, prices, scenarios, covariance, state.derived, stored
                 )
 
-        def work(time_limit: TimeLimit) -> Solved:
+        def work(time_limit: TimeLimit) -> SizedRequest:
             return self.answer(gathered(), time_limit)
 
         n_lines = len(request.signals.instrument_ids)
@@ -179,7 +178,7 @@ class Solver:
         """The stored histories that lines name, see `stored_edges.read_outcomes`."""
         return await read_outcomes(self._database, call, signals, sequence)
 
-    async def with_algorithm(self, problem: Problem, call: Call) -> Problem:
+    async def with_algorithm(self, problem: PreparedRequest, call: Call) -> PreparedRequest:
         """The problem with the sizes of its algorithm, where it is one for an algorithm.
 
         Raises `Refusal` where the server doesn't have it, or all or nothing is wanted.
@@ -231,9 +230,9 @@ class Solver:
         requests: Sequence[sizing_service_pb2.SizePositionsRequest],
         states: Sequence[PortfolioState],
         call: Call,
-    ) -> list[Solved]:
+    ) -> list[SizedRequest]:
         """Sizes several portfolios; those that share limits divide them (`limits/shared.py`)."""
-        alone: list[Solved] = []
+        alone: list[SizedRequest] = []
         for position, (request, state) in enumerate(zip(requests, states, strict=True)):
             try:
                 alone.append(await self.solve(tenant_id, request, state, call))
@@ -253,7 +252,7 @@ class Solver:
         self,
         members: Sequence[int],
         states: Sequence[PortfolioState],
-        solved: list[Solved],
+        solved: list[SizedRequest],
         call: Call,
     ) -> None:
         """Solves the members of a group again, each within its part of what they share."""
@@ -263,7 +262,7 @@ class Solver:
                 "MIXED_CURRENCIES", "portfolios that share limits need one base currency"
             )
 
-        def work(time_limit: TimeLimit) -> list[Solved]:
+        def work(time_limit: TimeLimit) -> list[SizedRequest]:
             before = np.stack([notional_before(solved[i].problem) for i in members])
             wanted = np.stack([notional_after(solved[i]) for i in members])
             uses = [context.shared for context in contexts if context.shared is not None]
@@ -282,80 +281,36 @@ class Solver:
         for i, item in zip(members, again, strict=True):
             solved[i] = item
 
-    def answer(self, problem: Problem, time_limit: TimeLimit = ENDLESS) -> Solved:
+    def answer(self, problem: PreparedRequest, time_limit: TimeLimit = ENDLESS) -> SizedRequest:
         """Computes and encodes; runs in a compute thread."""
         return self.answers([problem], time_limit)[0]
 
-    def answers(self, problems: Sequence[Problem], time_limit: TimeLimit = ENDLESS) -> list[Solved]:
+    def answers(
+        self, problems: Sequence[PreparedRequest], time_limit: TimeLimit = ENDLESS
+    ) -> list[SizedRequest]:
         """The same for several problems, those of one shape in one compiled call."""
         with profile.span("compute: joint optimum, if asked for"):
-            asked = [aimed(self.joint, self._kernels, problem, time_limit) for problem in problems]
+            asked = [
+                solve_target(self.joint, self._kernels, problem, time_limit) for problem in problems
+            ]
         with profile.span("compute: waterfall, limits, lots, guard"):
             items = [(item.problem.inputs, item.problem.guard) for item in asked]
             sizings = size_together(items, self._kernels)
         with profile.span("compute: encoding"):
             return [
-                self._encoded(*self._kept(item, sizing))
+                encoded(*self._kept(item, sizing), self._kernels)
                 for item, sizing in zip(asked, sizings, strict=True)
             ]
 
-    def _kept(self, asked: Aimed, sizing: Sizing) -> tuple[Aimed, Sizing]:
+    def _kept(self, asked: JointTarget, sizing: Sizing) -> tuple[JointTarget, Sizing]:
         """No trade instead of lots that are worth less, by the objective of the joint method."""
         problem, joint = asked.problem, asked.answer
         if joint is None or not is_worse_than_keeping(problem.inputs, joint, sizing.weight):
             return asked, sizing
-        inputs = replace(problem.inputs, target=problem.inputs.sheet.before[problem.inputs.index])
+        inputs = replace(
+            problem.inputs, target=problem.inputs.limit_bounds.before[problem.inputs.index]
+        )
         return asked, size_together([(inputs, problem.guard)], self._kernels)[0]
-
-    def _encoded(self, asked: Aimed, sizing: Sizing) -> Solved:
-        problem, joint = asked.problem, asked.answer
-        chain = [*asked.chain, *chain_of(problem)]
-        if sizing.rejected:
-            broken = sizing.rejected[0]
-            outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
-            chain += [
-                sizing_pb2.FallbackStep(method="largest whole lots", outcome=outcome),
-                sizing_pb2.FallbackStep(method="smaller increases", outcome="answered"),
-            ]
-        head = sizing_pb2.SizingDecision(
-            portfolio_id=problem.request.portfolio_id,
-            strategy_id=problem.request.strategy_id,
-            method=types_pb2.SizingMethod.ValueType(problem.method),
-            status=types_pb2.SIZING_STATUS_FALLBACK if chain else _status(sizing, joint),
-            fallback_chain=chain,
-        )
-        tell(head, problem.context)
-        algorithm_convert.tell(head, problem.context.algorithm)
-        prediction.tell(head, problem.context)
-        limits_exceeded(head, problem, sizing)
-        decision_convert.line_errors(head, problem.errors)
-        cash = decision_convert.cash_needed(sizing, problem.inputs)
-        decision_convert.summary(head.summary, sizing, problem.inputs, cash)
-        if joint is not None and joint.certificate is not None:
-            solved = joint.certificate, joint.prices, joint.problem, joint.instrument_ids
-            kinds = {name: int(limit.kind) for name, limit in joint.named.items()}
-            joint_convert.certificate(head.certificate, *solved, kinds)
-            head.certificate.note = joint.note
-            head.notes.extend(joint.notes)
-            head.certificate.iterations = joint.iterations
-            head.certificate.objective_lots = joint_objective(problem.inputs, joint, sizing.weight)
-        decision_risk.fill(head, problem, sizing)
-        head.versions.kernel = sizing.kernel
-        head.versions.service_version = VERSION
-        head.versions.libraries = LIBRARIES
-        head.versions.market_snapshot_id = problem.context.market_snapshot_id
-        head.versions.covariance_matrix_id = (
-            problem.request.covariance_matrix_id or problem.context.covariance_matrix_id
-        )
-        stages = decision_convert.STAGE_NUMBERS
-        if problem.context.algorithm is not None:
-            stages = decision_convert.ALGORITHM_STAGE_NUMBERS
-        columns = decision_convert.columns(problem.ids, sizing, problem.inputs, stages)
-        columns += volatility_answer.fill(head, problem, sizing)
-        if problem.request.include_sensitivities:
-            gradient = sensitivities(problem.inputs, self._kernels)
-            columns += decision_convert.sensitivities(gradient)
-        return Solved(problem, sizing, head, columns)
 
     async def matrices(
         self,
@@ -384,13 +339,3 @@ class Solver:
                 raise invalid_fields(wrong)
             found.append(stored)
         return found[0], found[1]
-
-
-def _status(sizing: Sizing, joint: JointAnswer | None) -> types_pb2.SizingStatus.ValueType:
-    if joint is not None and joint.certificate is not None:
-        if not joint.certificate.is_optimal:
-            return types_pb2.SIZING_STATUS_UNPROVEN
-        if joint.prices:
-            return types_pb2.SIZING_STATUS_CAPPED
-    capped = (sizing.binding.kind > 0) & (sizing.status != LineStatus.REFUSED)
-    return types_pb2.SIZING_STATUS_CAPPED if capped.any() else types_pb2.SIZING_STATUS_OPTIMAL

@@ -21,17 +21,17 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from prometheus_client import CollectorRegistry
 
 from server import tracing
-from server.call import Call
 from server.convert.names import uuid
-from server.decisions import Solver
+from server.decision_write import answer, stamped, transaction
 from server.errors import Refusal, invalid, invalid_fields
 from server.halt import unless_changed
 from server.metrics import DecisionMetrics
-from server.problem import Solved
+from server.portfolio_state import PortfolioState
+from server.prepared_request import SizedRequest
 from server.profile import span
 from server.reading import check_bytes, mask_violations, read_answer, without_mask
-from server.state import PortfolioState
-from server.write import answer, stamped, transaction
+from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from storage.crash import crash_point
 from storage.errors import VersionConflict
 from storage.postgres import requests
@@ -45,12 +45,12 @@ ATTEMPTS_MAX = 16
 PORTFOLIOS_MAX = 256
 
 
-class Desk:
+class SizingCoordinator:
     """Sizes portfolios and records what it decides."""
 
     def __init__(
         self,
-        solver: Solver,
+        engine: SizingEngine,
         database: Database,
         committer: GroupCommitter,
         on_events: Callable[[], None] = lambda: None,
@@ -59,14 +59,14 @@ class Desk:
         """`on_events` is called after each commit that wrote events; `metrics` counts decisions."""
         self._metrics = metrics or DecisionMetrics(CollectorRegistry())
         self._on_events = on_events
-        self._solver = solver
+        self._engine = engine
         self._database = database
         self._committer = committer
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """The answer to SizePositions, in the form that is stored."""
-        self._solver.check(request)
+        self._engine.check(request)
         mask = _mask(request)
         request = without_mask(request)
         if request.validate_only:
@@ -78,7 +78,7 @@ class Desk:
         """The answer to SizePortfolios, in the form that is stored."""
         parts = _parts(request)
         for position, part in enumerate(parts):
-            self._solver.check(part, f"requests[{position}].")
+            self._engine.check(part, f"requests[{position}].")
         mask = _mask(request)
         request = without_mask(request)
         if request.validate_only:
@@ -160,7 +160,7 @@ class Desk:
             return [await self._state(call, part) for part in parts]
 
     async def _state(self, call: Call, request: pb.SizePositionsRequest) -> PortfolioState:
-        state = await self._solver.states.portfolio(
+        state = await self._engine.states.portfolio(
             call.tenant_id, request.portfolio_id, request.strategy_id
         )
         if request.HasField("expected_portfolio_version"):
@@ -180,7 +180,7 @@ class Desk:
         whole: Message,
         parts: Sequence[pb.SizePositionsRequest],
         states: Sequence[PortfolioState],
-    ) -> list[Solved]:
+    ) -> list[SizedRequest]:
         with tracing.part("compute"):
             return await self._solved(call, whole, parts, states)
 
@@ -190,10 +190,10 @@ class Desk:
         whole: Message,
         parts: Sequence[pb.SizePositionsRequest],
         states: Sequence[PortfolioState],
-    ) -> list[Solved]:
+    ) -> list[SizedRequest]:
         if whole is parts[0]:
-            return [await self._solver.solve(call.tenant_id, parts[0], states[0], call)]
-        return await self._solver.solve_together(call.tenant_id, parts, states, call)
+            return [await self._engine.solve(call.tenant_id, parts[0], states[0], call)]
+        return await self._engine.solve_together(call.tenant_id, parts, states, call)
 
     async def _stored(
         self, call: Call, method: str, request_id: UUID, digest: bytes
@@ -210,17 +210,17 @@ class Desk:
         write: DecisionWrite,
     ) -> None:
         for part, state, written in zip(parts, states, write.portfolios, strict=True):
-            self._solver.states.recorded(
+            self._engine.states.recorded(
                 call.tenant_id, part.strategy_id, state, written.reservation
             )
 
     def _forget(self, call: Call, states: Sequence[PortfolioState]) -> None:
         """A commit changes its portfolios, and with a group what others see of it."""
         if any(state.group_version is not None for state in states):
-            self._solver.states.changed(call.tenant_id)
+            self._engine.states.changed(call.tenant_id)
         else:
             ids = {state.portfolio.portfolio_id for state in states}
-            self._solver.states.changed(call.tenant_id, ids)
+            self._engine.states.changed(call.tenant_id, ids)
 
     @asynccontextmanager
     async def _turn(

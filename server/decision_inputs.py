@@ -23,7 +23,6 @@ from compute.adapt.adjustment import Adjustment, AdjustmentSource
 from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.algorithm import AlgorithmAnswer, AlgorithmTier
-from compute.book import Floats, Market, Positions, SharedUse
 from compute.correlation.penalty import CorrelationPenalty
 from compute.learn.predicted import Prediction
 from compute.limits.policy import (
@@ -35,6 +34,7 @@ from compute.limits.policy import (
     SaleProceeds,
     SharedLimits,
 )
+from compute.market import Floats, Market, Positions, SharedUse
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import (
     AlgorithmChoice,
@@ -76,7 +76,7 @@ class Volatility:
 
 
 @dataclass(frozen=True)
-class Context:
+class DecisionInputs:
     """The state a decision was computed from, over the instruments of its market."""
 
     market_snapshot_id: str
@@ -105,7 +105,7 @@ class Context:
     """What models said of lines, so that a replay needs none."""
 
 
-def market_of(context: Context, prices: Market) -> Market:
+def market_of(context: DecisionInputs, prices: Market) -> Market:
     """The market as the decision took it, from the stored one."""
     if not context.spread_counts:
         prices = replace(prices, spread=None)
@@ -116,7 +116,7 @@ def market_of(context: Context, prices: Market) -> Market:
     return prices
 
 
-def encode(context: Context) -> bytes:
+def encode(context: DecisionInputs) -> bytes:
     """The stored form of a context."""
     positions = context.positions
     document: Document = {
@@ -155,7 +155,7 @@ def encode(context: Context) -> bytes:
     return orjson.dumps(document, default=sorted, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def decode(data: bytes, prices: Market) -> Context:
+def decode(data: bytes, prices: Market) -> DecisionInputs:
     """A context from its stored form; `prices` is the market it names.
 
     Raises `Refusal` where a newer release wrote it.
@@ -163,7 +163,7 @@ def decode(data: bytes, prices: Market) -> Context:
     document = _document(data)
     n = len(prices.price)
     shared, volatility = document.get("shared"), document.get("volatility")
-    return Context(
+    return DecisionInputs(
         market_snapshot_id=document["market_snapshot_id"],
         base_currency=document["base_currency"],
         positions=Positions(

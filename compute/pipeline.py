@@ -1,4 +1,4 @@
-"""One sizing decision, end to end on arrays: signals, sheet and parameters in, lots out.
+"""One sizing decision, end to end on arrays: signals, limits and parameters in, lots out.
 
 Pure but for the compiled kernels it is handed: the same input gives the same lots, today or in a
 replay. `size` is the closed form; with `target` weights from the joint optimum it runs the same
@@ -13,16 +13,15 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats, Integers, MissingInputError
-from compute.columns import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.correlated import correlation_factors, is_correlated
 from compute.edge.estimate import EdgeEstimates
 from compute.edge.of_decision import edges_of_decision
-from compute.edges import edge_columns
+from compute.edge_inputs import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
 from compute.kelly.multiperiod import aim_share
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
+from compute.layout import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import within_book_limits
@@ -33,13 +32,14 @@ from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_left
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
+from compute.market import Floats, Integers, MissingInputError
 from compute.parameters import Shrinkage
 from compute.robust import robust_column
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
-from compute.sizing import GRID
 from compute.trade_band import NO_BAND, band_columns, banded_lines
 from compute.trading_costs import trading_costs
 from compute.usable import beyond_stop, without_volatility
+from compute.waterfall import GRID
 
 
 class LineStatus(IntEnum):
@@ -173,19 +173,19 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         kept,
         inputs.index,
         lines[Line.ACTIVE],
-        inputs.sheet,
+        inputs.limit_bounds,
         guard,
         reducing=inputs.must_reduce,
         book=inputs.book_guard,
         stopless=may_not_grow(inputs),
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
-    weight = quantity * inputs.sheet.unit_weight[inputs.index]
+    weight = quantity * inputs.limit_bounds.unit_weight[inputs.index]
     final = np.round(weight * GRID) / GRID
     all_stages = np.vstack([stages, kept, np.where(inputs.active, final, kept)])
     cuts = cuts_of(all_stages, extra, lots, inputs, moved.rule)
     binding = last_binding(all_stages, cuts)
-    lot_size = inputs.sheet.market.lot_size[inputs.index]
+    lot_size = inputs.limit_bounds.market.lot_size[inputs.index]
     value, slope = growth(weight * inputs.signals.side, lines, inputs)
     return Sizing(
         lots=counted(quantity, lot_size),
@@ -218,7 +218,7 @@ def sensitivities(inputs: Inputs, kernels: KernelRegistry) -> Floats:
 
 def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     """The kernel's per-line input, (len(Line), n)."""
-    signals, sheet, index = inputs.signals, inputs.sheet, inputs.index
+    signals, limit_bounds, index = inputs.signals, inputs.limit_bounds, inputs.index
     lines = np.zeros((len(Line), len(index)))
     lines[Line.ACTIVE] = inputs.active
     lines[[Line.CORRELATION, Line.ROBUST, Line.AIM]] = 1.0
@@ -229,20 +229,20 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     edge_columns(lines, signals, inputs.parameters, inputs.scenarios, kernels)
     if inputs.parameters.robust is not None:
         lines[Line.ROBUST] = robust_column(lines, inputs, kernels)
-    lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, sheet.before[index], 0.0)
+    lines[Line.WEIGHT_BEFORE] = np.where(inputs.known, limit_bounds.before[index], 0.0)
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
     lines[Line.STOP_LOSS] = _stop_loss(inputs)
     lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX] = line_bounds(inputs)
-    lines[Line.ADV_WEIGHT_MIN] = sheet.adv_weight_min[index]
-    lines[Line.ADV_WEIGHT_MAX] = sheet.adv_weight_max[index]
-    lines[Line.BUY_MAX] = sheet.buy_max[index]
-    lines[Line.SELL_MAX] = sheet.sell_max[index]
-    known, unit = inputs.known, sheet.unit_weight[index]
-    lines[Line.OPEN_BUY] = np.where(known, unit * sheet.positions.open_buy[index], 0.0)
-    lines[Line.OPEN_SELL] = np.where(known, unit * sheet.positions.open_sell[index], 0.0)
-    lines[Line.RATE_LONG] = sheet.terms.rate_long[index]
-    lines[Line.RATE_SHORT] = sheet.terms.rate_short[index]
-    lines[Line.FEE] = sheet.terms.fee[index]
+    lines[Line.ADV_WEIGHT_MIN] = limit_bounds.adv_weight_min[index]
+    lines[Line.ADV_WEIGHT_MAX] = limit_bounds.adv_weight_max[index]
+    lines[Line.BUY_MAX] = limit_bounds.buy_max[index]
+    lines[Line.SELL_MAX] = limit_bounds.sell_max[index]
+    known, unit = inputs.known, limit_bounds.unit_weight[index]
+    lines[Line.OPEN_BUY] = np.where(known, unit * limit_bounds.positions.open_buy[index], 0.0)
+    lines[Line.OPEN_SELL] = np.where(known, unit * limit_bounds.positions.open_sell[index], 0.0)
+    lines[Line.RATE_LONG] = limit_bounds.terms.rate_long[index]
+    lines[Line.RATE_SHORT] = limit_bounds.terms.rate_short[index]
+    lines[Line.FEE] = limit_bounds.terms.fee[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
     if signals.edge_half_life_periods is not None:
@@ -262,7 +262,11 @@ def _aims(inputs: Inputs, half_life: Floats) -> Floats:
 
 def scalar_inputs(inputs: Inputs) -> Floats:
     """The kernel's scalar input, (len(Scalar),)."""
-    parameters, sheet, limits = inputs.parameters, inputs.sheet, inputs.sheet.limits
+    parameters, limit_bounds, limits = (
+        inputs.parameters,
+        inputs.limit_bounds,
+        inputs.limit_bounds.limits,
+    )
     interval = 0.5 * (1.0 + parameters.interval_probability)
     out = np.zeros(len(Scalar))
     out[Scalar.RISK_FREE_RATE] = parameters.risk_free_rate
@@ -277,10 +281,12 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)
     out[Scalar.ALLOW_FLIP] = bool(limits.allow_flip)
     out[Scalar.REDUCING] = inputs.must_reduce
-    out[Scalar.TRADE_MIN] = sheet.trade_min.weight
+    out[Scalar.TRADE_MIN] = limit_bounds.trade_min.weight
     out[Scalar.TURNOVER_MAX] = _bound(limits.turnover_max)
     lines = inputs.index[inputs.active]
-    out[Scalar.FREE] = sheet.free - sheet.terms.order_fees_max(lines) / sheet.scale
+    out[Scalar.FREE] = (
+        limit_bounds.free - limit_bounds.terms.order_fees_max(lines) / limit_bounds.scale
+    )
     out[Scalar.SALES_AT_ONCE] = uses_proceeds(limits)
     return out
 
@@ -291,14 +297,16 @@ def _bound(value: float | None) -> float:
 
 def _risk_budget_left(inputs: Inputs) -> float:
     """What the rest of the portfolio leaves of the risk budget."""
-    sheet, own = inputs.sheet, np.zeros(len(inputs.sheet.before))
+    limit_bounds, own = inputs.limit_bounds, np.zeros(len(inputs.limit_bounds.before))
     mine = inputs.index[inputs.active]
-    own[mine] = sheet.before[mine]
-    return risk_budget_left(sheet, sheet.market.volatility, inputs.parameters.risk_budget, own)
+    own[mine] = limit_bounds.before[mine]
+    return risk_budget_left(
+        limit_bounds, limit_bounds.market.volatility, inputs.parameters.risk_budget, own
+    )
 
 
 def _annual_volatility(inputs: Inputs) -> Floats:
-    market = inputs.sheet.market
+    market = inputs.limit_bounds.market
     if market.volatility is None:
         needed = [
             name
@@ -323,13 +331,13 @@ def _annual_volatility(inputs: Inputs) -> Floats:
 def _refuse(wrong: NDArray[np.bool_], inputs: Inputs, reason: str, text: str) -> None:
     """Of lines that were usable before parameters or prices were varied."""
     if wrong.any():
-        name = inputs.sheet.market.instrument_ids[inputs.index[int(np.argmax(wrong))]]
+        name = inputs.limit_bounds.market.instrument_ids[inputs.index[int(np.argmax(wrong))]]
         raise MissingInputError(reason, f"{name!r}: {text}")
 
 
 def _stop_loss(inputs: Inputs) -> Floats:
     """`stop_loss`, of stops that have not been passed where a parameter needs them."""
-    market, signals = inputs.sheet.market, inputs.signals
+    market, signals = inputs.limit_bounds.market, inputs.signals
     _refuse(
         inputs.active & beyond_stop(signals, market, inputs.index, inputs.parameters),
         inputs,
@@ -341,18 +349,18 @@ def _stop_loss(inputs: Inputs) -> Floats:
 
 def _exposures(inputs: Inputs) -> tuple[Floats, Floats]:
     """Members and bounds padded to a bucket, the batch's own weights taken out of `OTHER_*`."""
-    sheet, index = inputs.sheet, inputs.index
-    n_groups = len(sheet.group_names)
+    limit_bounds, index = inputs.limit_bounds, inputs.index
+    n_groups = len(limit_bounds.group_names)
     columns = [*range(n_groups), -2, -1]
     size = bucket(n_groups + 2, GROUP_BUCKETS)
     members = np.zeros((size, bucket(len(index), LINE_BUCKETS)))
-    members[columns, : len(index)] = sheet.members[:, index]
+    members[columns, : len(index)] = limit_bounds.members[:, index]
     bounds = np.zeros((len(Exposure), size))
     bounds[Exposure.GROSS_MAX], bounds[Exposure.NET_MAX] = NO_LIMIT, NO_LIMIT
     bounds[Exposure.NET_MIN] = -NO_LIMIT
-    bounds[:, columns] = sheet.bounds
+    bounds[:, columns] = limit_bounds.bounds
     # Refused lines are not in the batch: their positions stay and count as others'.
-    own = np.where(inputs.active, sheet.before[index], 0.0)
+    own = np.where(inputs.active, limit_bounds.before[index], 0.0)
     mine = members[:, : len(index)]
     bounds[Exposure.OTHER_GROSS] -= mine @ np.abs(own)
     bounds[Exposure.OTHER_NET] -= mine @ own

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from compute.book import Market, Positions, SharedUse
 from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
+from compute.market import Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters, merged
-from server import record
+from server import decision_inputs
 
 SIZE = 4
 MARKET = Market(tuple("abcd"), np.ones(SIZE), np.ones(SIZE))
@@ -20,7 +20,7 @@ _columns = arrays.arrays(np.float64, SIZE, elements=_amount)
 @given(_columns, _columns, _amount)
 def test_a_book_comes_back_bit_for_bit(held, bought, cash):
     context = context_of(Positions(held, np.abs(bought), np.zeros(SIZE), cash, 0.1))
-    again = record.decode(record.encode(context), MARKET).positions
+    again = decision_inputs.decode(decision_inputs.encode(context), MARKET).positions
     np.testing.assert_array_equal(again.held, held)
     np.testing.assert_array_equal(again.open_buy, np.abs(bought))
     assert (again.cash, again.cash_reserved) == (cash, 0.1)
@@ -36,18 +36,18 @@ def test_policies_come_back():
     parameters = merged([])
     shared = SharedUse(SharedLimits(gross_notional_max=5.0), 1.5, np.arange(SIZE) / 7)
     context = context_of(limits=limits, parameters=parameters, shared=shared)
-    again = record.decode(record.encode(context), MARKET)
+    again = decision_inputs.decode(decision_inputs.encode(context), MARKET)
     assert (again.limits, again.parameters) == (limits, parameters)
     assert again.shared is not None
     assert again.shared.limits == shared.limits
     np.testing.assert_array_equal(again.shared.instrument_notional, shared.instrument_notional)
-    assert record.market_named(record.encode(context)) == ("close", "USD")
+    assert decision_inputs.market_named(decision_inputs.encode(context)) == ("close", "USD")
 
 
 @pytest.mark.parametrize("is_reducing", [True, False])
 def test_the_trading_state_comes_back(is_reducing):
     context = context_of(is_reducing=is_reducing)
-    assert record.decode(record.encode(context), MARKET).reducing is is_reducing
+    assert decision_inputs.decode(decision_inputs.encode(context), MARKET).reducing is is_reducing
 
 
 def context_of(
@@ -57,9 +57,9 @@ def context_of(
     shared: SharedUse | None = None,
     *,
     is_reducing: bool = False,
-) -> record.Context:
+) -> decision_inputs.DecisionInputs:
     nothing = np.zeros(SIZE)
-    return record.Context(
+    return decision_inputs.DecisionInputs(
         market_snapshot_id="close",
         base_currency="USD",
         positions=positions or Positions(nothing, nothing, nothing, 1.0),

@@ -13,20 +13,20 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
 from compute.adapt.edge import multiplied, scaled_edges, scaled_scenarios
-from compute.book import Integers, Market, MissingInputError
 from compute.currency import in_base
-from compute.decide import Sizing
-from compute.edges import Scenarios
+from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
 from compute.learn.predicted import line_multipliers, with_predictions
 from compute.limits.book_guard import ReturnData, ReturnMatrix
+from compute.limits.bounds import LimitBounds, prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits, tightest
-from compute.limits.sheet import Sheet, prepare
+from compute.market import Integers, Market, MissingInputError
 from compute.parameters import AlgorithmChoice, EffectiveParameters, Method
+from compute.pipeline import Sizing
 from compute.signals import LineError, check
 from compute.usable import check_market
-from server import record
+from server import decision_inputs
 from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
 from server.convert import request as request_convert
@@ -35,7 +35,7 @@ from server.convert.market import MatrixData, covariance_of
 from server.custom import sized_by
 from server.errors import FieldViolation, invalid_fields, precondition
 from server.halt import refused
-from server.state import PortfolioState, positions, shared_use
+from server.portfolio_state import PortfolioState, positions, shared_use
 from server.stored_edges import StoredOutcomes, with_stored
 from storage.postgres.trading_state import TradingState
 
@@ -44,7 +44,7 @@ PART_MAX = 1 / 8
 
 
 @dataclass(frozen=True)
-class Problem:
+class PreparedRequest:
     """A request with everything it is computed from; pure data."""
 
     request: sizing_service_pb2.SizePositionsRequest
@@ -53,7 +53,7 @@ class Problem:
     guard: Guard
     errors: list[LineError]
     method: Method
-    context: record.Context
+    context: decision_inputs.DecisionInputs
     scenarios: MatrixData | None
     covariance: MatrixData | None
     algorithm: AlgorithmChoice | None = None
@@ -61,10 +61,10 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Solved:
+class SizedRequest:
     """A problem with its answer: `head`, which recording adds to, and the encoded columns."""
 
-    problem: Problem
+    problem: PreparedRequest
     sizing: Sizing
     head: sizing_pb2.SizingDecision
     columns: list[Piece]
@@ -105,7 +105,9 @@ def is_gathered(state: PortfolioState, snapshot: market_service_pb2.MarketSnapsh
     return ("context", snapshot.snapshot_id) in state.derived
 
 
-def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> record.Context:
+def context_of(
+    state: PortfolioState, snapshot_id: str, prices: Market
+) -> decision_inputs.DecisionInputs:
     """The state over the instruments of the market, kept with the state."""
     key = ("context", snapshot_id)
     if key not in state.derived:
@@ -120,7 +122,7 @@ def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> recor
         except MissingInputError as error:
             text = f"{error} (snapshot {snapshot_id!r})"
             raise MissingInputError(error.reason, text) from error
-        state.derived[key] = record.Context(
+        state.derived[key] = decision_inputs.DecisionInputs(
             market_snapshot_id=snapshot_id,
             base_currency=state.portfolio.base_currency,
             positions=held,
@@ -129,20 +131,20 @@ def context_of(state: PortfolioState, snapshot_id: str, prices: Market) -> recor
             reducing=state.trading_state is TradingState.REDUCING,
             shared=shared,
         )
-    context: record.Context = state.derived[key]
+    context: decision_inputs.DecisionInputs = state.derived[key]
     return context
 
 
 def assemble(
     request: sizing_service_pb2.SizePositionsRequest,
-    context: record.Context,
+    context: decision_inputs.DecisionInputs,
     prices: Market,
     scenarios: MatrixData | None,
     covariance: MatrixData | None,
     derived: dict[Any, Any],
     stored: StoredOutcomes | None = None,
-) -> Problem:
-    """Turns a request into arrays. `derived` keeps sheets between requests on one state.
+) -> PreparedRequest:
+    """Turns a request into arrays. `derived` keeps the bounds between requests on one state.
 
     stored: the histories that lines name, None where none does.
 
@@ -187,14 +189,14 @@ def assemble(
         covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
     method = Method(request.method) if request.method else context.parameters.method
     places = None if method is Method.JOINT else _concerned(index, context, prices)
-    sheet, guard = _sheet(request, limits, context, prices, places, derived)
+    limit_bounds, guard = _limit_bounds(request, limits, context, prices, places, derived)
     inputs = Inputs(
         signals=batch,
         # Lines of unknown instruments have no column to read: any will do, they stay refused.
         index=known if places is None else np.searchsorted(places, known) * (index >= 0),
         active=active,
         known=index >= 0,
-        sheet=sheet,
+        limit_bounds=limit_bounds,
         parameters=context.parameters,
         reducing=context.reducing,
         scenarios=columns,
@@ -202,7 +204,7 @@ def assemble(
         fees_count=context.fees_count,
     )
     _ = inputs.book_guard  # raises where a limit of the book lacks its data
-    problem = Problem(
+    problem = PreparedRequest(
         request,
         ids,
         inputs,
@@ -233,14 +235,18 @@ def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
 
 
 def concerned(
-    request: sizing_service_pb2.SizePositionsRequest, context: record.Context, prices: Market
+    request: sizing_service_pb2.SizePositionsRequest,
+    context: decision_inputs.DecisionInputs,
+    prices: Market,
 ) -> Integers:
     """Places of the instruments asked for, held or reserved, rising."""
     index = prices.places(tuple(request.signals.instrument_ids[:]))
     return np.union1d(context.positions.taken, index[index >= 0])
 
 
-def _concerned(index: Integers, context: record.Context, prices: Market) -> Integers | None:
+def _concerned(
+    index: Integers, context: decision_inputs.DecisionInputs, prices: Market
+) -> Integers | None:
     """Places of the instruments asked for, held or reserved, rising; None: take the whole market.
 
     Nothing else of a market matters to a decision, and a small part of it is computed in a
@@ -253,7 +259,9 @@ def _concerned(index: Integers, context: record.Context, prices: Market) -> Inte
 
 
 def _limits(
-    request: sizing_service_pb2.SizePositionsRequest, context: record.Context, prices: Market
+    request: sizing_service_pb2.SizePositionsRequest,
+    context: decision_inputs.DecisionInputs,
+    prices: Market,
 ) -> Limits:
     """The stored limits, tightened by those of the request."""
     if not request.HasField("limits"):
@@ -261,17 +269,17 @@ def _limits(
     return tightest([context.limits, in_base(limits_convert.limits(request.limits), prices.rates)])
 
 
-def _sheet(
+def _limit_bounds(
     request: sizing_service_pb2.SizePositionsRequest,
     limits: Limits,
-    context: record.Context,
+    context: decision_inputs.DecisionInputs,
     prices: Market,
     places: Integers | None,
     derived: dict[Any, Any],
-) -> tuple[Sheet, Guard]:
-    """The sheet and the guard over the instruments at `places`, None: over all."""
+) -> tuple[LimitBounds, Guard]:
+    """The bounds and the guard over the instruments at `places`, None: over all."""
     key = (
-        "sheet",
+        "limit_bounds",
         context.market_snapshot_id,
         "" if context.volatility is None else context.volatility.name,
         request.limits.SerializeToString(deterministic=True),
@@ -281,10 +289,10 @@ def _sheet(
         book, shared = context.positions, context.shared
         if places is not None:
             prices, book = prices.part(places), book.part(places)
-        sheet, guard = derived.get(("earlier", *key), (None, None))
-        sheet = prepare(prices, book, limits, shared, earlier=sheet)
-        derived[key] = sheet, Guard(prices, book, sheet.limits, shared, earlier=guard)
-    made: tuple[Sheet, Guard] = derived[key]
+        limit_bounds, guard = derived.get(("earlier", *key), (None, None))
+        limit_bounds = prepare(prices, book, limits, shared, earlier=limit_bounds)
+        derived[key] = limit_bounds, Guard(prices, book, limit_bounds.limits, shared, earlier=guard)
+    made: tuple[LimitBounds, Guard] = derived[key]
     return made
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.book import Floats
-from compute.columns import Line, Source
 from compute.kernels import HISTORY_BUCKETS, SCENARIO_BUCKETS, chunks, zero_padded
+from compute.layout import Line, Source
+from compute.market import Floats
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry, bucket
 from compute.signals import Signals

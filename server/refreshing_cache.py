@@ -21,7 +21,7 @@ class _Entry(Generic[T]):
     asked: float
 
 
-class Kept(Generic[T]):
+class RefreshingCache(Generic[T]):
     """Values that are loaded once, by one loader at a time, and kept for `age_max_s`.
 
     At most `size_max` of them: what was asked for least lately goes first.

@@ -34,7 +34,7 @@ _DEADLINE_S = 5.0
 _FORGET_DEADLINE_S = 60.0
 
 
-class Chores:
+class MaintenanceTasks:
     """Run `run` as a task for as long as the process serves."""
 
     def __init__(self, database: Database, states: States, tenant_id: str) -> None:

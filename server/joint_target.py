@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.book import Floats
-from compute.decide import line_columns
-from compute.joint import JointAnswer, solve_joint
 from compute.joint_data import BookMatrix, has_bets
+from compute.joint_sizing import JointAnswer, solve_joint
 from compute.limits.one_decision import without_limits_of_one_decision
 from compute.limits.places import without_place
+from compute.market import Floats
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, Method
+from compute.pipeline import line_columns
 from compute.robust import robust_column
 from compute.shapes import KernelRegistry
-from server.convert import joint as joint_convert
+from server.convert import optimization as joint_convert
 from server.convert.market import MatrixData
 from server.errors import precondition
 from server.joint.runner import JointRunner
-from server.problem import Problem
+from server.prepared_request import PreparedRequest
 from server.remaining import is_beyond, refuse_contradiction
 
 FRACTION_MIN = 1e-6
@@ -37,35 +37,35 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Aimed:
+class JointTarget:
     """A problem with the joint optimum as its target where that was asked for and found.
 
     chain: what was tried, empty where the first method answered.
     """
 
-    problem: Problem
+    problem: PreparedRequest
     answer: JointAnswer | None = None
     chain: list[sizing_pb2.FallbackStep] = field(default_factory=list)
 
 
-def aimed(
-    runner: JointRunner, kernels: KernelRegistry, problem: Problem, time_limit: TimeLimit
-) -> Aimed:
+def solve_target(
+    runner: JointRunner, kernels: KernelRegistry, problem: PreparedRequest, time_limit: TimeLimit
+) -> JointTarget:
     """Solves a problem that asks for the joint method, and leaves others as they are.
 
     Raises `Refusal` where the limits contradict each other or the book is too large,
     `MissingInputError`.
     """
     if problem.method is not Method.JOINT:
-        return Aimed(problem)
-    if problem.inputs.sheet.is_closing:
-        return Aimed(
+        return JointTarget(problem)
+    if problem.inputs.limit_bounds.is_closing:
+        return JointTarget(
             problem, None, _closed_form("there is no equity to grow; positions are reduced")
         )
     if problem.inputs.parameters.fraction < FRACTION_MIN:
         return _without_stakes(problem)
     _ = problem.inputs.book_guard  # raises where a limit of the book lacks its data
-    place = problem.inputs.sheet.market.index
+    place = problem.inputs.limit_bounds.market.index
     scenarios, covariance = (
         None if matrix is None else _placed(matrix, place)
         for matrix in (problem.scenarios, problem.covariance)
@@ -103,8 +103,8 @@ def aimed(
             "would bound it",
         )
     if answer.weights is None:
-        return Aimed(problem, None, _closed_form(answer.status.value))
-    if inputs.sheet.limits.positions_max is not None:
+        return JointTarget(problem, None, _closed_form(answer.status.value))
+    if inputs.limit_bounds.limits.positions_max is not None:
         lines = line_columns(inputs, kernels) if edges is None else edges
         inputs = replace(inputs, placeless=without_place(inputs, lines, answer.weights))
     wanted = answer.weights
@@ -114,7 +114,7 @@ def aimed(
         )
         if answer.weights is None:
             return _without_optimum(problem, wanted)
-        note = PLACES.format(most=inputs.sheet.limits.positions_max)
+        note = PLACES.format(most=inputs.limit_bounds.limits.positions_max)
         answer = replace(answer, notes=(*answer.notes, note))
     assert answer.weights is not None, "seen above"
     assert answer.cuts is not None, "weights come with what cut them"
@@ -124,23 +124,23 @@ def aimed(
         target_binding=answer.cuts.binding,
         target_marginal=answer.cuts.marginal,
     )
-    return Aimed(replace(problem, inputs=inputs), answer)
+    return JointTarget(replace(problem, inputs=inputs), answer)
 
 
-def _without_optimum(problem: Problem, wanted: Floats) -> Aimed:
+def _without_optimum(problem: PreparedRequest, wanted: Floats) -> JointTarget:
     """The lines that got a place have no optimum of their own: the limits cut that of all."""
     target = _multiplied(wanted, problem.inputs.parameters)
     steps = [
         sizing_pb2.FallbackStep(method="joint", outcome="no optimum of as few positions"),
         sizing_pb2.FallbackStep(method="joint optimum of all lines, cut", outcome="answered"),
     ]
-    return Aimed(replace(problem, inputs=replace(problem.inputs, target=target)), None, steps)
+    return JointTarget(replace(problem, inputs=replace(problem.inputs, target=target)), None, steps)
 
 
-def _without_stakes(problem: Problem) -> Aimed:
+def _without_stakes(problem: PreparedRequest) -> JointTarget:
     """Where the rules leave nothing of the Kelly fraction there is nothing to optimise."""
     inputs = replace(problem.inputs, target=np.zeros(len(problem.inputs.index)))
-    return Aimed(replace(problem, inputs=inputs))
+    return JointTarget(replace(problem, inputs=inputs))
 
 
 def _multiplied(weights: Floats, parameters: EffectiveParameters) -> Floats:
@@ -153,12 +153,12 @@ def _multiplied(weights: Floats, parameters: EffectiveParameters) -> Floats:
 
 def _nearest(
     runner: JointRunner,
-    problem: Problem,
+    problem: PreparedRequest,
     scenarios: BookMatrix | None,
     covariance: BookMatrix | None,
     edges: Floats | None,
     time_limit: TimeLimit,
-) -> Aimed:
+) -> JointTarget:
     """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
 
     The optimum is that without the limits of one decision; the stages that follow apply them. Where
@@ -172,10 +172,10 @@ def _nearest(
         sizing_pb2.FallbackStep(method=method, outcome="answered"),
     ]
     if answer.weights is None:
-        return Aimed(problem, None, steps)
+        return JointTarget(problem, None, steps)
     target = _multiplied(answer.weights, problem.inputs.parameters)
     inputs = replace(problem.inputs, target=target)
-    return Aimed(replace(problem, inputs=inputs), None, steps)
+    return JointTarget(replace(problem, inputs=inputs), None, steps)
 
 
 def _closed_form(why: str) -> list[sizing_pb2.FallbackStep]:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from server.kept import Kept
+from server.refreshing_cache import RefreshingCache
 
 AGE_MAX_S = 0.2
 
@@ -29,13 +29,13 @@ class Source:
 
 
 async def test_many_askers_one_load():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     assert await asyncio.gather(*(kept.get("k", source.load) for _ in range(5))) == [1] * 5
     assert source.loads == 1
 
 
 async def test_what_was_asked_for_least_lately_goes_first_and_alone():
-    kept, source = Kept[int](60.0, size_max=3), Source()
+    kept, source = RefreshingCache[int](60.0, size_max=3), Source()
     for key in "abc":
         await kept.get(key, source.load)
     await kept.get("a", source.load)
@@ -45,7 +45,7 @@ async def test_what_was_asked_for_least_lately_goes_first_and_alone():
 
 
 async def test_half_way_to_the_limit_it_is_loaded_beside_who_asks():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     await kept.get("k", source.load)
     await asyncio.sleep(0.6 * AGE_MAX_S)
     source.gate.clear()
@@ -59,7 +59,7 @@ async def test_half_way_to_the_limit_it_is_loaded_beside_who_asks():
 
 
 async def test_what_was_read_before_a_change_does_not_replace_it():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     await kept.get("k", source.load)
     await asyncio.sleep(0.6 * AGE_MAX_S)
     source.gate.clear()
@@ -72,7 +72,7 @@ async def test_what_was_read_before_a_change_does_not_replace_it():
 
 
 async def test_a_load_that_fails_is_felt_only_at_the_limit():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     await kept.get("k", source.load)
     source.fails = True
     await asyncio.sleep(0.6 * AGE_MAX_S)
@@ -83,7 +83,7 @@ async def test_a_load_that_fails_is_felt_only_at_the_limit():
 
 
 async def test_a_look_at_one_value_looks_at_others_in_use_too():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     for key in "abc":
         await kept.get(key, source.load)
     assert kept.due(9) == {}
@@ -99,7 +99,7 @@ async def test_a_look_at_one_value_looks_at_others_in_use_too():
 
 
 async def test_a_renewed_value_is_as_old_as_the_look():
-    kept, source = Kept[int](AGE_MAX_S), Source()
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
     await kept.get("k", source.load)
     look = time.monotonic()
     await asyncio.sleep(0.6 * AGE_MAX_S)

@@ -16,7 +16,7 @@ from storage.postgres.requests import Request, RequestKey
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class PortfolioUpdate:
     """A portfolio that is locked, and what is told of its change.
 
     The events are numbered on from `last_event`. `request_id` is that of the request that asks,
@@ -54,7 +54,7 @@ _APPLY = f"""
 
 async def apply(
     connection: asyncpg.Connection,
-    moves: Sequence[Move],
+    moves: Sequence[PortfolioUpdate],
     requests: Sequence[tuple[str, Request]] = (),
 ) -> set[RequestKey]:
     """Make moves, at most one a portfolio; returns the keys of the requests that were claimed.

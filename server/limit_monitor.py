@@ -11,13 +11,14 @@ from datetime import datetime
 import asyncpg
 from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 
-from compute.book import Market, MissingInputError
 from compute.currency import in_base
 from compute.limits.breaches import Breach, breaches
 from compute.limits.guard import Guard
-from server.call import Call
+from compute.market import Market, MissingInputError
 from server.convert.names import timestamp
-from server.state import PortfolioState, States, load_state, positions, shared_use
+from server.portfolio_state import PortfolioState, load_state, positions, shared_use
+from server.request_context import Call
+from server.state import States
 from storage.errors import NotFound
 from storage.postgres import breaches as storage
 from storage.postgres import locks, outbox

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from compute.book import Floats, Integers, MissingInputError
-from compute.columns import Exposure
 from compute.inputs import Inputs
 from compute.joint_box import line_box
 from compute.joint_cuts import JointCuts, Named, joint_cuts, limit_of, linear_name
 from compute.joint_data import BookMatrix, returns_of
 from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
 from compute.joint_outcomes import SAMPLES_MAX
+from compute.layout import Exposure
 from compute.limits.policy import JointLimits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
+from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
 from compute.optimize.compiled import compiled_programs
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
@@ -114,7 +114,7 @@ def solve_joint(
     ):
         problem, owner = exact.problem, exact.owner
         solution = solve(problem, time_limit=time_limit)
-    ids = inputs.sheet.market.instrument_ids
+    ids = inputs.limit_bounds.market.instrument_ids
     names = tuple(ids[place] for place in everything[owner])
     if solution.status is not Status.OPTIMAL:
         bare = JointAnswer(
@@ -130,7 +130,7 @@ def solve_joint(
         certificate = certify(problem, solution, time_limit=time_limit)
     prices, note = priced(problem, solution.weights, certificate, time_limit)
     box = line_box(inputs, lines)
-    named = {name: limit_of(name, inputs.sheet, box, owner) for name in prices}
+    named = {name: limit_of(name, inputs.limit_bounds, box, owner) for name in prices}
     # A line's own side is no limit, and what isn't in the batch is not to be traded.
     prices = {name: price for name, price in prices.items() if named[name].kind}
     cuts = joint_cuts(inputs, problem, solution.weights, owner, lines, prices, named)
@@ -183,9 +183,9 @@ def joint_problem(
     """
     lines = np.flatnonzero(inputs.active)
     inside = inputs.index[lines]
-    outside = np.setdiff1d(np.flatnonzero(inputs.sheet.before), inside)
+    outside = np.setdiff1d(np.flatnonzero(inputs.limit_bounds.before), inside)
     everything = np.concatenate([inside, outside])
-    before = inputs.sheet.before[everything]
+    before = inputs.limit_bounds.before[everything]
     box = line_box(inputs, lines)
     lower, upper = box.lower.weight, box.upper.weight
     needs: LineNeeds | None = line_needs(inputs, lines, lower, upper)
@@ -193,7 +193,7 @@ def joint_problem(
         # Nothing is free to grow with; what is forced, and fees, always may go.
         lower, upper = only_reducing(needs.before, lower, upper)
         needs = None
-    fixed = inputs.sheet.before[outside]
+    fixed = inputs.limit_bounds.before[outside]
     financing = _financing(inputs, lines, everything)
     costs = _costs(inputs, lines, len(everything))
     found = returns_of(
@@ -258,7 +258,7 @@ def _financing(inputs: Inputs, lines: Integers, everything: Integers) -> Floats:
     A position of either side has to beat the rate: the proceeds of a short sale earn nothing.
     """
     rate = inputs.parameters.risk_free_rate
-    short = inputs.sheet.before[everything] < 0.0
+    short = inputs.limit_bounds.before[everything] < 0.0
     short[: len(lines)] = inputs.signals.side[lines] < 0
     out: Floats = np.where(short, -rate, rate)
     return out
@@ -271,10 +271,10 @@ def _limits(
     needs: LineNeeds | None,
 ) -> ProblemLimits:
     """Groups, exposures, cash and the limits of the whole book."""
-    sheet, size = inputs.sheet, len(everything)
+    limit_bounds, size = inputs.limit_bounds, len(everything)
     sign = np.zeros(size)
     sign[: len(lines)] = np.where(inputs.signals.side[lines] > 0, 1.0, -1.0)
-    held = sheet.before[everything]
+    held = limit_bounds.before[everything]
     # A line that may not be held on its signal's side only shrinks what is there.
     sign[: len(lines)] = np.where(
         held[: len(lines)] * sign[: len(lines)] < 0, 0.0, sign[: len(lines)]
@@ -291,9 +291,9 @@ def _limits(
             low.append(least if least > -ENDLESS else -np.inf)
             high.append(most if most < ENDLESS else np.inf)
 
-    labels = [*(f"group {name}" for name in sheet.group_names), "portfolio", "shared"]
+    labels = [*(f"group {name}" for name in limit_bounds.group_names), "portfolio", "shared"]
     for column, label in enumerate(labels):
-        member, bound = sheet.members[column][everything], sheet.bounds[:, column]
+        member, bound = limit_bounds.members[column][everything], limit_bounds.bounds[:, column]
         add(f"{label} gross", member * sign, -NO_LIMIT, float(bound[Exposure.GROSS_MAX]))
         net = float(bound[Exposure.NET_MIN]), float(bound[Exposure.NET_MAX])
         add(f"{label} net", member, *net)
@@ -301,15 +301,15 @@ def _limits(
         slope, height = needs.tangents()
         bound = np.concatenate([slope, np.zeros(size - len(lines))])
         add(MARGIN_ROW, bound, -NO_LIMIT, needs.free - float(height.sum()))
-    budget, volatility = inputs.parameters.risk_budget, sheet.market.volatility
+    budget, volatility = inputs.parameters.risk_budget, limit_bounds.market.volatility
     if budget is not None and volatility is not None:
-        most = risk_budget_bound(sheet, volatility, budget)
+        most = risk_budget_bound(limit_bounds, volatility, budget)
         add("risk budget", volatility[everything] * sign, -NO_LIMIT, most)
-    joint = sheet.limits.joint
+    joint = limit_bounds.limits.joint
     prices = [np.inf] * len(names)
     for row in joint.linear:
-        place = sheet.market.index
-        coefficients = np.zeros(len(sheet.market.price))
+        place = limit_bounds.market.index
+        coefficients = np.zeros(len(limit_bounds.market.price))
         for name, value in row.coefficients.items():
             if name in place:
                 coefficients[place[name]] = value
@@ -327,7 +327,7 @@ def _limits(
         rows=Rows(matrix, np.array(low), np.array(high), tuple(names), np.array(prices))
         if names
         else None,
-        turnover_max=sheet.limits.turnover_max,
+        turnover_max=limit_bounds.limits.turnover_max,
     )
 
 

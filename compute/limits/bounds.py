@@ -1,4 +1,4 @@
-"""The sheet of a portfolio: everything about it that doesn't depend on the signals.
+"""The limits of a portfolio in numbers: everything about it that does not depend on the signals.
 
 `prepare` makes it once per state, as columns over all instruments of the market, so that a request
 only has to pick its lines. Quantities are in units of the instrument, money and prices in the
@@ -14,7 +14,14 @@ from functools import cached_property
 
 import numpy as np
 
-from compute.book import (
+from compute.layout import Exposure
+from compute.limits.closing import closing_only, is_solvent, scale_of
+from compute.limits.liquidity import daily_volume, position_cap
+from compute.limits.policy import InstrumentLimit, LimitKind, Limits
+from compute.limits.projection import NO_LIMIT
+from compute.limits.trade_min import TradeMin, trade_min_of
+from compute.margin import Capital, Terms, capital, terms_of
+from compute.market import (
     EQUITY_MAX,
     LOTS_MAX,
     Floats,
@@ -26,13 +33,6 @@ from compute.book import (
     equity_of,
     group_members,
 )
-from compute.columns import Exposure
-from compute.limits.closing import closing_only, is_solvent, scale_of
-from compute.limits.liquidity import daily_volume, position_cap
-from compute.limits.policy import InstrumentLimit, LimitKind, Limits
-from compute.limits.projection import NO_LIMIT
-from compute.limits.trade_min import TradeMin, trade_min_of
-from compute.margin import Capital, Terms, capital, terms_of
 from compute.shapes import GROUPS_MAX
 
 
@@ -50,7 +50,7 @@ class Caps:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class LimitBounds:
     """Everything about a portfolio that doesn't depend on the signals, over m instruments."""
 
     market: Market
@@ -132,11 +132,11 @@ def prepare(
     positions: Positions,
     limits: Limits,
     shared: SharedUse | None = None,
-    earlier: Sheet | None = None,
-) -> Sheet:
-    """Builds the sheet of a portfolio. `earlier`: one of it, whose caps are taken where they hold.
+    earlier: LimitBounds | None = None,
+) -> LimitBounds:
+    """Builds the bounds of a portfolio. `earlier`: of the same one; caps that still hold are taken.
 
-    Where equity is not positive, the sheet is one of a book that may only be reduced.
+    Where equity is not positive, the limit_bounds is one of a book that may only be reduced.
     Raises `MissingInputError` where equity is not a number that is meant, a position has too many
     lots, or a limit needs a column that the market snapshot doesn't have.
     """
@@ -180,7 +180,7 @@ def prepare(
     bound, buffer = capital(market, positions, terms), _or(limits.cash_buffer, 0.0) * equity
     weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
     adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
-    return Sheet(
+    return LimitBounds(
         market=market,
         positions=positions,
         limits=limits,
@@ -213,13 +213,17 @@ def prepare(
 
 
 def _same_rules(
-    sheet: Sheet, market: Market, limits: Limits, shared: SharedUse | None, equity: float
+    limit_bounds: LimitBounds,
+    market: Market,
+    limits: Limits,
+    shared: SharedUse | None,
+    equity: float,
 ) -> bool:
     return (
-        sheet.market is market
-        and sheet.equity == equity
-        and sheet.shared is shared
-        and sheet.limits == limits
+        limit_bounds.market is market
+        and limit_bounds.equity == equity
+        and limit_bounds.shared is shared
+        and limit_bounds.limits == limits
     )
 
 

@@ -7,12 +7,12 @@ Stakes are unsigned, in the direction of the signal's side, until `signed`.
 import jax.numpy as jnp
 from jax import Array
 
-from compute.columns import Line, Scalar, Source
 from compute.kelly.classic import kelly_fraction
 from compute.kelly.confidence import shrinkage
 from compute.kelly.continuous import continuous_kelly_fraction
 from compute.kelly.costs import fee_kelly_fraction, impact_kelly_fraction
 from compute.kelly.interval import kelly_standard_error
+from compute.layout import Line, Scalar, Source
 
 STAKE_MAX = 4096.0
 """Stakes are cut here, far beyond any limit, so that 2^-40 stays exact in a double."""

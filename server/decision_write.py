@@ -9,17 +9,17 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.book import equity_of
+from compute.market import equity_of
 from compute.parameters import EffectiveParameters
-from server import breaches, record
+from server import decision_inputs, limit_monitor
 from server.adaptation import new_mark
-from server.call import Call
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece, encoder
 from server.convert.names import timestamp
 from server.convert.parameters import seconds
-from server.problem import Solved
-from server.state import PortfolioState
+from server.portfolio_state import PortfolioState
+from server.prepared_request import SizedRequest
+from server.request_context import Call
 from storage.identifiers import uuid7
 from storage.postgres.commit import DecisionWrite, PortfolioWrite
 from storage.postgres.decisions import Decision, Lines
@@ -48,7 +48,7 @@ def transaction(
     content: bytes,
     digest: bytes,
     states: Sequence[PortfolioState],
-    solved: Sequence[Solved],
+    solved: Sequence[SizedRequest],
 ) -> DecisionWrite:
     """Everything that one transaction will hold, the answer among it."""
     now = datetime.now(UTC)
@@ -67,12 +67,12 @@ def transaction(
 
 
 def _portfolio_write(
-    call: Call, request_id: UUID, state: PortfolioState, solved: Solved, now: datetime
+    call: Call, request_id: UUID, state: PortfolioState, solved: SizedRequest, now: datetime
 ) -> tuple[PortfolioWrite, list[Piece]]:
     """What is written for one portfolio, and its decision encoded."""
     message, problem, sizing = solved.head, solved.problem, solved.sizing
     decision_id = uuid7()
-    inputs = record.encode(problem.context)
+    inputs = decision_inputs.encode(problem.context)
     message.decision_id = str(decision_id)
     message.request_id = str(request_id)
     message.create_time.CopyFrom(timestamp(now))
@@ -95,10 +95,10 @@ def _portfolio_write(
         numbered = events_pb2.PositionSized(portfolio_sequence=sequence)
         return b"".join([numbered.SerializeToString(), *_EVENT.message("decision", encoded)])
 
-    sheet = problem.inputs.sheet
-    finding = breaches.find(
+    limit_bounds = problem.inputs.limit_bounds
+    finding = limit_monitor.find(
         state,
-        sheet.market,
+        limit_bounds.market,
         problem.context.market_snapshot_id,
         found_by=f"decision:{decision_id}",
         now=now,
@@ -106,7 +106,7 @@ def _portfolio_write(
         guard=problem.guard,
     )
     sized = NewEvent("position-sized", "PositionSized", event, trace_id=call.trace_id)
-    price = sheet.market.price[problem.inputs.index]
+    price = limit_bounds.market.price[problem.inputs.index]
     write = PortfolioWrite(
         decision=Decision(
             decision_id=decision_id,
@@ -142,7 +142,7 @@ def _portfolio_write(
         breaches=finding.change,
         high_water_mark=new_mark(
             problem.context.parameters,
-            equity_of(sheet.market, sheet.positions),
+            equity_of(limit_bounds.market, limit_bounds.positions),
             state.high_water_mark,
         ),
     )
@@ -150,7 +150,7 @@ def _portfolio_write(
 
 
 def _reservation(
-    solved: Solved, now: datetime, parameters: EffectiveParameters
+    solved: SizedRequest, now: datetime, parameters: EffectiveParameters
 ) -> NewReservation | None:
     """What the decision holds until it is settled; None where there is nothing to trade."""
     trade = solved.sizing.trade_lots
@@ -161,7 +161,7 @@ def _reservation(
     ttl_s = parameters.reservation_ttl_s
     if request.HasField("reservation_ttl"):
         ttl_s = seconds(request.reservation_ttl)
-    market = inputs.sheet.market
+    market = inputs.limit_bounds.market
     ids = solved.problem.ids
     return NewReservation(
         instrument_id=ids if len(traded) == len(ids) else tuple(ids[i] for i in traded),
@@ -173,7 +173,7 @@ def _reservation(
     )
 
 
-def stamped(solved: Solved) -> list[Piece]:
+def stamped(solved: SizedRequest) -> list[Piece]:
     """A decision that is not recorded, encoded."""
     solved.head.create_time.CopyFrom(timestamp(datetime.now(UTC)))
     return solved.pieces()

@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from compute import stages
-from compute.columns import COMPILED_STAGES, Exposure, Line, Scalar, Stage
+from compute import stake_rules
+from compute.layout import COMPILED_STAGES, Exposure, Line, Scalar, Stage
 from compute.limits import projection
 from compute.limits.projection import NO_LIMIT
 
@@ -62,22 +62,22 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     """Signed weights after each stage up to the risk rules, and the interval of the stake."""
     side = lines[Line.SIDE]
     fraction = scalars[Scalar.KELLY_FRACTION]
-    raw = stages.bounded(stages.raw_kelly(lines, scalars))
+    raw = stake_rules.bounded(stake_rules.raw_kelly(lines, scalars))
     # Finite, so that an error without bound doesn't end in NaN.
-    unbounded = jnp.clip(stages.kelly_after_cost(lines, scalars), -NO_LIMIT, NO_LIMIT)
-    net = stages.bounded(unbounded)
-    sure = stages.confident(net, lines, scalars)
+    unbounded = jnp.clip(stake_rules.kelly_after_cost(lines, scalars), -NO_LIMIT, NO_LIMIT)
+    net = stake_rules.bounded(unbounded)
+    sure = stake_rules.confident(net, lines, scalars)
     robust = sure * lines[Line.ROBUST]
     fractional = fraction * robust
     apart = fractional * lines[Line.CORRELATION]
     share = fraction * lines[Line.CORRELATION]
-    curved = stages.curvature(net, lines) / jnp.where(share > 0.0, share, jnp.inf)
-    traded = stages.worth_trading(apart, curved, lines)
-    targeted = stages.volatility_targeted(traded, lines, scalars)
-    stopped = stages.stop_limited(targeted, lines, scalars)
+    curved = stake_rules.curvature(net, lines) / jnp.where(share > 0.0, share, jnp.inf)
+    traded = stake_rules.worth_trading(apart, curved, lines)
+    targeted = stake_rules.volatility_targeted(traded, lines, scalars)
+    stopped = stake_rules.stop_limited(targeted, lines, scalars)
     # Padding has no edge but 0/0, which would make the sum over all lines NaN.
     used = jnp.where(lines[Line.ACTIVE] > 0.0, stopped, 0.0)
-    budgeted = stages.risk_budgeted(used, lines, scalars)
+    budgeted = stake_rules.risk_budgeted(used, lines, scalars)
     signed = {
         Stage.RAW_KELLY: side * raw,
         Stage.COST: side * net,
@@ -96,10 +96,10 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     slow = (scalars[Scalar.TRADE_RATE] < 1.0) | (lines[Line.AIM] < 1.0)
     part = before + scalars[Scalar.TRADE_RATE] * (aim - before)
     signed[Stage.TRADE_RATE] = jnp.where(slow, part, joint)
-    width = scalars[Scalar.INTERVAL_DEVIATIONS] * stages.stake_error(net, lines, scalars)
+    width = scalars[Scalar.INTERVAL_DEVIATIONS] * stake_rules.stake_error(net, lines, scalars)
     ends = (
-        side * fraction * stages.bounded(unbounded - width),
-        side * fraction * stages.bounded(unbounded + width),
+        side * fraction * stake_rules.bounded(unbounded - width),
+        side * fraction * stake_rules.bounded(unbounded + width),
     )
     return signed, (jnp.minimum(*ends), jnp.maximum(*ends))
 
@@ -116,7 +116,7 @@ def _limited(
         out[stage] = jnp.where(active > 0.0, wanted, before)
         return out[stage]
 
-    weight = keep(Stage.PERMISSION, stages.permitted(weight, lines, scalars))
+    weight = keep(Stage.PERMISSION, stake_rules.permitted(weight, lines, scalars))
     # What closes a position is never too small: dust would stay for ever.
     small = (jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]) & (weight != 0.0)
     weight = keep(Stage.MINIMUM_TRADE, jnp.where(small, before, weight))
