@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from random_books import Case, case
 
@@ -136,7 +136,8 @@ def test_a_larger_bucket_changes_nothing(kernels: KernelRegistry, seed: int) -> 
 
 
 @FEW
-@given(SEEDS)
+@example(seed=6020)
+@given(seed=SEEDS)
 def test_the_order_of_lines_does_not_matter(kernels: KernelRegistry, seed: int) -> None:
     rng = np.random.default_rng(seed)
     item = case(rng)
@@ -152,7 +153,9 @@ def test_the_order_of_lines_does_not_matter(kernels: KernelRegistry, seed: int) 
     if first is None or second is None:
         assert first is second
         return
-    scale = np.maximum(1.0, np.abs(first.stages[:-1, order]))
+    # A limit on a sum moves every line by the rounding of the sum, which is that of its largest
+    # summand: raw Kelly weights of thousands come in here.
+    scale = max(1.0, np.abs(first.stages[:-1]).max())
     assert (np.abs(first.stages[:-1, order] - second.stages[:-1]) <= 1e-12 * scale).all()
     # A weight that is exactly between two points of the grid may fall to either side.
     assert (np.abs(first.trade_lots[order] - second.trade_lots) <= 1).all() or first.rejected
