@@ -8,7 +8,7 @@ expectation is exact; with a covariance alone it is the quadratic mean - (1/2c) 
 histories become scenarios of their outcomes (`joint_data.py`). The sizing
 parameters may name another objective, which is then taken as it is. The limits
 become rows of the problem: a line may only be held on the side of its signal, so absolute weights
-are linear. Lots, cash and the guard follow as in the closed form (`decide.py`).
+are linear. Lots, cash and the guard follow as in the closed form (`pipeline.py`).
 """
 
 from dataclasses import dataclass, field, replace

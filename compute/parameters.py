@@ -73,7 +73,7 @@ class AlgorithmChoice:
 class Parameters:
     """Sizing parameters of one scope; None leaves a field to the more general scope.
 
-    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint.py`).
+    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint_sizing.py`).
     Rates and returns are per period of the signals, `volatility_target` and `risk_budget`
     annualised, durations in seconds. `DEFAULTS` holds the built-in values.
     """

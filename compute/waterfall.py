@@ -7,9 +7,9 @@
          -> whole lots (`limits/lots.py`) -> independent check (`limits/guard.py`)
 
 `waterfall` is the whole of it in one pure function, compiled by JAX for each bucket of shapes; it
-returns the weight of every line after every stage. Stages are in `stages.py`, the scaling that
+returns the weight of every line after every stage. Stages are in `stake_rules.py`, the scaling that
 makes room under a limit is in `limits/projection.py`, and the rows of the arrays are named in
-`columns.py`.
+`layout.py`.
 
 The limits are applied one after another, each keeping what those before it achieved: a stage only
 takes trades back towards the weight before or positions towards zero. Where limits pull in

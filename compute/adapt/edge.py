@@ -31,7 +31,8 @@ def multiplied(signals: Signals, rate: float, m: Floats) -> Signals:
 def scaled_edges(signals: Signals, rate: float, k: float | Floats) -> Signals:
     """The signals with k times their edge. `rate`: risk-free, per period.
 
-    Histories are left: their bet is estimated first (`edges.py`). Refused lines may hold anything.
+    Histories are left: their bet is estimated first (`edge_inputs.py`). Refused lines may hold
+    anything.
     """
     if np.all(k == 1.0):
         return signals

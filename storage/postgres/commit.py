@@ -5,8 +5,8 @@ Within the transaction
    portfolios, in sorted order (`locks.py`);
 2. compare the versions the decisions were computed from: a stale write conflicts, alone;
 3. take in the events that ask, each once;
-4. claim the request ids, raise the versions and write the numbered events (`moves.py`): an id that
-   is taken answers with the stored response, byte for byte;
+4. claim the request ids, raise the versions and write the numbered events
+   (`portfolio_updates.py`): an id that is taken answers with the stored response, byte for byte;
 5. insert decisions and reservations.
 
 Callers go through `group_commit.GroupCommitter`, which lets concurrent writes share a transaction.
