@@ -30,7 +30,7 @@ from benchmarks.draw import Drawn, draw
 from benchmarks.draw_files import draw_file
 from benchmarks.oracle import best_weights, riskless_mean, survivable
 from compute.optimize import solve
-from compute.optimize.compiled import JointShapes, Programs, only
+from compute.optimize.execution import Execution, JointShapes, Programs
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.kernels import joint_kernels
 from compute.optimize.objectives import UnsupportedError
@@ -68,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--files", action="store_true", help="in the format of reference files")
     parser.add_argument("--out", type=Path, help="folder for random_problems.md")
     options = parser.parse_args(arguments)
-    programs = compiled()
+    execution = compiled()
     start = time.perf_counter()
     seeds = range(options.seed, options.seed + options.count)
     verdicts = []
     for seed in seeds:
-        verdicts.append(judge(draw_file(seed) if options.files else draw(seed), programs))
+        verdicts.append(judge(draw_file(seed) if options.files else draw(seed), execution))
         for problem in verdicts[-1].wrong:
             print(f"{seed}: {problem}; {_about(verdicts[-1])}", file=sys.stderr, flush=True)
         if len(verdicts) % 50 == 0:
@@ -85,27 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(verdict.wrong for verdict in verdicts))
 
 
-def compiled() -> Programs:
-    """The solvers' programs, for every book that is drawn."""
+def compiled() -> Execution:
+    """On the solvers' programs, compiled for every book that is drawn."""
     shapes = JointShapes(assets=(64,), scenarios=(512,), rows=(32, 96))
     registry = KernelRegistry(joint_kernels(shapes))
     registry.compile(threads=1)
-    return Programs(registry, shapes)
+    return Execution(programs=Programs(registry, shapes))
 
 
-def answer(problem: Problem, programs: Programs) -> Solution:
+def answer(problem: Problem, execution: Execution) -> Solution:
     """The answer as a service finds it: padded to programs that were compiled ahead."""
     try:
-        with only(programs):
-            return solve(problem)
+        return solve(problem, execution=execution)
     except NotCompiledError:
         return solve(problem)
 
 
-def judge(drawn: Drawn, programs: Programs) -> Verdict:
+def judge(drawn: Drawn, execution: Execution) -> Verdict:
     """Solve one problem and check the answer in every way there is."""
     try:
-        solution = answer(drawn.problem, programs)
+        solution = answer(drawn.problem, execution)
     except UnsupportedError as error:
         return Verdict(drawn, f"unsupported: {error}")
     except Exception as error:  # whatever it is, it is a finding

@@ -27,7 +27,7 @@ from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
-from compute.optimize.compiled import compiled_programs
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.implied_bounds import ENDLESS
 from compute.optimize.infeasibility.conflict import Explanation
@@ -44,8 +44,6 @@ from compute.optimize.problem import (
 from compute.optimize.problem import Limits as ProblemLimits
 from compute.optimize.proof.certificate import Certificate, certify
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
-from compute.optimize.time_limit import ENDLESS as NO_TIME_LIMIT
-from compute.optimize.time_limit import TimeLimit
 from compute.trading_costs import trading_costs
 
 MARGIN_ROW = "cash"
@@ -96,7 +94,7 @@ def solve_joint(
     scenarios: BookMatrix | None,
     covariance: BookMatrix | None,
     edges: Floats | None = None,
-    time_limit: TimeLimit = NO_TIME_LIMIT,
+    execution: Execution = JUST_IN_TIME,
 ) -> JointAnswer:
     """Solves the batch of `inputs` together.
 
@@ -105,15 +103,15 @@ def solve_joint(
     Raises `MissingInputError` where a line or a holding has neither, `StoppedError` at the time
     limit.
     """
-    programs = compiled_programs()
+    time_limit, programs = execution.time_limit, execution.programs
     most = SAMPLES_MAX if programs is None else programs.shapes.scenarios[-1]
     problem, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
-    solution, owner = solve(problem, time_limit=time_limit), np.arange(len(everything))
+    solution, owner = solve(problem, execution=execution), np.arange(len(everything))
     if solution.status is Status.OPTIMAL and (
         exact := _exact_margin(inputs, problem, lines, solution.weights)
     ):
         problem, owner = exact.problem, exact.owner
-        solution = solve(problem, time_limit=time_limit)
+        solution = solve(problem, execution=execution)
     ids = inputs.limit_bounds.market.instrument_ids
     names = tuple(ids[place] for place in everything[owner])
     if solution.status is not Status.OPTIMAL:

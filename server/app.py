@@ -19,7 +19,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 
 from compute.kernels import registry
-from compute.optimize.compiled import JointShapes, Programs
+from compute.optimize.execution import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
 from server import gauges, opening, tracing

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from server.hosts import is_loopback
 
 if TYPE_CHECKING:  # only `joint_shapes` needs it, and it brings JAX
-    from compute.optimize.compiled import JointShapes
+    from compute.optimize.execution import JointShapes
 
 PREFIX = "SIZING_"
 _ELSEWHERE = {
@@ -153,7 +153,7 @@ class Config(BaseSettings):
     @property
     def joint_shapes(self) -> "JointShapes":
         """The shapes that joint problems are padded to."""
-        from compute.optimize.compiled import JointShapes
+        from compute.optimize.execution import JointShapes
 
         return JointShapes(self.joint_assets, self.joint_scenarios)
 

@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from compute.kernels import registry
-from compute.optimize.compiled import JointShapes, Programs
+from compute.optimize.execution import Execution, JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel, KernelRegistry
 
@@ -61,6 +61,12 @@ def joint_programs() -> Programs:
     with kept_programs():
         made.compile()
     return Programs(made, JOINT)
+
+
+@pytest.fixture(scope="session")
+def ahead(joint_programs: Programs) -> Execution:
+    """On programs that were compiled ahead, as in a service."""
+    return Execution(programs=joint_programs)
 
 
 @pytest.fixture(scope="session")

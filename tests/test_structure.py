@@ -95,7 +95,7 @@ SOLVERS = {
     "objectives",
     "expanding_box",
     "warm_start",
-    "compiled",
+    "execution",
     "kernels",
     "threads",
 }

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.expanding_box import bounded, within_edges
 from compute.optimize.interior_point import solve as solve_smooth
 from compute.optimize.interior_point.epigraph import Levels
@@ -39,7 +40,6 @@ from compute.optimize.problem import (
 from compute.optimize.tail_lp.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail_lp.scenario_selection import Measure
 from compute.optimize.tail_lp.solve import TAIL_NAMES, measures_of, terms_of
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
@@ -66,7 +66,7 @@ class _Cut:
     peak: Vector
 
 
-def solve_cuts(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Solution:
+def solve_cuts(problem: Problem, execution: Execution = JUST_IN_TIME) -> Solution:
     """The optimum of a smooth objective beside tail measures and limits, with its multipliers.
 
     INFEASIBLE where the limits and the cuts so far already conflict, which is proof enough.
@@ -83,10 +83,10 @@ def solve_cuts(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Solution:
     iterations = 0
     for _ in range(ROUNDS_MAX):
         stated = _with_cuts(smooth, terms, cuts)
-        found = solve_smooth(stated, _levels(terms, cuts), time_limit=time_limit)
+        found = solve_smooth(stated, _levels(terms, cuts), execution=execution)
         iterations += found.iterations
         if found.status is not Status.OPTIMAL:
-            return _without_answer(problem, replace(found, iterations=iterations), time_limit)
+            return _without_answer(problem, replace(found, iterations=iterations), execution)
         new = [
             _cut(i, term, found.weights)
             for i, term in enumerate(terms)
@@ -121,7 +121,7 @@ def without_tails(objective: Objective) -> Objective:
     return Objective(ObjectiveKind.COMBINATION, terms=parts)
 
 
-def _without_answer(problem: Problem, found: Solution, time_limit: TimeLimit) -> Solution:
+def _without_answer(problem: Problem, found: Solution, execution: Execution) -> Solution:
     """Why there is no answer; where weights have no bounds, the answer within ever wider ones.
 
     With few of its cuts a measure may not hold the weights that it holds in the end.
@@ -129,7 +129,7 @@ def _without_answer(problem: Problem, found: Solution, time_limit: TimeLimit) ->
     bare = _bare(found, problem.size)
     if found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED) or bounded(problem):
         return bare
-    inner = within_edges(problem, 1.0, lambda boxed: solve_cuts(boxed, time_limit))
+    inner = within_edges(problem, 1.0, lambda boxed: solve_cuts(boxed, execution))
     if inner is None:
         return replace(bare, status=Status.NOT_CONVERGED)
     return inner if inner.status is Status.OPTIMAL else replace(bare, status=inner.status)

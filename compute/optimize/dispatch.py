@@ -8,17 +8,17 @@ from functools import partial
 
 from compute.optimize.cutting_planes import solve_cuts
 from compute.optimize.exact_points import at_kinks, at_tight_point, curved, settled
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.interior_point import solve as solve_smooth
 from compute.optimize.interior_point import solve_batch as solve_smooth_batch
 from compute.optimize.presolve import Presolved, presolved, restored, stands
 from compute.optimize.problem import Problem, Solution, Status
 from compute.optimize.tail_lp import has_tail, solve_tail, solve_tail_batch, supports
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.optimize.warm_start import calmest
 
 
 def solve(
-    problem: Problem, warm_start: Solution | None = None, *, time_limit: TimeLimit = ENDLESS
+    problem: Problem, warm_start: Solution | None = None, *, execution: Execution = JUST_IN_TIME
 ) -> Solution:
     """The optimum of a problem with its multipliers, or a typed failure without weights.
 
@@ -27,23 +27,25 @@ def solve(
     Raises ValueError for a problem that is not well formed, `StoppedError` at the time limit.
     """
     stated = presolved(problem)
-    found = restored(stated, _solved(stated.problem, time_limit, warm_start))
-    return _checked(problem, stated, found, time_limit)
+    found = restored(stated, _solved(stated.problem, execution, warm_start))
+    return _checked(problem, stated, found, execution)
 
 
-def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
+def solve_batch(
+    problems: Sequence[Problem], *, execution: Execution = JUST_IN_TIME
+) -> list[Solution]:
     """`solve` for many: those that go to one solver share its compiled calls."""
     stated = [presolved(problem) for problem in problems]
-    found = _solved_batch([each.problem for each in stated], time_limit)
+    found = _solved_batch([each.problem for each in stated], execution)
     answers = [restored(*pair) for pair in zip(stated, found, strict=True)]
     return [
-        _checked(problem, each, answer, time_limit)
+        _checked(problem, each, answer, execution)
         for problem, each, answer in zip(problems, stated, answers, strict=True)
     ]
 
 
 def _checked(
-    problem: Problem, stated: Presolved, found: Solution, time_limit: TimeLimit
+    problem: Problem, stated: Presolved, found: Solution, execution: Execution
 ) -> Solution:
     """The answer to the problem as its caller stated it.
 
@@ -51,37 +53,39 @@ def _checked(
     be the one point that a curved limit leaves.
     """
     if not stands(problem, stated, found):
-        found = _solved(problem, time_limit)
+        found = _solved(problem, execution)
     if found.status is Status.NOT_CONVERGED and curved(problem.limits):
-        again = partial(solve, time_limit=time_limit)
-        tight = at_tight_point(problem, again, time_limit)
+        again = partial(solve, execution=execution)
+        tight = at_tight_point(problem, again, execution)
         found = found if tight is None else replace(tight, iterations=found.iterations)
     return settled(problem, found)
 
 
-def _solved(
-    problem: Problem, time_limit: TimeLimit, warm_start: Solution | None = None
-) -> Solution:
+def _solved(problem: Problem, execution: Execution, warm_start: Solution | None = None) -> Solution:
     """One problem by its solver."""
     if supports(problem):
-        return solve_tail(problem, warm_start or calmest([problem])[0], time_limit=time_limit)
+        return solve_tail(
+            problem, warm_start or calmest([problem], execution)[0], execution=execution
+        )
     if has_tail(problem):
-        return at_kinks(problem, solve_cuts(problem, time_limit))
-    return solve_smooth(problem, time_limit=time_limit)
+        return at_kinks(problem, solve_cuts(problem, execution))
+    return solve_smooth(problem, execution=execution)
 
 
-def _solved_batch(problems: Sequence[Problem], time_limit: TimeLimit) -> list[Solution]:
+def _solved_batch(problems: Sequence[Problem], execution: Execution) -> list[Solution]:
     answers: dict[int, Solution] = {}
     routes: dict[str, list[int]] = {"tail": [], "cuts": [], "smooth": []}
     for index, problem in enumerate(problems):
         curved = "cuts" if has_tail(problem) else "smooth"
         routes["tail" if supports(problem) else curved].append(index)
     solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
-        "tail": lambda chosen: solve_tail_batch(chosen, calmest(chosen), time_limit=time_limit),
+        "tail": lambda chosen: solve_tail_batch(
+            chosen, calmest(chosen, execution), execution=execution
+        ),
         "cuts": lambda chosen: [
-            at_kinks(problem, solve_cuts(problem, time_limit)) for problem in chosen
+            at_kinks(problem, solve_cuts(problem, execution)) for problem in chosen
         ],
-        "smooth": lambda chosen: solve_smooth_batch(chosen, time_limit=time_limit),
+        "smooth": lambda chosen: solve_smooth_batch(chosen, execution=execution),
     }
     for route, indices in routes.items():
         if indices:

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.execution import Execution
 from compute.optimize.interior_point.scaling import unit_of
 from compute.optimize.limits import box, linear
 from compute.optimize.problem import (
@@ -30,7 +31,6 @@ from compute.optimize.problem import (
 from compute.optimize.proof.certificate import certify_weights
 from compute.optimize.proof.evaluation import largest_violation, objective_value
 from compute.optimize.tail_lp.solve import TAIL_NAMES, terms_of
-from compute.optimize.time_limit import TimeLimit
 
 Kind = ObjectiveKind
 NEAR = 1e-6
@@ -42,14 +42,14 @@ METHOD = "the only point that a curved limit leaves"
 
 
 def at_tight_point(
-    problem: Problem, solve: Callable[[Problem], Solution], time_limit: TimeLimit
+    problem: Problem, solve: Callable[[Problem], Solution], execution: Execution
 ) -> Solution | None:
     """The optimum among the points that curved limits may leave; None where none is proven.
 
     solve: of a smooth problem without the limit in question.
     """
     for weights in _candidates(problem, solve):
-        if certify_weights(problem, weights, time_limit=time_limit).is_optimal:
+        if certify_weights(problem, weights, time_limit=execution.time_limit).is_optimal:
             value = objective_value(problem, weights)
             return Solution(Status.OPTIMAL, weights, value, None, 0, 0.0, method=METHOD)
     return None

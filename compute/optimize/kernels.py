@@ -1,6 +1,6 @@
 """The kernels of joint problems and the shapes they are compiled for, all of them."""
 
-from compute.optimize.compiled import JointShapes
+from compute.optimize.execution import JointShapes
 from compute.optimize.interior_point import budget, compiled_shapes
 from compute.optimize.tail_lp import interior_point as linear
 from compute.shapes import Kernel

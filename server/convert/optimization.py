@@ -8,6 +8,7 @@ from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
+from compute.optimize.execution import Execution
 from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.limits import bound_of
 from compute.optimize.lots.whole_lots import LotRules, LotSolution
@@ -197,7 +198,11 @@ def lot_solution(message: pb.LotSolution, found: LotSolution) -> None:
 
 
 def sensitivity(
-    problem: Problem, solution: Solution, asked: pb.SensitivityParameter, ids: list[str]
+    problem: Problem,
+    solution: Solution,
+    asked: pb.SensitivityParameter,
+    ids: list[str],
+    execution: Execution,
 ) -> Sides:
     """How the weights move with one number. ValueError where it is not one of the problem's."""
 
@@ -208,14 +213,16 @@ def sensitivity(
 
     match asked.WhichOneof("parameter"):
         case "mean":
-            return to_mean(problem, solution, place(asked.mean))
+            return to_mean(problem, solution, place(asked.mean), execution)
         case "covariance":
             pair = asked.covariance
-            return to_covariance(problem, solution, place(pair.first), place(pair.second))
+            return to_covariance(
+                problem, solution, place(pair.first), place(pair.second), execution
+            )
         case "limit":
             if own := _OWN.fullmatch(asked.limit):
-                return to_limit(problem, solution, own[1], place(own[2]))
-            return to_limit(problem, solution, asked.limit)
+                return to_limit(problem, solution, own[1], place(own[2]), execution)
+            return to_limit(problem, solution, asked.limit, execution=execution)
     raise ValueError("say which number: mean, limit or covariance")
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from compute.optimize.compiled import JointShapes
+from compute.optimize.execution import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, StoppedError, TimeLimit
 from server.batching import draining
 from server.errors import Refusal

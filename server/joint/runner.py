@@ -2,7 +2,7 @@
 
     runner.run(solve_joint, inputs, scenarios, covariance, time_limit=limit)
 
-A function of joint work is one of a module, takes a `time_limit` by name, and computes with the
+A function of joint work is one of a module, takes its `execution` by name, and computes with the
 programs compiled ahead and no others. `run` blocks; it is called in the thread of joint work.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import structlog
 
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import Execution, Programs
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.time_limit import StoppedError, TimeLimit
 from compute.shapes import NotCompiledError
@@ -64,8 +64,7 @@ def with_programs(
     one place where exceptions of solvers and libraries become typed errors.
     """
     try:
-        with only(programs):
-            return work(*arguments, time_limit=time_limit)
+        return work(*arguments, execution=Execution(time_limit, programs))
     except StoppedError:
         raise
     except UnsupportedError as error:

@@ -1,6 +1,7 @@
 """What joint work is: problems solved and proven, frontiers, explanations; see `runner.py`.
 
-Each takes what it needs as plain arguments and a time limit, and returns a message of the contract.
+Each takes what it needs as plain arguments and how it is to run, and returns a message
+of the contract.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TypeVar
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize import solve, solve_batch
+from compute.optimize.execution import Execution
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.frontier import trace
 from compute.optimize.infeasibility.conflict import explain
@@ -18,7 +20,6 @@ from compute.optimize.lots.whole_lots import round_to_lots
 from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
 from compute.optimize.proof.certificate import certify
-from compute.optimize.time_limit import TimeLimit
 from server.convert import optimization
 from server.convert.columns import set_floats
 from server.errors import invalid, precondition
@@ -30,12 +31,12 @@ EFFORT = Effort(rounds_max=10, nodes_max=2000, time_limit_s=1.0)
 
 
 def frontier(
-    problem: Problem, ids: list[str], count: int, *, time_limit: TimeLimit
+    problem: Problem, ids: list[str], count: int, *, execution: Execution
 ) -> pb.TraceFrontierResponse:
     """Points of the efficient frontier. Raises `Refusal`."""
-    solver = partial(solve_batch, time_limit=time_limit)
+    solver = partial(solve_batch, execution=execution)
     try:
-        found = _of_well_formed(lambda: trace(problem, count, solver, time_limit))
+        found = _of_well_formed(lambda: trace(problem, count, solver, execution.time_limit))
     except ArithmeticError as error:
         text = str(error)
         if text == Status.INFEASIBLE.value:
@@ -50,10 +51,10 @@ def frontier(
 
 
 def explained(
-    problem: Problem, ids: list[str], *, time_limit: TimeLimit
+    problem: Problem, ids: list[str], *, execution: Execution
 ) -> pb.ExplainInfeasibilityResponse:
     """The smallest conflict among the limits and the cheapest way out. Raises `Refusal`."""
-    why = _of_well_formed(lambda: explain(without_redundant(problem), time_limit))
+    why = _of_well_formed(lambda: explain(without_redundant(problem), execution.time_limit))
     response = pb.ExplainInfeasibilityResponse(feasible=not why.conflict)
     if why.conflict:
         optimization.infeasibility(response.explanation, why, ids)
@@ -76,10 +77,11 @@ def optimized(
     ids: list[str],
     request: pb.OptimizePortfolioRequest,
     *,
-    time_limit: TimeLimit,
+    execution: Execution,
 ) -> pb.OptimizePortfolioResponse:
     """One problem solved and proven. Raises `Refusal`."""
-    solution = _of_well_formed(lambda: solve(problem, time_limit=time_limit))
+    time_limit = execution.time_limit
+    solution = _of_well_formed(lambda: solve(problem, execution=execution))
     response = pb.OptimizePortfolioResponse(
         status=optimization.STATUSES[solution.status], instrument_ids=ids
     )
@@ -105,7 +107,7 @@ def optimized(
     for number, asked in enumerate(request.sensitivities):
         time_limit.check()
         try:
-            sides = optimization.sensitivity(problem, solution, asked, ids)
+            sides = optimization.sensitivity(problem, solution, asked, ids, execution)
         except ValueError as error:
             path = f"sensitivities[{number}]"
             raise invalid(path, "NOT_APPLICABLE", str(error)) from error

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 import jax
 
-from compute.optimize.compiled import Programs
+from compute.optimize.execution import Programs
 from compute.optimize.kernels import joint_kernels
 from compute.optimize.time_limit import TimeLimit
 from compute.shapes import KernelRegistry, Key, Program

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from compute.kernels import registry
-from compute.optimize.compiled import JointShapes
+from compute.optimize.execution import JointShapes
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry, Key, compiled_of, lowered
 from server.programs.store import ProgramStore

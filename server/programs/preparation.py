@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from compute.optimize.compiled import JointShapes, Programs
+from compute.optimize.execution import JointShapes, Programs
 from compute.shapes import Kernel, KernelRegistry, Key, Program
 from server.errors import Refusal
 from server.programs.compiler import Job, key_of

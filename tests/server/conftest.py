@@ -9,7 +9,7 @@ from fixtures_pulsar import TestBroker
 from service_client import Client, started
 from subscriber import Sender, Subscriber
 
-from compute.optimize.compiled import Programs
+from compute.optimize.execution import Programs
 from compute.shapes import KernelRegistry
 from server.app import App
 from storage import embedded

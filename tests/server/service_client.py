@@ -39,7 +39,7 @@ from positionsizing.v1 import (
     volatility_service_pb2_grpc,
 )
 
-from compute.optimize.compiled import Programs
+from compute.optimize.execution import Programs
 from compute.shapes import KernelRegistry
 from server import app as app_module
 from server.app import App

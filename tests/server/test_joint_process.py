@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compute.market import MissingInputError
-from compute.optimize.compiled import JointShapes
+from compute.optimize.execution import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, TimeLimit
 from server.errors import Refusal
 from server.joint.process import JointProcess

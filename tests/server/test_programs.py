@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compute.optimize.compiled import JointShapes
+from compute.optimize.execution import JointShapes
 from compute.shapes import (
     Kernel,
     KernelRegistry,

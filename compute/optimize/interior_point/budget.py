@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.optimize.compiled import JointShapes, compiled_programs
-from compute.optimize.interior_point.canonicalize import ASSETS, bucket, padded
+from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes, Programs
+from compute.optimize.interior_point.canonicalize import ASSETS, padded
 from compute.optimize.interior_point.risk_budget import run_spinu, run_spinu_batch, spinu
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks, Moments, budget_error, shares
@@ -29,7 +29,9 @@ DECREMENT = 1e-4  # of Newton's method, above which it has no minimum to go to
 ROUNDING = 1e-24  # share of the largest variance that a constant history shows by rounding
 
 
-def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, Array]:
+def unconstrained(
+    problem: Problem, covariance: Array, execution: Execution = JUST_IN_TIME
+) -> tuple[Array, Array]:
     """Risk-budget weights scaled to the budget, and the iterations taken.
 
     ValueError where an asset has no variance, or a long book has none: no share of the risk.
@@ -38,7 +40,7 @@ def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, Array]:
     variance = np.diagonal(covariance, axis1=-2, axis2=-1)
     if not np.all(variance > ROUNDING * variance.max(axis=-1, keepdims=True, initial=0.0)):
         raise ValueError("risk budgeting needs a positive variance for every asset")
-    answer = _spinu(covariance, shares(problem.objective, n))
+    answer = _spinu(covariance, shares(problem.objective, n), execution.programs)
     if not np.all(answer[..., -2] <= DECREMENT):
         raise ValueError("covariance: long positions cancel all risk, so none can share it")
     weights = answer[..., :n]
@@ -47,10 +49,10 @@ def unconstrained(problem: Problem, covariance: Array) -> tuple[Array, Array]:
     ]
 
 
-def _spinu(covariance: Array, budgets: Array) -> Array:
+def _spinu(covariance: Array, budgets: Array, programs: Programs | None) -> Array:
     """The kernel's answer, padded by names without a budget; that of every problem of a stack."""
-    n, programs = budgets.shape[-1], compiled_programs()
-    width = bucket(n, ASSETS)
+    n = budgets.shape[-1]
+    width = next((size for size in ASSETS if size >= n), n)
     if programs is not None:
         width = next((size for size in programs.shapes.assets if size >= n), 0)
         if not width:
@@ -102,9 +104,9 @@ def allowed(problem: Problem, weights: Array) -> NDArray[np.bool_]:
     return np.asarray(boxed & (weights.sum(axis=-1) >= floor))
 
 
-def closed_form(problem: Problem) -> Solution | Blocks:
+def closed_form(problem: Problem, execution: Execution = JUST_IN_TIME) -> Solution | Blocks:
     """The solution if the limits allow it, else the blocks of the constrained problem."""
-    (answer,), blocks = closed_forms(problem, 1)
+    (answer,), blocks = closed_forms(problem, 1, execution)
     if answer is not None:
         return answer
     assert blocks.quad is not None
@@ -112,14 +114,16 @@ def closed_form(problem: Problem) -> Solution | Blocks:
     return Blocks(blocks.linear, blocks.quad[0], barrier=blocks.barrier[0])
 
 
-def closed_forms(problem: Problem, batch: int) -> tuple[list[Solution | None], Blocks]:
+def closed_forms(
+    problem: Problem, batch: int, execution: Execution = JUST_IN_TIME
+) -> tuple[list[Solution | None], Blocks]:
     """Of every problem of a stack the solution, None where its limits do not allow it; and blocks.
 
     The blocks are those of the constrained problems, with a leading axis.
     """
     n = problem.size
     covariance = np.broadcast_to(Moments(problem).covariance(), (batch, n, n))
-    weights, iterations = unconstrained(problem, covariance)
+    weights, iterations = unconstrained(problem, covariance, execution)
     miss = np.asarray(budget_error(problem.objective, covariance, weights))
     met = allowed(problem, weights) & (miss < CONVERGED)
     each = zip(weights, miss.tolist(), iterations.astype(int).tolist(), met, strict=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from compute.optimize.compiled import compiled_programs
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.interior_point.epigraph import Levels
 from compute.optimize.interior_point.problem_data import Data
 from compute.optimize.interior_point.scaling import balance, unit_of
@@ -44,6 +44,7 @@ class Encoded:
     unit: Scalar
     is_forced: bool
     levels: Levels | None = None
+    execution: Execution = JUST_IN_TIME
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,9 +52,9 @@ class Encoded:
         return self.problem.size, self.linear.rows.shape[-2]
 
 
-def bucket(size: int, ladder: tuple[int, ...]) -> int:
-    """The padded length for `size`; as it is where a slot pads it."""
-    if compiled_programs() is not None:
+def bucket(size: int, ladder: tuple[int, ...], execution: Execution) -> int:
+    """The padded length for `size`; as it is where a program at hand pads it."""
+    if execution.programs is not None:
         return size
     for rung in ladder:
         if size <= rung:
@@ -68,6 +69,7 @@ def encode(
     unit: Scalar | None = None,
     *,
     screened: bool = True,
+    execution: Execution = JUST_IN_TIME,
 ) -> Encoded:
     """Pad and scale. UnsupportedError for tail limits.
 
@@ -93,7 +95,7 @@ def encode(
         level = (np.arange(len(slope)) >= size).astype(np.float64)
         box, rows = (known.lower, known.upper), constraints.rows[:, :size]
         known = replace(constraints, lower=box[0], upper=box[1], rows=rows)
-    n = bucket(slope.shape[-1], ASSETS)
+    n = bucket(slope.shape[-1], ASSETS, execution)
     scale = np.abs(constraints.rows).max(axis=-1)
     scale[scale == 0.0] = 1.0
     box = constraints.lower, constraints.upper
@@ -112,11 +114,11 @@ def encode(
         "crra": np.array(compiled.crra) if compiled.crra else None,
         "budgets": None if compiled.barrier is None else padded(compiled.barrier, n),
         "sharpe": np.float64(1.0) if compiled.ratio else None,
-        **_row_fields(constraints, scale, unit, n),
+        **_row_fields(constraints, scale, unit, n, execution),
         **_trade_fields(problem, constraints, unit, n),
-        **_risk_fields(moments, compiled, unit, n),
+        **_risk_fields(moments, compiled, unit, n, execution),
     }
-    return Encoded(problem, Data(**fields), compiled, known, unit, is_forced, levels)
+    return Encoded(problem, Data(**fields), compiled, known, unit, is_forced, levels, execution)
 
 
 def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:
@@ -138,8 +140,10 @@ def _is_one(unit: Scalar) -> bool:
     return not isinstance(unit, np.ndarray) and unit == 1.0
 
 
-def _row_fields(constraints: Linear, scale: Array, unit: Scalar, n: int) -> dict[str, Any]:
-    m = bucket(constraints.rows.shape[-2], ROWS)
+def _row_fields(
+    constraints: Linear, scale: Array, unit: Scalar, n: int, execution: Execution
+) -> dict[str, Any]:
+    m = bucket(constraints.rows.shape[-2], ROWS, execution)
     low, high = _row_bounds(constraints, scale)
     price = constraints.price * scale
     return {
@@ -181,7 +185,9 @@ def _trade_fields(problem: Problem, constraints: Linear, unit: Scalar, n: int) -
     return fields
 
 
-def _risk_fields(moments: Moments, compiled: Blocks, unit: Scalar, n: int) -> dict[str, Any]:
+def _risk_fields(
+    moments: Moments, compiled: Blocks, unit: Scalar, n: int, execution: Execution
+) -> dict[str, Any]:
     limits, cash = moments.problem.limits, moments.problem.cash_return
     risk, per_name = limits.drawdown_risk, over(unit, 1)
     fields: dict[str, Any] = {}
@@ -201,17 +207,19 @@ def _risk_fields(moments: Moments, compiled: Blocks, unit: Scalar, n: int) -> di
     if risk is not None and not risk.quadratic:
         fields["exponent"] = np.array([risk.exponent, np.log1p(cash)])
     if compiled.growth or compiled.crra or "exponent" in fields:
-        fields |= _scenario_fields(moments, unit, n)
+        fields |= _scenario_fields(moments, unit, n, execution)
     return fields
 
 
-def _scenario_fields(moments: Moments, unit: Scalar, n: int) -> dict[str, Any]:
+def _scenario_fields(
+    moments: Moments, unit: Scalar, n: int, execution: Execution
+) -> dict[str, Any]:
     """Scenarios across, assets down: both products with the weights then run along memory."""
     cash, across = moments.problem.cash_return, np.matrix_transpose(moments.scenarios())
     if cash != 0.0:
         across = (across - moments.problem.financing_rates[:, None]) / (1.0 + cash)
     if not _is_one(unit):
         across = across * over(unit, 2)
-    length = bucket(across.shape[-1], SCENARIOS)
+    length = bucket(across.shape[-1], SCENARIOS, execution)
     returns = np.ascontiguousarray(padded(across, n, length))
     return {"returns": returns, "prob": padded(moments.probability(), length)}

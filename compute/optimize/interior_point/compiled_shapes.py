@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from compute.optimize.compiled import JointShapes, compiled_programs
+from compute.optimize.execution import JointShapes
 from compute.optimize.interior_point.canonicalize import Encoded
 from compute.optimize.interior_point.kernel import interior_point, run
 from compute.optimize.interior_point.output import Answer, unpack
@@ -146,7 +146,7 @@ def run_kernel(encoded: Encoded, lag: float) -> Answer:
     Raises `NotCompiledError` where only programs of some shapes may run and it is larger than all,
     UnsupportedError where none of them has what it has.
     """
-    data, programs = encoded.data, compiled_programs()
+    data, programs = encoded.data, encoded.execution.programs
     if programs is None:
         return unpack(run(data, lag), shape_of(data), encoded.shape)
     slot = next((slot for slot in slots(programs.shapes) if slot.holds(data)), None)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.interior_point.canonicalize import Encoded, encode
 from compute.optimize.interior_point.output import Answer
 from compute.optimize.interior_point.phase_one import least_violation
@@ -30,7 +31,6 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.tail_lp.solve import piecewise_linear, solve_tail
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 METHOD = "interior point"
 LEAST = (1e-12, 1e-10)  # what sums of weights are loosened by, far below what counts as a violation
@@ -44,7 +44,6 @@ def without_answer(
     first: Answer,
     second: Solution,
     run: Run,
-    time_limit: TimeLimit = ENDLESS,
 ) -> Solution:
     """The last word on a problem whose limits do not conflict and whose iteration failed.
 
@@ -52,11 +51,11 @@ def without_answer(
     """
 
     def best(problem: Problem, blocks: Blocks) -> Solution:
-        stated = encode(problem, blocks, encoded.levels)
+        stated = encode(problem, blocks, encoded.levels, execution=encoded.execution)
         return decode(stated, run(stated), METHOD)
 
     problem = encoded.problem
-    missing = 2.0 * least_violation(problem)
+    missing = 2.0 * least_violation(problem, encoded.execution)
     gives = [max(missing, least) * float(encoded.unit) for least in LEAST]
     loose = [replace(problem, limits=loosened(problem.limits, give)) for give in gives]
     if encoded.blocks.ratio:
@@ -65,10 +64,10 @@ def without_answer(
             found = along_frontier(replace(encoded, problem=loose[-1]), best)
         return found
     if piecewise_linear(problem):
-        vertex = solve_tail(problem, time_limit=time_limit)
+        vertex = solve_tail(problem, execution=encoded.execution)
         if vertex.status in (Status.OPTIMAL, Status.UNBOUNDED):
             return vertex
-    if ruined(problem, time_limit):
+    if ruined(problem, encoded.execution):
         return empty(problem, Status.RUIN, METHOD)
     for give, looser in zip(gives, loose, strict=True):
         found = best(looser, encoded.blocks)
@@ -100,7 +99,7 @@ def loosened(limits: Limits, give: float) -> Limits:
     )
 
 
-def ruined(problem: Problem, time_limit: TimeLimit = ENDLESS) -> bool:
+def ruined(problem: Problem, execution: Execution = JUST_IN_TIME) -> bool:
     """True if growth is wanted and every book within the linear limits loses everything somewhere.
 
     The least worst loss is a linear program: the mean of a tail that holds one scenario.
@@ -118,5 +117,5 @@ def ruined(problem: Problem, time_limit: TimeLimit = ENDLESS) -> bool:
         costs=Costs(),
         scenarios=problem.scenarios - problem.financing_rates,
     )
-    found = solve_tail(worst, time_limit=time_limit)
+    found = solve_tail(worst, execution=execution)
     return found.status is Status.OPTIMAL and found.objective >= 1.0 + cash - RUINED

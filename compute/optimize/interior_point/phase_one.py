@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from compute.optimize.execution import Execution
 from compute.optimize.interior_point.canonicalize import encode
 from compute.optimize.interior_point.compiled_shapes import run_kernel
 from compute.optimize.interior_point.iteration import LAG
@@ -35,7 +36,7 @@ VIOLATION_MIN = 1e-9  # of rows scaled to a largest coefficient of 1
 ROUNDING = 1e-12
 
 
-def infeasibility(problem: Problem) -> Solution | None:
+def infeasibility(problem: Problem, execution: Execution) -> Solution | None:
     """INFEASIBLE with its evidence (least violation and its multipliers), or None if feasible.
 
     A violation far beyond doubt needs no convergence, which is then without multipliers.
@@ -44,7 +45,7 @@ def infeasibility(problem: Problem) -> Solution | None:
     if np.any(lower > upper):
         crossed = float(np.max(lower - upper))
         return replace(empty(problem, Status.INFEASIBLE, "box"), violation_min=crossed)
-    least, doubt, solution = _least(problem)
+    least, doubt, solution = _least(problem, execution)
     if not least - doubt > VIOLATION_MIN:
         return None  # there is none, or it is too little to say so
     return replace(
@@ -56,19 +57,19 @@ def infeasibility(problem: Problem) -> Solution | None:
     )
 
 
-def least_violation(problem: Problem) -> float:
+def least_violation(problem: Problem, execution: Execution) -> float:
     """The least total violation, scaled; 0 where it is within rounding or was not found."""
-    least, _, solution = _least(problem)
+    least, _, solution = _least(problem, execution)
     found = solution.status is Status.OPTIMAL and least > ROUNDING
     return least if found else 0.0
 
 
-def _least(problem: Problem) -> tuple[float, float, Solution]:
+def _least(problem: Problem, execution: Execution) -> tuple[float, float, Solution]:
     """The least violation, how far it may be from the least, and the weights it is found at."""
     # Of nothing but the limits: an objective may have no value where these are met best.
     nothing = Objective(ObjectiveKind.MAX_RETURN)
     hard = replace(problem, objective=nothing, costs=Costs(), limits=_hard(problem.limits))
-    encoded = encode(hard, Blocks(np.zeros(problem.size)))
+    encoded = encode(hard, Blocks(np.zeros(problem.size)), execution=execution)
     ones = np.ones(encoded.data.rows.shape[0])
     data = Data(**{**encoded.data._asdict(), "price": ones, "price_tail": np.float64(1.0)})
     encoded = replace(encoded, data=data)

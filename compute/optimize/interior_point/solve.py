@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from compute.optimize.compiled import compiled_programs
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.interior_point.batching import form, stacked
 from compute.optimize.interior_point.budget import closed_form, closed_forms
 from compute.optimize.interior_point.canonicalize import Encoded, encode
@@ -27,7 +27,6 @@ from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
 from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
 from compute.optimize.threads import THREADS, in_threads
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 METHOD = "interior point"
@@ -35,7 +34,7 @@ T = TypeVar("T")
 
 
 def solve(
-    problem: Problem, levels: Levels | None = None, *, time_limit: TimeLimit = ENDLESS
+    problem: Problem, levels: Levels | None = None, *, execution: Execution = JUST_IN_TIME
 ) -> Solution:
     """The optimum of a smooth problem with its multipliers, or a typed failure.
 
@@ -44,36 +43,38 @@ def solve(
     Raises UnsupportedError for tail objectives and limits (those are solved by cuts) and
     ValueError for a problem that is not well formed.
     """
-    time_limit.check()
+    execution.time_limit.check()
     sizeless = without_size(problem)
     if sizeless is not None:
-        limit = solve(sizeless, levels, time_limit=time_limit)
+        limit = solve(sizeless, levels, execution=execution)
         return empty(problem, Status.VANISHING, METHOD) if vanishing(problem, limit) else limit
     blocks: Blocks | None = None
     if problem.objective.kind is ObjectiveKind.RISK_BUDGET:
-        closed = closed_form(problem)
+        closed = closed_form(problem, execution)
         if isinstance(closed, Solution):
             return closed
         blocks = closed
-    if levels is None and compiled_programs() is None:
-        encoded = encode(problem, blocks, screened=False)
+    if levels is None and execution.programs is None:
+        encoded = encode(problem, blocks, screened=False, execution=execution)
         answer = run_kernel(encoded, LAG)
         if not answer.doubtful:
-            return finish(encoded, answer, time_limit)
-    encoded = encode(problem, blocks, levels)
+            return finish(encoded, answer)
+    encoded = encode(problem, blocks, levels, execution=execution)
     if _crossed(encoded.linear):
-        return infeasibility(problem) or empty(problem, Status.INFEASIBLE, METHOD)
-    return finish(encoded, run_kernel(encoded, LAG), time_limit)
+        return infeasibility(problem, execution) or empty(problem, Status.INFEASIBLE, METHOD)
+    return finish(encoded, run_kernel(encoded, LAG))
 
 
-def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS) -> list[Solution]:
+def solve_batch(
+    problems: Sequence[Problem], *, execution: Execution = JUST_IN_TIME
+) -> list[Solution]:
     """`solve` for many; problems of one form share compiled calls.
 
     Where only programs compiled ahead may run they are solved one by one: stacks would need a
     program more for every slot, and of large books a stack is no faster.
     """
-    if len(problems) == 1 or compiled_programs() is not None:
-        return [solve(problem, time_limit=time_limit) for problem in problems]
+    if len(problems) == 1 or execution.programs is not None:
+        return [solve(problem, execution=execution) for problem in problems]
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, problem in enumerate(problems):
         if without_size(problem) is not None:
@@ -82,13 +83,13 @@ def solve_batch(problems: Sequence[Problem], *, time_limit: TimeLimit = ENDLESS)
     chunks = [chunk for members in groups.values() for chunk in _chunks(members)]
 
     def together(chunk: list[int]) -> list[Solution | None]:
-        time_limit.check()
+        execution.time_limit.check()
         return _together([problems[i] for i in chunk])
 
     answered = in_threads(together, chunks)
     found = dict(pair for pairs in map(zip, chunks, answered) for pair in pairs)
     return [
-        found.get(index) or solve(problem, time_limit=time_limit)
+        found.get(index) or solve(problem, execution=execution)
         for index, problem in enumerate(problems)
     ]
 
@@ -129,13 +130,13 @@ def _crossed(limits: Linear) -> bool:
     return bool((limits.lower > limits.upper).any() or rows.any())
 
 
-def finish(encoded: Encoded, answer: Answer, time_limit: TimeLimit = ENDLESS) -> Solution:
+def finish(encoded: Encoded, answer: Answer) -> Solution:
     """Decode an answer; where there is none, find out why."""
-    solution = decode(encoded, answer, METHOD)
+    solution, execution = decode(encoded, answer, METHOD), encoded.execution
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
         return _decided(encoded, answer, solution)
-    time_limit.check()
-    conflict = infeasibility(encoded.problem)
+    execution.time_limit.check()
+    conflict = infeasibility(encoded.problem, execution)
     if conflict is not None:
         return conflict
     second = run_kernel(encoded, CAUTIOUS)
@@ -144,10 +145,10 @@ def finish(encoded: Encoded, answer: Answer, time_limit: TimeLimit = ENDLESS) ->
         return _decided(encoded, second, solution)
 
     def again(stated: Encoded) -> Answer:
-        time_limit.check()
+        execution.time_limit.check()
         return run_kernel(stated, LAG)
 
-    return without_answer(encoded, answer, solution, again, time_limit)
+    return without_answer(encoded, answer, solution, again)
 
 
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
@@ -156,7 +157,9 @@ def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
     unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
     if unit is None:
         return solution
-    again = encode(encoded.problem, encoded.blocks, encoded.levels, unit)
+    again = encode(
+        encoded.problem, encoded.blocks, encoded.levels, unit, execution=encoded.execution
+    )
     closer = run_kernel(again, LAG)
     found = decode(again, closer, f"{METHOD}, own unit")
     if found.status is not Status.OPTIMAL or _senseless(again, found):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.problem import Array, Multipliers, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.sensitivity.direction import Curve, derivative, prices_of
 from compute.optimize.sensitivity.lagrangian import impact_gradient
@@ -48,7 +49,7 @@ class Sides:
     right: Array
 
 
-def sensitivity(solution: Solution, family: Family) -> Sides:
+def sensitivity(solution: Solution, family: Family, execution: Execution = JUST_IN_TIME) -> Sides:
     """d weights / d e of the problems `family(e)` around e = 0, of which `solution` is optimal.
 
     The family may change means, covariance, scenarios, limits, costs or holdings, smoothly and
@@ -57,7 +58,7 @@ def sensitivity(solution: Solution, family: Family) -> Sides:
     if solution.status is not Status.OPTIMAL or solution.multipliers is None:
         raise ValueError("only an optimal solution has sensitivities")
     weights = solution.weights
-    now, ahead, behind = (state(family(step), weights) for step in (0.0, STEP, -STEP))
+    now, ahead, behind = (state(family(step), weights, execution) for step in (0.0, STEP, -STEP))
     paid = _paid(now, weights, solution.multipliers)
     curve = now.smooth.curvature(np.zeros(len(now.smooth.limits)), paid)
     bounds = _bounds(now, weights, solution.multipliers, np.diagonal(curve))
@@ -73,7 +74,7 @@ def sensitivity(solution: Solution, family: Family) -> Sides:
         scale = float(max([*slopes, np.abs(program.cost).max()])) or 1.0
         price = prices_of(program, scale)
         if price is not None:
-            bent = Curve(lambda duals: now.smooth.curvature(duals, paid), scale)
+            bent = Curve(lambda duals: now.smooth.curvature(duals, paid), scale, execution)
             return Sides(
                 left=-derivative(left.program(bounds, tie), price, bent),
                 right=derivative(program, price, bent),

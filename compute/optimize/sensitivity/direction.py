@@ -18,6 +18,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import nnls
 
+from compute.optimize.execution import Execution
 from compute.optimize.interior_point import solve
 from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Array, Limits, Objective, ObjectiveKind, Problem, Rows, Status
@@ -38,6 +39,7 @@ class Curve:
 
     of: Callable[[Array], Array]
     scale: float  # of the objective's slopes
+    execution: Execution
 
 
 def prices_of(program: Program, scale: float) -> Array | None:
@@ -109,7 +111,9 @@ def _at(program: Program, price: Array, curve: Curve) -> Array | None:
     if np.any(room[size <= RANK] < -MET * _reach(program)):
         return None
     keep = size > RANK
-    inner = _Inner(square, pull, rows[keep] / size[keep, None], room[keep] / size[keep])
+    inner = _Inner(
+        square, pull, rows[keep] / size[keep, None], room[keep] / size[keep], curve.execution
+    )
     y = inner.answer(basis[:n], float(np.abs(hessian).max(initial=0.0)))
     return None if y is None else start + basis @ y
 
@@ -153,6 +157,7 @@ class _Inner:
     pull: Array
     rows: Array
     room: Array
+    execution: Execution
 
     def answer(self, basis: Array, curvature: float) -> Array | None:
         """y f64[r]; NaN where basis @ y, f64[n], has no minimum or more than one."""
@@ -191,7 +196,7 @@ class _Inner:
         rows = Rows(self.rows, np.full(len(self.room), -np.inf), self.room, names)
         objective = Objective(ObjectiveKind.MEAN_VARIANCE)
         inner = Problem(objective, Limits(rows=rows), mean=-self.pull, covariance=self.square)
-        found = solve(inner)
+        found = solve(inner, execution=self.execution)
         return None if found.status is Status.INFEASIBLE else found.weights
 
     def _single(self, y: Array, loose: Array, basis: Array) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from compute.optimize.cutting_planes import without_tails
+from compute.optimize.execution import Execution
 from compute.optimize.interior_point.budget import closed_forms
 from compute.optimize.interior_point.canonicalize import Encoded, encode
 from compute.optimize.interior_point.problem_data import Terms, hessian, terms
@@ -62,11 +63,11 @@ class Smooth:
         return total
 
 
-def smooth(problem: Problem, weights: Array) -> Smooth:
+def smooth(problem: Problem, weights: Array, execution: Execution) -> Smooth:
     """The smooth part of a problem at weights f64[n]."""
     bare = replace(problem.limits, cvar_max=None, cdar_max=None, drawdown_max=None)
     stated = replace(problem, objective=without_tails(problem.objective), limits=bare)
-    encoded, n = encode(stated, _blocks(stated)), problem.size
+    encoded, n = encode(stated, _blocks(stated, execution), execution=execution), problem.size
     aversion: Any = np.ones(())
     if encoded.blocks.ratio:
         assert encoded.blocks.quad is not None
@@ -88,7 +89,7 @@ def impact_gradient(problem: Problem, weights: Array) -> Array:
     return slope
 
 
-def _blocks(problem: Problem) -> Blocks | None:
+def _blocks(problem: Problem, execution: Execution) -> Blocks | None:
     """The compiled objective where it is not the one that `encode` makes.
 
     Risk budgets minimise 1/2 w'Sw - lambda b'log w, of which the book that meets them is the
@@ -96,7 +97,7 @@ def _blocks(problem: Problem) -> Blocks | None:
     """
     if problem.objective.kind is not ObjectiveKind.RISK_BUDGET:
         return None
-    _, found = closed_forms(problem, 1)
+    _, found = closed_forms(problem, 1, execution)
     assert found.quad is not None
     assert found.barrier is not None
     return Blocks(found.linear, found.quad[0], barrier=found.barrier[0])

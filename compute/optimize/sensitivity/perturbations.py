@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.problem import FactorCovariance, Limits, Problem, Solution
 from compute.optimize.sensitivity import Sides, sensitivity
 
@@ -20,7 +21,9 @@ SCALARS = (
 COLUMNS = ("lower", "upper", "trade_max")
 
 
-def to_mean(problem: Problem, solution: Solution, asset: int) -> Sides:
+def to_mean(
+    problem: Problem, solution: Solution, asset: int, execution: Execution = JUST_IN_TIME
+) -> Sides:
     """d weights / d expected return of one asset, which moves in every scenario alike."""
 
     def family(step: float) -> Problem:
@@ -35,10 +38,16 @@ def to_mean(problem: Problem, solution: Solution, asset: int) -> Sides:
             moved = replace(moved, scenarios=scenarios)
         return moved
 
-    return sensitivity(solution, family)
+    return sensitivity(solution, family, execution)
 
 
-def to_covariance(problem: Problem, solution: Solution, first: int, second: int) -> Sides:
+def to_covariance(
+    problem: Problem,
+    solution: Solution,
+    first: int,
+    second: int,
+    execution: Execution = JUST_IN_TIME,
+) -> Sides:
     """d weights / d covariance of a pair (both entries), or variance where they are the same.
 
     ValueError where the problem states no covariance.
@@ -56,11 +65,17 @@ def to_covariance(problem: Problem, solution: Solution, first: int, second: int)
             moved[second, first] += step * unit
         return replace(problem, covariance=moved)
 
-    sides = sensitivity(solution, family)
+    sides = sensitivity(solution, family, execution)
     return Sides(left=sides.left / unit, right=sides.right / unit)
 
 
-def to_limit(problem: Problem, solution: Solution, name: str, asset: int | None = None) -> Sides:
+def to_limit(
+    problem: Problem,
+    solution: Solution,
+    name: str,
+    asset: int | None = None,
+    execution: Execution = JUST_IN_TIME,
+) -> Sides:
     """d weights / d bound of a limit, named as its shadow price is: `gross_max`, `ROW max`, ...
 
     asset: of `lower`, `upper` and `trade_max`. ValueError for a limit the problem doesn't have.
@@ -70,7 +85,7 @@ def to_limit(problem: Problem, solution: Solution, name: str, asset: int | None 
         return replace(problem, limits=_raised(problem.limits, name, asset, step))
 
     family(0.0)
-    return sensitivity(solution, family)
+    return sensitivity(solution, family, execution)
 
 
 def _raised(limits: Limits, name: str, asset: int | None, step: float) -> Limits:

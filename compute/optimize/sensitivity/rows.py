@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.optimize.execution import Execution
 from compute.optimize.limits import Linear, linear
 from compute.optimize.problem import Array, Problem
 from compute.optimize.sensitivity.lagrangian import Smooth, smooth
@@ -49,12 +50,12 @@ class Bounds:
         return np.asarray((slack < HELD) | dear)
 
 
-def state(problem: Problem, weights: Array) -> State:
+def state(problem: Problem, weights: Array, execution: Execution) -> State:
     """A problem as it stands at the weights."""
     zero = np.zeros(problem.size)
     held = zero if problem.holdings is None else problem.holdings
     toll = zero if problem.costs.linear is None else problem.costs.linear
-    return State(problem, linear(problem), held, toll, smooth(problem, weights))
+    return State(problem, linear(problem), held, toll, smooth(problem, weights, execution))
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from jax import lax
 
-from compute.optimize.compiled import JointShapes, compiled_programs
+from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes, Programs
 from compute.optimize.tail_lp.normal_equations import Rows, solver
 from compute.optimize.tail_lp.normal_equations import rows as rows_of
 from compute.optimize.threads import in_threads
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import Kernel, NotCompiledError
 
 Vector = npt.NDArray[np.float64]
@@ -271,9 +270,10 @@ def _padded(program: LinearProgram, rows: int, columns: int, excess: int) -> tup
     return wide, narrow, cost, lower, upper
 
 
-def solve_linear(program: LinearProgram, tolerance: float) -> LinearAnswer:
+def solve_linear(
+    program: LinearProgram, tolerance: float, programs: Programs | None = None
+) -> LinearAnswer:
     """Solve one program to `tolerance` (see `LinearAnswer.error`), padded to its bucket."""
-    programs = compiled_programs()
     if programs is None:
         size = _bucket(program)
         vector = np.asarray(_solve_one(*_padded(program, *size), np.float64(tolerance)))
@@ -323,7 +323,7 @@ def kernel(shapes: JointShapes) -> Kernel:
 
 
 def solve_linear_batch(
-    programs: list[LinearProgram], tolerances: list[float], time_limit: TimeLimit = ENDLESS
+    programs: list[LinearProgram], tolerances: list[float], execution: Execution = JUST_IN_TIME
 ) -> list[LinearAnswer]:
     """Solve many programs, some at a time.
 
@@ -331,9 +331,9 @@ def solve_linear_batch(
     """
 
     def one(program: LinearProgram, tolerance: float) -> LinearAnswer:
-        time_limit.check()
-        return solve_linear(program, tolerance)
+        execution.time_limit.check()
+        return solve_linear(program, tolerance, execution.programs)
 
-    if len(programs) == 1 or compiled_programs() is not None:
+    if len(programs) == 1 or execution.programs is not None:
         return [one(p, t) for p, t in zip(programs, tolerances, strict=True)]
     return in_threads(one, programs, tolerances)

@@ -12,14 +12,14 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.linear_program import LinearProgram as Stated
 from compute.optimize.linear_program import LpStatus, maximise
 from compute.optimize.tail_lp.interior_point import LinearAnswer, LinearProgram
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 
 def vertex(
-    program: LinearProgram, stalled: LinearAnswer, time_limit: TimeLimit = ENDLESS
+    program: LinearProgram, stalled: LinearAnswer, execution: Execution = JUST_IN_TIME
 ) -> LinearAnswer:
     """The optimum as a vertex with its prices; `stalled` as it is where there is none."""
     stated = Stated(
@@ -30,7 +30,7 @@ def vertex(
         program.lower,
         program.upper,
     )
-    found = maximise(stated, time_limit=time_limit)
+    found = maximise(stated, time_limit=execution.time_limit)
     if found.status is not LpStatus.OPTIMAL:
         return replace(stalled, error=float("inf"))
     point = np.clip(found.point, program.lower, program.upper)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.expanding_box import bounded, within_edges
 from compute.optimize.limits import box, equal_weights
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, Solution, Status
@@ -20,7 +21,6 @@ from compute.optimize.tail_lp import column_fixing, duals, linear_model, scenari
 from compute.optimize.tail_lp.interior_point import LinearAnswer, solve_linear_batch
 from compute.optimize.tail_lp.polish import polish
 from compute.optimize.tail_lp.simplex import vertex
-from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
@@ -223,7 +223,7 @@ def _shares(
     return np.asarray(np.minimum(prices[place.pairs] / most, 1.0))
 
 
-def _run(works: list[_Work], time_limit: TimeLimit) -> list[_Work]:
+def _run(works: list[_Work], execution: Execution) -> list[_Work]:
     """Advance all works round by round, the programs of a round together, until each is done."""
     works = list(works)
     while active := [i for i, work in enumerate(works) if not work.done]:
@@ -236,34 +236,34 @@ def _run(works: list[_Work], time_limit: TimeLimit) -> list[_Work]:
             column_fixing.reduce(a.program, works[i].resting)
             for i, a in zip(active, assemblies, strict=True)
         ]
-        answers = solve_linear_batch(programs, tolerances, time_limit)
+        answers = solve_linear_batch(programs, tolerances, execution)
         for i, assembly, program, answer in zip(active, assemblies, programs, answers, strict=True):
             if works[i].tolerance <= TOLERANCE and answer.error <= NEAR:
-                time_limit.check()
+                execution.time_limit.check()
                 answer = polish(program, answer)
             if not answer.error <= max(works[i].tolerance, STALLED):
-                answer = vertex(program, answer, time_limit)
+                answer = vertex(program, answer, execution)
             whole = column_fixing.expand(assembly.program, works[i].resting, answer)
             works[i] = _advance(works[i], assembly, whole)
     return works
 
 
 def solve_tail(
-    problem: Problem, warm_start: Solution | None = None, *, time_limit: TimeLimit = ENDLESS
+    problem: Problem, warm_start: Solution | None = None, *, execution: Execution = JUST_IN_TIME
 ) -> Solution:
     """Solve one problem that `supports` accepts; a `warm_start` only chooses the first rows.
 
     Never returns weights unless they are optimal: the status says why not. Raises ValueError for
     a problem of another kind or data that is not finite, `StoppedError` at the time limit.
     """
-    return solve_tail_batch([problem], [warm_start], time_limit=time_limit)[0]
+    return solve_tail_batch([problem], [warm_start], execution=execution)[0]
 
 
 def solve_tail_batch(
     problems: list[Problem],
     warm_starts: list[Solution | None] | None = None,
     *,
-    time_limit: TimeLimit = ENDLESS,
+    execution: Execution = JUST_IN_TIME,
 ) -> list[Solution]:
     """Solve many at once: the programs of a round are solved some at a time."""
     starts = [None] * len(problems) if warm_starts is None else warm_starts
@@ -278,8 +278,8 @@ def solve_tail_batch(
         usable = start is not None and bool(np.all(np.isfinite(start.weights)))
         first = start.weights if start is not None and usable else None
         works[i] = _begin(problem, first, elastic=False)
-    for i, work in zip(works, _run(list(works.values()), time_limit), strict=True):
-        answers[i] = _finish(work, time_limit)
+    for i, work in zip(works, _run(list(works.values()), execution), strict=True):
+        answers[i] = _finish(work, execution)
     return [answers[i] for i in range(len(problems))]
 
 
@@ -292,10 +292,10 @@ def _check(problem: Problem) -> None:
             raise ValueError(f"{name}: every number must be finite")
 
 
-def _finish(work: _Work, time_limit: TimeLimit) -> Solution:
+def _finish(work: _Work, execution: Execution) -> Solution:
     """The answer of a finished work: certified, or the reason why there is none."""
     found = _result(work)
-    return _explain(work, time_limit) if found is None else found
+    return _explain(work, execution) if found is None else found
 
 
 def _result(work: _Work) -> Solution | None:
@@ -312,9 +312,9 @@ def _result(work: _Work) -> Solution | None:
     return None
 
 
-def _explain(work: _Work, time_limit: TimeLimit) -> Solution:
+def _explain(work: _Work, execution: Execution) -> Solution:
     """Why no optimum came out: the least violation of the limits decides."""
-    relaxed = _run([_begin(work.problem, None, elastic=True)], time_limit)[0]
+    relaxed = _run([_begin(work.problem, None, elastic=True)], execution)[0]
     answer = relaxed.answer
     assert answer is not None
     assert relaxed.assembly is not None
@@ -325,13 +325,13 @@ def _explain(work: _Work, time_limit: TimeLimit) -> Solution:
         )
         if found.violation_min > _CONFLICT * relaxed.frame.unit:
             return replace(found, iterations=iterations)
-        inner = _in_bounds(work, time_limit)
+        inner = _in_bounds(work, execution)
         if inner is not None:
             return replace(inner, iterations=iterations + inner.iterations)
     return duals.failure(work.problem, Status.NOT_CONVERGED, iterations)
 
 
-def _in_bounds(work: _Work, time_limit: TimeLimit) -> Solution | None:
+def _in_bounds(work: _Work, execution: Execution) -> Solution | None:
     """The answer where weights without bounds let early programs, which keep few scenarios, run
     away: within ever wider bounds, until none of them holds. UNBOUNDED where one always does.
     """
@@ -340,7 +340,7 @@ def _in_bounds(work: _Work, time_limit: TimeLimit) -> Solution | None:
     found = within_edges(
         work.problem,
         work.frame.unit,
-        lambda inner: _result(_run([_begin(inner, None, elastic=False)], time_limit)[0]),
+        lambda inner: _result(_run([_begin(inner, None, elastic=False)], execution)[0]),
     )
     if found is None or found.status is Status.OPTIMAL:
         return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import Execution
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -94,31 +94,28 @@ MIX = [
 
 @pytest.mark.parametrize("problem", MIX, ids=lambda problem: problem.objective.kind.name)
 def test_every_structure_is_solved_and_proven_without_compiling(
-    joint_programs: Programs, compiles: list[str], problem: Problem
+    ahead: Execution, compiles: list[str], problem: Problem
 ) -> None:
-    with only(joint_programs):
-        solution = solve(problem)
+    solution = solve(problem, execution=ahead)
     assert solution.status is Status.OPTIMAL
     assert certify(problem, solution).is_optimal
     assert compiles == []
 
 
 @pytest.mark.parametrize("problem", [MIX[1], MIX[10]], ids=["growth", "ratio"])
-def test_padding_moves_nothing(joint_programs: Programs, problem: Problem) -> None:
-    with only(joint_programs):
-        padded = solve(problem)
+def test_padding_moves_nothing(ahead: Execution, problem: Problem) -> None:
+    padded = solve(problem, execution=ahead)
     own = solve(problem)
     assert padded.iterations == own.iterations
     np.testing.assert_allclose(padded.weights, own.weights, rtol=0.0, atol=1e-12)
 
 
 def test_batches_and_infeasible_problems_compile_nothing(
-    joint_programs: Programs, compiles: list[str]
+    ahead: Execution, compiles: list[str]
 ) -> None:
     conflict = book(Kind.LOG_GROWTH, 5, 40, budget_min=0.9, gross_max=0.5)
     tails = book(Kind.MIN_CVAR, 5, 40, budget_min=0.9, gross_max=0.5)
-    with only(joint_programs):
-        answers = solve_batch([MIX[0], MIX[11], conflict, tails])
+    answers = solve_batch([MIX[0], MIX[11], conflict, tails], execution=ahead)
     assert [a.status for a in answers] == [Status.OPTIMAL] * 2 + [Status.INFEASIBLE] * 2
     assert compiles == []
 
@@ -132,8 +129,8 @@ def test_batches_and_infeasible_problems_compile_nothing(
     ],
 )
 def test_more_than_the_largest_shape_is_said_not_compiled(
-    joint_programs: Programs, compiles: list[str], problem: Problem
+    ahead: Execution, compiles: list[str], problem: Problem
 ) -> None:
-    with only(joint_programs), pytest.raises(NotCompiledError, match="more than"):
-        solve(problem)
+    with pytest.raises(NotCompiledError, match="more than"):
+        solve(problem, execution=ahead)
     assert compiles == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import Execution
 from compute.optimize.problem import (
     DrawdownRisk,
     Limits,
@@ -26,28 +26,27 @@ RNG = np.random.default_rng(12)
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("kind", [Kind.LOG_GROWTH, Kind.MEAN_VARIANCE, Kind.MAX_RETURN])
 def test_risk_constrained_kelly_of_losing_games_is_all_cash(
-    joint_programs: Programs, kind: Kind, count: int
+    ahead: Execution, kind: Kind, count: int
 ) -> None:
     returns = 0.02 * RNG.standard_normal((60, count))
     returns -= returns.mean(axis=0) + np.linspace(1e-4, 2e-3, count)
     risk = DrawdownRisk.from_probability(0.8, 0.1)
     limits = Limits(lower=np.zeros(count), upper=np.ones(count), budget_max=1.0, drawdown_risk=risk)
     problem = Problem(Objective(kind), limits=limits, scenarios=returns)
-    with only(joint_programs):
-        found = solve(problem)
+    found = solve(problem, execution=ahead)
     assert found.status is Status.OPTIMAL
     np.testing.assert_allclose(found.weights, np.zeros(count), atol=1e-9)
     assert certify(problem, found).is_optimal
 
 
-def test_a_cap_at_the_least_risk_leaves_the_book_of_least_risk(joint_programs: Programs) -> None:
+def test_a_cap_at_the_least_risk_leaves_the_book_of_least_risk(ahead: Execution) -> None:
     returns = 0.02 * RNG.standard_normal((60, 4)) + 0.001
     limits = Limits(lower=np.zeros(4), upper=np.ones(4), budget_min=1.0, budget_max=1.0)
     calm = Problem(Objective(Kind.MIN_VARIANCE), limits=limits, scenarios=returns)
-    with only(joint_programs):
-        least = solve(calm)
-        cap = float(np.sqrt(least.objective))
-        capped = replace(limits, volatility_max=cap)
-        found = solve(replace(calm, objective=Objective(Kind.MAX_RETURN), limits=capped))
+    least = solve(calm, execution=ahead)
+    cap = float(np.sqrt(least.objective))
+    capped = replace(limits, volatility_max=cap)
+    most = replace(calm, objective=Objective(Kind.MAX_RETURN), limits=capped)
+    found = solve(most, execution=ahead)
     assert found.status is Status.OPTIMAL
     np.testing.assert_allclose(found.weights, least.weights, atol=1e-4)

@@ -6,7 +6,6 @@ All run on programs compiled ahead, as a service runs them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -17,7 +16,7 @@ import pytest
 from benchmarks.draw import counted_in
 from benchmarks.oracle import TIGHT, best_weights
 from compute.optimize import solve
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.problem import (
     Array,
     Costs,
@@ -96,11 +95,12 @@ def problem(objective: Objective, limits: Limits = INVESTED, costs: Costs = FREE
     return Problem(objective, limits, costs, scenarios=R, holdings=HELD)
 
 
-def solved(asked: Problem, programs: Programs) -> tuple[Solution, Certificate]:
+def solved(asked: Problem, execution: Execution) -> tuple[Solution, Certificate]:
     """The answer, proven, and no worse than an independent solver's."""
     quadratic = asked.limits.drawdown_risk is not None and asked.limits.drawdown_risk.quadratic
-    with nullcontext() if quadratic else only(programs):  # no service is asked for that form
-        found = solve(asked)
+    if quadratic:
+        execution = JUST_IN_TIME  # no service is asked for that form
+    found = solve(asked, execution=execution)
     assert found.status is Status.OPTIMAL
     proof = certify(asked, found)
     assert proof.is_optimal
@@ -121,14 +121,14 @@ def solved(asked: Problem, programs: Programs) -> tuple[Solution, Certificate]:
 
 @pytest.mark.parametrize("costs", [FREE, LINEAR, IMPACT], ids=["free", "linear", "impact"])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_no_independent_solver_is_better(joint_programs: Programs, name: str, costs: Costs) -> None:
+def test_no_independent_solver_is_better(ahead: Execution, name: str, costs: Costs) -> None:
     asked = problem(OBJECTIVES[name], costs=costs)
-    found, _ = solved(asked, joint_programs)
+    found, _ = solved(asked, ahead)
     order = np.random.default_rng(1).permutation(N)
     moved = Costs(*(None if cost is None else cost[order] for cost in (costs.linear, costs.impact)))
     turned = replace(asked, scenarios=R[:, order], holdings=HELD[order], costs=moved)
-    with only(joint_programs):
-        shuffled, in_cents = solve(turned), solve(counted_in(asked, 100.0))
+    shuffled = solve(turned, execution=ahead)
+    in_cents = solve(counted_in(asked, 100.0), execution=ahead)
     value = objective_value(asked, found.weights)
     assert objective_value(turned, shuffled.weights) == pytest.approx(value, rel=1e-9)
     assert in_cents.status is Status.OPTIMAL
@@ -233,9 +233,9 @@ LIMITS: dict[str, tuple[Limits, Reading, str]] = {
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_limit_holds_binds_and_has_its_price(joint_programs: Programs, name: str) -> None:
+def test_a_limit_holds_binds_and_has_its_price(ahead: Execution, name: str) -> None:
     limits, excess, price = LIMITS[name]
-    found, proof = solved(problem(GROWTH, limits), joint_programs)
+    found, proof = solved(problem(GROWTH, limits), ahead)
     assert abs(excess(found.weights)) <= 1e-9
     assert np.max(getattr(found.multipliers, price)) > 1e-6
     assert proof.complementarity <= 1e-8
@@ -244,7 +244,7 @@ def test_a_limit_holds_binds_and_has_its_price(joint_programs: Programs, name: s
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("objective", [CVAR, CDAR, DRAWDOWN, OBJECTIVES["growth less cvar"]])
 def test_every_limit_holds_beside_a_tail_measure(
-    joint_programs: Programs, objective: Objective, name: str
+    ahead: Execution, objective: Objective, name: str
 ) -> None:
     """Whether it binds or not: with the least return that keeps the book from being all cash."""
     limits, excess, _ = LIMITS[name]
@@ -252,34 +252,34 @@ def test_every_limit_holds_beside_a_tail_measure(
     if limits.rows is not None:
         both = (np.vstack([limits.rows.matrix, earning.matrix]), [-np.inf, 0.0008])
         earning = Rows(*map(np.array, both), np.r_[limits.rows.row_max, np.inf], ("own", "return"))
-    found, _ = solved(problem(objective, replace(limits, rows=earning)), joint_programs)
+    found, _ = solved(problem(objective, replace(limits, rows=earning)), ahead)
     assert excess(found.weights) <= 1e-9
     assert found.weights @ MEAN >= 0.0008 - 1e-9
 
 
-def test_a_soft_limit_gives_way_at_its_price(joint_programs: Programs) -> None:
+def test_a_soft_limit_gives_way_at_its_price(ahead: Execution) -> None:
     """Hard while its shadow price is below its own, else broken with exactly that price."""
-    hard, _ = solved(problem(GROWTH, replace(LONG, rows=GROUP)), joint_programs)
+    hard, _ = solved(problem(GROWTH, replace(LONG, rows=GROUP)), ahead)
     assert hard.multipliers is not None
     worth = float(hard.multipliers.row_max[0])
     for share in (0.5, 2.0):
         soft = replace(GROUP, price=np.array([share * worth]))
-        found, _ = solved(problem(GROWTH, replace(LONG, rows=soft)), joint_programs)
+        found, _ = solved(problem(GROWTH, replace(LONG, rows=soft)), ahead)
         over = found.weights[[0, 4, 5]].sum() - 0.45
         assert (over > 1e-3) if share < 1.0 else (abs(over) <= 1e-9)
         assert found.multipliers is not None
         assert found.multipliers.row_max[0] == pytest.approx(min(share, 1.0) * worth, rel=1e-6)
 
 
-def test_a_factor_covariance_is_its_dense_matrix(joint_programs: Programs) -> None:
+def test_a_factor_covariance_is_its_dense_matrix(ahead: Execution) -> None:
     rng = np.random.default_rng(4)
     factors = FactorCovariance(
         rng.standard_normal((N, 2)), np.array([[2e-4, 5e-5], [5e-5, 1e-4]]), np.full(N, 1e-4)
     )
     for kind in (Kind.MEAN_VARIANCE, Kind.MIN_VARIANCE, Kind.MAX_SHARPE, Kind.RISK_BUDGET):
         asked = Problem(Objective(kind, 4.0), INVESTED, mean=MEAN, covariance=factors)
-        with only(joint_programs):
-            low, full = solve(asked), solve(replace(asked, covariance=factors.dense()))
+        low = solve(asked, execution=ahead)
+        full = solve(replace(asked, covariance=factors.dense()), execution=ahead)
         assert low.weights == pytest.approx(full.weights, abs=1e-12)
         assert certify(asked, low).is_optimal
         assert Facts(asked).covariance == pytest.approx(factors.dense(), rel=1e-15)
@@ -287,15 +287,14 @@ def test_a_factor_covariance_is_its_dense_matrix(joint_programs: Programs) -> No
 
 @pytest.mark.parametrize("capped", [0.12, 0.3])
 def test_risk_budgets_that_a_limit_cuts_off_are_the_convex_program(
-    joint_programs: Programs, capped: float
+    ahead: Execution, capped: float
 ) -> None:
     """Against Clarabel on 1/2 w'Sw - lambda b'log w inside the limits, and proven."""
     shares = np.arange(1.0, N + 1.0) / 21.0
     objective = Objective(Kind.RISK_BUDGET, budgets=shares)
     asked = Problem(objective, INVESTED, covariance=COVARIANCE)
     cut = replace(asked, limits=replace(INVESTED, upper=np.r_[np.full(N - 1, 0.6), capped]))
-    with only(joint_programs):
-        free, found = solve(asked), solve(cut)
+    free, found = solve(asked, execution=ahead), solve(cut, execution=ahead)
     assert free.objective <= 1e-8
     level = float(free.weights @ COVARIANCE @ free.weights)
     w = cp.Variable(N)

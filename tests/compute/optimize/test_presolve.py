@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from compute.optimize import solve
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import Execution
 from compute.optimize.implied_bounds import implied_box, sums_of
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.presolve import presolved, without_redundant
@@ -145,25 +145,24 @@ OBJECTIVES = {
 @pytest.mark.parametrize("limit", BOUNDED_BY)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_what_is_written_for_no_bound_does_not_matter(
-    joint_programs: Programs, name: str, limit: str
+    ahead: Execution, name: str, limit: str
 ) -> None:
     objective = OBJECTIVES[name]
     floor = {"budget_min": 0.6} if objective.kind is Kind.MIN_CVAR else {}
     limits = Limits(lower=np.zeros(N), upper=np.ones(N), **(floor | BOUNDED_BY[limit]))
     problem = Problem(objective, limits=limits, scenarios=RETURNS, holdings=np.full(N, 0.02))
     problem = replace(problem, costs=Costs(linear=np.full(N, 1e-5)))
-    with only(joint_programs):
-        best = solve(problem)
-        assert best.status is Status.OPTIMAL
-        for written in WRITTEN:
-            upper = None if written is None else np.full(N, written)
-            asked = replace(problem, limits=replace(limits, upper=upper))
-            found = solve(asked)
-            proof = certify(asked, found)
-            assert proof.is_optimal, (written, proof)
-            np.testing.assert_allclose(found.weights, best.weights, atol=1e-8)
-            prices = shadow_prices(asked, found.weights)
-            assert not [key for key in prices if key.startswith("upper")], prices
+    best = solve(problem, execution=ahead)
+    assert best.status is Status.OPTIMAL
+    for written in WRITTEN:
+        upper = None if written is None else np.full(N, written)
+        asked = replace(problem, limits=replace(limits, upper=upper))
+        found = solve(asked, execution=ahead)
+        proof = certify(asked, found)
+        assert proof.is_optimal, (written, proof)
+        np.testing.assert_allclose(found.weights, best.weights, atol=1e-8)
+        prices = shadow_prices(asked, found.weights)
+        assert not [key for key in prices if key.startswith("upper")], prices
 
 
 def test_a_zero_book_is_no_proof_that_nothing_is_to_be_had() -> None:
@@ -177,28 +176,25 @@ def test_a_zero_book_is_no_proof_that_nothing_is_to_be_had() -> None:
         assert proof.gap_relative == proof.gap  # the objective is 0
 
 
-def test_the_relative_gap_is_the_gap_over_the_objective(joint_programs: Programs) -> None:
+def test_the_relative_gap_is_the_gap_over_the_objective(ahead: Execution) -> None:
     limits = Limits(lower=np.zeros(N), upper=np.full(N, 1e6), budget_max=1.0)
     problem = Problem(Objective(Kind.LOG_GROWTH), limits=limits, scenarios=RETURNS)
-    with only(joint_programs):
-        best = solve(problem)
+    best = solve(problem, execution=ahead)
     near = certify_weights(problem, best.weights * (1.0 - 1e-6))
     assert near.gap_relative == pytest.approx(near.gap / near.objective, rel=1e-12)
     assert 1e-7 < near.gap_relative < 1e-5
     assert not near.is_optimal
 
 
-def test_a_book_that_nothing_bounds_is_unbounded(joint_programs: Programs) -> None:
+def test_a_book_that_nothing_bounds_is_unbounded(ahead: Execution) -> None:
     limits = Limits(lower=np.full(N, -1e30), upper=np.full(N, 1e30))
     problem = Problem(Objective(Kind.MAX_RETURN), limits=limits, mean=np.linspace(0.1, 0.2, N))
-    with only(joint_programs):
-        assert solve(problem).status is Status.UNBOUNDED
+    assert solve(problem, execution=ahead).status is Status.UNBOUNDED
     stated = presolved(problem)
     assert stated.open_high.all()
     assert stated.open_low.all()
     finite = replace(problem, limits=Limits(lower=np.zeros(N), upper=np.full(N, 2e4)))
-    with only(joint_programs):
-        np.testing.assert_allclose(solve(finite).weights, np.full(N, 2e4), rtol=1e-9)
+    np.testing.assert_allclose(solve(finite, execution=ahead).weights, np.full(N, 2e4), rtol=1e-9)
 
 
 def test_conflicts_are_told_by_the_limits_that_conflict() -> None:

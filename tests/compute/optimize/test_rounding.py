@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import solve
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import Execution
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.limits import distinct, linear
 from compute.optimize.problem import (
@@ -39,13 +39,12 @@ def returns(periods: int = 60) -> Array:
     return np.asarray(market + 0.02 * rng.standard_normal((periods, N)) + 0.003)
 
 
-def answer(asked: Problem, programs: Programs) -> Solution:
-    with only(programs):
-        return solve(asked)
+def answer(asked: Problem, execution: Execution) -> Solution:
+    return solve(asked, execution=execution)
 
 
 def test_a_covariance_in_single_precision_shows_no_risk_below_its_rounding(
-    joint_programs: Programs,
+    ahead: Execution,
 ) -> None:
     """Two periods leave books without risk, and rounding turns their variance negative."""
     history = returns(2) * np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
@@ -53,30 +52,28 @@ def test_a_covariance_in_single_precision_shows_no_risk_below_its_rounding(
     assert np.linalg.eigvalsh(covariance)[0] < 0.0
     mean = np.full(N, 0.003)
     asked = Problem(Objective(Kind.MAX_SHARPE), INVESTED, mean=mean, covariance=covariance)
-    assert answer(asked, joint_programs).status is Status.UNBOUNDED
+    assert answer(asked, ahead).status is Status.UNBOUNDED
     risky = replace(asked, covariance=covariance + 1e-4 * np.eye(N))
-    found = answer(risky, joint_programs)
+    found = answer(risky, ahead)
     assert found.status is Status.OPTIMAL
     assert certify(risky, found).is_optimal
 
 
-def test_a_history_that_never_moves_has_no_ratio(joint_programs: Programs) -> None:
+def test_a_history_that_never_moves_has_no_ratio(ahead: Execution) -> None:
     flat = np.full((20, 1), 1e-9) * (1.0 + 1e-16 * np.arange(20.0)[:, None])
     one = Limits(lower=np.zeros(1), budget_min=1.0, budget_max=1.0)
     asked = Problem(
         Objective(Kind.MAX_SHARPE), one, mean=flat.mean(0), covariance=np.array([[4.5e-50]])
     )
-    assert answer(asked, joint_programs).status is Status.UNBOUNDED
+    assert answer(asked, ahead).status is Status.UNBOUNDED
 
 
 @pytest.mark.parametrize("kind", [Kind.MAX_SHARPE, Kind.MEAN_VARIANCE, Kind.LOG_GROWTH])
-def test_a_limit_said_twice_a_hair_apart_counts_once(
-    joint_programs: Programs, kind: ObjectiveKind
-) -> None:
+def test_a_limit_said_twice_a_hair_apart_counts_once(ahead: Execution, kind: ObjectiveKind) -> None:
     everyone = Rows(np.ones((1, N)), np.array([1.0 - 1e-9]), np.array([np.inf]), ("all",))
     once = Problem(Objective(kind), INVESTED, scenarios=returns())
     twice = replace(once, limits=replace(INVESTED, rows=everyone))
-    one, two = answer(once, joint_programs), answer(twice, joint_programs)
+    one, two = answer(once, ahead), answer(twice, ahead)
     assert two.status is Status.OPTIMAL
     assert two.weights == pytest.approx(one.weights, abs=1e-9)
     assert certify(twice, two).is_optimal
@@ -101,35 +98,33 @@ def test_of_parallel_rows_the_tighter_side_stays() -> None:
 @pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
 @pytest.mark.parametrize("invested", [False, True])
 def test_curvature_far_above_the_slopes_leaves_no_digit_open(
-    joint_programs: Programs, scale: float, invested: bool
+    ahead: Execution, scale: float, invested: bool
 ) -> None:
     """Returns a thousand times too large, as per cent and basis points taken for fractions."""
     limits = INVESTED if invested else replace(INVESTED, budget_min=None)
     history = returns() * scale
     asked = Problem(Objective(Kind.MEAN_VARIANCE, 5.0), limits, scenarios=history)
-    found = answer(asked, joint_programs)
+    found = answer(asked, ahead)
     assert found.status is Status.OPTIMAL
     assert certify(asked, found).is_optimal
     assert certify(asked, found).gap_relative <= 1e-9
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1e-5, 1e-7])
-def test_risk_that_nearly_cancels_can_still_be_shared(
-    joint_programs: Programs, ridge: float
-) -> None:
+def test_risk_that_nearly_cancels_can_still_be_shared(ahead: Execution, ridge: float) -> None:
     history = returns(2) * np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
     covariance = np.cov(history, rowvar=False)
     covariance += ridge * np.trace(covariance) * np.eye(N)
     asked = Problem(
         Objective(Kind.RISK_BUDGET), replace(INVESTED, upper=None), covariance=covariance
     )
-    found = answer(asked, joint_programs)
+    found = answer(asked, ahead)
     assert found.status is Status.OPTIMAL
     share = found.weights * (covariance @ found.weights)
     assert share / share.sum() == pytest.approx(np.full(N, 1.0 / N), abs=1e-8)
 
 
-def test_limits_that_may_be_broken_are_no_conflict(joint_programs: Programs) -> None:
+def test_limits_that_may_be_broken_are_no_conflict(ahead: Execution) -> None:
     """A soft limit against a hard one, in a problem whose first answer is none."""
     rows = Rows(
         np.vstack([np.ones(N), np.ones(N)]),
@@ -140,7 +135,7 @@ def test_limits_that_may_be_broken_are_no_conflict(joint_programs: Programs) -> 
     )
     limits = replace(INVESTED, budget_min=0.0, rows=rows)
     asked = Problem(Objective(Kind.MAX_SHARPE), limits, scenarios=returns() - 0.05)
-    assert answer(asked, joint_programs).status is Status.NONPOSITIVE_MEAN
+    assert answer(asked, ahead).status is Status.NONPOSITIVE_MEAN
 
 
 @pytest.mark.parametrize("seed", [10, 44, 56])

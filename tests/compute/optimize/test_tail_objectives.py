@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.oracle import best_weights
 from compute.optimize import solve
-from compute.optimize.compiled import Programs, only
+from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import (
@@ -113,9 +113,9 @@ CASES = {
 }
 
 
-def proven(asked: Problem) -> Solution:
+def proven(asked: Problem, execution: Execution = JUST_IN_TIME) -> Solution:
     """The answer with a proof, all limits kept and each measure's price its weight."""
-    found = solve(asked)
+    found = solve(asked, execution=execution)
     assert found.status is Status.OPTIMAL
     assert largest_violation(asked, found.weights) <= 1e-10
     proof = certify(asked, found, thorough=False)
@@ -137,10 +137,9 @@ def worth(asked: Problem, weights: Array) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_independent_solver_is_better(joint_programs: Programs, name: str) -> None:
+def test_no_independent_solver_is_better(ahead: Execution, name: str) -> None:
     asked = CASES[name]
-    with only(joint_programs):
-        found = proven(asked)
+    found = proven(asked, execution=ahead)
     touching = tangent(asked, found.weights)
     other = best_weights(asked, touching.scale * touching.reach)
     assert other is not None
@@ -151,10 +150,9 @@ def test_no_independent_solver_is_better(joint_programs: Programs, name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_feasible_change_is_better(joint_programs: Programs, name: str) -> None:
+def test_no_feasible_change_is_better(ahead: Execution, name: str) -> None:
     asked, rng = CASES[name], np.random.default_rng(1)
-    with only(joint_programs):
-        found = solve(asked)
+    found = solve(asked, execution=ahead)
     value, broken, kept = worth(asked, found.weights), largest_violation(asked, found.weights), 0
     below, above = asked.limits.lower, asked.limits.upper
     assert below is not None
@@ -173,45 +171,42 @@ def test_no_feasible_change_is_better(joint_programs: Programs, name: str) -> No
     assert kept > 10
 
 
-def test_a_large_weight_leads_to_the_least_tail(joint_programs: Programs) -> None:
+def test_a_large_weight_leads_to_the_least_tail(ahead: Execution) -> None:
     """And a tiny one to the book without it."""
-    with only(joint_programs):
-        least, free = solve(problem(CVAR)), solve(problem(GROWTH))
-        heavy = proven(problem(combined(GROWTH, (1e4, CVAR))))
-        light = proven(problem(combined(GROWTH, (1e-7, CVAR))))
+    least, free = solve(problem(CVAR), execution=ahead), solve(problem(GROWTH), execution=ahead)
+    heavy = proven(problem(combined(GROWTH, (1e4, CVAR))), execution=ahead)
+    light = proven(problem(combined(GROWTH, (1e-7, CVAR))), execution=ahead)
     assert objective_value(problem(CVAR), heavy.weights) == pytest.approx(least.objective, rel=1e-6)
     assert light.weights == pytest.approx(free.weights, abs=1e-4)
     assert light.objective < free.objective
 
 
-def test_more_weight_buys_less_tail(joint_programs: Programs) -> None:
-    with only(joint_programs):
-        books = [solve(problem(combined(VARIANCE, (w, CDAR)))) for w in (0.01, 0.1, 1.0)]
+def test_more_weight_buys_less_tail(ahead: Execution) -> None:
+    weighed = [problem(combined(VARIANCE, (w, CDAR))) for w in (0.01, 0.1, 1.0)]
+    books = [solve(asked, execution=ahead) for asked in weighed]
     tails = [objective_value(problem(CDAR), book.weights) for book in books]
     assert tails[0] > tails[1] > tails[2]
 
 
-def test_as_a_limit_it_leads_to_the_same_book(joint_programs: Programs) -> None:
+def test_as_a_limit_it_leads_to_the_same_book(ahead: Execution) -> None:
     inside = problem(combined(GROWTH, (0.2, CVAR)))
-    with only(joint_programs):
-        found = solve(inside)
-        cap = objective_value(replace(inside, objective=CVAR), found.weights)
-        outside = solve(problem(GROWTH, replace(LONG, cvar_max=cap, cvar_tail=0.9)))
+    found = solve(inside, execution=ahead)
+    cap = objective_value(replace(inside, objective=CVAR), found.weights)
+    outside = solve(problem(GROWTH, replace(LONG, cvar_max=cap, cvar_tail=0.9)), execution=ahead)
     assert outside.weights == pytest.approx(found.weights, abs=1e-7)
     assert outside.multipliers is not None
     assert outside.multipliers.cvar_max > 0.0
 
 
-def test_programs_of_its_own_structure_give_the_same(joint_programs: Programs) -> None:
+def test_programs_of_its_own_structure_give_the_same(ahead: Execution) -> None:
     asked = CASES["growth, shorts and gross"]
-    with only(joint_programs):
-        padded = solve(asked)
+    padded = solve(asked, execution=ahead)
     own = proven(asked)
     assert own.objective == pytest.approx(padded.objective, rel=1e-10)
     assert own.weights == pytest.approx(padded.weights, abs=1e-9)
 
 
-def test_a_slot_has_room_for_levels_too(joint_programs: Programs) -> None:
+def test_a_slot_has_room_for_levels_too(ahead: Execution) -> None:
     """A level takes the place of a name, and no place is left beside 16 of them."""
     wide = returns(np.random.default_rng(2), T, 16)
     limits = Limits(lower=np.zeros(16), upper=np.ones(16), budget_min=1.0, budget_max=1.0)
@@ -221,23 +216,21 @@ def test_a_slot_has_room_for_levels_too(joint_programs: Programs) -> None:
         scenarios=wide[:, :15],
         limits=replace(limits, lower=np.zeros(15), upper=np.ones(15)),
     )
-    with only(joint_programs):
-        assert proven(some).status is Status.OPTIMAL
-        with pytest.raises(NotCompiledError, match="17 instruments"):
-            solve(full)
+    assert proven(some, execution=ahead).status is Status.OPTIMAL
+    with pytest.raises(NotCompiledError, match="17 instruments"):
+        solve(full, execution=ahead)
 
 
-def test_no_answer_says_why(joint_programs: Programs) -> None:
+def test_no_answer_says_why(ahead: Execution) -> None:
     both = combined(GROWTH, (0.2, CVAR))
     conflict = problem(both, replace(LONG, gross_max=0.5))
     ruin = replace(problem(both), scenarios=np.vstack([R, np.full((1, N), -1.0)]))
-    with only(joint_programs):
-        assert solve(conflict).status is Status.INFEASIBLE
-        assert {"budget_min", "gross_max"} <= set(explain(conflict).conflict)
-        assert solve(ruin).status is Status.RUIN
+    assert solve(conflict, execution=ahead).status is Status.INFEASIBLE
+    assert {"budget_min", "gross_max"} <= set(explain(conflict).conflict)
+    assert solve(ruin, execution=ahead).status is Status.RUIN
 
 
-def test_weights_without_bounds_have_a_best_or_not(joint_programs: Programs) -> None:
+def test_weights_without_bounds_have_a_best_or_not(ahead: Execution) -> None:
     """Where no variance holds them a measure that weighs little does not either."""
     limits, across = Limits(budget_max=1.0, budget_min=1.0), np.eye(N) - 1.0 / N
     held = problem(combined(VARIANCE, (0.1, CVAR)), limits)
@@ -246,17 +239,15 @@ def test_weights_without_bounds_have_a_best_or_not(joint_programs: Programs) -> 
     loose = replace(
         problem(combined(VARIANCE, (1e-3, CVAR)), limits), covariance=across @ np.cov(R.T) @ across
     )
-    with only(joint_programs):
-        proven(held)
-        assert solve(loose).status is Status.UNBOUNDED
+    proven(held, execution=ahead)
+    assert solve(loose, execution=ahead).status is Status.UNBOUNDED
 
 
 @pytest.mark.parametrize("tail", [CVAR, CDAR, DRAWDOWN], ids=lambda tail: tail.kind.name)
-def test_nothing_is_held_where_every_book_loses(joint_programs: Programs, tail: Objective) -> None:
+def test_nothing_is_held_where_every_book_loses(ahead: Execution, tail: Objective) -> None:
     """Long or short, a tail that weighs enough leaves cash, where it has its kink: exactly so."""
     asked = problem(combined(VARIANCE, (10.0, tail)), replace(SHORT, budget_min=-1.0))
-    with only(joint_programs):
-        found = proven(asked)
+    found = proven(asked, execution=ahead)
     assert np.all(found.weights == 0.0)
 
 

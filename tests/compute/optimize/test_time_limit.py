@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve, solve_batch
+from compute.optimize.execution import Execution
 from compute.optimize.frontier import trace
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.lots.whole_lots import LotRules, round_to_lots
@@ -55,12 +56,12 @@ def book(kind: Kind, **limits: float) -> Problem:
 GROWTH, CVAR = book(Kind.LOG_GROWTH), book(Kind.MIN_CVAR)
 CONFLICT = book(Kind.LOG_GROWTH, budget_min=4.0, budget_max=5.0)
 WORKS: dict[str, Work] = {
-    "smooth": lambda limit: solve(GROWTH, time_limit=limit),
-    "smooth batch": lambda limit: solve_batch([GROWTH] * 40, time_limit=limit),
-    "linear": lambda limit: solve(CVAR, time_limit=limit),
-    "drawdown": lambda limit: solve(book(Kind.MIN_CDAR), time_limit=limit),
-    "cuts": lambda limit: solve(book(Kind.LOG_GROWTH, cvar_max=0.012), time_limit=limit),
-    "frontier": lambda limit: trace(CVAR, 20, partial(solve_batch, time_limit=limit)),
+    "smooth": lambda limit: solve(GROWTH, execution=Execution(limit)),
+    "smooth batch": lambda limit: solve_batch([GROWTH] * 40, execution=Execution(limit)),
+    "linear": lambda limit: solve(CVAR, execution=Execution(limit)),
+    "drawdown": lambda limit: solve(book(Kind.MIN_CDAR), execution=Execution(limit)),
+    "cuts": lambda limit: solve(book(Kind.LOG_GROWTH, cvar_max=0.012), execution=Execution(limit)),
+    "frontier": lambda limit: trace(CVAR, 20, partial(solve_batch, execution=Execution(limit))),
     "explanation": lambda limit: explain(CONFLICT, limit),
     "prices": lambda limit: shadow_prices(GROWTH, solve(GROWTH).weights, time_limit=limit),
     "proof": lambda limit: certify(GROWTH, solve(GROWTH), time_limit=limit),
@@ -91,14 +92,14 @@ def test_nobody_waiting_ends_a_solve(name: str) -> None:
 
 def test_a_frontier_looks_at_every_point() -> None:
     few, many = Clock(), Clock()
-    trace(CVAR, 5, partial(solve_batch, time_limit=few.limit()))
-    trace(CVAR, 25, partial(solve_batch, time_limit=many.limit()))
+    trace(CVAR, 5, partial(solve_batch, execution=Execution(few.limit())))
+    trace(CVAR, 25, partial(solve_batch, execution=Execution(many.limit())))
     assert many.looks - few.looks >= 20
 
 
 def test_a_frontier_that_cannot_end_in_time_is_refused_after_its_second_point() -> None:
     clock = Clock(60)
-    solver = partial(solve_batch, time_limit=clock.limit())
+    solver = partial(solve_batch, execution=Execution(clock.limit()))
     with pytest.raises(TooLongError, match="50 points of 5 instruments and 60 scenarios"):
         trace(CVAR, 50, solver, clock.limit())
     assert clock.looks < 40

@@ -14,7 +14,7 @@ from positionsizing.v1 import sizing_service_pb2
 from service_client import Client, started
 
 from compute.limits.policy import Limits
-from compute.optimize.compiled import Programs
+from compute.optimize.execution import Programs
 from compute.parameters import merged
 from server import decision_inputs as record
 from server.errors import Refusal

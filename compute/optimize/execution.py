@@ -1,17 +1,15 @@
-"""Where the solvers' kernels run: compiled when needed, or only what was compiled ahead.
+"""How a solve runs: until when, and on programs compiled when needed or only on those at hand.
 
 A program of a problem's own structure is the fastest one, and compiling it takes seconds. A
-service can't wait for that: within `only(programs)` every problem is padded to one of the shapes
+service can't wait for that: it hands in its programs, every problem is padded to one of the shapes
 that are compiled (`JointShapes`), and one that fits none raises `NotCompiledError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
+from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import KernelRegistry
 
 
@@ -45,19 +43,17 @@ class Programs:
     shapes: JointShapes
 
 
-_programs: ContextVar[Programs | None] = ContextVar("programs", default=None)
+@dataclass(frozen=True)
+class Execution:
+    """How a solve runs.
+
+    time_limit: looked at between iterations, cuts and points. programs: the only ones that may
+    run; None: a program of the problem's own structure is compiled when it is needed.
+    """
+
+    time_limit: TimeLimit = ENDLESS
+    programs: Programs | None = None
 
 
-@contextmanager
-def only(programs: Programs) -> Iterator[None]:
-    """Inside the block this thread's solvers run these programs and compile nothing."""
-    token = _programs.set(programs)
-    try:
-        yield
-    finally:
-        _programs.reset(token)
-
-
-def compiled_programs() -> Programs | None:
-    """The programs in force, None where kernels are compiled as needed."""
-    return _programs.get()
+JUST_IN_TIME = Execution()
+"""No deadline; programs are compiled when they are needed."""
