@@ -8,15 +8,15 @@ import numpy as np
 import orjson
 import pytest
 import tables
-from compute.book import Positions
 from fixtures_postgres import create_database
 from positionsizing.v1 import sizing_service_pb2
 from service_client import Client, started
 
 from compute.limits.policy import Limits
+from compute.market import Positions
 from compute.optimize.execution import Programs
 from compute.parameters import merged
-from server import decision_inputs as record
+from server import decision_inputs
 from server.errors import Refusal
 from storage import embedded
 from storage.postgres.migrations import migrate
@@ -74,9 +74,9 @@ def keys_of(document: Any, path: str = "") -> set[str]:
     return set()
 
 
-def a_context() -> record.DecisionInputs:
+def a_context() -> decision_inputs.DecisionInputs:
     nothing = np.zeros(2)
-    return record.DecisionInputs(
+    return decision_inputs.DecisionInputs(
         market_snapshot_id="close",
         base_currency="USD",
         positions=Positions(nothing, nothing, nothing, 1.0),
@@ -89,13 +89,13 @@ def a_context() -> record.DecisionInputs:
 
 def test_stored_keys_of_a_release_stay_until_the_schema_changes() -> None:
     known = json.loads((FOLDER / "stored_keys.json").read_text())
-    written = keys_of(orjson.loads(record.encode(a_context())))
-    gone = set(known[str(record.SCHEMA)]) - written
+    written = keys_of(orjson.loads(decision_inputs.encode(a_context())))
+    gone = set(known[str(decision_inputs.SCHEMA)]) - written
     assert not gone, "renamed or removed: raise SCHEMA, add an upgrade and freeze the new keys"
 
 
 def test_a_document_of_a_newer_release_is_refused_with_its_version() -> None:
-    document = orjson.loads(record.encode(a_context()))
-    document["schema"] = record.SCHEMA + 1
-    with pytest.raises(Refusal, match=f"schema version {record.SCHEMA + 1}"):
+    document = orjson.loads(decision_inputs.encode(a_context()))
+    document["schema"] = decision_inputs.SCHEMA + 1
+    with pytest.raises(Refusal, match=f"schema version {decision_inputs.SCHEMA + 1}"):
         record.market_named(orjson.dumps(document))
