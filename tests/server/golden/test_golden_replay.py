@@ -98,4 +98,4 @@ def test_a_document_of_a_newer_release_is_refused_with_its_version() -> None:
     document = orjson.loads(decision_inputs.encode(a_context()))
     document["schema"] = decision_inputs.SCHEMA + 1
     with pytest.raises(Refusal, match=f"schema version {decision_inputs.SCHEMA + 1}"):
-        record.market_named(orjson.dumps(document))
+        decision_inputs.market_named(orjson.dumps(document))
