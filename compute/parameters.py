@@ -111,6 +111,8 @@ class Parameters:
     condition_rules: tuple[ConditionRule, ...] | None = None
     algorithm: AlgorithmChoice | None = None
     volatility_model: str | None = None
+    price_jump_max: float | None = None
+    equity_jump_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class EffectiveParameters:
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None
     volatility_model: str | None = None
+    price_jump_max: float = 0.5
+    equity_jump_max: float = 0.5
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

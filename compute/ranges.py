@@ -234,6 +234,8 @@ RANGES: dict[str, Range] = {
     "SizingParameters.risk_budget": Range(_SMALL, 1e3, "a fraction of equity"),
     "SizingParameters.interval_probability": _INNER,
     "SizingParameters.fill_deviation_max": Range(1e-6, 10.0, "a fraction of the price"),
+    "SizingParameters.price_jump_max": Range(1e-6, 1e6, "a fraction of the price"),
+    "SizingParameters.equity_jump_max": Range(1e-6, 1e6, "a fraction of equity"),
     "SizingParameters.prior_wins": Range(1e-6, 1e6, "pseudo wins"),
     "SizingParameters.prior_losses": Range(1e-6, 1e6, "pseudo losses"),
     "SizingParameters.periods_per_year": Range(1.0, 1e6, "periods"),

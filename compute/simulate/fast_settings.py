@@ -42,6 +42,8 @@ _PARAMETERS = frozenset(
         "matrix_age_max_s",
         "periods_per_year",
         "fill_deviation_max",
+        "price_jump_max",
+        "equity_jump_max",
         "schedule",
         "covariance_universe",
         "correlation_penalty",

@@ -10,7 +10,7 @@ from storage.postgres.locks import bump_groups, lock_portfolio
 from storage.postgres.rows import Floats, Strings, check_lengths, floats, missing_reference
 
 COLUMNS = """portfolio_id, group_id, display_name, base_currency, cash, version, event_sequence,
-    as_of_time, create_time, update_time"""
+    as_of_time, create_time, update_time, equity_accepted"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Portfolio:
 
     `version` changes with every decision, fill, expiry and change of state, limits or details.
     `event_sequence` numbers the portfolio's events without a gap, 0 before the first.
+    `equity_accepted` is that of the last recorded decision, None where any will be accepted next.
     """
 
     portfolio_id: str
@@ -31,6 +32,7 @@ class Portfolio:
     as_of_time: datetime
     create_time: datetime
     update_time: datetime
+    equity_accepted: float | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -164,23 +166,26 @@ async def replace_state(
     holdings: Holdings,
     as_of_time: datetime,
     expected_version: int | None = None,
+    any_equity: bool = False,
 ) -> Portfolio:
     """Set cash and holdings to what the books say. Call it in a transaction.
 
     Reservations stay: what they hold and what is now owned both count. Without `expected_version`
-    the new state wins whatever was there.
+    the new state wins whatever was there. any_equity: forget the equity that was accepted.
 
     Errors: `NotFound`, `VersionConflict`.
     """
     await _lock(connection, tenant_id, portfolio_id, expected_version)
     row = await connection.fetchrow(
         f"""UPDATE portfolio
-        SET cash = $3, as_of_time = $4, version = version + 1, update_time = clock_timestamp()
+        SET cash = $3, as_of_time = $4, version = version + 1, update_time = clock_timestamp(),
+            equity_accepted = CASE WHEN $5 THEN NULL ELSE equity_accepted END
         WHERE tenant_id = $1 AND portfolio_id = $2 RETURNING {COLUMNS}""",
         tenant_id,
         portfolio_id,
         cash,
         as_of_time,
+        any_equity,
     )
     await connection.execute(
         "DELETE FROM holding WHERE tenant_id = $1 AND portfolio_id = $2", tenant_id, portfolio_id
@@ -213,6 +218,29 @@ async def update_details(
         group_id,
     )
     return Portfolio(**row)
+
+
+async def forget_equity(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> float | None:
+    """Forget the equity that was accepted, and return it. Call it in a transaction.
+
+    Errors: `NotFound`.
+    """
+    await _lock(connection, tenant_id, portfolio_id, None)
+    before = await connection.fetchval(
+        "SELECT equity_accepted FROM portfolio WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
+    )
+    await connection.execute(
+        """UPDATE portfolio SET equity_accepted = NULL, version = version + 1,
+            update_time = clock_timestamp()
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+    )
+    return None if before is None else float(before)
 
 
 async def _insert_holdings(
