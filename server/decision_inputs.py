@@ -103,6 +103,8 @@ class DecisionInputs:
     """Of `parameters.volatility_model`, over the lines of the request and what is held."""
     predictions: tuple[Prediction, ...] = ()
     """What models said of lines, so that a replay needs none."""
+    jumped: frozenset[str] = frozenset()
+    """Instruments whose price in the snapshot was not accepted (`price_jumps.py`)."""
 
 
 def market_of(context: DecisionInputs, prices: Market) -> Market:
@@ -139,6 +141,8 @@ def encode(context: DecisionInputs) -> bytes:
         "adjustments": context.adjustments,
         "predictions": context.predictions,
     }
+    if context.jumped:
+        document["jumped"] = context.jumped
     if context.algorithm is not None:
         document["algorithm"] = context.algorithm
     if context.volatility is not None:
@@ -196,6 +200,7 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
         if volatility is None
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
         predictions=tuple(_prediction(item) for item in document.get("predictions", ())),
+        jumped=frozenset(document.get("jumped", ())),
         shared=None
         if shared is None
         else SharedUse(

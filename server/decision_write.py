@@ -107,6 +107,7 @@ def _portfolio_write(
     )
     sized = NewEvent("position-sized", "PositionSized", event, trace_id=call.trace_id)
     price = limit_bounds.market.price[problem.inputs.index]
+    equity = equity_of(limit_bounds.market, limit_bounds.positions)
     write = PortfolioWrite(
         decision=Decision(
             decision_id=decision_id,
@@ -140,11 +141,8 @@ def _portfolio_write(
         reservation=reservation,
         events=[*finding.events, sized],
         breaches=finding.change,
-        high_water_mark=new_mark(
-            problem.context.parameters,
-            equity_of(limit_bounds.market, limit_bounds.positions),
-            state.high_water_mark,
-        ),
+        equity=equity,
+        high_water_mark=new_mark(problem.context.parameters, equity, state.high_water_mark),
     )
     return write, encoded
 

@@ -1,21 +1,70 @@
-"""Equity that jumps: a portfolio is not sized on books that nobody has confirmed."""
+"""Equity that jumps: a portfolio is not sized on books that nobody has confirmed.
 
-from server.errors import precondition
-from server.state import PortfolioState
+Each recorded decision stores the equity it was computed at; the next one may differ from it by
+`equity_jump_max`. A confirmation forgets it, so that the next decision may be at any.
+"""
+
+import math
+
+import asyncpg
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server.alerts import INFO, alert
+from server.convert.names import checked_id, text_violations
+from server.errors import FieldViolation, invalid_fields, precondition
+from server.portfolio_state import PortfolioState
+from server.request_context import Call
+from server.state import States
+from server.valuation import newest_market, stored_equity
+from storage.postgres import outbox, portfolios
+from storage.postgres.pool import Database
 
 
 def check_equity(state: PortfolioState, equity: float) -> None:
     """Raises `Refusal` where equity is further from the accepted one than the parameters allow."""
-    accepted = state.portfolio.equity_accepted
-    if accepted is None or not accepted > 0.0:
+    accepted, most = state.portfolio.equity_accepted, state.parameters.equity_jump_max
+    if accepted is None or not 0.0 < accepted < math.inf:
         return
-    change, most = equity / accepted - 1.0, state.parameters.equity_jump_max
+    change = equity / accepted - 1.0
     if abs(change) > most:
         raise precondition(
             "EQUITY_JUMP",
-            f"the equity is {equity:.6g}, {change:+.1%} from the {accepted:.6g} of the last decision; "
-            f"equity_jump_max allows {most:.1%}: put right what is wrong, or confirm it with "
-            "ConfirmEquity",
+            f"the equity is {equity:.6g}, {change:+.1%} from the {accepted:.6g} of the last "
+            f"decision; equity_jump_max allows {most:.1%}: put right what is wrong, or confirm it "
+            "with ConfirmEquity",
             equity=repr(equity),
             equity_accepted=repr(accepted),
         )
+
+
+async def confirm(
+    database: Database, states: States, call: Call, request: pb.ConfirmEquityRequest
+) -> pb.ConfirmEquityResponse:
+    """Forgets the accepted equity, and tells who did and why."""
+    portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+    found = list(text_violations(request.reason, "reason"))
+    if not request.reason.strip():
+        found.append(FieldViolation("reason", "MISSING", "must be given, for the history"))
+    if found:
+        raise invalid_fields(found)
+    market = await newest_market(states, call.tenant_id)
+    async with database.transaction(deadline_s=call.left_s) as connection:
+        before = await portfolios.forget_equity(connection, call.tenant_id, portfolio_id)
+        equity = await stored_equity(connection, states, call.tenant_id, portfolio_id, market)
+        now = "unknown" if equity is None else f"{equity:.6g}"
+        was = "none" if before is None else f"{before:.6g}"
+        text = f"{call.author} confirmed the equity {now}, accepted before {was}: {request.reason}"
+        subject = f"portfolio:{portfolio_id}"
+        told = alert(INFO, "EQUITY_CONFIRMED", text, subject, call.trace_id)
+        await outbox.append(connection, call.tenant_id, "", [told])
+    states.changed(call.tenant_id)
+    return pb.ConfirmEquityResponse(equity_before=before, equity=equity)
+
+
+async def tell(
+    connection: asyncpg.Connection, tenant_id: str, response: pb.GetPortfolioResponse
+) -> None:
+    """Writes the accepted equity into the answer to GetPortfolio."""
+    row = await portfolios.get(connection, tenant_id, response.portfolio.portfolio_id)
+    if row.equity_accepted is not None:
+        response.equity_accepted = row.equity_accepted

@@ -9,13 +9,11 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from compute.market import MissingInputError, equity_of
 from server.convert.names import checked_id, text_violations, timestamp
 from server.errors import FieldViolation, invalid_fields, precondition
-from server.portfolio_state import load_state, positions
 from server.request_context import Call
 from server.state import States
-from storage.errors import NotFound
+from server.valuation import newest_market, stored_equity
 from storage.postgres import high_water_marks, locks
 from storage.postgres.high_water_marks import Rebase
 from storage.postgres.pool import Database
@@ -69,10 +67,7 @@ class HighWaterMarks:
             found.append(FieldViolation("reason", "MISSING", "must be given, for the history"))
         if found:
             raise invalid_fields(found)
-        try:
-            market = await self._states.snapshot(call.tenant_id, "")
-        except NotFound:
-            market = None
+        market = await newest_market(self._states, call.tenant_id)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
             equity = await self._equity(connection, call, portfolio_id, market)
@@ -99,14 +94,7 @@ class HighWaterMarks:
     async def _equity(
         self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
     ) -> float | None:
-        if market is None:
-            return None
-        state = await load_state(connection, call.tenant_id, portfolio_id, "")
-        try:
-            prices = self._states.market(call.tenant_id, market, state.portfolio.base_currency)
-            return equity_of(prices, positions(state, prices))
-        except MissingInputError:
-            return None
+        return await stored_equity(connection, self._states, call.tenant_id, portfolio_id, market)
 
 
 async def tell(

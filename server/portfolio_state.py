@@ -165,9 +165,14 @@ def _merged(stored: Sequence[limits.LimitSet], base_currency: str) -> Limits | N
     return replace(in_force(book, narrower), foreign=tuple(map(only_money, foreign)))
 
 
-def after_decision(state: PortfolioState, reservation: NewReservation | None) -> PortfolioState:
-    """The state that a decision leaves: the next version, with what it reserves."""
-    portfolio = replace(state.portfolio, version=state.portfolio.version + 1)
+def after_decision(
+    state: PortfolioState, reservation: NewReservation | None, equity: float | None
+) -> PortfolioState:
+    """The state that a decision at `equity` leaves: the next version, with what it reserves."""
+    accepted = state.portfolio.equity_accepted if equity is None else equity
+    portfolio = replace(
+        state.portfolio, version=state.portfolio.version + 1, equity_accepted=accepted
+    )
     if reservation is None:
         return replace(state, portfolio=portfolio)
     book = replace(state.book, totals=state.book.totals.plus(reservation))

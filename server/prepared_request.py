@@ -162,6 +162,7 @@ def assemble(
         batch = replace(batch, stop_price=prices.stops(batch.stop_price, known))
     errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
     errors += missing + request_convert.halted_instruments(ids, index, prices)
+    errors += request_convert.jumped_instruments(ids, context.jumped)
     wrong = request_convert.feature_errors(request.signals)
     errors += wrong
     batch = with_predictions(batch, context.predictions, [error.line for error in wrong])

@@ -1,7 +1,7 @@
 """Prices and exchange rates that jump: not sized on until somebody confirms them.
 
-Looked at when a snapshot is stored, against the last accepted value of each: one that stays where it
-jumped to is no more accepted than the first time.
+Looked at when a snapshot is stored, against the last accepted value of each: one that stays where
+it jumped to is no more accepted than the first time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +22,7 @@ from storage.postgres.price_jumps import JumpKind, PriceJump
 
 SNAPSHOTS_BACK = 8
 """So many snapshots are looked through for what the last one doesn't have."""
+_ROUNDING = 1.0 + 1e-12
 
 Key = tuple[JumpKind, str]
 
@@ -70,12 +71,14 @@ def jumps(
     """
     for (kind, name), value in quotes(snapshot):
         last = accepted.get((kind, name))
-        if last is not None and last.value > 0.0 and abs(value / last.value - 1.0) > bound:
+        if last is None or not last.value > 0.0:
+            continue
+        if abs(value - last.value) > bound * last.value * _ROUNDING:
             yield PriceJump(kind, name, last.value, last.time)
 
 
 def quotes(snapshot: pb.MarketSnapshot) -> Iterator[tuple[Key, float]]:
-    """The prices as quoted and the rates of a snapshot; of a pair that whose first code is lower."""
+    """The prices as quoted and the rates of a snapshot, each pair in the order of its codes."""
     for name, price in zip(snapshot.instrument_ids, snapshot.price, strict=True):
         yield (JumpKind.PRICE, name), price
     for item in snapshot.exchange_rates:
@@ -111,7 +114,7 @@ class PriceJumps:
     async def instruments(
         self, tenant_id: str, tenant_version: int, snapshot: pb.MarketSnapshot, base_currency: str
     ) -> frozenset[str]:
-        """The instruments whose price in the base currency is not accepted. Errors: `Unavailable`."""
+        """The instruments whose price in the base is not accepted. Errors: `Unavailable`."""
 
         async def read() -> tuple[PriceJump, ...]:
             async with self._database.connection(deadline_s=self._deadline_s) as connection:

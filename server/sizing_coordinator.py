@@ -211,7 +211,7 @@ class SizingCoordinator:
     ) -> None:
         for part, state, written in zip(parts, states, write.portfolios, strict=True):
             self._engine.states.recorded(
-                call.tenant_id, part.strategy_id, state, written.reservation
+                call.tenant_id, part.strategy_id, state, written.reservation, written.equity
             )
 
     def _forget(self, call: Call, states: Sequence[PortfolioState]) -> None:

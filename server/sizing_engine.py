@@ -36,6 +36,7 @@ from server.convert import request as request_convert
 from server.convert.market import MatrixData, kind_violations
 from server.custom import answer_of, check_known, is_asked, question_of, sized_by
 from server.encoded_decision import encoded
+from server.equity_jumps import check_equity
 from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.joint_target import JointTarget, solve_target
@@ -137,12 +138,17 @@ class SizingEngine:
         )
         now = datetime.now(UTC)
         check_ages(state, snapshot.as_of_time.ToDatetime(tzinfo=UTC), (scenarios, covariance))
+        currency = state.portfolio.base_currency
+        jumped = await self.states.price_jumps.instruments(
+            tenant_id, state.tenant_version, snapshot, currency
+        )
 
         def gathered() -> PreparedRequest:
             with profile.span("gather: arrays"):
-                currency = state.portfolio.base_currency
                 prices = self.states.market(tenant_id, snapshot, currency)
                 context = context_of(state, snapshot.snapshot_id, prices)
+                if jumped:
+                    context = replace(context, jumped=jumped)
                 if default_id:
                     context = replace(context, covariance_matrix_id=default_id)
                 if stored is not None:
@@ -155,9 +161,11 @@ class SizingEngine:
                     prices = self.states.volatilities.market(*key, prices, estimates)
                     places = concerned(request, context, prices)
                     context = replace(context, volatility=estimates.recorded(prices, places))
-                return assemble(
+                made = assemble(
                     request, context, prices, scenarios, covariance, state.derived, stored
                 )
+                check_equity(state, equity)
+                return made
 
         def work(time_limit: TimeLimit) -> SizedRequest:
             return self.answer(gathered(), time_limit)

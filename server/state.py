@@ -16,6 +16,7 @@ from compute.cache import Cache
 from compute.market import Market
 from server.convert.market import MatrixData, market, matrix
 from server.portfolio_state import PortfolioState, after_decision, load_state
+from server.price_jumps import PriceJumps
 from server.refreshing_cache import RefreshingCache
 from server.volatility import Volatilities
 from storage.postgres import market as market_storage
@@ -53,6 +54,7 @@ class States:
         self._markets: Cache[tuple[str, str, str], Market] = Cache(_MARKETS_MAX)
         self._matrices: RefreshingCache[MatrixData] = RefreshingCache(float("inf"), _MARKETS_MAX)
         self._latest_matrices: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
+        self.price_jumps = PriceJumps(database, deadline_s)
         self.volatilities = Volatilities(database, STATE_AGE_MAX_S, deadline_s)
 
     async def portfolio(
@@ -124,6 +126,7 @@ class States:
         strategy_id: str,
         state: PortfolioState,
         reservation: NewReservation | None,
+        equity: float | None,
     ) -> None:
         """Takes in a decision that was just committed on `state`, so that it needn't be read back.
 
@@ -135,7 +138,7 @@ class States:
             return
         mine = (tenant_id, state.portfolio.portfolio_id, strategy_id)
         self._states.drop(lambda key: key[:2] == mine[:2] and key != mine)
-        self._states.advance(mine, state, after_decision(state, reservation))
+        self._states.advance(mine, state, after_decision(state, reservation, equity))
 
     async def snapshot(self, tenant_id: str, snapshot_id: str) -> market_service_pb2.MarketSnapshot:
         """A market snapshot, the latest where the id is empty. Errors: `NotFound`."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,11 @@ from server.cli.prices import (
     matrix_of,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from positionsizing.v1 import market_service_pb2
+
 TIME = "ISO 8601 such as 2022-12-28T21:00, in UTC unless it names a zone"
 _KINDS = ("scenarios", "covariance", "correlation")
 
@@ -30,10 +35,17 @@ def load(
     ],
     snapshot_id: Annotated[str, typer.Option("--id", help="Default: made from the time.")] = "",
     as_of: Annotated[str, typer.Option(help=f"{TIME}; default: now.")] = "",
+    confirm_prices: Annotated[
+        bool, typer.Option("--confirm-prices", help="Accept prices that jumped as well.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Stores a market snapshot; the same one again is no error."""
+    """Stores a market snapshot; the same one again is no error.
+
+    Lines whose price is further from the last accepted one than price_jump_max are not sized until
+    `sizing market confirm`.
+    """
     from positionsizing.v1 import market_service_pb2 as pb
 
     from server.cli import files
@@ -45,11 +57,51 @@ def load(
     made_id = f"{snapshot.as_of_time.ToDatetime():%Y-%m-%dT%H:%M:%S}"
     snapshot.snapshot_id = snapshot_id or snapshot.snapshot_id or made_id
     with connect(address) as client, files.naming_lines(file):
-        answer = client.market.PutMarketSnapshot(pb.PutMarketSnapshotRequest(snapshot=snapshot))
+        answer = client.market.PutMarketSnapshot(
+            pb.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=confirm_prices)
+        )
     if as_json:
         print_json(answer)
     else:
         say(f"market snapshot {answer.snapshot_id}: {answer.instrument_count} instruments")
+        _say_jumps(answer.price_jumps, f"sizing market confirm {answer.snapshot_id}")
+
+
+@market.command()
+def confirm(
+    snapshot_id: Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help="Default: latest.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Accepts the prices and rates of a snapshot that jumped, after a look at them."""
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    with connect(address) as client:
+        wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id)
+        found = client.market.GetMarketSnapshot(wanted)
+        request = pb.PutMarketSnapshotRequest(snapshot=found.snapshot, confirm_prices=True)
+        answer = client.market.PutMarketSnapshot(request)
+    if as_json:
+        print_json(answer)
+        return
+    _say_jumps(found.price_jumps)
+    count = len(found.price_jumps)
+    what = "price" if count == 1 else "prices"
+    say(f"market snapshot {answer.snapshot_id}: {count} {what} accepted")
+
+
+def _say_jumps(jumps: "Iterable[market_service_pb2.PriceJump]", hint: str = "") -> None:
+    """A line for each price that jumped; `hint`: what accepts them."""
+    said = False
+    for item in jumps:
+        moved = item.price / item.accepted_price - 1.0
+        said = True
+        say(
+            f"  {item.instrument_id or item.currency_pair}: {item.price:.6g} after "
+            f"{item.accepted_price:.6g} ({moved:+.0%})"
+        )
+    if said and hint:
+        say(f"  not sized on until they are put right, or accepted by: {hint}")
 
 
 @market.command("list")

@@ -154,6 +154,29 @@ def rebase(
 
 
 @portfolio.command()
+def confirm_equity(
+    portfolio_id: PortfolioId,
+    reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Accepts the equity after a jump, so that the portfolio is sized again."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli.labels import money
+
+    request = pb.ConfirmEquityRequest(portfolio_id=portfolio_id, reason=reason)
+    with connect(address) as client:
+        answer = client.portfolios.ConfirmEquity(request)
+    if as_json:
+        print_json(answer)
+        return
+    was = money(answer.equity_before) if answer.HasField("equity_before") else "none"
+    now = money(answer.equity) if answer.HasField("equity") else "not known"
+    say(f"equity {now} of {portfolio_id} is accepted; before: {was}")
+
+
+@portfolio.command()
 def close(
     portfolio_id: PortfolioId,
     reason: Reason = "",
@@ -176,6 +199,9 @@ def set_holdings(
     portfolio_id: PortfolioId,
     cash: Annotated[float, typer.Option(help="New cash, base currency.")],
     holdings: HoldingsFile = None,
+    confirm_equity: Annotated[
+        bool, typer.Option("--confirm-equity", help="Right, however far the equity moves.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -188,6 +214,7 @@ def set_holdings(
         portfolio_id=portfolio_id,
         cash=cash,
         holdings=files.read_holdings(holdings) if holdings else None,
+        confirm_equity=confirm_equity,
     )
     with connect(address) as client, files.naming_lines(holdings):
         _show(client.portfolios.SetHoldings(request).portfolio, as_json)

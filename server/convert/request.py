@@ -227,6 +227,21 @@ def halted_instruments(ids: tuple[str, ...], index: Integers, prices: Market) ->
     ]
 
 
+def jumped_instruments(ids: tuple[str, ...], jumped: frozenset[str]) -> list[LineError]:
+    """A line error for each instrument whose price is not accepted."""
+    if not jumped:
+        return []
+    text = (
+        "or a rate that converts it, is further from the last accepted one than price_jump_max "
+        "allows: store one that is right, or confirm it with PutMarketSnapshot"
+    )
+    return [
+        LineError(line, "instrument_ids", "PRICE_JUMP", f"the price of {name!r}, {text}")
+        for line, name in enumerate(ids)
+        if name in jumped
+    ]
+
+
 def path_of(error: LineError) -> str:
     """The field path of a line error."""
     return f"signals.{error.column}[{error.line}]"

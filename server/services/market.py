@@ -4,7 +4,7 @@ import asyncio
 
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server import volatility
+from server import price_jumps, volatility
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
@@ -23,8 +23,11 @@ from server.request_context import Call, first_delivery
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import market
+from storage.postgres import price_jumps as price_jump_storage
 from storage.postgres import volatility as volatility_storage
 from storage.postgres.pool import Database
+from storage.postgres.price_jumps import PriceJump
+from storage.postgres.scopes import bump_tenant
 
 
 class MarketService:
@@ -47,6 +50,11 @@ class MarketService:
             async with self._database.transaction(deadline_s=call.left_s) as connection:
                 await first_delivery(connection, call)
                 await volatility_storage.share(connection, call.tenant_id)
+                jumped: list[PriceJump] = []
+                if not request.confirm_prices:
+                    jumped = await price_jumps.found(
+                        connection, call.tenant_id, snapshot, as_of_time
+                    )
                 stored = await market.put_snapshot(
                     connection,
                     call.tenant_id,
@@ -55,17 +63,25 @@ class MarketService:
                     instrument_id=tuple(snapshot.instrument_ids),
                     payload=payload,
                 )
+                await price_jump_storage.put(
+                    connection, call.tenant_id, snapshot.snapshot_id, jumped
+                )
                 await volatility.observe(connection, call.tenant_id, stored)
         except AlreadyExists:
-            async with self._database.connection(deadline_s=call.left_s) as connection:
-                stored = await market.get_snapshot(connection, call.tenant_id, snapshot.snapshot_id)
-            if stored.payload != payload:
-                raise
+            key = (call.tenant_id, snapshot.snapshot_id)
+            async with self._database.transaction(deadline_s=call.left_s) as connection:
+                stored = await market.get_snapshot(connection, *key)
+                if stored.payload != payload:
+                    raise
+                if request.confirm_prices and await price_jump_storage.accept(connection, *key):
+                    await bump_tenant(connection, call.tenant_id)
+                jumped = await price_jump_storage.of_snapshot(connection, *key)
         self._states.changed(call.tenant_id)
         return pb.PutMarketSnapshotResponse(
             snapshot_id=stored.snapshot_id,
             create_time=timestamp(stored.create_time),
             instrument_count=len(stored.instrument_id),
+            price_jumps=price_jumps.messages(snapshot, jumped),
         )
 
     async def get_market_snapshot(
@@ -75,7 +91,13 @@ class MarketService:
         if request.snapshot_id:
             checked_id(request.snapshot_id, "snapshot_id")
         snapshot = await self._states.snapshot(call.tenant_id, request.snapshot_id)
-        return pb.GetMarketSnapshotResponse(snapshot=snapshot)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            jumped = await price_jump_storage.of_snapshot(
+                connection, call.tenant_id, snapshot.snapshot_id
+            )
+        return pb.GetMarketSnapshotResponse(
+            snapshot=snapshot, price_jumps=price_jumps.messages(snapshot, jumped)
+        )
 
     async def list_market_snapshots(
         self, call: Call, request: pb.ListMarketSnapshotsRequest

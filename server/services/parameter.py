@@ -51,6 +51,9 @@ class ParameterService:
         if not request.HasField("parameters"):
             text = "must be given; empty parameters leave everything to the more general scope"
             found.append(FieldViolation("parameters", "MISSING", text))
+        if (portfolio_id or strategy_id) and request.parameters.HasField("price_jump_max"):
+            text = "is looked at when a snapshot is stored, for all alike: set it for the firm"
+            found.append(FieldViolation("parameters.price_jump_max", "NOT_APPLICABLE", text))
         found += text_violations(request.reason, "reason")
         if found:
             raise invalid_fields(found)

@@ -8,7 +8,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.market import MissingInputError
-from server import currencies, high_water_mark
+from server import currencies, equity_jumps, high_water_mark
 from server.alerts import CRITICAL, WARNING, alert
 from server.convert import limits as limits_convert
 from server.convert.names import (
@@ -24,7 +24,6 @@ from server.convert.names import (
 )
 from server.convert.portfolio import (
     entered,
-    holding_violations,
     holdings,
     portfolio_message,
     portfolio_violations,
@@ -34,15 +33,9 @@ from server.convert.portfolio import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
-from server.limit_monitor import BreachWatch
 from server.request_context import Call, first_delivery
-from server.services.portfolio_life import (
-    PortfolioLife,
-    change_record,
-    read_portfolio,
-    tell,
-)
-from server.state import States
+from server.services.portfolio_life import change_record, read_portfolio, tell
+from server.services.portfolio_money import PortfolioMoney
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import (
     closing,
@@ -55,18 +48,12 @@ from storage.postgres import (
     trading_state,
 )
 from storage.postgres.outbox import NewEvent
-from storage.postgres.pool import Database
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
 
-class PortfolioService(PortfolioLife):
+class PortfolioService(PortfolioMoney):
     """See `protos/positionsizing/v1/portfolio_service.proto`."""
-
-    def __init__(self, database: Database, states: States) -> None:
-        super().__init__(database, states)
-        self._breaches = BreachWatch(states)
-        self._marks = high_water_mark.HighWaterMarks(database, states)
 
     async def create_portfolio(
         self, call: Call, request: pb.CreatePortfolioRequest
@@ -115,6 +102,7 @@ class PortfolioService(PortfolioLife):
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
             response = pb.GetPortfolioResponse(portfolio=stored)
             await high_water_mark.tell(connection, call.tenant_id, response)
+            await equity_jumps.tell(connection, call.tenant_id, response)
         snapshot = await self._breaches.snapshot(call)
         if snapshot is not None and stored.holdings.instrument_ids:
             with suppress(MissingInputError):  # no exchange rate, so no sum in the base currency
@@ -156,44 +144,6 @@ class PortfolioService(PortfolioLife):
         if len(rows) > size:
             response.next_page_token = page_token(request, rows[size - 1].portfolio_id)
         return response
-
-    async def set_holdings(
-        self, call: Call, request: pb.SetHoldingsRequest
-    ) -> pb.SetHoldingsResponse:
-        """Replaces holdings and cash."""
-        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-        found = [*number_violations(request), *holding_violations(request.holdings)]
-        if found:
-            raise invalid_fields(found)
-        expected = None
-        if request.HasField("expected_version"):
-            expected = request.expected_version
-        market = await self._breaches.snapshot(call)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
-            await first_delivery(connection, call)
-            await closing.check_open(connection, call.tenant_id, portfolio_id)
-            marked = (connection, call, portfolio_id, market)
-            before = await self._marks.before_payment(*marked)
-            await portfolios.replace_state(
-                connection,
-                call.tenant_id,
-                portfolio_id,
-                cash=request.cash,
-                holdings=entered(holdings(request.holdings), market),
-                as_of_time=time_or_now(request),
-                expected_version=expected,
-            )
-            await self._marks.after_payment(*marked, before)
-            await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
-            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
-        self._states.changed(call.tenant_id)
-        return pb.SetHoldingsResponse(portfolio=stored)
-
-    async def rebase_high_water_mark(
-        self, call: Call, request: pb.RebaseHighWaterMarkRequest
-    ) -> pb.RebaseHighWaterMarkResponse:
-        """Sets the high-water mark anew."""
-        return await self._marks.rebase(call, request)
 
     async def set_limits(self, call: Call, request: pb.SetLimitsRequest) -> pb.SetLimitsResponse:
         """Stores a version of a scope's limits."""

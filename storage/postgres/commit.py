@@ -53,6 +53,8 @@ class PortfolioWrite:
     reservation: NewReservation | None = None
     events: Sequence[NewEvent] = ()
     breaches: BreachChange = NO_CHANGE
+    equity: float | None = None
+    """What the decision was computed at, from then on the accepted one; None: that stays."""
     high_water_mark: float | None = None
     """Where equity is above all before; None: the mark stays."""
 
@@ -242,7 +244,11 @@ async def _claim_and_move(
         return set()
     made = [
         PortfolioUpdate(
-            key, locked.portfolios[key].event_sequence, part.events, write.request.request_id
+            key,
+            locked.portfolios[key].event_sequence,
+            part.events,
+            write.request.request_id,
+            part.equity,
         )
         for write in writes
         for part in write.portfolios

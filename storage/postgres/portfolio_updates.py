@@ -20,13 +20,14 @@ class PortfolioUpdate:
     """A portfolio that is locked, and what is told of its change.
 
     The events are numbered on from `last_event`. `request_id` is that of the request that asks,
-    None where nobody does.
+    None where nobody does. `equity` is to be the accepted one, None leaves it as it is.
     """
 
     key: Key
     last_event: int
     events: Sequence[NewEvent]
     request_id: UUID | None = None
+    equity: float | None = None
 
 
 _APPLY = f"""
@@ -37,15 +38,16 @@ _APPLY = f"""
         ON CONFLICT DO NOTHING RETURNING tenant_id, request_id
     ), moved AS (
         UPDATE portfolio AS p SET version = p.version + 1,
-            event_sequence = p.event_sequence + m.n_events, update_time = clock_timestamp()
-        FROM unnest($7::text[], $8::text[], $9::uuid[], $10::int8[])
-            AS m (tenant_id, portfolio_id, request_id, n_events)
+            event_sequence = p.event_sequence + m.n_events, update_time = clock_timestamp(),
+            equity_accepted = coalesce(m.equity, p.equity_accepted)
+        FROM unnest($7::text[], $8::text[], $9::uuid[], $10::int8[], $11::float8[])
+            AS m (tenant_id, portfolio_id, request_id, n_events, equity)
         WHERE p.tenant_id = m.tenant_id AND p.portfolio_id = m.portfolio_id
             AND (m.request_id IS NULL
                 OR (m.tenant_id, m.request_id) IN (SELECT tenant_id, request_id FROM claimed))
         RETURNING p.tenant_id, p.portfolio_id
     ), told AS (
-        {insert_sql(first=11)}
+        {insert_sql(first=12)}
         WHERE (e.tenant_id, e.portfolio_id) IN (SELECT tenant_id, portfolio_id FROM moved)
         ORDER BY e.number
     )
@@ -81,6 +83,7 @@ async def apply(
         [move.key[1] for move in moves],
         [move.request_id for move in moves],
         [len(move.events) for move in moves],
+        [move.equity for move in moves],
         *columns_of(events),
     )
     return {(row["tenant_id"], row["request_id"]) for row in rows}

@@ -17,7 +17,7 @@ class JumpKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PriceJump:
-    """`name`: the instrument, or the pair as EUR/USD; `accepted_time`: as-of time of its snapshot."""
+    """`name`: the instrument, or the pair as EUR/USD; `accepted_time`: of its snapshot."""
 
     kind: JumpKind
     name: str
@@ -56,7 +56,8 @@ async def put(
     if jumps:
         await connection.execute(
             """INSERT INTO price_jump (tenant_id, snapshot_id, kind, name, accepted, accepted_time)
-            SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::float8[], $6::timestamptz[])""",
+            SELECT $1, $2, *
+            FROM unnest($3::text[], $4::text[], $5::float8[], $6::timestamptz[])""",
             tenant_id,
             snapshot_id,
             [jump.kind for jump in jumps],

@@ -166,9 +166,11 @@ class Client:
             yield cls(channel)
 
     async def put_market(self, **columns: Any) -> str:
-        """Stores a snapshot of the test instruments and returns its id."""
+        """Stores a snapshot of the test instruments, its prices confirmed, and returns its id."""
         snapshot = snapshot_message(**columns)
-        request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        request = market_service_pb2.PutMarketSnapshotRequest(
+            snapshot=snapshot, confirm_prices=True
+        )
         await self.market.PutMarketSnapshot(request)
         return snapshot.snapshot_id
 

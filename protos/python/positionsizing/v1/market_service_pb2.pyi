@@ -378,6 +378,11 @@ class PutMarketSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
+    confirm_prices: _builtins.bool
+    """Somebody has looked at its prices and rates: all are accepted, those that jumped too. A snapshot that
+    is stored already is confirmed by sending it again with this.
+    """
     @_builtins.property
     def snapshot(self) -> Global___MarketSnapshot:
         """The snapshot to store."""
@@ -386,10 +391,11 @@ class PutMarketSnapshotRequest(_message.Message):
         self,
         *,
         snapshot: Global___MarketSnapshot | None = ...,
+        confirm_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm_prices", b"confirm_prices", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,6 +410,7 @@ class PutMarketSnapshotResponse(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     INSTRUMENT_COUNT_FIELD_NUMBER: _builtins.int
+    PRICE_JUMPS_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id of the stored snapshot."""
     instrument_count: _builtins.int
@@ -412,20 +419,65 @@ class PutMarketSnapshotResponse(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed."""
 
+    @_builtins.property
+    def price_jumps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceJump]:
+        """Prices and rates that are not accepted."""
+
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         instrument_count: _builtins.int = ...,
+        price_jumps: _abc.Iterable[Global___PriceJump] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "instrument_count", b"instrument_count", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "instrument_count", b"instrument_count", "price_jumps", b"price_jumps", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutMarketSnapshotResponse: _TypeAlias = PutMarketSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class PriceJump(_message.Message):
+    """A price or rate that differs too much from the last accepted one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_PAIR_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    ACCEPTED_PRICE_FIELD_NUMBER: _builtins.int
+    ACCEPTED_TIME_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Instrument; empty for an exchange rate."""
+    currency_pair: _builtins.str
+    """Exchange rate, e.g. "EUR/USD"; empty for a price."""
+    price: _builtins.float
+    """Price as quoted, or rate, in this snapshot."""
+    accepted_price: _builtins.float
+    """The last accepted one."""
+    @_builtins.property
+    def accepted_time(self) -> _timestamp_pb2.Timestamp:
+        """`as_of_time` of the snapshot that had it."""
+
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        currency_pair: _builtins.str = ...,
+        price: _builtins.float = ...,
+        accepted_price: _builtins.float = ...,
+        accepted_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_price", b"accepted_price", "accepted_time", b"accepted_time", "currency_pair", b"currency_pair", "instrument_id", b"instrument_id", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceJump: _TypeAlias = PriceJump  # noqa: Y015
 
 @_typing.final
 class GetMarketSnapshotRequest(_message.Message):
@@ -456,18 +508,24 @@ class GetMarketSnapshotResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    PRICE_JUMPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def snapshot(self) -> Global___MarketSnapshot:
         """The snapshot as it was stored."""
+
+    @_builtins.property
+    def price_jumps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceJump]:
+        """Its prices and rates that are not accepted."""
 
     def __init__(
         self,
         *,
         snapshot: Global___MarketSnapshot | None = ...,
+        price_jumps: _abc.Iterable[Global___PriceJump] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price_jumps", b"price_jumps", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

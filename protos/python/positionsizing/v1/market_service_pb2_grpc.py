@@ -68,7 +68,10 @@ class MarketServiceServicer:
 
     def PutMarketSnapshot(self, request, context):
         """Stores a market snapshot. The same id with the same content is accepted again; with other
-        content it is refused (ALREADY_EXISTS).
+        content it is refused (ALREADY_EXISTS). A price or exchange rate that is further from the last
+        accepted one than `SizingParameters.price_jump_max` is stored, but not accepted: until it is
+        confirmed its lines are refused (PRICE_JUMP). A split that nobody recorded, a wrong unit and a slipped
+        decimal point look like this.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,10 @@ class MarketServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MarketServiceAsyncStub: ...
     PutMarketSnapshot: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PutMarketSnapshotRequest, _market_service_pb2.PutMarketSnapshotResponse]
     """Stores a market snapshot. The same id with the same content is accepted again; with other
-    content it is refused (ALREADY_EXISTS).
+    content it is refused (ALREADY_EXISTS). A price or exchange rate that is further from the last
+    accepted one than `SizingParameters.price_jump_max` is stored, but not accepted: until it is
+    confirmed its lines are refused (PRICE_JUMP). A split that nobody recorded, a wrong unit and a slipped
+    decimal point look like this.
     """
     GetMarketSnapshot: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]
     """Returns one snapshot, or the latest."""
@@ -55,7 +58,10 @@ class MarketServiceAsyncStub(MarketServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutMarketSnapshot: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PutMarketSnapshotRequest, _market_service_pb2.PutMarketSnapshotResponse]  # type: ignore[assignment]
     """Stores a market snapshot. The same id with the same content is accepted again; with other
-    content it is refused (ALREADY_EXISTS).
+    content it is refused (ALREADY_EXISTS). A price or exchange rate that is further from the last
+    accepted one than `SizingParameters.price_jump_max` is stored, but not accepted: until it is
+    confirmed its lines are refused (PRICE_JUMP). A split that nobody recorded, a wrong unit and a slipped
+    decimal point look like this.
     """
     GetMarketSnapshot: _aio.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]  # type: ignore[assignment]
     """Returns one snapshot, or the latest."""
@@ -78,7 +84,10 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.PutMarketSnapshotResponse, _abc.Awaitable[_market_service_pb2.PutMarketSnapshotResponse]]:
         """Stores a market snapshot. The same id with the same content is accepted again; with other
-        content it is refused (ALREADY_EXISTS).
+        content it is refused (ALREADY_EXISTS). A price or exchange rate that is further from the last
+        accepted one than `SizingParameters.price_jump_max` is stored, but not accepted: until it is
+        confirmed its lines are refused (PRICE_JUMP). A split that nobody recorded, a wrong unit and a slipped
+        decimal point look like this.
         """
 
     @_abc_1.abstractmethod

@@ -284,6 +284,8 @@ class SizingParameters(_message.Message):
     ROBUST_FIELD_NUMBER: _builtins.int
     EDGE_MODEL_ID_FIELD_NUMBER: _builtins.int
     SIZE_MODEL_ID_FIELD_NUMBER: _builtins.int
+    PRICE_JUMP_MAX_FIELD_NUMBER: _builtins.int
+    EQUITY_JUMP_MAX_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -381,6 +383,17 @@ class SizingParameters(_message.Message):
     """Live model of kind SIZE_MULTIPLIER that makes the stakes of all lines smaller by their features,
     which signals must then have. 1 to 128 characters of [A-Za-z0-9._:-]. Default: none.
     """
+    price_jump_max: _builtins.float
+    """Largest change of a price as quoted, or of an exchange rate, from the last accepted one, as a fraction
+    of it; further ones need `PutMarketSnapshotRequest.confirm_prices`. Looked at when a snapshot is
+    stored, so it belongs to the firm: refused for a portfolio or a strategy. Default 0.5. From 1e-6 to
+    1e6.
+    """
+    equity_jump_max: _builtins.float
+    """Largest change of a portfolio's equity from that of its last recorded decision, as a fraction of it;
+    beyond it nothing is sized (EQUITY_JUMP) until `ConfirmEquity`, or `SetHoldings` with
+    `confirm_equity`. Default 0.5. From 1e-6 to 1e6.
+    """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
         """Chooses the fraction from a tolerated drawdown as well: the smaller of both is used."""
@@ -477,10 +490,12 @@ class SizingParameters(_message.Message):
         robust: Global___RobustEdge | None = ...,
         edge_model_id: _builtins.str | None = ...,
         size_model_id: _builtins.str | None = ...,
+        price_jump_max: _builtins.float | None = ...,
+        equity_jump_max: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -490,6 +505,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__drawdown_floor: _TypeAlias = _typing.Literal["_drawdown_floor", b"_drawdown_floor"]  # noqa: Y015
     _WhichOneofReturnType__edge_model_id: _TypeAlias = _typing.Literal["edge_model_id"]  # noqa: Y015
     _WhichOneofArgType__edge_model_id: _TypeAlias = _typing.Literal["_edge_model_id", b"_edge_model_id"]  # noqa: Y015
+    _WhichOneofReturnType__equity_jump_max: _TypeAlias = _typing.Literal["equity_jump_max"]  # noqa: Y015
+    _WhichOneofArgType__equity_jump_max: _TypeAlias = _typing.Literal["_equity_jump_max", b"_equity_jump_max"]  # noqa: Y015
     _WhichOneofReturnType__fill_deviation_max: _TypeAlias = _typing.Literal["fill_deviation_max"]  # noqa: Y015
     _WhichOneofArgType__fill_deviation_max: _TypeAlias = _typing.Literal["_fill_deviation_max", b"_fill_deviation_max"]  # noqa: Y015
     _WhichOneofReturnType__impact_coefficient: _TypeAlias = _typing.Literal["impact_coefficient"]  # noqa: Y015
@@ -500,6 +517,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__kelly_fraction: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction"]  # noqa: Y015
     _WhichOneofReturnType__periods_per_year: _TypeAlias = _typing.Literal["periods_per_year"]  # noqa: Y015
     _WhichOneofArgType__periods_per_year: _TypeAlias = _typing.Literal["_periods_per_year", b"_periods_per_year"]  # noqa: Y015
+    _WhichOneofReturnType__price_jump_max: _TypeAlias = _typing.Literal["price_jump_max"]  # noqa: Y015
+    _WhichOneofArgType__price_jump_max: _TypeAlias = _typing.Literal["_price_jump_max", b"_price_jump_max"]  # noqa: Y015
     _WhichOneofReturnType__prior_losses: _TypeAlias = _typing.Literal["prior_losses"]  # noqa: Y015
     _WhichOneofArgType__prior_losses: _TypeAlias = _typing.Literal["_prior_losses", b"_prior_losses"]  # noqa: Y015
     _WhichOneofReturnType__prior_wins: _TypeAlias = _typing.Literal["prior_wins"]  # noqa: Y015
@@ -527,6 +546,8 @@ class SizingParameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_model_id) -> _WhichOneofReturnType__edge_model_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_jump_max) -> _WhichOneofReturnType__equity_jump_max | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_deviation_max) -> _WhichOneofReturnType__fill_deviation_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__impact_coefficient) -> _WhichOneofReturnType__impact_coefficient | None: ...
@@ -536,6 +557,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_fraction) -> _WhichOneofReturnType__kelly_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__periods_per_year) -> _WhichOneofReturnType__periods_per_year | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_jump_max) -> _WhichOneofReturnType__price_jump_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prior_losses) -> _WhichOneofReturnType__prior_losses | None: ...
     @_typing.overload

@@ -265,9 +265,14 @@ class GetPortfolioResponse(_message.Message):
     UNREALISED_PNL_FIELD_NUMBER: _builtins.int
     HIGH_WATER_MARK_FIELD_NUMBER: _builtins.int
     HIGH_WATER_MARK_REBASES_FIELD_NUMBER: _builtins.int
+    EQUITY_ACCEPTED_FIELD_NUMBER: _builtins.int
     high_water_mark: _builtins.float
     """Highest equity since a drawdown floor was first used, scaled by payments since, base currency;
     unset: no floor has been used.
+    """
+    equity_accepted: _builtins.float
+    """Equity of the last recorded decision, base currency, from which the next may differ by
+    `SizingParameters.equity_jump_max`; unset: none yet, or since a confirmation.
     """
     @_builtins.property
     def portfolio(self) -> Global___Portfolio:
@@ -288,13 +293,19 @@ class GetPortfolioResponse(_message.Message):
         unrealised_pnl: Global___UnrealisedPnl | None = ...,
         high_water_mark: _builtins.float | None = ...,
         high_water_mark_rebases: _abc.Iterable[Global___HighWaterMarkRebase] | None = ...,
+        equity_accepted: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__equity_accepted: _TypeAlias = _typing.Literal["equity_accepted"]  # noqa: Y015
+    _WhichOneofArgType__equity_accepted: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted"]  # noqa: Y015
     _WhichOneofReturnType__high_water_mark: _TypeAlias = _typing.Literal["high_water_mark"]  # noqa: Y015
     _WhichOneofArgType__high_water_mark: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_accepted) -> _WhichOneofReturnType__equity_accepted | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high_water_mark) -> _WhichOneofReturnType__high_water_mark | None: ...
 
 Global___GetPortfolioResponse: _TypeAlias = GetPortfolioResponse  # noqa: Y015
@@ -480,12 +491,15 @@ class SetHoldingsRequest(_message.Message):
     HOLDINGS_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    CONFIRM_EQUITY_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Which portfolio."""
     cash: _builtins.float
     """New cash, base currency. From -1e18 to 1e18."""
     expected_version: _builtins.int
     """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
+    confirm_equity: _builtins.bool
+    """The new books are right however far the equity moves with them: see ConfirmEquity."""
     @_builtins.property
     def holdings(self) -> Global___Holdings:
         """New holdings; instruments not named are no longer held."""
@@ -502,10 +516,11 @@ class SetHoldingsRequest(_message.Message):
         holdings: Global___Holdings | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
         expected_version: _builtins.int | None = ...,
+        confirm_equity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "expected_version", b"expected_version", "holdings", b"holdings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "cash", b"cash", "expected_version", b"expected_version", "holdings", b"holdings", "portfolio_id", b"portfolio_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "cash", b"cash", "confirm_equity", b"confirm_equity", "expected_version", b"expected_version", "holdings", b"holdings", "portfolio_id", b"portfolio_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -1065,3 +1080,62 @@ class HighWaterMarkRebase(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HighWaterMarkRebase: _TypeAlias = HighWaterMarkRebase  # noqa: Y015
+
+@_typing.final
+class ConfirmEquityRequest(_message.Message):
+    """Request of ConfirmEquity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Which portfolio."""
+    reason: _builtins.str
+    """Why, for the history; required."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmEquityRequest: _TypeAlias = ConfirmEquityRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmEquityResponse(_message.Message):
+    """Response of ConfirmEquity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EQUITY_BEFORE_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    equity_before: _builtins.float
+    """Equity accepted before, base currency; unset: none."""
+    equity: _builtins.float
+    """Equity at the newest market; unset where it can't be valued."""
+    def __init__(
+        self,
+        *,
+        equity_before: _builtins.float | None = ...,
+        equity: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_equity", b"_equity", "_equity_before", b"_equity_before", "equity", b"equity", "equity_before", b"equity_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_equity", b"_equity", "_equity_before", b"_equity_before", "equity", b"equity", "equity_before", b"equity_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__equity: _TypeAlias = _typing.Literal["equity"]  # noqa: Y015
+    _WhichOneofArgType__equity: _TypeAlias = _typing.Literal["_equity", b"_equity"]  # noqa: Y015
+    _WhichOneofReturnType__equity_before: _TypeAlias = _typing.Literal["equity_before"]  # noqa: Y015
+    _WhichOneofArgType__equity_before: _TypeAlias = _typing.Literal["_equity_before", b"_equity_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity) -> _WhichOneofReturnType__equity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_before) -> _WhichOneofReturnType__equity_before | None: ...
+
+Global___ConfirmEquityResponse: _TypeAlias = ConfirmEquityResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.FromString,
                 _registered_method=True)
+        self.ConfirmEquity = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/ConfirmEquity',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityResponse.FromString,
+                _registered_method=True)
         self.SetLimits = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/SetLimits',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetLimitsRequest.SerializeToString,
@@ -155,6 +160,14 @@ class PortfolioServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmEquity(self, request, context):
+        """Accepts the equity of a portfolio after a jump (`SizingParameters.equity_jump_max`), so that it is
+        sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetLimits(self, request, context):
         """Stores a new version of the limits of a scope.
         """
@@ -227,6 +240,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.RebaseHighWaterMark,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.SerializeToString,
+            ),
+            'ConfirmEquity': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmEquity,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityResponse.SerializeToString,
             ),
             'SetLimits': grpc.unary_unary_rpc_method_handler(
                     servicer.SetLimits,
@@ -444,6 +462,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/RebaseHighWaterMark',
             positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmEquity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/ConfirmEquity',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.ConfirmEquityResponse.FromString,
             options,
             channel_credentials,
             insecure,

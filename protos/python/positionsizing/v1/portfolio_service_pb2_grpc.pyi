@@ -55,6 +55,10 @@ class PortfolioServiceStub:
     portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
     there is none (FAILED_PRECONDITION).
     """
+    ConfirmEquity: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ConfirmEquityRequest, _portfolio_service_pb2.ConfirmEquityResponse]
+    """Accepts the equity of a portfolio after a jump (`SizingParameters.equity_jump_max`), so that it is
+    sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
+    """
     SetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
     """Stores a new version of the limits of a scope."""
     GetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]
@@ -92,6 +96,10 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
     portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
     there is none (FAILED_PRECONDITION).
+    """
+    ConfirmEquity: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ConfirmEquityRequest, _portfolio_service_pb2.ConfirmEquityResponse]  # type: ignore[assignment]
+    """Accepts the equity of a portfolio after a jump (`SizingParameters.equity_jump_max`), so that it is
+    sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
     """
     SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]  # type: ignore[assignment]
     """Stores a new version of the limits of a scope."""
@@ -169,6 +177,16 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
         portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
         there is none (FAILED_PRECONDITION).
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmEquity(
+        self,
+        request: _portfolio_service_pb2.ConfirmEquityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.ConfirmEquityResponse, _abc.Awaitable[_portfolio_service_pb2.ConfirmEquityResponse]]:
+        """Accepts the equity of a portfolio after a jump (`SizingParameters.equity_jump_max`), so that it is
+        sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
         """
 
     @_abc_1.abstractmethod

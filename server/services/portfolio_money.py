@@ -1,0 +1,69 @@
+"""What a portfolio owns: its books of record, and what people say of its equity."""
+
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server import equity_jumps, high_water_mark
+from server.convert.names import checked_id
+from server.convert.portfolio import entered, holding_violations, holdings, time_or_now
+from server.convert.ranges import number_violations
+from server.errors import invalid_fields
+from server.limit_monitor import BreachWatch
+from server.request_context import Call, first_delivery
+from server.services.portfolio_life import PortfolioLife, read_portfolio
+from server.state import States
+from storage.postgres import closing, portfolios
+from storage.postgres.pool import Database
+
+
+class PortfolioMoney(PortfolioLife):
+    """Holdings, cash and equity."""
+
+    def __init__(self, database: Database, states: States) -> None:
+        super().__init__(database, states)
+        self._breaches = BreachWatch(states)
+        self._marks = high_water_mark.HighWaterMarks(database, states)
+
+    async def set_holdings(
+        self, call: Call, request: pb.SetHoldingsRequest
+    ) -> pb.SetHoldingsResponse:
+        """Replaces holdings and cash."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        found = [*number_violations(request), *holding_violations(request.holdings)]
+        if found:
+            raise invalid_fields(found)
+        expected = None
+        if request.HasField("expected_version"):
+            expected = request.expected_version
+        market = await self._breaches.snapshot(call)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await first_delivery(connection, call)
+            await closing.check_open(connection, call.tenant_id, portfolio_id)
+            marked = (connection, call, portfolio_id, market)
+            before = await self._marks.before_payment(*marked)
+            await portfolios.replace_state(
+                connection,
+                call.tenant_id,
+                portfolio_id,
+                cash=request.cash,
+                holdings=entered(holdings(request.holdings), market),
+                as_of_time=time_or_now(request),
+                expected_version=expected,
+                any_equity=request.confirm_equity,
+            )
+            await self._marks.after_payment(*marked, before)
+            await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.SetHoldingsResponse(portfolio=stored)
+
+    async def confirm_equity(
+        self, call: Call, request: pb.ConfirmEquityRequest
+    ) -> pb.ConfirmEquityResponse:
+        """Accepts the equity after a jump."""
+        return await equity_jumps.confirm(self._database, self._states, call, request)
+
+    async def rebase_high_water_mark(
+        self, call: Call, request: pb.RebaseHighWaterMarkRequest
+    ) -> pb.RebaseHighWaterMarkResponse:
+        """Sets the high-water mark anew."""
+        return await self._marks.rebase(call, request)
