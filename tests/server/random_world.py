@@ -52,7 +52,9 @@ class World:
             stop_price=np.where(rng.random(n) < 0.3, 0.9 * price, 0.0),
         )
         snapshot.as_of_time.FromDatetime(datetime.now(UTC))
-        request = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        request = market_service_pb2.PutMarketSnapshotRequest(
+            snapshot=snapshot, confirm_prices=True
+        )
         await self.client.market.PutMarketSnapshot(request)
         self.market = snapshot.snapshot_id
         self.price = dict(zip(NAMES, price.tolist(), strict=True))

@@ -26,7 +26,7 @@ async def put_market(client: Client, prices: list[float]) -> str:
     )
     snapshot.as_of_time.FromDatetime(datetime.now(UTC))
     await client.market.PutMarketSnapshot(
-        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
     )
     return snapshot.snapshot_id
 
@@ -142,7 +142,7 @@ async def test_a_fill_counts_at_its_own_rate_and_its_fee_in_its_own_currency(
     )
     snapshot.as_of_time.FromDatetime(datetime.now(UTC))
     await client.market.PutMarketSnapshot(
-        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
     )
     request = sizing_request(portfolio_id, ["X"], market_snapshot_id=snapshot.snapshot_id)
     decision = await client.size(request)

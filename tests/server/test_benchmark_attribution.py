@@ -28,7 +28,7 @@ async def put_market(client: Client, prices: np.ndarray) -> str:
     now.GetCurrentTime()
     snapshot.as_of_time.CopyFrom(now)
     await client.market.PutMarketSnapshot(
-        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
     )
     return snapshot.snapshot_id
 

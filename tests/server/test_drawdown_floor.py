@@ -34,6 +34,7 @@ async def put(client: Client, portfolio_id: str, **given: Any) -> None:
 async def pay(client: Client, portfolio_id: str, cash: float, **held: float) -> None:
     await client.portfolio.SetHoldings(
         portfolio_service_pb2.SetHoldingsRequest(
+            confirm_equity=True,
             portfolio_id=portfolio_id,
             cash=cash,
             holdings=portfolio_service_pb2.Holdings(

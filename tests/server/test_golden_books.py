@@ -58,7 +58,7 @@ class Trader:
         snapshot = snapshot_message(
             instrument_ids=["X"], volatility=[], average_daily_volume=[], sector=[], **given
         )
-        request = market_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
+        request = market_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
         await self.client.market.PutMarketSnapshot(request)
         self.snapshot_id = snapshot.snapshot_id
 
@@ -261,6 +261,12 @@ async def test_inverse_perpetual(client: Client) -> None:
     assert decision.summary.cash_reserved == cents(2_000.0)
     await trader.fill(decision, 50_000.0)
     await trader.market(price=55_000.0, exchange_rates=rates(BTCUSD=55_000.0))
+    # Equity is to double: at ten times it has to be confirmed.
+    assert (await refusal(trader.statement())).reason == "EQUITY_JUMP"
+    confirm = portfolio_service_pb2.ConfirmEquityRequest(
+        portfolio_id=trader.portfolio_id, reason="ten times"
+    )
+    await client.portfolio.ConfirmEquity(confirm)
     # 100,000 x (1 / 50,000 - 1 / 55,000) = 0.181818 coins at 55,000 = 10,000.
     assert await trader.statement() == (cents(20_000.0), cents(2_000.0), cents(18_000.0))
 

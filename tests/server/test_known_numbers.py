@@ -55,7 +55,9 @@ async def test_the_next_card_game_ends_the_same_whatever_the_order(
         cash, left = start, {1: n_each, -1: n_each}
         for place in range(n):
             await client.portfolio.SetHoldings(
-                portfolio_service_pb2.SetHoldingsRequest(portfolio_id=portfolio_id, cash=cash)
+                portfolio_service_pb2.SetHoldingsRequest(
+                    portfolio_id=portfolio_id, cash=cash, confirm_equity=True
+                )
             )
             red = left[1] >= left[-1]
             lines = {
