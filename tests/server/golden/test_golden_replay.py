@@ -8,10 +8,6 @@ import numpy as np
 import orjson
 import pytest
 import tables
-<<<<<<< HEAD
-=======
-from compute.market import Positions
->>>>>>> e42fada (Books of the tests confirm what jumps)
 from fixtures_postgres import create_database
 from positionsizing.v1 import sizing_service_pb2
 from service_client import Client, started
