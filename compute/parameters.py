@@ -1,14 +1,20 @@
 """How signals become stakes: the sizing parameters, merged from general to special scopes."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from enum import IntEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum, IntEnum
 from math import log
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
 
 from compute.adapt.condition import ConditionRule
-from compute.adapt.schedule import NO_SCHEDULE, Schedule
+from compute.adapt.schedule import DAY_S, NO_SCHEDULE, Schedule
 from compute.correlation.penalty import CorrelationPenalty
 from compute.optimize.problem import Objective
+from compute.value_range import INNER, NEAR_0, NEAR_1, PERCENT, RATE, SMALL, Range, ranged
+
+DURATION_MAX_S = 30 * DAY_S
+"""The longest time span of a parameter that doesn't say otherwise."""
 
 
 class Method(IntEnum):
@@ -69,91 +75,63 @@ class AlgorithmChoice:
     parameters: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Sizing parameters of one scope; None leaves a field to the more general scope.
-
-    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint_sizing.py`).
-    Rates and returns are per period of the signals, `volatility_target` and `risk_budget`
-    annualised, durations in seconds. `DEFAULTS` holds the built-in values.
-    """
-
-    method: Method | None = None
-    kelly_fraction: float | None = None
-    drawdown_tolerance: DrawdownTolerance | None = None
-    confidence_shrinkage: Shrinkage | None = None
-    risk_free_rate: float | None = None
-    cost_rate: float | None = None
-    impact_coefficient: float | None = None
-    no_trade_region: NoTradeRegion | None = None
-    trade_rate: float | None = None
-    robust: Robust | None = None
-    volatility_target: float | None = None
-    stop_risk_max: float | None = None
-    risk_budget: float | None = None
-    interval_probability: float | None = None
-    prior_wins: float | None = None
-    prior_losses: float | None = None
-    reservation_ttl_s: float | None = None
-    market_age_max_s: float | None = None
-    portfolio_age_max_s: float | None = None
-    joint_objective: Objective | None = None
-    matrix_age_max_s: float | None = None
-    periods_per_year: float | None = None
-    fill_deviation_max: float | None = None
-    covariance_universe: str | None = None
-    correlation_penalty: CorrelationPenalty | None = None
-    schedule: Schedule | None = None
-    edge_half_life_s: float | None = None
-    edge_model_id: str | None = None
-    size_model_id: str | None = None
-    drawdown_floor: float | None = None
-    condition_rules: tuple[ConditionRule, ...] | None = None
-    algorithm: AlgorithmChoice | None = None
-    volatility_model: str | None = None
-    price_jump_max: float | None = None
-    equity_jump_max: float | None = None
+def duration(default: float | None, *, most_s: float = DURATION_MAX_S) -> Any:
+    """A parameter in seconds, from 1 s to `most_s`; in the contract without the `_s`."""
+    return field(default=default, metadata={"most_s": most_s})
 
 
 @dataclass(frozen=True)
 class EffectiveParameters:
-    """Parameters with every default filled in; None only where there is no bound."""
+    """Sizing parameters with every default filled in; None only where there is no bound.
+
+    Each field is declared here once: name, type, default, and of numbers the range. Its form in the
+    contract, in records and in the documentation follows (`PARAMETERS`). Rates and returns are per
+    period of the signals, `volatility_target` and `risk_budget` annualised.
+
+    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint_sizing.py`).
+    """
 
     method: Method = Method.CLOSED_FORM
-    kelly_fraction: float = 0.5
+    kelly_fraction: float = ranged(0.5, Range(NEAR_0, 1.0, "of Kelly", hint=PERCENT))
     drawdown_tolerance: DrawdownTolerance | None = None
     confidence_shrinkage: Shrinkage = Shrinkage.BAKER_MCHALE
-    risk_free_rate: float = 0.0
-    cost_rate: float = 0.0
-    impact_coefficient: float = 0.0
+    risk_free_rate: float = ranged(0.0, Range(-0.5, 0.5, "a return per period", hint=PERCENT))
+    cost_rate: float = ranged(0.0, RATE)
+    impact_coefficient: float = ranged(0.0, Range(0.0, 10.0, "about 0.7"))
     no_trade_region: NoTradeRegion | None = None
-    trade_rate: float = 1.0
+    trade_rate: float = ranged(1.0, Range(NEAR_0, 1.0, "a part of the way", hint=PERCENT))
     robust: Robust | None = None
-    volatility_target: float | None = None
-    stop_risk_max: float | None = None
-    risk_budget: float | None = None
-    interval_probability: float = 0.95
-    prior_wins: float = 1.0
-    prior_losses: float = 1.0
-    reservation_ttl_s: float = 900.0
-    market_age_max_s: float | None = None
-    portfolio_age_max_s: float | None = None
+    volatility_target: float | None = ranged(
+        None, Range(NEAR_0, 5.0, "a year's standard deviation", hint=PERCENT)
+    )
+    stop_risk_max: float | None = ranged(
+        None, Range(SMALL, 1.0, "a fraction of equity", hint=PERCENT)
+    )
+    risk_budget: float | None = ranged(None, Range(SMALL, 1e3, "a fraction of equity"))
+    interval_probability: float = ranged(0.95, INNER)
+    prior_wins: float = ranged(1.0, Range(1e-6, 1e6, "pseudo wins"))
+    prior_losses: float = ranged(1.0, Range(1e-6, 1e6, "pseudo losses"))
+    reservation_ttl_s: float = duration(900.0)
+    market_age_max_s: float | None = duration(None)
+    portfolio_age_max_s: float | None = duration(None)
     joint_objective: Objective | None = None
-    matrix_age_max_s: float | None = None
-    periods_per_year: float = 1.0
-    fill_deviation_max: float = 0.5
+    matrix_age_max_s: float | None = duration(None)
+    periods_per_year: float = ranged(1.0, Range(1.0, 1e6, "periods"))
+    fill_deviation_max: float = ranged(0.5, Range(1e-6, 10.0, "a fraction of the price"))
     covariance_universe: str | None = None
     correlation_penalty: CorrelationPenalty | None = None
     schedule: Schedule = NO_SCHEDULE
-    edge_half_life_s: float | None = None
+    edge_half_life_s: float | None = duration(None, most_s=3650 * DAY_S)
     edge_model_id: str | None = None
     size_model_id: str | None = None
-    drawdown_floor: float | None = None
+    drawdown_floor: float | None = ranged(
+        None, Range(NEAR_0, NEAR_1, "of the highest equity", hint=PERCENT)
+    )
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None
     volatility_model: str | None = None
-    price_jump_max: float = 0.5
-    equity_jump_max: float = 0.5
+    price_jump_max: float = ranged(0.5, Range(1e-6, 1e6, "a fraction of the price"))
+    equity_jump_max: float = ranged(0.5, Range(1e-6, 1e6, "a fraction of equity"))
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0
@@ -184,7 +162,74 @@ class EffectiveParameters:
         return min(self.kelly_fraction, 2.0 / (1.0 + ratio))
 
 
-def merged(scopes: Iterable[Parameters]) -> EffectiveParameters:
+OF_ONE_DECISION = ("fraction_multiplier", "edge_multiplier")
+"""Fields that no scope sets: each decision finds them."""
+
+
+class Form(Enum):
+    """What a parameter is in the contract."""
+
+    NUMBER = "a number in a range"
+    DURATION = "a time span"
+    CHOICE = "a value of an enumeration"
+    IDENTIFIER = "the name of something stored"
+    MESSAGE = "a message of its own"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter as it is declared; what reads or writes parameters goes by this."""
+
+    name: str
+    """The field of `EffectiveParameters`."""
+    form: Form
+    type: Any
+    """Of the field, without None."""
+    default: Any
+    """None: no bound."""
+    range: Range | None = None
+    most_s: float = DURATION_MAX_S
+
+    @property
+    def contract_name(self) -> str:
+        """The field of the message `SizingParameters`."""
+        return self.name.removesuffix("_s") if self.form is Form.DURATION else self.name
+
+
+def without_none(hint: Any) -> Any:
+    """T of a type hint `T | None`; other hints as they are."""
+    if isinstance(hint, UnionType):
+        return next(part for part in get_args(hint) if part is not NoneType)
+    return hint
+
+
+def _declared() -> Iterable[Parameter]:
+    hints = get_type_hints(EffectiveParameters)
+    for item in fields(EffectiveParameters):
+        if item.name in OF_ONE_DECISION:
+            continue
+        kind = without_none(hints[item.name])
+        allowed, most_s = item.metadata.get("range"), item.metadata.get("most_s")
+        if allowed is not None:
+            yield Parameter(item.name, Form.NUMBER, kind, item.default, allowed)
+        elif most_s is not None:
+            yield Parameter(item.name, Form.DURATION, kind, item.default, most_s=most_s)
+        elif kind is str:
+            yield Parameter(item.name, Form.IDENTIFIER, kind, item.default)
+        else:
+            is_choice = isinstance(kind, type) and issubclass(kind, IntEnum)
+            form = Form.CHOICE if is_choice else Form.MESSAGE
+            yield Parameter(item.name, form, kind, item.default)
+
+
+PARAMETERS = tuple(_declared())
+"""Every parameter that a scope may set, in the order of `EffectiveParameters`."""
+
+Given = Mapping[str, Any]
+"""What one scope says, by field of `EffectiveParameters`; the rest is left to the general scope."""
+
+
+def merged(scopes: Iterable[Given]) -> EffectiveParameters:
     """Defaults, overlaid by each scope in turn, the most general first."""
     effective = EffectiveParameters()
     for scope in scopes:
@@ -192,7 +237,6 @@ def merged(scopes: Iterable[Parameters]) -> EffectiveParameters:
     return effective
 
 
-def overlaid(base: EffectiveParameters, scope: Parameters) -> EffectiveParameters:
+def overlaid(base: EffectiveParameters, scope: Given) -> EffectiveParameters:
     """`base` with what `scope` says."""
-    given = {item.name: getattr(scope, item.name) for item in fields(scope)}
-    return replace(base, **{name: value for name, value in given.items() if value is not None})
+    return replace(base, **scope)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from compute.layout import Source
 from compute.market import Floats, Integers
-from compute.ranges import OUTCOMES_MAX, RANGES, Range
+from compute.ranges import OUTCOMES_MAX, RANGES
+from compute.value_range import Range
 
 NDArrayBool = NDArray[np.bool_]
 

@@ -1,16 +1,33 @@
 """Hard limits as plain data, and how limits of several scopes become one.
 
 A limit is a bound that holds on the final whole lots. Scopes (firm, group, portfolio, strategy,
-request) add up: `tightest` keeps the tightest of each (`TIGHTER`), so that a narrower scope can
+request) add up: `tightest` keeps the tightest of each (`Tighter`), so that a narrower scope can
 only tighten. `None` means that a scope says nothing about it. What no scope of the book itself
 (firm, group, portfolio) says has a safe default (`SAFE`), which a strategy or a request can't
 loosen: `in_force`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from enum import Enum, IntEnum
 from typing import Any, TypeVar
+
+from compute.value_range import (
+    INNER,
+    LARGE,
+    LEVELS,
+    MONEY,
+    NUMBER,
+    PERCENT,
+    POSITIVE,
+    RATE,
+    RISK,
+    SHARE,
+    SIGNED_WEIGHT,
+    WEIGHT,
+    Range,
+    ranged,
+)
 
 
 class LimitKind(IntEnum):
@@ -65,13 +82,43 @@ class SaleProceeds(IntEnum):
     AT_ONCE = 2
 
 
+class Tighter(Enum):
+    """Which of two values of a field is the tighter one."""
+
+    SMALLER = "the smaller number"
+    LARGER = "the larger number"
+    FORBIDDEN = "no, where either says no"
+    REQUIRED = "yes, where either says yes"
+    ADDED = "both: what either names is bound"
+
+
+def declared(tighter: Tighter, allowed: Range | None = None, *, safe: Any = None) -> Any:
+    """A field of limits: which of two values binds, its range, and what holds where none is said.
+
+    allowed: of numbers. safe: None where nothing said means not limited.
+    """
+    return field(default=None, metadata={"tighter": tighter, "range": allowed, "safe": safe})
+
+
+def rule_of(item: "Field[Any]") -> Tighter:
+    """Which of two values of a field binds; groups, rows and lists of two scopes both apply."""
+    rule: Tighter = item.metadata.get("tighter", Tighter.ADDED)
+    return rule
+
+
+PARTICIPATION = 0.05
+"""Share of the daily volume that positions can be closed at, where nothing else is said."""
+
+_SMALLER, _LARGER = Tighter.SMALLER, Tighter.LARGER
+
+
 @dataclass(frozen=True)
 class InstrumentLimit:
     """Bounds on one instrument; weight is a fraction of equity, notional base currency."""
 
-    weight_max: float | None = None
-    notional_max: float | None = None
-    quantity_max: float | None = None
+    weight_max: float | None = declared(_SMALLER, WEIGHT)
+    notional_max: float | None = declared(_SMALLER, MONEY)
+    quantity_max: float | None = declared(_SMALLER, Range(0.0, 1e18, "units"))
 
 
 @dataclass(frozen=True)
@@ -81,9 +128,9 @@ class GroupLimit:
     name: str
     instrument_ids: frozenset[str] = frozenset()
     sector: str = ""
-    gross_weight_max: float | None = None
-    net_weight_min: float | None = None
-    net_weight_max: float | None = None
+    gross_weight_max: float | None = ranged(None, WEIGHT)
+    net_weight_min: float | None = ranged(None, Range(-LARGE, 0.0, "a fraction of equity"))
+    net_weight_max: float | None = ranged(None, WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -91,57 +138,69 @@ class LinearLimit:
     """lower <= sum_i coefficient_i weight_i <= upper, for the joint method."""
 
     name: str
-    coefficients: Mapping[str, float] = field(default_factory=dict)
-    lower: float | None = None
-    upper: float | None = None
-    soft_price: float | None = None
+    coefficients: Mapping[str, float] = field(default_factory=dict, metadata={"range": NUMBER})
+    lower: float | None = ranged(None, NUMBER)
+    upper: float | None = ranged(None, NUMBER)
+    soft_price: float | None = ranged(None, POSITIVE)
 
 
 @dataclass(frozen=True)
 class JointLimits:
     """Bounds on the whole book that only the joint method honours; per period of the scenarios."""
 
-    volatility_max: float | None = None
-    var_max: float | None = None
-    var_level: float | None = None
-    cvar_max: float | None = None
-    cvar_level: float | None = None
-    cdar_max: float | None = None
-    cdar_level: float | None = None
-    wealth_floor: float | None = None
-    wealth_floor_probability: float | None = None
+    volatility_max: float | None = declared(_SMALLER, RISK)
+    var_max: float | None = declared(_SMALLER, RISK)
+    var_level: float | None = declared(_LARGER, LEVELS)
+    cvar_max: float | None = declared(_SMALLER, RISK)
+    cvar_level: float | None = declared(_LARGER, LEVELS)
+    cdar_max: float | None = declared(_SMALLER, RISK)
+    cdar_level: float | None = declared(_LARGER, LEVELS)
+    wealth_floor: float | None = declared(_LARGER, INNER)
+    wealth_floor_probability: float | None = declared(_SMALLER, INNER)
     linear: tuple[LinearLimit, ...] = ()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """All limits of one scope, or the tightest of several. Fields as in the contract."""
+    """All limits of one scope, or the tightest of several. Fields as in the contract.
 
-    weight_max: float | None = None
-    notional_max: float | None = None
+    Each is declared here once (`declared`): conversion, ranges, merging of scopes and safe defaults
+    follow.
+    """
+
+    weight_max: float | None = declared(_SMALLER, WEIGHT)
+    notional_max: float | None = declared(_SMALLER, MONEY)
     instruments: Mapping[str, InstrumentLimit] = field(default_factory=dict)
     groups: tuple[GroupLimit, ...] = ()
-    gross_notional_max: float | None = None
-    leverage_max: float | None = None
-    net_weight_min: float | None = None
-    net_weight_max: float | None = None
-    turnover_max: float | None = None
-    cash_buffer: float | None = None
-    fee_rate: float | None = None
-    short_margin_rate: float | None = None
-    sale_proceeds: SaleProceeds | None = None
-    adv_trade_max: float | None = None
-    adv_position_max: float | None = None
-    trade_notional_min: float | None = None
-    trade_notional_max: float | None = None
-    trade_weight_min: float | None = None
-    stop_required: bool | None = None
-    positions_max: int | None = None
-    exit_days_max: float | None = None
-    participation_rate: float | None = None
+    gross_notional_max: float | None = declared(_SMALLER, MONEY)
+    leverage_max: float | None = declared(_SMALLER, Range(0.0, LARGE, "times equity"))
+    net_weight_min: float | None = declared(_LARGER, SIGNED_WEIGHT)
+    net_weight_max: float | None = declared(_SMALLER, SIGNED_WEIGHT)
+    turnover_max: float | None = declared(_SMALLER, WEIGHT)
+    cash_buffer: float | None = declared(
+        _LARGER, Range(0.0, 1.0, "a fraction of equity", hint=PERCENT), safe=0.0
+    )
+    fee_rate: float | None = declared(_LARGER, RATE, safe=0.0)
+    short_margin_rate: float | None = declared(
+        _LARGER, Range(0.0, 10.0, "of the short notional", hint=PERCENT), safe=1.0
+    )
+    sale_proceeds: SaleProceeds | None = field(
+        default=None, metadata={"tighter": _SMALLER, "safe": SaleProceeds.WHEN_FILLED}
+    )
+    adv_trade_max: float | None = declared(_SMALLER, SHARE)
+    adv_position_max: float | None = declared(_SMALLER, SHARE)
+    trade_notional_min: float | None = declared(_LARGER, MONEY)
+    trade_notional_max: float | None = declared(_SMALLER, MONEY)
+    trade_weight_min: float | None = declared(_LARGER, WEIGHT)
+    stop_required: bool | None = declared(Tighter.REQUIRED)
+    positions_max: int | None = declared(_SMALLER, Range(0, 1_000_000, "positions"))
+    exit_days_max: float | None = declared(_SMALLER, Range(0.0, 1e6, "days"))
+    participation_rate: float | None = declared(
+        _SMALLER, Range(1e-6, 1.0, "a share of daily volume", hint=PERCENT), safe=PARTICIPATION
+    )
     restricted: frozenset[str] = frozenset()
-    allow_short: bool | None = None
-    allow_flip: bool | None = None
+    allow_short: bool | None = declared(Tighter.FORBIDDEN, safe=False)
+    allow_flip: bool | None = declared(Tighter.FORBIDDEN, safe=False)
     joint: JointLimits = field(default_factory=JointLimits)
     currency: str | None = None
     """Of every amount of money; None: the portfolio's base currency."""
@@ -153,76 +212,13 @@ class Limits:
 class SharedLimits:
     """Bounds on the sum over the portfolios of a group, in `currency`; None: the base currency."""
 
-    gross_notional_max: float | None = None
-    instrument_notional_max: float | None = None
+    gross_notional_max: float | None = ranged(None, MONEY)
+    instrument_notional_max: float | None = ranged(None, MONEY)
     currency: str | None = None
 
 
-class Tighter(Enum):
-    """Which of two values of a field is the tighter one."""
-
-    SMALLER = "the smaller number"
-    LARGER = "the larger number"
-    FORBIDDEN = "no, where either says no"
-    REQUIRED = "yes, where either says yes"
-    ADDED = "both: what either names is bound"
-
-
-TIGHTER: dict[str, Tighter] = {
-    "weight_max": Tighter.SMALLER,
-    "notional_max": Tighter.SMALLER,
-    "quantity_max": Tighter.SMALLER,
-    "instruments": Tighter.ADDED,
-    "groups": Tighter.ADDED,
-    "gross_notional_max": Tighter.SMALLER,
-    "leverage_max": Tighter.SMALLER,
-    "net_weight_min": Tighter.LARGER,
-    "net_weight_max": Tighter.SMALLER,
-    "turnover_max": Tighter.SMALLER,
-    "cash_buffer": Tighter.LARGER,
-    "fee_rate": Tighter.LARGER,
-    "short_margin_rate": Tighter.LARGER,
-    "adv_trade_max": Tighter.SMALLER,
-    "adv_position_max": Tighter.SMALLER,
-    "trade_notional_min": Tighter.LARGER,
-    "trade_weight_min": Tighter.LARGER,
-    "stop_required": Tighter.REQUIRED,
-    "positions_max": Tighter.SMALLER,
-    "exit_days_max": Tighter.SMALLER,
-    "participation_rate": Tighter.SMALLER,
-    "trade_notional_max": Tighter.SMALLER,
-    "restricted": Tighter.ADDED,
-    "sale_proceeds": Tighter.SMALLER,
-    "currency": Tighter.ADDED,
-    "foreign": Tighter.ADDED,
-    "allow_short": Tighter.FORBIDDEN,
-    "allow_flip": Tighter.FORBIDDEN,
-    "joint": Tighter.ADDED,
-    "volatility_max": Tighter.SMALLER,
-    "var_max": Tighter.SMALLER,
-    "var_level": Tighter.LARGER,
-    "cvar_max": Tighter.SMALLER,
-    "cvar_level": Tighter.LARGER,
-    "cdar_max": Tighter.SMALLER,
-    "cdar_level": Tighter.LARGER,
-    "wealth_floor": Tighter.LARGER,
-    "wealth_floor_probability": Tighter.SMALLER,
-    "linear": Tighter.ADDED,
-}
-"""Every field of `Limits`, `InstrumentLimit` and `JointLimits`. Groups and linear rows of two
-scopes both apply, each as it is."""
-
-PARTICIPATION = 0.05
-"""Share of the daily volume that positions can be closed at, where nothing else is said."""
-
 SAFE = Limits(
-    allow_short=False,
-    allow_flip=False,
-    short_margin_rate=1.0,
-    cash_buffer=0.0,
-    fee_rate=0.0,
-    sale_proceeds=SaleProceeds.WHEN_FILLED,
-    participation_rate=PARTICIPATION,
+    **{item.name: item.metadata["safe"] for item in fields(Limits) if "safe" in item.metadata}
 )
 """What holds where no scope of the book says anything."""
 
@@ -292,7 +288,7 @@ def _tighter(left: _Record, right: _Record) -> _Record:
     changes: dict[str, Any] = {}
     for item in fields(left):
         ours, theirs = getattr(left, item.name), getattr(right, item.name)
-        rule = TIGHTER[item.name]
+        rule = rule_of(item)
         if theirs is None or rule is Tighter.ADDED:
             continue
         if ours is None:

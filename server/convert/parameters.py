@@ -1,29 +1,31 @@
-"""Sizing parameters between the contract, the domain and the stored document."""
+"""Sizing parameters between the contract, the domain and the stored document.
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+What a parameter is, `compute.parameters` declares; here is how each form of them is read, written
+and checked. Only a parameter that is a message of its own needs an entry (`MESSAGES`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf import json_format
-from positionsizing.v1 import optimization_service_pb2, types_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from positionsizing.v1 import optimization_service_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
-from compute.adapt.schedule import Schedule
-from compute.correlation.penalty import CorrelationPenalty
-from compute.optimize.problem import Objective
 from compute.parameters import (
-    AlgorithmChoice,
+    DURATION_MAX_S,
+    PARAMETERS,
     DrawdownTolerance,
     EffectiveParameters,
-    Method,
-    NoTradeRegion,
-    Parameters,
+    Form,
+    Given,
+    Parameter,
     Robust,
     RobustSet,
-    Shrinkage,
     merged,
 )
-from compute.ranges import RANGES
 from server.convert import algorithm as algorithm_convert
 from server.convert import condition as condition_convert
 from server.convert import objective as objective_convert
@@ -31,53 +33,84 @@ from server.convert import schedule as schedule_convert
 from server.convert.names import id_violations
 from server.errors import FieldViolation
 
-_DURATIONS = ("reservation_ttl", "market_age_max", "portfolio_age_max", "matrix_age_max")
-_IDS = ("covariance_universe", "volatility_model", "edge_model_id", "size_model_id")
-_EDGE_HALF_LIFE_MAX_S = 3650 * 86400.0
-TTL_MAX_S = 30 * 86400.0
-
-_NUMBERS = tuple(
-    name.removeprefix("SizingParameters.")
-    for name in RANGES
-    if name.startswith("SizingParameters.")
-)
+_FIELDS = pb.SizingParameters.DESCRIPTOR.fields_by_name
 
 
-def parameters(message: pb.SizingParameters) -> Parameters:
-    """The domain's parameters; the message has been checked (`violations`)."""
-    given = {name: getattr(message, name) for name in _NUMBERS if message.HasField(name)}  # type: ignore[arg-type]
-    for name in _DURATIONS:
-        if message.HasField(name):  # type: ignore[arg-type]
-            given[f"{name}_s"] = seconds(getattr(message, name))
-    if message.HasField("edge_half_life"):
-        given["edge_half_life_s"] = seconds(message.edge_half_life)
-    if message.HasField("condition_rules"):
-        given["condition_rules"] = condition_convert.rules(message.condition_rules)
-    if message.HasField("schedule"):
-        given["schedule"] = schedule_convert.schedule(message.schedule)
-    if message.HasField("drawdown_tolerance"):
-        tolerance = message.drawdown_tolerance
-        given["drawdown_tolerance"] = DrawdownTolerance(
-            tolerance.wealth_floor, tolerance.probability
-        )
-    if message.HasField("joint_objective"):
-        given["joint_objective"] = objective_convert.objective(message.joint_objective)
-    if message.method:
-        given["method"] = Method(message.method)
-    if message.confidence_shrinkage:
-        given["confidence_shrinkage"] = Shrinkage(message.confidence_shrinkage)
-    for name in _IDS:
-        if message.HasField(name):  # type: ignore[arg-type]
-            given[name] = getattr(message, name)
-    if message.HasField("robust"):
-        given["robust"] = Robust(RobustSet(message.robust.set), message.robust.radius)
-    if message.no_trade_region:
-        given["no_trade_region"] = NoTradeRegion(message.no_trade_region)
-    if message.correlation_penalty:
-        given["correlation_penalty"] = CorrelationPenalty(message.correlation_penalty)
-    if message.HasField("algorithm"):
-        given["algorithm"] = algorithm_convert.choice(message.algorithm)
-    return Parameters(**given)
+@dataclass(frozen=True)
+class _Codec:
+    """How a parameter that is a message is read, written and checked; numbers are checked before.
+
+    `violations` gets the message and the path of its field.
+    """
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Message]
+    violations: Callable[[Any, str], Iterable[FieldViolation]] = lambda message, path: ()
+
+
+def _robust_violations(message: pb.RobustEdge, path: str) -> Iterator[FieldViolation]:
+    if message.set not in pb.UncertaintySet.values()[1:]:
+        yield FieldViolation(f"{path}.set", "UNKNOWN_VALUE", "is not known")
+
+
+def _objective_violations(
+    message: optimization_service_pb2.Objective, path: str
+) -> Iterator[FieldViolation]:
+    if message.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:
+        text = "risk budgets are solved by OptimizePortfolio"
+        yield FieldViolation(f"{path}.kind", "NOT_APPLICABLE", text)
+    yield from objective_convert.violations(message, 0, path)
+
+
+MESSAGES: Mapping[str, _Codec] = {
+    "drawdown_tolerance": _Codec(
+        lambda message: DrawdownTolerance(message.wealth_floor, message.probability),
+        lambda value: pb.DrawdownTolerance(**vars(value)),
+    ),
+    "robust": _Codec(
+        lambda message: Robust(RobustSet(message.set), message.radius),
+        lambda value: pb.RobustEdge(set=value.kind, radius=value.radius),
+        _robust_violations,
+    ),
+    "joint_objective": _Codec(
+        objective_convert.objective, objective_convert.message_of, _objective_violations
+    ),
+    "schedule": _Codec(
+        schedule_convert.schedule, schedule_convert.message_of, schedule_convert.violations
+    ),
+    "condition_rules": _Codec(
+        condition_convert.rules, condition_convert.message_of, condition_convert.violations
+    ),
+    "algorithm": _Codec(
+        algorithm_convert.choice, algorithm_convert.message_of, algorithm_convert.violations
+    ),
+}
+"""Of each parameter that is a message."""
+
+
+def parameters(message: pb.SizingParameters) -> Given:
+    """What the message says, in the domain's form; it has been checked (`violations`)."""
+    return {p.name: _read(p, getattr(message, p.contract_name)) for p in _said(message)}
+
+
+def _said(message: pb.SizingParameters) -> Iterator[Parameter]:
+    """The parameters that a message sets; a choice left at 0 is not set."""
+    for p in PARAMETERS:
+        name = p.contract_name
+        field = _FIELDS[name]
+        if message.HasField(name) if field.has_presence else getattr(message, name):  # type: ignore[arg-type]
+            yield p
+
+
+def _read(parameter: Parameter, value: Any) -> Any:
+    match parameter.form:
+        case Form.DURATION:
+            return seconds(value)
+        case Form.CHOICE:
+            return parameter.type(value)
+        case Form.MESSAGE:
+            return MESSAGES[parameter.name].read(value)
+    return value
 
 
 def seconds(duration: Any) -> float:
@@ -87,35 +120,19 @@ def seconds(duration: Any) -> float:
 
 def message_of(effective: EffectiveParameters) -> pb.SizingParameters:
     """The contract's form of parameters with every default filled in."""
-    message = pb.SizingParameters(
-        method=types_pb2.SizingMethod.ValueType(effective.method),
-        confidence_shrinkage=pb.ConfidenceShrinkage.ValueType(effective.confidence_shrinkage),
-        correlation_penalty=pb.CorrelationPenalty.ValueType(effective.penalty),
-    )
-    for item in fields(effective):
-        value = getattr(effective, item.name)
-        if value is None:
+    message = pb.SizingParameters()
+    effective = replace(effective, correlation_penalty=effective.penalty)
+    for p in PARAMETERS:
+        value = getattr(effective, p.name)
+        if value is None or (p.form is Form.MESSAGE and value == p.default):
             continue
-        if item.name in _NUMBERS or item.name in _IDS:
-            setattr(message, item.name, value)
-        elif item.name.removesuffix("_s") in (*_DURATIONS, "edge_half_life"):
-            getattr(message, item.name.removesuffix("_s")).FromNanoseconds(round(value * 1e9))
-        elif isinstance(value, Robust):
-            message.robust.set = pb.UncertaintySet.ValueType(value.kind)
-            message.robust.radius = value.radius
-        elif isinstance(value, NoTradeRegion):
-            message.no_trade_region = pb.NoTradeRegion.ValueType(value)
-        elif isinstance(value, DrawdownTolerance):
-            message.drawdown_tolerance.wealth_floor = value.wealth_floor
-            message.drawdown_tolerance.probability = value.probability
-        elif item.name == "condition_rules" and value:
-            message.condition_rules.CopyFrom(condition_convert.message_of(value))
-        elif isinstance(value, Schedule) and value.rows:
-            message.schedule.CopyFrom(schedule_convert.message_of(value))
-        elif isinstance(value, AlgorithmChoice):
-            message.algorithm.CopyFrom(algorithm_convert.message_of(value))
-        elif isinstance(value, Objective):
-            message.joint_objective.CopyFrom(objective_convert.message_of(value))
+        match p.form:
+            case Form.DURATION:
+                getattr(message, p.contract_name).FromNanoseconds(round(value * 1e9))
+            case Form.MESSAGE:
+                getattr(message, p.contract_name).CopyFrom(MESSAGES[p.name].write(value))
+            case _:
+                setattr(message, p.contract_name, value)
     return message
 
 
@@ -138,38 +155,24 @@ def parse(stored: dict[str, Any]) -> pb.SizingParameters:
 
 def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:
     """What is wrong with parameters but their numbers, by field path below `path`."""
-    for name in _DURATIONS:
-        if message.HasField(name):  # type: ignore[arg-type]
-            yield from duration_violations(getattr(message, name), f"{path}.{name}")
-    if message.HasField("edge_half_life"):
-        where, most = f"{path}.edge_half_life", _EDGE_HALF_LIFE_MAX_S
-        yield from duration_violations(message.edge_half_life, where, most)
-    if message.HasField("condition_rules"):
-        where = f"{path}.condition_rules"
-        yield from condition_convert.violations(message.condition_rules, where)
-    if message.HasField("schedule"):
-        yield from schedule_convert.violations(message.schedule, f"{path}.schedule")
-    if message.HasField("joint_objective"):
-        where = f"{path}.joint_objective"
-        if message.joint_objective.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:
-            text = "risk budgets are solved by OptimizePortfolio"
-            yield FieldViolation(f"{where}.kind", "NOT_APPLICABLE", text)
-        yield from objective_convert.violations(message.joint_objective, 0, where)
-    if message.method not in types_pb2.SizingMethod.values():
-        yield FieldViolation(f"{path}.method", "UNKNOWN_VALUE", "is not a sizing method")
-    if message.HasField("algorithm"):
-        yield from algorithm_convert.violations(message.algorithm, f"{path}.algorithm")
-    for name in _IDS:
-        if message.HasField(name):  # type: ignore[arg-type]
-            yield from id_violations(getattr(message, name), f"{path}.{name}")
-    if message.correlation_penalty not in pb.CorrelationPenalty.values():
-        yield FieldViolation(f"{path}.correlation_penalty", "UNKNOWN_VALUE", "is not known")
-    if message.HasField("robust") and message.robust.set not in pb.UncertaintySet.values()[1:]:
-        yield FieldViolation(f"{path}.robust.set", "UNKNOWN_VALUE", "is not known")
-    if message.no_trade_region not in pb.NoTradeRegion.values():
-        yield FieldViolation(f"{path}.no_trade_region", "UNKNOWN_VALUE", "is not known")
-    if message.confidence_shrinkage not in pb.ConfidenceShrinkage.values():
-        yield FieldViolation(f"{path}.confidence_shrinkage", "UNKNOWN_VALUE", "is not known")
+    for p in _said(message):
+        value, where = getattr(message, p.contract_name), f"{path}.{p.contract_name}"
+        match p.form:
+            case Form.DURATION:
+                yield from duration_violations(value, where, p.most_s)
+            case Form.IDENTIFIER:
+                yield from id_violations(value, where)
+            case Form.MESSAGE:
+                yield from MESSAGES[p.name].violations(value, where)
+            case Form.CHOICE:
+                yield from _choice_violations(value, _FIELDS[p.contract_name], where)
+
+
+def _choice_violations(value: int, field: FieldDescriptor, path: str) -> Iterator[FieldViolation]:
+    assert field.enum_type is not None
+    if value not in field.enum_type.values_by_number:
+        known = ", ".join(item.name for item in field.enum_type.values[1:])
+        yield FieldViolation(path, "UNKNOWN_VALUE", f"is {value}; it must be one of {known}")
 
 
 def model_violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:
@@ -180,7 +183,7 @@ def model_violations(message: pb.SizingParameters, path: str) -> Iterator[FieldV
 
 
 def duration_violations(
-    duration: Any, path: str, most_s: float = TTL_MAX_S
+    duration: Any, path: str, most_s: float = DURATION_MAX_S
 ) -> Iterator[FieldViolation]:
     """A duration from one second to `most_s`."""
     value = seconds(duration)

@@ -15,7 +15,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from compute.ranges import RANGES, Range
+from compute.ranges import RANGES
+from compute.value_range import Range
 from server.convert.columns import floats
 from server.convert.names import NO_TIME
 from server.errors import FieldViolation

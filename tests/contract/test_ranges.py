@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from compute.ranges import RANGES, Range
+from compute.ranges import RANGES
+from compute.value_range import Range
 from server.convert.ranges import NUMBERS
 
 PROTOS = Path(__file__).parents[2] / "protos" / "positionsizing" / "v1"
