@@ -19,33 +19,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from compute.adapt.adjustment import Adjustment, AdjustmentSource
-from compute.adapt.condition import ConditionRule
-from compute.adapt.schedule import Schedule, ScheduleRow
-from compute.algorithm import AlgorithmAnswer, AlgorithmTier
-from compute.correlation.penalty import CorrelationPenalty
+from compute.adapt.adjustment import Adjustment
+from compute.algorithm import AlgorithmAnswer
 from compute.learn.predicted import Prediction
-from compute.limits.policy import (
-    GroupLimit,
-    InstrumentLimit,
-    JointLimits,
-    Limits,
-    LinearLimit,
-    SaleProceeds,
-    SharedLimits,
-)
+from compute.limits.policy import Limits, SharedLimits
 from compute.market import Floats, Market, Positions, SharedUse
-from compute.optimize.problem import Objective, ObjectiveKind
-from compute.parameters import (
-    AlgorithmChoice,
-    DrawdownTolerance,
-    EffectiveParameters,
-    Method,
-    NoTradeRegion,
-    Robust,
-    RobustSet,
-    Shrinkage,
-)
+from compute.parameters import EffectiveParameters
+from server.dataclass_json import from_json
 from server.errors import precondition
 
 SCHEMA = 1
@@ -178,42 +158,28 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
             cash_reserved=document["cash_reserved"],
             gains=document.get("gains", 0.0),
         ),
-        limits=_limits(document["limits"]),
-        parameters=_parameters(document["parameters"]),
+        limits=from_json(Limits, document["limits"]),
+        parameters=from_json(EffectiveParameters, document["parameters"]),
         covariance_matrix_id=document.get("covariance_matrix_id", ""),
         reducing=document["reducing"],
         spread_counts=document.get("spread_counts", False),
         fees_count=document.get("fees_count", False),
         history_sequence=document.get("history_sequence", 0),
-        adjustments=tuple(
-            Adjustment(
-                **{
-                    **item,
-                    "source": AdjustmentSource(item["source"]),
-                    "lines": tuple(item.get("lines", ())),
-                }
-            )
-            for item in document.get("adjustments", ())
-        ),
-        algorithm=_answer(document.get("algorithm")),
+        adjustments=from_json(tuple[Adjustment, ...], document.get("adjustments", ())),
+        algorithm=from_json(AlgorithmAnswer, document.get("algorithm")),
         volatility=None
         if volatility is None
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
-        predictions=tuple(_prediction(item) for item in document.get("predictions", ())),
+        predictions=from_json(tuple[Prediction, ...], document.get("predictions", ())),
         jumped=frozenset(document.get("jumped", ())),
         shared=None
         if shared is None
         else SharedUse(
-            SharedLimits(**shared["limits"]),
+            from_json(SharedLimits, shared["limits"]),
             shared["gross_notional"],
             _dense(shared["instrument_notional"], n),
         ),
     )
-
-
-def _prediction(document: Document) -> Prediction:
-    columns = ("lines", "win_probability", "win_probability_error")
-    return Prediction(**{**document, **{name: tuple(document[name]) for name in columns}})
 
 
 def covariance_named(data: bytes) -> str:
@@ -247,14 +213,6 @@ def _document(data: bytes) -> Document:
     return document
 
 
-def _answer(document: Document | None) -> AlgorithmAnswer | None:
-    if document is None:
-        return None
-    weight = np.array(document["weight"], dtype=np.float64)  # NaN is written as null
-    tier = AlgorithmTier(document["tier"])
-    return AlgorithmAnswer(**{**document, "weight": weight, "tier": tier})
-
-
 def _sparse(column: Floats) -> list[NDArray[Any]]:
     places = np.flatnonzero(column)
     return [places, column[places]]
@@ -264,68 +222,3 @@ def _dense(sparse: Sequence[Sequence[float]], size: int) -> Floats:
     out = np.zeros(size)
     out[np.array(sparse[0], dtype=np.int64)] = sparse[1]
     return out
-
-
-def _limits(document: dict[str, Any]) -> Limits:
-    joint, proceeds = document.pop("joint"), document.pop("sale_proceeds", None)
-    document.pop("foreign", None)  # recorded limits are in the base currency
-    return Limits(
-        **{
-            **document,
-            "instruments": {
-                name: InstrumentLimit(**own) for name, own in document["instruments"].items()
-            },
-            "groups": tuple(
-                GroupLimit(**{**group, "instrument_ids": frozenset(group["instrument_ids"])})
-                for group in document["groups"]
-            ),
-            "restricted": frozenset(document["restricted"]),
-            "sale_proceeds": None if proceeds is None else SaleProceeds(proceeds),
-            "joint": JointLimits(
-                **{**joint, "linear": tuple(LinearLimit(**row) for row in joint["linear"])}
-            ),
-        }
-    )
-
-
-def _parameters(document: dict[str, Any]) -> EffectiveParameters:
-    tolerance, objective = document["drawdown_tolerance"], document.get("joint_objective")
-    penalty = document.get("correlation_penalty")
-    region, robust = document.get("no_trade_region"), document.get("robust")
-    rows = document.get("schedule", {}).get("rows", ())
-    chosen = document.get("algorithm")
-    return EffectiveParameters(
-        **{
-            **document,
-            "method": Method(document["method"]),
-            "confidence_shrinkage": Shrinkage(document["confidence_shrinkage"]),
-            "drawdown_tolerance": None if tolerance is None else DrawdownTolerance(**tolerance),
-            "schedule": Schedule(tuple(_schedule_row(row) for row in rows)),
-            "condition_rules": tuple(
-                ConditionRule(**{**rule, "categories": tuple(rule["categories"])})
-                for rule in document.get("condition_rules", ())
-            ),
-            "joint_objective": None if objective is None else _objective(objective),
-            "correlation_penalty": None if penalty is None else CorrelationPenalty(penalty),
-            "algorithm": None if chosen is None else _choice(chosen),
-            "no_trade_region": None if region is None else NoTradeRegion(region),
-            "robust": None
-            if robust is None
-            else Robust(RobustSet(robust["kind"]), robust["radius"]),
-        }
-    )
-
-
-def _choice(document: Document) -> AlgorithmChoice:
-    numbers = tuple((name, value) for name, value in document["parameters"])
-    return AlgorithmChoice(document["name"], numbers)
-
-
-def _schedule_row(document: dict[str, Any]) -> ScheduleRow:
-    lists = {name: tuple(document[name]) for name in ("weekdays", "dates")}
-    return ScheduleRow(**{**document, **lists})
-
-
-def _objective(document: dict[str, Any]) -> Objective:
-    terms = tuple((weight, _objective(term)) for weight, term in document["terms"])
-    return Objective(**{**document, "kind": ObjectiveKind(document["kind"]), "terms": terms})
