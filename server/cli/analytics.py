@@ -65,17 +65,16 @@ def performance(
 
 
 def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
-    from server.cli.labels import STAGES
+    from server.cli.labels import stage_name
     from server.cli.render import table
-    from server.cli.simulated import stage_name
 
     if answer.HasField("stage_growth"):
         ledger = answer.stage_growth
         out = table("Log growth by stage", "stage", "growth", left=("stage",))
-        out.add_row(STAGES[stage_name(ledger.first_stage)][0], f"{ledger.start:+.5f}")
+        out.add_row(stage_name(ledger.first_stage), f"{ledger.start:+.5f}")
         for stage, step in zip(ledger.stages, ledger.steps, strict=True):
             if step:
-                out.add_row(STAGES[stage_name(stage)][0], f"{step:+.5f}")
+                out.add_row(stage_name(stage), f"{step:+.5f}")
         out.add_row("chosen", f"{ledger.start + sum(ledger.steps):+.5f}")
         yield out
         out = table("Against other sizes", "size", "growth", "chosen less it", left=("size",))

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 
 from compute.risk.drawdown import drawdowns
 from server.cli.errors import CommandError
-from server.cli.labels import STAGES
+from server.cli.labels import stage_name
 
 HEIGHT = 1100
 
@@ -69,9 +68,9 @@ def _add(figure: Any, result: pb.BacktestResult, dates: list[str], number: int) 
     if not result.HasField("stage_growth"):
         return
     ledger = result.stage_growth
-    words = [_words(stage) for stage in ledger.stages]
+    words = [stage_name(stage) for stage in ledger.stages]
     bars = go.Bar(
-        x=[_words(ledger.first_stage), *words, "execution"],
+        x=[stage_name(ledger.first_stage), *words, "execution"],
         y=[ledger.start, *ledger.steps, ledger.execution],
         name=result.name,
         marker={"color": colour},
@@ -79,8 +78,3 @@ def _add(figure: Any, result: pb.BacktestResult, dates: list[str], number: int) 
         showlegend=False,
     )
     figure.add_trace(bars, row=4, col=1)
-
-
-def _words(stage: int) -> str:
-    name = types_pb2.SizingStage.Name(types_pb2.SizingStage.ValueType(stage))
-    return STAGES[name.removeprefix("SIZING_STAGE_")][0]

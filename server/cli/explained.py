@@ -112,7 +112,7 @@ def print_ladders(client: "Client", decision_id: str, names: list[str], *, as_js
 
 def ladder_table(name: str, answer: "pb.GetLimitLadderResponse") -> Table:
     """The limits in the order in which they hold, then the stages of the stake up to raw Kelly."""
-    from server.cli.labels import limit_words, percent, stage_words
+    from server.cli.labels import limit_text, percent, stage_label
     from server.cli.render import table
 
     out = table(
@@ -124,7 +124,7 @@ def ladder_table(name: str, answer: "pb.GetLimitLadderResponse") -> Table:
     for rung in answer.rungs:
         is_open = rung.HasField("lots_without")
         out.add_row(
-            limit_words(rung.limit, rung.limit_bound, rung.limit_name),
+            limit_text(rung.limit, rung.limit_bound, rung.limit_name),
             percent(rung.weight),
             percent(rung.weight_without) if is_open else "",
             f"{rung.lots:,}",
@@ -133,7 +133,7 @@ def ladder_table(name: str, answer: "pb.GetLimitLadderResponse") -> Table:
         )
     steps = list(zip(answer.stages, answer.stage_weight, strict=True))
     for place in range(len(steps) - 1, 0, -1):
-        word, why = stage_words(steps[place][0])
+        word, why = stage_label(steps[place][0])
         without = percent(steps[place - 1][1])
         out.add_row(f"{word}: {why}", percent(steps[place][1]), without, "", "", "")
     return out

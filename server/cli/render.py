@@ -10,10 +10,10 @@ from server.cli.labels import (
     enum_words,
     group_name,
     is_before_limits,
-    limit_words,
+    limit_text,
     money,
     percent,
-    stage_words,
+    stage_label,
 )
 from server.cli.layout import Table
 
@@ -90,7 +90,7 @@ def totals_table(decision: sizing_pb2.SizingDecision) -> Table:
     )  # fmt: skip
     before: Sequence[float] | None = None
     for stage in decision.waterfall.stages:
-        name, why = stage_words(stage.stage)
+        name, why = stage_label(stage.stage)
         gross, net = sum(map(abs, stage.weight)), sum(stage.weight)
         change = lines = ""
         if before is not None:
@@ -134,13 +134,13 @@ def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
     out = table(title, "stage", "weight", "change", "why", left=("stage", "why"))
     before: float | None = None
     for stage in decision.waterfall.stages:
-        name, why = stage_words(stage.stage)
+        name, why = stage_label(stage.stage)
         weight = stage.weight[line]
         if weight == before:
             continue
         if stage.limit and stage.limit[line]:
             group = group_name(sizes, stage.limit_group[line])
-            why = limit_words(stage.limit[line], stage.limit_bound[line], group)
+            why = limit_text(stage.limit[line], stage.limit_bound[line], group)
         change = "" if before is None else percent(weight - before, 4)
         out.add_row(name, percent(weight, 4), change, why)
         before = weight

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 
-from server.cli.labels import STAGES, enum_words, money, percent
+from server.cli.labels import STAGES, enum_words, money, percent, stage_name
 from server.cli.layout import Table
 from server.cli.render import table
 
@@ -44,28 +43,21 @@ def _stages_table(answer: pb.RunBacktestResponse) -> Table:
     """Log growth that each stage added or took, the stages that changed nothing left out."""
     names = [result.name for result in answer.results]
     out = table("Log growth by stage", "stage", *names, left=("stage",))
-    rows = {name: [""] * len(names) for name in STAGES}
+    rows = {stage: [""] * len(names) for stage in STAGES}
     for column, result in enumerate(answer.results):
         ledger = result.stage_growth
-        first = stage_name(ledger.first_stage)
-        for name in list(STAGES)[: list(STAGES).index(first)]:
-            rows[name][column] = "ruin"
-        rows[first][column] = f"{ledger.start:+.4f}"
+        for stage in STAGES[: STAGES.index(ledger.first_stage)]:
+            rows[stage][column] = "ruin"
+        rows[ledger.first_stage][column] = f"{ledger.start:+.4f}"
         for stage, step in zip(ledger.stages, ledger.steps, strict=True):
-            rows[stage_name(stage)][column] = f"{step:+.4f}" if step else ""
-    for name, cells in rows.items():
+            rows[stage][column] = f"{step:+.4f}" if step else ""
+    for stage, cells in rows.items():
         if any(cells):
-            out.add_row(STAGES[name][0], *cells)
+            out.add_row(stage_name(stage), *cells)
     for label, field in (("execution, fees, interest", "execution"), ("total", "total")):
         cells = [_known(item.stage_growth, field, lambda v: f"{v:+.4f}") for item in answer.results]
         out.add_row(label, *cells)
     return out
-
-
-def stage_name(number: int) -> str:
-    """The name of a stage, without its prefix."""
-    name = types_pb2.SizingStage.Name(types_pb2.SizingStage.ValueType(number))
-    return name.removeprefix("SIZING_STAGE_")
 
 
 def _costs_table(answer: pb.RunBacktestResponse) -> Table:

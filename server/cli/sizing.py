@@ -40,7 +40,9 @@ SignalsFile = Annotated[
 ]
 OfPortfolio = Annotated[str, typer.Option("--portfolio", help="Portfolio to size for.")]
 OfStrategy = Annotated[str, typer.Option("--strategy", help="Strategy of the signals.")]
-Method = Annotated[str, typer.Option(help="closed-form, joint or custom; default: as stored.")]
+Method = Annotated[
+    str, typer.Option(help="Way to size, such as closed-form or joint; default: as stored.")
+]
 MoreLimits = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +52,6 @@ MoreLimits = Annotated[
 Snapshot = Annotated[str, typer.Option(help="Market snapshot; default: the latest.")]
 Scenarios = Annotated[str, typer.Option(help="Scenario matrix, by id.")]
 Covariance = Annotated[str, typer.Option(help="Covariance matrix, by id.")]
-_METHODS = {"closed-form": 1, "joint": 2, "custom": 3}
 
 
 def size(
@@ -121,9 +122,10 @@ def request_of(
     from positionsizing.v1.limits_pb2 import Limits
 
     from server.cli import files
+    from server.cli.labels import METHODS
 
-    if method and method not in _METHODS:
-        raise typer.BadParameter("must be closed-form, joint or custom", param_hint="--method")
+    if method and method not in METHODS:
+        raise typer.BadParameter(f"must be one of {', '.join(METHODS)}", param_hint="--method")
     request = files.read_request(file)
     request.portfolio_id = portfolio or request.portfolio_id
     if not request.portfolio_id:
@@ -133,7 +135,7 @@ def request_of(
     request.scenario_matrix_id = scenarios or request.scenario_matrix_id
     request.covariance_matrix_id = covariance or request.covariance_matrix_id
     if method:
-        request.method = types_pb2.SizingMethod.ValueType(_METHODS[method])
+        request.method = types_pb2.SizingMethod.ValueType(METHODS[method])
     if limits:
         request.limits.CopyFrom(files.read_message(limits, Limits()))
     if scenarios:

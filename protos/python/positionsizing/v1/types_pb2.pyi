@@ -230,14 +230,35 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """Proportional fees taken out of the edge."""
     SIZING_STAGE_CONFIDENCE: _SizingStage.ValueType  # 3
     """Shrunk for the uncertainty of the edge (Baker and McHale 2013)."""
+    SIZING_STAGE_ROBUST: _SizingStage.ValueType  # 23
+    """Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`."""
     SIZING_STAGE_KELLY_FRACTION: _SizingStage.ValueType  # 4
     """Fraction of Kelly, chosen directly or by a drawdown tolerance."""
+    SIZING_STAGE_CORRELATION: _SizingStage.ValueType  # 21
+    """Stakes that share risk with each other or with what is held, made smaller; see
+    `SizingParameters.correlation_penalty`.
+    """
+    SIZING_STAGE_TRADING_COST: _SizingStage.ValueType  # 24
+    """What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
+    impact; see `SizingParameters.no_trade_region` and `impact_coefficient`.
+    """
     SIZING_STAGE_VOLATILITY_TARGET: _SizingStage.ValueType  # 5
     """Largest weight at which the line's volatility stays at the target."""
     SIZING_STAGE_STOP_RISK: _SizingStage.ValueType  # 6
     """Largest weight whose loss at the stop, fees included, stays inside the budget."""
     SIZING_STAGE_RISK_BUDGET: _SizingStage.ValueType  # 7
     """Scaled so that the portfolio stays inside the risk budget."""
+    SIZING_STAGE_JOINT_OPTIMUM: _SizingStage.ValueType  # 19
+    """Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
+    nothing to cut but rounding.
+    """
+    SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
+    """What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
+    within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
+    are the built-in Kelly, to compare.
+    """
+    SIZING_STAGE_TRADE_RATE: _SizingStage.ValueType  # 25
+    """A part of the way to the weight aimed at; see `SizingParameters.trade_rate`."""
     SIZING_STAGE_PERMISSION: _SizingStage.ValueType  # 8
     """Trading state, short permission and flips of side."""
     SIZING_STAGE_MINIMUM_TRADE: _SizingStage.ValueType  # 9
@@ -263,36 +284,15 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """Cash at hand less buffer, reservations and fees."""
     SIZING_STAGE_RECONCILE: _SizingStage.ValueType  # 17
     """All trades taken back together where limits pull in opposite directions."""
-    SIZING_STAGE_LOTS: _SizingStage.ValueType  # 18
-    """Whole lots, rounded to the safe side."""
     SIZING_STAGE_BOOK_LIMIT: _SizingStage.ValueType  # 20
     """Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
-    SIZING_STAGE_JOINT_OPTIMUM: _SizingStage.ValueType  # 19
-    """Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
-    nothing to cut but rounding.
-    """
-    SIZING_STAGE_CORRELATION: _SizingStage.ValueType  # 21
-    """Stakes that share risk with each other or with what is held, made smaller; see
-    `SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
-    """
-    SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
-    """What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
-    within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
-    are the built-in Kelly, to compare.
-    """
-    SIZING_STAGE_ROBUST: _SizingStage.ValueType  # 23
-    """Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`. Follows CONFIDENCE."""
-    SIZING_STAGE_TRADING_COST: _SizingStage.ValueType  # 24
-    """What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
-    impact; see `SizingParameters.no_trade_region` and `impact_coefficient`. Follows CORRELATION.
-    """
-    SIZING_STAGE_TRADE_RATE: _SizingStage.ValueType  # 25
-    """A part of the way to the weight aimed at; see `SizingParameters.trade_rate`. Follows
-    JOINT_OPTIMUM.
-    """
+    SIZING_STAGE_LOTS: _SizingStage.ValueType  # 18
+    """Whole lots, rounded to the safe side."""
 
 class SizingStage(_SizingStage, metaclass=_SizingStageEnumTypeWrapper):
-    """A step of the waterfall from the raw Kelly stake to the final lots, in the order applied."""
+    """A step of the waterfall from the raw Kelly stake to the final lots. They stand here in the order in
+    which they are applied; the numbers say nothing of it.
+    """
 
 SIZING_STAGE_UNSPECIFIED: SizingStage.ValueType  # 0
 """Never returned."""
@@ -302,14 +302,35 @@ SIZING_STAGE_COST: SizingStage.ValueType  # 2
 """Proportional fees taken out of the edge."""
 SIZING_STAGE_CONFIDENCE: SizingStage.ValueType  # 3
 """Shrunk for the uncertainty of the edge (Baker and McHale 2013)."""
+SIZING_STAGE_ROBUST: SizingStage.ValueType  # 23
+"""Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`."""
 SIZING_STAGE_KELLY_FRACTION: SizingStage.ValueType  # 4
 """Fraction of Kelly, chosen directly or by a drawdown tolerance."""
+SIZING_STAGE_CORRELATION: SizingStage.ValueType  # 21
+"""Stakes that share risk with each other or with what is held, made smaller; see
+`SizingParameters.correlation_penalty`.
+"""
+SIZING_STAGE_TRADING_COST: SizingStage.ValueType  # 24
+"""What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
+impact; see `SizingParameters.no_trade_region` and `impact_coefficient`.
+"""
 SIZING_STAGE_VOLATILITY_TARGET: SizingStage.ValueType  # 5
 """Largest weight at which the line's volatility stays at the target."""
 SIZING_STAGE_STOP_RISK: SizingStage.ValueType  # 6
 """Largest weight whose loss at the stop, fees included, stays inside the budget."""
 SIZING_STAGE_RISK_BUDGET: SizingStage.ValueType  # 7
 """Scaled so that the portfolio stays inside the risk budget."""
+SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
+"""Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
+nothing to cut but rounding.
+"""
+SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
+"""What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
+within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
+are the built-in Kelly, to compare.
+"""
+SIZING_STAGE_TRADE_RATE: SizingStage.ValueType  # 25
+"""A part of the way to the weight aimed at; see `SizingParameters.trade_rate`."""
 SIZING_STAGE_PERMISSION: SizingStage.ValueType  # 8
 """Trading state, short permission and flips of side."""
 SIZING_STAGE_MINIMUM_TRADE: SizingStage.ValueType  # 9
@@ -335,33 +356,10 @@ SIZING_STAGE_CASH: SizingStage.ValueType  # 16
 """Cash at hand less buffer, reservations and fees."""
 SIZING_STAGE_RECONCILE: SizingStage.ValueType  # 17
 """All trades taken back together where limits pull in opposite directions."""
-SIZING_STAGE_LOTS: SizingStage.ValueType  # 18
-"""Whole lots, rounded to the safe side."""
 SIZING_STAGE_BOOK_LIMIT: SizingStage.ValueType  # 20
 """Limits of the whole book: volatility, value at risk and its kin, linear limits, the risk budget."""
-SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
-"""Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
-nothing to cut but rounding.
-"""
-SIZING_STAGE_CORRELATION: SizingStage.ValueType  # 21
-"""Stakes that share risk with each other or with what is held, made smaller; see
-`SizingParameters.correlation_penalty`. Follows KELLY_FRACTION.
-"""
-SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
-"""What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
-within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
-are the built-in Kelly, to compare.
-"""
-SIZING_STAGE_ROBUST: SizingStage.ValueType  # 23
-"""Shrunk to what the worst case of the edge leaves; see `SizingParameters.robust`. Follows CONFIDENCE."""
-SIZING_STAGE_TRADING_COST: SizingStage.ValueType  # 24
-"""What is held is kept where a trade isn't worth its cost, and trades are made smaller by their
-impact; see `SizingParameters.no_trade_region` and `impact_coefficient`. Follows CORRELATION.
-"""
-SIZING_STAGE_TRADE_RATE: SizingStage.ValueType  # 25
-"""A part of the way to the weight aimed at; see `SizingParameters.trade_rate`. Follows
-JOINT_OPTIMUM.
-"""
+SIZING_STAGE_LOTS: SizingStage.ValueType  # 18
+"""Whole lots, rounded to the safe side."""
 Global___SizingStage: _TypeAlias = SizingStage  # noqa: Y015
 
 class _LimitKind:

@@ -17,22 +17,21 @@ LIMITS = [value for value in types_pb2.LimitKind.DESCRIPTOR.values if value.numb
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda value: value.name)
 def test_every_stage_has_a_name_and_a_reason(stage: EnumValueDescriptor) -> None:
-    name, why = labels.STAGES[labels.stage_key(stage.number)]
-    assert name
-    assert why
+    name, why = labels.stage_label(stage.number)
+    assert name, f"give {stage.name} a label in types.proto"
+    assert why, f"say in the label of {stage.name} what it does"
 
 
 @pytest.mark.parametrize("kind", LIMITS, ids=lambda value: value.name)
 def test_every_limit_has_words(kind: EnumValueDescriptor) -> None:
-    text = labels.limit_words(kind.number, 0.25, "energy")
-    assert text
+    text = labels.limit_text(kind.number, 0.25, "energy")
+    assert text != f"limit {kind.number}", f"give {kind.name} a label in types.proto"
     assert "{" not in text
-    assert text != kind.name.removeprefix("LIMIT_KIND_").lower()
 
 
 def test_numbers_of_a_newer_release_are_shown_as_they_are() -> None:
-    assert labels.stage_words(999) == ("999", "")
-    assert labels.limit_words(999, 1.0) == "limit 999"
+    assert labels.stage_label(999) == ("999", "")
+    assert labels.limit_text(999, 1.0) == "limit 999"
     assert labels.enum_words(types_pb2.LineStatus, 999, "LINE_STATUS_") == "999"
 
 
