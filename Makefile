@@ -106,8 +106,9 @@ pulsar: $(VENV)/.service  ## run a Pulsar broker on this machine (needs Java 17+
 	@$(BIN)/python -m storage.events.broker
 
 .PHONY: proto
-proto: setup  ## regenerate the Python stubs from the contract
+proto: setup  ## regenerate the Python stubs from the contract, and the tables of the docs
 	$(BIN)/python -m protos.generate
+	$(BIN)/python -m protos.reference
 
 # The widest lock first; the narrower ones take its versions.
 EXTRAS := $(foreach extra,calendars fix gateway learn otel plugins reports tune,--extra $(extra))

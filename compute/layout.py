@@ -5,7 +5,7 @@ columns. Weights are signed fractions of equity. `projection.NO_LIMIT` stands
 for a limit that is not set.
 """
 
-from enum import IntEnum
+from enum import IntEnum, auto
 
 
 class Line(IntEnum):
@@ -83,7 +83,11 @@ class Line(IntEnum):
 
 
 class Scalar(IntEnum):
-    """Entries of the scalar input, shape (len(Scalar),)."""
+    """Entries of the scalar input, shape (len(Scalar),).
+
+    One that is called as a sizing parameter is that parameter, `projection.NO_LIMIT` where there is
+    none, unless `pipeline.scalar_inputs` says otherwise.
+    """
 
     RISK_FREE_RATE = 0
     TRADE_RATE = 1
@@ -136,31 +140,38 @@ class Source(IntEnum):
 
 
 class Stage(IntEnum):
-    """Stages of the waterfall in the order applied; rows of the output, after which `Extra`."""
+    """Stages of the waterfall in the order applied; rows of the output, after which `Extra`.
 
-    RAW_KELLY = 0
-    COST = 1
-    CONFIDENCE = 2
-    ROBUST = 3
-    KELLY_FRACTION = 4
-    CORRELATION = 5
-    TRADING_COST = 6
-    VOLATILITY_TARGET = 7
-    STOP_RISK = 8
-    RISK_BUDGET = 9
-    JOINT_OPTIMUM = 10
-    TRADE_RATE = 11
-    PERMISSION = 12
-    MINIMUM_TRADE = 13
-    INSTRUMENT_LIMIT = 14
-    LIQUIDITY = 15
-    GROUP_LIMIT = 16
-    EXPOSURE_LIMIT = 17
-    SHARED_LIMIT = 18
-    TURNOVER_LIMIT = 19
-    CASH = 20
-    RECONCILE = 21
-    BOOK_LIMIT = 22
+    A new one stands where it is applied; the contract names it, with any free number.
+    """
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[int]) -> int:
+        return count
+
+    RAW_KELLY = auto()
+    COST = auto()
+    CONFIDENCE = auto()
+    ROBUST = auto()
+    KELLY_FRACTION = auto()
+    CORRELATION = auto()
+    TRADING_COST = auto()
+    VOLATILITY_TARGET = auto()
+    STOP_RISK = auto()
+    RISK_BUDGET = auto()
+    JOINT_OPTIMUM = auto()
+    TRADE_RATE = auto()
+    PERMISSION = auto()
+    MINIMUM_TRADE = auto()
+    INSTRUMENT_LIMIT = auto()
+    LIQUIDITY = auto()
+    GROUP_LIMIT = auto()
+    EXPOSURE_LIMIT = auto()
+    SHARED_LIMIT = auto()
+    TURNOVER_LIMIT = auto()
+    CASH = auto()
+    RECONCILE = auto()
+    BOOK_LIMIT = auto()
     """On the host (`limits/book_stage.py`), after what the kernel returns."""
 
 

@@ -33,7 +33,7 @@ from compute.limits.risk_budget import risk_budget_left
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.market import Floats, Integers, MissingInputError
-from compute.parameters import Shrinkage
+from compute.parameters import EffectiveParameters, Shrinkage
 from compute.robust import robust_column
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
 from compute.trade_band import NO_BAND, band_columns, banded_lines
@@ -260,6 +260,14 @@ def _aims(inputs: Inputs, half_life: Floats) -> Floats:
     return np.where(lasting, 1.0, share)
 
 
+_PARAMETER_ROWS = tuple(
+    (row, row.name.lower())
+    for row in Scalar
+    if row.name.lower() in EffectiveParameters.__dataclass_fields__
+)
+"""Scalars that are a sizing parameter, with its name."""
+
+
 def scalar_inputs(inputs: Inputs) -> Floats:
     """The kernel's scalar input, (len(Scalar),)."""
     parameters, limit_bounds, limits = (
@@ -269,13 +277,11 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     )
     interval = 0.5 * (1.0 + parameters.interval_probability)
     out = np.zeros(len(Scalar))
-    out[Scalar.RISK_FREE_RATE] = parameters.risk_free_rate
-    out[Scalar.TRADE_RATE] = parameters.trade_rate
+    for row, name in _PARAMETER_ROWS:
+        out[row] = _bound(getattr(parameters, name))
     out[Scalar.SHRINK] = int(parameters.confidence_shrinkage) - int(Shrinkage.NONE)
     out[Scalar.KELLY_FRACTION] = parameters.fraction
     out[Scalar.INTERVAL_DEVIATIONS] = NormalDist().inv_cdf(interval)
-    out[Scalar.VOLATILITY_TARGET] = _bound(parameters.volatility_target)
-    out[Scalar.STOP_RISK_MAX] = _bound(parameters.stop_risk_max)
     out[Scalar.RISK_BUDGET] = _risk_budget_left(inputs)
     out[Scalar.USE_TARGET] = inputs.target is not None
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)

@@ -4,6 +4,10 @@ Each takes the stacked input columns (`columns.Line`, `columns.Scalar`) and work
 Stakes are unsigned, in the direction of the signal's side, until `signed`.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -12,7 +16,8 @@ from compute.kelly.confidence import shrinkage
 from compute.kelly.continuous import continuous_kelly_fraction
 from compute.kelly.costs import fee_kelly_fraction, impact_kelly_fraction
 from compute.kelly.interval import kelly_standard_error
-from compute.layout import Line, Scalar, Source
+from compute.layout import Line, Scalar, Source, Stage
+from compute.limits.policy import LimitKind
 
 STAKE_MAX = 4096.0
 """Stakes are cut here, far beyond any limit, so that 2^-40 stays exact in a double."""
@@ -177,6 +182,72 @@ def risk_budgeted(stake: Array, lines: Array, scalars: Array) -> Array:
     return stake * jnp.where(over, budget / jnp.where(over, risk, 1.0), 1.0)
 
 
+def _by_source(lines: Array, win_loss: Array, moments: Array, exact: Array) -> Array:
+    """Chooses by the line's source; a history has been turned into a win/loss bet before."""
+    source = lines[Line.SOURCE]
+    is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
+    return jnp.where(is_bet, win_loss, jnp.where(source == Source.SCENARIOS, exact, moments))
+
+
+class Batch(NamedTuple):
+    """What every rule may look at."""
+
+    lines: Array
+    scalars: Array
+    full: Array
+    """Full Kelly of each line after cost, (n,)."""
+
+
+@dataclass(frozen=True)
+class StakeRule:
+    """A stage that makes a stake of the one before it.
+
+    apply: (stake, batch) -> stake, (n,) each. limit: what cuts there, at the bound of the parameter
+    that `LimitKind` names; NONE where the stage explains itself.
+    """
+
+    stage: Stage
+    apply: Callable[[Array, Batch], Array]
+    limit: LimitKind = LimitKind.NONE
+
+
+def _of_fraction(stake: Array, batch: Batch) -> Array:
+    return batch.scalars[Scalar.KELLY_FRACTION] * stake
+
+
+def _worth_trading(stake: Array, batch: Batch) -> Array:
+    share = batch.scalars[Scalar.KELLY_FRACTION] * batch.lines[Line.CORRELATION]
+    curved = curvature(batch.full, batch.lines) / jnp.where(share > 0.0, share, jnp.inf)
+    return worth_trading(stake, curved, batch.lines)
+
+
+def _risk_budgeted(stake: Array, batch: Batch) -> Array:
+    # Padding has no edge but 0/0, which would make the sum over all lines NaN.
+    used = jnp.where(batch.lines[Line.ACTIVE] > 0.0, stake, 0.0)
+    return risk_budgeted(used, batch.lines, batch.scalars)
+
+
+RULES = (
+    StakeRule(Stage.CONFIDENCE, lambda stake, of: confident(stake, of.lines, of.scalars)),
+    StakeRule(Stage.ROBUST, lambda stake, of: stake * of.lines[Line.ROBUST]),
+    StakeRule(Stage.KELLY_FRACTION, _of_fraction),
+    StakeRule(Stage.CORRELATION, lambda stake, of: stake * of.lines[Line.CORRELATION]),
+    StakeRule(Stage.TRADING_COST, _worth_trading),
+    StakeRule(
+        Stage.VOLATILITY_TARGET,
+        lambda stake, of: volatility_targeted(stake, of.lines, of.scalars),
+        LimitKind.VOLATILITY_TARGET,
+    ),
+    StakeRule(
+        Stage.STOP_RISK,
+        lambda stake, of: stop_limited(stake, of.lines, of.scalars),
+        LimitKind.STOP_RISK,
+    ),
+    StakeRule(Stage.RISK_BUDGET, _risk_budgeted, LimitKind.RISK_BUDGET),
+)
+"""The stages from the stake after cost to the one that limits are applied to, in their order."""
+
+
 def permitted(weight: Array, lines: Array, scalars: Array) -> Array:
     """No short position, no change of side and no increase where that isn't allowed, (n,)."""
     before = lines[Line.WEIGHT_BEFORE]
@@ -185,10 +256,3 @@ def permitted(weight: Array, lines: Array, scalars: Array) -> Array:
     weight = jnp.where(flips & (scalars[Scalar.ALLOW_FLIP] == 0.0), 0.0, weight)
     towards_zero = jnp.clip(weight, jnp.minimum(before, 0.0), jnp.maximum(before, 0.0))
     return jnp.where(scalars[Scalar.REDUCING] == 1.0, towards_zero, weight)
-
-
-def _by_source(lines: Array, win_loss: Array, moments: Array, exact: Array) -> Array:
-    """Chooses by the line's source; a history has been turned into a win/loss bet before."""
-    source = lines[Line.SOURCE]
-    is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
-    return jnp.where(is_bet, win_loss, jnp.where(source == Source.SCENARIOS, exact, moments))

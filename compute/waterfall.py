@@ -65,32 +65,12 @@ def _stakes(lines: Array, scalars: Array) -> tuple[dict[Stage, Array], tuple[Arr
     raw = stake_rules.bounded(stake_rules.raw_kelly(lines, scalars))
     # Finite, so that an error without bound doesn't end in NaN.
     unbounded = jnp.clip(stake_rules.kelly_after_cost(lines, scalars), -NO_LIMIT, NO_LIMIT)
-    net = stake_rules.bounded(unbounded)
-    sure = stake_rules.confident(net, lines, scalars)
-    robust = sure * lines[Line.ROBUST]
-    fractional = fraction * robust
-    apart = fractional * lines[Line.CORRELATION]
-    share = fraction * lines[Line.CORRELATION]
-    curved = stake_rules.curvature(net, lines) / jnp.where(share > 0.0, share, jnp.inf)
-    traded = stake_rules.worth_trading(apart, curved, lines)
-    targeted = stake_rules.volatility_targeted(traded, lines, scalars)
-    stopped = stake_rules.stop_limited(targeted, lines, scalars)
-    # Padding has no edge but 0/0, which would make the sum over all lines NaN.
-    used = jnp.where(lines[Line.ACTIVE] > 0.0, stopped, 0.0)
-    budgeted = stake_rules.risk_budgeted(used, lines, scalars)
-    signed = {
-        Stage.RAW_KELLY: side * raw,
-        Stage.COST: side * net,
-        Stage.CONFIDENCE: side * sure,
-        Stage.ROBUST: side * robust,
-        Stage.KELLY_FRACTION: side * fractional,
-        Stage.CORRELATION: side * apart,
-        Stage.TRADING_COST: side * traded,
-        Stage.VOLATILITY_TARGET: side * targeted,
-        Stage.STOP_RISK: side * stopped,
-        Stage.RISK_BUDGET: side * budgeted,
-    }
-    joint = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, lines[Line.TARGET], side * budgeted)
+    stake = net = stake_rules.bounded(unbounded)
+    signed = {Stage.RAW_KELLY: side * raw, Stage.COST: side * net}
+    for rule in stake_rules.RULES:
+        stake = rule.apply(stake, stake_rules.Batch(lines, scalars, net))
+        signed[rule.stage] = side * stake
+    joint = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, lines[Line.TARGET], side * stake)
     signed[Stage.JOINT_OPTIMUM] = joint
     before, aim = lines[Line.WEIGHT_BEFORE], lines[Line.AIM] * joint
     slow = (scalars[Scalar.TRADE_RATE] < 1.0) | (lines[Line.AIM] < 1.0)

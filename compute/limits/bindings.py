@@ -11,11 +11,17 @@ from compute.limits.binding import Binding
 from compute.limits.guard import Violation
 from compute.limits.liquidity import volume_share
 from compute.limits.lots import Lots
-from compute.limits.policy import LimitKind
+from compute.limits.policy import Holder, LimitKind
 from compute.limits.stops import may_not_grow
 from compute.market import Floats, Integers
+from compute.stake_rules import RULES
 
-LIMIT_STAGES = tuple(stage for stage in Stage if stage >= Stage.VOLATILITY_TARGET)
+_ONE_LIMIT = {rule.stage: rule.limit for rule in RULES if rule.limit} | {
+    Stage.TURNOVER_LIMIT: LimitKind.TURNOVER_MAX
+}
+"""Stages in which one limit cuts, at the bound that its field states."""
+
+LIMIT_STAGES = tuple(s for s in Stage if s in _ONE_LIMIT or s >= Stage.JOINT_OPTIMUM)
 """Stages that cut by a limit or a risk rule."""
 
 ROUNDING = 1e-9
@@ -138,13 +144,10 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
     def same(kind: LimitKind, bound: float | None) -> Binding:
         return Binding(np.full(n, int(kind)), group, np.full(n, bound or 0.0), stages[stage - 1])
 
+    if (kind := _ONE_LIMIT.get(stage)) is not None:
+        stated = parameters if kind.holder is Holder.PARAMETERS else limits
+        return same(kind, getattr(stated, kind.fields[0]))
     match stage:
-        case Stage.VOLATILITY_TARGET:
-            return same(LimitKind.VOLATILITY_TARGET, parameters.volatility_target)
-        case Stage.STOP_RISK:
-            return same(LimitKind.STOP_RISK, parameters.stop_risk_max)
-        case Stage.RISK_BUDGET:
-            return same(LimitKind.RISK_BUDGET, parameters.risk_budget)
         case Stage.PERMISSION:
             return _permission(stages[stage - 1], inputs, group)
         case Stage.MINIMUM_TRADE:
@@ -164,8 +167,6 @@ def _stage_limits(stage: Stage, stages: Floats, extra: Floats, inputs: Inputs) -
             code = extra[Extra.EXPOSURE_CUT_KIND].astype(np.int64)
             column = extra[Extra.EXPOSURE_CUT].astype(np.int64)
             return _exposure_cut(stage, code, column, stages[stage - 1], inputs)
-        case Stage.TURNOVER_LIMIT:
-            return same(LimitKind.TURNOVER_MAX, limits.turnover_max)
         case Stage.CASH:
             return same(LimitKind.CASH, max(limit_bounds.free, 0.0) * limit_bounds.scale)
         case Stage.RECONCILE:

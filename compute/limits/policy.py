@@ -29,50 +29,80 @@ from compute.value_range import (
     ranged,
 )
 
+CREDIT = -1e4
+"""A cash buffer below 0 is money that isn't there; so many times equity lifts the limit of cash."""
+
+
+class Holder(Enum):
+    """Whose fields state a limit."""
+
+    INSTRUMENT = "`InstrumentLimit`, and `Limits` for all instruments"
+    GROUP = "`GroupLimit`"
+    LIMITS = "`Limits`"
+    JOINT = "`JointLimits`"
+    SHARED = "`SharedLimits`"
+    PARAMETERS = "the sizing parameters"
+
 
 class LimitKind(IntEnum):
-    """Which rule set a size. The numbers are those of the contract."""
+    """Which rule set a size. The numbers are those of the contract, which has their names.
+
+    With each: whose fields state it, which, and what lifts it. Without: no one field states it.
+    """
+
+    holder: Holder | None
+    fields: tuple[str, ...]
+    lifted: Any
+
+    def __new__(
+        cls, number: int, holder: Holder | None = None, names: str = "", lifted: Any = None
+    ) -> "LimitKind":
+        """The kind of a number of the contract."""
+        kind = int.__new__(cls, number)
+        kind._value_ = number
+        kind.holder, kind.fields, kind.lifted = holder, tuple(names.split()), lifted
+        return kind
 
     NONE = 0
-    WEIGHT_MAX = 1
-    NOTIONAL_MAX = 2
-    QUANTITY_MAX = 3
+    WEIGHT_MAX = 1, Holder.INSTRUMENT, "weight_max"
+    NOTIONAL_MAX = 2, Holder.INSTRUMENT, "notional_max"
+    QUANTITY_MAX = 3, Holder.INSTRUMENT, "quantity_max"
     RESTRICTED = 4
-    SHORT_NOT_ALLOWED = 5
-    FLIP_NOT_ALLOWED = 6
+    SHORT_NOT_ALLOWED = 5, Holder.LIMITS, "allow_short", True
+    FLIP_NOT_ALLOWED = 6, Holder.LIMITS, "allow_flip", True
     REDUCING_ONLY = 7
-    ADV_TRADE_MAX = 8
-    ADV_POSITION_MAX = 9
-    GROUP_GROSS_MAX = 10
-    GROUP_NET_MAX = 11
-    GROUP_NET_MIN = 12
-    NET_MAX = 13
-    NET_MIN = 14
-    GROSS_NOTIONAL_MAX = 15
-    LEVERAGE_MAX = 16
-    TURNOVER_MAX = 17
-    CASH = 18
-    SHARED_GROSS_NOTIONAL_MAX = 19
-    SHARED_INSTRUMENT_NOTIONAL_MAX = 20
-    TRADE_NOTIONAL_MIN = 21
-    TRADE_NOTIONAL_MAX = 22
+    ADV_TRADE_MAX = 8, Holder.LIMITS, "adv_trade_max"
+    ADV_POSITION_MAX = 9, Holder.LIMITS, "adv_position_max"
+    GROUP_GROSS_MAX = 10, Holder.GROUP, "gross_weight_max"
+    GROUP_NET_MAX = 11, Holder.GROUP, "net_weight_max"
+    GROUP_NET_MIN = 12, Holder.GROUP, "net_weight_min"
+    NET_MAX = 13, Holder.LIMITS, "net_weight_max"
+    NET_MIN = 14, Holder.LIMITS, "net_weight_min"
+    GROSS_NOTIONAL_MAX = 15, Holder.LIMITS, "gross_notional_max"
+    LEVERAGE_MAX = 16, Holder.LIMITS, "leverage_max"
+    TURNOVER_MAX = 17, Holder.LIMITS, "turnover_max"
+    CASH = 18, Holder.LIMITS, "cash_buffer", CREDIT
+    SHARED_GROSS_NOTIONAL_MAX = 19, Holder.SHARED, "gross_notional_max"
+    SHARED_INSTRUMENT_NOTIONAL_MAX = 20, Holder.SHARED, "instrument_notional_max"
+    TRADE_NOTIONAL_MIN = 21, Holder.LIMITS, "trade_notional_min"
+    TRADE_NOTIONAL_MAX = 22, Holder.LIMITS, "trade_notional_max"
     LOT_SIZE = 23
-    VOLATILITY_TARGET = 24
-    STOP_RISK = 25
-    RISK_BUDGET = 26
-    VOLATILITY_MAX = 27
-    VAR_MAX = 28
-    CVAR_MAX = 29
-    CDAR_MAX = 30
-    DRAWDOWN_RISK = 31
+    VOLATILITY_TARGET = 24, Holder.PARAMETERS, "volatility_target"
+    STOP_RISK = 25, Holder.PARAMETERS, "stop_risk_max"
+    RISK_BUDGET = 26, Holder.PARAMETERS, "risk_budget"
+    VOLATILITY_MAX = 27, Holder.JOINT, "volatility_max"
+    VAR_MAX = 28, Holder.JOINT, "var_max"
+    CVAR_MAX = 29, Holder.JOINT, "cvar_max"
+    CDAR_MAX = 30, Holder.JOINT, "cdar_max"
+    DRAWDOWN_RISK = 31, Holder.JOINT, "wealth_floor wealth_floor_probability"
     LINEAR = 32
     NO_EQUITY = 33
     ORDER_MAX = 34
     ORDER_MIN = 35
-    TRADE_WEIGHT_MIN = 36
-    STOP_REQUIRED = 37
-    POSITIONS_MAX = 38
-    EXIT_DAYS_MAX = 39
+    TRADE_WEIGHT_MIN = 36, Holder.LIMITS, "trade_weight_min"
+    STOP_REQUIRED = 37, Holder.LIMITS, "stop_required", False
+    POSITIONS_MAX = 38, Holder.LIMITS, "positions_max"
+    EXIT_DAYS_MAX = 39, Holder.LIMITS, "exit_days_max"
 
 
 class SaleProceeds(IntEnum):

@@ -1,7 +1,6 @@
 """Every number that a caller may give has a range, or a reason to have none, and says it."""
 
 import importlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from compute.ranges import RANGES
 from compute.value_range import Range
+from protos.reference import comments
 from server.convert.ranges import NUMBERS
 
 PROTOS = Path(__file__).parents[2] / "protos" / "positionsizing" / "v1"
@@ -58,22 +58,6 @@ def test_every_number_has_a_range_or_a_reason_to_have_none() -> None:
     assert not missing, f"add these to compute/ranges.py: {missing}"
     assert not RANGES.keys() - fields.keys(), "ranges of fields that no request has"
     assert not RANGES.keys() & EXEMPT.keys()
-
-
-def comments() -> dict[str, str]:
-    """The comment above each field of the contract, by message and field."""
-    found, message, lines = {}, "", []
-    for path in PROTOS.glob("*.proto"):
-        for line in path.read_text().splitlines():
-            if opened := re.match(r"message (\w+) \{", line):
-                message = opened[1]
-            if comment := re.match(r"\s*// (.*)", line):
-                lines.append(comment[1])
-                continue
-            if field := re.match(r"  (?:optional |repeated )?[\w.]+ (\w+) = \d+;", line):
-                found[f"{message}.{field[1]}"] = " ".join(lines)
-            lines = []
-    return found
 
 
 @pytest.mark.parametrize("name", RANGES)
