@@ -63,6 +63,10 @@ chaos: setup  ## processes killed and connections cut, in full (long)
 bench-serving: setup  ## F1, F2, F10: the service against a bare gRPC echo
 	$(BIN)/python -m benchmarks.serving
 
+.PHONY: bench-archive
+bench-archive: setup  ## F12: ten million recorded lines grouped by stage and strategy
+	$(BIN)/python -m benchmarks.archive
+
 .PHONY: bench-latency
 bench-latency: setup  ## F7, F9: latency at half load with commits, time to start
 	$(BIN)/python -m benchmarks.latency

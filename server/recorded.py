@@ -10,6 +10,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.market import Market
 from server import decision_inputs
 from server.convert.market import MatrixData
+from server.convert.recorded import answer_of, asked_of
 from server.prepared_request import PreparedRequest, assemble
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
@@ -18,7 +19,6 @@ from storage.errors import NotFound
 from storage.postgres import decisions, requests
 from storage.postgres.decisions import Decision
 from storage.postgres.pool import Database
-from storage.postgres.requests import Request
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ async def read(engine: SizingEngine, database: Database, call: Call, decision_id
     async with database.connection(deadline_s=call.left_s) as connection:
         stored = await granted_decision(connection, call, decision_id)
         made = await requests.get(connection, call.tenant_id, stored.request_id)
-    request = _part_of(stored, made)
+    request = asked_of(made.method, made.request, stored.portfolio_id)
     snapshot_id, currency = decision_inputs.market_named(stored.inputs)
     snapshot = await engine.states.snapshot(call.tenant_id, snapshot_id)
     scenarios, covariance = await engine.matrices(call.tenant_id, request)
@@ -82,7 +82,7 @@ async def read(engine: SizingEngine, database: Database, call: Call, decision_id
         covariance = await engine.states.matrix(call.tenant_id, default_id)
     sequence = decision_inputs.history_named(stored.inputs)
     outcomes = await engine.stored_outcomes(call, request.signals, sequence)
-    answered = answer_of(stored, made)
+    answered = answer_of(made.method, made.response, str(decision_id))
     return Recorded(stored, request, answered, snapshot, currency, scenarios, covariance, outcomes)
 
 
@@ -101,19 +101,3 @@ async def granted_decision(
     if not call.identity.is_granted(stored.portfolio_id):
         raise NotFound("decision", str(decision_id))
     return stored
-
-
-def answer_of(stored: Decision, made: Request) -> sizing_pb2.SizingDecision:
-    """The decision as it was answered."""
-    if made.method == "SizePositions":
-        return pb.SizePositionsResponse.FromString(made.response).decision
-    answered = pb.SizePortfoliosResponse.FromString(made.response).decisions
-    return next(item for item in answered if item.decision_id == str(stored.decision_id))
-
-
-def _part_of(stored: Decision, made: Request) -> pb.SizePositionsRequest:
-    """The request of one portfolio, out of a call for several where it was one."""
-    if made.method == "SizePositions":
-        return pb.SizePositionsRequest.FromString(made.request)
-    whole = pb.SizePortfoliosRequest.FromString(made.request)
-    return next(part for part in whole.requests if part.portfolio_id == stored.portfolio_id)

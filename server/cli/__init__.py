@@ -14,6 +14,7 @@ import typer
 
 from server.cli import (
     analytics,
+    archive,
     demo,
     doctor,
     explained,
@@ -147,6 +148,8 @@ for command in (
     simulate.simulate,
     tune.tune,
     analytics.performance,
+    archive.archive,
+    archive.report,
     algorithms,
     gateway.gateway,
     service.migrate,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from positionsizing.v1 import analytics_service_pb2 as pb
-from positionsizing.v1 import market_service_pb2, sizing_pb2
+from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import sizing_service_pb2 as sizing
 
 from compute.market import Market
@@ -13,6 +13,7 @@ from server import analysis, decision_inputs
 from server.attribution import benchmark_problem
 from server.convert.names import checked_id, moment, optional_id
 from server.convert.ranges import number_violations
+from server.convert.recorded import answer_of, asked_of
 from server.errors import invalid, invalid_fields
 from server.request_context import Call
 from server.state import States
@@ -90,16 +91,8 @@ class AnalyticsService:
 
 def _decided(row: RecordedDecision) -> analysis.Decided:
     """A recorded decision as messages."""
-    if row.method == "SizePositions":
-        asked = sizing.SizePositionsRequest.FromString(row.request)
-        answered: sizing_pb2.SizingDecision = sizing.SizePositionsResponse.FromString(
-            row.response
-        ).decision
-    else:
-        whole = sizing.SizePortfoliosRequest.FromString(row.request)
-        asked = next(item for item in whole.requests if item.portfolio_id == row.portfolio_id)
-        answers = sizing.SizePortfoliosResponse.FromString(row.response).decisions
-        answered = next(item for item in answers if item.decision_id == str(row.decision_id))
+    asked = asked_of(row.method, row.request, row.portfolio_id)
+    answered = answer_of(row.method, row.response, str(row.decision_id))
     snapshot_id, _ = decision_inputs.market_named(row.inputs)
     return analysis.Decided(row.decision_id, snapshot_id, asked.signals, answered)
 

@@ -21,6 +21,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.names import uuid as parse_uuid
+from server.convert.recorded import answer_of
 from server.errors import invalid, invalid_fields, precondition
 from server.fills import Band, Booking, bookings, fill_violations
 from server.limit_monitor import BreachWatch
@@ -93,7 +94,7 @@ class SizingService:
                 state = _SETTLED[held.state]
             except NotFound:
                 state = pb.SETTLEMENT_STATE_NOTHING_TO_TRADE
-        message = recorded.answer_of(stored, made)
+        message = answer_of(made.method, made.response, request.decision_id)
         decision = reading.read_decision(message, request.read_mask)
         return pb.GetDecisionResponse(decision=decision, settlement_state=state)
 

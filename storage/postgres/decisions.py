@@ -185,11 +185,31 @@ class RecordedDecision:
     response: bytes
 
 
+async def first_time(connection: asyncpg.Connection, tenant_id: str) -> datetime | None:
+    """When the first decision was made, None before it."""
+    found: datetime | None = await connection.fetchval(
+        "SELECT min(create_time) FROM decision WHERE tenant_id = $1", tenant_id
+    )
+    return found
+
+
 async def recorded(
-    connection: asyncpg.Connection, tenant_id: str, where: DecisionFilter, *, limit: int
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    where: DecisionFilter,
+    *,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int,
 ) -> list[RecordedDecision]:
-    """Decisions oldest first with what was asked and answered, at most `limit`."""
+    """Decisions oldest first, after (create_time, decision_id) `after`, at most `limit`.
+
+    With them what was asked and answered.
+    """
     conditions, values = _conditions(tenant_id, where, "decision.")
+    if after is not None:
+        values.extend(after)
+        last = f"(${len(values) - 1}, ${len(values)})"
+        conditions.append(f"(decision.create_time, decision.decision_id) > {last}")
     rows = await connection.fetch(
         f"""SELECT decision.decision_id, decision.portfolio_id, decision.create_time,
             decision.inputs, request.method, request.request, request.response

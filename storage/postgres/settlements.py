@@ -6,6 +6,8 @@ it can't do is exceed the lots that were decided and not filled yet.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -92,6 +94,39 @@ async def reports(
         list(decision_ids),
     )
     return [(row["decision_id"], row["request"]) for row in rows]
+
+
+FILL_COLUMNS = (
+    "settlement_id",
+    "decision_id",
+    "portfolio_id",
+    "create_time",
+    "outcome",
+    "instrument_id",
+    "lots",
+    "price",
+)
+
+
+async def lines_between(
+    connection: asyncpg.Connection, tenant_id: str, start: datetime, end: datetime
+) -> list[tuple[Any, ...]]:
+    """`FILL_COLUMNS` of every line reported from `start` on and before `end`, oldest first.
+
+    `lots` are signed, `price` is per unit in the instrument's currency; ids are text.
+    """
+    rows = await connection.fetch(
+        """SELECT settlement_id::text, decision_id::text, portfolio_id, create_time, outcome,
+            line.instrument_id, line.lots, line.price
+        FROM settlement
+        CROSS JOIN LATERAL unnest(instrument_id, lots, price) AS line (instrument_id, lots, price)
+        WHERE tenant_id = $1 AND create_time >= $2 AND create_time < $3
+        ORDER BY create_time, settlement_id""",
+        tenant_id,
+        start,
+        end,
+    )
+    return [tuple(row) for row in rows]
 
 
 def filled(before: Reservation, write: SettlementWrite) -> Reservation:

@@ -1,0 +1,78 @@
+"""Parquet files by table, tenant and day.
+
+    ROOT/lines/tenant_id=default/day=2026-11-27/part-0000.parquet
+
+A day appears with all of its files at once: they are written beside it and the folder is renamed.
+What a crash leaves half written begins with a dot, is read by nobody and replaced by the next run.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+LINES, FILLS = "lines", "fills"
+TABLES = (LINES, FILLS)
+_DAY = "day="
+
+
+def day_folder(root: Path, table: str, tenant_id: str, day: date) -> Path:
+    """Where the files of a day are."""
+    return root / table / f"tenant_id={quote(tenant_id, safe='')}" / f"{_DAY}{day.isoformat()}"
+
+
+def days(root: Path, table: str, tenant_id: str) -> list[date]:
+    """The days that are archived, rising."""
+    folder = day_folder(root, table, tenant_id, date.min).parent
+    found = (path.name for path in folder.glob(f"{_DAY}*")) if folder.is_dir() else ()
+    return sorted(date.fromisoformat(unquote(name.removeprefix(_DAY))) for name in found)
+
+
+class DayWriter:
+    """Writes the files of one table and day; the day is there once `finish` returns."""
+
+    def __init__(self, root: Path, table: str, tenant_id: str, day: date) -> None:
+        self._final = day_folder(root, table, tenant_id, day)
+        self._partial = self._final.with_name(f".{self._final.name}-{os.getpid()}")
+        self._parts = 0
+        self.rows = 0
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+
+    def add(self, columns: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+        """One more file of these columns, all of one length; `types` are those of Polars."""
+        import polars
+
+        frame = polars.DataFrame(dict(columns), schema=dict(types))
+        frame.write_parquet(
+            self._partial / f"part-{self._parts:04}.parquet",
+            compression="zstd",
+            row_group_size=262_144,  # two of DuckDB's threads share even a small day
+        )
+        self._parts += 1
+        self.rows += frame.height
+
+    def finish(self) -> None:
+        """Makes the day appear, in the place of an older one."""
+        for path in self._partial.iterdir():
+            _flush(path)
+        _flush(self._partial)
+        shutil.rmtree(self._final, ignore_errors=True)
+        self._partial.replace(self._final)
+        _flush(self._final.parent)
+
+
+def parts(root: Path, table: str) -> Iterable[Path]:
+    """All files of a table."""
+    return sorted((root / table).glob("tenant_id=*/day=*/part-*.parquet"))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
