@@ -57,6 +57,8 @@ class Market:
     sector: tuple[str, ...] = ()
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
+    currency: tuple[str, ...] = ()
+    """Each instrument's own; empty: the base currency."""
     contracts: Contracts | None = None
     """What a unit is where that is more than its price; None: cash instruments, paid in full."""
     rates: Mapping[str, float] = field(default_factory=dict, compare=False)
@@ -103,6 +105,7 @@ class Market:
             spread=_at(places, self.spread),
             sector=tuple(self.sector[i] for i in places) if self.sector else (),
             exchange_rate=_at(places, self.exchange_rate),
+            currency=tuple(self.currency[i] for i in places) if self.currency else (),
             contracts=None if self.contracts is None else self.contracts.part(places),
             rates=self.rates,
             whole=(self, places),

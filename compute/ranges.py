@@ -116,6 +116,7 @@ RANGES: dict[str, Range] = {
     "EdgeView.error": Range(0.0, 1.0, "a standard error", hint=PERCENT),
     # Books.
     "Portfolio.cash": Range(-1e18, 1e18, "money"),
+    "CashBalance.amount": Range(-1e18, 1e18, "money"),
     "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),
     "RenamePortfolioRequest.expected_version": VERSION,
     "SetHoldingsRequest.expected_version": VERSION,

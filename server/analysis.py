@@ -25,7 +25,7 @@ from server.attribution import Held, attribute
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
 from server.convert.simulation_answer import interval, stage_growth
-from server.fills import Fill
+from server.fills import Accounts, Fill
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _filled(
     for report in reports:
         for entry, name in enumerate(report.fills.instrument_ids):
             if (i := place.get(name)) is not None:
-                fill = Fill.of(report.fills, entry, market)
+                fill = Fill.of(report.fills, entry, market, Accounts(""))
                 units[i] += fill.lots * unit[i]
                 paid[i] += fill.lots * unit[i] * fill.price * fill.point_value(market)
                 fees += fill.fee

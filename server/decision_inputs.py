@@ -12,7 +12,7 @@ A field that is renamed, removed, or means something else needs a new `SCHEMA` a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,8 @@ class DecisionInputs:
     """Of `parameters.volatility_model`, over the lines of the request and what is held."""
     predictions: tuple[Prediction, ...] = ()
     """What models said of lines, so that a replay needs none."""
+    balances: Mapping[str, float] = field(default_factory=dict)
+    """Cash by currency, the base among them, where there is any but the base; else empty."""
     jumped: frozenset[str] = frozenset()
     """Instruments whose price in the snapshot was not accepted (`price_jumps.py`)."""
 
@@ -121,6 +123,8 @@ def encode(context: DecisionInputs) -> bytes:
         "adjustments": context.adjustments,
         "predictions": context.predictions,
     }
+    if context.balances:
+        document["balances"] = context.balances
     if context.jumped:
         document["jumped"] = context.jumped
     if context.algorithm is not None:
@@ -171,6 +175,7 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
         if volatility is None
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
         predictions=from_json(tuple[Prediction, ...], document.get("predictions", ())),
+        balances=document.get("balances", {}),
         jumped=frozenset(document.get("jumped", ())),
         shared=None
         if shared is None

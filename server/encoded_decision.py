@@ -11,7 +11,7 @@ from compute.joint_sizing import JointAnswer
 from compute.joint_value import joint_objective
 from compute.pipeline import LineStatus, Sizing, sensitivities
 from compute.shapes import KernelRegistry
-from server import decision_risk, prediction, volatility_answer
+from server import cash_needs, decision_risk, prediction, volatility_answer
 from server.adaptation import tell
 from server.convert import algorithm as algorithm_convert
 from server.convert import decision as decision_convert
@@ -52,6 +52,7 @@ def encoded(asked: JointTarget, sizing: Sizing, kernels: KernelRegistry) -> Size
     decision_convert.line_errors(head, problem.errors)
     cash = decision_convert.cash_needed(sizing, problem.inputs)
     decision_convert.summary(head.summary, sizing, problem.inputs, cash)
+    cash_needs.tell(head, problem, sizing, cash)
     if joint is not None and joint.certificate is not None:
         solved = joint.certificate, joint.prices, joint.problem, joint.instrument_ids
         kinds = {name: int(limit.kind) for name, limit in joint.named.items()}

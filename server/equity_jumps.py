@@ -6,7 +6,6 @@ Each recorded decision stores the equity it was computed at; the next one may di
 
 import math
 
-import asyncpg
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from server.alerts import INFO, alert
@@ -59,12 +58,3 @@ async def confirm(
         await outbox.append(connection, call.tenant_id, "", [told])
     states.changed(call.tenant_id)
     return pb.ConfirmEquityResponse(equity_before=before, equity=equity)
-
-
-async def tell(
-    connection: asyncpg.Connection, tenant_id: str, response: pb.GetPortfolioResponse
-) -> None:
-    """Writes the accepted equity into the answer to GetPortfolio."""
-    row = await portfolios.get(connection, tenant_id, response.portfolio.portfolio_id)
-    if row.equity_accepted is not None:
-        response.equity_accepted = row.equity_accepted

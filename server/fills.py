@@ -12,7 +12,7 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.contracts import ContractKind
-from compute.currency import rate_of
+from compute.currency import MINOR_UNITS, rate_of
 from compute.market import Market
 from server.convert.columns import integers
 from server.convert.currencies import currency_violations
@@ -23,16 +23,34 @@ from server.errors import FieldViolation, invalid_fields
 
 @dataclass(frozen=True)
 class Booking:
-    """What a fill books. cash: base currency, fees taken off. price: as the instrument is quoted.
+    """What a fill books. price: as the instrument is quoted.
 
-    gain_factor: base currency for one point of gain of a unit, of futures only.
+    cash: by currency, "" for the base, fees taken off. gain_factor: money in the currency
+    `settles_in` for one point of gain of a unit, of futures only.
     """
 
     lots: int
     price: float
-    cash: float
+    cash: Mapping[str, float]
     gain_factor: float = 0.0
     is_inverse: bool = False
+    settles_in: str = ""
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """The base currency of a portfolio and the others that it has accounts in."""
+
+    base: str
+    others: frozenset[str] = frozenset()
+
+    def named(self, code: str) -> str:
+        """The account of a currency, "" for the base."""
+        return "" if code == self.base else code
+
+    def own(self, code: str) -> str:
+        """The account that a currency settles in by itself: its own where there is one."""
+        return code if code in self.others else ""
 
 
 @dataclass(frozen=True)
@@ -52,22 +70,41 @@ def fill_violations(request: pb.SettleDecisionRequest) -> list[FieldViolation]:
     if n:
         found += instrument_violations(fills.instrument_ids, "fills.instrument_ids")
     required = ("lots", "price")
-    for name in (*required, "fee", "currency", "exchange_rate", "fee_currency"):
+    columns = ("fee", "currency", "exchange_rate", "fee_currency", "settlement_currency")
+    for name in (*required, *columns):
         length = len(getattr(fills, name))
         if length != n and (name in required or length):
             text = f"has {length} entries for {n} instruments"
             found.append(FieldViolation(f"fills.{name}", "LENGTH_MISMATCH", text))
     for place in np.flatnonzero(integers(fills.lots) == 0).tolist():
         found.append(FieldViolation(f"fills.lots[{place}]", "OUT_OF_RANGE", "must not be 0"))
-    for name in ("currency", "fee_currency"):
+    for name in ("currency", "fee_currency", "settlement_currency"):
         for place, code in enumerate(getattr(fills, name)):
             if code:
                 found += currency_violations(code, f"fills.{name}[{place}]")
+    for place, code in enumerate(fills.settlement_currency):
+        if code in MINOR_UNITS:
+            text = f"{code} is a part of {MINOR_UNITS[code][0]}, which accounts are in"
+            where = f"fills.settlement_currency[{place}]"
+            found.append(FieldViolation(where, "NOT_APPLICABLE", text))
     return found
 
 
+def paid(booked: Sequence[Booking]) -> dict[str, float]:
+    """What fills pay together, by currency, "" for the base."""
+    total = {"": 0.0}
+    for item in booked:
+        for code, amount in item.cash.items():
+            total[code] = total.get(code, 0.0) + amount
+    return total
+
+
 def bookings(
-    fills: pb.Fills, lot_size: Mapping[str, float], markets: Sequence[Market], band: Band
+    fills: pb.Fills,
+    lot_size: Mapping[str, float],
+    markets: Sequence[Market],
+    band: Band,
+    accounts: Accounts,
 ) -> list[Booking]:
     """What each fill books. markets: newest first, the last the one decided on.
 
@@ -78,9 +115,9 @@ def bookings(
         market = next((m for m in markets if name in m.index), markets[-1])
         if name not in market.index:
             # Not of the decision: storage refuses it, with what is open.
-            made.append(Booking(fills.lots[i], fills.price[i], 0.0))
+            made.append(Booking(fills.lots[i], fills.price[i], {}))
             continue
-        fill = Fill.of(fills, i, market)
+        fill = Fill.of(fills, i, market, accounts)
         found += list(fill.violations(i, market, band))
         made.append(fill.booking(market, lot_size.get(name, 0.0)))
     if found:
@@ -92,7 +129,9 @@ def bookings(
 class Fill:
     """One fill. price: as quoted, in the instrument's currency. fee: base currency.
 
-    rate: base currency for one unit of the instrument's, at which it is booked.
+    rate: base currency for one unit of the instrument's, at which it is booked. fee_paid: the
+    account that pays it, "" for the base, and the amount there. settles_in: the account that the
+    rest moves; settlement_rate: base currency for one unit of that.
     """
 
     place: int
@@ -100,9 +139,12 @@ class Fill:
     price: float
     rate: float
     fee: float
+    fee_paid: tuple[str, float]
+    settles_in: str
+    settlement_rate: float
 
     @classmethod
-    def of(cls, fills: pb.Fills, i: int, market: Market) -> "Fill":
+    def of(cls, fills: pb.Fills, i: int, market: Market, accounts: Accounts) -> "Fill":
         """Entry `i` of fills, of an instrument of the market, whose rates stand in for its own.
 
         Raises `MissingInputError` for a missing rate.
@@ -113,14 +155,30 @@ class Fill:
         listed = rate_of(market.rates, currency, "a fill") if currency else own
         given = fills.exchange_rate[i] if len(fills.exchange_rate) else 0.0
         rate = given if given > 0.0 else listed
+        code = currency or (market.currency[place] if market.currency else accounts.base)
+        major, part = MINOR_UNITS.get(code, (code, 1.0))
+        named = fills.settlement_currency[i] if len(fills.settlement_currency) else ""
+        settles_in = accounts.named(named) if named else accounts.own(major)
+        settlement_rate = 1.0
+        if settles_in:
+            settlement_rate = (
+                rate / part
+                if settles_in == major
+                else rate_of(market.rates, settles_in, "a settlement")
+            )
         of_fee = fills.fee_currency[i] if len(fills.fee_currency) else ""
-        fee_rate = 1.0
+        charged, fee_rate = fills.fee[i] if len(fills.fee) else 0.0, 1.0
         if of_fee:
             fee_rate = rate if of_fee == currency else rate_of(market.rates, of_fee, "a fee")
-        fee = fee_rate * fills.fee[i] if len(fills.fee) else 0.0
+        fee, fee_paid = charged * fee_rate, ("", charged * fee_rate)
+        fee_major, fee_part = MINOR_UNITS.get(of_fee, (of_fee, 1.0))
+        if fee_major and fee_major in (accounts.own(fee_major), settles_in):
+            fee_paid = fee_major, charged * fee_part
         # Pounds for an instrument in pence: the price as the instrument is quoted.
         unit = listed / own
-        return cls(place, fills.lots[i], fills.price[i] * unit, rate / unit, fee)
+        price = fills.price[i] * unit
+        of_fill = (place, fills.lots[i], price, rate / unit)
+        return cls(*of_fill, fee, fee_paid, settles_in, settlement_rate)
 
     def violations(self, i: int, market: Market, band: Band) -> Iterator[FieldViolation]:
         """Prices and rates that are none, or too far from the market."""
@@ -150,11 +208,15 @@ class Fill:
         """What it books."""
         own, factor = market.contracts, self.point_value(market)
         kind = ContractKind.CASH if own is None else int(own.kind[self.place])
+        account, fee = self.fee_paid
+        cash = {account: -fee}
         if kind == ContractKind.CASH:
-            paid = self.lots * lot_size * self.price * factor
-            return Booking(self.lots, self.price, -paid - self.fee)
+            value = self.lots * lot_size * self.price * factor / self.settlement_rate
+            cash[self.settles_in] = cash.get(self.settles_in, 0.0) - value
+            return Booking(self.lots, self.price, cash)
         inverse = kind == ContractKind.INVERSE_FUTURE
-        return Booking(self.lots, self.price, -self.fee, factor, is_inverse=inverse)
+        factor /= self.settlement_rate
+        return Booking(self.lots, self.price, cash, factor, inverse, self.settles_in)
 
 
 def _quote(market: Market, place: int) -> float:

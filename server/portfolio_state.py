@@ -9,7 +9,7 @@ import asyncpg
 import numpy as np
 
 from compute.adapt.schedule import Sessions
-from compute.currency import only_money, shared_in_base, without_money
+from compute.currency import only_money, rate_of, shared_in_base, without_money
 from compute.limits.policy import Limits, in_force
 from compute.market import Floats, Market, MissingInputError, Positions, SharedUse
 from compute.parameters import EffectiveParameters
@@ -195,9 +195,18 @@ def positions(state: PortfolioState, prices: Market) -> Positions:
         held=units,
         open_buy=buy,
         open_sell=-sell,
-        cash=state.portfolio.cash,
+        cash=cash_in_base(state.portfolio, prices),
         cash_reserved=totals.cash,
     )
+
+
+def cash_in_base(portfolio: Portfolio, prices: Market) -> float:
+    """Cash of all currencies at a market's rates. Raises `MissingInputError`."""
+    total = portfolio.cash
+    for code, amount in portfolio.balances.items():
+        if amount != 0.0:
+            total += amount * rate_of(prices.rates, code, "cash")
+    return total
 
 
 def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:

@@ -37,6 +37,7 @@ from server.errors import FieldViolation, invalid_fields, precondition
 from server.halt import refused
 from server.portfolio_state import PortfolioState, positions, shared_use
 from server.stored_edges import StoredOutcomes, with_stored
+from storage.postgres.portfolios import Portfolio
 from storage.postgres.trading_state import TradingState
 
 PART_MAX = 1 / 8
@@ -130,9 +131,16 @@ def context_of(
             parameters=state.parameters,
             reducing=state.trading_state is TradingState.REDUCING,
             shared=shared,
+            balances=_balances(state.portfolio),
         )
     context: decision_inputs.DecisionInputs = state.derived[key]
     return context
+
+
+def _balances(portfolio: Portfolio) -> dict[str, float]:
+    """Cash by currency; empty where there is none but in the base."""
+    others = portfolio.balances
+    return {portfolio.base_currency: portfolio.cash, **others} if others else {}
 
 
 def assemble(

@@ -20,6 +20,7 @@ from server.cli import (
     explained,
     gateway,
     optimize,
+    portfolio_money,
     profile,
     service,
     settle,
@@ -40,7 +41,6 @@ from server.cli.keys import keys
 from server.cli.learn import learn
 from server.cli.market import market
 from server.cli.parameters import parameters
-from server.cli.portfolio import portfolio
 from server.cli.risk import risk
 from server.cli.volatility import volatility
 
@@ -157,7 +157,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
-app.add_typer(portfolio, name="portfolio")
+app.add_typer(portfolio_money.portfolio, name="portfolio")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
 app.add_typer(condition, name="condition")

@@ -20,6 +20,7 @@ from server.cli.common import (
     scope_of,
     scope_words,
 )
+from server.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from positionsizing.v1 import portfolio_service_pb2
@@ -35,12 +36,18 @@ HoldingsFile = Annotated[
     typer.Option("--holdings", exists=True, dir_okay=False, help="Table: instrument_id,quantity."),
 ]
 
+CashIn = Annotated[
+    list[str] | None,
+    typer.Option("--cash-in", metavar="CURRENCY=AMOUNT", help="An account, e.g. EUR=5000; repeat."),
+]
+
 
 @portfolio.command()
 def create(
     portfolio_id: PortfolioId,
     currency: Annotated[str, typer.Option(help="Base currency, ISO 4217.")] = "USD",
     cash: Annotated[float, typer.Option(help="Cash, base currency.")] = 0.0,
+    cash_in: CashIn = None,
     holdings: HoldingsFile = None,
     group: Annotated[str, typer.Option(help="Group whose limits it shares.")] = "",
     name: Annotated[str, typer.Option(help="Name for people.")] = "",
@@ -59,10 +66,11 @@ def create(
         group_id=group,
         cash=cash,
         holdings=files.read_holdings(holdings) if holdings else None,
+        cash_balances=balances(cash_in),
     )
     with connect(address) as client, files.naming_lines(holdings):
         made = client.portfolios.CreatePortfolio(pb.CreatePortfolioRequest(portfolio=wanted))
-    _show(made.portfolio, as_json)
+    show_portfolio(made.portfolio, as_json)
 
 
 @portfolio.command()
@@ -74,7 +82,7 @@ def show(
 
     with connect(address) as client:
         found = client.portfolios.GetPortfolio(pb.GetPortfolioRequest(portfolio_id=portfolio_id))
-    _show(found.portfolio, as_json)
+    show_portfolio(found.portfolio, as_json)
 
 
 @portfolio.command("list")
@@ -125,55 +133,7 @@ def rename(
 
     request = pb.RenamePortfolioRequest(portfolio_id=portfolio_id, display_name=name)
     with connect(address) as client:
-        _show(client.portfolios.RenamePortfolio(request).portfolio, as_json)
-
-
-@portfolio.command()
-def rebase(
-    portfolio_id: PortfolioId,
-    reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
-    as_json: AsJson = False,
-    address: Address = DEFAULT_ADDRESS,
-) -> None:
-    """Sets the high-water mark of the drawdown floor to today's equity.
-
-    A portfolio at its floor is sized again after that.
-    """
-    from positionsizing.v1 import portfolio_service_pb2 as pb
-
-    from server.cli.labels import money
-
-    request = pb.RebaseHighWaterMarkRequest(portfolio_id=portfolio_id, reason=reason)
-    with connect(address) as client:
-        answer = client.portfolios.RebaseHighWaterMark(request)
-    if as_json:
-        print_json(answer)
-    else:
-        done = answer.rebase
-        say(f"high-water mark {money(done.equity_before)} is now {money(done.equity_after)}")
-
-
-@portfolio.command()
-def confirm_equity(
-    portfolio_id: PortfolioId,
-    reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
-    as_json: AsJson = False,
-    address: Address = DEFAULT_ADDRESS,
-) -> None:
-    """Accepts the equity after a jump, so that the portfolio is sized again."""
-    from positionsizing.v1 import portfolio_service_pb2 as pb
-
-    from server.cli.labels import money
-
-    request = pb.ConfirmEquityRequest(portfolio_id=portfolio_id, reason=reason)
-    with connect(address) as client:
-        answer = client.portfolios.ConfirmEquity(request)
-    if as_json:
-        print_json(answer)
-        return
-    was = money(answer.equity_before) if answer.HasField("equity_before") else "none"
-    now = money(answer.equity) if answer.HasField("equity") else "not known"
-    say(f"equity {now} of {portfolio_id} is accepted; before: {was}")
+        show_portfolio(client.portfolios.RenamePortfolio(request).portfolio, as_json)
 
 
 @portfolio.command()
@@ -191,33 +151,7 @@ def close(
 
     request = pb.ClosePortfolioRequest(portfolio_id=portfolio_id, reason=reason)
     with connect(address) as client:
-        _show(client.portfolios.ClosePortfolio(request).portfolio, as_json)
-
-
-@portfolio.command()
-def set_holdings(
-    portfolio_id: PortfolioId,
-    cash: Annotated[float, typer.Option(help="New cash, base currency.")],
-    holdings: HoldingsFile = None,
-    confirm_equity: Annotated[
-        bool, typer.Option("--confirm-equity", help="Right, however far the equity moves.")
-    ] = False,
-    as_json: AsJson = False,
-    address: Address = DEFAULT_ADDRESS,
-) -> None:
-    """Replaces cash and holdings; without a file nothing is held."""
-    from positionsizing.v1 import portfolio_service_pb2 as pb
-
-    from server.cli import files
-
-    request = pb.SetHoldingsRequest(
-        portfolio_id=portfolio_id,
-        cash=cash,
-        holdings=files.read_holdings(holdings) if holdings else None,
-        confirm_equity=confirm_equity,
-    )
-    with connect(address) as client, files.naming_lines(holdings):
-        _show(client.portfolios.SetHoldings(request).portfolio, as_json)
+        show_portfolio(client.portfolios.ClosePortfolio(request).portfolio, as_json)
 
 
 @portfolio.command()
@@ -367,8 +301,8 @@ def _set_state(
     say(f"{scope_words(scope)}: {words}, version {answer.trading_state_version}")
 
 
-def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
-
+def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
+    """Prints cash, holdings and trading state."""
     from server.cli.labels import money
     from server.cli.render import table
 
@@ -387,6 +321,23 @@ def _show(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
     for name, quantity in zip(held.instrument_ids, held.quantity, strict=True):
         out.add_row(name, f"{quantity:,.6g}")
     console().print(out)
+    for account in found.cash_balances:
+        say(f"  cash in {account.currency}: {money(account.amount)}")
+
+
+def balances(given: list[str] | None) -> "list[portfolio_service_pb2.CashBalance]":
+    """Amounts by currency as they are written on the command line."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli.sheet import parse_number
+
+    out = []
+    for text in given or ():
+        code, equals, amount = text.partition("=")
+        if not (code and equals):
+            raise CommandError(f"{text!r} is no amount of cash", "write CURRENCY=AMOUNT: EUR=5000")
+        out.append(pb.CashBalance(currency=code, amount=parse_number(amount, "amount", text)))
+    return out
 
 
 def _state_words(found: "portfolio_service_pb2.Portfolio") -> str:

@@ -31,6 +31,9 @@ def settle(
     cancel: Annotated[
         bool, typer.Option("--cancel", help="End it: what is not filled is freed.")
     ] = False,
+    settle_in: Annotated[
+        str, typer.Option(help="Currency whose cash the fills move; default: see the guide.")
+    ] = "",
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -61,6 +64,8 @@ def settle(
             request.fills.CopyFrom(_open_fills(client, decision))
         elif lines:
             request.fills.CopyFrom(fills_of(lines, decision))
+        if settle_in:
+            request.fills.settlement_currency.extend([settle_in] * len(request.fills.lots))
         answer = client.sizing.SettleDecision(request)
     if as_json:
         print_json(answer)

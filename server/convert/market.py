@@ -127,6 +127,7 @@ def market(snapshot: pb.MarketSnapshot, base_currency: str) -> Market:
         spread=optional_floats(snapshot.spread),
         sector=tuple(snapshot.sector),
         exchange_rate=rate,
+        currency=tuple(snapshot.currency),
         rates=known,
     )
 

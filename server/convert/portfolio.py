@@ -1,6 +1,6 @@
 """Portfolios between the contract and storage: checked, written and compared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,6 +9,7 @@ from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.contracts import ContractKind
+from compute.currency import MINOR_UNITS
 from compute.market import Market
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
@@ -28,6 +29,31 @@ def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
     yield from text_violations(portfolio.display_name, "portfolio.display_name")
     yield from number_violations(portfolio, "portfolio")
     yield from holding_violations(portfolio.holdings, "portfolio.holdings")
+    base = portfolio.base_currency
+    yield from balance_violations(portfolio.cash_balances, "portfolio.cash_balances", base)
+
+
+def balance_violations(
+    balances: Iterable[pb.CashBalance], path: str, base_currency: str = ""
+) -> Iterator[FieldViolation]:
+    """Cash by currency but its numbers; base_currency: "" where it may be among them."""
+    seen: set[str] = set()
+    for place, item in enumerate(balances):
+        where, code = f"{path}[{place}].currency", item.currency
+        yield from currency_violations(code, where)
+        if code in MINOR_UNITS:
+            text = f"{code} is a part of {MINOR_UNITS[code][0]}: give the amount in that"
+            yield FieldViolation(where, "NOT_APPLICABLE", text)
+        elif code and code == base_currency:
+            yield FieldViolation(where, "NOT_APPLICABLE", "is the base currency: that is `cash`")
+        elif code in seen:
+            yield FieldViolation(where, "DUPLICATE", f"{code} is given twice")
+        seen.add(code)
+
+
+def balances(given: Iterable[pb.CashBalance]) -> dict[str, float]:
+    """Cash by currency as stored."""
+    return {item.currency: item.amount for item in given}
 
 
 def holding_violations(holdings: pb.Holdings, path: str = "holdings") -> Iterator[FieldViolation]:
@@ -106,6 +132,10 @@ def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
         close_time=None if close_time is None else timestamp(close_time),
+        cash_balances=[
+            pb.CashBalance(currency=code, amount=amount)
+            for code, amount in sorted(row.balances.items())
+        ],
     )
 
 
@@ -116,6 +146,9 @@ def same_portfolio(stored: pb.Portfolio, wanted: pb.Portfolio) -> bool:
         dict(zip(item.holdings.instrument_ids, item.holdings.quantity, strict=True))
         for item in (stored, wanted)
     ]
-    return pairs[0] == pairs[1] and all(
-        getattr(stored, name) == getattr(wanted, name) for name in names
+    cash = balances(stored.cash_balances) == balances(wanted.cash_balances)
+    return (
+        cash
+        and pairs[0] == pairs[1]
+        and all(getattr(stored, name) == getattr(wanted, name) for name in names)
     )

@@ -8,7 +8,7 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.market import MissingInputError
-from server import currencies, equity_jumps, high_water_mark
+from server import currencies, high_water_mark
 from server.alerts import CRITICAL, WARNING, alert
 from server.convert import limits as limits_convert
 from server.convert.names import (
@@ -23,6 +23,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.portfolio import (
+    balances,
     entered,
     holdings,
     portfolio_message,
@@ -33,6 +34,7 @@ from server.convert.portfolio import (
 )
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
+from server.portfolio_state import cash_in_base
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import change_record, read_portfolio, tell
 from server.services.portfolio_money import PortfolioMoney
@@ -83,6 +85,7 @@ class PortfolioService(PortfolioMoney):
                     cash=wanted.cash,
                     holdings=held,
                     group_id=wanted.group_id or None,
+                    balances=balances(wanted.cash_balances),
                 )
             except AlreadyExists:
                 stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
@@ -102,11 +105,16 @@ class PortfolioService(PortfolioMoney):
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
             response = pb.GetPortfolioResponse(portfolio=stored)
             await high_water_mark.tell(connection, call.tenant_id, response)
-            await equity_jumps.tell(connection, call.tenant_id, response)
+            row = await portfolios.get(connection, call.tenant_id, portfolio_id)
+        if row.equity_accepted is not None:
+            response.equity_accepted = row.equity_accepted
         snapshot = await self._breaches.snapshot(call)
-        if snapshot is not None and stored.holdings.instrument_ids:
+        if snapshot is not None:
             with suppress(MissingInputError):  # no exchange rate, so no sum in the base currency
                 prices = self._states.market(call.tenant_id, snapshot, stored.base_currency)
+                response.cash_total = cash_in_base(row, prices)
+                if not stored.holdings.instrument_ids:
+                    return response
                 pnl = unrealised_pnl(stored.holdings, prices, snapshot.snapshot_id)
                 response.unrealised_pnl.CopyFrom(pnl)
         return response

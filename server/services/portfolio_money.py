@@ -2,9 +2,16 @@
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from server import equity_jumps, high_water_mark
+from server import cash_adjustment, equity_jumps, high_water_mark
 from server.convert.names import checked_id
-from server.convert.portfolio import entered, holding_violations, holdings, time_or_now
+from server.convert.portfolio import (
+    balance_violations,
+    balances,
+    entered,
+    holding_violations,
+    holdings,
+    time_or_now,
+)
 from server.convert.ranges import number_violations
 from server.errors import invalid_fields
 from server.limit_monitor import BreachWatch
@@ -29,6 +36,7 @@ class PortfolioMoney(PortfolioLife):
         """Replaces holdings and cash."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         found = [*number_violations(request), *holding_violations(request.holdings)]
+        found += balance_violations(request.cash_balances, "cash_balances")
         if found:
             raise invalid_fields(found)
         expected = None
@@ -38,6 +46,9 @@ class PortfolioMoney(PortfolioLife):
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await closing.check_open(connection, call.tenant_id, portfolio_id)
+            base = (await portfolios.get(connection, call.tenant_id, portfolio_id)).base_currency
+            if wrong := list(balance_violations(request.cash_balances, "cash_balances", base)):
+                raise invalid_fields(wrong)
             marked = (connection, call, portfolio_id, market)
             before = await self._marks.before_payment(*marked)
             await portfolios.replace_state(
@@ -49,12 +60,17 @@ class PortfolioMoney(PortfolioLife):
                 as_of_time=time_or_now(request),
                 expected_version=expected,
                 any_equity=request.confirm_equity,
+                balances=balances(request.cash_balances),
             )
             await self._marks.after_payment(*marked, before)
             await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetHoldingsResponse(portfolio=stored)
+
+    async def adjust_cash(self, call: Call, request: pb.AdjustCashRequest) -> bytes:
+        """Moves cash."""
+        return await cash_adjustment.adjust(self._database, self._states, call, request)
 
     async def confirm_equity(
         self, call: Call, request: pb.ConfirmEquityRequest

@@ -23,7 +23,7 @@ from server.convert.names import (
 from server.convert.names import uuid as parse_uuid
 from server.convert.recorded import answer_of
 from server.errors import invalid, invalid_fields, precondition
-from server.fills import Band, Booking, bookings, fill_violations
+from server.fills import Accounts, Band, Booking, bookings, fill_violations, paid
 from server.limit_monitor import BreachWatch
 from server.reading import mask_violations
 from server.replay import Replay
@@ -176,9 +176,10 @@ class SizingService:
             instrument_id=tuple(request.fills.instrument_ids),
             lots=integers(request.fills.lots),
             price=np.array([item.price for item in booked]),
-            cash_change=sum(item.cash for item in booked),
+            cash_change=paid(booked),
             gain_factor=np.array([item.gain_factor for item in booked]),
             is_inverse=tuple(item.is_inverse for item in booked),
+            settles_in=tuple(item.settles_in for item in booked),
             is_final=request.close,
             respond=lambda after, version: _settlement(after, version).SerializeToString(),
             events_of=lambda after: [_settled_event(call, request, after)],
@@ -217,7 +218,8 @@ class SizingService:
         )
         most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
-        return bookings(request.fills, lot_size, markets, Band(most))
+        accounts = Accounts(currency, frozenset(state.portfolio.balances))
+        return bookings(request.fills, lot_size, markets, Band(most), accounts)
 
 
 def _optional_time(request: pb.ListDecisionsRequest, name: str) -> datetime | None:

@@ -1,5 +1,6 @@
 """Portfolios: what is owned, in cash and in holdings, and the version a decision is tied to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,10 +8,18 @@ import asyncpg
 
 from storage.errors import AlreadyExists, NotFound, VersionConflict
 from storage.postgres.locks import bump_groups, lock_portfolio
-from storage.postgres.rows import Floats, Strings, check_lengths, floats, missing_reference
+from storage.postgres.rows import (
+    Floats,
+    Strings,
+    check_lengths,
+    floats,
+    from_json,
+    missing_reference,
+    to_json,
+)
 
 COLUMNS = """portfolio_id, group_id, display_name, base_currency, cash, version, event_sequence,
-    as_of_time, create_time, update_time, equity_accepted"""
+    as_of_time, create_time, update_time, equity_accepted, cash_balances"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,13 @@ class Portfolio:
     create_time: datetime
     update_time: datetime
     equity_accepted: float | None
+    cash_balances: str
+    """Accounts in other currencies: a JSON object of amounts by code; see `balances`."""
+
+    @property
+    def balances(self) -> dict[str, float]:
+        """Cash by currency, of those that aren't the base currency."""
+        return {code: float(amount) for code, amount in from_json(self.cash_balances).items()}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,6 +82,7 @@ async def create(
     cash: float = 0.0,
     holdings: Holdings = NO_HOLDINGS,
     group_id: str | None = None,
+    balances: Mapping[str, float] | None = None,
 ) -> Portfolio:
     """A new portfolio at version 1. Call it in a transaction.
 
@@ -74,8 +91,8 @@ async def create(
     with missing_reference(tenant=tenant_id, portfolio_group=group_id):
         row = await connection.fetchrow(
             f"""INSERT INTO portfolio (tenant_id, portfolio_id, group_id, display_name,
-                base_currency, cash, as_of_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
+                base_currency, cash, as_of_time, cash_balances)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
             tenant_id,
             portfolio_id,
             group_id,
@@ -83,6 +100,7 @@ async def create(
             base_currency,
             cash,
             as_of_time,
+            to_json(balances or {}),
         )
     if row is None:
         raise AlreadyExists("portfolio", portfolio_id)
@@ -167,6 +185,7 @@ async def replace_state(
     as_of_time: datetime,
     expected_version: int | None = None,
     any_equity: bool = False,
+    balances: Mapping[str, float] | None = None,
 ) -> Portfolio:
     """Set cash and holdings to what the books say. Call it in a transaction.
 
@@ -179,13 +198,14 @@ async def replace_state(
     row = await connection.fetchrow(
         f"""UPDATE portfolio
         SET cash = $3, as_of_time = $4, version = version + 1, update_time = clock_timestamp(),
-            equity_accepted = CASE WHEN $5 THEN NULL ELSE equity_accepted END
+            equity_accepted = CASE WHEN $5 THEN NULL ELSE equity_accepted END, cash_balances = $6
         WHERE tenant_id = $1 AND portfolio_id = $2 RETURNING {COLUMNS}""",
         tenant_id,
         portfolio_id,
         cash,
         as_of_time,
         any_equity,
+        to_json(balances or {}),
     )
     await connection.execute(
         "DELETE FROM holding WHERE tenant_id = $1 AND portfolio_id = $2", tenant_id, portfolio_id

@@ -4,7 +4,7 @@ A fill is a fact, so it counts even when the reservation has expired or was rele
 it can't do is exceed the lots that were decided and not filled yet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,12 +15,12 @@ import numpy as np
 
 from storage.errors import FailedPrecondition, NotFound, RequestIdReused
 from storage.identifiers import uuid7
-from storage.postgres import locks, outbox, portfolio_updates, requests, reservations
+from storage.postgres import cash, locks, outbox, portfolio_updates, requests, reservations
 from storage.postgres.commit import CommitResult
 from storage.postgres.portfolio_updates import PortfolioUpdate
 from storage.postgres.requests import Request
 from storage.postgres.reservations import Reservation, ReservationState
-from storage.postgres.rows import Floats, Integers, Strings, check_lengths
+from storage.postgres.rows import Floats, Integers, Strings, check_lengths, to_json
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,9 +28,10 @@ class SettlementWrite:
     """A report about one decision: fills (maybe none) and whether more will follow.
 
     `lots` is signed, `price` per unit in the instrument's currency; an instrument may come more
-    than once. `cash_change` is in the base currency, fees included, negative when buying.
-    `gain_factor` is base currency for one point of gain of one unit of a future, 0 for what is paid
-    in full; `is_inverse` says that its points are -1/price. None: nothing is a future.
+    than once. `cash_change` is what is paid by currency, "" for the base, fees included, negative
+    when buying. `gain_factor` is money for one point of gain of one unit of a future, 0 for what is
+    paid in full, in the currency that `settles_in` names ("" for the base; empty: all);
+    `is_inverse` says that its points are -1/price. None: nothing is a future.
     `is_final` releases what is still open. `respond` and `events_of` make the answer and the events
     from the reservation as it then stands; the response in `request` is not used.
     """
@@ -41,13 +42,14 @@ class SettlementWrite:
     instrument_id: Strings
     lots: Integers
     price: Floats
-    cash_change: float
+    cash_change: Mapping[str, float]
     is_final: bool
     respond: Callable[[Reservation, int], bytes]
     """The answer, from the reservation and the version of the portfolio after the report."""
     events_of: Callable[[Reservation], Sequence[outbox.NewEvent]]
     gain_factor: Floats | None = None
     is_inverse: tuple[bool, ...] = ()
+    settles_in: Strings = ()
 
     def __post_init__(self) -> None:
         check_lengths(len(self.instrument_id), lots=self.lots, price=self.price)
@@ -164,18 +166,19 @@ async def _record(
 ) -> None:
     await connection.execute(
         """INSERT INTO settlement (tenant_id, settlement_id, request_id, decision_id, portfolio_id,
-            outcome, cash_change, instrument_id, lots, price)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+            outcome, cash_change, instrument_id, lots, price, balances_change)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
         write.tenant_id,
         uuid7(),
         write.request.request_id,
         write.decision_id,
         before.portfolio_id,
         after.state,
-        write.cash_change,
+        write.cash_change.get("", 0.0),
         write.instrument_id,
         write.lots.tolist(),
         write.price.tolist(),
+        to_json({code: amount for code, amount in write.cash_change.items() if code}),
     )
     await connection.execute(
         """UPDATE reservation SET state = $3, trade_lots_open = $4, cash_open = $5,
@@ -197,13 +200,11 @@ async def _move(
     A price averages over what adds to a position; reducing keeps it, crossing zero starts anew.
     Quantities are decimals from here on: lots times lot size, exactly.
     """
-    gains = await _realised(connection, write, before) if write.gain_factor is not None else 0.0
-    await connection.execute(
-        "UPDATE portfolio SET cash = cash + $3 WHERE tenant_id = $1 AND portfolio_id = $2",
-        write.tenant_id,
-        before.portfolio_id,
-        write.cash_change + gains,
-    )
+    changes = dict(write.cash_change)
+    if write.gain_factor is not None:
+        for code, gain in (await _realised(connection, write, before)).items():
+            changes[code] = changes.get(code, 0.0) + gain
+    await cash.add(connection, write.tenant_id, before.portfolio_id, changes)
     if not write.instrument_id:
         return
     await connection.execute(
@@ -238,9 +239,9 @@ async def _move(
 _FILLS = """
     SELECT f.instrument_id, sum(f.lots) * min(f.lot_size)::numeric AS quantity,
         sum(f.lots * f.price) / sum(f.lots) AS price, min(f.gain_factor) AS gain_factor,
-        bool_or(f.is_inverse) AS is_inverse
-    FROM unnest($3::text[], $4::int8[], $5::float8[], $6::float8[], $7::float8[], $8::bool[])
-        AS f (instrument_id, lots, lot_size, price, gain_factor, is_inverse)
+        bool_or(f.is_inverse) AS is_inverse, min(f.settles_in) AS settles_in
+    FROM unnest($3::text[], $4::int8[], $5::float8[], $6::float8[], $7::float8[], $8::bool[],
+        $9::text[]) AS f (instrument_id, lots, lot_size, price, gain_factor, is_inverse, settles_in)
     GROUP BY f.instrument_id"""
 
 
@@ -257,23 +258,25 @@ def _fill_columns(write: SettlementWrite, before: Reservation) -> tuple[object, 
         write.price.tolist(),
         [0.0] * n if write.gain_factor is None else write.gain_factor.tolist(),
         write.is_inverse or [False] * n,
+        write.settles_in or [""] * n,
     )
 
 
 async def _realised(
     connection: asyncpg.Connection, write: SettlementWrite, before: Reservation
-) -> float:
-    """Gains over the average price of what the fills close of futures, base currency."""
-    gained = await connection.fetchval(
+) -> dict[str, float]:
+    """Gains over the average price of what the fills close of futures, by currency."""
+    rows = await connection.fetch(
         f"""WITH fill AS ({_FILLS})
-        SELECT sum(fill.gain_factor * sign(h.quantity)::float8
+        SELECT fill.settles_in, sum(fill.gain_factor * sign(h.quantity)::float8
             * least(abs(h.quantity), abs(fill.quantity))::float8
             * CASE WHEN fill.is_inverse THEN 1 / h.average_price - 1 / fill.price
-                ELSE fill.price - h.average_price END)
+                ELSE fill.price - h.average_price END) AS gain
         FROM fill JOIN holding AS h ON h.tenant_id = $1 AND h.portfolio_id = $2
             AND h.instrument_id = fill.instrument_id
         WHERE fill.gain_factor <> 0 AND sign(h.quantity) <> sign(fill.quantity)
-            AND h.average_price <> 'NaN'""",
+            AND h.average_price <> 'NaN'
+        GROUP BY fill.settles_in""",
         *_fill_columns(write, before),
     )
-    return float(gained or 0.0)
+    return {row["settles_in"]: float(row["gain"]) for row in rows}

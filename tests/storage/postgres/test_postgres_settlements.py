@@ -66,7 +66,7 @@ class Book:
             instrument_id=tuple(id for id, _, _ in fills),
             lots=np.array([lots for _, lots, _ in fills], dtype=np.int64),
             price=np.array([price for _, _, price in fills], dtype=np.float64),
-            cash_change=cash_change,
+            cash_change={"": cash_change},
             is_final=is_final,
             respond=lambda after, version: after.state.encode(),
             events_of=lambda after: [make_event()],

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -20,6 +21,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CashFlowKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CashFlowKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CashFlowKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CASH_FLOW_KIND_UNSPECIFIED: _CashFlowKind.ValueType  # 0
+    """Refused."""
+    CASH_FLOW_KIND_PAYMENT: _CashFlowKind.ValueType  # 1
+    """Paid in or out by the owner: neither gain nor loss. High-water mark and accepted equity move with it."""
+    CASH_FLOW_KIND_INCOME: _CashFlowKind.ValueType  # 2
+    """Interest, dividends, taxes, borrowing costs, fees without a fill: a gain or a loss."""
+    CASH_FLOW_KIND_CONVERSION: _CashFlowKind.ValueType  # 3
+    """From one currency into another, as it was done: one amount above 0 and one below. What it is worth
+    less at the market's rates is a loss.
+    """
+
+class CashFlowKind(_CashFlowKind, metaclass=_CashFlowKindEnumTypeWrapper):
+    """What a movement of cash is."""
+
+CASH_FLOW_KIND_UNSPECIFIED: CashFlowKind.ValueType  # 0
+"""Refused."""
+CASH_FLOW_KIND_PAYMENT: CashFlowKind.ValueType  # 1
+"""Paid in or out by the owner: neither gain nor loss. High-water mark and accepted equity move with it."""
+CASH_FLOW_KIND_INCOME: CashFlowKind.ValueType  # 2
+"""Interest, dividends, taxes, borrowing costs, fees without a fill: a gain or a loss."""
+CASH_FLOW_KIND_CONVERSION: CashFlowKind.ValueType  # 3
+"""From one currency into another, as it was done: one amount above 0 and one below. What it is worth
+less at the market's rates is a loss.
+"""
+Global___CashFlowKind: _TypeAlias = CashFlowKind  # noqa: Y015
 
 @_typing.final
 class Portfolio(_message.Message):
@@ -39,6 +72,7 @@ class Portfolio(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    CASH_BALANCES_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Id chosen by the creator; 1 to 128 characters of [A-Za-z0-9._:-]."""
     display_name: _builtins.str
@@ -50,7 +84,9 @@ class Portfolio(_message.Message):
     group_id: _builtins.str
     """Group of portfolios that share limits; empty: none."""
     cash: _builtins.float
-    """Cash, base currency; may be negative (borrowed). From -1e18 to 1e18."""
+    """Cash in the base currency; may be negative (borrowed). Other currencies are in `cash_balances`. From
+    -1e18 to 1e18.
+    """
     version: _builtins.int
     """Changes with every change of cash, holdings or reservations. Set by the service."""
     trading_state: _types_pb2.TradingState.ValueType
@@ -77,6 +113,14 @@ class Portfolio(_message.Message):
     def close_time(self) -> _timestamp_pb2.Timestamp:
         """When it was closed; unset: it is open. Set by the service: ClosePortfolio."""
 
+    @_builtins.property
+    def cash_balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___CashBalance]:
+        """Accounts in other currencies, each once. They count in equity, margin and free capital at the rates
+        of the market snapshot; sizing is refused where it has none for one that isn't 0
+        (MISSING_EXCHANGE_RATE). Fills in the currency of an account move that account (see
+        `Fills.settlement_currency`); so an account of 0 says where fills settle.
+        """
+
     def __init__(
         self,
         *,
@@ -92,14 +136,41 @@ class Portfolio(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
+        cash_balances: _abc.Iterable[Global___CashBalance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "close_time", b"close_time", "create_time", b"create_time", "holdings", b"holdings", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "trading_state", b"trading_state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "cash_balances", b"cash_balances", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "trading_state", b"trading_state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Portfolio: _TypeAlias = Portfolio  # noqa: Y015
+
+@_typing.final
+class CashBalance(_message.Message):
+    """Cash in one currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """ISO 4217, or a crypto-asset, as `Portfolio.base_currency`; not one for hundredths such as GBX."""
+    amount: _builtins.float
+    """Amount in it; may be negative (borrowed). From -1e18 to 1e18."""
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        amount: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CashBalance: _TypeAlias = CashBalance  # noqa: Y015
 
 @_typing.final
 class Holdings(_message.Message):
@@ -266,6 +337,7 @@ class GetPortfolioResponse(_message.Message):
     HIGH_WATER_MARK_FIELD_NUMBER: _builtins.int
     HIGH_WATER_MARK_REBASES_FIELD_NUMBER: _builtins.int
     EQUITY_ACCEPTED_FIELD_NUMBER: _builtins.int
+    CASH_TOTAL_FIELD_NUMBER: _builtins.int
     high_water_mark: _builtins.float
     """Highest equity since a drawdown floor was first used, scaled by payments since, base currency;
     unset: no floor has been used.
@@ -273,6 +345,10 @@ class GetPortfolioResponse(_message.Message):
     equity_accepted: _builtins.float
     """Equity of the last recorded decision, base currency, from which the next may differ by
     `SizingParameters.equity_jump_max`; unset: none yet, or since a confirmation.
+    """
+    cash_total: _builtins.float
+    """Cash of all currencies at the rates of the newest market snapshot, base currency; unset where it lacks
+    one.
     """
     @_builtins.property
     def portfolio(self) -> Global___Portfolio:
@@ -294,15 +370,20 @@ class GetPortfolioResponse(_message.Message):
         high_water_mark: _builtins.float | None = ...,
         high_water_mark_rebases: _abc.Iterable[Global___HighWaterMarkRebase] | None = ...,
         equity_accepted: _builtins.float | None = ...,
+        cash_total: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cash_total: _TypeAlias = _typing.Literal["cash_total"]  # noqa: Y015
+    _WhichOneofArgType__cash_total: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total"]  # noqa: Y015
     _WhichOneofReturnType__equity_accepted: _TypeAlias = _typing.Literal["equity_accepted"]  # noqa: Y015
     _WhichOneofArgType__equity_accepted: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted"]  # noqa: Y015
     _WhichOneofReturnType__high_water_mark: _TypeAlias = _typing.Literal["high_water_mark"]  # noqa: Y015
     _WhichOneofArgType__high_water_mark: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cash_total) -> _WhichOneofReturnType__cash_total | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_accepted) -> _WhichOneofReturnType__equity_accepted | None: ...
     @_typing.overload
@@ -492,10 +573,11 @@ class SetHoldingsRequest(_message.Message):
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     CONFIRM_EQUITY_FIELD_NUMBER: _builtins.int
+    CASH_BALANCES_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Which portfolio."""
     cash: _builtins.float
-    """New cash, base currency. From -1e18 to 1e18."""
+    """New cash in the base currency. From -1e18 to 1e18."""
     expected_version: _builtins.int
     """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
     confirm_equity: _builtins.bool
@@ -508,6 +590,10 @@ class SetHoldingsRequest(_message.Message):
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """The moment they were true, not in the future; unset: now."""
 
+    @_builtins.property
+    def cash_balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___CashBalance]:
+        """New accounts in other currencies; those not named are closed."""
+
     def __init__(
         self,
         *,
@@ -517,10 +603,11 @@ class SetHoldingsRequest(_message.Message):
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
         expected_version: _builtins.int | None = ...,
         confirm_equity: _builtins.bool = ...,
+        cash_balances: _abc.Iterable[Global___CashBalance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "expected_version", b"expected_version", "holdings", b"holdings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "cash", b"cash", "confirm_equity", b"confirm_equity", "expected_version", b"expected_version", "holdings", b"holdings", "portfolio_id", b"portfolio_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "cash", b"cash", "cash_balances", b"cash_balances", "confirm_equity", b"confirm_equity", "expected_version", b"expected_version", "holdings", b"holdings", "portfolio_id", b"portfolio_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -1139,3 +1226,69 @@ class ConfirmEquityResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_before) -> _WhichOneofReturnType__equity_before | None: ...
 
 Global___ConfirmEquityResponse: _TypeAlias = ConfirmEquityResponse  # noqa: Y015
+
+@_typing.final
+class AdjustCashRequest(_message.Message):
+    """Request of AdjustCash."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Chosen by the caller before sending: a UUID, unique per movement, kept for retries."""
+    portfolio_id: _builtins.str
+    """Which portfolio."""
+    kind: Global___CashFlowKind.ValueType
+    """What it is; required."""
+    reason: _builtins.str
+    """Why, for the history."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CashBalance]:
+        """What is added to each currency, the base currency among them; each once. An account that isn't
+        there is opened.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        portfolio_id: _builtins.str = ...,
+        changes: _abc.Iterable[Global___CashBalance] | None = ...,
+        kind: Global___CashFlowKind.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "kind", b"kind", "portfolio_id", b"portfolio_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustCashRequest: _TypeAlias = AdjustCashRequest  # noqa: Y015
+
+@_typing.final
+class AdjustCashResponse(_message.Message):
+    """Response of AdjustCash."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def portfolio(self) -> Global___Portfolio:
+        """As stored."""
+
+    def __init__(
+        self,
+        *,
+        portfolio: Global___Portfolio | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustCashResponse: _TypeAlias = AdjustCashResponse  # noqa: Y015

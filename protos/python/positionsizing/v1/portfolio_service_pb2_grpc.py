@@ -65,6 +65,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
                 _registered_method=True)
+        self.AdjustCash = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/AdjustCash',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashResponse.FromString,
+                _registered_method=True)
         self.RebaseHighWaterMark = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/RebaseHighWaterMark',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.RebaseHighWaterMarkRequest.SerializeToString,
@@ -146,6 +151,13 @@ class PortfolioServiceServicer:
 
     def SetHoldings(self, request, context):
         """Replaces holdings and cash by the books of record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustCash(self, request, context):
+        """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,6 +247,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.SetHoldings,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.SerializeToString,
+            ),
+            'AdjustCash': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustCash,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashResponse.SerializeToString,
             ),
             'RebaseHighWaterMark': grpc.unary_unary_rpc_method_handler(
                     servicer.RebaseHighWaterMark,
@@ -435,6 +452,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/SetHoldings',
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustCash(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/AdjustCash',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,8 @@ class PortfolioServiceStub:
     """
     SetHoldings: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]
     """Replaces holdings and cash by the books of record."""
+    AdjustCash: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]
+    """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]
     """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
     portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
@@ -92,6 +94,8 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """
     SetHoldings: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]  # type: ignore[assignment]
     """Replaces holdings and cash by the books of record."""
+    AdjustCash: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]  # type: ignore[assignment]
+    """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]  # type: ignore[assignment]
     """Sets the high-water mark of the drawdown floor to the equity at the newest market, so that a
     portfolio at its floor is sized again. Recorded with its reason. Fails with NO_HIGH_WATER_MARK where
@@ -167,6 +171,14 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetHoldingsResponse, _abc.Awaitable[_portfolio_service_pb2.SetHoldingsResponse]]:
         """Replaces holdings and cash by the books of record."""
+
+    @_abc_1.abstractmethod
+    def AdjustCash(
+        self,
+        request: _portfolio_service_pb2.AdjustCashRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.AdjustCashResponse, _abc.Awaitable[_portfolio_service_pb2.AdjustCashResponse]]:
+        """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
 
     @_abc_1.abstractmethod
     def RebaseHighWaterMark(

@@ -902,6 +902,84 @@ class PortfolioSummary(_message.Message):
 Global___PortfolioSummary: _TypeAlias = PortfolioSummary  # noqa: Y015
 
 @_typing.final
+class CashNeeds(_message.Message):
+    """What the trades of a decision need, in the currencies of their instruments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    CASH_NEEDED_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments that are traded, in the order of the request."""
+
+    @_builtins.property
+    def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Currency of each (pounds, for prices in pence)."""
+
+    @_builtins.property
+    def cash_needed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Capital that each reserves, in that currency: cash, margin and fees. The sum at the market's rates is
+        `PortfolioSummary.cash_reserved`.
+        """
+
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrencyNeed]:
+        """Each currency of those, and of the portfolio's accounts, by code."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        currency: _abc.Iterable[_builtins.str] | None = ...,
+        cash_needed: _abc.Iterable[_builtins.float] | None = ...,
+        currencies: _abc.Iterable[Global___CurrencyNeed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_needed", b"cash_needed", "currencies", b"currencies", "currency", b"currency", "instrument_ids", b"instrument_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CashNeeds: _TypeAlias = CashNeeds  # noqa: Y015
+
+@_typing.final
+class CurrencyNeed(_message.Message):
+    """Cash of one currency, in that currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    BALANCE_FIELD_NUMBER: _builtins.int
+    CASH_NEEDED_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """Its code."""
+    balance: _builtins.float
+    """Cash before the decision."""
+    cash_needed: _builtins.float
+    """What the decision reserves of it."""
+    shortfall: _builtins.float
+    """What would be borrowed, or has to be converted from others first: needed less balance, or 0."""
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        balance: _builtins.float = ...,
+        cash_needed: _builtins.float = ...,
+        shortfall: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance", b"balance", "cash_needed", b"cash_needed", "currency", b"currency", "shortfall", b"shortfall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrencyNeed: _TypeAlias = CurrencyNeed  # noqa: Y015
+
+@_typing.final
 class Certificate(_message.Message):
     """Proof of a joint solution, recomputed by code that shares nothing with the solver."""
 
@@ -1177,6 +1255,7 @@ class SizingDecision(_message.Message):
     ALGORITHM_FIELD_NUMBER: _builtins.int
     EDGES_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
+    CASH_NEEDS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -1274,6 +1353,10 @@ class SizingDecision(_message.Message):
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPrediction]:
         """What models said of the edges of lines; recorded, so that a replay needs no model."""
 
+    @_builtins.property
+    def cash_needs(self) -> Global___CashNeeds:
+        """Only where the request asked for them."""
+
     def __init__(
         self,
         *,
@@ -1301,10 +1384,11 @@ class SizingDecision(_message.Message):
         algorithm: Global___AlgorithmAnswer | None = ...,
         edges: Global___EdgeEstimates | None = ...,
         predictions: _abc.Iterable[Global___ModelPrediction] | None = ...,
+        cash_needs: Global___CashNeeds | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,6 +84,7 @@ class SizePositionsRequest(_message.Message):
     RESERVATION_TTL_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
+    INCLUDE_CASH_NEEDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     portfolio_id: _builtins.str
@@ -117,6 +118,8 @@ class SizePositionsRequest(_message.Message):
     """Adds `SizingDecision.sensitivities`."""
     expected_portfolio_version: _builtins.int
     """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
+    include_cash_needs: _builtins.bool
+    """Adds `SizingDecision.cash_needs`: what trades need in the currencies of their instruments."""
     @_builtins.property
     def signals(self) -> _sizing_pb2.SignalBatch:
         """The signals."""
@@ -159,10 +162,11 @@ class SizePositionsRequest(_message.Message):
         reservation_ttl: _duration_pb2.Duration | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
         algorithm: _parameter_service_pb2.AlgorithmChoice | None = ...,
+        include_cash_needs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "algorithm", b"algorithm", "expected_portfolio_version", b"expected_portfolio_version", "limits", b"limits", "read_mask", b"read_mask", "reservation_ttl", b"reservation_ttl", "signals", b"signals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "algorithm", b"algorithm", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "read_mask", b"read_mask", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version", "algorithm", b"algorithm", "all_or_nothing", b"all_or_nothing", "covariance_matrix_id", b"covariance_matrix_id", "expected_portfolio_version", b"expected_portfolio_version", "include_cash_needs", b"include_cash_needs", "include_sensitivities", b"include_sensitivities", "limits", b"limits", "market_snapshot_id", b"market_snapshot_id", "method", b"method", "portfolio_id", b"portfolio_id", "read_mask", b"read_mask", "request_id", b"request_id", "reservation_ttl", b"reservation_ttl", "scenario_matrix_id", b"scenario_matrix_id", "signals", b"signals", "strategy_id", b"strategy_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_portfolio_version: _TypeAlias = _typing.Literal["expected_portfolio_version"]  # noqa: Y015
     _WhichOneofArgType__expected_portfolio_version: _TypeAlias = _typing.Literal["_expected_portfolio_version", b"_expected_portfolio_version"]  # noqa: Y015
@@ -790,6 +794,7 @@ class Fills(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     EXCHANGE_RATE_FIELD_NUMBER: _builtins.int
     FEE_CURRENCY_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_CURRENCY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments of the decision, unique."""
@@ -826,6 +831,14 @@ class Fills(_message.Message):
         the market's rate. Empty column, or empty: the base currency.
         """
 
+    @_builtins.property
+    def settlement_currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Currency whose cash each fill moves: what is paid and what futures gain, converted at `exchange_rate`
+        where it is not the price's. An account that isn't there is opened. Empty column, or empty: the
+        price's own where the portfolio has an account in it (`Portfolio.cash_balances`), else the base
+        currency. A fee moves the account of its own currency where there is one, else the base currency.
+        """
+
     def __init__(
         self,
         *,
@@ -836,10 +849,11 @@ class Fills(_message.Message):
         currency: _abc.Iterable[_builtins.str] | None = ...,
         exchange_rate: _abc.Iterable[_builtins.float] | None = ...,
         fee_currency: _abc.Iterable[_builtins.str] | None = ...,
+        settlement_currency: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "exchange_rate", b"exchange_rate", "fee", b"fee", "fee_currency", b"fee_currency", "instrument_ids", b"instrument_ids", "lots", b"lots", "price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "exchange_rate", b"exchange_rate", "fee", b"fee", "fee_currency", b"fee_currency", "instrument_ids", b"instrument_ids", "lots", b"lots", "price", b"price", "settlement_currency", b"settlement_currency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,79 @@
+"""AdjustCash: payments, income and conversions of a portfolio, each booked once."""
+
+import hashlib
+from collections.abc import Iterator
+
+from positionsizing.v1 import portfolio_service_pb2 as pb
+
+from server.convert.names import checked_id, text_violations, uuid
+from server.convert.portfolio import balance_violations
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation, invalid_fields
+from server.limit_monitor import BreachWatch
+from server.request_context import Call
+from server.services.portfolio_life import read_portfolio
+from server.state import States
+from server.valuation import newest_market, stored_equity
+from storage.postgres import cash, closing, high_water_marks, locks, portfolios, requests
+from storage.postgres.pool import Database
+from storage.postgres.requests import Request
+from storage.postgres.scopes import Scope, ScopeKind, bump
+
+METHOD = "AdjustCash"
+
+
+async def adjust(
+    database: Database, states: States, call: Call, request: pb.AdjustCashRequest
+) -> bytes:
+    """Books it, or answers as before. Raises `Refusal`."""
+    request_id = uuid(request.request_id, "request_id")
+    portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+    if found := list(_violations(request)):
+        raise invalid_fields(found)
+    content = request.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(content).digest()
+    market = await newest_market(states, call.tenant_id)
+    key = (call.tenant_id, portfolio_id)
+    async with database.transaction(deadline_s=call.left_s) as connection:
+        await requests.lock(connection, call.tenant_id, request_id)
+        known = await requests.find(connection, call.tenant_id, request_id)
+        if known is not None:
+            return known.answer_to(METHOD, digest)
+        await closing.check_open(connection, *key)
+        locked = await locks.lock_portfolio(connection, *key)
+        if locked.group_id is not None:
+            await locks.bump_groups(connection, {(call.tenant_id, locked.group_id)})
+        base = (await portfolios.get(connection, *key)).base_currency
+        before = await stored_equity(connection, states, *key, market)
+        changes = {
+            "" if item.currency == base else item.currency: item.amount for item in request.changes
+        }
+        await cash.add(connection, *key, changes)
+        after = await stored_equity(connection, states, *key, market)
+        is_payment = request.kind == pb.CASH_FLOW_KIND_PAYMENT
+        if is_payment and before is not None and after is not None and before > 0.0 < after:
+            await high_water_marks.scale(connection, *key, after / before)
+            await cash.scale_equity(connection, *key, after / before)
+        await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
+        await BreachWatch(states).look(connection, call, [portfolio_id], market, "holdings")
+        stored = await read_portfolio(connection, *key)
+        answer = pb.AdjustCashResponse(portfolio=stored).SerializeToString(deterministic=True)
+        made = Request(request_id, METHOD, digest, content, answer)
+        await requests.put(connection, call.tenant_id, made)
+    states.changed(call.tenant_id)
+    return answer
+
+
+def _violations(request: pb.AdjustCashRequest) -> Iterator[FieldViolation]:
+    yield from number_violations(request)
+    yield from balance_violations(request.changes, "changes")
+    yield from text_violations(request.reason, "reason")
+    if not request.changes:
+        yield FieldViolation("changes", "MISSING", "needs at least one currency")
+    if request.kind not in pb.CashFlowKind.values() or not request.kind:
+        yield FieldViolation("kind", "MISSING", "must be PAYMENT, INCOME or CONVERSION")
+    elif request.kind == pb.CASH_FLOW_KIND_CONVERSION:
+        amounts = sorted(item.amount for item in request.changes)
+        if len(amounts) != 2 or not amounts[0] < 0.0 < amounts[1]:
+            text = "of a conversion are one amount below 0 and one above, of two currencies"
+            yield FieldViolation("changes", "OUT_OF_RANGE", text)

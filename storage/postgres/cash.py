@@ -1,0 +1,51 @@
+"""Cash of a portfolio that is locked: added to its base currency and to its accounts in others."""
+
+from collections.abc import Mapping
+
+import asyncpg
+
+from storage.postgres.rows import from_json, to_json
+
+
+async def scale_equity(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, factor: float
+) -> None:
+    """Multiply the accepted equity, if there is one, by what a payment did to equity."""
+    await connection.execute(
+        """UPDATE portfolio SET equity_accepted = equity_accepted * $3
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+        factor,
+    )
+
+
+async def add(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, changes: Mapping[str, float]
+) -> None:
+    """Add amounts by currency, "" for the base; an account that isn't there is opened.
+
+    The version of the portfolio stays: whoever changes it raises that.
+    """
+    others = {code: amount for code, amount in changes.items() if code}
+    key = (tenant_id, portfolio_id)
+    if not others:
+        await connection.execute(
+            "UPDATE portfolio SET cash = cash + $3 WHERE tenant_id = $1 AND portfolio_id = $2",
+            *key,
+            changes.get("", 0.0),
+        )
+        return
+    stored = await connection.fetchval(
+        "SELECT cash_balances FROM portfolio WHERE tenant_id = $1 AND portfolio_id = $2", *key
+    )
+    balances: dict[str, float] = from_json(stored)
+    for code, amount in others.items():
+        balances[code] = balances.get(code, 0.0) + amount
+    await connection.execute(
+        """UPDATE portfolio SET cash = cash + $3, cash_balances = $4
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        *key,
+        changes.get("", 0.0),
+        to_json(balances),
+    )
