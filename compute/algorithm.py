@@ -13,7 +13,7 @@ import numpy as np
 
 from compute.inputs import Inputs
 from compute.kernels import run_waterfalls
-from compute.layout import Exposure, Line, Source, Stage
+from compute.layout import Exposure, Family, Line, Stage, is_of
 from compute.limits.binding import Binding
 from compute.limits.line_risk import risk_caps
 from compute.limits.projection import NO_LIMIT
@@ -104,7 +104,7 @@ def columns_of(inputs: Inputs, kernels: KernelRegistry) -> dict[str, Floats]:
     lines, limit_bounds = line_columns(inputs, kernels), inputs.limit_bounds
     stakes = _stakes(lines, inputs, kernels)
     mean, deviation = _moments(lines, inputs)
-    bets = np.isin(lines[Line.SOURCE], (Source.WIN_LOSS, Source.HISTORY))
+    bets = is_of(lines[Line.SOURCE], Family.BET)
     market = limit_bounds.market
     found = {
         "side": lines[Line.SIDE],
@@ -146,11 +146,11 @@ def _moments(lines: Floats, inputs: Inputs) -> tuple[Floats, Floats]:
     """Mean and deviation per period of a position on each line's side, whatever its edge, (n,)."""
     source = lines[Line.SOURCE]
     p, payoff, loss = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF], lines[Line.LOSS_FRACTION]
-    given = source == Source.RETURN_VOLATILITY
+    given = is_of(source, Family.MOMENTS)
     bet = p * payoff - (1.0 - p) * loss, np.sqrt(p * (1.0 - p)) * (payoff + loss)
     mean = np.where(given, lines[Line.EXPECTED_RETURN], bet[0])
     deviation = np.where(given, lines[Line.VOLATILITY], bet[1])
-    drawn = source == Source.SCENARIOS
+    drawn = is_of(source, Family.SCENARIOS)
     if drawn.any() and inputs.scenarios is not None:
         outcomes = lines[Line.SIDE, drawn, None] * inputs.scenarios.returns[drawn]
         weight = inputs.scenarios.probability
@@ -158,6 +158,9 @@ def _moments(lines: Floats, inputs: Inputs) -> tuple[Floats, Floats]:
         apart = outcomes - mean[drawn, None]
         deviation[drawn] = np.sqrt(np.square(apart) @ weight)
     return mean, deviation
+
+
+_NONE: Integers = np.empty(0, dtype=np.int64)
 
 
 def unusable(answer: AlgorithmAnswer, inputs: Inputs) -> list[LineError]:
@@ -195,7 +198,7 @@ def _kept(line: np.integer[Any], reason: str, text: str) -> LineError:
     return LineError(int(line), "instrument_ids", reason, text)
 
 
-def with_sizes(inputs: Inputs, raw: Floats, refused: Integers) -> Inputs:
+def with_sizes(inputs: Inputs, raw: Floats, refused: Integers = _NONE) -> Inputs:
     """The inputs with raw sizes as their target; the lines `refused` keep their position.
 
     raw: signed weights, (n,), read where a line stays active. What the rules took off the Kelly

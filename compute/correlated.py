@@ -9,7 +9,7 @@ from compute.correlation.penalty import (
 )
 from compute.correlation.sample import correlation_of
 from compute.inputs import Inputs
-from compute.layout import Line, Source
+from compute.layout import Family, Line, is_of
 from compute.limits.book_guard import ReturnMatrix
 from compute.market import Floats, Integers, MissingInputError
 
@@ -71,7 +71,7 @@ def _columns(book: ReturnMatrix, inputs: Inputs, places: Integers) -> Integers:
 def _own_risk(lines: Floats, deviation: Floats) -> tuple[Floats, Floats]:
     """Scale k and mean over deviation r of each line, (n,) each (`correlation/penalty.py`)."""
     source = lines[Line.SOURCE]
-    is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
+    is_bet = is_of(source, Family.BET)
     cost = lines[Line.COST]
     win, payoff = lines[Line.WIN_PROBABILITY], lines[Line.PAYOFF] - cost
     loss = lines[Line.LOSS_FRACTION] + cost
@@ -79,7 +79,7 @@ def _own_risk(lines: Floats, deviation: Floats) -> tuple[Floats, Floats]:
     spread = np.sqrt(np.maximum(win * (1.0 - win), 0.0)) * (payoff + loss)
     mean = win * payoff - (1.0 - win) * loss
     bet_ratio = np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0.0)
-    own = np.where(source == Source.RETURN_VOLATILITY, lines[Line.VOLATILITY], deviation)
+    own = np.where(is_of(source, Family.MOMENTS), lines[Line.VOLATILITY], deviation)
     scale = np.where(is_bet, bet_scale, own)
     # What has no risk of its own shares none: any scale leaves it as it is.
     return np.where(scale > 0.0, scale, 1.0), np.where(is_bet, bet_ratio, 0.0)

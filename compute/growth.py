@@ -11,7 +11,7 @@ per period of the signal, over the risk-free rate; f is the stake in the directi
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.layout import Line, Source
+from compute.layout import Family, Line, is_of
 from compute.market import Floats, Integers
 
 
@@ -20,10 +20,10 @@ def growth(stake: Floats, lines: Floats, inputs: Inputs) -> tuple[Floats, Floats
     value, slope = _bet(stake, lines)
     source = lines[Line.SOURCE]
     for other, terms in (
-        (Source.RETURN_VOLATILITY, _moments),
-        (Source.SCENARIOS, _scenarios),
+        (Family.MOMENTS, _moments),
+        (Family.SCENARIOS, _scenarios),
     ):
-        if (mine := source == other).any():
+        if (mine := is_of(source, other)).any():
             used = np.flatnonzero(mine)
             value[used], slope[used] = terms(stake[used], used, lines, inputs)
     refused = lines[Line.ACTIVE] == 0.0

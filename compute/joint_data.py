@@ -22,7 +22,7 @@ from compute.joint_outcomes import (
     drawn_together,
     outcomes,
 )
-from compute.layout import Line, Source
+from compute.layout import Family, Line, is_of
 from compute.market import Floats, Integers, MissingInputError
 from compute.parameters import Shrinkage
 
@@ -58,7 +58,7 @@ class Returns:
 def has_bets(inputs: Inputs) -> bool:
     """Whether any line is a bet or a history."""
     source = inputs.signals.source[inputs.active]
-    return bool(np.isin(source, (Source.WIN_LOSS, Source.HISTORY)).any())
+    return bool(is_of(source, Family.BET).any())
 
 
 def returns_of(
@@ -111,7 +111,7 @@ def _means(inputs: Inputs, lines: Integers) -> Floats:
     signals, parameters = inputs.signals, inputs.parameters
     if (
         signals.expected_return is None
-        or not (inputs.signals.source[lines] == Source.RETURN_VOLATILITY).all()
+        or not is_of(inputs.signals.source[lines], Family.MOMENTS).all()
     ):
         raise MissingInputError(
             "MISSING_MATRIX", "lines with edge_source SCENARIOS need a scenario_matrix_id"
@@ -143,11 +143,11 @@ def _shifted(
 ) -> Floats:
     """Scenarios of the problem's variables, centred on the signals' means where they have any."""
     returns = scenarios.values[:, scenarios.place[everything]]
-    columns = np.flatnonzero(inputs.signals.source[lines] == Source.RETURN_VOLATILITY)
+    columns = np.flatnonzero(is_of(inputs.signals.source[lines], Family.MOMENTS))
     if len(columns):
         wanted = _means(inputs, lines[columns])
         returns[:, columns] += wanted - scenarios.probability @ returns[:, columns]
-    aged = np.flatnonzero(inputs.signals.source[lines] == Source.SCENARIOS)
+    aged = np.flatnonzero(is_of(inputs.signals.source[lines], Family.SCENARIOS))
     returns[:, aged] += _ageing(inputs, lines[aged], scenarios.probability @ returns[:, aged])
     return returns
 
@@ -197,13 +197,13 @@ class _Drawing:
     def _is_bet(self) -> NDArray[np.bool_]:
         out = np.zeros(len(self.everything), dtype=bool)
         source = self.inputs.signals.source[self.lines]
-        out[: len(self.lines)] = np.isin(source, (Source.WIN_LOSS, Source.HISTORY))
+        out[: len(self.lines)] = is_of(source, Family.BET)
         return out
 
     def _has_mean(self) -> NDArray[np.bool_]:
         out = np.zeros(len(self.everything), dtype=bool)
         source = self.inputs.signals.source[self.lines]
-        out[: len(self.lines)] = source == Source.RETURN_VOLATILITY
+        out[: len(self.lines)] = is_of(source, Family.MOMENTS)
         return out
 
     def _named(self) -> NDArray[np.bool_]:

@@ -5,7 +5,10 @@ columns. Weights are signed fractions of equity. `projection.NO_LIMIT` stands
 for a limit that is not set.
 """
 
-from enum import IntEnum, auto
+from enum import Enum, IntEnum, auto
+from functools import reduce
+from operator import or_
+from typing import Any
 
 
 class Line(IntEnum):
@@ -16,7 +19,7 @@ class Line(IntEnum):
     SIDE = 1
     """+1 long, -1 short."""
     SOURCE = 2
-    """An `EdgeSource`."""
+    """A `Source`."""
     WIN_PROBABILITY = 3
     PAYOFF = 4
     LOSS_FRACTION = 5
@@ -126,17 +129,43 @@ class Exposure(IntEnum):
     NET_MAX = 4
 
 
-class Source(IntEnum):
-    """What an edge comes from. The numbers are those of the contract."""
+class Family(Enum):
+    """Which formula sizes an edge."""
 
-    WIN_LOSS = 1
-    RETURN_VOLATILITY = 2
-    SCENARIOS = 3
-    HISTORY = 4
-    STORED_HISTORY = 5
-    """`HISTORY`, once it is read: no kernel sees it."""
-    MODEL = 6
-    """A bet as soon as the model has been asked (`learn/predicted.py`); no kernel sees it."""
+    BET = "win probability, payoff and loss fraction"
+    MOMENTS = "expected return and volatility"
+    SCENARIOS = "outcomes with probabilities"
+
+
+class Source(IntEnum):
+    """What an edge comes from. The numbers are those of the contract.
+
+    With each: its family, and whether kernels see it; else it becomes another before.
+    """
+
+    family: Family
+    is_seen: bool
+
+    def __new__(cls, number: int, family: Family = Family.BET, is_seen: bool = True) -> "Source":
+        """The source of a number of the contract."""
+        source = int.__new__(cls, number)
+        source._value_ = number
+        source.family, source.is_seen = family, is_seen
+        return source
+
+    WIN_LOSS = 1, Family.BET
+    RETURN_VOLATILITY = 2, Family.MOMENTS
+    SCENARIOS = 3, Family.SCENARIOS
+    HISTORY = 4, Family.BET
+    STORED_HISTORY = 5, Family.BET, False
+    """`HISTORY`, once it is read."""
+    MODEL = 6, Family.BET, False
+    """A bet as soon as the model has been asked (`learn/predicted.py`)."""
+
+
+def is_of(source: Any, family: Family) -> Any:
+    """Which entries of a row of sources are of a family, as a mask of NumPy or JAX."""
+    return reduce(or_, (source == one for one in Source if one.is_seen and one.family is family))
 
 
 class Stage(IntEnum):

@@ -10,19 +10,12 @@ from typing import Any, get_args, get_type_hints
 from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import DAY_S, NO_SCHEDULE, Schedule
 from compute.correlation.penalty import CorrelationPenalty
+from compute.methods import Method
 from compute.optimize.problem import Objective
 from compute.value_range import INNER, NEAR_0, NEAR_1, PERCENT, RATE, SMALL, Range, ranged
 
 DURATION_MAX_S = 30 * DAY_S
 """The longest time span of a parameter that doesn't say otherwise."""
-
-
-class Method(IntEnum):
-    """Engine. The numbers are those of the contract."""
-
-    CLOSED_FORM = 1
-    JOINT = 2
-    CUSTOM = 3
 
 
 class Shrinkage(IntEnum):

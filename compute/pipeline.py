@@ -29,7 +29,7 @@ from compute.limits.guard import Guard, Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
-from compute.limits.risk_budget import risk_budget_left
+from compute.limits.risk_budget import risk_budget_of_batch
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.market import Floats, Integers, MissingInputError
@@ -282,7 +282,7 @@ def scalar_inputs(inputs: Inputs) -> Floats:
     out[Scalar.SHRINK] = int(parameters.confidence_shrinkage) - int(Shrinkage.NONE)
     out[Scalar.KELLY_FRACTION] = parameters.fraction
     out[Scalar.INTERVAL_DEVIATIONS] = NormalDist().inv_cdf(interval)
-    out[Scalar.RISK_BUDGET] = _risk_budget_left(inputs)
+    out[Scalar.RISK_BUDGET] = risk_budget_of_batch(inputs)
     out[Scalar.USE_TARGET] = inputs.target is not None
     out[Scalar.ALLOW_SHORT] = bool(limits.allow_short)
     out[Scalar.ALLOW_FLIP] = bool(limits.allow_flip)
@@ -299,16 +299,6 @@ def scalar_inputs(inputs: Inputs) -> Floats:
 
 def _bound(value: float | None) -> float:
     return NO_LIMIT if value is None else value
-
-
-def _risk_budget_left(inputs: Inputs) -> float:
-    """What the rest of the portfolio leaves of the risk budget."""
-    limit_bounds, own = inputs.limit_bounds, np.zeros(len(inputs.limit_bounds.before))
-    mine = inputs.index[inputs.active]
-    own[mine] = limit_bounds.before[mine]
-    return risk_budget_left(
-        limit_bounds, limit_bounds.market.volatility, inputs.parameters.risk_budget, own
-    )
 
 
 def _annual_volatility(inputs: Inputs) -> Floats:

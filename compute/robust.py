@@ -26,7 +26,7 @@ import numpy as np
 from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
 from compute.kernels import SCENARIO_BUCKETS, chunks, zero_padded
-from compute.layout import Line, Source
+from compute.layout import Family, Line, is_of
 from compute.market import Floats
 from compute.parameters import Robust, RobustSet
 from compute.shapes import KernelRegistry, bucket
@@ -50,9 +50,9 @@ def robust_column(
         lines = lines.copy()
         lines[Line.COST], lines[Line.EXACT_STAKE_AFTER_COST] = 0.0, lines[Line.EXACT_STAKE]
     source, active = lines[Line.SOURCE], lines[Line.ACTIVE] > 0.0
-    bets = np.flatnonzero(active & ((source == Source.WIN_LOSS) | (source == Source.HISTORY)))
-    moments = np.flatnonzero(active & (source == Source.RETURN_VOLATILITY))
-    drawn = np.flatnonzero(active & (source == Source.SCENARIOS))
+    bets = np.flatnonzero(active & is_of(source, Family.BET))
+    moments = np.flatnonzero(active & is_of(source, Family.MOMENTS))
+    drawn = np.flatnonzero(active & is_of(source, Family.SCENARIOS))
     out[bets] = _bets(lines[:, bets], robust)
     out[moments] = _moments(lines[:, moments], rate, robust)
     if len(drawn) and scenarios is not None:

@@ -16,7 +16,7 @@ from compute.kelly.confidence import shrinkage
 from compute.kelly.continuous import continuous_kelly_fraction
 from compute.kelly.costs import fee_kelly_fraction, impact_kelly_fraction
 from compute.kelly.interval import kelly_standard_error
-from compute.layout import Line, Scalar, Source, Stage
+from compute.layout import Family, Line, Scalar, Stage, is_of
 from compute.limits.policy import LimitKind
 
 STAKE_MAX = 4096.0
@@ -185,8 +185,8 @@ def risk_budgeted(stake: Array, lines: Array, scalars: Array) -> Array:
 def _by_source(lines: Array, win_loss: Array, moments: Array, exact: Array) -> Array:
     """Chooses by the line's source; a history has been turned into a win/loss bet before."""
     source = lines[Line.SOURCE]
-    is_bet = (source == Source.WIN_LOSS) | (source == Source.HISTORY)
-    return jnp.where(is_bet, win_loss, jnp.where(source == Source.SCENARIOS, exact, moments))
+    is_bet = is_of(source, Family.BET)
+    return jnp.where(is_bet, win_loss, jnp.where(is_of(source, Family.SCENARIOS), exact, moments))
 
 
 class Batch(NamedTuple):

@@ -21,7 +21,7 @@ from compute.algorithm import (
     with_sizes,
 )
 from compute.market import Floats
-from compute.parameters import Method
+from compute.methods import Engine
 from compute.shapes import KernelRegistry
 from server.algorithms.asked import AlgorithmError
 from server.algorithms.registry import Algorithms
@@ -41,7 +41,7 @@ _PASSING = {"TIMEOUT", "UNAVAILABLE", "RESTING", "BUSY"}
 def is_asked(problem: "PreparedRequest") -> bool:
     """Whether an algorithm has to be asked. Without equity nothing grows: positions are reduced."""
     return (
-        problem.method is Method.CUSTOM
+        problem.method.engine is Engine.OUTSIDE
         and problem.context.algorithm is None
         and not problem.inputs.limit_bounds.is_closing
     )
@@ -150,7 +150,7 @@ def _refuse(answer: AlgorithmAnswer, lines: list[FieldViolation]) -> None:
 def chain_of(problem: "PreparedRequest") -> list[sizing_pb2.FallbackStep]:
     """What was tried, where the algorithm didn't answer or wasn't asked."""
     answer = problem.context.algorithm
-    if problem.method is not Method.CUSTOM:
+    if problem.method.engine is not Engine.OUTSIDE:
         return []
     if answer is None:
         why = "there is no equity to grow; positions are reduced"

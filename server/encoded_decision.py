@@ -70,7 +70,7 @@ def encoded(asked: JointTarget, sizing: Sizing, kernels: KernelRegistry) -> Size
         problem.request.covariance_matrix_id or problem.context.covariance_matrix_id
     )
     stages = decision_convert.STAGE_NUMBERS
-    if problem.context.algorithm is not None:
+    if problem.context.algorithm is not None or problem.method.target is not None:
         stages = decision_convert.ALGORITHM_STAGE_NUMBERS
     columns = decision_convert.columns(problem.ids, sizing, problem.inputs, stages)
     columns += volatility_answer.fill(head, problem, sizing)

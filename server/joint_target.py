@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
+from compute.algorithm import with_sizes
 from compute.joint_data import BookMatrix, has_bets
 from compute.joint_sizing import JointAnswer, solve_joint
 from compute.limits.one_decision import without_limits_of_one_decision
 from compute.limits.places import without_place
 from compute.market import Floats
+from compute.methods import Method
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
-from compute.parameters import EffectiveParameters, Method
+from compute.parameters import EffectiveParameters
 from compute.pipeline import line_columns
 from compute.robust import robust_column
 from compute.shapes import KernelRegistry
@@ -51,17 +53,19 @@ class JointTarget:
 def solve_target(
     runner: JointRunner, kernels: KernelRegistry, problem: PreparedRequest, time_limit: TimeLimit
 ) -> JointTarget:
-    """Solves a problem that asks for the joint method, and leaves others as they are.
+    """Solves a problem that asks for an optimum, and leaves those that size stakes as they are.
 
     Raises `Refusal` where the limits contradict each other or the book is too large,
     `MissingInputError`.
     """
-    if problem.method is not Method.JOINT:
+    if not problem.method.is_computed:
         return JointTarget(problem)
     if problem.inputs.limit_bounds.is_closing:
-        return JointTarget(
-            problem, None, _closed_form("there is no equity to grow; positions are reduced")
-        )
+        why = "there is no equity to grow; positions are reduced"
+        return JointTarget(problem, None, _closed_form(why, problem.method))
+    if problem.method.target is not None:
+        weights = problem.method.target(problem.inputs)
+        return JointTarget(replace(problem, inputs=with_sizes(problem.inputs, weights)))
     if problem.inputs.parameters.fraction < FRACTION_MIN:
         return _without_stakes(problem)
     _ = problem.inputs.book_guard  # raises where a limit of the book lacks its data
@@ -178,9 +182,10 @@ def _nearest(
     return JointTarget(replace(problem, inputs=inputs), None, steps)
 
 
-def _closed_form(why: str) -> list[sizing_pb2.FallbackStep]:
+def _closed_form(why: str, method: Method = Method.JOINT) -> list[sizing_pb2.FallbackStep]:
+    name = method.name.lower().replace("_", " ")
     return [
-        sizing_pb2.FallbackStep(method="joint", outcome=why),
+        sizing_pb2.FallbackStep(method=name, outcome=why),
         sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
     ]
 

@@ -13,7 +13,6 @@ from compute.limits.lift import Rules, lifted
 from compute.limits.policy import LimitKind
 from compute.market import MissingInputError
 from compute.optimize.time_limit import TimeLimit
-from compute.parameters import Method
 from server import recorded
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 from server.errors import Refusal, invalid
@@ -107,7 +106,7 @@ def _lifted(
     limit_bounds = prepare(
         limit_bounds.market, limit_bounds.positions, without.limits, without.shared
     )
-    if problem.method is Method.JOINT:  # the optimum is another one
+    if problem.method.is_computed:  # the optimum is another one
         inputs = replace(inputs, target=None, target_binding=None, target_marginal=None)
     return replace(
         problem,

@@ -2,7 +2,8 @@
 
 from positionsizing.v1 import market_service_pb2, sizing_service_pb2
 
-from compute.parameters import EffectiveParameters, Method, Shrinkage
+from compute.methods import Engine, Method
+from compute.parameters import EffectiveParameters, Shrinkage
 from server.portfolio_state import PortfolioState
 from server.prepared_request import is_gathered
 
@@ -22,8 +23,8 @@ def method_of(
 def is_joint_request(
     request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
 ) -> bool:
-    """Whether a request asks for the joint method, by itself or by the parameters in force."""
-    return method_of(request, parameters) is Method.JOINT
+    """Whether a request asks for an optimum, by itself or by the parameters in force."""
+    return method_of(request, parameters).engine is Engine.OPTIMIZER
 
 
 def needs_default(
@@ -53,5 +54,5 @@ def is_short(
         and not request.include_sensitivities
         and parameters.confidence_shrinkage is not Shrinkage.BAKER_MCHALE_NUMERIC
         and (len(snapshot.instrument_ids) <= SHORT_MARKET or is_gathered(state, snapshot))
-        and not is_joint_request(request, parameters)
+        and method_of(request, parameters).engine is Engine.STAKES
     )

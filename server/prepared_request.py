@@ -16,13 +16,15 @@ from compute.adapt.edge import multiplied, scaled_edges, scaled_scenarios
 from compute.currency import in_base
 from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
+from compute.layout import Family, is_of
 from compute.learn.predicted import line_multipliers, with_predictions
 from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.bounds import LimitBounds, prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import Limits, tightest
 from compute.market import Integers, Market, MissingInputError
-from compute.parameters import AlgorithmChoice, EffectiveParameters, Method
+from compute.methods import Engine, Method
+from compute.parameters import AlgorithmChoice, EffectiveParameters
 from compute.pipeline import Sizing
 from compute.signals import LineError, check
 from compute.usable import check_market
@@ -197,7 +199,7 @@ def assemble(
     if covariance is not None:
         covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
     method = Method(request.method) if request.method else context.parameters.method
-    places = None if method is Method.JOINT else _concerned(index, context, prices)
+    places = None if method.engine is Engine.OPTIMIZER else _concerned(index, context, prices)
     limit_bounds, guard = _limit_bounds(request, limits, context, prices, places, derived)
     inputs = Inputs(
         signals=batch,
@@ -309,7 +311,7 @@ def _scenarios_of(
     ids: Sequence[str], source: np.ndarray[Any, Any], matrix: MatrixData | None
 ) -> tuple[Scenarios | None, list[LineError]]:
     """The lines' scenarios out of the matrix; an error for each line that needs some."""
-    needs = np.flatnonzero(source == 3)
+    needs = np.flatnonzero(is_of(source, Family.SCENARIOS))
     if matrix is None:
         text = "edge_source SCENARIOS needs a scenario_matrix_id"
         return None, [LineError(int(i), "edge_source", "MISSING", text) for i in needs]

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
-from positionsizing.v1 import market_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import market_service_pb2, sizing_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.market import Market
+from compute.methods import OPTIMIZED
 from server import decision_inputs
 from server.convert.market import MatrixData
 from server.convert.recorded import answer_of, asked_of
@@ -38,8 +39,8 @@ class Recorded:
 
     @property
     def is_joint(self) -> bool:
-        """Whether it was answered by the joint method."""
-        return self.answered.method == types_pb2.SIZING_METHOD_JOINT
+        """Whether it was answered by an optimum."""
+        return self.answered.method in OPTIMIZED
 
     @property
     def n_lines(self) -> int:

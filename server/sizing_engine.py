@@ -24,8 +24,8 @@ from positionsizing.v1.market_service_pb2 import (
 from compute.joint_value import is_worse_than_keeping
 from compute.limits.shared import divided
 from compute.market import equity_of
+from compute.methods import Engine
 from compute.optimize.time_limit import ENDLESS, TimeLimit
-from compute.parameters import Method
 from compute.pipeline import Sizing, size_together
 from compute.shapes import KernelRegistry, Key, NotReadyError
 from server import prediction, profile
@@ -171,7 +171,7 @@ class SizingEngine:
             return self.answer(gathered(), time_limit)
 
         n_lines = len(request.signals.instrument_ids)
-        if method_of(request, state.parameters) is Method.CUSTOM:
+        if method_of(request, state.parameters).engine is Engine.OUTSIDE:
             problem = await self.run(lambda _: gathered(), n_lines, call)
             problem = await self.with_algorithm(problem, call)
             return await self.run(lambda limit: self.answer(problem, limit), n_lines, call)
@@ -191,7 +191,7 @@ class SizingEngine:
 
         Raises `Refusal` where the server doesn't have it, or all or nothing is wanted.
         """
-        if problem.method is Method.CUSTOM:
+        if problem.method.engine is Engine.OUTSIDE:
             check_known(problem, self._algorithms)
         if not is_asked(problem):
             return problem
@@ -284,7 +284,7 @@ class SizingEngine:
             ]
 
         n_lines = sum(len(solved[i].problem.ids) for i in members)
-        is_joint = any(solved[i].problem.method is Method.JOINT for i in members)
+        is_joint = any(solved[i].problem.method.engine is Engine.OPTIMIZER for i in members)
         again = await self.run(work, n_lines, call, is_joint=is_joint)
         for i, item in zip(members, again, strict=True):
             solved[i] = item

@@ -4,7 +4,7 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2
 
 from compute.layout import Stage
-from compute.parameters import Method
+from compute.methods import Engine
 from compute.pipeline import Sizing
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece
@@ -22,7 +22,7 @@ def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizi
     if market.volatility is not None:
         volatility = np.where(inputs.known, market.volatility[inputs.index], 0.0)
     target = inputs.parameters.volatility_target
-    if target is not None and problem.method is Method.CLOSED_FORM:  # others cut in no stage
+    if target is not None and problem.method.engine is Engine.STAKES:  # others cut in no stage
         before, after = np.abs(sizing.stages[[Stage.CORRELATION, Stage.VOLATILITY_TARGET]])
         left = np.where(before > 0.0, after / np.where(before > 0.0, before, 1.0), 1.0)
         lost, least = int((left < 1.0).sum()), int(np.argmin(left))

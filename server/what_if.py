@@ -15,8 +15,9 @@ from compute.limits.bounds import prepare
 from compute.limits.guard import Guard
 from compute.limits.policy import tightest
 from compute.market import Floats, Market, MissingInputError
+from compute.methods import Engine, Method
 from compute.optimize.time_limit import TimeLimit
-from compute.parameters import EffectiveParameters, Method, overlaid
+from compute.parameters import EffectiveParameters, overlaid
 from compute.signals import Signals
 from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
@@ -25,7 +26,6 @@ from server.convert.ranges import number_violations
 from server.custom import without_sizes
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.halt import unless_changed
-from server.method import is_joint_request
 from server.portfolio_state import PortfolioState
 from server.prepared_request import PreparedRequest, SizedRequest
 from server.reading import check_bytes
@@ -69,14 +69,16 @@ class WhatIf:
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
         n_lines = len(request.base.signals.instrument_ids)
-        base_joint = is_joint_request(request.base, state.parameters)
+        base = solved.problem.method.engine
         for start in range(0, len(request.variations), TOGETHER):
             piece = request.variations[start : start + TOGETHER]
             work = partial(self._vary, solved.problem, piece)
             asked = [Method(v.parameters.method) for v in piece if v.parameters.method]
-            is_joint = Method.JOINT in asked or (base_joint and len(asked) < len(piece))
-            is_custom = solved.problem.method is Method.CUSTOM and len(asked) < len(piece)
-            if is_custom or Method.CUSTOM in asked:
+            engines = {method.engine for method in asked}
+            if len(asked) < len(piece):
+                engines.add(base)
+            is_joint = Engine.OPTIMIZER in engines
+            if Engine.OUTSIDE in engines:
                 response.results.extend(await self._ask(solved.problem, piece, call))
                 continue
             results = await self._engine.run(work, n_lines, call, is_joint=is_joint)
@@ -95,7 +97,7 @@ class WhatIf:
                     lambda _: varied(problem, variation), n_lines, call
                 )
                 changed = await self._engine.with_algorithm(changed, call)
-                is_joint = changed.method is Method.JOINT
+                is_joint = changed.method.engine is Engine.OPTIMIZER
                 solved = await self._engine.run(
                     lambda limit: self._engine.answer(changed, limit),
                     n_lines,

@@ -4,11 +4,16 @@ All that the portfolio holds counts, and what is reserved at its worst: it can't
 the next call. No credit is taken for diversification.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from compute.limits.bounds import LimitBounds
 from compute.limits.projection import NO_LIMIT
 from compute.market import Floats
+
+if TYPE_CHECKING:
+    from compute.inputs import Inputs
 
 
 def risk_budget_bound(limit_bounds: LimitBounds, volatility: Floats, budget: float) -> float:
@@ -32,3 +37,13 @@ def risk_budget_left(
         return NO_LIMIT
     others = float(volatility @ (np.abs(limit_bounds.before) - np.abs(own)))
     return max(risk_budget_bound(limit_bounds, volatility, budget) - others, 0.0)
+
+
+def risk_budget_of_batch(inputs: "Inputs") -> float:
+    """What the rest of the portfolio leaves of the risk budget to the lines of a batch."""
+    limit_bounds = inputs.limit_bounds
+    own = np.zeros(len(limit_bounds.before))
+    mine = inputs.index[inputs.active]
+    own[mine] = limit_bounds.before[mine]
+    budget = inputs.parameters.risk_budget
+    return risk_budget_left(limit_bounds, limit_bounds.market.volatility, budget, own)

@@ -20,7 +20,8 @@ from compute.algorithm import COLUMNS, AlgorithmTier
 from compute.kernels import SENSITIVE
 from compute.layout import Source, Stage
 from compute.limits.policy import LimitKind
-from compute.parameters import Method, Shrinkage
+from compute.methods import Method
+from compute.parameters import Shrinkage
 from compute.pipeline import LineStatus
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 

@@ -18,6 +18,7 @@ from compute.limits.policy import (
     LinearLimit,
     SaleProceeds,
 )
+from compute.methods import Method
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import (
     PARAMETERS,
@@ -25,7 +26,6 @@ from compute.parameters import (
     DrawdownTolerance,
     EffectiveParameters,
     Form,
-    Method,
     NoTradeRegion,
     Robust,
     RobustSet,

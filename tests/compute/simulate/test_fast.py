@@ -14,7 +14,8 @@ from compute.limits.policy import (
     Limits,
     SaleProceeds,
 )
-from compute.parameters import EffectiveParameters, Method, Shrinkage
+from compute.methods import Method
+from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.simulate.account import TradingCosts

@@ -97,6 +97,13 @@ class _SizingMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingMe
     limit is applied to its sizes as to any other. Where it fails, lines keep their position. Status
     OPTIMAL then says only that no limit cut a size.
     """
+    SIZING_METHOD_RISK_PARITY: _SizingMethod.ValueType  # 4
+    """The lines share what is left of `SizingParameters.risk_budget` so that each contributes the same
+    risk, on the side of its signal: by the covariance that the request or `covariance_universe` names,
+    else by the volatilities of the market snapshot alone. The edge counts by its side only, and the
+    Kelly fraction not at all; what rules took off the fraction comes off the sizes. Refused without
+    `risk_budget` or volatilities.
+    """
 
 class SizingMethod(_SizingMethod, metaclass=_SizingMethodEnumTypeWrapper):
     """How sizes are computed."""
@@ -111,6 +118,13 @@ SIZING_METHOD_CUSTOM: SizingMethod.ValueType  # 3
 """An algorithm of the user's own (`AlgorithmChoice`), in the place of Kelly and the risk rules. Every
 limit is applied to its sizes as to any other. Where it fails, lines keep their position. Status
 OPTIMAL then says only that no limit cut a size.
+"""
+SIZING_METHOD_RISK_PARITY: SizingMethod.ValueType  # 4
+"""The lines share what is left of `SizingParameters.risk_budget` so that each contributes the same
+risk, on the side of its signal: by the covariance that the request or `covariance_universe` names,
+else by the volatilities of the market snapshot alone. The edge counts by its side only, and the
+Kelly fraction not at all; what rules took off the fraction comes off the sizes. Refused without
+`risk_budget` or volatilities.
 """
 Global___SizingMethod: _TypeAlias = SizingMethod  # noqa: Y015
 
@@ -253,9 +267,9 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     nothing to cut but rounding.
     """
     SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
-    """What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
-    within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
-    are the built-in Kelly, to compare.
+    """What the algorithm of method CUSTOM or the method RISK_PARITY sized, times what the rules took off
+    the Kelly fraction, and within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM;
+    the stages before it are the built-in Kelly, to compare.
     """
     SIZING_STAGE_TRADE_RATE: _SizingStage.ValueType  # 25
     """A part of the way to the weight aimed at; see `SizingParameters.trade_rate`."""
@@ -325,9 +339,9 @@ SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
 nothing to cut but rounding.
 """
 SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
-"""What the algorithm of method CUSTOM sized, times what the rules took off the Kelly fraction, and
-within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM; the stages before it
-are the built-in Kelly, to compare.
+"""What the algorithm of method CUSTOM or the method RISK_PARITY sized, times what the rules took off
+the Kelly fraction, and within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM;
+the stages before it are the built-in Kelly, to compare.
 """
 SIZING_STAGE_TRADE_RATE: SizingStage.ValueType  # 25
 """A part of the way to the weight aimed at; see `SizingParameters.trade_rate`."""
