@@ -13,10 +13,12 @@ from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.currency import MINOR_UNITS
 from server.convert import parameters as parameters_convert
+from server.convert.corporate_action import shown_until
 from server.convert.names import timestamp
 from server.refreshing_cache import RefreshingCache
-from storage.postgres import parameters
+from storage.postgres import corporate_actions, parameters
 from storage.postgres import price_jumps as storage
+from storage.postgres.corporate_actions import StoredAction
 from storage.postgres.pool import Database
 from storage.postgres.price_jumps import JumpKind, PriceJump
 
@@ -47,19 +49,47 @@ async def found(
             break
         jumped = await storage.of_snapshot(connection, tenant_id, before.snapshot_id)
         earlier = {(j.kind, j.name): Quote(j.accepted, j.accepted_time) for j in jumped}
-        for key, value in quotes(pb.MarketSnapshot.FromString(before.payload)):
+        message = pb.MarketSnapshot.FromString(before.payload)
+        shown = shown_until(message)
+        for key, value in quotes(message):
             if key in missing:
-                accepted[key] = earlier.get(key, Quote(value, before.as_of_time))
+                then = max(before.as_of_time, shown.get(key[1], before.as_of_time))
+                accepted[key] = earlier.get(key, Quote(value, then))
         missing -= accepted.keys()
         if not missing:
             break
     if not accepted:
         return []
+    oldest = min(quote.time for quote in accepted.values())
+    actions = await corporate_actions.after(connection, tenant_id, oldest)
+    accepted = after_actions(accepted, actions, snapshot, time)
+    return list(jumps(accepted, snapshot, await jump_max(connection, tenant_id)))
+
+
+async def jump_max(connection: asyncpg.Connection, tenant_id: str) -> float:
+    """The bound of the firm."""
     layers = await parameters.layers(
         connection, tenant_id, portfolio_id="", strategy_id="", time=datetime.now(UTC)
     )
-    bound = parameters_convert.effective(layer.document for layer in layers).price_jump_max
-    return list(jumps(accepted, snapshot, bound))
+    return parameters_convert.effective(layer.document for layer in layers).price_jump_max
+
+
+def after_actions(
+    accepted: Mapping[Key, Quote],
+    actions: Iterable[StoredAction],
+    snapshot: pb.MarketSnapshot,
+    time: datetime,
+) -> dict[Key, Quote]:
+    """The accepted quotes as corporate actions since have left them, as far as a snapshot shows."""
+    shown, out = shown_until(snapshot), dict(accepted)
+    for action in actions:
+        key = (JumpKind.PRICE, action.instrument_id)
+        last = out.get(key)
+        until = max(time, shown.get(action.instrument_id, time))
+        if last is not None and last.time < action.effective_time <= until:
+            price = last.value * action.price_factor - action.payment
+            out[key] = Quote(price, action.effective_time)
+    return out
 
 
 def jumps(

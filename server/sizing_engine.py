@@ -19,6 +19,7 @@ from positionsizing.v1.market_service_pb2 import (
     MATRIX_KIND_CORRELATION,
     MATRIX_KIND_COVARIANCE,
     MATRIX_KIND_SCENARIOS,
+    MarketSnapshot,
 )
 
 from compute.joint_value import is_worse_than_keeping
@@ -41,6 +42,7 @@ from server.errors import Refusal, invalid_fields, precondition
 from server.joint.runner import JointRunner
 from server.joint_target import JointTarget, solve_target
 from server.method import is_joint_request, is_short, method_of, needs_default
+from server.missed_actions import check_shown
 from server.models import Models
 from server.portfolio_state import PortfolioState
 from server.prepared_request import (
@@ -121,7 +123,7 @@ class SizingEngine:
         if model_id is not None:
             estimates = await self.states.volatilities.newest(tenant_id, model_id)
         with profile.span("gather: market snapshot and matrices"):
-            snapshot = await self.states.snapshot(tenant_id, request.market_snapshot_id)
+            snapshot = await self._snapshot(tenant_id, request, state)
             scenarios, covariance = await self.matrices(tenant_id, request)
             default_id = ""
             if covariance is None and needs_default(request, state.parameters):
@@ -179,6 +181,23 @@ class SizingEngine:
             return await self._short(work, call)
         is_joint = is_joint_request(request, state.parameters)
         return await self.run(work, n_lines, call, is_joint=is_joint)
+
+    async def _snapshot(
+        self,
+        tenant_id: str,
+        request: sizing_service_pb2.SizePositionsRequest,
+        state: PortfolioState,
+    ) -> MarketSnapshot:
+        """The market asked for. Raises `Refusal` for one that misses a corporate action."""
+        missed, wanted = self.states.missed_actions, request.market_snapshot_id
+        snapshot = await self.states.snapshot(tenant_id, wanted)
+        missing = await missed.of(tenant_id, state.tenant_version, snapshot)
+        if missing and not wanted:  # the latest is kept for a moment
+            self.states.changed(tenant_id)
+            snapshot = await self.states.snapshot(tenant_id, wanted)
+            missing = await missed.of(tenant_id, state.tenant_version, snapshot)
+        check_shown(missing, state, snapshot, request.signals.instrument_ids)
+        return snapshot
 
     async def stored_outcomes(
         self, call: Call, signals: sizing_pb2.SignalBatch, sequence: int | None = None

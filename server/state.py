@@ -15,6 +15,7 @@ from positionsizing.v1 import market_service_pb2
 from compute.cache import Cache
 from compute.market import Market
 from server.convert.market import MatrixData, market, matrix
+from server.missed_actions import MissedActions
 from server.portfolio_state import PortfolioState, after_decision, load_state
 from server.price_jumps import PriceJumps
 from server.refreshing_cache import RefreshingCache
@@ -55,6 +56,7 @@ class States:
         self._matrices: RefreshingCache[MatrixData] = RefreshingCache(float("inf"), _MARKETS_MAX)
         self._latest_matrices: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
         self.price_jumps = PriceJumps(database, deadline_s)
+        self.missed_actions = MissedActions(database, deadline_s)
         self.volatilities = Volatilities(database, STATE_AGE_MAX_S, deadline_s)
 
     async def portfolio(

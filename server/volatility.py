@@ -5,6 +5,7 @@ record (`record.Volatility`), so that a replay comes nowhere near here.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,15 +14,17 @@ import asyncpg
 import numpy as np
 from positionsizing.v1 import market_service_pb2
 
-from compute.adapt.volatility import VolatilityModel, VolatilityState, step
+from compute.adapt.volatility import VolatilityModel, VolatilityState, repriced, step
 from compute.cache import Cache
 from compute.market import Floats, Integers, Market
 from server import decision_inputs
 from server.convert import volatility as convert
 from server.refreshing_cache import RefreshingCache
 from storage.errors import NotFound
+from storage.postgres import corporate_actions
 from storage.postgres import market as market_storage
 from storage.postgres import volatility as storage
+from storage.postgres.corporate_actions import StoredAction
 from storage.postgres.market import MarketSnapshot
 from storage.postgres.pool import Database
 from storage.postgres.volatility import StoredState
@@ -121,6 +124,18 @@ async def observe(connection: asyncpg.Connection, tenant_id: str, snapshot: Mark
         await storage.put_state(connection, tenant_id, _after(entry.state, after, snapshot))
 
 
+async def reprice(connection: asyncpg.Connection, tenant_id: str, action: StoredAction) -> None:
+    """Moves the states of all models over a corporate action that no snapshot showed them.
+
+    The caller has taken `storage.share` before.
+    """
+    for entry in await storage.entries(connection, tenant_id, for_update=True):
+        before = convert.state(entry.state)
+        after = repriced(before, action.instrument_id, action.price_factor, action.payment)
+        if after is not before:
+            await storage.put_state(connection, tenant_id, _moved(entry.state, after))
+
+
 @dataclass(frozen=True)
 class Anew:
     """A state computed from the log, with the snapshots it was made of, in their order."""
@@ -153,15 +168,27 @@ async def computed(
     found = Anew()
     if earlier is not None and tuple(ids[: len(earlier.snapshot_ids)]) == earlier.snapshot_ids:
         found = earlier
+    actions = await corporate_actions.after(connection, tenant_id, start)
     for begin in range(len(found.snapshot_ids), len(ids), _PAGE):
         page = await market_storage.snapshots_of(connection, tenant_id, ids[begin : begin + _PAGE])
-        found = await asyncio.to_thread(_through, found, page, known)
+        found = await asyncio.to_thread(_through, found, page, known, actions)
     return found
 
 
-def _through(found: Anew, page: list[MarketSnapshot], known: VolatilityModel) -> Anew:
+def _through(
+    found: Anew,
+    page: list[MarketSnapshot],
+    known: VolatilityModel,
+    actions: Sequence[StoredAction],
+) -> Anew:
     state = found.state
+    before = None if found.newest is None else found.newest.as_of_time
     for item in page:
+        for action in actions:
+            if before is not None and before < action.effective_time <= item.as_of_time:
+                changed = (action.instrument_id, action.price_factor, action.payment)
+                state = repriced(state, *changed)
+        before = item.as_of_time
         message = market_service_pb2.MarketSnapshot.FromString(item.payload)
         state = step(state, convert.prices(message, known), known)
     ids = (*found.snapshot_ids, *(item.snapshot_id for item in page))

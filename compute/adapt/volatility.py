@@ -110,6 +110,21 @@ def bucket_of(time_s: float, model: VolatilityModel) -> int:
     return floor(time_s / model.sampling_period_s)
 
 
+def repriced(
+    state: VolatilityState, instrument_id: str, factor: float, payment: float
+) -> VolatilityState:
+    """The state with the newest price of an instrument as factor x price - payment.
+
+    What a corporate action does to it: the return to the next price is then none of the market.
+    """
+    if instrument_id not in state.instrument_ids:
+        return state
+    place, rows = state.instrument_ids.index(instrument_id), state.rows.copy()
+    price = rows[Row.PRICE, place] * factor - payment
+    rows[Row.PRICE, place] = price if price > 0.0 else np.nan
+    return replace(state, rows=rows)
+
+
 def step(state: VolatilityState, seen: Prices, model: VolatilityModel) -> VolatilityState:
     """The state after one more observation: the same one again, or a late one, moves nothing."""
     if seen.bucket < state.bucket:

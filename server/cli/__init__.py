@@ -30,6 +30,7 @@ from server.cli import (
     tune,
     what_if,
 )
+from server.cli.action import action
 from server.cli.algorithms import algorithm, algorithms
 from server.cli.common import TIMEOUT_S, set_credentials, set_timeout
 from server.cli.condition import condition
@@ -158,6 +159,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(portfolio_money.portfolio, name="portfolio")
+app.add_typer(action, name="action")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
 app.add_typer(condition, name="condition")

@@ -2,9 +2,10 @@
 
 import asyncio
 
+from positionsizing.v1 import corporate_action_pb2
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server import price_jumps, volatility
+from server import corporate_actions, price_jumps, volatility
 from server.convert.market import matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
@@ -14,6 +15,7 @@ from server.convert.names import (
     page_token,
     past_moment,
     position,
+    text_violations,
     timestamp,
 )
 from server.convert.provenance import semidefinite
@@ -22,6 +24,7 @@ from server.matrices import store_matrix
 from server.request_context import Call, first_delivery
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
+from storage.postgres import corporate_actions as action_storage
 from storage.postgres import market
 from storage.postgres import price_jumps as price_jump_storage
 from storage.postgres import volatility as volatility_storage
@@ -127,6 +130,44 @@ class MarketService:
             response.next_page_token = page_token(
                 request, last.as_of_time.isoformat(), last.sequence
             )
+        return response
+
+    async def apply_corporate_action(
+        self, call: Call, request: pb.ApplyCorporateActionRequest
+    ) -> bytes:
+        """Records an action and applies it."""
+        return await corporate_actions.apply(self._database, self._states, call, request)
+
+    async def list_corporate_actions(
+        self, call: Call, request: pb.ListCorporateActionsRequest
+    ) -> pb.ListCorporateActionsResponse:
+        """Recorded actions, the last first."""
+        size = page_size(request.page_size)
+        start = page_start(request, position)
+        if found := list(text_violations(request.instrument_id, "instrument_id")):
+            raise invalid_fields(found)
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            rows = await action_storage.list_page(
+                connection,
+                call.tenant_id,
+                instrument_id=request.instrument_id,
+                before=None if start is None else start[0],
+                limit=size + 1,
+            )
+        response = pb.ListCorporateActionsResponse(
+            actions=[
+                corporate_action_pb2.RecordedCorporateAction(
+                    request_id=str(row.request_id),
+                    action=corporate_action_pb2.CorporateAction.FromString(row.payload),
+                    author=row.author,
+                    reason=row.reason,
+                    create_time=timestamp(row.create_time),
+                )
+                for row in rows[:size]
+            ]
+        )
+        if len(rows) > size:
+            response.next_page_token = page_token(request, rows[size - 1].sequence)
         return response
 
     async def put_matrix(self, call: Call, request: pb.PutMatrixRequest) -> pb.PutMatrixResponse:

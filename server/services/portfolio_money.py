@@ -2,7 +2,7 @@
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from server import cash_adjustment, equity_jumps, high_water_mark
+from server import cash_adjustment, equity_jumps, high_water_mark, missed_actions
 from server.convert.names import checked_id
 from server.convert.portfolio import (
     balance_violations,
@@ -49,6 +49,8 @@ class PortfolioMoney(PortfolioLife):
             base = (await portfolios.get(connection, call.tenant_id, portfolio_id)).base_currency
             if wrong := list(balance_violations(request.cash_balances, "cash_balances", base)):
                 raise invalid_fields(wrong)
+            if request.HasField("as_of_time"):
+                await missed_actions.check_books(connection, call.tenant_id, request)
             marked = (connection, call, portfolio_id, market)
             before = await self._marks.before_payment(*marked)
             await portfolios.replace_state(

@@ -50,6 +50,7 @@ OUTGOING = (
     Outgoing(
         "trading-state-changed", (_COORDINATION, _RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)
     ),
+    Outgoing("corporate-actions", (_COORDINATION, _RISK, _PORTFOLIOS, _REPORTING)),
     Outgoing("alerts", (_RISK, _REPORTING, _OPERATORS)),
 )
 

@@ -6,12 +6,15 @@ from itertools import pairwise
 from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
+    corporate_action_pb2,
+    market_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     sizing_pb2,
@@ -245,3 +248,25 @@ async def test_models_are_listed_with_their_defaults(client: Client) -> None:
     assert (entry.model.periods_per_year, entry.model.band) == (252.0, 0.1)
     assert entry.model.sampling_period.seconds == 86400
     assert entry.model.garch.beta == 0.9
+
+
+async def test_a_split_is_no_return(client: Client) -> None:
+    for day in range(DAYS, 0, -1):
+        await put_day(client, day, [100.0 + day % 2])
+    model_id = new_id("ewma")
+    await put_model(client, model_id=model_id)
+    ask = pb.GetVolatilityRequest(model_id=model_id, instrument_ids=["I0"])
+    [before] = (await client.volatility.GetVolatility(ask)).volatility
+    assert 0.1 < before < 0.2  # a percent a day
+    action = corporate_action_pb2.CorporateAction(
+        instrument_id="I0", split=corporate_action_pb2.Split(new_units=2.0, old_units=1.0)
+    )
+    await client.market.ApplyCorporateAction(
+        market_service_pb2.ApplyCorporateActionRequest(request_id=str(uuid4()), action=action)
+    )
+    await client.put_market(price=[50.0] * len(INSTRUMENTS))
+    [after] = (await client.volatility.GetVolatility(ask)).volatility
+    assert after == pytest.approx(before, rel=0.1)
+    rebuild = pb.RebuildVolatilityRequest(model_id=model_id, start_time=days_ago(DAYS + 0.5))
+    await client.volatility.RebuildVolatility(rebuild)
+    assert list((await client.volatility.GetVolatility(ask)).volatility) == [after]

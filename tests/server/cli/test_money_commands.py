@@ -56,3 +56,24 @@ async def test_an_empty_reason_is_none(sizing: Sizing, words: tuple[str, ...]) -
     said = await sizing("portfolio", "confirm-equity", "cli-equity", *words)
     assert said.code == 1
     assert "reason" in said.err
+
+
+async def test_a_split_is_tried_applied_and_listed(sizing: Sizing, tmp_path: Path) -> None:
+    await sizing("market", "load", market(tmp_path, 100.0, 10.0), "--confirm-prices")
+    file = tmp_path / "holdings.csv"
+    file.write_text("instrument_id,quantity\nCLI0,10")
+    await sizing("portfolio", "create", "cli-split", "--cash", "1", "--holdings", str(file))
+    words = ("action", "split", "CLI0", "3:2")
+    tried = await sizing(*words, "--dry-run")
+    assert "split 3:2 would be applied" in tried.out
+    done = await sizing(*words, "--reason", "three for two")
+    assert "cli-split" in done.out
+    assert "newest market: " in done.out
+    assert "three for two" in (await sizing("action", "list", "CLI0")).out
+    refused = await sizing("action", "split", "CLI0", "1:2")
+    assert refused.code == 1
+    assert "fraction_policy" in refused.err
+    paid = await sizing("action", "split", "CLI0", "1:2", "--fractions", "pay", "--json")
+    assert paid.json["effects"][0]["quantity_after"] == 7.0
+    assert (await sizing("action", "dividend", "CLI0", "1.5")).code == 0
+    assert "write NEW:OLD" in (await sizing("action", "split", "CLI0", "2")).err

@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import corporate_action_pb2 as _corporate_action_pb2
 from positionsizing.v1 import history_service_pb2 as _history_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import market_service_pb2 as _market_service_pb2
@@ -374,6 +375,54 @@ class TradingStateChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TradingStateChanged: _TypeAlias = TradingStateChanged  # noqa: Y015
+
+@_typing.final
+class CorporateActionApplied(_message.Message):
+    """Topic corporate-actions: an action changed what a portfolio holds or reserves; without `effect`, in the
+    tenant's stream, that it was recorded.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    portfolio_sequence: _builtins.int
+    """Position in the portfolio's sequence of events; 0 in the tenant's stream."""
+    request_id: _builtins.str
+    """The caller's id."""
+    author: _builtins.str
+    """Who recorded it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def action(self) -> _corporate_action_pb2.CorporateAction:
+        """The action."""
+
+    @_builtins.property
+    def effect(self) -> _corporate_action_pb2.CorporateActionEffect:
+        """What it did to the portfolio."""
+
+    def __init__(
+        self,
+        *,
+        portfolio_sequence: _builtins.int = ...,
+        action: _corporate_action_pb2.CorporateAction | None = ...,
+        effect: _corporate_action_pb2.CorporateActionEffect | None = ...,
+        request_id: _builtins.str = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effect", b"effect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "author", b"author", "effect", b"effect", "portfolio_sequence", b"portfolio_sequence", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CorporateActionApplied: _TypeAlias = CorporateActionApplied  # noqa: Y015
 
 @_typing.final
 class Alert(_message.Message):

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
+from positionsizing.v1 import corporate_action_pb2 as positionsizing_dot_v1_dot_corporate__action__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/market_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\xc2\x05\n\x0eMarketSnapshot\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\r\n\x05price\x18\x04 \x03(\x01\x12\x12\n\nvolatility\x18\x05 \x03(\x01\x12\x1c\n\x14\x61verage_daily_volume\x18\x06 \x03(\x01\x12\x0e\n\x06spread\x18\x07 \x03(\x01\x12\x10\n\x08lot_size\x18\x08 \x03(\x01\x12\x10\n\x08\x63urrency\x18\t \x03(\t\x12\x12\n\nstop_price\x18\n \x03(\x01\x12\x0e\n\x06sector\x18\x0b \x03(\t\x12\x37\n\x0e\x65xchange_rates\x18\x0c \x03(\x0b\x32\x1f.positionsizing.v1.ExchangeRate\x12\x36\n\rcontract_kind\x18\r \x03(\x0e\x32\x1f.positionsizing.v1.ContractKind\x12\x12\n\nmultiplier\x18\x0e \x03(\x01\x12\x18\n\x10margin_rate_long\x18\x0f \x03(\x01\x12\x19\n\x11margin_rate_short\x18\x10 \x03(\x01\x12\x1b\n\x13initial_margin_long\x18\x11 \x03(\x01\x12\x1c\n\x14initial_margin_short\x18\x12 \x03(\x01\x12\x18\n\x10underlying_price\x18\x13 \x03(\x01\x12\r\n\x05\x64\x65lta\x18\x14 \x03(\x01\x12\x14\n\x0cquantity_min\x18\x15 \x03(\x01\x12\x14\n\x0cnotional_min\x18\x16 \x03(\x01\x12\x14\n\x0cquantity_max\x18\x17 \x03(\x01\x12\x10\n\x08\x66\x65\x65_rate\x18\x18 \x03(\x01\x12\x11\n\tfee_fixed\x18\x19 \x03(\x01\x12\x0f\n\x07\x66\x65\x65_min\x18\x1a \x03(\x01\x12\x0e\n\x06halted\x18\x1b \x03(\x08\x12\x14\n\x0c\x66\x65\x65_per_unit\x18\x1c \x03(\x01\"H\n\x0c\x45xchangeRate\x12\x15\n\rfrom_currency\x18\x01 \x01(\t\x12\x13\n\x0bto_currency\x18\x02 \x01(\t\x12\x0c\n\x04rate\x18\x03 \x01(\x01\"g\n\x18PutMarketSnapshotRequest\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.positionsizing.v1.MarketSnapshot\x12\x16\n\x0e\x63onfirm_prices\x18\x02 \x01(\x08\"\xae\x01\n\x19PutMarketSnapshotResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x03 \x01(\x05\x12\x31\n\x0bprice_jumps\x18\x04 \x03(\x0b\x32\x1c.positionsizing.v1.PriceJump\"\x93\x01\n\tPriceJump\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_pair\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63\x63\x65pted_price\x18\x04 \x01(\x01\x12\x31\n\raccepted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x18GetMarketSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"\x83\x01\n\x19GetMarketSnapshotResponse\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.positionsizing.v1.MarketSnapshot\x12\x31\n\x0bprice_jumps\x18\x02 \x03(\x0b\x32\x1c.positionsizing.v1.PriceJump\"C\n\x1aListMarketSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x1bListMarketSnapshotsResponse\x12;\n\tsnapshots\x18\x01 \x03(\x0b\x32(.positionsizing.v1.MarketSnapshotSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x15MarketSnapshotSummary\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x03 \x01(\x05\"\xa2\x03\n\x06Matrix\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.positionsizing.v1.MatrixKind\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0einstrument_ids\x18\x04 \x03(\t\x12/\n\x05\x64\x65nse\x18\x05 \x01(\x0b\x32\x1e.positionsizing.v1.DenseMatrixH\x00\x12:\n\x0eupper_triangle\x18\x06 \x01(\x0b\x32 .positionsizing.v1.UpperTriangleH\x00\x12/\n\x06\x66\x61\x63tor\x18\x07 \x01(\x0b\x32\x1d.positionsizing.v1.FactorFormH\x00\x12\x1c\n\x14scenario_probability\x18\x08 \x03(\x01\x12\x13\n\x0buniverse_id\x18\t \x01(\t\x12\x37\n\nprovenance\x18\n \x01(\x0b\x32#.positionsizing.v1.MatrixProvenanceB\x06\n\x04\x66orm\"\xea\x03\n\x10MatrixProvenance\x12\x11\n\testimator\x18\x01 \x01(\t\x12\x13\n\x0buniverse_id\x18\x02 \x01(\t\x12:\n\x16\x66irst_observation_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15last_observation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11observation_count\x18\x06 \x01(\x05\x12\x12\n\ngap_policy\x18\x07 \x01(\t\x12\x34\n\x08settings\x18\x08 \x03(\x0b\x32\".positionsizing.v1.EstimatorNumber\x12\x1b\n\x13smallest_eigenvalue\x18\t \x01(\x01\x12\x17\n\x0frepair_distance\x18\n \x01(\x01\x12\x1b\n\x0elog_likelihood\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15log_likelihood_sample\x18\x0c \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_log_likelihoodB\x18\n\x16_log_likelihood_sample\".\n\x0f\x45stimatorNumber\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x1d\n\x0b\x44\x65nseMatrix\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1f\n\rUpperTriangle\x12\x0e\n\x06values\x18\x01 \x03(\x01\"T\n\nFactorForm\x12\x10\n\x08loadings\x18\x01 \x03(\x01\x12\x19\n\x11\x66\x61\x63tor_covariance\x18\x02 \x03(\x01\x12\x19\n\x11specific_variance\x18\x03 \x03(\x01\"}\n\x10PutMatrixRequest\x12)\n\x06matrix\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12>\n\x11indefinite_policy\x18\x02 \x01(\x0e\x32#.positionsizing.v1.IndefinitePolicy\"p\n\x11PutMatrixResponse\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0frepair_distance\x18\x03 \x01(\x01\"%\n\x10GetMatrixRequest\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\">\n\x11GetMatrixResponse\x12)\n\x06matrix\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Matrix*\x81\x01\n\x0c\x43ontractKind\x12\x1d\n\x19\x43ONTRACT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONTRACT_KIND_CASH\x10\x01\x12\x18\n\x14\x43ONTRACT_KIND_FUTURE\x10\x02\x12 \n\x1c\x43ONTRACT_KIND_INVERSE_FUTURE\x10\x03*}\n\nMatrixKind\x12\x1b\n\x17MATRIX_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MATRIX_KIND_COVARIANCE\x10\x01\x12\x1b\n\x17MATRIX_KIND_CORRELATION\x10\x02\x12\x19\n\x15MATRIX_KIND_SCENARIOS\x10\x03*r\n\x10IndefinitePolicy\x12!\n\x1dINDEFINITE_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18INDEFINITE_POLICY_REFUSE\x10\x01\x12\x1d\n\x19INDEFINITE_POLICY_NEAREST\x10\x02\x32\xbd\x04\n\rMarketService\x12v\n\x11PutMarketSnapshot\x12+.positionsizing.v1.PutMarketSnapshotRequest\x1a,.positionsizing.v1.PutMarketSnapshotResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12v\n\x11GetMarketSnapshot\x12+.positionsizing.v1.GetMarketSnapshotRequest\x1a,.positionsizing.v1.GetMarketSnapshotResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12|\n\x13ListMarketSnapshots\x12-.positionsizing.v1.ListMarketSnapshotsRequest\x1a..positionsizing.v1.ListMarketSnapshotsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12^\n\tPutMatrix\x12#.positionsizing.v1.PutMatrixRequest\x1a$.positionsizing.v1.PutMatrixResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12^\n\tGetMatrix\x12#.positionsizing.v1.GetMatrixRequest\x1a$.positionsizing.v1.GetMatrixResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/market_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a(positionsizing/v1/corporate_action.proto\"\xfb\x05\n\x0eMarketSnapshot\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\r\n\x05price\x18\x04 \x03(\x01\x12\x12\n\nvolatility\x18\x05 \x03(\x01\x12\x1c\n\x14\x61verage_daily_volume\x18\x06 \x03(\x01\x12\x0e\n\x06spread\x18\x07 \x03(\x01\x12\x10\n\x08lot_size\x18\x08 \x03(\x01\x12\x10\n\x08\x63urrency\x18\t \x03(\t\x12\x12\n\nstop_price\x18\n \x03(\x01\x12\x0e\n\x06sector\x18\x0b \x03(\t\x12\x37\n\x0e\x65xchange_rates\x18\x0c \x03(\x0b\x32\x1f.positionsizing.v1.ExchangeRate\x12\x36\n\rcontract_kind\x18\r \x03(\x0e\x32\x1f.positionsizing.v1.ContractKind\x12\x12\n\nmultiplier\x18\x0e \x03(\x01\x12\x18\n\x10margin_rate_long\x18\x0f \x03(\x01\x12\x19\n\x11margin_rate_short\x18\x10 \x03(\x01\x12\x1b\n\x13initial_margin_long\x18\x11 \x03(\x01\x12\x1c\n\x14initial_margin_short\x18\x12 \x03(\x01\x12\x18\n\x10underlying_price\x18\x13 \x03(\x01\x12\r\n\x05\x64\x65lta\x18\x14 \x03(\x01\x12\x14\n\x0cquantity_min\x18\x15 \x03(\x01\x12\x14\n\x0cnotional_min\x18\x16 \x03(\x01\x12\x14\n\x0cquantity_max\x18\x17 \x03(\x01\x12\x10\n\x08\x66\x65\x65_rate\x18\x18 \x03(\x01\x12\x11\n\tfee_fixed\x18\x19 \x03(\x01\x12\x0f\n\x07\x66\x65\x65_min\x18\x1a \x03(\x01\x12\x0e\n\x06halted\x18\x1b \x03(\x08\x12\x14\n\x0c\x66\x65\x65_per_unit\x18\x1c \x03(\x01\x12\x37\n\x0b\x61\x64justments\x18\x1d \x03(\x0b\x32\".positionsizing.v1.PriceAdjustment\"H\n\x0c\x45xchangeRate\x12\x15\n\rfrom_currency\x18\x01 \x01(\t\x12\x13\n\x0bto_currency\x18\x02 \x01(\t\x12\x0c\n\x04rate\x18\x03 \x01(\x01\"g\n\x18PutMarketSnapshotRequest\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.positionsizing.v1.MarketSnapshot\x12\x16\n\x0e\x63onfirm_prices\x18\x02 \x01(\x08\"\xae\x01\n\x19PutMarketSnapshotResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x03 \x01(\x05\x12\x31\n\x0bprice_jumps\x18\x04 \x03(\x0b\x32\x1c.positionsizing.v1.PriceJump\"\x93\x01\n\tPriceJump\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_pair\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\x01\x12\x16\n\x0e\x61\x63\x63\x65pted_price\x18\x04 \x01(\x01\x12\x31\n\raccepted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x18GetMarketSnapshotRequest\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\"\x83\x01\n\x19GetMarketSnapshotResponse\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.positionsizing.v1.MarketSnapshot\x12\x31\n\x0bprice_jumps\x18\x02 \x03(\x0b\x32\x1c.positionsizing.v1.PriceJump\"C\n\x1aListMarketSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x1bListMarketSnapshotsResponse\x12;\n\tsnapshots\x18\x01 \x03(\x0b\x32(.positionsizing.v1.MarketSnapshotSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x15MarketSnapshotSummary\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instrument_count\x18\x03 \x01(\x05\"\xa2\x03\n\x06Matrix\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.positionsizing.v1.MatrixKind\x12.\n\nas_of_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0einstrument_ids\x18\x04 \x03(\t\x12/\n\x05\x64\x65nse\x18\x05 \x01(\x0b\x32\x1e.positionsizing.v1.DenseMatrixH\x00\x12:\n\x0eupper_triangle\x18\x06 \x01(\x0b\x32 .positionsizing.v1.UpperTriangleH\x00\x12/\n\x06\x66\x61\x63tor\x18\x07 \x01(\x0b\x32\x1d.positionsizing.v1.FactorFormH\x00\x12\x1c\n\x14scenario_probability\x18\x08 \x03(\x01\x12\x13\n\x0buniverse_id\x18\t \x01(\t\x12\x37\n\nprovenance\x18\n \x01(\x0b\x32#.positionsizing.v1.MatrixProvenanceB\x06\n\x04\x66orm\"\xea\x03\n\x10MatrixProvenance\x12\x11\n\testimator\x18\x01 \x01(\t\x12\x13\n\x0buniverse_id\x18\x02 \x01(\t\x12:\n\x16\x66irst_observation_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15last_observation_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11observation_count\x18\x06 \x01(\x05\x12\x12\n\ngap_policy\x18\x07 \x01(\t\x12\x34\n\x08settings\x18\x08 \x03(\x0b\x32\".positionsizing.v1.EstimatorNumber\x12\x1b\n\x13smallest_eigenvalue\x18\t \x01(\x01\x12\x17\n\x0frepair_distance\x18\n \x01(\x01\x12\x1b\n\x0elog_likelihood\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15log_likelihood_sample\x18\x0c \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_log_likelihoodB\x18\n\x16_log_likelihood_sample\".\n\x0f\x45stimatorNumber\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x1d\n\x0b\x44\x65nseMatrix\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1f\n\rUpperTriangle\x12\x0e\n\x06values\x18\x01 \x03(\x01\"T\n\nFactorForm\x12\x10\n\x08loadings\x18\x01 \x03(\x01\x12\x19\n\x11\x66\x61\x63tor_covariance\x18\x02 \x03(\x01\x12\x19\n\x11specific_variance\x18\x03 \x03(\x01\"}\n\x10PutMatrixRequest\x12)\n\x06matrix\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12>\n\x11indefinite_policy\x18\x02 \x01(\x0e\x32#.positionsizing.v1.IndefinitePolicy\"p\n\x11PutMatrixResponse\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0frepair_distance\x18\x03 \x01(\x01\"%\n\x10GetMatrixRequest\x12\x11\n\tmatrix_id\x18\x01 \x01(\t\">\n\x11GetMatrixResponse\x12)\n\x06matrix\x18\x01 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\"\x8c\x01\n\x1b\x41pplyCorporateActionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x32\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xc1\x01\n\x1c\x41pplyCorporateActionResponse\x12\x32\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x39\n\x07\x65\x66\x66\x65\x63ts\x18\x02 \x03(\x0b\x32(.positionsizing.v1.CorporateActionEffect\x12\x1a\n\x12market_snapshot_id\x18\x03 \x01(\t\x12\x16\n\x0elimits_changed\x18\x04 \x01(\x05\"[\n\x1bListCorporateActionsRequest\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"t\n\x1cListCorporateActionsResponse\x12;\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32*.positionsizing.v1.RecordedCorporateAction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x81\x01\n\x0c\x43ontractKind\x12\x1d\n\x19\x43ONTRACT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONTRACT_KIND_CASH\x10\x01\x12\x18\n\x14\x43ONTRACT_KIND_FUTURE\x10\x02\x12 \n\x1c\x43ONTRACT_KIND_INVERSE_FUTURE\x10\x03*}\n\nMatrixKind\x12\x1b\n\x17MATRIX_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MATRIX_KIND_COVARIANCE\x10\x01\x12\x1b\n\x17MATRIX_KIND_CORRELATION\x10\x02\x12\x19\n\x15MATRIX_KIND_SCENARIOS\x10\x03*r\n\x10IndefinitePolicy\x12!\n\x1dINDEFINITE_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18INDEFINITE_POLICY_REFUSE\x10\x01\x12\x1d\n\x19INDEFINITE_POLICY_NEAREST\x10\x02\x32\xbf\x06\n\rMarketService\x12v\n\x11PutMarketSnapshot\x12+.positionsizing.v1.PutMarketSnapshotRequest\x1a,.positionsizing.v1.PutMarketSnapshotResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12v\n\x11GetMarketSnapshot\x12+.positionsizing.v1.GetMarketSnapshotRequest\x1a,.positionsizing.v1.GetMarketSnapshotResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12|\n\x13ListMarketSnapshots\x12-.positionsizing.v1.ListMarketSnapshotsRequest\x1a..positionsizing.v1.ListMarketSnapshotsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12^\n\tPutMatrix\x12#.positionsizing.v1.PutMatrixRequest\x1a$.positionsizing.v1.PutMatrixResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12\x7f\n\x14\x41pplyCorporateAction\x12..positionsizing.v1.ApplyCorporateActionRequest\x1a/.positionsizing.v1.ApplyCorporateActionResponse\"\x06\xba\xd7\x18\x02\x08\x05\x12\x7f\n\x14ListCorporateActions\x12..positionsizing.v1.ListCorporateActionsRequest\x1a/.positionsizing.v1.ListCorporateActionsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12^\n\tGetMatrix\x12#.positionsizing.v1.GetMatrixRequest\x1a$.positionsizing.v1.GetMatrixResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,54 +43,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MARKETSERVICE'].methods_by_name['ListMarketSnapshots']._serialized_options = b'\272\327\030\002\010\001'
   _globals['_MARKETSERVICE'].methods_by_name['PutMatrix']._loaded_options = None
   _globals['_MARKETSERVICE'].methods_by_name['PutMatrix']._serialized_options = b'\272\327\030\002\010\006'
+  _globals['_MARKETSERVICE'].methods_by_name['ApplyCorporateAction']._loaded_options = None
+  _globals['_MARKETSERVICE'].methods_by_name['ApplyCorporateAction']._serialized_options = b'\272\327\030\002\010\005'
+  _globals['_MARKETSERVICE'].methods_by_name['ListCorporateActions']._loaded_options = None
+  _globals['_MARKETSERVICE'].methods_by_name['ListCorporateActions']._serialized_options = b'\272\327\030\002\010\001'
   _globals['_MARKETSERVICE'].methods_by_name['GetMatrix']._loaded_options = None
   _globals['_MARKETSERVICE'].methods_by_name['GetMatrix']._serialized_options = b'\272\327\030\002\010\001'
-  _globals['_CONTRACTKIND']._serialized_start=3287
-  _globals['_CONTRACTKIND']._serialized_end=3416
-  _globals['_MATRIXKIND']._serialized_start=3418
-  _globals['_MATRIXKIND']._serialized_end=3543
-  _globals['_INDEFINITEPOLICY']._serialized_start=3545
-  _globals['_INDEFINITEPOLICY']._serialized_end=3659
-  _globals['_MARKETSNAPSHOT']._serialized_start=127
-  _globals['_MARKETSNAPSHOT']._serialized_end=833
-  _globals['_EXCHANGERATE']._serialized_start=835
-  _globals['_EXCHANGERATE']._serialized_end=907
-  _globals['_PUTMARKETSNAPSHOTREQUEST']._serialized_start=909
-  _globals['_PUTMARKETSNAPSHOTREQUEST']._serialized_end=1012
-  _globals['_PUTMARKETSNAPSHOTRESPONSE']._serialized_start=1015
-  _globals['_PUTMARKETSNAPSHOTRESPONSE']._serialized_end=1189
-  _globals['_PRICEJUMP']._serialized_start=1192
-  _globals['_PRICEJUMP']._serialized_end=1339
-  _globals['_GETMARKETSNAPSHOTREQUEST']._serialized_start=1341
-  _globals['_GETMARKETSNAPSHOTREQUEST']._serialized_end=1388
-  _globals['_GETMARKETSNAPSHOTRESPONSE']._serialized_start=1391
-  _globals['_GETMARKETSNAPSHOTRESPONSE']._serialized_end=1522
-  _globals['_LISTMARKETSNAPSHOTSREQUEST']._serialized_start=1524
-  _globals['_LISTMARKETSNAPSHOTSREQUEST']._serialized_end=1591
-  _globals['_LISTMARKETSNAPSHOTSRESPONSE']._serialized_start=1593
-  _globals['_LISTMARKETSNAPSHOTSRESPONSE']._serialized_end=1708
-  _globals['_MARKETSNAPSHOTSUMMARY']._serialized_start=1710
-  _globals['_MARKETSNAPSHOTSUMMARY']._serialized_end=1828
-  _globals['_MATRIX']._serialized_start=1831
-  _globals['_MATRIX']._serialized_end=2249
-  _globals['_MATRIXPROVENANCE']._serialized_start=2252
-  _globals['_MATRIXPROVENANCE']._serialized_end=2742
-  _globals['_ESTIMATORNUMBER']._serialized_start=2744
-  _globals['_ESTIMATORNUMBER']._serialized_end=2790
-  _globals['_DENSEMATRIX']._serialized_start=2792
-  _globals['_DENSEMATRIX']._serialized_end=2821
-  _globals['_UPPERTRIANGLE']._serialized_start=2823
-  _globals['_UPPERTRIANGLE']._serialized_end=2854
-  _globals['_FACTORFORM']._serialized_start=2856
-  _globals['_FACTORFORM']._serialized_end=2940
-  _globals['_PUTMATRIXREQUEST']._serialized_start=2942
-  _globals['_PUTMATRIXREQUEST']._serialized_end=3067
-  _globals['_PUTMATRIXRESPONSE']._serialized_start=3069
-  _globals['_PUTMATRIXRESPONSE']._serialized_end=3181
-  _globals['_GETMATRIXREQUEST']._serialized_start=3183
-  _globals['_GETMATRIXREQUEST']._serialized_end=3220
-  _globals['_GETMATRIXRESPONSE']._serialized_start=3222
-  _globals['_GETMATRIXRESPONSE']._serialized_end=3284
-  _globals['_MARKETSERVICE']._serialized_start=3662
-  _globals['_MARKETSERVICE']._serialized_end=4235
+  _globals['_CONTRACTKIND']._serialized_start=3936
+  _globals['_CONTRACTKIND']._serialized_end=4065
+  _globals['_MATRIXKIND']._serialized_start=4067
+  _globals['_MATRIXKIND']._serialized_end=4192
+  _globals['_INDEFINITEPOLICY']._serialized_start=4194
+  _globals['_INDEFINITEPOLICY']._serialized_end=4308
+  _globals['_MARKETSNAPSHOT']._serialized_start=169
+  _globals['_MARKETSNAPSHOT']._serialized_end=932
+  _globals['_EXCHANGERATE']._serialized_start=934
+  _globals['_EXCHANGERATE']._serialized_end=1006
+  _globals['_PUTMARKETSNAPSHOTREQUEST']._serialized_start=1008
+  _globals['_PUTMARKETSNAPSHOTREQUEST']._serialized_end=1111
+  _globals['_PUTMARKETSNAPSHOTRESPONSE']._serialized_start=1114
+  _globals['_PUTMARKETSNAPSHOTRESPONSE']._serialized_end=1288
+  _globals['_PRICEJUMP']._serialized_start=1291
+  _globals['_PRICEJUMP']._serialized_end=1438
+  _globals['_GETMARKETSNAPSHOTREQUEST']._serialized_start=1440
+  _globals['_GETMARKETSNAPSHOTREQUEST']._serialized_end=1487
+  _globals['_GETMARKETSNAPSHOTRESPONSE']._serialized_start=1490
+  _globals['_GETMARKETSNAPSHOTRESPONSE']._serialized_end=1621
+  _globals['_LISTMARKETSNAPSHOTSREQUEST']._serialized_start=1623
+  _globals['_LISTMARKETSNAPSHOTSREQUEST']._serialized_end=1690
+  _globals['_LISTMARKETSNAPSHOTSRESPONSE']._serialized_start=1692
+  _globals['_LISTMARKETSNAPSHOTSRESPONSE']._serialized_end=1807
+  _globals['_MARKETSNAPSHOTSUMMARY']._serialized_start=1809
+  _globals['_MARKETSNAPSHOTSUMMARY']._serialized_end=1927
+  _globals['_MATRIX']._serialized_start=1930
+  _globals['_MATRIX']._serialized_end=2348
+  _globals['_MATRIXPROVENANCE']._serialized_start=2351
+  _globals['_MATRIXPROVENANCE']._serialized_end=2841
+  _globals['_ESTIMATORNUMBER']._serialized_start=2843
+  _globals['_ESTIMATORNUMBER']._serialized_end=2889
+  _globals['_DENSEMATRIX']._serialized_start=2891
+  _globals['_DENSEMATRIX']._serialized_end=2920
+  _globals['_UPPERTRIANGLE']._serialized_start=2922
+  _globals['_UPPERTRIANGLE']._serialized_end=2953
+  _globals['_FACTORFORM']._serialized_start=2955
+  _globals['_FACTORFORM']._serialized_end=3039
+  _globals['_PUTMATRIXREQUEST']._serialized_start=3041
+  _globals['_PUTMATRIXREQUEST']._serialized_end=3166
+  _globals['_PUTMATRIXRESPONSE']._serialized_start=3168
+  _globals['_PUTMATRIXRESPONSE']._serialized_end=3280
+  _globals['_GETMATRIXREQUEST']._serialized_start=3282
+  _globals['_GETMATRIXREQUEST']._serialized_end=3319
+  _globals['_GETMATRIXRESPONSE']._serialized_start=3321
+  _globals['_GETMATRIXRESPONSE']._serialized_end=3383
+  _globals['_APPLYCORPORATEACTIONREQUEST']._serialized_start=3386
+  _globals['_APPLYCORPORATEACTIONREQUEST']._serialized_end=3526
+  _globals['_APPLYCORPORATEACTIONRESPONSE']._serialized_start=3529
+  _globals['_APPLYCORPORATEACTIONRESPONSE']._serialized_end=3722
+  _globals['_LISTCORPORATEACTIONSREQUEST']._serialized_start=3724
+  _globals['_LISTCORPORATEACTIONSREQUEST']._serialized_end=3815
+  _globals['_LISTCORPORATEACTIONSRESPONSE']._serialized_start=3817
+  _globals['_LISTCORPORATEACTIONSRESPONSE']._serialized_end=3933
+  _globals['_MARKETSERVICE']._serialized_start=4311
+  _globals['_MARKETSERVICE']._serialized_end=5142
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import corporate_action_pb2 as _corporate_action_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -150,6 +151,7 @@ class MarketSnapshot(_message.Message):
     FEE_MIN_FIELD_NUMBER: _builtins.int
     HALTED_FIELD_NUMBER: _builtins.int
     FEE_PER_UNIT_FIELD_NUMBER: _builtins.int
+    ADJUSTMENTS_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     @_builtins.property
@@ -301,6 +303,14 @@ class MarketSnapshot(_message.Message):
         From 0 to 1e18.
         """
 
+    @_builtins.property
+    def adjustments(self) -> _containers.RepeatedCompositeFieldContainer[_corporate_action_pb2.PriceAdjustment]:
+        """Corporate actions that these prices show though `as_of_time` is before them. The service sets it on
+        the snapshots it makes; a writer may where prices are adjusted already. A decision on a snapshot from
+        before an action that it doesn't show is refused (SNAPSHOT_BEFORE_CORPORATE_ACTION) where the
+        instrument is asked for, held or reserved.
+        """
+
     def __init__(
         self,
         *,
@@ -332,10 +342,11 @@ class MarketSnapshot(_message.Message):
         fee_min: _abc.Iterable[_builtins.float] | None = ...,
         halted: _abc.Iterable[_builtins.bool] | None = ...,
         fee_per_unit: _abc.Iterable[_builtins.float] | None = ...,
+        adjustments: _abc.Iterable[_corporate_action_pb2.PriceAdjustment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1004,3 +1015,139 @@ class GetMatrixResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMatrixResponse: _TypeAlias = GetMatrixResponse  # noqa: Y015
+
+@_typing.final
+class ApplyCorporateActionRequest(_message.Message):
+    """Request of ApplyCorporateAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Chosen by the caller before sending: a UUID, unique per action, kept for retries."""
+    reason: _builtins.str
+    """Why, for the history."""
+    validate_only: _builtins.bool
+    """Answers what it would do, and does nothing."""
+    @_builtins.property
+    def action(self) -> _corporate_action_pb2.CorporateAction:
+        """What happens."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        action: _corporate_action_pb2.CorporateAction | None = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyCorporateActionRequest: _TypeAlias = ApplyCorporateActionRequest  # noqa: Y015
+
+@_typing.final
+class ApplyCorporateActionResponse(_message.Message):
+    """Response of ApplyCorporateAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_CHANGED_FIELD_NUMBER: _builtins.int
+    market_snapshot_id: _builtins.str
+    """The successor of the newest snapshot; empty where that shows the action already, or doesn't have the
+    instrument.
+    """
+    limits_changed: _builtins.int
+    """How many scopes have a new version of limits."""
+    @_builtins.property
+    def action(self) -> _corporate_action_pb2.CorporateAction:
+        """The action, its effective time filled in."""
+
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedCompositeFieldContainer[_corporate_action_pb2.CorporateActionEffect]:
+        """What it did, by portfolio; those that neither hold nor reserve the instrument are left out."""
+
+    def __init__(
+        self,
+        *,
+        action: _corporate_action_pb2.CorporateAction | None = ...,
+        effects: _abc.Iterable[_corporate_action_pb2.CorporateActionEffect] | None = ...,
+        market_snapshot_id: _builtins.str = ...,
+        limits_changed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effects", b"effects", "limits_changed", b"limits_changed", "market_snapshot_id", b"market_snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyCorporateActionResponse: _TypeAlias = ApplyCorporateActionResponse  # noqa: Y015
+
+@_typing.final
+class ListCorporateActionsRequest(_message.Message):
+    """Request of ListCorporateActions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Only of this instrument; empty: all."""
+    page_size: _builtins.int
+    """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
+    2147483647.
+    """
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_id", b"instrument_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCorporateActionsRequest: _TypeAlias = ListCorporateActionsRequest  # noqa: Y015
+
+@_typing.final
+class ListCorporateActionsResponse(_message.Message):
+    """Response of ListCorporateActions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[_corporate_action_pb2.RecordedCorporateAction]:
+        """The last recorded first."""
+
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[_corporate_action_pb2.RecordedCorporateAction] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCorporateActionsResponse: _TypeAlias = ListCorporateActionsResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class MarketServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_market__service__pb2.PutMatrixRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_market__service__pb2.PutMatrixResponse.FromString,
                 _registered_method=True)
+        self.ApplyCorporateAction = channel.unary_unary(
+                '/positionsizing.v1.MarketService/ApplyCorporateAction',
+                request_serializer=positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionResponse.FromString,
+                _registered_method=True)
+        self.ListCorporateActions = channel.unary_unary(
+                '/positionsizing.v1.MarketService/ListCorporateActions',
+                request_serializer=positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsResponse.FromString,
+                _registered_method=True)
         self.GetMatrix = channel.unary_unary(
                 '/positionsizing.v1.MarketService/GetMatrix',
                 request_serializer=positionsizing_dot_v1_dot_market__service__pb2.GetMatrixRequest.SerializeToString,
@@ -99,6 +109,25 @@ class MarketServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyCorporateAction(self, request, context):
+        """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
+        holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
+        market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+        for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
+        grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
+        same instrument and time under another one is refused (ALREADY_EXISTS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCorporateActions(self, request, context):
+        """Lists recorded actions, the last recorded first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMatrix(self, request, context):
         """Returns a matrix.
         """
@@ -128,6 +157,16 @@ def add_MarketServiceServicer_to_server(servicer, server):
                     servicer.PutMatrix,
                     request_deserializer=positionsizing_dot_v1_dot_market__service__pb2.PutMatrixRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_market__service__pb2.PutMatrixResponse.SerializeToString,
+            ),
+            'ApplyCorporateAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyCorporateAction,
+                    request_deserializer=positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionResponse.SerializeToString,
+            ),
+            'ListCorporateActions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCorporateActions,
+                    request_deserializer=positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsResponse.SerializeToString,
             ),
             'GetMatrix': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMatrix,
@@ -244,6 +283,60 @@ class MarketService:
             '/positionsizing.v1.MarketService/PutMatrix',
             positionsizing_dot_v1_dot_market__service__pb2.PutMatrixRequest.SerializeToString,
             positionsizing_dot_v1_dot_market__service__pb2.PutMatrixResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyCorporateAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.MarketService/ApplyCorporateAction',
+            positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionRequest.SerializeToString,
+            positionsizing_dot_v1_dot_market__service__pb2.ApplyCorporateActionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCorporateActions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.MarketService/ListCorporateActions',
+            positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsRequest.SerializeToString,
+            positionsizing_dot_v1_dot_market__service__pb2.ListCorporateActionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

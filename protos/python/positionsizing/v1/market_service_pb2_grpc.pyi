@@ -48,6 +48,16 @@ class MarketServiceStub:
     """Stores a matrix (covariance, correlation, scenarios) under an id. The same id with other
     content is refused (ALREADY_EXISTS).
     """
+    ApplyCorporateAction: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ApplyCorporateActionRequest, _market_service_pb2.ApplyCorporateActionResponse]
+    """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
+    holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
+    market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+    for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
+    grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
+    same instrument and time under another one is refused (ALREADY_EXISTS).
+    """
+    ListCorporateActions: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListCorporateActionsRequest, _market_service_pb2.ListCorporateActionsResponse]
+    """Lists recorded actions, the last recorded first."""
     GetMatrix: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.GetMatrixRequest, _market_service_pb2.GetMatrixResponse]
     """Returns a matrix."""
 
@@ -71,6 +81,16 @@ class MarketServiceAsyncStub(MarketServiceStub):
     """Stores a matrix (covariance, correlation, scenarios) under an id. The same id with other
     content is refused (ALREADY_EXISTS).
     """
+    ApplyCorporateAction: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ApplyCorporateActionRequest, _market_service_pb2.ApplyCorporateActionResponse]  # type: ignore[assignment]
+    """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
+    holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
+    market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+    for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
+    grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
+    same instrument and time under another one is refused (ALREADY_EXISTS).
+    """
+    ListCorporateActions: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListCorporateActionsRequest, _market_service_pb2.ListCorporateActionsResponse]  # type: ignore[assignment]
+    """Lists recorded actions, the last recorded first."""
     GetMatrix: _aio.UnaryUnaryMultiCallable[_market_service_pb2.GetMatrixRequest, _market_service_pb2.GetMatrixResponse]  # type: ignore[assignment]
     """Returns a matrix."""
 
@@ -115,6 +135,28 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a matrix (covariance, correlation, scenarios) under an id. The same id with other
         content is refused (ALREADY_EXISTS).
         """
+
+    @_abc_1.abstractmethod
+    def ApplyCorporateAction(
+        self,
+        request: _market_service_pb2.ApplyCorporateActionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_market_service_pb2.ApplyCorporateActionResponse, _abc.Awaitable[_market_service_pb2.ApplyCorporateActionResponse]]:
+        """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
+        holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
+        market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+        for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
+        grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
+        same instrument and time under another one is refused (ALREADY_EXISTS).
+        """
+
+    @_abc_1.abstractmethod
+    def ListCorporateActions(
+        self,
+        request: _market_service_pb2.ListCorporateActionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_market_service_pb2.ListCorporateActionsResponse, _abc.Awaitable[_market_service_pb2.ListCorporateActionsResponse]]:
+        """Lists recorded actions, the last recorded first."""
 
     @_abc_1.abstractmethod
     def GetMatrix(

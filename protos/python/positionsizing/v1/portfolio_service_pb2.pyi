@@ -588,7 +588,9 @@ class SetHoldingsRequest(_message.Message):
 
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment they were true, not in the future; unset: now."""
+        """The moment they were true, not in the future; unset: now. Refused where a corporate action on what
+        they hold came after it (BOOKS_BEFORE_CORPORATE_ACTION).
+        """
 
     @_builtins.property
     def cash_balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___CashBalance]:
