@@ -26,9 +26,11 @@ from compute.optimize.proof.duality_gap import supporting
 from compute.optimize.proof.evaluation import Facts, objective_value
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
+from compute.risk.tail_method import TailKind
+from compute.tail_cuts import PREFIX, normal_cap
 
 LINEAR = "linear "
-_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash")
+_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", PREFIX)
 # A term below this share of the largest slope is rounding.
 NOTHING = 1e-7
 
@@ -73,6 +75,12 @@ def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) ->
             return Named(LimitKind.NONE, -1, 0.0)  # not of the batch: it stays where it is
         return Named(LimitKind(int(end.kind[line])), -1, float(end.own[line]))
     limits = limit_bounds.limits
+    joint = limits.joint
+    tail = None
+    if name == "volatility_max":
+        tail = normal_cap(joint.volatility_max, joint.tails)[1]
+    if tail is not None or name.startswith(PREFIX):
+        return _of_tail(tail.name if tail else name.removeprefix(PREFIX), limit_bounds)
     if name in _NORMS:
         stated = limits.turnover_max if name == "turnover_max" else None
         stated = getattr(limits.joint, name, stated)
@@ -85,6 +93,19 @@ def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) ->
                 LimitKind.LINEAR, len(limit_bounds.group_names) + position, float(bound or 0.0)
             )
     return _of_row(row, end_name == "min", limit_bounds)
+
+
+def _of_tail(name: str, limit_bounds: LimitBounds) -> Named:
+    """Of a normal tail by its name, or of a cut of another."""
+    joint, first = limit_bounds.limits.joint, len(limit_bounds.group_names)
+    place, tail = next(
+        (place, tail)
+        for place, tail in enumerate(joint.tails)
+        if name == tail.name or name.startswith(f"{tail.name} cut ")
+    )
+    is_var = tail.kind is TailKind.VALUE_AT_RISK
+    kind = LimitKind.VAR_MAX if is_var else LimitKind.CVAR_MAX
+    return Named(kind, first + len(joint.linear) + place, tail.bound)
 
 
 def _of_row(row: str, is_least: bool, limit_bounds: LimitBounds) -> Named:

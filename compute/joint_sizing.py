@@ -12,6 +12,7 @@ are linear. Lots, cash and the guard follow as in the closed form (`pipeline.py`
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from compute.joint_data import BookMatrix, returns_of
 from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
 from compute.joint_outcomes import SAMPLES_MAX
 from compute.layout import Exposure
-from compute.limits.policy import JointLimits
+from compute.limits.book_guard import Rule
+from compute.limits.book_measures import Measured
+from compute.limits.policy import JointLimits, LimitKind
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
 from compute.market import Floats, Integers, MissingInputError
@@ -44,6 +47,7 @@ from compute.optimize.problem import (
 from compute.optimize.problem import Limits as ProblemLimits
 from compute.optimize.proof.certificate import Certificate, certify
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
+from compute.tail_cuts import Bounded, is_cut, normal_cap, solve_within
 from compute.trading_costs import trading_costs
 
 MARGIN_ROW = "cash"
@@ -105,13 +109,15 @@ def solve_joint(
     """
     time_limit, programs = execution.time_limit, execution.programs
     most = SAMPLES_MAX if programs is None else programs.shapes.scenarios[-1]
-    problem, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
-    solution, owner = solve(problem, execution=execution), np.arange(len(everything))
-    if solution.status is Status.OPTIMAL and (
-        exact := _exact_margin(inputs, problem, lines, solution.weights)
+    stated, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
+    owner, solver = np.arange(len(everything)), partial(solve, execution=execution)
+    found = solve_within(stated, _tails(inputs, everything), solver)
+    if found.solution.status is Status.OPTIMAL and (
+        exact := _exact_margin(inputs, stated, lines, found.solution.weights)
     ):
-        problem, owner = exact.problem, exact.owner
-        solution = solve(problem, execution=execution)
+        owner = exact.owner
+        found = solve_within(exact.problem, _tails(inputs, everything[owner]), solver)
+    problem, solution, notes = found.problem, found.solution, (*notes, *found.notes)
     ids = inputs.limit_bounds.market.instrument_ids
     names = tuple(ids[place] for place in everything[owner])
     if solution.status is not Status.OPTIMAL:
@@ -150,6 +156,26 @@ def solve_joint(
         notes=notes,
         owner=owner,
     )
+
+
+def _tails(inputs: Inputs, places: Integers) -> list[Bounded]:
+    """The tails that are kept by cuts, as the guard measures them, of variables at `places`."""
+    tails = {tail.name: tail for tail in inputs.limit_bounds.limits.joint.tails if is_cut(tail)}
+    guard = inputs.book_guard
+    if not tails or guard is None:
+        return []
+
+    def over_market(rule: Rule) -> Bounded:
+        def measure(weights: Floats) -> Measured:
+            whole = np.zeros_like(inputs.limit_bounds.before)
+            np.add.at(whole, places, weights)
+            value, slope = rule.measure(whole)
+            return value, slope[places]
+
+        return Bounded(tails[rule.name], measure)
+
+    own = [rule for rule in guard.rules if rule.kind in (LimitKind.VAR_MAX, LimitKind.CVAR_MAX)]
+    return [over_market(rule) for rule in own if rule.name in tails]
 
 
 def _exact_margin(
@@ -350,7 +376,7 @@ def _book_limits(joint: JointLimits) -> ProblemLimits:
     if joint.wealth_floor is not None and joint.wealth_floor_probability is not None:
         risk = DrawdownRisk.from_probability(joint.wealth_floor, joint.wealth_floor_probability)
     return ProblemLimits(
-        volatility_max=joint.volatility_max,
+        volatility_max=normal_cap(joint.volatility_max, joint.tails)[0],
         var_max=joint.var_max,
         var_tail=joint.var_level or VAR_LEVEL,
         cvar_max=joint.cvar_max,

@@ -13,6 +13,7 @@ from compute.limits.policy import (
     Limits,
     LinearLimit,
     SharedLimits,
+    TailLimit,
 )
 from compute.parameters import EffectiveParameters
 from compute.value_range import (
@@ -254,5 +255,6 @@ RANGES: dict[str, Range] = {
     **ranges_of("GroupLimit", GroupLimit),
     **ranges_of("JointLimits", JointLimits),
     **ranges_of("LinearLimit", LinearLimit),
+    **ranges_of("TailLimit", TailLimit),
     **ranges_of("SharedLimits", SharedLimits),
 }

@@ -8,8 +8,8 @@ from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.history import Gaps, HistoryGapError, sample
 from compute.risk import backtest
-from compute.risk.report import TailMethod
 from compute.risk.rolling import rolling_forecasts
+from compute.risk.tail_method import TailMethod
 from server.convert import risk as convert
 from server.convert.columns import Floats, floats
 from server.convert.names import id_violations

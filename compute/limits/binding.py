@@ -11,7 +11,7 @@ class Binding:
 
     kind: Integers
     group: Integers
-    """Index into the bounds' group names, after them the linear limits; -1 where it is neither."""
+    """Index into the bounds' group names, after them the limits by name; -1 where it is neither."""
     bound: Floats
     without: Floats
     """Weight before that limit cut; where it took part in a joint optimum, the optimum."""

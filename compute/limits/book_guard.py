@@ -1,8 +1,9 @@
 """An independent check of the limits of the whole book on the final whole lots.
 
-Volatility, VaR, CVaR, CDaR and wealth floor are measured (`book_measures.py`) on the scenarios or
-the covariance of the request as they are stored, whatever its signals expect, with everything that
-is held and reserved in the book and all of it filled. Linear limits and the risk budget hold
+Volatility, VaR, CVaR, CDaR, wealth floor and tails by named methods are measured
+(`book_measures.py`, `tail_measures.py`) on the scenarios or the covariance of the request as they
+are stored, whatever its signals expect, with everything that is held and reserved in the book and
+all of it filled. Linear limits and the risk budget hold
 whichever reserved trades fill. As for other limits, a book that is beyond a bound already may stay
 there or come nearer, and may not move away.
 """
@@ -15,7 +16,9 @@ import numpy as np
 from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
 from compute.limits.guard import ROUNDING, Proposal, Violation
 from compute.limits.policy import JointLimits, LimitKind, Limits
+from compute.limits.tail_measures import limit_path, tail_measure
 from compute.market import Floats, Integers, Market, MissingInputError, Positions, equity_of
+from compute.risk.tail_method import TailKind, TailMethod
 
 LEVEL = 0.95
 """Of value at risk and its kin, where the limits name none."""
@@ -45,10 +48,10 @@ NO_DATA = ReturnData()
 class Rule:
     """measure(weights) <= bound, over all instruments of the market.
 
-    kind, name: as bindings say it. stated: the bound as the limit states it. row: number of the
-    linear limit, or -1. sign: -1 for a lower bound, whose measure is the value turned. measure:
-    value and slope (m,) at weights (m,). pending: what reserved trades that fail may add. size: a
-    bound on the terms that the value is summed of, for its rounding.
+    kind, name: as bindings say it. stated: the bound as the limit states it. row: place among the
+    limits by name (linear ones, then tails), or -1. sign: -1 for a lower bound, whose measure is
+    the value turned. measure: value and slope (m,) at weights (m,). pending: what reserved trades
+    that fail may add. size: a bound on the terms that the value is summed of, for its rounding.
     """
 
     kind: LimitKind
@@ -128,6 +131,7 @@ def rules_of(
     rules += _linear(market, limits.joint, buy, sell)
     places = np.union1d(positions.taken, sized)
     rules += _curved(market, limits.joint, places, data, cash_return)
+    rules += _tails(market, limits.joint, places, data)
     return rules
 
 
@@ -201,7 +205,9 @@ def _curved(
     model: ScenarioReturns | Covariance | None = None
     for kind, name, bound in asked:
         if bound is not None:
-            model = model or _model(market, places, data, name)
+            is_tail = name not in ("volatility_max", "var_max")
+            path = f"joint.{name}"
+            model = model or _model(market, places, data, path, needs_scenarios=is_tail)
             measure = _over_market(_measure(joint, name, model, cash_return), places)
             if kind is LimitKind.DRAWDOWN_RISK:
                 yield Rule(kind, "portfolio", bound, 0.0, measure, size=lambda weights: 1.0)
@@ -209,20 +215,34 @@ def _curved(
                 yield Rule(kind, "portfolio", bound, bound, measure)
 
 
+def _tails(
+    market: Market, joint: JointLimits, places: Integers, data: ReturnData
+) -> Iterator[Rule]:
+    for number, limit in enumerate(joint.tails):
+        is_normal = limit.method is TailMethod.NORMAL
+        model = _model(market, places, data, limit_path(limit), needs_scenarios=not is_normal)
+        kind = LimitKind.VAR_MAX
+        if limit.kind is TailKind.EXPECTED_SHORTFALL:
+            kind = LimitKind.CVAR_MAX
+        measure = _over_market(tail_measure(limit, model), places)
+        row = len(joint.linear) + number
+        yield Rule(kind, limit.name, limit.bound, limit.bound, measure, row=row)
+
+
 def _model(
-    market: Market, places: Integers, data: ReturnData, name: str
+    market: Market, places: Integers, data: ReturnData, limit: str, *, needs_scenarios: bool
 ) -> ScenarioReturns | Covariance:
-    """Returns of the instruments at `places`; `name`: the limit that asks."""
+    """Returns of the instruments at `places`; `limit`: the one that asks."""
     if data.scenarios is not None:
-        columns = _columns(data.scenarios, market, places, name, "scenario")
+        columns = _columns(data.scenarios, market, places, limit, "scenario")
         return ScenarioReturns(data.scenarios.values[:, columns], data.scenarios.probability)
     if data.covariance is not None:
-        columns = _columns(data.covariance, market, places, name, "covariance")
+        columns = _columns(data.covariance, market, places, limit, "covariance")
         return Covariance(data.covariance.values[np.ix_(columns, columns)])
     needed = "scenario_matrix_id"
-    if name in ("volatility_max", "var_max"):
+    if not needs_scenarios:
         needed = "scenario_matrix_id or covariance_matrix_id"
-    text = f"the limit joint.{name} can't be checked without {needed} in the request"
+    text = f"the limit {limit} can't be checked without {needed} in the request"
     raise MissingInputError("MISSING_MATRIX", text)
 
 
@@ -260,7 +280,7 @@ def _columns(
             raise MissingInputError(
                 "MISSING_MATRIX_ENTRY",
                 f"{name!r} is sized or held, but not in the {what} matrix, which the limit "
-                f"joint.{limit} needs",
+                f"{limit} needs",
             )
     return np.array([column[name] for name in names], dtype=np.int64)
 

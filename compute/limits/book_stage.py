@@ -1,10 +1,11 @@
 """The stage of the waterfall that brings a book inside the limits of the whole book.
 
 Linear limits are kept by the smallest change, a projection; curved ones (volatility, VaR, CVaR,
-CDaR, wealth floor) and the risk budget by scaling. Either way the increases are taken back first;
-only where that does not do are the positions of the batch made smaller. What the stages before
-have achieved is kept: in the end all trades are taken back together until no limit is exceeded more
-than before, as in RECONCILE; every limit is convex, so that some part of them always is allowed.
+CDaR, wealth floor, tails) and the risk budget by scaling. Either way the increases are taken back
+first; only where that does not do are the positions of the batch made smaller. What the stages
+before have achieved is kept: in the end all trades are taken back together until no limit is
+exceeded more than before, as in RECONCILE. No trade at all exceeds none more; where every limit is
+convex, some part of the trades doesn't either.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from compute.inputs import Inputs
 from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
+from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
 
 STEPS = 60
@@ -70,7 +72,7 @@ class _Stage:
         self.index, self.active = index, active
         self.before: Floats = np.where(active, limit_bounds.before[index], wanted)
         self.base = _without_increase(wanted, self.before)
-        self.linear = np.array([rule.row >= 0 for rule in guard.rules])
+        self.linear = np.array([rule.kind is LimitKind.LINEAR for rule in guard.rules])
         self._start = self.all_excess(self.before)
 
     def over_market(self, weight: Floats) -> Floats:
@@ -130,7 +132,7 @@ class _Stage:
         With prices y >= 0 of the rules A w <= b they are w(y) = clip(wanted - A'y, low, high); the
         prices maximise |w(y) - wanted|^2 / 2 + y'(A w(y) - b), which is concave and smooth.
         """
-        rules = [rule for rule in self.guard.rules if rule.row >= 0]
+        rules = [rule for rule in self.guard.rules if rule.kind is LimitKind.LINEAR]
         whole = self.over_market(wanted)
         rows = np.stack([self._row(rule, whole) for rule in rules])
         room = -self.excess(wanted)[self.linear] + rows @ wanted

@@ -112,8 +112,10 @@ class LimitBounds:
 
     @property
     def limit_names(self) -> tuple[str, ...]:
-        """What bindings refer to by place: groups, then linear limits."""
-        return self.group_names + tuple(limit.name for limit in self.limits.joint.linear)
+        """What bindings refer to by place: groups, then linear limits, then tails."""
+        joint = self.limits.joint
+        rows, tails = (tuple(item.name for item in part) for part in (joint.linear, joint.tails))
+        return self.group_names + rows + tails
 
     @cached_property
     def gross_before(self) -> float:

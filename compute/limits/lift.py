@@ -27,7 +27,8 @@ def lifted(
 ) -> Rules | None:
     """The rules without a limit; None where nothing lifts it (lots, orders, no equity).
 
-    name: of the group or linear limit. others: instruments that keep a limit on instruments.
+    name: of the group, the linear limit or the tail. others: instruments that keep a limit on
+    instruments.
     """
     limits = rules.limits
     lift: dict[str, Any] = dict.fromkeys(kind.fields, kind.lifted)
@@ -36,6 +37,9 @@ def lifted(
             return replace(rules, limits=_for_one(limits, kind.fields[0], instrument, others))
         case Holder.LIMITS:
             return replace(rules, limits=replace(limits, **lift))
+        case Holder.JOINT if name:
+            tails = tuple(tail for tail in limits.joint.tails if tail.name != name)
+            return _with_joint(rules, replace(limits.joint, tails=tails))
         case Holder.JOINT:
             return _with_joint(rules, replace(limits.joint, **lift))
         case Holder.GROUP:

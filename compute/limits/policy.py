@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from enum import Enum, IntEnum
 from typing import Any, TypeVar
 
+from compute.risk.tail_method import TailKind, TailMethod
 from compute.value_range import (
     INNER,
     LARGE,
@@ -175,8 +176,25 @@ class LinearLimit:
 
 
 @dataclass(frozen=True)
+class TailLimit:
+    """A bound on value at risk or expected shortfall by a named method, fraction of equity."""
+
+    kind: TailKind
+    method: TailMethod
+    bound: float = ranged(0.0, RISK)
+    level: float = ranged(0.95, LEVELS)
+
+    @property
+    def name(self) -> str:
+        """As bindings and errors name it: "historical 99 % VaR"."""
+        short = "VaR" if self.kind is TailKind.VALUE_AT_RISK else "ES"
+        method = self.method.name.lower().replace("_", " ")
+        return f"{method} {100.0 * self.level:.6g} % {short}"
+
+
+@dataclass(frozen=True)
 class JointLimits:
-    """Bounds on the whole book that only the joint method honours; per period of the scenarios."""
+    """Bounds on the whole book, per period of the scenarios."""
 
     volatility_max: float | None = declared(_SMALLER, RISK)
     var_max: float | None = declared(_SMALLER, RISK)
@@ -188,6 +206,7 @@ class JointLimits:
     wealth_floor: float | None = declared(_LARGER, INNER)
     wealth_floor_probability: float | None = declared(_SMALLER, INNER)
     linear: tuple[LinearLimit, ...] = ()
+    tails: tuple[TailLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,6 +325,8 @@ def _both(left: Limits, right: Limits) -> Limits:
             _tighter(left.joint, right.joint),
             linear=left.joint.linear
             + tuple(row for row in right.joint.linear if row not in left.joint.linear),
+            tails=left.joint.tails
+            + tuple(tail for tail in right.joint.tails if tail not in left.joint.tails),
         ),
     )
 

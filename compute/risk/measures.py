@@ -13,6 +13,9 @@ from scipy.stats import norm, t
 
 from compute.history import Floats
 
+DEGREES_MAX = 1000.0
+"""Of a Student t, which is normal then for all that matters."""
+
 _ROUNDING = 1e-12
 """By which a sum of probabilities may miss a level that it meets in exact arithmetic."""
 
@@ -48,6 +51,11 @@ def student_tail(level: float, degrees: float, mean: float = 0.0, deviation: flo
     q = float(t.ppf(level, degrees))
     shortfall = float(t.pdf(q, degrees)) * (degrees + q * q) / ((degrees - 1.0) * (1.0 - level))
     return Tail(float(deviation * scale * q - mean), float(deviation * scale * shortfall - mean))
+
+
+def student_degrees(kurtosis: float) -> float:
+    """The degrees of freedom 4 + 6 / K of a Student t of excess kurtosis K > 0, else the most."""
+    return min(4.0 + 6.0 / kurtosis, DEGREES_MAX) if kurtosis > 0.0 else DEGREES_MAX
 
 
 def cornish_fisher_quantile(probability: float, skewness: float, kurtosis: float) -> float:

@@ -5,7 +5,6 @@ error. Measures of scenarios take them as they are.
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
@@ -30,24 +29,14 @@ from compute.risk.measures import (
     moments,
     normal_tail,
     spectral_risk,
+    student_degrees,
     student_tail,
     tail_weights,
 )
+from compute.risk.tail_method import TailMethod
 
 SPECTRAL_AVERSION = 20.0
-DEGREES_MAX = 1000.0
 FILTERED_MIN = 50
-
-
-class TailMethod(IntEnum):
-    """How VaR and ES are computed. The numbers are those of the contract."""
-
-    NORMAL = 1
-    STUDENT = 2
-    CORNISH_FISHER = 3
-    HISTORICAL = 4
-    FILTERED_HISTORICAL = 5
-    EXTREME_VALUE = 6
 
 
 @dataclass(frozen=True)
@@ -120,7 +109,7 @@ def _with_scenarios(out: BookRisk, weights: Floats, level: float, scenarios: Sce
     probability = scenarios.probability
     losses = -(scenarios.returns @ weights)
     _, _, skewness, kurtosis = moments(-losses, probability)
-    degrees = min(4.0 + 6.0 / kurtosis, DEGREES_MAX) if kurtosis > 0.0 else DEGREES_MAX
+    degrees = student_degrees(kurtosis)
     tails, refused = dict(out.tails), dict[TailMethod, str]()
     tails[TailMethod.STUDENT] = student_tail(level, degrees, 0.0, out.volatility)
     tails[TailMethod.HISTORICAL] = historical_tail(losses, probability, level)

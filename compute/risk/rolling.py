@@ -13,9 +13,10 @@ from compute.risk.measures import (
     historical_tail,
     moments,
     normal_tail,
+    student_degrees,
     student_tail,
 )
-from compute.risk.report import DEGREES_MAX, TailMethod
+from compute.risk.tail_method import TailMethod
 
 
 def forecast(losses: Floats, method: TailMethod, level: float) -> Tail:
@@ -35,8 +36,7 @@ def forecast(losses: Floats, method: TailMethod, level: float) -> Tail:
     if method is TailMethod.CORNISH_FISHER:
         return cornish_fisher_tail(level, skewness, kurtosis, deviation)
     if method is TailMethod.STUDENT:
-        degrees = min(4.0 + 6.0 / kurtosis, DEGREES_MAX) if kurtosis > 0.0 else DEGREES_MAX
-        return student_tail(level, degrees, 0.0, deviation)
+        return student_tail(level, student_degrees(kurtosis), 0.0, deviation)
     return normal_tail(level, 0.0, deviation)
 
 

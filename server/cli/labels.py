@@ -75,7 +75,8 @@ def limit_text(kind: int, bound: float, group: str = "") -> str:
     label = label_of(types_pb2.LimitKind, kind)
     if not label.text:
         return f"limit {kind}"
-    return label.text.format(_SHOWN[label.unit](bound), group=group)
+    told = label.text.format(_SHOWN[label.unit](bound), group=group)
+    return f"{told} ({group})" if group and "{group}" not in label.text else told
 
 
 def group_name(sizes: sizing_pb2.PositionSizes, place: int) -> str:

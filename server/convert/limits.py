@@ -15,11 +15,16 @@ from compute.limits.policy import (
     LinearLimit,
     SaleProceeds,
     SharedLimits,
+    TailLimit,
 )
+from compute.risk.tail_method import PARETO_FRACTION, TailKind, TailMethod
 from compute.shapes import GROUPS_MAX
 from server.convert.currencies import currency_violations
 from server.convert.names import text_violations
 from server.errors import FieldViolation
+
+TAILS_MAX = 8
+_TAIL_METHODS = tuple(int(m) for m in TailMethod if m is not TailMethod.FILTERED_HISTORICAL)
 
 
 def document(message: Message) -> dict[str, Any]:
@@ -81,7 +86,16 @@ def limits(message: limits_pb2.Limits) -> Limits:
                 )
                 for item in message.joint.linear
             ),
+            tails=tails(message.joint),
         ),
+    )
+
+
+def tails(message: limits_pb2.JointLimits) -> tuple[TailLimit, ...]:
+    """Limits on tails by named methods."""
+    return tuple(
+        TailLimit(TailKind(item.measure), TailMethod(item.method), item.bound, **_given(item))
+        for item in message.tails
     )
 
 
@@ -162,6 +176,27 @@ def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[Field
         if _empty_range(row, "lower", "upper"):
             yield FieldViolation(f"{where}.lower", "EMPTY_RANGE", "is above upper")
     yield from _unique([row.name for row in joint.linear], f"{path}.linear")
+    yield from _tail_violations(joint, f"{path}.tails")
+
+
+def _tail_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
+    if len(joint.tails) > TAILS_MAX:
+        text = f"has {len(joint.tails)} entries; at most {TAILS_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", text)
+    for position, tail in enumerate(joint.tails):
+        where, method = f"{path}[{position}]", tail.method
+        if tail.measure not in limits_pb2.TailMeasure.values()[1:]:
+            text = "must be VALUE_AT_RISK or EXPECTED_SHORTFALL"
+            yield FieldViolation(f"{where}.measure", "MISSING", text)
+        if method not in _TAIL_METHODS:
+            names = ", ".join(TailMethod(value).name for value in _TAIL_METHODS)
+            reason = "NOT_APPLICABLE" if method else "MISSING"
+            yield FieldViolation(f"{where}.method", reason, f"must be one of {names}")
+        least = 1.0 - PARETO_FRACTION
+        is_fitted = int(method) == int(TailMethod.EXTREME_VALUE)
+        if is_fitted and tail.HasField("level") and tail.level < least:
+            text = f"is {tail.level:g}; the tail that EXTREME_VALUE fits begins at {least:g}"
+            yield FieldViolation(f"{where}.level", "OUT_OF_RANGE", text)
 
 
 def _empty_range(message: Message, low: str, high: str) -> bool:

@@ -25,9 +25,10 @@ from compute.optimize.proof.certificate import Certificate
 from compute.optimize.sensitivity import Sides
 from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
+from compute.tail_cuts import normal_cap
 from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
-from server.convert.limits import joint_violations
+from server.convert.limits import joint_violations, tails
 from server.convert.market import (
     MatrixData,
     instrument_violations,
@@ -270,7 +271,7 @@ def _limits(message: pb.OptimizationProblem, n: int, ids: list[str]) -> Limits:
         gross_max=_given(message, "gross_max"),
         turnover_max=_given(message, "turnover_max"),
         trade_max=_column(message.trade_max),
-        volatility_max=_given(joint, "volatility_max"),
+        volatility_max=normal_cap(_given(joint, "volatility_max"), tails(joint))[0],
         var_max=_given(joint, "var_max"),
         var_tail=joint.var_level if joint.HasField("var_level") else _LEVEL,
         cvar_max=_given(joint, "cvar_max"),

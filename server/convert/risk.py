@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from positionsizing.v1 import risk_service_pb2 as pb
 
-from compute.risk.report import BookRisk, TailMethod
+from compute.risk.report import BookRisk
 from compute.risk.scenarios import reverse_stress, worst_in_ellipsoid
+from compute.risk.tail_method import TailMethod
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations, text_violations

@@ -4,12 +4,16 @@ Each takes what it needs as plain arguments and how it is to run, and returns a 
 of the contract.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from positionsizing.v1 import optimization_service_pb2 as pb
+from positionsizing.v1 import types_pb2
 
+from compute.limits.policy import TailLimit
+from compute.market import MissingInputError
 from compute.optimize import solve, solve_batch
 from compute.optimize.execution import Execution
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
@@ -20,6 +24,9 @@ from compute.optimize.lots.whole_lots import round_to_lots
 from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
 from compute.optimize.proof.certificate import certify
+from compute.risk.tail_method import TailKind
+from compute.tail_cuts import Bounded, Cut, bounded_tails, is_cut, normal_cap, solve_within
+from server.convert import limits as limits_convert
 from server.convert import optimization
 from server.convert.columns import set_floats
 from server.errors import invalid, precondition
@@ -72,6 +79,29 @@ def _of_well_formed(work: Callable[[], T]) -> T:
         raise invalid("problem", "NOT_WELL_FORMED", str(error)) from error
 
 
+def _kind(name: str, problem: Problem, found: Cut) -> int:
+    """The kind of a limit that has a price."""
+    tail = found.tails.get(name.removesuffix(" max"))
+    if tail is None:
+        return optimization.limit_kind(name, problem)
+    is_var = tail.kind is TailKind.VALUE_AT_RISK
+    return types_pb2.LIMIT_KIND_VAR_MAX if is_var else types_pb2.LIMIT_KIND_CVAR_MAX
+
+
+def _measured(problem: Problem, tails: Sequence[TailLimit]) -> list[Bounded]:
+    """The tails that are kept by cuts. Raises `Refusal` where the scenarios don't support one."""
+    try:
+        return bounded_tails(problem, tails)
+    except MissingInputError as error:
+        raise precondition(error.reason, str(error)) from error
+
+
+def _refuse_lots(request: pb.OptimizePortfolioRequest) -> None:
+    if request.HasField("lots"):
+        text = "whole lots are searched for beside limits that are convex: leave out limits.tails"
+        raise invalid("lots", "NOT_APPLICABLE", text)
+
+
 def optimized(
     problem: Problem,
     ids: list[str],
@@ -81,7 +111,15 @@ def optimized(
 ) -> pb.OptimizePortfolioResponse:
     """One problem solved and proven. Raises `Refusal`."""
     time_limit = execution.time_limit
-    solution = _of_well_formed(lambda: solve(problem, execution=execution))
+    tails = limits_convert.tails(request.problem.limits)
+    if any(is_cut(tail) for tail in tails):
+        _refuse_lots(request)
+    bounded = _measured(problem, tails)
+    solver = partial(solve, execution=execution)
+    found = _of_well_formed(lambda: solve_within(problem, bounded, solver))
+    problem, solution = found.problem, found.solution
+    if not found.is_within:
+        solution = replace(solution, status=Status.NOT_CONVERGED)
     response = pb.OptimizePortfolioResponse(
         status=optimization.STATUSES[solution.status], instrument_ids=ids
     )
@@ -101,8 +139,11 @@ def optimized(
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)
-    optimization.certificate(response.certificate, proof, prices, problem, ids)
-    response.certificate.note = note
+    kinds = {name: _kind(name, problem, found) for name in prices}
+    optimization.certificate(response.certificate, proof, prices, problem, ids, kinds)
+    normal = normal_cap(None, tails)[1]
+    told = "" if normal is None else f"{normal.name} is a bound on the volatility"
+    response.certificate.note = "; ".join(filter(None, (note, told, *found.notes)))
     response.certificate.iterations = solution.iterations
     for number, asked in enumerate(request.sensitivities):
         time_limit.check()
@@ -116,8 +157,8 @@ def optimized(
         set_floats(message, "rising", sides.right)
     if request.HasField("lots"):
         rules = optimization.lot_rules(request.lots)
-        found = round_to_lots(
+        whole = round_to_lots(
             problem, solution.weights, rules, effort=EFFORT, time_limit=time_limit
         )
-        optimization.lot_solution(response.lots, found)
+        optimization.lot_solution(response.lots, whole)
     return response

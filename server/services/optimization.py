@@ -10,7 +10,9 @@ from compute.optimize.frontier import is_risk
 from compute.optimize.lots.outer_approximation import Effort
 from compute.optimize.problem import Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
+from compute.tail_cuts import is_cut
 from server.convert import optimization
+from server.convert.limits import tails
 from server.convert.market import matrix
 from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
@@ -59,6 +61,7 @@ class OptimizationService:
         count = request.point_count or POINTS_DEFAULT
         if found := list(number_violations(request)):
             raise invalid_fields(found)
+        _refuse_tails(request.problem)
         problem = await self._problem(call, request.problem)
         if not is_risk(problem.objective):
             text = (
@@ -74,6 +77,7 @@ class OptimizationService:
         self, call: Call, request: pb.ExplainInfeasibilityRequest
     ) -> pb.ExplainInfeasibilityResponse:
         """The smallest conflict among the limits and the cheapest way out."""
+        _refuse_tails(request.problem)
         problem = await self._problem(call, request.problem)
         ids = list(request.problem.instrument_ids)
         return await self._run(call, work.explained, problem, ids)
@@ -115,6 +119,13 @@ class OptimizationService:
         except KeyError as error:
             text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
+
+
+def _refuse_tails(problem: pb.OptimizationProblem) -> None:
+    """Raises `Refusal` for tails that only one optimum at a time is held to."""
+    if any(is_cut(tail) for tail in tails(problem.limits)):
+        text = "only NORMAL ones here; OptimizePortfolio and SizePositions know the others"
+        raise invalid("problem.limits.tails", "NOT_APPLICABLE", text)
 
 
 def _words(problem: Problem, units: int) -> str:

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import risk_service_pb2 as _risk_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -46,6 +47,30 @@ SALE_PROCEEDS_AT_ONCE: SaleProceeds.ValueType  # 2
 first. Until the sales are filled later decisions find less free, or nothing.
 """
 Global___SaleProceeds: _TypeAlias = SaleProceeds  # noqa: Y015
+
+class _TailMeasure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TailMeasureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TailMeasure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAIL_MEASURE_UNSPECIFIED: _TailMeasure.ValueType  # 0
+    """Not said; refused."""
+    TAIL_MEASURE_VALUE_AT_RISK: _TailMeasure.ValueType  # 1
+    """The loss that is exceeded with probability 1 - level."""
+    TAIL_MEASURE_EXPECTED_SHORTFALL: _TailMeasure.ValueType  # 2
+    """The mean loss of the worst 1 - level."""
+
+class TailMeasure(_TailMeasure, metaclass=_TailMeasureEnumTypeWrapper):
+    """What is measured of the tail of a book's return."""
+
+TAIL_MEASURE_UNSPECIFIED: TailMeasure.ValueType  # 0
+"""Not said; refused."""
+TAIL_MEASURE_VALUE_AT_RISK: TailMeasure.ValueType  # 1
+"""The loss that is exceeded with probability 1 - level."""
+TAIL_MEASURE_EXPECTED_SHORTFALL: TailMeasure.ValueType  # 2
+"""The mean loss of the worst 1 - level."""
+Global___TailMeasure: _TypeAlias = TailMeasure  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -425,6 +450,7 @@ class JointLimits(_message.Message):
     WEALTH_FLOOR_FIELD_NUMBER: _builtins.int
     WEALTH_FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
     LINEAR_FIELD_NUMBER: _builtins.int
+    TAILS_FIELD_NUMBER: _builtins.int
     volatility_max: _builtins.float
     """Largest standard deviation of the book's return. Of scenarios with probabilities p it is
     sqrt(sum p (x - mean)^2 / (1 - sum p^2)), x the return of the book; of a covariance S sqrt(w'Sw).
@@ -464,6 +490,12 @@ class JointLimits(_message.Message):
     def linear(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinearLimit]:
         """Linear limits by name: factor exposures, stress losses, minimum return."""
 
+    @_builtins.property
+    def tails(self) -> _containers.RepeatedCompositeFieldContainer[Global___TailLimit]:
+        """Limits on value at risk and expected shortfall by other methods or at further levels; each holds
+        beside `var_max` and `cvar_max`, and those of several scopes all hold. At most 8.
+        """
+
     def __init__(
         self,
         *,
@@ -477,10 +509,11 @@ class JointLimits(_message.Message):
         wealth_floor: _builtins.float | None = ...,
         wealth_floor_probability: _builtins.float | None = ...,
         linear: _abc.Iterable[Global___LinearLimit] | None = ...,
+        tails: _abc.Iterable[Global___TailLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "linear", b"linear", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "linear", b"linear", "tails", b"tails", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cdar_level: _TypeAlias = _typing.Literal["cdar_level"]  # noqa: Y015
     _WhichOneofArgType__cdar_level: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level"]  # noqa: Y015
@@ -520,6 +553,52 @@ class JointLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wealth_floor_probability) -> _WhichOneofReturnType__wealth_floor_probability | None: ...
 
 Global___JointLimits: _TypeAlias = JointLimits  # noqa: Y015
+
+@_typing.final
+class TailLimit(_message.Message):
+    """measure(book) <= bound, measured by the method on the scenarios of the request as they are stored:
+    NORMAL also on its covariance alone. NORMAL, STUDENT and CORNISH_FISHER take a mean of 0 and the
+    standard deviation of `volatility_max`; HISTORICAL and EXTREME_VALUE take the scenarios as they are.
+    Data that can't support it refuse the call (FAILED_PRECONDITION, reason TAIL_NOT_MEASURABLE), naming the
+    limit: HISTORICAL with less than one scenario in the tail, EXTREME_VALUE with fewer than 200
+    scenarios, scenarios that are not equally likely or a tail without a mean, CORNISH_FISHER for a book
+    whose skewness and kurtosis are outside its domain. JOINT keeps what is not convex in the weights (all
+    but NORMAL and the HISTORICAL shortfall) by linear cuts: its proof is of the best book inside them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    measure: Global___TailMeasure.ValueType
+    """What is bounded; required."""
+    method: _risk_service_pb2.TailMethod.ValueType
+    """How it is computed; required. Not FILTERED_HISTORICAL."""
+    level: _builtins.float
+    """Confidence level. Unset: 0.95. EXTREME_VALUE, whose tail is a tenth of the scenarios, begins at 0.9.
+    From 0.5 to 0.99999.
+    """
+    bound: _builtins.float
+    """Largest value, a positive fraction of equity; required. From 1e-9 to 1e9."""
+    def __init__(
+        self,
+        *,
+        measure: Global___TailMeasure.ValueType = ...,
+        method: _risk_service_pb2.TailMethod.ValueType = ...,
+        level: _builtins.float | None = ...,
+        bound: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_level", b"_level", "level", b"level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_level", b"_level", "bound", b"bound", "level", b"level", "measure", b"measure", "method", b"method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+
+Global___TailLimit: _TypeAlias = TailLimit  # noqa: Y015
 
 @_typing.final
 class LinearLimit(_message.Message):
