@@ -51,15 +51,7 @@ from compute.tail_cuts import Bounded, is_cut, normal_cap, solve_within
 from compute.trading_costs import trading_costs
 
 MARGIN_ROW = "cash"
-_ON_SCENARIOS = frozenset(
-    {
-        ObjectiveKind.LOG_GROWTH,
-        ObjectiveKind.CRRA,
-        ObjectiveKind.MIN_CVAR,
-        ObjectiveKind.MIN_CDAR,
-        ObjectiveKind.MIN_MAX_DRAWDOWN,
-    }
-)
+_ON_SCENARIOS = frozenset(kind for kind in ObjectiveKind if kind.needs == "scenarios")
 VAR_LEVEL = CVAR_LEVEL = CDAR_LEVEL = 0.95
 
 

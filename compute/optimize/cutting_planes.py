@@ -39,7 +39,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.tail_lp.duals import TailFunctional, TailMultipliers
 from compute.optimize.tail_lp.scenario_selection import Measure
-from compute.optimize.tail_lp.solve import TAIL_NAMES, measures_of, terms_of
+from compute.optimize.tail_lp.solve import measures_of, terms_of
 
 Vector = npt.NDArray[np.float64]
 
@@ -113,11 +113,11 @@ def solve_cuts(problem: Problem, execution: Execution = JUST_IN_TIME) -> Solutio
 
 def without_tails(objective: Objective) -> Objective:
     """The objective without its tail measures."""
-    if objective.kind is not ObjectiveKind.COMBINATION and objective.kind not in TAIL_NAMES:
+    if objective.kind is not ObjectiveKind.COMBINATION and objective.kind.tail is None:
         return objective
     if not all(weight > 0.0 for weight, _ in terms_of(objective)):
         raise ValueError("the weights of a combination must be positive")
-    parts = tuple((w, part) for w, part in terms_of(objective) if part.kind not in TAIL_NAMES)
+    parts = tuple((w, part) for w, part in terms_of(objective) if part.kind.tail is None)
     return Objective(ObjectiveKind.COMBINATION, terms=parts)
 
 

@@ -30,7 +30,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.proof.certificate import certify_weights
 from compute.optimize.proof.evaluation import largest_violation, objective_value
-from compute.optimize.tail_lp.solve import TAIL_NAMES, terms_of
+from compute.optimize.tail_lp.solve import terms_of
 
 Kind = ObjectiveKind
 NEAR = 1e-6
@@ -83,7 +83,7 @@ def at_kinks(problem: Problem, found: Solution) -> Solution:
     A tail measure has a kink where nothing is held, and an interior point only comes near.
     """
     if found.status is not Status.OPTIMAL or not any(
-        part.kind in TAIL_NAMES for _, part in terms_of(problem.objective)
+        part.kind.tail is not None for _, part in terms_of(problem.objective)
     ):
         return found
     slack = KINK * float(unit_of(linear(problem), np.inf))

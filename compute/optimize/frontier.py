@@ -28,7 +28,7 @@ Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
 Solver = Callable[[Sequence[Problem]], list[Solution]]
 
-RISKS = frozenset({Kind.MIN_VARIANCE, Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN})
+RISKS = frozenset(kind for kind in Kind if kind.tail is not None or kind is Kind.MIN_VARIANCE)
 ROW = "frontier return"
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.problem import TailMeasure
+
 Vector = npt.NDArray[np.float64]
 
 
@@ -100,3 +102,12 @@ def log_mean_power(growth: Vector, probability: Vector, exponent: float) -> tupl
     weights = probability * np.exp(terms - top)
     total = float(weights.sum())
     return top + float(np.log(total)), -exponent * weights / total / growth
+
+
+def tail_support(
+    measure: TailMeasure, returns: Vector, probability: Vector, level: float
+) -> tuple[float, Vector]:
+    """A tail measure of a portfolio's returns [T] and its supporting q[T], value = -q'returns."""
+    if measure.on_path and measure.is_maximum:
+        return maximum_drawdown(returns)
+    return (cdar if measure.on_path else cvar)(returns, probability, level)

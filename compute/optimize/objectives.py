@@ -12,6 +12,7 @@ and what is made of it, has a leading axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,7 @@ from compute.optimize.limits import Scalar, everywhere, over
 from compute.optimize.problem import Array, FactorCovariance, Objective, ObjectiveKind, Problem
 
 RUINED = 1e-9  # wealth in a scenario that counts as none
-SCENARIO_KINDS = frozenset({ObjectiveKind.LOG_GROWTH, ObjectiveKind.CRRA})
-TAIL_KINDS = frozenset(
-    {ObjectiveKind.MIN_CVAR, ObjectiveKind.MIN_CDAR, ObjectiveKind.MIN_MAX_DRAWDOWN}
-)
+SCENARIO_KINDS = frozenset(k for k in ObjectiveKind if k.needs == "scenarios" and k.tail is None)
 
 
 class UnsupportedError(ValueError):
@@ -123,37 +121,52 @@ def blocks(objective: Objective, moments: Moments) -> Blocks:
 
 
 def _single(objective: Objective, moments: Moments) -> Blocks:
-    kind, n = objective.kind, moments.problem.size
-    cash = moments.problem.cash_return
-    zero = np.zeros(n)
-    if kind is ObjectiveKind.LOG_GROWTH:
-        return Blocks(zero, growth=1.0, constant=float(np.log1p(cash)))
-    if kind is ObjectiveKind.CRRA:
-        return _crra(objective.risk_aversion, cash, zero)
-    if kind is ObjectiveKind.MIN_VARIANCE:
-        return Blocks(zero, 2.0 * moments.covariance())
-    if kind is ObjectiveKind.MAX_SHARPE:
-        return Blocks(moments.excess(), moments.covariance(), ratio=True)
-    if kind is ObjectiveKind.MAX_RETURN:
-        return Blocks(moments.excess())
-    if kind is ObjectiveKind.MEAN_VARIANCE:
-        aversion = over(objective.risk_aversion, 2)
-        if not everywhere(np.greater_equal(aversion, 0.0)):
-            raise ValueError("risk_aversion must be >= 0")
-        return Blocks(moments.excess(), aversion * moments.covariance())
-    if kind is ObjectiveKind.QUADRATIC_GROWTH:
-        return Blocks(moments.excess(), moments.second(moments.problem.financing_rates))
-    raise UnsupportedError(f"{kind.name} is not a smooth objective")
+    if objective.kind not in SMOOTH:
+        raise UnsupportedError(f"{objective.kind.name} is not a smooth objective")
+    return SMOOTH[objective.kind](objective, moments)
 
 
-def _crra(rho: float, cash: float, zero: Array) -> Blocks:
+def _zero(moments: Moments) -> Array:
+    return np.zeros(moments.problem.size)
+
+
+def _log_growth(objective: Objective, moments: Moments) -> Blocks:
+    constant = float(np.log1p(moments.problem.cash_return))
+    return Blocks(_zero(moments), growth=1.0, constant=constant)
+
+
+def _mean_variance(objective: Objective, moments: Moments) -> Blocks:
+    aversion = over(objective.risk_aversion, 2)
+    if not everywhere(np.greater_equal(aversion, 0.0)):
+        raise ValueError("risk_aversion must be >= 0")
+    return Blocks(moments.excess(), aversion * moments.covariance())
+
+
+def _quadratic_growth(objective: Objective, moments: Moments) -> Blocks:
+    return Blocks(moments.excess(), moments.second(moments.problem.financing_rates))
+
+
+def _crra(objective: Objective, moments: Moments) -> Blocks:
     """((1+c)^(1-rho) V^(1-rho) - 1)/(1-rho) = (1+c)^(1-rho) (V^(1-rho) - 1)/(1-rho) + constant."""
+    rho = objective.risk_aversion
     if not rho >= 0.0:
         raise ValueError("risk_aversion must be >= 0")
     if abs(rho - 1.0) < 1e-9:
-        return Blocks(zero, growth=1.0, constant=float(np.log1p(cash)))
-    factor = (1.0 + cash) ** (1.0 - rho)
-    return Blocks(zero, crra=(factor, rho), constant=(factor - 1.0) / (1.0 - rho))
+        return _log_growth(objective, moments)
+    factor = (1.0 + moments.problem.cash_return) ** (1.0 - rho)
+    return Blocks(_zero(moments), crra=(factor, rho), constant=(factor - 1.0) / (1.0 - rho))
+
+
+SMOOTH: Mapping[ObjectiveKind, Callable[[Objective, Moments], Blocks]] = {
+    ObjectiveKind.LOG_GROWTH: _log_growth,
+    ObjectiveKind.QUADRATIC_GROWTH: _quadratic_growth,
+    ObjectiveKind.MEAN_VARIANCE: _mean_variance,
+    ObjectiveKind.MAX_SHARPE: lambda _, m: Blocks(m.excess(), m.covariance(), ratio=True),
+    ObjectiveKind.MAX_RETURN: lambda _, m: Blocks(m.excess()),
+    ObjectiveKind.CRRA: _crra,
+    ObjectiveKind.MIN_VARIANCE: lambda _, m: Blocks(_zero(m), 2.0 * m.covariance()),
+}
+"""The blocks of each smooth objective; `proof/objectives.py` states each a second time."""
 
 
 def _combined(objective: Objective, moments: Moments) -> Blocks:

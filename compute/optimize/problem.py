@@ -20,42 +20,88 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class TailMeasure:
+    """The mean of the worst along the scenarios, which solvers and proof take apart by this.
+
+    on_path: of the drawdowns of cumsum(r'w); else of the losses -r_t'w. is_maximum: the worst one
+    alone; else the worst (1 - tail) of all.
+    """
+
+    name: str
+    on_path: bool
+    is_maximum: bool
+
+
+CVAR = TailMeasure("cvar", on_path=False, is_maximum=False)
+CDAR = TailMeasure("cdar", on_path=True, is_maximum=False)
+MAX_DRAWDOWN = TailMeasure("drawdown", on_path=True, is_maximum=True)
+
+
 class ObjectiveKind(Enum):
     """What is maximised (or minimised): the value says it in symbols.
 
     r = scenario returns (T, n) and mu the mean, both less `cash_return`, p the probabilities, S the
     covariance, W_t = 1 + cash_return + r_t'w the wealth in scenario t. Risks (variance, CVaR,
     drawdowns) and limits on them are of the returns as they are, without interest on cash.
+
+    With each: its fields of `Objective`, what it is computed from, and the tail measure that it is.
+    A smooth one has its blocks in `objectives.py` and its twin in `proof/objectives.py`.
     """
 
-    LOG_GROWTH = "max sum_t p_t log W_t"
-    QUADRATIC_GROWTH = "max mu'w - 1/2 w'E[rr']w"
-    MEAN_VARIANCE = "max mu'w - risk_aversion/2 w'Sw"
-    MAX_SHARPE = "max mu'w / sqrt(w'Sw)"
+    reads: tuple[str, ...]
+    needs: str
+    """"mean", "covariance" or "scenarios"; of COMBINATION what its terms need."""
+    tail: TailMeasure | None
+
+    def __new__(
+        cls, symbols: str, reads: str = "", needs: str = "mean", tail: TailMeasure | None = None
+    ) -> ObjectiveKind:
+        """The kind of a formula."""
+        kind = object.__new__(cls)
+        kind._value_ = symbols
+        kind.reads, kind.needs, kind.tail = tuple(reads.split()), needs, tail
+        return kind
+
+    LOG_GROWTH = "max sum_t p_t log W_t", "", "scenarios"
+    QUADRATIC_GROWTH = "max mu'w - 1/2 w'E[rr']w", "", "covariance"
+    MEAN_VARIANCE = "max mu'w - risk_aversion/2 w'Sw", "risk_aversion", "covariance"
+    MAX_SHARPE = "max mu'w / sqrt(w'Sw)", "", "covariance"
     MAX_RETURN = "max mu'w"
-    CRRA = "max sum_t p_t (W_t^(1 - risk_aversion) - 1) / (1 - risk_aversion)"
-    MIN_VARIANCE = "min w'Sw"
-    MIN_CVAR = "min mean of the worst (1 - tail) of the losses -r_t'w"
-    MIN_CDAR = "min mean of the worst (1 - tail) of the drawdowns of cumsum(r'w)"
-    MIN_MAX_DRAWDOWN = "min maximum drawdown of cumsum(r'w), the level 0 before the start included"
-    RISK_BUDGET = "w_i (Sw)_i / w'Sw = budgets_i"
-    COMBINATION = "max sum_k weight_k U_k, minimised kinds entering with a minus sign"
+    CRRA = (
+        "max sum_t p_t (W_t^(1 - risk_aversion) - 1) / (1 - risk_aversion)",
+        "risk_aversion",
+        "scenarios",
+    )
+    MIN_VARIANCE = "min w'Sw", "", "covariance"
+    MIN_CVAR = "min mean of the worst (1 - tail) of the losses -r_t'w", "tail", "scenarios", CVAR
+    MIN_CDAR = (
+        "min mean of the worst (1 - tail) of the drawdowns of cumsum(r'w)",
+        "tail",
+        "scenarios",
+        CDAR,
+    )
+    MIN_MAX_DRAWDOWN = (
+        "min maximum drawdown of cumsum(r'w), the level 0 before the start included",
+        "",
+        "scenarios",
+        MAX_DRAWDOWN,
+    )
+    RISK_BUDGET = "w_i (Sw)_i / w'Sw = budgets_i", "budgets", "covariance"
+    COMBINATION = "max sum_k weight_k U_k, minimised kinds entering with a minus sign", "terms", ""
 
     @property
     def maximised(self) -> bool:
         """True if a larger value is better."""
-        return self not in _MINIMISED
+        return self.value.startswith("max")
+
+    @property
+    def is_term(self) -> bool:
+        """True if it may be part of a combination."""
+        return self not in _ALONE
 
 
-_MINIMISED = frozenset(
-    {
-        ObjectiveKind.MIN_VARIANCE,
-        ObjectiveKind.MIN_CVAR,
-        ObjectiveKind.MIN_CDAR,
-        ObjectiveKind.MIN_MAX_DRAWDOWN,
-        ObjectiveKind.RISK_BUDGET,
-    }
-)
+_ALONE = frozenset({ObjectiveKind.MAX_SHARPE, ObjectiveKind.RISK_BUDGET, ObjectiveKind.COMBINATION})
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,9 @@ TERMS_MAX = 16
 TAIL_LEVEL = 0.95
 
 _PREFIX = "OBJECTIVE_KIND_"
-_NO_TERM = (
-    pb.OBJECTIVE_KIND_MAX_SHARPE,
-    pb.OBJECTIVE_KIND_RISK_BUDGET,
-    pb.OBJECTIVE_KIND_COMBINATION,
-)
+_NO_TERM = [
+    pb.ObjectiveKind.Value(f"{_PREFIX}{kind.name}") for kind in ObjectiveKind if not kind.is_term
+]
 
 
 def violations(message: pb.Objective, n: int, path: str) -> Iterator[FieldViolation]:
@@ -64,9 +62,9 @@ def message_of(chosen: Objective) -> pb.Objective:
     """The contract's form, every number that the kind reads filled in."""
     kind = pb.ObjectiveKind.Value(f"{_PREFIX}{chosen.kind.name}")
     message = pb.Objective(kind=kind, budgets=chosen.budgets)
-    if chosen.kind in (ObjectiveKind.MEAN_VARIANCE, ObjectiveKind.CRRA):
+    if "risk_aversion" in chosen.kind.reads:
         message.risk_aversion = chosen.risk_aversion
-    if chosen.kind in (ObjectiveKind.MIN_CVAR, ObjectiveKind.MIN_CDAR):
+    if "tail" in chosen.kind.reads:
         message.tail_level = chosen.tail
     for weight, term in chosen.terms:
         message.terms.add(weight=weight, objective=message_of(term))

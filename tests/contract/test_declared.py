@@ -1,9 +1,11 @@
 """What is declared once is all that the contract has, and the other way round."""
 
+import re
 import subprocess
 import sys
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -26,6 +28,7 @@ from compute.limits.policy import (
     SaleProceeds,
     SharedLimits,
 )
+from compute.methods import Engine, Method
 from compute.optimize.problem import ObjectiveKind
 from compute.parameters import PARAMETERS, EffectiveParameters, Form, Parameter, RobustSet
 from compute.stake_rules import RULES
@@ -38,12 +41,22 @@ NUMBERS = {
 }
 
 
-def test_every_parameter_of_the_contract_is_declared_and_the_reverse() -> None:
-    names = {p.contract_name for p in PARAMETERS}
-    missing = set(CONTRACT) - names
+def check_parameters(contract: set[str], declared: set[str]) -> None:
+    missing = contract - declared
     assert not missing, f"add to EffectiveParameters of compute/parameters.py: {sorted(missing)}"
-    unknown = names - set(CONTRACT)
+    unknown = declared - contract
     assert not unknown, f"add to SizingParameters of parameter_service.proto: {sorted(unknown)}"
+
+
+def test_every_parameter_of_the_contract_is_declared_and_the_reverse() -> None:
+    check_parameters(set(CONTRACT), {p.contract_name for p in PARAMETERS})
+
+
+def test_a_parameter_without_its_other_half_says_where_that_goes() -> None:
+    with pytest.raises(AssertionError, match=r"compute/parameters.py: \['new'\]"):
+        check_parameters({"new"}, set())
+    with pytest.raises(AssertionError, match=r"parameter_service.proto: \['new'\]"):
+        check_parameters(set(), {"new"})
 
 
 @pytest.mark.parametrize("p", PARAMETERS, ids=lambda p: p.name)
@@ -130,26 +143,69 @@ def test_every_number_that_bounds_has_a_kind_to_be_told_by(record: type) -> None
     assert not missing, f"name them in LimitKind of compute/limits/policy.py: {sorted(missing)}"
 
 
+def check_stages(contract: list[str], declared: list[str]) -> None:
+    missing, unknown = set(contract) - set(declared), set(declared) - set(contract)
+    assert not missing, f"add to Stage of compute/layout.py: {sorted(missing)}"
+    assert not unknown, f"add to SizingStage of types.proto: {sorted(unknown)}"
+    assert declared == contract, "make their order the same in compute/layout.py and types.proto"
+
+
 def test_stages_are_those_of_the_contract_in_its_order() -> None:
     values = types_pb2.SizingStage.DESCRIPTOR.values[1:]
     theirs = [item.name.removeprefix("SIZING_STAGE_") for item in values]
     of_the_host = {"ALGORITHM", "LOTS"}  # in the place of the optimum, and the last row
-    assert [stage.name for stage in Stage] == [name for name in theirs if name not in of_the_host]
+    check_stages([name for name in theirs if name not in of_the_host], [s.name for s in Stage])
+
+
+def check_rules(stages: list[Stage], rules: list[Stage]) -> None:
+    missing = [stage.name for stage in stages if stage not in rules]
+    assert not missing, f"add a StakeRule to RULES of compute/stake_rules.py: {missing}"
+    assert rules == stages, "make the order of RULES in compute/stake_rules.py that of Stage"
 
 
 def test_the_stages_of_a_stake_have_a_rule_each() -> None:
-    first, last = Stage.COST + 1, Stage.JOINT_OPTIMUM
-    wanted = [stage for stage in Stage if first <= stage < last]
-    assert [rule.stage for rule in RULES] == wanted, "add a StakeRule to compute/stake_rules.py"
+    between = [stage for stage in Stage if Stage.COST < stage < Stage.JOINT_OPTIMUM]
+    check_rules(between, [rule.stage for rule in RULES])
+
+
+def test_a_stage_without_its_parts_says_what_to_add() -> None:
+    with pytest.raises(AssertionError, match=r"compute/layout.py: \['NEW'\]"):
+        check_stages(["OLD", "NEW"], ["OLD"])
+    with pytest.raises(AssertionError, match=r"types.proto: \['NEW'\]"):
+        check_stages(["OLD"], ["OLD", "NEW"])
+    with pytest.raises(AssertionError, match=r"their order the same"):
+        check_stages(["A", "B"], ["B", "A"])
+    with pytest.raises(AssertionError, match=r"compute/stake_rules.py: \['ROBUST'\]"):
+        check_rules([Stage.CONFIDENCE, Stage.ROBUST], [Stage.CONFIDENCE])
 
 
 def test_objectives_are_those_of_the_contract() -> None:
     values = optimization_service_pb2.ObjectiveKind.DESCRIPTOR.values[1:]
     theirs = {item.name.removeprefix("OBJECTIVE_KIND_") for item in values}
-    assert set(ObjectiveKind.__members__) == theirs
+    missing, unknown = (
+        theirs - set(ObjectiveKind.__members__),
+        set(ObjectiveKind.__members__) - theirs,
+    )
+    assert not missing, f"add to ObjectiveKind of compute/optimize/problem.py: {sorted(missing)}"
+    assert not unknown, f"add to ObjectiveKind of optimization_service.proto: {sorted(unknown)}"
+
+
+@pytest.mark.parametrize("method", Method, ids=lambda method: method.name)
+def test_a_method_has_what_its_engine_needs(method: Method) -> None:
+    text = f"give {method.name} its function in compute/methods.py, or another engine"
+    assert (method.target is not None) == (method.engine is Engine.TARGET), text
 
 
 def test_the_tables_of_the_documentation_are_up_to_date() -> None:
     command = [sys.executable, "-m", "protos.reference", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_files_that_contributors_are_sent_to_are_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:protos|compute|server|tests|docs)/[\w./]+)`", page))
+    assert len(named) > 20
+    absent = [path for path in sorted(named) if not (root / path).exists()]
+    assert not absent

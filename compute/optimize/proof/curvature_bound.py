@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.optimize.proof.evaluation import Facts
+from compute.optimize.proof.objectives import TWINS
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -44,21 +45,10 @@ def _nothing(part: Vector, whole: Vector) -> bool:
 
 def _curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
     """Q [n, n], and the largest r'Q^-1 r for which the bound holds."""
-    kind, aversion = objective.kind, objective.risk_aversion
-    if kind is Kind.COMBINATION:
+    if objective.kind is Kind.COMBINATION:
         parts = [(share, _curvature(facts, term, weights)) for share, term in objective.terms]
         total = sum((share * part[0] for share, part in parts), np.zeros((facts.size, facts.size)))
         return total, min((share * part[1] for share, part in parts), default=np.inf)
-    if kind in (Kind.LOG_GROWTH, Kind.CRRA):
-        rho = 1.0 if kind is Kind.LOG_GROWTH else aversion
-        wealth = facts.wealth(weights)
-        share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
-        relative = (facts.scenarios - facts.problem.financing_rates) / wealth[:, None]
-        return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
-    if kind is Kind.MEAN_VARIANCE:
-        return 0.5 * aversion * facts.covariance, np.inf
-    if kind is Kind.MIN_VARIANCE:
-        return facts.covariance, np.inf
-    if kind is Kind.QUADRATIC_GROWTH:
-        return 0.5 * facts.excess_moment, np.inf
+    if objective.kind in TWINS:
+        return TWINS[objective.kind].curvature(facts, objective, weights)
     return np.zeros((facts.size, facts.size)), np.inf

@@ -30,12 +30,6 @@ from compute.optimize.proof.linearization import Tail, Tangent, impact_slope
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
 
-_TAIL_NAMES = {
-    Kind.MIN_CVAR: "cvar",
-    Kind.MIN_CDAR: "cdar",
-    Kind.MIN_MAX_DRAWDOWN: "drawdown",
-}
-
 # A weight that no limit bounds is taken to lie within this many times equity.
 RADIUS = 1e3
 
@@ -57,7 +51,7 @@ class Dual:
 def admissible_tail(weights: Vector, probability: Vector, tail: Tail) -> Vector:
     """The weights [T] moved to 0 <= q <= p / (1 - level), sum q = 1 (no cap for a maximum)."""
     cap = np.ones_like(weights)
-    if tail.kind is not Kind.MIN_MAX_DRAWDOWN:
+    if not tail.measure.is_maximum:
         cap = probability / (1.0 - tail.level)
     chosen = np.clip(weights, 0.0, cap)
     missing = 1.0 - chosen.sum()
@@ -103,10 +97,10 @@ def _offered_functional(program: Tangent, tail: Tail, offered: list[Any]) -> Vec
     """
     for index, entry in enumerate(offered):
         fits = entry.in_objective == (tail.weight is not None)
-        if fits and entry.name == _TAIL_NAMES[tail.kind] and len(entry.tail):
+        if fits and entry.name == tail.measure.name and len(entry.tail):
             del offered[index]
             chosen = admissible_tail(np.asarray(entry.tail), program.probability, tail)
-            if tail.kind is not Kind.MIN_CVAR:
+            if tail.measure.on_path:
                 chosen = measures.drawdown_functional(chosen, np.asarray(entry.peak))
             return np.asarray(-program.scenarios.T @ chosen)
     return supporting(program, tail)
@@ -115,12 +109,7 @@ def _offered_functional(program: Tangent, tail: Tail, offered: list[Any]) -> Vec
 def supporting(program: Tangent, tail: Tail) -> Vector:
     """A supporting functional a[n] of the tail measure at the candidate itself."""
     returns = np.asarray(program.scenarios @ program.weights)
-    if tail.kind is Kind.MIN_CVAR:
-        support = measures.cvar(returns, program.probability, tail.level)[1]
-    elif tail.kind is Kind.MIN_CDAR:
-        support = measures.cdar(returns, program.probability, tail.level)[1]
-    else:
-        support = measures.maximum_drawdown(returns)[1]
+    support = measures.tail_support(tail.measure, returns, program.probability, tail.level)[1]
     return -program.scenarios.T @ support
 
 

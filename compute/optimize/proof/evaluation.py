@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from compute.optimize import measures
 from compute.optimize.problem import FactorCovariance, Objective, ObjectiveKind, Problem
+from compute.optimize.proof.objectives import TWINS
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -162,40 +163,18 @@ def kind_value(facts: Facts, objective: Objective, weights: Vector) -> float:
             weight * (1.0 if term.kind.maximised else -1.0) * kind_value(facts, term, weights)
             for weight, term in objective.terms
         )
-    if kind in (Kind.LOG_GROWTH, Kind.CRRA):
-        aversion = 1.0 if kind is Kind.LOG_GROWTH else objective.risk_aversion
-        return _utility(facts.wealth(weights), facts.probability, aversion)
-    if kind in (Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN):
+    if kind.tail is not None:
         return tail_measure(facts, kind, objective.tail, weights)[0]
     if kind is Kind.RISK_BUDGET:
         return _budget_error(facts, objective, weights)
-    if kind is Kind.MIN_VARIANCE:
-        return float(weights @ facts.covariance @ weights)
-    gain = float(facts.excess @ weights)
-    if kind is Kind.MEAN_VARIANCE:
-        return gain - 0.5 * objective.risk_aversion * float(weights @ facts.covariance @ weights)
-    if kind is Kind.QUADRATIC_GROWTH:
-        return gain - 0.5 * float(weights @ facts.excess_moment @ weights)
-    return gain  # MAX_RETURN
+    return TWINS[kind].value(facts, objective, weights)
 
 
 def tail_measure(facts: Facts, kind: Kind, level: float, weights: Vector) -> tuple[float, Vector]:
     """CVaR, CDaR or maximum drawdown of a book and its supporting q[T], value = -q'(R w)."""
+    assert kind.tail is not None, "of tail measures only"
     returns = np.asarray(facts.scenarios @ weights)
-    if kind is Kind.MIN_CVAR:
-        return measures.cvar(returns, facts.probability, level)
-    if kind is Kind.MIN_CDAR:
-        return measures.cdar(returns, facts.probability, level)
-    return measures.maximum_drawdown(returns)
-
-
-def _utility(wealth: Vector, probability: Vector, aversion: float) -> float:
-    if not np.all(wealth > 0.0):
-        return float("-inf")
-    if aversion == 1.0:
-        return float(probability @ np.log(wealth))
-    # expm1 keeps the digits that W^(1 - a) - 1 loses for wealth near one.
-    return float(probability @ np.expm1((1.0 - aversion) * np.log(wealth))) / (1.0 - aversion)
+    return measures.tail_support(kind.tail, returns, facts.probability, level)
 
 
 def _budget_error(facts: Facts, objective: Objective, weights: Vector) -> float:

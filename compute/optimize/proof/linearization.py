@@ -21,15 +21,14 @@ import numpy.typing as npt
 
 from compute.optimize import measures
 from compute.optimize.implied_bounds import FAR, implied_box, sums_of
-from compute.optimize.problem import Objective, ObjectiveKind, Problem
+from compute.optimize.problem import Objective, ObjectiveKind, Problem, TailMeasure
 from compute.optimize.proof import risk_parity_reference
 from compute.optimize.proof.evaluation import Facts, tail_limits
+from compute.optimize.proof.objectives import TWINS, volatility_gradient, wealth_slopes
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Kind = ObjectiveKind
-
-TAIL_KINDS = (Kind.MIN_CVAR, Kind.MIN_CDAR, Kind.MIN_MAX_DRAWDOWN)
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,12 @@ class Tail:
     level: float
     weight: float | None = None
     bound: float | None = None
+
+    @property
+    def measure(self) -> TailMeasure:
+        """What it is the mean of the worst of."""
+        assert self.kind.tail is not None, "of tail measures only"
+        return self.kind.tail
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,12 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector
     terms = objective.terms or ((1.0, objective),)
     sizes = [float(np.abs(gradient).max(initial=0.0))]
     for share, term in terms:
-        if term.kind in TAIL_KINDS:
+        if term.kind.tail is not None:
             sizes.append(share * float(np.abs(facts.scenarios).mean()))
-        elif term.kind is Kind.MIN_VARIANCE:
-            sizes.append(share * _reach(facts) * float(np.diagonal(facts.covariance).max()))
         elif term.kind is Kind.RISK_BUDGET:
             sizes.append(float(np.abs(facts.covariance @ weights).max()))
         else:
-            sizes.append(share * float(np.abs(facts.mean).max(initial=0.0)))
+            sizes.append(share * TWINS[term.kind].size(facts, _reach(facts)))
     return max(sizes) or 1.0
 
 
@@ -165,7 +168,7 @@ def _gradient(
     kind = objective.kind
     if kind is Kind.RISK_BUDGET:
         return risk_parity_reference.slope(facts, objective, weights), ()
-    if kind in TAIL_KINDS:
+    if kind.tail is not None:
         return np.zeros(facts.size), (Tail("objective", kind, objective.tail, weight=1.0),)
     if kind is Kind.COMBINATION:
         gradient, tails = np.zeros(facts.size), list[Tail]()
@@ -174,39 +177,7 @@ def _gradient(
             gradient = gradient + share * slope
             tails += [Tail(f"term {index}", t.kind, t.level, weight=share) for t in inner]
         return gradient, tuple(tails)
-    return _smooth_gradient(facts, objective, weights, ratio), ()
-
-
-def _smooth_gradient(
-    facts: Facts, objective: Objective, weights: Vector, ratio: float | None
-) -> Vector:
-    kind, aversion = objective.kind, objective.risk_aversion
-    if kind in (Kind.LOG_GROWTH, Kind.CRRA):
-        wealth = facts.wealth(weights)
-        if not np.all(wealth > 0.0):
-            return np.full(facts.size, np.nan)
-        power = 1.0 if kind is Kind.LOG_GROWTH else aversion
-        return _wealth_slopes(facts, facts.probability * wealth**-power)
-    if kind is Kind.MEAN_VARIANCE:
-        return facts.excess - aversion * (facts.covariance @ weights)
-    if kind is Kind.QUADRATIC_GROWTH:
-        return facts.excess - facts.excess_moment @ weights
-    if kind is Kind.MIN_VARIANCE:
-        return -2.0 * (facts.covariance @ weights)
-    if kind is Kind.MAX_SHARPE:
-        return facts.excess - (ratio or 0.0) * volatility_gradient(facts, weights)
-    return facts.excess.copy()
-
-
-def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
-    """S w / sqrt(w'Sw) [n]; zero, a subgradient, at a riskless book."""
-    risk = facts.volatility(weights)
-    return facts.covariance @ weights / risk if risk > 0.0 else np.zeros(facts.size)
-
-
-def _wealth_slopes(facts: Facts, slopes: Vector) -> Vector:
-    """Chain rule from d/dW [T] to weights: R'slopes - financing sum(slopes)."""
-    return np.asarray(facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum())
+    return TWINS[kind].gradient(facts, objective, weights, ratio), ()
 
 
 def _rows(facts: Facts, weights: Vector) -> tuple[Matrix, Vector, Vector, Vector, tuple[str, ...]]:
@@ -253,6 +224,6 @@ def risk_cuts(facts: Facts, weights: Vector) -> list[tuple[str, Vector, float]]:
             facts.wealth(weights), facts.probability, risk.exponent
         )
         if np.isfinite(value):
-            row = _wealth_slopes(facts, slopes)
+            row = wealth_slopes(facts, slopes)
             cuts.append(("drawdown_risk", row, float(row @ weights) - value))
     return cuts

@@ -90,7 +90,7 @@ def add_tail(
     """
     periods, unit = len(scenarios), tail_unit(scenarios)
     returns, eye = scenarios / unit, sparse.identity(periods, format="coo")
-    if tail.kind is Kind.MIN_CVAR:
+    if not tail.measure.on_path:
         outcome: dict[str, Any] = {"weights": returns}
     else:
         step = sparse.diags_array([np.ones(periods), -np.ones(periods - 1)], offsets=[0, -1])
@@ -103,7 +103,7 @@ def add_tail(
     whole: dict[str, Any] = {f"{key}.worst": np.ones((periods, 1))}
     builder.columns(f"{key}.worst", 1, -np.inf, np.inf, -price)
     measure: dict[str, Any] = {f"{key}.worst": np.ones((1, 1))}
-    if tail.kind is not Kind.MIN_MAX_DRAWDOWN:
+    if not tail.measure.is_maximum:
         share = probability / (1.0 - tail.level)
         builder.columns(f"{key}.beyond", periods, 0.0, np.inf, -price * share)
         whole[f"{key}.beyond"] = eye
@@ -144,7 +144,7 @@ def _tail_dual(
     if price <= 0.0:
         return 0.0, np.zeros(len(program.weights))
     chosen = admissible_tail(weights / price, program.probability, tail)
-    if tail.kind is Kind.MIN_CVAR:
+    if not tail.measure.on_path:
         return price, -program.scenarios.T @ chosen
     peaks = np.concatenate([[0.0], -dual(f"{key}.above") / unit / price])
     return price, -program.scenarios.T @ measures.drawdown_functional(chosen, peaks)

@@ -17,8 +17,9 @@ from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Problem
 from compute.optimize.proof import duality_gap
 from compute.optimize.proof.evaluation import Facts
-from compute.optimize.proof.linearization import Tangent, impact_slope, volatility_gradient
+from compute.optimize.proof.linearization import Tangent, impact_slope
 from compute.optimize.proof.lp_relaxation import best_dual, relaxation
+from compute.optimize.proof.objectives import volatility_gradient
 
 Vector = npt.NDArray[np.float64]
 

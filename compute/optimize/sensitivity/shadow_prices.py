@@ -210,7 +210,7 @@ def _lowest(
         cost[builder.column_slice(name)] = -1.0
     for key, tail in zip(keys, program.tails, strict=True):
         cost[builder.column_slice(f"{key}.worst")] = -1.0
-        if tail.kind is not ObjectiveKind.MIN_MAX_DRAWDOWN:
+        if not tail.measure.is_maximum:
             cost[builder.column_slice(f"{key}.beyond")] = -program.probability / (1.0 - tail.level)
     changed = replace(inner, cost=cost, lower=lower, upper=upper, row_min=low, row_max=high)
     found = maximise(changed, iterations_max=ITERATIONS_MAX, time_limit=time_limit)

@@ -124,7 +124,7 @@ def _possible(term: Measure) -> Any:
 
 def _peaks(term: Measure, levels: Array, time: int, tie: float) -> list[int]:
     """The peaks that a time's loss may be counted from: all that are the highest so far."""
-    if term.name == "cvar":
+    if not term.measure.on_path:
         return [0]
     known = levels[: time + 1]
     return np.flatnonzero(known >= known.max() - tie).tolist()

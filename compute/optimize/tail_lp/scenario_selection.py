@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from compute.optimize.problem import TailMeasure
+
 Vector = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
@@ -42,16 +44,21 @@ _SURE_MAX = 0.9
 class Measure:
     """One tail measure of a problem: its data, its part in the objective and its cap.
 
-    name: cvar, cdar or drawdown. levels: f64[T + 1, n]. excess: a[T], empty for the maximum.
+    levels: f64[T + 1, n]. excess: a[T], empty for the maximum.
     weight: in the minimised objective, >= 0. cap: None is not limited. scale: a typical loss.
     """
 
-    name: str
+    measure: TailMeasure
     levels: Vector
     excess: Vector
     weight: float
     cap: float | None
     scale: float
+
+    @property
+    def name(self) -> str:
+        """cvar, cdar or drawdown."""
+        return self.measure.name
 
     def level(self, weights: Vector) -> Vector:
         """Levels [T + 1] at weights [n], from the names that are held.
@@ -65,7 +72,7 @@ class Measure:
     def losses(self, weights: Vector) -> tuple[Vector, Index]:
         """loss[T] at weights [n] and the peak of each, an index 0..T, the earliest at ties."""
         level = self.level(weights)
-        if self.name == "cvar":
+        if not self.measure.on_path:
             return -level[1:], np.zeros(len(level) - 1, dtype=np.int64)
         running = np.maximum.accumulate(level)
         risen = np.concatenate([[True], level[1:] > running[:-1]])
@@ -88,19 +95,19 @@ class Measure:
 
 
 def measure(
-    name: str,
+    of: TailMeasure,
     scenarios: Vector,
     probability: Vector,
     tail: float,
     weight: float,
     cap: float | None,
 ) -> Measure:
-    """Build a measure from scenarios [T, n]; `tail` is ignored for the maximum drawdown."""
-    path = scenarios if name == "cvar" else np.cumsum(scenarios, axis=0)
+    """Build a measure from scenarios [T, n]; `tail` is ignored for a maximum."""
+    path = np.cumsum(scenarios, axis=0) if of.on_path else scenarios
     levels = np.vstack([np.zeros(scenarios.shape[1]), path])
-    excess = np.zeros(0) if name == "drawdown" else probability / (1.0 - tail)
+    excess = np.zeros(0) if of.is_maximum else probability / (1.0 - tail)
     scale = float(np.sqrt(np.mean(path**2))) or 1.0
-    return Measure(name, levels, excess, weight, cap, scale)
+    return Measure(of, levels, excess, weight, cap, scale)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,17 @@ import numpy.typing as npt
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.expanding_box import bounded, within_edges
 from compute.optimize.limits import box, equal_weights
-from compute.optimize.problem import Objective, ObjectiveKind, Problem, Solution, Status
+from compute.optimize.problem import (
+    CDAR,
+    CVAR,
+    MAX_DRAWDOWN,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Solution,
+    Status,
+    TailMeasure,
+)
 from compute.optimize.tail_lp import assemble as build
 from compute.optimize.tail_lp import column_fixing, duals, linear_model, scenario_selection
 from compute.optimize.tail_lp.interior_point import LinearAnswer, solve_linear_batch
@@ -25,8 +35,7 @@ from compute.optimize.tail_lp.simplex import vertex
 Vector = npt.NDArray[np.float64]
 Kind = ObjectiveKind
 
-TAIL_NAMES = {Kind.MIN_CVAR: "cvar", Kind.MIN_CDAR: "cdar", Kind.MIN_MAX_DRAWDOWN: "drawdown"}
-_LINEAR = frozenset({*TAIL_NAMES, Kind.MAX_RETURN})
+_LINEAR = frozenset(kind for kind in Kind if kind.tail is not None or kind is Kind.MAX_RETURN)
 ROUNDS_MAX = 60
 TOLERANCE = 1e-11
 _LOOSE, _LOOSER = 1e-4, 1e-3
@@ -87,29 +96,29 @@ def has_tail(problem: Problem) -> bool:
     capped = any(
         linear_model.finite(c) for c in (limits.cvar_max, limits.cdar_max, limits.drawdown_max)
     )
-    return capped or any(part.kind in TAIL_NAMES for _, part in terms_of(problem.objective))
+    return capped or any(part.kind.tail is not None for _, part in terms_of(problem.objective))
 
 
 def measures_of(problem: Problem) -> tuple[scenario_selection.Measure, ...]:
     """The tail measures in the objective, then those that are capped."""
     limits, found = problem.limits, []
-    wanted: list[tuple[str, float, float, float | None]] = [
-        (TAIL_NAMES[part.kind], part.tail, weight, None)
+    wanted: list[tuple[TailMeasure, float, float, float | None]] = [
+        (part.kind.tail, part.tail, weight, None)
         for weight, part in terms_of(problem.objective)
-        if part.kind in TAIL_NAMES
+        if part.kind.tail is not None
     ]
     caps = (
-        ("cvar", limits.cvar_tail, limits.cvar_max),
-        ("cdar", limits.cdar_tail, limits.cdar_max),
-        ("drawdown", 1.0, limits.drawdown_max),
+        (CVAR, limits.cvar_tail, limits.cvar_max),
+        (CDAR, limits.cdar_tail, limits.cdar_max),
+        (MAX_DRAWDOWN, 1.0, limits.drawdown_max),
     )
-    wanted += [(name, tail, 0.0, cap) for name, tail, cap in caps if linear_model.finite(cap)]
+    wanted += [(of, tail, 0.0, cap) for of, tail, cap in caps if linear_model.finite(cap)]
     if wanted and problem.scenarios is None:
         raise ValueError("scenarios: a tail measure needs them, and the problem has none")
-    for name, tail, weight, cap in wanted:
+    for of, tail, weight, cap in wanted:
         scenarios = np.asarray(problem.scenarios, dtype=np.float64)
         found.append(
-            scenario_selection.measure(name, scenarios, probability(problem), tail, weight, cap)
+            scenario_selection.measure(of, scenarios, probability(problem), tail, weight, cap)
         )
     return tuple(found)
 

@@ -9,7 +9,18 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import measures, solve, solve_batch
-from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows, Status
+from compute.optimize.problem import (
+    CDAR,
+    CVAR,
+    MAX_DRAWDOWN,
+    Costs,
+    Limits,
+    Objective,
+    ObjectiveKind,
+    Problem,
+    Rows,
+    Status,
+)
 from compute.optimize.proof.evaluation import largest_violation, objective_value
 from compute.optimize.tail_lp import TailMultipliers, scenario_selection, solve_tail, supports
 from compute.optimize.tail_lp.interior_point import LinearProgram, solve_linear, solve_linear_batch
@@ -272,10 +283,10 @@ def test_the_measure_agrees_with_its_plain_reading() -> None:
     scenarios, odds = returns(rng, 50, 4), rng.dirichlet(np.ones(50))
     weights = rng.dirichlet(np.ones(4))
     book_returns = scenarios @ weights
-    for name, plain in (
-        ("cvar", measures.cvar(book_returns, odds, 0.9)[0]),
-        ("cdar", measures.cdar(book_returns, odds, 0.9)[0]),
-        ("drawdown", measures.maximum_drawdown(book_returns)[0]),
+    for measure, plain in (
+        (CVAR, measures.cvar(book_returns, odds, 0.9)[0]),
+        (CDAR, measures.cdar(book_returns, odds, 0.9)[0]),
+        (MAX_DRAWDOWN, measures.maximum_drawdown(book_returns)[0]),
     ):
-        term = scenario_selection.measure(name, scenarios, odds, 0.9, 1.0, None)
+        term = scenario_selection.measure(measure, scenarios, odds, 0.9, 1.0, None)
         assert term.value(term.losses(weights)[0]) == pytest.approx(plain, rel=1e-12)

@@ -1,0 +1,130 @@
+"""Each smooth objective a second time: value, slope and curvature, for the proof.
+
+The twins of `objectives.SMOOTH`, which the solvers compile; neither reads the other. Weights are
+[n], slopes are of what is maximised, costs are left out. A kind that is added there needs a twin
+here; tests/compute/optimize/test_objective_twins.py compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from compute.optimize.problem import Objective
+from compute.optimize.problem import ObjectiveKind as Kind
+
+if TYPE_CHECKING:
+    from compute.optimize.proof.evaluation import Facts
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
+    """S w / sqrt(w'Sw) [n]; zero, a subgradient, at a riskless book."""
+    risk = facts.volatility(weights)
+    return facts.covariance @ weights / risk if risk > 0.0 else np.zeros(facts.size)
+
+
+def wealth_slopes(facts: Facts, slopes: Vector) -> Vector:
+    """Chain rule from d/dW [T] to weights: R'slopes - financing sum(slopes)."""
+    return np.asarray(facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum())
+
+
+def _mean_size(facts: Facts, reach: float) -> float:
+    return float(np.abs(facts.mean).max(initial=0.0))
+
+
+def _flat(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+    return np.zeros((facts.size, facts.size)), np.inf
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A smooth objective, in its natural sense but for `gradient`.
+
+    value: (facts, objective, weights). gradient: the same and the Sharpe ratio held fixed; larger
+    is better. curvature: Q [n, n] and the largest r'Q^-1 r for which the bound of
+    `curvature_bound` holds. size: (facts, reach), a typical slope of its parts, reach the largest
+    sum |w|.
+    """
+
+    value: Callable[[Facts, Objective, Vector], float]
+    gradient: Callable[[Facts, Objective, Vector, float | None], Vector]
+    curvature: Callable[[Facts, Objective, Vector], tuple[Matrix, float]] = _flat
+    size: Callable[[Facts, float], float] = _mean_size
+
+
+def _gain(facts: Facts, weights: Vector) -> float:
+    return float(facts.excess @ weights)
+
+
+def _variance(facts: Facts, weights: Vector) -> float:
+    return float(weights @ facts.covariance @ weights)
+
+
+def _aversion(objective: Objective) -> float:
+    return 1.0 if objective.kind is Kind.LOG_GROWTH else objective.risk_aversion
+
+
+def _utility(facts: Facts, objective: Objective, weights: Vector) -> float:
+    """-inf where wealth is lost entirely in a scenario."""
+    wealth, aversion = facts.wealth(weights), _aversion(objective)
+    if not np.all(wealth > 0.0):
+        return float("-inf")
+    if aversion == 1.0:
+        return float(facts.probability @ np.log(wealth))
+    # expm1 keeps the digits that W^(1 - a) - 1 loses for wealth near one.
+    power = np.expm1((1.0 - aversion) * np.log(wealth))
+    return float(facts.probability @ power) / (1.0 - aversion)
+
+
+def _utility_gradient(
+    facts: Facts, objective: Objective, weights: Vector, ratio: float | None
+) -> Vector:
+    wealth = facts.wealth(weights)
+    if not np.all(wealth > 0.0):
+        return np.full(facts.size, np.nan)
+    return wealth_slopes(facts, facts.probability * wealth ** -_aversion(objective))
+
+
+def _utility_curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+    rho, wealth = _aversion(objective), facts.wealth(weights)
+    share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
+    relative = (facts.scenarios - facts.problem.financing_rates) / wealth[:, None]
+    return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
+
+
+_UTILITY = Twin(_utility, _utility_gradient, _utility_curvature)
+
+TWINS: Mapping[Kind, Twin] = {
+    Kind.LOG_GROWTH: _UTILITY,
+    Kind.CRRA: _UTILITY,
+    Kind.MEAN_VARIANCE: Twin(
+        lambda f, o, w: _gain(f, w) - 0.5 * o.risk_aversion * _variance(f, w),
+        lambda f, o, w, _: f.excess - o.risk_aversion * (f.covariance @ w),
+        lambda f, o, w: (0.5 * o.risk_aversion * f.covariance, np.inf),
+    ),
+    Kind.QUADRATIC_GROWTH: Twin(
+        lambda f, o, w: _gain(f, w) - 0.5 * float(w @ f.excess_moment @ w),
+        lambda f, o, w, _: f.excess - f.excess_moment @ w,
+        lambda f, o, w: (0.5 * f.excess_moment, np.inf),
+    ),
+    Kind.MIN_VARIANCE: Twin(
+        lambda f, o, w: _variance(f, w),
+        lambda f, o, w, _: -2.0 * (f.covariance @ w),
+        lambda f, o, w: (f.covariance, np.inf),
+        lambda f, reach: reach * float(np.diagonal(f.covariance).max()),
+    ),
+    Kind.MAX_RETURN: Twin(lambda f, o, w: _gain(f, w), lambda f, o, w, _: f.excess.copy()),
+    # Its value is a ratio that costs enter (`evaluation.objective_value`): here, its numerator.
+    Kind.MAX_SHARPE: Twin(
+        lambda f, o, w: _gain(f, w),
+        lambda f, o, w, ratio: f.excess - (ratio or 0.0) * volatility_gradient(f, w),
+    ),
+}
+"""Of every smooth kind."""
