@@ -125,6 +125,7 @@ RANGES: dict[str, Range] = {
     "MultiplierChange.cash_price": Range(1e-12, 1e12, "a price"),
     "CashDividend.amount": Range(1e-12, 1e12, "money a unit"),
     "CashBalance.amount": Range(-1e18, 1e18, "money"),
+    "SetHoldingsRequest.payment": Range(-1e18, 1e18, "money"),
     "SetHoldingsRequest.cash": Range(-1e18, 1e18, "money"),
     "RenamePortfolioRequest.expected_version": VERSION,
     "SetHoldingsRequest.expected_version": VERSION,

@@ -14,7 +14,15 @@ from server.request_context import Call
 from server.services.portfolio_life import read_portfolio
 from server.state import States
 from server.valuation import newest_market, stored_equity
-from storage.postgres import cash, closing, high_water_marks, locks, portfolios, requests
+from storage.postgres import (
+    cash,
+    closing,
+    high_water_marks,
+    locks,
+    portfolios,
+    requests,
+    trading_days,
+)
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request
 from storage.postgres.scopes import Scope, ScopeKind, bump
@@ -53,6 +61,7 @@ async def adjust(
         is_payment = request.kind == pb.CASH_FLOW_KIND_PAYMENT
         if is_payment and before is not None and after is not None and before > 0.0 < after:
             await high_water_marks.scale(connection, *key, after / before)
+            await trading_days.scale(connection, *key, after / before)
             await cash.scale_equity(connection, *key, after / before)
         await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
         await BreachWatch(states).look(connection, call, [portfolio_id], market, "holdings")

@@ -14,7 +14,7 @@ from server.errors import FieldViolation, invalid_fields, precondition
 from server.request_context import Call
 from server.state import States
 from server.valuation import newest_market, stored_equity
-from storage.postgres import high_water_marks, locks
+from storage.postgres import high_water_marks, locks, trading_days
 from storage.postgres.high_water_marks import Rebase
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump
@@ -33,8 +33,12 @@ class HighWaterMarks:
     async def before_payment(
         self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
     ) -> float | None:
-        """Equity before a payment, the portfolio locked; None where there is no mark to move."""
-        if await high_water_marks.get(connection, call.tenant_id, portfolio_id) is None:
+        """Equity before a payment, the portfolio locked; None where there is nothing to move."""
+        key = (call.tenant_id, portfolio_id)
+        if (
+            await high_water_marks.get(connection, *key) is None
+            and await trading_days.get(connection, *key) is None
+        ):
             return None
         await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
         return await self._equity(connection, call, portfolio_id, market)
@@ -46,16 +50,22 @@ class HighWaterMarks:
         portfolio_id: str,
         market: Snapshot,
         before: float | None,
+        payment: float | None = None,
     ) -> None:
-        """Scales the mark by what the payment did to equity.
+        """Scales the mark, and the trading day, by what the payment did to equity.
 
-        Where a book can't be valued, or has no equity, the mark stays.
+        payment: None where all of the change is one. Where a book can't be valued, or has no
+        equity, the mark stays.
         """
         if before is None or before <= 0.0:
             return
         after = await self._equity(connection, call, portfolio_id, market)
+        if after is not None and payment is not None:
+            after = before + payment
         if after is not None and after > 0.0:
-            await high_water_marks.scale(connection, call.tenant_id, portfolio_id, after / before)
+            key = (call.tenant_id, portfolio_id)
+            await high_water_marks.scale(connection, *key, after / before)
+            await trading_days.scale(connection, *key, after / before)
 
     async def rebase(
         self, call: Call, request: pb.RebaseHighWaterMarkRequest

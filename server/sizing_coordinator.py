@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from server import tracing
 from server.convert.names import uuid
+from server.day_loss import DayLossMonitor
 from server.decision_write import answer, stamped, transaction
 from server.errors import Refusal, invalid, invalid_fields
 from server.halt import unless_changed
@@ -62,6 +63,7 @@ class SizingCoordinator:
         self._engine = engine
         self._database = database
         self._committer = committer
+        self._days = DayLossMonitor(database, engine.states)
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
@@ -90,7 +92,7 @@ class SizingCoordinator:
         self, call: Call, whole: Message, parts: Sequence[pb.SizePositionsRequest]
     ) -> bytes:
         solved = await unless_changed(
-            lambda: self._states(call, parts),
+            lambda: self._states(call, parts, is_recorded=False),
             lambda states: self._solve_all(call, whole, parts, states),
         )
         return answer([stamped(item) for item in solved])
@@ -110,7 +112,7 @@ class SizingCoordinator:
             async with self._turn(call.tenant_id, parts):
                 try:
                     with tracing.part("gather"):
-                        states = await self._states(call, parts)
+                        states = await self._states(call, parts, is_recorded=True)
                     solved = await self._solve_all(call, whole, parts, states)
                 except Refusal:
                     # The state may have changed since the first answer; a retry gets that one.
@@ -154,10 +156,14 @@ class SizingCoordinator:
         )
 
     async def _states(
-        self, call: Call, parts: Sequence[pb.SizePositionsRequest]
+        self, call: Call, parts: Sequence[pb.SizePositionsRequest], *, is_recorded: bool
     ) -> list[PortfolioState]:
         with span("gather: portfolio state"):
-            return [await self._state(call, part) for part in parts]
+            states = [await self._state(call, part) for part in parts]
+            return [
+                await self._days.checked(call, state, part.strategy_id, is_recorded=is_recorded)
+                for part, state in zip(parts, states, strict=True)
+            ]
 
     async def _state(self, call: Call, request: pb.SizePositionsRequest) -> PortfolioState:
         state = await self._engine.states.portfolio(

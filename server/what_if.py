@@ -152,6 +152,7 @@ def _check(request: pb.WhatIfRequest) -> None:
         found += parameters_convert.model_violations(variation.parameters, f"{path}.parameters")
         found += parameters_convert.violations(variation.parameters, f"{path}.parameters")
         found += limits_convert.violations(variation.limits, f"{path}.limits")
+        found += limits_convert.book_only_violations(variation.limits, f"{path}.limits")
     if found:
         raise invalid_fields(found)
 

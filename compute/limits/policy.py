@@ -247,6 +247,10 @@ class Limits:
     participation_rate: float | None = declared(
         _SMALLER, Range(1e-6, 1.0, "a share of daily volume", hint=PERCENT), safe=PARTICIPATION
     )
+    day_loss_max: float | None = declared(
+        _SMALLER, Range(1e-6, 1.0, "a fraction of equity", hint=PERCENT)
+    )
+    day_loss_resumes: bool | None = declared(Tighter.FORBIDDEN, safe=False)
     restricted: frozenset[str] = frozenset()
     allow_short: bool | None = declared(Tighter.FORBIDDEN, safe=False)
     allow_flip: bool | None = declared(Tighter.FORBIDDEN, safe=False)

@@ -51,6 +51,7 @@ def create(
     holdings: HoldingsFile = None,
     group: Annotated[str, typer.Option(help="Group whose limits it shares.")] = "",
     name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    time_zone: Annotated[str, typer.Option(help="Of its trading day, IANA; default: UTC.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -67,6 +68,7 @@ def create(
         cash=cash,
         holdings=files.read_holdings(holdings) if holdings else None,
         cash_balances=balances(cash_in),
+        time_zone=time_zone,
     )
     with connect(address) as client, files.naming_lines(holdings):
         made = client.portfolios.CreatePortfolio(pb.CreatePortfolioRequest(portfolio=wanted))
@@ -83,6 +85,11 @@ def show(
     with connect(address) as client:
         found = client.portfolios.GetPortfolio(pb.GetPortfolioRequest(portfolio_id=portfolio_id))
     show_portfolio(found.portfolio, as_json)
+    if found.HasField("trading_day") and not as_json:
+        day = found.trading_day
+        passed = ", day_loss_max passed" if day.HasField("pass_time") else ""
+        zone = found.portfolio.time_zone
+        say(f"  {day.day} ({zone}): {-day.loss:+.2%} of {day.equity_start:,.6g}{passed}")
 
 
 @portfolio.command("list")

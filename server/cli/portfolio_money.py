@@ -27,6 +27,9 @@ def set_holdings(
     cash: Annotated[float, typer.Option(help="New cash, base currency.")],
     holdings: HoldingsFile = None,
     cash_in: CashIn = None,
+    payment: Annotated[
+        float | None, typer.Option(help="Paid in (out: below 0) of the change; default: all.")
+    ] = None,
     confirm_equity: Annotated[
         bool, typer.Option("--confirm-equity", help="Right, however far the equity moves.")
     ] = False,
@@ -47,9 +50,25 @@ def set_holdings(
         holdings=files.read_holdings(holdings) if holdings else None,
         confirm_equity=confirm_equity,
         cash_balances=balances(cash_in),
+        payment=payment,
     )
     with connect(address) as client, files.naming_lines(holdings):
         show_portfolio(client.portfolios.SetHoldings(request).portfolio, as_json)
+
+
+@portfolio.command()
+def time_zone(
+    portfolio_id: PortfolioId,
+    zone: Annotated[str, typer.Argument(help="IANA, e.g. America/New_York.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sets the zone whose midnight begins the trading day."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    request = pb.SetTimeZoneRequest(portfolio_id=portfolio_id, time_zone=zone)
+    with connect(address) as client:
+        show_portfolio(client.portfolios.SetTimeZone(request).portfolio, as_json)
 
 
 @portfolio.command()

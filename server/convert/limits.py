@@ -59,8 +59,11 @@ def shared_of_document(stored: dict[str, Any]) -> SharedLimits:
 
 def limits(message: limits_pb2.Limits) -> Limits:
     """The domain's limits; the message has been checked (`violations`)."""
+    given = _given(message)
+    if "day_loss_max" in given:  # what a wider scope says nothing of no narrower one can grant
+        given.setdefault("day_loss_resumes", False)
     return Limits(
-        **_given(message),
+        **given,
         instruments={
             item.instrument_id: InstrumentLimit(**_given(item)) for item in message.instruments
         },
@@ -106,6 +109,14 @@ def _given(message: Message) -> dict[str, Any]:
         for field in message.DESCRIPTOR.fields
         if field.has_presence and field.message_type is None and message.HasField(field.name)
     }
+
+
+def book_only_violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
+    """Limits that belong to books, in those of a strategy, a request or a variation."""
+    for name in ("day_loss_max", "day_loss_resumes"):
+        if message.HasField(name):
+            text = "is for the firm, a group or a portfolio: it moves a portfolio's trading state"
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
 
 
 def violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:

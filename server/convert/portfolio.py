@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from zoneinfo import available_timezones
 
 import numpy as np
 from positionsizing.v1 import market_service_pb2
@@ -29,8 +30,16 @@ def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
     yield from text_violations(portfolio.display_name, "portfolio.display_name")
     yield from number_violations(portfolio, "portfolio")
     yield from holding_violations(portfolio.holdings, "portfolio.holdings")
+    yield from zone_violations(portfolio.time_zone, "portfolio.time_zone")
     base = portfolio.base_currency
     yield from balance_violations(portfolio.cash_balances, "portfolio.cash_balances", base)
+
+
+def zone_violations(zone: str, path: str) -> Iterator[FieldViolation]:
+    """A time zone by its name; empty is UTC."""
+    if zone and zone not in available_timezones():
+        text = f"is {zone[:40]!r}; it must be an IANA zone such as America/New_York"
+        yield FieldViolation(path, "UNKNOWN_VALUE", text)
 
 
 def balance_violations(
@@ -132,6 +141,7 @@ def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
         close_time=None if close_time is None else timestamp(close_time),
+        time_zone=row.time_zone,
         cash_balances=[
             pb.CashBalance(currency=code, amount=amount)
             for code, amount in sorted(row.balances.items())
@@ -147,6 +157,7 @@ def same_portfolio(stored: pb.Portfolio, wanted: pb.Portfolio) -> bool:
         for item in (stored, wanted)
     ]
     cash = balances(stored.cash_balances) == balances(wanted.cash_balances)
+    cash = cash and stored.time_zone == (wanted.time_zone or "UTC")
     return (
         cash
         and pairs[0] == pairs[1]

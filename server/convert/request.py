@@ -12,6 +12,7 @@ from compute.ranges import RANGES
 from compute.signals import LineError, Signals
 from server.convert.algorithm import violations as algorithm_violations
 from server.convert.columns import floats, integers, optional_floats
+from server.convert.limits import book_only_violations
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations, past_moment
@@ -59,6 +60,7 @@ def violations(
     yield from _batch_violations(request.signals, lines_max, f"{path}signals")
     if request.HasField("limits"):
         yield from limit_violations(request.limits, f"{path}limits")
+        yield from book_only_violations(request.limits, f"{path}limits")
     if request.method not in types_pb2.SizingMethod.values():
         text = f"is {request.method}; it is no sizing method"
         yield FieldViolation(f"{path}method", "UNKNOWN_VALUE", text)

@@ -19,6 +19,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.provenance import semidefinite
+from server.day_loss import DayLossMonitor
 from server.errors import invalid, invalid_fields, not_found
 from server.matrices import store_matrix
 from server.request_context import Call, first_delivery
@@ -39,6 +40,7 @@ class MarketService:
     def __init__(self, database: Database, states: States) -> None:
         self._database = database
         self._states = states
+        self._days = DayLossMonitor(database, states)
 
     async def put_market_snapshot(
         self, call: Call, request: pb.PutMarketSnapshotRequest
@@ -80,6 +82,7 @@ class MarketService:
                     await bump_tenant(connection, call.tenant_id)
                 jumped = await price_jump_storage.of_snapshot(connection, *key)
         self._states.changed(call.tenant_id)
+        await self._days.marked(call)
         return pb.PutMarketSnapshotResponse(
             snapshot_id=stored.snapshot_id,
             create_time=timestamp(stored.create_time),

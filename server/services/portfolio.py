@@ -33,6 +33,7 @@ from server.convert.portfolio import (
     unrealised_pnl,
 )
 from server.convert.ranges import number_violations
+from server.day_loss import tell_day
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.portfolio_state import cash_in_base
 from server.request_context import Call, first_delivery
@@ -86,6 +87,7 @@ class PortfolioService(PortfolioMoney):
                     holdings=held,
                     group_id=wanted.group_id or None,
                     balances=balances(wanted.cash_balances),
+                    time_zone=wanted.time_zone or "UTC",
                 )
             except AlreadyExists:
                 stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
@@ -105,6 +107,7 @@ class PortfolioService(PortfolioMoney):
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
             response = pb.GetPortfolioResponse(portfolio=stored)
             await high_water_mark.tell(connection, call.tenant_id, response)
+            await tell_day(connection, call.tenant_id, response)
             row = await portfolios.get(connection, call.tenant_id, portfolio_id)
         if row.equity_accepted is not None:
             response.equity_accepted = row.equity_accepted
@@ -158,6 +161,8 @@ class PortfolioService(PortfolioMoney):
         scope = _scope(request.scope)
         found = list(number_violations(request))
         found += limits_convert.violations(request.limits, "limits")
+        if scope.kind is ScopeKind.STRATEGY:
+            found += limits_convert.book_only_violations(request.limits, "limits")
         found += text_violations(request.reason, "reason")
         if request.HasField("shared") and scope.kind is not ScopeKind.GROUP:
             found.append(FieldViolation("shared", "NOT_APPLICABLE", "is for groups only"))
@@ -199,6 +204,8 @@ class PortfolioService(PortfolioMoney):
             await tell(connection, call, "limits-changed", scope, event)
             await self._breaches.look(connection, call, affected, market, "limits")
         self._states.changed(call.tenant_id)
+        if request.limits.HasField("day_loss_max"):
+            await self._days.before(call, affected)
         return pb.SetLimitsResponse(change=change)
 
     async def get_limits(self, call: Call, request: pb.GetLimitsRequest) -> pb.GetLimitsResponse:

@@ -11,15 +11,18 @@ from server.convert.portfolio import (
     holding_violations,
     holdings,
     time_or_now,
+    zone_violations,
 )
 from server.convert.ranges import number_violations
+from server.day_loss import DayLossMonitor
 from server.errors import invalid_fields
 from server.limit_monitor import BreachWatch
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import PortfolioLife, read_portfolio
 from server.state import States
-from storage.postgres import closing, portfolios
+from storage.postgres import cash, closing, portfolios
 from storage.postgres.pool import Database
+from storage.postgres.scopes import Scope, ScopeKind, bump
 
 
 class PortfolioMoney(PortfolioLife):
@@ -29,6 +32,7 @@ class PortfolioMoney(PortfolioLife):
         super().__init__(database, states)
         self._breaches = BreachWatch(states)
         self._marks = high_water_mark.HighWaterMarks(database, states)
+        self._days = DayLossMonitor(database, states)
 
     async def set_holdings(
         self, call: Call, request: pb.SetHoldingsRequest
@@ -42,6 +46,7 @@ class PortfolioMoney(PortfolioLife):
         expected = None
         if request.HasField("expected_version"):
             expected = request.expected_version
+        limited = await self._days.before(call, [portfolio_id])
         market = await self._breaches.snapshot(call)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
@@ -64,15 +69,43 @@ class PortfolioMoney(PortfolioLife):
                 any_equity=request.confirm_equity,
                 balances=balances(request.cash_balances),
             )
-            await self._marks.after_payment(*marked, before)
+            payment = request.payment if request.HasField("payment") else None
+            await self._marks.after_payment(*marked, before, payment)
             await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
+        if limited:
+            await self._days.after(call, limited)
+            stored = await self._stored(call, portfolio_id)
         return pb.SetHoldingsResponse(portfolio=stored)
 
     async def adjust_cash(self, call: Call, request: pb.AdjustCashRequest) -> bytes:
         """Moves cash."""
-        return await cash_adjustment.adjust(self._database, self._states, call, request)
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        limited = await self._days.before(call, [portfolio_id])
+        answer = await cash_adjustment.adjust(self._database, self._states, call, request)
+        await self._days.after(call, limited)
+        return answer
+
+    async def set_time_zone(
+        self, call: Call, request: pb.SetTimeZoneRequest
+    ) -> pb.SetTimeZoneResponse:
+        """Sets the zone of the trading day."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        if found := list(zone_violations(request.time_zone, "time_zone")):
+            raise invalid_fields(found)
+        scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
+        async with self._database.transaction(deadline_s=call.left_s) as connection:
+            await bump(connection, call.tenant_id, scope)
+            zone = request.time_zone or "UTC"
+            await cash.set_time_zone(connection, call.tenant_id, portfolio_id, zone)
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.SetTimeZoneResponse(portfolio=stored)
+
+    async def _stored(self, call: Call, portfolio_id: str) -> pb.Portfolio:
+        async with self._database.connection(deadline_s=call.left_s) as connection:
+            return await read_portfolio(connection, call.tenant_id, portfolio_id)
 
     async def confirm_equity(
         self, call: Call, request: pb.ConfirmEquityRequest

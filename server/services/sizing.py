@@ -22,6 +22,7 @@ from server.convert.names import (
 )
 from server.convert.names import uuid as parse_uuid
 from server.convert.recorded import answer_of
+from server.day_loss import DayLossMonitor
 from server.errors import invalid, invalid_fields, precondition
 from server.fills import Accounts, Band, Booking, bookings, fill_violations, paid
 from server.limit_monitor import BreachWatch
@@ -66,6 +67,7 @@ class SizingService:
         self._database = database
         self._states = states
         self._breaches = BreachWatch(states)
+        self._days = DayLossMonitor(database, states)
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """Sizes one portfolio."""
@@ -184,12 +186,14 @@ class SizingService:
             respond=lambda after, version: _settlement(after, version).SerializeToString(),
             events_of=lambda after: [_settled_event(call, request, after)],
         )
+        limited = await self._days.before(call, [held.portfolio_id])
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             result = await settlements.settle(connection, write)
             if not result.is_replay:
                 await self._breaches.look(connection, call, [held.portfolio_id], market, "fills")
         self._states.changed(call.tenant_id)
+        await self._days.after(call, limited)
         return result.response
 
     async def _booked(

@@ -19,7 +19,7 @@ from storage.postgres.rows import (
 )
 
 COLUMNS = """portfolio_id, group_id, display_name, base_currency, cash, version, event_sequence,
-    as_of_time, create_time, update_time, equity_accepted, cash_balances"""
+    as_of_time, create_time, update_time, equity_accepted, cash_balances, time_zone"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Portfolio:
 
     `version` changes with every decision, fill, expiry and change of state, limits or details.
     `event_sequence` numbers the portfolio's events without a gap, 0 before the first.
+    `cash_balances` are accounts in other currencies, a JSON object of amounts by code (`balances`).
     `equity_accepted` is that of the last recorded decision, None where any will be accepted next.
     """
 
@@ -43,7 +44,7 @@ class Portfolio:
     update_time: datetime
     equity_accepted: float | None
     cash_balances: str
-    """Accounts in other currencies: a JSON object of amounts by code; see `balances`."""
+    time_zone: str
 
     @property
     def balances(self) -> dict[str, float]:
@@ -83,6 +84,7 @@ async def create(
     holdings: Holdings = NO_HOLDINGS,
     group_id: str | None = None,
     balances: Mapping[str, float] | None = None,
+    time_zone: str = "UTC",
 ) -> Portfolio:
     """A new portfolio at version 1. Call it in a transaction.
 
@@ -91,8 +93,9 @@ async def create(
     with missing_reference(tenant=tenant_id, portfolio_group=group_id):
         row = await connection.fetchrow(
             f"""INSERT INTO portfolio (tenant_id, portfolio_id, group_id, display_name,
-                base_currency, cash, as_of_time, cash_balances)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
+                base_currency, cash, as_of_time, cash_balances, time_zone)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
             tenant_id,
             portfolio_id,
             group_id,
@@ -101,6 +104,7 @@ async def create(
             cash,
             as_of_time,
             to_json(balances or {}),
+            time_zone,
         )
     if row is None:
         raise AlreadyExists("portfolio", portfolio_id)

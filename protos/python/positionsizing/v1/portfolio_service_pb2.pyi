@@ -73,6 +73,7 @@ class Portfolio(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
     CASH_BALANCES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Id chosen by the creator; 1 to 128 characters of [A-Za-z0-9._:-]."""
     display_name: _builtins.str
@@ -91,6 +92,8 @@ class Portfolio(_message.Message):
     """Changes with every change of cash, holdings or reservations. Set by the service."""
     trading_state: _types_pb2.TradingState.ValueType
     """Trading state of this portfolio itself. Set by the service: SetTradingState changes it."""
+    time_zone: _builtins.str
+    """IANA zone, e.g. "America/New_York", whose midnight begins the trading day. Empty: UTC."""
     @_builtins.property
     def holdings(self) -> Global___Holdings:
         """What is held."""
@@ -137,10 +140,11 @@ class Portfolio(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
         cash_balances: _abc.Iterable[Global___CashBalance] | None = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "close_time", b"close_time", "create_time", b"create_time", "holdings", b"holdings", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "cash_balances", b"cash_balances", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "trading_state", b"trading_state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "cash_balances", b"cash_balances", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "time_zone", b"time_zone", "trading_state", b"trading_state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,6 +342,7 @@ class GetPortfolioResponse(_message.Message):
     HIGH_WATER_MARK_REBASES_FIELD_NUMBER: _builtins.int
     EQUITY_ACCEPTED_FIELD_NUMBER: _builtins.int
     CASH_TOTAL_FIELD_NUMBER: _builtins.int
+    TRADING_DAY_FIELD_NUMBER: _builtins.int
     high_water_mark: _builtins.float
     """Highest equity since a drawdown floor was first used, scaled by payments since, base currency;
     unset: no floor has been used.
@@ -362,6 +367,10 @@ class GetPortfolioResponse(_message.Message):
     def high_water_mark_rebases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HighWaterMarkRebase]:
         """When it was set anew, newest first, at most 20."""
 
+    @_builtins.property
+    def trading_day(self) -> Global___TradingDay:
+        """Of portfolios under a `Limits.day_loss_max` that were looked at."""
+
     def __init__(
         self,
         *,
@@ -371,10 +380,11 @@ class GetPortfolioResponse(_message.Message):
         high_water_mark_rebases: _abc.Iterable[Global___HighWaterMarkRebase] | None = ...,
         equity_accepted: _builtins.float | None = ...,
         cash_total: _builtins.float | None = ...,
+        trading_day: Global___TradingDay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio", "trading_day", b"trading_day", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total", "_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "cash_total", b"cash_total", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "high_water_mark_rebases", b"high_water_mark_rebases", "portfolio", b"portfolio", "trading_day", b"trading_day", "unrealised_pnl", b"unrealised_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cash_total: _TypeAlias = _typing.Literal["cash_total"]  # noqa: Y015
     _WhichOneofArgType__cash_total: _TypeAlias = _typing.Literal["_cash_total", b"_cash_total"]  # noqa: Y015
@@ -390,6 +400,46 @@ class GetPortfolioResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high_water_mark) -> _WhichOneofReturnType__high_water_mark | None: ...
 
 Global___GetPortfolioResponse: _TypeAlias = GetPortfolioResponse  # noqa: Y015
+
+@_typing.final
+class TradingDay(_message.Message):
+    """A trading day under a limit on its loss."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    EQUITY_START_FIELD_NUMBER: _builtins.int
+    EQUITY_LAST_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    PASS_TIME_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """Date in the portfolio's zone, e.g. "2026-11-27"."""
+    equity_start: _builtins.float
+    """Equity when it began, scaled by payments since, base currency."""
+    equity_last: _builtins.float
+    """At the last look."""
+    loss: _builtins.float
+    """(start - last) / start; below 0 for a gain."""
+    @_builtins.property
+    def pass_time(self) -> _timestamp_pb2.Timestamp:
+        """When the limit was passed last on this day; unset: it was not."""
+
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        equity_start: _builtins.float = ...,
+        equity_last: _builtins.float = ...,
+        loss: _builtins.float = ...,
+        pass_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pass_time", b"pass_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "equity_last", b"equity_last", "equity_start", b"equity_start", "loss", b"loss", "pass_time", b"pass_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradingDay: _TypeAlias = TradingDay  # noqa: Y015
 
 @_typing.final
 class ListPortfoliosRequest(_message.Message):
@@ -574,6 +624,7 @@ class SetHoldingsRequest(_message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     CONFIRM_EQUITY_FIELD_NUMBER: _builtins.int
     CASH_BALANCES_FIELD_NUMBER: _builtins.int
+    PAYMENT_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Which portfolio."""
     cash: _builtins.float
@@ -582,6 +633,10 @@ class SetHoldingsRequest(_message.Message):
     """Refused (ABORTED) unless the portfolio is at this version; unset: any. From 0 to 9e15."""
     confirm_equity: _builtins.bool
     """The new books are right however far the equity moves with them: see ConfirmEquity."""
+    payment: _builtins.float
+    """What of the change was paid in, or out where below 0, base currency; the rest is a gain or a loss.
+    Unset: all of it. From -1e18 to 1e18.
+    """
     @_builtins.property
     def holdings(self) -> Global___Holdings:
         """New holdings; instruments not named are no longer held."""
@@ -606,14 +661,20 @@ class SetHoldingsRequest(_message.Message):
         expected_version: _builtins.int | None = ...,
         confirm_equity: _builtins.bool = ...,
         cash_balances: _abc.Iterable[Global___CashBalance] | None = ...,
+        payment: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "expected_version", b"expected_version", "holdings", b"holdings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_payment", b"_payment", "as_of_time", b"as_of_time", "expected_version", b"expected_version", "holdings", b"holdings", "payment", b"payment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "as_of_time", b"as_of_time", "cash", b"cash", "cash_balances", b"cash_balances", "confirm_equity", b"confirm_equity", "expected_version", b"expected_version", "holdings", b"holdings", "portfolio_id", b"portfolio_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_payment", b"_payment", "as_of_time", b"as_of_time", "cash", b"cash", "cash_balances", b"cash_balances", "confirm_equity", b"confirm_equity", "expected_version", b"expected_version", "holdings", b"holdings", "payment", b"payment", "portfolio_id", b"portfolio_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__payment: _TypeAlias = _typing.Literal["payment"]  # noqa: Y015
+    _WhichOneofArgType__payment: _TypeAlias = _typing.Literal["_payment", b"_payment"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payment) -> _WhichOneofReturnType__payment | None: ...
 
 Global___SetHoldingsRequest: _TypeAlias = SetHoldingsRequest  # noqa: Y015
 
@@ -1228,6 +1289,56 @@ class ConfirmEquityResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_before) -> _WhichOneofReturnType__equity_before | None: ...
 
 Global___ConfirmEquityResponse: _TypeAlias = ConfirmEquityResponse  # noqa: Y015
+
+@_typing.final
+class SetTimeZoneRequest(_message.Message):
+    """Request of SetTimeZone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Which portfolio."""
+    time_zone: _builtins.str
+    """IANA zone; empty: UTC."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTimeZoneRequest: _TypeAlias = SetTimeZoneRequest  # noqa: Y015
+
+@_typing.final
+class SetTimeZoneResponse(_message.Message):
+    """Response of SetTimeZone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def portfolio(self) -> Global___Portfolio:
+        """As stored."""
+
+    def __init__(
+        self,
+        *,
+        portfolio: Global___Portfolio | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio", b"portfolio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTimeZoneResponse: _TypeAlias = SetTimeZoneResponse  # noqa: Y015
 
 @_typing.final
 class AdjustCashRequest(_message.Message):

@@ -65,6 +65,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
                 _registered_method=True)
+        self.SetTimeZone = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/SetTimeZone',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.FromString,
+                _registered_method=True)
         self.AdjustCash = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/AdjustCash',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashRequest.SerializeToString,
@@ -151,6 +156,13 @@ class PortfolioServiceServicer:
 
     def SetHoldings(self, request, context):
         """Replaces holdings and cash by the books of record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTimeZone(self, request, context):
+        """Sets the zone whose midnight begins the trading day, from the next look on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +259,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.SetHoldings,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.SerializeToString,
+            ),
+            'SetTimeZone': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTimeZone,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.SerializeToString,
             ),
             'AdjustCash': grpc.unary_unary_rpc_method_handler(
                     servicer.AdjustCash,
@@ -452,6 +469,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/SetHoldings',
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetHoldingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTimeZone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/SetTimeZone',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,8 @@ class PortfolioServiceStub:
     """
     SetHoldings: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]
     """Replaces holdings and cash by the books of record."""
+    SetTimeZone: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTimeZoneRequest, _portfolio_service_pb2.SetTimeZoneResponse]
+    """Sets the zone whose midnight begins the trading day, from the next look on."""
     AdjustCash: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]
@@ -94,6 +96,8 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """
     SetHoldings: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetHoldingsRequest, _portfolio_service_pb2.SetHoldingsResponse]  # type: ignore[assignment]
     """Replaces holdings and cash by the books of record."""
+    SetTimeZone: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTimeZoneRequest, _portfolio_service_pb2.SetTimeZoneResponse]  # type: ignore[assignment]
+    """Sets the zone whose midnight begins the trading day, from the next look on."""
     AdjustCash: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]  # type: ignore[assignment]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]  # type: ignore[assignment]
@@ -171,6 +175,14 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetHoldingsResponse, _abc.Awaitable[_portfolio_service_pb2.SetHoldingsResponse]]:
         """Replaces holdings and cash by the books of record."""
+
+    @_abc_1.abstractmethod
+    def SetTimeZone(
+        self,
+        request: _portfolio_service_pb2.SetTimeZoneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.SetTimeZoneResponse, _abc.Awaitable[_portfolio_service_pb2.SetTimeZoneResponse]]:
+        """Sets the zone whose midnight begins the trading day, from the next look on."""
 
     @_abc_1.abstractmethod
     def AdjustCash(

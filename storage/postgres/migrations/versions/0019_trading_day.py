@@ -1,0 +1,13 @@
+"""Trading days."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0019"
+down_revision = "0018"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    op.execute(Path(__file__).with_suffix(".sql").read_text())
