@@ -57,4 +57,6 @@ async def confirm(
         told = alert(INFO, "EQUITY_CONFIRMED", text, subject, call.trace_id)
         await outbox.append(connection, call.tenant_id, "", [told])
     states.changed(call.tenant_id)
+    if equity is not None and not math.isfinite(equity):
+        equity = None
     return pb.ConfirmEquityResponse(equity_before=before, equity=equity)

@@ -8,6 +8,7 @@ from positionsizing.v1 import (
     algorithm_service_pb2,
     analytics_service_pb2,
     condition_service_pb2,
+    corporate_action_pb2,
     correlation_service_pb2,
     edge_service_pb2,
     explanation_service_pb2,
@@ -151,6 +152,27 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "RebaseHighWaterMark": portfolio_service_pb2.RebaseHighWaterMarkRequest(
             portfolio_id=portfolio_id, reason="a new mandate"
         ),
+        "ConfirmEquity": portfolio_service_pb2.ConfirmEquityRequest(
+            portfolio_id=portfolio_id, reason="a deposit"
+        ),
+        "AdjustCash": portfolio_service_pb2.AdjustCashRequest(
+            request_id=str(uuid4()),
+            portfolio_id=portfolio_id,
+            changes=[portfolio_service_pb2.CashBalance(currency="USD", amount=1.0)],
+            kind=portfolio_service_pb2.CASH_FLOW_KIND_INCOME,
+        ),
+        "SetTimeZone": portfolio_service_pb2.SetTimeZoneRequest(
+            portfolio_id=portfolio_id, time_zone="Europe/Zurich"
+        ),
+        # Of an instrument that no market has: another one's price would change for all tests.
+        "ApplyCorporateAction": market_service_pb2.ApplyCorporateActionRequest(
+            request_id=str(uuid4()),
+            action=corporate_action_pb2.CorporateAction(
+                instrument_id="SPLIT0",
+                split=corporate_action_pb2.Split(new_units=2.0, old_units=1.0),
+            ),
+        ),
+        "ListCorporateActions": market_service_pb2.ListCorporateActionsRequest(page_size=2),
         "GetTradingState": portfolio_service_pb2.GetTradingStateRequest(scope=scope),
         "ListReservations": portfolio_service_pb2.ListReservationsRequest(
             portfolio_id=portfolio_id

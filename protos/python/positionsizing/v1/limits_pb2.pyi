@@ -116,6 +116,8 @@ class Limits(_message.Message):
     POSITIONS_MAX_FIELD_NUMBER: _builtins.int
     EXIT_DAYS_MAX_FIELD_NUMBER: _builtins.int
     PARTICIPATION_RATE_FIELD_NUMBER: _builtins.int
+    DAY_LOSS_MAX_FIELD_NUMBER: _builtins.int
+    DAY_LOSS_RESUMES_FIELD_NUMBER: _builtins.int
     weight_max: _builtins.float
     """Largest absolute weight of one instrument, as a fraction of equity. From 0 to 1e9."""
     notional_max: _builtins.float
@@ -187,6 +189,18 @@ class Limits(_message.Message):
     """
     participation_rate: _builtins.float
     """Share of the average daily volume that a position is closed at. Set nowhere: 0.05. From 1e-6 to 1."""
+    day_loss_max: _builtins.float
+    """Largest loss of a trading day, as a fraction of the equity when it began (midnight of
+    `Portfolio.time_zone`, at the last prices before it). A snapshot, fill, adjustment of cash, new holdings,
+    new limits or a recorded decision that show it passed set the portfolio's trading state to REDUCING,
+    with this as the reason; an operator sets it back (SetTradingState), and may then lose as much again
+    below the lowest equity seen. Payments are no losses. Limits of the firm, a group or a portfolio only. A
+    snapshot is looked at by 256 portfolios at most, the others follow with what comes next. From 1e-6 to 1.
+    """
+    day_loss_resumes: _builtins.bool
+    """Whether the next day sets the trading state back by itself. Where several scopes have a
+    `day_loss_max`, only if all say so. Set nowhere: no.
+    """
     @_builtins.property
     def instruments(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstrumentLimit]:
         """Overrides for single instruments; each tightens the general bound."""
@@ -233,10 +247,12 @@ class Limits(_message.Message):
         positions_max: _builtins.int | None = ...,
         exit_days_max: _builtins.float | None = ...,
         participation_rate: _builtins.float | None = ...,
+        day_loss_max: _builtins.float | None = ...,
+        day_loss_resumes: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_day_loss_max", b"_day_loss_max", "_day_loss_resumes", b"_day_loss_resumes", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "day_loss_max", b"day_loss_max", "day_loss_resumes", b"day_loss_resumes", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "currency", b"currency", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "restricted_instrument_ids", b"restricted_instrument_ids", "sale_proceeds", b"sale_proceeds", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_day_loss_max", b"_day_loss_max", "_day_loss_resumes", b"_day_loss_resumes", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "currency", b"currency", "day_loss_max", b"day_loss_max", "day_loss_resumes", b"day_loss_resumes", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "restricted_instrument_ids", b"restricted_instrument_ids", "sale_proceeds", b"sale_proceeds", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adv_position_max: _TypeAlias = _typing.Literal["adv_position_max"]  # noqa: Y015
     _WhichOneofArgType__adv_position_max: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max"]  # noqa: Y015
@@ -248,6 +264,10 @@ class Limits(_message.Message):
     _WhichOneofArgType__allow_short: _TypeAlias = _typing.Literal["_allow_short", b"_allow_short"]  # noqa: Y015
     _WhichOneofReturnType__cash_buffer: _TypeAlias = _typing.Literal["cash_buffer"]  # noqa: Y015
     _WhichOneofArgType__cash_buffer: _TypeAlias = _typing.Literal["_cash_buffer", b"_cash_buffer"]  # noqa: Y015
+    _WhichOneofReturnType__day_loss_max: _TypeAlias = _typing.Literal["day_loss_max"]  # noqa: Y015
+    _WhichOneofArgType__day_loss_max: _TypeAlias = _typing.Literal["_day_loss_max", b"_day_loss_max"]  # noqa: Y015
+    _WhichOneofReturnType__day_loss_resumes: _TypeAlias = _typing.Literal["day_loss_resumes"]  # noqa: Y015
+    _WhichOneofArgType__day_loss_resumes: _TypeAlias = _typing.Literal["_day_loss_resumes", b"_day_loss_resumes"]  # noqa: Y015
     _WhichOneofReturnType__exit_days_max: _TypeAlias = _typing.Literal["exit_days_max"]  # noqa: Y015
     _WhichOneofArgType__exit_days_max: _TypeAlias = _typing.Literal["_exit_days_max", b"_exit_days_max"]  # noqa: Y015
     _WhichOneofReturnType__fee_rate: _TypeAlias = _typing.Literal["fee_rate"]  # noqa: Y015
@@ -290,6 +310,10 @@ class Limits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_short) -> _WhichOneofReturnType__allow_short | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cash_buffer) -> _WhichOneofReturnType__cash_buffer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_loss_max) -> _WhichOneofReturnType__day_loss_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_loss_resumes) -> _WhichOneofReturnType__day_loss_resumes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_days_max) -> _WhichOneofReturnType__exit_days_max | None: ...
     @_typing.overload
