@@ -12,6 +12,7 @@ from jax import Array
 
 from compute import stake_rules
 from compute.edge.history import edge_from_history
+from compute.kelly import stakes
 from compute.kelly.classic import break_even_probability
 from compute.kelly.confidence import numeric_shrinkage, shrinkage
 from compute.kelly.exact import exact_kelly_fraction
@@ -229,6 +230,7 @@ def registry() -> KernelRegistry:
             Kernel("shrinkage", bet_shrinkage, tuple(((len(Line), n), (1,)) for n in LINE_CHUNKS)),
             Kernel("trade_band", trade_band, gradients),
             Kernel("sensitivity", sensitivity, gradients),
+            *stakes.kernels(),
         ]
     )
 

@@ -188,7 +188,7 @@ class App:
             "ConditionService": ConditionService(database, states),
             "VolatilityService": VolatilityService(database, states),
             "HistoryService": HistoryService(database),
-            "EdgeService": EdgeService(database),
+            "EdgeService": EdgeService(database, engine),
             "CorrelationService": CorrelationService(database, states),
             "RiskService": RiskService(database, states),
             "ParameterService": ParameterService(database, states),

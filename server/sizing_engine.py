@@ -98,7 +98,7 @@ class SizingEngine:
         self._algorithms = algorithms or Algorithms({})
         self.states = states
         self.joint = joint
-        self._kernels = kernels
+        self.kernels = kernels
         self._places = places
         self._lines_max = lines_max
         self._ready = ready
@@ -215,7 +215,7 @@ class SizingEngine:
         if not is_asked(problem):
             return problem
         n_lines = len(problem.ids)
-        question = await self.run(lambda _: question_of(problem, self._kernels), n_lines, call)
+        question = await self.run(lambda _: question_of(problem, self.kernels), n_lines, call)
         answer = await answer_of(problem, question, self._algorithms, call.left_s)
         return sized_by(problem, answer)
 
@@ -318,14 +318,14 @@ class SizingEngine:
         """The same for several problems, those of one shape in one compiled call."""
         with profile.span("compute: joint optimum, if asked for"):
             asked = [
-                solve_target(self.joint, self._kernels, problem, time_limit) for problem in problems
+                solve_target(self.joint, self.kernels, problem, time_limit) for problem in problems
             ]
         with profile.span("compute: waterfall, limits, lots, guard"):
             items = [(item.problem.inputs, item.problem.guard) for item in asked]
-            sizings = size_together(items, self._kernels)
+            sizings = size_together(items, self.kernels)
         with profile.span("compute: encoding"):
             return [
-                encoded(*self._kept(item, sizing), self._kernels)
+                encoded(*self._kept(item, sizing), self.kernels)
                 for item, sizing in zip(asked, sizings, strict=True)
             ]
 
@@ -337,7 +337,7 @@ class SizingEngine:
         inputs = replace(
             problem.inputs, target=problem.inputs.limit_bounds.before[problem.inputs.index]
         )
-        return asked, size_together([(inputs, problem.guard)], self._kernels)[0]
+        return asked, size_together([(inputs, problem.guard)], self.kernels)[0]
 
     async def matrices(
         self,

@@ -8,6 +8,7 @@ from positionsizing.v1 import edge_service_pb2 as pb
 from compute.edge.estimate import EdgeEstimates, EdgeSettings, estimates_of, with_means
 from compute.edge.shrinkage import Means, Shrunk, james_stein, with_prior, with_views
 from compute.history import Gaps, HistoryGapError, sample
+from server import stakes
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, floats
 from server.convert.history import moment_of
@@ -15,14 +16,27 @@ from server.convert.names import checked_id, timestamp
 from server.errors import invalid, invalid_fields, precondition
 from server.histories import Read, Span, optional_moment, read
 from server.request_context import Call
+from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 
 
 class EdgeService:
     """See `protos/positionsizing/v1/edge_service.proto`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, engine: SizingEngine) -> None:
         self._database = database
+        self._engine = engine
+
+    async def evaluate_stakes(
+        self, call: Call, request: pb.EvaluateStakesRequest
+    ) -> pb.EvaluateStakesResponse:
+        """Kelly of one bet or asset."""
+        if found := list(stakes.violations(request)):
+            raise invalid_fields(found)
+        kernels = self._engine.kernels
+        return await self._engine.run(
+            lambda _: stakes.evaluate_stakes(request, kernels), n_lines=1, call=call
+        )
 
     async def estimate_edge(
         self, call: Call, request: pb.EstimateEdgeRequest

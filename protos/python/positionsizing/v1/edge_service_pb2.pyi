@@ -54,6 +54,304 @@ are.
 Global___MeanShrinkage: _TypeAlias = MeanShrinkage  # noqa: Y015
 
 @_typing.final
+class BetEdge(_message.Message):
+    """A bet with two outcomes, of the position that would be taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    PAYOFF_FIELD_NUMBER: _builtins.int
+    LOSS_FRACTION_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    win_probability: _builtins.float
+    """Probability of a win. From 0 to 1."""
+    payoff: _builtins.float
+    """Gain of a win, per unit of stake. From 1e-9 to 1e6."""
+    loss_fraction: _builtins.float
+    """Loss of a loss, per unit of stake. Unset: 1, all of it. From 1e-9 to 1."""
+    outcome_count: _builtins.float
+    """Outcomes that the probability was estimated from; unset: it is certain. From 1 to 1e9."""
+    def __init__(
+        self,
+        *,
+        win_probability: _builtins.float = ...,
+        payoff: _builtins.float = ...,
+        loss_fraction: _builtins.float | None = ...,
+        outcome_count: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss_fraction", b"_loss_fraction", "_outcome_count", b"_outcome_count", "loss_fraction", b"loss_fraction", "outcome_count", b"outcome_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss_fraction", b"_loss_fraction", "_outcome_count", b"_outcome_count", "loss_fraction", b"loss_fraction", "outcome_count", b"outcome_count", "payoff", b"payoff", "win_probability", b"win_probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__loss_fraction: _TypeAlias = _typing.Literal["loss_fraction"]  # noqa: Y015
+    _WhichOneofArgType__loss_fraction: _TypeAlias = _typing.Literal["_loss_fraction", b"_loss_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__outcome_count: _TypeAlias = _typing.Literal["outcome_count"]  # noqa: Y015
+    _WhichOneofArgType__outcome_count: _TypeAlias = _typing.Literal["_outcome_count", b"_outcome_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss_fraction) -> _WhichOneofReturnType__loss_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outcome_count) -> _WhichOneofReturnType__outcome_count | None: ...
+
+Global___BetEdge: _TypeAlias = BetEdge  # noqa: Y015
+
+@_typing.final
+class AssetEdge(_message.Message):
+    """An asset whose wealth moves in small steps, long or short. Numbers are per period, e.g. a year."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_RETURN_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    RISK_FREE_RATE_FIELD_NUMBER: _builtins.int
+    OBSERVED_PERIODS_FIELD_NUMBER: _builtins.int
+    expected_return: _builtins.float
+    """Expected return. From -1 to 1."""
+    volatility: _builtins.float
+    """Standard deviation of the return. From 1e-6 to 5."""
+    risk_free_rate: _builtins.float
+    """Risk-free return. From -0.5 to 0.5."""
+    observed_periods: _builtins.float
+    """Periods of history that the expected return was estimated from; unset: it is certain. From 0.001
+    to 1e6.
+    """
+    def __init__(
+        self,
+        *,
+        expected_return: _builtins.float = ...,
+        volatility: _builtins.float = ...,
+        risk_free_rate: _builtins.float = ...,
+        observed_periods: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_observed_periods", b"_observed_periods", "observed_periods", b"observed_periods"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observed_periods", b"_observed_periods", "expected_return", b"expected_return", "observed_periods", b"observed_periods", "risk_free_rate", b"risk_free_rate", "volatility", b"volatility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__observed_periods: _TypeAlias = _typing.Literal["observed_periods"]  # noqa: Y015
+    _WhichOneofArgType__observed_periods: _TypeAlias = _typing.Literal["_observed_periods", b"_observed_periods"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__observed_periods) -> _WhichOneofReturnType__observed_periods | None: ...
+
+Global___AssetEdge: _TypeAlias = AssetEdge  # noqa: Y015
+
+@_typing.final
+class EvaluateStakesRequest(_message.Message):
+    """Request of EvaluateStakes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BET_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTIONS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    WEALTH_FLOOR_FIELD_NUMBER: _builtins.int
+    FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
+    INTERVAL_PROBABILITY_FIELD_NUMBER: _builtins.int
+    wealth_floor: _builtins.float
+    """The multiple is looked for that falls below this share of the start with `floor_probability` at
+    most; unset: none is. From 1e-6 to 0.999999.
+    """
+    floor_probability: _builtins.float
+    """Given with `wealth_floor`. From 1e-6 to 0.999999."""
+    interval_probability: _builtins.float
+    """Probability of the interval. Default 0.95. From 1e-6 to 0.999999."""
+    @_builtins.property
+    def bet(self) -> Global___BetEdge:
+        """Two outcomes."""
+
+    @_builtins.property
+    def asset(self) -> Global___AssetEdge:
+        """Mean and deviation."""
+
+    @_builtins.property
+    def kelly_fractions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Multiples of the full stake to look at, at most 64; empty: 0.1, 0.25, 0.5, 0.75, 1, 1.5 and 2. From
+        1e-6 to 100.
+        """
+
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the wealth at the start whose undershooting is looked at, at most 16; empty: 0.9, 0.7 and
+        0.5. From 1e-6 to 0.999999.
+        """
+
+    def __init__(
+        self,
+        *,
+        bet: Global___BetEdge | None = ...,
+        asset: Global___AssetEdge | None = ...,
+        kelly_fractions: _abc.Iterable[_builtins.float] | None = ...,
+        levels: _abc.Iterable[_builtins.float] | None = ...,
+        wealth_floor: _builtins.float | None = ...,
+        floor_probability: _builtins.float | None = ...,
+        interval_probability: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "interval_probability", b"interval_probability", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "interval_probability", b"interval_probability", "kelly_fractions", b"kelly_fractions", "levels", b"levels", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__floor_probability: _TypeAlias = _typing.Literal["floor_probability"]  # noqa: Y015
+    _WhichOneofArgType__floor_probability: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability"]  # noqa: Y015
+    _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
+    _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
+    _WhichOneofReturnType__wealth_floor: _TypeAlias = _typing.Literal["wealth_floor"]  # noqa: Y015
+    _WhichOneofArgType__wealth_floor: _TypeAlias = _typing.Literal["_wealth_floor", b"_wealth_floor"]  # noqa: Y015
+    _WhichOneofReturnType_edge: _TypeAlias = _typing.Literal["bet", "asset"]  # noqa: Y015
+    _WhichOneofArgType_edge: _TypeAlias = _typing.Literal["edge", b"edge"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_probability) -> _WhichOneofReturnType__floor_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wealth_floor) -> _WhichOneofReturnType__wealth_floor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_edge) -> _WhichOneofReturnType_edge | None: ...
+
+Global___EvaluateStakesRequest: _TypeAlias = EvaluateStakesRequest  # noqa: Y015
+
+@_typing.final
+class StakeRow(_message.Message):
+    """A multiple of the full stake."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KELLY_FRACTION_FIELD_NUMBER: _builtins.int
+    STAKE_FIELD_NUMBER: _builtins.int
+    GROWTH_FIELD_NUMBER: _builtins.int
+    GROWTH_VOLATILITY_FIELD_NUMBER: _builtins.int
+    DOUBLING_PERIODS_FIELD_NUMBER: _builtins.int
+    DOUBLES_BEFORE_HALVING_FIELD_NUMBER: _builtins.int
+    EVER_BELOW_FIELD_NUMBER: _builtins.int
+    kelly_fraction: _builtins.float
+    """The multiple."""
+    stake: _builtins.float
+    """Fraction of equity, negative where the asset is sold short."""
+    growth: _builtins.float
+    """Expected log growth a period; minus infinity where a loss takes everything."""
+    growth_volatility: _builtins.float
+    """Standard deviation of log wealth after a period; infinite where a loss takes everything."""
+    doubling_periods: _builtins.float
+    """Periods until wealth doubles, in the long run; infinite where it doesn't grow."""
+    doubles_before_halving: _builtins.float
+    """P(wealth doubles before it halves), whenever that is. Wealth is counted in what cash earns. Exact
+    for an asset; of a bet, which jumps beyond either end, to within one outcome.
+    """
+    @_builtins.property
+    def ever_below(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """P(ever below) for each level, counted alike; of a bet at most that."""
+
+    def __init__(
+        self,
+        *,
+        kelly_fraction: _builtins.float = ...,
+        stake: _builtins.float = ...,
+        growth: _builtins.float = ...,
+        growth_volatility: _builtins.float = ...,
+        doubling_periods: _builtins.float = ...,
+        doubles_before_halving: _builtins.float = ...,
+        ever_below: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubles_before_halving", b"doubles_before_halving", "doubling_periods", b"doubling_periods", "ever_below", b"ever_below", "growth", b"growth", "growth_volatility", b"growth_volatility", "kelly_fraction", b"kelly_fraction", "stake", b"stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StakeRow: _TypeAlias = StakeRow  # noqa: Y015
+
+@_typing.final
+class EvaluateStakesResponse(_message.Message):
+    """Response of EvaluateStakes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KELLY_FIELD_NUMBER: _builtins.int
+    KELLY_LOW_FIELD_NUMBER: _builtins.int
+    KELLY_HIGH_FIELD_NUMBER: _builtins.int
+    KELLY_ERROR_FIELD_NUMBER: _builtins.int
+    BREAK_EVEN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    ZERO_GROWTH_STAKE_FIELD_NUMBER: _builtins.int
+    GROWTH_LOST_FIELD_NUMBER: _builtins.int
+    FLOOR_KELLY_FRACTION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    kelly: _builtins.float
+    """The full Kelly stake, a fraction of equity. Of a bet negative where there is no edge on this side;
+    of an asset negative where it is sold short.
+    """
+    kelly_low: _builtins.float
+    """Lower end of the interval of `kelly`, unset where the edge is certain. Of a bet the credible
+    interval from a uniform prior, of an asset the normal one.
+    """
+    kelly_high: _builtins.float
+    """Upper end."""
+    kelly_error: _builtins.float
+    """Standard error of `kelly`; unset where the edge is certain."""
+    break_even_probability: _builtins.float
+    """Of a bet: the win probability at which it is fair."""
+    zero_growth_stake: _builtins.float
+    """Stake beyond which wealth shrinks (an asset's: over cash); 0 where there is no bet."""
+    growth_lost: _builtins.float
+    """Growth a period that full Kelly on the estimate is expected to lose by its error, to second order;
+    unset where the edge is certain or nothing is staked.
+    """
+    floor_kelly_fraction: _builtins.float
+    """The multiple that keeps `wealth_floor`, at most 1; unset without one. Of an asset what
+    `drawdown_tolerance` of the sizing parameters takes; of a bet that of its outcomes (Busseti, Ryu
+    and Boyd 2016).
+    """
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___StakeRow]:
+        """By multiple; none where there is no bet."""
+
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The levels of `ever_below`."""
+
+    def __init__(
+        self,
+        *,
+        kelly: _builtins.float = ...,
+        kelly_low: _builtins.float | None = ...,
+        kelly_high: _builtins.float | None = ...,
+        kelly_error: _builtins.float | None = ...,
+        break_even_probability: _builtins.float | None = ...,
+        zero_growth_stake: _builtins.float = ...,
+        growth_lost: _builtins.float | None = ...,
+        floor_kelly_fraction: _builtins.float | None = ...,
+        rows: _abc.Iterable[Global___StakeRow] | None = ...,
+        levels: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "kelly", b"kelly", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "levels", b"levels", "rows", b"rows", "zero_growth_stake", b"zero_growth_stake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__break_even_probability: _TypeAlias = _typing.Literal["break_even_probability"]  # noqa: Y015
+    _WhichOneofArgType__break_even_probability: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability"]  # noqa: Y015
+    _WhichOneofReturnType__floor_kelly_fraction: _TypeAlias = _typing.Literal["floor_kelly_fraction"]  # noqa: Y015
+    _WhichOneofArgType__floor_kelly_fraction: _TypeAlias = _typing.Literal["_floor_kelly_fraction", b"_floor_kelly_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__growth_lost: _TypeAlias = _typing.Literal["growth_lost"]  # noqa: Y015
+    _WhichOneofArgType__growth_lost: _TypeAlias = _typing.Literal["_growth_lost", b"_growth_lost"]  # noqa: Y015
+    _WhichOneofReturnType__kelly_error: _TypeAlias = _typing.Literal["kelly_error"]  # noqa: Y015
+    _WhichOneofArgType__kelly_error: _TypeAlias = _typing.Literal["_kelly_error", b"_kelly_error"]  # noqa: Y015
+    _WhichOneofReturnType__kelly_high: _TypeAlias = _typing.Literal["kelly_high"]  # noqa: Y015
+    _WhichOneofArgType__kelly_high: _TypeAlias = _typing.Literal["_kelly_high", b"_kelly_high"]  # noqa: Y015
+    _WhichOneofReturnType__kelly_low: _TypeAlias = _typing.Literal["kelly_low"]  # noqa: Y015
+    _WhichOneofArgType__kelly_low: _TypeAlias = _typing.Literal["_kelly_low", b"_kelly_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__break_even_probability) -> _WhichOneofReturnType__break_even_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_kelly_fraction) -> _WhichOneofReturnType__floor_kelly_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__growth_lost) -> _WhichOneofReturnType__growth_lost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_error) -> _WhichOneofReturnType__kelly_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_high) -> _WhichOneofReturnType__kelly_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_low) -> _WhichOneofReturnType__kelly_low | None: ...
+
+Global___EvaluateStakesResponse: _TypeAlias = EvaluateStakesResponse  # noqa: Y015
+
+@_typing.final
 class EdgeView(_message.Message):
     """An opinion on expected returns: sum_i coefficient_i x expected return_i is `expected_return`, but for
     `error`. It is of the instruments' own returns, whatever the side.

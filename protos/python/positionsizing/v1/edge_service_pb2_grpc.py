@@ -40,6 +40,11 @@ class EdgeServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeResponse.FromString,
                 _registered_method=True)
+        self.EvaluateStakes = channel.unary_unary(
+                '/positionsizing.v1.EdgeService/EvaluateStakes',
+                request_serializer=positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesResponse.FromString,
+                _registered_method=True)
 
 
 class EdgeServiceServicer:
@@ -54,6 +59,14 @@ class EdgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateStakes(self, request, context):
+        """What Kelly says of one bet or one asset: the full stake and how sure it is, and by multiple of it
+        growth, swings, and the chances to fall or to double. Stores nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EdgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_EdgeServiceServicer_to_server(servicer, server):
                     servicer.EstimateEdge,
                     request_deserializer=positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeResponse.SerializeToString,
+            ),
+            'EvaluateStakes': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateStakes,
+                    request_deserializer=positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class EdgeService:
             '/positionsizing.v1.EdgeService/EstimateEdge',
             positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeRequest.SerializeToString,
             positionsizing_dot_v1_dot_edge__service__pb2.EstimateEdgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateStakes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.EdgeService/EvaluateStakes',
+            positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_edge__service__pb2.EvaluateStakesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class EdgeServiceStub:
     """Estimates the edge of instruments from outcomes in the request or from a stored history. Stores
     nothing.
     """
+    EvaluateStakes: _grpc.UnaryUnaryMultiCallable[_edge_service_pb2.EvaluateStakesRequest, _edge_service_pb2.EvaluateStakesResponse]
+    """What Kelly says of one bet or one asset: the full stake and how sure it is, and by multiple of it
+    growth, swings, and the chances to fall or to double. Stores nothing.
+    """
 
 @_typing.type_check_only
 class EdgeServiceAsyncStub(EdgeServiceStub):
@@ -46,6 +50,10 @@ class EdgeServiceAsyncStub(EdgeServiceStub):
     EstimateEdge: _aio.UnaryUnaryMultiCallable[_edge_service_pb2.EstimateEdgeRequest, _edge_service_pb2.EstimateEdgeResponse]  # type: ignore[assignment]
     """Estimates the edge of instruments from outcomes in the request or from a stored history. Stores
     nothing.
+    """
+    EvaluateStakes: _aio.UnaryUnaryMultiCallable[_edge_service_pb2.EvaluateStakesRequest, _edge_service_pb2.EvaluateStakesResponse]  # type: ignore[assignment]
+    """What Kelly says of one bet or one asset: the full stake and how sure it is, and by multiple of it
+    growth, swings, and the chances to fall or to double. Stores nothing.
     """
 
 class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +67,16 @@ class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_edge_service_pb2.EstimateEdgeResponse, _abc.Awaitable[_edge_service_pb2.EstimateEdgeResponse]]:
         """Estimates the edge of instruments from outcomes in the request or from a stored history. Stores
         nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def EvaluateStakes(
+        self,
+        request: _edge_service_pb2.EvaluateStakesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_edge_service_pb2.EvaluateStakesResponse, _abc.Awaitable[_edge_service_pb2.EvaluateStakesResponse]]:
+        """What Kelly says of one bet or one asset: the full stake and how sure it is, and by multiple of it
+        growth, swings, and the chances to fall or to double. Stores nothing.
         """
 
 def add_EdgeServiceServicer_to_server(servicer: EdgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

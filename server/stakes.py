@@ -1,0 +1,95 @@
+"""EvaluateStakes: from the message to `compute.kelly.stakes` and back."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from positionsizing.v1 import edge_service_pb2 as pb
+
+from compute.kelly.stakes import MULTIPLES_MAX, Asset, Bet, Floor, Stakes, of_asset, of_bet
+from compute.shapes import KernelRegistry
+from server.convert.columns import floats
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation
+
+MULTIPLES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+LEVELS = (0.9, 0.7, 0.5)
+ROWS_MAX, LEVELS_MAX = MULTIPLES_MAX, 16
+
+
+def violations(request: pb.EvaluateStakesRequest) -> Iterator[FieldViolation]:
+    """What is wrong with a request, by field path."""
+    yield from number_violations(request)
+    if request.WhichOneof("edge") is None:
+        yield FieldViolation("bet", "MISSING", "give either bet or asset")
+    for name, most in (("kelly_fractions", ROWS_MAX), ("levels", LEVELS_MAX)):
+        if len(getattr(request, name)) > most:
+            text = f"has {len(getattr(request, name))} entries; at most {most} are accepted"
+            yield FieldViolation(name, "TOO_MANY", text)
+    pair = ("wealth_floor", "floor_probability")
+    for name, other in (pair, pair[::-1]):
+        if request.HasField(other) and not request.HasField(name):  # type: ignore[arg-type]
+            yield FieldViolation(name, "MISSING", f"goes with {other}")
+
+
+def evaluate_stakes(
+    request: pb.EvaluateStakesRequest, kernels: KernelRegistry
+) -> pb.EvaluateStakesResponse:
+    """The answer to a checked request; runs in a compute thread. Raises `NotReadyError`."""
+    multiples = floats(request.kelly_fractions or MULTIPLES)
+    levels = floats(request.levels or LEVELS)
+    floor = None
+    if request.HasField("wealth_floor"):
+        floor = Floor(request.wealth_floor, request.floor_probability)
+    level = request.interval_probability if request.HasField("interval_probability") else 0.95
+    if request.WhichOneof("edge") == "bet":
+        found = of_bet(_bet(request.bet), multiples, levels, kernels, floor, level)
+    else:
+        found = of_asset(_asset(request.asset), multiples, levels, kernels, floor, level)
+    response = pb.EvaluateStakesResponse(
+        kelly=found.kelly, zero_growth_stake=found.zero_growth, levels=levels
+    )
+    if found.interval is not None:
+        response.kelly_low, response.kelly_high = found.interval
+    for name, value in (
+        ("kelly_error", found.standard_error),
+        ("break_even_probability", found.break_even_probability),
+        ("growth_lost", found.growth_lost),
+        ("floor_kelly_fraction", found.floor_multiple),
+    ):
+        if value is not None:
+            setattr(response, name, value)
+    _rows(response, found)
+    return response
+
+
+def _bet(message: pb.BetEdge) -> Bet:
+    return Bet(
+        message.win_probability,
+        message.payoff,
+        message.loss_fraction if message.HasField("loss_fraction") else 1.0,
+        message.outcome_count if message.HasField("outcome_count") else None,
+    )
+
+
+def _asset(message: pb.AssetEdge) -> Asset:
+    return Asset(
+        message.expected_return,
+        message.volatility,
+        message.risk_free_rate,
+        message.observed_periods if message.HasField("observed_periods") else None,
+    )
+
+
+def _rows(response: pb.EvaluateStakesResponse, found: Stakes) -> None:
+    ruin = np.isneginf(found.growth)
+    swing = np.where(ruin, np.inf, found.growth_volatility)
+    for i, multiple in enumerate(found.multiple):
+        response.rows.add(
+            kelly_fraction=multiple,
+            stake=found.stake[i],
+            growth=found.growth[i],
+            growth_volatility=swing[i],
+            doubling_periods=found.doubling_periods[i],
+            doubles_before_halving=found.doubles_before_halving[i],
+            ever_below=found.ever_below[i],
+        )

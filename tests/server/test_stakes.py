@@ -1,0 +1,64 @@
+"""Kelly of one bet or asset, through the RPC and the command."""
+
+from typing import Any
+
+import grpc
+import pytest
+from positionsizing.v1 import edge_service_pb2 as pb
+from service_client import Client, refusal
+
+
+def bet(**more: Any) -> pb.EvaluateStakesRequest:
+    return pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=0.6, payoff=1.0), **more)
+
+
+async def test_a_bet_at_fractions_of_kelly(client: Client) -> None:
+    asked = bet(kelly_fractions=[0.5, 1.0], levels=[0.5], wealth_floor=0.5, floor_probability=0.125)
+    asked.bet.outcome_count = 50
+    answer = await client.edge.EvaluateStakes(asked)
+    assert answer.kelly == pytest.approx(0.2)
+    assert answer.break_even_probability == 0.5
+    assert answer.zero_growth_stake == pytest.approx(0.3893906833, abs=1e-9)
+    assert (answer.kelly_low, answer.kelly_high) == pytest.approx((-0.07771802, 0.44831408))
+    assert answer.growth_lost == pytest.approx(0.01)
+    half, full = answer.rows
+    assert (half.stake, full.stake) == pytest.approx((0.1, 0.2))
+    assert full.growth == pytest.approx(0.0201355136, abs=1e-10)
+    assert full.ever_below[0] == pytest.approx(0.5)
+    assert full.doubles_before_halving == pytest.approx(2 / 3)
+    assert half.ever_below[0] == pytest.approx(0.12206844, abs=1e-8)
+    assert answer.floor_kelly_fraction == pytest.approx(0.50425074, abs=1e-7)
+
+
+async def test_an_asset_by_default(client: Client) -> None:
+    asset = pb.AssetEdge(expected_return=0.08, volatility=0.2, risk_free_rate=0.02)
+    answer = await client.edge.EvaluateStakes(pb.EvaluateStakesRequest(asset=asset))
+    assert answer.kelly == pytest.approx(1.5)
+    assert not answer.HasField("kelly_low")
+    assert [row.kelly_fraction for row in answer.rows] == [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+    assert list(answer.levels) == [0.9, 0.7, 0.5]
+    assert answer.rows[2].ever_below[2] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        (pb.EvaluateStakesRequest(), "bet"),
+        (pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=0.5)), "bet.payoff"),
+        (
+            pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=60.0, payoff=1.0)),
+            "bet.win_probability",
+        ),
+        (pb.EvaluateStakesRequest(asset=pb.AssetEdge(expected_return=0.1)), "asset.volatility"),
+        (bet(levels=[1.0]), "levels[0]"),
+        (bet(kelly_fractions=[0.5] * 65), "kelly_fractions"),
+        (bet(wealth_floor=0.5), "floor_probability"),
+        (bet(kelly_fractions=[float("nan")]), "kelly_fractions[0]"),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    client: Client, asked: pb.EvaluateStakesRequest, path: str
+) -> None:
+    found = await refusal(client.edge.EvaluateStakes(asked))
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert path in found.fields
