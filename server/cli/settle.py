@@ -1,6 +1,7 @@
 """`sizing settle`: what has become of the orders of one decision, named by its id."""
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +64,7 @@ def settle(
         if filled:
             request.fills.CopyFrom(_open_fills(client, decision))
         elif lines:
-            request.fills.CopyFrom(fills_of(lines, decision))
+            request.fills.CopyFrom(fills_of(lines, decision, _lot_sizes(client, decision)))
         if settle_in:
             request.fills.settlement_currency.extend([settle_in] * len(request.fills.lots))
         answer = client.sizing.SettleDecision(request)
@@ -116,13 +117,18 @@ def _read(path: Path) -> list[FillLine]:
 
 
 def fills_of(
-    lines: list[FillLine], decision: "sizing_pb2.SizingDecision"
+    lines: list[FillLine],
+    decision: "sizing_pb2.SizingDecision",
+    lots_now: Mapping[str, float] | None = None,
 ) -> "sizing_service_pb2.Fills":
-    """Fills in whole lots; those of one instrument together, at their average price."""
+    """Fills in whole lots; those of one instrument together, at their average price.
+
+    lots_now: the size of a lot where it isn't that of the decision any more.
+    """
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     sizes = decision.sizes
-    lot_size = dict(zip(sizes.instrument_ids, sizes.lot_size, strict=True))
+    lot_size = dict(zip(sizes.instrument_ids, sizes.lot_size, strict=True)) | dict(lots_now or {})
     lots: dict[str, int] = {}
     paid: dict[str, float] = {}
     fees: dict[str, float] = {}
@@ -150,7 +156,10 @@ def fills_of(
 def _open_fills(
     client: "Client", decision: "sizing_pb2.SizingDecision"
 ) -> "sizing_service_pb2.Fills":
-    """What is still open of a decision, filled at the prices it was sized at."""
+    """What is still open of a decision, filled at the prices it was sized at.
+
+    Where a corporate action has changed an instrument since, at its newest price.
+    """
     from positionsizing.v1 import market_service_pb2
     from positionsizing.v1 import sizing_service_pb2 as pb
 
@@ -160,11 +169,31 @@ def _open_fills(
     )
     snapshot = client.market.GetMarketSnapshot(wanted).snapshot
     price = dict(zip(snapshot.instrument_ids, snapshot.price, strict=True))
+    actions = market_service_pb2.ListCorporateActionsRequest(page_size=1000)
+    changed = {
+        item.action.instrument_id
+        for item in client.market.ListCorporateActions(actions).actions
+        if item.action.effective_time.ToNanoseconds() > snapshot.as_of_time.ToNanoseconds()
+    }
+    if changed & set(reservation.instrument_ids):
+        latest = market_service_pb2.GetMarketSnapshotRequest()
+        newest = client.market.GetMarketSnapshot(latest).snapshot
+        now = dict(zip(newest.instrument_ids, newest.price, strict=True))
+        price |= {name: now[name] for name in changed if name in now}
     return pb.Fills(
         instrument_ids=reservation.instrument_ids,
         lots=reservation.trade_lots_open,
         price=[price[name] for name in reservation.instrument_ids],
     )
+
+
+def _lot_sizes(client: "Client", decision: "sizing_pb2.SizingDecision") -> dict[str, float]:
+    """The size of a lot of what is still open; empty where nothing is."""
+    try:
+        found = _reservation(client, decision)
+    except CommandError:  # told by the service, which knows why
+        return {}
+    return dict(zip(found.instrument_ids, found.lot_size, strict=True))
 
 
 def _reservation(

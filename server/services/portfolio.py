@@ -326,6 +326,7 @@ def reservation_message(row: reservations.Reservation) -> pb.Reservation:
         strategy_id=row.strategy_id,
         instrument_ids=[row.instrument_id[i] for i in still],
         trade_lots_open=row.trade_lots_open[still].tolist(),
+        lot_size=row.lot_size[still].tolist(),
         cash_open=float(row.cash_open.sum()),
         expire_time=timestamp(row.expire_time),
     )

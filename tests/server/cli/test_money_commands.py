@@ -77,3 +77,41 @@ async def test_a_split_is_tried_applied_and_listed(sizing: Sizing, tmp_path: Pat
     assert paid.json["effects"][0]["quantity_after"] == 7.0
     assert (await sizing("action", "dividend", "CLI0", "1.5")).code == 0
     assert "write NEW:OLD" in (await sizing("action", "split", "CLI0", "2")).err
+
+
+async def test_what_was_split_is_settled_in_new_lots(sizing: Sizing, tmp_path: Path) -> None:
+    await sizing("market", "load", market(tmp_path, 100.0, 10.0), "--confirm-prices")
+    await sizing("portfolio", "create", "cli-new-lots", "--cash", "100000")
+    limits = tmp_path / "limits.toml"
+    limits.write_text("weight_max = 0.1")
+    await sizing("portfolio", "limits", "cli-new-lots", "--set", str(limits))
+    signals = tmp_path / "signals.csv"
+    columns = "instrument_id,side,win_probability,payoff,loss_fraction"
+    signals.write_text(f"{columns}\nCLI0,long,0.9,1,0.5\nCLI1,long,0.9,1,0.5")
+    words = ("size", str(signals), "--portfolio", "cli-new-lots", "--json")
+    decision = (await sizing(*words)).json["decision_id"]
+    assert (await sizing("action", "split", "CLI0", "2:1")).code == 0
+    assert (await sizing("action", "lot", "CLI1", "50")).code == 0
+    filled = await sizing("settle", decision, "--fill", "CLI1=500@10")
+    assert filled.code == 0, filled.err
+    assert "still open: CLI1 +10 lots" in filled.out
+    rest = await sizing("settle", decision, "--filled")
+    assert "filled" in rest.out, rest.err
+    held = (await sizing("portfolio", "show", "cli-new-lots", "--json")).json
+    assert held["cash"] == 80_000.0
+    assert held["holdings"]["quantity"] == [200.0, 1000.0]
+
+
+async def test_a_bad_day_is_shown(sizing: Sizing, tmp_path: Path) -> None:
+    await sizing("market", "load", market(tmp_path, 100.0, 10.0), "--confirm-prices")
+    zoned = ("--cash", "1000", "--time-zone", "Europe/Zurich")
+    await sizing("portfolio", "create", "cli-day", *zoned)
+    limits = tmp_path / "limits.toml"
+    limits.write_text("weight_max = 0.1\nday_loss_max = 0.05")
+    await sizing("portfolio", "limits", "cli-day", "--set", str(limits))
+    lost = ("portfolio", "set-holdings", "cli-day", "--cash", "900", "--payment", "0")
+    assert "reducing" in (await sizing(*lost)).out
+    said = (await sizing("portfolio", "show", "cli-day")).out
+    assert "(Europe/Zurich): -10.00% of 1,000, day_loss_max passed" in said
+    moved = await sizing("portfolio", "time-zone", "cli-day", "Asia/Tokyo", "--json")
+    assert moved.json["time_zone"] == "Asia/Tokyo"

@@ -1113,6 +1113,7 @@ class Reservation(_message.Message):
     TRADE_LOTS_OPEN_FIELD_NUMBER: _builtins.int
     CASH_OPEN_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LOT_SIZE_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The decision it belongs to."""
     strategy_id: _builtins.str
@@ -1131,6 +1132,10 @@ class Reservation(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it lapses."""
 
+    @_builtins.property
+    def lot_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Units of a lot, per instrument: as decided, or as a corporate action has left it."""
+
     def __init__(
         self,
         *,
@@ -1140,10 +1145,11 @@ class Reservation(_message.Message):
         trade_lots_open: _abc.Iterable[_builtins.int] | None = ...,
         cash_open: _builtins.float = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        lot_size: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_open", b"cash_open", "decision_id", b"decision_id", "expire_time", b"expire_time", "instrument_ids", b"instrument_ids", "strategy_id", b"strategy_id", "trade_lots_open", b"trade_lots_open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_open", b"cash_open", "decision_id", b"decision_id", "expire_time", b"expire_time", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "strategy_id", b"strategy_id", "trade_lots_open", b"trade_lots_open"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
