@@ -21,6 +21,7 @@ from compute.limits.binding import Binding
 from compute.limits.bounds import LimitBounds
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
+from compute.optimize.diversification import GROSS_ROW
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import supporting
 from compute.optimize.proof.evaluation import Facts, objective_value
@@ -30,7 +31,7 @@ from compute.risk.tail_method import TailKind
 from compute.tail_cuts import PREFIX, normal_cap
 
 LINEAR = "linear "
-_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", PREFIX)
+_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", PREFIX, GROSS_ROW)
 # A term below this share of the largest slope is rounding.
 NOTHING = 1e-7
 
@@ -86,6 +87,8 @@ def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) ->
         stated = getattr(limits.joint, name, stated)
         return Named(_NORMS[name], -1, float(stated or 0.0))
     row, _, end_name = name.rpartition(" ")
+    if row == GROSS_ROW:
+        return Named(LimitKind.NONE, -1, 0.0)
     for position, linear in enumerate(limits.joint.linear):
         if row == linear_name(linear.name):
             bound = linear.lower if end_name == "min" else linear.upper

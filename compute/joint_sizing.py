@@ -30,6 +30,12 @@ from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_bound
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
+from compute.optimize.diversification import (
+    as_sharpe,
+    has_least_gross,
+    of_largest_gross,
+    with_gross,
+)
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.implied_bounds import ENDLESS
@@ -104,6 +110,9 @@ def solve_joint(
     stated, lines, everything, notes = joint_problem(inputs, scenarios, covariance, edges, most)
     owner, solver = np.arange(len(everything)), partial(solve, execution=execution)
     found = solve_within(stated, _tails(inputs, everything), solver)
+    if found.solution.status is Status.INFEASIBLE and has_least_gross(stated):
+        stated = of_largest_gross(stated, solver)
+        found = solve_within(stated, _tails(inputs, everything), solver)
     if found.solution.status is Status.OPTIMAL and (
         exact := _exact_margin(inputs, stated, lines, found.solution.weights)
     ):
@@ -224,23 +233,23 @@ def joint_problem(
     )
     limits = _limits(inputs, lines, everything, needs)
     _refuse_unmeasured(limits, has_scenarios=problem.scenarios is not None)
-    return (
-        replace(
-            problem,
-            limits=replace(
-                limits,
-                lower=np.concatenate([lower, fixed]),
-                upper=np.concatenate([upper, fixed]),
-            ),
-            costs=costs,
-            holdings=before,
-            cash_return=inputs.parameters.risk_free_rate,
-            financing=financing,
+    problem = replace(
+        problem,
+        limits=replace(
+            limits,
+            lower=np.concatenate([lower, fixed]),
+            upper=np.concatenate([upper, fixed]),
         ),
-        lines,
-        everything,
-        found.notes,
+        costs=costs,
+        holdings=before,
+        cash_return=inputs.parameters.risk_free_rate,
+        financing=financing,
     )
+    side, named = _sides(inputs, lines, everything), inputs.parameters.joint_objective
+    if named is not None and named.kind is ObjectiveKind.MAX_DIVERSIFICATION:
+        held = float(np.abs(fixed).sum())
+        problem = with_gross(as_sharpe(problem, side), side, max(named.gross_weight or 1.0, held))
+    return problem, lines, everything, found.notes
 
 
 def _costs(inputs: Inputs, lines: Integers, size: int) -> Costs:
@@ -280,6 +289,16 @@ def _financing(inputs: Inputs, lines: Integers, everything: Integers) -> Floats:
     return out
 
 
+def _sides(inputs: Inputs, lines: Integers, everything: Integers) -> Floats:
+    """The side each variable can only be on, (v,); 0 of lines that only shrink what is there."""
+    held = inputs.limit_bounds.before[everything]
+    sign = np.sign(held)
+    own = np.where(inputs.signals.side[lines] > 0, 1.0, -1.0)
+    # A line that may not be held on its signal's side only shrinks what is there.
+    sign[: len(lines)] = np.where(held[: len(lines)] * own < 0, 0.0, own)
+    return sign
+
+
 def _limits(
     inputs: Inputs,
     lines: Integers,
@@ -288,14 +307,7 @@ def _limits(
 ) -> ProblemLimits:
     """Groups, exposures, cash and the limits of the whole book."""
     limit_bounds, size = inputs.limit_bounds, len(everything)
-    sign = np.zeros(size)
-    sign[: len(lines)] = np.where(inputs.signals.side[lines] > 0, 1.0, -1.0)
-    held = limit_bounds.before[everything]
-    # A line that may not be held on its signal's side only shrinks what is there.
-    sign[: len(lines)] = np.where(
-        held[: len(lines)] * sign[: len(lines)] < 0, 0.0, sign[: len(lines)]
-    )
-    sign[len(lines) :] = np.sign(held[len(lines) :])
+    sign = _sides(inputs, lines, everything)
     names, rows, low, high = [], [], [], []
 
     def add(name: str, row: Floats, least: float, most: float) -> None:

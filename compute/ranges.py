@@ -194,6 +194,8 @@ RANGES: dict[str, Range] = {
     "Objective.risk_aversion": Range(0.0, 1e6),
     "Objective.tail_level": Range(NEAR_0, 0.99999, "a confidence level", hint=PERCENT),
     "Objective.budgets": POSITIVE,
+    "Objective.gross_weight": Range(1e-6, 1e3, "a sum of fractions of equity"),
+    "RiskBudgetShare.budget": POSITIVE,
     "ObjectiveTerm.weight": POSITIVE,
     "OptimizationProblem.mean": NUMBER,
     "OptimizationProblem.weight_min": NUMBER,

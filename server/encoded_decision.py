@@ -53,6 +53,7 @@ def encoded(asked: JointTarget, sizing: Sizing, kernels: KernelRegistry) -> Size
     cash = decision_convert.cash_needed(sizing, problem.inputs)
     decision_convert.summary(head.summary, sizing, problem.inputs, cash)
     cash_needs.tell(head, problem, sizing, cash)
+    head.notes.extend(asked.notes)
     if joint is not None and joint.certificate is not None:
         solved = joint.certificate, joint.prices, joint.problem, joint.instrument_ids
         kinds = {name: int(limit.kind) for name, limit in joint.named.items()}

@@ -9,6 +9,7 @@ from compute.correlation.hierarchical import (
     bounded,
     hierarchical_equal_risk,
     hierarchical_risk_parity,
+    nested_clusters,
 )
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.market import MatrixData, instrument_violations
@@ -37,6 +38,8 @@ def allocated(
     linkage = LINKAGES[request.linkage or (pb.LINKAGE_SINGLE if hrp else pb.LINKAGE_WARD)]
     if hrp:
         raw = hierarchical_risk_parity(covariance, linkage)
+    elif request.method == pb.HIERARCHY_METHOD_NCO:
+        raw = nested_clusters(covariance, linkage, request.cluster_count)
     else:
         raw = hierarchical_equal_risk(covariance, linkage, request.cluster_count)
     try:
@@ -68,7 +71,7 @@ def _check(request: pb.AllocateByHierarchyRequest, stored: MatrixData) -> None:
             text = f"{name!r} is not in the matrix {request.matrix_id!r}"
             raise invalid(f"instrument_ids[{place}]", "UNKNOWN_INSTRUMENT", text)
     if not request.method or request.method not in pb.HierarchyMethod.values():
-        raise invalid("method", "MISSING", "must be HRP or HERC")
+        raise invalid("method", "MISSING", "must be HRP, HERC or NCO")
     if request.linkage not in pb.Linkage.values():
         raise invalid("linkage", "UNKNOWN_VALUE", "is not known")
     if not 0 <= request.cluster_count <= len(ids):

@@ -11,6 +11,7 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.algorithm import with_sizes
 from compute.joint_data import BookMatrix, has_bets
+from compute.joint_risk_budget import solve_risk_budget
 from compute.joint_sizing import JointAnswer, solve_joint
 from compute.limits.one_decision import without_limits_of_one_decision
 from compute.limits.places import without_place
@@ -48,6 +49,7 @@ class JointTarget:
     problem: PreparedRequest
     answer: JointAnswer | None = None
     chain: list[sizing_pb2.FallbackStep] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def solve_target(
@@ -74,6 +76,9 @@ def solve_target(
         None if matrix is None else _placed(matrix, place)
         for matrix in (problem.scenarios, problem.covariance)
     )
+    named = problem.inputs.parameters.joint_objective
+    if named is not None and named.kind is ObjectiveKind.RISK_BUDGET:
+        return _risk_budget(runner, problem, scenarios, covariance, time_limit)
     inputs, edges = problem.inputs, None
     if inputs.parameters.robust is not None:
         columns = line_columns(inputs, kernels)
@@ -129,6 +134,22 @@ def solve_target(
         target_marginal=answer.cuts.marginal,
     )
     return JointTarget(replace(problem, inputs=inputs), answer)
+
+
+def _risk_budget(
+    runner: JointRunner,
+    problem: PreparedRequest,
+    scenarios: BookMatrix | None,
+    covariance: BookMatrix | None,
+    time_limit: TimeLimit,
+) -> JointTarget:
+    """The book of the risk budgets as target: limits, cash and lots follow."""
+    inputs = problem.inputs
+    found = runner.run(solve_risk_budget, inputs, scenarios, covariance, time_limit=time_limit)
+    if found.weights is None:
+        return JointTarget(problem, None, _closed_form(found.status.value))
+    inputs = replace(inputs, target=_multiplied(found.weights, inputs.parameters))
+    return JointTarget(replace(problem, inputs=inputs), notes=found.notes)
 
 
 def _without_optimum(problem: PreparedRequest, wanted: Floats) -> JointTarget:

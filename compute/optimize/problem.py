@@ -87,8 +87,13 @@ class ObjectiveKind(Enum):
         "scenarios",
         MAX_DRAWDOWN,
     )
-    RISK_BUDGET = "w_i (Sw)_i / w'Sw = budgets_i", "budgets", "covariance"
+    RISK_BUDGET = "w_i (Sw)_i / w'Sw = budgets_i", "budgets shares gross_weight", "covariance"
     COMBINATION = "max sum_k weight_k U_k, minimised kinds entering with a minus sign", "terms", ""
+    MAX_DIVERSIFICATION = (
+        "max sum_i s_i |w_i| / sqrt(w'Sw), s the deviations",
+        "gross_weight",
+        "covariance",
+    )
 
     @property
     def maximised(self) -> bool:
@@ -101,7 +106,14 @@ class ObjectiveKind(Enum):
         return self not in _ALONE
 
 
-_ALONE = frozenset({ObjectiveKind.MAX_SHARPE, ObjectiveKind.RISK_BUDGET, ObjectiveKind.COMBINATION})
+_ALONE = frozenset(
+    {
+        ObjectiveKind.MAX_SHARPE,
+        ObjectiveKind.RISK_BUDGET,
+        ObjectiveKind.COMBINATION,
+        ObjectiveKind.MAX_DIVERSIFICATION,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,9 @@ class Objective:
     tail: confidence level of MIN_CVAR and MIN_CDAR, 0 < tail < 1 (0.95: the worst 5 %).
     budgets: f64[n] > 0 of RISK_BUDGET, any positive sum; None is equal risk contribution.
     terms: (weight > 0, objective) pairs of COMBINATION; combinations do not nest.
+    shares: budgets of RISK_BUDGET by instrument, of those not named 1 (`joint_risk_budget.py`).
+    gross_weight: sum of |w| aimed at by RISK_BUDGET and MAX_DIVERSIFICATION of a stored portfolio.
+    MAX_DIVERSIFICATION is stated as MAX_SHARPE before it is solved (`diversification.py`).
 
     The value of RISK_BUDGET is max_i |n RC_i / sum RC - n budgets_i / sum budgets|. Costs are
     subtracted from what is maximised and added to what is minimised; MAX_SHARPE subtracts
@@ -123,6 +138,8 @@ class Objective:
     tail: float = 0.95
     budgets: Array | None = None
     terms: tuple[tuple[float, Objective], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
+    gross_weight: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _MEANING = {
     "log growth": "log growth {:.3e} a period",
     "quadratic growth": "quadratic growth {:.3e} a period",
     "max sharpe": "Sharpe ratio {:.4f} a period",
+    "max diversification": "diversification ratio {:.4f}",
     "max return": "expected return {:.3%} a period",
     "min variance": "variance {:.3e} a period",
     "min cvar": "conditional value at risk {:.3%} a period",

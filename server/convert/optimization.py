@@ -138,6 +138,7 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
         text = f"has {n} instruments; at most {SIZE_MAX} are solved together"
         yield FieldViolation(f"{path}.instrument_ids", "TOO_MANY", text)
     yield from objective_convert.violations(message.objective, n, f"{path}.objective")
+    yield from _diversification_violations(message, path)
     yield from number_violations(message, path)
     for name in _COLUMNS:
         length = len(getattr(message, name))
@@ -155,6 +156,25 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
                 yield FieldViolation(where, "AMBIGUOUS", "give the matrix or its id, not both")
             bad = [v for v in matrix_violations(given, where) if v.field != f"{where}.matrix_id"]
             yield from bad or kind_violations(given.kind, [kind], f"{where}.kind")
+
+
+def _diversification_violations(
+    message: pb.OptimizationProblem, path: str
+) -> Iterator[FieldViolation]:
+    """What MAX_DIVERSIFICATION takes no account of, or only of long weights."""
+    if message.objective.kind != pb.OBJECTIVE_KIND_MAX_DIVERSIFICATION:
+        return
+    for place, least in enumerate(message.weight_min):
+        if least < 0.0:
+            text = "is below 0: the diversification ratio is that of long weights here"
+            yield FieldViolation(f"{path}.weight_min[{place}]", "NOT_APPLICABLE", text)
+    for name in ("mean", "linear_cost", "impact_cost"):
+        if len(getattr(message, name)):
+            text = "plays no part in MAX_DIVERSIFICATION"
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
+    if message.limits.HasField("var_max"):
+        text = "say it as a NORMAL tail in limits.tails: means play no part in MAX_DIVERSIFICATION"
+        yield FieldViolation(f"{path}.limits.var_max", "NOT_APPLICABLE", text)
 
 
 _COLUMNS = (

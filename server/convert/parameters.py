@@ -56,9 +56,6 @@ def _robust_violations(message: pb.RobustEdge, path: str) -> Iterator[FieldViola
 def _objective_violations(
     message: optimization_service_pb2.Objective, path: str
 ) -> Iterator[FieldViolation]:
-    if message.kind == optimization_service_pb2.OBJECTIVE_KIND_RISK_BUDGET:
-        text = "risk budgets are solved by OptimizePortfolio"
-        yield FieldViolation(f"{path}.kind", "NOT_APPLICABLE", text)
     yield from objective_convert.violations(message, 0, path)
 
 

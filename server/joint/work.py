@@ -15,6 +15,7 @@ from positionsizing.v1 import types_pb2
 from compute.limits.policy import TailLimit
 from compute.market import MissingInputError
 from compute.optimize import solve, solve_batch
+from compute.optimize.diversification import as_sharpe
 from compute.optimize.execution import Execution
 from compute.optimize.explanation import UNEXPLAINED, conflict, priced
 from compute.optimize.frontier import trace
@@ -111,6 +112,7 @@ def optimized(
 ) -> pb.OptimizePortfolioResponse:
     """One problem solved and proven. Raises `Refusal`."""
     time_limit = execution.time_limit
+    problem = _of_well_formed(lambda: as_sharpe(problem))
     tails = limits_convert.tails(request.problem.limits)
     if any(is_cut(tail) for tail in tails):
         _refuse_lots(request)

@@ -1,5 +1,6 @@
 """Clusters and hierarchical weights against published numbers and skfolio."""
 
+import cvxpy as cp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from compute.correlation.hierarchical import (
     hierarchical_equal_risk,
     hierarchical_risk_parity,
     inverse_variance,
+    least_variance,
+    nested_clusters,
 )
 from compute.correlation.sample import scaled
 
@@ -135,3 +138,28 @@ def test_bounds_hold_and_the_sum_is_kept(seed: int, n: int) -> None:
 def test_bounds_that_cannot_hold_are_refused() -> None:
     with pytest.raises(ValueError, match="bounds reach"):
         bounded(np.array([0.5, 0.5]), np.zeros(2), np.array([0.4, 0.4]))
+
+
+def test_least_variance_is_that_of_a_quadratic_program() -> None:
+    root = np.random.default_rng(4).normal(size=(8, 20)) + 0.5
+    covariance = root @ root.T / 20
+    w = cp.Variable(8)
+    cp.Problem(cp.Minimize(cp.quad_form(w, covariance)), [w >= 0, cp.sum(w) == 1]).solve(
+        solver="CLARABEL", tol_gap_abs=1e-12, tol_gap_rel=1e-12
+    )
+    np.testing.assert_allclose(least_variance(covariance), w.value, atol=1e-6)
+
+
+def test_nested_clusters_are_least_variance_in_two_steps() -> None:
+    """Uncorrelated: inverse variances. Of blocks: least variance inside each, then of both."""
+    diagonal = np.diag(VOLATILITY**2)
+    np.testing.assert_allclose(nested_clusters(diagonal), inverse_variance(diagonal), rtol=1e-9)
+    covariance = scaled(blocks([2, 3], 0.7, 0.1), np.array([0.1, 0.2, 0.15, 0.25, 0.3]))
+    inside = np.zeros((5, 2))
+    inside[:2, 0] = least_variance(covariance[:2, :2])
+    inside[2:, 1] = least_variance(covariance[2:, 2:])
+    expected = inside @ least_variance(inside.T @ covariance @ inside)
+    weights = nested_clusters(covariance, "ward", 2)
+    np.testing.assert_allclose(weights, expected, rtol=1e-12)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+    np.testing.assert_allclose(nested_clusters(covariance, "ward", 1), least_variance(covariance))

@@ -12,7 +12,7 @@ from compute.optimize.proof.objectives import TWINS
 
 # Not a smooth function by itself: tails have `measures`, the others modules of their own.
 APART = {kind for kind in ObjectiveKind if kind.tail is not None}
-APART |= {ObjectiveKind.RISK_BUDGET, ObjectiveKind.COMBINATION}
+APART |= {ObjectiveKind.RISK_BUDGET, ObjectiveKind.COMBINATION, ObjectiveKind.MAX_DIVERSIFICATION}
 SMOOTH = [kind for kind in ObjectiveKind if kind not in APART]
 KINDS = pytest.mark.parametrize("kind", SMOOTH, ids=lambda kind: kind.name)
 

@@ -134,6 +134,10 @@ class _HierarchyMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Hiera
     """Hierarchical equal risk contribution (Raffinot 2018): from the top of the tree down to the
     clusters, sides weighted inverse to the variances of their clusters.
     """
+    HIERARCHY_METHOD_NCO: _HierarchyMethod.ValueType  # 3
+    """Nested clustered optimisation (Lopez de Prado 2019): least variance within each cluster, then of
+    the clusters so weighted; long only in both steps.
+    """
 
 class HierarchyMethod(_HierarchyMethod, metaclass=_HierarchyMethodEnumTypeWrapper):
     """How a hierarchy of instruments becomes weights."""
@@ -147,6 +151,10 @@ inverse to their variance.
 HIERARCHY_METHOD_HERC: HierarchyMethod.ValueType  # 2
 """Hierarchical equal risk contribution (Raffinot 2018): from the top of the tree down to the
 clusters, sides weighted inverse to the variances of their clusters.
+"""
+HIERARCHY_METHOD_NCO: HierarchyMethod.ValueType  # 3
+"""Nested clustered optimisation (Lopez de Prado 2019): least variance within each cluster, then of
+the clusters so weighted; long only in both steps.
 """
 Global___HierarchyMethod: _TypeAlias = HierarchyMethod  # noqa: Y015
 
@@ -444,9 +452,9 @@ class AllocateByHierarchyRequest(_message.Message):
     method: Global___HierarchyMethod.ValueType
     """How the hierarchy becomes weights."""
     linkage: Global___Linkage.ValueType
-    """How clusters are joined; unset: SINGLE for HRP, WARD for HERC."""
+    """How clusters are joined; unset: SINGLE for HRP, WARD for others."""
     cluster_count: _builtins.int
-    """Number of clusters of HERC; 0: where the largest gap between joining distances is."""
+    """Number of clusters of HERC and NCO; 0: where the largest gap between joining distances is."""
     total: _builtins.float
     """Sum of the weights. Unset: 1. From 0.000001 to 100."""
     @_builtins.property

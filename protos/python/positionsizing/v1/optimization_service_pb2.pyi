@@ -54,6 +54,11 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     """Risk contributions in proportion to the budgets."""
     OBJECTIVE_KIND_COMBINATION: _ObjectiveKind.ValueType  # 12
     """Maximise the weighted sum of `terms`; those that are minimised count negative."""
+    OBJECTIVE_KIND_MAX_DIVERSIFICATION: _ObjectiveKind.ValueType  # 13
+    """Maximise the diversification ratio sum_i s_i |w_i| / sqrt(w'Sw), s the standard deviations: the
+    maximum Sharpe ratio with the deviations as means (Choueifaty and Coignard 2008), which is what the
+    proof is of. Costs play no part. OptimizePortfolio: long weights only.
+    """
 
 class ObjectiveKind(_ObjectiveKind, metaclass=_ObjectiveKindEnumTypeWrapper):
     """What is maximised or minimised. Cash is 1 - sum(w) and earns `cash_return` c a period, and so do the
@@ -88,6 +93,11 @@ OBJECTIVE_KIND_RISK_BUDGET: ObjectiveKind.ValueType  # 11
 """Risk contributions in proportion to the budgets."""
 OBJECTIVE_KIND_COMBINATION: ObjectiveKind.ValueType  # 12
 """Maximise the weighted sum of `terms`; those that are minimised count negative."""
+OBJECTIVE_KIND_MAX_DIVERSIFICATION: ObjectiveKind.ValueType  # 13
+"""Maximise the diversification ratio sum_i s_i |w_i| / sqrt(w'Sw), s the standard deviations: the
+maximum Sharpe ratio with the deviations as means (Choueifaty and Coignard 2008), which is what the
+proof is of. Costs play no part. OptimizePortfolio: long weights only.
+"""
 Global___ObjectiveKind: _TypeAlias = ObjectiveKind  # noqa: Y015
 
 class _OptimizationStatus:
@@ -157,20 +167,33 @@ class Objective(_message.Message):
     TAIL_LEVEL_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    GROSS_WEIGHT_FIELD_NUMBER: _builtins.int
     kind: Global___ObjectiveKind.ValueType
     """What is wanted."""
     risk_aversion: _builtins.float
     """Of MEAN_VARIANCE and CRRA. Unset: 1. From 0 to 1e6."""
     tail_level: _builtins.float
     """Confidence level of MIN_CVAR and MIN_CDAR. Unset: 0.95. From 1e-6 to 0.99999."""
+    gross_weight: _builtins.float
+    """Of RISK_BUDGET and MAX_DIVERSIFICATION in sizing parameters, which say nothing of the size of a book:
+    the sum of absolute weights aimed at, of RISK_BUDGET of the lines of the request, of MAX_DIVERSIFICATION
+    with all that is held. Limits may leave less. Unset: 1. From 1e-6 to 1000.
+    """
     @_builtins.property
     def budgets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Of RISK_BUDGET: one per instrument. Empty: equal. From 1e-9 to 1e9."""
+        """Of RISK_BUDGET in OptimizePortfolio: one per instrument. Empty: equal. From 1e-9 to 1e9."""
 
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectiveTerm]:
         """Of COMBINATION: what is weighed, 1 to 16. MAX_SHARPE, RISK_BUDGET and combinations can't be
         terms; CRRA with one risk aversion.
+        """
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskBudgetShare]:
+        """Of RISK_BUDGET in sizing parameters: the budgets of instruments by name. Instruments not named here have
+        1.
         """
 
     def __init__(
@@ -181,21 +204,53 @@ class Objective(_message.Message):
         tail_level: _builtins.float | None = ...,
         budgets: _abc.Iterable[_builtins.float] | None = ...,
         terms: _abc.Iterable[Global___ObjectiveTerm] | None = ...,
+        shares: _abc.Iterable[Global___RiskBudgetShare] | None = ...,
+        gross_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gross_weight", b"_gross_weight", "_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "gross_weight", b"gross_weight", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "budgets", b"budgets", "kind", b"kind", "risk_aversion", b"risk_aversion", "tail_level", b"tail_level", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gross_weight", b"_gross_weight", "_risk_aversion", b"_risk_aversion", "_tail_level", b"_tail_level", "budgets", b"budgets", "gross_weight", b"gross_weight", "kind", b"kind", "risk_aversion", b"risk_aversion", "shares", b"shares", "tail_level", b"tail_level", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gross_weight: _TypeAlias = _typing.Literal["gross_weight"]  # noqa: Y015
+    _WhichOneofArgType__gross_weight: _TypeAlias = _typing.Literal["_gross_weight", b"_gross_weight"]  # noqa: Y015
     _WhichOneofReturnType__risk_aversion: _TypeAlias = _typing.Literal["risk_aversion"]  # noqa: Y015
     _WhichOneofArgType__risk_aversion: _TypeAlias = _typing.Literal["_risk_aversion", b"_risk_aversion"]  # noqa: Y015
     _WhichOneofReturnType__tail_level: _TypeAlias = _typing.Literal["tail_level"]  # noqa: Y015
     _WhichOneofArgType__tail_level: _TypeAlias = _typing.Literal["_tail_level", b"_tail_level"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gross_weight) -> _WhichOneofReturnType__gross_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__risk_aversion) -> _WhichOneofReturnType__risk_aversion | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_level) -> _WhichOneofReturnType__tail_level | None: ...
 
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
+
+@_typing.final
+class RiskBudgetShare(_message.Message):
+    """The budget of one instrument."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """The instrument."""
+    budget: _builtins.float
+    """Its part of the risk, relative to those of the others. From 1e-9 to 1e9."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        budget: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "instrument_id", b"instrument_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskBudgetShare: _TypeAlias = RiskBudgetShare  # noqa: Y015
 
 @_typing.final
 class ObjectiveTerm(_message.Message):
