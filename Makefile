@@ -52,6 +52,11 @@ check: setup  ## format, lint, types, contract
 books: setup  ## a million random books against the limits (long)
 	BOOKS=1000000 $(BIN)/python -m pytest tests/compute
 
+.PHONY: fuzz
+fuzz: setup  ## 10,000 random books through the RPC, with counts of what came of them (long)
+	FUZZ_WIDE_BOOKS=6000 FUZZ_JOINT_BOOKS=2000 $(BIN)/python -m pytest -s \
+	  tests/server/test_fuzz_wide.py tests/server/test_fuzz_joint_books.py
+
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)
 	CHAOS_SEEDS=20 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \

@@ -1,6 +1,7 @@
 """What the joint problem knows of the returns: scenarios, or means and a covariance.
 
-    scenarios    the columns of the matrix; of lines with an expected return moved to that mean
+    scenarios    the columns of the matrix as they are, which every limit is measured on; what the
+                 signals expect beyond their means counts in the objective alone (`views`)
     covariance   that of the matrix, with the means of the signals; holdings beside them have none
     bets         outcomes of all lines drawn together (`joint_outcomes.py`); beside bets a line with
                  an expected return is normal, one with scenarios has the ranks of its column
@@ -8,7 +9,7 @@
 Everything is the return of the instrument, so that of a short position with its sign turned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,22 @@ from compute.joint_outcomes import (
 )
 from compute.layout import Family, Line, is_of
 from compute.market import Floats, Integers, MissingInputError
+from compute.optimize.problem import ObjectiveKind
 from compute.parameters import Shrinkage
 
 # A chance nearer to 0 or 1 is that.
 SURE = 1e-9
+# Objectives that read the covariance themselves: that of the outcomes.
+_OF_VARIANCE = frozenset(
+    {
+        ObjectiveKind.MEAN_VARIANCE,
+        ObjectiveKind.MIN_VARIANCE,
+        ObjectiveKind.MAX_SHARPE,
+        ObjectiveKind.MAX_DIVERSIFICATION,
+        ObjectiveKind.QUADRATIC_GROWTH,
+        ObjectiveKind.COMBINATION,
+    }
+)
 LEFT_OUT = "holdings without a column in the matrix were taken as riskless beside the bets: "
 
 
@@ -46,12 +59,17 @@ class BookMatrix:
 
 @dataclass(frozen=True)
 class Returns:
-    """Scenarios (T, v) with probability (T,), or mean (v,) and covariance (v, v), and notes."""
+    """Scenarios (T, v) with probability (T,), or mean (v,) and covariance (v, v), and notes.
+
+    views: (v,) what is expected of each return beyond its mean in the scenarios. It is a matter of
+    the objective: a signal that expects more makes no risk smaller.
+    """
 
     scenarios: Floats | None = None
     probability: Floats | None = None
     mean: Floats | None = None
     covariance: Floats | None = None
+    views: Floats | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -80,12 +98,13 @@ def returns_of(
     scenarios, covariance = matrices
     if edges is not None:
         matrix = scenarios or covariance
-        drawn = _Drawing(inputs, lines, everything, edges, matrix, scenarios is not None)
-        return drawn.returns(financing, scenarios_max)
+        drawing = _Drawing(inputs, lines, everything, edges, matrix, scenarios is not None)
+        return drawing.measured(drawing.returns(financing, scenarios_max))
     if scenarios is not None:
         _require(scenarios, inputs, everything, "scenario")
-        shifted = _shifted(scenarios, inputs, lines, everything)
-        return Returns(scenarios=shifted, probability=scenarios.probability)
+        returns = scenarios.values[:, scenarios.place[everything]]
+        views = _views(scenarios.probability @ returns, inputs, lines)
+        return Returns(scenarios=returns, probability=scenarios.probability, views=views)
     if covariance is None:
         raise MissingInputError(
             "MISSING_MATRIX", "the joint method needs scenario_matrix_id or covariance_matrix_id"
@@ -138,18 +157,15 @@ def _shrunk(inputs: Inputs, lines: Integers, edge: Floats, error: Floats) -> Flo
     return factor * worst
 
 
-def _shifted(
-    scenarios: BookMatrix, inputs: Inputs, lines: Integers, everything: Integers
-) -> Floats:
-    """Scenarios of the problem's variables, centred on the signals' means where they have any."""
-    returns = scenarios.values[:, scenarios.place[everything]]
+def _views(mean: Floats, inputs: Inputs, lines: Integers) -> Floats:
+    """What the signals expect beyond the means (v,) of the scenarios, the lines first; others 0."""
+    views = np.zeros_like(mean)
     columns = np.flatnonzero(is_of(inputs.signals.source[lines], Family.MOMENTS))
     if len(columns):
-        wanted = _means(inputs, lines[columns])
-        returns[:, columns] += wanted - scenarios.probability @ returns[:, columns]
+        views[columns] = _means(inputs, lines[columns]) - mean[columns]
     aged = np.flatnonzero(is_of(inputs.signals.source[lines], Family.SCENARIOS))
-    returns[:, aged] += _ageing(inputs, lines[aged], scenarios.probability @ returns[:, aged])
-    return returns
+    views[aged] = _ageing(inputs, lines[aged], mean[aged])
+    return views
 
 
 def _ageing(inputs: Inputs, lines: Integers, mean: Floats) -> Floats:
@@ -184,15 +200,52 @@ class _Drawing:
         sign = np.concatenate([side[bet[: len(side)]], np.ones(len(rest))])
         correlation = self._correlation(order) * np.outer(sign, sign)
         drawn = drawn_together(bets, correlation, len(rest), scenarios_max)
-        kept = drawn.probability > 0.0
         out = np.tile(financing, (len(drawn.probability), 1))
         out[:, bet] += side[bet[: len(side)]] * outcomes(bets, drawn)
         out[:, rest] = self._continuous(rest, drawn.normal, drawn.probability)
+        kept = drawn.probability > 0.0
+        out, probability = out[kept], drawn.probability[kept] / drawn.probability[kept].sum()
         return Returns(
-            scenarios=out[kept],
-            probability=drawn.probability[kept] / drawn.probability[kept].sum(),
+            scenarios=out,
+            probability=probability,
+            covariance=self._drawn_covariance(out, probability),
             notes=self._notes(bet, rest, attained=drawn.attained),
         )
+
+    def _drawn_covariance(self, out: Floats, probability: Floats) -> Floats | None:
+        """Covariance of the outcomes, which are all there are and no sample; None: nobody asks."""
+        joint, named = self.inputs.limit_bounds.limits.joint, self.inputs.parameters.joint_objective
+        of_objective = named is not None and named.kind in _OF_VARIANCE
+        if not of_objective and joint.volatility_max is None and joint.var_max is None:
+            return None
+        centred = out - probability @ out
+        covariance: Floats = (centred.T * probability) @ centred
+        return covariance
+
+    def measured(self, found: Returns) -> Returns:
+        """With means and covariance of the matrix, where the risk of the book is limited.
+
+        Limits measure what the matrix says of the instruments, and not what a bet on them pays.
+        """
+        joint, named = self.inputs.limit_bounds.limits.joint, self.inputs.parameters.joint_objective
+        on_covariance = joint.volatility_max is not None or joint.var_max is not None
+        on_tails = joint.cvar_max is not None or joint.cdar_max is not None
+        if not (on_covariance or on_tails) or not self._named().all():
+            return found
+        assert self.matrix is not None, "it knows every variable"
+        assert found.scenarios is not None, "drawn"
+        assert found.probability is not None, "drawn"
+        columns = self.matrix.place[self.everything]
+        mean = np.zeros(len(columns))
+        if self.exact:
+            mean = self.matrix.probability @ self.matrix.values[:, columns]
+        views = found.probability @ found.scenarios - mean
+        covariance = found.covariance
+        if on_covariance and (named is None or named.kind not in _OF_VARIANCE):
+            kept = 1.0 - float(self.matrix.probability @ self.matrix.probability)
+            covariance = self._covariance(np.arange(len(columns))) / (kept if self.exact else 1.0)
+        moved = found.scenarios - views
+        return replace(found, scenarios=moved, covariance=covariance, views=views)
 
     def _is_bet(self) -> NDArray[np.bool_]:
         out = np.zeros(len(self.everything), dtype=bool)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compute.inputs import Inputs
 from compute.margin import need, uses_proceeds
 from compute.market import Floats, Integers
-from compute.optimize.problem import Problem, Rows
+from compute.optimize.problem import Costs, Problem, Rows
 
 LENGTH_MIN = 1e-12
 """Shorter pieces, in weight, are none."""
@@ -131,7 +131,11 @@ class Divided:
 
 
 def divided(problem: Problem, needs: LineNeeds, row_name: str) -> Divided:
-    """The problem with its first k variables in pieces and the row `row_name` exact."""
+    """The problem with its first k variables in pieces and the row `row_name` exact.
+
+    Impact is that of each piece: exact where needs bend at the holdings alone, since a line is
+    either reduced or increased; beyond another bend it is a little less than of the whole trade.
+    """
     k, size = len(needs.before), problem.size
     length = np.diff(needs.points, axis=1)
     slope = np.diff(needs.need, axis=1) / np.where(length > LENGTH_MIN, length, 1.0)
@@ -163,7 +167,8 @@ def divided(problem: Problem, needs: LineNeeds, row_name: str) -> Divided:
     most[place] = needs.free - offset
     holdings = problem.holdings
     assert holdings is not None, "set by the joint method"
-    costs = problem.costs.linear
+    linear, impact = problem.costs.linear, problem.costs.impact
+    prices = rows.price
     return Divided(
         replace(
             problem,
@@ -174,9 +179,15 @@ def divided(problem: Problem, needs: LineNeeds, row_name: str) -> Divided:
             scenarios=None if problem.scenarios is None else problem.scenarios[:, chosen],
             holdings=_filled(holdings[chosen], low, high, _is_first(chosen)),
             financing=None if problem.financing is None else problem.financing[chosen],
-            costs=replace(problem.costs, linear=None if costs is None else costs[chosen]),
+            costs=Costs(
+                linear=None if linear is None else linear[chosen],
+                impact=None if impact is None else impact[chosen],
+            ),
             limits=replace(
-                limits, lower=low, upper=high, rows=Rows(matrix, rows.row_min, most, rows.names)
+                limits,
+                lower=low,
+                upper=high,
+                rows=Rows(matrix, rows.row_min, most, rows.names, prices),
             ),
         ),
         chosen,

@@ -243,7 +243,7 @@ def joint_problem(
         costs=costs,
         holdings=before,
         cash_return=inputs.parameters.risk_free_rate,
-        financing=financing,
+        financing=financing if found.views is None else financing - found.views,
     )
     side, named = _sides(inputs, lines, everything), inputs.parameters.joint_objective
     if named is not None and named.kind is ObjectiveKind.MAX_DIVERSIFICATION:

@@ -52,7 +52,7 @@ def check_bytes(n_bytes: int, bytes_max: int, *, is_estimate: bool = False) -> N
             "RESPONSE_TOO_LARGE",
             f"the answer {'would take about' if is_estimate else 'takes'} {n_bytes:,} bytes and "
             f"you receive at most {bytes_max:,}; nothing new was recorded. Ask for less: fewer "
-            "lines or variations, or a read_mask such as 'sizes' where the request has one; or "
+            "lines, variations or points, or a read_mask such as 'sizes' where there is one; or "
             "raise your client's grpc.max_receive_message_length and say so in the metadata "
             f"{HEADER}",
             metadata={"bytes": str(n_bytes), "bytes_max": str(bytes_max)},

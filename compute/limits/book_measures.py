@@ -8,8 +8,9 @@ x = R w the returns of the book:
     CVaR         mean of the worst 1 - level of the losses -x (Rockafellar and Uryasev 2002)
     CDaR         the same of the drawdowns max(0, C_1, ..., C_t) - C_t, C_t = x_1 + ... + x_t in the
                  order of the scenarios (Chekhlov, Uryasev, Zabarankin 2005)
-    wealth floor log sum p W^-k, W = 1 + r (1 - sum w) + x, k = log probability / log floor; at most
-                 0 where P(wealth ever falls to the floor) <= probability (Busseti, Ryu, Boyd 2016)
+    wealth floor log sum p W^-k, W = 1 + r (1 - sum |w|) + x, k = log probability / log floor; at
+                 most 0 where P(wealth ever falls to the floor) <= probability (Busseti, Ryu, Boyd
+                 2016); the proceeds of short sales earn nothing
 
 Each is convex in w. Written for the check of final lots: nothing is shared with the optimizer.
 """
@@ -99,18 +100,19 @@ class ScenarioReturns:
         power = log(probability) / log(floor)
 
         def measure(weights: Floats) -> Measured:
-            cash = cash_return * (1.0 - float(weights.sum()))
+            cash = cash_return * (1.0 - float(np.abs(weights).sum()))
+            idle = cash_return * np.sign(weights)  # what a longer position takes from cash
             wealth = 1.0 + cash + self.returns @ weights
             if not (wealth > 0.0).all():
                 worst = int(np.argmin(wealth))  # finite, so that less ruin still is less
-                slope = RUIN * (cash_return - self.returns[worst])
+                slope = RUIN * (idle - self.returns[worst])
                 return RUIN * (1.0 - float(wealth[worst])), slope
             terms = np.log(self.probability) - power * np.log(wealth)
             top = float(terms.max())
             share = np.exp(terms - top)
             total = float(share.sum())
             pull = power * share / total / wealth
-            return top + log(total), cash_return * float(pull.sum()) - pull @ self.returns
+            return top + log(total), idle * float(pull.sum()) - pull @ self.returns
 
         return measure
 

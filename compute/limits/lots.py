@@ -143,8 +143,11 @@ def _least_order(index: Integers, limit_bounds: LimitBounds) -> Floats | None:
     own = limit_bounds.market.contracts
     if own is None or not (own.quantity_min.any() or own.notional_min.any()):
         return None
-    lot = limit_bounds.market.lot_size[index]
-    by_value = own.notional_min[index] / own.size[index] / lot
+    lot, size = limit_bounds.market.lot_size[index], own.size[index]
+    by_value = np.where(
+        own.notional_min[index] > 0.0, np.inf, 0.0
+    )  # at a price of 0 nothing is worth it
+    np.divide(own.notional_min[index] / lot, size, out=by_value, where=size > 0.0)
     least: Floats = np.maximum(own.quantity_min[index] / lot, by_value) * (1.0 - NEAR_LOT)
     return least
 

@@ -33,6 +33,7 @@ from compute.optimize.proof.evaluation import largest_violation, objective_value
 from compute.optimize.tail_lp.solve import terms_of
 
 Kind = ObjectiveKind
+# Within this, in units of the solver where these are above 1, a point is met but for rounding.
 NEAR = 1e-6
 # Weights this close to a kink, in units of the solver, are put there if that is no worse.
 KINK = 1e-10
@@ -66,9 +67,10 @@ def settled(problem: Problem, found: Solution) -> Solution:
     if problem.holdings is not None:
         points.append(np.asarray(problem.holdings, dtype=np.float64))
     sense = 1.0 if problem.objective.kind.maximised else -1.0
+    slack = NEAR * max(float(unit_of(linear(problem), np.inf)), 1.0)
     for point in points:
         near = np.abs(found.weights - point).max(initial=0.0)
-        if not 0.0 < near <= NEAR or largest_violation(problem, point) > 0.0:
+        if not 0.0 < near <= slack or largest_violation(problem, point) > 0.0:
             continue
         value = objective_value(problem, point)
         if sense * value >= sense * objective_value(problem, found.weights):

@@ -77,11 +77,13 @@ def implied_box(lower: Array, upper: Array, sums: Sums) -> tuple[Array, Array]:
     lower = np.where(lower <= -ENDLESS, -np.inf, lower)
     upper = np.where(upper >= ENDLESS, np.inf, upper)
     for _ in range(ROUNDS_MAX):
-        low, high = _round(lower, upper, sums)
-        if np.any(low > high):
-            return lower, upper
-        moved = _moved(lower, low) or _moved(upper, high)
-        lower, upper = low, high
+        moved = False
+        for tightened in (_by_norms, _by_rows):
+            low, high = tightened(lower, upper, sums)
+            if np.any(low > high):
+                return lower, upper
+            moved |= _moved(lower, low) or _moved(upper, high)
+            lower, upper = low, high
         if not moved:
             break
     return np.where(lower <= -ENDLESS, -np.inf, lower), np.where(upper >= ENDLESS, np.inf, upper)
@@ -93,8 +95,18 @@ def _moved(old: Array, new: Array) -> bool:
     return bool(np.any(np.isinf(size) | (np.abs(old[changed] - new[changed]) > MOVED * size)))
 
 
-def _round(lower: Array, upper: Array, sums: Sums) -> tuple[Array, Array]:
-    """One tightening by every sum, all from the same box."""
+def _by_norms(lower: Array, upper: Array, sums: Sums) -> tuple[Array, Array]:
+    """One tightening by gross and turnover."""
+    for centre, bound in ((np.zeros_like(lower), sums.gross), (sums.holdings, sums.turnover)):
+        if np.isfinite(bound):
+            away = np.maximum(np.maximum(lower - centre, centre - upper), 0.0)
+            reach = _slack(np.array([bound]), away[None, :])[0]
+            lower, upper = np.maximum(lower, centre - reach), np.minimum(upper, centre + reach)
+    return lower, upper
+
+
+def _by_rows(lower: Array, upper: Array, sums: Sums) -> tuple[Array, Array]:
+    """One tightening by every row, all from the same box."""
     positive, negative = np.maximum(sums.rows, 0.0), np.minimum(sums.rows, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         # What is left for a weight below row_max and above row_min, (m, n).
@@ -111,13 +123,7 @@ def _round(lower: Array, upper: Array, sums: Sums) -> tuple[Array, Array]:
         np.where(ups, above, -np.inf).max(axis=0, initial=-np.inf),
         np.where(downs, below, -np.inf).max(axis=0, initial=-np.inf),
     )
-    lower, upper = np.maximum(lower, low), np.minimum(upper, high)
-    for centre, bound in ((np.zeros_like(lower), sums.gross), (sums.holdings, sums.turnover)):
-        if np.isfinite(bound):
-            away = np.maximum(np.maximum(lower - centre, centre - upper), 0.0)
-            reach = _slack(np.array([bound]), away[None, :])[0]
-            lower, upper = np.maximum(lower, centre - reach), np.minimum(upper, centre + reach)
-    return lower, upper
+    return np.maximum(lower, low), np.minimum(upper, high)
 
 
 def _terms(coefficient: Array, bound: Array) -> Array:

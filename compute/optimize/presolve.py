@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.optimize.implied_bounds import ENDLESS, FAR, implied_box, sums_of, with_room
-from compute.optimize.problem import Limits, Problem, Solution, Status
+from compute.optimize.problem import Array, Limits, Problem, Solution, Status
 
 Flags = NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ class Presolved:
 
 
 def presolved(problem: Problem) -> Presolved:
-    """The problem with every bound that says less than its other limits replaced.
+    """The problem with every bound that says less than its other limits replaced or left out.
 
     Bounds that other limits imply leave room, so that none of them binds; bounds beyond `FAR` that
     nothing implies are left out, and so are those that are no numbers of a book (`ENDLESS`).
@@ -65,7 +65,7 @@ def presolved(problem: Problem) -> Presolved:
     cut_low, cut_high = far_low & (lower > -ENDLESS), far_high & (upper < ENDLESS)
     stated_low = np.where(far_low, -np.inf, stated_low)
     stated_high = np.where(far_high, np.inf, stated_high)
-    changed = _finite_sums(limits)
+    changed = _within_reach(_finite_sums(limits), stated_low, stated_high, held)
     if np.any(stated_low != lower) or np.any(stated_high != upper):
         changed = replace(changed, lower=stated_low, upper=stated_high)
     return Presolved(
@@ -89,6 +89,38 @@ def _finite_sums(limits: Limits) -> Limits:
     if rows is not None:
         low = np.where(rows.row_min <= -ENDLESS, -np.inf, rows.row_min)
         high = np.where(rows.row_max >= ENDLESS, np.inf, rows.row_max)
+        if np.any(low != rows.row_min) or np.any(high != rows.row_max):
+            absent["rows"] = replace(rows, row_min=low, row_max=high)
+    return replace(limits, **absent) if absent else limits
+
+
+def _within_reach(limits: Limits, lower: Array, upper: Array, held: Array) -> Limits:
+    """The limits without bounds on sums that are far beyond all that the box allows.
+
+    They can't bind, and a solver takes its unit from them: 1e9 would be one as good as infinity.
+    """
+    ends = np.maximum(np.abs(lower), np.abs(upper))
+    traded = np.maximum(np.abs(lower - held), np.abs(upper - held))
+    reach = {
+        "budget_min": -float(lower.sum()),
+        "budget_max": float(upper.sum()),
+        "gross_max": float(ends.sum()),
+        "turnover_max": float(traded.sum()),
+    }
+    size = LOOSE * reach["gross_max"]
+    if not np.isfinite(size):
+        return limits
+    absent: dict[str, Any] = {}
+    for name, most in reach.items():
+        bound = getattr(limits, name)
+        sign = -1.0 if name == "budget_min" else 1.0
+        if bound is not None and sign * bound > max(size, LOOSE * most):
+            absent[name] = None
+    rows = limits.rows
+    if rows is not None:
+        room = LOOSE * (np.abs(rows.matrix) @ ends)
+        low = np.where(rows.row_min < -room, -np.inf, rows.row_min)
+        high = np.where(rows.row_max > room, np.inf, rows.row_max)
         if np.any(low != rows.row_min) or np.any(high != rows.row_max):
             absent["rows"] = replace(rows, row_min=low, row_max=high)
     return replace(limits, **absent) if absent else limits

@@ -259,7 +259,8 @@ class Problem:
     cash_return: what cash earns a period.
     financing: f64[n], what is taken from each return instead of `cash_return`; None: that. A line
         that can only be short and whose proceeds earn nothing is financed at -cash_return: it
-        makes w (r + cash_return) = |w| (-r - cash_return).
+        makes w (r + cash_return) = |w| (-r - cash_return). Expected returns beyond those of the
+        scenarios are less financing: the objective counts them, risks and limits don't.
     """
 
     objective: Objective

@@ -72,9 +72,9 @@ def with_programs(
     except NotCompiledError as error:
         n_assets, n_scenarios = programs.shapes.assets[-1], programs.shapes.scenarios[-1]
         text = (
-            f"the problem has more than {n_assets} instruments with the holdings, more than "
-            f"{n_scenarios} scenarios, or too many limits for this server; SIZING_JOINT_ASSETS and "
-            "SIZING_JOINT_SCENARIOS set it up for more"
+            f"{error}. This server takes up to {n_assets} instruments, those held besides "
+            f"included, and {n_scenarios} scenarios; SIZING_JOINT_ASSETS and "
+            "SIZING_JOINT_SCENARIOS set it up for more. Ask for fewer of them, or fewer limits"
         )
         raise precondition("PROBLEM_TOO_LARGE", text) from error
     except _ILL_CONDITIONED as error:

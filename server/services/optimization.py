@@ -18,6 +18,7 @@ from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
 from server.joint import work
 from server.joint.expected import Expected, size_of
+from server.reading import check_bytes
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
 
@@ -52,6 +53,8 @@ class OptimizationService:
             if len(ids) > LOTS_MAX:
                 text = f"whole lots are searched for up to {LOTS_MAX} instruments"
                 raise invalid("lots", "TOO_MANY", text)
+        sensitivities = 2 * len(request.sensitivities)
+        check_bytes(_bytes(ids, 1 + sensitivities), call.bytes_max, is_estimate=True)
         return await self._run(call, work.optimized, problem, ids, request)
 
     async def trace_frontier(
@@ -70,7 +73,7 @@ class OptimizationService:
             )
             raise invalid("problem.objective.kind", "NOT_APPLICABLE", text)
         ids = list(request.problem.instrument_ids)
-
+        check_bytes(_bytes(ids, count), call.bytes_max, is_estimate=True)
         return await self._run(call, work.frontier, problem, ids, count, units=count)
 
     async def explain_infeasibility(
@@ -126,6 +129,11 @@ def _refuse_tails(problem: pb.OptimizationProblem) -> None:
     if any(is_cut(tail) for tail in tails(problem.limits)):
         text = "only NORMAL ones here; OptimizePortfolio and SizePositions know the others"
         raise invalid("problem.limits.tails", "NOT_APPLICABLE", text)
+
+
+def _bytes(ids: list[str], columns: int) -> int:
+    """What an answer takes at least: the names, and so many numbers for each of them."""
+    return sum(len(name.encode()) + 2 for name in ids) + 8 * len(ids) * columns
 
 
 def _words(problem: Problem, units: int) -> str:

@@ -46,7 +46,7 @@ def risks(
     out["cdar"] = _tail(depths, joint.cdar_level or 0.95)
     if joint.wealth_floor is not None and joint.wealth_floor_probability is not None:
         power = log(joint.wealth_floor_probability) / log(joint.wealth_floor)
-        wealth = [1.0 + cash_return * (1.0 - fsum(w)) + v for v in x]
+        wealth = [1.0 + cash_return * (1.0 - fsum(map(abs, w))) + v for v in x]
         out["floor"] = (
             log(fsum(v**-power for v in wealth) / len(wealth)) if min(wealth) > 0.0 else np.inf
         )

@@ -6,12 +6,13 @@ Nothing of the service's own arithmetic is used: a book is weights of equity, as
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 from positionsizing.v1 import limits_pb2, types_pb2
+from positionsizing.v1 import market_service_pb2 as Kind
 from positionsizing.v1 import optimization_service_pb2 as pb
 from service_client import INSTRUMENTS
 
@@ -198,7 +199,7 @@ def utility(book: Book, weights: Any, log: Any, square: Any, worst: Any) -> tupl
         return mean @ weights - cost, True
     if name == "MIN_VARIANCE":
         return square(weights) + cost, False
-    return worst(-scenarios_of(book) @ weights) + cost, False
+    return worst(-book.returns @ weights) + cost, False
 
 
 def value(book: Book, weights: Floats) -> tuple[float, bool]:
@@ -249,7 +250,7 @@ def excesses(book: Book, weights: Floats) -> dict[str, float]:
         risk = float(np.sqrt(weights @ covariance_of(book) @ weights))
         out["volatility_max"] = risk - book.joint["volatility_max"]
     if "cvar_max" in book.joint:
-        losses = np.sort(-scenarios_of(book) @ weights)
+        losses = np.sort(-book.returns @ weights)
         out["cvar_max"] = float(losses[-2:].mean()) - book.joint["cvar_max"]
     if "row" in book.joint and book.joint["row"][2] is None:
         row, bound, _ = book.joint["row"]
@@ -295,7 +296,7 @@ def best(book: Book) -> tuple[str, float]:
     if "volatility_max" in book.joint:
         sides.append(100 * cp.norm(root @ weights) <= 100 * book.joint["volatility_max"])
     if "cvar_max" in book.joint:
-        losses = cp.sum_largest(-scenarios_of(book) @ weights, 2) / 2
+        losses = cp.sum_largest(-book.returns @ weights, 2) / 2
         sides.append(100 * losses <= 100 * book.joint["cvar_max"])
     if "row" in book.joint:
         row, bound, soft = book.joint["row"]
@@ -321,3 +322,56 @@ def best(book: Book) -> tuple[str, float]:
 def side_numbers(book: Book) -> list[int]:
     """Sides as the contract numbers them."""
     return [types_pb2.SIDE_LONG if s > 0 else types_pb2.SIDE_SHORT for s in book.side]
+
+
+def of_scenarios(book: Book) -> Book:
+    """The same book for OptimizePortfolio, whose scenarios are all that is known of the returns."""
+    form = "covariance" if book.form == "covariance" else "scenarios"
+    return replace(book, form=form, returns=scenarios_of(book), rate=0.0)
+
+
+def problem_of(book: Book) -> pb.OptimizationProblem:
+    """A book without a risk-free rate as a problem: its lines have a side, the rest is fixed."""
+    n, limits, no_bound = book.lines, book.limits, 1e9
+    cap = min(limits.get("weight_max", no_bound), no_bound)
+    low, high = np.array(book.held), np.array(book.held)
+    low[:n], high[:n] = np.where(book.side < 0.0, -cap, 0.0), np.where(book.side < 0.0, 0.0, cap)
+    objective = objective_of(book)
+    if objective is None:
+        kind = "MEAN_VARIANCE" if book.form == "covariance" else "CRRA"
+        objective = pb.Objective(
+            kind=pb.ObjectiveKind.Value(f"OBJECTIVE_KIND_{kind}"), risk_aversion=1.0 / book.kelly
+        )
+    gross = [limits["leverage_max"]] if "leverage_max" in limits else []
+    gross += [] if book.held.any() else [1.0]
+    problem = pb.OptimizationProblem(
+        instrument_ids=INSTRUMENTS[:6],
+        objective=objective,
+        weight_min=low,
+        weight_max=high,
+        holdings=book.held,
+        budget_max=limits.get("net_weight_max", no_bound),
+        budget_min=limits.get("net_weight_min"),
+        gross_max=min(gross) if gross else None,
+        turnover_max=limits.get("turnover_max"),
+        linear_cost=[book.cost] * 6,
+        limits=limits_of(book).joint,
+    )
+    if "group" in limits:
+        most, members = limits["group"]
+        sign = np.where(book.held < 0.0, -1.0, 1.0)
+        sign[:n] = book.side
+        coefficients = [sign[INSTRUMENTS.index(name)] for name in members]
+        problem.limits.linear.add(
+            name="group", instrument_ids=members, coefficients=coefficients, upper=most
+        )
+    if book.form == "covariance":
+        problem.mean.extend([*mean_of(book), *[0.0] * (6 - n)])
+        problem.covariance.kind = Kind.MATRIX_KIND_COVARIANCE
+        matrix, values = problem.covariance, covariance_of(book)
+    else:
+        problem.scenarios.kind = Kind.MATRIX_KIND_SCENARIOS
+        matrix, values = problem.scenarios, book.returns
+    matrix.instrument_ids.extend(INSTRUMENTS[:6])
+    matrix.dense.values.extend(values.ravel())
+    return problem

@@ -20,6 +20,8 @@ from plain_joint import (
     excesses,
     limits_of,
     objective_of,
+    of_scenarios,
+    problem_of,
     side_numbers,
     value,
 )
@@ -31,14 +33,17 @@ from positionsizing.v1 import (
     sizing_service_pb2,
     types_pb2,
 )
+from positionsizing.v1 import optimization_service_pb2 as optimization_pb2
 from service_client import INSTRUMENTS, PRICES, Client, new_id, refusal_of
 
-BOOKS = int(os.environ.get("FUZZ_JOINT_BOOKS", "60"))
+BOOKS = int(os.environ.get("FUZZ_JOINT_BOOKS", "200" if os.environ.get("CI") else "60"))
 SEED = int(os.environ.get("FUZZ_JOINT_SEED", "0"))
 EQUITY, LOT = 1e6, 1e-6
 PROVEN = (types_pb2.SIZING_STATUS_OPTIMAL, types_pb2.SIZING_STATUS_CAPPED)
 # Lots are so fine that they move a weight by 1e-10 at most.
 KEPT = 1e-9
+# What whole lots of six instruments can miss a bound by.
+LEFT = 6e-10
 
 
 def matrices(book: Book) -> dict[str, market_service_pb2.Matrix]:
@@ -131,10 +136,15 @@ async def test_random_books_are_the_best_inside_their_limits(joint_client: Clien
             seen[found.reason] += 1
             continue
         seen[types_pb2.SizingStatus.Name(decision.status)] += 1
-        if decision.limits_exceeded:
+        beyond = [e for e in decision.limits_exceeded if abs(e.value - e.bound) > LEFT]
+        if beyond:
             # No book keeps these limits with the capital of one decision, and the answer says so.
             assert "optimal" not in status.replace("optimal_inaccurate", ""), (seed, status, book)
             assert decision.status not in PROVEN, (seed, book)
+            continue
+        if decision.limits_exceeded:
+            # The least that is asked for is the most that is allowed: whole lots meet one of them.
+            seen["missed by less than lots"] += 1
             continue
         weights = np.array(book.held)
         weights[: book.lines] = decision.sizes.weight
@@ -152,12 +162,8 @@ async def test_random_books_are_the_best_inside_their_limits(joint_client: Clien
             odd.append((seed, chain, str(decision.certificate)))
         if decision.status not in PROVEN or status != "optimal":
             continue
-        if cut_by_the_book(decision):
-            # Limits of the book hold on the scenarios as stored, the optimum on those moved to the
-            # signals' means; where they differ the optimum is cut, and never called optimal.
-            assert decision.status == types_pb2.SIZING_STATUS_CAPPED, (seed, book)
-            seen["cut by the book"] += 1
-            continue
+        # What limits the book is the same in the optimum and in what checks the lots.
+        assert not cut_by_the_book(decision), (seed, book)
         own, maximised = value(book, weights)
         assert own == pytest.approx(decision.certificate.objective_lots, rel=1e-7, abs=1e-12), seed
         behind = optimum - own if maximised else own - optimum
@@ -165,4 +171,35 @@ async def test_random_books_are_the_best_inside_their_limits(joint_client: Clien
         seen["compared"] += 1
     assert seen["compared"] >= BOOKS // 2, seen
     print(dict(seen), odd)
+    assert len(odd) <= BOOKS // 50, odd
+
+
+@pytest.mark.timeout(max(900, 10 * BOOKS))
+async def test_random_problems_are_the_best_inside_their_limits(joint_client: Client) -> None:
+    seen: Counter[str] = Counter()
+    status_of, odd = optimization_pb2.OptimizationStatus.Name, []
+    for seed in range(SEED, SEED + BOOKS):
+        book = of_scenarios(drawn(seed))
+        request = optimization_pb2.OptimizePortfolioRequest(problem=problem_of(book))
+        answer = await joint_client.optimization.OptimizePortfolio(request)
+        name = status_of(answer.status).removeprefix("OPTIMIZATION_STATUS_")
+        seen[name] += 1
+        status, optimum = best(book)
+        if name == "INFEASIBLE":
+            assert "optimal" not in status.replace("optimal_inaccurate", ""), (seed, status, book)
+            continue
+        if name != "OPTIMAL":
+            odd.append((seed, name, status))
+            continue
+        weights = np.array(answer.weights)
+        passed = {limit: by for limit, by in excesses(book, weights).items() if by > 2e-8}
+        assert not passed, (seed, passed, book)
+        if status != "optimal":
+            continue
+        own, maximised = value(book, weights)
+        behind = optimum - own if maximised else own - optimum
+        assert behind <= 1e-6 * abs(optimum) + 1e-10, (seed, own, optimum, book)
+        seen["compared"] += 1
+    print(dict(seen), odd)
+    assert seen["compared"] >= BOOKS // 2, seen
     assert len(odd) <= BOOKS // 50, odd

@@ -336,3 +336,12 @@ async def test_fills_are_held_against_the_market(client: Client) -> None:
         assert path in (await refusal(trader.fill(decision, price, **given))).fields
     await trader.fill(decision, 16.0, confirm_prices=True)
     assert await trader.cash() == cents(2_000.0)  # 10,000 - 500 x 16
+
+
+async def test_a_smallest_order_holds_at_a_price_of_nothing_too(client: Client) -> None:
+    """A future at 0 with a margin of 5 a unit: 100 buy 20; an order below 25 is not sent."""
+    given = {"price": 0.0, "contract_kind": FUTURE, "initial_margin_long": 5.0}
+    given |= {"initial_margin_short": 5.0, "lot_size": 1.0}
+    for quantity_min, lots in ((10.0, 20), (25.0, 0)):
+        desk = await Trader.opened(client, 100.0, {}, quantity_min=quantity_min, **given)
+        assert list((await desk.size(validate_only=True)).sizes.lots) == [lots]

@@ -191,3 +191,12 @@ def test_many_bets_are_sampled() -> None:
     again = drawn_together(Bets(win, np.ones(12), np.ones(12)), correlation, 0, 1024)
     assert np.array_equal(made.wins, again.wins)
     assert np.array_equal(made.probability, again.probability)
+
+
+async def test_the_variance_of_a_bet_is_that_of_its_outcomes(joint_client: Client) -> None:
+    """Two outcomes are all there are, not a sample of two: p q (a + b)^2 = 0.96."""
+    portfolio_id = await kelly(joint_client)
+    objective = pb.Objective(kind=pb.OBJECTIVE_KIND_MEAN_VARIANCE, risk_aversion=4.0)
+    await set_parameters(joint_client, portfolio_id, joint_objective=objective)
+    found = before_lots(await joint_client.size(bets(portfolio_id, [0.6])))
+    np.testing.assert_allclose(found, [0.2 / (4.0 * 0.96)], atol=1e-8)

@@ -316,3 +316,36 @@ async def test_a_linear_limit_is_named_by_its_binding(client: Client) -> None:
         sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
     )
     assert replay.lots_equal
+
+
+@pytest.mark.parametrize("name", ["var_max", "cvar_max", "cdar_max"])
+async def test_what_a_signal_expects_buys_no_more_risk(joint_client: Client, name: str) -> None:
+    """The scenarios as they are stored are what the optimum is limited by, too."""
+    scenarios = 0.02 * np.random.default_rng(5).standard_normal((40, N))
+    matrix = await put_matrix(joint_client, "SCENARIOS", scenarios)
+    alone = np.eye(1, N)[0]
+    bound = 0.2 * measures(alone, scenarios, np.eye(N))[name]
+    portfolio_id = await joint_client.ready(joint=Joint(**{name: bound}))
+    for expected in (0.01, 0.03):
+        signals = sizing_pb2.SignalBatch(
+            instrument_ids=["I0"],
+            side=[types_pb2.SIDE_LONG],
+            expected_return=[expected],
+            volatility=[0.02],
+        )
+        decision = await joint_client.size(
+            sizing_service_pb2.SizePositionsRequest(
+                portfolio_id=portfolio_id,
+                method=types_pb2.SIZING_METHOD_JOINT,
+                scenario_matrix_id=matrix,
+                signals=signals,
+                validate_only=True,
+            )
+        )
+        stages = {stage.stage: stage for stage in decision.waterfall.stages}
+        optimum = stages[types_pb2.SIZING_STAGE_JOINT_OPTIMUM].weight[0]
+        assert optimum == pytest.approx(0.2, abs=1e-7)
+        assert types_pb2.SIZING_STAGE_BOOK_LIMIT not in stages
+        assert decision.status == types_pb2.SIZING_STATUS_CAPPED
+        kind = types_pb2.LimitKind.Value(f"LIMIT_KIND_{name.upper()}")
+        assert list(decision.sizes.binding) == [kind]

@@ -216,7 +216,7 @@ def _scenario_fields(
 ) -> dict[str, Any]:
     """Scenarios across, assets down: both products with the weights then run along memory."""
     cash, across = moments.problem.cash_return, np.matrix_transpose(moments.scenarios())
-    if cash != 0.0:
+    if cash != 0.0 or moments.problem.financing is not None:
         across = (across - moments.problem.financing_rates[:, None]) / (1.0 + cash)
     if not _is_one(unit):
         across = across * over(unit, 2)

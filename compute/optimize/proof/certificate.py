@@ -43,7 +43,8 @@ class Certificate:
     units; gap_relative: the same over |objective|, as it is where that is 0. Of risk budgets gap is
     the objective, which is never below zero, and where limits cut them off gap_relative is that of
     the program of `risk_parity_reference`, over its lambda. active: names of the
-    limits that bind. prices: `solver` or `linear program`, whose duals gave the gap.
+    limits that bind. prices: `solver` or `linear program`, whose duals gave the gap, or `identity`
+    where the value itself is the gap: risk budgets that are met, a variance that is none.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
     1,000 times equity only. is_optimal: the limits are kept within 1e-8 of what is held, and gap,
     residuals and complementarity are within 1e-8 of `size_of` the objective.
@@ -94,6 +95,9 @@ def certify_weights(
     shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
     if shared and max(value, excess) <= TOLERANCE:
         return _budget_certificate(value, excess, active)
+    least = problem.objective.kind is ObjectiveKind.MIN_VARIANCE and excess <= TOLERANCE
+    if least and value <= nothing_of_variance(Facts(problem), weights):
+        return _variance_certificate(value, excess, active)
     if not np.isfinite(value) or (shared and not np.all(weights > 0.0)):
         return _unproven(value, excess, active)
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
@@ -177,6 +181,17 @@ def size_of(kind: ObjectiveKind, value: float) -> float:
     return max(abs(value), ROUNDING / TOLERANCE) if abs(value) > NOTHING else NOTHING / TOLERANCE
 
 
+def nothing_of_variance(facts: Facts, weights: Vector) -> float:
+    """What rounding alone makes of a variance w'Sw that is zero: 2 n u |w|'|S||w|.
+
+    u is half the distance of 1 to the next double (Higham 2002, Accuracy and Stability, 3.1). A
+    book whose parts cancel has no risk as far as doubles tell, and less than none there isn't.
+    """
+    size = np.abs(weights)
+    terms = float(size @ np.abs(facts.covariance) @ size)
+    return 2.0 * facts.size * 0.5 * float(np.finfo(np.float64).eps) * terms
+
+
 def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
     endless = float("inf")
     return Certificate(
@@ -187,6 +202,12 @@ def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certifica
 def _budget_certificate(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
     """Risk budgets that are met: the value is itself the distance from the best there is, zero."""
     return Certificate(value, excess, value, 0.0, value, value, active, "identity", True, True)
+
+
+def _variance_certificate(value: float, excess: float, active: tuple[str, ...]) -> Certificate:
+    """No risk but rounding: the value is itself the distance from the best there can be, zero."""
+    gap = max(value, 0.0)
+    return Certificate(value, excess, 0.0, 0.0, gap, gap, active, "identity", True, True)
 
 
 def stationarity(program: Tangent, dual: duality_gap.Dual, size: float) -> float:

@@ -78,8 +78,9 @@ def _utility(facts: Facts, objective: Objective, weights: Vector) -> float:
         return float("-inf")
     if aversion == 1.0:
         return float(facts.probability @ np.log(wealth))
-    # expm1 keeps the digits that W^(1 - a) - 1 loses for wealth near one.
-    power = np.expm1((1.0 - aversion) * np.log(wealth))
+    # expm1 keeps the digits that W^(1 - a) - 1 loses for wealth near one; -inf is beyond doubles.
+    with np.errstate(over="ignore"):
+        power = np.expm1((1.0 - aversion) * np.log(wealth))
     return float(facts.probability @ power) / (1.0 - aversion)
 
 

@@ -205,3 +205,43 @@ def test_conflicts_are_told_by_the_limits_that_conflict() -> None:
     why = explain(without_redundant(problem))
     assert set(why.conflict) == {"budget_min", "gross_max"}
     assert why.violation_min == pytest.approx(0.4, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["budget_max", "gross_max", "turnover_max", "row"])
+@pytest.mark.parametrize("kind", [Kind.LOG_GROWTH, Kind.MAX_RETURN, Kind.MIN_CVAR])
+def test_a_bound_on_a_sum_that_no_book_reaches_changes_nothing(kind: Kind, name: str) -> None:
+    """Lines of both sides, bounded by their gross alone, beside 1e9 for something else."""
+    limits = Limits(
+        lower=np.array([-1e9, 0.0, 0.0, -1e9]),
+        upper=np.array([0.0, 1e9, 1e9, 1e9]),
+        gross_max=1.0,
+        rows=Rows(np.eye(1, N, 1), np.array([0.1]), np.array([np.inf]), ("least",)),
+    )
+    problem = Problem(Objective(kind), limits, scenarios=RETURNS)
+    expected = solve(problem)
+    rows = Rows(np.ones((1, N)), np.array([-1e9]), np.array([1e9]), ("far",))
+    far = replace(limits, gross_max=1.0, rows=limits.rows)
+    if name == "row":
+        assert limits.rows is not None
+        matrix = np.vstack([limits.rows.matrix, rows.matrix])
+        both = Rows(matrix, np.array([0.1, -1e9]), np.array([np.inf, 1e9]), ("least", "far"))
+        far = replace(far, rows=both)
+    elif name != "gross_max":
+        far = replace(far, **{name: 1e9})
+    else:
+        far = replace(far, gross_max=1e9, budget_max=1.0, lower=np.zeros(N))
+        expected = solve(replace(problem, limits=replace(far, gross_max=None)))
+    found = solve(replace(problem, limits=far))
+    assert found.status is Status.OPTIMAL
+    assert certify(replace(problem, limits=far), found).is_optimal
+    assert found.objective == pytest.approx(expected.objective, rel=1e-9, abs=1e-12)
+
+
+def test_limits_that_contradict_each_other_do_so_in_a_wide_box_too() -> None:
+    """Short only, at most 1 in all, and 0.1 net long: nothing is."""
+    limits = Limits(
+        lower=np.full(N, -1e9), upper=np.zeros(N), gross_max=1.0, budget_min=0.1, budget_max=1e9
+    )
+    for kind in (Kind.LOG_GROWTH, Kind.MIN_VARIANCE, Kind.MIN_CVAR):
+        problem = Problem(Objective(kind), limits, scenarios=RETURNS)
+        assert solve(problem).status is Status.INFEASIBLE

@@ -1,0 +1,217 @@
+"""Random books of every kind through SizePositions: no unexpected error, no limit passed.
+
+FUZZ_WIDE_BOOKS says how many, FUZZ_WIDE_SEED where to begin.
+"""
+
+import os
+import traceback
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from plain_lots import Reading
+from positionsizing.v1 import (
+    history_service_pb2,
+    market_service_pb2,
+    parameter_service_pb2,
+    portfolio_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
+from service_client import Client, new_id, refusal_of
+from wide_books import NAMES, UNIVERSE, Wide, drawn
+
+BOOKS = int(os.environ.get("FUZZ_WIDE_BOOKS", "200" if os.environ.get("CI") else "60"))
+SEED = int(os.environ.get("FUZZ_WIDE_SEED", "0"))
+# What a book of this sort may be told instead of its sizes.
+TYPED = {
+    "INFEASIBLE_LIMITS",
+    "MISSING_MATRIX",
+    "MISSING_MATRIX_ENTRY",
+    "MISSING_VOLATILITY",
+    "MISSING_SCENARIOS",
+    "MISSING_AVERAGE_DAILY_VOLUME",
+    "MISSING_SECTOR",
+    "NO_LIMITS",
+    "UNBOUNDED",
+    "TOO_MANY_LOTS",
+}
+
+
+@pytest_asyncio.fixture(scope="session")
+async def wide_client(joint_client: Client) -> Client:
+    """A client of a service that has a history of the instruments."""
+    rng = np.random.default_rng(3)
+    returns = 0.015 * rng.standard_normal((40, len(NAMES))) + 0.001
+    history = history_service_pb2.History(
+        universe_id=UNIVERSE,
+        kind=history_service_pb2.HISTORY_KIND_RETURNS,
+        instrument_ids=NAMES,
+        values=returns.ravel(),
+    )
+    for day in range(len(returns)):
+        when = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
+        history.observation_times.add().FromDatetime(when)
+    await joint_client.history.PutHistory(history_service_pb2.PutHistoryRequest(history=history))
+    return joint_client
+
+
+async def stored(client: Client, case: Wide) -> dict[str, str]:
+    """Stores what a case needs; its names for a request."""
+    case.snapshot.snapshot_id = new_id("wide")
+    put = market_service_pb2.PutMarketSnapshotRequest(snapshot=case.snapshot)
+    await client.market.PutMarketSnapshot(put)
+    names = {"market_snapshot_id": case.snapshot.snapshot_id, "portfolio_id": f"wide-{case.seed}"}
+    holdings = portfolio_service_pb2.Holdings(
+        instrument_ids=case.held,
+        quantity=case.held.values(),
+        average_price=[case.average.get(name, 0.0) for name in case.held],
+    )
+    portfolio = portfolio_service_pb2.Portfolio(
+        portfolio_id=names["portfolio_id"],
+        base_currency=case.base,
+        cash=case.cash,
+        holdings=holdings,
+    )
+    await client.portfolio.CreatePortfolio(
+        portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
+    )
+    scope = portfolio_service_pb2.Scope(portfolio_id=names["portfolio_id"])
+    await client.portfolio.SetLimits(
+        portfolio_service_pb2.SetLimitsRequest(scope=scope, limits=case.stored)
+    )
+    await client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(
+            portfolio_id=names["portfolio_id"], parameters=case.parameters
+        )
+    )
+    for name, matrix in case.matrices.items():
+        matrix.matrix_id = new_id("wide")
+        matrix.as_of_time.GetCurrentTime()
+        await client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=matrix))
+        names[name] = matrix.matrix_id
+    if case.reducing:
+        await client.portfolio.SetTradingState(
+            portfolio_service_pb2.SetTradingStateRequest(
+                scope=scope, trading_state=types_pb2.TRADING_STATE_REDUCING, reason="fuzz"
+            )
+        )
+    return names
+
+
+class Run:
+    """Counts what came of the books, and keeps what is wrong."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[tuple[int, str]] = []
+        self.odd: list[tuple[int, str]] = []
+
+    async def book(self, seed: int) -> None:
+        """Two decisions on one book: the second counts what the first reserves."""
+        case = drawn(seed)
+        self.seen["books"] += 1
+        try:
+            names = await stored(self.client, case)
+        except grpc.aio.AioRpcError as error:
+            self._refused(seed, error, "stored: ")
+            return
+        reserved: dict[str, float] = {}
+        for number, (signals, asked) in enumerate(zip(case.signals, case.asked, strict=True)):
+            request = sizing_service_pb2.SizePositionsRequest(
+                request_id=str(uuid4()),
+                signals=signals,
+                method=case.method,
+                limits=asked,
+                validate_only=number > 0,
+                **names,
+            )
+            try:
+                decision = await self.client.size(request)
+            except grpc.aio.AioRpcError as error:
+                self._refused(seed, error, "")
+                continue
+            self.seen[types_pb2.SizingStatus.Name(decision.status)] += 1
+            self._check(seed, Reading(case, reserved, asked), decision, signals)
+            if not number:
+                for i, name in enumerate(decision.sizes.instrument_ids):
+                    units = decision.sizes.trade_lots[i] * decision.sizes.lot_size[i]
+                    reserved[name] = reserved.get(name, 0.0) + units
+
+    def _check(
+        self,
+        seed: int,
+        reading: Reading,
+        decision: sizing_pb2.SizingDecision,
+        signals: sizing_pb2.SignalBatch,
+    ) -> None:
+        self.seen["decisions"] += 1
+        self.seen["trades"] += any(decision.sizes.trade_lots)
+        broken = reading.broken(decision, signals)
+        if abs(decision.summary.equity - reading.equity) > 1e-9 * (
+            abs(reading.equity) + sum(abs(line.held) for line in reading.lines(decision))
+        ):
+            broken.append(f"equity {decision.summary.equity!r} is not {reading.equity!r}")
+        self.seen["limits passed"] += len(broken)
+        self.wrong += [(seed, text) for text in broken]
+        for step in decision.fallback_chain[:1]:
+            self.seen[f"first {step.method}: {step.outcome[:60]}"] += 1
+            if step.method == "joint" and "iteration" in step.outcome:
+                self.odd.append((seed, step.outcome))
+        kinds = [stage.stage for stage in decision.waterfall.stages]
+        is_joint = types_pb2.SIZING_STAGE_JOINT_OPTIMUM in kinds and not decision.fallback_chain
+        is_cut = is_joint and types_pb2.SIZING_STAGE_BOOK_LIMIT in kinds
+        if is_cut and cut_by_the_book(decision):
+            self.seen["cut after the joint optimum"] += 1
+            self.odd.append((seed, "cut after the joint optimum"))
+        if decision.status == types_pb2.SIZING_STATUS_UNPROVEN:
+            self.odd.append((seed, f"unproven: {decision.certificate}".replace("\n", " ")[:300]))
+
+    def _refused(self, seed: int, error: grpc.aio.AioRpcError, prefix: str) -> None:
+        found = refusal_of(error)
+        self.seen[prefix + found.reason] += 1
+        if prefix or (found.reason not in TYPED and not found.fields):
+            self.wrong.append((seed, f"{prefix}{found.reason}: {found.message}"))
+
+
+def cut_by_the_book(decision: sizing_pb2.SizingDecision) -> bool:
+    """Whether a limit of the book changed what the joint optimum had left by more than rounding."""
+    stages = decision.waterfall.stages
+    place = [stage.stage for stage in stages].index(types_pb2.SIZING_STAGE_BOOK_LIMIT)
+    after, before = (np.array(stages[at].weight) for at in (place, place - 1))
+    return bool(np.abs(after - before).max() > 1e-7)
+
+
+class ShortLog:
+    """Where an unexpected error came from, in a line: tracebacks of many books take minutes."""
+
+    def error(self, event: str, *, exc_info: BaseException, **_: Any) -> None:
+        last = traceback.extract_tb(exc_info.__traceback__)[-1]
+        print(event, repr(exc_info), f"{last.filename}:{last.lineno}")
+
+    warning = error
+
+
+@pytest.mark.timeout(max(900, 2 * BOOKS))
+async def test_random_books_stay_inside_every_limit(
+    wide_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.rpc._log", ShortLog())
+    monkeypatch.setattr("server.joint.runner._log", ShortLog())
+    run = Run(wide_client)
+    for seed in range(SEED, SEED + BOOKS):
+        await run.book(seed)
+    print(dict(sorted(run.seen.items())))
+    for item in [*run.odd[:40], *run.wrong[:60]]:
+        print(*item)
+    assert not run.wrong
+    assert run.seen["INTERNAL"] == 0
+    assert run.seen["decisions"] > BOOKS
+    assert run.seen["trades"] > BOOKS // 2
