@@ -97,9 +97,10 @@ class SizePositionsRequest(_message.Message):
     """Engine; unspecified: as the sizing parameters say."""
     scenario_matrix_id: _builtins.str
     """Matrix of kind SCENARIOS for edges from scenarios and for the joint method; empty: none. JOINT
-    takes each line's column as it is, moved to the mean of the signal (its `expected_return`, shrunk
-    for its error) where it has one; limits on the book are measured on the same scenarios. Of bets
-    and histories it takes the correlations: outcomes are drawn from a Gaussian copula such that they
+    takes each line's column as it is; where the signal has a mean of its own (its `expected_return`,
+    shrunk for its error) the objective expects that. Risk is that of the scenarios as they are, in
+    limits on the book and in an objective that is a risk, whatever a signal expects. Of bets and
+    histories JOINT takes the correlations: outcomes are drawn from a Gaussian copula such that they
     have the correlations of the matrix (every combination of few bets, a fixed sample of many).
     `notes` of the decision says where bets had to be taken as independent.
     """
