@@ -65,7 +65,8 @@ async def wide_client(joint_client: Client) -> Client:
 async def stored(client: Client, case: Wide) -> dict[str, str]:
     """Stores what a case needs; its names for a request."""
     case.snapshot.snapshot_id = new_id("wide")
-    put = market_service_pb2.PutMarketSnapshotRequest(snapshot=case.snapshot)
+    snapshot = case.snapshot
+    put = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
     await client.market.PutMarketSnapshot(put)
     names = {"market_snapshot_id": case.snapshot.snapshot_id, "portfolio_id": f"wide-{case.seed}"}
     holdings = portfolio_service_pb2.Holdings(
