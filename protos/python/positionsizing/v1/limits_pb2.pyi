@@ -455,8 +455,11 @@ class JointLimits(_message.Message):
     lots, with everything counted that is held and reserved, as if all of it were filled; linear limits
     hold whichever reserved trades fill. A book that is beyond one may stay or come nearer.
 
-    They are measured on the scenarios that the request names, as they are stored (what a signal expects
-    does not move them), or on its covariance where it names no scenarios. A request that brings neither,
+    They are measured on the scenarios that the request names, as they are stored, or on its covariance
+    where it names no scenarios. What a signal expects does not move them, so that a hopeful signal buys
+    no more risk than another. The joint optimum keeps the same limits; only CVaR and CDaR of bets, and a
+    wealth floor, it measures on the outcomes that it expects, and the stages after it bring the lots
+    inside on the scenarios as stored. A request that brings neither,
     or a matrix without an instrument that is sized or held, or a covariance where a limit needs
     scenarios, is refused (FAILED_PRECONDITION, reasons MISSING_MATRIX, MISSING_MATRIX_ENTRY), naming the
     limit. Linear limits need no matrix.
@@ -503,7 +506,7 @@ class JointLimits(_message.Message):
     wealth_floor: _builtins.float
     """Risk-constrained Kelly: wealth floor as a fraction of today's wealth. Given together with
     `wealth_floor_probability`: E[W^-k] <= 1 over the scenarios, k = log probability / log floor,
-    W wealth after a period, cash at the risk-free rate (Busseti, Ryu, Boyd 2016). Needs scenarios.
+    W wealth after a period, cash 1 - sum |w| at the risk-free rate (Busseti, Ryu, Boyd 2016). Needs scenarios.
     From 1e-6 to 0.999999.
     """
     wealth_floor_probability: _builtins.float
