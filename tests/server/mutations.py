@@ -89,7 +89,9 @@ def mutate(rng: random.Random, message: Message) -> None:
 def scrambled(rng: random.Random, message: Message) -> Message:
     """The message with bytes changed on the wire, if it still is one."""
     data = bytearray(message.SerializeToString())
-    for _ in range(rng.randrange(1, 4) if data else 0):
+    for _ in range(rng.randrange(1, 4)):
+        if not data:
+            break
         place = rng.randrange(len(data))
         data[place : place + 1] = struct.pack("B", rng.randrange(256)) * rng.randrange(3)
     try:
