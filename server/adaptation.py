@@ -6,6 +6,7 @@ A replay reads the multipliers from the record and comes nowhere near here.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from positionsizing.v1 import sizing_pb2, sizing_service_pb2
 
@@ -18,9 +19,11 @@ from compute.adapt.adjustment import (
     fraction_multiplier,
     scheduled,
 )
+from compute.adapt.condition import ConditionRule, Observation
+from compute.adapt.line_rules import conditional_lines, scheduled_lines
 from compute.parameters import EffectiveParameters
 from server import decision_inputs
-from server.conditions import OBSERVATIONS_MAX
+from server.conditions import OBSERVATIONS_MAX, key_of
 from server.errors import invalid
 from server.portfolio_state import PortfolioState
 
@@ -34,6 +37,7 @@ def adapted(
 ) -> decision_inputs.DecisionInputs:
     """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
     found = of_state(state, now, equity)
+    found += _of_lines(state, request.signals.instrument_ids, now)
     found += _aged(context.parameters, request.signals, now)
     if not found:
         return context
@@ -53,9 +57,27 @@ def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list
         highest = max(equity, state.high_water_mark or 0.0)
         found.append(floored(equity, highest, parameters.drawdown_floor))
     for rule in parameters.condition_rules:
-        seen = state.conditions.get(rule.condition_id, ())
-        found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
+        if not rule.instrument_ids:
+            seen = _seen(state, rule)
+            found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
     return found
+
+
+def _of_lines(state: PortfolioState, ids: Sequence[str], now: datetime) -> list[Adjustment]:
+    """What clock and conditions come to for some of the instruments."""
+    found = scheduled_lines(state.parameters.schedule, ids, now, state.sessions)
+    for rule in state.parameters.condition_rules:
+        seen = partial(_seen, state, rule)
+        own = conditional_lines(rule, ids, now, seen, OBSERVATIONS_MAX)
+        found += [] if own is None else [own]
+    return found
+
+
+def _seen(
+    state: PortfolioState, rule: ConditionRule, instrument_id: str = ""
+) -> Sequence[Observation]:
+    key = key_of(rule, state.portfolio.portfolio_id, state.strategy_id, instrument_id)
+    return () if key is None else state.conditions.get(key, ())
 
 
 def _aged(

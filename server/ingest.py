@@ -20,6 +20,7 @@ from server import tracing
 from server.auth.identity import topic
 from server.errors import Refusal, refusal_of
 from server.request_context import Call, first_delivery
+from server.services.condition import ConditionService
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.parameter import ParameterService
@@ -66,6 +67,8 @@ class Intake:
         assert isinstance(parameter, ParameterService)
         history = services["HistoryService"]
         assert isinstance(history, HistoryService)
+        condition = services["ConditionService"]
+        assert isinstance(condition, ConditionService)
         methods: dict[str, tuple[type[Message], _Method]] = {
             "signals": (events_pb2.SignalsSubmitted, desk.size_positions),
             "fills": (events_pb2.FillsReported, sizing.settle_decision),
@@ -75,6 +78,7 @@ class Intake:
             "market-data": (events_pb2.MarketDataUpdated, market.put_market_snapshot),
             "correlations": (events_pb2.CorrelationsUpdated, market.put_matrix),
             "histories": (events_pb2.HistoryUpdated, history.put_history),
+            "conditions": (events_pb2.ConditionUpdated, condition.put_condition),
         }
         self.handlers: dict[str, Handler] = {
             topic: self._handler(*method) for topic, method in methods.items()

@@ -66,6 +66,8 @@ class PortfolioState:
     """Of the exchanges that the schedule names."""
     conditions: Conditions = field(default_factory=dict)
     """The newest of those that rules look at; they change with the tenant's version."""
+    strategy_id: str = ""
+    """The strategy it was read for."""
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
     """What has been computed from this state already (`prepared_request.py`)."""
 
@@ -142,7 +144,8 @@ async def load_state(
         parameters=in_use,
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
         sessions=await calendars.sessions(in_use.schedule),
-        conditions=await observed(connection, tenant_id, in_use),
+        strategy_id=strategy_id,
+        conditions=await observed(connection, tenant_id, in_use, portfolio_id, strategy_id),
         high_water_mark=await high_water_marks.get(connection, tenant_id, portfolio_id),
     )
 

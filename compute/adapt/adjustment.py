@@ -30,7 +30,8 @@ class AdjustmentSource(IntEnum):
 class Adjustment:
     """A multiplier in [0, 1] with its rule; `explanation` is for people.
 
-    lines: of SIZE_MODEL the multiplier of each line's edge and of its error (`edge.multiplied`).
+    lines: of SIZE_MODEL, and of rules for some instruments (`line_rules.py`), the multiplier of
+    each line's edge and of its error (`edge.multiplied`); `multiplier` is the smallest then.
     """
 
     source: AdjustmentSource
@@ -42,11 +43,11 @@ class Adjustment:
     @property
     def is_on_edge(self) -> bool:
         """Whether it multiplies the edge, not the Kelly fraction."""
-        return self.source in (AdjustmentSource.EDGE_AGE, AdjustmentSource.SIZE_MODEL)
+        return self.source is AdjustmentSource.EDGE_AGE or bool(self.lines)
 
 
 def fraction_multiplier(adjustments: Iterable[Adjustment]) -> float:
-    """The smallest of those on the Kelly fraction; 1 where there are none."""
+    """The smallest of those on the Kelly fraction of all lines; 1 where there are none."""
     return min((item.multiplier for item in adjustments if not item.is_on_edge), default=1.0)
 
 
@@ -67,13 +68,15 @@ def scheduled(
             AdjustmentSource.SCHEDULE,
             row.name,
             row.multiplier,
-            _span(row, sessions),
+            span_text(row, sessions),
         )
         for row in schedule.in_force(time, sessions)
+        if not row.instrument_ids
     ]
 
 
-def _span(row: ScheduleRow, sessions: Mapping[str, Sessions]) -> str:
+def span_text(row: ScheduleRow, sessions: Mapping[str, Sessions]) -> str:
+    """When a row is in force, in words."""
     if not row.exchange:
         return f"from {_clock(row.from_s)} to {_clock(row.to_s)} {row.time_zone}"
     if row.exchange not in sessions:

@@ -12,6 +12,7 @@ is all there is to it: it looks at nothing but the observation and costs the sam
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Observation:
     category: str = ""
 
 
+class ConditionScope(IntEnum):
+    """Whose observation a rule looks at. The numbers are those of the contract."""
+
+    FIRM = 0
+    PORTFOLIO = 1
+    STRATEGY = 2
+    INSTRUMENT = 3
+
+
 @dataclass(frozen=True)
 class ConditionRule:
     """What to do under a condition.
@@ -30,7 +40,8 @@ class ConditionRule:
     Of numbers: enter > leave applies to large ones, enter < leave to small ones, enter = leave to
     those of at least `enter`. categories: applies while the condition is one of them. multiplier:
     of the Kelly fraction while it applies. age_max_s: older observations, or none at all, count as
-    `stale_multiplier`; None: any age will do.
+    `stale_multiplier`; None: any age will do. instrument_ids: lines of these only, which with scope
+    INSTRUMENT look each at its own observation; empty: all.
     """
 
     name: str
@@ -42,6 +53,8 @@ class ConditionRule:
     dwell: int = 0
     age_max_s: float | None = None
     stale_multiplier: float = 0.0
+    scope: ConditionScope = ConditionScope.FIRM
+    instrument_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

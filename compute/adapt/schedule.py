@@ -38,7 +38,7 @@ class ScheduleRow:
     span with to_s <= from_s ends on the day after, and belongs to the day it begins on.
     exchange: where it is given, from_s and to_s are seconds after the open of each of its sessions,
     or after the close (from_close, to_close), and a span that would end before it begins ends by
-    the next session.
+    the next session. instrument_ids: lines of these only; empty: all.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ScheduleRow:
     exchange: str = ""
     from_close: bool = False
     to_close: bool = False
+    instrument_ids: tuple[str, ...] = ()
 
     def holds(self, time: datetime, sessions: Mapping[str, Sessions] = NO_SESSIONS) -> bool:
         """Whether it is in force at `time`, which has a zone.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compute.adapt.adjustment import Adjustment
+from compute.adapt.adjustment import Adjustment, AdjustmentSource
+from compute.adapt.line_rules import rule_multipliers
 from compute.layout import Source
 from compute.market import Floats
 from compute.signals import Signals
@@ -49,8 +50,13 @@ def with_predictions(
 
 
 def line_multipliers(adjustments: Sequence[Adjustment]) -> Floats | None:
-    """By what the edge of each line is multiplied, (n,); None where no model multiplies sizes."""
-    return next((np.array(item.lines) for item in adjustments if item.lines), None)
+    """By what the edge of each line is multiplied, (n,); None where neither model nor rule does."""
+    source = AdjustmentSource.SIZE_MODEL
+    model = next((item.lines for item in adjustments if item.source is source), ())
+    rules = rule_multipliers(adjustments)
+    if not model:
+        return rules
+    return np.array(model) if rules is None else np.array(model) * rules
 
 
 def _or(column: Floats | None, n: int, value: float) -> Floats:

@@ -23,6 +23,9 @@ def put(
     condition_id: Annotated[str, typer.Argument(help="Which condition.")],
     value: Annotated[float | None, typer.Option(help="A number.")] = None,
     category: Annotated[str, typer.Option(help="A name, instead of a number.")] = "",
+    portfolio: Annotated[str, typer.Option(help="Of this portfolio only.")] = "",
+    strategy: Annotated[str, typer.Option(help="Of this strategy only.")] = "",
+    instrument: Annotated[str, typer.Option(help="Of this instrument only.")] = "",
     as_of: Annotated[str, typer.Option(help=f"When it was so, {TIME}; default: now.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -30,7 +33,14 @@ def put(
     """Adds an observation."""
     from positionsizing.v1 import condition_service_pb2 as pb
 
-    seen = pb.Condition(condition_id=condition_id, value=value, category=category)
+    seen = pb.Condition(
+        condition_id=condition_id,
+        value=value,
+        category=category,
+        portfolio_id=portfolio,
+        strategy_id=strategy,
+        instrument_id=instrument,
+    )
     if as_of:
         seen.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
     with connect(address) as client:
@@ -53,9 +63,12 @@ def list_conditions(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS)
     if as_json:
         print_json(answer)
         return
-    left = ("condition", "is", "since")
+    left = ("condition", "of", "is", "since")
     out = table("Market conditions", *left, left=left)
     for item in answer.conditions:
         told = f"{item.value:.8g}" if item.HasField("value") else item.category
-        out.add_row(item.condition_id, told, f"{item.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}")
+        owner = item.portfolio_id or item.strategy_id or item.instrument_id or "the firm"
+        out.add_row(
+            item.condition_id, owner, told, f"{item.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+        )
     console().print(out)

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 from positionsizing.v1 import parameter_service_pb2 as pb
 
-from compute.adapt.condition import ConditionRule
-from server.convert.names import id_violations, text_violations
+from compute.adapt.condition import ConditionRule, ConditionScope
+from server.convert.names import (
+    id_violations,
+    some_instruments_violations,
+    text_violations,
+)
 from server.errors import FieldViolation
 
 RULES_MAX = 100
@@ -25,6 +29,8 @@ def rules(message: pb.ConditionRules) -> tuple[ConditionRule, ...]:
             dwell=rule.dwell,
             age_max_s=_seconds(rule) if rule.HasField("age_max") else None,
             stale_multiplier=rule.stale_multiplier,
+            scope=ConditionScope(rule.scope),
+            instrument_ids=tuple(rule.instrument_ids),
         )
         for rule in message.rules
     )
@@ -43,6 +49,8 @@ def message_of(found: tuple[ConditionRule, ...]) -> pb.ConditionRules:
             categories=rule.categories,
             dwell=rule.dwell,
             stale_multiplier=rule.stale_multiplier,
+            scope=pb.ConditionScope.ValueType(rule.scope),
+            instrument_ids=rule.instrument_ids,
         )
         if rule.age_max_s is not None:
             row.age_max.FromNanoseconds(round(rule.age_max_s * 1e9))
@@ -73,6 +81,13 @@ def _rule_violations(rule: pb.ConditionRule, path: str) -> Iterator[FieldViolati
         yield FieldViolation(f"{path}.enter", "AMBIGUOUS" if any(numbers) else "MISSING", text)
     for number, text in enumerate(rule.categories):
         yield from text_violations(text, f"{path}.categories[{number}]")
+    where = f"{path}.instrument_ids"
+    yield from some_instruments_violations(rule.instrument_ids, where)
+    if rule.scope not in pb.ConditionScope.values():
+        yield FieldViolation(f"{path}.scope", "UNKNOWN_VALUE", "is not known")
+    if rule.scope == pb.CONDITION_SCOPE_INSTRUMENT and not rule.instrument_ids:
+        text = "must be given with scope INSTRUMENT: whose observations the rule looks at"
+        yield FieldViolation(where, "MISSING", text)
     if rule.HasField("age_max") and not 1.0 <= _seconds(rule) <= AGE_MAX_S:
         text = f"is {_seconds(rule):g} s; it must be from 1 s to 3650 days"
         yield FieldViolation(f"{path}.age_max", "OUT_OF_RANGE", text)

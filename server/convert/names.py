@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -147,3 +147,22 @@ def text_violations(value: str, path: str) -> Iterator[FieldViolation]:
     elif len(value) > TEXT_LENGTH_MAX:
         text = f"has {len(value)} characters; at most {TEXT_LENGTH_MAX} are accepted"
         yield FieldViolation(path, "TOO_LONG", text)
+
+
+INSTRUMENTS_MAX = 1000
+
+
+def some_instruments_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolation]:
+    """Of a rule that is for some instruments only."""
+    if len(ids) > INSTRUMENTS_MAX:
+        text = f"has {len(ids)} entries; at most {INSTRUMENTS_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", text)
+        return
+    seen: set[str] = set()
+    for place, name in enumerate(ids):
+        yield from text_violations(name, f"{path}[{place}]")
+        if not name:
+            yield FieldViolation(f"{path}[{place}]", "MISSING", "must be given")
+        elif name in seen:
+            yield FieldViolation(f"{path}[{place}]", "DUPLICATE", f"{name!r} is given twice")
+        seen.add(name)

@@ -9,7 +9,7 @@ from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.schedule import DAY_S, Schedule, ScheduleRow
 from server import calendars
-from server.convert.names import text_violations
+from server.convert.names import some_instruments_violations, text_violations
 from server.errors import FieldViolation
 
 ROWS_MAX, DATES_MAX = 1000, 1000
@@ -35,6 +35,7 @@ def _row(row: pb.ScheduleRow) -> ScheduleRow:
             exchange=row.exchange,
             from_close=begin[0],
             to_close=end[0],
+            instrument_ids=tuple(row.instrument_ids),
         )
     return ScheduleRow(
         name=row.name,
@@ -44,6 +45,7 @@ def _row(row: pb.ScheduleRow) -> ScheduleRow:
         dates=tuple(row.dates),
         from_s=_second(row.from_time) if row.from_time else 0,
         to_s=_second(row.to_time) if row.to_time else DAY_S,
+        instrument_ids=tuple(row.instrument_ids),
     )
 
 
@@ -60,6 +62,7 @@ def _row_message(row: ScheduleRow) -> pb.ScheduleRow:
             exchange=row.exchange,
             from_time=_about_text(is_close=row.from_close, offset_s=row.from_s),
             to_time=_about_text(is_close=row.to_close, offset_s=row.to_s),
+            instrument_ids=row.instrument_ids,
         )
     return pb.ScheduleRow(
         name=row.name,
@@ -69,6 +72,7 @@ def _row_message(row: ScheduleRow) -> pb.ScheduleRow:
         dates=row.dates,
         from_time=_clock(row.from_s),
         to_time=_clock(row.to_s),
+        instrument_ids=row.instrument_ids,
     )
 
 
@@ -86,6 +90,7 @@ def _row_violations(row: pb.ScheduleRow, path: str) -> Iterator[FieldViolation]:
     if not row.name:
         yield FieldViolation(f"{path}.name", "MISSING", "must be given")
     yield from text_violations(row.name, f"{path}.name")
+    yield from some_instruments_violations(row.instrument_ids, f"{path}.instrument_ids")
     if row.exchange:
         yield from _exchange_violations(row, path)
         return

@@ -36,13 +36,26 @@ class ConditionService:
             text = "give either value or category"
             reason = "AMBIGUOUS" if given.category else "MISSING"
             found.append(FieldViolation("condition.value", reason, text))
+        scopes = [
+            (name, getattr(given, f"{name.lower()}_id"))
+            for name in ("PORTFOLIO", "STRATEGY", "INSTRUMENT")
+            if getattr(given, f"{name.lower()}_id")
+        ]
+        if len(scopes) > 1:
+            text = "is of one portfolio, strategy or instrument, or of the firm"
+            path = f"condition.{scopes[1][0].lower()}_id"
+            found.append(FieldViolation(path, "AMBIGUOUS", text))
+        for name, value in scopes:
+            check = text_violations if name == "INSTRUMENT" else id_violations
+            found += check(value, f"condition.{name.lower()}_id")
         if found:
             raise invalid_fields(found)
         time = datetime.now(UTC)
         if given.HasField("as_of_time"):
             time = past_moment(given.as_of_time, "condition.as_of_time")
-        value = given.value if given.HasField("value") else None
-        seen = StoredCondition(given.condition_id, time, value, given.category)
+        number = given.value if given.HasField("value") else None
+        kind, owner = scopes[0] if scopes else ("", "")
+        seen = StoredCondition(given.condition_id, time, number, given.category, kind, owner)
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if await conditions.put(connection, call.tenant_id, seen):
@@ -61,9 +74,12 @@ class ConditionService:
 
 
 def _message(seen: StoredCondition) -> pb.Condition:
-    return pb.Condition(
+    message = pb.Condition(
         condition_id=seen.condition_id,
         value=seen.value,
         category=seen.category,
         as_of_time=timestamp(seen.as_of_time),
     )
+    if seen.scope_kind:
+        setattr(message, f"{seen.scope_kind.lower()}_id", seen.scope_id)
+    return message

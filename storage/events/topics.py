@@ -66,6 +66,7 @@ INCOMING = (
     Incoming("market-data", Sharing.ONE_AT_A_TIME),
     Incoming("correlations", Sharing.ONE_AT_A_TIME),
     Incoming("histories", Sharing.ONE_AT_A_TIME),
+    Incoming("conditions", Sharing.ONE_AT_A_TIME),
 )
 
 

@@ -9,17 +9,30 @@ import asyncpg
 from storage.errors import FailedPrecondition
 from storage.postgres.rows import missing_reference
 
-_COLUMNS = "condition_id, as_of_time, value, category"
+_COLUMNS = "condition_id, as_of_time, value, category, scope_kind, scope_id"
+
+Key = tuple[str, str, str]
+"""A condition, and the kind and id of what it is observed of; both empty: of the firm."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCondition:
-    """One observation: a number, or a category where `value` is None."""
+    """One observation: a number, or a category where `value` is None.
+
+    scope_kind: PORTFOLIO, STRATEGY, INSTRUMENT, or empty: of the firm.
+    """
 
     condition_id: str
     as_of_time: datetime
     value: float | None
     category: str
+    scope_kind: str = ""
+    scope_id: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What it is an observation of."""
+        return self.condition_id, self.scope_kind, self.scope_id
 
 
 async def put(connection: asyncpg.Connection, tenant_id: str, seen: StoredCondition) -> bool:
@@ -29,11 +42,9 @@ async def put(connection: asyncpg.Connection, tenant_id: str, seen: StoredCondit
     """
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-        f"condition/{tenant_id}/{seen.condition_id}",
+        f"condition/{tenant_id}/{'/'.join(seen.key)}",
     )
-    newest = (await newest_of(connection, tenant_id, [seen.condition_id], 1)).get(
-        seen.condition_id, []
-    )
+    newest = (await newest_of(connection, tenant_id, [seen.key], 1)).get(seen.key, [])
     if newest and newest[-1] == seen:
         return False
     if newest and newest[-1].as_of_time >= seen.as_of_time:
@@ -42,34 +53,38 @@ async def put(connection: asyncpg.Connection, tenant_id: str, seen: StoredCondit
     with missing_reference(tenant=tenant_id):
         await connection.execute(
             f"""INSERT INTO condition_observation (tenant_id, {_COLUMNS})
-            VALUES ($1, $2, $3, $4, $5)""",
+            VALUES ($1, $2, $3, $4, $5, $6, $7)""",
             tenant_id,
             seen.condition_id,
             seen.as_of_time,
             seen.value,
             seen.category,
+            seen.scope_kind,
+            seen.scope_id,
         )
     return True
 
 
 async def newest_of(
-    connection: asyncpg.Connection, tenant_id: str, condition_ids: Sequence[str], limit: int
-) -> dict[str, list[StoredCondition]]:
+    connection: asyncpg.Connection, tenant_id: str, keys: Sequence[Key], limit: int
+) -> dict[Key, list[StoredCondition]]:
     """The newest observations of each condition, at most `limit` each, in the order of time."""
     rows = await connection.fetch(
-        f"""SELECT o.* FROM unnest($2::text[]) AS k (wanted)
+        f"""SELECT o.* FROM unnest($2::text[], $3::text[], $4::text[]) AS k (wanted, kind, id)
         CROSS JOIN LATERAL (
             SELECT {_COLUMNS} FROM condition_observation
             WHERE tenant_id = $1 AND condition_id = k.wanted
-            ORDER BY as_of_time DESC LIMIT $3
-        ) AS o ORDER BY o.condition_id, o.as_of_time""",
+              AND scope_kind = k.kind AND scope_id = k.id
+            ORDER BY as_of_time DESC LIMIT $5
+        ) AS o ORDER BY o.condition_id, o.scope_kind, o.scope_id, o.as_of_time""",
         tenant_id,
-        list(condition_ids),
+        *(list(column) for column in zip(*keys, strict=True)),
         limit,
     )
-    found: dict[str, list[StoredCondition]] = {}
+    found: dict[Key, list[StoredCondition]] = {}
     for row in rows:
-        found.setdefault(row["condition_id"], []).append(StoredCondition(**row))
+        seen = StoredCondition(**row)
+        found.setdefault(seen.key, []).append(seen)
     return found
 
 
@@ -78,8 +93,9 @@ async def newest(
 ) -> list[StoredCondition]:
     """The newest observation of each condition, by id."""
     rows = await connection.fetch(
-        f"""SELECT DISTINCT ON (condition_id) {_COLUMNS} FROM condition_observation
-        WHERE tenant_id = $1 ORDER BY condition_id, as_of_time DESC LIMIT $2""",
+        f"""SELECT DISTINCT ON (condition_id, scope_kind, scope_id) {_COLUMNS}
+        FROM condition_observation WHERE tenant_id = $1
+        ORDER BY condition_id, scope_kind, scope_id, as_of_time DESC LIMIT $2""",
         tenant_id,
         limit,
     )

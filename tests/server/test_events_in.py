@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from google.protobuf.message import Message
 from positionsizing.v1 import (
+    condition_service_pb2,
     events_pb2,
     limits_pb2,
     market_service_pb2,
@@ -79,6 +80,20 @@ def market(price: float) -> events_pb2.MarketDataUpdated:
     )
 
 
+def condition(condition_id: str, value: float) -> events_pb2.ConditionUpdated:
+    seen = condition_service_pb2.Condition(condition_id=condition_id, value=value)
+    seen.instrument_id = "I0"
+    return events_pb2.ConditionUpdated(
+        request=condition_service_pb2.PutConditionRequest(condition=seen)
+    )
+
+
+async def _condition(client: Client, condition_id: str) -> float | None:
+    request = condition_service_pb2.ListConditionsRequest()
+    found = (await client.condition.ListConditions(request)).conditions
+    return next((c.value for c in found if c.condition_id == condition_id), None)
+
+
 def correlations(value: float) -> events_pb2.CorrelationsUpdated:
     matrix = market_service_pb2.Matrix(
         matrix_id=new_id("matrix"),
@@ -103,6 +118,7 @@ async def test_every_topic_does_what_its_call_does(
     await sender.send("market-data", "m", market(10.0))
     matrix = correlations(0.5)
     await sender.send("correlations", "m", matrix)
+    await sender.send("conditions", name := new_id("condition"), condition(name, 0.4))
     await sender.send("limits", portfolio_id, limits(portfolio_id, 0.25))
     await sender.send("risk-budgets", portfolio_id, budget(portfolio_id, 0.4))
     await sender.send("portfolio-state", portfolio_id, state(portfolio_id, 1e6))
@@ -129,6 +145,7 @@ async def test_every_topic_does_what_its_call_does(
         market_service_pb2.GetMatrixRequest(matrix_id=matrix.request.matrix.matrix_id)
     )
     assert list(stored.matrix.dense.values) == [1.0, 0.5, 0.5, 1.0]
+    await _until(lambda: _condition(client, name), 0.4)
 
 
 async def test_an_event_is_handled_once_whatever_it_says_the_second_time(

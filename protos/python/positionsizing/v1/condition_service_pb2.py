@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/condition_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\x81\x01\n\tCondition\x12\x14\n\x0c\x63ondition_id\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_value\"F\n\x13PutConditionRequest\x12/\n\tcondition\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Condition\"G\n\x14PutConditionResponse\x12/\n\tcondition\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Condition\"\x17\n\x15ListConditionsRequest\"J\n\x16ListConditionsResponse\x12\x30\n\nconditions\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Condition2\xea\x01\n\x10\x43onditionService\x12g\n\x0cPutCondition\x12&.positionsizing.v1.PutConditionRequest\x1a\'.positionsizing.v1.PutConditionResponse\"\x06\xba\xd7\x18\x02\x08\x06\x12m\n\x0eListConditions\x12(.positionsizing.v1.ListConditionsRequest\x1a).positionsizing.v1.ListConditionsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/condition_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\xc3\x01\n\tCondition\x12\x14\n\x0c\x63ondition_id\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cportfolio_id\x18\x05 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x06 \x01(\t\x12\x15\n\rinstrument_id\x18\x07 \x01(\tB\x08\n\x06_value\"F\n\x13PutConditionRequest\x12/\n\tcondition\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Condition\"G\n\x14PutConditionResponse\x12/\n\tcondition\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Condition\"\x17\n\x15ListConditionsRequest\"J\n\x16ListConditionsResponse\x12\x30\n\nconditions\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.Condition2\x82\x02\n\x10\x43onditionService\x12\x7f\n\x0cPutCondition\x12&.positionsizing.v1.PutConditionRequest\x1a\'.positionsizing.v1.PutConditionResponse\"\x1e\xba\xd7\x18\x1a\x08\x06\x12\x16\x63ondition.portfolio_id\x12m\n\x0eListConditions\x12(.positionsizing.v1.ListConditionsRequest\x1a).positionsizing.v1.ListConditionsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
   _globals['_CONDITIONSERVICE'].methods_by_name['PutCondition']._loaded_options = None
-  _globals['_CONDITIONSERVICE'].methods_by_name['PutCondition']._serialized_options = b'\272\327\030\002\010\006'
+  _globals['_CONDITIONSERVICE'].methods_by_name['PutCondition']._serialized_options = b'\272\327\030\032\010\006\022\026condition.portfolio_id'
   _globals['_CONDITIONSERVICE'].methods_by_name['ListConditions']._loaded_options = None
   _globals['_CONDITIONSERVICE'].methods_by_name['ListConditions']._serialized_options = b'\272\327\030\002\010\001'
   _globals['_CONDITION']._serialized_start=130
-  _globals['_CONDITION']._serialized_end=259
-  _globals['_PUTCONDITIONREQUEST']._serialized_start=261
-  _globals['_PUTCONDITIONREQUEST']._serialized_end=331
-  _globals['_PUTCONDITIONRESPONSE']._serialized_start=333
-  _globals['_PUTCONDITIONRESPONSE']._serialized_end=404
-  _globals['_LISTCONDITIONSREQUEST']._serialized_start=406
-  _globals['_LISTCONDITIONSREQUEST']._serialized_end=429
-  _globals['_LISTCONDITIONSRESPONSE']._serialized_start=431
-  _globals['_LISTCONDITIONSRESPONSE']._serialized_end=505
-  _globals['_CONDITIONSERVICE']._serialized_start=508
-  _globals['_CONDITIONSERVICE']._serialized_end=742
+  _globals['_CONDITION']._serialized_end=325
+  _globals['_PUTCONDITIONREQUEST']._serialized_start=327
+  _globals['_PUTCONDITIONREQUEST']._serialized_end=397
+  _globals['_PUTCONDITIONRESPONSE']._serialized_start=399
+  _globals['_PUTCONDITIONRESPONSE']._serialized_end=470
+  _globals['_LISTCONDITIONSREQUEST']._serialized_start=472
+  _globals['_LISTCONDITIONSREQUEST']._serialized_end=495
+  _globals['_LISTCONDITIONSRESPONSE']._serialized_start=497
+  _globals['_LISTCONDITIONSRESPONSE']._serialized_end=571
+  _globals['_CONDITIONSERVICE']._serialized_start=574
+  _globals['_CONDITIONSERVICE']._serialized_end=832
 # @@protoc_insertion_point(module_scope)

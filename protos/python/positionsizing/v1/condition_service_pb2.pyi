@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Condition(_message.Message):
-    """One observation of a condition, for the whole firm."""
+    """One observation of a condition: of the whole firm, or of what is named, of which one at most. What is
+    observed of one is not known of another: a rule says whose observation it looks at (`ConditionRule.scope`).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -29,12 +31,21 @@ class Condition(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
     condition_id: _builtins.str
     """Which condition, e.g. "turbulence"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     value: _builtins.float
     """A number, e.g. 0.8. Give this or `category`. From -1e9 to 1e9."""
     category: _builtins.str
     """A name, e.g. "CRISIS". Give this or `value`; at most 1000 characters."""
+    portfolio_id: _builtins.str
+    """Of this portfolio only. 1 to 128 characters of [A-Za-z0-9._:-]."""
+    strategy_id: _builtins.str
+    """Of this strategy only. 1 to 128 characters of [A-Za-z0-9._:-]."""
+    instrument_id: _builtins.str
+    """Of this instrument only."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """When it was so; not in the future. Unset: now."""
@@ -46,10 +57,13 @@ class Condition(_message.Message):
         value: _builtins.float | None = ...,
         category: _builtins.str = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        portfolio_id: _builtins.str = ...,
+        strategy_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "as_of_time", b"as_of_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "as_of_time", b"as_of_time", "category", b"category", "condition_id", b"condition_id", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "as_of_time", b"as_of_time", "category", b"category", "condition_id", b"condition_id", "instrument_id", b"instrument_id", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015

@@ -64,7 +64,7 @@ class ConditionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConditions(self, request, context):
-        """Lists the newest observation of each condition, by id.
+        """Lists the newest observation of each condition, by id, the firm's first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

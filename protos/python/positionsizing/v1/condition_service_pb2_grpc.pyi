@@ -41,7 +41,7 @@ class ConditionServiceStub:
     and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER).
     """
     ListConditions: _grpc.UnaryUnaryMultiCallable[_condition_service_pb2.ListConditionsRequest, _condition_service_pb2.ListConditionsResponse]
-    """Lists the newest observation of each condition, by id."""
+    """Lists the newest observation of each condition, by id, the firm's first."""
 
 @_typing.type_check_only
 class ConditionServiceAsyncStub(ConditionServiceStub):
@@ -56,7 +56,7 @@ class ConditionServiceAsyncStub(ConditionServiceStub):
     and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER).
     """
     ListConditions: _aio.UnaryUnaryMultiCallable[_condition_service_pb2.ListConditionsRequest, _condition_service_pb2.ListConditionsResponse]  # type: ignore[assignment]
-    """Lists the newest observation of each condition, by id."""
+    """Lists the newest observation of each condition, by id, the firm's first."""
 
 class ConditionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Market conditions that size rules react to: what Market Intelligence or monitoring has to say, such
@@ -80,6 +80,6 @@ class ConditionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _condition_service_pb2.ListConditionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_condition_service_pb2.ListConditionsResponse, _abc.Awaitable[_condition_service_pb2.ListConditionsResponse]]:
-        """Lists the newest observation of each condition, by id."""
+        """Lists the newest observation of each condition, by id, the firm's first."""
 
 def add_ConditionServiceServicer_to_server(servicer: ConditionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import condition_service_pb2 as positionsizing_dot_v1_dot_condition__service__pb2
 from positionsizing.v1 import corporate_action_pb2 as positionsizing_dot_v1_dot_corporate__action__pb2
 from positionsizing.v1 import history_service_pb2 as positionsizing_dot_v1_dot_history__service__pb2
 from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb2
@@ -34,7 +35,7 @@ from positionsizing.v1 import sizing_service_pb2 as positionsizing_dot_v1_dot_si
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/events.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(positionsizing/v1/corporate_action.proto\x1a\'positionsizing/v1/history_service.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a)positionsizing/v1/parameter_service.proto\x1a)positionsizing/v1/portfolio_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a&positionsizing/v1/sizing_service.proto\x1a\x1dpositionsizing/v1/types.proto\"`\n\rPositionSized\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x33\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\"\xf0\x01\n\x0f\x44\x65\x63isionSettled\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\'\n\x05\x66ills\x18\x04 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12<\n\x10settlement_state\x18\x05 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12/\n\x0bsettle_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x01\n\x12ReservationExpired\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x30\n\x08released\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Reservation\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf9\x01\n\rLimitBreached\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t\x12*\n\x04kind\x18\x04 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05value\x18\x06 \x01(\x01\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x08 \x01(\t\x12\x10\n\x08\x66ound_by\x18\t \x01(\t\"\xc5\x01\n\rLimitsChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xdc\x01\n\x11ParametersChanged\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xc6\x01\n\x13TradingStateChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x03 \x01(\x03\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xd6\x01\n\x16\x43orporateActionApplied\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x32\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x38\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0b\x32(.positionsizing.v1.CorporateActionEffect\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x9e\x01\n\x05\x41lert\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32 .positionsizing.v1.AlertSeverity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x10SignalsSubmitted\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\"i\n\x0eSignalsRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"O\n\x15PortfolioStateUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.SetHoldingsRequest\"E\n\rLimitsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SetLimitsRequest\"M\n\x11RiskBudgetUpdated\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SetParametersRequest\"Q\n\x11MarketDataUpdated\x12<\n\x07request\x18\x01 \x01(\x0b\x32+.positionsizing.v1.PutMarketSnapshotRequest\"G\n\x0eHistoryUpdated\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.positionsizing.v1.PutHistoryRequest\"K\n\x13\x43orrelationsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.PutMatrixRequest\"J\n\rFillsReported\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.positionsizing.v1.SettleDecisionRequest*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/events.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)positionsizing/v1/condition_service.proto\x1a(positionsizing/v1/corporate_action.proto\x1a\'positionsizing/v1/history_service.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a)positionsizing/v1/parameter_service.proto\x1a)positionsizing/v1/portfolio_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a&positionsizing/v1/sizing_service.proto\x1a\x1dpositionsizing/v1/types.proto\"`\n\rPositionSized\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x33\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\"\xf0\x01\n\x0f\x44\x65\x63isionSettled\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\'\n\x05\x66ills\x18\x04 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12<\n\x10settlement_state\x18\x05 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12/\n\x0bsettle_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x01\n\x12ReservationExpired\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x30\n\x08released\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Reservation\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf9\x01\n\rLimitBreached\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t\x12*\n\x04kind\x18\x04 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05value\x18\x06 \x01(\x01\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x08 \x01(\t\x12\x10\n\x08\x66ound_by\x18\t \x01(\t\"\xc5\x01\n\rLimitsChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xdc\x01\n\x11ParametersChanged\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xc6\x01\n\x13TradingStateChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x03 \x01(\x03\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xd6\x01\n\x16\x43orporateActionApplied\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x32\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x38\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0b\x32(.positionsizing.v1.CorporateActionEffect\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x9e\x01\n\x05\x41lert\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32 .positionsizing.v1.AlertSeverity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x10SignalsSubmitted\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\"i\n\x0eSignalsRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"O\n\x15PortfolioStateUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.SetHoldingsRequest\"E\n\rLimitsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SetLimitsRequest\"M\n\x11RiskBudgetUpdated\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SetParametersRequest\"Q\n\x11MarketDataUpdated\x12<\n\x07request\x18\x01 \x01(\x0b\x32+.positionsizing.v1.PutMarketSnapshotRequest\"G\n\x0eHistoryUpdated\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.positionsizing.v1.PutHistoryRequest\"K\n\x13\x43orrelationsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.PutMatrixRequest\"K\n\x10\x43onditionUpdated\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.positionsizing.v1.PutConditionRequest\"J\n\rFillsReported\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.positionsizing.v1.SettleDecisionRequest*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,42 +43,44 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.events_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_ALERTSEVERITY']._serialized_start=2944
-  _globals['_ALERTSEVERITY']._serialized_end=3073
-  _globals['_POSITIONSIZED']._serialized_start=430
-  _globals['_POSITIONSIZED']._serialized_end=526
-  _globals['_DECISIONSETTLED']._serialized_start=529
-  _globals['_DECISIONSETTLED']._serialized_end=769
-  _globals['_RESERVATIONEXPIRED']._serialized_start=772
-  _globals['_RESERVATIONEXPIRED']._serialized_end=962
-  _globals['_LIMITBREACHED']._serialized_start=965
-  _globals['_LIMITBREACHED']._serialized_end=1214
-  _globals['_LIMITSCHANGED']._serialized_start=1217
-  _globals['_LIMITSCHANGED']._serialized_end=1414
-  _globals['_PARAMETERSCHANGED']._serialized_start=1417
-  _globals['_PARAMETERSCHANGED']._serialized_end=1637
-  _globals['_TRADINGSTATECHANGED']._serialized_start=1640
-  _globals['_TRADINGSTATECHANGED']._serialized_end=1838
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=1841
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=2055
-  _globals['_ALERT']._serialized_start=2058
-  _globals['_ALERT']._serialized_end=2216
-  _globals['_SIGNALSSUBMITTED']._serialized_start=2218
-  _globals['_SIGNALSSUBMITTED']._serialized_end=2294
-  _globals['_SIGNALSREFUSED']._serialized_start=2296
-  _globals['_SIGNALSREFUSED']._serialized_end=2401
-  _globals['_PORTFOLIOSTATEUPDATED']._serialized_start=2403
-  _globals['_PORTFOLIOSTATEUPDATED']._serialized_end=2482
-  _globals['_LIMITSUPDATED']._serialized_start=2484
-  _globals['_LIMITSUPDATED']._serialized_end=2553
-  _globals['_RISKBUDGETUPDATED']._serialized_start=2555
-  _globals['_RISKBUDGETUPDATED']._serialized_end=2632
-  _globals['_MARKETDATAUPDATED']._serialized_start=2634
-  _globals['_MARKETDATAUPDATED']._serialized_end=2715
-  _globals['_HISTORYUPDATED']._serialized_start=2717
-  _globals['_HISTORYUPDATED']._serialized_end=2788
-  _globals['_CORRELATIONSUPDATED']._serialized_start=2790
-  _globals['_CORRELATIONSUPDATED']._serialized_end=2865
-  _globals['_FILLSREPORTED']._serialized_start=2867
-  _globals['_FILLSREPORTED']._serialized_end=2941
+  _globals['_ALERTSEVERITY']._serialized_start=3064
+  _globals['_ALERTSEVERITY']._serialized_end=3193
+  _globals['_POSITIONSIZED']._serialized_start=473
+  _globals['_POSITIONSIZED']._serialized_end=569
+  _globals['_DECISIONSETTLED']._serialized_start=572
+  _globals['_DECISIONSETTLED']._serialized_end=812
+  _globals['_RESERVATIONEXPIRED']._serialized_start=815
+  _globals['_RESERVATIONEXPIRED']._serialized_end=1005
+  _globals['_LIMITBREACHED']._serialized_start=1008
+  _globals['_LIMITBREACHED']._serialized_end=1257
+  _globals['_LIMITSCHANGED']._serialized_start=1260
+  _globals['_LIMITSCHANGED']._serialized_end=1457
+  _globals['_PARAMETERSCHANGED']._serialized_start=1460
+  _globals['_PARAMETERSCHANGED']._serialized_end=1680
+  _globals['_TRADINGSTATECHANGED']._serialized_start=1683
+  _globals['_TRADINGSTATECHANGED']._serialized_end=1881
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=1884
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=2098
+  _globals['_ALERT']._serialized_start=2101
+  _globals['_ALERT']._serialized_end=2259
+  _globals['_SIGNALSSUBMITTED']._serialized_start=2261
+  _globals['_SIGNALSSUBMITTED']._serialized_end=2337
+  _globals['_SIGNALSREFUSED']._serialized_start=2339
+  _globals['_SIGNALSREFUSED']._serialized_end=2444
+  _globals['_PORTFOLIOSTATEUPDATED']._serialized_start=2446
+  _globals['_PORTFOLIOSTATEUPDATED']._serialized_end=2525
+  _globals['_LIMITSUPDATED']._serialized_start=2527
+  _globals['_LIMITSUPDATED']._serialized_end=2596
+  _globals['_RISKBUDGETUPDATED']._serialized_start=2598
+  _globals['_RISKBUDGETUPDATED']._serialized_end=2675
+  _globals['_MARKETDATAUPDATED']._serialized_start=2677
+  _globals['_MARKETDATAUPDATED']._serialized_end=2758
+  _globals['_HISTORYUPDATED']._serialized_start=2760
+  _globals['_HISTORYUPDATED']._serialized_end=2831
+  _globals['_CORRELATIONSUPDATED']._serialized_start=2833
+  _globals['_CORRELATIONSUPDATED']._serialized_end=2908
+  _globals['_CONDITIONUPDATED']._serialized_start=2910
+  _globals['_CONDITIONUPDATED']._serialized_end=2985
+  _globals['_FILLSREPORTED']._serialized_start=2987
+  _globals['_FILLSREPORTED']._serialized_end=3061
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import condition_service_pb2 as _condition_service_pb2
 from positionsizing.v1 import corporate_action_pb2 as _corporate_action_pb2
 from positionsizing.v1 import history_service_pb2 as _history_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
@@ -675,6 +676,30 @@ class CorrelationsUpdated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CorrelationsUpdated: _TypeAlias = CorrelationsUpdated  # noqa: Y015
+
+@_typing.final
+class ConditionUpdated(_message.Message):
+    """Topic conditions (in): an observation of a market condition, as PutCondition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> _condition_service_pb2.PutConditionRequest:
+        """The observation."""
+
+    def __init__(
+        self,
+        *,
+        request: _condition_service_pb2.PutConditionRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionUpdated: _TypeAlias = ConditionUpdated  # noqa: Y015
 
 @_typing.final
 class FillsReported(_message.Message):

@@ -173,6 +173,34 @@ lognormal (Taksar, Klass and Assaf 1988; Gerhold et al. 2013); the holding time 
 """
 Global___NoTradeRegion: _TypeAlias = NoTradeRegion  # noqa: Y015
 
+class _ConditionScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConditionScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConditionScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONDITION_SCOPE_UNSPECIFIED: _ConditionScope.ValueType  # 0
+    """The firm's."""
+    CONDITION_SCOPE_PORTFOLIO: _ConditionScope.ValueType  # 1
+    """That of the portfolio that is sized."""
+    CONDITION_SCOPE_STRATEGY: _ConditionScope.ValueType  # 2
+    """That of the strategy that is sized; without one there is no observation."""
+    CONDITION_SCOPE_INSTRUMENT: _ConditionScope.ValueType  # 3
+    """That of the instrument of each line."""
+
+class ConditionScope(_ConditionScope, metaclass=_ConditionScopeEnumTypeWrapper):
+    """Whose observation of a condition a rule looks at."""
+
+CONDITION_SCOPE_UNSPECIFIED: ConditionScope.ValueType  # 0
+"""The firm's."""
+CONDITION_SCOPE_PORTFOLIO: ConditionScope.ValueType  # 1
+"""That of the portfolio that is sized."""
+CONDITION_SCOPE_STRATEGY: ConditionScope.ValueType  # 2
+"""That of the strategy that is sized; without one there is no observation."""
+CONDITION_SCOPE_INSTRUMENT: ConditionScope.ValueType  # 3
+"""That of the instrument of each line."""
+Global___ConditionScope: _TypeAlias = ConditionScope  # noqa: Y015
+
 class _Weekday:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -622,6 +650,8 @@ class ConditionRule(_message.Message):
     DWELL_FIELD_NUMBER: _builtins.int
     AGE_MAX_FIELD_NUMBER: _builtins.int
     STALE_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Shown in decisions; required."""
     condition_id: _builtins.str
@@ -638,6 +668,8 @@ class ConditionRule(_message.Message):
     """Observations for which the rule stays as it is after each change. Unset: 0. From 0 to 100."""
     stale_multiplier: _builtins.float
     """Multiplies the Kelly fraction where the condition is stale. Unset: 0, the tightest. From 0 to 1."""
+    scope: Global___ConditionScope.ValueType
+    """Whose observation of the condition it looks at. Unset: the firm's."""
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rule applies while the condition is one of these."""
@@ -645,6 +677,12 @@ class ConditionRule(_message.Message):
     @_builtins.property
     def age_max(self) -> _duration_pb2.Duration:
         """An older observation counts as `stale_multiplier`. From 1 s to 3650 days. Unset: any age will do."""
+
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines of these instruments only, each once, at most 1000, as of `ScheduleRow`. Required with scope
+        INSTRUMENT: each line then looks at the observation of its own instrument. Empty: all lines.
+        """
 
     def __init__(
         self,
@@ -658,10 +696,12 @@ class ConditionRule(_message.Message):
         dwell: _builtins.int | None = ...,
         age_max: _duration_pb2.Duration | None = ...,
         stale_multiplier: _builtins.float | None = ...,
+        scope: Global___ConditionScope.ValueType = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "categories", b"categories", "condition_id", b"condition_id", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "name", b"name", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "categories", b"categories", "condition_id", b"condition_id", "dwell", b"dwell", "enter", b"enter", "instrument_ids", b"instrument_ids", "leave", b"leave", "multiplier", b"multiplier", "name", b"name", "scope", b"scope", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dwell: _TypeAlias = _typing.Literal["dwell"]  # noqa: Y015
     _WhichOneofArgType__dwell: _TypeAlias = _typing.Literal["_dwell", b"_dwell"]  # noqa: Y015
@@ -783,6 +823,7 @@ class ScheduleRow(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     EXCHANGE_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Shown in decisions, e.g. "close" or "FOMC"; required."""
     from_time: _builtins.str
@@ -813,6 +854,13 @@ class ScheduleRow(_message.Message):
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """On these dates as well, e.g. "2026-12-24": an early close, a holiday, an event."""
 
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines of these instruments only, each once, at most 1000: a blackout before earnings, the hours of a venue.
+        The edge of the line is multiplied, so that the Kelly fraction of the others stays; of several multipliers
+        of a line the smallest counts. JOINT with an objective that knows no edges is not touched. Empty: all lines.
+        """
+
     def __init__(
         self,
         *,
@@ -824,10 +872,11 @@ class ScheduleRow(_message.Message):
         time_zone: _builtins.str = ...,
         multiplier: _builtins.float | None = ...,
         exchange: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "multiplier", b"multiplier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "dates", b"dates", "exchange", b"exchange", "from_time", b"from_time", "multiplier", b"multiplier", "name", b"name", "time_zone", b"time_zone", "to_time", b"to_time", "weekdays", b"weekdays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier", "dates", b"dates", "exchange", b"exchange", "from_time", b"from_time", "instrument_ids", b"instrument_ids", "multiplier", b"multiplier", "name", b"name", "time_zone", b"time_zone", "to_time", b"to_time", "weekdays", b"weekdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__multiplier: _TypeAlias = _typing.Literal["multiplier"]  # noqa: Y015
     _WhichOneofArgType__multiplier: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier"]  # noqa: Y015
