@@ -193,6 +193,16 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             settings=correlation_service_pb2.EstimatorSettings(decay=0.9),
             gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
         ),
+        "EvaluateStakes": edge_service_pb2.EvaluateStakesRequest(
+            bet=edge_service_pb2.BetEdge(
+                win_probability=0.6, payoff=1.0, loss_fraction=0.5, outcome_count=50.0
+            ),
+            kelly_fractions=[0.5, 1.0],
+            levels=[0.5],
+            wealth_floor=0.5,
+            floor_probability=0.1,
+            interval_probability=0.9,
+        ),
         "EstimateEdge": edge_service_pb2.EstimateEdgeRequest(
             instrument_ids=["I0", "I1"],
             history_outcome=[0.1, -0.05, 0.2, 0.1, -0.1],
