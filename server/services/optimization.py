@@ -64,8 +64,8 @@ class OptimizationService:
         count = request.point_count or POINTS_DEFAULT
         if found := list(number_violations(request)):
             raise invalid_fields(found)
-        _refuse_tails(request.problem)
         problem = await self._problem(call, request.problem)
+        _refuse_tails(request.problem)
         if not is_risk(problem.objective):
             text = (
                 "must be a risk: MIN_VARIANCE, MIN_CVAR, MIN_CDAR or MIN_MAX_DRAWDOWN, or a "
@@ -80,8 +80,8 @@ class OptimizationService:
         self, call: Call, request: pb.ExplainInfeasibilityRequest
     ) -> pb.ExplainInfeasibilityResponse:
         """The smallest conflict among the limits and the cheapest way out."""
-        _refuse_tails(request.problem)
         problem = await self._problem(call, request.problem)
+        _refuse_tails(request.problem)
         ids = list(request.problem.instrument_ids)
         return await self._run(call, work.explained, problem, ids)
 
@@ -125,7 +125,7 @@ class OptimizationService:
 
 
 def _refuse_tails(problem: pb.OptimizationProblem) -> None:
-    """Raises `Refusal` for tails that only one optimum at a time is held to."""
+    """Raises `Refusal` for tails that only one optimum at a time is held to; they are checked."""
     if any(is_cut(tail) for tail in tails(problem.limits)):
         text = "only NORMAL ones here; OptimizePortfolio and SizePositions know the others"
         raise invalid("problem.limits.tails", "NOT_APPLICABLE", text)
