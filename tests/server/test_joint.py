@@ -384,8 +384,9 @@ async def test_joint_objectives_that_cannot_be_are_refused(joint_client: Client)
 
     portfolio_id, matrix_id = await ready(joint_client, joint=Joint(volatility_max=0.01))
     set_parameters = joint_client.parameter.SetParameters
-    found = await refusal(set_parameters(setting(objective_of("RISK_BUDGET"))))
-    assert found.fields["parameters.joint_objective.kind"] == "NOT_APPLICABLE"
+    sized = objective_of("MIN_VARIANCE", gross_weight=0.5)
+    found = await refusal(set_parameters(setting(sized)))
+    assert found.fields["parameters.joint_objective.gross_weight"] == "NOT_APPLICABLE"
     apart = [objective_of("CRRA", risk_aversion=aversion) for aversion in (2.0, 3.0)]
     terms = [pb.ObjectiveTerm(weight=1.0, objective=part) for part in apart]
     await set_parameters(setting(objective_of("COMBINATION", terms=terms)))
