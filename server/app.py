@@ -37,6 +37,7 @@ from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
 from server.lag import watch_lag
 from server.maintenance import MaintenanceTasks
+from server.matrix_refresh import MatrixRefreshes
 from server.metrics import DecisionMetrics
 from server.models import Models
 from server.programs.preparation import Preparation, is_joint
@@ -176,7 +177,8 @@ class App:
         self._stack.callback(lag.cancel)
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
-        chores = MaintenanceTasks(database, states, self.config.tenant_id)
+        refreshes = MatrixRefreshes(database, states)
+        chores = MaintenanceTasks(database, states, self.config.tenant_id, refreshes)
         self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
         worker = Worker(self.config.data_dir / "kernels")
         implementations = {
@@ -189,7 +191,7 @@ class App:
             "VolatilityService": VolatilityService(database, states),
             "HistoryService": HistoryService(database),
             "EdgeService": EdgeService(database, engine),
-            "CorrelationService": CorrelationService(database, states),
+            "CorrelationService": CorrelationService(states, refreshes),
             "RiskService": RiskService(database, states),
             "ParameterService": ParameterService(database, states),
             "OptimizationService": OptimizationService(engine),

@@ -1,6 +1,7 @@
 """What a server process does by itself again and again; several replicas may do it at once.
 
     every second   reservations whose time is over are closed, each with its event
+    every minute   matrices whose histories have moved are estimated again
     every hour     ids of events taken in so long ago that they can't come again are dropped
 
 All state is in the database: a process that dies leaves the rest to the next, or to its own next
@@ -16,6 +17,7 @@ from positionsizing.v1 import events_pb2
 
 from server.alerts import EXPIRED_MIN, WARNING, alert
 from server.convert.names import timestamp
+from server.matrix_refresh import MatrixRefreshes
 from server.services.portfolio import reservation_message
 from server.state import States
 from storage.errors import StorageError
@@ -27,6 +29,7 @@ _log = structlog.get_logger(__name__)
 
 EXPIRY_INTERVAL_S = 1.0
 EXPIRY_BATCH = 100
+REFRESH_INTERVAL_S = 60.0
 FORGET_INTERVAL_S = 3600.0
 REMEMBER = timedelta(days=30)
 """How long the id of an event is kept: for longer than any topic keeps a message."""
@@ -37,7 +40,10 @@ _FORGET_DEADLINE_S = 60.0
 class MaintenanceTasks:
     """Run `run` as a task for as long as the process serves."""
 
-    def __init__(self, database: Database, states: States, tenant_id: str) -> None:
+    def __init__(
+        self, database: Database, states: States, tenant_id: str, refreshes: MatrixRefreshes
+    ) -> None:
+        self._refreshes = refreshes
         self._database = database
         self._states = states
         self._tenant_id = tenant_id
@@ -46,6 +52,7 @@ class MaintenanceTasks:
         """Until cancelled. What fails is logged and done at the next turn."""
         async with asyncio.TaskGroup() as group:
             group.create_task(_repeat(self.expire, EXPIRY_INTERVAL_S))
+            group.create_task(_repeat(self._refreshes.run_due, REFRESH_INTERVAL_S))
             group.create_task(_repeat(self.forget, FORGET_INTERVAL_S))
 
     async def expire(self) -> int:

@@ -42,6 +42,12 @@ def estimate(
         list[str] | None, typer.Option("--factor", help="For given-factors.")
     ] = None,
     matrix_id: Annotated[str, typer.Option("--id", help="Default: made.")] = "",
+    refresh: Annotated[
+        bool | None,
+        typer.Option(
+            "--refresh/--no-refresh", help="Again whenever the history moves, or no longer."
+        ),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -58,6 +64,7 @@ def estimate(
         gap_policy=_value(history_pb.GapPolicy, "GAP_POLICY_", gaps, "--gaps"),
         matrix_id=matrix_id,
         factor_ids=factors or (),
+        refresh=refresh,
     )
     if estimator:
         prefix = "COVARIANCE_ESTIMATOR_"
@@ -92,6 +99,35 @@ def estimate(
         ):
             known = found.HasField(name)  # type: ignore[arg-type]
             out.add_row(label, f"{getattr(found, name):.4f}" if known else "none: singular")
+    console().print(out)
+
+
+@correlation.command()
+def refreshes(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Lists the matrices that are estimated again when their histories move."""
+    from positionsizing.v1 import correlation_service_pb2 as pb
+    from positionsizing.v1 import market_service_pb2 as market_pb
+
+    from server.cli.render import table
+
+    with connect(address) as client:
+        answer = client.correlations.ListMatrixRefreshes(pb.ListMatrixRefreshesRequest())
+    if as_json:
+        print_json(answer)
+        return
+    columns = ("universe", "kind", "estimator", "latest matrix", "looked at", "failure")
+    out = table("Estimated again when the history moves", *columns, left=columns)
+    for row in answer.refreshes:
+        kind = row.request.kind or market_pb.MATRIX_KIND_COVARIANCE
+        estimator = row.request.estimator or pb.COVARIANCE_ESTIMATOR_LEDOIT_WOLF
+        out.add_row(
+            row.request.universe_id,
+            _name(market_pb.MatrixKind, "MATRIX_KIND_", kind),
+            _name(pb.CovarianceEstimator, "COVARIANCE_ESTIMATOR_", estimator),
+            row.matrix_id,
+            f"{row.update_time.ToDatetime():%Y-%m-%d %H:%M}",
+            row.failure,
+        )
     console().print(out)
 
 
@@ -131,3 +167,7 @@ def clusters(
         f"mean correlation within clusters {answer.correlation_within:.3f}, "
         f"between them {answer.correlation_between:.3f}"
     )
+
+
+def _name(enum: Any, prefix: str, number: int) -> str:
+    return str(enum.Name(number)).removeprefix(prefix).lower().replace("_", "-")

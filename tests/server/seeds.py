@@ -193,6 +193,7 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             settings=correlation_service_pb2.EstimatorSettings(decay=0.9),
             gap_policy=history_service_pb2.GAP_POLICY_COMPLETE,
         ),
+        "ListMatrixRefreshes": correlation_service_pb2.ListMatrixRefreshesRequest(),
         "EvaluateStakes": edge_service_pb2.EvaluateStakesRequest(
             bet=edge_service_pb2.BetEdge(
                 win_probability=0.6, payoff=1.0, loss_fraction=0.5, outcome_count=50.0

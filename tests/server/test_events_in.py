@@ -24,6 +24,7 @@ from subscriber import PATIENCE_S, Sender, Subscriber
 
 from server.app import App
 from server.maintenance import REMEMBER, MaintenanceTasks
+from server.matrix_refresh import MatrixRefreshes
 from server.state import States
 from storage.events.ports import OutMessage
 from storage.postgres.pool import Database
@@ -341,7 +342,9 @@ async def test_ids_that_can_come_no_more_are_forgotten(
             datetime.now(UTC) - REMEMBER - timedelta(seconds=1),
             old,
         )
-        assert await MaintenanceTasks(database, States(database, 5.0), "local").forget() == 1
+        states = States(database, 5.0)
+        tasks = MaintenanceTasks(database, states, "local", MatrixRefreshes(database, states))
+        assert await tasks.forget() == 1
         left = await connection.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
     await database.aclose()
     assert new in {row["event_id"] for row in left}

@@ -218,6 +218,7 @@ class EstimateMatrixRequest(_message.Message):
     INDEFINITE_POLICY_FIELD_NUMBER: _builtins.int
     HELD_OUT_FRACTION_FIELD_NUMBER: _builtins.int
     MATRIX_ID_FIELD_NUMBER: _builtins.int
+    REFRESH_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """Universe whose history is used; the matrix becomes one of that universe."""
     kind: _market_service_pb2.MatrixKind.ValueType
@@ -236,6 +237,11 @@ class EstimateMatrixRequest(_message.Message):
     """
     matrix_id: _builtins.str
     """Id of the matrix; empty: made of universe, kind, estimator, time and a hash of the inputs."""
+    refresh: _builtins.bool
+    """True: the service estimates it again, in the same way, when the history of the universe has moved,
+    within a minute; one of a kind a universe, a later request takes its place. False: no longer. Unset:
+    as it is. Not with `as_of_time`, `known_time` or `matrix_id`, which fix what is estimated.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments of the matrix; empty: all of the universe."""
@@ -276,16 +282,101 @@ class EstimateMatrixRequest(_message.Message):
         indefinite_policy: _market_service_pb2.IndefinitePolicy.ValueType = ...,
         held_out_fraction: _builtins.float | None = ...,
         matrix_id: _builtins.str = ...,
+        refresh: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_fraction", b"_held_out_fraction", "as_of_time", b"as_of_time", "held_out_fraction", b"held_out_fraction", "known_time", b"known_time", "settings", b"settings", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_fraction", b"_held_out_fraction", "_refresh", b"_refresh", "as_of_time", b"as_of_time", "held_out_fraction", b"held_out_fraction", "known_time", b"known_time", "refresh", b"refresh", "settings", b"settings", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_fraction", b"_held_out_fraction", "as_of_time", b"as_of_time", "estimator", b"estimator", "factor_ids", b"factor_ids", "gap_policy", b"gap_policy", "held_out_fraction", b"held_out_fraction", "indefinite_policy", b"indefinite_policy", "instrument_ids", b"instrument_ids", "kind", b"kind", "known_time", b"known_time", "matrix_id", b"matrix_id", "settings", b"settings", "start_time", b"start_time", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_fraction", b"_held_out_fraction", "_refresh", b"_refresh", "as_of_time", b"as_of_time", "estimator", b"estimator", "factor_ids", b"factor_ids", "gap_policy", b"gap_policy", "held_out_fraction", b"held_out_fraction", "indefinite_policy", b"indefinite_policy", "instrument_ids", b"instrument_ids", "kind", b"kind", "known_time", b"known_time", "matrix_id", b"matrix_id", "refresh", b"refresh", "settings", b"settings", "start_time", b"start_time", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__held_out_fraction: _TypeAlias = _typing.Literal["held_out_fraction"]  # noqa: Y015
     _WhichOneofArgType__held_out_fraction: _TypeAlias = _typing.Literal["_held_out_fraction", b"_held_out_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__refresh: _TypeAlias = _typing.Literal["refresh"]  # noqa: Y015
+    _WhichOneofArgType__refresh: _TypeAlias = _typing.Literal["_refresh", b"_refresh"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_fraction) -> _WhichOneofReturnType__held_out_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh) -> _WhichOneofReturnType__refresh | None: ...
 
 Global___EstimateMatrixRequest: _TypeAlias = EstimateMatrixRequest  # noqa: Y015
+
+@_typing.final
+class ListMatrixRefreshesRequest(_message.Message):
+    """Request of ListMatrixRefreshes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMatrixRefreshesRequest: _TypeAlias = ListMatrixRefreshesRequest  # noqa: Y015
+
+@_typing.final
+class MatrixRefresh(_message.Message):
+    """A matrix that the service estimates again when the history of its universe moves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    MATRIX_ID_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    matrix_id: _builtins.str
+    """The last one that was estimated."""
+    failure: _builtins.str
+    """Why the last attempt gave none; empty where it went well. It is tried again with the next move."""
+    @_builtins.property
+    def request(self) -> Global___EstimateMatrixRequest:
+        """As it was asked for."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last estimated or tried."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___EstimateMatrixRequest | None = ...,
+        matrix_id: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "matrix_id", b"matrix_id", "request", b"request", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixRefresh: _TypeAlias = MatrixRefresh  # noqa: Y015
+
+@_typing.final
+class ListMatrixRefreshesResponse(_message.Message):
+    """Response of ListMatrixRefreshes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFRESHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refreshes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixRefresh]:
+        """By universe and kind."""
+
+    def __init__(
+        self,
+        *,
+        refreshes: _abc.Iterable[Global___MatrixRefresh] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refreshes", b"refreshes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMatrixRefreshesResponse: _TypeAlias = ListMatrixRefreshesResponse  # noqa: Y015
 
 @_typing.final
 class EstimateMatrixResponse(_message.Message):

@@ -41,6 +41,11 @@ class CorrelationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixResponse.FromString,
                 _registered_method=True)
+        self.ListMatrixRefreshes = channel.unary_unary(
+                '/positionsizing.v1.CorrelationService/ListMatrixRefreshes',
+                request_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesResponse.FromString,
+                _registered_method=True)
         self.ClusterInstruments = channel.unary_unary(
                 '/positionsizing.v1.CorrelationService/ClusterInstruments',
                 request_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.ClusterInstrumentsRequest.SerializeToString,
@@ -62,6 +67,13 @@ class CorrelationServiceServicer:
         """Estimates a matrix from the history of a universe and stores it, with where it came from and
         how it fared on returns it had not seen. The same request on the same history gives the same
         matrix under the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMatrixRefreshes(self, request, context):
+        """Matrices that are estimated again when the history of their universe moves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +101,11 @@ def add_CorrelationServiceServicer_to_server(servicer, server):
                     servicer.EstimateMatrix,
                     request_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixResponse.SerializeToString,
+            ),
+            'ListMatrixRefreshes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMatrixRefreshes,
+                    request_deserializer=positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesResponse.SerializeToString,
             ),
             'ClusterInstruments': grpc.unary_unary_rpc_method_handler(
                     servicer.ClusterInstruments,
@@ -130,6 +147,33 @@ class CorrelationService:
             '/positionsizing.v1.CorrelationService/EstimateMatrix',
             positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixRequest.SerializeToString,
             positionsizing_dot_v1_dot_correlation__service__pb2.EstimateMatrixResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMatrixRefreshes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.CorrelationService/ListMatrixRefreshes',
+            positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_correlation__service__pb2.ListMatrixRefreshesResponse.FromString,
             options,
             channel_credentials,
             insecure,

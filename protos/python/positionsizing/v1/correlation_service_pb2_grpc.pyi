@@ -40,6 +40,8 @@ class CorrelationServiceStub:
     how it fared on returns it had not seen. The same request on the same history gives the same
     matrix under the same id.
     """
+    ListMatrixRefreshes: _grpc.UnaryUnaryMultiCallable[_correlation_service_pb2.ListMatrixRefreshesRequest, _correlation_service_pb2.ListMatrixRefreshesResponse]
+    """Matrices that are estimated again when the history of their universe moves."""
     ClusterInstruments: _grpc.UnaryUnaryMultiCallable[_correlation_service_pb2.ClusterInstrumentsRequest, _correlation_service_pb2.ClusterInstrumentsResponse]
     """Clusters instruments by correlation, in an order that puts alike ones side by side."""
     AllocateByHierarchy: _grpc.UnaryUnaryMultiCallable[_correlation_service_pb2.AllocateByHierarchyRequest, _correlation_service_pb2.AllocateByHierarchyResponse]
@@ -59,6 +61,8 @@ class CorrelationServiceAsyncStub(CorrelationServiceStub):
     how it fared on returns it had not seen. The same request on the same history gives the same
     matrix under the same id.
     """
+    ListMatrixRefreshes: _aio.UnaryUnaryMultiCallable[_correlation_service_pb2.ListMatrixRefreshesRequest, _correlation_service_pb2.ListMatrixRefreshesResponse]  # type: ignore[assignment]
+    """Matrices that are estimated again when the history of their universe moves."""
     ClusterInstruments: _aio.UnaryUnaryMultiCallable[_correlation_service_pb2.ClusterInstrumentsRequest, _correlation_service_pb2.ClusterInstrumentsResponse]  # type: ignore[assignment]
     """Clusters instruments by correlation, in an order that puts alike ones side by side."""
     AllocateByHierarchy: _aio.UnaryUnaryMultiCallable[_correlation_service_pb2.AllocateByHierarchyRequest, _correlation_service_pb2.AllocateByHierarchyResponse]  # type: ignore[assignment]
@@ -81,6 +85,14 @@ class CorrelationServiceServicer(metaclass=_abc_1.ABCMeta):
         how it fared on returns it had not seen. The same request on the same history gives the same
         matrix under the same id.
         """
+
+    @_abc_1.abstractmethod
+    def ListMatrixRefreshes(
+        self,
+        request: _correlation_service_pb2.ListMatrixRefreshesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_correlation_service_pb2.ListMatrixRefreshesResponse, _abc.Awaitable[_correlation_service_pb2.ListMatrixRefreshesResponse]]:
+        """Matrices that are estimated again when the history of their universe moves."""
 
     @_abc_1.abstractmethod
     def ClusterInstruments(
