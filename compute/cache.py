@@ -23,6 +23,10 @@ class Cache(Generic[K, V]):
         self._values: OrderedDict[K, V] = OrderedDict()
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[type["Cache[K, V]"], tuple[int]]:
+        """An empty one: another process makes its own values, and a lock goes nowhere."""
+        return Cache, (self._size_max,)
+
     def __len__(self) -> int:
         return len(self._values)
 

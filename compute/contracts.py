@@ -101,8 +101,12 @@ class Contracts:
         """
         is_future = (self.kind != ContractKind.CASH) & np.isfinite(average_price) & (held != 0.0)
         entry = np.where(is_future, average_price, self.quote)
-        moved = points(self.kind, self.quote) - points(self.kind, entry)
-        return np.where(is_future, self.factor * moved * held, 0.0)
+        return np.where(is_future, self.profit(held, entry), 0.0)
+
+    def profit(self, held: Floats, paid: Floats) -> Floats:
+        """Base currency that positions of any kind have gained since the quote `paid`, (m,)."""
+        moved = points(self.kind, self.quote) - points(self.kind, paid)
+        return self.factor * moved * held
 
 
 def points(kind: Integers, price: Floats) -> Floats:

@@ -12,9 +12,11 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.currency import MINOR_UNITS
+from compute.market import Market, Positions
 from server.convert import parameters as parameters_convert
 from server.convert.corporate_action import shown_until
 from server.convert.names import timestamp
+from server.errors import precondition
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import corporate_actions, parameters
 from storage.postgres import price_jumps as storage
@@ -117,6 +119,18 @@ def quotes(snapshot: pb.MarketSnapshot) -> Iterator[tuple[Key, float]]:
             yield (JumpKind.RATE, f"{first}/{second}"), item.rate
         else:
             yield (JumpKind.RATE, f"{second}/{first}"), 1.0 / item.rate
+
+
+def refuse_held(prices: Market, positions: Positions, jumped: frozenset[str]) -> None:
+    """Raises `Refusal` where what is held or being bought jumped: nobody knows the equity then."""
+    names = sorted({prices.instrument_ids[place] for place in positions.taken} & jumped)
+    if names:
+        text = (
+            f"the price of {names[0]!r}, which is held or reserved, is further from the last "
+            "accepted one than price_jump_max allows, and so nobody knows what the portfolio is "
+            "worth: store one that is right, or confirm it (`sizing market confirm`)"
+        )
+        raise precondition("PRICE_JUMP", text, instrument_ids=", ".join(names[:20]))
 
 
 def messages(snapshot: pb.MarketSnapshot, jumped: Iterable[PriceJump]) -> Iterator[pb.PriceJump]:

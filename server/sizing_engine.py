@@ -53,6 +53,7 @@ from server.prepared_request import (
     concerned,
     context_of,
 )
+from server.price_jumps import refuse_held
 from server.request_context import Call
 from server.shared_limits import notional_after, notional_before, outside_use, with_shared
 from server.state import States
@@ -150,6 +151,7 @@ class SizingEngine:
                 prices = self.states.market(tenant_id, snapshot, currency)
                 context = context_of(state, snapshot.snapshot_id, prices)
                 if jumped:
+                    refuse_held(prices, context.positions, jumped)
                     context = replace(context, jumped=jumped)
                 if default_id:
                     context = replace(context, covariance_matrix_id=default_id)

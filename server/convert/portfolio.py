@@ -102,8 +102,12 @@ def unrealised_pnl(book: pb.Holdings, prices: Market, snapshot_id: str) -> pb.Un
     place = prices.places(book.instrument_ids[:])
     known = (place >= 0) & (paid > 0.0)
     at = np.maximum(place, 0)
-    rate = np.ones(len(place)) if prices.exchange_rate is None else prices.exchange_rate[at]
-    pnl = (quantity * (prices.price[at] - paid * rate))[known]
+    if prices.contracts is not None:
+        gained = prices.contracts.part(at).profit(quantity, np.where(known, paid, 1.0))
+    else:
+        rate = np.ones(len(place)) if prices.exchange_rate is None else prices.exchange_rate[at]
+        gained = quantity * (prices.price[at] - paid * rate)
+    pnl = gained[known]
     message = pb.UnrealisedPnl(total=float(pnl.sum()), market_snapshot_id=snapshot_id)
     for name, is_known in zip(book.instrument_ids, known.tolist(), strict=True):
         column = message.instrument_ids if is_known else message.unvalued_instrument_ids

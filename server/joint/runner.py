@@ -6,6 +6,7 @@ A function of joint work is one of a module, takes its `execution` by name, and 
 programs compiled ahead and no others. `run` blocks; it is called in the thread of joint work.
 """
 
+import pickle
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -42,14 +43,21 @@ class JointRunner(Protocol):
 
 
 class InThisProcess:
-    """Runs joint work in the thread that asks: for tests, and scripts with one caller."""
+    """Runs joint work in the thread that asks: for tests, and scripts with one caller.
+
+    Work and answer are copied as they are on the way to another process, so that what can't go
+    there doesn't go here either.
+    """
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
 
     def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
         """See `JointRunner`."""
-        return with_programs(self._programs, work, *arguments, time_limit=time_limit)
+        work, arguments = pickle.loads(pickle.dumps((work, arguments)))
+        answer = with_programs(self._programs, work, *arguments, time_limit=time_limit)
+        copied: T = pickle.loads(pickle.dumps(answer))
+        return copied
 
     def close(self) -> None:
         """Nothing is left behind."""

@@ -98,6 +98,11 @@ class Trader:
         request = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=self.portfolio_id)
         return float((await self.client.portfolio.GetPortfolio(request)).portfolio.cash)
 
+    async def unrealised(self) -> float:
+        """Gains since the fills at the newest market, which this one is."""
+        request = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=self.portfolio_id)
+        return float((await self.client.portfolio.GetPortfolio(request)).unrealised_pnl.total)
+
     async def statement(self) -> tuple[float, float, float]:
         """Equity, margin used and what is free, at the newest snapshot."""
         summary = (await self.size(validate_only=True)).summary
@@ -163,6 +168,7 @@ async def test_index_future_with_margin_by_amount(client: Client) -> None:
     assert await trader.cash() == cents(99_982.0)  # opening costs its fee
     await trader.market(price=3_990.0)
     # 8 x 50 x (3,990 - 4,001.25) = -4,500.
+    assert await trader.unrealised() == cents(-4_500.0)
     assert await trader.statement() == (cents(95_482.0), cents(96_000.0), cents(-518.0))
     assert list((await trader.size()).sizes.trade_lots) == [0]
     closing = await trader.size(SHORT)  # the other side closes first

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import market_service_pb2 as pb
@@ -75,10 +76,9 @@ class Feed:
 async def test_a_jump_refuses_its_line_until_confirmed(client: Client) -> None:
     feed = Feed(client)
     portfolio_id = await client.ready(1e6, weight_max=0.1)
-    request = sizing_request(portfolio_id, feed.names)
-    assert not (await feed.put(100.0, 10.0)).price_jumps
-    assert list((await client.size(request)).sizes.trade_lots) == [1000, 10_000]
     again = sizing_request(portfolio_id, feed.names, validate_only=True)
+    assert not (await feed.put(100.0, 10.0)).price_jumps
+    assert list((await client.size(again)).sizes.trade_lots) == [1000, 10_000]
     for _ in range(2):  # it stays where it jumped to, and is no more accepted
         await client.put_market()  # of other instruments
         answer = await feed.put(49.0, 11.0)
@@ -104,6 +104,22 @@ async def test_a_jump_refuses_its_line_until_confirmed(client: Client) -> None:
     )
     assert replayed.lots_equal
     assert [e.reason for e in replayed.replayed.line_errors] == ["PRICE_JUMP"]
+
+
+async def test_nothing_is_sized_while_what_is_held_has_jumped(client: Client) -> None:
+    """Its equity would count a price that nobody accepted, and with it every limit."""
+    feed = Feed(client)
+    portfolio_id = await client.ready(1e6, weight_max=0.1)
+    await feed.put(100.0, 10.0)
+    await client.size(sizing_request(portfolio_id, feed.names[:1]))  # reserved
+    await feed.put(160.0, 10.0)
+    other = sizing_request(portfolio_id, feed.names[1:])
+    refused = await refusal(client.size(other))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PRICE_JUMP")
+    assert feed.names[0] in refused.message
+    feed.last.confirm_prices = True
+    await client.market.PutMarketSnapshot(feed.last)
+    assert list((await client.size(other)).sizes.trade_lots) == [10_000]
 
 
 async def test_a_rate_jump_refuses_lines_of_its_currency(client: Client) -> None:
