@@ -157,7 +157,7 @@ def _bet(inputs: Array, multiples: Array) -> Array:
             break_even(b, a),
             zero_growth_fraction(p, b, a),
             jnp.where((kelly > 0.0) & (a * kelly < 1.0), 0.5 * error**2 * bent, jnp.nan),
-            constrained / kelly,
+            jnp.where(jnp.isnan(floor[0]), jnp.nan, constrained / kelly),
             stake,
             growth,
             jnp.where(p * (1.0 - p) > 0.0, (gain - loss) * jnp.sqrt(p * (1.0 - p)), 0.0),

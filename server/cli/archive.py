@@ -36,6 +36,12 @@ def archive(
     from storage.postgres.pool import Database
 
     config, written = load_config(data_dir=data_dir), list[ArchivedDay]()
+    begin, end = _day(first, "--from"), _day(last, "--to")
+    if begin and end and begin > end:
+        raise CommandError(f"--from {first} is after --to {last}")
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is no folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
     async def work(dsn: str) -> None:
         pool = await Database.open(dsn)
@@ -44,8 +50,8 @@ def archive(
                 pool,
                 folder,
                 tenant or config.tenant_id,
-                first=_day(first, "--from"),
-                last=_day(last, "--to"),
+                first=begin,
+                last=end,
                 again=again,
             ):
                 written.append(day)
@@ -69,7 +75,7 @@ def archive(
             ]
         )
     elif not written:
-        say("nothing to write: every day that is over is archived")
+        say("nothing to write: no day with decisions is over (1 a.m. UTC) that is not archived")
 
 
 def report(

@@ -57,6 +57,12 @@ def kelly(
             "say either what a bet pays or how an asset moves",
             "sizing kelly --win-probability 0.6 --payoff 1, or --mean 0.08 --volatility 0.2",
         )
+    if (floor is None) != (probability is None):
+        raise CommandError("--floor and --probability go together")
+    if win_probability is not None and payoff is None:
+        raise CommandError("--payoff says what a win gains per unit of stake")
+    if mean is not None and volatility is None:
+        raise CommandError("--volatility says how far the returns of a year vary")
     if win_probability is not None:
         bet = pb.BetEdge(win_probability=win_probability, payoff=payoff or 0.0)
         bet.loss_fraction = loss
@@ -88,7 +94,8 @@ def _show(answer: "pb.EvaluateStakesResponse", periods: str) -> None:
     if not answer.rows:
         say("no bet: there is no edge on this side")
         return
-    say(f"wealth shrinks beyond a stake of {answer.zero_growth_stake:.2%}")
+    if any(row.ever_below[0] > 0.0 for row in answer.rows):  # else nothing is ever lost
+        say(f"wealth shrinks beyond a stake of {answer.zero_growth_stake:.2%}")
     if answer.HasField("growth_lost"):
         say(f"the error of the estimate costs full Kelly {answer.growth_lost:.3%} of growth")
     if answer.HasField("floor_kelly_fraction"):

@@ -89,6 +89,7 @@ def test_edges_of_what_there_is() -> None:
     sure = of_bet(Bet(1.0, 1.0), MULTIPLES, LEVELS, KERNELS)
     assert (sure.ever_below == 0.0).all()
     assert (sure.doubles_before_halving == 1.0).all()
+    assert sure.floor_multiple is None
     ruin: Stakes = of_bet(Bet(0.6, 1.0), np.array([5.0]), LEVELS, KERNELS)
     assert ruin.growth[0] < -10.0 or np.isneginf(ruin.growth[0])
     assert (ruin.ever_below == 1.0).all()
