@@ -20,7 +20,7 @@ def write_backtest(path: Path, answer: pb.RunBacktestResponse) -> None:
     try:
         from plotly.subplots import make_subplots
     except ImportError as error:
-        hint = "pip install 'position-sizing[reports]'"
+        hint = "make setup, or in the project: pip install '.[reports]'"
         raise CommandError("reports need the package plotly", hint) from error
     titles = (
         "Equity over its start, log scale",

@@ -34,7 +34,8 @@ def gateway(
         from server.gateway.app import gateway as application
     except ImportError as error:
         raise CommandError(
-            f"the gateway needs {error.name}", "pip install 'position-sizing[gateway]'"
+            f"the gateway needs {error.name}",
+            "make setup, or in the project: pip install '.[gateway]'",
         ) from error
     if (serve_cert is None) != (serve_key is None):
         raise typer.BadParameter("HTTPS needs --serve-cert and --serve-key")

@@ -92,7 +92,7 @@ def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
         from server.fix import read_reports
     except ImportError as error:
         raise CommandError(
-            f"FIX needs {error.name}", "pip install 'position-sizing[fix]'"
+            f"FIX needs {error.name}", "make setup, or in the project: pip install '.[fix]'"
         ) from error
     yield from read_reports(path.read_bytes(), decision_tag)
 
