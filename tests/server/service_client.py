@@ -101,6 +101,10 @@ async def refusal(call: Awaitable[Any]) -> Refused:
     raise AssertionError(f"was answered: {str(answer)[:200]}")
 
 
+LATENCY_MAX_S = 1e6
+"""A call that a test leaves behind stands still while tests without a loop run, for minutes."""
+
+
 def started(
     server: embedded.EmbeddedServer,
     kernels: KernelRegistry,
@@ -117,7 +121,7 @@ def started(
     # Timings decide no test: connections and calls have long on a busy machine.
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "PoolOptions", functools.partial(PoolOptions, connect_timeout_s=60.0))
-    patient = {"deadline_default_s": 60.0, "latency_max_s": 60.0}
+    patient = {"deadline_default_s": 60.0, "latency_max_s": LATENCY_MAX_S}
     chosen: dict[str, Any] = {"listen_port": 0, **patient, **settings}
     config = Config(dsn=dsn, data_dir=folder, **chosen)
     return App.started(config, Programs(kernels, config.joint_shapes))
