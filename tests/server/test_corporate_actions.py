@@ -303,7 +303,7 @@ async def test_a_jump_that_a_split_explains_is_none(client: Client) -> None:
     book = await Book(client, price=100.0).open(10_000.0, held=10.0, paid=100.0)
     assert (await book.market(confirm=False, price=24.0)).price_jumps  # nobody has said why
     jumped = await book.newest()
-    assert (await refusal(book.size())).fields == {"signals.instrument_ids[0]": "PRICE_JUMP"}
+    assert (await refusal(book.size())).reason == "PRICE_JUMP"
     done = await book.apply(split=split(4, 1))
     # The newest prices show it already: its time is theirs, and they stay.
     assert not done.market_snapshot_id
