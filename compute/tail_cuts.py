@@ -19,7 +19,7 @@ from compute.limits.book_measures import Measured, ScenarioReturns
 from compute.limits.policy import TailLimit
 from compute.limits.tail_measures import CONVEX, tail_measure
 from compute.market import Floats
-from compute.optimize.problem import Limits, Problem, Rows, Solution, Status
+from compute.optimize.problem import Problem, Rows, Solution, Status
 from compute.risk.tail_method import TailMethod
 from compute.risk.tail_slopes import normal_multiple
 
@@ -176,15 +176,11 @@ def _row_name(number: int, tail: Bounded) -> str:
     return f"{PREFIX}{tail.limit.name} cut {number}"
 
 
-def _own(problem: Problem) -> int:
-    return 0 if problem.limits.rows is None else len(problem.limits.rows.names)
-
-
 def _priced(problem: Problem, found: _Round) -> list[tuple[Bounded, Floats]]:
     """The cuts with a price; the others come back if they are needed."""
     given = found.solution.multipliers
     assert given is not None, "an optimum has them"
-    prices = given.row_max[_own(problem) :]
+    prices = given.row_max[problem.limits.row_count :]
     least = 1e-6 * float(prices.max(initial=0.0))
     return [cut for cut, price in zip(found.cuts, prices, strict=True) if price > least]
 
@@ -194,16 +190,5 @@ def _with_cuts(problem: Problem, cuts: Sequence[tuple[Bounded, Floats]], part: f
     slopes = np.array([slope for _, slope in cuts])
     high = np.array([tail.bound * (1.0 if tail.is_convex else part) for tail, _ in cuts])
     names = tuple(_row_name(k, tail) for k, (tail, _) in enumerate(cuts))
-    low, own = np.full(len(cuts), -np.inf), problem.limits.rows
-    if own is None:
-        rows = Rows(slopes, low, high, names)
-    else:
-        rows = Rows(
-            np.vstack([own.matrix, slopes]),
-            np.concatenate([own.row_min, low]),
-            np.concatenate([own.row_max, high]),
-            own.names + names,
-            None if own.price is None else np.concatenate([own.price, np.full(len(cuts), np.inf)]),
-        )
-    limits: Limits = replace(problem.limits, rows=rows)
-    return replace(problem, limits=limits)
+    rows = Rows(slopes, np.full(len(cuts), -np.inf), high, names)
+    return replace(problem, limits=problem.limits.with_rows(rows))

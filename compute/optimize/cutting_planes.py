@@ -29,7 +29,6 @@ from compute.optimize.interior_point.scaling import unit_of
 from compute.optimize.limits import equal_weights, linear
 from compute.optimize.objectives import Moments, blocks, evaluate
 from compute.optimize.problem import (
-    Limits,
     Objective,
     ObjectiveKind,
     Problem,
@@ -180,23 +179,11 @@ def _with_cuts(problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut]) -
     mine = [cut for cut in cuts if terms[cut.term].cap is not None]
     if not mine:
         return problem
-    own, caps = problem.limits.rows, [terms[cut.term].cap for cut in mine]
+    caps = [terms[cut.term].cap for cut in mine]
     slopes = np.array([cut.slope for cut in mine])
     low, high = np.full(len(mine), -np.inf), np.array(caps, dtype=np.float64)
     names = tuple(f"{terms[cut.term].name} cut {k}" for k, cut in enumerate(mine))
-    if own is None:
-        rows = Rows(slopes, low, high, names)
-    else:
-        none = np.full(len(mine), np.inf)
-        rows = Rows(
-            np.vstack([own.matrix, slopes]),
-            np.concatenate([own.row_min, low]),
-            np.concatenate([own.row_max, high]),
-            own.names + names,
-            None if own.price is None else np.concatenate([own.price, none]),
-        )
-    limits: Limits = replace(problem.limits, rows=rows)
-    return replace(problem, limits=limits)
+    return replace(problem, limits=problem.limits.with_rows(Rows(slopes, low, high, names)))
 
 
 def _read(
@@ -205,7 +192,7 @@ def _read(
     """The solution of the whole: the prices of the cuts gathered into those of the measures."""
     given = found.multipliers
     assert given is not None
-    own = _own(problem)
+    own = problem.limits.row_count
     priced = _priced(problem, terms, cuts, found)
     caps, functionals = dict[str, float](), []
     for i, term in enumerate(terms):
@@ -249,16 +236,11 @@ def _worth(
     return value
 
 
-def _own(problem: Problem) -> int:
-    """How many rows the problem has itself."""
-    return 0 if problem.limits.rows is None else len(problem.limits.rows.names)
-
-
 def _priced(
     problem: Problem, terms: tuple[Measure, ...], cuts: list[_Cut], found: Solution
 ) -> list[tuple[float, _Cut]]:
     """Every cut with its price: those of caps first, then those of levels, as the rows are."""
     assert found.multipliers is not None
     ordered = sorted(cuts, key=lambda cut: terms[cut.term].cap is None)
-    prices = found.multipliers.row_max[_own(problem) :]
+    prices = found.multipliers.row_max[problem.limits.row_count :]
     return [(float(price), cut) for price, cut in zip(prices, ordered, strict=True)]

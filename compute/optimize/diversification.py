@@ -46,7 +46,7 @@ def as_sharpe(problem: Problem, side: Array | float = 1.0) -> Problem:
     mean = side * np.sqrt(np.maximum(variance, 0.0)) + problem.financing_rates
     return replace(
         problem,
-        objective=replace(Objective(ObjectiveKind.MAX_SHARPE)),
+        objective=Objective(ObjectiveKind.MAX_SHARPE),
         mean=np.broadcast_to(mean, (problem.size,)).copy(),
         costs=Costs(),
         limits=replace(problem.limits, var_max=None),
@@ -55,20 +55,9 @@ def as_sharpe(problem: Problem, side: Array | float = 1.0) -> Problem:
 
 def with_gross(problem: Problem, side: Array, gross: float) -> Problem:
     """The problem with side'w = gross, after its own rows."""
-    own, row = problem.limits.rows, np.asarray(side, np.float64)[None]
-    bound, endless = np.array([gross]), np.array([np.inf])
-    if own is None:
-        rows = Rows(row, bound, bound, (GROSS_ROW,))
-    else:
-        price = None if own.price is None else np.concatenate([own.price, endless])
-        rows = Rows(
-            np.vstack([own.matrix, row]),
-            np.concatenate([own.row_min, bound]),
-            np.concatenate([own.row_max, bound]),
-            (*own.names, GROSS_ROW),
-            price,
-        )
-    return replace(problem, limits=replace(problem.limits, rows=rows))
+    bound = np.array([gross])
+    row = Rows(np.asarray(side, np.float64)[None], bound, bound, (GROSS_ROW,))
+    return replace(problem, limits=problem.limits.with_rows(row))
 
 
 def has_least_gross(problem: Problem) -> bool:

@@ -112,19 +112,9 @@ def trace(
 
 def with_return(problem: Problem, least: float) -> Problem:
     """The problem with the row cash + excess'w >= least added, named `frontier return`."""
-    mean, rows = Facts(problem).excess[None, :], problem.limits.rows
-    least -= problem.cash_return
+    mean, least = Facts(problem).excess[None, :], least - problem.cash_return
     row = Rows(mean, np.array([least]), np.array([np.inf]), (ROW,))
-    if rows is not None:
-        price = None if rows.price is None else np.append(rows.price, np.inf)
-        row = Rows(
-            np.vstack([rows.matrix, mean]),
-            np.append(rows.row_min, least),
-            np.append(rows.row_max, np.inf),
-            (*rows.names, ROW),
-            price,
-        )
-    return replace(problem, limits=replace(problem.limits, rows=row))
+    return replace(problem, limits=problem.limits.with_rows(row))
 
 
 def _price(point: Solution) -> float:

@@ -11,7 +11,7 @@ that is None (or a bound that is infinite) says "not limited" or "not present", 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -214,6 +214,25 @@ class Limits:
     cdar_tail: float = 0.95
     drawdown_max: float | None = None
     drawdown_risk: DrawdownRisk | None = None
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return 0 if self.rows is None else len(self.rows.names)
+
+    def with_rows(self, more: Rows) -> Limits:
+        """The limits with hard rows after their own."""
+        own = self.rows
+        if own is not None:
+            hard = np.full(len(more.names), np.inf)
+            more = Rows(
+                np.vstack([own.matrix, more.matrix]),
+                np.concatenate([own.row_min, more.row_min]),
+                np.concatenate([own.row_max, more.row_max]),
+                own.names + more.names,
+                None if own.price is None else np.concatenate([own.price, hard]),
+            )
+        return replace(self, rows=more)
 
 
 @dataclass(frozen=True)
