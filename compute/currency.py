@@ -18,6 +18,11 @@ MINOR_UNITS = {"GBX": ("GBP", 0.01), "ILA": ("ILS", 0.01), "ZAC": ("ZAR", 0.01)}
 """Currencies that prices are quoted in and that are a part of another: pence, agorot, cents."""
 
 
+def major_of(code: str) -> tuple[str, float]:
+    """The currency that `code` is a part of, and which part: (GBP, 0.01) of GBX; else itself."""
+    return MINOR_UNITS.get(code, (code, 1.0))
+
+
 @dataclass(frozen=True)
 class Rate:
     """Units of `to` for one of `source`."""
@@ -66,7 +71,7 @@ def _other_ways(
 def to_base(rates: Iterable[Rate], base: str) -> dict[str, float]:
     """Units of `base` for one unit of every currency that can be converted, `base` among them."""
     given = {(item.source, item.to): item.rate for item in rates}
-    base_major, base_part = MINOR_UNITS.get(base, (base, 1.0))
+    base_major, base_part = major_of(base)
     names = sorted({name for pair in given for name in pair} | {base_major})
     out = {}
     for name in names:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from positionsizing.v1 import sizing_pb2 as pb
 
-from compute.currency import MINOR_UNITS
+from compute.currency import major_of
 from compute.market import Floats, Market
 from compute.pipeline import Sizing
 from server.prepared_request import PreparedRequest
@@ -46,5 +46,5 @@ def own_currency(market: Market, place: int, base: str) -> tuple[str, float]:
     if not market.currency or market.exchange_rate is None:
         return base, 1.0
     code = market.currency[place]
-    major, part = MINOR_UNITS.get(code, (code, 1.0))
+    major, part = major_of(code)
     return major, float(market.exchange_rate[place]) / part

@@ -12,7 +12,7 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.contracts import ContractKind
-from compute.currency import MINOR_UNITS, rate_of
+from compute.currency import MINOR_UNITS, major_of, rate_of
 from compute.market import Market
 from server.convert.columns import integers
 from server.convert.currencies import currency_violations
@@ -156,7 +156,7 @@ class Fill:
         given = fills.exchange_rate[i] if len(fills.exchange_rate) else 0.0
         rate = given if given > 0.0 else listed
         code = currency or (market.currency[place] if market.currency else accounts.base)
-        major, part = MINOR_UNITS.get(code, (code, 1.0))
+        major, part = major_of(code)
         named = fills.settlement_currency[i] if len(fills.settlement_currency) else ""
         settles_in = accounts.named(named) if named else accounts.own(major)
         settlement_rate = 1.0
@@ -171,7 +171,7 @@ class Fill:
         if of_fee:
             fee_rate = rate if of_fee == currency else rate_of(market.rates, of_fee, "a fee")
         fee, fee_paid = charged * fee_rate, ("", charged * fee_rate)
-        fee_major, fee_part = MINOR_UNITS.get(of_fee, (of_fee, 1.0))
+        fee_major, fee_part = major_of(of_fee)
         if fee_major and fee_major in (accounts.own(fee_major), settles_in):
             fee_paid = fee_major, charged * fee_part
         # Pounds for an instrument in pence: the price as the instrument is quoted.

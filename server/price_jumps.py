@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import asyncpg
 from positionsizing.v1 import market_service_pb2 as pb
 
-from compute.currency import MINOR_UNITS
+from compute.currency import major_of
 from compute.market import Market, Positions
 from server.convert import parameters as parameters_convert
 from server.convert.corporate_action import shown_until
@@ -177,9 +177,9 @@ def not_accepted(
     names = {item.name for item in jumped if item.kind is JumpKind.PRICE}
     codes = {code for j in jumped if j.kind is JumpKind.RATE for code in j.name.split("/")}
     if codes and len(snapshot.currency):
-        base, _ = MINOR_UNITS.get(base_currency, (base_currency, 1.0))
+        base, _ = major_of(base_currency)
         for name, own in zip(snapshot.instrument_ids, snapshot.currency, strict=True):
-            major, _ = MINOR_UNITS.get(own, (own, 1.0))
+            major, _ = major_of(own)
             if major != base and not codes.isdisjoint({own, major, base}):
                 names.add(name)
     return frozenset(names)

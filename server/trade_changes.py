@@ -10,7 +10,7 @@ from positionsizing.v1 import corporate_action_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
 from compute.corporate_actions import Change, changed_lots, changed_quantity, whole_unit
-from compute.currency import MINOR_UNITS
+from compute.currency import major_of
 from server.convert.corporate_action import of_instrument
 from server.errors import precondition
 from server.state import States
@@ -108,7 +108,7 @@ class Books:
         """Books an amount in the instrument's currency where there is an account, else the base."""
         after, place = self._plan.after, self._plan.place
         code = after.currency[place] if len(after.currency) else item.base_currency
-        major, part = MINOR_UNITS.get(code, (code, 1.0))
+        major, part = major_of(code)
         if major in from_json(item.accounts):
             account, amount = major, amount * part
         else:
