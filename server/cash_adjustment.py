@@ -59,10 +59,10 @@ async def adjust(
         await cash.add(connection, *key, changes)
         after = await stored_equity(connection, states, *key, market)
         is_payment = request.kind == pb.CASH_FLOW_KIND_PAYMENT
-        if is_payment and before is not None and after is not None and before > 0.0 < after:
+        if is_payment and before is not None and after is not None and before > 0.0 and after > 0.0:
             await high_water_marks.scale(connection, *key, after / before)
             await trading_days.scale(connection, *key, after / before)
-            await cash.scale_equity(connection, *key, after / before)
+            await portfolios.scale_equity(connection, *key, after / before)
         await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
         await BreachWatch(states).look(connection, call, [portfolio_id], market, "holdings")
         stored = await read_portfolio(connection, *key)

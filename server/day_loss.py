@@ -18,14 +18,13 @@ from positionsizing.v1 import market_service_pb2 as market_pb
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.day_loss import TradingDay, day_at, start_of
-from compute.market import MissingInputError, equity_of
 from server.alerts import WARNING, alert
 from server.missed_actions import missed
-from server.portfolio_state import PortfolioState, load_state, positions
+from server.portfolio_state import PortfolioState, load_state
 from server.request_context import Call
 from server.services.portfolio_life import change_record, tell
 from server.state import States
-from server.valuation import newest_market
+from server.valuation import equity_at, newest_market
 from storage.errors import NotFound
 from storage.postgres import (
     corporate_actions,
@@ -133,7 +132,7 @@ class DayLossMonitor:
         newest = await newest_market(self._states, call.tenant_id)
         if newest is None:
             return state
-        equity = self._equity(call.tenant_id, state, newest)
+        equity = equity_at(self._states, call.tenant_id, state, newest)
         if equity is None:
             return state
         portfolio_id = state.portfolio.portfolio_id
@@ -209,7 +208,7 @@ class DayLossMonitor:
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
         if state.book_limits is None or state.book_limits.day_loss_max is None:
             return None
-        equity = self._equity(call.tenant_id, state, newest)
+        equity = equity_at(self._states, call.tenant_id, state, newest)
         if equity is None:
             return None
         scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
@@ -240,15 +239,8 @@ class DayLossMonitor:
         since = await corporate_actions.after(connection, call.tenant_id, stored.as_of_time)
         if missed(since, snapshot) & {*state.book.holdings.instrument_id}:
             return now
-        equity = self._equity(call.tenant_id, state, snapshot)
+        equity = equity_at(self._states, call.tenant_id, state, snapshot)
         return now if equity is None else equity
-
-    def _equity(self, tenant_id: str, state: PortfolioState, snapshot: Snapshot) -> float | None:
-        try:
-            prices = self._states.market(tenant_id, snapshot, state.portfolio.base_currency)
-            return equity_of(prices, positions(state, prices))
-        except MissingInputError:
-            return None
 
 
 def _day(stored: StoredDay) -> TradingDay:

@@ -9,8 +9,8 @@ import math
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from server.alerts import INFO, alert
-from server.convert.names import checked_id, text_violations
-from server.errors import FieldViolation, invalid_fields, precondition
+from server.convert.names import checked_id, reason_violations
+from server.errors import invalid_fields, precondition
 from server.portfolio_state import PortfolioState
 from server.request_context import Call
 from server.state import States
@@ -41,10 +41,7 @@ async def confirm(
 ) -> pb.ConfirmEquityResponse:
     """Forgets the accepted equity, and tells who did and why."""
     portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-    found = list(text_violations(request.reason, "reason"))
-    if not request.reason.strip():
-        found.append(FieldViolation("reason", "MISSING", "must be given, for the history"))
-    if found:
+    if found := list(reason_violations(request.reason)):
         raise invalid_fields(found)
     market = await newest_market(states, call.tenant_id)
     async with database.transaction(deadline_s=call.left_s) as connection:

@@ -9,8 +9,8 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from server.convert.names import checked_id, text_violations, timestamp
-from server.errors import FieldViolation, invalid_fields, precondition
+from server.convert.names import checked_id, reason_violations, timestamp
+from server.errors import invalid_fields, precondition
 from server.request_context import Call
 from server.state import States
 from server.valuation import newest_market, stored_equity
@@ -72,10 +72,7 @@ class HighWaterMarks:
     ) -> pb.RebaseHighWaterMarkResponse:
         """Sets the mark to the equity at the newest market."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-        found = list(text_violations(request.reason, "reason"))
-        if not request.reason.strip():
-            found.append(FieldViolation("reason", "MISSING", "must be given, for the history"))
-        if found:
+        if found := list(reason_violations(request.reason)):
             raise invalid_fields(found)
         market = await newest_market(self._states, call.tenant_id)
         async with self._database.transaction(deadline_s=call.left_s) as connection:

@@ -4,7 +4,7 @@ import asyncpg
 from positionsizing.v1 import market_service_pb2
 
 from compute.market import MissingInputError, equity_of
-from server.portfolio_state import load_state, positions
+from server.portfolio_state import PortfolioState, load_state, positions
 from server.state import States
 from storage.errors import NotFound
 
@@ -30,6 +30,13 @@ async def stored_equity(
     if market is None:
         return None
     state = await load_state(connection, tenant_id, portfolio_id, "")
+    return equity_at(states, tenant_id, state, market)
+
+
+def equity_at(
+    states: States, tenant_id: str, state: PortfolioState, market: market_service_pb2.MarketSnapshot
+) -> float | None:
+    """Equity of a state in the base currency; None where the market doesn't value what is held."""
     try:
         prices = states.market(tenant_id, market, state.portfolio.base_currency)
         return equity_of(prices, positions(state, prices))

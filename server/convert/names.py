@@ -149,6 +149,13 @@ def text_violations(value: str, path: str) -> Iterator[FieldViolation]:
         yield FieldViolation(path, "TOO_LONG", text)
 
 
+def reason_violations(reason: str) -> Iterator[FieldViolation]:
+    """Why somebody did what has to have a reason; the field is called `reason`."""
+    yield from text_violations(reason, "reason")
+    if not reason.strip():
+        yield FieldViolation("reason", "MISSING", "must be given, for the history")
+
+
 INSTRUMENTS_MAX = 1000
 
 

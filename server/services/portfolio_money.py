@@ -20,7 +20,7 @@ from server.limit_monitor import BreachWatch
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import PortfolioLife, read_portfolio
 from server.state import States
-from storage.postgres import cash, closing, portfolios
+from storage.postgres import closing, portfolios
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump
 
@@ -98,7 +98,7 @@ class PortfolioMoney(PortfolioLife):
         async with self._database.transaction(deadline_s=call.left_s) as connection:
             await bump(connection, call.tenant_id, scope)
             zone = request.time_zone or "UTC"
-            await cash.set_time_zone(connection, call.tenant_id, portfolio_id, zone)
+            await portfolios.set_time_zone(connection, call.tenant_id, portfolio_id, zone)
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetTimeZoneResponse(portfolio=stored)

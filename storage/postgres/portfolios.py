@@ -244,6 +244,31 @@ async def update_details(
     return Portfolio(**row)
 
 
+async def set_time_zone(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, time_zone: str
+) -> None:
+    """Set the zone of a portfolio whose version the caller raises."""
+    await connection.execute(
+        "UPDATE portfolio SET time_zone = $3 WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
+        time_zone,
+    )
+
+
+async def scale_equity(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, factor: float
+) -> None:
+    """Multiply the accepted equity, if there is one, by what a payment did to equity."""
+    await connection.execute(
+        """UPDATE portfolio SET equity_accepted = equity_accepted * $3
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+        factor,
+    )
+
+
 async def forget_equity(
     connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
 ) -> float | None:
