@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars
 
-from server.archive import CHANGES
+from server.archive import CHANGES, NUMBERS, line_types
 from storage.archive import files, report
 
 LINES_A_DECISION, STRATEGIES, DAYS = 50, 20, 250
@@ -33,11 +33,11 @@ def write(root: Path, lines: int) -> None:
     for number in range(DAYS):
         day = date(2026, 1, 1) + timedelta(days=number)
         writer = files.DayWriter(root, files.LINES, "default", day)
-        writer.add(*_day(rng, day, per_day))
+        writer.add(_day(rng, day, per_day), line_types())
         writer.finish()
 
 
-def _day(rng: np.random.Generator, day: date, n: int) -> tuple[dict, dict]:  # type: ignore[type-arg]
+def _day(rng: np.random.Generator, day: date, n: int) -> dict[str, object]:
     decision = np.arange(n) // LINES_A_DECISION
     strategy = rng.integers(0, STRATEGIES, decision[-1] + 1)[decision]
     weight = rng.uniform(0.0, 0.1, n)
@@ -56,17 +56,12 @@ def _day(rng: np.random.Generator, day: date, n: int) -> tuple[dict, dict]:  # t
         "lots": rng.integers(0, 1000, n),
         "trade_lots": rng.integers(-100, 100, n),
     }
-    names = ("price", "lot_size", "weight", "notional", "weight_before", "expected_growth")
-    columns |= {name: rng.uniform(0.0, 1.0, n) for name in names}
+    columns |= {name: rng.uniform(0.0, 1.0, n) for name in NUMBERS}
     for name in CHANGES:
         share = ACTS.get(name.removeprefix("change_"), 0.01)
         acts = rng.random(n) < share
         columns[name] = polars.Series(np.where(acts, -0.1 * weight, np.nan)).fill_nan(None)
-    types: dict[str, object] = dict.fromkeys(list(columns)[:12], polars.String)
-    types |= {"create_time": polars.Datetime("us", "UTC")}
-    types |= {"lots": polars.Int64, "trade_lots": polars.Int64}
-    types |= dict.fromkeys((*names, *CHANGES), polars.Float64)
-    return columns, types
+    return columns
 
 
 def seconds(ask: Callable[[], object]) -> list[float]:

@@ -23,7 +23,7 @@ from compute.simulate.growth_ledger import ledger_of
 from compute.trading_costs import DAYS_PER_YEAR
 from server.attribution import Held, attribute
 from server.convert.columns import floats, integers
-from server.convert.decision import STAGE_NUMBERS
+from server.convert.recorded import stage_weights
 from server.convert.simulation_answer import interval, stage_growth
 from server.fills import Accounts, Fill
 
@@ -107,18 +107,7 @@ def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
         return None
     moved = after.price[last[rows]] / before.price[first[rows]] - 1.0
     side = np.where(integers(item.signals.side)[rows] == types_pb2.SIDE_SHORT, -1.0, 1.0)
-    return _Line(Outcome(_stages(item.answer, rows), side, moved), rows, item)
-
-
-def _stages(answer: sizing_pb2.SizingDecision, rows: Integers) -> Floats:
-    """Weights after every stage, (stages, lines); stages that changed nothing are filled in."""
-    told = {int(stage.stage): floats(stage.weight)[rows] for stage in answer.waterfall.stages}
-    if (algorithm := told.pop(types_pb2.SIZING_STAGE_ALGORITHM, None)) is not None:
-        told[types_pb2.SIZING_STAGE_JOINT_OPTIMUM] = algorithm  # the same place in the waterfall
-    out: list[Floats] = []
-    for number in STAGE_NUMBERS:
-        out.append(told[number] if number in told else (out[-1] if out else np.zeros(len(rows))))
-    return np.stack(out)
+    return _Line(Outcome(stage_weights(item.answer)[:, rows], side, moved), rows, item)
 
 
 def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome]) -> None:

@@ -15,7 +15,7 @@ from positionsizing.v1 import sizing_pb2, types_pb2
 
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
-from server.convert.recorded import answer_of
+from server.convert.recorded import answer_of, stage_weights
 from storage.archive import files
 from storage.postgres import decisions, settlements
 from storage.postgres.decisions import DecisionFilter, RecordedDecision
@@ -28,8 +28,11 @@ ROWS = 500_000
 """Lines in a file: what is in memory at once."""
 DEADLINE_S = 60.0
 
-_TEXT = ("decision_id", "portfolio_id", "strategy_id", "status", "method", "instrument_id")
-_NUMBERS = ("price", "lot_size", "weight", "notional", "weight_before", "expected_growth")
+_TEXT = (
+    *("decision_id", "portfolio_id", "strategy_id", "status", "method", "instrument_id"),
+    *("line_status", "binding", "binding_group"),
+)
+NUMBERS = ("price", "lot_size", "weight", "notional", "weight_before", "expected_growth")
 CHANGES = tuple(
     f"change_{types_pb2.SizingStage.Name(number).removeprefix('SIZING_STAGE_').lower()}"
     for number in STAGE_NUMBERS
@@ -137,7 +140,7 @@ def _lines(row: RecordedDecision) -> dict[str, Any]:
         "lots": integers(sizes.lots),
         "trade_lots": integers(sizes.trade_lots),
     }
-    columns |= {name: floats(getattr(sizes, name)) for name in _NUMBERS}
+    columns |= {name: floats(getattr(sizes, name)) for name in NUMBERS}
     return columns | dict(zip(CHANGES, _changes(answer), strict=True))
 
 
@@ -149,17 +152,20 @@ def _names(enum: Any, prefix: str, numbers: Sequence[int]) -> list[str]:
 
 def _changes(answer: sizing_pb2.SizingDecision) -> np.ndarray[Any, Any]:
     """(stages, lines), NaN for null; a stage that is not in the waterfall changed nothing."""
-    n = len(answer.sizes.instrument_ids)
-    told = {int(stage.stage): np.abs(floats(stage.weight)) for stage in answer.waterfall.stages}
-    if (algorithm := told.pop(types_pb2.SIZING_STAGE_ALGORITHM, None)) is not None:
-        told[types_pb2.SIZING_STAGE_JOINT_OPTIMUM] = algorithm  # the same place in the waterfall
-    changes, before = np.zeros((len(STAGE_NUMBERS), n)), np.zeros(n)
-    for place, number in enumerate(STAGE_NUMBERS):
-        if number in told:
-            changes[place], before = told[number] - before, told[number]
+    changes = np.diff(np.abs(stage_weights(answer)), axis=0, prepend=0.0)
     changes[1:][changes[1:] == 0.0] = np.nan
     changes[:, integers(answer.sizes.line_status) == types_pb2.LINE_STATUS_REFUSED] = np.nan
     return changes
+
+
+def line_types() -> dict[str, Any]:
+    """The columns of the table `lines` and their types in Polars."""
+    import polars
+
+    types: dict[str, Any] = dict.fromkeys(_TEXT, polars.String)
+    types |= {"create_time": polars.Datetime("us", "UTC")}
+    types |= dict.fromkeys(("lots", "trade_lots"), polars.Int64)
+    return types | dict.fromkeys((*NUMBERS, *CHANGES), polars.Float64)
 
 
 def _add(writer: files.DayWriter, waiting: list[Mapping[str, Any]]) -> None:
@@ -168,10 +174,7 @@ def _add(writer: files.DayWriter, waiting: list[Mapping[str, Any]]) -> None:
 
     if not waiting:
         return
-    types: dict[str, Any] = dict.fromkeys(waiting[0], polars.String)
-    types |= {"create_time": polars.Datetime("us", "UTC")}
-    types |= {"lots": polars.Int64, "trade_lots": polars.Int64}
-    types |= dict.fromkeys((*_NUMBERS, *CHANGES), polars.Float64)
+    types = line_types()
     columns = {name: _joined([item[name] for item in waiting]) for name in types}
     for name in CHANGES:
         columns[name] = polars.Series(columns[name]).fill_nan(None)

@@ -8,11 +8,11 @@ What a crash leaves half written begins with a dot, is read by nobody and replac
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 LINES, FILLS = "lines", "fills"
 TABLES = (LINES, FILLS)
@@ -21,14 +21,17 @@ _DAY = "day="
 
 def day_folder(root: Path, table: str, tenant_id: str, day: date) -> Path:
     """Where the files of a day are."""
-    return root / table / f"tenant_id={quote(tenant_id, safe='')}" / f"{_DAY}{day.isoformat()}"
+    return _tenant_folder(root, table, tenant_id) / f"{_DAY}{day.isoformat()}"
+
+
+def _tenant_folder(root: Path, table: str, tenant_id: str) -> Path:
+    return root / table / f"tenant_id={quote(tenant_id, safe='')}"
 
 
 def days(root: Path, table: str, tenant_id: str) -> list[date]:
     """The days that are archived, rising."""
-    folder = day_folder(root, table, tenant_id, date.min).parent
-    found = (path.name for path in folder.glob(f"{_DAY}*")) if folder.is_dir() else ()
-    return sorted(date.fromisoformat(unquote(name.removeprefix(_DAY))) for name in found)
+    found = _tenant_folder(root, table, tenant_id).glob(f"{_DAY}*")
+    return sorted(date.fromisoformat(path.name.removeprefix(_DAY)) for path in found)
 
 
 class DayWriter:
@@ -65,7 +68,7 @@ class DayWriter:
         _flush(self._final.parent)
 
 
-def parts(root: Path, table: str) -> Iterable[Path]:
+def parts(root: Path, table: str) -> list[Path]:
     """All files of a table."""
     return sorted((root / table).glob("tenant_id=*/day=*/part-*.parquet"))
 

@@ -137,12 +137,12 @@ def _opened(root: Path) -> "duckdb.DuckDBPyConnection":
     """A database in memory with a view for each table; it can read the archive and nothing else."""
     import duckdb
 
-    if not any(True for _ in parts(root, LINES)):
+    if not parts(root, LINES):
         raise ArchiveError(f"{root} has no archived days; `sizing archive {root}` writes them")
     connection, folder = duckdb.connect(), str(root.resolve()).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{folder}']")
     for table in TABLES:
-        if any(True for _ in parts(root, table)):
+        if parts(root, table):
             pattern = f"{folder}/{table}/tenant_id=*/day=*/part-*.parquet"
             # Days of older releases lack the columns of stages that were added since.
             connection.execute(
