@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from positionsizing.v1 import edge_service_pb2 as pb
 
-from compute.kelly.stakes import MULTIPLES_MAX, Asset, Bet, Floor, Stakes, of_asset, of_bet
+from compute.kelly.stakes import MULTIPLES_MAX, Asset, Bet, Floor, Stakes, stakes_of
 from compute.shapes import KernelRegistry
 from server.convert.columns import floats
 from server.convert.ranges import number_violations
@@ -41,10 +41,9 @@ def evaluate_stakes(
     if request.HasField("wealth_floor"):
         floor = Floor(request.wealth_floor, request.floor_probability)
     level = request.interval_probability if request.HasField("interval_probability") else 0.95
-    if request.WhichOneof("edge") == "bet":
-        found = of_bet(_bet(request.bet), multiples, levels, kernels, floor, level)
-    else:
-        found = of_asset(_asset(request.asset), multiples, levels, kernels, floor, level)
+    is_bet = request.WhichOneof("edge") == "bet"
+    edge = _bet(request.bet) if is_bet else _asset(request.asset)
+    found = stakes_of(edge, multiples, levels, kernels, floor, level)
     response = pb.EvaluateStakesResponse(
         kelly=found.kelly, zero_growth_stake=found.zero_growth, levels=levels
     )

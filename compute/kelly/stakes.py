@@ -12,7 +12,7 @@ section 7.3) and as an upper bound of the fall where it jumps beyond (a bet: Lun
 Busseti, Ryu and Boyd 2016).
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -220,57 +220,30 @@ def _exponent(p: Array, gain: Array, loss: Array, growth: Array) -> Array:
     return jnp.where(inner, root, jnp.where(lose, -jnp.inf, jnp.inf))
 
 
-def of_bet(
-    bet: Bet,
+def stakes_of(
+    edge: Bet | Asset,
     multiples: Floats,
     levels: Floats,
     registry: KernelRegistry,
     floor: Floor | None = None,
     level: float = 0.95,
 ) -> Stakes:
-    """A bet with two outcomes; `level` is the probability of the interval.
+    """A bet with two outcomes, or an asset whose log wealth diffuses, at these multiples of Kelly.
 
-    The interval is that of the Beta posterior after p n wins and q n losses from a uniform prior.
-    Raises `NotReadyError`.
+    multiples: (m,), at most `MULTIPLES_MAX`. levels: of wealth, below which falls are looked at.
+    level: the probability of the interval, of a bet that of the Beta posterior after p n wins and
+    q n losses from a uniform prior, of an asset the normal one. Raises `NotReadyError`.
     """
-    told = (bet.win_probability, bet.payoff, bet.loss_fraction, bet.outcomes)
-    return _stakes(BET, told, multiples, levels, registry, floor, level)
-
-
-def of_asset(
-    asset: Asset,
-    multiples: Floats,
-    levels: Floats,
-    registry: KernelRegistry,
-    floor: Floor | None = None,
-    level: float = 0.95,
-) -> Stakes:
-    """An asset whose log wealth diffuses; `level` is the probability of the interval.
-
-    Raises `NotReadyError`.
-    """
-    told = (asset.expected_return, asset.volatility, asset.risk_free_rate, asset.periods)
-    return _stakes(ASSET, told, multiples, levels, registry, floor, level)
-
-
-def _stakes(
-    kernel: str,
-    told: tuple[float | None, ...],
-    multiples: Floats,
-    levels: Floats,
-    registry: KernelRegistry,
-    floor: Floor | None,
-    level: float,
-) -> Stakes:
+    is_bet = isinstance(edge, Bet)
     limits = (np.nan, np.nan) if floor is None else (floor.level, floor.probability)
-    inputs = [np.nan if value is None else value for value in (*told, level, *limits)]
+    inputs = [np.nan if value is None else value for value in (*astuple(edge), level, *limits)]
     padded = np.ones(MULTIPLES_MAX)
     padded[: len(multiples)] = multiples
-    found = registry.run(kernel, np.array(inputs, dtype=np.float64), padded)
+    found = registry.run(BET if is_bet else ASSET, np.array(inputs, dtype=np.float64), padded)
     n_columns = 5
     one, columns = np.split(found, [len(found) - n_columns * MULTIPLES_MAX])
     kelly = float(one[0])
-    n = len(multiples) if kelly > 0.0 or (kernel == ASSET and kelly != 0.0) else 0
+    n = len(multiples) if kelly > 0.0 or (kelly < 0.0 and not is_bet) else 0
     stake, growth, deviation, doubling, theta = columns.reshape(n_columns, -1)[:, :n]
     with np.errstate(over="ignore", invalid="ignore"):
         power = 2.0**theta

@@ -36,6 +36,7 @@ from positionsizing.v1 import (
     sizing_pb2,
     sizing_service_pb2,
     sizing_service_pb2_grpc,
+    types_pb2,
     volatility_service_pb2_grpc,
 )
 
@@ -250,6 +251,17 @@ def snapshot_message(**columns: Any) -> market_service_pb2.MarketSnapshot:
     if not snapshot.HasField("as_of_time"):
         snapshot.as_of_time.FromDatetime(datetime.now(UTC))
     return snapshot
+
+
+def all_that_may_be_had(name: str, side: int = types_pb2.SIDE_LONG) -> sizing_pb2.SignalBatch:
+    """One line on an edge that asks for all that limits and cash let it have."""
+    return sizing_pb2.SignalBatch(
+        instrument_ids=[name],
+        side=[types_pb2.Side.ValueType(side)],
+        win_probability=[0.99],
+        payoff=[1.0],
+        loss_fraction=[0.01],
+    )
 
 
 def sizing_request(

@@ -11,7 +11,7 @@ from positionsizing.v1 import market_service_pb2 as market_pb2
 from positionsizing.v1 import parameter_service_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
-from service_client import Client, new_id, refusal, snapshot_message
+from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
 
 FUTURE = market_pb2.CONTRACT_KIND_FUTURE
 
@@ -62,13 +62,7 @@ class Account:
     async def size(
         self, side: int = types_pb2.SIDE_LONG, **given: Any
     ) -> sizing_pb2.SizingDecision:
-        signals = sizing_pb2.SignalBatch(
-            instrument_ids=["X"],
-            side=[side],
-            win_probability=[0.99],
-            payoff=[1.0],
-            loss_fraction=[0.01],
-        )
+        signals = all_that_may_be_had("X", side)
         request = sizing.SizePositionsRequest(
             request_id=str(uuid4()),
             portfolio_id=self.id,

@@ -12,7 +12,7 @@ from positionsizing.v1 import events_pb2, limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import market_service_pb2 as market_pb2
 from positionsizing.v1 import portfolio_service_pb2 as portfolio_pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
-from service_client import Client, new_id, refusal, snapshot_message
+from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
 
 from server.app import App
 from storage.postgres.group_commit import GroupCommitter
@@ -69,13 +69,7 @@ class Book:
         return (await self.client.market.GetMarketSnapshot(request)).snapshot
 
     async def size(self, side: int = LONG, **given: Any) -> sizing_pb2.SizingDecision:
-        signals = sizing_pb2.SignalBatch(
-            instrument_ids=[self.name],
-            side=[side],
-            win_probability=[0.99],
-            payoff=[1.0],
-            loss_fraction=[0.01],
-        )
+        signals = all_that_may_be_had(self.name, side)
         request = sizing.SizePositionsRequest(
             request_id=str(uuid4()), portfolio_id=self.id, signals=signals, **given
         )

@@ -12,7 +12,7 @@ from positionsizing.v1 import events_pb2, limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import market_service_pb2 as market_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
-from service_client import Client, new_id, refusal, snapshot_message
+from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
 
 from compute.day_loss import TradingDay, day_at, start_of
 from server import day_loss
@@ -84,13 +84,7 @@ class Book:
         await self.client.portfolio.SetTradingState(request)
 
     async def size(self, **given: Any) -> sizing_pb2.SizingDecision:
-        signals = sizing_pb2.SignalBatch(
-            instrument_ids=[self.name],
-            side=[types_pb2.SIDE_LONG],
-            win_probability=[0.99],
-            payoff=[1.0],
-            loss_fraction=[0.01],
-        )
+        signals = all_that_may_be_had(self.name)
         request = sizing.SizePositionsRequest(
             request_id=str(uuid4()), portfolio_id=self.id, signals=signals, **given
         )

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from positionsizing.v1 import market_service_pb2 as market_pb2
 from positionsizing.v1 import portfolio_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
-from service_client import Client, new_id, refusal, snapshot_message
+from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
 
 LONG, SHORT = types_pb2.SIDE_LONG, types_pb2.SIDE_SHORT
 FUTURE, INVERSE = market_pb2.CONTRACT_KIND_FUTURE, market_pb2.CONTRACT_KIND_INVERSE_FUTURE
@@ -64,13 +64,7 @@ class Trader:
 
     async def size(self, side: int = LONG, **given: Any) -> sizing_pb2.SizingDecision:
         """A decision on an edge that asks for all that may be had."""
-        signals = sizing_pb2.SignalBatch(
-            instrument_ids=["X"],
-            side=[side],
-            win_probability=[0.99],
-            payoff=[1.0],
-            loss_fraction=[0.01],
-        )
+        signals = all_that_may_be_had("X", side)
         request = sizing_service_pb2.SizePositionsRequest(
             request_id=str(uuid4()),
             portfolio_id=self.portfolio_id,

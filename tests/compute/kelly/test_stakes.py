@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compute.kelly.stakes import Asset, Bet, Floor, Stakes, kernels, of_asset, of_bet
+from compute.kelly.stakes import Asset, Bet, Floor, Stakes, kernels, stakes_of
 from compute.shapes import KernelRegistry
 
 MULTIPLES = np.array([0.25, 0.5, 0.7, 1.0])
@@ -17,7 +17,7 @@ KERNELS.compile(threads=1)
 
 
 def test_an_asset_has_the_table_of_thorp() -> None:
-    found = of_asset(Asset(0.08, 0.2, 0.02), MULTIPLES, LEVELS, KERNELS)
+    found = stakes_of(Asset(0.08, 0.2, 0.02), MULTIPLES, LEVELS, KERNELS)
     assert found.kelly == pytest.approx(1.5, rel=1e-14)
     expected = [[1 / 128, 0.7**7], [0.125, 0.343], [0.5 ** (13 / 7), 0.7 ** (13 / 7)], [0.5, 0.7]]
     np.testing.assert_allclose(found.ever_below, expected, rtol=1e-12)
@@ -31,11 +31,11 @@ def test_an_asset_has_the_table_of_thorp() -> None:
 
 
 def test_what_is_estimated_has_an_error() -> None:
-    found = of_asset(Asset(0.08, 0.2, 0.02, periods=10.0), MULTIPLES, LEVELS, KERNELS)
+    found = stakes_of(Asset(0.08, 0.2, 0.02, periods=10.0), MULTIPLES, LEVELS, KERNELS)
     assert found.standard_error == pytest.approx(1.58113883)
     assert found.interval == pytest.approx((1.5 - 3.0989750, 1.5 + 3.0989750), abs=1e-6)
     assert found.growth_lost == pytest.approx(0.05)
-    bet = of_bet(Bet(0.6, 1.0, outcomes=50.0), MULTIPLES, LEVELS, KERNELS)
+    bet = stakes_of(Bet(0.6, 1.0, outcomes=50.0), MULTIPLES, LEVELS, KERNELS)
     ends = stats.beta(31, 21).ppf([0.025, 0.975])
     assert bet.interval == pytest.approx(tuple(2.0 * ends - 1.0), abs=1e-9)
     assert bet.standard_error == pytest.approx(2.0 * np.sqrt(0.6 * 0.4 / 50.0))
@@ -48,7 +48,7 @@ def test_what_is_estimated_has_an_error() -> None:
 
 @given(st.floats(0.51, 0.95), st.floats(0.2, 5.0), st.floats(0.1, 1.0), st.floats(0.05, 1.9))
 def test_the_exponent_of_a_bet_is_its_root(p: float, b: float, a: float, c: float) -> None:
-    found = of_bet(Bet(p, b, a), np.array([c]), np.array([0.5]), KERNELS)
+    found = stakes_of(Bet(p, b, a), np.array([c]), np.array([0.5]), KERNELS)
     if not len(found.stake) or c * found.kelly * a >= 1.0:
         return
     f, growth = mp.mpf(float(found.stake[0])), float(found.growth[0])
@@ -63,7 +63,7 @@ def test_the_exponent_of_a_bet_is_its_root(p: float, b: float, a: float, c: floa
 
 
 def test_falls_of_a_bet_are_at_most_what_is_said() -> None:
-    found = of_bet(Bet(0.6, 1.0), np.array([0.5, 1.0]), np.array([0.5]), KERNELS)
+    found = stakes_of(Bet(0.6, 1.0), np.array([0.5, 1.0]), np.array([0.5]), KERNELS)
     rng = np.random.default_rng(2)
     wins = rng.random((4000, 3000)) < 0.6
     for stake, bound in zip(found.stake, found.ever_below[:, 0], strict=True):
@@ -74,28 +74,28 @@ def test_falls_of_a_bet_are_at_most_what_is_said() -> None:
 
 
 def test_a_floor_is_kept_by_its_multiple() -> None:
-    asset = of_asset(Asset(0.06, 0.2), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.125))
+    asset = stakes_of(Asset(0.06, 0.2), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.125))
     assert asset.floor_multiple == pytest.approx(0.5)
-    bet = of_bet(Bet(0.6, 1.0), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.125))
+    bet = stakes_of(Bet(0.6, 1.0), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.125))
     assert bet.floor_multiple is not None
-    kept = of_bet(Bet(0.6, 1.0), np.array([bet.floor_multiple]), np.array([0.5]), KERNELS)
+    kept = stakes_of(Bet(0.6, 1.0), np.array([bet.floor_multiple]), np.array([0.5]), KERNELS)
     assert kept.ever_below[0, 0] == pytest.approx(0.125, rel=1e-9)
 
 
 def test_edges_of_what_there_is() -> None:
-    none = of_bet(Bet(0.4, 1.0, outcomes=10.0), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.1))
+    none = stakes_of(Bet(0.4, 1.0, outcomes=10.0), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.1))
     assert none.kelly == pytest.approx(-0.2)
     assert (len(none.stake), none.zero_growth, none.floor_multiple) == (0, 0.0, None)
-    sure = of_bet(Bet(1.0, 1.0), MULTIPLES, LEVELS, KERNELS)
+    sure = stakes_of(Bet(1.0, 1.0), MULTIPLES, LEVELS, KERNELS)
     assert (sure.ever_below == 0.0).all()
     assert (sure.doubles_before_halving == 1.0).all()
     assert sure.floor_multiple is None
-    ruin: Stakes = of_bet(Bet(0.6, 1.0), np.array([5.0]), LEVELS, KERNELS)
+    ruin: Stakes = stakes_of(Bet(0.6, 1.0), np.array([5.0]), LEVELS, KERNELS)
     assert ruin.growth[0] < -10.0 or np.isneginf(ruin.growth[0])
     assert (ruin.ever_below == 1.0).all()
-    short = of_asset(Asset(-0.04, 0.2), MULTIPLES, LEVELS, KERNELS)
+    short = stakes_of(Asset(-0.04, 0.2), MULTIPLES, LEVELS, KERNELS)
     assert short.kelly == pytest.approx(-1.0)
     assert (short.stake < 0.0).all()
     assert (short.growth > 0.0).all()
-    flat = of_asset(Asset(0.02, 0.2, 0.02), MULTIPLES, LEVELS, KERNELS)
+    flat = stakes_of(Asset(0.02, 0.2, 0.02), MULTIPLES, LEVELS, KERNELS)
     assert len(flat.stake) == 0
