@@ -40,10 +40,10 @@ class MatrixRefreshes:
     ) -> pb.EstimateMatrixResponse:
         """Estimates a matrix; with `refresh` again from then on, or no longer. Raises `Refusal`."""
         kept, tenant_id, universe_id = request.refresh, call.tenant_id, request.universe_id
+        given = {field.name for field, _ in request.ListFields()}
         for name in _FIXED:
-            if kept and (request.matrix_id if name == "matrix_id" else request.HasField(name)):  # type: ignore[arg-type]
-                text = "fixes what is estimated; it can't be with refresh"
-                raise invalid(name, "NOT_APPLICABLE", text)
+            if kept and name in given:
+                raise invalid(name, "NOT_APPLICABLE", "fixes what is estimated; not with refresh")
         async with self._database.connection(deadline_s=call.left_s) as connection:
             # Before the history is read: a part that arrives meanwhile is looked at again.
             parts = await matrix_refreshes.history_parts(connection, tenant_id, universe_id)

@@ -108,6 +108,7 @@ def refreshes(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> No
     from positionsizing.v1 import correlation_service_pb2 as pb
     from positionsizing.v1 import market_service_pb2 as market_pb
 
+    from server.cli.labels import enum_words
     from server.cli.render import table
 
     with connect(address) as client:
@@ -122,8 +123,10 @@ def refreshes(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> No
         estimator = row.request.estimator or pb.COVARIANCE_ESTIMATOR_LEDOIT_WOLF
         out.add_row(
             row.request.universe_id,
-            _name(market_pb.MatrixKind, "MATRIX_KIND_", kind),
-            _name(pb.CovarianceEstimator, "COVARIANCE_ESTIMATOR_", estimator),
+            enum_words(market_pb.MatrixKind, kind, "MATRIX_KIND_"),
+            enum_words(pb.CovarianceEstimator, estimator, "COVARIANCE_ESTIMATOR_").replace(
+                " ", "-"
+            ),
             row.matrix_id,
             f"{row.update_time.ToDatetime():%Y-%m-%d %H:%M}",
             row.failure,
@@ -167,7 +170,3 @@ def clusters(
         f"mean correlation within clusters {answer.correlation_within:.3f}, "
         f"between them {answer.correlation_between:.3f}"
     )
-
-
-def _name(enum: Any, prefix: str, number: int) -> str:
-    return str(enum.Name(number)).removeprefix(prefix).lower().replace("_", "-")
