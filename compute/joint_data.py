@@ -91,7 +91,7 @@ def returns_of(
     """What is known of the returns of `everything` (v,), the instruments of `lines` first.
 
     financing: (v,), what each return has to beat, which bets are net of. matrices: scenarios and
-    covariance; the covariance is used without scenarios only. edges: rows of `columns.Line`, where
+    covariance; the covariance is used without scenarios only. edges: rows of `layout.Line`, where
     the batch has bets.
     Raises `MissingInputError` where a line or a holding has no data.
     """

@@ -100,7 +100,7 @@ def solve_joint(
 ) -> JointAnswer:
     """Solves the batch of `inputs` together.
 
-    The covariance is used without scenarios only. edges: rows of `columns.Line` where the batch has
+    The covariance is used without scenarios only. edges: rows of `layout.Line` where the batch has
     bets or histories (`has_bets`), whose outcomes become scenarios.
     Raises `MissingInputError` where a line or a holding has neither, `StoppedError` at the time
     limit.

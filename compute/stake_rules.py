@@ -1,6 +1,6 @@
 """The stages of the closed-form waterfall before the limits: from an edge to a stake.
 
-Each takes the stacked input columns (`columns.Line`, `columns.Scalar`) and works line by line.
+Each takes the stacked input columns (`layout.Line`, `layout.Scalar`) and works line by line.
 Stakes are unsigned, in the direction of the signal's side, until `signed`.
 """
 

@@ -178,8 +178,8 @@ class App:
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
         refreshes = MatrixRefreshes(database, states)
-        chores = MaintenanceTasks(database, states, self.config.tenant_id, refreshes)
-        self._stack.callback(asyncio.create_task(chores.run(), name="chores").cancel)
+        maintenance = MaintenanceTasks(database, states, self.config.tenant_id, refreshes)
+        self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         worker = Worker(self.config.data_dir / "kernels")
         implementations = {
             "SizingService": SizingService(

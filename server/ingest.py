@@ -53,7 +53,7 @@ class Intake:
     def __init__(
         self,
         services: Mapping[str, object],
-        desk: SizingCoordinator,
+        coordinator: SizingCoordinator,
         database: Database,
         tenant_id: str,
     ) -> None:
@@ -70,7 +70,7 @@ class Intake:
         condition = services["ConditionService"]
         assert isinstance(condition, ConditionService)
         methods: dict[str, tuple[type[Message], _Method]] = {
-            "signals": (events_pb2.SignalsSubmitted, desk.size_positions),
+            "signals": (events_pb2.SignalsSubmitted, coordinator.size_positions),
             "fills": (events_pb2.FillsReported, sizing.settle_decision),
             "portfolio-state": (events_pb2.PortfolioStateUpdated, portfolio.set_holdings),
             "limits": (events_pb2.LimitsUpdated, portfolio.set_limits),

@@ -83,14 +83,14 @@ class MaintenanceTasks:
             return await inbox.forget(connection, before=datetime.now(UTC) - REMEMBER)
 
 
-async def _repeat(chore: Callable[[], Awaitable[object]], interval_s: float) -> None:
+async def _repeat(task: Callable[[], Awaitable[object]], interval_s: float) -> None:
     while True:
         try:
-            await chore()
+            await task()
         except StorageError as error:
-            _log.warning("a chore is put off", chore=chore.__name__, error=str(error))
-        except Exception as error:  # a bug of ours must not end the chore for good
-            _log.error("a chore failed", chore=chore.__name__, exc_info=error)
+            _log.warning("a maintenance task is put off", task=task.__name__, error=str(error))
+        except Exception as error:  # a bug of ours must not end the task for good
+            _log.error("a maintenance task failed", task=task.__name__, exc_info=error)
         await asyncio.sleep(interval_s)
 
 

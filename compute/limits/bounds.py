@@ -138,7 +138,7 @@ def prepare(
 ) -> LimitBounds:
     """Builds the bounds of a portfolio. `earlier`: of the same one; caps that still hold are taken.
 
-    Where equity is not positive, the limit_bounds is one of a book that may only be reduced.
+    Where equity is not positive, the bounds are those of a book that may only be reduced.
     Raises `MissingInputError` where equity is not a number that is meant, a position has too many
     lots, or a limit needs a column that the market snapshot doesn't have.
     """

@@ -343,5 +343,5 @@ async def test_a_smallest_order_holds_at_a_price_of_nothing_too(client: Client) 
     given = {"price": 0.0, "contract_kind": FUTURE, "initial_margin_long": 5.0}
     given |= {"initial_margin_short": 5.0, "lot_size": 1.0}
     for quantity_min, lots in ((10.0, 20), (25.0, 0)):
-        desk = await Trader.opened(client, 100.0, {}, quantity_min=quantity_min, **given)
-        assert list((await desk.size(validate_only=True)).sizes.lots) == [lots]
+        trader = await Trader.opened(client, 100.0, {}, quantity_min=quantity_min, **given)
+        assert list((await trader.size(validate_only=True)).sizes.lots) == [lots]
