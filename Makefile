@@ -36,7 +36,11 @@ serve: $(VENV)/.service  ## run the service on the embedded PostgreSQL, data in 
 	@$(BIN)/sizing serve
 
 .PHONY: test
-test: setup  ## run all tests, a process a core
+test: setup  ## run all tests but the slow ones, a process a core: ten minutes on two
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --durations=20
+
+.PHONY: test-all
+test-all: setup  ## run all tests, as continuous integration does: three quarters of an hour on two cores
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=20
 
 .PHONY: check
@@ -59,8 +63,8 @@ fuzz: setup  ## 10,000 random books through the RPC, with counts of what came of
 
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)
-	CHAOS_SEEDS=20 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \
-	  CHAOS_HALTS=50 CHAOS_HALT_MS=500 \
+	CHAOS_SEEDS=30 CHAOS_DATABASE_CUT_S=10 CHAOS_EVENTS_CUT_S=60 CHAOS_SOAK_S=600 \
+	  CHAOS_HALTS=50 CHAOS_HALT_MS=500 CHAOS_DRAIN_S=30 \
 	  CHAOS_COMMAND="$(BIN)/sizing serve" CHAOS_REPORT=benchmarks/results/chaos.md \
 	  $(BIN)/python -m pytest tests/chaos
 
@@ -92,13 +96,32 @@ bench-models: setup  ## the closed form with edges of a model against edges give
 bench-correlation: setup  ## what each way to size by correlation wins back, on simulated truths and real closes
 	$(BIN)/python -m benchmarks.correlation
 
+.PHONY: bench-methods
+bench-methods: .venv-bench  ## the plots of docs/methods.md, from the closes in examples/
+	.venv-bench/bin/python -m benchmarks.methods
+
 .PHONY: bench-joint
 bench-joint: setup  ## F6: joint sizes of 500 lines over gRPC with commits
 	$(BIN)/python -m benchmarks.joint_serving
 
+.PHONY: bench-access
+bench-access: setup  ## F14: what row security costs a commit
+	$(BIN)/python -m benchmarks.row_security
+
 .PHONY: bench-relay
 bench-relay: setup  ## events a second from the outbox to a real broker, against bare sending
 	$(BIN)/python -m benchmarks.relay
+
+.venv-cluster: requirements-cluster.txt $(PACKAGES)
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation -e protos/python -e .
+	@touch $@
+
+.PHONY: test-cluster
+test-cluster: .venv-cluster  ## backtests on a Ray cluster of two machines on this one, one killed (long)
+	$</bin/python -m pytest tests/server/test_cluster.py
 
 .venv-bench: requirements-bench.txt
 	$(PYTHON) -m venv $@
@@ -110,6 +133,10 @@ bench-optimizers: .venv-bench  ## F3-F5: the joint solver against libraries and 
 	OPENBLAS_NUM_THREADS=1 .venv-bench/bin/python -m benchmarks.optimizers tests/reference \
 	  --synthetic 100 500 --seconds 1 --patience 40
 
+.PHONY: bench-engines
+bench-engines: .venv-bench  ## backtests against bt, vectorbt and backtesting.py: the same ends, and the time
+	.venv-bench/bin/python -m benchmarks.engines
+
 .PHONY: pulsar
 pulsar: $(VENV)/.service  ## run a Pulsar broker on this machine (needs Java 17+ and Maven)
 	@$(BIN)/python -m storage.events.broker
@@ -120,7 +147,7 @@ proto: setup  ## regenerate the Python stubs from the contract, and the tables o
 	$(BIN)/python -m protos.reference
 
 # The widest lock first; the narrower ones take its versions.
-EXTRAS := $(foreach extra,calendars fix gateway learn otel plugins reports tune,--extra $(extra))
+EXTRAS := $(foreach extra,calendars fix gateway learn otel plugins reports,--extra $(extra))
 LOCK := uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11
 .PHONY: lock
 lock: setup  ## resolve the dependencies again, with hashes
@@ -128,6 +155,8 @@ lock: setup  ## resolve the dependencies again, with hashes
 	$(BIN)/$(LOCK) --extra build --extra dev --extra bench $(EXTRAS) pyproject.toml -o requirements-bench.txt
 	$(BIN)/$(LOCK) --extra build --extra dev $(EXTRAS) -c requirements-bench.txt pyproject.toml \
 	  -o requirements-dev.txt
+	$(BIN)/$(LOCK) --extra build --extra dev --extra cluster $(EXTRAS) -c requirements-dev.txt \
+	  pyproject.toml -o requirements-cluster.txt
 	$(BIN)/$(LOCK) --extra build -c requirements-dev.txt pyproject.toml -o requirements.txt
 
 .PHONY: clean

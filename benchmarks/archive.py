@@ -19,7 +19,7 @@ import numpy as np
 import polars
 
 from server.archive import CHANGES, NUMBERS, line_types
-from storage.archive import files, report
+from storage.archive import files, report, sums
 
 LINES_A_DECISION, STRATEGIES, DAYS = 50, 20, 250
 ACTS = {"raw_kelly": 1.0, "kelly_fraction": 1.0, "confidence": 0.6, "instrument_limit": 0.3}
@@ -34,6 +34,9 @@ def write(root: Path, lines: int) -> None:
         day = date(2026, 1, 1) + timedelta(days=number)
         writer = files.DayWriter(root, files.LINES, "default", day)
         writer.add(_day(rng, day, per_day), line_types())
+        totals = files.DayWriter(root, files.SUMS, "default", day)
+        sums.write(writer, totals, line_types())
+        totals.finish()
         writer.finish()
 
 

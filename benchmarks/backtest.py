@@ -19,12 +19,14 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from compute.kernels import just_in_time
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters
 from compute.simulate.account import TradingCosts
-from compute.simulate.backtest import Setting, run
-from compute.simulate.fast_settings import run_fast
+from compute.simulate.backtest import run
+from compute.simulate.fast_settings import in_threads, run_fast
 from compute.simulate.history import PriceHistory
+from compute.simulate.setting import Setting
 from compute.simulate.strategies import MeanReturn
 
 T = TypeVar("T")
@@ -98,15 +100,13 @@ def main() -> None:
     threads = os.cpu_count() or 1
 
     def fast() -> object:
-        return run_fast(history, settings, threads=threads)
+        return run_fast(history, settings, run=in_threads(threads))
 
     rows = [("fast, cold", *timed(fast)[1:])]
     warm = min((timed(fast)[1:] for _ in range(3)), key=lambda pair: pair[0])
     rows.append(("fast, warm", *warm))
     rows.append(("NumPy loop, no lots or sums", *timed(lambda: numpy_loop(history, settings))[1:]))
-    from server.simulate import kernels_for
-
-    kernels = kernels_for(history, settings)
+    kernels = just_in_time()
     run(history, settings[0], kernels)
     took = timed(lambda: [run(history, one, kernels) for one in settings[:EXACT]])
     scale = given.settings / EXACT

@@ -137,17 +137,27 @@ def simulated(n: int, count: int, truths: int) -> dict[str, Floats]:
 
 
 def walked(
-    returns: Floats, window: int = 250, ahead: int = 63, step: int = 21
+    returns: Floats,
+    window: int = 250,
+    ahead: int = 63,
+    step: int = 21,
+    edge: Floats | float = 0.04,
+    *,
+    chosen: dict[str, Method] | None = None,
 ) -> dict[str, Floats]:
-    """Shares at each date of real returns (T, n); every line has the Sharpe ratio 0.04 a day."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in methods(dynamic=True)}
+    """Shares at each date of real returns (T, n), of all methods or those chosen.
+
+    edge: Sharpe ratio a day of every line, or of each, (n,).
+    """
+    wanted = methods(dynamic=True) if chosen is None else chosen
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
     for end in range(window, len(returns) - ahead + 1, step):
         history, future = returns[end - window : end], returns[end : end + ahead]
         truth, _ = ledoit_wolf(future)
         deviation = np.sqrt(np.diag(truth))  # own volatility known: only correlation is at stake
-        mean = 0.04 * deviation
+        mean = edge * deviation
         alone = mean / deviation**2
-        for name, size in methods(dynamic=True).items():
+        for name, size in wanted.items():
             found[name].append(shares(size(mean, deviation, history), alone, mean, truth))
     return {name: np.array(rows) for name, rows in found.items()}
 

@@ -37,7 +37,7 @@ async def write(database: Database, n_events: int, payload: bytes) -> None:
     """Commits events, evenly over the portfolios, 100 at a time."""
     for i in range(n_events // 100):
         events = [NewEvent(TOPIC, "PositionSized", lambda _: payload) for _ in range(100)]
-        async with database.transaction(deadline_s=30.0) as connection:
+        async with database.transaction(TENANT, deadline_s=30.0) as connection:
             await outbox.append(connection, TENANT, f"p{i % N_PORTFOLIOS}", events)
 
 
@@ -82,7 +82,7 @@ async def measure(dsn: str, config: BrokerConfig, n_events: int, size: int, roun
     """Prints a line a round and the medians."""
     await migrate(dsn)
     database, broker = await Database.open(dsn), PulsarBroker(config)
-    async with database.transaction(deadline_s=10.0) as connection:
+    async with database.transaction(TENANT, deadline_s=10.0) as connection:
         await tenants.ensure(connection, TENANT)
         for i in range(N_PORTFOLIOS):
             await portfolios.create(

@@ -20,7 +20,7 @@ from compute.limits.projection import NO_LIMIT
 from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
 from compute.pipeline import line_columns, scalar_inputs
-from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
+from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, padded
 from compute.signals import LineError
 
 COLUMNS = (
@@ -138,7 +138,7 @@ def _stakes(lines: Floats, inputs: Inputs, kernels: KernelRegistry) -> Floats:
     bounds = np.zeros((len(Exposure), groups))
     bounds[Exposure.GROSS_MAX], bounds[Exposure.NET_MAX] = NO_LIMIT, NO_LIMIT
     bounds[Exposure.NET_MIN] = -NO_LIMIT
-    arguments = (pad(lines, width), scalar_inputs(inputs), np.zeros((groups, width)), bounds)
+    arguments = (padded(lines, width), scalar_inputs(inputs), np.zeros((groups, width)), bounds)
     return run_waterfalls(kernels, [arguments])[0][:, :n]
 
 

@@ -35,6 +35,9 @@ class Rate:
 def contradictions(rates: Sequence[Rate]) -> Iterator[tuple[int, str]]:
     """Places of rates that contradict themselves or earlier ones, and why."""
     known: dict[tuple[str, str], tuple[float, int]] = {}
+    worth = _Worth()
+    for minor, (major, part) in MINOR_UNITS.items():
+        worth.learn(Rate(minor, major, part))
     for place, item in enumerate(rates):
         pair = item.source, item.to
         if item.source == item.to:
@@ -49,6 +52,33 @@ def contradictions(rates: Sequence[Rate]) -> Iterator[tuple[int, str]]:
             if abs(item.rate / other - 1.0) > TOLERANCE:
                 yield place, f"is {item.rate:g}, but {text} {other:.6g}"
                 break
+        else:
+            other = worth.learn(item)
+            if abs(item.rate / other - 1.0) > TOLERANCE:
+                yield place, f"is {item.rate:g}, but over the rates before it is {other:.6g}"
+
+
+class _Worth:
+    """Currencies in sets whose rates to each other follow from those that were told.
+
+    Each has a leader of its set and a number of the leader's units that one of it is worth: however
+    many others are between two of a set, one rate follows.
+    """
+
+    def __init__(self) -> None:
+        self._in_leader: dict[str, tuple[str, float]] = {}
+
+    def learn(self, item: Rate) -> float:
+        """The rate that follows from those before; the sets of both are one afterwards."""
+        leader, worth = self._in_leader.setdefault(item.source, (item.source, 1.0))
+        other, of_other = self._in_leader.setdefault(item.to, (item.to, 1.0))
+        if leader == other:
+            return worth / of_other
+        factor = worth / (item.rate * of_other)  # units of `leader` for one of `other`
+        for name, (own, number) in self._in_leader.items():
+            if own == other:
+                self._in_leader[name] = leader, number * factor
+        return item.rate
 
 
 def _other_ways(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.kernels import HISTORY_BUCKETS, SCENARIO_BUCKETS, chunks, zero_padded
+from compute.kernels import HISTORY_BUCKETS, SCENARIO_BUCKETS, chunks
 from compute.layout import Line, Source
 from compute.market import Floats
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.shapes import KernelRegistry, bucket
+from compute.shapes import KernelRegistry, bucket, padded
 from compute.signals import Signals
 
 
@@ -64,7 +64,7 @@ def edge_columns(
     if scenarios is not None:
         _scenarios(lines, scenarios, parameters, kernels)
     if parameters.confidence_shrinkage is Shrinkage.BAKER_MCHALE_NUMERIC:
-        _numeric_shrinkage(lines, parameters, kernels)
+        numeric_shrinkage(lines, parameters, kernels)
 
 
 def _neutral_where_unused(lines: Floats, signals: Signals, bets: NDArray[np.bool_]) -> None:
@@ -131,12 +131,12 @@ def _scenarios(
     used = np.flatnonzero((lines[Line.SOURCE] == Source.SCENARIOS) & (lines[Line.ACTIVE] > 0))
     rate = np.array([parameters.risk_free_rate])
     count = bucket(len(scenarios.probability), SCENARIO_BUCKETS)
-    probability = zero_padded(scenarios.probability, (count,))
+    probability = padded(scenarios.probability, count)
     for piece, size in chunks(used):
         outcomes = lines[Line.SIDE, piece, None] * scenarios.returns[piece]
-        padded = zero_padded(outcomes, (size, count))
-        cost = zero_padded(lines[Line.COST, piece], (size,))
-        exact = kernels.run("scenario_kelly", padded, probability, rate, cost)[:, : len(piece)]
+        drawn = padded(outcomes, size, count)
+        cost = padded(lines[Line.COST, piece], size)
+        exact = kernels.run("scenario_kelly", drawn, probability, rate, cost)[:, : len(piece)]
         rows = (
             Line.EXACT_STAKE,
             Line.EXACT_STAKE_AFTER_COST,
@@ -147,10 +147,11 @@ def _scenarios(
         lines[np.ix_(np.array(rows), piece)] = exact
 
 
-def _numeric_shrinkage(
+def numeric_shrinkage(
     lines: Floats, parameters: EffectiveParameters, kernels: KernelRegistry
 ) -> None:
+    """Writes the row SHRINKAGE of `lines` (len(Line), n) in place: what is left of each stake."""
     rate = np.array([parameters.risk_free_rate])
     for piece, size in chunks(np.arange(lines.shape[1])):
-        columns = zero_padded(lines[:, piece], (len(Line), size))
+        columns = padded(lines[:, piece], len(Line), size)
         lines[Line.SHRINKAGE, piece] = kernels.run("shrinkage", columns, rate)[: len(piece)]

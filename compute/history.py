@@ -7,12 +7,14 @@ and a price carried forward hides a move and then shows it whole.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from compute.optimize.time_limit import checkpoint
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,6 +60,7 @@ def overlaid(parts: Sequence[Table], instrument_ids: Sequence[str] = ()) -> Tabl
     times = np.unique(np.concatenate([np.zeros(0, np.int64), *(part.times for part in parts)]))
     values = np.full((len(times), len(columns)), np.nan)
     for part in parts:
+        checkpoint()
         chosen = [i for i, name in enumerate(part.instrument_ids) if name in column]
         if not chosen:
             continue
@@ -68,6 +71,14 @@ def overlaid(parts: Sequence[Table], instrument_ids: Sequence[str] = ()) -> Tabl
         values[place] = np.where(np.isnan(new), values[place], new)
     some = ~np.isnan(values).all(axis=1)
     return Table(columns, times[some], values[some])
+
+
+def scaled(table: Table, factor: Mapping[str, float]) -> Table:
+    """Each column times the factor of its instrument; those without one stay."""
+    if not any(name in factor for name in table.instrument_ids):
+        return table
+    row = np.array([factor.get(name, 1.0) for name in table.instrument_ids])
+    return Table(table.instrument_ids, table.times, table.values * row)
 
 
 def simple_returns(prices: Floats) -> Floats:
@@ -82,6 +93,7 @@ def carried(prices: Floats, carry_max: int = CARRY_MAX) -> Floats:
     """
     out = prices.copy()
     for column in out.T:
+        checkpoint()
         present = np.flatnonzero(~np.isnan(column))
         for left, right in itertools.pairwise(present):
             if 1 < right - left <= carry_max + 1:

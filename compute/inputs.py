@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,12 @@ from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
 from compute.limits.bounds import LimitBounds
 from compute.limits.policy import JointLimits
 from compute.market import Floats, Integers
+from compute.methods import Method
 from compute.parameters import EffectiveParameters
 from compute.signals import Signals
+
+if TYPE_CHECKING:
+    from compute.joint_lots import LotSearch
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Inputs:
     returns: what limits of the whole book are measured with. placeless: lines that are to be
     without a position (`limits/places.py`), (n,), None where there are places for all.
     robust: in the joint method, what the worst case leaves of each line's edge (`robust.py`), (n,).
+    method: how they are sized. lot_search: what a search for whole lots found, which a replay has.
     fees_count: False of decisions from before the fees of the market were a cost of the edge.
     """
 
@@ -45,6 +51,8 @@ class Inputs:
     placeless: NDArray[np.bool_] | None = None
     fees_count: bool = True
     robust: Floats | None = None
+    method: Method = Method.CLOSED_FORM
+    lot_search: "LotSearch | None" = None
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.inputs import Inputs
+from compute.limits.bindings import reversal_kinds
 from compute.limits.line_risk import risk_caps
 from compute.limits.liquidity import volume_share
 from compute.limits.policy import LimitKind
@@ -18,7 +19,7 @@ class Side:
     """One bound of k lines as signed weights (k,), infinite where there is none, and its limit.
 
     kind: `LimitKind`, NONE where the side of the signal itself is the bound; own: the bound in the
-    limit's own unit.
+    limit's own unit. Where there is no bound neither says anything.
     """
 
     weight: Floats
@@ -98,21 +99,23 @@ def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:
         limit_bounds.buy_max[index],
         limit_bounds.sell_max[index],
     )
-    flip = int(LimitKind.FLIP_NOT_ALLOWED)
     trade = limit_bounds.trade_max[index]
-    bought = np.where(buy < trade, flip, limit_bounds.trade_kind[index])
-    sold = np.where(sell < trade, flip, limit_bounds.trade_kind[index])
+    own = limit_bounds.trade_bound[index]
+    bought_kind, sold_kind = reversal_kinds(limit_bounds, index)
+    bought = np.where(buy < trade, bought_kind, limit_bounds.trade_kind[index])
+    sold = np.where(sell < trade, sold_kind, limit_bounds.trade_kind[index])
+    bought_at, sold_at = np.where(buy < trade, 0.0, own), np.where(sell < trade, 0.0, own)
     nearest = np.clip(before, box.lower.weight, box.upper.weight)
     goal = before + np.clip(nearest - before, -sell, buy)
-    upper = box.upper.tightened(1.0, before + buy, bought, limit_bounds.trade_bound[index])
-    lower = box.lower.tightened(-1.0, before - sell, sold, limit_bounds.trade_bound[index])
+    upper = box.upper.tightened(1.0, before + buy, bought, bought_at)
+    lower = box.lower.tightened(-1.0, before - sell, sold, sold_at)
     missed = lower.weight > upper.weight
-    kind = np.where(goal > before, bought, sold)
+    kind, at = np.where(goal > before, (bought, bought_at), (sold, sold_at))
     ends = [
         Side(
             _finite(np.where(missed, goal, end.weight)),
-            np.where(missed, kind, end.kind),
-            np.where(missed, limit_bounds.trade_bound[index], end.own),
+            np.where(missed, kind.astype(np.int64), end.kind),
+            np.where(missed, at, end.own),
         )
         for end in (lower, upper)
     ]

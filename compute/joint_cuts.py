@@ -31,7 +31,8 @@ from compute.risk.tail_method import TailKind
 from compute.tail_cuts import PREFIX, normal_cap
 
 LINEAR = "linear "
-_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", PREFIX, GROSS_ROW)
+RISK_BUDGET_ROW = "risk budget"
+_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", RISK_BUDGET_ROW, PREFIX, GROSS_ROW)
 # A term below this share of the largest slope is rounding.
 NOTHING = 1e-7
 
@@ -47,11 +48,19 @@ _NORMS = {
 
 @dataclass(frozen=True)
 class Named:
-    """A limit as the contract speaks of it: kind, group (-1: none) and bound in its own unit."""
+    """A limit as the contract speaks of it: kind, group (-1: none) and bound in its own unit.
+
+    weight: the bound as a fraction of equity where the problem has it in parts; None: as it is
+    there.
+    """
 
     kind: LimitKind
     group: int
     bound: float
+    weight: float | None = None
+
+
+NO_LIMIT_AT_ALL = Named(LimitKind.NONE, -1, 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,20 +76,20 @@ def linear_name(name: str) -> str:
     return LINEAR + name if name.startswith((LINEAR, *_OWN_NAMES)) else name
 
 
-def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) -> Named:
+def limit_of(name: str, inputs: Inputs, box: Box, owner: Integers) -> Named:
     """The limit behind a shadow price, by its name in the problem; owner: as in `joint_cuts`."""
+    limit_bounds = inputs.limit_bounds
     own, _, place = name.partition("[")
     if place:
-        end, line = (box.lower if own == "lower" else box.upper), int(owner[int(place[:-1])])
-        if line >= len(end.kind):
-            return Named(LimitKind.NONE, -1, 0.0)  # not of the batch: it stays where it is
-        return Named(LimitKind(int(end.kind[line])), -1, float(end.own[line]))
+        return _of_line(own == "lower", int(place[:-1]), box, owner)
     limits = limit_bounds.limits
     joint = limits.joint
-    tail = None
+    cut, tail = name.removeprefix(PREFIX).rpartition(" cut ")[0], None
     if name == "volatility_max":
         tail = normal_cap(joint.volatility_max, joint.tails)[1]
-    if tail is not None or name.startswith(PREFIX):
+    if cut in _NORMS:
+        name = cut
+    elif tail is not None or name.startswith(PREFIX):
         return _of_tail(tail.name if tail else name.removeprefix(PREFIX), limit_bounds)
     if name in _NORMS:
         stated = limits.turnover_max if name == "turnover_max" else None
@@ -88,7 +97,9 @@ def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) ->
         return Named(_NORMS[name], -1, float(stated or 0.0))
     row, _, end_name = name.rpartition(" ")
     if row == GROSS_ROW:
-        return Named(LimitKind.NONE, -1, 0.0)
+        return NO_LIMIT_AT_ALL
+    if row == RISK_BUDGET_ROW:
+        return Named(LimitKind.RISK_BUDGET, -1, float(inputs.parameters.risk_budget or 0.0))
     for position, linear in enumerate(limits.joint.linear):
         if row == linear_name(linear.name):
             bound = linear.lower if end_name == "min" else linear.upper
@@ -96,6 +107,22 @@ def limit_of(name: str, limit_bounds: LimitBounds, box: Box, owner: Integers) ->
                 LimitKind.LINEAR, len(limit_bounds.group_names) + position, float(bound or 0.0)
             )
     return _of_row(row, end_name == "min", limit_bounds)
+
+
+def _of_line(is_lower: bool, place: int, box: Box, owner: Integers) -> Named:
+    """Of one end of a variable: a line's own bound, unless it ends within the line.
+
+    A line is in pieces where what it needs of the capital bends (`joint_margin.py`), as at what is
+    held. That a weight stays there is the doing of the row of the capital, which has its own price.
+    """
+    end, line = (box.lower if is_lower else box.upper), int(owner[place])
+    if line >= len(end.kind):
+        return NO_LIMIT_AT_ALL  # not of the batch: it stays where it is
+    pieces = np.flatnonzero(owner == line)
+    if place != pieces[0 if is_lower else -1] or np.isinf(end.weight[line]):
+        return NO_LIMIT_AT_ALL
+    kind, bound = LimitKind(int(end.kind[line])), float(end.own[line])
+    return Named(kind, -1, bound, float(end.weight[line]))
 
 
 def _of_tail(name: str, limit_bounds: LimitBounds) -> Named:
@@ -131,7 +158,8 @@ def _of_row(row: str, is_least: bool, limit_bounds: LimitBounds) -> Named:
         bound = stated.net_weight_min if is_least else stated.net_weight_max
         kind = LimitKind.GROUP_NET_MIN if is_least else LimitKind.GROUP_NET_MAX
         return Named(kind, group, float(bound or 0.0))
-    return Named(LimitKind.CASH, -1, max(limit_bounds.free, 0.0) * limit_bounds.scale)
+    free = max(limit_bounds.free, 0.0)
+    return Named(LimitKind.CASH, -1, free * limit_bounds.scale, free)
 
 
 def joint_cuts(

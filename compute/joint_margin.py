@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.inputs import Inputs
+from compute.joint_box import Box
+from compute.limits.policy import LimitKind
 from compute.margin import need, uses_proceeds
 from compute.market import Floats, Integers
 from compute.optimize.problem import Costs, Problem, Rows
@@ -106,11 +108,13 @@ def line_needs(inputs: Inputs, lines: Integers, lower: Floats, upper: Floats) ->
     return LineNeeds(points.T, needs.T, before, free)
 
 
-def only_reducing(before: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
-    """The bounds of lines that may not grow, because nothing is free."""
-    return (
-        np.minimum(np.maximum(lower, np.minimum(before, 0.0)), upper),
-        np.maximum(np.minimum(upper, np.maximum(before, 0.0)), lower),
+def only_reducing(before: Floats, free: float, box: Box) -> Box:
+    """The bounds of lines that may not grow, because nothing is free; what is forced may."""
+    low, high = box.lower.weight, box.upper.weight
+    kind = int(LimitKind.CASH)
+    return Box(
+        box.lower.tightened(-1.0, np.minimum(np.minimum(before, 0.0), high), kind, free),
+        box.upper.tightened(1.0, np.maximum(np.maximum(before, 0.0), low), kind, free),
     )
 
 
@@ -179,6 +183,7 @@ def divided(problem: Problem, needs: LineNeeds, row_name: str) -> Divided:
             scenarios=None if problem.scenarios is None else problem.scenarios[:, chosen],
             holdings=_filled(holdings[chosen], low, high, _is_first(chosen)),
             financing=None if problem.financing is None else problem.financing[chosen],
+            views=None if problem.views is None else problem.views[chosen],
             costs=Costs(
                 linear=None if linear is None else linear[chosen],
                 impact=None if impact is None else impact[chosen],

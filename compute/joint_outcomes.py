@@ -7,9 +7,10 @@ their outcomes, which a covariance or a scenario matrix of the request gives:
 
 no less than max(0, p_i + p_j - 1) and no more than min(p_i, p_j).
 
-Of few bets and nothing else every combination of outcomes is a scenario. Their probabilities have
-these margins exactly and are otherwise those of a Gaussian copula, whose latent correlations are
-such that the outcomes have the ones given (Emrich and Piedmonte 1991, Am. Statistician 45(4)).
+Of up to twelve bets and nothing else every combination of outcomes is a scenario. Their
+probabilities have these margins exactly and are otherwise those of a Gaussian copula, whose latent
+correlations are such that the outcomes have the ones given (Emrich and Piedmonte 1991, Am.
+Statistician 45(4)).
 Beyond, and beside expected returns, scenarios or holdings, the copula is sampled by a Sobol
 sequence of fixed seed, whose weights are raked until every bet wins as often as it should.
 """
@@ -17,19 +18,22 @@ sequence of fixed seed, whose weights are raked until every bet wins as often as
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
 from compute.market import Floats
 
 SAMPLES_MAX = 1024
+COMBINED_MAX = 12
+"""Of so many bets all combinations are taken: 4096, and twice as many for each one more."""
 _SEED, _STARTS = 7, 1 << 14
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 _BISECTIONS, _RAKES = 40, 60
 # Weight of the margins against the copula where both are fitted; margins missed by less are kept;
 # what that weight leaves of probabilities that are nothing.
 _FIRM, _MISSED, _LEAK = 1e4, 1e-9, 1e-6
+_NEWTON_STEPS, _SHARE_MIN, _ROUNDING = 100, 1e-8, 1e-14
+SAMPLED = "outcomes of these {bets} bets are a sample of {rows:,}, the same each time"
 INDEPENDENT = "bets were taken as independent: the request names no matrix with their instruments"
 UNATTAINABLE = "no bets with these chances have the correlations given: the nearest were taken"
 
@@ -48,12 +52,14 @@ class Drawn:
     """wins: bool (k, m); normal: standard normal numbers (k, c) of what else is drawn with them.
 
     probability: (k,), summing to 1. attained: whether the correlations given could be had.
+    is_sample: whether there are more outcomes than these.
     """
 
     wins: Floats
     normal: Floats
     probability: Floats
     attained: bool = True
+    is_sample: bool = False
 
 
 def outcomes(bets: Bets, drawn: Drawn) -> Floats:
@@ -65,7 +71,7 @@ def outcomes(bets: Bets, drawn: Drawn) -> Floats:
 def drawn_together(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -> Drawn:
     """Outcomes of m bets and `others` continuous returns with their correlations (m + c, m + c)."""
     m = len(bets.win)
-    if others == 0 and 1 << m <= scenarios_max and m <= 20:
+    if others == 0 and m <= COMBINED_MAX and 1 << m <= scenarios_max:
         return _all_combinations(bets, correlation)
     return _sampled(bets, correlation, others, scenarios_max)
 
@@ -111,8 +117,7 @@ def _tallied(bets: Bets, joint: Floats) -> Floats:
 
 def _nearest(margins: Floats, wanted: Floats, start: Floats) -> Floats:
     """The probabilities with these margins that are nearest to `start`, (k,)."""
-    stacked = np.vstack([_FIRM * margins, np.eye(len(start))])
-    found = nnls(stacked, np.concatenate([_FIRM * wanted, start]), maxiter=50 * len(start))[0]
+    found = _fitted(margins, wanted, start)
     # The margins were not met quite: what is clearly positive can, where the rest is nothing.
     for least in (_LEAK, _MISSED):
         held, exact = found > least, np.zeros_like(found)
@@ -121,6 +126,41 @@ def _nearest(margins: Floats, wanted: Floats, start: Floats) -> Floats:
         if exact.min() >= 0.0 and np.abs(margins @ exact - wanted).max() <= _MISSED:
             return exact
     return np.asarray(found / found.sum())
+
+
+def _fitted(margins: Floats, wanted: Floats, start: Floats) -> Floats:
+    """The x >= 0 (k,) of least |x - start|^2 + F^2 |M x - wanted|^2, F = `_FIRM`.
+
+    By Newton's method on its dual, which has a price y for each of the few margins: x is
+    max(0, start + M'y) where M x - wanted + y / F^2 = 0 (Qi and Sun 2006, SIAM J. Matrix Analysis
+    28(2)). Some k margins^2 operations a step, and few steps, which end at the solution itself.
+    """
+    give = 1.0 / _FIRM**2
+    price = np.zeros(len(wanted))
+
+    def dual(price: Floats) -> tuple[float, Floats]:
+        found = np.maximum(start + price @ margins, 0.0)
+        height = 0.5 * (found @ found + give * (price @ price)) - wanted @ price
+        return float(height), found
+
+    height, found = dual(price)
+    for _ in range(_NEWTON_STEPS):
+        slope, held = margins @ found - wanted + give * price, found > 0.0
+        curvature = margins[:, held] @ margins[:, held].T + give * np.eye(len(wanted))
+        step = np.linalg.solve(curvature, -slope)
+        share, fall = 1.0, float(slope @ step)
+        while True:
+            moved, there = dual(price + share * step)
+            hidden = _ROUNDING * abs(height)
+            if moved <= height + 1e-4 * share * fall + hidden or share < _SHARE_MIN:
+                break
+            share *= 0.5
+        price, height, found = price + share * step, moved, there
+        if share == 1.0 and np.array_equal(found > 0.0, held):
+            break  # linear in between: this step led to the solution
+        if share < _SHARE_MIN:
+            break  # rounding hides what is left to gain
+    return found
 
 
 def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -> Drawn:
@@ -138,7 +178,7 @@ def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -
     # Every column has the same numbers in its own order: no draw is luckier than another.
     place = (np.argsort(np.argsort(normal, axis=0), axis=0) + 0.5) / count
     wins = (place[:, :m] > 1.0 - bets.win).astype(np.float64)
-    return Drawn(wins, ndtri(place[:, m:]), _raked(wins, bets.win), attained)
+    return Drawn(wins, ndtri(place[:, m:]), _raked(wins, bets.win), attained, is_sample=True)
 
 
 def _raked(wins: Floats, chance: Floats) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 
 from compute.inputs import Inputs
 from compute.joint_box import line_box
-from compute.joint_data import BookMatrix
+from compute.joint_returns import BookMatrix
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
 from compute.optimize.execution import JUST_IN_TIME, Execution

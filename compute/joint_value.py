@@ -17,7 +17,7 @@ KEPT = 1e-9
 
 def joint_objective(inputs: Inputs, answer: JointAnswer, weight: Floats) -> float:
     """The objective at the weights (n,) of the lines, costs taken off."""
-    return objective_value(answer.problem, _variables(inputs, answer, weight))
+    return objective_value(answer.problem, variables(inputs, answer, weight))
 
 
 def is_worse_than_keeping(inputs: Inputs, answer: JointAnswer, weight: Floats) -> bool:
@@ -26,15 +26,15 @@ def is_worse_than_keeping(inputs: Inputs, answer: JointAnswer, weight: Floats) -
     Rounding to lots can cost more than a small rebalancing gains.
     """
     kept = inputs.limit_bounds.before[inputs.index]
-    if largest_violation(answer.problem, _variables(inputs, answer, kept)) > KEPT:
+    if largest_violation(answer.problem, variables(inputs, answer, kept)) > KEPT:
         return False
     now, then = joint_objective(inputs, answer, kept), joint_objective(inputs, answer, weight)
     lost = now - then if answer.problem.objective.kind.maximised else then - now
     return lost > ROUNDING * max(abs(now), abs(then))
 
 
-def _variables(inputs: Inputs, answer: JointAnswer, weight: Floats) -> Floats:
-    """Weights of the problem's variables where the lines have the weights (n,)."""
+def variables(inputs: Inputs, answer: JointAnswer, weight: Floats) -> Floats:
+    """Weights (v,) of the problem's variables where the lines have the weights (n,)."""
     problem, lines = answer.problem, np.flatnonzero(inputs.active)
     assert problem.holdings is not None, "set by the joint method"
     if answer.owner is None:

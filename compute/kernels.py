@@ -27,6 +27,7 @@ from compute.shapes import (
     KernelRegistry,
     NotReadyError,
     bucket,
+    compiled,
 )
 from compute.waterfall import waterfall
 
@@ -235,6 +236,12 @@ def registry() -> KernelRegistry:
     )
 
 
+def just_in_time() -> KernelRegistry:
+    """The registry of scripts and backtests: a program is compiled when it is first called."""
+    everything = registry()
+    return KernelRegistry(everything.kernels, lambda key: compiled(everything.kernel(key), key[1]))
+
+
 def run_waterfalls(kernels: KernelRegistry, batches: Sequence[tuple[Floats, ...]]) -> list[Floats]:
     """The waterfall of each batch, `TOGETHER` of one shape in a call; in the order given."""
     out: list[Floats] = [np.empty(0)] * len(batches)
@@ -264,10 +271,3 @@ def chunks(lines: Integers) -> Iterator[tuple[Integers, int]]:
     for start in range(0, len(lines), LINE_CHUNKS[-1]):
         piece = lines[start : start + LINE_CHUNKS[-1]]
         yield piece, bucket(len(piece), LINE_CHUNKS)
-
-
-def zero_padded(array: Floats, shape: tuple[int, ...]) -> Floats:
-    """`array` in the low corner of zeros of `shape`."""
-    out = np.zeros(shape)
-    out[tuple(slice(0, size) for size in array.shape)] = array
-    return out

@@ -83,6 +83,8 @@ class Line(IntEnum):
     """By what the worst case of the edge multiplies the stake, in [0, 1]; 1 for none."""
     AIM = 40
     """By what the decay of the edge multiplies the weight to aim at, in [0, 1]; 1 for none."""
+    LOT = 41
+    """Weight of one lot."""
 
 
 class Scalar(IntEnum):

@@ -18,11 +18,18 @@ from compute.limits.policy import GroupLimit, SharedLimits
 LOTS_MAX = 2.0**53
 """Beyond this doubles no longer count single lots."""
 
+DUST = 1e-9
+"""In lots: less than that of a position is none."""
+
 _PARTS_MAX, _GROUPS_MAX = 256, 1024
 """Parts of one market, and groups of its instruments, that are kept."""
 
 EQUITY_MIN, EQUITY_MAX = 1e-9, 1e50
 """No sum of money outside these is meant; products and quotients would overflow."""
+
+EQUITY_ROUNDING = 1e-12
+"""Relative: sums of a hundred thousand positions are exact to 1e-12 of their sizes. A book owning
+a trillionth of what it holds has no weights that are more than rounding."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -170,9 +177,31 @@ def _at(places: Integers, column: Floats | None) -> Floats | None:
 
 
 def equity_of(market: Market, positions: Positions) -> float:
-    """Cash plus the value and the gains of what is held; reserved trades don't change it."""
+    """Cash plus the value and the gains of what is held; reserved trades don't change it.
+
+    0 where it is no more than rounding of what it is the difference of (`EQUITY_ROUNDING`).
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        return positions.cash + positions.gains + float(market.value @ positions.held)
+        value = market.value * positions.held
+        equity = positions.cash + positions.gains + float(value.sum())
+        sizes = abs(positions.cash) + abs(positions.gains) + float(np.abs(value).sum())
+    return 0.0 if abs(equity) <= EQUITY_ROUNDING * sizes < np.inf else equity
+
+
+def filled(market: Market, positions: Positions, index: Integers, trades: Floats) -> Positions:
+    """The positions with all that is reserved filled, and `trades`, units of the lines at `index`.
+
+    At the market's prices, without fees: equity stays. Less than `DUST` of a lot of what is
+    closed is rounding, and none; so is what doubles of the quantities can't tell from it.
+    """
+    held = positions.expected.copy()
+    held[index] += trades
+    sizes = np.abs(positions.held) + positions.open_buy + positions.open_sell
+    sizes[index] += np.abs(trades)
+    held[np.abs(held) < np.maximum(DUST * market.lot_size, 1e-14 * sizes)] = 0.0
+    nothing = np.zeros_like(held)
+    cash = equity_of(market, positions) - positions.gains - float(market.value @ held)
+    return Positions(held, nothing, nothing, cash, 0.0, positions.gains)
 
 
 def group_members(market: Market, group: GroupLimit) -> Floats:

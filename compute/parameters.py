@@ -26,6 +26,13 @@ class Shrinkage(IntEnum):
     BAKER_MCHALE_NUMERIC = 3
 
 
+class LotChoice(IntEnum):
+    """How JOINT comes to whole lots (`joint_lots.py`). The numbers are those of the contract."""
+
+    ROUNDED = 1
+    SEARCHED = 2
+
+
 class NoTradeRegion(IntEnum):
     """Between which weights a position is kept. The numbers are those of the contract."""
 
@@ -42,14 +49,22 @@ class RobustSet(IntEnum):
     KL = 3
     WASSERSTEIN = 4
     ELLIPSOID = 5
+    UNCORRELATED = 6
 
 
 @dataclass(frozen=True)
 class Robust:
-    """A set and its radius, >= 0."""
+    """A set and its radius, >= 0; of UNCORRELATED `periods` >= 1 and `probability` in (0, 1)."""
 
     kind: RobustSet
     radius: float
+    periods: float = 0.0
+    probability: float = 0.0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the set has the given edge alone."""
+        return self.radius == 0.0 and self.kind is not RobustSet.UNCORRELATED
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,7 @@ class EffectiveParameters:
     impact_coefficient: float = ranged(0.0, Range(0.0, 10.0, "about 0.7"))
     no_trade_region: NoTradeRegion | None = None
     trade_rate: float = ranged(1.0, Range(NEAR_0, 1.0, "a part of the way", hint=PERCENT))
+    plan_periods: int = ranged(0, Range(1, 250, "periods, or 0 for no plan", or_zero=True))
     robust: Robust | None = None
     volatility_target: float | None = ranged(
         None, Range(NEAR_0, 5.0, "a year's standard deviation", hint=PERCENT)
@@ -108,6 +124,7 @@ class EffectiveParameters:
     market_age_max_s: float | None = duration(None)
     portfolio_age_max_s: float | None = duration(None)
     joint_objective: Objective | None = None
+    lot_choice: LotChoice = LotChoice.ROUNDED
     matrix_age_max_s: float | None = duration(None)
     periods_per_year: float = ranged(1.0, Range(1.0, 1e6, "periods"))
     fill_deviation_max: float = ranged(0.5, Range(1e-6, 10.0, "a fraction of the price"))

@@ -1,8 +1,7 @@
-"""One sizing decision, end to end on arrays: signals, limits and parameters in, lots out.
+"""From stakes, or from weights to aim at, to whole lots: stages, limits, rounding, guard.
 
 Pure but for the compiled kernels it is handed: the same input gives the same lots, today or in a
-replay. `size` is the closed form; with `target` weights from the joint optimum it runs the same
-limits, lots and guard on those.
+replay. `sizing.size` finds the weights to aim at, where the method has any, and runs this.
 """
 
 from collections.abc import Sequence
@@ -13,19 +12,21 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from compute import trade_plan
 from compute.correlated import correlation_factors, is_correlated
 from compute.edge.estimate import EdgeEstimates
 from compute.edge.of_decision import edges_of_decision
 from compute.edge_inputs import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
-from compute.kelly.multiperiod import aim_share
+from compute.joint_lots import LotComparison
+from compute.joint_sizing import JointAnswer
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.layout import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import within_book_limits
-from compute.limits.guard import Guard, Violation
+from compute.limits.guard import Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
@@ -35,10 +36,11 @@ from compute.margin import uses_proceeds
 from compute.market import Floats, Integers, MissingInputError
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.robust import robust_column
-from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, pad
+from compute.sensitivity import of_given, through_columns
+from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, padded
 from compute.trade_band import NO_BAND, band_columns, banded_lines
 from compute.trading_costs import trading_costs
-from compute.usable import beyond_stop, without_volatility
+from compute.usable import passed_stops, without_volatility
 from compute.waterfall import GRID
 
 
@@ -52,9 +54,19 @@ class LineStatus(IntEnum):
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A way to size that was tried, and what came of it, in words."""
+
+    method: str
+    outcome: str
+
+
+@dataclass(frozen=True)
 class Sizing:
     """A decision on n lines; weights signed. `stages` is (len(Stage) + 1, n), the last the lots."""
 
+    inputs: Inputs
+    """As they were sized, with what was aimed at."""
     lots: Integers
     trade_lots: Integers
     quantity: Floats
@@ -72,38 +84,44 @@ class Sizing:
     rejected: tuple[Violation, ...]
     edges: EdgeEstimates | None = None
     """Of the lines, where any edge was estimated."""
-
-
-def size(inputs: Inputs, guard: Guard, kernels: KernelRegistry) -> Sizing:
-    """Sizes a batch. Raises `MissingInputError` where a parameter needs data that isn't there."""
-    return size_together([(inputs, guard)], kernels)[0]
+    lots_compared: LotComparison | None = None
+    """Where whole lots were searched."""
+    joint: JointAnswer | None = None
+    """Of the joint method, the optimum that was aimed at."""
+    tried: tuple[Attempt, ...] = ()
+    """What led here; empty where the first way answered."""
+    notes: tuple[str, ...] = ()
+    """What to know about the decision, in words."""
 
 
 @np.errstate(over="ignore")  # what overflows is beyond every limit, and ends at one
-def size_together(items: Sequence[tuple[Inputs, Guard]], kernels: KernelRegistry) -> list[Sizing]:
-    """Sizes several batches, those of one shape in one compiled call; in the order given."""
-    lines = [line_columns(inputs, kernels) for inputs, _ in items]
+def run_pipeline(items: Sequence[Inputs], kernels: KernelRegistry) -> list[Sizing]:
+    """Sizes several batches, those of one shape in one compiled call; in the order given.
+
+    Raises `MissingInputError` where a parameter needs data that isn't there.
+    """
+    lines = [line_columns(inputs, kernels) for inputs in items]
     arguments = [
         (
-            pad(columns, bucket(columns.shape[1], LINE_BUCKETS)),
+            padded(columns, bucket(columns.shape[1], LINE_BUCKETS)),
             scalar_inputs(inputs),
             *_exposures(inputs),
         )
-        for columns, (inputs, _) in zip(lines, items, strict=True)
+        for columns, inputs in zip(lines, items, strict=True)
     ]
     waterfalls = run_waterfalls(kernels, arguments)
     _correlate(items, lines, arguments, waterfalls, kernels)
     items = _placed(items, lines, arguments, waterfalls, kernels)
     return [
-        _decided(inputs, guard, columns, waterfall, f"waterfall/{part[0].shape[1]}x{len(part[2])}")
-        for (inputs, guard), columns, part, waterfall in zip(
+        _decided(inputs, columns, waterfall, f"waterfall/{part[0].shape[1]}x{len(part[2])}")
+        for inputs, columns, part, waterfall in zip(
             items, lines, arguments, waterfalls, strict=True
         )
     ]
 
 
 def _correlate(
-    items: Sequence[tuple[Inputs, Guard]],
+    items: Sequence[Inputs],
     lines: list[Floats],
     arguments: list[tuple[Floats, Floats, Floats, Floats]],
     waterfalls: list[Floats],
@@ -114,32 +132,32 @@ def _correlate(
     What a stake is alone comes out of the first run; `lines`, `arguments` and `waterfalls` of
     these batches are replaced.
     """
-    again = [i for i, (inputs, _) in enumerate(items) if is_correlated(inputs)]
+    again = [i for i, inputs in enumerate(items) if is_correlated(inputs)]
     for i in again:
         alone = waterfalls[i][Stage.KELLY_FRACTION, : lines[i].shape[1]]
-        lines[i][Line.CORRELATION] = correlation_factors(items[i][0], lines[i], alone)
+        lines[i][Line.CORRELATION] = correlation_factors(items[i], lines[i], alone)
     _run_again(again, lines, arguments, waterfalls, kernels)
 
 
 def _placed(
-    items: Sequence[tuple[Inputs, Guard]],
+    items: Sequence[Inputs],
     lines: list[Floats],
     arguments: list[tuple[Floats, Floats, Floats, Floats]],
     waterfalls: list[Floats],
     kernels: KernelRegistry,
-) -> Sequence[tuple[Inputs, Guard]]:
+) -> Sequence[Inputs]:
     """Runs batches that ask for more positions than there may be again, without what gets no place.
 
     Where all other limits leave the lines comes out of the run before; `lines`, `arguments` and
     `waterfalls` of these batches are replaced, their new inputs returned.
     """
     out, again = list(items), []
-    for i, (inputs, guard) in enumerate(items):
+    for i, inputs in enumerate(items):
         wanted = waterfalls[i][Stage.RECONCILE, : lines[i].shape[1]]
         placeless = without_place(inputs, lines[i], wanted)
         if placeless is not None:
             inputs = replace(inputs, placeless=placeless)
-            out[i] = inputs, guard
+            out[i] = inputs
             lines[i][Line.WEIGHT_MIN], lines[i][Line.WEIGHT_MAX] = line_bounds(inputs)
             again.append(i)
     _run_again(again, lines, arguments, waterfalls, kernels)
@@ -156,14 +174,14 @@ def _run_again(
     """Replaces `arguments` and `waterfalls` of these batches by those of their new `lines`."""
     for i in batches:
         before, scalars, members, bounds = arguments[i]
-        arguments[i] = (pad(lines[i], before.shape[1]), scalars, members, bounds)
+        arguments[i] = (padded(lines[i], before.shape[1]), scalars, members, bounds)
     if batches:
         found = run_waterfalls(kernels, [arguments[i] for i in batches])
         for i, waterfall in zip(batches, found, strict=True):
             waterfalls[i] = waterfall
 
 
-def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
+def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> Sizing:
     """Lots and explanations from what the kernel returned."""
     out = waterfall[:, : len(inputs.index)]
     stages, extra = out[: len(COMPILED_STAGES)], out[len(COMPILED_STAGES) :]
@@ -174,7 +192,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         inputs.index,
         lines[Line.ACTIVE],
         inputs.limit_bounds,
-        guard,
+        inputs.limit_bounds.guard,
         reducing=inputs.must_reduce,
         book=inputs.book_guard,
         stopless=may_not_grow(inputs),
@@ -188,6 +206,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
     lot_size = inputs.limit_bounds.market.lot_size[inputs.index]
     value, slope = growth(weight * inputs.signals.side, lines, inputs)
     return Sizing(
+        inputs=inputs,
         lots=counted(quantity, lot_size),
         trade_lots=lots.trade_lots,
         quantity=quantity,
@@ -201,7 +220,7 @@ def _decided(inputs: Inputs, guard: Guard, lines: Floats, waterfall: Floats, ker
         binding=binding,
         cuts=cuts,
         kernel=kernel,
-        rejected=lots.rejected,
+        rejected=lots.rejected if lots.scaled_back else (),
         edges=edges_of_decision(inputs, lines),
     )
 
@@ -211,9 +230,10 @@ def sensitivities(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines, scalars = line_columns(inputs, kernels), scalar_inputs(inputs)
     out = np.zeros((len(SENSITIVE), len(inputs.index)))
     for piece, width in chunks(np.arange(len(inputs.index))):
-        gradient = kernels.run("sensitivity", pad(lines[:, piece], width), scalars)
+        gradient = kernels.run("sensitivity", padded(lines[:, piece], width), scalars)
         out[:, piece] = gradient[:, : len(piece)]
-    return out
+    out += through_columns(lines, scalars, inputs, kernels)
+    return of_given(out, lines, inputs)
 
 
 def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
@@ -221,7 +241,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     signals, limit_bounds, index = inputs.signals, inputs.limit_bounds, inputs.index
     lines = np.zeros((len(Line), len(index)))
     lines[Line.ACTIVE] = inputs.active
-    lines[[Line.CORRELATION, Line.ROBUST, Line.AIM]] = 1.0
+    lines[[Line.CORRELATION, Line.ROBUST]] = 1.0
     lines[Line.SIDE] = signals.side
     costs = trading_costs(inputs)
     lines[Line.TRADE_COST], lines[Line.COST] = costs.one_trade, costs.per_period
@@ -238,6 +258,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.BUY_MAX] = limit_bounds.buy_max[index]
     lines[Line.SELL_MAX] = limit_bounds.sell_max[index]
     known, unit = inputs.known, limit_bounds.unit_weight[index]
+    lines[Line.LOT] = np.where(known, unit * limit_bounds.market.lot_size[index], 0.0)
     lines[Line.OPEN_BUY] = np.where(known, unit * limit_bounds.positions.open_buy[index], 0.0)
     lines[Line.OPEN_SELL] = np.where(known, unit * limit_bounds.positions.open_sell[index], 0.0)
     lines[Line.RATE_LONG] = limit_bounds.terms.rate_long[index]
@@ -245,19 +266,11 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.FEE] = limit_bounds.terms.fee[index]
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
-    if signals.edge_half_life_periods is not None:
-        lines[Line.AIM] = _aims(inputs, signals.edge_half_life_periods)
+    lines[Line.AIM] = trade_plan.aims(inputs)
     lines[Line.BAND_HIGH] = NO_BAND
     if len(banded := banded_lines(lines, inputs)):
         band_columns(lines, banded, scalar_inputs(inputs), inputs.parameters, kernels)
     return lines
-
-
-def _aims(inputs: Inputs, half_life: Floats) -> Floats:
-    """What decay leaves of each line's aim, (n,); 1 where all is traded at once."""
-    lasting = ~inputs.active | (half_life == 0.0)
-    share = aim_share(np.where(lasting, 1.0, half_life), inputs.parameters.trade_rate)
-    return np.where(lasting, 1.0, share)
 
 
 _PARAMETER_ROWS = tuple(
@@ -281,6 +294,7 @@ def scalar_inputs(inputs: Inputs) -> Floats:
         out[row] = _bound(getattr(parameters, name))
     out[Scalar.SHRINK] = int(parameters.confidence_shrinkage) - int(Shrinkage.NONE)
     out[Scalar.KELLY_FRACTION] = parameters.fraction
+    out[Scalar.TRADE_RATE] = trade_plan.first_rate(inputs)
     out[Scalar.INTERVAL_DEVIATIONS] = NormalDist().inv_cdf(interval)
     out[Scalar.RISK_BUDGET] = risk_budget_of_batch(inputs)
     out[Scalar.USE_TARGET] = inputs.target is not None
@@ -332,14 +346,13 @@ def _refuse(wrong: NDArray[np.bool_], inputs: Inputs, reason: str, text: str) ->
 
 
 def _stop_loss(inputs: Inputs) -> Floats:
-    """`stop_loss`, of stops that have not been passed where a parameter needs them."""
-    market, signals = inputs.limit_bounds.market, inputs.signals
-    _refuse(
-        inputs.active & beyond_stop(signals, market, inputs.index, inputs.parameters),
-        inputs,
-        "STOP_ON_WRONG_SIDE",
-        "the stop in the market snapshot is at or beyond the price",
-    )
+    """`stop_loss`, of stops that have not been passed, or `MissingInputError`."""
+    market, index = inputs.limit_bounds.market, inputs.index
+    wrong = np.zeros(len(index), dtype=bool)
+    for error in passed_stops(inputs.signals, index, market, inputs.parameters):
+        wrong[error.line] = True
+    text = "its stop is at or beyond the price"
+    _refuse(inputs.active & wrong, inputs, "STOP_ON_WRONG_SIDE", text)
     return stop_loss(inputs)
 
 

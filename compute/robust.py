@@ -11,6 +11,9 @@ Every line is held against the worst of a set of distributions around its own, a
     WASSERSTEIN         p - r/(a + b)            m - r                       mass moved by r in all
     ELLIPSOID           p - r sqrt(p q)          m - r s                     x - r s
 
+The set UNCORRELATED has no worst edge: it knows of outcomes only their mean and deviation, and that
+periods are uncorrelated, and stakes what guarantees most (`kelly/growth_guarantee.py`).
+
 z is the normal quantile. Of moments the worst normal distribution of the same deviation counts. Of
 scenarios mass moves between the outcomes that there are: best to worst first (total variation,
 box), or next worst to worst first (Wasserstein), which no stake changes; the divergence is
@@ -25,11 +28,12 @@ import numpy as np
 
 from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
-from compute.kernels import SCENARIO_BUCKETS, chunks, zero_padded
+from compute.kelly.growth_guarantee import Guarantee, guaranteed_stake
+from compute.kernels import SCENARIO_BUCKETS, chunks
 from compute.layout import Family, Line, is_of
 from compute.market import Floats
 from compute.parameters import Robust, RobustSet
-from compute.shapes import KernelRegistry, bucket
+from compute.shapes import KernelRegistry, bucket, padded
 
 _BISECTIONS = 60
 
@@ -44,7 +48,7 @@ def robust_column(
     robust, scenarios = inputs.parameters.robust, inputs.scenarios
     rate = inputs.parameters.risk_free_rate
     out = np.ones(lines.shape[1])
-    if robust is None or robust.radius == 0.0:
+    if robust is None or robust.is_certain:
         return out
     if not costs_count:
         lines = lines.copy()
@@ -53,11 +57,50 @@ def robust_column(
     bets = np.flatnonzero(active & is_of(source, Family.BET))
     moments = np.flatnonzero(active & is_of(source, Family.MOMENTS))
     drawn = np.flatnonzero(active & is_of(source, Family.SCENARIOS))
+    if robust.kind is RobustSet.UNCORRELATED:
+        guarantee = Guarantee(robust.periods, robust.probability)
+        out[bets] = _guaranteed_bets(lines[:, bets], guarantee)
+        out[moments] = _guaranteed_moments(lines[:, moments], rate, guarantee)
+        if len(drawn) and scenarios is not None:
+            out[drawn] = _guaranteed_scenarios(lines, drawn, rate, guarantee, scenarios)
+        return out
     out[bets] = _bets(lines[:, bets], robust)
     out[moments] = _moments(lines[:, moments], rate, robust)
     if len(drawn) and scenarios is not None:
         out[drawn] = _scenarios(lines, drawn, rate, robust, scenarios, kernels)
     return out
+
+
+def _guaranteed_bets(lines: Floats, guarantee: Guarantee) -> Floats:
+    """After cost; bets are net of the rate."""
+    cost, p = lines[Line.COST], lines[Line.WIN_PROBABILITY]
+    gain, loss, q = lines[Line.PAYOFF] - cost, lines[Line.LOSS_FRACTION] + cost, 1.0 - p
+    usable = gain > 0.0
+    kelly = np.where(usable, p / loss - q / np.where(usable, gain, 1.0), 0.0)
+    best = guaranteed_stake(p * gain - q * loss, np.sqrt(p * q) * (gain + loss), 0.0, guarantee)
+    return _share(best, kelly)
+
+
+def _guaranteed_moments(lines: Floats, rate: float, guarantee: Guarantee) -> Floats:
+    excess = lines[Line.EXPECTED_RETURN] - rate - lines[Line.COST]
+    deviation = lines[Line.VOLATILITY]
+    best = guaranteed_stake(excess, deviation, rate, guarantee)
+    return _share(best * deviation**2, excess)
+
+
+def _guaranteed_scenarios(
+    lines: Floats,
+    drawn: np.ndarray,
+    rate: float,
+    guarantee: Guarantee,
+    scenarios: Scenarios,
+) -> Floats:
+    outcomes = lines[Line.SIDE, drawn, None] * scenarios.returns[drawn]
+    mean = outcomes @ scenarios.probability
+    deviation = np.sqrt(np.maximum(outcomes**2 @ scenarios.probability - mean**2, 0.0))
+    excess = mean - lines[Line.COST, drawn] - rate
+    best = guaranteed_stake(excess, deviation, rate, guarantee)
+    return _share(best, lines[Line.EXACT_STAKE_AFTER_COST, drawn])
 
 
 def _bets(lines: Floats, robust: Robust) -> Floats:
@@ -141,8 +184,8 @@ def _scenarios(
             lines[Line.SIDE, own, None] * scenarios.returns[own] - lines[Line.COST, own, None]
         )
         x, weight = worst_scenarios(outcomes, scenarios.probability, robust)
-        padded = zero_padded(x, (size, count)), zero_padded(weight, (size, count))
-        stake = kernels.run("robust_kelly", *padded, scalars)[: len(piece)]
+        worst = padded(x, size, count), padded(weight, size, count)
+        stake = kernels.run("robust_kelly", *worst, scalars)[: len(piece)]
         out[piece] = _share(stake, lines[Line.EXACT_STAKE_AFTER_COST, own])
     return out
 

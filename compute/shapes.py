@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,13 +60,15 @@ def bucket(size: int, ladder: Sequence[int]) -> int:
     raise ValueError(f"{size} is more than the largest supported, {ladder[-1]}")
 
 
-def pad(columns: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """`columns` (..., n) with zeros appended to (..., length)."""
-    if columns.shape[-1] == length:
-        return columns
-    padded = np.zeros((*columns.shape[:-1], length))
-    padded[..., : columns.shape[-1]] = columns
-    return padded
+def padded(values: NDArray[np.float64], *shape: int, fill: float = 0.0) -> NDArray[np.float64]:
+    """`values` with their last axes filled up to `shape`; as they are where that is theirs."""
+    own = values.shape[-len(shape) :]
+    if own == shape:
+        return np.asarray(values, np.float64)
+    wide = np.full((*values.shape[: -len(shape)], *shape), fill)
+    part: tuple[Any, ...] = (..., *map(slice, own))
+    wide[part] = values
+    return wide
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,20 @@ class KernelRegistry:
     """Kernels compiled ahead of time, looked up by name and argument shapes."""
 
     def __init__(
-        self, kernels: Sequence[Kernel], load: Callable[[Key], Program | None] = lambda key: None
+        self,
+        kernels: Sequence[Kernel],
+        load: Callable[[Key], Program | None] = lambda key: None,
+        *,
+        loads_at_use: bool = True,
     ) -> None:
-        """`load` finds a program that was compiled elsewhere, None where there is none yet."""
+        """`load` finds a program that was compiled elsewhere, None where there is none yet.
+
+        loads_at_use: whether running a program for the first time loads it; where nothing may wait
+        for that, it is loaded by `load` alone.
+        """
         self._kernels = tuple(kernels)
         self._load = load
+        self._loads_at_use = loads_at_use
         self._compiled: dict[Key, Program] = {}
         self._keys = {
             (kernel.name, shapes): kernel for kernel in kernels for shapes in kernel.shapes
@@ -149,7 +161,7 @@ class KernelRegistry:
         if program is None:
             if key not in self._keys:
                 raise NotCompiledError(f"kernel {name} is not compiled for {list(shapes)}")
-            if not self.load(key):
+            if not self._loads_at_use or not self.load(key):
                 raise NotReadyError(key)
             program = self._compiled[key]
         return np.asarray(program(buffer))

@@ -4,7 +4,7 @@
 the caller decides whether the other lines are still wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,29 @@ class LineError:
     column: str
     reason: str
     message: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What a model may read of every line, (n,)."""
+
+    name: str
+    values: Floats
+
+
+def check_features(features: Sequence[Feature]) -> list[LineError]:
+    """A line error for each feature that is no number, or beyond every use, whoever reads it."""
+    allowed, found = RANGES["FeatureColumn.values"], []
+    for place, item in enumerate(features):
+        if allowed.holds(item.values):
+            continue
+        for line in np.flatnonzero(allowed.wrong(item.values)):
+            value, reason = float(item.values[line]), "OUT_OF_RANGE"
+            text = f"{item.name} is {value:.12g}; it must be {allowed.advice(value)}"
+            if not np.isfinite(value):
+                text, reason = f"{item.name} is {value}; it must be a finite number", "NOT_FINITE"
+            found.append(LineError(int(line), f"features[{place}].values", reason, text))
+    return found
 
 
 _BET: tuple[Source, ...] = (Source.WIN_LOSS,)
@@ -108,7 +131,7 @@ def check(signals: Signals, price: Floats) -> list[LineError]:
             value = float(values[line])
             message = f"{name} is {value:.12g}; it must be {allowed.advice(value)}"
             errors.append(LineError(int(line), name, "OUT_OF_RANGE", message))
-    return errors + list(_stops(signals, price))
+    return errors + list(stops_on_wrong_side(signals, price))
 
 
 def _uses(source: Integers, sources: tuple[Source, ...]) -> NDArrayBool:
@@ -165,13 +188,15 @@ def _histories(signals: Signals) -> Iterator[LineError]:
     yield from _found(empty, "history_length", "TOO_FEW_OUTCOMES", message)
 
 
-def _stops(signals: Signals, price: Floats) -> Iterator[LineError]:
+def stops_on_wrong_side(signals: Signals, price: Floats) -> Iterator[LineError]:
+    """Lines that their own stop would have closed at a price, (n,), already."""
     stop = signals.stop_price
     if stop is None:
         return
     told = _range("stop_price").wrong(stop)
+    # Both are exposures of a unit in the base currency: only their ratio says something to callers.
     wrong = (stop > 0) & (signals.side * (price - stop) <= 0) & ~told
     for line in np.flatnonzero(wrong):
         where = "below" if signals.side[line] > 0 else "above"
-        message = f"stop_price {stop[line]:g} must be {where} the price {price[line]:g}"
+        message = f"must be {where} the price, and is {stop[line] / price[line]:.6g} times it"
         yield LineError(int(line), "stop_price", "STOP_ON_WRONG_SIDE", message)

@@ -155,19 +155,10 @@ def worth_trading(stake: Array, curved: Array, lines: Array) -> Array:
     return jnp.where(slows, start + step, goal)
 
 
-def volatility_targeted(stake: Array, lines: Array, scalars: Array) -> Array:
-    """min(stake, target / volatility), (n,); annualised both; padding has no volatility."""
-    volatility = lines[Line.ANNUAL_VOLATILITY]
-    known = volatility > 0.0
-    cap = scalars[Scalar.VOLATILITY_TARGET] / jnp.where(known, volatility, 1.0)
-    return jnp.where(known, jnp.minimum(stake, cap), stake)
-
-
-def stop_limited(stake: Array, lines: Array, scalars: Array) -> Array:
-    """min(stake, budget / loss at the stop per unit of weight), (n,)."""
-    loss = lines[Line.STOP_LOSS]
-    known = loss > 0.0
-    cap = scalars[Scalar.STOP_RISK_MAX] / jnp.where(known, loss, 1.0)
+def risk_capped(stake: Array, risk: Array, risk_max: Array) -> Array:
+    """min(stake, risk_max / risk per unit of weight), (n,); padding and lines without any pass."""
+    known = risk > 0.0
+    cap = risk_max / jnp.where(known, risk, 1.0)
     return jnp.where(known, jnp.minimum(stake, cap), stake)
 
 
@@ -235,12 +226,16 @@ RULES = (
     StakeRule(Stage.TRADING_COST, _worth_trading),
     StakeRule(
         Stage.VOLATILITY_TARGET,
-        lambda stake, of: volatility_targeted(stake, of.lines, of.scalars),
+        lambda stake, of: risk_capped(
+            stake, of.lines[Line.ANNUAL_VOLATILITY], of.scalars[Scalar.VOLATILITY_TARGET]
+        ),
         LimitKind.VOLATILITY_TARGET,
     ),
     StakeRule(
         Stage.STOP_RISK,
-        lambda stake, of: stop_limited(stake, of.lines, of.scalars),
+        lambda stake, of: risk_capped(
+            stake, of.lines[Line.STOP_LOSS], of.scalars[Scalar.STOP_RISK_MAX]
+        ),
         LimitKind.STOP_RISK,
     ),
     StakeRule(Stage.RISK_BUDGET, _risk_budgeted, LimitKind.RISK_BUDGET),

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.inputs import Inputs
-from compute.kernels import chunks, zero_padded
+from compute.kernels import chunks
 from compute.layout import Line
 from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters, NoTradeRegion
-from compute.shapes import KernelRegistry
+from compute.shapes import KernelRegistry, padded
 
 NO_BAND = -1.0
 
@@ -34,7 +34,7 @@ def band_columns(
     """Writes BAND_LOW and BAND_HIGH of the lines `banded` into `lines` (len(Line), n)."""
     first = 2 if parameters.no_trade_region is NoTradeRegion.LONG_RUN else 0
     for piece, size in chunks(banded):
-        columns = zero_padded(lines[:, piece], (len(Line), size))
+        columns = padded(lines[:, piece], len(Line), size)
         ends = kernels.run("trade_band", columns, scalars)[first : first + 2, : len(piece)]
         lines[np.ix_(np.array([Line.BAND_LOW, Line.BAND_HIGH]), piece)] = ends
 

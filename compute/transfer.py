@@ -47,8 +47,13 @@ def moved_shared(shared: SharedUse | None, old: Market, new: Market) -> SharedUs
     """What other portfolios use of shared limits, in the same money, over other instruments."""
     if shared is None or new is old:
         return shared
-    places = np.flatnonzero(shared.instrument_notional)
+    return replace(shared, instrument_notional=moved_column(shared.instrument_notional, old, new))
+
+
+def moved_column(column: Floats, old: Market, new: Market) -> Floats:
+    """A number of each instrument of `old` over those of `new`; 0 of others."""
+    places = np.flatnonzero(column)
     found = new.places([old.instrument_ids[i] for i in places])
-    notional = np.zeros(len(new.price))
-    notional[found[found >= 0]] = shared.instrument_notional[places[found >= 0]]
-    return replace(shared, instrument_notional=notional)
+    out = np.zeros(len(new.price))
+    out[found[found >= 0]] = column[places[found >= 0]]
+    return out

@@ -9,10 +9,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.limits.closing import is_solvent
 from compute.limits.policy import Limits
-from compute.market import Floats, Integers, Market
+from compute.market import (
+    Floats,
+    Integers,
+    Market,
+    MissingInputError,
+    Positions,
+    equity_of,
+)
 from compute.parameters import EffectiveParameters
-from compute.signals import LineError, Signals
+from compute.signals import LineError, Signals, stops_on_wrong_side
 
 NDArrayBool = NDArray[np.bool_]
 _COLUMN = "instrument_ids"
@@ -38,6 +46,32 @@ def check_market(
     ]
 
 
+def check_book(market: Market, positions: Positions, budget: float | None, limits: Limits) -> None:
+    """The same of what is held or reserved, which counts whether it is sized or not.
+
+    budget: the parameter risk_budget. Raises `MissingInputError` for the whole book; without
+    equity, where no limit applies and positions are closed, nothing is missing.
+    """
+    if not is_solvent(equity_of(market, positions)):
+        return
+    taken = positions.taken
+    if budget is not None and market.volatility is not None:
+        for place in taken[~(market.volatility[taken] > 0.0)]:
+            raise MissingInputError(
+                "MISSING_VOLATILITY",
+                f"{market.instrument_ids[place]!r} is held or reserved and has volatility 0 in the "
+                "market snapshot; the parameter risk_budget needs it > 0",
+            )
+    by_sector = [group.name for group in limits.groups if group.sector]
+    if by_sector and market.sector:
+        for place in taken[_unnamed(market)[taken] > 0.0]:
+            raise MissingInputError(
+                "MISSING_SECTOR",
+                f"{market.instrument_ids[place]!r} is held or reserved and has no sector in the "
+                f"market snapshot; the limit of group {by_sector[0]!r} needs one",
+            )
+
+
 def without_volatility(
     market: Market, place: Integers, parameters: EffectiveParameters
 ) -> NDArrayBool:
@@ -46,6 +80,16 @@ def without_volatility(
         return np.zeros(len(place), dtype=bool)
     wrong: NDArrayBool = ~(market.volatility[place] > 0.0)
     return wrong
+
+
+def passed_stops(
+    signals: Signals, place: Integers, market: Market, parameters: EffectiveParameters
+) -> list[LineError]:
+    """Lines that their own stop, or where it is needed the market's, would have closed already."""
+    return [
+        *stops_on_wrong_side(signals, market.price[place]),
+        *_stop(beyond_stop(signals, market, place, parameters), place, market),
+    ]
 
 
 def beyond_stop(

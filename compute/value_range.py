@@ -11,6 +11,9 @@ Floats = NDArray[np.float64]
 TINY = 1e-100
 """No number but 0 may be nearer to 0: what is divided by it overflows."""
 
+PERCENT_MAX = 100.0
+"""As percent a fraction is at most so many times what it may be; what is beyond is no unit."""
+
 COUNT_MAX = 9e15
 """Beyond 2^53 a double no longer counts one by one."""
 
@@ -37,7 +40,8 @@ class Range:
         told = self.text + (f" ({self.unit})" if self.unit else "")
         if 0.0 < abs(value) < TINY:
             return f"{told}, and 0 rather than nearer to 0 than {_plain(TINY)}"
-        return f"{told}; {self.hint}" if self.hint and value > self.most else told
+        is_percent = self.hint and max(self.most, 1.0) <= value <= PERCENT_MAX * max(self.most, 1.0)
+        return f"{told}; {self.hint}" if is_percent else told
 
     def holds(self, values: Floats) -> bool:
         """Whether all are inside; NaN is not."""

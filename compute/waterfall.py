@@ -11,10 +11,12 @@ returns the weight of every line after every stage. Stages are in `stake_rules.p
 makes room under a limit is in `limits/projection.py`, and the rows of the arrays are named in
 `layout.py`.
 
-The limits are applied one after another, each keeping what those before it achieved: a stage only
-takes trades back towards the weight before or positions towards zero. Where limits pull in
-opposite directions (a net minimum and a gross maximum), RECONCILE takes all trades back together,
-which is right because every limit is convex and holds, or is no worse, at the weights before.
+The limits are applied one after another: a stage only takes trades back towards the weight before
+or positions towards zero. Turnover and cash may take back what would have brought a book that is
+beyond a net limit inside, such as hedges: then RECONCILE goes through the limits on sums, turnover
+and cash again, a few rounds. Where limits pull in opposite directions (a net minimum and a gross
+maximum), it takes all trades back together, which is right because every limit is convex and holds,
+or is no worse, at the weights before.
 """
 
 from typing import NamedTuple
@@ -32,6 +34,14 @@ GRID = 2.0**40
 """Weights in the waterfall are multiples of 1/GRID: sums and differences of them are exact."""
 
 RECONCILE_STEPS = 48
+
+ROUNDS = 4
+"""Times that limits on sums, turnover and cash are gone through again while a net that was beyond
+its limit still is.
+
+The second round usually ends it: less is bought, which no cash stands against. With a turnover
+limit each round gives up some more of the trades that don't help.
+"""
 
 
 def snap(weight: Array) -> Array:
@@ -97,24 +107,52 @@ def _limited(
         return out[stage]
 
     weight = keep(Stage.PERMISSION, stake_rules.permitted(weight, lines, scalars))
-    # What closes a position is never too small: dust would stay for ever.
-    small = (jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]) & (weight != 0.0)
+    # What closes a position is never too small: dust would stay for ever. It closes where less than
+    # a lot is to be left.
+    size, lot = jnp.abs(weight), lines[Line.LOT]
+    closes = (weight == 0.0) | ((size < lot) & (size < jnp.abs(before)))
+    small = (jnp.abs(weight - before) < scalars[Scalar.TRADE_MIN]) & ~closes
     weight = keep(Stage.MINIMUM_TRADE, jnp.where(small, before, weight))
     weight = keep(
         Stage.INSTRUMENT_LIMIT, jnp.clip(weight, lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX])
     )
     weight = jnp.clip(weight, lines[Line.ADV_WEIGHT_MIN], lines[Line.ADV_WEIGHT_MAX])
     weight = keep(Stage.LIQUIDITY, projection.trade_cap(weight, before, _trade_max(lines)))
-    exposed = _exposures(weight, lines, members, bounds)
-    out[Stage.GROUP_LIMIT] = exposed.after_groups
-    out[Stage.EXPOSURE_LIMIT] = exposed.after_portfolio
-    out[Stage.SHARED_LIMIT] = exposed.weight
-    weight = projection.cap_turnover(exposed.weight, before, scalars[Scalar.TURNOVER_MAX])
-    weight = keep(Stage.TURNOVER_LIMIT, weight)
     free, at_once = scalars[Scalar.FREE], scalars[Scalar.SALES_AT_ONCE] > 0.0
-    weight = keep(Stage.CASH, projection.fit_free(weight, before, free, _trades(lines), at_once))
-    out[Stage.RECONCILE] = _reconciled(weight, before, members, bounds)
-    return out, (exposed.cut, exposed.cut_kind)
+
+    def one_round(weight: Array) -> tuple[_Exposed, Array, Array]:
+        """After the limits on sums, after turnover and after cash."""
+        exposed = _exposures(weight, lines, members, bounds)
+        turned = projection.cap_turnover(exposed.weight, before, scalars[Scalar.TURNOVER_MAX])
+        turned = jnp.where(active > 0.0, turned, before)
+        paid = projection.fit_free(turned, before, free, _trades(lines), at_once)
+        return exposed, turned, jnp.where(active > 0.0, paid, before)
+
+    def again(state: _Rounds) -> _Rounds:
+        exposed, turned, weight = one_round(state.weight)
+        is_first = state.number == 0
+        first = jax.tree.map(
+            lambda new, old: jnp.where(is_first, new, old),
+            (exposed, turned, weight),
+            (state.exposed, state.turned, state.paid),
+        )
+        return _Rounds(state.number + 1, weight, *first)
+
+    beyond = _net_excess(before, members, bounds) > 0.0
+
+    def is_missed(state: _Rounds) -> Array:
+        missed = jnp.any(beyond & (_net_excess(state.weight, members, bounds) > 0.0))
+        return (state.number == 0) | (missed & (state.number <= ROUNDS))
+
+    # One loop, so that the program holds the limits once.
+    start = _Rounds(jnp.asarray(0), weight, _unexposed(weight), weight, weight)
+    last = jax.lax.while_loop(is_missed, again, start)
+    out[Stage.GROUP_LIMIT] = last.exposed.after_groups
+    out[Stage.EXPOSURE_LIMIT] = last.exposed.after_portfolio
+    out[Stage.SHARED_LIMIT] = last.exposed.weight
+    out[Stage.TURNOVER_LIMIT], out[Stage.CASH] = last.turned, last.paid
+    out[Stage.RECONCILE] = _reconciled(last.weight, before, members, bounds)
+    return out, (last.exposed.cut, last.exposed.cut_kind)
 
 
 def _trade_max(lines: Array) -> projection.TradeMax:
@@ -140,6 +178,21 @@ class _Exposed(NamedTuple):
     cut_kind: Array
     after_groups: Array
     after_portfolio: Array
+
+
+def _unexposed(weight: Array) -> _Exposed:
+    """Weights before any bound: no line is cut."""
+    return _Exposed(weight, jnp.full_like(weight, -1.0), jnp.zeros_like(weight), weight, weight)
+
+
+class _Rounds(NamedTuple):
+    """`weight` after `number` rounds, and the stages of the first one."""
+
+    number: Array
+    weight: Array
+    exposed: _Exposed
+    turned: Array
+    paid: Array
 
 
 def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _Exposed:
@@ -177,7 +230,7 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _E
             after_portfolio=jnp.where(is_group | is_portfolio, state.weight, state.after_portfolio),
         ), None
 
-    start = _Exposed(weight, jnp.full_like(weight, -1.0), jnp.zeros_like(weight), weight, weight)
+    start = _unexposed(weight)
     indices = jnp.arange(n_bounds, dtype=weight.dtype)
     # Most books keep all of these bounds: one look at all of them is cheaper than one at each.
     return jax.lax.cond(
@@ -190,14 +243,14 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _E
 def _excess(weight: Array, members: Array, bounds: Array) -> Array:
     """How far each bound on a sum is exceeded, (3, g); <= 0 where it holds."""
     gross = members @ jnp.abs(weight) + bounds[Exposure.OTHER_GROSS]
+    excess = (gross - bounds[Exposure.GROSS_MAX])[None, :]
+    return jnp.concatenate([excess, _net_excess(weight, members, bounds)])
+
+
+def _net_excess(weight: Array, members: Array, bounds: Array) -> Array:
+    """The same of the net maximum and the net minimum, (2, g)."""
     net = members @ weight + bounds[Exposure.OTHER_NET]
-    return jnp.stack(
-        [
-            gross - bounds[Exposure.GROSS_MAX],
-            net - bounds[Exposure.NET_MAX],
-            bounds[Exposure.NET_MIN] - net,
-        ]
-    )
+    return jnp.stack([net - bounds[Exposure.NET_MAX], bounds[Exposure.NET_MIN] - net])
 
 
 def _reconciled(weight: Array, before: Array, members: Array, bounds: Array) -> Array:

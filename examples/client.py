@@ -15,5 +15,8 @@ options = [("grpc.max_receive_message_length", receive_max)]
 metadata = [("sizing-max-response-bytes", str(receive_max))]  # larger answers are refused, not lost
 with grpc.insecure_channel("127.0.0.1:50051", options=options) as channel:
     stub = sizing_service_pb2_grpc.SizingServiceStub(channel)
-    sizes = stub.SizePositions(request, timeout=5, metadata=metadata).decision.sizes
+    try:
+        sizes = stub.SizePositions(request, timeout=5, metadata=metadata).decision.sizes
+    except grpc.RpcError as error:
+        raise SystemExit(f"refused: {error.code().name}: {error.details()}") from None
 print(sizes.instrument_ids[0], sizes.lots[0], "lots,", f"{sizes.weight[0]:.2%} of equity")

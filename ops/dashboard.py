@@ -16,12 +16,12 @@ ROWS: dict[str, tuple[tuple[str, str, Queries], ...]] = {
         (
             "Calls by method",
             "reqps",
-            (("sum by (method) (rate(sizing_rpc_seconds_count{I}[R]))", "{{method}}"),),
+            (("sum by (method) (rate(sizing_rpcs_total{I}[R]))", "{{method}}"),),
         ),
         (
             "Calls by code, without OK",
             "reqps",
-            (('sum by (code) (rate(sizing_rpc_seconds_count{I,code!="OK"}[R]))', "{{code}}"),),
+            (('sum by (code) (rate(sizing_rpcs_total{I,code!="OK"}[R]))', "{{code}}"),),
         ),
         (
             "Time of SizePositions",
@@ -128,7 +128,10 @@ ROWS: dict[str, tuple[tuple[str, str, Queries], ...]] = {
         (
             "Age of the oldest event",
             "s",
-            (("max(sizing_outbox_oldest_age_seconds{I})", "waiting to be published"),),
+            (
+                ("max(sizing_outbox_oldest_age_seconds{I})", "waiting to be published"),
+                ("max(sizing_webhook_oldest_age_seconds{I})", "waiting for a webhook"),
+            ),
         ),
     ),
     "Process": (

@@ -1,10 +1,12 @@
-"""Tables of the documentation, made from the contract and from what is declared in `compute`.
+"""Tables of the documentation and the catalogue of `sizing methods`, made from the contract and
+from what is declared in `compute`.
 
 `python -m protos.reference` writes them between their markers (`<!-- stages -->`, `<!-- end -->`);
 with `--check` it fails where one is stale. What a value means is the comment of the contract.
 """
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -13,9 +15,13 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from positionsizing.v1 import (
+    correlation_service_pb2,
+    edge_service_pb2,
     label_pb2,
+    learning_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
+    risk_service_pb2,
     sizing_pb2,
     types_pb2,
 )
@@ -23,9 +29,12 @@ from positionsizing.v1 import (
 from compute.limits.policy import LimitKind
 from compute.optimize.problem import ObjectiveKind
 from compute.parameters import PARAMETERS, Form, Parameter
+from server.reasons import REASONS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/reference.md", "docs/user-guide.md")
+CATALOGUE = "server/cli/catalogue.json"
+"""What `sizing methods` shows."""
+PAGES = ("docs/reference.md", "docs/user-guide.md", "docs/reasons.md")
 _BLOCK = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -121,6 +130,93 @@ def _objectives() -> str:
     return _table(("objective", "in symbols", "what it is"), *rows)
 
 
+def _reasons() -> str:
+    rows = [
+        (f"`{name}`", ", ".join(place.value for place in reason.places), reason.remedy)
+        for name, reason in sorted(REASONS.items())
+    ]
+    return _table(("reason", "told of, or with", "what to do"), *rows)
+
+
+# What there is to choose from: what it is called, where it is said, and the enumeration.
+CHOICES: Sequence[tuple[str, str, EnumDescriptor]] = (
+    (
+        "methods",
+        "SizePositionsRequest.method, SizingParameters.method",
+        types_pb2.SizingMethod.DESCRIPTOR,
+    ),
+    ("edge sources", "SignalBatch.edge_source", sizing_pb2.EdgeSource.DESCRIPTOR),
+    (
+        "confidence",
+        "SizingParameters.confidence_shrinkage",
+        parameter_service_pb2.ConfidenceShrinkage.DESCRIPTOR,
+    ),
+    (
+        "worst cases",
+        "SizingParameters.robust",
+        parameter_service_pb2.UncertaintySet.DESCRIPTOR,
+    ),
+    (
+        "correlation penalties",
+        "SizingParameters.correlation_penalty, method CLOSED_FORM",
+        parameter_service_pb2.CorrelationPenalty.DESCRIPTOR,
+    ),
+    (
+        "no-trade regions",
+        "SizingParameters.no_trade_region",
+        parameter_service_pb2.NoTradeRegion.DESCRIPTOR,
+    ),
+    (
+        "objectives",
+        "SizingParameters.joint_objective of method JOINT, OptimizePortfolio",
+        optimization_service_pb2.ObjectiveKind.DESCRIPTOR,
+    ),
+    (
+        "lots",
+        "SizingParameters.lot_choice of method JOINT",
+        parameter_service_pb2.LotChoice.DESCRIPTOR,
+    ),
+    (
+        "tails",
+        "JointLimits.tails of every method, ReportRisk, BacktestRisk",
+        risk_service_pb2.TailMethod.DESCRIPTOR,
+    ),
+    (
+        "matrices",
+        "EstimateMatrix",
+        correlation_service_pb2.CovarianceEstimator.DESCRIPTOR,
+    ),
+    (
+        "linkages",
+        "ClusterLimit.linkage, ClusterInstruments",
+        correlation_service_pb2.Linkage.DESCRIPTOR,
+    ),
+    ("hierarchies", "AllocateByHierarchy", correlation_service_pb2.HierarchyMethod.DESCRIPTOR),
+    ("means", "EstimateEdge", edge_service_pb2.MeanShrinkage.DESCRIPTOR),
+    ("models", "TrainModel", learning_service_pb2.ModelKind.DESCRIPTOR),
+)
+
+
+def catalogue() -> str:
+    """Every choice, and every sizing parameter, with what the contract says of it, as JSON."""
+    groups = [
+        {
+            "title": title,
+            "where": where,
+            "ways": [{"name": name, "text": text} for name, _, text in _values(enum)],
+        }
+        for title, where, enum in CHOICES
+    ]
+    fields = parameter_service_pb2.SizingParameters.DESCRIPTOR.fields
+    told = [
+        {"name": field.name, "text": comments()[f"SizingParameters.{field.name}"]}
+        for field in fields
+    ]
+    where = "SetParameters, of firm, portfolio and strategy"
+    groups.append({"title": "parameters", "where": where, "ways": told})
+    return json.dumps(groups, indent=1, ensure_ascii=False) + "\n"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "methods": _methods,
     "sources": _sources,
@@ -128,6 +224,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "limits": _limits,
     "parameters": _parameters,
     "objectives": _objectives,
+    "reasons": _reasons,
 }
 
 
@@ -145,9 +242,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail where a table is stale")
     is_check = parser.parse_args().check
-    for page in PAGES:
-        text = written(page)
-        if is_check and text != (ROOT / page).read_text():
+    texts = {page: written(page) for page in PAGES} | {CATALOGUE: catalogue()}
+    for page, text in texts.items():
+        if is_check and (not (ROOT / page).exists() or text != (ROOT / page).read_text()):
             raise SystemExit(f"{page} is stale: run `python -m protos.reference`")
         (ROOT / page).write_text(text)
 

@@ -3,12 +3,10 @@
 A replay reads the multipliers from the record and comes nowhere near here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-
-from positionsizing.v1 import sizing_pb2, sizing_service_pb2
 
 from compute.adapt.adjustment import (
     Adjustment,
@@ -26,19 +24,20 @@ from server import decision_inputs
 from server.conditions import OBSERVATIONS_MAX, key_of
 from server.errors import invalid
 from server.portfolio_state import PortfolioState
+from server.sizing_request import SizingRequest
 
 
 def adapted(
     context: decision_inputs.DecisionInputs,
-    request: sizing_service_pb2.SizePositionsRequest,
+    request: SizingRequest,
     now: datetime,
     equity: float,
     state: PortfolioState,
 ) -> decision_inputs.DecisionInputs:
     """The context with what the rules of its parameters come to at `now`. Raises `Refusal`."""
     found = of_state(state, now, equity)
-    found += _of_lines(state, request.signals.instrument_ids, now)
-    found += _aged(context.parameters, request.signals, now)
+    found += of_lines(state, request.instrument_ids, now)
+    found += _aged(context.parameters, request.signals_time, now)
     if not found:
         return context
     parameters = replace(
@@ -63,7 +62,7 @@ def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list
     return found
 
 
-def _of_lines(state: PortfolioState, ids: Sequence[str], now: datetime) -> list[Adjustment]:
+def of_lines(state: PortfolioState, ids: Sequence[str], now: datetime) -> list[Adjustment]:
     """What clock and conditions come to for some of the instruments."""
     found = scheduled_lines(state.parameters.schedule, ids, now, state.sessions)
     for rule in state.parameters.condition_rules:
@@ -81,35 +80,16 @@ def _seen(
 
 
 def _aged(
-    parameters: EffectiveParameters, signals: sizing_pb2.SignalBatch, now: datetime
+    parameters: EffectiveParameters, signals_time: datetime | None, now: datetime
 ) -> list[Adjustment]:
     half_life_s = parameters.edge_half_life_s
     if half_life_s is None:
         return []
-    if not signals.HasField("as_of_time"):
+    if signals_time is None:
         text = "must be given: the parameters in force have an edge_half_life"
         raise invalid("signals.as_of_time", "MISSING", text)
-    age_s = (now - signals.as_of_time.ToDatetime(tzinfo=UTC)).total_seconds()
+    age_s = (now - signals_time).total_seconds()
     return [aged(age_s, half_life_s)]
-
-
-def tell(head: sizing_pb2.SizingDecision, context: decision_inputs.DecisionInputs) -> None:
-    """Writes the adjustments of a decision into its answer."""
-    head.adjustments.extend(messages(context.adjustments))
-
-
-def messages(found: Sequence[Adjustment]) -> Iterator[sizing_pb2.Adjustment]:
-    """Adjustments as messages; of those on the Kelly fraction the smallest binds."""
-    smallest = fraction_multiplier(found)
-    for item in found:
-        yield sizing_pb2.Adjustment(
-            source=sizing_pb2.AdjustmentSource.ValueType(item.source),
-            name=item.name,
-            multiplier=item.multiplier,
-            is_binding=item.is_on_edge or item.multiplier == smallest,
-            explanation=item.explanation,
-            line_multipliers=item.lines,
-        )
 
 
 def new_mark(parameters: EffectiveParameters, equity: float, highest: float | None) -> float | None:

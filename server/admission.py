@@ -15,8 +15,9 @@ import grpc
 
 from server.errors import Refusal
 
-LIMIT_MIN = 4
-"""So many short calls are always let in: a machine that is slow for another reason still serves."""
+LIMIT_MIN = 16
+"""So many short calls are always let in: on a machine that is slow for another reason a caller
+with a handful of sessions is still answered, late, rather than refused."""
 
 DECREASE = 0.8
 """What is left of the limit after a call that took too long."""
@@ -53,6 +54,11 @@ class Admission:
         self.short_in_flight = 0
         self.refused = 0
         self._refused_at = 0.0
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service stops."""
+        return self._draining
 
     @property
     def limit(self) -> int:

@@ -8,9 +8,8 @@ import time
 from datetime import UTC, datetime
 
 import structlog
-from positionsizing.v1 import events_pb2
 
-from server.convert.names import timestamp
+from server.convert.events import Severity, alert_event, alert_text
 from storage.errors import StorageError
 from storage.events.ports import InMessage
 from storage.events.relay import Relay
@@ -20,9 +19,7 @@ from storage.postgres.pool import Database
 
 _log = structlog.get_logger(__name__)
 
-INFO = events_pb2.ALERT_SEVERITY_INFO
-WARNING = events_pb2.ALERT_SEVERITY_WARNING
-CRITICAL = events_pb2.ALERT_SEVERITY_CRITICAL
+INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 
 EXPIRED_MIN = 20
 """So many reservations expired at once mean that fills don't arrive."""
@@ -34,21 +31,14 @@ _DEADLINE_S = 5.0
 
 
 def alert(
-    severity: events_pb2.AlertSeverity.ValueType,
+    severity: Severity,
     reason: str,
     message: str,
     subject: str = "",
     trace_id: str = "",
 ) -> NewEvent:
     """An event for the tenant's own stream."""
-    content = events_pb2.Alert(
-        severity=severity,
-        reason=reason,
-        message=message,
-        subject=subject,
-        create_time=timestamp(datetime.now(UTC)),
-    )
-    payload = content.SerializeToString()
+    payload = alert_event(severity, reason, message, subject, datetime.now(UTC))
     return NewEvent("alerts", "Alert", lambda _: payload, trace_id=trace_id)
 
 
@@ -95,8 +85,9 @@ class Alerts:
 
     async def _write(self, event: NewEvent) -> None:
         try:
-            async with self._database.transaction(deadline_s=_DEADLINE_S) as connection:
+            async with self._database.transaction(
+                self._tenant_id, deadline_s=_DEADLINE_S
+            ) as connection:
                 await outbox.append(connection, self._tenant_id, "", [event])
         except StorageError as error:
-            content = events_pb2.Alert.FromString(event.build(0))
-            _log.error("alert not written", alert=content.message, error=str(error))
+            _log.error("alert not written", alert=alert_text(event.build(0)), error=str(error))

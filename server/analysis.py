@@ -19,13 +19,15 @@ from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.impact import impact
 from compute.analytics.shortfall import shortfall
 from compute.market import Floats, Integers, Market
+from compute.optimize.time_limit import checkpoint
 from compute.simulate.growth_ledger import ledger_of
 from compute.trading_costs import DAYS_PER_YEAR
-from server.attribution import Held, attribute
+from server.attribution import Held, attribute, attribute_factors
 from server.convert.columns import floats, integers
 from server.convert.recorded import stage_weights
 from server.convert.simulation_answer import interval, stage_growth
 from server.fills import Accounts, Fill
+from server.price_adjustment import Marks
 
 
 @dataclass(frozen=True)
@@ -53,33 +55,37 @@ Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
 
 def analyze(
     decided: Sequence[Decided],
-    markets: Mapping[str, Market],
+    marks: Marks,
     fills: Fills,
     end: str,
     benchmark: pb.BenchmarkWeights | None = None,
+    factors: pb.FactorExposures | None = None,
 ) -> pb.AnalyzeDecisionsResponse:
     """Everything about decisions in the order they were made.
 
-    markets: by snapshot, in the base currency; end: the snapshot at which the last is valued;
-    benchmark: what they are attributed against. Raises `Refusal` where it has no price.
+    end: the snapshot at which the last is valued; benchmark: what they are attributed against;
+    factors: what their return and risk are divided among.
+    Raises `Refusal` where it has no price.
     """
     response, left_out = pb.AnalyzeDecisionsResponse(), Counter[str]()
     found: list[_Line] = []
     periods: list[Held] = []
     for place, item in enumerate(decided):
+        checkpoint()
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
         if later == item.snapshot_id:
             reason = "SUPERSEDED" if place + 1 < len(decided) else "NO_LATER_PRICE"
             left_out[reason] += 1
             continue
-        line = _valued(item, markets[item.snapshot_id], markets[later])
+        before, after = marks.markets[item.snapshot_id], marks.later(item.snapshot_id, later)
+        line = _valued(item, before, after)
         if line is None:
             left_out["NO_LATER_PRICE"] += 1
         else:
             found.append(line)
             ids = [item.answer.sizes.instrument_ids[row] for row in line.rows]
             weight = line.outcome.stages[-1]
-            periods.append((ids, weight, markets[item.snapshot_id], markets[later]))
+            periods.append((ids, weight, before, after))
     response.decisions = len(found)
     response.lines = sum(len(line.rows) for line in found)
     response.left_out.extend(
@@ -93,7 +99,11 @@ def analyze(
         against_it = attribute(periods, benchmark)
         if against_it is not None:
             response.attribution.CopyFrom(against_it)
-    _shortfall(response, decided, markets, fills, end)
+    if factors is not None:
+        by_factor = attribute_factors(periods, factors)
+        if by_factor is not None:
+            response.factor_attribution.CopyFrom(by_factor)
+    _shortfall(response, decided, marks, fills, end)
     return response
 
 
@@ -174,7 +184,7 @@ def _joined(parts: list[Floats]) -> Floats:
 def _shortfall(
     response: pb.AnalyzeDecisionsResponse,
     decided: Sequence[Decided],
-    markets: Mapping[str, Market],
+    marks: Marks,
     fills: Fills,
     end: str,
 ) -> None:
@@ -182,8 +192,9 @@ def _shortfall(
     total = response.shortfall
     slippage, participation = list[Floats](), list[Floats]()
     for place, item in enumerate(decided):
+        checkpoint()
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
-        before, after = markets[item.snapshot_id], markets[later]
+        before, after = marks.markets[item.snapshot_id], marks.later(item.snapshot_id, later)
         sizes = item.answer.sizes
         ids = sizes.instrument_ids[:]
         first, last = before.places(ids), after.places(ids)

@@ -22,7 +22,7 @@ from compute.kernels import registry
 from compute.optimize.execution import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
-from server import gauges, opening, tracing
+from server import cluster, gauges, opening, tracing
 from server.admission import Admission
 from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
@@ -31,45 +31,59 @@ from server.batching import ComputeLoop, ComputeThread
 from server.config import Config
 from server.contract import SERVICES
 from server.events import Events
+from server.gatherer import Gatherer
 from server.health import Health
 from server.ingest import Intake
+from server.jobs import NICE as JOB_NICE
+from server.jobs import JobRunner
 from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
 from server.lag import watch_lag
 from server.maintenance import MaintenanceTasks
 from server.matrix_refresh import MatrixRefreshes
 from server.metrics import DecisionMetrics
+from server.model_schedules import ModelSchedules
 from server.models import Models
 from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
 from server.rpc import bind
+from server.secret_keys import ensure as ensure_secret_keys
 from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
+from server.services.approval import ApprovalService
+from server.services.audit import AuditService
 from server.services.condition import ConditionService
 from server.services.correlation import CorrelationService
 from server.services.edge import EdgeService
 from server.services.explanation import ExplanationService
+from server.services.feature import FeatureService
 from server.services.history import HistoryService
-from server.services.learning import LearningService
+from server.services.job import JobService
+from server.services.learning import LearningService, keep_trained
+from server.services.liquidity import LiquidityService
 from server.services.market import MarketService
 from server.services.optimization import OptimizationService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
 from server.services.risk import RiskService
+from server.services.server import ServerService
 from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
 from server.services.volatility import VolatilityService
+from server.services.webhook import WebhookService
 from server.sizing_coordinator import SizingCoordinator
 from server.sizing_engine import Places, SizingEngine
 from server.state import States
 from server.telemetry import Telemetry
+from server.webhooks.process import WebhookProcess
+from server.webhooks.secrets import seal_plain
 from server.what_if import WhatIf
-from server.worker import Worker
+from server.worker import Means, Worker
 from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.liveness import answers
-from storage.postgres.migrations import migrate
+from storage.postgres.migrations import check, migrate
 from storage.postgres.pool import Database, PoolOptions
 
 _log = structlog.get_logger(__name__)
@@ -97,6 +111,12 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.collect()  # counts anew what there is to go through: by now next to nothing
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Cancels a task and waits for what it does then."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class App:
@@ -152,16 +172,16 @@ class App:
         places, joint = self._compute(prepared, programs)
         self._stack.push_async_callback(self._algorithms.close)
         engine = SizingEngine(
-            states,
+            Gatherer(states, database, models),
             prepared.kernels,
             joint,
             places,
             self.config.lines_max,
             prepared.ready,
-            database,
-            models,
             self._algorithms,
         )
+        secret_keys = ensure_secret_keys(self.config)
+        await seal_plain(database, secret_keys)
         events = Events(self.config, self.telemetry)
         metrics = DecisionMetrics(self.telemetry.registry)
         coordinator = SizingCoordinator(engine, database, committer, events.wake, metrics)
@@ -178,33 +198,53 @@ class App:
         listening = asyncio.create_task(states.listen(), name="listen for changes")
         self._stack.callback(listening.cancel)
         refreshes = MatrixRefreshes(database, states)
-        maintenance = MaintenanceTasks(database, states, self.config.tenant_id, refreshes)
+        config = self.config
+        cluster.check(config.cluster)
+        means = Means(config.data_dir / "kernels", config.algorithms_file, config.cluster)
+        worker = Worker(means)
+        schedules = ModelSchedules(database, worker, models)
+        maintenance = MaintenanceTasks(database, states, refreshes, schedules)
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
-        worker = Worker(self.config.data_dir / "kernels")
+        simulation = SimulationService(database, worker)
+        jobs = JobRunner(database, Worker(means, JOB_NICE), endings={"TrainModel": keep_trained})
+        self._stack.push_async_callback(ended, asyncio.create_task(jobs.run(), name="jobs"))
+        learning = LearningService(database, worker, models, schedules)
+        portfolio = PortfolioService(database, states)
+        parameter = ParameterService(database, states)
+        lines_max = self.config.lines_max
+        sizing = SizingService(
+            coordinator, WhatIf(engine), Replay(engine, database), database, states, lines_max
+        )
         implementations = {
-            "SizingService": SizingService(
-                coordinator, WhatIf(engine), Replay(engine, database), database, states
-            ),
-            "PortfolioService": PortfolioService(database, states),
+            "SizingService": sizing,
+            "PortfolioService": portfolio,
+            "ApprovalService": ApprovalService(database, portfolio, parameter),
+            "AuditService": AuditService(database),
             "MarketService": MarketService(database, states),
             "ConditionService": ConditionService(database, states),
+            "FeatureService": FeatureService(database),
             "VolatilityService": VolatilityService(database, states),
             "HistoryService": HistoryService(database),
             "EdgeService": EdgeService(database, engine),
             "CorrelationService": CorrelationService(states, refreshes),
             "RiskService": RiskService(database, states),
-            "ParameterService": ParameterService(database, states),
+            "LiquidityService": LiquidityService(states),
+            "ParameterService": parameter,
             "OptimizationService": OptimizationService(engine),
             "AnalyticsService": AnalyticsService(database, states),
             "AlgorithmService": AlgorithmService(self._algorithms),
             "ExplanationService": ExplanationService(engine, database),
-            "SimulationService": SimulationService(database, worker),
-            "LearningService": LearningService(database, worker, models),
+            "SimulationService": simulation,
+            "JobService": JobService(database, simulation, learning, jobs),
+            "LearningService": learning,
+            "ServerService": ServerService(self.config, database, self._admission),
+            "WebhookService": WebhookService(database, self.config.webhook_networks, secret_keys),
         }
-        events.start(
-            database, Intake(implementations, coordinator, database, self.config.tenant_id)
-        )
+        events.start(database, Intake(implementations, database, self.config.tenant_id))
         self._stack.push_async_callback(events.stop)
+        hooks = WebhookProcess(database, self.config, secret_keys, self.telemetry)
+        self._stack.push_async_callback(hooks.stop)
+        hooks.start()
         gate = await self._stack.enter_async_context(
             gates.opened(self.config, database, self.telemetry)
         )
@@ -254,13 +294,13 @@ class App:
         else:
             dsn = config.dsn.get_secret_value()
         try:
-            version = await migrate(dsn)
+            version = await (check if config.migrate == "check" else migrate)(dsn)
         except OSError as error:
             text = f"PostgreSQL does not answer: {error}; is it running, is SIZING_DSN right?"
             raise OSError(text) from error
         database = await opening.open_pool(dsn, PoolOptions(n_connections=config.connections))
         self._stack.push_async_callback(opening.close_pool, database)
-        async with database.transaction(deadline_s=STARTING_MAX_S) as connection:
+        async with database.transaction(config.tenant_id, deadline_s=STARTING_MAX_S) as connection:
             await tenants.ensure(connection, config.tenant_id)
         _log.info("storage open", database=repr(database), schema=version)
         return database
@@ -274,6 +314,7 @@ class App:
             ("grpc.max_receive_message_length", config.message_bytes_max),
             ("grpc.max_send_message_length", config.message_bytes_max),
             ("grpc.so_reuseport", 0),
+            ("grpc.http2.bdp_probe", 0),  # else megabytes are held of each body that nobody reads
         ]
         if (certificates := self._certificates) is not None:
             options += certificates.options()

@@ -1,7 +1,9 @@
 """Days of decisions that are over, from the database into the archive (`storage.archive`).
 
 A day is over an hour after its end by UTC: no call lasts that long, so that all its decisions are
-committed. It is written once; what is archived already is passed over.
+committed. It is written once; what is archived already is passed over. What was written is read
+back and held against the database before the day appears. Days of which `sizing retention` removed
+something are never written again: the archive has more of them than the database.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -16,8 +18,10 @@ from positionsizing.v1 import sizing_pb2, types_pb2
 from server.convert.columns import floats, integers
 from server.convert.decision import STAGE_NUMBERS
 from server.convert.recorded import answer_of, stage_weights
-from storage.archive import files
+from storage.archive import files, records, sums
+from storage.archive.records import RecordError
 from storage.postgres import decisions, settlements
+from storage.postgres import records as stored_records
 from storage.postgres.decisions import DecisionFilter, RecordedDecision
 from storage.postgres.pool import Database
 
@@ -27,6 +31,8 @@ PAGE = 200
 ROWS = 500_000
 """Lines in a file: what is in memory at once."""
 DEADLINE_S = 60.0
+
+_TIME, _ID = (stored_records.COLUMNS.index(name) for name in ("create_time", "record_id"))
 
 _TEXT = (
     *("decision_id", "portfolio_id", "strategy_id", "status", "method", "instrument_id"),
@@ -43,12 +49,13 @@ nothing, which takes no room in a file. Of the first stage null for refused line
 
 @dataclass(frozen=True)
 class ArchivedDay:
-    """What was written for a day."""
+    """What was written for a day. records: decisions and settlements."""
 
     day: date
     decisions: int
     lines: int
     fills: int
+    records: int
 
 
 def closed_days(first: date | None, now: datetime, last: date | None = None) -> Iterator[date]:
@@ -74,14 +81,17 @@ async def archive(
 ) -> AsyncIterator[ArchivedDay]:
     """Writes the days of a tenant that are over and not archived yet, oldest first.
 
-    again: also those that are. A day without decisions gets no folder.
+    again: also those that are. A day on which nothing was decided or reported gets no folder.
+    Errors: `RecordError` where what was written can't be read back as it was.
     """
-    async with database.connection(deadline_s=DEADLINE_S) as connection:
+    async with database.connection(tenant_id, deadline_s=DEADLINE_S) as connection:
         began = await decisions.first_time(connection, tenant_id)
+        removed = await stored_records.days_removed(connection, tenant_id)
     begin = None if began is None else began.astimezone(UTC).date()
     if begin is not None and first is not None:
         begin = max(begin, first)
-    known = set() if again else set(files.days(root, files.LINES, tenant_id))
+    known = set() if again else set(files.days(root, files.RECORDS, tenant_id))
+    known |= removed.keys()
     for day in closed_days(begin, now(), last):
         if day not in known and (done := await _day(database, root, tenant_id, day)) is not None:
             yield done
@@ -90,6 +100,20 @@ async def archive(
 async def _day(database: Database, root: Path, tenant_id: str, day: date) -> ArchivedDay | None:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     where = DecisionFilter(start_time=start, end_time=start + timedelta(days=1))
+    recorded = await _records(database, root, tenant_id, where, day)
+    if recorded is None:
+        return None
+    count, n_lines = await _decisions(database, root, tenant_id, where, day)
+    n_fills = await _fills(database, root, tenant_id, where, day)
+    # The day of the records appears last: it says that the whole day is archived.
+    recorded.finish()
+    return ArchivedDay(day, count, n_lines, n_fills, recorded.rows)
+
+
+async def _decisions(
+    database: Database, root: Path, tenant_id: str, where: DecisionFilter, day: date
+) -> tuple[int, int]:
+    """The lines of a day and their sums; how many decisions and lines."""
     writer, waiting, count = None, list[Mapping[str, Any]](), 0
     async for page in _pages(database, tenant_id, where):
         writer = writer or files.DayWriter(root, files.LINES, tenant_id, day)
@@ -98,12 +122,47 @@ async def _day(database: Database, root: Path, tenant_id: str, day: date) -> Arc
         if sum(len(item["instrument_id"]) for item in waiting) >= ROWS:
             _add(writer, waiting)
     if writer is None:
-        return None
+        return 0, 0
     _add(writer, waiting)
-    # The day of the lines appears last: it says that the whole day is archived.
-    n_fills = await _fills(database, root, tenant_id, where, day)
+    totals = files.DayWriter(root, files.SUMS, tenant_id, day)
+    sums.write(writer, totals, line_types())
+    totals.finish()
     writer.finish()
-    return ArchivedDay(day, count, writer.rows, n_fills)
+    return count, writer.rows
+
+
+async def _records(
+    database: Database, root: Path, tenant_id: str, where: DecisionFilter, day: date
+) -> files.DayWriter | None:
+    """The records of a day, read back and compared, but not finished; None where there are none."""
+    assert where.start_time is not None
+    assert where.end_time is not None
+    writer, waiting, room = None, list[tuple[Any, ...]](), records.BYTES_IN_A_FILE
+    place = (where.start_time - timedelta(microseconds=1), stored_records.LAST_ID)
+    written = list[bytes]()
+    while True:
+        async with database.connection(tenant_id, deadline_s=DEADLINE_S) as connection:
+            page = await stored_records.page(
+                connection, tenant_id, place, where.end_time, limit=PAGE
+            )
+        for row in page:
+            written.append(row[-1])
+            waiting.append(row)
+        room -= sum(map(records.size, page))
+        is_last = len(page) < PAGE
+        if waiting and (room <= 0 or is_last):
+            writer = writer or files.DayWriter(root, files.RECORDS, tenant_id, day)
+            records.add(writer, waiting)
+            room = records.BYTES_IN_A_FILE
+        if is_last:
+            break
+        place = (page[-1][_TIME], page[-1][_ID])
+    if writer is None:
+        return None
+    found = [item.digest for item in records.verified(iter(writer.paths))]
+    if found != written:
+        raise RecordError(f"{day}: what was written can't be read back as it was")
+    return writer
 
 
 async def _pages(
@@ -111,7 +170,7 @@ async def _pages(
 ) -> AsyncIterator[list[RecordedDecision]]:
     after = None
     while True:
-        async with database.connection(deadline_s=DEADLINE_S) as connection:
+        async with database.connection(tenant_id, deadline_s=DEADLINE_S) as connection:
             page = await decisions.recorded(connection, tenant_id, where, after=after, limit=PAGE)
         if page:
             yield page
@@ -196,7 +255,7 @@ async def _fills(
 
     assert where.start_time is not None
     assert where.end_time is not None
-    async with database.connection(deadline_s=DEADLINE_S) as connection:
+    async with database.connection(tenant_id, deadline_s=DEADLINE_S) as connection:
         rows = await settlements.lines_between(
             connection, tenant_id, where.start_time, where.end_time
         )

@@ -3,24 +3,24 @@
     ComputeLoop     what takes less than handing it to a thread and back would, or little more
     ComputeThread   all else, so that the event loop waits for none of it
 
-No timer starts work: whenever a place is free it takes what waits, callers in turn. A queue is
-bounded by time: work that could not begin within its deadline, by what work has taken lately, is
-refused at once. Work whose caller has gone or whose time is over is dropped unrun, and work under
-way sees both in its `TimeLimit`.
+No timer starts work: whenever a place is free it takes what waits, of whoever has had the least
+time. A queue is bounded by time: work that could not begin within its deadline, by what work has
+taken lately, is refused at once. Work whose caller has gone or whose time is over is dropped unrun,
+and work under way sees both in its `TimeLimit`.
 """
 
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
-from compute.optimize.time_limit import TimeLimit
+from compute.optimize.time_limit import TimeLimit, under
 from server.errors import Refusal
+from server.fair_queue import FairQueue, overloaded
 
 T = TypeVar("T")
 
@@ -30,69 +30,19 @@ INTERACTIVE_LINES = 256
 BULK_WAIT_MAX_S = 0.05
 """A large request that has waited this long goes next."""
 
+ROUNDS = 24
+"""Times that the event loop goes round between two pieces of short work, at most.
+
+gRPC hands over one new call in a few rounds. With a piece in each, calls would come in more slowly
+than they are answered: under overload they would wait where nobody counts them, until their time is
+over. A round of nothing takes some microseconds.
+"""
+
+INTAKE = 0.5
+"""Of the time of a piece, what those rounds may take: refusing calls must not starve the others."""
+
 _MEMORY = 0.9
 """What earlier work took counts for so much beside the latest, in the estimate of the next."""
-
-
-class FairQueue(Generic[T]):
-    """First in, first out for each caller; callers take turns.
-
-    A full queue is nobody's: who has less in it than another caller takes the place of that one's
-    latest item, so that a caller holds all places only while nobody else wants one.
-    """
-
-    def __init__(self, length_max: int) -> None:
-        self._length_max = length_max
-        self._by_caller: dict[str, deque[T]] = {}
-        self._turns: deque[str] = deque()
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def of(self, caller: str) -> int:
-        """How many items of a caller wait."""
-        return len(self._by_caller.get(caller, ()))
-
-    def ahead_of(self, caller: str) -> int:
-        """How many items go before the next one of a caller."""
-        mine = self.of(caller)
-        return sum(min(len(items), mine + 1) for items in self._by_caller.values())
-
-    def push(self, caller: str, item: T) -> T | None:
-        """Adds an item behind the caller's others; returns the one that gave way.
-
-        Raises `Refusal` where the queue is full and no other caller has more in it.
-        """
-        displaced = None
-        if self._length >= self._length_max:
-            largest = max(self._by_caller, key=self.of, default=caller)
-            if self.of(largest) <= self.of(caller) + 1:
-                raise overloaded(f"{self._length} requests wait to be computed", 0.05)
-            displaced = self._by_caller[largest].pop()
-            self._length -= 1
-        if caller not in self._by_caller:
-            self._by_caller[caller] = deque()
-            self._turns.append(caller)
-        self._by_caller[caller].append(item)
-        self._length += 1
-        return displaced
-
-    def first(self) -> T:
-        """The item that is next, left where it is."""
-        return self._by_caller[self._turns[0]][0]
-
-    def pop(self) -> T:
-        """The next item; then it is the next caller's turn."""
-        caller = self._turns.popleft()
-        items = self._by_caller[caller]
-        item = items.popleft()
-        if items:
-            self._turns.append(caller)
-        else:
-            del self._by_caller[caller]
-        self._length -= 1
-        return item
 
 
 def check_time(wait_s: float, deadline_s: float) -> None:
@@ -105,7 +55,7 @@ def check_time(wait_s: float, deadline_s: float) -> None:
 
 
 class ComputeLoop:
-    """Runs short work on the event loop itself, in order: one piece each time round.
+    """Runs short work on the event loop itself, in order: a piece every `ROUNDS` times round.
 
     Between two pieces the loop takes in what has arrived, so that calls are admitted, refused and
     answered while others wait for their turn.
@@ -115,7 +65,8 @@ class ComputeLoop:
         self._waiting: FairQueue[tuple[float, asyncio.Future[None]]] = FairQueue(waiting_max)
         self._is_taken = False
         self._turn_s = 0.0
-        self._began = 0.0
+        self._began = self._ended = 0.0
+        self._whose = ""
         self.dropped = 0
 
     @property
@@ -124,32 +75,39 @@ class ComputeLoop:
         return len(self._waiting)
 
     async def run(self, work: Callable[[], T], *, deadline_s: float, caller: str = "") -> T:
-        """The result of `work`, at once if this time round is still free.
+        """The result of `work`, at once where nothing was run just now.
 
         Raises `Refusal`: UNAVAILABLE where too much waits, DEADLINE_EXCEEDED where the time is
         over before its turn.
         """
         if self._is_taken:
-            check_time(self._waiting.ahead_of(caller) * self._turn_s, deadline_s)
+            check_time(self._waiting.wait_s(caller, self._turn_s), deadline_s)
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             displaced = self._waiting.push(caller, (time.monotonic() + deadline_s, turn))
             if displaced is not None and not displaced[1].done():
                 displaced[1].set_exception(gave_way())
             await turn
         else:
-            self._take(time.monotonic())
+            self._waiting.begin(caller)
+            self._take(caller, time.monotonic())
         return work()
 
-    def _take(self, now: float) -> None:
-        self._is_taken, self._began = True, now
-        asyncio.get_running_loop().call_soon(self._next)
+    def _take(self, caller: str, now: float) -> None:
+        self._is_taken, self._began, self._whose = True, now, caller
+        asyncio.get_running_loop().call_soon(self._next, ROUNDS)
 
-    def _next(self) -> None:
-        """The next time round: it belongs to whoever waits longest, callers in turn."""
+    def _next(self, rounds: int) -> None:
+        """The next turn: it belongs to whoever has had the least of those who wait."""
         now = time.monotonic()
+        if rounds == ROUNDS:
+            self._ended = now
+        if rounds > 1 and now - self._ended < INTAKE * (self._ended - self._began):
+            asyncio.get_running_loop().call_soon(self._next, rounds - 1)
+            return
         self._turn_s = _MEMORY * self._turn_s + (1.0 - _MEMORY) * (now - self._began)
+        self._waiting.charge(self._whose, self._ended - self._began)
         while len(self._waiting):
-            deadline, turn = self._waiting.pop()
+            caller, (deadline, turn) = self._waiting.pop()
             if turn.done():  # its caller has gone
                 self.dropped += 1
             elif now > deadline:
@@ -157,7 +115,7 @@ class ComputeLoop:
                 turn.set_exception(late())
             else:
                 turn.set_result(None)
-                self._take(now)
+                self._take(caller, now)
                 return
         self._is_taken = False
 
@@ -215,7 +173,7 @@ class ComputeThread:
             queue = self._interactive if n_lines <= INTERACTIVE_LINES else self._bulk
             if self._began is not None:
                 left_s = max(0.0, self._one_s - (now - self._began))
-                check_time(queue.ahead_of(caller) * self._one_s + left_s, deadline_s)
+                check_time(queue.wait_s(caller, self._one_s) + left_s, deadline_s)
             displaced = queue.push(caller, item)
             self._wake.notify()
         if displaced is not None:
@@ -233,7 +191,7 @@ class ComputeThread:
             self._stopped = True
             for queue in (self._interactive, self._bulk):
                 while len(queue):
-                    _deliver(queue.pop(), None, draining())
+                    _deliver(queue.pop()[1], None, draining())
             self._wake.notify()
         self._thread.join(timeout_s)
 
@@ -244,16 +202,19 @@ class ComputeThread:
                     self._wake.wait()
                 if self._stopped:
                     return
-                item = self._take()
+                queue = self._next_queue()
+                caller, item = queue.pop()
                 self._began = time.monotonic()
             self._run_one(item, self._began)
-            self._began = None
+            with self._wake:
+                queue.charge(caller, time.monotonic() - self._began)
+                self._began = None
 
-    def _take(self) -> _Work:
-        """The next work: interactive, or bulk that has waited long."""
+    def _next_queue(self) -> FairQueue[_Work]:
+        """Where the next work is: interactive, or bulk that has waited long."""
         bulk = len(self._bulk) > 0
         overdue = bulk and time.monotonic() - self._bulk.first().enqueued > BULK_WAIT_MAX_S
-        return (self._bulk if overdue or not len(self._interactive) else self._interactive).pop()
+        return self._bulk if overdue or not len(self._interactive) else self._interactive
 
     def _run_one(self, item: _Work, started: float) -> None:
         if item.future.done():
@@ -264,7 +225,9 @@ class ComputeThread:
             _deliver(item, None, late())
             return
         try:
-            result = item.run(item.limit())
+            limit = item.limit()
+            with under(limit):
+                result = item.run(limit)
         except BaseException as error:
             _deliver(item, None, error)
         else:
@@ -290,12 +253,6 @@ def _deliver(item: _Work, result: Any, error: BaseException | None) -> None:
             item.future.set_exception(error)
 
     item.loop.call_soon_threadsafe(set_result)
-
-
-def overloaded(message: str, retry_after_s: float) -> Refusal:
-    """UNAVAILABLE: the same request may be answered a little later."""
-    code = grpc.StatusCode.UNAVAILABLE
-    return Refusal(code, "OVERLOADED", message, retry_after_s=retry_after_s)
 
 
 def gave_way() -> Refusal:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from positionsizing.v1 import risk_service_pb2 as pb
 
-from compute.market import Market
+from compute.market import Market, equity_of
 from server.convert.columns import Floats, floats
 from server.errors import precondition
 from server.portfolio_state import PortfolioState, positions
@@ -19,6 +19,10 @@ class Books:
     before: Floats | None
     after: Floats | None
     equity: float
+    daily_volume: Floats | None = None
+    """Value traded a day of each as a weight, (n,), NaN where it is not known; None: of none."""
+    spread: Floats | None = None
+    """Relative spread of each, (n,), 0 where it is not known."""
 
 
 def books(state: PortfolioState | None, prices: Market | None, proposed: pb.BookWeights) -> Books:
@@ -32,10 +36,10 @@ def books(state: PortfolioState | None, prices: Market | None, proposed: pb.Book
         names = tuple(asked)
         return Books(names, None, np.array([asked[name] for name in names]), 0.0)
     book = positions(state, prices)
-    equity = float(book.cash + book.held @ prices.price)
+    equity = equity_of(prices, book)
     if not equity > 0.0:
         raise precondition("NO_EQUITY", f"the portfolio's equity is {equity:g}; weights need some")
-    quantity = book.held + book.open_buy + book.open_sell
+    quantity = book.expected
     held = {
         prices.instrument_ids[i]: float(quantity[i] * prices.price[i] / equity)
         for i in np.flatnonzero(quantity)
@@ -43,4 +47,12 @@ def books(state: PortfolioState | None, prices: Market | None, proposed: pb.Book
     names = tuple(dict.fromkeys([*held, *asked]))
     before = np.array([held.get(name, 0.0) for name in names])
     after = np.array([asked.get(name, held.get(name, 0.0)) for name in names]) if asked else None
-    return Books(names, before, after, equity)
+    place, volume = prices.places(names), prices.average_daily_volume
+    known = np.maximum(place, 0)
+    daily = None
+    if volume is not None:
+        daily = np.where(place >= 0, volume[known] * prices.price[known] / equity, np.nan)
+    spread = np.zeros(len(names))
+    if prices.spread is not None:
+        spread = np.where(place >= 0, np.nan_to_num(prices.spread[known]), 0.0)
+    return Books(names, before, after, equity, daily, spread)

@@ -1,33 +1,36 @@
 """AdjustCash: payments, income and conversions of a portfolio, each booked once."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from compute.currency import to_base
+from server.convert.market import rates_of
 from server.convert.names import checked_id, text_violations, uuid
 from server.convert.portfolio import balance_violations
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid_fields
+from server.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.high_water_mark import follows_payments, scale
 from server.limit_monitor import BreachWatch
 from server.request_context import Call
 from server.services.portfolio_life import read_portfolio
 from server.state import States
-from server.valuation import newest_market, stored_equity
+from server.valuation import last_equity, newest_market
 from storage.postgres import (
     cash,
     closing,
-    high_water_marks,
     locks,
     portfolios,
     requests,
-    trading_days,
 )
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request
 from storage.postgres.scopes import Scope, ScopeKind, bump
 
 METHOD = "AdjustCash"
+CONVERSION_LOSS_MAX = 0.5
+"""Relative. What is further from the newest rates is a slipped digit, as for fills."""
 
 
 async def adjust(
@@ -42,7 +45,7 @@ async def adjust(
     digest = hashlib.sha256(content).digest()
     market = await newest_market(states, call.tenant_id)
     key = (call.tenant_id, portfolio_id)
-    async with database.transaction(deadline_s=call.left_s) as connection:
+    async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         await requests.lock(connection, call.tenant_id, request_id)
         known = await requests.find(connection, call.tenant_id, request_id)
         if known is not None:
@@ -52,16 +55,23 @@ async def adjust(
         if locked.group_id is not None:
             await locks.bump_groups(connection, {(call.tenant_id, locked.group_id)})
         base = (await portfolios.get(connection, *key)).base_currency
-        before = await stored_equity(connection, states, *key, market)
+        before = await last_equity(connection, states, *key, market)
+        if request.kind == pb.CASH_FLOW_KIND_CONVERSION and market is not None:
+            _check_conversion(request, to_base(rates_of(market.message), base))
         changes = {
             "" if item.currency == base else item.currency: item.amount for item in request.changes
         }
         await cash.add(connection, *key, changes)
-        after = await stored_equity(connection, states, *key, market)
+        after = await last_equity(connection, states, *key, market)
         is_payment = request.kind == pb.CASH_FLOW_KIND_PAYMENT
+        if is_payment and before is None and await follows_payments(connection, *key):
+            text = (
+                "no market snapshot of late values what the portfolio holds, so that its "
+                "high-water mark and trading day can't follow the payment: store one first"
+            )
+            raise precondition("MISSING_PRICE", text)
         if is_payment and before is not None and after is not None and before > 0.0 and after > 0.0:
-            await high_water_marks.scale(connection, *key, after / before)
-            await trading_days.scale(connection, *key, after / before)
+            await scale(connection, *key, after / before)
             await portfolios.scale_equity(connection, *key, after / before)
         await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
         await BreachWatch(states).look(connection, call, [portfolio_id], market, "holdings")
@@ -71,6 +81,20 @@ async def adjust(
         await requests.put(connection, call.tenant_id, made)
     states.changed(call.tenant_id)
     return answer
+
+
+def _check_conversion(request: pb.AdjustCashRequest, rates: Mapping[str, float]) -> None:
+    """Raises `Refusal` where what is had is not near what is given up, at the newest rates."""
+    if any(item.currency not in rates for item in request.changes):
+        return
+    worth = [item.amount * rates[item.currency] for item in request.changes]
+    given, had = -min(worth), max(worth)
+    if abs(had - given) > CONVERSION_LOSS_MAX * given:
+        text = (
+            f"are worth {given:,.6g} given up and {had:,.6g} had, at the newest rates, in the base "
+            "currency: a conversion moves no value; book the rest as INCOME or PAYMENT"
+        )
+        raise invalid("changes", "CONTRADICTORY", text)
 
 
 def _violations(request: pb.AdjustCashRequest) -> Iterator[FieldViolation]:

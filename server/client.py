@@ -14,20 +14,27 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from positionsizing.v1.algorithm_service_pb2_grpc import AlgorithmServiceStub
 from positionsizing.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
+from positionsizing.v1.approval_service_pb2_grpc import ApprovalServiceStub
+from positionsizing.v1.audit_service_pb2_grpc import AuditServiceStub
 from positionsizing.v1.condition_service_pb2_grpc import ConditionServiceStub
 from positionsizing.v1.correlation_service_pb2_grpc import CorrelationServiceStub
 from positionsizing.v1.edge_service_pb2_grpc import EdgeServiceStub
 from positionsizing.v1.explanation_service_pb2_grpc import ExplanationServiceStub
+from positionsizing.v1.feature_service_pb2_grpc import FeatureServiceStub
 from positionsizing.v1.history_service_pb2_grpc import HistoryServiceStub
+from positionsizing.v1.job_service_pb2_grpc import JobServiceStub
 from positionsizing.v1.learning_service_pb2_grpc import LearningServiceStub
+from positionsizing.v1.liquidity_service_pb2_grpc import LiquidityServiceStub
 from positionsizing.v1.market_service_pb2_grpc import MarketServiceStub
 from positionsizing.v1.optimization_service_pb2_grpc import OptimizationServiceStub
 from positionsizing.v1.parameter_service_pb2_grpc import ParameterServiceStub
 from positionsizing.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
 from positionsizing.v1.risk_service_pb2_grpc import RiskServiceStub
+from positionsizing.v1.server_service_pb2_grpc import ServerServiceStub
 from positionsizing.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from positionsizing.v1.sizing_service_pb2_grpc import SizingServiceStub
 from positionsizing.v1.volatility_service_pb2_grpc import VolatilityServiceStub
+from positionsizing.v1.webhook_service_pb2_grpc import WebhookServiceStub
 
 from server.hosts import is_loopback
 
@@ -88,18 +95,25 @@ class Client:
         self.portfolios = PortfolioServiceStub(channel)
         self.market = MarketServiceStub(channel)
         self.conditions = ConditionServiceStub(channel)
+        self.features = FeatureServiceStub(channel)
         self.volatility = VolatilityServiceStub(channel)
         self.histories = HistoryServiceStub(channel)
         self.edges = EdgeServiceStub(channel)
         self.risk = RiskServiceStub(channel)
+        self.liquidity = LiquidityServiceStub(channel)
         self.correlations = CorrelationServiceStub(channel)
         self.parameters = ParameterServiceStub(channel)
         self.optimization = OptimizationServiceStub(channel)
         self.simulation = SimulationServiceStub(channel)
+        self.jobs = JobServiceStub(channel)
         self.learning = LearningServiceStub(channel)
         self.analytics = AnalyticsServiceStub(channel)
         self.algorithms = AlgorithmServiceStub(channel)
         self.explanation = ExplanationServiceStub(channel)
+        self.approvals = ApprovalServiceStub(channel)
+        self.audit = AuditServiceStub(channel)
+        self.webhooks = WebhookServiceStub(channel)
+        self.server = ServerServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -135,7 +149,7 @@ class _Details(NamedTuple):
     compression: Any
 
 
-class _Caller(grpc.UnaryUnaryClientInterceptor):
+class _Caller(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Says for every call who asks, until when (where it has no deadline), for how many bytes."""
 
     def __init__(self, timeout_s: float, token_file: Path | None) -> None:
@@ -144,10 +158,17 @@ class _Caller(grpc.UnaryUnaryClientInterceptor):
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         """Calls on with a timeout, the limit and the token."""
+        return continuation(self._said(details), request)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """The same of a call that is answered by many messages."""
+        return continuation(self._said(details), request)
+
+    def _said(self, details: Any) -> _Details:
         said = [(RECEIVE_LIMIT, str(MESSAGE_BYTES_MAX))]
         if self._token_file is not None:
             said.append(("authorization", f"Bearer {self._token_file.read_text().strip()}"))
-        timed = _Details(
+        return _Details(
             details.method,
             self._timeout_s if details.timeout is None else details.timeout,
             [*(details.metadata or ()), *said],
@@ -155,4 +176,3 @@ class _Caller(grpc.UnaryUnaryClientInterceptor):
             details.wait_for_ready,
             details.compression,
         )
-        return continuation(timed, request)

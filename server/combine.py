@@ -15,6 +15,7 @@ from positionsizing.v1 import sizing_service_pb2
 from compute.market import Floats, Market
 from compute.transfer import moved_positions, moved_shared
 from server import decision_inputs
+from server.convert.request import sizing_request
 from server.errors import precondition
 from server.prepared_request import PreparedRequest, assemble
 from server.recorded import Inputs
@@ -82,10 +83,13 @@ def combined(
         ),
         algorithm=answer,
         predictions=signals.context.predictions,
+        stored_features=signals.context.stored_features,
         volatility=market.context.volatility,
     )
     data = matrices.recorded
-    return assemble(request, context, market.market, data.scenarios, data.covariance, {})
+    return assemble(
+        sizing_request(request), context, market.market, data.scenarios, data.covariance, {}
+    )
 
 
 def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
@@ -100,7 +104,7 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
         ):
             signals[f"algorithm's size of {name}"] = _text(float(weight))
     signals |= _said_by_models(context, request.signals.instrument_ids)
-    snapshot = inputs.recorded.snapshot
+    snapshot = inputs.recorded.snapshot.message
     prices = dict(_columns(snapshot, snapshot.instrument_ids, frozenset(names)))
     prices["snapshot_id"] = snapshot.snapshot_id
     prices["spread_counts"] = str(context.spread_counts)

@@ -16,9 +16,9 @@ from server import recorded
 from server.combine import GROUPS, HOLDINGS, combined, described, differences
 from server.convert.columns import floats, set_floats
 from server.errors import Refusal, precondition
-from server.prepared_request import SizedRequest
 from server.recorded import Inputs, Recorded
 from server.request_context import Call
+from server.sized_request import SizedRequest
 from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 

@@ -37,12 +37,7 @@ async def observed(
     strategy_id: str,
 ) -> Conditions:
     """The newest observations of the conditions that the parameters have rules for."""
-    keys = {
-        key_of(rule, portfolio_id, strategy_id, name)
-        for rule in parameters.condition_rules
-        for name in (rule.instrument_ids if rule.scope is ConditionScope.INSTRUMENT else ("",))
-    }
-    wanted = sorted(key for key in keys if key is not None)
+    wanted = keys(parameters, portfolio_id, strategy_id)
     if not wanted:
         return {}
     rows = await conditions.newest_of(connection, tenant_id, wanted, OBSERVATIONS_MAX)
@@ -50,3 +45,15 @@ async def observed(
         key: [Observation(item.as_of_time, item.value, item.category) for item in found]
         for key, found in rows.items()
     }
+
+
+def keys(
+    parameters: EffectiveParameters, portfolio_id: str, strategy_id: str
+) -> list[conditions.Key]:
+    """What the parameters have rules for, observed or not."""
+    found = {
+        key_of(rule, portfolio_id, strategy_id, name)
+        for rule in parameters.condition_rules
+        for name in (rule.instrument_ids if rule.scope is ConditionScope.INSTRUMENT else ("",))
+    }
+    return sorted(key for key in found if key is not None)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.hosts import is_loopback
@@ -49,6 +56,9 @@ class Config(BaseSettings):
     """Port; 0 lets the system choose one."""
     dsn: SecretStr | None = None
     """PostgreSQL to use; unset: the embedded server in `data_dir`."""
+    migrate: Literal["auto", "check"] = "auto"
+    """What a start does about an older schema: "auto" brings it up to date; "check" refuses to
+    start, so that the user in `dsn` needs no right to change it."""
     data_dir: Path = Path("data")
     """Folder of the embedded PostgreSQL and the kernel cache."""
     metrics_port: int | None = Field(None, ge=0, le=65535)
@@ -67,6 +77,17 @@ class Config(BaseSettings):
     """File with the token, read again for each connection, so that it can be renewed meanwhile."""
     pulsar_trust_file: Path | None = None
     """Certificates that the broker's must chain to, for pulsar+ssl."""
+    secret_keys_file: Path | None = None
+    """Keys that encrypt the secrets in the database, the same for all servers on it (a Fernet key a
+    line, the newest first); unset: with the embedded database a file in `data_dir`, else none."""
+    webhook_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that webhooks may post to beside public addresses, e.g. ["127.0.0.0/8"]."""
+    webhook_trust_file: Path | None = None
+    """Certificates that those of webhooks may chain to, beside the usual ones."""
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)
+    """Longest time for one post to a webhook, from its name's resolution to the answer's status."""
+    webhook_retry_s: float = Field(5.0, gt=0, le=3600)
+    """Wait after the first failure of a post; it doubles with each further one, up to an hour."""
     tenant_id: str = "local"
     """Tenant of every caller without authentication, and of the topics."""
     auth: Literal["off", "required"] = "off"
@@ -81,19 +102,26 @@ class Config(BaseSettings):
     """Claim of a token that names its tenant."""
     algorithms_file: Path | None = None
     """Custom sizing algorithms that may be asked (TOML, a table each); unset: none."""
+    cluster: str | None = Field(None, pattern=r"^[^:/\s]+:\d{1,5}$")
+    """HOST:PORT of the head of a Ray cluster that this machine is one of: backtests in mode FAST
+    and searches of parameters run on all its machines (extra `cluster`); unset: on this one."""
     otel_endpoint: str | None = None
     """OpenTelemetry collector that spans are sent to (OTLP over gRPC), e.g. "http://localhost:4317";
     unset: none."""
     otel_sample_ratio: float = Field(0.01, ge=0, le=1)
     """Part of the requests that are traced where the caller's trace doesn't say."""
     quota_lines_per_s: float | None = Field(None, gt=0)
-    """Lines a second of each caller, of this process, where `auth` is required; unset: no bound."""
+    """Lines a second of each caller, where `auth` is required; unset: no bound. One quota over all
+    servers on a database, which they share within a second."""
     tls_cert_file: Path | None = None
     """The server's certificate and its chain (PEM), read again when it changes; unset: no TLS."""
     tls_key_file: Path | None = None
     """The key of that certificate (PEM)."""
     tls_client_ca_file: Path | None = None
     """Clients must show a certificate that chains to one of these (PEM); unset: none is asked."""
+    identities_file: Path | None = None
+    """Who callers are by the SPIFFE ids of their certificates (TOML, `[[identity]]`); unset: a
+    certificate says nothing."""
     lines_max: int = Field(100_000, ge=1, le=100_000)
     """Most lines of one request."""
     message_bytes_max: int = Field(64 * 1024 * 1024, ge=1024)
@@ -108,7 +136,7 @@ class Config(BaseSettings):
     """Latency that short calls are kept within under load, by letting fewer in at once."""
     compute_waiting_max: int = Field(1024, ge=1)
     """Requests that may wait for the compute thread."""
-    joint_assets: tuple[int, ...] = Field((128, 512), min_length=1)
+    joint_assets: tuple[int, ...] = Field((32, 128, 512), min_length=1)
     """Sizes of book, holdings included, that joint problems are padded to, rising; a larger one is
     refused. Each adds programs that are compiled in the background of the first start."""
     joint_scenarios: tuple[int, ...] = Field((1024, 4096), min_length=1)
@@ -141,6 +169,8 @@ class Config(BaseSettings):
         named = (self.tls_cert_file, self.tls_client_ca_file)
         if any(named) != bool(self.tls_key_file) or (self.tls_key_file and not named[0]):
             raise ValueError("TLS needs tls_cert_file and tls_key_file")
+        if self.identities_file and not (self.tls_client_ca_file and self.auth == "required"):
+            raise ValueError("identities_file needs auth required and tls_client_ca_file")
         if self.jwks is not None:
             if not (self.jwt_issuer and self.jwt_audience):
                 raise ValueError("jwks needs jwt_issuer and jwt_audience")

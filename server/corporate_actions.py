@@ -6,7 +6,7 @@ is refused at its commit and computed anew, on the quantities and the price that
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,19 +20,18 @@ from positionsizing.v1 import portfolio_service_pb2 as portfolio_pb
 
 from compute.contracts import ContractKind
 from compute.corporate_actions import Change
-from server import price_jumps, trade_changes, volatility
+from server import four_eyes, price_jumps, trade_changes, volatility
 from server.convert import corporate_action as convert
 from server.convert import limits as limits_convert
+from server.convert.bars import has_bars
 from server.convert.names import past_moment, timestamp, uuid
 from server.errors import Refusal, invalid, invalid_fields, precondition
 from server.request_context import Call
-from server.services.portfolio_life import change_record, tell
+from server.services.portfolio_life import change_record, scope_message, tell
 from server.state import States
 from storage.errors import NotFound
 from storage.postgres import (
-    corporate_actions as storage,
-)
-from storage.postgres import (
+    changes,
     limits,
     locks,
     market,
@@ -40,14 +39,21 @@ from storage.postgres import (
     portfolio_updates,
     requests,
 )
+from storage.postgres import (
+    corporate_actions as storage,
+)
 from storage.postgres import price_jumps as jump_storage
 from storage.postgres import volatility as volatility_storage
+from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.portfolio_updates import PortfolioUpdate
+from storage.postgres.proposals import Proposal
 from storage.postgres.requests import Request
-from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind, bump
+from storage.postgres.scopes import Scope, ScopeKind
 
+REPEATED_WITHIN = timedelta(days=1)
+"""An equal action without a time within a day is taken for the same one, told by two people."""
 METHOD = "ApplyCorporateAction"
 TOPIC = "corporate-actions"
 
@@ -101,8 +107,9 @@ async def apply(
     content = request.SerializeToString(deterministic=True)
     digest = hashlib.sha256(content).digest()
     try:
-        async with database.transaction(deadline_s=call.left_s) as connection:
-            await bump(connection, call.tenant_id, TENANT_SCOPE)  # before any other lock
+        async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
+            subject = Subject(SubjectKind.INSTRUMENT, request.action.instrument_id)
+            await changes.change(connection, call.tenant_id, subject)  # before any other lock
             known = await requests.find(connection, call.tenant_id, request_id)
             if known is not None:
                 return known.answer_to(METHOD, digest)
@@ -139,6 +146,8 @@ class _Work:
         """Everything that changes, and the answer."""
         tenant_id, connection = self._call.tenant_id, self._connection
         await volatility_storage.share(connection, tenant_id)
+        if given is None:
+            await self._refuse_repeated()
         plan = await self._plan(given)
         held = await storage.concerned(connection, tenant_id, plan.instrument_id)
         trades = await storage.open_trades(connection, tenant_id, plan.instrument_id)
@@ -171,14 +180,33 @@ class _Work:
         )
         told = self._event(plan, None)
         await outbox.append(connection, tenant_id, "", [told])
-        for scope, document in bounds:
-            await self._set_limits(scope, document, plan)
+        proposed = [await self._set_limits(scope, document, plan) for scope, document in bounds]
+        proposal_ids = [str(item.proposal_id) for item in proposed if item is not None]
         return pb.ApplyCorporateActionResponse(
             action=plan.action,
             effects=effects,
             market_snapshot_id=await self._set_market(plan),
-            limits_changed=len(bounds),
+            limits_changed=len(bounds) - len(proposal_ids),
+            proposal_ids=() if self._request.validate_only else proposal_ids,
         )
+
+    async def _refuse_repeated(self) -> None:
+        """Raises `Refusal` where the last action of the instrument is this one."""
+        asked = self._request.action
+        recorded = await storage.list_page(
+            self._connection, self._call.tenant_id, instrument_id=asked.instrument_id, limit=1
+        )
+        for last in recorded:
+            known = action_pb.CorporateAction.FromString(last.payload)
+            known.ClearField("effective_time")
+            if known == asked and datetime.now(UTC) - last.create_time < REPEATED_WITHIN:
+                text = (
+                    f"the same {last.kind.lower()} of {asked.instrument_id!r} was recorded at "
+                    f"{last.create_time:%Y-%m-%dT%H:%M:%SZ}, effective "
+                    f"{last.effective_time:%Y-%m-%dT%H:%M:%SZ}: another one needs its own "
+                    "effective_time"
+                )
+                raise Refusal(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", text)
 
     async def _plan(self, given: datetime | None) -> Plan:
         connection, tenant_id = self._connection, self._call.tenant_id
@@ -197,8 +225,8 @@ class _Work:
         jump = await self._jump(newest, action.instrument_id)
         time, is_shown = given or datetime.now(UTC), False
         if given is not None:
-            shown = convert.shown_until(newest).get(action.instrument_id, stored.as_of_time)
-            is_shown = max(shown, stored.as_of_time) >= given
+            shown = convert.shown_until(newest)
+            is_shown = convert.shown_to(shown, action.instrument_id, stored.as_of_time) >= given
         elif jump is not None:
             expected = convert.change_of(action, old).price(jump.accepted)
             if is_shown := await self._is_near(newest.price[place], expected):
@@ -275,8 +303,30 @@ class _Work:
         await locks.bump_groups(self._connection, groups)
         return locked
 
-    async def _set_limits(self, scope: Scope, document: dict[str, Any], plan: Plan) -> None:
+    async def _set_limits(
+        self, scope: Scope, document: dict[str, Any], plan: Plan
+    ) -> Proposal | None:
+        """New limits in units; the proposal that larger ones may become."""
         reason = f"{plan.kind.lower()} of {plan.instrument_id}: {self._request.reason}"
+        request = portfolio_pb.SetLimitsRequest(
+            scope=scope_message(scope),
+            limits=limits_convert.parse_limits(document.get("limits", {})),
+            reason=reason,
+        )
+        if "shared" in document:
+            request.shared.CopyFrom(limits_convert.parse_shared(document["shared"]))
+        path = f"limits.instruments[{plan.instrument_id}].quantity_max"
+        proposal = await four_eyes.proposed(
+            self._connection,
+            self._call,
+            request,
+            version=await limits.current_version(self._connection, self._call.tenant_id, scope),
+            loosened=(path,) if plan.change.units > 1 else (),
+            approval=None,
+            portfolio_id=scope.id if scope.kind is ScopeKind.PORTFOLIO else "",
+        )
+        if proposal is not None:
+            return proposal
         stored = await limits.put(
             self._connection,
             self._call.tenant_id,
@@ -285,18 +335,14 @@ class _Work:
             author=self._call.author,
             reason=reason,
         )
-        named = {
-            ScopeKind.TENANT: {},
-            ScopeKind.GROUP: {"group_id": scope.id},
-            ScopeKind.PORTFOLIO: {"portfolio_id": scope.id},
-            ScopeKind.STRATEGY: {"strategy_id": scope.id},
-        }[scope.kind]
         event = events_pb2.LimitsChanged(
-            scope=portfolio_pb.Scope(**named),
-            limits=limits_convert.parse_limits(document.get("limits", {})),
+            scope=request.scope,
+            limits=request.limits,
+            shared=request.shared if request.HasField("shared") else None,
             change=change_record(stored),
         )
         await tell(self._connection, self._call, "limits-changed", scope, event)
+        return None
 
     async def _set_market(self, plan: Plan) -> str:
         """Stores the successor of the newest snapshot; its id, empty where there is none."""
@@ -318,11 +364,11 @@ class _Work:
             as_of_time=after.as_of_time.ToDatetime(tzinfo=UTC),
             instrument_id=tuple(after.instrument_ids),
             payload=after.SerializeToString(deterministic=True),
+            has_bars=has_bars(after),
         )
-        if own is not None:  # it had jumped for another reason
-            moved = replace(own, accepted=plan.change.price(own.accepted), accepted_time=plan.time)
-            found = [moved if jump is own or jump == own else jump for jump in found]
-        await jump_storage.put(connection, tenant_id, after.snapshot_id, found)
+        # What had jumped for another reason has jumped still.
+        moved = price_jumps.moved(found, plan.instrument_id, plan.change, plan.time)
+        await jump_storage.put(connection, tenant_id, after.snapshot_id, moved)
         return after.snapshot_id
 
     def _event(self, plan: Plan, effect: action_pb.CorporateActionEffect | None) -> NewEvent:

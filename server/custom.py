@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-from positionsizing.v1 import sizing_pb2
 
 from compute.algorithm import (
     AlgorithmAnswer,
@@ -22,11 +21,12 @@ from compute.algorithm import (
 )
 from compute.market import Floats
 from compute.methods import Engine
+from compute.pipeline import Attempt
 from compute.shapes import KernelRegistry
 from server.algorithms.asked import AlgorithmError
 from server.algorithms.registry import Algorithms
-from server.convert.request import path_of
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
+from server.sizing_request import violations_of
 
 if TYPE_CHECKING:
     from server.prepared_request import PreparedRequest
@@ -41,7 +41,7 @@ _PASSING = {"TIMEOUT", "UNAVAILABLE", "RESTING", "BUSY"}
 def is_asked(problem: "PreparedRequest") -> bool:
     """Whether an algorithm has to be asked. Without equity nothing grows: positions are reduced."""
     return (
-        problem.method.engine is Engine.OUTSIDE
+        problem.inputs.method.engine is Engine.OUTSIDE
         and problem.context.algorithm is None
         and not problem.inputs.limit_bounds.is_closing
     )
@@ -79,7 +79,7 @@ def check_known(problem: "PreparedRequest", algorithms: Algorithms) -> None:
     if algorithms.settings(name) is not None:
         return
     text = f"this server has no algorithm {name!r}; it has: {known}"
-    if problem.request.HasField("algorithm"):
+    if problem.request.algorithm is not None:
         raise invalid("algorithm.name", "UNKNOWN_ALGORITHM", text)
     raise precondition("UNKNOWN_ALGORITHM", text, algorithm=name)
 
@@ -112,7 +112,7 @@ def sized_by(problem: "PreparedRequest", answer: AlgorithmAnswer) -> "PreparedRe
     """The problem with an answer in it. Raises `Refusal` where all or nothing is wanted."""
     refused = unusable(answer, problem.inputs)
     if refused and problem.request.all_or_nothing:
-        _refuse(answer, [FieldViolation(path_of(e), e.reason, e.message) for e in refused])
+        _refuse(answer, violations_of(refused))
     lines = np.array([error.line for error in refused], dtype=np.int64)
     return replace(
         problem,
@@ -147,21 +147,15 @@ def _refuse(answer: AlgorithmAnswer, lines: list[FieldViolation]) -> None:
     raise precondition(reason, text, algorithm=answer.name)
 
 
-def chain_of(problem: "PreparedRequest") -> list[sizing_pb2.FallbackStep]:
+def tried_by(problem: "PreparedRequest") -> tuple[Attempt, ...]:
     """What was tried, where the algorithm didn't answer or wasn't asked."""
     answer = problem.context.algorithm
-    if problem.method.engine is not Engine.OUTSIDE:
-        return []
+    if problem.inputs.method.engine is not Engine.OUTSIDE:
+        return ()
     if answer is None:
         why = "there is no equity to grow; positions are reduced"
-        return [
-            sizing_pb2.FallbackStep(method="algorithm", outcome=why),
-            sizing_pb2.FallbackStep(method="closed form", outcome="answered"),
-        ]
+        return Attempt("algorithm", why), Attempt("closed form", "answered")
     if not answer.failure:
-        return []
+        return ()
     outcome = f"{answer.failure}: {answer.failure_message}"
-    return [
-        sizing_pb2.FallbackStep(method=f"algorithm {answer.name}", outcome=outcome),
-        sizing_pb2.FallbackStep(method="keep positions", outcome="answered"),
-    ]
+    return Attempt(f"algorithm {answer.name}", outcome), Attempt("keep positions", "answered")

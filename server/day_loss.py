@@ -14,20 +14,18 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 from positionsizing.v1 import events_pb2, types_pb2
-from positionsizing.v1 import market_service_pb2 as market_pb
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.day_loss import TradingDay, day_at, start_of
 from server.alerts import WARNING, alert
-from server.missed_actions import missed
+from server.convert.market import Snapshot
 from server.portfolio_state import PortfolioState, load_state
 from server.request_context import Call
 from server.services.portfolio_life import change_record, tell
 from server.state import States
-from server.valuation import equity_at, newest_market
+from server.valuation import equity_at, known_equity, newest_market
 from storage.errors import NotFound
 from storage.postgres import (
-    corporate_actions,
     market,
     outbox,
     tenant_lock,
@@ -43,7 +41,6 @@ AUTHOR = "service:day_loss_max"
 """Who reduces trading, and lets it go on, by itself."""
 PORTFOLIOS_MAX = 256
 """A new snapshot is looked at by so many portfolios; the others follow with what comes next."""
-Snapshot = market_pb.MarketSnapshot
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class DayLossMonitor:
 
     async def before(self, call: Call, portfolio_ids: Sequence[str]) -> list[str]:
         """Begins their day, where it is a new one; those that `after` has to look at."""
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             ids = await trading_days.limited(
                 connection, call.tenant_id, portfolio_ids, PORTFOLIOS_MAX
             )
@@ -97,7 +94,7 @@ class DayLossMonitor:
 
     async def marked(self, call: Call) -> None:
         """Looks at all portfolios after a new snapshot."""
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             ids = await trading_days.limited(connection, call.tenant_id, None, PORTFOLIOS_MAX)
         await self.after(call, ids)
 
@@ -110,7 +107,9 @@ class DayLossMonitor:
         if newest is None:
             return
         for portfolio_id in portfolio_ids:
-            async with self._database.transaction(deadline_s=call.left_s) as connection:
+            async with self._database.transaction(
+                call.tenant_id, deadline_s=call.left_s
+            ) as connection:
                 look = await self._look(connection, call, portfolio_id, newest)
                 if look is None:
                     continue
@@ -132,11 +131,14 @@ class DayLossMonitor:
         newest = await newest_market(self._states, call.tenant_id)
         if newest is None:
             return state
-        equity = equity_at(self._states, call.tenant_id, state, newest)
+        jumped = await self._states.price_jumps.instruments(
+            call.tenant_id, state.tenant_version, newest, state.portfolio.base_currency
+        )
+        equity = equity_at(self._states, call.tenant_id, state, newest, jumped)
         if equity is None:
             return state
         portfolio_id = state.portfolio.portfolio_id
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await trading_days.get(connection, call.tenant_id, portfolio_id)
         today = day_at(datetime.now(UTC), state.portfolio.time_zone)
         is_today = stored is not None and stored.day == today
@@ -204,11 +206,11 @@ class DayLossMonitor:
     async def _look(
         self, connection: asyncpg.Connection, call: Call, portfolio_id: str, newest: Snapshot
     ) -> _Look | None:
-        """None where there is no such limit, or no price for what is held."""
+        """None where there is no such limit, or no accepted price for what is held."""
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
         if state.book_limits is None or state.book_limits.day_loss_max is None:
             return None
-        equity = equity_at(self._states, call.tenant_id, state, newest)
+        equity = await known_equity(connection, self._states, call.tenant_id, state, newest)
         if equity is None:
             return None
         scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
@@ -235,11 +237,8 @@ class DayLossMonitor:
             stored = await market.latest_snapshot(connection, call.tenant_id, time=begin)
         except NotFound:
             return now
-        snapshot = Snapshot.FromString(stored.payload)
-        since = await corporate_actions.after(connection, call.tenant_id, stored.as_of_time)
-        if missed(since, snapshot) & {*state.book.holdings.instrument_id}:
-            return now
-        equity = equity_at(self._states, call.tenant_id, state, snapshot)
+        snapshot = Snapshot.of(stored.payload)
+        equity = await known_equity(connection, self._states, call.tenant_id, state, snapshot)
         return now if equity is None else equity
 
 

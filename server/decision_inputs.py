@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from compute.adapt.adjustment import Adjustment
 from compute.algorithm import AlgorithmAnswer
-from compute.learn.predicted import Prediction
+from compute.joint_lots import LotSearch
+from compute.learn.predicted import Prediction, StoredFeatures
+from compute.limits.cluster_limits import Cluster
 from compute.limits.policy import Limits, SharedLimits
 from compute.market import Floats, Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters
@@ -83,10 +85,16 @@ class DecisionInputs:
     """Of `parameters.volatility_model`, over the lines of the request and what is held."""
     predictions: tuple[Prediction, ...] = ()
     """What models said of lines, so that a replay needs none."""
+    stored_features: tuple[StoredFeatures, ...] = ()
+    """What models read from their feature sets."""
     balances: Mapping[str, float] = field(default_factory=dict)
     """Cash by currency, the base among them, where there is any but the base; else empty."""
     jumped: frozenset[str] = frozenset()
     """Instruments whose price in the snapshot was not accepted (`price_jumps.py`)."""
+    clusters: tuple[Cluster, ...] = ()
+    """What the limits on clusters found, so that a replay finds the same."""
+    lot_search: LotSearch | None = None
+    """What a search for whole lots found, so that a replay needs none."""
 
 
 def market_of(context: DecisionInputs, prices: Market) -> Market:
@@ -125,8 +133,14 @@ def encode(context: DecisionInputs) -> bytes:
     }
     if context.balances:
         document["balances"] = context.balances
+    if context.stored_features:
+        document["stored_features"] = context.stored_features
     if context.jumped:
         document["jumped"] = context.jumped
+    if context.clusters:
+        document["clusters"] = context.clusters
+    if context.lot_search is not None:
+        document["lot_search"] = context.lot_search
     if context.algorithm is not None:
         document["algorithm"] = context.algorithm
     if context.volatility is not None:
@@ -175,8 +189,11 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
         if volatility is None
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
         predictions=from_json(tuple[Prediction, ...], document.get("predictions", ())),
+        stored_features=from_json(tuple[StoredFeatures, ...], document.get("stored_features", ())),
         balances=document.get("balances", {}),
         jumped=frozenset(document.get("jumped", ())),
+        clusters=from_json(tuple[Cluster, ...], document.get("clusters", ())),
+        lot_search=from_json(LotSearch, document.get("lot_search")),
         shared=None
         if shared is None
         else SharedUse(
@@ -195,6 +212,28 @@ def covariance_named(data: bytes) -> str:
 def history_named(data: bytes) -> int:
     """The last part of a stored history that a context was computed from; 0 for none."""
     return int(_document(data).get("history_sequence", 0))
+
+
+def lost(market_snapshot_id: str, base_currency: str) -> bytes:
+    """The context of a decision whose event is all that is left of it (`recover.py`)."""
+    return orjson.dumps(
+        {
+            "schema": SCHEMA,
+            "market_snapshot_id": market_snapshot_id,
+            "base_currency": base_currency,
+            "is_lost": True,
+        }
+    )
+
+
+def check_kept(data: bytes) -> None:
+    """Raises `Refusal` for the context of a decision whose inputs are lost."""
+    if _document(data).get("is_lost"):
+        text = (
+            "the decision was entered again after the database was restored: its answer is kept, "
+            "what it was computed from is not"
+        )
+        raise precondition("INPUTS_LOST", text)
 
 
 def market_named(data: bytes) -> tuple[str, str]:

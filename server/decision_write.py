@@ -1,51 +1,37 @@
 """What one transaction of a sizing will hold: answer, decisions, reservations and events."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import numpy as np
-from positionsizing.v1 import events_pb2, types_pb2
-from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.market import equity_of
 from compute.parameters import EffectiveParameters
-from server import decision_inputs, limit_monitor
+from server import conditions, decision_inputs, limit_monitor
 from server.adaptation import new_mark
 from server.convert import decision as decision_convert
-from server.convert.columns import Piece, encoder
-from server.convert.names import timestamp
-from server.convert.parameters import seconds
+from server.convert.columns import Piece
+from server.convert.encoded_decision import Recording, ToldRequest, answer, sized_event
 from server.portfolio_state import PortfolioState
-from server.prepared_request import SizedRequest
 from server.request_context import Call
+from server.sized_request import SizedRequest
+from server.sizing_request import SizingCall
 from storage.identifiers import uuid7
+from storage.postgres import conditions as condition_storage
+from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.commit import DecisionWrite, PortfolioWrite
 from storage.postgres.decisions import Decision, Lines
 from storage.postgres.outbox import NewEvent
 from storage.postgres.requests import Request
 from storage.postgres.reservations import NewReservation
 
-# The same field holds the decision of SizePositions and the decisions of SizePortfolios.
-_ANSWER = encoder(pb.SizePositionsResponse.DESCRIPTOR)
-_EVENT = encoder(events_pb2.PositionSized.DESCRIPTOR)
-assert (
-    pb.SizePortfoliosResponse.DECISIONS_FIELD_NUMBER
-    == pb.SizePositionsResponse.DECISION_FIELD_NUMBER
-)
-
-
-def answer(decisions: Sequence[Sequence[Piece]]) -> bytes:
-    """The encoded answer to either method, from encoded decisions."""
-    return b"".join(p for pieces in decisions for p in _ANSWER.message("decision", pieces))
-
 
 def transaction(
     call: Call,
-    method: str,
+    asked: SizingCall,
     request_id: UUID,
-    content: bytes,
     digest: bytes,
     states: Sequence[PortfolioState],
     solved: Sequence[SizedRequest],
@@ -53,48 +39,69 @@ def transaction(
     """Everything that one transaction will hold, the answer among it."""
     now = datetime.now(UTC)
     parts, encoded = [], []
-    for state, item in zip(states, solved, strict=True):
-        part, decision = _portfolio_write(call, request_id, state, item, now)
+    for place, (state, item) in enumerate(zip(states, solved, strict=True)):
+        part_of = asked.method, digest, place, len(solved)
+        part, decision = _portfolio_write(call, request_id, state, item, now, part_of)
         parts.append(part)
         encoded.append(decision)
     return DecisionWrite(
         tenant_id=call.tenant_id,
-        request=Request(request_id, method, digest, content, answer(encoded)),
+        request=Request(request_id, asked.method, digest, asked.content, answer(encoded)),
         portfolios=tuple(parts),
         expected_tenant_version=states[0].tenant_version,
         event=call.event,
+        reads=lambda: frozenset[Subject]().union(*map(_reads, states, solved)),
+    )
+
+
+def _reads(state: PortfolioState, solved: SizedRequest) -> frozenset[Subject]:
+    """What a decision was computed from beside the versions of its own portfolio and group."""
+    portfolio, parameters = state.portfolio, state.parameters
+    named: dict[SubjectKind, Iterable[str | None]] = {
+        SubjectKind.PORTFOLIO: [portfolio.portfolio_id],
+        SubjectKind.GROUP: [portfolio.group_id],
+        SubjectKind.STRATEGY: [state.strategy_id],
+        SubjectKind.MARKET_SNAPSHOT: [solved.problem.context.market_snapshot_id],
+        SubjectKind.VOLATILITY_MODEL: [parameters.volatility_model],
+        SubjectKind.INSTRUMENT: [*solved.problem.ids, *state.instrument_ids],
+    }
+    keys = conditions.keys(parameters, portfolio.portfolio_id, state.strategy_id)
+    return frozenset(
+        [
+            *(Subject(kind, id) for kind, ids in named.items() for id in ids if id),
+            *map(condition_storage.subject_of, keys),
+        ]
     )
 
 
 def _portfolio_write(
-    call: Call, request_id: UUID, state: PortfolioState, solved: SizedRequest, now: datetime
+    call: Call,
+    request_id: UUID,
+    state: PortfolioState,
+    solved: SizedRequest,
+    now: datetime,
+    part_of: tuple[str, bytes, int, int],
 ) -> tuple[PortfolioWrite, list[Piece]]:
     """What is written for one portfolio, and its decision encoded."""
-    message, problem, sizing = solved.head, solved.problem, solved.sizing
+    problem, sizing = solved.problem, solved.sizing
     decision_id = uuid7()
     inputs = decision_inputs.encode(problem.context)
-    message.decision_id = str(decision_id)
-    message.request_id = str(request_id)
-    message.create_time.CopyFrom(timestamp(now))
-    message.input_hash = hashlib.sha256(
-        inputs + problem.request.SerializeToString(deterministic=True)
-    ).hexdigest()
-    versions = message.versions
-    versions.portfolio_version = state.portfolio.version
-    versions.limits_versions = state.limits_versions
-    versions.parameters_version = state.parameters_version
-    versions.trading_state_version = state.trading_state_version
-    versions.group_version = state.group_version or 0
     reservation = _reservation(solved, now, problem.context.parameters)
-    if reservation is not None:
-        message.reservation_expire_time.CopyFrom(timestamp(reservation.expire_time))
-
-    encoded = solved.pieces()
-
-    def event(sequence: int) -> bytes:
-        numbered = events_pb2.PositionSized(portfolio_sequence=sequence)
-        return b"".join([numbered.SerializeToString(), *_EVENT.message("decision", encoded)])
-
+    recording = Recording(
+        decision_id=decision_id,
+        request_id=request_id,
+        author=call.author,
+        create_time=now,
+        input_hash=hashlib.sha256(inputs + problem.request.content).hexdigest(),
+        portfolio_version=state.portfolio.version,
+        limits_versions=state.limits_versions,
+        parameters_version=state.parameters_version,
+        trading_state_version=state.trading_state_version,
+        group_version=state.group_version or 0,
+        reservation_expire_time=None if reservation is None else reservation.expire_time,
+    )
+    solved.decision.record(recording)
+    encoded = solved.decision.pieces()
     limit_bounds = problem.inputs.limit_bounds
     finding = limit_monitor.find(
         state,
@@ -103,11 +110,19 @@ def _portfolio_write(
         found_by=f"decision:{decision_id}",
         now=now,
         trace_id=call.trace_id,
-        guard=problem.guard,
+        guard=limit_bounds.guard,
+        at_rest=problem.at_rest,
     )
-    sized = NewEvent("position-sized", "PositionSized", event, trace_id=call.trace_id)
+    sized = NewEvent(
+        "position-sized",
+        "PositionSized",
+        lambda sequence: sized_event(sequence, encoded, told),
+        trace_id=call.trace_id,
+    )
     price = limit_bounds.market.price[problem.inputs.index]
     equity = equity_of(limit_bounds.market, limit_bounds.positions)
+    cash = [] if reservation is None else reservation.cash.tolist()
+    told = ToldRequest(*part_of, state.portfolio.base_currency, cash, equity)
     write = PortfolioWrite(
         decision=Decision(
             decision_id=decision_id,
@@ -116,16 +131,9 @@ def _portfolio_write(
             portfolio_id=problem.request.portfolio_id,
             strategy_id=problem.request.strategy_id,
             create_time=now,
-            status=types_pb2.SizingStatus.Name(message.status).removeprefix("SIZING_STATUS_"),
+            status=solved.decision.status,
             inputs=inputs,
-            versions={
-                "service": versions.service_version,
-                "kernel": versions.kernel,
-                "libraries": versions.libraries,
-                "market_snapshot_id": versions.market_snapshot_id,
-                "limits": versions.limits_versions,
-                "parameters": versions.parameters_version,
-            },
+            versions=solved.decision.versions,
             lines=Lines(
                 instrument_id=problem.ids,
                 lots=sizing.lots,
@@ -157,8 +165,8 @@ def _reservation(
         return None
     request, inputs = solved.problem.request, solved.problem.inputs
     ttl_s = parameters.reservation_ttl_s
-    if request.HasField("reservation_ttl"):
-        ttl_s = seconds(request.reservation_ttl)
+    if request.reservation_ttl_s is not None:
+        ttl_s = request.reservation_ttl_s
     market = inputs.limit_bounds.market
     ids = solved.problem.ids
     return NewReservation(
@@ -173,5 +181,5 @@ def _reservation(
 
 def stamped(solved: SizedRequest) -> list[Piece]:
     """A decision that is not recorded, encoded."""
-    solved.head.create_time.CopyFrom(timestamp(datetime.now(UTC)))
-    return solved.pieces()
+    solved.decision.stamp(datetime.now(UTC))
+    return solved.decision.pieces()

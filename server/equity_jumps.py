@@ -6,11 +6,8 @@ Each recorded decision stores the equity it was computed at; the next one may di
 
 import math
 
-from positionsizing.v1 import portfolio_service_pb2 as pb
-
 from server.alerts import INFO, alert
-from server.convert.names import checked_id, reason_violations
-from server.errors import invalid_fields, precondition
+from server.errors import precondition
 from server.portfolio_state import PortfolioState
 from server.request_context import Call
 from server.state import States
@@ -37,23 +34,21 @@ def check_equity(state: PortfolioState, equity: float) -> None:
 
 
 async def confirm(
-    database: Database, states: States, call: Call, request: pb.ConfirmEquityRequest
-) -> pb.ConfirmEquityResponse:
-    """Forgets the accepted equity, and tells who did and why."""
-    portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-    if found := list(reason_violations(request.reason)):
-        raise invalid_fields(found)
+    database: Database, states: States, call: Call, portfolio_id: str, reason: str
+) -> tuple[float | None, float | None]:
+    """Forgets the accepted equity, and tells who did and why.
+
+    Returns it with the equity at the newest market, None where there is none or it isn't known.
+    """
     market = await newest_market(states, call.tenant_id)
-    async with database.transaction(deadline_s=call.left_s) as connection:
+    async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         before = await portfolios.forget_equity(connection, call.tenant_id, portfolio_id)
         equity = await stored_equity(connection, states, call.tenant_id, portfolio_id, market)
         now = "unknown" if equity is None else f"{equity:.6g}"
         was = "none" if before is None else f"{before:.6g}"
-        text = f"{call.author} confirmed the equity {now}, accepted before {was}: {request.reason}"
+        text = f"{call.author} confirmed the equity {now}, accepted before {was}: {reason}"
         subject = f"portfolio:{portfolio_id}"
         told = alert(INFO, "EQUITY_CONFIRMED", text, subject, call.trace_id)
         await outbox.append(connection, call.tenant_id, "", [told])
     states.changed(call.tenant_id)
-    if equity is not None and not math.isfinite(equity):
-        equity = None
-    return pb.ConfirmEquityResponse(equity_before=before, equity=equity)
+    return before, equity if equity is not None and math.isfinite(equity) else None

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from compute.limits.contradiction import InfeasibleLimitsError
 from compute.market import MissingInputError
 from compute.optimize.time_limit import OutOfTimeError, StoppedError, TooLongError
 from compute.shapes import NotReadyError
@@ -145,6 +146,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
             return Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE", str(error))
         case StoppedError():
             return Refusal(grpc.StatusCode.CANCELLED, "CANCELLED", str(error))
+        case InfeasibleLimitsError() if error.conflict:
+            return precondition(error.reason, str(error), conflict=error.conflict)
         case MissingInputError():
             return precondition(error.reason, str(error))
         case asyncio.CancelledError():  # of what the call waited for, not of the call
@@ -170,6 +173,9 @@ def of_storage(error: storage_errors.StorageError) -> Refusal:
                 text,
                 metadata={"request_id": error.request_id},
             )
+        case storage_errors.Archived():
+            told = {error.kind: error.id, "archive": error.archive, "day": error.day}
+            return precondition(error.reason, text, **told)
         case storage_errors.FailedPrecondition():
             return precondition(error.reason, text, id=error.id)
         case storage_errors.InvalidContent():

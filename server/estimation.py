@@ -12,12 +12,13 @@ from positionsizing.v1.market_service_pb2 import (
     MATRIX_KIND_SCENARIOS,
 )
 
-from compute.correlation.estimate import PAIRWISE, Estimator, Settings, estimate, held_out
+from compute.correlation.estimate import PAIRWISE, Estimator, estimate, held_out
 from compute.correlation.nearest import repaired
 from compute.correlation.sample import correlation_of, ewma_weights, scaled
 from compute.history import Gaps, HistoryGapError, Table, sample
 from compute.kernels import SCENARIO_BUCKETS
 from server.convert.columns import Floats, set_floats
+from server.convert.estimator import settings_of
 from server.convert.history import moment_of
 from server.convert.market import SQUARE_MAX
 from server.convert.names import timestamp
@@ -45,21 +46,6 @@ def estimator_of(request: pb.EstimateMatrixRequest) -> Estimator:
         return Estimator(request.estimator)
     scenarios = request.kind == MATRIX_KIND_SCENARIOS
     return Estimator.SAMPLE if scenarios else Estimator.LEDOIT_WOLF
-
-
-def settings_of(message: pb.EstimatorSettings) -> Settings:
-    """What an estimator is told, defaults filled in."""
-    default = Settings()
-    return Settings(
-        decay=message.decay if message.HasField("decay") else default.decay,
-        factor_count=message.factor_count,
-        stress_fraction=(
-            message.stress_fraction
-            if message.HasField("stress_fraction")
-            else default.stress_fraction
-        ),
-        detoned_count=message.detoned_count or default.detoned_count,
-    )
 
 
 def returns_of(request: pb.EstimateMatrixRequest, history: Read) -> Returns:

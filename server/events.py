@@ -21,6 +21,7 @@ from storage.events.relay import RelayOptions
 from storage.events.streams import EventStreams
 from storage.postgres import outbox
 from storage.postgres.pool import Database
+from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -123,7 +124,9 @@ class Events:
         while True:
             await asyncio.sleep(_AGE_INTERVAL_S)
             try:
-                async with database.connection(deadline_s=_AGE_DEADLINE_S) as connection:
+                async with database.connection(
+                    ALL_TENANTS, deadline_s=_AGE_DEADLINE_S
+                ) as connection:
                     self.oldest_age_s = await outbox.oldest_age_s(connection)
                 if self._streams is not None:
                     await alerts.look_at_lag(self.oldest_age_s, self._streams.relay)

@@ -5,6 +5,7 @@ market than the parameters allow is refused by its path, unless the caller confi
 fact, a slipped decimal point is not.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,8 +119,9 @@ def bookings(
             made.append(Booking(fills.lots[i], fills.price[i], {}))
             continue
         fill = Fill.of(fills, i, market, accounts)
-        found += list(fill.violations(i, market, band))
-        made.append(fill.booking(market, lot_size.get(name, 0.0)))
+        unit = lot_size.get(name, 0.0)
+        found += list(fill.violations(i, market, unit, band))
+        made.append(fill.booking(market, unit))
     if found:
         raise invalid_fields(found)
     return made
@@ -142,6 +144,8 @@ class Fill:
     fee_paid: tuple[str, float]
     settles_in: str
     settlement_rate: float
+    fixed_rate: float | None
+    """What `rate` has to be where the instrument is in the base currency or a part of it."""
 
     @classmethod
     def of(cls, fills: pb.Fills, i: int, market: Market, accounts: Accounts) -> "Fill":
@@ -168,21 +172,30 @@ class Fill:
             )
         of_fee = fills.fee_currency[i] if len(fills.fee_currency) else ""
         charged, fee_rate = fills.fee[i] if len(fills.fee) else 0.0, 1.0
-        if of_fee:
-            fee_rate = rate if of_fee == currency else rate_of(market.rates, of_fee, "a fee")
-        fee, fee_paid = charged * fee_rate, ("", charged * fee_rate)
         fee_major, fee_part = major_of(of_fee)
+        if of_fee:
+            is_own = fee_major == major
+            fee_rate = rate / part * fee_part if is_own else rate_of(market.rates, of_fee, "a fee")
+        fee, fee_paid = charged * fee_rate, ("", charged * fee_rate)
         if fee_major and fee_major in (accounts.own(fee_major), settles_in):
             fee_paid = fee_major, charged * fee_part
         # Pounds for an instrument in pence: the price as the instrument is quoted.
         unit = listed / own
         price = fills.price[i] * unit
         of_fill = (place, fills.lots[i], price, rate / unit)
-        return cls(*of_fill, fee, fee_paid, settles_in, settlement_rate)
+        base_major, base_part = major_of(accounts.base)
+        fixed = part / base_part / unit if major == base_major else None
+        return cls(*of_fill, fee, fee_paid, settles_in, settlement_rate, fixed)
 
-    def violations(self, i: int, market: Market, band: Band) -> Iterator[FieldViolation]:
-        """Prices and rates that are none, or too far from the market."""
+    def violations(
+        self, i: int, market: Market, lot_size: float, band: Band
+    ) -> Iterator[FieldViolation]:
+        """Prices, rates and fees that are none, or too far from the market."""
         quote, own = _quote(market, self.place), _rate(market, self.place)
+        if self.fixed_rate is not None and not math.isclose(self.rate, self.fixed_rate):
+            text = f"is {self.rate:g}; the instrument is in the base currency: leave it out"
+            yield FieldViolation(f"fills.exchange_rate[{i}]", "CONTRADICTORY", text)
+            return
         if quote > 0.0 and self.price <= 0.0:
             text = f"is {self.price:g}; it must be > 0"
             yield FieldViolation(f"fills.price[{i}]", "OUT_OF_RANGE", text)
@@ -197,6 +210,13 @@ class Fill:
                         f"{band.deviation_max:.0%} away; confirm_prices books it"
                     )
                     yield FieldViolation(f"fills.{name}[{i}]", "FILL_OUT_OF_BAND", text)
+            value = abs(self.lots * lot_size * self.price * self.point_value(market))
+            if value > 0.0 and abs(self.fee) > band.deviation_max * value:
+                text = (
+                    f"is {self.fee:,.6g} for a trade of {value:,.6g}, in the base currency: more "
+                    f"than {band.deviation_max:.0%}; confirm_prices books it"
+                )
+                yield FieldViolation(f"fills.fee[{i}]", "FILL_OUT_OF_BAND", text)
 
     def point_value(self, market: Market) -> float:
         """Base currency for one point of the price of a unit, at the fill's own rate."""

@@ -4,18 +4,17 @@ import numpy as np
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
-from compute.correlation.clusters import Linkage
 from compute.correlation.hierarchical import (
     bounded,
     hierarchical_equal_risk,
     hierarchical_risk_parity,
     nested_clusters,
 )
+from compute.correlation.linkage import Linkage
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.market import MatrixData, instrument_violations
 from server.errors import invalid, invalid_fields, precondition
 
-LINKAGES: dict[int, Linkage] = {1: "single", 2: "complete", 3: "average", 4: "ward"}
 TOTAL_RANGE = (1e-6, 100.0)
 
 
@@ -35,7 +34,7 @@ def allocated(
     lower = _bounds(request, "lower", len(ids), 0.0)
     upper = _bounds(request, "upper", len(ids), np.inf)
     hrp = request.method == pb.HIERARCHY_METHOD_HRP
-    linkage = LINKAGES[request.linkage or (pb.LINKAGE_SINGLE if hrp else pb.LINKAGE_WARD)]
+    linkage = Linkage(request.linkage or (Linkage.SINGLE if hrp else Linkage.WARD)).method
     if hrp:
         raw = hierarchical_risk_parity(covariance, linkage)
     elif request.method == pb.HIERARCHY_METHOD_NCO:

@@ -6,20 +6,21 @@ asset value. Book before and after are valued at the same, newest prices.
 """
 
 import asyncpg
-from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server import four_eyes
+from server.convert.market import Snapshot
 from server.convert.names import checked_id, reason_violations, timestamp
 from server.errors import invalid_fields, precondition
+from server.four_eyes import Approval
 from server.request_context import Call
 from server.state import States
-from server.valuation import newest_market, stored_equity
+from server.valuation import last_equity, newest_market, stored_equity
 from storage.postgres import high_water_marks, locks, trading_days
 from storage.postgres.high_water_marks import Rebase
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump
 
-Snapshot = market_service_pb2.MarketSnapshot | None
 REBASES_SHOWN = 20
 
 
@@ -31,24 +32,21 @@ class HighWaterMarks:
         self._states = states
 
     async def before_payment(
-        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
+        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot | None
     ) -> float | None:
         """Equity before a payment, the portfolio locked; None where there is nothing to move."""
         key = (call.tenant_id, portfolio_id)
-        if (
-            await high_water_marks.get(connection, *key) is None
-            and await trading_days.get(connection, *key) is None
-        ):
+        if not await follows_payments(connection, *key):
             return None
         await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
-        return await self._equity(connection, call, portfolio_id, market)
+        return await last_equity(connection, self._states, *key, market)
 
     async def after_payment(
         self,
         connection: asyncpg.Connection,
         call: Call,
         portfolio_id: str,
-        market: Snapshot,
+        market: Snapshot | None,
         before: float | None,
         payment: float | None = None,
     ) -> None:
@@ -59,49 +57,80 @@ class HighWaterMarks:
         """
         if before is None or before <= 0.0:
             return
-        after = await self._equity(connection, call, portfolio_id, market)
+        key = (call.tenant_id, portfolio_id)
+        after = await last_equity(connection, self._states, *key, market)
         if after is not None and payment is not None:
             after = before + payment
         if after is not None and after > 0.0:
-            key = (call.tenant_id, portfolio_id)
-            await high_water_marks.scale(connection, *key, after / before)
-            await trading_days.scale(connection, *key, after / before)
+            await scale(connection, *key, after / before)
 
     async def rebase(
-        self, call: Call, request: pb.RebaseHighWaterMarkRequest
+        self,
+        call: Call,
+        request: pb.RebaseHighWaterMarkRequest,
+        approval: Approval | None = None,
     ) -> pb.RebaseHighWaterMarkResponse:
-        """Sets the mark to the equity at the newest market."""
+        """Sets the mark to the equity at the newest market; a lower one may become a proposal."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         if found := list(reason_violations(request.reason)):
             raise invalid_fields(found)
         market = await newest_market(self._states, call.tenant_id)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
-            equity = await self._equity(connection, call, portfolio_id, market)
+            key = (call.tenant_id, portfolio_id)
+            equity = await stored_equity(connection, self._states, *key, market)
             if equity is None:
                 text = "the newest market does not value what the portfolio holds"
                 raise precondition("MISSING_PRICE", text)
             if equity <= 0.0:
                 raise precondition("NO_EQUITY", f"the equity is {equity:.6g}; a mark is above 0")
-            done = await high_water_marks.rebase(
-                connection,
-                call.tenant_id,
-                portfolio_id,
-                equity,
-                author=call.author,
-                reason=request.reason,
-            )
-            if done is None:
+            mark = await high_water_marks.get(connection, call.tenant_id, portfolio_id)
+            if mark is None:
                 text = f"portfolio {portfolio_id!r} has not been sized with a drawdown_floor yet"
                 raise precondition("NO_HIGH_WATER_MARK", text)
-            await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
+            last = await high_water_marks.rebases(connection, call.tenant_id, portfolio_id, 1)
+            proposal = await four_eyes.proposed(
+                connection,
+                call,
+                request,
+                version=last[0].version if last else 0,
+                loosened=("high_water_mark",) if equity < mark else (),
+                approval=approval,
+                portfolio_id=portfolio_id,
+            )
+            done = None
+            if proposal is None:
+                done = await high_water_marks.rebase(
+                    connection,
+                    call.tenant_id,
+                    portfolio_id,
+                    equity,
+                    author=call.author,
+                    reason=request.reason,
+                )
+                await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
+        if proposal is not None:
+            raise four_eyes.required(proposal)
+        assert done is not None, "there is a mark"
         self._states.changed(call.tenant_id)
         return pb.RebaseHighWaterMarkResponse(rebase=_message(done))
 
-    async def _equity(
-        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, market: Snapshot
-    ) -> float | None:
-        return await stored_equity(connection, self._states, call.tenant_id, portfolio_id, market)
+
+async def follows_payments(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> bool:
+    """Whether a portfolio has a mark or a trading day, which move when money is paid in or out."""
+    key = (tenant_id, portfolio_id)
+    mark = await high_water_marks.get(connection, *key)
+    return mark is not None or await trading_days.get(connection, *key) is not None
+
+
+async def scale(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, factor: float
+) -> None:
+    """Moves mark and trading day with equity."""
+    await high_water_marks.scale(connection, tenant_id, portfolio_id, factor)
+    await trading_days.scale(connection, tenant_id, portfolio_id, factor)
 
 
 async def tell(

@@ -1,19 +1,19 @@
 """The history of a universe as it was known at a moment, read from storage."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from positionsizing.v1 import history_service_pb2 as pb
+import asyncpg
 
-from compute.history import Table, overlaid
-from server.convert.history import table
-from server.convert.names import moment
+from compute.history import Table, overlaid, scaled
+from server.convert.history import stored_table
 from server.errors import invalid, not_found
+from server.long_work import in_thread
 from server.request_context import Call
-from storage.postgres import histories
+from storage.postgres import corporate_actions, histories
+from storage.postgres.corporate_actions import StoredAction
+from storage.postgres.histories import HistoryPart
 from storage.postgres.pool import Database
 
 
@@ -26,6 +26,8 @@ class Span:
     known: datetime | None = None
     sequence_max: int | None = None
     """Of the last part that had arrived: what is read again of a decision."""
+    actions_known: datetime | None = None
+    """Corporate actions recorded by then count; `known` where it is None."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,6 @@ class Read:
         return self.kind == "PRICES"
 
 
-def optional_moment(message: object, name: str, path: str) -> datetime | None:
-    """A time field of a message; None where it is unset. Raises `Refusal`."""
-    value: Timestamp = getattr(message, name)
-    return moment(value, path + name) if message.HasField(name) else None  # type: ignore[attr-defined]
-
-
 async def read(
     database: Database,
     call: Call,
@@ -61,7 +57,7 @@ async def read(
     path: str = "",
 ) -> Read:
     """The history within a span. Raises `Refusal`: nothing known then, or an unknown instrument."""
-    async with database.connection(deadline_s=call.left_s) as connection:
+    async with database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
         parts = await histories.parts(
             connection,
             call.tenant_id,
@@ -71,14 +67,15 @@ async def read(
             known_time=span.known,
             sequence_max=span.sequence_max,
         )
-    if not parts:
-        raise not_found("history", universe_id)
+        if not parts:
+            raise not_found("history", universe_id)
+        actions = await _actions(connection, call.tenant_id, parts, span)
 
     def work() -> Table:
-        whole = overlaid([table(pb.History.FromString(part.payload)) for part in parts])
+        whole = overlaid([_in_todays_units(part, actions) for part in parts])
         return _within(whole, span)
 
-    found = await asyncio.to_thread(work)
+    found = await in_thread(call, work)
     if not len(found.times):
         raise not_found("history", universe_id)
     if instrument_ids:
@@ -91,6 +88,33 @@ async def read(
         found = Table(tuple(instrument_ids), found.times, found.values[:, columns])
     last = max(part.sequence for part in parts)
     return Read(found, parts[0].kind, parts[-1].known_time, len(parts), last)
+
+
+async def _actions(
+    connection: asyncpg.Connection, tenant_id: str, parts: Sequence[HistoryPart], span: Span
+) -> list[StoredAction]:
+    """What has changed the unit of prices since the first of the parts ended."""
+    if parts[0].kind != "PRICES":
+        return []
+    since = min(part.last_time for part in parts)
+    known = span.actions_known or span.known
+    return [
+        action
+        for action in await corporate_actions.after(connection, tenant_id, since)
+        if action.price_factor != 1.0
+        and (known is None or action.create_time <= known)
+        and (span.as_of is None or action.effective_time <= span.as_of)
+    ]
+
+
+def _in_todays_units(part: HistoryPart, actions: Sequence[StoredAction]) -> Table:
+    """A part, which is in the units of its last observation, after the actions since."""
+    factor: dict[str, float] = {}
+    for action in actions:
+        if action.effective_time > part.last_time:
+            name = action.instrument_id
+            factor[name] = factor.get(name, 1.0) * action.price_factor
+    return scaled(stored_table(part.payload), factor)
 
 
 def _within(whole: Table, span: Span) -> Table:

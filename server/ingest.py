@@ -16,17 +16,18 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from positionsizing.v1 import events_pb2
 
-from server import tracing
+from server import four_eyes, tracing
 from server.auth.identity import topic
+from server.convert.names import with_usual_ids
 from server.errors import Refusal, refusal_of
 from server.request_context import Call, first_delivery
 from server.services.condition import ConditionService
+from server.services.feature import FeatureService
 from server.services.history import HistoryService
 from server.services.market import MarketService
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
 from server.services.sizing import SizingService
-from server.sizing_coordinator import SizingCoordinator
 from storage.errors import DuplicateEvent, NotFound, Unavailable
 from storage.events.backoff import Backoff
 from storage.events.consumer import Handler, Refused
@@ -53,7 +54,6 @@ class Intake:
     def __init__(
         self,
         services: Mapping[str, object],
-        coordinator: SizingCoordinator,
         database: Database,
         tenant_id: str,
     ) -> None:
@@ -69,8 +69,10 @@ class Intake:
         assert isinstance(history, HistoryService)
         condition = services["ConditionService"]
         assert isinstance(condition, ConditionService)
+        feature = services["FeatureService"]
+        assert isinstance(feature, FeatureService)
         methods: dict[str, tuple[type[Message], _Method]] = {
-            "signals": (events_pb2.SignalsSubmitted, coordinator.size_positions),
+            "signals": (events_pb2.SignalsSubmitted, sizing.size_positions),
             "fills": (events_pb2.FillsReported, sizing.settle_decision),
             "portfolio-state": (events_pb2.PortfolioStateUpdated, portfolio.set_holdings),
             "limits": (events_pb2.LimitsUpdated, portfolio.set_limits),
@@ -78,6 +80,7 @@ class Intake:
             "market-data": (events_pb2.MarketDataUpdated, market.put_market_snapshot),
             "correlations": (events_pb2.CorrelationsUpdated, market.put_matrix),
             "histories": (events_pb2.HistoryUpdated, history.put_history),
+            "features": (events_pb2.FeaturesUpdated, feature.put_features),
             "conditions": (events_pb2.ConditionUpdated, condition.put_condition),
         }
         self.handlers: dict[str, Handler] = {
@@ -96,6 +99,8 @@ class Intake:
             except DuplicateEvent:
                 return
             except Exception as error:
+                if getattr(error, "reason", "") == four_eyes.REQUIRED:
+                    return  # it has become a proposal
                 failure = _failure(error)
                 if failure is error:
                     raise
@@ -129,7 +134,7 @@ class Intake:
         event = NewEvent(
             "position-sized", "SignalsRefused", lambda _: payload, trace_id=call.trace_id
         )
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             try:
                 await outbox.append(connection, call.tenant_id, refused.portfolio_id, [event])
@@ -146,6 +151,7 @@ class Intake:
         if not event.HasField("request"):  # an empty one would take all limits of the firm away
             raise Refused("MISSING", "request: must be given")
         request = event.request
+        with_usual_ids(request)
         if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
             request.request_id = str(UUID(message.event_id))
         if "validate_only" in request.DESCRIPTOR.fields_by_name:

@@ -8,7 +8,6 @@ from positionsizing.v1 import types_pb2
 
 from compute.layout import Stage
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.lift import Rules, lifted
 from compute.limits.policy import LimitKind
 from compute.market import MissingInputError
@@ -16,8 +15,9 @@ from compute.optimize.time_limit import TimeLimit
 from server import recorded
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 from server.errors import Refusal, invalid
-from server.prepared_request import PreparedRequest, SizedRequest
+from server.prepared_request import PreparedRequest
 from server.request_context import Call
+from server.sized_request import SizedRequest
 from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
 
@@ -106,7 +106,7 @@ def _lifted(
     limit_bounds = prepare(
         limit_bounds.market, limit_bounds.positions, without.limits, without.shared
     )
-    if problem.method.is_computed:  # the optimum is another one
+    if inputs.method.is_computed:  # the optimum is another one
         inputs = replace(inputs, target=None, target_binding=None, target_marginal=None)
     return replace(
         problem,
@@ -115,9 +115,7 @@ def _lifted(
             limit_bounds=limit_bounds,
             parameters=without.parameters,
             reducing=without.reducing,
-        ),
-        guard=Guard(
-            limit_bounds.market, limit_bounds.positions, limit_bounds.limits, without.shared
+            lot_search=None,
         ),
         context=replace(
             problem.context,

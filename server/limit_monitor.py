@@ -3,19 +3,28 @@
 Looked for in two places: each recorded decision looks at the book it starts from, and what changes
 a book or its limits (fills, holdings, limits) looks at what it leaves, at the newest prices. The
 limits are those of firm, group and portfolio; those of a strategy or a request bind decisions.
+Limits on clusters are looked at with the clusters of the book itself (`book_clusters.py`).
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
-from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 
 from compute.currency import in_base
 from compute.limits.breaches import Breach, breaches
+from compute.limits.cluster_limits import of_book_at_rest
 from compute.limits.guard import Guard
 from compute.market import Market, MissingInputError
-from server.convert.names import timestamp
+from server.book_clusters import (
+    NO_CLUSTERS,
+    BookClusters,
+    clusters_at_rest,
+    is_of_cluster,
+    matrix_at_rest,
+)
+from server.convert.events import limit_breached
+from server.convert.market import Snapshot
 from server.portfolio_state import PortfolioState, load_state, positions, shared_use
 from server.request_context import Call
 from server.state import States
@@ -24,6 +33,7 @@ from storage.postgres import breaches as storage
 from storage.postgres import locks, outbox
 from storage.postgres.breaches import BreachChange
 from storage.postgres.outbox import NewEvent
+from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind
 
 PORTFOLIOS_MAX = 64
@@ -39,6 +49,24 @@ class Finding:
     events: tuple[NewEvent, ...]
 
 
+@dataclass(frozen=True)
+class FoundBreach:
+    """A limit that a book is beyond. members: of a cluster. begin_time: when it was told, if so."""
+
+    breach: Breach
+    members: tuple[str, ...]
+    begin_time: datetime | None
+
+
+@dataclass(frozen=True)
+class LimitCheck:
+    """What a book is beyond at the prices of a snapshot; unknown: what was not looked at, or ""."""
+
+    found: tuple[FoundBreach, ...]
+    snapshot_id: str
+    unknown: str
+
+
 def find(
     state: PortfolioState,
     market: Market,
@@ -48,27 +76,59 @@ def find(
     now: datetime,
     trace_id: str,
     guard: Guard | None = None,
+    at_rest: BookClusters = NO_CLUSTERS,
 ) -> Finding:
     """Compares the breaches of a state with those known. `guard`: of a decision on that state.
+
+    at_rest: the clusters of its book. Where they are unknown, what is known of limits on clusters
+    stays. Raises `MissingInputError` where the market has no price for what is held.
+    """
+    if state.book_limits is None:
+        return Finding(BreachChange(ended=tuple(sorted(state.breaches))), ())
+    found = {
+        (int(breach.kind), at_rest.key_of(breach.name)): breach
+        for breach in beyond(state, market, at_rest, guard)
+    }
+    limits = state.book_limits
+    change = BreachChange(
+        tuple(key for key in found if key not in state.breaches),
+        tuple(
+            key
+            for key in sorted(state.breaches)
+            if key not in found and not (at_rest.unknown and is_of_cluster(key[1], limits))
+        ),
+    )
+
+    def event(breach: Breach) -> NewEvent:
+        portfolio_id, members = state.portfolio.portfolio_id, at_rest.members_of(breach.name)
+
+        def build(sequence: int) -> bytes:
+            told = sequence, portfolio_id, breach, snapshot_id, found_by, now, members
+            return limit_breached(*told)
+
+        return NewEvent("limit-breached", "LimitBreached", build, trace_id=trace_id)
+
+    return Finding(change, tuple(event(found[key]) for key in change.begun))
+
+
+def beyond(
+    state: PortfolioState,
+    market: Market,
+    at_rest: BookClusters = NO_CLUSTERS,
+    guard: Guard | None = None,
+) -> list[Breach]:
+    """The limits of the book that it is beyond; none where none are stored.
 
     Raises `MissingInputError` where the market has no price for what is held.
     """
     if state.book_limits is None:
-        return Finding(BreachChange(ended=tuple(sorted(state.breaches))), ())
+        return []
     limits = in_base(state.book_limits, market.rates)
+    if limits.clusters:
+        limits = of_book_at_rest(limits, at_rest.clusters)
     if guard is None or guard.limits is not limits or state.shared:
         guard = Guard(market, positions(state, market), limits, shared_use(state, market))
-    found = {breach.key: breach for breach in breaches(guard)}
-    change = BreachChange(
-        tuple(key for key in found if key not in state.breaches),
-        tuple(key for key in sorted(state.breaches) if key not in found),
-    )
-    portfolio_id = state.portfolio.portfolio_id
-    events = tuple(
-        _event(portfolio_id, found[key], snapshot_id, found_by, now, trace_id)
-        for key in change.begun
-    )
-    return Finding(change, events)
+    return breaches(guard)
 
 
 class BreachWatch:
@@ -77,7 +137,7 @@ class BreachWatch:
     def __init__(self, states: States) -> None:
         self._states = states
 
-    async def snapshot(self, call: Call) -> market_service_pb2.MarketSnapshot | None:
+    async def snapshot(self, call: Call) -> Snapshot | None:
         """The newest market, None where there is none. Ask before the transaction begins."""
         try:
             return await self._states.snapshot(call.tenant_id, "")
@@ -104,7 +164,7 @@ class BreachWatch:
         connection: asyncpg.Connection,
         call: Call,
         portfolio_ids: list[str],
-        snapshot: market_service_pb2.MarketSnapshot | None,
+        snapshot: Snapshot | None,
         found_by: str,
     ) -> None:
         """Tells what locked portfolios are newly beyond, where the market has their prices."""
@@ -114,8 +174,12 @@ class BreachWatch:
             state = await load_state(connection, call.tenant_id, portfolio_id, "")
             currency = state.portfolio.base_currency
             now = datetime.now(tz=state.portfolio.as_of_time.tzinfo)
+            matrix = await matrix_at_rest(self._states, call.tenant_id, state, connection)
             try:
                 market = self._states.market(call.tenant_id, snapshot, currency)
+                at_rest = clusters_at_rest(
+                    state.book_limits, market, positions(state, market), matrix
+                )
                 finding = find(
                     state,
                     market,
@@ -123,6 +187,7 @@ class BreachWatch:
                     found_by=found_by,
                     now=now,
                     trace_id=call.trace_id,
+                    at_rest=at_rest,
                 )
             except MissingInputError:
                 continue
@@ -131,26 +196,24 @@ class BreachWatch:
                 await outbox.append(connection, call.tenant_id, portfolio_id, finding.events)
 
 
-def _event(
-    portfolio_id: str,
-    breach: Breach,
-    snapshot_id: str,
-    found_by: str,
-    now: datetime,
-    trace_id: str,
-) -> NewEvent:
-    def build(sequence: int) -> bytes:
-        event = events_pb2.LimitBreached(
-            portfolio_sequence=sequence,
-            portfolio_id=portfolio_id,
-            limit=breach.name,
-            kind=types_pb2.LimitKind.ValueType(int(breach.kind)),
-            bound=breach.bound,
-            value=breach.value,
-            detect_time=timestamp(now),
-            market_snapshot_id=snapshot_id,
-            found_by=found_by,
-        )
-        return event.SerializeToString()
+async def check(database: Database, states: States, call: Call, portfolio_id: str) -> LimitCheck:
+    """What the book of a portfolio is beyond at the newest prices; nothing is told or recorded.
 
-    return NewEvent("limit-breached", "LimitBreached", build, trace_id=trace_id)
+    Errors: `NotFound`; `MissingInputError` where a price is missing.
+    """
+    async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
+        state = await load_state(connection, call.tenant_id, portfolio_id, "")
+        begun = await storage.begin_times(connection, call.tenant_id, portfolio_id)
+        matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
+    snapshot = await states.snapshot(call.tenant_id, "")
+    market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
+    at_rest = clusters_at_rest(state.book_limits, market, positions(state, market), matrix)
+    found = tuple(
+        FoundBreach(
+            breach,
+            at_rest.members_of(breach.name),
+            begun.get((int(breach.kind), at_rest.key_of(breach.name))),
+        )
+        for breach in beyond(state, market, at_rest)
+    )
+    return LimitCheck(found, snapshot.snapshot_id, at_rest.unknown)

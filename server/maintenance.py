@@ -1,8 +1,12 @@
 """What a server process does by itself again and again; several replicas may do it at once.
 
     every second   reservations whose time is over are closed, each with its event
-    every minute   matrices whose histories have moved are estimated again
-    every hour     ids of events taken in so long ago that they can't come again are dropped
+    every 10 s     rules that have moved parameters are told
+    every minute   matrices whose histories have moved are estimated again, and models are trained
+                   and scored by their schedules
+    every hour     ids of events taken in so long ago that they can't come again are dropped,
+                   events of webhooks that are a week old, and jobs over for a month; decisions and
+                   settlements of hours that are over are sealed
 
 All state is in the database: a process that dies leaves the rest to the next, or to its own next
 start.
@@ -13,17 +17,28 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from positionsizing.v1 import events_pb2
 
+from server import seals
 from server.alerts import EXPIRED_MIN, WARNING, alert
-from server.convert.names import timestamp
+from server.convert.events import reservation_expired
+from server.effective_parameters import INTERVAL_S as EFFECTIVE_INTERVAL_S
+from server.effective_parameters import EffectiveParametersWatch
 from server.matrix_refresh import MatrixRefreshes
-from server.services.portfolio import reservation_message
+from server.model_schedules import ModelSchedules
 from server.state import States
 from storage.errors import StorageError
-from storage.postgres import inbox, outbox, reservations
+from storage.postgres import (
+    inbox,
+    jobs,
+    outbox,
+    quota_use,
+    reservations,
+    tenants,
+    webhook_deliveries,
+)
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
+from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -31,8 +46,15 @@ EXPIRY_INTERVAL_S = 1.0
 EXPIRY_BATCH = 100
 REFRESH_INTERVAL_S = 60.0
 FORGET_INTERVAL_S = 3600.0
+SEAL_INTERVAL_S = 3600.0
 REMEMBER = timedelta(days=30)
 """How long the id of an event is kept: for longer than any topic keeps a message."""
+QUIET = timedelta(days=1)
+"""After which the lines that a caller has used are forgotten."""
+DELIVERIES_KEPT = timedelta(days=7)
+"""How long an event is kept for webhooks, delivered or not."""
+JOBS_KEPT = timedelta(days=30)
+"""How long a job is kept after it is over."""
 _DEADLINE_S = 5.0
 _FORGET_DEADLINE_S = 60.0
 
@@ -41,46 +63,74 @@ class MaintenanceTasks:
     """Run `run` as a task for as long as the process serves."""
 
     def __init__(
-        self, database: Database, states: States, tenant_id: str, refreshes: MatrixRefreshes
+        self,
+        database: Database,
+        states: States,
+        refreshes: MatrixRefreshes,
+        schedules: ModelSchedules,
     ) -> None:
+        self._effective = EffectiveParametersWatch(database, states)
         self._refreshes = refreshes
+        self._schedules = schedules
         self._database = database
         self._states = states
-        self._tenant_id = tenant_id
 
     async def run(self) -> None:
         """Until cancelled. What fails is logged and done at the next turn."""
         async with asyncio.TaskGroup() as group:
             group.create_task(_repeat(self.expire, EXPIRY_INTERVAL_S))
+            group.create_task(_repeat(self._effective.run_due, EFFECTIVE_INTERVAL_S))
             group.create_task(_repeat(self._refreshes.run_due, REFRESH_INTERVAL_S))
+            group.create_task(_repeat(self._schedules.run_due, REFRESH_INTERVAL_S))
             group.create_task(_repeat(self.forget, FORGET_INTERVAL_S))
+            group.create_task(_repeat(self.seal, SEAL_INTERVAL_S))
 
     async def expire(self) -> int:
         """Close all reservations that are due, at most `EXPIRY_BATCH` a transaction; how many."""
+        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
+            tenants = await reservations.tenants_due(connection, datetime.now(UTC))
+        return sum([await self._expire(tenant_id) for tenant_id in tenants])
+
+    async def _expire(self, tenant_id: str) -> int:
         n_closed = 0
         while True:
-            n_found = await self._expire_some(is_first=not n_closed)
+            n_found = await self._expire_some(tenant_id, is_first=not n_closed)
             n_closed += n_found
             if n_found < EXPIRY_BATCH:
                 return n_closed
 
-    async def _expire_some(self, *, is_first: bool) -> int:
-        async with self._database.transaction(deadline_s=_DEADLINE_S) as connection:
+    async def _expire_some(self, tenant_id: str, *, is_first: bool) -> int:
+        async with self._database.transaction(tenant_id, deadline_s=_DEADLINE_S) as connection:
             expired = await reservations.expire_due(
-                connection, datetime.now(UTC), event_of=_expired_event, limit=EXPIRY_BATCH
+                connection,
+                tenant_id,
+                datetime.now(UTC),
+                event_of=_expired_event,
+                limit=EXPIRY_BATCH,
             )
             if is_first and len(expired) >= EXPIRED_MIN:
                 text = f"{len(expired)} reservations or more expired at once; do fills arrive?"
                 event = alert(WARNING, "RESERVATIONS_EXPIRED", text)
-                await outbox.append(connection, self._tenant_id, "", [event])
-        for reservation in expired:
-            self._states.changed(reservation.tenant_id, {reservation.portfolio_id})
+                await outbox.append(connection, tenant_id, "", [event])
+        self._states.changed(tenant_id, {reservation.portfolio_id for reservation in expired})
         return len(expired)
 
     async def forget(self) -> int:
-        """Drop old ids from the inbox; how many."""
-        async with self._database.transaction(deadline_s=_FORGET_DEADLINE_S) as connection:
-            return await inbox.forget(connection, before=datetime.now(UTC) - REMEMBER)
+        """Drop old ids from the inbox, how many, and what callers and webhooks had long ago."""
+        async with self._database.transaction(
+            ALL_TENANTS, deadline_s=_FORGET_DEADLINE_S
+        ) as connection:
+            now = datetime.now(UTC)
+            await quota_use.forget(connection, before=now - QUIET)
+            await webhook_deliveries.forget(connection, before=now - DELIVERIES_KEPT)
+            await jobs.forget(connection, before=now - JOBS_KEPT)
+            return await inbox.forget(connection, before=now - REMEMBER)
+
+    async def seal(self) -> int:
+        """Seal the records of every tenant's periods that are over; how many periods."""
+        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
+            tenant_ids = await tenants.list_ids(connection)
+        return sum([await seals.seal_due(self._database, tenant_id) for tenant_id in tenant_ids])
 
 
 async def _repeat(task: Callable[[], Awaitable[object]], interval_s: float) -> None:
@@ -95,14 +145,8 @@ async def _repeat(task: Callable[[], Awaitable[object]], interval_s: float) -> N
 
 
 def _expired_event(reservation: reservations.Reservation) -> NewEvent:
-    def build(sequence: int) -> bytes:
-        event = events_pb2.ReservationExpired(
-            portfolio_sequence=sequence,
-            decision_id=str(reservation.decision_id),
-            portfolio_id=reservation.portfolio_id,
-            released=reservation_message(reservation),
-            expire_time=timestamp(reservation.expire_time),
-        )
-        return event.SerializeToString()
-
-    return NewEvent("reservation-expired", "ReservationExpired", build)
+    return NewEvent(
+        "reservation-expired",
+        "ReservationExpired",
+        lambda sequence: reservation_expired(sequence, reservation),
+    )

@@ -19,7 +19,7 @@ async def store_matrix(
     """
     payload = matrix.SerializeToString(deterministic=True)
     as_of_time = past_moment(matrix.as_of_time, "matrix.as_of_time")
-    async with database.transaction(deadline_s=call.left_s) as connection:
+    async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         await first_delivery(connection, call)
         try:
             stored = await market.get_matrix(connection, call.tenant_id, matrix.matrix_id)

@@ -1,25 +1,22 @@
 """A matrix estimated from a stored history, checked and stored."""
 
-import asyncio
-
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
 from server.convert.market import instrument_violations, matrix_violations
-from server.convert.names import checked_id, optional_id, timestamp
+from server.convert.names import checked_id, optional_id, optional_moment, timestamp
+from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields, precondition
 from server.estimation import estimated, kinds_fit
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
+from server.long_work import in_thread
 from server.matrices import store_matrix
 from server.request_context import Call
 from server.state import States
 from storage.postgres.pool import Database
 
-_RANGES = {
-    "held_out_fraction": (0.01, 0.5),
-    "settings.decay": (0.5, 0.9999),
-    "settings.stress_fraction": (0.001, 0.9),
-}
+HELD_OUT = (0.01, 0.5)
+"""Least and most of `held_out_fraction`."""
 
 
 async def estimate_matrix(
@@ -49,7 +46,7 @@ async def estimate_matrix(
             raise precondition("NOT_ESTIMABLE", f"{found[0].field}: {found[0].description}")
         return matrix
 
-    matrix = await asyncio.to_thread(work)
+    matrix = await in_thread(call, work)
     stored = await store_matrix(database, states, call, matrix)
     return pb.EstimateMatrixResponse(
         matrix_id=stored.matrix_id,
@@ -75,15 +72,11 @@ def _check(request: pb.EstimateMatrixRequest) -> None:
     ):
         if getattr(request, name) not in enum.values():
             raise invalid(name, "UNKNOWN_VALUE", "is not known")
-    for path, (low, high) in _RANGES.items():
-        owner, _, name = path.rpartition(".")
-        message = request.settings if owner else request
-        value = getattr(message, name)
-        if message.HasField(name) and not low <= value <= high:  # type: ignore[arg-type]
-            raise invalid(
-                path, "OUT_OF_RANGE", f"is {value:g}; it must be from {low:g} to {high:g}"
-            )
-    for name in ("factor_count", "detoned_count"):
-        if getattr(request.settings, name) < 0:
-            raise invalid(f"settings.{name}", "OUT_OF_RANGE", "must be >= 0")
+    low, high = HELD_OUT
+    value = request.held_out_fraction
+    if request.HasField("held_out_fraction") and not low <= value <= high:
+        text = f"is {value:g}; it must be from {low:g} to {high:g}"
+        raise invalid("held_out_fraction", "OUT_OF_RANGE", text)
+    if wrong := list(number_violations(request.settings, "settings")):
+        raise invalid_fields(wrong)
     kinds_fit(request)

@@ -12,7 +12,7 @@ from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
 from server.auth.identity import Identity
-from server.convert.names import timestamp
+from server.convert.names import checked_id, timestamp
 from server.errors import Refusal, invalid
 from server.matrix_estimate import estimate_matrix
 from server.request_context import Call
@@ -20,6 +20,7 @@ from server.state import States
 from storage.errors import StorageError
 from storage.postgres import matrix_refreshes
 from storage.postgres.pool import Database
+from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -39,12 +40,13 @@ class MatrixRefreshes:
         self, call: Call, request: pb.EstimateMatrixRequest
     ) -> pb.EstimateMatrixResponse:
         """Estimates a matrix; with `refresh` again from then on, or no longer. Raises `Refusal`."""
-        kept, tenant_id, universe_id = request.refresh, call.tenant_id, request.universe_id
+        universe_id = checked_id(request.universe_id, "universe_id")
+        kept, tenant_id = request.refresh, call.tenant_id
         given = {field.name for field, _ in request.ListFields()}
         for name in _FIXED:
             if kept and name in given:
                 raise invalid(name, "NOT_APPLICABLE", "fixes what is estimated; not with refresh")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             # Before the history is read: a part that arrives meanwhile is looked at again.
             parts = await matrix_refreshes.history_parts(connection, tenant_id, universe_id)
         said = request.HasField("refresh")
@@ -52,7 +54,9 @@ class MatrixRefreshes:
         response = await estimate_matrix(self._database, self._states, call, request)
         if said:
             kind = _kind(request)
-            async with self._database.transaction(deadline_s=call.left_s) as connection:
+            async with self._database.transaction(
+                call.tenant_id, deadline_s=call.left_s
+            ) as connection:
                 if kept:
                     await matrix_refreshes.put(
                         connection,
@@ -69,7 +73,7 @@ class MatrixRefreshes:
 
     async def listed(self, call: Call) -> pb.ListMatrixRefreshesResponse:
         """All of the tenant's."""
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await matrix_refreshes.of_tenant(connection, call.tenant_id)
         response = pb.ListMatrixRefreshesResponse()
         for row in rows:
@@ -83,13 +87,18 @@ class MatrixRefreshes:
 
     async def run_due(self) -> int:
         """Estimates again what has a newer history; how many."""
+        async with self._database.connection(ALL_TENANTS, deadline_s=DEADLINE_S) as connection:
+            tenants = await matrix_refreshes.tenants_due(connection)
+        return sum([await self._run_due(tenant_id) for tenant_id in tenants])
+
+    async def _run_due(self, tenant_id: str) -> int:
         count = 0
         while True:
-            async with self._database.transaction(deadline_s=DEADLINE_S) as connection:
-                due = await matrix_refreshes.claim_due(connection)
+            async with self._database.transaction(tenant_id, deadline_s=DEADLINE_S) as connection:
+                due = await matrix_refreshes.claim_due(connection, tenant_id, DEADLINE_S)
                 if due is None:
                     return count
-                tenant_id, refresh, parts = due
+                refresh, parts = due
                 matrix_id, failure = await self._again(tenant_id, refresh.request)
                 await matrix_refreshes.done(
                     connection,

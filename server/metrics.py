@@ -3,10 +3,11 @@
 from collections import Counter as Counted
 
 import numpy as np
-from positionsizing.v1 import types_pb2
 from prometheus_client import CollectorRegistry, Counter
 
-from server.prepared_request import SizedRequest
+from compute.limits.policy import LimitKind
+from compute.pipeline import LineStatus
+from server.sized_request import SizedRequest
 
 
 class DecisionMetrics:
@@ -36,18 +37,13 @@ class DecisionMetrics:
 
     def decided(self, solved: SizedRequest) -> None:
         """A decision has been recorded."""
-        head, sizing = solved.head, solved.sizing
-        self._decisions.labels(
-            _name(types_pb2.SizingMethod, head.method, "SIZING_METHOD_"),
-            _name(types_pb2.SizingStatus, head.status, "SIZING_STATUS_"),
-        ).inc()
+        sizing = solved.sizing
+        self._decisions.labels(sizing.inputs.method.name, solved.decision.status).inc()
         for number, count in Counted(sizing.status.tolist()).items():
-            name = _name(types_pb2.LineStatus, number, "LINE_STATUS_")
-            self._lines.labels(name).inc(count)
+            self._lines.labels(LineStatus(number).name).inc(count)
         kinds = sizing.binding.kind
         for number, count in Counted(kinds[np.flatnonzero(kinds)].tolist()).items():
-            name = _name(types_pb2.LimitKind, number, "LIMIT_KIND_")
-            self._bindings.labels(name).inc(count)
+            self._bindings.labels(LimitKind(number).name).inc(count)
         if sizing.rejected:
             self._rejections.inc()
 
@@ -58,8 +54,3 @@ class DecisionMetrics:
     def repeated(self) -> None:
         """A request was answered with what is stored."""
         self._repeated.inc()
-
-
-def _name(enum: object, number: int, prefix: str) -> str:
-    name: str = enum.Name(number)  # type: ignore[attr-defined]
-    return name.removeprefix(prefix)

@@ -1,20 +1,18 @@
 """Snapshots from before a corporate action: not sized on where the action concerns the decision."""
 
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import datetime
 
 import asyncpg
-from positionsizing.v1 import market_service_pb2, portfolio_service_pb2
 
 from server.convert.corporate_action import shown_until
+from server.convert.market import Snapshot
 from server.errors import precondition
 from server.portfolio_state import PortfolioState
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import corporate_actions
 from storage.postgres.corporate_actions import StoredAction
 from storage.postgres.pool import Database
-
-Snapshot = market_service_pb2.MarketSnapshot
 
 
 class MissedActions:
@@ -32,16 +30,18 @@ class MissedActions:
         """Errors: `Unavailable`."""
 
         async def read() -> frozenset[str]:
-            async with self._database.connection(deadline_s=self._deadline_s) as connection:
-                time = snapshot.as_of_time.ToDatetime(tzinfo=UTC)
-                return missed(await corporate_actions.after(connection, tenant_id, time), snapshot)
+            async with self._database.connection(
+                tenant_id, deadline_s=self._deadline_s
+            ) as connection:
+                since = snapshot.as_of_time
+                return missed(await corporate_actions.after(connection, tenant_id, since), snapshot)
 
         return await self._cache.get((tenant_id, snapshot.snapshot_id, tenant_version), read)
 
 
 def missed(actions: list[StoredAction], snapshot: Snapshot) -> frozenset[str]:
     """The instruments of actions after its time that a snapshot doesn't show."""
-    shown = shown_until(snapshot)
+    shown = shown_until(snapshot.message)
     return frozenset(
         item.instrument_id
         for item in actions
@@ -50,7 +50,7 @@ def missed(actions: list[StoredAction], snapshot: Snapshot) -> frozenset[str]:
 
 
 def check_shown(
-    missing: frozenset[str], state: PortfolioState, snapshot: Snapshot, asked: Iterable[str]
+    missing: frozenset[str], state: PortfolioState, snapshot_id: str, asked: Iterable[str]
 ) -> None:
     """Raises `Refusal` where a missing action concerns what is asked for, held or reserved."""
     if not missing:
@@ -60,7 +60,7 @@ def check_shown(
     if found := sorted(missing & concerned):
         raise precondition(
             "SNAPSHOT_BEFORE_CORPORATE_ACTION",
-            f"the market snapshot {snapshot.snapshot_id!r} is from before a corporate action of "
+            f"the market snapshot {snapshot_id!r} is from before a corporate action of "
             f"{', '.join(found[:5])} that its prices don't show: size on a later one",
         )
 
@@ -68,13 +68,12 @@ def check_shown(
 async def check_books(
     connection: asyncpg.Connection,
     tenant_id: str,
-    request: portfolio_service_pb2.SetHoldingsRequest,
+    held: Iterable[str],
+    time: datetime,
 ) -> None:
     """Raises `Refusal` for books of record from before an action on what they hold."""
-    time = request.as_of_time.ToDatetime(tzinfo=UTC)
     since = await corporate_actions.after(connection, tenant_id, time)
-    held = set(request.holdings.instrument_ids)
-    if found := sorted({item.instrument_id for item in since} & held):
+    if found := sorted({item.instrument_id for item in since}.intersection(held)):
         raise precondition(
             "BOOKS_BEFORE_CORPORATE_ACTION",
             f"the books are from before a corporate action of {', '.join(found[:5])}: send those "

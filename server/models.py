@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from positionsizing.v1 import learning_service_pb2 as pb
-
 from compute.learn.document import ModelDocumentError, decode, digest
 from compute.learn.models import Model
+from server.convert.learning import ModelDetails, model_details
 from server.errors import precondition
 from server.refreshing_cache import RefreshingCache
-from storage.postgres import models
+from storage.postgres import model_schedules, models
 from storage.postgres.models import StoredModel
 from storage.postgres.pool import Database
 
@@ -19,10 +18,10 @@ _MODELS_MAX = 64
 
 @dataclass(frozen=True)
 class ReadModel:
-    """A stored model, checked and decoded; `details` without the document."""
+    """A stored model, checked and decoded, with what it was trained and compared on."""
 
     model: Model
-    details: pb.Model
+    details: ModelDetails
 
 
 def read(stored: StoredModel) -> ReadModel:
@@ -31,7 +30,7 @@ def read(stored: StoredModel) -> ReadModel:
     if digest(stored.document) != stored.hash.hex():
         raise precondition("MODEL_CORRUPT", f"{name} doesn't have the hash it was stored with")
     try:
-        return ReadModel(decode(stored.document), pb.Model.FromString(stored.details))
+        return ReadModel(decode(stored.document), model_details(stored.details))
     except ModelDocumentError as error:
         raise precondition("MODEL_UNREADABLE", f"{name} {error}") from error
 
@@ -41,27 +40,39 @@ class Models:
 
     def __init__(self, database: Database, deadline_s: float) -> None:
         self._database = database
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._models: RefreshingCache[ReadModel] = RefreshingCache(float("inf"), _MODELS_MAX)
-        self._stages: RefreshingCache[str] = RefreshingCache(STAGE_AGE_MAX_S)
+        self._current: RefreshingCache[tuple[str, str, bool]] = RefreshingCache(STAGE_AGE_MAX_S)
 
-    async def live(self, tenant_id: str, model_id: str) -> ReadModel:
-        """A model that may decide. Raises `Refusal` for another stage; errors: `NotFound`."""
-        key = (tenant_id, model_id)
-        stage = await self._stages.get(key, lambda: self._stage(*key))
+    async def live(self, tenant_id: str, name: str) -> ReadModel:
+        """The model of that name, or the live version of that schedule, if it may decide.
+
+        Raises `Refusal` for another stage, and where it may not decide while its intervals have no
+        bounds; errors: `NotFound`.
+        """
+        key = (tenant_id, name)
+        model_id, stage, is_unbounded = await self._current.get(key, lambda: self._stage(*key))
         if stage != "LIVE":
-            text = f"model {model_id!r} is {stage.lower()}: only live models decide"
-            raise precondition("MODEL_NOT_LIVE", text, model=model_id)
-        return await self._models.get(key, lambda: self._read(*key))
+            what = f"model {name!r} is {stage.lower()}"
+            what = what if model_id else f"no version of the model schedule {name!r} is live"
+            raise precondition("MODEL_NOT_LIVE", f"{what}: only live models decide", model=name)
+        key = (tenant_id, model_id)
+        found = await self._models.get(key, lambda: self._read(*key))
+        if is_unbounded and found.details.refuse_unbounded:
+            text = f"model {model_id!r} has missed too often: its intervals have no bounds"
+            raise precondition("INTERVALS_UNBOUNDED", text, model=model_id)
+        return found
 
-    def changed(self, tenant_id: str, model_id: str) -> None:
-        """Forgets which stage a model is in."""
-        self._stages.drop(lambda key: key == (tenant_id, model_id))
+    def changed(self, tenant_id: str) -> None:
+        """Forgets which models are live."""
+        self._current.drop(lambda key: key[0] == tenant_id)
 
-    async def _stage(self, tenant_id: str, model_id: str) -> str:
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
-            return await models.stage_of(connection, tenant_id, model_id)
+    async def _stage(self, tenant_id: str, name: str) -> tuple[str, str, bool]:
+        async with self._database.connection(tenant_id, deadline_s=self.deadline_s) as connection:
+            model_id, stage = await model_schedules.current(connection, tenant_id, name)
+            is_unbounded = await models.is_unbounded(connection, tenant_id, model_id)
+        return model_id, stage, is_unbounded
 
     async def _read(self, tenant_id: str, model_id: str) -> ReadModel:
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+        async with self._database.connection(tenant_id, deadline_s=self.deadline_s) as connection:
             return read(await models.get(connection, tenant_id, model_id))

@@ -19,6 +19,7 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from storage.postgres import groups, high_water_marks, limits, parameters, snapshots, trading_state
 from storage.postgres.breaches import BreachKey
+from storage.postgres.parameters import ParameterSet
 from storage.postgres.parameters import Versions as ParameterVersions
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import NewReservation, OpenTotals
@@ -60,6 +61,8 @@ class PortfolioState:
     """Where the trading state comes from: who set it and why; None where it is ACTIVE."""
     parameters: EffectiveParameters
     parameters_versions: ParameterVersions
+    book_universe: str | None = None
+    """The `covariance_universe` in force without the strategy's parameters."""
     high_water_mark: float | None = None
     """Highest equity, where a drawdown floor has been used; it changes with the version."""
     sessions: Mapping[str, Sessions] = field(default_factory=dict)
@@ -75,6 +78,12 @@ class PortfolioState:
     def parameters_version(self) -> int:
         """The newest version of parameters in force, 0 where none are stored."""
         return max((version or 0 for version in self.parameters_versions), default=0)
+
+    @property
+    def instrument_ids(self) -> set[str]:
+        """What is held or reserved by the portfolio, and by others whose books it reads."""
+        books = (self.book, *self.others.values())
+        return {n for b in books for n in (*b.holdings.instrument_id, *b.totals.instrument_id)}
 
     @property
     def versions(self) -> snapshots.Versions:
@@ -143,10 +152,36 @@ async def load_state(
         restriction=restriction,
         parameters=in_use,
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
+        book_universe=_book_universe(layers),
         sessions=await calendars.sessions(in_use.schedule),
         strategy_id=strategy_id,
         conditions=await observed(connection, tenant_id, in_use, portfolio_id, strategy_id),
         high_water_mark=await high_water_marks.get(connection, tenant_id, portfolio_id),
+    )
+
+
+def _book_universe(layers: Sequence[ParameterSet]) -> str | None:
+    """The covariance universe of what is in force for a portfolio, whoever trades it."""
+    own = [layer.document for layer in layers if not layer.strategy_id]
+    if not any("covariance_universe" in document for document in own):
+        return None
+    return parameters_convert.effective(own).covariance_universe
+
+
+async def restated(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    state: PortfolioState,
+    in_use: EffectiveParameters,
+) -> PortfolioState:
+    """The state as it would be under other parameters."""
+    owner = state.portfolio.portfolio_id, state.strategy_id
+    return replace(
+        state,
+        parameters=in_use,
+        sessions=await calendars.sessions(in_use.schedule),
+        conditions=await observed(connection, tenant_id, in_use, *owner),
+        derived={},
     )
 
 
@@ -237,7 +272,9 @@ def _over(prices: Market, names: tuple[str, ...], *columns: Floats) -> list[Floa
         for line in np.flatnonzero(~known & used):
             raise MissingInputError(
                 "MISSING_PRICE",
-                f"{names[line]!r} is held or reserved, but the market snapshot has no price for it",
+                f"{names[line]!r} is held or reserved, but the market snapshot has no price for "
+                "it; a request that names none takes the newest of all: name one that has it "
+                "(market_snapshot_id), or load one",
             )
     out = [np.zeros(len(prices.price)) for _ in columns]
     for over, column in zip(out, columns, strict=True):

@@ -3,25 +3,26 @@
 Nothing is guessed: an unknown, missing, wrong or old feature is told by its path.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from positionsizing.v1 import learning_service_pb2, sizing_pb2
 
 from compute.adapt.adjustment import Adjustment, AdjustmentSource
 from compute.layout import Source
 from compute.learn.models import ModelKind
-from compute.learn.predicted import Prediction
+from compute.learn.predicted import Prediction, StoredFeatures, unknown_features
 from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
+from compute.signals import Signals, check_features
 from server import decision_inputs
-from server.convert.columns import floats
-from server.convert.parameters import seconds
-from server.convert.request import feature_errors, sources
+from server.convert.learning import ModelDetails
 from server.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.models import Models, ReadModel
+from server.sizing_request import SizingRequest
+from server.stored_features import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,14 @@ NOBODY = Asked()
 async def asked(
     models: Models,
     tenant_id: str,
-    signals: sizing_pb2.SignalBatch,
+    request: SizingRequest,
     parameters: EffectiveParameters,
-    *,
-    has_scenarios: bool,
 ) -> Asked:
     """The live models that a request needs. Raises `Refusal`; errors: `NotFound`."""
-    source = sources(signals, len(signals.instrument_ids), has_scenarios)
-    lines = np.flatnonzero(source == Source.MODEL)
+    lines = np.flatnonzero(request.signals.source == Source.MODEL)
     edge = size = None
     if len(lines):
-        model_id = signals.model_id or parameters.edge_model_id
+        model_id = request.model_id or parameters.edge_model_id
         if not model_id:
             text = "must name a model: neither the signals nor the parameters do"
             raise invalid("signals.model_id", "MISSING", text)
@@ -65,47 +63,81 @@ async def asked(
     return Asked(edge, lines, size) if edge or size else NOBODY
 
 
+async def read_stored(
+    store: FeatureStore, tenant_id: str, request: SizingRequest, found: Asked, now: datetime
+) -> tuple[StoredFeatures, ...]:
+    """What models read from their sets: features that the signals lack. Errors: `NotFound`."""
+    if found is NOBODY:
+        return ()
+    given = {item.name for item in request.features}
+    every = np.arange(request.n_lines)
+    read = []
+    for item, lines in ((found.edge, found.lines), (found.size, every)):
+        if item is None or lines is None or not item.details.feature_set_id:
+            continue
+        lacking = [name for name in item.model.features if name not in given]
+        if lacking:
+            names = request.instrument_ids
+            known = await store.known(tenant_id, item.details, lacking, names, lines, now)
+            if known is not None:
+                read.append(known)
+    return tuple(read)
+
+
 def predicted(
     context: decision_inputs.DecisionInputs,
-    signals: sizing_pb2.SignalBatch,
+    request: SizingRequest,
     found: Asked,
     now: datetime,
 ) -> decision_inputs.DecisionInputs:
     """The context with what the models say. Raises `Refusal`."""
     if found is NOBODY:
         return context
-    _check(signals, found, now)
-    good = np.ones(len(signals.instrument_ids), dtype=bool)
-    for error in feature_errors(signals):
+    stored = context.stored_features
+    _check(request, found, stored, now)
+    good = np.ones(request.n_lines, dtype=bool)
+    for error in check_features(request.features) + unknown_features(stored):
         good[error.line] = False
-    columns = {item.name: floats(item.values) for item in signals.features}
+    given = {item.name: item.values for item in request.features}
     if found.edge is not None and found.lines is not None:
         lines = found.lines[good[found.lines]]
-        made = _prediction(found.edge, signals, columns, lines)
+        columns = _columns(found.edge, given, stored, request.n_lines)
+        made = _prediction(found.edge, request.signals, columns, lines)
         context = replace(context, predictions=(made,))
     if found.size is not None:
+        columns = _columns(found.size, given, stored, request.n_lines)
         multiplied = _multiplied(found.size, columns, good)
         context = replace(context, adjustments=(*context.adjustments, multiplied))
     return context
 
 
-def tell(head: sizing_pb2.SizingDecision, context: decision_inputs.DecisionInputs) -> None:
-    """Writes what models said into a decision."""
-    for item in context.predictions:
-        head.predictions.add(
-            model_id=item.model_id,
-            model_hash=item.model_hash,
-            lines=item.lines,
-            win_probability=item.win_probability,
-            win_probability_error=item.win_probability_error,
-        )
+def _columns(
+    item: ReadModel, given: dict[str, Floats], stored: Sequence[StoredFeatures], n: int
+) -> dict[str, Floats]:
+    """Features of n lines: those of the signals, and what the model's set knows beside them."""
+    known = {name: own.column(name, n) for name, own in _known(item, stored).items()}
+    return known | given
 
 
-def _check(signals: sizing_pb2.SignalBatch, found: Asked, now: datetime) -> None:
+def _known(item: ReadModel, stored: Sequence[StoredFeatures]) -> dict[str, StoredFeatures]:
+    """Names that were read from the model's set."""
+    set_id = item.details.feature_set_id
+    return {name: own for own in stored if own.feature_set_id == set_id for name in own.names}
+
+
+def _check(
+    request: SizingRequest, found: Asked, stored: Sequence[StoredFeatures], now: datetime
+) -> None:
     """What is wrong with the features as a whole."""
     models = [item for item in (found.edge, found.size) if item is not None]
-    given = [item.name for item in signals.features]
+    given = [item.name for item in request.features]
     read = {name for item in models for name in item.model.features}
+    lacking = {
+        name
+        for item in models
+        for name in item.model.features
+        if name not in given and name not in _known(item, stored)
+    }
     wrong = [
         FieldViolation(
             f"signals.features[{place}].name",
@@ -117,28 +149,27 @@ def _check(signals: sizing_pb2.SignalBatch, found: Asked, now: datetime) -> None
     ]
     wrong += [
         FieldViolation("signals.features", "MISSING_FEATURE", f"lacks {name!r}, which is read")
-        for name in sorted(read - set(given))
+        for name in sorted(lacking)
     ]
     expected = models[0].details.feature_schema_hash
-    if signals.feature_schema_hash and signals.feature_schema_hash != expected:
+    if request.feature_schema_hash and request.feature_schema_hash != expected:
         text = f"is not that of model {models[0].details.model_id!r}, {expected}"
         wrong.append(FieldViolation("signals.feature_schema_hash", "WRONG_SCHEMA", text))
     if wrong:
         raise invalid_fields(wrong)
     for item in models:
-        _check_age(signals, item.details, now)
+        if set(item.model.features) & set(given):
+            _check_age(request, item.details, now)
 
 
-def _check_age(
-    signals: sizing_pb2.SignalBatch, details: learning_service_pb2.Model, now: datetime
-) -> None:
-    if not details.HasField("feature_age_max"):
+def _check_age(request: SizingRequest, details: ModelDetails, now: datetime) -> None:
+    most = details.feature_age_max_s
+    if most is None:
         return
-    most = seconds(details.feature_age_max)
     path, name = "signals.as_of_time", details.model_id
-    if not signals.HasField("as_of_time"):
+    if request.signals_time is None:
         raise invalid(path, "MISSING", f"must be given: model {name!r} takes no old features")
-    age_s = (now - signals.as_of_time.ToDatetime(tzinfo=UTC)).total_seconds()
+    age_s = (now - request.signals_time).total_seconds()
     if age_s > most:
         text = f"is {age_s:.0f} s old; model {name!r} takes features of at most {most:.0f} s"
         raise invalid(path, "STALE_FEATURES", text)
@@ -150,7 +181,7 @@ def _features(item: ReadModel, columns: dict[str, Floats], lines: Integers) -> F
 
 
 def _prediction(
-    item: ReadModel, signals: sizing_pb2.SignalBatch, columns: dict[str, Floats], lines: Integers
+    item: ReadModel, signals: Signals, columns: dict[str, Floats], lines: Integers
 ) -> Prediction:
     p, error = item.model.predict(_features(item, columns, lines), _implied(signals, lines))
     return Prediction(
@@ -162,11 +193,11 @@ def _prediction(
     )
 
 
-def _implied(signals: sizing_pb2.SignalBatch, lines: Integers) -> Floats:
+def _implied(signals: Signals, lines: Integers) -> Floats:
     """Break-even probabilities of lines, (n,); 1/2 where the odds are none, which is told later."""
-    n = len(signals.instrument_ids)
-    payoff = floats(signals.payoff) if len(signals.payoff) else np.full(n, np.nan)
-    loss = floats(signals.loss_fraction) if len(signals.loss_fraction) else np.ones(n)
+    n = len(signals.source)
+    payoff = np.full(n, np.nan) if signals.payoff is None else signals.payoff
+    loss = np.ones(n) if signals.loss_fraction is None else signals.loss_fraction
     with np.errstate(divide="ignore", invalid="ignore"):
         implied = (loss / (loss + payoff))[lines]
     return np.where((implied > 0.0) & (implied < 1.0), implied, 0.5)

@@ -6,38 +6,34 @@ three compute alike.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from positionsizing.v1 import market_service_pb2, sizing_pb2, sizing_service_pb2
 
 from compute.adapt.edge import multiplied, scaled_edges, scaled_scenarios
 from compute.currency import in_base
 from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
 from compute.layout import Family, is_of
-from compute.learn.predicted import line_multipliers, with_predictions
+from compute.learn.predicted import line_multipliers, unknown_features, with_predictions
 from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.bounds import LimitBounds, prepare
-from compute.limits.guard import Guard
+from compute.limits.closing import is_solvent
+from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import Limits, tightest
-from compute.market import Integers, Market, MissingInputError
-from compute.methods import Engine, Method
-from compute.parameters import AlgorithmChoice, EffectiveParameters
-from compute.pipeline import Sizing
-from compute.signals import LineError, check
+from compute.market import Integers, Market, MissingInputError, equity_of
+from compute.methods import Engine
+from compute.parameters import AlgorithmChoice
+from compute.signals import LineError, check, check_features
 from compute.usable import check_market
 from server import decision_inputs
-from server.convert import algorithm as algorithm_convert
-from server.convert import limits as limits_convert
-from server.convert import request as request_convert
-from server.convert.columns import Piece
+from server.book_clusters import NO_CLUSTERS, BookClusters
 from server.convert.market import MatrixData, covariance_of
 from server.custom import sized_by
-from server.errors import FieldViolation, invalid_fields, precondition
-from server.halt import refused
+from server.errors import invalid_fields, precondition
+from server.line_errors import halted_instruments, jumped_instruments, unknown_instruments
 from server.portfolio_state import PortfolioState, positions, shared_use
+from server.sizing_request import SizingRequest, violations_of
 from server.stored_edges import StoredOutcomes, with_stored
 from storage.postgres.portfolios import Portfolio
 from storage.postgres.trading_state import TradingState
@@ -50,62 +46,24 @@ PART_MAX = 1 / 8
 class PreparedRequest:
     """A request with everything it is computed from; pure data."""
 
-    request: sizing_service_pb2.SizePositionsRequest
-    ids: tuple[str, ...]
+    request: SizingRequest
     inputs: Inputs
-    guard: Guard
     errors: list[LineError]
-    method: Method
     context: decision_inputs.DecisionInputs
-    scenarios: MatrixData | None
-    covariance: MatrixData | None
     algorithm: AlgorithmChoice | None = None
     """Of method CUSTOM."""
+    at_rest: BookClusters = NO_CLUSTERS
+    """The clusters of the book that the decision starts from, for limits that it may be beyond."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The instrument of each line."""
+        return self.request.instrument_ids
 
 
-@dataclass(frozen=True)
-class SizedRequest:
-    """A problem with its answer: `head`, which recording adds to, and the encoded columns."""
-
-    problem: PreparedRequest
-    sizing: Sizing
-    head: sizing_pb2.SizingDecision
-    columns: list[Piece]
-
-    def encoded(self) -> bytes:
-        """The decision on the wire."""
-        return b"".join(self.pieces())
-
-    def pieces(self) -> list[Piece]:
-        """The same in pieces, to be joined once with what goes around them."""
-        return [self.head.SerializeToString(), *self.columns]
-
-    def decision(self) -> sizing_pb2.SizingDecision:
-        """The decision as a message."""
-        return sizing_pb2.SizingDecision.FromString(self.encoded())
-
-
-def check_ages(
-    state: PortfolioState, market_time: datetime, matrices: Sequence[MatrixData | None] = ()
-) -> None:
-    """Raises `Refusal` where trading is halted or an input is older than the policy allows."""
-    if state.trading_state is TradingState.HALTED:
-        raise refused(state)
-    now, parameters = datetime.now(UTC), state.parameters
-    for name, moment, age_max_s in (
-        ("market snapshot", market_time, parameters.market_age_max_s),
-        ("portfolio state", state.portfolio.as_of_time, parameters.portfolio_age_max_s),
-        *(("matrix", m.as_of_time, parameters.matrix_age_max_s) for m in matrices if m is not None),
-    ):
-        age_s = (now - moment).total_seconds()
-        if age_max_s is not None and age_s > age_max_s:
-            message = f"the {name} is {age_s:.0f} s old; at most {age_max_s:.0f} s are allowed"
-            raise precondition("STALE_INPUT", message)
-
-
-def is_gathered(state: PortfolioState, snapshot: market_service_pb2.MarketSnapshot) -> bool:
-    """Whether the state has been laid over the instruments of the market already."""
-    return ("context", snapshot.snapshot_id) in state.derived
+def is_gathered(state: PortfolioState, snapshot_id: str) -> bool:
+    """Whether the state has been laid over the instruments of a market already."""
+    return ("context", snapshot_id) in state.derived
 
 
 def context_of(
@@ -146,7 +104,7 @@ def _balances(portfolio: Portfolio) -> dict[str, float]:
 
 
 def assemble(
-    request: sizing_service_pb2.SizePositionsRequest,
+    request: SizingRequest,
     context: decision_inputs.DecisionInputs,
     prices: Market,
     scenarios: MatrixData | None,
@@ -161,19 +119,18 @@ def assemble(
     Raises `Refusal` where all lines are wrong, or one is and the caller wants all or nothing;
     `MissingInputError` where a limit needs data that isn't there.
     """
-    ids = tuple(request.signals.instrument_ids[:])
+    ids, batch = request.instrument_ids, request.signals
     index = prices.places(ids)
-    batch = request_convert.signals(request.signals, has_scenarios=scenarios is not None)
     known = np.maximum(index, 0)
     missing: list[LineError] = []
     if stored is not None:
         batch, missing = with_stored(batch, ids, stored)
     if batch.stop_price is not None:
         batch = replace(batch, stop_price=prices.stops(batch.stop_price, known))
-    errors = request_convert.unknown_instruments(ids, index, context.market_snapshot_id)
-    errors += missing + request_convert.halted_instruments(ids, index, prices)
-    errors += request_convert.jumped_instruments(ids, context.jumped)
-    wrong = request_convert.feature_errors(request.signals)
+    errors = unknown_instruments(ids, index, context.market_snapshot_id)
+    errors += missing + halted_instruments(ids, index, prices)
+    errors += jumped_instruments(ids, context.jumped)
+    wrong = check_features(request.features) + unknown_features(context.stored_features)
     errors += wrong
     batch = with_predictions(batch, context.predictions, [error.line for error in wrong])
     errors += check(batch, prices.price[known])
@@ -190,17 +147,16 @@ def assemble(
     active = np.ones(len(ids), dtype=bool)
     active[[error.line for error in errors]] = False
     if errors and (request.all_or_nothing or not active.any()):
-        raise invalid_fields(
-            [
-                FieldViolation(request_convert.path_of(error), error.reason, error.message)
-                for error in errors
-            ]
-        )
+        raise invalid_fields(violations_of(errors))
     if covariance is not None:
         covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
-    method = Method(request.method) if request.method else context.parameters.method
+    returns = ReturnData(_matrix(scenarios), _matrix(covariance))
+    if limits.clusters and is_solvent(equity_of(prices, context.positions)):
+        context = _clustered(limits, context, prices, index[active], returns)
+        limits = with_clusters(limits, context.clusters)
+    method = request.method_with(context.parameters)
     places = None if method.engine is Engine.OPTIMIZER else _concerned(index, context, prices)
-    limit_bounds, guard = _limit_bounds(request, limits, context, prices, places, derived)
+    limit_bounds = _limit_bounds(request, limits, context, prices, places, derived)
     inputs = Inputs(
         signals=batch,
         # Lines of unknown instruments have no column to read: any will do, they stay refused.
@@ -211,32 +167,20 @@ def assemble(
         parameters=context.parameters,
         reducing=context.reducing,
         scenarios=columns,
-        returns=ReturnData(_matrix(scenarios), _matrix(covariance)),
+        returns=returns,
         fees_count=context.fees_count,
+        method=method,
+        lot_search=context.lot_search,
     )
     _ = inputs.book_guard  # raises where a limit of the book lacks its data
     problem = PreparedRequest(
         request,
-        ids,
         inputs,
-        guard,
         errors,
-        method,
         context,
-        scenarios,
-        covariance,
-        _chosen(request, context.parameters),
+        request.algorithm or context.parameters.algorithm,
     )
     return problem if context.algorithm is None else sized_by(problem, context.algorithm)
-
-
-def _chosen(
-    request: sizing_service_pb2.SizePositionsRequest, parameters: EffectiveParameters
-) -> AlgorithmChoice | None:
-    """The algorithm that the request names, else the parameters."""
-    if request.HasField("algorithm"):
-        return algorithm_convert.choice(request.algorithm)
-    return parameters.algorithm
 
 
 def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
@@ -246,12 +190,12 @@ def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
 
 
 def concerned(
-    request: sizing_service_pb2.SizePositionsRequest,
+    request: SizingRequest,
     context: decision_inputs.DecisionInputs,
     prices: Market,
 ) -> Integers:
     """Places of the instruments asked for, held or reserved, rising."""
-    index = prices.places(tuple(request.signals.instrument_ids[:]))
+    index = prices.places(request.instrument_ids)
     return np.union1d(context.positions.taken, index[index >= 0])
 
 
@@ -270,40 +214,54 @@ def _concerned(
 
 
 def _limits(
-    request: sizing_service_pb2.SizePositionsRequest,
+    request: SizingRequest,
     context: decision_inputs.DecisionInputs,
     prices: Market,
 ) -> Limits:
     """The stored limits, tightened by those of the request."""
-    if not request.HasField("limits"):
+    if request.limits is None:
         return context.limits
-    return tightest([context.limits, in_base(limits_convert.limits(request.limits), prices.rates)])
+    return tightest([context.limits, in_base(request.limits, prices.rates)])
+
+
+def _clustered(
+    limits: Limits,
+    context: decision_inputs.DecisionInputs,
+    prices: Market,
+    sized: Integers,
+    returns: ReturnData,
+) -> decision_inputs.DecisionInputs:
+    """With the clusters of its limits: those of the record where it is replayed, else found."""
+    if context.clusters:
+        return context
+    clusters = find_clusters(limits, prices, context.positions, sized, returns)
+    return replace(context, clusters=clusters)
 
 
 def _limit_bounds(
-    request: sizing_service_pb2.SizePositionsRequest,
+    request: SizingRequest,
     limits: Limits,
     context: decision_inputs.DecisionInputs,
     prices: Market,
     places: Integers | None,
     derived: dict[Any, Any],
-) -> tuple[LimitBounds, Guard]:
-    """The bounds and the guard over the instruments at `places`, None: over all."""
+) -> LimitBounds:
+    """The bounds over the instruments at `places`, None: over all."""
     key = (
         "limit_bounds",
         context.market_snapshot_id,
         "" if context.volatility is None else context.volatility.name,
-        request.limits.SerializeToString(deterministic=True),
+        request.limits_content,
+        context.clusters,
         None if places is None else places.tobytes(),
     )
     if key not in derived:
         book, shared = context.positions, context.shared
         if places is not None:
             prices, book = prices.part(places), book.part(places)
-        limit_bounds, guard = derived.get(("earlier", *key), (None, None))
-        limit_bounds = prepare(prices, book, limits, shared, earlier=limit_bounds)
-        derived[key] = limit_bounds, Guard(prices, book, limit_bounds.limits, shared, earlier=guard)
-    made: tuple[LimitBounds, Guard] = derived[key]
+        earlier = derived.get(("earlier", *key))
+        derived[key] = prepare(prices, book, limits, shared, earlier=earlier)
+    made: LimitBounds = derived[key]
     return made
 
 

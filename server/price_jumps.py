@@ -1,21 +1,22 @@
-"""Prices and exchange rates that jump: not sized on until somebody confirms them.
+"""Prices, those of underlyings, and exchange rates that jump: not sized on until confirmed.
 
 Looked at when a snapshot is stored, against the last accepted value of each: one that stays where
 it jumped to is no more accepted than the first time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import asyncpg
-from positionsizing.v1 import market_service_pb2 as pb
 
-from compute.currency import major_of
+from compute.corporate_actions import Change
+from compute.currency import major_of, to_base
 from compute.market import Market, Positions
 from server.convert import parameters as parameters_convert
-from server.convert.corporate_action import shown_until
-from server.convert.names import timestamp
+from server.convert.corporate_action import of_instrument, shown_to, shown_until
+from server.convert.market import Snapshot, rates_of
+from server.convert.price_jump import Key, quotes
 from server.errors import precondition
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import corporate_actions, parameters
@@ -26,21 +27,25 @@ from storage.postgres.price_jumps import JumpKind, PriceJump
 
 SNAPSHOTS_BACK = 8
 """So many snapshots are looked through for what the last one doesn't have."""
+OF_INSTRUMENTS = (JumpKind.PRICE, JumpKind.UNDERLYING)
 _ROUNDING = 1.0 + 1e-12
-
-Key = tuple[JumpKind, str]
 
 
 @dataclass(frozen=True)
 class Quote:
-    """A price as quoted, or a rate, and when it was true."""
+    """A price as quoted, or a rate, and when it was true.
+
+    Of a price also the currency it is quoted in, empty for the base, and the multiplier.
+    """
 
     value: float
     time: datetime
+    currency: str = ""
+    multiplier: float = 1.0
 
 
 async def found(
-    connection: asyncpg.Connection, tenant_id: str, snapshot: pb.MarketSnapshot, time: datetime
+    connection: asyncpg.Connection, tenant_id: str, snapshot: Snapshot, time: datetime
 ) -> list[PriceJump]:
     """What is not accepted of a new snapshot. Call it before it is stored."""
     accepted: dict[Key, Quote] = {}
@@ -50,13 +55,17 @@ async def found(
         if before is None:
             break
         jumped = await storage.of_snapshot(connection, tenant_id, before.snapshot_id)
-        earlier = {(j.kind, j.name): Quote(j.accepted, j.accepted_time) for j in jumped}
-        message = pb.MarketSnapshot.FromString(before.payload)
-        shown = shown_until(message)
-        for key, value in quotes(message):
+        earlier = {(j.kind, j.name): (j.accepted, j.accepted_time) for j in jumped}
+        earlier_one = Snapshot.of(before.payload)
+        shown = shown_until(earlier_one.message)
+        places = {name: place for place, name in enumerate(earlier_one.message.instrument_ids)}
+        for key, value in quotes(earlier_one):
             if key in missing:
-                then = max(before.as_of_time, shown.get(key[1], before.as_of_time))
-                accepted[key] = earlier.get(key, Quote(value, then))
+                kind, name = key
+                then = shown_to(shown, name, before.as_of_time)
+                is_rate = kind is JumpKind.RATE
+                unit = ("", 1.0) if is_rate else _unit(earlier_one, places[name])
+                accepted[key] = Quote(*earlier.get(key, (value, then)), *unit)
         missing -= accepted.keys()
         if not missing:
             break
@@ -79,24 +88,71 @@ async def jump_max(connection: asyncpg.Connection, tenant_id: str) -> float:
 def after_actions(
     accepted: Mapping[Key, Quote],
     actions: Iterable[StoredAction],
-    snapshot: pb.MarketSnapshot,
+    snapshot: Snapshot,
     time: datetime,
 ) -> dict[Key, Quote]:
-    """The accepted quotes as corporate actions since have left them, as far as a snapshot shows."""
-    shown, out = shown_until(snapshot), dict(accepted)
+    """The accepted quotes as corporate actions since have left them, as far as a snapshot shows.
+
+    Those of prices are in its units: pence where that were pounds, points of its multiplier.
+    """
+    shown, out = shown_until(snapshot.message), dict(accepted)
+    changed = set[Key]()
     for action in actions:
-        key = (JumpKind.PRICE, action.instrument_id)
-        last = out.get(key)
-        until = max(time, shown.get(action.instrument_id, time))
-        if last is not None and last.time < action.effective_time <= until:
-            price = last.value * action.price_factor - action.payment
-            out[key] = Quote(price, action.effective_time)
+        until = shown_to(shown, action.instrument_id, time)
+        for kind in OF_INSTRUMENTS:
+            key = (kind, action.instrument_id)
+            last = out.get(key)
+            if last is None or not last.time < action.effective_time <= until:
+                continue
+            payment = action.payment if kind is JumpKind.PRICE else 0.0
+            price = last.value * action.price_factor - payment
+            out[key] = replace(last, value=price, time=action.effective_time)
+            if action.kind == "MULTIPLIER_CHANGE":  # the price of a point stays
+                changed.add(key)
+    for place, name in enumerate(snapshot.message.instrument_ids):
+        for kind in OF_INSTRUMENTS:
+            key = (kind, name)
+            if (last := out.get(key)) is not None:
+                factor = _factor(last, snapshot, place, has_new_multiplier=key in changed)
+                out[key] = replace(last, value=last.value * factor)
     return out
 
 
-def jumps(
-    accepted: Mapping[Key, Quote], snapshot: pb.MarketSnapshot, bound: float
-) -> Iterator[PriceJump]:
+def moved(
+    jumped: Iterable[PriceJump], instrument_id: str, change: Change, time: datetime
+) -> list[PriceJump]:
+    """What jumped before a corporate action, against what was accepted as the action leaves it."""
+    out = []
+    for jump in jumped:
+        if jump.name == instrument_id and jump.kind in OF_INSTRUMENTS:
+            is_price = jump.kind is JumpKind.PRICE
+            by_factor = jump.accepted * change.price_factor
+            value = change.price(jump.accepted) if is_price else by_factor
+            jump = replace(jump, accepted=value, accepted_time=time)
+        out.append(jump)
+    return out
+
+
+def _factor(accepted: Quote, snapshot: Snapshot, place: int, *, has_new_multiplier: bool) -> float:
+    """What turns an accepted price into one of the units in which a snapshot quotes it.
+
+    Another currency counts at the snapshot's rate, and as the same where it has none.
+    """
+    currency, multiplier = _unit(snapshot, place)
+    factor = 1.0 if has_new_multiplier else accepted.multiplier / multiplier
+    if currency == accepted.currency or not (currency and accepted.currency):
+        return factor
+    return factor * to_base(rates_of(snapshot.message), currency).get(accepted.currency, 1.0)
+
+
+def _unit(snapshot: Snapshot, place: int) -> tuple[str, float]:
+    """Currency and multiplier of an instrument."""
+    message = snapshot.message
+    currency = message.currency[place] if len(message.currency) else ""
+    return currency, of_instrument(message, "multiplier", place, 1.0)
+
+
+def jumps(accepted: Mapping[Key, Quote], snapshot: Snapshot, bound: float) -> Iterator[PriceJump]:
     """What of a snapshot is further than `bound` from the accepted quotes, as a fraction of them.
 
     From 0 and below there is no relative change, and so no jump.
@@ -109,42 +165,22 @@ def jumps(
             yield PriceJump(kind, name, last.value, last.time)
 
 
-def quotes(snapshot: pb.MarketSnapshot) -> Iterator[tuple[Key, float]]:
-    """The prices as quoted and the rates of a snapshot, each pair in the order of its codes."""
-    for name, price in zip(snapshot.instrument_ids, snapshot.price, strict=True):
-        yield (JumpKind.PRICE, name), price
-    for item in snapshot.exchange_rates:
-        first, second = item.from_currency, item.to_currency
-        if first <= second:
-            yield (JumpKind.RATE, f"{first}/{second}"), item.rate
-        else:
-            yield (JumpKind.RATE, f"{second}/{first}"), 1.0 / item.rate
+def jumped_of(prices: Market, positions: Positions, jumped: frozenset[str]) -> list[str]:
+    """What of a book, held or reserved, jumped, by name."""
+    if not jumped:
+        return []
+    return sorted({prices.instrument_ids[place] for place in positions.taken} & jumped)
 
 
 def refuse_held(prices: Market, positions: Positions, jumped: frozenset[str]) -> None:
     """Raises `Refusal` where what is held or being bought jumped: nobody knows the equity then."""
-    names = sorted({prices.instrument_ids[place] for place in positions.taken} & jumped)
-    if names:
+    if names := jumped_of(prices, positions, jumped):
         text = (
             f"the price of {names[0]!r}, which is held or reserved, is further from the last "
             "accepted one than price_jump_max allows, and so nobody knows what the portfolio is "
             "worth: store one that is right, or confirm it (`sizing market confirm`)"
         )
         raise precondition("PRICE_JUMP", text, instrument_ids=", ".join(names[:20]))
-
-
-def messages(snapshot: pb.MarketSnapshot, jumped: Iterable[PriceJump]) -> Iterator[pb.PriceJump]:
-    """Jumps of a snapshot as messages."""
-    value = dict(quotes(snapshot))
-    for item in jumped:
-        is_price = item.kind is JumpKind.PRICE
-        yield pb.PriceJump(
-            instrument_id=item.name if is_price else "",
-            currency_pair="" if is_price else item.name,
-            price=value[item.kind, item.name],
-            accepted_price=item.accepted,
-            accepted_time=timestamp(item.accepted_time),
-        )
 
 
 class PriceJumps:
@@ -156,12 +192,14 @@ class PriceJumps:
         self._cache: RefreshingCache[tuple[PriceJump, ...]] = RefreshingCache(float("inf"))
 
     async def instruments(
-        self, tenant_id: str, tenant_version: int, snapshot: pb.MarketSnapshot, base_currency: str
+        self, tenant_id: str, tenant_version: int, snapshot: Snapshot, base_currency: str
     ) -> frozenset[str]:
         """The instruments whose price in the base is not accepted. Errors: `Unavailable`."""
 
         async def read() -> tuple[PriceJump, ...]:
-            async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            async with self._database.connection(
+                tenant_id, deadline_s=self._deadline_s
+            ) as connection:
                 jumped = await storage.of_snapshot(connection, tenant_id, snapshot.snapshot_id)
                 return tuple(jumped)
 
@@ -171,14 +209,16 @@ class PriceJumps:
 
 
 def not_accepted(
-    jumped: Iterable[PriceJump], snapshot: pb.MarketSnapshot, base_currency: str
+    jumped: Iterable[PriceJump], snapshot: Snapshot, base_currency: str
 ) -> frozenset[str]:
-    """The instruments whose price jumped, or a rate of whose currency or of the base did."""
-    names = {item.name for item in jumped if item.kind is JumpKind.PRICE}
+    """The instruments of which a price jumped, or a rate of whose currency or of the base did."""
+    names = {item.name for item in jumped if item.kind in OF_INSTRUMENTS}
     codes = {code for j in jumped if j.kind is JumpKind.RATE for code in j.name.split("/")}
-    if codes and len(snapshot.currency):
+    if codes and len(snapshot.message.currency):
         base, _ = major_of(base_currency)
-        for name, own in zip(snapshot.instrument_ids, snapshot.currency, strict=True):
+        for name, own in zip(
+            snapshot.message.instrument_ids, snapshot.message.currency, strict=True
+        ):
             major, _ = major_of(own)
             if major != base and not codes.isdisjoint({own, major, base}):
                 names.add(name)

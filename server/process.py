@@ -7,7 +7,9 @@ seconds, and where something holds the order up, a thread ends the process by fo
 import asyncio
 import os
 import signal
+import sys
 import threading
+import warnings
 
 import structlog
 
@@ -23,8 +25,16 @@ FORCED = 70
 """Exit code of an end by force."""
 
 
+SWITCH_S = 0.0005
+"""Python's lock changes hands this often: gRPC's thread, which brings new calls, needs it for
+microseconds, and waited up to 5 ms for it while sizes are computed on the event loop."""
+
+
 async def run(config: Config) -> None:
     """Serves until SIGTERM or SIGINT."""
+    sys.setswitchinterval(SWITCH_S)
+    # A child of ours runs another program at once; JAX warns of children that go on as they are.
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

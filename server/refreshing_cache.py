@@ -81,7 +81,7 @@ class RefreshingCache(Generic[T]):
                 del self._entries[next(iter(self._entries))]
         return value
 
-    def due(self, count_max: int) -> dict[Any, T]:
+    def due(self, count_max: int, keys: Callable[[Any], bool] = lambda key: True) -> dict[Any, T]:
         """Values in use that are half way to the age limit, the oldest first.
 
         Who looks whether one of them has changed may as well look at the others.
@@ -90,7 +90,9 @@ class RefreshingCache(Generic[T]):
         found = [
             (key, entry)
             for key, entry in self._entries.items()
-            if now - entry.started > self._age_max_s / 2 and now - entry.asked <= _IN_USE_S
+            if now - entry.started > self._age_max_s / 2
+            and now - entry.asked <= _IN_USE_S
+            and keys(key)
         ]
         found.sort(key=lambda item: item[1].started)
         return {key: entry.value for key, entry in found[:count_max]}

@@ -9,7 +9,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.optimize.time_limit import TimeLimit
 from server import recorded
 from server.convert.columns import Floats, floats, integers
-from server.encoded_decision import LIBRARIES
+from server.convert.encoded_decision import LIBRARIES
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
 from server.version import VERSION
@@ -30,7 +30,7 @@ class Replay:
 
         def work(time_limit: TimeLimit) -> sizing_pb2.SizingDecision:
             problem = recorded.inputs_of(self._engine, call.tenant_id, found).problem()
-            return self._engine.answer(problem, time_limit).decision()
+            return self._engine.answer(problem, time_limit).decision.message()
 
         again = await self._engine.run(work, found.n_lines, call, is_joint=found.is_joint)
         lots = integers(answered.sizes.lots) != integers(again.sizes.lots)

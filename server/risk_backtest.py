@@ -72,6 +72,10 @@ def _level(request: pb.BacktestRiskRequest) -> float:
     return request.level if request.HasField("level") else convert.LEVEL_DEFAULT
 
 
+def _degrees(request: pb.BacktestRiskRequest) -> float | None:
+    return request.null_degrees if request.HasField("null_degrees") else None
+
+
 def _tested(
     request: pb.BacktestRiskRequest, losses: Floats, var: Floats, es: Floats | None
 ) -> pb.BacktestRiskResponse:
@@ -92,6 +96,9 @@ def _tested(
     )
     if es is not None:
         response.shortfall_z2 = backtest.shortfall_test(losses, var, es, probability)
+        response.shortfall_p_value = backtest.shortfall_p_value(
+            response.shortfall_z2, count, probability, _degrees(request)
+        )
         size = backtest.shortfall_size_test(losses, var, es)
         if not np.isnan(size):
             response.shortfall_z1 = size

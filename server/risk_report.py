@@ -8,6 +8,7 @@ from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.correlation.shrinkage import ledoit_wolf
 from compute.history import Gaps, HistoryGapError, Table, sample
+from compute.risk.liquidation import DAYS_MAX, Liquidation, days_to_sell, liquidation
 from compute.risk.pooling import InfeasibleViewError, Pooled, View, pooled
 from compute.risk.report import Scenarios, book_risk
 from server.books import Books
@@ -135,10 +136,30 @@ def reported(request: pb.ReportRiskRequest, both: Books, basis: Basis) -> pb.Rep
     )
     response.as_of_time.FromDatetime(moment_of(int(basis.times[-1])))
     scenarios = Scenarios(basis.returns, basis.pooled.probability)
-    covariance = basis.book_covariance
+    covariance, choices = basis.book_covariance, convert.choices_of(request)
     for weights, out in ((both.before, response.before), (both.after, response.after)):
         if weights is not None:
             out.SetInParent()
-            risk = book_risk(weights, covariance, level, scenarios)
+            risk = book_risk(weights, covariance, level, scenarios, choices)
             convert.fill_book(out, weights, risk, covariance, distance, reverse)
+            if request.HasField("participation_rate"):
+                rate = request.participation_rate
+                found = _liquidation(both, weights, covariance, rate, level)
+                convert.fill_liquidation(out, found)
     return response
+
+
+def _liquidation(
+    both: Books, weights: Floats, covariance: Floats, rate: float, level: float
+) -> Liquidation:
+    """Raises `Refusal` where a position has no volume to be sold into."""
+    if both.daily_volume is None or both.spread is None:
+        text = "participation_rate needs the column average_daily_volume in the market snapshot"
+        raise precondition("MISSING_AVERAGE_DAILY_VOLUME", text)
+    daily = rate * both.daily_volume
+    days = days_to_sell(weights, daily)
+    if (worst := int(np.argmax(days))) < len(days) and days[worst] > DAYS_MAX:
+        name = both.instrument_ids[worst]
+        text = f"{name!r} takes more than {DAYS_MAX} days to sell at this participation_rate"
+        raise precondition("MISSING_AVERAGE_DAILY_VOLUME", text, instrument_id=name)
+    return liquidation(weights, covariance, daily, both.spread, level)

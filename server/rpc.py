@@ -2,13 +2,14 @@
 
 Handlers are built from the service descriptors, so an answer that is already encoded (a stored one)
 leaves byte for byte. A handler is a coroutine method named as in the contract, in snake case, that
-takes a `Call` and the request and returns a message or bytes.
+takes a `Call` and the request and returns a message or bytes; of a method that is answered by a
+stream, an asynchronous generator of messages, or of None where there is nothing new.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -20,9 +21,11 @@ from grpc_status import rpc_status
 
 from server import profile, tracing
 from server.admission import Admission, Ticket
+from server.auth.closed import Peer
 from server.auth.gate import Gate
 from server.auth.identity import Identity
 from server.batching import late
+from server.convert.names import with_usual_ids
 from server.errors import Refusal, invalid, refusal_of
 from server.reading import bytes_receivable, check_bytes
 from server.request_context import Call
@@ -35,7 +38,11 @@ _log = structlog.get_logger(__name__)
 URGENT = frozenset({"SetTradingState", "GetTradingState"})
 """Methods that are never refused for overload."""
 
-Handler = Callable[[Call, Any], Awaitable[Message | bytes]]
+STREAM_S = 86400.0
+"""A stream whose caller names no deadline ends by then."""
+
+Handler = Callable[[Call, Any], Any]
+"""An awaitable answer, or an asynchronous iterator of answers."""
 
 
 def bind(
@@ -56,6 +63,11 @@ def bind(
         endpoint = _Endpoint(
             method, handler, gate, deadline_default_s, admission, telemetry, bytes_max
         )
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                endpoint.stream, request_deserializer=None, response_serializer=_encode
+            )
+            continue
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             endpoint.serve,
             request_deserializer=None,
@@ -71,6 +83,11 @@ def _snake(name: str) -> str:
 
 def _encode(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def _stopping() -> Refusal:
+    text = "the service is stopping; ask another replica"
+    return Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", text, retry_after_s=0.5)
 
 
 class _Endpoint:
@@ -117,9 +134,7 @@ class _Endpoint:
             left_s = self._deadline_default_s if given_s is None else given_s
             ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
             with profile.span("admit: identity, decoding, access"):
-                identity = self._gate.identify(context.invocation_metadata())
-                request = self._decode(data)
-                self._gate.check(self._access, identity, request)
+                identity, request = self._checked(data, context)
             call = self._call(identity, started + left_s, context, ticket, trace)
             async with asyncio.timeout(
                 None if given_s is not None else left_s
@@ -129,28 +144,85 @@ class _Endpoint:
             check_bytes(len(answer), call.bytes_max)
             return answer
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
-                code = "CANCELLED"
-                raise
-            refusal = self._refusal(error)
+            code = "CANCELLED"
+            refusal = self._told(error)
             code = refusal.code.name
-            self._telemetry.refused(refusal.reason)
-            if refusal.retry_after_s is not None:
-                pushback = str(int(refusal.retry_after_s * 1000))
-                context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
-            await context.abort_with_status(rpc_status.to_status(refusal.status()))
+            await self._abort(context, refusal)
         finally:
             if ticket is not None:
                 self._admission.leave(ticket)
             trace.ended(code)
             self._telemetry.answered(self._name, code, time.monotonic() - started)
 
+    async def stream(
+        self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Message | bytes]:
+        """A method that is answered by many messages.
+
+        It is let in as others are, and counts as a call until its first message: then it waits for
+        news, and the service may stop meanwhile. Its latency is that of the first message.
+        """
+        started = first = time.monotonic()
+        code = "OK"
+        ticket: Ticket | None = None
+        try:
+            given_s = context.time_remaining()
+            left_s = STREAM_S if given_s is None else given_s
+            ticket = self._admission.enter(left_s)
+            identity, request = self._checked(data, context)
+            call = self._call(identity, started + left_s, context, ticket, Trace())
+            async for message in self._handler(call, request):
+                if ticket is not None:
+                    self._admission.leave(ticket)
+                    ticket, first = None, time.monotonic()
+                if message is not None:
+                    yield message
+                if self._admission.is_draining:
+                    raise _stopping()
+        except (Exception, asyncio.CancelledError) as error:
+            code = "CANCELLED"
+            refusal = self._told(error)
+            code = refusal.code.name
+            await self._abort(context, refusal)
+        finally:
+            if ticket is not None:
+                self._admission.leave(ticket)
+            self._telemetry.answered(self._name, code, max(first - started, 0.0))
+
+    def _checked(
+        self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[Identity, Message]:
+        """Who asks, and for what, where that is allowed. Raises `Refusal`."""
+        identity = self._identity(context)
+        request = self._decode(data)
+        self._gate.check(self._access, identity, request)
+        return identity, request
+
+    def _told(self, error: BaseException) -> Refusal:
+        """What a call is ended with. Raises the error where the call itself was cancelled."""
+        if isinstance(error, asyncio.CancelledError) and not is_foreign_cancellation(error):
+            raise error
+        return self._refusal(error)
+
+    async def _abort(self, context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> None:
+        self._telemetry.refused(refusal.reason)
+        if refusal.retry_after_s is not None:
+            pushback = str(int(refusal.retry_after_s * 1000))
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
+        await context.abort_with_status(rpc_status.to_status(refusal.status()))
+
+    def _identity(self, context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
+        peer = Peer(context.auth_context(), self._access)
+        return self._gate.identify(context.invocation_metadata(), peer)
+
     def _decode(self, data: bytes) -> Message:
         try:
-            return self._message.FromString(data)
+            request = self._message.FromString(data)
         except DecodeError as error:
             text = "is not a message of this method"
             raise invalid("request", "UNDECODABLE", text) from error
+        with_usual_ids(request)
+        return request
 
     def _call(
         self,

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.market import Floats, SharedUse
 from server.portfolio_state import PortfolioState, shared_use
-from server.prepared_request import PreparedRequest, SizedRequest
+from server.prepared_request import PreparedRequest
+from server.sized_request import SizedRequest
 
 
 def notional_before(problem: PreparedRequest) -> Floats:
     """Absolute notional per instrument at its worst, pending trades included, (m,)."""
-    return problem.guard.worst.copy()
+    return problem.inputs.limit_bounds.guard.worst.copy()
 
 
 def notional_after(solved: SizedRequest) -> Floats:
@@ -21,7 +21,7 @@ def notional_after(solved: SizedRequest) -> Floats:
     index = problem.inputs.index[problem.inputs.active]
     quantity = solved.sizing.quantity[problem.inputs.active]
     value = problem.inputs.limit_bounds.market.price[index] * quantity
-    out[index] = problem.guard.worst_case(value, index)
+    out[index] = problem.inputs.limit_bounds.guard.worst_case(value, index)
     return out
 
 
@@ -41,6 +41,5 @@ def with_shared(problem: PreparedRequest, shared: SharedUse) -> PreparedRequest:
     context = replace(problem.context, shared=shared)
     market, limits = problem.inputs.limit_bounds.market, problem.inputs.limit_bounds.limits
     limit_bounds = prepare(market, context.positions, limits, shared)
-    guard = Guard(market, context.positions, limit_bounds.limits, shared)
-    inputs = replace(problem.inputs, limit_bounds=limit_bounds)
-    return replace(problem, context=context, inputs=inputs, guard=guard)
+    inputs = replace(problem.inputs, limit_bounds=limit_bounds, lot_search=None)
+    return replace(problem, context=context, inputs=inputs)

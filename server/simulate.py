@@ -1,17 +1,23 @@
 """Backtests and simulated futures: from a checked request to its answer, without I/O."""
 
+from collections.abc import Callable
+from functools import partial
 from math import sqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from compute.kernels import registry
-from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, Kernel, KernelRegistry, bucket
+from compute.kernels import just_in_time
 from compute.simulate import monte_carlo
-from compute.simulate.backtest import SESSIONS_PER_YEAR, Backtest, Setting, run
+from compute.simulate.backtest import Backtest, run
 from compute.simulate.bootstrap import Interval, block_length, mean_interval
+from compute.simulate.decision import SESSIONS_PER_YEAR
+from compute.simulate.fast_settings import RunChunks
 from compute.simulate.growth_ledger import growth_ledger
-from compute.simulate.history import PriceHistory
+from compute.simulate.honoured import Mode
 from compute.simulate.measures import measures
 from compute.simulate.monte_carlo import LognormalChances, lognormal_chances
 from compute.simulate.overfitting import (
@@ -20,24 +26,42 @@ from compute.simulate.overfitting import (
     overfitting_probability,
     sharpe_ratios,
 )
+from compute.simulate.setting import Setting
+from server.algorithms.simulated import SimulatedAlgorithms
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
+from server.convert.backtest_setting import setting_of
 from server.convert.columns import Floats, floats, set_floats
+from server.progress import Progress
 
 
-def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
-    """The answer to RunBacktest; the prices are in the request. Raises `Refusal`."""
+def run_backtest(
+    request: pb.RunBacktestRequest,
+    algorithms_file: Path | None = None,
+    run_chunks: RunChunks | None = None,
+) -> pb.RunBacktestResponse:
+    """The answer to RunBacktest; the prices are in the request. Raises `Refusal`.
+
+    algorithms_file: settings of the algorithms of method CUSTOM; None: there are none. run_chunks:
+    what runs the chunks of mode FAST; None: this machine.
+    """
     history = convert.price_history(request.prices)
     settings = [
-        convert.setting(message, place, history) for place, message in enumerate(request.settings)
+        setting_of(message, place, history) for place, message in enumerate(request.settings)
     ]
     is_fast = request.mode == pb.BACKTEST_MODE_FAST
+    named = [(f"settings[{place}]", item) for place, item in enumerate(settings)]
+    convert.check_honoured(history, named, Mode.FAST if is_fast else Mode.EXACT)
     if is_fast:
-        convert.check_fast(history, settings)
-        found = convert.ran_fast(history, settings)
+        found = convert.ran_fast(history, settings, run_chunks, Progress().tell)
     else:
-        kernels = kernels_for(history, settings)
-        found = [run(history, setting, kernels) for setting in settings]
+        kernels = just_in_time()
+        with SimulatedAlgorithms(algorithms_file) as algorithms:
+            algorithms.check_known(named)
+            found = [
+                run(history, setting, kernels, algorithms.ask, _part_of(place, len(settings)))
+                for place, setting in enumerate(settings)
+            ]
     per_year = (
         request.sessions_per_year if request.HasField("sessions_per_year") else SESSIONS_PER_YEAR
     )
@@ -64,6 +88,25 @@ def run_backtest(request: pb.RunBacktestRequest) -> pb.RunBacktestResponse:
             )
         )
     return response
+
+
+def _part_of(place: int, count: int) -> Callable[[float], None]:
+    """Tells how much of all is done from how much of one setting is."""
+    progress = Progress()
+    return lambda part: progress.tell((place + part) / count)
+
+
+def backtest_work(
+    algorithms_file: Path | None, run_chunks: RunChunks | None
+) -> tuple[Callable[[bytes], Any], Callable[[Any], Message]]:
+    """How a worker reads and answers RunBacktest."""
+    work = partial(run_backtest, algorithms_file=algorithms_file, run_chunks=run_chunks)
+    return pb.RunBacktestRequest.FromString, work
+
+
+def growth_work() -> tuple[Callable[[bytes], Any], Callable[[Any], Message]]:
+    """How a worker reads and answers SimulateGrowth."""
+    return pb.SimulateGrowthRequest.FromString, simulate_growth
 
 
 def _mean_alone(logs: Floats) -> Interval:
@@ -95,28 +138,6 @@ def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> None:
         message.deflated_sharpe = deflated
     if returns.shape[1] > 1 and len(returns) >= 2 * BLOCKS:
         message.overfitting_probability = overfitting_probability(returns).probability
-
-
-def kernels_for(history: PriceHistory, settings: list[Setting]) -> KernelRegistry:
-    """Compiled programs of the shapes that these settings need, and no others."""
-    lines = bucket(len(history.instrument_ids), LINE_BUCKETS)
-    others = {"shrinkage"}
-    if any(setting.parameters.no_trade_region is not None for setting in settings):
-        others.add("trade_band")
-    groups = {bucket(len(setting.limits.groups) + 2, GROUP_BUCKETS) for setting in settings}
-
-    def needed(kernel: Kernel) -> Kernel | None:
-        if kernel.name == "waterfall":
-            shapes = tuple(
-                shape for shape in kernel.shapes if shape[0][-1] <= lines and shape[3][-1] in groups
-            )
-            return Kernel(kernel.name, kernel.function, shapes, kernel.is_hot) if shapes else None
-        return kernel if kernel.name in others else None
-
-    chosen = [made for kernel in registry().kernels if (made := needed(kernel)) is not None]
-    compiled = KernelRegistry(chosen)
-    compiled.compile()
-    return compiled
 
 
 def _lognormal_chances(
@@ -151,7 +172,9 @@ def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthRespo
             excess = monte_carlo.normal_paths(mean, deviation, steps, paths, request.seed)
     response = pb.SimulateGrowthResponse(block_length=block)
     rate, levels = request.risk_free_rate / per_year, floats(request.levels)
-    for fraction in request.fractions:
+    progress = Progress()
+    for place, fraction in enumerate(request.fractions):
+        progress.tell((place + 1) / (len(request.fractions) + 1))  # drawing takes as long as one
         fan = monte_carlo.fan(excess, fraction, per_year, rate, levels)
         chances = _lognormal_chances(request, fraction, levels, steps / per_year)
         response.fans.append(answer.fan(fraction, fan, chances))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from positionsizing.v1 import edge_service_pb2 as pb
 
+from compute.kelly.growth_guarantee import Guarantee, guaranteed_growth, guaranteed_stake
 from compute.kelly.stakes import MULTIPLES_MAX, Asset, Bet, Floor, Stakes, stakes_of
 from compute.shapes import KernelRegistry
 from server.convert.columns import floats
@@ -21,6 +22,8 @@ def violations(request: pb.EvaluateStakesRequest) -> Iterator[FieldViolation]:
     yield from number_violations(request)
     if request.WhichOneof("edge") is None:
         yield FieldViolation("bet", "MISSING", "give either bet or asset")
+    if request.HasField("spread") and request.WhichOneof("edge") == "bet":
+        yield FieldViolation("spread", "NOT_APPLICABLE", "is of an asset that is traded for ever")
     for name, most in (("kelly_fractions", ROWS_MAX), ("levels", LEVELS_MAX)):
         if len(getattr(request, name)) > most:
             text = f"has {len(getattr(request, name))} entries; at most {most} are accepted"
@@ -43,7 +46,8 @@ def evaluate_stakes(
     level = request.interval_probability if request.HasField("interval_probability") else 0.95
     is_bet = request.WhichOneof("edge") == "bet"
     edge = _bet(request.bet) if is_bet else _asset(request.asset)
-    found = stakes_of(edge, multiples, levels, kernels, floor, level)
+    spread = request.spread if request.HasField("spread") else None
+    found = stakes_of(edge, multiples, levels, kernels, floor, level, spread)
     response = pb.EvaluateStakesResponse(
         kelly=found.kelly, zero_growth_stake=found.zero_growth, levels=levels
     )
@@ -58,7 +62,32 @@ def evaluate_stakes(
         if value is not None:
             setattr(response, name, value)
     _rows(response, found)
+    if request.HasField("guarantee"):
+        _guarantee(response, edge, request.guarantee)
     return response
+
+
+def _guarantee(
+    response: pb.EvaluateStakesResponse, edge: Bet | Asset, asked: pb.GrowthGuarantee
+) -> None:
+    """Fills what growth is kept, of each stake and at best."""
+    guarantee = Guarantee(asked.periods, asked.probability)
+    if isinstance(edge, Bet):
+        p, q, rate = edge.win_probability, 1.0 - edge.win_probability, 0.0
+        excess = p * edge.payoff - q * edge.loss_fraction
+        deviation = float(np.sqrt(p * q)) * (edge.payoff + edge.loss_fraction)
+        side = 1.0  # nothing is staked on the other one
+    else:
+        rate, deviation = edge.risk_free_rate, edge.volatility
+        excess = edge.expected_return - rate
+        side = -1.0 if excess < 0.0 else 1.0
+    best = guaranteed_stake(side * excess, deviation, rate, guarantee)
+    response.guaranteed_stake = side * float(best)
+    for row in response.rows:
+        mean = rate + row.stake * excess
+        growth = float(guaranteed_growth(mean, abs(row.stake) * deviation, guarantee))
+        if not np.isnan(growth):
+            row.guaranteed_growth = growth
 
 
 def _bet(message: pb.BetEdge) -> Bet:
@@ -83,7 +112,7 @@ def _rows(response: pb.EvaluateStakesResponse, found: Stakes) -> None:
     ruin = np.isneginf(found.growth)
     swing = np.where(ruin, np.inf, found.growth_volatility)
     for i, multiple in enumerate(found.multiple):
-        response.rows.add(
+        row = response.rows.add(
             kelly_fraction=multiple,
             stake=found.stake[i],
             growth=found.growth[i],
@@ -92,3 +121,10 @@ def _rows(response: pb.EvaluateStakesResponse, found: Stakes) -> None:
             doubles_before_halving=found.doubles_before_halving[i],
             ever_below=found.ever_below[i],
         )
+        for name, column in (
+            ("no_trade_low", found.no_trade_low),
+            ("no_trade_high", found.no_trade_high),
+            ("traded_safe_rate", found.safe_rate),
+        ):
+            if not np.isnan(column[i]):
+                setattr(row, name, column[i])

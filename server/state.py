@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from positionsizing.v1 import market_service_pb2
+import asyncpg
 
 from compute.cache import Cache
 from compute.market import Market
-from server.convert.market import MatrixData, market, matrix
+from server.convert.market import MatrixData, Snapshot, market, stored_matrix
 from server.missed_actions import MissedActions
 from server.portfolio_state import PortfolioState, after_decision, load_state
 from server.price_jumps import PriceJumps
@@ -49,9 +49,7 @@ class States:
             STATE_AGE_MAX_S, _STATES_MAX
         )
         self._latest: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
-        self._snapshots: RefreshingCache[market_service_pb2.MarketSnapshot] = RefreshingCache(
-            float("inf"), _MARKETS_MAX
-        )
+        self._snapshots: RefreshingCache[Snapshot] = RefreshingCache(float("inf"), _MARKETS_MAX)
         self._markets: Cache[tuple[str, str, str], Market] = Cache(_MARKETS_MAX)
         self._matrices: RefreshingCache[MatrixData] = RefreshingCache(float("inf"), _MARKETS_MAX)
         self._latest_matrices: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
@@ -69,7 +67,9 @@ class States:
             known = self._states.last(key)
             if known is not None and await self._is_current(key, known):
                 return known
-            async with self._database.transaction(deadline_s=self._deadline_s) as connection:
+            async with self._database.transaction(
+                tenant_id, deadline_s=self._deadline_s
+            ) as connection:
                 return await load_state(connection, tenant_id, portfolio_id, strategy_id)
 
         return await self._states.get(key, load)
@@ -77,14 +77,20 @@ class States:
     async def _is_current(self, key: _StateKey, state: PortfolioState) -> bool:
         """Whether a state read before is what would be read now: versions tell, and cost little.
 
-        The same look is taken at other states in use, so that few calls have to ask by themselves.
+        The same look is taken at other states of the tenant in use, so that few calls have to ask
+        by themselves.
         """
         if state.shared:  # what the other members hold is told by no version of this portfolio
             return False
-        due = {k: other for k, other in self._states.due(_LOOK_MAX).items() if not other.shared}
+        tenant_id = key[0]
+        due = {
+            k: other
+            for k, other in self._states.due(_LOOK_MAX, lambda k: k[0] == tenant_id).items()
+            if not other.shared
+        }
         asked = {**due, key: state}
         started = time.monotonic()
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+        async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
             found = await snapshots.versions(connection, list(asked), datetime.now(UTC))
         for other, its in due.items():
             if found.get(other) == its.versions:
@@ -142,19 +148,17 @@ class States:
         self._states.drop(lambda key: key[:2] == mine[:2] and key != mine)
         self._states.advance(mine, state, after_decision(state, reservation, equity))
 
-    async def snapshot(self, tenant_id: str, snapshot_id: str) -> market_service_pb2.MarketSnapshot:
+    async def snapshot(self, tenant_id: str, snapshot_id: str) -> Snapshot:
         """A market snapshot, the latest where the id is empty. Errors: `NotFound`."""
         if not snapshot_id:
             snapshot_id = await self._latest.get(tenant_id, lambda: self._latest_id(tenant_id))
         key = (tenant_id, snapshot_id)
         return await self._snapshots.get(key, lambda: self._read_snapshot(*key))
 
-    def market(
-        self, tenant_id: str, snapshot: market_service_pb2.MarketSnapshot, currency: str
-    ) -> Market:
+    def market(self, tenant_id: str, snapshot: Snapshot, currency: str) -> Market:
         """The snapshot as arrays in a base currency. Raises `MissingInputError`."""
         key = (tenant_id, snapshot.snapshot_id, currency)
-        return self._markets.get(key, lambda: market(snapshot, currency))
+        return self._markets.get(key, lambda: market(snapshot.message, currency))
 
     async def matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
         """A stored matrix as arrays. Errors: `NotFound`."""
@@ -165,29 +169,47 @@ class States:
         """Id of the latest matrix of a universe, of one of `kinds`. Errors: `NotFound`."""
 
         async def load() -> str:
-            async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            async with self._database.connection(
+                tenant_id, deadline_s=self._deadline_s
+            ) as connection:
                 return await market_storage.latest_matrix_id(
                     connection, tenant_id, universe_id, kinds
                 )
 
         return await self._latest_matrices.get((tenant_id, universe_id, *kinds), load)
 
+    async def matrix_within(
+        self,
+        connection: asyncpg.Connection,
+        tenant_id: str,
+        universe_id: str,
+        kinds: Sequence[str],
+    ) -> MatrixData:
+        """The latest matrix of a universe as the transaction of `connection` sees it, not kept.
+
+        Errors: `NotFound`.
+        """
+        found = await market_storage.latest_matrix_id(connection, tenant_id, universe_id, kinds)
+        kept = self._matrices.last((tenant_id, found))
+        if kept is not None:
+            return kept
+        stored = await market_storage.get_matrix(connection, tenant_id, found)
+        return stored_matrix(stored.payload)
+
     def matrix_changed(self, tenant_id: str, universe_id: str) -> None:
         """Forgets which matrix of a universe is the latest."""
         self._latest_matrices.drop(lambda key: key[:2] == (tenant_id, universe_id))
 
     async def _latest_id(self, tenant_id: str) -> str:
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+        async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
             return (await market_storage.latest_snapshot(connection, tenant_id)).snapshot_id
 
-    async def _read_snapshot(
-        self, tenant_id: str, snapshot_id: str
-    ) -> market_service_pb2.MarketSnapshot:
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+    async def _read_snapshot(self, tenant_id: str, snapshot_id: str) -> Snapshot:
+        async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
             stored = await market_storage.get_snapshot(connection, tenant_id, snapshot_id)
-        return market_service_pb2.MarketSnapshot.FromString(stored.payload)
+        return Snapshot.of(stored.payload)
 
     async def _read_matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
-        async with self._database.connection(deadline_s=self._deadline_s) as connection:
+        async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
             stored = await market_storage.get_matrix(connection, tenant_id, matrix_id)
-        return matrix(market_service_pb2.Matrix.FromString(stored.payload))
+        return stored_matrix(stored.payload)

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
-from positionsizing.v1 import sizing_pb2
 
 from compute.history import simple_returns
 from compute.layout import Source
+from compute.market import Floats
 from compute.ranges import OUTCOMES_MAX
 from compute.signals import LineError, Signals
-from server.convert.columns import Floats
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
 from server.request_context import Call
+from server.sizing_request import SizingRequest
 from storage.postgres.pool import Database
 
 
@@ -25,41 +26,41 @@ class StoredOutcomes:
     sequence: int
 
 
+@dataclass(frozen=True)
+class Again:
+    """What a decision that is computed again may know: the last part it read, and when it was."""
+
+    sequence: int
+    decision_time: datetime
+
+
 async def read_outcomes(
     database: Database,
     call: Call,
-    signals: sizing_pb2.SignalBatch,
-    sequence: int | None = None,
+    request: SizingRequest,
+    again: Again | None = None,
 ) -> StoredOutcomes | None:
     """The stored returns of the batch's instruments; None where no line asks for any.
 
-    sequence: the last part to read, of a decision that is computed again. Raises `Refusal` where
-    nothing of the universe is known.
+    again: of a decision that is computed again. Raises `Refusal` where nothing of the universe is
+    known.
     """
-    wanted = signals.edge_source[:]
-    by_default = not wanted and _nothing_else(signals)
-    if not signals.history_universe_id or not (
-        by_default or sizing_pb2.EDGE_SOURCE_STORED_HISTORY in wanted
-    ):
+    asked = request.history
+    if asked is None or not (request.signals.source == Source.STORED_HISTORY).any():
         return None
-    start = optional_moment(signals, "history_start_time", "signals.")
-    span = Span(start=start, sequence_max=sequence)
-    history = await read(database, call, signals.history_universe_id, span)
+    span = Span(asked.start)
+    if again is not None:
+        span = Span(asked.start, sequence_max=again.sequence, actions_known=again.decision_time)
+    history = await read(database, call, asked.universe_id, span)
     values = history.table.values
     returns = simple_returns(values) if history.is_prices else values
     place = {name: i for i, name in enumerate(history.table.instrument_ids)}
     found = {}
-    for name in signals.instrument_ids:
+    for name in request.instrument_ids:
         if name in place:
             column = returns[:, place[name]]
             found[name] = column[~np.isnan(column)][-OUTCOMES_MAX:]
-    return StoredOutcomes(signals.history_universe_id, found, history.sequence_max)
-
-
-def _nothing_else(signals: sizing_pb2.SignalBatch) -> bool:
-    """Whether the batch gives no edge that would come first (`request._sources`)."""
-    columns = (signals.win_probability, signals.expected_return, signals.history_outcome)
-    return not any(len(column) for column in columns)
+    return StoredOutcomes(asked.universe_id, found, history.sequence_max)
 
 
 def with_stored(

@@ -6,8 +6,9 @@ from positionsizing.v1 import risk_service_pb2 as pb
 from compute.history import Table, carried, simple_returns
 from compute.risk.scenarios import conditional_shocks, window_shocks
 from server.convert.columns import Floats, floats
+from server.convert.names import optional_moment
 from server.errors import Refusal, precondition
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
 from server.request_context import Call
 from storage.postgres.pool import Database
 

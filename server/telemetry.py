@@ -70,9 +70,15 @@ class Telemetry:
         self._counts: dict[str, _Counts] = {}
         self._latency = Histogram(
             "sizing_rpc_seconds",
-            "Time of a call by method and status code.",
-            ["method", "code"],
+            "Time of the calls that were answered with OK.",
+            ["method"],  # by code as well, buckets would be most of what is exported
             buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._calls = Counter(
+            "sizing_rpcs",
+            "Calls answered, by method and status code.",
+            ["method", "code"],
             registry=self.registry,
         )
         self._refusals = Counter(
@@ -102,7 +108,9 @@ class Telemetry:
 
     def answered(self, method: str, code: str, seconds: float) -> None:
         """A call has been answered."""
-        self._latency.labels(method, code).observe(seconds)
+        self._calls.labels(method, code).inc()
+        if code == "OK":
+            self._latency.labels(method).observe(seconds)
 
     def refused(self, reason: str) -> None:
         """A call has been answered with an error."""
@@ -143,3 +151,4 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each step of the schema

@@ -12,6 +12,7 @@ from positionsizing.v1 import market_service_pb2
 from compute.corporate_actions import Change, changed_lots, changed_quantity, whole_unit
 from compute.currency import major_of
 from server.convert.corporate_action import of_instrument
+from server.convert.market import Snapshot
 from server.errors import precondition
 from server.state import States
 from storage.postgres import cash
@@ -112,7 +113,7 @@ class Books:
         if major in from_json(item.accounts):
             account, amount = major, amount * part
         else:
-            market = self._states.market(self._tenant_id, after, item.base_currency)
+            market = self._states.market(self._tenant_id, Snapshot(after), item.base_currency)
             rates = market.exchange_rate
             account, amount = "", amount * (1.0 if rates is None else float(rates[place]))
         await cash.add(connection, self._tenant_id, item.portfolio_id, {account: amount})

@@ -1,6 +1,7 @@
 """TuneParameters: from a checked request to its answer, without I/O."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,20 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.market import Floats
 from compute.ranges import RANGES
-from compute.simulate.backtest import Backtest, Setting
+from compute.simulate.backtest import Backtest
 from compute.simulate.bootstrap import mean_interval
+from compute.simulate.fast_settings import RunChunks
 from compute.simulate.history import PriceHistory
+from compute.simulate.honoured import Mode
+from compute.simulate.setting import Setting
 from compute.simulate.superiority import superiority
-from compute.simulate.tuning import Choice, choose, points
+from compute.simulate.tuning import Choice, Evidence, Objection, choose, objections, points
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
+from server.convert.backtest_setting import setting_of, setting_violations
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields
+from server.errors import FieldViolation, invalid
+from server.progress import Progress
 from server.simulate import tell_luck
 
 RANGES_MAX = 8
@@ -37,7 +43,7 @@ def tune_violations(request: pb.TuneParametersRequest) -> Iterator[FieldViolatio
     if request.WhichOneof("history") is None:
         yield FieldViolation("prices", "MISSING", "give prices or universe_id")
     yield from number_violations(request)
-    yield from convert.setting_violations(request.setting, "setting.")
+    yield from setting_violations(request.setting, "setting.")
     if not 1 <= len(request.ranges) <= RANGES_MAX:
         text = f"has {len(request.ranges)} entries; 1 to {RANGES_MAX} are accepted"
         yield FieldViolation("ranges", "OUT_OF_RANGE", text)
@@ -80,15 +86,20 @@ def _descriptor(path: str) -> FieldDescriptor | None:
     return field
 
 
-def tune_parameters(request: pb.TuneParametersRequest) -> pb.TuneParametersResponse:
-    """The answer to TuneParameters; the prices are in the request. Raises `Refusal`."""
+def tune_parameters(
+    request: pb.TuneParametersRequest, run_chunks: RunChunks | None = None
+) -> pb.TuneParametersResponse:
+    """The answer to TuneParameters; the prices are in the request. Raises `Refusal`.
+
+    run_chunks: what runs the chunks of the search; None: this machine.
+    """
     whole = convert.price_history(request.prices)
     cut = _cut(request, whole)
     past = whole.until(cut)
     cube, values = _trials(request)
     messages = [_with(request, row) for row in values]
     settings = [_checked(message, place, past) for place, message in enumerate(messages)]
-    found = convert.ran_fast(past, settings)
+    found = convert.ran_fast(past, settings, run_chunks, Progress().tell)
     growth = np.stack([_log_growth(item, cut - 1) for item in found], axis=1)
     segments = request.segments if request.HasField("segments") else 6
     quantile = request.quantile if request.HasField("quantile") else 0.25
@@ -106,7 +117,27 @@ def tune_parameters(request: pb.TuneParametersRequest) -> pb.TuneParametersRespo
     _tell(response, values, choice)
     _locked(response, request, whole, cut, [messages[0], messages[chosen]])
     _luck(response, request, found, growth, chosen)
+    held = _objections(response)
+    response.is_recommended = not held
+    response.objections.extend(
+        pb.TuneObjection.Value(f"TUNE_OBJECTION_{objection.name}") for objection in held
+    )
     return response
+
+
+def _objections(response: pb.TuneParametersResponse) -> tuple[Objection, ...]:
+    """What speaks against the chosen trial, by what is told of it."""
+    if not response.chosen:
+        return (Objection.NOTHING_BETTER,)
+    luck = response.overfitting
+    evidence = Evidence(
+        np.array(response.walk_forward_growth),
+        np.array(response.base_growth),
+        response.locked_difference.mean,
+        response.superior_ability_p if response.HasField("superior_ability_p") else None,
+        luck.overfitting_probability if luck.HasField("overfitting_probability") else None,
+    )
+    return objections(evidence)
 
 
 def _cut(request: pb.TuneParametersRequest, history: PriceHistory) -> int:
@@ -186,9 +217,9 @@ def _with(request: pb.TuneParametersRequest, values: Sequence[float]) -> pb.Back
 
 
 def _checked(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:
-    made = convert.setting(message, place, history)
-    if place == 0:
-        convert.check_fast(history, [made])
+    made = setting_of(message, place, history)
+    # A range may set a field that the setting as it is leaves unset.
+    convert.check_honoured(history, [("setting", made)], Mode.FAST)
     return made
 
 
@@ -220,7 +251,7 @@ def _locked(
     messages: Sequence[pb.BacktestSetting],
 ) -> None:
     """Looks at the locked sessions, once, with the choice and the setting as it was."""
-    settings = [convert.setting(message, i, whole) for i, message in enumerate(messages)]
+    settings = [setting_of(message, i, whole) for i, message in enumerate(messages)]
     runs = convert.ran_fast(whole, settings)
     base, best = (_log_growth(item, len(whole.dates) - 1)[cut - 1 :] for item in runs)
     best = np.maximum(best, -700.0)
@@ -249,12 +280,6 @@ def _luck(
             response.superior_ability_p, response.reality_check_p = tested
 
 
-def refuse_wrong(request: pb.TuneParametersRequest) -> None:
-    """Raises `Refusal` naming every wrong field."""
-    if found := list(tune_violations(request)):
-        raise invalid_fields(found)
-
-
-def work() -> tuple[Any, Any]:
+def work(run_chunks: RunChunks | None) -> tuple[Any, Any]:
     """How the worker reads the request, and what it does with it."""
-    return pb.TuneParametersRequest.FromString, tune_parameters
+    return pb.TuneParametersRequest.FromString, partial(tune_parameters, run_chunks=run_chunks)

@@ -1,17 +1,18 @@
 """What a stored portfolio is worth at a market, read in the transaction that asks."""
 
 import asyncpg
-from positionsizing.v1 import market_service_pb2
 
 from compute.market import MissingInputError, equity_of
+from server.convert.market import Snapshot
+from server.missed_actions import missed
 from server.portfolio_state import PortfolioState, load_state, positions
+from server.price_jumps import SNAPSHOTS_BACK, jumped_of, not_accepted
 from server.state import States
 from storage.errors import NotFound
+from storage.postgres import corporate_actions, price_jumps
 
-Snapshot = market_service_pb2.MarketSnapshot | None
 
-
-async def newest_market(states: States, tenant_id: str) -> Snapshot:
+async def newest_market(states: States, tenant_id: str) -> Snapshot | None:
     """The newest market, None where there is none. Ask before the transaction begins."""
     try:
         return await states.snapshot(tenant_id, "")
@@ -24,21 +25,69 @@ async def stored_equity(
     states: States,
     tenant_id: str,
     portfolio_id: str,
-    market: Snapshot,
+    market: Snapshot | None,
 ) -> float | None:
-    """Equity in the base currency; None where the market doesn't value what is held."""
+    """Equity in the base currency; None as in `known_equity`, and where there is no market."""
     if market is None:
         return None
     state = await load_state(connection, tenant_id, portfolio_id, "")
-    return equity_at(states, tenant_id, state, market)
+    return await known_equity(connection, states, tenant_id, state, market)
+
+
+async def last_equity(
+    connection: asyncpg.Connection,
+    states: States,
+    tenant_id: str,
+    portfolio_id: str,
+    market: Snapshot | None,
+) -> float | None:
+    """The same at the newest snapshot that values what is held; others may be of other venues."""
+    if market is None:
+        return None
+    state = await load_state(connection, tenant_id, portfolio_id, "")
+    equity = await known_equity(connection, states, tenant_id, state, market)
+    back = 0
+    while equity is None and back < SNAPSHOTS_BACK:
+        back += 1
+        earlier = await price_jumps.snapshot_before(connection, tenant_id, market.as_of_time, back)
+        if earlier is None:
+            return None
+        snapshot = Snapshot.of(earlier.payload)
+        equity = await known_equity(connection, states, tenant_id, state, snapshot)
+    return equity
+
+
+async def known_equity(
+    connection: asyncpg.Connection,
+    states: States,
+    tenant_id: str,
+    state: PortfolioState,
+    market: Snapshot,
+) -> float | None:
+    """Equity of a state in the base currency.
+
+    None where the market doesn't value what is held, where a price that does is not accepted, or is
+    from before a corporate action.
+    """
+    actions = await corporate_actions.after(connection, tenant_id, market.as_of_time)
+    if missed(actions, market) & {*state.book.holdings.instrument_id}:
+        return None
+    jumped = await price_jumps.of_snapshot(connection, tenant_id, market.snapshot_id)
+    names = not_accepted(jumped, market, state.portfolio.base_currency) if jumped else frozenset()
+    return equity_at(states, tenant_id, state, market, names)
 
 
 def equity_at(
-    states: States, tenant_id: str, state: PortfolioState, market: market_service_pb2.MarketSnapshot
+    states: States,
+    tenant_id: str,
+    state: PortfolioState,
+    market: Snapshot,
+    jumped: frozenset[str],
 ) -> float | None:
-    """Equity of a state in the base currency; None where the market doesn't value what is held."""
+    """The same with the instruments whose prices are not accepted."""
     try:
         prices = states.market(tenant_id, market, state.portfolio.base_currency)
-        return equity_of(prices, positions(state, prices))
+        held = positions(state, prices)
+        return None if jumped_of(prices, held, jumped) else equity_of(prices, held)
     except MissingInputError:
         return None

@@ -12,14 +12,16 @@ from functools import cached_property
 
 import asyncpg
 import numpy as np
-from positionsizing.v1 import market_service_pb2
 
-from compute.adapt.volatility import VolatilityModel, VolatilityState, repriced, step
+from compute.adapt.volatility import is_listed, repriced, step
+from compute.adapt.volatility_model import VolatilityModel, VolatilityState
 from compute.cache import Cache
 from compute.market import Floats, Integers, Market
 from server import decision_inputs
 from server.convert import volatility as convert
+from server.convert.market import Snapshot
 from server.refreshing_cache import RefreshingCache
+from server.regime_conditions import tell
 from storage.errors import NotFound
 from storage.postgres import corporate_actions
 from storage.postgres import market as market_storage
@@ -87,7 +89,9 @@ class Volatilities:
         """What a model says now. Errors: `NotFound`."""
 
         async def load() -> Estimates:
-            async with self._database.connection(deadline_s=self._deadline_s) as connection:
+            async with self._database.connection(
+                tenant_id, deadline_s=self._deadline_s
+            ) as connection:
                 return estimates_of(await storage.entry(connection, tenant_id, model_id))
 
         return await self._estimates.get((tenant_id, model_id), load)
@@ -109,18 +113,33 @@ def estimates_of(entry: storage.Entry) -> Estimates:
     )
 
 
-async def observe(connection: asyncpg.Connection, tenant_id: str, snapshot: MarketSnapshot) -> None:
+async def observe(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    snapshot: MarketSnapshot,
+    announced: frozenset[str] = frozenset(),
+) -> None:
     """Moves the states of all models of a tenant by a snapshot stored in this transaction.
 
-    The caller has taken `storage.share` before it stored the snapshot.
+    The caller has taken `storage.share` before it stored the snapshot. announced: as `announce`
+    gave them; a condition of a model that was put since is left to the next snapshot.
     """
     entries = await storage.entries(connection, tenant_id, for_update=True)
     if not entries:
         return
-    message = market_service_pb2.MarketSnapshot.FromString(snapshot.payload)
+    seen = Snapshot.of(snapshot.payload)
     for entry in entries:
-        known = convert.model(convert.parse(entry.document))
-        after = step(convert.state(entry.state), convert.prices(message, known), known)
+        message = convert.parse(entry.document)
+        known = convert.model(message)
+        if not convert.is_seen(seen, known):
+            continue
+        before = convert.state(entry.state)
+        after = step(before, convert.prices(seen, known), known)
+        told = convert.told(message)
+        if told is not None and told.condition_id in announced:
+            is_new = after.bucket > before.bucket or not is_listed(before, told.instrument_id)
+            if is_new and is_listed(after, told.instrument_id):
+                await tell(connection, tenant_id, known, told, after, snapshot.as_of_time)
         await storage.put_state(connection, tenant_id, _after(entry.state, after, snapshot))
 
 
@@ -164,7 +183,13 @@ async def computed(
         return Anew()
     if start is None:
         start = newest.as_of_time - timedelta(seconds=PERIODS_DEFAULT * known.sampling_period_s)
-    ids = await market_storage.sampled_ids(connection, tenant_id, start, known.sampling_period_s)
+    ids = await market_storage.sampled_ids(
+        connection,
+        tenant_id,
+        start,
+        known.sampling_period_s,
+        with_bars=known.range is not None,
+    )
     found = Anew()
     if earlier is not None and tuple(ids[: len(earlier.snapshot_ids)]) == earlier.snapshot_ids:
         found = earlier
@@ -181,18 +206,32 @@ def _through(
     known: VolatilityModel,
     actions: Sequence[StoredAction],
 ) -> Anew:
-    state = found.state
-    before = None if found.newest is None else found.newest.as_of_time
+    walk = Walk(found.state, None if found.newest is None else found.newest.as_of_time)
     for item in page:
-        for action in actions:
-            if before is not None and before < action.effective_time <= item.as_of_time:
-                changed = (action.instrument_id, action.price_factor, action.payment)
-                state = repriced(state, *changed)
-        before = item.as_of_time
-        message = market_service_pb2.MarketSnapshot.FromString(item.payload)
-        state = step(state, convert.prices(message, known), known)
+        walk = walked(walk, item, known, actions)
     ids = (*found.snapshot_ids, *(item.snapshot_id for item in page))
-    return Anew(state, ids, found.first or page[0].as_of_time, page[-1])
+    return Anew(walk.state, ids, found.first or page[0].as_of_time, page[-1])
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A state on its way through the stored snapshots; before: the time of the last one."""
+
+    state: VolatilityState = field(default_factory=VolatilityState)
+    before: datetime | None = None
+
+
+def walked(
+    walk: Walk, item: MarketSnapshot, known: VolatilityModel, actions: Sequence[StoredAction]
+) -> Walk:
+    """One snapshot further, over the corporate actions since the one before."""
+    state, before = walk.state, walk.before
+    for action in actions:
+        if before is not None and before < action.effective_time <= item.as_of_time:
+            changed = (action.instrument_id, action.price_factor, action.payment)
+            state = repriced(state, *changed)
+    seen = Snapshot.of(item.payload)
+    return Walk(step(state, convert.prices(seen, known), known), item.as_of_time)
 
 
 def stored_anew(before: StoredState, found: Anew, model_version: int) -> StoredState:

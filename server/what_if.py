@@ -10,30 +10,43 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.currency import in_base
+from compute.inputs import Inputs
 from compute.kernels import TOGETHER
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
+from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import tightest
 from compute.market import Floats, Market, MissingInputError
 from compute.methods import Engine, Method
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters, overlaid
-from compute.signals import Signals
+from compute.signals import LineError, Signals
+from compute.usable import check_book, passed_stops
 from server.convert import algorithm as algorithm_convert
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.ranges import number_violations
+from server.convert.request import check, sizing_request
+from server.convert.variation_parameters import not_applicable, reaches_back
 from server.custom import without_sizes
-from server.errors import FieldViolation, Refusal, invalid, invalid_fields
+from server.errors import FieldViolation, Refusal, invalid, invalid_fields, of_storage
 from server.halt import unless_changed
 from server.portfolio_state import PortfolioState
-from server.prepared_request import PreparedRequest, SizedRequest
+from server.prepared_request import PreparedRequest
 from server.reading import check_bytes
 from server.request_context import Call
 from server.shocks import Multipliers, multipliers, shock_violations
+from server.sized_request import SizedRequest
 from server.sizing_engine import SizingEngine
+from server.sizing_request import SizingRequest, path_of, violations_of
+from storage.errors import NotFound
 
 VARIATIONS_MAX = 1000
+REFUSED_MAX = 10
+"""Refused lines of a variation that its message tells of."""
+
+_Start = PreparedRequest | MissingInputError | Refusal
+"""What a variation is applied to, or why there is nothing."""
+_Varied = tuple[pb.Variation, _Start]
 
 
 class WhatIf:
@@ -45,59 +58,86 @@ class WhatIf:
     async def answer(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
         """The base and every variation, all from one state."""
         _check(request)
-        self._engine.check(request.base, "base.")
+        check(request.base, self._engine.lines_max, "base.")
+        base = sizing_request(request.base)
         key = call.tenant_id, request.base.portfolio_id, request.base.strategy_id
 
         async def states() -> list[PortfolioState]:
-            return [await self._engine.states.portfolio(*key)]
+            return [await self._engine.gatherer.states.portfolio(*key)]
 
-        return await unless_changed(states, lambda found: self._answer(call, request, found[0]))
+        return await unless_changed(
+            states, lambda found: self._answer(call, request, base, found[0])
+        )
 
     async def _answer(
-        self, call: Call, request: pb.WhatIfRequest, state: PortfolioState
+        self, call: Call, request: pb.WhatIfRequest, base: SizingRequest, state: PortfolioState
     ) -> pb.WhatIfResponse:
         try:
-            solved = await self._engine.solve(call.tenant_id, request.base, state, call)
+            solved = await self._engine.solve(call, base, state)
         except Refusal as refusal:
             raise refusal.within("base.") from refusal
         market = solved.problem.inputs.limit_bounds.market
         if wrong := list(shock_violations(request.variations, market)):
             raise invalid_fields(wrong)
-        response = pb.WhatIfResponse(base=solved.decision())
-        one = _result("", solved).ByteSize() + 8
+        response = pb.WhatIfResponse(base=solved.decision.message())
+        one = result("", solved).ByteSize() + 8
         n_bytes = response.ByteSize() + one * len(request.variations)
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
-        n_lines = len(request.base.signals.instrument_ids)
-        base = solved.problem.method.engine
+        n_lines, engine = base.n_lines, solved.problem.inputs.method.engine
         for start in range(0, len(request.variations), TOGETHER):
-            piece = request.variations[start : start + TOGETHER]
-            work = partial(self._vary, solved.problem, piece)
-            asked = [Method(v.parameters.method) for v in piece if v.parameters.method]
+            piece = [
+                (variation, await self._start(call, solved.problem, variation, state))
+                for variation in request.variations[start : start + TOGETHER]
+            ]
+            asked = [Method(v.parameters.method) for v, _ in piece if v.parameters.method]
             engines = {method.engine for method in asked}
             if len(asked) < len(piece):
-                engines.add(base)
+                engines.add(engine)
             is_joint = Engine.OPTIMIZER in engines
             if Engine.OUTSIDE in engines:
-                response.results.extend(await self._ask(solved.problem, piece, call))
+                response.results.extend(await self._ask(piece, call))
                 continue
+            work = partial(self._vary, piece)
             results = await self._engine.run(work, n_lines, call, is_joint=is_joint)
             response.results.extend(results)
         return response
 
-    async def _ask(
-        self, problem: PreparedRequest, variations: Sequence[pb.Variation], call: Call
-    ) -> list[pb.WhatIfResult]:
-        """Variations one by one, each with the sizes that its algorithm gives it."""
-        n_lines = len(problem.ids)
+    async def _start(
+        self, call: Call, base: PreparedRequest, variation: pb.Variation, state: PortfolioState
+    ) -> _Start:
+        """What a variation is applied to: the base, or the request under other parameters.
 
-        async def result(variation: pb.Variation) -> pb.WhatIfResult:
+        An error where there is nothing to size under them.
+        """
+        said = variation.parameters
+        if not reaches_back(said):
+            return base
+        parameters = overlaid(state.parameters, parameters_convert.parameters(said))
+        request = base.request
+        if said.method:
+            request = replace(request, method=Method(said.method))
+        gatherer = self._engine.gatherer
+        try:
+            found = await gatherer.gather_under(call, request, state, parameters)
+            return await self._engine.run(lambda _: gatherer.prepared(found), request.n_lines, call)
+        except (MissingInputError, Refusal) as error:
+            return error
+        except NotFound as error:
+            return of_storage(error)
+
+    async def _ask(self, piece: Sequence[_Varied], call: Call) -> list[pb.WhatIfResult]:
+        """Variations one by one, each with the sizes that its algorithm gives it."""
+
+        async def asked(variation: pb.Variation, start: _Start) -> pb.WhatIfResult:
             try:
+                problem = _usable(start)
+                n_lines = len(problem.ids)
                 changed = await self._engine.run(
                     lambda _: varied(problem, variation), n_lines, call
                 )
                 changed = await self._engine.with_algorithm(changed, call)
-                is_joint = changed.method.engine is Engine.OPTIMIZER
+                is_joint = changed.inputs.method.engine is Engine.OPTIMIZER
                 solved = await self._engine.run(
                     lambda limit: self._engine.answer(changed, limit),
                     n_lines,
@@ -105,35 +145,45 @@ class WhatIf:
                     is_joint=is_joint,
                 )
             except (MissingInputError, Refusal) as error:
-                return _refused(variation.name, error)
-            return _result(variation.name, solved)
+                return refused(variation.name, error)
+            return result(variation.name, solved)
 
-        return [await result(variation) for variation in variations]
+        return [await asked(variation, start) for variation, start in piece]
 
-    def _vary(
-        self, problem: PreparedRequest, variations: Sequence[pb.Variation], time_limit: TimeLimit
-    ) -> list[pb.WhatIfResult]:
+    def _vary(self, piece: Sequence[_Varied], time_limit: TimeLimit) -> list[pb.WhatIfResult]:
         """The variations in one compiled call; one by one where any of them can't be sized."""
         try:
-            problems = [varied(problem, each) for each in variations]
+            problems = [varied(_usable(start), each) for each, start in piece]
             solved = self._engine.answers(problems, time_limit)
-            return [_result(v.name, s) for v, s in zip(variations, solved, strict=True)]
+            return [result(v.name, s) for (v, _), s in zip(piece, solved, strict=True)]
         except (MissingInputError, Refusal) as error:
-            if len(variations) == 1:
-                return [_refused(variations[0].name, error)]
-            return [
-                result for each in variations for result in self._vary(problem, [each], time_limit)
-            ]
+            if len(piece) == 1:
+                return [refused(piece[0][0].name, error)]
+            return [result for each in piece for result in self._vary([each], time_limit)]
 
 
-def _result(name: str, solved: SizedRequest) -> pb.WhatIfResult:
-    decision = solved.decision()
+def _usable(start: _Start) -> PreparedRequest:
+    """Raises the error where it is one."""
+    if isinstance(start, PreparedRequest):
+        return start
+    raise start
+
+
+def result(name: str, solved: SizedRequest) -> pb.WhatIfResult:
+    """What a variation came to."""
+    decision = solved.decision.message()
+    told = [f"{path_of(error)}: {error.message}" for error in solved.problem.errors[:REFUSED_MAX]]
     return pb.WhatIfResult(
-        name=name, status=decision.status, sizes=decision.sizes, summary=decision.summary
+        name=name,
+        status=decision.status,
+        sizes=decision.sizes,
+        summary=decision.summary,
+        message="; ".join(told),
     )
 
 
-def _refused(name: str, error: MissingInputError | Refusal) -> pb.WhatIfResult:
+def refused(name: str, error: MissingInputError | Refusal) -> pb.WhatIfResult:
+    """A variation that can't be sized, and why."""
     status = types_pb2.SIZING_STATUS_REFUSED
     if error.reason == "INFEASIBLE_LIMITS":
         status = types_pb2.SIZING_STATUS_INFEASIBLE
@@ -149,8 +199,8 @@ def _check(request: pb.WhatIfRequest) -> None:
     for position, variation in enumerate(request.variations):
         path = f"variations[{position}]"
         found += number_violations(variation, path)
-        found += parameters_convert.model_violations(variation.parameters, f"{path}.parameters")
-        found += parameters_convert.violations(variation.parameters, f"{path}.parameters")
+        wrong = list(parameters_convert.violations(variation.parameters, f"{path}.parameters"))
+        found += wrong or not_applicable(variation.parameters, f"{path}.parameters")
         found += limits_convert.violations(variation.limits, f"{path}.limits")
         found += limits_convert.book_only_violations(variation.limits, f"{path}.limits")
     if found:
@@ -180,31 +230,56 @@ def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest
         limits = tightest([limits, in_base(limits_convert.limits(variation.limits), prices.rates)])
     parameters = overlaid(inputs.parameters, parameters_convert.parameters(variation.parameters))
     signals = _edged(inputs.signals, parameters, factors)
+    if limits.clusters:  # those of the variation: of the base they are groups already
+        sized = inputs.index[inputs.active]
+        found = find_clusters(limits, prices, book, sized, inputs.returns)
+        limits = with_clusters(limits, found)
+    check_book(prices, book, parameters.risk_budget, limits)
     limit_bounds = prepare(prices, book, limits, context.shared)
+    method = inputs.method
+    if variation.parameters.method:
+        method = Method(variation.parameters.method)
     changed = replace(
         inputs,
+        method=method,
         signals=signals,
         limit_bounds=limit_bounds,
         parameters=parameters,
         target=None,  # of the base, not of this
         target_binding=None,
         target_marginal=None,
+        lot_search=None,
     )
-    guard = Guard(prices, book, limit_bounds.limits, context.shared)
-    method = problem.method
-    if variation.parameters.method:
-        method = Method(variation.parameters.method)
+    changed, errors = _without_passed_stops(problem, changed)
     chosen = problem.algorithm
     if variation.parameters.HasField("algorithm"):
         chosen = algorithm_convert.choice(variation.parameters.algorithm)
     return replace(
         problem,
         inputs=changed,
-        guard=guard,
-        method=method,
+        errors=errors,
         algorithm=chosen,
         context=replace(context, parameters=parameters),
     )
+
+
+def _without_passed_stops(
+    problem: PreparedRequest, inputs: Inputs
+) -> tuple[Inputs, list[LineError]]:
+    """The varied inputs without lines whose stop the varied price has passed, and all line errors.
+
+    A request at that price is refused in the same way (`prepared_request.assemble`).
+    """
+    market, index = inputs.limit_bounds.market, inputs.index
+    found = passed_stops(inputs.signals, index, market, inputs.parameters)
+    passed = [error for error in found if inputs.active[error.line]]
+    if not passed:
+        return inputs, problem.errors
+    active = inputs.active.copy()
+    active[[error.line for error in passed]] = False
+    if problem.request.all_or_nothing or not active.any():
+        raise invalid_fields(violations_of(passed))
+    return replace(inputs, active=active), [*problem.errors, *passed]
 
 
 def _priced(market: Market, multiplier: Floats) -> Market:

@@ -1,25 +1,34 @@
 """Long work in a process of its own: it never holds the event loop, and ends when it is told to.
 
-    await Worker(folder).run("RunBacktest", request, deadline_s=60.0)   ->  the encoded answer
+    await Worker(Means(folder)).run("RunBacktest", request, deadline_s=60.0)  ->  encoded answer
 
-`python -m server.worker METHOD FOLDER` is the other end: it reads a request from standard input and
-writes the answer, or with exit code `REFUSED` a refusal as JSON, to standard output. It runs at low
-priority; one at a time, in the order of arrival.
+`python -m server.worker METHOD NICE MEANS` is the other end, with `Means` as JSON: it reads a
+request from standard input and writes the answer, or with exit code `REFUSED` a refusal as JSON, to
+standard output. It runs at low priority; one at a time, in the order of arrival.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 
+from server import progress
+from server.child import exchange
 from server.errors import FieldViolation, Refusal
+
+if TYPE_CHECKING:  # a worker brings only what its work needs
+    from compute.simulate.fast_settings import RunChunks
 
 _log = structlog.get_logger(__name__)
 
@@ -28,17 +37,65 @@ NICE = 10
 WAITING_MAX = 16
 """Calls that may wait for their turn."""
 
+Told = Callable[[float], None]
+"""Hears the part of the work that is done."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What work may use.
+
+    cache_dir: where compiled programs are kept between processes. algorithms_file: settings of the
+    custom algorithms that backtests may ask. cluster: HOST:PORT of the Ray cluster that backtests
+    in mode FAST and searches run on; None: this machine.
+    """
+
+    cache_dir: Path
+    algorithms_file: Path | None = None
+    cluster: str | None = None
+
+    @property
+    def chunks_dir(self) -> Path:
+        """Where what a cluster has done is kept until all is."""
+        return self.cache_dir.parent / "chunks"
+
+    def encoded(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def decoded(cls, content: str) -> "Means":
+        """From `encoded`."""
+        told = json.loads(content)
+        own = told["algorithms_file"]
+        return cls(Path(told["cache_dir"]), None if own is None else Path(own), told["cluster"])
+
+
+ATTEMPTS = 2
+"""Work whose process a signal ended is begun so often: it has recorded nothing."""
+
+
+class WorkerDiedError(Exception):
+    """The process ended without an answer.
+
+    by_signal: ended by another, or not even started; not by an error of its own.
+    """
+
+    def __init__(self, method: str, *, by_signal: bool) -> None:
+        super().__init__(method)
+        self.by_signal = by_signal
+
 
 class Worker:
     """Runs one piece of long work at a time, each in a process that is killed when time is over."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        """cache_dir: where compiled programs are kept between processes."""
-        self._cache_dir = cache_dir
+    def __init__(self, means: Means, nice: int = NICE) -> None:
+        """nice: how far the process gives way to others."""
+        self._means, self._nice = means, nice
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def run(self, method: str, request: Message, *, deadline_s: float) -> bytes:
+    async def run(self, method: str, request: Message | bytes, *, deadline_s: float) -> bytes:
         """The encoded answer. Raises `Refusal`: the work's own, too busy, or out of time."""
         if self._waiting >= WAITING_MAX:
             text = f"{WAITING_MAX} calls of this kind wait already"
@@ -47,52 +104,125 @@ class Worker:
         try:
             async with asyncio.timeout(deadline_s):
                 async with self._turn:
-                    return await self._in_process(method, request.SerializeToString())
+                    return await self._work_again(method, _encoded(request))
+        except WorkerDiedError as error:
+            raise _died(error) from error
         except TimeoutError as error:
             text = f"not done within {deadline_s:.0f} s: give a longer deadline, or less to do"
             raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "OUT_OF_TIME", text) from error
         finally:
             self._waiting -= 1
 
-    async def _in_process(self, method: str, content: bytes) -> bytes:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server.worker",
-            method,
-            str(self._cache_dir),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            answer, errors = await process.communicate(content)
-        except BaseException:
-            process.kill()
-            await process.wait()
-            raise
+    async def _work_again(self, method: str, content: bytes) -> bytes:
+        """The encoded answer, also where a signal ended the first process."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self.work(method, content)
+            except WorkerDiedError as error:
+                if not error.by_signal:
+                    raise
+        return await self.work(method, content)
+
+    async def work(self, method: str, content: bytes, told: Told | None = None) -> bytes:
+        """The encoded answer, whoever else works; the process ends with this coroutine.
+
+        Raises `Refusal`, the work's own, and `WorkerDiedError`.
+        """
+        async with _listening(told) as (descriptor, variables):
+            process = await self._started(method, descriptor, variables)
+            try:
+                answer, errors = await exchange(process, content)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                raise
         if process.returncode == REFUSED:
             raise _refusal(answer)
-        if process.returncode != 0:
-            _log.error("worker failed", method=method, code=process.returncode, log=errors[-4000:])
-            text = "the work failed; the server's log says more"
-            raise Refusal(grpc.StatusCode.INTERNAL, "INTERNAL", text)
+        if code := process.returncode:
+            _log.error("worker failed", method=method, code=code, log=errors[-4000:])
+            raise WorkerDiedError(method, by_signal=code < 0)
         return answer
+
+    async def _started(
+        self, method: str, descriptor: int, variables: dict[str, str]
+    ) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "server.worker",
+                method,
+                str(self._nice),
+                self._means.encoded(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=[descriptor],
+                env={**os.environ, **variables},
+            )
+        except OSError as error:  # the machine has no memory or no place for another process
+            _log.error("worker not started", method=method, error=str(error))
+            raise WorkerDiedError(method, by_signal=True) from error
+
+
+def _died(error: WorkerDiedError) -> Refusal:
+    if error.by_signal:
+        text = "the process of the work was ended before its answer; the server's log says more"
+        return Refusal(grpc.StatusCode.UNAVAILABLE, "WORK_ENDED", text, retry_after_s=5.0)
+    text = "the work failed; the server's log says more"
+    return Refusal(grpc.StatusCode.INTERNAL, "INTERNAL", text)
+
+
+@contextlib.asynccontextmanager
+async def _listening(told: Told | None) -> AsyncIterator[tuple[int, dict[str, str]]]:
+    """A descriptor for the process to write its progress to, and what tells it so."""
+    reading, writing = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+    )
+
+    async def follow() -> None:
+        async for line in reader:
+            if told is not None:
+                told(float(line))
+
+    following = asyncio.create_task(follow())
+    try:
+        yield writing, {progress.VARIABLE: str(writing)}
+    finally:
+        os.close(writing)
+        following.cancel()
+        transport.close()
 
 
 def main() -> int:
     """Does one piece of work."""
-    method, folder = sys.argv[1], Path(sys.argv[2])
-    os.nice(NICE)
-    _prepare_jax(folder)
-    read, work = _WORK[method]()
+    method, nice, told = sys.argv[1:]
+    means = Means.decoded(told)
+    threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
+    os.nice(int(nice))
+    _prepare_jax(means.cache_dir)
+    read, work = _WORK[method](means)
     try:
         answer = work(read(sys.stdin.buffer.read()))
     except Refusal as refusal:
         sys.stdout.buffer.write(_refusal_bytes(refusal))
         return REFUSED
-    sys.stdout.buffer.write(answer.SerializeToString())
+    sys.stdout.buffer.write(_encoded(answer))
     return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    """Nobody waits for the answer of a server that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _encoded(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def _prepare_jax(folder: Path) -> None:
@@ -108,53 +238,70 @@ def _prepare_jax(folder: Path) -> None:
 def _refusal_bytes(refusal: Refusal) -> bytes:
     fields = [(item.field, item.reason, item.description) for item in refusal.fields]
     told = (refusal.code.name, refusal.reason, refusal.message, fields, dict(refusal.metadata))
-    return json.dumps(told).encode()
+    return json.dumps([*told, refusal.retry_after_s]).encode()
 
 
 def _refusal(content: bytes) -> Refusal:
-    code, reason, message, fields, metadata = json.loads(content)
+    code, reason, message, fields, metadata, retry_after_s = json.loads(content)
     violations = tuple(FieldViolation(*item) for item in fields)
-    return Refusal(grpc.StatusCode[code], reason, message, violations, metadata)
+    return Refusal(grpc.StatusCode[code], reason, message, violations, metadata, retry_after_s)
 
 
-_Work = tuple[Callable[[bytes], Any], Callable[[Any], Message]]
+_Work = tuple[Callable[[bytes], Any], Callable[[Any], Message | bytes]]
 
 
-def _backtest() -> _Work:
-    from positionsizing.v1 import simulation_service_pb2 as pb
+def _backtest(means: Means) -> _Work:
+    from server.simulate import backtest_work
 
-    from server.simulate import run_backtest
-
-    return pb.RunBacktestRequest.FromString, run_backtest
+    return backtest_work(means.algorithms_file, _chunks_of(means))
 
 
-def _growth() -> _Work:
-    from positionsizing.v1 import simulation_service_pb2 as pb
+def _growth(_: Means) -> _Work:
+    from server.simulate import growth_work
 
-    from server.simulate import simulate_growth
-
-    return pb.SimulateGrowthRequest.FromString, simulate_growth
+    return growth_work()
 
 
-def _training() -> _Work:
-    from positionsizing.v1 import learning_service_pb2 as pb
-
-    from server.learning import train_model
-
-    return pb.TrainModelRequest.FromString, train_model
-
-
-def _tune() -> _Work:
-    from server.tune import work
+def _training(_: Means) -> _Work:
+    from server.learning import work
 
     return work()
 
 
-_WORK: dict[str, Callable[[], _Work]] = {
+def _scheduled_training(_: Means) -> _Work:
+    from server.schedule_work import train_on_closes
+
+    return bytes, train_on_closes
+
+
+def _scheduled_scoring(_: Means) -> _Work:
+    from server.schedule_work import score_on_closes
+
+    return bytes, score_on_closes
+
+
+def _tune(means: Means) -> _Work:
+    from server.tune import work
+
+    return work(_chunks_of(means))
+
+
+def _chunks_of(means: Means) -> "RunChunks | None":
+    """What runs the chunks of fast backtests: the cluster, where there is one."""
+    if means.cluster is None:
+        return None
+    from server.cluster import Cluster
+
+    return Cluster(means.cluster, means.chunks_dir).run
+
+
+_WORK: dict[str, Callable[[Means], _Work]] = {
     "RunBacktest": _backtest,
     "SimulateGrowth": _growth,
     "TuneParameters": _tune,
     "TrainModel": _training,
+    "TrainOnCloses": _scheduled_training,
+    "ScoreOnCloses": _scheduled_scoring,
 }
 """Imported when asked for: a worker needs only its own."""
 

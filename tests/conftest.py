@@ -20,6 +20,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 pytest_plugins = ["fixtures_kernels", "fixtures_postgres", "fixtures_pulsar"]
 
+SLOW = (
+    *("tests/chaos/", "tests/clients/", "tests/compute/optimize/", "tests/storage/events/"),
+    *("tests/compute/simulate/test_fast.py", "tests/compute/test_pipeline_limits.py"),
+    *("tests/server/test_learning.py", "tests/server/test_model_", "tests/server/test_tune.py"),
+    "tests/server/test_training_jobs.py",
+    *("tests/server/test_backtests.py", "tests/server/test_real_process.py"),
+    *("tests/server/test_tail_limits.py", "tests/server/test_fuzz"),
+    "tests/server/test_reference_floors.py",
+    *("tests/server/cli/test_simulate_", "tests/server/cli/test_learn_"),
+)
+"""What `make test` leaves out: it takes four fifths of the time of all tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(item.config.rootpath).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 MAPS_MAX = 15_000
 """Of the 65,530 memory maps that Linux gives a process, a compiled program takes a dozen or more.
 

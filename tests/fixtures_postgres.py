@@ -47,7 +47,7 @@ def postgres_dsn(postgres_server: embedded.EmbeddedServer) -> str:
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
     """The module's database through a pool, with the tenant "acme" in it."""
     opened = await Database.open(postgres_dsn)
-    async with opened.transaction(deadline_s=5.0) as connection:
+    async with opened.transaction(TENANT, deadline_s=5.0) as connection:
         await tenants.ensure(connection, TENANT)
     yield opened
     await opened.aclose()
@@ -56,7 +56,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 @pytest_asyncio.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """A connection in a transaction that is rolled back after the test."""
-    async with database.connection(deadline_s=60.0) as opened:
+    async with database.connection(TENANT, deadline_s=60.0) as opened:
         transaction = opened.transaction()
         await transaction.start()
         yield opened

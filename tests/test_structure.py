@@ -1,6 +1,7 @@
 """The rules of the house that a reader counts on: the arrow, the size of files, documentation."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,14 @@ def test_what_is_public_is_documented_and_typed(path: Path) -> None:
 
 OPTIMIZE = ROOT / "compute" / "optimize"
 # What states a problem, read by solvers and proof alike.
-STATEMENT = {"problem", "measures", "implied_bounds", "linear_program", "time_limit"}
+STATEMENT = {
+    "problem",
+    "measures",
+    "implied_bounds",
+    "risk_box",
+    "linear_program",
+    "time_limit",
+}
 SOLVERS = {
     "interior_point",
     "tail_lp",
@@ -136,3 +144,198 @@ def test_no_solver_knows_the_proof(path: Path) -> None:
 @pytest.mark.parametrize("path", modules_of(STATEMENT), ids=name_of)
 def test_the_statement_of_a_problem_knows_neither(path: Path) -> None:
     assert parts_of_optimize(path) <= STATEMENT
+
+
+MESSAGES = {"positionsizing", "google", "grpc_health"}
+# Where calls come in and answers go out: messages are read, checked and written here.
+BORDER = ("convert", "services", "cli", "gateway", "auth")
+RPC_LAYER = {
+    "algorithms/process",  # asks an algorithm over gRPC
+    "app",  # health
+    "client",
+    "contract",
+    "errors",
+    "health",
+    "ingest",  # events that come in
+    "reading",
+    "rpc",
+}
+# What methods do that is more than their service has room for: messages in, messages out. None of
+# it is on the way of a sizing.
+METHODS = {
+    "analysis",
+    "archive",
+    "attribution",
+    "books",
+    "cash_adjustment",
+    "combine",
+    "compare",
+    "corporate_actions",
+    "currencies",
+    "day_loss",
+    "decision_what_if",
+    "estimation",
+    "feature_join",
+    "fills",
+    "four_eyes",
+    "hierarchy",
+    "high_water_mark",
+    "joint/work",
+    "ladder",
+    "learning",
+    "matrices",
+    "matrix_estimate",
+    "matrix_refresh",
+    "model_evidence",
+    "model_schedules",
+    "model_versions",
+    "parameter_approval",
+    "price_adjustment",
+    "recorded",
+    "replay",
+    "risk_backtest",
+    "risk_report",
+    "schedule_work",
+    "shocks",
+    "simulate",
+    "stakes",
+    "stress",
+    "trade_changes",
+    "tune",
+    "webhooks/body",
+    "what_if",
+    "worker",
+}
+
+
+def knows_messages(path: Path) -> bool:
+    return bool(imported(path) & MESSAGES)
+
+
+def test_messages_of_the_contract_stay_at_the_border() -> None:
+    """A sizing is gathered, sized and recorded without; nothing is listed that needs not be."""
+    server = ROOT / "server"
+    inside = {
+        str(path.relative_to(server).with_suffix(""))
+        for path in sorted(server.rglob("*.py"))
+        if path.relative_to(server).parts[0] not in BORDER and knows_messages(path)
+    }
+    assert inside == RPC_LAYER | METHODS
+
+
+Definition = tuple[str, str]
+"""Module and name."""
+
+
+class Reach:
+    """Which definitions of compute and server use which, by the names in their text."""
+
+    def __init__(self) -> None:
+        paths = [path for path in MODULES if path.relative_to(ROOT).parts[0] != "storage"]
+        self.trees = {dotted(path): ast.parse(path.read_text()) for path in paths}
+        self.imports = {module: aliases(tree) for module, tree in self.trees.items()}
+        self.nodes: dict[Definition, ast.AST] = {}
+        self.started: list[tuple[str, ast.AST]] = []
+        for module, tree in self.trees.items():
+            for node in tree.body:
+                self._take(module, node)
+
+    def _take(self, module: str, node: ast.stmt) -> None:
+        names = defined(node)
+        self.nodes |= {(module, name): node for name in names}
+        if module.startswith("server") or (isinstance(node, ast.Expr) and not names):
+            self.started.append((module, node))  # runs by itself when it is imported
+
+    def found(self, module: str, name: str) -> Definition | None:
+        """The definition that a name in a module stands for, through what it imports."""
+        for _ in range(8):
+            if (module, name) in self.nodes:
+                return module, name
+            if name not in self.imports.get(module, {}):
+                return None
+            module, name = self.imports[module][name]
+        return None
+
+    def used(self, module: str, node: ast.AST) -> set[Definition]:
+        out = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name):
+                out.add(self.found(module, part.id))
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                package, name = self.imports[module].get(part.value.id, ("", ""))
+                out.add(self.found(f"{package}.{name}".strip("."), part.attr))
+        return {item for item in out if item is not None}
+
+    def reached(self) -> set[Definition]:
+        seen: set[Definition] = set()
+        todo = [item for module, node in self.started for item in self.used(module, node)]
+        while todo:
+            item = todo.pop()
+            if item not in seen:
+                seen.add(item)
+                todo += self.used(item[0], self.nodes[item])
+        return seen
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def aliases(tree: ast.Module) -> dict[str, Definition]:
+    """What each imported name stands for."""
+    out: dict[str, Definition] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            out |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+    return out
+
+
+def defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [
+        name.id
+        for target in targets
+        if target is not None
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+
+
+def test_mathematics_is_reached_by_the_service_or_gone() -> None:
+    """Every public function and class of compute is used by the server or by what it uses."""
+    reach = Reach()
+    reached = reach.reached()
+    unreached = {
+        f"{module}.{name}"
+        for (module, name), node in reach.nodes.items()
+        if module.startswith("compute")
+        and isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not name.startswith("_")
+        and (module, name) not in reached
+    }
+    assert not unreached
+
+
+def test_migrations_follow_each_other() -> None:
+    """Two written side by side take the same number, and then no database starts."""
+    files = sorted((ROOT / "storage/postgres/migrations/versions").glob("[0-9]*.py"))
+    told = [
+        dict(re.findall(r'^(revision|down_revision)[^=]*= "(\w+)"', file.read_text(), re.M))
+        for file in files
+    ]
+    numbers = [f"{n:04}" for n in range(1, len(files) + 1)]
+    assert [file.name[:4] for file in files] == numbers
+    assert [one["revision"] for one in told] == numbers
+    assert [one["down_revision"] for one in told[1:]] == numbers[:-1]
+
+
+def test_test_files_of_folders_that_are_no_packages_have_names_of_their_own() -> None:
+    """Python imports them by that name alone: of two, one is not run."""
+    files = [
+        path.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if not (path.parent / "__init__.py").exists()
+    ]
+    assert sorted(files) == sorted(set(files))

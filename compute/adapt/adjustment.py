@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
-from compute.adapt.condition import ConditionRule, Observation, state_after
+from compute.adapt.condition import ConditionRule, Observation, is_readable, state_after
 from compute.adapt.schedule import NO_SESSIONS, Schedule, ScheduleRow, Sessions
 
 
@@ -111,6 +111,10 @@ def conditional(
     age_s = (now - newest.as_of_time).total_seconds()
     if rule.age_max_s is not None and age_s > rule.age_max_s:
         text = f"{about} is {age_s:.0f} s old; at most {rule.age_max_s:.0f} s count"
+        return Adjustment(source, rule.name, rule.stale_multiplier, text)
+    if not is_readable(newest, rule):
+        wanted, given = ("category", "number") if rule.categories else ("number", "category")
+        text = f"{about} was last observed as a {given}; the rule needs a {wanted}"
         return Adjustment(source, rule.name, rule.stale_multiplier, text)
     state = state_after(seen, rule, is_whole=is_whole)
     told = newest.category if newest.value is None else f"{newest.value:.6g}"

@@ -57,6 +57,11 @@ class ConditionRule:
     instrument_ids: tuple[str, ...] = ()
 
 
+def is_readable(seen: Observation, rule: ConditionRule) -> bool:
+    """Whether an observation is of what a rule looks at: a number, or a category."""
+    return bool(rule.categories) == (seen.value is None)
+
+
 @dataclass(frozen=True)
 class RuleState:
     """Whether a rule applies, and the number of observations since that last changed."""
@@ -66,8 +71,10 @@ class RuleState:
 
 
 def step(state: RuleState, seen: Observation, rule: ConditionRule) -> RuleState:
-    """The state after one more observation."""
+    """The state after one more observation; one that the rule can't read changes nothing."""
     held = state.held + 1
+    if not is_readable(seen, rule):
+        return RuleState(state.applies, held)
     wanted = _wanted(state.applies, seen, rule)
     if wanted != state.applies and held >= rule.dwell:
         return RuleState(wanted, 0)

@@ -50,15 +50,15 @@ def attribution(
     selection = contribution - weight * moved
     portfolio = float(np.expm1(np.log1p(total).sum()))
     benchmark = float(np.expm1(np.log1p(reference).sum()))
-    whole = _slope(np.array([portfolio]), np.array([benchmark]))[0]
-    share = (_slope(total, reference) / whole)[:, None]
+    whole = slope(np.array([portfolio]), np.array([benchmark]))[0]
+    share = (slope(total, reference) / whole)[:, None]
     return Attribution(
         (share * allocation).sum(axis=0), (share * selection).sum(axis=0), portfolio, benchmark
     )
 
 
-def _slope(returns: Floats, reference: Floats) -> Floats:
-    """(ln(1 + R) - ln(1 + R')) / (R - R'), 1 / (1 + R) where they are equal."""
+def slope(returns: Floats, reference: Floats) -> Floats:
+    """(ln(1 + R) - ln(1 + R')) / (R - R'), 1 / (1 + R) where they are equal: what links periods."""
     apart = returns - reference
     # log1p of the ratio keeps its digits where the two are close.
     logs = np.log1p(apart / (1.0 + reference))

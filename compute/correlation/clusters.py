@@ -1,21 +1,25 @@
 """Hierarchical clusters of instruments, and the order that puts alike ones side by side."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
+from compute.correlation.linkage import Method
 from compute.history import Floats, Integers
 
-Linkage = Literal["single", "complete", "average", "ward"]
+DECIMALS = 12
+"""Of correlations in `cut`: what is left of equal ones after arithmetic differs by less."""
+
+ORDERED_MAX = 250
+"""The optimal order of more takes long, time that grows with n^4 and that no thread can share."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """order (n,): places in leaf order. label (n,): cluster of each place, counted from 1 in leaf
-    order. tree (n-1, 4): SciPy's linkage matrix over places."""
+    """order (n,): places in leaf order, the optimal one up to `ORDERED_MAX`. label (n,): cluster of
+    each place, counted from 1 in leaf order. tree (n-1, 4): SciPy's linkage matrix over places."""
 
     order: Integers
     label: Integers
@@ -34,7 +38,7 @@ def distances(correlation: Floats) -> Floats:
     return np.asarray(squareform(0.5 * (matrix + matrix.T), checks=False))
 
 
-def tree_of(correlation: Floats, method: Linkage, *, ordered: bool = True) -> Floats:
+def tree_of(correlation: Floats, method: Method, *, ordered: bool = True) -> Floats:
     """SciPy's linkage of the condensed distances, leaves in optimal order (Bar-Joseph et al. 2001).
 
     Distances are handed over condensed. A square matrix would be taken as points whose Euclidean
@@ -45,7 +49,7 @@ def tree_of(correlation: Floats, method: Linkage, *, ordered: bool = True) -> Fl
     return np.asarray(optimal_leaf_ordering(tree, between) if ordered else tree)
 
 
-def clustered(correlation: Floats, method: Linkage = "ward", count: int = 0) -> Clusters:
+def clustered(correlation: Floats, method: Method = "ward", count: int = 0) -> Clusters:
     """Clusters of n instruments. count: how many; 0 for the largest relative gap between joins.
 
     One instrument is one cluster.
@@ -53,7 +57,7 @@ def clustered(correlation: Floats, method: Linkage = "ward", count: int = 0) -> 
     n = len(correlation)
     if n == 1:
         return Clusters(np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), np.zeros((0, 4)))
-    tree = tree_of(correlation, method)
+    tree = tree_of(correlation, method, ordered=n <= ORDERED_MAX)
     order = np.asarray(leaves_list(tree), dtype=np.int64)
     raw = fcluster(tree, count or _natural_count(tree), criterion="maxclust")
     names: dict[int, int] = {}
@@ -61,6 +65,30 @@ def clustered(correlation: Floats, method: Linkage = "ward", count: int = 0) -> 
         names.setdefault(int(raw[place]), len(names) + 1)
     label = np.array([names[int(value)] for value in raw], dtype=np.int64)
     return Clusters(order, label, tree)
+
+
+def cut(
+    correlation: Floats,
+    method: Method,
+    *,
+    distance_max: float | None = None,
+    count: int | None = None,
+) -> Integers:
+    """The cluster of each of n instruments, numbered from 1 as they come, (n,).
+
+    distance_max: clusters join up to this distance; else `count` of them are left, fewer where ties
+    join. Correlations are taken to `DECIMALS`, so that those that are meant to be equal are.
+    """
+    n = len(correlation)
+    if n == 1:
+        return np.ones(1, dtype=np.int64)
+    tree = tree_of(np.round(correlation, DECIMALS), method, ordered=False)
+    if distance_max is None:
+        raw = fcluster(tree, count, criterion="maxclust")
+    else:
+        raw = fcluster(tree, distance_max, criterion="distance")
+    names: dict[int, int] = {}
+    return np.array([names.setdefault(int(v), len(names) + 1) for v in raw], dtype=np.int64)
 
 
 def _natural_count(tree: Floats) -> int:

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 
 from compute.correlation.sample import correlation_of, scaled
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 
 DECAY = 0.97
 """Of the volatilities that returns are divided by (EWMA; no fit, so no failure of a fit)."""
@@ -50,6 +51,7 @@ def ewma_deviations(returns: Floats, decay: float = DECAY) -> tuple[Floats, Floa
     variance = np.mean(returns**2, axis=0)
     out = np.empty_like(returns)
     for t, row in enumerate(returns):
+        checkpoint()
         out[t] = variance
         variance = decay * variance + (1.0 - decay) * row**2
     floor = np.finfo(np.float64).tiny
@@ -87,6 +89,7 @@ def fit_dcc(returns: Floats) -> DynamicCorrelation:
     a, b = _shock_and_persistence(best.x)
     state = mean.copy()
     for shock in shocks:
+        checkpoint()
         state = dcc_step(state, shock, mean, a, b)
     correlation, _ = correlation_of(state)
     return DynamicCorrelation(correlation, forecast, a, b)
@@ -110,6 +113,7 @@ def _pair_loss(left: Floats, right: Floats, mean: Floats, a: float, b: float) ->
     q11, q22, q12 = np.ones_like(mean), np.ones_like(mean), mean.copy()
     total = 0.0
     for x, y in zip(left, right, strict=True):
+        checkpoint()
         rho = q12 / np.sqrt(q11 * q22)
         free = np.maximum(1.0 - rho * rho, 1e-12)
         total += float(np.sum(np.log(free) + (x * x - 2.0 * rho * x * y + y * y) / free))

@@ -21,7 +21,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from compute.correlation.dynamic import fit_dcc
 from compute.correlation.factors import FactorForm, given_factors, principal_factors
-from compute.correlation.random_matrix import denoised, detoned
+from compute.correlation.random_matrix import denoised, detoned, marchenko_pastur_edges
 from compute.correlation.sample import correlation_of, ewma_covariance, sample_covariance, scaled
 from compute.correlation.shrinkage import ledoit_wolf, ledoit_wolf_nonlinear
 from compute.correlation.stress import stress_covariance
@@ -62,7 +62,7 @@ class Settings:
 class Estimate:
     """A covariance of returns per period, (n, n), in factor form too where it is of one.
 
-    found: what the estimator chose: shrinkage, number of factors, a and b.
+    found: what the estimator chose: shrinkage, number of factors, edges of noise, a and b.
     """
 
     covariance: Floats
@@ -111,7 +111,8 @@ def estimate(
 def _spectral(returns: Floats, estimator: Estimator, settings: Settings) -> Estimate:
     correlation, deviation = correlation_of(sample_covariance(returns))
     cleaned, kept = denoised(correlation, len(returns))
-    found = {"factor_count": float(kept)}
+    low, high = marchenko_pastur_edges(returns.shape[1], len(returns))
+    found = {"factor_count": float(kept), "noise_low": low, "noise_high": high}
     if estimator is Estimator.DETONED:
         cleaned = detoned(cleaned, settings.detoned_count)
         found["detoned_count"] = float(settings.detoned_count)

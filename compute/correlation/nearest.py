@@ -6,6 +6,7 @@ import numpy as np
 
 from compute.correlation.sample import correlation_of, scaled
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 
 ROUNDS_MAX = 500
 TOLERANCE = 1e-10
@@ -33,6 +34,7 @@ def nearest_correlation(given: Floats) -> Floats:
     y = given.copy()
     correction = np.zeros_like(y)
     for _ in range(ROUNDS_MAX):
+        checkpoint()
         r = y - correction
         x = _semidefinite(r)
         correction = x - r

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 
 ROUNDS_MAX = 60
 SWEEPS_MAX = 1000
@@ -80,6 +81,7 @@ def _active_sets(matrix: Floats, linear: Floats, upper: Floats) -> Floats | None
     low, high = np.zeros(len(upper), bool), np.zeros(len(upper), bool)
     seen: set[bytes] = set()
     for _ in range(ROUNDS_MAX):
+        checkpoint()
         moved = point - (matrix @ point - linear)
         below, above = moved <= 0.0, moved >= upper
         key = below.tobytes() + above.tobytes()
@@ -112,6 +114,7 @@ def _descent(matrix: Floats, linear: Floats, upper: Floats) -> Floats:
     point = proportional(upper, matrix, np.maximum(upper - linear, 0.0))
     slope = matrix @ point - linear
     for _ in range(SWEEPS_MAX):
+        checkpoint()
         largest = 0.0
         for i in range(len(point)):
             new = min(max(point[i] - slope[i] / matrix[i, i], 0.0), upper[i])

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, ndtri, stdtrit
 
 from compute.market import Floats
+from compute.optimize.time_limit import checkpoint
 
 Flags = NDArray[np.bool_]
 
@@ -111,6 +112,7 @@ _ROW = 12
 
 def _row(x: Floats, weight: Floats, settings: EdgeSettings) -> tuple[float, ...]:
     """Counts, payoff, loss and their errors, mean, variance and effective count of one line."""
+    checkpoint()
     if len(x) < SEEN_MIN:
         return (0.0, 0.0, 0.0, *([np.nan] * (_ROW - 3)))
     effective = 1.0 / float(weight @ weight)

@@ -73,9 +73,3 @@ def posterior_quantile(posterior: BetaPosterior, level: ArrayLike) -> Array:
     alpha, beta, level = jnp.broadcast_arrays(*floats(*posterior, level))
     shortfall = lambda p: level - betainc(alpha, beta, p)  # noqa: E731
     return decreasing_root(shortfall, jnp.zeros_like(level), jnp.ones_like(level), steps=40)
-
-
-def probability_above(posterior: BetaPosterior, threshold: ArrayLike) -> Array:
-    """Return P(p > threshold): with the break-even probability, how likely there is an edge."""
-    alpha, beta, threshold = jnp.broadcast_arrays(*floats(*posterior, threshold))
-    return betainc(beta, alpha, 1.0 - threshold)

@@ -68,8 +68,7 @@ def james_stein(means: Means) -> Shrunk:
 def with_views(means: Means, views: Floats, told: Floats, error: Floats) -> Means:
     """Means once v views A (v, n) of them are heard: A mu is `told` (v,) but for `error` (v,).
 
-    An error of 0 is certainty. Views that are certain and contradict each other meet in the middle
-    (least squares).
+    An error of 0 is certainty; `contradicted` says whether certain views can all be true.
     """
     reach = means.covariance @ views.T
     inner = views @ reach + np.diag(error**2)
@@ -77,6 +76,18 @@ def with_views(means: Means, views: Floats, told: Floats, error: Floats) -> Mean
     mean = means.mean + gain @ (told - views @ means.mean)
     covariance = means.covariance - gain @ reach.T
     return Means(mean, 0.5 * (covariance + covariance.T))
+
+
+def contradicted(views: Floats, told: Floats, error: Floats) -> int | None:
+    """The first certain view that those certain before it rule out; None where all can be true."""
+    certain = np.flatnonzero(error == 0.0)
+    for count in range(2, len(certain) + 1):
+        rows, wanted = views[certain[:count]], told[certain[:count]]
+        best = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+        # Rounding of doubles, far below what anybody means by another view.
+        if np.abs(rows @ best - wanted).max() > 1e-9 * np.abs(wanted).max():
+            return int(certain[count - 1])
+    return None
 
 
 def with_prior(means: Means, prior: Floats, error: Floats) -> Means:

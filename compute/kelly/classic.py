@@ -38,21 +38,6 @@ def kelly_fraction(
     return p / a - (1.0 - p) / b
 
 
-def kelly_stake(
-    win_probability: ArrayLike,
-    payoff: ArrayLike,
-    loss_fraction: ArrayLike,
-    side: ArrayLike = 1.0,
-) -> Array:
-    """Return side * max(f*, 0): positive long, negative short, zero where there is no edge.
-
-    ``side`` is +1 or -1; p, b and a are those of the position on that side.
-    """
-    (side,) = floats(side)
-    fraction = kelly_fraction(win_probability, payoff, loss_fraction)
-    return jnp.where(fraction <= 0.0, 0.0, side * fraction)
-
-
 def growth_rate(
     fraction: ArrayLike, win_probability: ArrayLike, payoff: ArrayLike, loss_fraction: ArrayLike
 ) -> Array:

@@ -1,4 +1,4 @@
-"""Kelly when trading costs something, once: fees, the one-period band, square-root impact.
+"""Kelly when trading costs something, once: fees and square-root impact.
 
 The band that is optimal when trading goes on for ever is in ``no_trade``.
 """
@@ -32,22 +32,6 @@ def fee_kelly_fraction(
     hopeless = b - c <= 0.0
     net_payoff = jnp.where(hopeless, 1.0, b - c)
     return jnp.where(hopeless, -jnp.inf, kelly_fraction(p, net_payoff, a + c))
-
-
-def one_period_band(expected_return: ArrayLike, volatility: ArrayLike, cost: ArrayLike) -> Band:
-    """Return [(m - c) / s^2, (m + c) / s^2], where a trade costs c per unit of fraction moved.
-
-    The optimum of f m - s^2 f^2 / 2 - c |f - f0|: from inside the band don't trade, from
-    outside trade to its nearer edge (``nearest_in_band``). m is the excess return.
-    """
-    m, s, c = floats(expected_return, volatility, cost)
-    return Band((m - c) / s**2, (m + c) / s**2)
-
-
-def nearest_in_band(fraction: ArrayLike, band: Band) -> Array:
-    """Return the fraction of the band nearest to the one held; NaN in gives NaN out."""
-    (f,) = floats(fraction)
-    return jnp.clip(f, *band)
 
 
 def impact_kelly_fraction(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from compute.edge.numeric import decreasing_root, floats, weighted_log1p
+from compute.edge.numeric import decreasing_root, floats
 
 # Ten do for any ordinary distribution; the rest is for hostile ones.
 NEWTON_STEPS = 32
@@ -56,23 +56,6 @@ def exact_kelly_fraction(
     fraction = jnp.where(jnp.isnan(best + jnp.sum(weights, axis=-1)), jnp.nan, fraction)
     long_max, short_max = floats(long_max, short_max)
     return jnp.clip(fraction, -short_max, long_max)
-
-
-def exact_growth_rate(
-    fraction: ArrayLike,
-    outcomes: ArrayLike,
-    probabilities: ArrayLike,
-    risk_free_rate: ArrayLike = 0.0,
-) -> Array:
-    """Return G(f) = sum_k pi_k ln(1 + rf + f (x_k - rf)), shape (...,); ``-inf`` past ruin.
-
-    The weights are taken as given: if they sum to less than 1, the rest of the distribution
-    contributes nothing. Shapes as for ``exact_kelly_fraction``.
-    """
-    f, r = floats(fraction, risk_free_rate)
-    excess, weights = _excess(outcomes, probabilities, r)
-    growth = jnp.sum(weighted_log1p(weights, f[..., None] * excess), axis=-1)
-    return growth + jnp.sum(weights, axis=-1) * jnp.log1p(r)
 
 
 def _excess(

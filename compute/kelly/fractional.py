@@ -1,6 +1,6 @@
-"""Staking the fraction c of full Kelly: what growth it costs, what drawdowns it spares.
+"""Staking the fraction c of full Kelly: what drawdowns it spares.
 
-    growth ratio c (2 - c)          P(wealth ever falls to x of its start) = x^(2/c - 1)
+    P(wealth ever falls to x of its start) = x^(2/c - 1)
 
 Exact for lognormal wealth; Thorp 2006, sections 3.2 and 7.3; MacLean, Thorp and Ziemba 2010.
 """
@@ -10,21 +10,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from compute.edge.numeric import floats
-
-
-def growth_ratio(kelly_multiplier: ArrayLike) -> Array:
-    """Return c (2 - c), the share of full Kelly's excess growth kept; negative beyond c = 2."""
-    (c,) = floats(kelly_multiplier)
-    return c * (2.0 - c)
-
-
-def ever_fall_probability(level: ArrayLike, kelly_multiplier: ArrayLike) -> Array:
-    """Return P(wealth ever falls to ``level`` of its start) = x^(2/c - 1).
-
-    ``level`` x in (0, 1]; c > 0. 1 for c >= 2, where growth is no longer positive.
-    """
-    x, c = floats(level, kelly_multiplier)
-    return x ** jnp.maximum(2.0 / c - 1.0, 0.0)
 
 
 def multiplier_for_drawdown(
@@ -57,21 +42,3 @@ def reach_before_probability(
     driftless = k == 0.0
     k = jnp.where(driftless, 1.0, k)
     return jnp.where(driftless, down / span, jnp.expm1(k * down) / jnp.expm1(k * span))
-
-
-def power_utility_fraction(
-    win_probability: ArrayLike,
-    payoff: ArrayLike,
-    loss_fraction: ArrayLike,
-    risk_tolerance: ArrayLike,
-) -> Array:
-    """Return the stake that maximises E W^d / d for a two-outcome bet, with c = 1 / (1 - d).
-
-        f = (P - Q) / (b Q + a P),   P = (p b)^c,   Q = (q a)^c
-
-    c = 1 is full Kelly. Close to c f* for a small edge and equal to it only for lognormal wealth:
-    the even-money coin gives (p^c - q^c) / (p^c + q^c). Negative means no bet on this side.
-    """
-    p, b, a, c = floats(win_probability, payoff, loss_fraction, risk_tolerance)
-    gain, loss = (p * b) ** c, ((1.0 - p) * a) ** c
-    return (gain - loss) / (b * loss + a * gain)

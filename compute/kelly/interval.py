@@ -95,25 +95,3 @@ def posterior_interval(
     return Interval(
         kelly_fraction(low, payoff, loss_fraction), kelly_fraction(high, payoff, loss_fraction)
     )
-
-
-def exact_standard_error(
-    fraction: ArrayLike,
-    excess_outcomes: ArrayLike,
-    probabilities: ArrayLike,
-    n_observations: ArrayLike,
-) -> Array:
-    """Return the standard error of the exact Kelly fraction estimated from n observations.
-
-        se^2 = 1 / (n sum_k pi_k (x_k / (1 + f x_k))^2)
-
-    The sandwich of the estimating equation sum_k pi_k x_k / (1 + f x_k) = 0, whose variance and
-    slope are the same number at the optimum; so ``fraction`` must be the unconstrained one.
-    ``excess_outcomes`` (..., K) over the risk-free rate, ``probabilities`` (K,) or (..., K)
-    summing to 1; one of zero is padding.
-    """
-    f, x, weights, n = floats(fraction, excess_outcomes, probabilities, n_observations)
-    weights = jnp.broadcast_to(weights, x.shape)
-    x = jnp.where(weights == 0.0, 0.0, x)
-    information = jnp.sum(weights * (x / (1.0 + f[..., None] * x)) ** 2, axis=-1)
-    return 1.0 / jnp.sqrt(n * information)

@@ -4,59 +4,10 @@ Log utility is myopic: with independent returns the stake of each period is that
 one, and ``classic`` and ``continuous`` apply at every step (Mossin 1968; Hakansson 1971).
 """
 
-import jax.numpy as jnp
+from dataclasses import dataclass
+
 import numpy as np
-from jax import Array
-from jax.typing import ArrayLike
 from numpy.typing import NDArray
-
-from compute.edge.numeric import floats
-
-
-def merton_fraction(
-    expected_return: ArrayLike,
-    volatility: ArrayLike,
-    risk_aversion: ArrayLike,
-    risk_free_rate: ArrayLike = 0.0,
-) -> Array:
-    """Return (m - r) / (gamma s^2), the constant fraction for relative risk aversion gamma > 0."""
-    m, s, gamma, r = floats(expected_return, volatility, risk_aversion, risk_free_rate)
-    return (m - r) / (gamma * s**2)
-
-
-def mean_reverting_fraction(
-    log_price: ArrayLike,
-    reversion_speed: ArrayLike,
-    long_run_log_price: ArrayLike,
-    volatility: ArrayLike,
-    risk_free_rate: ArrayLike = 0.0,
-) -> Array:
-    """Return (k (th - x) + s^2 / 2 - r) / s^2 for a log price dX = k (th - X) dt + s dW.
-
-    The s^2 / 2 turns the drift of the log price into that of the price. Rates per unit of time.
-    """
-    x, k, theta, s, r = floats(
-        log_price, reversion_speed, long_run_log_price, volatility, risk_free_rate
-    )
-    return (k * (theta - x) - r) / s**2 + 0.5
-
-
-def trading_rate(
-    discount_rate: ArrayLike, risk_aversion: ArrayLike, cost_scale: ArrayLike
-) -> Array:
-    """Return the share a / lam of the gap to the aim to trade per period, in (0, 1).
-
-        a = (-B + sqrt(B^2 + 4 gamma lam (1 - rho)^2)) / (2 (1 - rho))
-        B = gamma (1 - rho) + lam rho
-
-    for quadratic costs lam / 2 per unit of variance, discount rho in [0, 1), gamma and lam > 0.
-    Garleanu and Pedersen 2013.
-    """
-    rho, gamma, lam = floats(discount_rate, risk_aversion, cost_scale)
-    linear = gamma * (1.0 - rho) + lam * rho
-    root = jnp.sqrt(linear**2 + 4.0 * gamma * lam * (1.0 - rho) ** 2)
-    # The formula above, divided by lam and multiplied out so that it doesn't cancel.
-    return 2.0 * gamma * (1.0 - rho) / (linear + root)
 
 
 def aim_share(half_life: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
@@ -70,3 +21,62 @@ def aim_share(half_life: NDArray[np.float64], rate: float) -> NDArray[np.float64
     lost = -np.expm1(-np.log(2.0) / half_life)
     share: NDArray[np.float64] = 1.0 / (1.0 + lost * (1.0 - rate) / rate)
     return share
+
+
+@dataclass(frozen=True)
+class TradePlan:
+    """How to trade over H periods towards aims that fade, for n lines.
+
+    rate: (H,), the part of the way that each period trades. share: (H, n), the part of what its
+    edge then asks for that is aimed at. left: (n,), what a period leaves of an edge.
+    """
+
+    rate: NDArray[np.float64]
+    share: NDArray[np.float64]
+    left: NDArray[np.float64]
+
+    def path(
+        self, held: NDArray[np.float64], wanted: NDArray[np.float64], first: int = 0
+    ) -> NDArray[np.float64]:
+        """The weights w_t of periods t from `first` (0: w_1), (H - first, n).
+
+        held: before the first of them. wanted: the one-period optima of it, both (n,).
+        """
+        path = np.empty_like(self.share[first:])
+        parts = zip(self.rate[first:], self.share[first:], strict=True)
+        for t, (rate, share) in enumerate(parts):
+            held = held + rate * (share * wanted - held)
+            path[t], wanted = held, wanted * self.left
+        return path
+
+
+def trade_plan(half_life: NDArray[np.float64], rate: float, periods: int) -> TradePlan:
+    """Return the plan of largest expected growth, less quadratic costs, over H = `periods`:
+
+        max over w_1 .. w_H of  sum_t  a_t w_t - w_t^2 / 2 - k (w_t - w_(t-1))^2 / 2
+
+    in units of risk aversion times variance, where a_t = a_1 2^(-(t-1)/half-life) is the one-period
+    optimum of period t and k = (1 - r) / r^2 the cost that makes r = `rate` the part of the way
+    that is best to trade without end (`trading_rate` at rho = 0, solved for lam / gamma). What is
+    held after H is worth nothing more and costs nothing to close. By backward recursion of
+    V_t(w) = -A_t w^2 / 2 + B_t w, B_t = b_t a_t, from A, b = 0:
+
+        A = k (1 + A') / (1 + k + A')      b = k (1 + left b') / (1 + k + A')
+        part = (1 + A') / (1 + k + A')     share = (1 + left b') / (1 + A')
+
+    It is exact for any H; with H it tends to `rate` and `aim_share`, and for H = 1 it is the best
+    single trade. Assets whose costs are k/2 times the variance of the trade, as here, and whose
+    edges fade alike are planned line by line (Garleanu and Pedersen 2013, without end).
+
+    half_life: (n,) in periods, infinite for edges that stay. rate: in (0, 1]; at 1 nothing costs.
+    """
+    left = np.exp2(-1.0 / half_life)
+    cost = (1.0 - rate) / rate**2
+    parts, shares = np.empty(periods), np.empty((periods, len(left)))
+    curvature, slope = 0.0, np.zeros_like(left)
+    for t in range(periods - 1, -1, -1):
+        wanted, resisted = 1.0 + left * slope, 1.0 + curvature
+        parts[t], shares[t] = resisted / (cost + resisted), wanted / resisted
+        curvature = cost * resisted / (cost + resisted)
+        slope = cost * wanted / (cost + resisted)
+    return TradePlan(parts, shares, left)

@@ -90,14 +90,6 @@ def long_run_band(stake: ArrayLike, trade_cost: ArrayLike, fraction: ArrayLike) 
     return Band(jnp.where(found, lower, c * f), jnp.where(found, upper, c * f))
 
 
-def asymptotic_half_width(
-    target: ArrayLike, spread: ArrayLike, risk_aversion: ArrayLike = 1.0
-) -> Array:
-    """Return (3 / (4 gamma) pi^2 (1 - pi)^2 eps)^(1/3), the half-width for a small spread."""
-    pi, eps, gamma = floats(target, spread, risk_aversion)
-    return jnp.cbrt(0.75 / gamma * (pi * (1.0 - pi)) ** 2 * eps)
-
-
 def _crossing_time(lam: Array, mu: Array, s: Array, gamma: Array) -> Array:
     """Return the integral of dw / w'(w) from the lower to the upper boundary."""
     nodes, weights = (

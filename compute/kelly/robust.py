@@ -3,8 +3,7 @@
     max_f  min_{pi in set}  sum_k pi_k ln(1 + f x_k)
 
 For two outcomes the worst distribution has the lowest win probability of the set, whatever the
-stake: `compute.robust.worst_chance`. Sun and Boyd, arXiv:1812.10371; Garlappi, Uppal and Wang 2007
-for the ellipsoid.
+stake: `compute.robust.worst_chance`. Sun and Boyd, arXiv:1812.10371.
 """
 
 from typing import NamedTuple
@@ -24,15 +23,6 @@ class RobustKelly(NamedTuple):
 
     fraction: Array
     worst_growth: Array
-
-
-def ellipsoid_scale(sharpe_ratio: ArrayLike, radius: ArrayLike) -> Array:
-    """Return max(0, 1 - kappa / SR), by which S^-1 mu shrinks if mu may be off by kappa.
-
-    kappa is the radius of the set of means in the norm of S^-1/2, in units of a Sharpe ratio.
-    """
-    ratio, kappa = floats(sharpe_ratio, radius)
-    return jnp.where(kappa >= ratio, 0.0, 1.0 - kappa / ratio)
 
 
 @jax.jit

@@ -38,8 +38,9 @@ from compute.kelly.interval import (
     posterior_interval,
     proportion_standard_error,
 )
+from compute.kelly.no_trade import no_trade_region
 from compute.kelly.risk_constrained import drawdown_exponent, risk_constrained_kelly
-from compute.shapes import Kernel, KernelRegistry
+from compute.shapes import Kernel, KernelRegistry, padded
 
 Floats = NDArray[np.float64]
 MULTIPLES_MAX = 64
@@ -81,7 +82,9 @@ class Stakes:
     kelly: the full stake, negative where there is no bet on this side: then the columns are empty.
     interval: of the full stake, from the error of its estimate; None where it is certain.
     zero_growth: the stake beyond which wealth shrinks. floor_multiple: the largest multiple that
-    keeps the floor, None without one. growth_lost: by estimating, a period, None where certain.
+    keeps the floor, None without one. no_trade_low and high, safe_rate: of an asset traded for ever
+    at a spread, NaN where there is none. growth_lost: by estimating, a period, None where
+    certain or where nothing is staked.
     """
 
     kelly: float
@@ -98,6 +101,9 @@ class Stakes:
     doubling_periods: Floats
     doubles_before_halving: Floats
     ever_below: Floats
+    no_trade_low: Floats
+    no_trade_high: Floats
+    safe_rate: Floats
 
 
 class _Inputs(NamedTuple):
@@ -110,6 +116,7 @@ class _Inputs(NamedTuple):
     level: float | Array
     floor_level: float | Array
     floor_probability: float | Array
+    spread: float | Array
 
 
 class _Numbers(NamedTuple):
@@ -128,6 +135,9 @@ class _Numbers(NamedTuple):
     growth_volatility: Array
     doubling_periods: Array
     theta: Array
+    no_trade_low: Array
+    no_trade_high: Array
+    safe_rate: Array
 
 
 def kernels() -> list[Kernel]:
@@ -137,7 +147,8 @@ def kernels() -> list[Kernel]:
 
 
 def _bet(inputs: Array, multiples: Array) -> Array:
-    p, b, a, n, level, *floor = inputs
+    p, b, a, n, level, *floor, _ = inputs
+    none = jnp.full_like(multiples, jnp.nan)
     kelly, wins = kelly_fraction(p, b, a), p * n
     error = kelly_standard_error(p, b, a, proportion_standard_error(p, n))
     low, high = posterior_interval(beta_posterior(wins, n - wins), b, a, level)
@@ -156,23 +167,31 @@ def _bet(inputs: Array, multiples: Array) -> Array:
             jnp.where(n > 0.0, error, jnp.nan),
             break_even(b, a),
             zero_growth_fraction(p, b, a),
-            jnp.where((kelly > 0.0) & (a * kelly < 1.0), 0.5 * error**2 * bent, jnp.nan),
+            jnp.where(
+                (n > 0.0) & (kelly > 0.0) & (a * kelly < 1.0), 0.5 * error**2 * bent, jnp.nan
+            ),
             jnp.where(jnp.isnan(floor[0]), jnp.nan, constrained / kelly),
             stake,
             growth,
             jnp.where(p * (1.0 - p) > 0.0, (gain - loss) * jnp.sqrt(p * (1.0 - p)), 0.0),
             doubling_time(growth),
             _exponent(p, gain, loss, growth),
+            none,
+            none,
+            none,
         )
     )
 
 
 def _asset(inputs: Array, multiples: Array) -> Array:
-    m, s, r, periods, level, *floor = inputs
+    m, s, r, periods, level, *floor, spread = inputs
     kelly = continuous_kelly_fraction(m, s, r)
     error, stake = continuous_standard_error(s, periods), kelly * multiples
     low, high = normal_interval(kelly, error, level)
     growth = continuous_growth_rate(stake, m, s, r)
+    given = ~jnp.isnan(spread)
+    region = no_trade_region(m - r, s, jnp.where(given, spread, 0.01), 1.0 / multiples, r)
+    ends = jnp.where(given, jnp.sort(jnp.stack([region.lower, region.upper]), axis=0), jnp.nan)
     return _packed(
         _Numbers(
             kelly,
@@ -188,6 +207,9 @@ def _asset(inputs: Array, multiples: Array) -> Array:
             growth_volatility(stake, s),
             doubling_time(growth),
             2.0 / multiples - 1.0,
+            ends[0],
+            ends[1],
+            jnp.where(given, region.growth_rate, jnp.nan),
         )
     )
 
@@ -227,24 +249,27 @@ def stakes_of(
     registry: KernelRegistry,
     floor: Floor | None = None,
     level: float = 0.95,
+    spread: float | None = None,
 ) -> Stakes:
     """A bet with two outcomes, or an asset whose log wealth diffuses, at these multiples of Kelly.
 
     multiples: (m,), at most `MULTIPLES_MAX`. levels: of wealth, below which falls are looked at.
     level: the probability of the interval, of a bet that of the Beta posterior after p n wins and
-    q n losses from a uniform prior, of an asset the normal one. Raises `NotReadyError`.
+    q n losses from a uniform prior, of an asset the normal one. spread: relative bid-ask spread of
+    an asset that is traded for ever, in (0, 1). Raises `NotReadyError`.
     """
     is_bet = isinstance(edge, Bet)
     limits = (np.nan, np.nan) if floor is None else (floor.level, floor.probability)
-    inputs = [np.nan if value is None else value for value in (*astuple(edge), level, *limits)]
-    padded = np.ones(MULTIPLES_MAX)
-    padded[: len(multiples)] = multiples
-    found = registry.run(BET if is_bet else ASSET, np.array(inputs, dtype=np.float64), padded)
-    n_columns = 5
+    inputs = [
+        np.nan if value is None else value for value in (*astuple(edge), level, *limits, spread)
+    ]
+    filled = padded(multiples, MULTIPLES_MAX, fill=1.0)
+    found = registry.run(BET if is_bet else ASSET, np.array(inputs, dtype=np.float64), filled)
+    n_columns = 8
     one, columns = np.split(found, [len(found) - n_columns * MULTIPLES_MAX])
     kelly = float(one[0])
     n = len(multiples) if kelly > 0.0 or (kelly < 0.0 and not is_bet) else 0
-    stake, growth, deviation, doubling, theta = columns.reshape(n_columns, -1)[:, :n]
+    stake, growth, deviation, doubling, theta, *traded = columns.reshape(n_columns, -1)[:, :n]
     with np.errstate(over="ignore", invalid="ignore"):
         power = 2.0**theta
         # (1 - l^-theta) / (u^-theta - l^-theta) at l = 1/2 and u = 2.
@@ -256,7 +281,7 @@ def stakes_of(
         standard_error=_known(one[3]),
         break_even_probability=_known(one[4]),
         zero_growth=float(one[5]),
-        growth_lost=_known(one[6]),
+        growth_lost=_known(one[6]) if kelly != 0.0 else None,
         floor_multiple=_known(one[7]) if n else None,
         multiple=multiples[:n],
         stake=stake,
@@ -265,6 +290,9 @@ def stakes_of(
         doubling_periods=doubling,
         doubles_before_halving=doubles,
         ever_below=below,
+        no_trade_low=traded[0],
+        no_trade_high=traded[1],
+        safe_rate=traded[2],
     )
 
 

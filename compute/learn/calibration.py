@@ -3,9 +3,11 @@
     Platt     logit p = a logit s + c, with targets (N+ + 1)/(N+ + 2) and 1/(N- + 2)
     beta      logit p = a ln s - b ln(1 - s) + c, a and b >= 0 (Kull, Silva Filho, Flach 2017)
     isotonic  the best rising step function (pool adjacent violators)
+    Venn-Abers  two of those, with the new bet as a loss and as a win (`venn_abers.py`)
 
 Few outcomes can't bear many parameters: below 300 the score is left as it is, below 2,000 it is
-Platt's, above that beta. No probability is nearer to 0 or 1 than 1/(n + 2): Kelly would stake all.
+Platt's, above that beta; isotonic and Venn-Abers are for who asks for them. No probability is
+nearer to 0 or 1 than 1/(n + 2): Kelly would stake all.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +15,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from compute.learn import logistic
+from compute.learn import logistic, venn_abers
 from compute.learn.scores import rising
+from compute.learn.venn_abers import VennAbers
 from compute.market import Floats, Integers
 
 PLATT_MIN, BETA_MIN = 300, 2_000
@@ -37,6 +40,7 @@ class Calibration(IntEnum):
     PLATT = 2
     BETA = 3
     ISOTONIC = 4
+    VENN_ABERS = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Calibrator:
     """coefficients: of Platt (c, a), of beta (c, a, b), with their covariance.
 
     knots, values, counts: of isotonic, the highest score, the probability and the number of
-    outcomes of each step. outcomes: the number it was fitted on, 0 for NONE.
+    outcomes of each step. bounds: of Venn-Abers. outcomes: the number it was fitted on, 0 for NONE.
     """
 
     kind: Calibration = Calibration.NONE
@@ -54,6 +58,7 @@ class Calibrator:
     knots: Floats = field(default_factory=_empty)
     values: Floats = field(default_factory=_empty)
     counts: Floats = field(default_factory=_empty)
+    bounds: VennAbers | None = None
 
     def apply(self, score: Floats, error: Floats) -> tuple[Floats, Floats]:
         """Probabilities and standard errors of scores (n,) with standard errors `error` of their
@@ -66,6 +71,10 @@ class Calibrator:
             place = np.minimum(np.searchsorted(self.knots, score), len(self.knots) - 1)
             p = np.clip(self.values[place], margin, 1.0 - margin)
             return p, np.sqrt(p * (1.0 - p) / self.counts[place])
+        if self.bounds is not None:
+            at = self.bounds.at(score)
+            p = np.clip(venn_abers.merged(*at[:2]), margin, 1.0 - margin)
+            return p, venn_abers.standard_error(*at)
         design = _design(self.kind, score)
         logit = (design * self.coefficients).sum(axis=1)
         p = np.clip(1.0 / (1.0 + np.exp(-logit)), margin, 1.0 - margin)
@@ -89,6 +98,8 @@ def calibrator(
     score = np.clip(score, SCORE_MARGIN, 1.0 - SCORE_MARGIN)
     if kind is Calibration.NONE:
         return Calibrator()
+    if kind is Calibration.VENN_ABERS:
+        return Calibrator(kind, n, bounds=venn_abers.fit(score, won))
     if kind is Calibration.ISOTONIC:
         order = np.argsort(score, kind="stable")
         fitted, sorted_score = rising(score, won)[order], score[order]

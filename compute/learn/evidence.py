@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compute.learn.conformal import Coverage, coverage
 from compute.learn.rows import Rows
-from compute.learn.scores import Decomposition, decomposed, log_losses
+from compute.learn.scores import BrierParts, Decomposition, brier_parts, decomposed, log_losses
 from compute.learn.splits import windows
 from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
@@ -42,15 +43,16 @@ class Advantage:
 @dataclass(frozen=True)
 class Evidence:
     """What forecasts of bets were worth. e_value_gone: of the bar against the model; at 20 or more
-    its edge is gone."""
+    its edge is gone. coverage: of the intervals that its standard errors make."""
 
     rows: int
     log_loss: float
     over_climatology: Advantage
     over_implied: Advantage
     parts: Decomposition
-    brier: float
+    brier: BrierParts
     e_value_gone: float
+    coverage: Coverage
 
     @property
     def beats_bars(self) -> bool:
@@ -58,8 +60,9 @@ class Evidence:
         return self.over_climatology.is_evident and self.over_implied.is_evident
 
 
-def evidence(rows: Rows, probability: Floats, climatology: Floats) -> Evidence:
-    """Judges forecasts (n,) of rows in the order of time, made before each; all (n,), in (0, 1)."""
+def evidence(rows: Rows, probability: Floats, error: Floats, climatology: Floats) -> Evidence:
+    """Judges forecasts (n,), with standard errors (n,), of rows in the order of time, made before
+    each; probabilities in (0, 1)."""
     window = windows(rows)
     ratio = {
         name: np.exp(log_losses(bar, rows.won) - log_losses(probability, rows.won))
@@ -79,8 +82,9 @@ def evidence(rows: Rows, probability: Floats, climatology: Floats) -> Evidence:
         over_climatology=over[0],
         over_implied=over[1],
         parts=decomposed(probability, rows.won),
-        brier=float(((probability - rows.won) ** 2).mean()),
+        brier=brier_parts(probability, rows.won),
         e_value_gone=max(e_value(window, 1.0 / item) for item in ratio.values()),
+        coverage=coverage(rows, probability, error),
     )
 
 

@@ -71,6 +71,38 @@ def bets_of_closes(
     )
 
 
+def carried_forward(closes: Floats) -> Floats:
+    """Closes (T, n), the last one before where there is none."""
+    bars = np.arange(len(closes))[:, None]
+    seen = np.maximum.accumulate(np.where(np.isnan(closes), -1, bars), axis=0)
+    filled = np.take_along_axis(closes, np.maximum(seen, 0), axis=0)
+    return np.where(seen >= 0, filled, np.nan)
+
+
+def bets_of_universe(
+    closes: Floats, times: Integers, horizon: int, width: float, cost: float
+) -> Rows:
+    """The bets of all instruments of closes (T, n), by time; gaps are carried forward.
+
+    Only those that were taken `horizon` bars before the last, so that each has its outcome
+    whichever way it went.
+    """
+    columns = carried_forward(closes).T
+    found = [
+        bets_of_closes(column, times, horizon, width, cost, group)
+        for group, column in enumerate(columns)
+    ]
+    every = Rows(
+        names=FEATURES,
+        **{
+            name: np.concatenate([getattr(rows, name) for rows in found])
+            for name in ("features", "start", "end", "won", "payoff", "loss", "group")
+        },
+    )
+    last = times[-1 - horizon] if len(times) > horizon else np.iinfo(np.int64).min
+    return every.take(np.flatnonzero(every.start <= last)).by_time()
+
+
 def _change(values: Floats, bars: int) -> Floats:
     out = np.full(len(values), np.nan)
     out[bars:] = values[bars:] - values[:-bars]

@@ -20,12 +20,6 @@ class Labels:
     outcome: Floats
 
 
-def horizon_labels(closes: Floats, horizon: int, cost: float = 0.0) -> Labels:
-    """Return over `horizon` bars less `cost`, a round trip's fraction, for each of closes (T,)."""
-    never = np.full(len(closes), np.inf)
-    return triple_barrier(closes, never, never, horizon, cost)
-
-
 def triple_barrier(
     closes: Floats, up: Floats, down: Floats, horizon: int, cost: float = 0.0
 ) -> Labels:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from compute.market import Floats, Integers
+from compute.shapes import padded
 
 STEPS_MAX = 100
 TOLERANCE = 1e-12
@@ -37,12 +38,11 @@ def fit(x: Floats, y: Floats, weight: Floats, ridge: float, cluster: Integers | 
     """
     n, k = x.shape
     size = padded_size(n)
-    padded = np.zeros((size, k + 1)), np.zeros(size), np.zeros(size)
-    padded[0][:n, 0], padded[0][:n, 1:], padded[1][:n], padded[2][:n] = 1.0, x, y, weight
+    design = np.column_stack([np.ones(n), x])
+    columns = padded(design, size, k + 1), padded(y, size), padded(weight, size)
     penalty = np.full(k + 1, ridge)
     penalty[0] = 0.0
-    found, hessian = (np.asarray(item) for item in _newton(*padded, penalty))
-    design = padded[0][:n]
+    found, hessian = (np.asarray(item) for item in _newton(*columns, penalty))
     inverse = np.linalg.pinv(hessian, hermitian=True)
     residual = weight * (y - 1.0 / (1.0 + np.exp(-design @ found)))
     gradient = design * residual[:, None]

@@ -13,7 +13,7 @@ from compute.adapt.adjustment import Adjustment, AdjustmentSource
 from compute.adapt.line_rules import rule_multipliers
 from compute.layout import Source
 from compute.market import Floats
-from compute.signals import Signals
+from compute.signals import LineError, Signals
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,49 @@ class Prediction:
     lines: tuple[int, ...]
     win_probability: tuple[float, ...]
     win_probability_error: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class WrongLine:
+    """A line of which nothing young enough is known."""
+
+    line: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """What was known of `lines` in a feature set when they were sized, of the features `names`.
+
+    values: of each line, empty where nothing was known; as_of_time: when they were true, ISO 8601;
+    wrong: the lines that are refused for it.
+    """
+
+    feature_set_id: str
+    names: tuple[str, ...]
+    lines: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+    as_of_time: tuple[str, ...]
+    wrong: tuple[WrongLine, ...] = ()
+
+    def column(self, name: str, n: int) -> Floats:
+        """A feature of n lines, NaN where it isn't known."""
+        place, column = self.names.index(name), np.full(n, np.nan)
+        for line, row in zip(self.lines, self.values, strict=True):
+            if row:
+                column[line] = row[place]
+        return column
+
+
+def unknown_features(stored: Sequence[StoredFeatures]) -> list[LineError]:
+    """A line error for each line whose features aren't known, told once."""
+    found: dict[int, LineError] = {}
+    for item in stored:
+        for wrong in item.wrong:
+            error = LineError(wrong.line, "instrument_ids", wrong.reason, wrong.message)
+            found.setdefault(wrong.line, error)
+    return list(found.values())
 
 
 def with_predictions(

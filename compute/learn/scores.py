@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from scipy.special import rel_entr, xlogy
+from scipy.special import xlogy
 
 from compute.market import Floats
 
@@ -23,12 +23,6 @@ def log_losses(probability: Floats, won: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         losses: Floats = -(xlogy(won, probability) + xlogy(1.0 - won, 1.0 - probability))
     return losses
-
-
-def lost_growth(true: Floats, believed: Floats) -> Floats:
-    """KL(p || p'): growth a bet that full Kelly on `believed` loses where `true` is right, (n,)."""
-    lost: Floats = rel_entr(true, believed) + rel_entr(1.0 - true, 1.0 - believed)
-    return lost
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,50 @@ def decomposed(probability: Floats, won: Floats, *, brier: bool = False) -> Deco
     best = float(loss(rising(probability, won), won).mean())
     base = float(loss(np.full(len(won), won.mean()), won).mean())
     return Decomposition(score, score - best, base - best, base)
+
+
+GROUPS = 10
+"""Forecasts of more values than these are grouped by rank."""
+
+
+@dataclass(frozen=True)
+class BrierParts:
+    """score = reliability - resolution + uncertainty + within (Murphy 1973).
+
+    With groups k of n_k forecasts, their mean p_k and win rate o_k, and the win rate o of all n:
+    reliability sum n_k (p_k - o_k)^2 / n, resolution sum n_k (o_k - o)^2 / n and uncertainty
+    o (1 - o). within: what forecasts of one group differ by (Stephenson and others 2008); 0 where
+    each group is one value.
+    """
+
+    score: float
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within: float
+
+
+def brier_parts(probability: Floats, won: Floats) -> BrierParts:
+    """The Brier score of (n,) forecasts and outcomes in its parts.
+
+    A group is a value, or where there are more than `GROUPS`, a tenth by rank; equal forecasts are
+    never parted.
+    """
+    values, places = np.unique(probability, return_inverse=True)
+    if len(values) > GROUPS:
+        counts = np.bincount(places)
+        middle = np.cumsum(counts) - 0.5 * counts
+        places = (GROUPS * middle / len(won)).astype(np.int64)[places]
+        _, places = np.unique(places, return_inverse=True)
+    n = np.bincount(places)
+    forecast, rate = (np.bincount(places, weights=x) / n for x in (probability, won))
+    base = float(won.mean())
+    score = float(_brier(probability, won).mean())
+    reliability = float(n @ (forecast - rate) ** 2 / len(won))
+    resolution = float(n @ (rate - base) ** 2 / len(won))
+    uncertainty = base * (1.0 - base)
+    within = score - (reliability - resolution + uncertainty)
+    return BrierParts(score, reliability, resolution, uncertainty, within)
 
 
 def rising(score: Floats, won: Floats) -> Floats:

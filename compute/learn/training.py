@@ -1,55 +1,36 @@
 """From past bets to a model and what it was worth on bets that it had not seen.
 
+    learners.py    one member from rows: its weights on the earlier, its calibration on the later
+    here           out-of-sample forecasts block by block, weights of ensembles, the record
+
 Everything that is chosen (scaling, ridge, calibration, weights of an ensemble) is chosen inside
 each fold, from outcomes known before the fold's bets; the model that is kept is made from all rows
 by the same steps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
 
-from compute.learn import logistic, multiplier
-from compute.learn.calibration import Calibration, Calibrator, calibrator, chosen
+from compute.learn import multiplier
+from compute.learn.calibration import Calibrator
 from compute.learn.evidence import Evidence, by_start, evidence
-from compute.learn.labels import uniqueness
-from compute.learn.models import Logistic, Model, ModelKind, Scaling, combined
+from compute.learn.learners import OF_EACH_MIN, Plan, can_teach, fitted, sample_weights
+from compute.learn.members import Logistic, Member, Scaling
+from compute.learn.models import Model, ModelKind, combined
 from compute.learn.pools import log_wealth, regret, stacked_weights, wealth_weights
 from compute.learn.rows import Rows
-from compute.learn.scores import log_losses
-from compute.learn.splits import Fold, before, held_back, walk_forward, windows
+from compute.learn.splits import Fold, before, walk_forward
 from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
 
-RIDGES = (1e-2, 1.0, 10.0, 100.0, 1000.0)
-"""Tried where none is given; of the sum of log losses, on features of deviation 1."""
-CALIBRATION_SHARE = 0.25
-"""Of the rows in time: the last, which fit no weights but the calibration."""
 ROWS_MIN = 60
-OF_EACH_MIN = 10
-"""Wins and losses that a fit needs."""
 
 
 class TooFewRowsError(ValueError):
     """Why rows can't teach: the message says what is wanting."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to train. members: names of the features of each member, one but for ensembles.
-
-    embargo: nanoseconds; ridge and calibration: None chooses; fraction: of Kelly, for what bets
-    earn.
-    """
-
-    kind: ModelKind
-    members: tuple[tuple[str, ...], ...]
-    folds: int = 5
-    embargo: int = 0
-    ridge: float | None = None
-    calibration: Calibration | None = None
-    fraction: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,17 +60,17 @@ class Trained:
         return self.growth.low is not None and self.growth.low > 0.0
 
 
-def train(rows: Rows, plan: Plan) -> Trained:
-    """Trains and tests. Raises `TooFewRowsError`."""
+def train(rows: Rows, plan: Plan, told: Callable[[float], None] = lambda part: None) -> Trained:
+    """Trains and tests. told: hears the part that is done. Raises `TooFewRowsError`."""
     rows = rows.by_time()
     _check(rows)
-    folds = [fold for fold in walk_forward(rows, plan.folds, plan.embargo) if _can(rows, fold)]
+    folds = [fold for fold in walk_forward(rows, plan.folds, plan.embargo) if can_teach(rows, fold)]
     if not folds:
         text = "no block of rows has enough before it: give more rows, or a shorter embargo"
         raise TooFewRowsError(text)
     if plan.kind is ModelKind.SIZE_MULTIPLIER:
         return _train_multiplier(rows, plan, folds)
-    said = out_of_sample(rows, plan, folds)
+    said = out_of_sample(rows, plan, folds, told)
     tested, p, out = rows.take(said.places), said.members, said.probability
     growth = log_wealth(
         out[None], tested.won, tested.payoff, tested.loss, tested.start, plan.fraction
@@ -99,7 +80,7 @@ def train(rows: Rows, plan: Plan) -> Trained:
     weights = _weights(plan, p, tested)
     return Trained(
         model=Model(plan.kind, features, tuple(_members(rows, plan)), weights),
-        evidence=evidence(tested, out, said.climatology),
+        evidence=evidence(tested, out, said.error, said.climatology),
         growth=mean_interval(growth[0]),
         tested=len(tested),
         tested_from=int(tested.start[0]),
@@ -112,29 +93,35 @@ def train(rows: Rows, plan: Plan) -> Trained:
 @dataclass(frozen=True)
 class Forecasts:
     """Of the rows at `places`, (n,), each from what was known before its block: the win
-    probability, those of the members (m, n), and the win rate until then."""
+    probability and its standard error, the probabilities of the members (m, n), and the win rate
+    until then."""
 
     places: Integers
     members: Floats
     probability: Floats
+    error: Floats
     climatology: Floats
 
 
-def out_of_sample(rows: Rows, plan: Plan, folds: list[Fold]) -> Forecasts:
-    """Forecasts of the tested rows; rows: by time."""
+def out_of_sample(
+    rows: Rows, plan: Plan, folds: list[Fold], told: Callable[[float], None] = lambda part: None
+) -> Forecasts:
+    """Forecasts of the tested rows; rows: by time. told: see `train`."""
     seen = np.concatenate([fold.test for fold in folds])
     tested = rows.take(seen)
-    p, out, climatology = np.empty((len(plan.members), len(seen))), *np.empty((2, len(seen)))
-    for fold in folds:
+    p = np.empty((len(plan.members), len(seen)))
+    out, error, climatology = np.empty((3, len(seen)))
+    for place, fold in enumerate(folds):
+        told(place / (len(folds) + 1))  # the model that is kept takes as long as the last
         here = np.searchsorted(seen, fold.test)
         members = _members(rows.take(fold.train), plan)
-        p[:, here] = _said(members, rows.take(fold.test))
+        p[:, here], errors = _said(members, rows.take(fold.test))
         known = before(tested, int(rows.start[fold.test[0]]), plan.embargo)
         weights = _weights(plan, p[:, known], tested.take(known))
-        nothing = np.zeros((len(p), len(here)))
-        out[here], _ = combined(plan.kind, p[:, here], nothing, weights, tested.implied[here])
+        implied = tested.implied[here]
+        out[here], error[here] = combined(plan.kind, p[:, here], errors, weights, implied)
         climatology[here] = (rows.won[fold.train].sum() + 1.0) / (len(fold.train) + 2.0)
-    return Forecasts(seen, p, out, climatology)
+    return Forecasts(seen, p, out, error, climatology)
 
 
 def _check(rows: Rows) -> None:
@@ -148,18 +135,14 @@ def _check(rows: Rows) -> None:
         raise TooFewRowsError(text)
 
 
-def _can(rows: Rows, fold: Fold) -> bool:
-    wins = float(rows.won[fold.train].sum())
-    return min(wins, len(fold.train) - wins) >= OF_EACH_MIN
+def _members(rows: Rows, plan: Plan) -> list[Member]:
+    return [fitted(rows, plan, place) for place in range(len(plan.members))]
 
 
-def _members(rows: Rows, plan: Plan) -> list[Logistic]:
-    return [_fitted(rows.columns(names), plan) for names in plan.members]
-
-
-def _said(members: list[Logistic], rows: Rows) -> Floats:
-    """Probabilities of each member, (m, n)."""
-    return np.stack([m.predict(rows.columns(m.features).features)[0] for m in members])
+def _said(members: list[Member], rows: Rows) -> Floats:
+    """Probabilities of each member and their standard errors, (2, m, n)."""
+    said = [member.predict(rows.columns(member.features).features) for member in members]
+    return np.stack(said, axis=1)
 
 
 def _weights(plan: Plan, p: Floats, rows: Rows) -> Floats:
@@ -176,65 +159,6 @@ def _wealth(plan: Plan, p: Floats, rows: Rows) -> Floats:
     growth = log_wealth(p, rows.won, rows.payoff, rows.loss, rows.start, plan.fraction)
     wealth: Floats = growth.sum(axis=1)
     return wealth
-
-
-def _fitted(rows: Rows, plan: Plan) -> Logistic:
-    """One member from rows by time: its weights on the earlier ones, its calibration on the later.
-
-    With few rows there is nothing to hold back, and the score is left as it is.
-    """
-    held = held_back(rows, CALIBRATION_SHARE, plan.embargo)
-    kind = chosen(len(held.test)) if plan.calibration is None else plan.calibration
-    if kind is Calibration.NONE or not _can(rows, held):
-        return _logistic(rows, plan)
-    raw = _logistic(rows.take(held.train), plan)
-    later = rows.take(held.test)
-    won = float(later.won.sum())
-    if min(won, len(later) - won) < OF_EACH_MIN:
-        return _logistic(rows, plan)
-    found = calibrator(kind, raw.score(later.features)[0], later.won, _clusters(later))
-    return Logistic(raw.features, raw.scaling, raw.coefficients, raw.covariance, raw.ridge, found)
-
-
-def _logistic(rows: Rows, plan: Plan) -> Logistic:
-    ridge = _ridge(rows, plan) if plan.ridge is None else plan.ridge
-    scaling = Scaling.of(rows.features)
-    x = scaling.apply(rows.features)
-    found = logistic.fit(x, rows.won, sample_weights(rows), ridge, _clusters(rows))
-    return Logistic(rows.names, scaling, found.coefficients, found.covariance, ridge, Calibrator())
-
-
-def _ridge(rows: Rows, plan: Plan) -> float:
-    """The one of `RIDGES` with the least log loss on the last rows; the largest where too few."""
-    held = held_back(rows, CALIBRATION_SHARE, plan.embargo)
-    if not _can(rows, held):
-        return RIDGES[-1]
-    early, late = rows.take(held.train), rows.take(held.test)
-    scaling, weight = Scaling.of(early.features), sample_weights(early)
-    x, later = scaling.apply(early.features), scaling.apply(late.features)
-    losses = []
-    for ridge in RIDGES:
-        beta = logistic.fit(x, early.won, weight, ridge).coefficients
-        p = 1.0 / (1.0 + np.exp(-(beta[0] + later @ beta[1:])))
-        losses.append(float(log_losses(np.clip(p, 1e-12, 1.0 - 1e-12), late.won).mean()))
-    return RIDGES[int(np.argmin(losses))]
-
-
-def sample_weights(rows: Rows) -> Floats:
-    """Average uniqueness of each row among those of its group, (n,)."""
-    times = np.unique(np.concatenate([rows.start, rows.end]))
-    first, last = np.searchsorted(times, rows.start), np.searchsorted(times, rows.end)
-    weights = np.empty(len(rows))
-    for group in np.unique(rows.group):
-        own = rows.group == group
-        weights[own] = uniqueness(first[own], last[own])
-    return weights
-
-
-def _clusters(rows: Rows) -> Integers:
-    """Rows that run together have one number; those between windows go with the one before."""
-    clusters: Integers = np.maximum.accumulate(windows(rows))
-    return clusters
 
 
 def _train_multiplier(rows: Rows, plan: Plan, folds: list[Fold]) -> Trained:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from compute.inputs import Inputs
 from compute.layout import Exposure, Extra, Stage
 from compute.limits.binding import Binding
+from compute.limits.bounds import LimitBounds
 from compute.limits.guard import Violation
 from compute.limits.liquidity import volume_share
 from compute.limits.lots import Lots
@@ -23,6 +24,9 @@ _ONE_LIMIT = {rule.stage: rule.limit for rule in RULES if rule.limit} | {
 
 LIMIT_STAGES = tuple(s for s in Stage if s in _ONE_LIMIT or s >= Stage.JOINT_OPTIMUM)
 """Stages that cut by a limit or a risk rule."""
+
+ABOVE_ROUNDING = 1.0 + 1e-9
+"""Times a weight: what is larger is so by more than rounding."""
 
 ROUNDING = 1e-9
 """Weight within which a joint optimum keeps its limits."""
@@ -85,12 +89,16 @@ def _later(cut: NDArray[np.bool_], what: Binding, before: Binding) -> Binding:
 
 
 def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
-    """Weights that are less than a lot, trades below the minimum, and what the guard took back."""
-    wanted = stages[Stage.BOOK_LIMIT]
-    small = inputs.active & (wanted != 0) & (np.sign(stages[-1]) != np.sign(wanted))
+    """Weights that are less than a lot, trades below the minimum, and what the guard took back.
+
+    What is less than a lot is not bought, and where it is held already it is not sold.
+    """
+    limit_bounds, wanted, made = inputs.limit_bounds, stages[Stage.BOOK_LIMIT], stages[-1]
+    lot_weight = (limit_bounds.unit_weight * limit_bounds.market.lot_size)[inputs.index]
+    kept = (wanted == 0) & (made != 0) & (np.abs(made) < lot_weight)
+    small = inputs.active & (kept | ((wanted != 0) & (np.sign(made) != np.sign(wanted))))
     if not (small.any() or lots.limit.any()):
         return None
-    limit_bounds = inputs.limit_bounds
     kind = np.where(small & (lots.limit == 0), int(LimitKind.LOT_SIZE), lots.limit)
     group, bound = np.full(len(kind), -1, dtype=np.int64), np.zeros(len(kind))
     for broken in lots.rejected[:1]:
@@ -181,7 +189,25 @@ def _permission(wanted: Floats, inputs: Inputs, group: Integers) -> Binding:
     reducing = LimitKind.NO_EQUITY if inputs.limit_bounds.is_closing else LimitKind.REDUCING_ONLY
     kind = np.where(flips, int(LimitKind.FLIP_NOT_ALLOWED), int(reducing))
     kind = np.where(short, int(LimitKind.SHORT_NOT_ALLOWED), kind)
+    # What may not be held at all is not held on the other side later either.
+    restricted = inputs.limit_bounds.cap_kind[inputs.index] == LimitKind.RESTRICTED
+    kind = np.where(restricted & (short | flips), int(LimitKind.RESTRICTED), kind)
     return Binding(kind, group, np.zeros(len(kind)), wanted)
+
+
+def reversal_kinds(limit_bounds: LimitBounds, index: Integers) -> tuple[Integers, Integers]:
+    """What ends a purchase and a sale before they change the side, (n,) each: kinds of limits.
+
+    Where less can be traded back than there will be once everything open is filled, it is what is
+    reserved and not filled yet; else it is the side.
+    """
+    before = limit_bounds.before[index]
+    buy, sell = limit_bounds.buy_max[index], limit_bounds.sell_max[index]
+    flip, reserved = int(LimitKind.FLIP_NOT_ALLOWED), int(LimitKind.RESERVED)
+    short = flip if limit_bounds.limits.allow_short else int(LimitKind.SHORT_NOT_ALLOWED)
+    bought = np.where(-before > buy * ABOVE_ROUNDING, reserved, flip)
+    sold = np.where(before > sell * ABOVE_ROUNDING, reserved, short)
+    return bought, sold
 
 
 def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
@@ -196,14 +222,8 @@ def _liquidity(stages: Floats, inputs: Inputs, group: Integers) -> Binding:
     trade_max = limit_bounds.trade_max[index]
     sold = wanted < limit_bounds.before[index]
     most = np.where(sold, limit_bounds.sell_max[index], limit_bounds.buy_max[index])
-    reversed_kind = (
-        LimitKind.FLIP_NOT_ALLOWED
-        if limit_bounds.limits.allow_short
-        else LimitKind.SHORT_NOT_ALLOWED
-    )
-    kind = np.where(
-        most < trade_max, np.where(sold, int(reversed_kind), int(LimitKind.FLIP_NOT_ALLOWED)), kind
-    )
+    bought_kind, sold_kind = reversal_kinds(limit_bounds, index)
+    kind = np.where(most < trade_max, np.where(sold, sold_kind, bought_kind), kind)
     return Binding(kind, group, np.where(most < trade_max, 0.0, bound), wanted)
 
 

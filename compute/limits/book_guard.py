@@ -8,7 +8,7 @@ whichever reserved trades fill. As for other limits, a book that is beyond a bou
 there or come nearer, and may not move away.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,14 @@ class ReturnMatrix:
     values: Floats
     probability: Floats
 
+    def columns(self, place: Mapping[str, int]) -> Integers:
+        """The column of each instrument of a market with these places, (m,); -1 where none."""
+        found = np.full(len(place), -1, dtype=np.int64)
+        for column, name in enumerate(self.instrument_ids):
+            if name in place:
+                found[place[name]] = column
+        return found
+
 
 @dataclass(frozen=True)
 class ReturnData:
@@ -51,7 +59,8 @@ class Rule:
     kind, name: as bindings say it. stated: the bound as the limit states it. row: place among the
     limits by name (linear ones, then tails), or -1. sign: -1 for a lower bound, whose measure is
     the value turned. measure: value and slope (m,) at weights (m,). pending: what reserved trades
-    that fail may add. size: a bound on the terms that the value is summed of, for its rounding.
+    that fail may add. counted: what of that the measure has in it already. size: a bound on the
+    terms that the value is summed of, for its rounding.
     """
 
     kind: LimitKind
@@ -62,6 +71,7 @@ class Rule:
     row: int = -1
     sign: float = 1.0
     pending: float = 0.0
+    counted: float = 0.0
     size: Callable[[Floats], float] = lambda weights: 0.0
 
 
@@ -78,6 +88,14 @@ class BookGuard:
             max(rule.bound - rule.pending, value) for rule, value in zip(rules, values, strict=True)
         ]
         """Of what is measured with all trades filled: where the book is beyond, where it is."""
+        self.room = np.array(
+            [
+                max(rule.bound - rule.pending, min(rule.bound + rule.counted, value))
+                for rule, value in zip(rules, values, strict=True)
+            ]
+        )
+        """What a book is brought to: the bound less what pending trades may add, not below what is
+        used and allowed, as for limits on sums (`bounds.py`)."""
 
     def after(self, proposal: Proposal) -> Floats:
         """Weights of all instruments once the proposal and all reserved are filled, (m,)."""
@@ -150,8 +168,17 @@ def _risk_budget(market: Market, positions: Positions, budget: float, unit_weigh
         worst = np.where(longer, high, low)
         return float(volatility @ np.abs(worst)), volatility * np.sign(worst)
 
-    kind = LimitKind.RISK_BUDGET
-    return Rule(kind, "portfolio", budget, budget, measure, size=lambda w: measure(w)[0])
+    kind, before = LimitKind.RISK_BUDGET, unit_weight * positions.expected
+    counted = measure(before)[0] - float(volatility @ np.abs(before))
+    return Rule(
+        kind,
+        "portfolio",
+        budget,
+        budget,
+        measure,
+        counted=counted,
+        size=lambda weights: measure(weights)[0],
+    )
 
 
 def _linear(market: Market, joint: JointLimits, buy: Floats, sell: Floats) -> Iterator[Rule]:

@@ -82,10 +82,9 @@ class _Stage:
         return whole
 
     def excess(self, weight: Floats) -> Floats:
-        """Value of each rule of the book, less its bound and what pending trades may use of it."""
+        """Value of each rule of the book, less what there is room for."""
         whole = self.over_market(weight)
-        values = [rule.measure(whole)[0] for rule in self.guard.rules]
-        return np.array(values) - np.array([rule.bound - rule.pending for rule in self.guard.rules])
+        return np.array([rule.measure(whole)[0] for rule in self.guard.rules]) - self.guard.room
 
     def worst(self, weight: Floats, linear: bool | None = None) -> int:
         """The rule exceeded most, by its bound, -1 where none is; linear: of which kind."""
@@ -176,27 +175,36 @@ class _Stage:
         return np.where(self.active, slope, 0.0)
 
     def scaled(self, wanted: Floats) -> Floats:
-        """The largest part of the increases that keeps the curved rules, else of the positions."""
-        if not (self.excess(wanted)[~self.linear] > 0.0).any():
+        """The largest part of the increases that keeps the curved rules, else of the positions.
+
+        An increase may be what hedges the rest. Where its part can't be taken back, all positions
+        of the batch or all its trades are made smaller together, whichever moves them least.
+        """
+        if not (self.excess(wanted)[~self.linear] > SLACK).any():
             return wanted
-        base = _without_increase(wanted, self.before)
+        base, least = _without_increase(wanted, self.before), self.smallest()
         if self._curved_excess(base) <= 0.0:
             return self._largest(base, wanted)
-        least = self.smallest()
-        if self._curved_excess(least) <= 0.0:
-            return self._largest(least, base)
-        # Not even without the batch: the part that comes nearest, by golden section.
+        paths = [(least, base), (least, wanted), (self.before, wanted)]
+        inside = [self._largest(*path) for path in paths if self._curved_excess(path[0]) <= 0.0]
+        if inside:
+            return min(inside, key=lambda weight: float(np.abs(weight - wanted).sum()))
+        # Not even without the batch or its trades: what comes nearest.
+        return min((self._least_beyond(*path) for path in paths), key=self._curved_excess)
+
+    def _least_beyond(self, start: Floats, end: Floats) -> Floats:
+        """The point between them that exceeds the curved rules least, by golden section."""
         low, high = 0.0, 1.0
         ratio = (np.sqrt(5.0) - 1.0) / 2.0
         for _ in range(STEPS):
             left, right = high - ratio * (high - low), low + ratio * (high - low)
-            if self._curved_excess(_between(least, base, left)) <= self._curved_excess(
-                _between(least, base, right)
+            if self._curved_excess(_between(start, end, left)) <= self._curved_excess(
+                _between(start, end, right)
             ):
                 high = right
             else:
                 low = left
-        return _between(least, base, 0.5 * (low + high))
+        return _between(start, end, 0.5 * (low + high))
 
     def _curved_excess(self, weight: Floats) -> float:
         """The largest excess of a curved rule, relative to its bound."""

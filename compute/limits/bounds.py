@@ -16,6 +16,7 @@ import numpy as np
 
 from compute.layout import Exposure
 from compute.limits.closing import closing_only, is_solvent, scale_of
+from compute.limits.guard import Guard
 from compute.limits.liquidity import daily_volume, position_cap
 from compute.limits.policy import InstrumentLimit, LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
@@ -89,6 +90,8 @@ class LimitBounds:
     gross_bound: float
     shared: SharedUse | None
     caps: Caps
+    guard: Guard
+    """Of the same limits, in money: it checks the lots, and is told nothing else of this."""
 
     @property
     def is_closing(self) -> bool:
@@ -136,7 +139,7 @@ def prepare(
     shared: SharedUse | None = None,
     earlier: LimitBounds | None = None,
 ) -> LimitBounds:
-    """Builds the bounds of a portfolio. `earlier`: of the same one; caps that still hold are taken.
+    """Builds the bounds of a portfolio. `earlier`: of the same one; what still holds is taken.
 
     Where equity is not positive, the bounds are those of a book that may only be reduced.
     Raises `MissingInputError` where equity is not a number that is meant, a position has too many
@@ -148,6 +151,9 @@ def prepare(
     if not is_solvent(equity):
         limits = closing_only(limits)
     scale = scale_of(equity, market, positions)
+    if limits.clusters:
+        text = f"the limit {limits.clusters[0].name!r} on clusters needs correlations"
+        raise MissingInputError("MISSING_MATRIX", f"{text}, which are not known here")
     if len(limits.groups) > GROUPS_MAX:
         raise MissingInputError(
             "TOO_MANY_GROUPS",
@@ -211,6 +217,7 @@ def prepare(
         gross_bound=gross_bound,
         shared=shared,
         caps=caps,
+        guard=Guard(market, positions, limits, shared, earlier.guard if earlier else None),
     )
 
 

@@ -11,8 +11,9 @@ from math import inf
 
 import numpy as np
 
-from compute.limits.guard import DUST, Guard
+from compute.limits.guard import Guard
 from compute.limits.policy import PARTICIPATION, InstrumentLimit, LimitKind
+from compute.market import DUST
 
 ROUNDING = 1e-9
 """Relative to the terms of a sum: what fees and prices in doubles leave of a full limit."""

@@ -36,6 +36,7 @@ def closing_only(limits: Limits) -> Limits:
             name: replace(own, weight_max=None) for name, own in limits.instruments.items()
         },
         groups=(),
+        clusters=(),
         gross_notional_max=None,
         leverage_max=None,
         net_weight_min=None,

@@ -6,7 +6,8 @@ finds, those sizes do not leave the service.
 
 A position that was beyond a limit before may stay there or come nearer; it may not move away. So
 the ceiling of every limit is the larger of two: the bound, less what pending trades may still use
-of it, and the value before.
+of it, and the value before. Nets that the trades as they were worked out bring inside have to be
+inside in whole lots too, wherever lots can be found (`reached`).
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,10 @@ from numpy.typing import NDArray
 from compute.limits.ceilings import position_ceilings, trade_ceilings
 from compute.limits.funding import Funding
 from compute.limits.policy import LimitKind, Limits
-from compute.market import Floats, Integers, Market, Positions, SharedUse, group_members
+from compute.market import DUST, Floats, Integers, Market, Positions, SharedUse, group_members
 
 ROUNDING = 1e-12
 """Relative: prices, quantities and bounds arrive as doubles and are themselves no more exact."""
-
-DUST = 1e-9
-"""In lots: less than that of a position is none."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,12 @@ class Proposal:
 
     index: Integers
     trade_lots: Integers
+
+
+Reached = frozenset[tuple[LimitKind, str]]
+"""Limits by kind and name."""
+
+NOTHING_REACHED: Reached = frozenset()
 
 
 class Guard:
@@ -99,19 +103,35 @@ class Guard:
         *,
         reducing: bool = False,
         stopless: NDArray[np.bool_] | None = None,
+        reached: Reached = NOTHING_REACHED,
     ) -> list[Violation]:
         """Every limit that the proposal breaks; empty where it may leave.
 
         stopless: (n,) lines without a stop where one is required, None where none is.
+        reached: nets that have to end inside, though the book was beyond them.
         """
         valued = _Valued.of(self, proposal)
         return [
             *self._instruments(valued),
             *self._permissions(valued, reducing, stopless),
-            *self._sums(valued),
+            *self._sums(valued, reached),
             *self._shared(valued),
             *self._cash(valued),
         ]
+
+    def reached(self, index: Integers, trade: Floats) -> Reached:
+        """The nets that a book is beyond and that trades of this value, (n,) signed, bring inside.
+
+        Whole lots near those trades should not leave the book outside by a lot.
+        """
+        found = set()
+        for net in self._nets():
+            after = net.total.net + float(net.total.member[index] @ trade)
+            scale = ROUNDING * (net.total.gross + float(np.abs(trade).sum()))
+            for kind, sign, bound in net.ceilings(self.equity):
+                if sign * net.total.net > bound + scale and sign * after <= bound + scale:
+                    found.add((kind, net.name))
+        return frozenset(found)
 
     def _sum_over(self, member: Floats) -> "_Sum":
         return _Sum(
@@ -162,16 +182,13 @@ class Guard:
                 name = self.market.instrument_ids[valued.index[line]]
                 yield Violation(kind, name, 0.0, float(after[line]))
 
-    def _sums(self, valued: "_Valued") -> Iterator[Violation]:
+    def _sums(self, valued: "_Valued", reached: Reached) -> Iterator[Violation]:
         """Groups, gross, net and turnover."""
         limits = self.limits
         for group, total in self.groups:
             gross_max = group.gross_weight_max
             kind = LimitKind.GROUP_GROSS_MAX
             yield from self._gross(valued, kind, group.name, total, gross_max)
-            net = group.net_weight_min, group.net_weight_max
-            kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
-            yield from self._net(valued, kinds, group.name, total, *net)
         if limits.positions_max is not None:
             yield from self._count(valued, limits.positions_max)
         notional = limits.gross_notional_max
@@ -180,9 +197,8 @@ class Guard:
             (LimitKind.GROSS_NOTIONAL_MAX, None if notional is None else notional / self.equity),
         ):
             yield from self._gross(valued, kind, "portfolio", self.whole, bound)
-        net = limits.net_weight_min, limits.net_weight_max
-        kinds = LimitKind.NET_MIN, LimitKind.NET_MAX
-        yield from self._net(valued, kinds, "portfolio", self.whole, *net)
+        for net in self._nets():
+            yield from self._net(valued, net, reached)
         if limits.turnover_max is not None:
             turnover = float(np.abs(valued.trade).sum())
             bound = limits.turnover_max * self.equity
@@ -206,26 +222,22 @@ class Guard:
         kind = LimitKind.POSITIONS_MAX
         yield from _beyond(kind, "portfolio", float(max(most, before)), float(value))
 
-    def _net(
-        self,
-        valued: "_Valued",
-        kinds: tuple[LimitKind, LimitKind],
-        name: str,
-        total: "_Sum",
-        least: float | None,
-        most: float | None,
-    ) -> Iterator[Violation]:
-        """`kinds`: of the minimum and the maximum."""
-        if least is None and most is None:
-            return
+    def _nets(self) -> Iterator["_Net"]:
+        """The limits on net sums: of groups, then of the portfolio."""
+        for group, total in self.groups:
+            kinds = LimitKind.GROUP_NET_MIN, LimitKind.GROUP_NET_MAX
+            yield _Net(group.name, total, kinds, group.net_weight_min, group.net_weight_max)
+        kinds, limits = (LimitKind.NET_MIN, LimitKind.NET_MAX), self.limits
+        yield _Net("portfolio", self.whole, kinds, limits.net_weight_min, limits.net_weight_max)
+
+    def _net(self, valued: "_Valued", net: "_Net", reached: Reached) -> Iterator[Violation]:
+        total = net.total
         after = total.net + float(total.member[valued.index] @ valued.trade)
         scale = total.gross + float(np.abs(valued.trade).sum())
-        if most is not None:
-            ceiling = max(most * self.equity - total.pending_sell, total.net)
-            yield from _beyond(kinds[1], name, ceiling, after, scale)
-        if least is not None:
-            ceiling = max(-least * self.equity - total.pending_buy, -total.net)
-            yield from _beyond(kinds[0], name, ceiling, -after, scale)
+        for kind, sign, bound in net.ceilings(self.equity):
+            is_strict = (kind, net.name) in reached
+            ceiling = bound if is_strict else max(bound, sign * total.net)
+            yield from _beyond(kind, net.name, ceiling, sign * after, scale)
 
     def _shared(self, valued: "_Valued") -> Iterator[Violation]:
         if self.shared is None:
@@ -267,6 +279,24 @@ class _Sum:
     net: float
     pending_buy: float
     pending_sell: float
+
+
+@dataclass(frozen=True)
+class _Net:
+    """A limit on a net sum, in weights. kinds: of the minimum and of the maximum."""
+
+    name: str
+    total: _Sum
+    kinds: tuple[LimitKind, LimitKind]
+    least: float | None
+    most: float | None
+
+    def ceilings(self, equity: float) -> Iterator[tuple[LimitKind, float, float]]:
+        """Kind, sign of the net, and what that may be at most, less what pending trades use."""
+        if self.most is not None:
+            yield self.kinds[1], 1.0, self.most * equity - self.total.pending_sell
+        if self.least is not None:
+            yield self.kinds[0], -1.0, -self.least * equity - self.total.pending_buy
 
 
 @dataclass(frozen=True)

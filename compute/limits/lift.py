@@ -25,7 +25,7 @@ class Rules:
 def lifted(
     rules: Rules, kind: LimitKind, name: str, instrument: str, others: Sequence[str]
 ) -> Rules | None:
-    """The rules without a limit; None where nothing lifts it (lots, orders, no equity).
+    """The rules without a limit; None where nothing lifts it (lots, orders, no equity, reserved).
 
     name: of the group, the linear limit or the tail. others: instruments that keep a limit on
     instruments.

@@ -8,14 +8,14 @@ leads nowhere the increases a little all alike; the independent guards decide.
 Quantities within a billionth of a whole lot are that lot: 0.1 x 3 is 3 tenths here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.limits.book_guard import BookGuard
 from compute.limits.bounds import LimitBounds
-from compute.limits.guard import Guard, Proposal, Violation
+from compute.limits.guard import NOTHING_REACHED, Guard, Proposal, Reached, Violation
 from compute.limits.policy import LimitKind
 from compute.limits.repair import Repair
 from compute.market import LOTS_MAX, Floats, Integers
@@ -42,12 +42,14 @@ class Lots:
     trade_lots: signed whole lots. quantity: signed units held once they and all reserved trades
     are filled. limit: the `LimitKind` for which a line trades less than its rounded weight asks
     for, 0 mostly. rejected: what the guard found in the first rounding, empty in the usual case.
+    scaled_back: taking back single lots didn't mend that, so that trades got smaller all alike.
     """
 
     trade_lots: Integers
     quantity: Floats
     limit: Integers
     rejected: tuple[Violation, ...] = ()
+    scaled_back: bool = False
 
 
 def whole_lots(
@@ -89,9 +91,11 @@ def whole_lots(
     turnover_max = limit_bounds.limits.turnover_max
     if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
         outward = inward
-    order_min = _least_order(index, limit_bounds)
+    order_min = least_order(index, limit_bounds)
     if order_min is not None:
-        closes = np.abs(before + outward * lot) <= NEAR_LOT * lot
+        # As far as whole lots go: the part of a lot that is left can't be sold alone either.
+        after = np.abs(before + outward * lot)
+        closes = (after < (1.0 - NEAR_LOT) * lot) & (after < np.abs(before))
         unsent = (np.abs(outward) < order_min) & ~closes & (outward != 0.0)
         outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
         increase = increase & ~unsent
@@ -103,7 +107,7 @@ def whole_lots(
         dropped = increase & (np.abs(outward) < smallest)
     rejected: tuple[Violation, ...] = ()
 
-    def made(lots: Integers) -> Lots:
+    def made(lots: Integers, *, scaled_back: bool = False) -> Lots:
         limit = np.zeros(len(lots), dtype=np.int64)
         limit[np.abs(outward) >= LOTS_MAX] = LimitKind.LOT_SIZE
         if order_min is not None:
@@ -112,15 +116,24 @@ def whole_lots(
         if less.any():
             kind = rejected[0].kind if rejected else LimitKind.NONE
             limit[less] = np.where(dropped[less], minimum_kind, kind)
-        return Lots(lots, before + lots * lot, limit, rejected)
+        return Lots(lots, before + lots * lot, limit, rejected, scaled_back)
 
-    def violations(lots: Integers) -> list[Violation]:
+    def violations(lots: Integers, reached: Reached = NOTHING_REACHED) -> list[Violation]:
         proposal = Proposal(index, lots)
-        found = guard.violations(proposal, reducing=reducing, stopless=stopless)
+        found = guard.violations(proposal, reducing=reducing, stopless=stopless, reached=reached)
         return found if book is None else [*found, *book.violations(proposal)]
 
-    least = smallest if order_min is None else np.maximum(smallest, order_min)
-    repair = Repair(index, limit_bounds, guard, book, violations, np.where(increase, least, 0.0))
+    # What is left of an order once lots were taken back closes nothing: the exchange takes no less.
+    order = np.zeros(len(index)) if order_min is None else order_min
+    least = np.where(increase, np.maximum(smallest, order), order)
+    repair = Repair(index, limit_bounds, guard, book, violations, least)
+    if reached := guard.reached(index, exact * lot * limit_bounds.market.price[index]):
+        strict = replace(repair, find=lambda lots: violations(lots, reached))
+        first = np.where(dropped, 0.0, outward).astype(np.int64)
+        rejected = tuple(violations(first, reached))
+        if (inside := strict.repaired(first)) is not None:
+            return made(inside)
+        rejected = ()
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:
             kept = trade if part == 1.0 else np.where(scaled, np.trunc(part * trade), trade)
@@ -131,14 +144,14 @@ def whole_lots(
             lots = kept.astype(np.int64)
             found = violations(lots)
             if not found:
-                return made(lots)
+                return made(lots, scaled_back=bool(rejected))
             rejected = rejected or tuple(found)
             if part == 1.0 and (repaired := repair.repaired(lots)) is not None:
                 return made(repaired)
-    return made(np.zeros(len(index), dtype=np.int64))
+    return made(np.zeros(len(index), dtype=np.int64), scaled_back=True)
 
 
-def _least_order(index: Integers, limit_bounds: LimitBounds) -> Floats | None:
+def least_order(index: Integers, limit_bounds: LimitBounds) -> Floats | None:
     """The smallest orders in lots, (n,); None where the market states none."""
     own = limit_bounds.market.contracts
     if own is None or not (own.quantity_min.any() or own.notional_min.any()):

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from compute.growth import growth
 from compute.inputs import Inputs
-from compute.limits.guard import DUST
-from compute.market import Floats, Market, Positions
+from compute.market import DUST, Floats, Market, Positions
 
 
 def taken_places(market: Market, positions: Positions) -> NDArray[np.bool_]:

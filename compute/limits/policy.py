@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from enum import Enum, IntEnum
 from typing import Any, TypeVar
 
+from compute.correlation.linkage import Linkage
 from compute.risk.tail_method import TailKind, TailMethod
 from compute.value_range import (
     INNER,
@@ -104,6 +105,7 @@ class LimitKind(IntEnum):
     STOP_REQUIRED = 37, Holder.LIMITS, "stop_required", False
     POSITIONS_MAX = 38, Holder.LIMITS, "positions_max"
     EXIT_DAYS_MAX = 39, Holder.LIMITS, "exit_days_max"
+    RESERVED = 40
 
 
 class SaleProceeds(IntEnum):
@@ -159,6 +161,23 @@ class GroupLimit:
     name: str
     instrument_ids: frozenset[str] = frozenset()
     sector: str = ""
+    gross_weight_max: float | None = ranged(None, WEIGHT)
+    net_weight_min: float | None = ranged(None, Range(-LARGE, 0.0, "a fraction of equity"))
+    net_weight_max: float | None = ranged(None, WEIGHT)
+
+
+@dataclass(frozen=True)
+class ClusterLimit:
+    """Bounds on each cluster of alike instruments of a book (`cluster_limits.py`).
+
+    distance_max or cluster_count: where the tree is cut. opposites_are_alike: by |correlation|.
+    """
+
+    name: str
+    linkage: Linkage
+    distance_max: float | None = ranged(None, Range(0.0, 100.0, "a distance"))
+    cluster_count: int | None = ranged(None, Range(1, 62, "clusters"))
+    opposites_are_alike: bool = False
     gross_weight_max: float | None = ranged(None, WEIGHT)
     net_weight_min: float | None = ranged(None, Range(-LARGE, 0.0, "a fraction of equity"))
     net_weight_max: float | None = ranged(None, WEIGHT)
@@ -221,6 +240,7 @@ class Limits:
     notional_max: float | None = declared(_SMALLER, MONEY)
     instruments: Mapping[str, InstrumentLimit] = field(default_factory=dict)
     groups: tuple[GroupLimit, ...] = ()
+    clusters: tuple[ClusterLimit, ...] = ()
     gross_notional_max: float | None = declared(_SMALLER, MONEY)
     leverage_max: float | None = declared(_SMALLER, Range(0.0, LARGE, "times equity"))
     net_weight_min: float | None = declared(_LARGER, SIGNED_WEIGHT)
@@ -278,7 +298,8 @@ SAFE = Limits(
 LEVEL = 0.95
 """Confidence level of a tail limit that names none."""
 
-_TAILS = (("var_max", "var_level"), ("cvar_max", "cvar_level"), ("cdar_max", "cdar_level"))
+LEVELLED = (("var_max", "var_level"), ("cvar_max", "cvar_level"), ("cdar_max", "cdar_level"))
+"""Bounds with the field that says their level."""
 
 
 def in_force(book: Iterable[Limits], narrower: Iterable[Limits] = ()) -> Limits:
@@ -297,15 +318,15 @@ def tightest(scopes: Iterable[Limits]) -> Limits:
     """The limits that hold when every one of `scopes` holds."""
     merged = Limits()
     for limits in scopes:
-        merged = _both(merged, replace(limits, joint=_levelled(limits.joint)))
+        merged = _both(merged, replace(limits, joint=levelled(limits.joint)))
     return merged
 
 
-def _levelled(joint: JointLimits) -> JointLimits:
+def levelled(joint: JointLimits) -> JointLimits:
     """With the level of each tail limit said, so that another scope's lower one can't loosen it."""
     levels: dict[str, Any] = {
         level: LEVEL
-        for bound, level in _TAILS
+        for bound, level in LEVELLED
         if getattr(joint, bound) is not None and getattr(joint, level) is None
     }
     return replace(joint, **levels) if levels else joint
@@ -322,17 +343,24 @@ def _both(left: Limits, right: Limits) -> Limits:
             )
             for name in names
         },
-        groups=left.groups + tuple(group for group in right.groups if group not in left.groups),
+        groups=_joined(left.groups, right.groups),
+        clusters=_joined(left.clusters, right.clusters),
         restricted=left.restricted | right.restricted,
         foreign=left.foreign + right.foreign,
         joint=replace(
             _tighter(left.joint, right.joint),
-            linear=left.joint.linear
-            + tuple(row for row in right.joint.linear if row not in left.joint.linear),
-            tails=left.joint.tails
-            + tuple(tail for tail in right.joint.tails if tail not in left.joint.tails),
+            linear=_joined(left.joint.linear, right.joint.linear),
+            tails=_joined(left.joint.tails, right.joint.tails),
         ),
     )
+
+
+_Item = TypeVar("_Item")
+
+
+def _joined(left: tuple[_Item, ...], right: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    """Those of both, each once."""
+    return left + tuple(item for item in right if item not in left)
 
 
 _Record = TypeVar("_Record", Limits, InstrumentLimit, JointLimits)

@@ -13,9 +13,9 @@ import numpy as np
 
 from compute.limits.book_guard import BookGuard
 from compute.limits.bounds import LimitBounds
-from compute.limits.guard import DUST, Guard, Proposal, Violation
+from compute.limits.guard import Guard, Proposal, Violation
 from compute.limits.policy import LimitKind
-from compute.market import Floats, Integers, group_members
+from compute.market import DUST, Floats, Integers, group_members
 
 STEPS_MAX = 300
 
@@ -29,7 +29,8 @@ _GROSS |= {LimitKind.SHARED_GROSS_NOTIONAL_MAX}
 class Repair:
     """Takes back lots of a batch: its instruments, what guards it, and the least trade allowed.
 
-    smallest: (n,) lots of an increase below which it is dropped, 0 where there is no such rule.
+    smallest: (n,) lots of a trade below which it is dropped once any were taken back, 0 where there
+    is no such rule.
     """
 
     index: Integers

@@ -37,9 +37,14 @@ def divided(
 
     uses: what every other member of the group uses, from each portfolio's own view. before,
     wanted: absolute notional per instrument of each portfolio, (p, m). members_before: the same
-    of the group's members that are not among the p, summed, (m,).
+    of the group's members that are not among the p, summed, (m,), in the first one's currency.
+
+    Each is in its portfolio's base currency, and so are the limits of its use: they are the same
+    amounts, whose ratio is the exchange rate.
     """
     limits: SharedLimits = uses[0].limits
+    rate = np.array([_rate(use.limits, limits) for use in uses])
+    before, wanted = before * rate[:, None], wanted * rate[:, None]
     gross_max, instrument_max = limits.gross_notional_max, limits.instrument_notional_max
     out = list(uses)
     if gross_max is not None:
@@ -47,13 +52,24 @@ def divided(
             before.sum(axis=1), wanted.sum(axis=1), gross_max, float(members_before.sum())
         )
         out = [
-            replace(use, gross_notional=gross_max - float(own))
-            for use, own in zip(out, gross, strict=True)
+            replace(use, gross_notional=(gross_max - float(own)) / float(r))
+            for use, own, r in zip(out, gross, rate, strict=True)
         ]
     if instrument_max is not None:
         each = allocate(before, wanted, instrument_max, members_before)
         out = [
-            replace(use, instrument_notional=instrument_max - own)
-            for use, own in zip(out, each, strict=True)
+            replace(use, instrument_notional=(instrument_max - own) / r)
+            for use, own, r in zip(out, each, rate, strict=True)
         ]
     return out
+
+
+def _rate(own: SharedLimits, first: SharedLimits) -> float:
+    """Units of the first portfolio's currency for one of another's; 1 where no bound is above 0."""
+    for mine, theirs in (
+        (own.gross_notional_max, first.gross_notional_max),
+        (own.instrument_notional_max, first.instrument_notional_max),
+    ):
+        if mine and theirs:
+            return theirs / mine
+    return 1.0

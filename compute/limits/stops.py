@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from compute.inputs import Inputs
 from compute.market import Floats
+from compute.risk.stop import loss_at_stop
 
 
 def stop_loss(inputs: Inputs) -> Floats:
@@ -17,9 +18,8 @@ def stop_loss(inputs: Inputs) -> Floats:
     if market.stop_price is not None:
         stop = np.where(stop > 0, stop, market.stop_price[inputs.index])
     fee = inputs.limit_bounds.terms.fee[inputs.index]
-    distance = signals.side * (price - stop) + fee * (price + stop)
-    right_side = (stop > 0) & (signals.side * (price - stop) > 0)
-    return np.where(right_side, distance / price, 0.0)
+    loss = loss_at_stop(price, stop, fee, signals.side) / price
+    return np.where((stop > 0) & ~np.isnan(loss), loss, 0.0)
 
 
 def may_not_grow(inputs: Inputs) -> NDArray[np.bool_]:

@@ -60,7 +60,8 @@ def _normal(multiple: float, model: ScenarioReturns | Covariance) -> Measure:
 def _require_scenarios(limit: TailLimit, probability: Floats) -> None:
     """Refuses what no book could be measured with."""
     count = 1.0 / float(probability @ probability)  # of scenarios that are equally likely
-    if count * (1.0 - limit.level) < 1.0 - 1e-9 and limit.method is TailMethod.HISTORICAL:
+    empirical = (TailMethod.HISTORICAL, TailMethod.FILTERED_HISTORICAL)
+    if count * (1.0 - limit.level) < 1.0 - 1e-9 and limit.method in empirical:
         needed = int(np.ceil(1.0 / (1.0 - limit.level) - 1e-9))
         text = f"{count:.4g} scenarios are less than one in the tail: {needed} are needed"
         raise _unmeasurable(limit, text)

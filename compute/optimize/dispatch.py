@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 from compute.optimize.cutting_planes import solve_cuts
-from compute.optimize.exact_points import at_kinks, at_tight_point, curved, settled
+from compute.optimize.exact_points import at_kinks, at_tight_point, settled
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.interior_point import solve as solve_smooth
 from compute.optimize.interior_point import solve_batch as solve_smooth_batch
-from compute.optimize.presolve import Presolved, presolved, restored, stands
+from compute.optimize.presolve import Presolved, presolved, restored, stands, without_wide
 from compute.optimize.problem import Problem, Solution, Status
 from compute.optimize.tail_lp import has_tail, solve_tail, solve_tail_batch, supports
 from compute.optimize.warm_start import calmest
@@ -50,15 +50,19 @@ def _checked(
     """The answer to the problem as its caller stated it.
 
     Where bounds that were left out matter it is solved with them; where the solver gave up it may
-    be the one point that a curved limit leaves.
+    be the one point that the limits leave.
     """
     if not stands(problem, stated, found):
         found = _solved(problem, execution)
-    if found.status is Status.NOT_CONVERGED and curved(problem.limits):
+    if found.status is Status.NOT_CONVERGED and (wide := without_wide(problem)).far:
+        bare = restored(wide, _solved(wide.problem, execution))
+        if bare.status is Status.OPTIMAL and stands(problem, wide, bare):
+            found = bare
+    if found.status is Status.NOT_CONVERGED:
         again = partial(solve, execution=execution)
         tight = at_tight_point(problem, again, execution)
         found = found if tight is None else replace(tight, iterations=found.iterations)
-    return settled(problem, found)
+    return settled(problem, at_kinks(problem, found))
 
 
 def _solved(problem: Problem, execution: Execution, warm_start: Solution | None = None) -> Solution:
@@ -68,7 +72,7 @@ def _solved(problem: Problem, execution: Execution, warm_start: Solution | None 
             problem, warm_start or calmest([problem], execution)[0], execution=execution
         )
     if has_tail(problem):
-        return at_kinks(problem, solve_cuts(problem, execution))
+        return solve_cuts(problem, execution)
     return solve_smooth(problem, execution=execution)
 
 
@@ -82,9 +86,7 @@ def _solved_batch(problems: Sequence[Problem], execution: Execution) -> list[Sol
         "tail": lambda chosen: solve_tail_batch(
             chosen, calmest(chosen, execution), execution=execution
         ),
-        "cuts": lambda chosen: [
-            at_kinks(problem, solve_cuts(problem, execution)) for problem in chosen
-        ],
+        "cuts": lambda chosen: [solve_cuts(problem, execution) for problem in chosen],
         "smooth": lambda chosen: solve_smooth_batch(chosen, execution=execution),
     }
     for route, indices in routes.items():

@@ -37,20 +37,24 @@ def as_sharpe(problem: Problem, side: Array | float = 1.0) -> Problem:
     """A problem of kind MAX_DIVERSIFICATION as one of kind MAX_SHARPE; others as they are.
 
     side: f64[n], the sign each weight can only have; 0 where it is only on its way to none. The
-    limit on the normal value at risk is left out, as it would take the deviations for means.
+    deviations are stated as views, so that limits are those of the returns.
     Raises ValueError where there is neither a covariance nor scenarios.
     """
     if problem.objective.kind is not ObjectiveKind.MAX_DIVERSIFICATION:
         return problem
     variance = np.diagonal(Moments(problem).covariance())
-    mean = side * np.sqrt(np.maximum(variance, 0.0)) + problem.financing_rates
+    wanted = np.broadcast_to(side * np.sqrt(np.maximum(variance, 0.0)), (problem.size,))
     return replace(
-        problem,
+        _expecting(problem, wanted),
         objective=Objective(ObjectiveKind.MAX_SHARPE),
-        mean=np.broadcast_to(mean, (problem.size,)).copy(),
         costs=Costs(),
-        limits=replace(problem.limits, var_max=None),
     )
+
+
+def _expecting(problem: Problem, excess: Array) -> Problem:
+    """The problem with this mean, f64[n], over financing in its objective."""
+    mean = Moments(problem).mean()
+    return replace(problem, views=excess + problem.financing_rates - mean)
 
 
 def with_gross(problem: Problem, side: Array, gross: float) -> Problem:
@@ -75,8 +79,8 @@ def of_largest_gross(problem: Problem, solve: Callable[[Problem], Solution]) -> 
     low[place] = -np.inf
     free = _with_least(problem, low)
     side = rows.matrix[place]
-    mean = side + problem.financing_rates
-    found = solve(replace(free, objective=Objective(ObjectiveKind.MAX_RETURN), mean=mean))
+    largest = replace(_expecting(free, side), objective=Objective(ObjectiveKind.MAX_RETURN))
+    found = solve(largest)
     if found.status is not Status.OPTIMAL:
         return free
     low[place] = (1.0 - NEAR) * float(side @ found.weights)

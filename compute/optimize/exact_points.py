@@ -1,11 +1,12 @@
-"""Optima at points that are known beforehand: what one is near by, and what a curved limit leaves.
+"""Optima at points that are known beforehand: what one is near by, and what the limits leave.
 
 Above the solvers and the proof: candidates are compared and certified by the proof's own reading.
 
 Where a curved limit leaves a single point there is no interior for a solver to walk through:
 risk-constrained Kelly is met with equality by all cash; where nothing has a positive mean it is met
 by nothing else. A cap on risk that equals the least risk there is leaves the book of least risk.
-Such points are few and known beforehand: each is tried, and taken where it is proven to be best.
+Nor is there one where dust is all that may be held. Such points are few and known beforehand: each
+is tried, and taken where it is proven to be best.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from compute.optimize.interior_point.scaling import unit_of
 from compute.optimize.limits import box, linear
 from compute.optimize.problem import (
     Costs,
-    Limits,
     Objective,
     ObjectiveKind,
     Problem,
@@ -30,7 +30,6 @@ from compute.optimize.problem import (
 )
 from compute.optimize.proof.certificate import certify_weights
 from compute.optimize.proof.evaluation import largest_violation, objective_value
-from compute.optimize.tail_lp.solve import terms_of
 
 Kind = ObjectiveKind
 # Within this, in units of the solver where these are above 1, a point is met but for rounding.
@@ -39,13 +38,13 @@ NEAR = 1e-6
 KINK = 1e-10
 # A limit may be exceeded by so much more for it: a thousandth of what a certificate allows.
 EXCEEDED = 1e-11
-METHOD = "the only point that a curved limit leaves"
+METHOD = "a point known beforehand"
 
 
 def at_tight_point(
     problem: Problem, solve: Callable[[Problem], Solution], execution: Execution
 ) -> Solution | None:
-    """The optimum among the points that curved limits may leave; None where none is proven.
+    """The optimum among the points that limits may leave; None where none is proven.
 
     solve: of a smooth problem without the limit in question.
     """
@@ -82,17 +81,17 @@ def at_kinks(problem: Problem, found: Solution) -> Solution:
     """The answer with weights of zero, and trades of none, exactly where they are that but for
     rounding, if it is no worse for it.
 
-    A tail measure has a kink where nothing is held, and an interior point only comes near.
+    An interior point only comes near: what is left of a position to close would be dust.
     """
-    if found.status is not Status.OPTIMAL or not any(
-        part.kind.tail is not None for _, part in terms_of(problem.objective)
-    ):
+    if found.status is not Status.OPTIMAL:
         return found
     slack = KINK * float(unit_of(linear(problem), np.inf))
     weights = found.weights
     near = np.where(np.abs(weights) <= slack, 0.0, weights)
     if problem.holdings is not None:
         near = np.where(np.abs(near - problem.holdings) <= slack, problem.holdings, near)
+    if np.array_equal(near, weights):
+        return found
     sense = 1.0 if problem.objective.kind.maximised else -1.0
     value, broken = objective_value(problem, near), largest_violation(problem, near)
     if broken > max(largest_violation(problem, weights), EXCEEDED):
@@ -102,20 +101,15 @@ def at_kinks(problem: Problem, found: Solution) -> Solution:
     return replace(found, weights=near, objective=value)
 
 
-def curved(limits: Limits) -> bool:
-    """Whether there are limits that may leave a single point."""
-    measures = ("volatility_max", "cvar_max", "cdar_max", "drawdown_max", "drawdown_risk")
-    return any(getattr(limits, name) is not None for name in measures)
-
-
 def _candidates(
     problem: Problem, solve: Callable[[Problem], Solution]
 ) -> Iterator[npt.NDArray[np.float64]]:
     limits, (lower, upper) = problem.limits, box(problem)
     if np.any(lower > upper):
         return
-    if limits.drawdown_risk is not None:
-        yield np.clip(np.zeros(problem.size), lower, upper)
+    yield np.clip(np.zeros(problem.size), lower, upper)
+    if problem.holdings is not None:
+        yield np.clip(problem.holdings, lower, upper)
     measured = {
         Kind.MIN_VARIANCE: limits.volatility_max,
         Kind.MIN_CVAR: limits.cvar_max,

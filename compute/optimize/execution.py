@@ -7,10 +7,14 @@ that are compiled (`JointShapes`), and one that fits none raises `NotCompiledErr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import KernelRegistry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,13 @@ class JointShapes:
     linear limits (groups, exposures, cash, budget and those by name), few and most.
     """
 
-    assets: tuple[int, ...] = (128, 512)
+    assets: tuple[int, ...] = (32, 128, 512)
     scenarios: tuple[int, ...] = (1024, 4096)
     rows: tuple[int, int] = (32, 192)
+
+    def quick_scenarios(self, names: int) -> int:
+        """How many scenarios of so many names have a program with little work."""
+        return self.scenarios[-1 if names <= self.assets[-2:][0] else 0]
 
     @property
     def linear_programs(self) -> tuple[tuple[int, int], ...]:
@@ -57,3 +65,28 @@ class Execution:
 
 JUST_IN_TIME = Execution()
 """No deadline; programs are compiled when they are needed."""
+
+
+class Runner(Protocol):
+    """Runs joint work: functions that take their `Execution` by the name `execution`.
+
+    errors: what `run` raises for work that can't be done.
+    """
+
+    errors: tuple[type[Exception], ...]
+
+    def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
+        """What `work` returns. Raises what it raises, `StoppedError` at the time limit."""
+
+
+class InThisThread:
+    """Runs joint work where it is asked for, compiling what it needs: for scripts and backtests."""
+
+    errors: tuple[type[Exception], ...] = (ValueError, ArithmeticError)
+
+    def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
+        """See `Runner`."""
+        return work(*arguments, execution=Execution(time_limit))
+
+
+IN_THIS_THREAD = InThisThread()

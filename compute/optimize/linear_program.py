@@ -1,11 +1,11 @@
-"""Linear and mixed-integer programs in HiGHS, with duals in one sign convention.
+"""Linear and mixed-integer programs, and HiGHS, which solves them with duals of one sign.
 
     maximise  c'x   subject to   row_min <= A x <= row_max,   lower <= x <= upper,
     x_j integer where asked.
 
 Duals: `row_dual[r] = d value / d bound`, positive where the upper side of a row binds and negative
-where the lower side does; `reduced_cost = c - A' row_dual`. Used for proofs, explanations and
-lots, never in the continuous serving path.
+where the lower side does; `reduced_cost = c - A' row_dual`. Programs of tail measures are solved by
+an interior point of their own (`tail_lp/interior_point.py`), and here where it stalls.
 """
 
 from __future__ import annotations
@@ -38,15 +38,25 @@ class LpStatus(Enum):
 
 @dataclass(frozen=True)
 class LinearProgram:
-    """max c'x over rows and bounds; shapes c[k], rows[m, k] (sparse), bounds [m] and [k]."""
+    """max c'x over rows and bounds; shapes c[k], rows[m, k], bounds [m] and [k].
+
+    rows: sparse, dense for tail measures. excess: number of last columns of which every row has one
+    at most, but for the caps of tail measures.
+    """
 
     cost: Vector
-    rows: sparse.csr_array
+    rows: Any
     row_min: Vector
     row_max: Vector
     lower: Vector
     upper: Vector
     integer: npt.NDArray[np.bool_] | None = None
+    excess: int = 0
+
+    @property
+    def loss(self) -> Vector:
+        """-c[k], of which the same point is the minimum."""
+        return -self.cost
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,14 @@ class Moments:
         return result
 
     def excess(self) -> Array:
-        """The mean less what financing takes."""
-        result: Array = self.mean() - self.problem.financing_rates
+        """The mean that is expected, less what financing takes.
+
+        ValueError where nothing is: no mean, no scenarios and no views.
+        """
+        given = self.problem.mean, self.problem.scenarios, self.problem.views
+        if all(each is None for each in given):
+            raise ValueError("mean: this objective needs one, or scenarios")
+        result: Array = self.mean() - self.problem.objective_rates
         return result
 
     def second(self, over: Array | float = 0.0) -> Array:
@@ -143,7 +149,7 @@ def _mean_variance(objective: Objective, moments: Moments) -> Blocks:
 
 
 def _quadratic_growth(objective: Objective, moments: Moments) -> Blocks:
-    return Blocks(moments.excess(), moments.second(moments.problem.financing_rates))
+    return Blocks(moments.excess(), moments.second(moments.problem.objective_rates))
 
 
 def _crra(objective: Objective, moments: Moments) -> Blocks:
@@ -211,13 +217,15 @@ def evaluate(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
 def _growth(problem: Problem, compiled: Blocks, weights: Array) -> Scalar:
     """What the scenarios add to the objective."""
     moments, cash = Moments(problem), problem.cash_return
-    idle = np.vecdot(problem.financing_rates, weights)[..., None]
+    idle = np.vecdot(problem.objective_rates, weights)[..., None]
     held = (np.matvec(moments.scenarios(), weights) - idle) / (1.0 + cash)
     rise = np.log1p(np.where(held > RUINED - 1.0, held, np.nan))
     utility = compiled.growth * rise
     if compiled.crra:
         factor, rho = compiled.crra
-        utility = utility + factor * np.expm1((1.0 - rho) * rise) / (1.0 - rho)
+        # A loss that weighs more than a double holds is -infinity; NaN where cash weighs nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            utility = utility + factor * np.expm1((1.0 - rho) * rise) / (1.0 - rho)
     return np.vecdot(moments.probability(), utility)
 
 

@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.optimize.implied_bounds import ENDLESS, FAR, implied_box, sums_of, with_room
+from compute.optimize.objectives import Moments
 from compute.optimize.problem import Array, Limits, Problem, Solution, Status
+from compute.optimize.risk_box import is_asked, within_risk
 
 Flags = NDArray[np.bool_]
 
 # A bound that a caller wrote is replaced where it is this many times the one implied, or beyond FAR
 # where none is: solvers work with numbers of the size of a book.
 LOOSE = 4.0
+# Where a solver gave up, bounds beyond this are left out: few books come near them.
+WIDE = 100.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ def presolved(problem: Problem) -> Presolved:
         capped_low = np.maximum(lower, held - limits.trade_max)
         capped_high = np.minimum(upper, held + limits.trade_max)
     tight_low, tight_high = implied_box(capped_low, capped_high, sums_of(problem))
+    if is_asked(limits, tight_low, tight_high):
+        moments = Moments(problem)
+        risks = moments.covariance(), moments.mean()
+        tight_low, tight_high = within_risk(limits, tight_low, tight_high, *risks)
     wide_low, wide_high = with_room(tight_low, tight_high)
     low = (tight_low > capped_low) & (np.abs(capped_low) > LOOSE * np.abs(wide_low))
     high = (tight_high < capped_high) & (np.abs(capped_high) > LOOSE * np.abs(wide_high))
@@ -147,6 +155,18 @@ def stands(problem: Problem, stated: Presolved, solution: Solution) -> bool:
     inside = limits.lower is None or bool(np.all(weights >= limits.lower))
     inside &= limits.upper is None or bool(np.all(weights <= limits.upper))
     return solution.status is Status.OPTIMAL and inside
+
+
+def without_wide(problem: Problem) -> Presolved:
+    """The problem without bounds beyond `WIDE`, for solvers that those lead astray."""
+    limits, n = problem.limits, problem.size
+    lower = np.full(n, -np.inf) if limits.lower is None else np.asarray(limits.lower, np.float64)
+    upper = np.full(n, np.inf) if limits.upper is None else np.asarray(limits.upper, np.float64)
+    low, high = (lower < -WIDE) & (lower < upper), (upper > WIDE) & (lower < upper)
+    bare = replace(limits, lower=np.where(low, -np.inf, lower), upper=np.where(high, np.inf, upper))
+    stated = presolved(replace(problem, limits=bare))
+    cut = bool((low & np.isfinite(lower)).any() or (high & np.isfinite(upper)).any())
+    return replace(stated, low=stated.low | low, high=stated.high | high, far=cut)
 
 
 def open_sides(problem: Problem) -> list[str]:

@@ -41,9 +41,10 @@ MAX_DRAWDOWN = TailMeasure("drawdown", on_path=True, is_maximum=True)
 class ObjectiveKind(Enum):
     """What is maximised (or minimised): the value says it in symbols.
 
-    r = scenario returns (T, n) and mu the mean, both less `cash_return`, p the probabilities, S the
-    covariance, W_t = 1 + cash_return + r_t'w the wealth in scenario t. Risks (variance, CVaR,
-    drawdowns) and limits on them are of the returns as they are, without interest on cash.
+    r = scenario returns (T, n) and mu the mean, both less `cash_return` and with the views, p the
+    probabilities, S the covariance, W_t = 1 + cash_return + r_t'w the wealth in scenario t. Risks
+    (variance, CVaR, drawdowns) and limits on them are of the returns as they are, without interest
+    on cash and without views.
 
     With each: its fields of `Objective`, what it is computed from, and the tail measure that it is.
     A smooth one has its blocks in `objectives.py` and its twin in `proof/objectives.py`.
@@ -278,8 +279,9 @@ class Problem:
     cash_return: what cash earns a period.
     financing: f64[n], what is taken from each return instead of `cash_return`; None: that. A line
         that can only be short and whose proceeds earn nothing is financed at -cash_return: it
-        makes w (r + cash_return) = |w| (-r - cash_return). Expected returns beyond those of the
-        scenarios are less financing: the objective counts them, risks and limits don't.
+        makes w (r + cash_return) = |w| (-r - cash_return).
+    views: f64[n], what is expected of each return beyond `mean` and scenarios; None: nothing. The
+        objective alone counts it: who expects more makes no risk smaller, and limits don't move.
     """
 
     objective: Objective
@@ -292,6 +294,7 @@ class Problem:
     holdings: Array | None = None
     cash_return: float = 0.0
     financing: Array | None = None
+    views: Array | None = None
 
     @property
     def financing_rates(self) -> Array:
@@ -299,6 +302,12 @@ class Problem:
         if self.financing is not None:
             return self.financing
         return np.full(self.size, self.cash_return)
+
+    @property
+    def objective_rates(self) -> Array:
+        """The same less the views, which is what the objective takes from each return, f64[n]."""
+        rates = self.financing_rates
+        return rates if self.views is None else rates - self.views
 
     @property
     def size(self) -> int:

@@ -4,13 +4,18 @@
     expect(s)   raise at once where what follows takes longer than there is time
     least(s)    seconds for one piece of work that can't look by itself (a call of HiGHS)
 
+Work that takes a limit is handed one. What has many loops and no other use for it says `checkpoint`
+in them, which looks at the limit that the whole piece of work runs `under`.
+
 No clock is read here: whoever has a deadline hands in what is left of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -67,3 +72,20 @@ class TimeLimit:
 
 ENDLESS = TimeLimit()
 """No deadline, and nobody who could go away."""
+
+_CURRENT: ContextVar[TimeLimit] = ContextVar("time limit", default=ENDLESS)
+
+
+@contextlib.contextmanager
+def under(limit: TimeLimit) -> Iterator[None]:
+    """What runs inside, in this thread, ends at its next `checkpoint` where the limit says so."""
+    token = _CURRENT.set(limit)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def checkpoint() -> None:
+    """Between iterations: go on, or raise as `TimeLimit.check` does. Changes no result."""
+    _CURRENT.get().check()

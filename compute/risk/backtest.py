@@ -9,12 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
-from scipy.stats import binom, chi2
+from scipy.stats import binom, chi2, norm, t
 
 from compute.history import Floats
+from compute.risk.measures import normal_tail, student_tail
 
 BETTING_FRACTION = 0.01
 """Of the e-process, where none is chosen."""
+
+GRID = 1 << 16
+"""Points on which the distribution of a sum of exceedances is computed."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,40 @@ def shortfall_test(losses: Floats, var: Floats, es: Floats, probability: float) 
     """
     beyond = np.where(losses > var, losses / es, 0.0)
     return float(1.0 - beyond.sum() / (len(losses) * probability))
+
+
+def shortfall_p_value(
+    statistic: float, count: int, probability: float, degrees: float | None = None
+) -> float:
+    """P(Z2 <= statistic) over T = count independent periods if the forecasts are right.
+
+    Losses are of mean 0 and of one distribution but for their scale: normal, or a Student t of
+    `degrees` > 2. Then T p (1 - Z2) is a sum of T terms that are 0 with probability 1 - p and else
+    L / ES beyond VaR / ES: its distribution is the T-th power of theirs under the Fourier
+    transform, on a grid that reaches eight times as far as asked, whose second half nothing
+    reaches but a sum with a term beyond the first.
+    """
+    reached = count * probability * (1.0 - statistic)
+    if reached <= 0.0:
+        return 1.0
+    step = 8.0 * max(reached, count * probability, 1.0) / GRID
+    level = 1.0 - probability
+    if degrees is None:
+        law, tail = norm(), normal_tail(level)
+    else:
+        law, tail = (
+            t(degrees, scale=np.sqrt((degrees - 2.0) / degrees)),
+            student_tail(level, degrees),
+        )
+    # What lies between two midpoints is put on the point between them, all beyond on the last.
+    ends = (np.arange(GRID // 2) + 0.5) * step * tail.expected_shortfall
+    beyond = law.sf(np.maximum(ends, tail.value_at_risk))
+    cells = np.zeros(GRID)
+    cells[: GRID // 2] = np.concatenate([[1.0], beyond[:-1]]) - beyond
+    cells[GRID // 2] = beyond[-1]
+    total = np.fft.irfft(np.fft.rfft(cells) ** count, GRID)
+    place = int(np.ceil(reached / step - 1e-9))
+    return float(np.clip(total[place:].sum(), 0.0, 1.0))
 
 
 def shortfall_size_test(losses: Floats, var: Floats, es: Floats) -> float:

@@ -8,9 +8,14 @@ GJR    h' = w + (a + g 1[e < 0]) e^2 + b h       (Glosten, Jagannathan and Runkl
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from compute.history import Floats
+
+FILTER_DECAY = 0.97
+"""Of the volatility that filtered history is scaled by."""
+
+FILTERED_MIN = 50
+"""Periods that it needs."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +51,6 @@ def garch_variances(residuals: Floats, model: Garch, start: float) -> Floats:
         news = model.alpha + (model.gamma if e < 0.0 else 0.0)
         out[t + 1] = model.omega + news * e * e + model.beta * out[t]
     return out
-
-
-def garch_log_likelihood(residuals: Floats, variances: Floats) -> float:
-    """sum of log N(e_t; 0, h_t)."""
-    h = variances[: len(residuals)]
-    return float(-0.5 * np.sum(np.log(2.0 * np.pi * h) + residuals**2 / h))
-
-
-def fit_garch(residuals: Floats) -> Garch:
-    """GARCH(1,1) by quasi maximum likelihood, started at the mean square, w, a, b >= 0.
-
-    Raises `ValueError` for fewer than 250 residuals: the fit would be noise.
-    """
-    if len(residuals) < 250:
-        raise ValueError(f"has {len(residuals)} periods; GARCH needs 250")
-    variance = float(np.mean(residuals**2))
-
-    def model(point: Floats) -> Garch:
-        total = 0.9999 / (1.0 + np.exp(-np.clip(point[0], -30, 30)))
-        share = 1.0 / (1.0 + np.exp(-np.clip(point[1], -30, 30)))
-        scale = float(np.exp(np.clip(point[2], -10, 10)))
-        return Garch(variance * scale * (1.0 - total), total * share, total * (1.0 - share))
-
-    def loss(point: Floats) -> float:
-        found = garch_variances(residuals, model(point), variance)
-        return -garch_log_likelihood(residuals, found)
-
-    starts = (np.array([3.5, -2.2, 0.0]), np.array([2.0, -1.4, 0.0]))
-    options = {"maxiter": 600, "xatol": 1e-6, "fatol": 1e-7}
-    tried = [minimize(loss, x, method="Nelder-Mead", options=options) for x in starts]
-    return model(min(tried, key=lambda found: float(found.fun)).x)
 
 
 def filtered(returns: Floats, decay: float = 0.97) -> Floats:

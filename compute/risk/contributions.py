@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import sqrtm
 
 from compute.correlation.sample import correlation_of
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,6 @@ def _exponential_entropy(shares: Floats) -> float:
     return float(np.exp(-(some @ np.log(some))))
 
 
-def effective_rank(correlation: Floats) -> float:
-    """exp of the entropy of the eigenvalues over n: how many directions a correlation has."""
-    values = np.maximum(np.linalg.eigvalsh(correlation), 0.0)
-    return _exponential_entropy(values / values.sum())
-
-
 def effective_bets_principal(weights: Floats, covariance: Floats) -> float:
     """exp of the entropy of the shares of variance by principal component, 1 .. n.
 
@@ -82,9 +76,10 @@ def minimum_torsion(covariance: Floats, rounds_max: int = 200) -> Floats:
     d = np.ones(len(values))
     product, before = root, np.inf
     for _ in range(rounds_max):
+        checkpoint()
         scaled = d[:, None] * correlation * d[None, :]
-        inner = np.linalg.inv(np.real(sqrtm(scaled)))
-        q = inner @ (d[:, None] * root)
+        values, vectors = np.linalg.eigh(scaled)  # sqrtm would hold all other threads up
+        q = (vectors / np.sqrt(values)) @ vectors.T @ (d[:, None] * root)
         d = np.diag(q @ root).copy()
         product = d[:, None] * q
         distance = float(np.linalg.norm(root - product))

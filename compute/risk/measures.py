@@ -170,6 +170,11 @@ def entropic_value_at_risk(losses: Floats, probability: Floats, level: float) ->
     return worst + min(float(best.fun), 0.0)
 
 
+def entropic_normal(level: float, deviation: float) -> float:
+    """The same of a normal loss of mean 0 and deviation s, s sqrt(-2 ln(1 - a))."""
+    return float(deviation * np.sqrt(-2.0 * np.log1p(-level)))
+
+
 def spectral_risk(losses: Floats, probability: Floats, aversion: float) -> float:
     """sum of losses by the exponential spectrum phi(u) = k e^{-k (1-u)} / (1 - e^{-k}), k > 0.
 

@@ -12,6 +12,7 @@ from scipy.optimize import linprog, minimize
 from scipy.special import logsumexp
 
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 
 
 class InfeasibleViewError(ValueError):
@@ -56,6 +57,7 @@ def pooled(prior: Floats, views: list[View]) -> Pooled:
     log_prior = np.log(prior)
 
     def dual(x: Floats) -> tuple[float, Floats]:
+        checkpoint()
         exponent = log_prior + x @ shaped
         total = float(logsumexp(exponent))
         return total, shaped @ np.exp(exponent - total)
@@ -109,6 +111,7 @@ def _polished(
     if not active.any():
         return x
     for _ in range(20):
+        checkpoint()
         exponent = log_prior + x @ rows
         q = np.exp(exponent - logsumexp(exponent))
         gradient = rows @ q
@@ -130,6 +133,7 @@ def _polished(
 def _check_feasible(prior: Floats, views: list[View]) -> None:
     """Adds views one by one and names the first that contradicts those before it."""
     for count in range(1, len(views) + 1):
+        checkpoint()
         upper = [(v.values, v.high) for v in views[:count] if v.low != v.high and v.high < np.inf]
         upper += [(-v.values, -v.low) for v in views[:count] if v.low != v.high and v.low > -np.inf]
         equal = [(v.values, v.low) for v in views[:count] if v.low == v.high]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compute.correlation.sample import correlation_of
 from compute.history import Floats
-from compute.risk.conditional import filtered
+from compute.risk.conditional import FILTERED_MIN, filtered
 from compute.risk.contributions import (
     Contributions,
     diversification_ratio,
@@ -19,11 +18,13 @@ from compute.risk.contributions import (
     normal_contributions,
     scenario_contributions,
 )
+from compute.risk.drawdown import drawdown_tail
 from compute.risk.extremes import ParetoTail, pareto_tail
 from compute.risk.measures import (
     OutsideDomainError,
     Tail,
     cornish_fisher_tail,
+    entropic_normal,
     entropic_value_at_risk,
     historical_tail,
     moments,
@@ -33,10 +34,23 @@ from compute.risk.measures import (
     student_tail,
     tail_weights,
 )
-from compute.risk.tail_method import TailMethod
+from compute.risk.tail_method import PARETO_FRACTION, TailMethod
 
-SPECTRAL_AVERSION = 20.0
-FILTERED_MIN = 50
+
+@dataclass(frozen=True)
+class Choices:
+    """What a reader may choose of the measures.
+
+    tail_fraction: share of the losses that the Pareto tail is fitted to. degrees: of the Student t,
+    None: by the kurtosis. aversion: of the spectrum, > 0.
+    """
+
+    tail_fraction: float = PARETO_FRACTION
+    degrees: float | None = None
+    aversion: float = 20.0
+
+
+DEFAULT = Choices()
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class BookRisk:
     tails: dict[TailMethod, Tail] = field(default_factory=dict)
     refused: dict[TailMethod, str] = field(default_factory=dict)
     entropic: float = np.nan
+    entropic_normal: float = np.nan
     spectral: float = np.nan
     skewness: float = np.nan
     kurtosis: float = np.nan
@@ -70,10 +85,16 @@ class BookRisk:
     bets_torsion: float = np.nan
     normal: Contributions | None = None
     historical: Contributions | None = None
+    max_drawdown: float = np.nan
+    conditional_drawdown: float = np.nan
 
 
 def book_risk(
-    weights: Floats, covariance: Floats, level: float, scenarios: Scenarios | None = None
+    weights: Floats,
+    covariance: Floats,
+    level: float,
+    scenarios: Scenarios | None = None,
+    choices: Choices = DEFAULT,
 ) -> BookRisk:
     """Every measure of a book: weights (n,), covariance (n, n) of a period, level in (0.5, 1)."""
     variance = float(weights @ covariance @ weights)
@@ -88,8 +109,9 @@ def book_risk(
         bets_variance=ratio**2,
         bets_principal=principal,
         bets_torsion=torsion,
+        entropic_normal=entropic_normal(level, volatility),
     )
-    return out if scenarios is None else _with_scenarios(out, weights, level, scenarios)
+    return out if scenarios is None else _with_scenarios(out, weights, level, scenarios, choices)
 
 
 def _diversification(weights: Floats, covariance: Floats) -> tuple[float, float, float]:
@@ -105,11 +127,13 @@ def _diversification(weights: Floats, covariance: Floats) -> tuple[float, float,
     return diversification_ratio(own, part), effective_bets_principal(own, part), torsion
 
 
-def _with_scenarios(out: BookRisk, weights: Floats, level: float, scenarios: Scenarios) -> BookRisk:
+def _with_scenarios(
+    out: BookRisk, weights: Floats, level: float, scenarios: Scenarios, choices: Choices
+) -> BookRisk:
     probability = scenarios.probability
     losses = -(scenarios.returns @ weights)
     _, _, skewness, kurtosis = moments(-losses, probability)
-    degrees = student_degrees(kurtosis)
+    degrees = student_degrees(kurtosis) if choices.degrees is None else choices.degrees
     tails, refused = dict(out.tails), dict[TailMethod, str]()
     tails[TailMethod.STUDENT] = student_tail(level, degrees, 0.0, out.volatility)
     tails[TailMethod.HISTORICAL] = historical_tail(losses, probability, level)
@@ -132,29 +156,25 @@ def _with_scenarios(out: BookRisk, weights: Floats, level: float, scenarios: Sce
     try:
         if np.ptp(probability) > 1e-9 * probability.max():
             raise OutsideDomainError("scenarios are not equally likely")
-        pareto = pareto_tail(losses)
+        pareto = pareto_tail(losses, choices.tail_fraction)
         tails[TailMethod.EXTREME_VALUE] = pareto.tail(level)
     except OutsideDomainError as error:
         refused[TailMethod.EXTREME_VALUE] = str(error)
     weights_of_tail, _ = tail_weights(losses, probability, level)
+    falls = drawdown_tail(-losses, level) if scenarios.in_order else (np.nan, np.nan)
     return BookRisk(
         **{
             **vars(out),
             "tails": tails,
             "refused": refused,
             "entropic": entropic_value_at_risk(losses, probability, level),
-            "spectral": spectral_risk(losses, probability, SPECTRAL_AVERSION),
+            "spectral": spectral_risk(losses, probability, choices.aversion),
             "skewness": skewness,
             "kurtosis": kurtosis,
             "degrees": degrees,
             "pareto": pareto,
             "historical": scenario_contributions(weights, scenarios.returns, weights_of_tail),
+            "max_drawdown": falls[0],
+            "conditional_drawdown": falls[1],
         }
     )
-
-
-def mean_correlation(covariance: Floats) -> float:
-    """Mean of the correlations above the diagonal; 0 for one instrument."""
-    correlation, _ = correlation_of(covariance)
-    rows, columns = np.triu_indices(len(correlation), 1)
-    return float(correlation[rows, columns].mean()) if len(rows) else 0.0

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.history import Floats
+from compute.optimize.time_limit import checkpoint
 from compute.risk.conditional import filtered
 from compute.risk.extremes import pareto_tail
 from compute.risk.measures import (
@@ -50,6 +51,7 @@ def rolling_forecasts(
     count = len(losses) - window
     var, es, known = np.zeros(count), np.zeros(count), np.ones(count, dtype=bool)
     for t in range(count):
+        checkpoint()
         try:
             tail = forecast(losses[t : t + window], method, level)
         except OutsideDomainError:

@@ -65,19 +65,3 @@ def reverse_stress(weights: Floats, covariance: Floats, loss: float) -> Extreme:
 
 def _exceeded(distance: float, n: int) -> float:
     return float(chi2.sf(distance**2, n))
-
-
-def liquidation_factor(periods: float) -> float:
-    """sqrt((n+1)(2n+1) / (6n)): by what a book sold in n equal parts scales the VaR of one period.
-
-    Parts are sold at the end of each period; the often used sqrt(n/3) is the limit, too small.
-    """
-    return float(np.sqrt((periods + 1.0) * (2.0 * periods + 1.0) / (6.0 * periods)))
-
-
-def spread_cost(price: float, mean: float, deviation: float, multiple: float) -> float:
-    """.5 P (mean + k deviation) of the relative spread: the exogenous cost of liquidity.
-
-    Bangia, Diebold, Schuermann and Stroughair 1999.
-    """
-    return 0.5 * price * (mean + multiple * deviation)

@@ -10,9 +10,11 @@ is the measure. Only HISTORICAL expected shortfall and NORMAL are convex in w.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import lfilter
 from scipy.stats import norm
 
 from compute.history import Floats
+from compute.risk.conditional import FILTER_DECAY, FILTERED_MIN
 from compute.risk.extremes import EXCEEDANCES_MIN, ParetoTail, fit_pareto
 from compute.risk.measures import (
     DEGREES_MAX,
@@ -52,13 +54,16 @@ def sloped_tail(
     """The measure of losses (K,) of probability (K,) and its slope.
 
     NORMAL, STUDENT and CORNISH_FISHER take the mean as 0 and the deviation with 1 - sum p^2 in the
-    denominator; HISTORICAL and EXTREME_VALUE take the losses as they are. An empty book
-    measures 0. Raises `OutsideDomainError` where the losses don't support the method.
+    denominator; HISTORICAL and EXTREME_VALUE take the losses as they are, and FILTERED_HISTORICAL
+    as periods in their order, the newest last. An empty book measures 0. Raises
+    `OutsideDomainError` where the losses don't support the method.
     """
     if not losses.any():  # nothing is held
         return Sloped(0.0, np.zeros_like(losses))
     if method is TailMethod.HISTORICAL:
         return _historical(kind, level, losses, probability)
+    if method is TailMethod.FILTERED_HISTORICAL:
+        return _filtered_historical(kind, level, losses, probability)
     if method is TailMethod.EXTREME_VALUE:
         return _extreme_value(kind, level, losses, probability)
     return _parametric(kind, method, level, losses, probability)
@@ -75,6 +80,33 @@ def _historical(kind: TailKind, level: float, losses: Floats, probability: Float
         weights = np.zeros_like(losses)
         weights[place] = 1.0
     return Sloped(float(weights @ losses), weights)
+
+
+def _filtered_historical(
+    kind: TailKind, level: float, losses: Floats, probability: Floats
+) -> Sloped:
+    """HISTORICAL of z_t = L_t sqrt(h_{T+1} / h_t), with d the decay and h_1 the mean square,
+
+        h_{t+1} = d h_t + (1 - d) L_t^2
+
+    The slope goes back through the recursion: dm/dh_t is what h_t does by itself and d dm/dh_{t+1}.
+    """
+    count, d = len(losses), FILTER_DECAY
+    if count < FILTERED_MIN:
+        raise OutsideDomainError(f"{count} scenarios: {FILTERED_MIN} are needed")
+    if float(np.ptp(probability)) > 1e-9 * float(probability.max()):
+        raise OutsideDomainError("scenarios are not equally likely")
+    squares = losses**2
+    start = float(squares.mean())
+    later, _ = lfilter([1.0 - d], [1.0, -d], squares, zi=[d * start])
+    variances = np.concatenate([[start], later])
+    ratio = np.sqrt(variances[-1] / variances[:-1])
+    found = _historical(kind, level, ratio * losses, probability)
+    pull = found.slope * ratio * losses
+    by_itself = np.append(-pull, pull.sum()) / (2.0 * variances)
+    by_variance = lfilter([1.0], [1.0, -d], by_itself[::-1])[::-1]
+    through = (1.0 - d) * by_variance[1:] + by_variance[0] / count
+    return Sloped(found.value, found.slope * ratio + 2.0 * losses * through)
 
 
 def _parametric(

@@ -2,60 +2,26 @@
 
     corporate actions -> fills of what was decided before -> mark -> night -> decide
 
-Sizes come from `decide.size`, the function that sizes live: the same waterfall, limits, whole lots
+Sizes come from `sizing.size`, the function that sizes live: the same waterfall, limits, whole lots
 and guard. Nothing of a later session is known to a decision.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from enum import IntEnum
 
 import numpy as np
 
-from compute.inputs import Inputs
+from compute.day_loss import TradingDay
 from compute.layout import Stage
-from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
-from compute.limits.policy import LimitKind, Limits
-from compute.market import Floats, Market, MissingInputError, Positions
-from compute.parameters import EffectiveParameters
-from compute.pipeline import Sizing, size
+from compute.limits.policy import LimitKind
+from compute.market import Floats, MissingInputError
 from compute.shapes import KernelRegistry
-from compute.signals import check
-from compute.simulate.account import Account, TradingCosts, corporate_actions, fill, night
+from compute.simulate.account import Account, corporate_actions, fill, night
+from compute.simulate.decision import Ask, Decider, Standing
 from compute.simulate.history import PriceHistory
-from compute.simulate.strategies import SessionSignals, Strategy
-
-SESSIONS_PER_YEAR = 252.0
-
-
-class FillAt(IntEnum):
-    """When an order decided at a close is filled. The numbers are those of the contract."""
-
-    NEXT_OPEN = 1
-    NEXT_CLOSE = 2
-    SAME_CLOSE = 3
-    """At the price it was decided on: for comparison with engines that do so; not attainable."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is tried: a strategy with everything that sizes it.
-
-    cash: at the start. lot_size: of every instrument. rebalance_sessions: a decision every so many
-    sessions.
-    """
-
-    strategy: Strategy
-    parameters: EffectiveParameters
-    limits: Limits
-    name: str = ""
-    cash: float = 1e6
-    costs: TradingCosts = field(default_factory=TradingCosts)
-    fill_at: FillAt = FillAt.NEXT_OPEN
-    lot_size: float = 1.0
-    rebalance_sessions: int = 1
+from compute.simulate.setting import FillAt, Setting
 
 
 @dataclass(frozen=True)
@@ -67,7 +33,9 @@ class Backtest:
     stage's weights would have been ruined; None in the fast mode. units: held at each close,
     (T, m), where they were asked for. ruined: the first session with nothing left, or None.
     scaled_fills: fills cut because the open had moved beyond the cash at hand. refused: decisions
-    that could not be made, by reason. bindings: lines cut last by each kind of limit.
+    that could not be made, by reason; refused_lines: lines of the others that were not sized, by
+    reason. reducing: decisions in which nothing could grow after the loss of a day. bindings: lines
+    cut last by each kind of limit.
     """
 
     dates: tuple[str, ...]
@@ -84,6 +52,8 @@ class Backtest:
     bindings: dict[LimitKind, int]
     ruined: int | None
     units: Floats | None = None
+    refused_lines: dict[str, int] = field(default_factory=dict)
+    reducing: int = 0
 
     @property
     def returns(self) -> Floats:
@@ -96,8 +66,8 @@ class Backtest:
 class _Run:
     """One setting on its way through the history."""
 
-    def __init__(self, history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> None:
-        self.history, self.setting, self.kernels = history, setting, kernels
+    def __init__(self, history: PriceHistory, setting: Setting, decider: Decider) -> None:
+        self.history, self.setting, self.decider = history, setting, decider
         sessions, m = history.close.shape
         self.account, self.orders = Account(setting.cash, np.zeros(m)), np.zeros(m)
         self.equity, self.cash = np.zeros(sessions), np.zeros(sessions)
@@ -106,6 +76,8 @@ class _Run:
         self.stage_growth = np.zeros(len(Stage) + 1)
         self.trades = self.decisions = self.scaled_fills = 0
         self.refused: Counter[str] = Counter()
+        self.refused_lines: Counter[str] = Counter()
+        self.reduced, self.is_reducing, self.highest = 0, False, setting.cash
         self.bindings: Counter[LimitKind] = Counter()
         self.ruined: int | None = None
 
@@ -120,6 +92,7 @@ class _Run:
             self.account = night(self.account, mark, setting.costs, _nights(history, t))
         if not self._mark(t, mark):
             return False
+        self._watch_day(t)
         if not is_last:
             self._decide(t, mark)
         return True
@@ -137,6 +110,7 @@ class _Run:
             self.ruined = t
             return False
         self.equity[t], self.cash[t] = equity, self.account.cash
+        self.highest = max(self.highest, equity)
         self.units[t] = self.account.units
         self.gross_weight[t] = float(np.nansum(np.abs(self.account.units * mark))) / equity
         return True
@@ -164,12 +138,16 @@ class _Run:
         if t % self.setting.rebalance_sessions == 0:
             said = self.setting.strategy(self.history, t)
         if said is not None:
+            standing = Standing(self.account, float(self.equity[t]), self.highest, self.is_reducing)
             try:
-                sizing = self._sized(said, t)
+                decided = self.decider.decide(said, t, standing)
             except MissingInputError as error:
                 self.refused[error.reason] += 1
             else:
+                sizing = decided.sizing
                 self.decisions += 1
+                self.reduced += self.is_reducing
+                self.refused_lines.update(decided.refused_lines)
                 stages[:, said.instrument] = sizing.stages
                 self.orders[said.instrument] = sizing.trade_lots * self.setting.lot_size
                 self.bindings.update(LimitKind(int(kind)) for kind in sizing.binding.kind if kind)
@@ -177,26 +155,17 @@ class _Run:
         if self.setting.fill_at is FillAt.SAME_CLOSE:
             self._fill(t)
 
-    def _sized(self, said: SessionSignals, t: int) -> Sizing:
-        market, held = market_at(self.history, t, self.setting.lot_size), self.account.units
-        places = np.flatnonzero(~np.isnan(self.history.last_close[t]))
-        positions = Positions(
-            held[places], np.zeros(len(places)), np.zeros(len(places)), self.account.cash
-        )
-        limit_bounds = prepare(market, positions, self.setting.limits)
-        guard = Guard(market, positions, self.setting.limits)
-        index = np.searchsorted(places, said.instrument)
-        active = np.ones(len(index), dtype=bool)
-        active[[error.line for error in check(said.signals, market.price[index])]] = False
-        inputs = Inputs(
-            signals=said.signals,
-            index=index,
-            active=active,
-            known=np.ones(len(index), dtype=bool),
-            limit_bounds=limit_bounds,
-            parameters=self.setting.parameters,
-        )
-        return size(inputs, guard, self.kernels)
+    def _watch_day(self, t: int) -> None:
+        """Reduces after the loss of a day, which begins at the close before it.
+
+        Where the limit says so a new day lifts it; else it holds to the end, as no person is there.
+        """
+        limits = self.setting.limits
+        if limits.day_loss_max is None or t == 0:
+            return
+        day = TradingDay.opened(date.fromisoformat(self.history.dates[t]), self.equity[t - 1])
+        self.is_reducing &= not limits.day_loss_resumes
+        self.is_reducing |= day.passes(float(self.equity[t]), limits.day_loss_max)
 
     def _attribute(self, stages: Floats, t: int) -> None:
         """Adds the growth to the next close of the weights after each stage."""
@@ -205,16 +174,25 @@ class _Run:
             self.stage_growth += np.log(np.maximum(wealth, 0.0))
 
 
-def run(history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> Backtest:
-    """Runs one setting over the whole history.
+def run(
+    history: PriceHistory,
+    setting: Setting,
+    kernels: KernelRegistry,
+    ask: Ask | None = None,
+    told: Callable[[float], None] = lambda part: None,
+) -> Backtest:
+    """Runs one setting over the whole history; `ask` is for the method CUSTOM.
+
+    told: hears the part of the sessions that is done.
 
     Without opens in the history, orders for the next open are filled at the next close. A decision
     that lacks data is refused and counted; positions stay.
     """
-    state = _Run(history, setting, kernels)
+    state = _Run(history, setting, Decider(history, setting, kernels, ask))
     for t in range(len(history.dates)):
         if not state.step(t):
             break
+        told((t + 1) / len(history.dates))
     return Backtest(
         dates=history.dates,
         equity=state.equity,
@@ -230,22 +208,8 @@ def run(history: PriceHistory, setting: Setting, kernels: KernelRegistry) -> Bac
         bindings=dict(state.bindings),
         ruined=state.ruined,
         units=state.units,
-    )
-
-
-def market_at(history: PriceHistory, t: int, lot_size: float) -> Market:
-    """The market at the close of session t: instruments that have had a price by then."""
-    last = history.last_close[t]
-    places = np.flatnonzero(~np.isnan(last))
-    volatility = np.nan_to_num(history.daily_volatility[t][places]) * np.sqrt(SESSIONS_PER_YEAR)
-    volume = history.average_daily_volume(t)
-    return Market(
-        instrument_ids=tuple(history.instrument_ids[place] for place in places),
-        price=last[places],
-        lot_size=np.full(len(places), lot_size),
-        volatility=volatility,
-        average_daily_volume=None if volume is None else volume[places],
-        sector=tuple(history.sector[place] for place in places) if history.sector else (),
+        refused_lines=dict(state.refused_lines),
+        reducing=state.reduced,
     )
 
 

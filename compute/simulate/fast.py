@@ -3,7 +3,7 @@
 The same order of events, stages, limits and rounding as `backtest.run`, in doubles: lots are whole
 numbers in a double, and there is no independent guard, which in `run` may take back single lots. On
 the same book both agree within one lot a line. What it does not know is refused
-(`fast_settings.unsupported`), never left out.
+(`honoured.refused`), never left out.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from compute.limits.projection import NO_LIMIT
 from compute.simulate.fast_decision import Bounds, Features, Session, limited, stakes, whole_lots
 
 
@@ -152,6 +153,10 @@ def decided(account: Account, own: Bounds, session: Session, features: Features)
     due = said & (session.number % own.rebalance == 0) & ~session.is_last
     equity = jnp.where(account.equity > 0.0, account.equity, 1.0)
     active = session.active[own.strategy]
+    if features.volatility_target or features.risk_budget:
+        # As live: a rule that weighs with the volatility can't size a line that has none.
+        needed = (own.volatility_target < NO_LIMIT) | (own.risk_budget < NO_LIMIT)
+        active = jnp.where(needed & (session.annual_volatility <= 0.0), 0.0, active)
     unit = session.mark / equity
     before = unit * account.units
     wanted = stakes(own, session, active, before, features)

@@ -3,6 +3,7 @@
 Everything is about one setting, (m,) arrays over its instruments; `fast.py` maps it over settings.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from compute.layout import Line, Scalar, Source
 from compute.limits import projection
 from compute.limits.lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.limits.projection import NO_LIMIT, TradeMax, Trades
-from compute.waterfall import GRID, RECONCILE_STEPS
+from compute.waterfall import GRID, RECONCILE_STEPS, ROUNDS
 
 
 class Features(NamedTuple):
@@ -151,7 +152,6 @@ def stakes(
     scalars = {
         Scalar.RISK_FREE_RATE: own.risk_free_rate,
         Scalar.SHRINK: own.shrink,
-        Scalar.VOLATILITY_TARGET: own.volatility_target,
     }
     # The stages read rows by name; these are the rows.
     stake = stake_rules.bounded(stake_rules.kelly_after_cost(lines, scalars))  # type: ignore[arg-type]
@@ -159,7 +159,8 @@ def stakes(
         stake = stake_rules.confident(stake, lines, scalars)  # type: ignore[arg-type]
     stake = own.fraction * stake
     if features.volatility_target:
-        stake = stake_rules.volatility_targeted(stake, lines, scalars)  # type: ignore[arg-type]
+        volatility = jnp.asarray(lines[Line.ANNUAL_VOLATILITY])
+        stake = stake_rules.risk_capped(stake, volatility, jnp.asarray(own.volatility_target))
     stake = jnp.where(active > 0.0, stake, 0.0)
     if features.risk_budget:
         others = (1.0 - active) * jnp.abs(before) @ session.annual_volatility
@@ -199,17 +200,23 @@ def limited(
         trade_max = TradeMax(most, most)
         weight = kept(projection.trade_cap(jnp.clip(weight, -cap, cap), before, trade_max))
     rows = _sums(active, equity, own, features)
-    for member, gross_max, net_min, net_max in rows:
-        weight = _within_sums(
-            weight, before, member, active, (gross_max, net_min, net_max), trade_max, features
-        )
-    if features.turnover:
-        weight = kept(projection.cap_turnover(weight, before, own.turnover_max))
     ones = jnp.ones_like(weight)
     trades = Trades(before, before, ones, own.short_margin_rate * ones, own.fee_rate * ones)
     margin = jnp.maximum(before, 0.0) - own.short_margin_rate * jnp.minimum(before, 0.0)
     free = 1.0 - jnp.sum(margin) - own.cash_buffer
-    weight = kept(projection.fit_free(weight, before, free, trades, own.at_once > 0.0))
+
+    def one_round(weight: Array) -> Array:
+        for member, gross_max, net_min, net_max in rows:
+            weight = _within_sums(
+                weight, before, member, active, (gross_max, net_min, net_max), trade_max, features
+            )
+        if features.turnover:
+            weight = kept(projection.cap_turnover(weight, before, own.turnover_max))
+        return kept(projection.fit_free(weight, before, free, trades, own.at_once > 0.0))
+
+    weight = one_round(weight)
+    if features.net or features.n_groups:
+        weight = _again(weight, before, rows, one_round)
     if features.net or features.n_groups or features.liquidity:
         weight = _reconciled(weight, before, rows)
     return jnp.round(weight * GRID) / GRID
@@ -258,6 +265,27 @@ def _within_sums(
         weight = projection.shrink_net(weight, before, mine, net, net_max, trade_max)
         weight = projection.raise_net(weight, before, mine, net, net_min, trade_max)
     return weight
+
+
+def _again(
+    weight: Array, before: Array, rows: list[_Sums], one_round: Callable[[Array], Array]
+) -> Array:
+    """Further rounds, as in the waterfall, while a net that was beyond its limit still is."""
+
+    def excess(at: Array) -> Array:
+        parts = [(member @ at - most, least - member @ at) for member, _, least, most in rows]
+        return jnp.stack([part for pair in parts for part in pair])
+
+    beyond = excess(before) > 0.0
+
+    def is_missed(state: tuple[Array, Array]) -> Array:
+        number, at = state
+        return (number < ROUNDS) & jnp.any(beyond & (excess(at) > 0.0))
+
+    def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        return state[0] + 1, one_round(state[1])
+
+    return jax.lax.while_loop(is_missed, again, (jnp.asarray(0), weight))[1]
 
 
 def _reconciled(weight: Array, before: Array, rows: list[_Sums]) -> Array:

@@ -1,117 +1,75 @@
-"""The fast mode of backtests: settings and a history into arrays, run in chunks, and back."""
+"""The fast mode of backtests: settings and a history into arrays, run in chunks, and back.
 
-from collections.abc import Iterator, Sequence
+A chunk is arrays in and arrays out, whoever runs it: threads of this process (`in_threads`), or the
+machines of a cluster.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from datetime import date
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from compute.limits.policy import GroupLimit, Limits, SaleProceeds
+from compute.limits.policy import GroupLimit, SaleProceeds
 from compute.limits.projection import NO_LIMIT
 from compute.market import Floats
-from compute.parameters import EffectiveParameters, Shrinkage
+from compute.parameters import Shrinkage
 from compute.simulate.account import Account
-from compute.simulate.backtest import SESSIONS_PER_YEAR, Backtest, FillAt, Setting
+from compute.simulate.backtest import Backtest
+from compute.simulate.decision import SESSIONS_PER_YEAR
+from compute.simulate.fast import Account as FastAccount
 from compute.simulate.fast import run_all
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.history import PriceHistory
+from compute.simulate.setting import FillAt, Setting
 from compute.simulate.signal_table import COLUMNS, SignalTable, signal_table
 
 CHUNK = 128
 """Settings in one call: the arrays of a session then stay in the caches of a processor."""
 
-_PARAMETERS = frozenset(
-    [
-        "kelly_fraction",
-        "drawdown_tolerance",
-        "confidence_shrinkage",
-        "risk_free_rate",
-        "cost_rate",
-        "volatility_target",
-        "risk_budget",
-        "fraction_multiplier",
-        "interval_probability",
-        "prior_wins",
-        "prior_losses",
-        "reservation_ttl_s",
-        "market_age_max_s",
-        "portfolio_age_max_s",
-        "matrix_age_max_s",
-        "periods_per_year",
-        "fill_deviation_max",
-        "price_jump_max",
-        "equity_jump_max",
-        "schedule",
-        "covariance_universe",
-        "correlation_penalty",
-        "joint_objective",
-    ]
-)
-_LIMITS = frozenset(
-    [
-        "weight_max",
-        "notional_max",
-        "instruments",
-        "groups",
-        "gross_notional_max",
-        "leverage_max",
-        "net_weight_min",
-        "net_weight_max",
-        "turnover_max",
-        "cash_buffer",
-        "fee_rate",
-        "short_margin_rate",
-        "sale_proceeds",
-        "adv_trade_max",
-        "adv_position_max",
-        "trade_notional_min",
-        "trade_notional_max",
-        "trade_weight_min",
-        "restricted",
-        "allow_short",
-        "allow_flip",
-        "currency",
-    ]
-)
-"""What the fast mode knows; all other fields have to be at their defaults."""
-
 _BETS = ("is_bet", "win_probability", "payoff", "loss_fraction")
 
 
-def unsupported(setting: Setting, history: PriceHistory) -> str | None:
-    """What of a setting the fast mode doesn't know, as a field of it; None where it knows all."""
-    parameters, limits = setting.parameters, setting.limits
-    for name, given, neutral, known in (
-        ("parameters", parameters, EffectiveParameters(), _PARAMETERS),
-        ("limits", limits, Limits(), _LIMITS),
-    ):
-        for item in fields(given):
-            at_default = getattr(given, item.name) == getattr(neutral, item.name)
-            if item.name not in known and not at_default:
-                return f"{name}.{item.name}"
-    if parameters.confidence_shrinkage is Shrinkage.BAKER_MCHALE_NUMERIC:
-        return "parameters.confidence_shrinkage"
-    if history.volume is None:
-        for name in ("adv_trade_max", "adv_position_max"):
-            if getattr(limits, name) is not None:
-                return f"limits.{name}"
-    if not history.sector and any(group.sector for group in limits.groups):
-        return "limits.groups"
-    return None
+Outcome = list[Floats]
+"""What came of a chunk: the parts of its accounts, (S, ...), then columns with a row a session."""
+RunChunks = Callable[[Session, Features, Sequence[Bounds]], Iterator[Outcome]]
+"""Runs chunks of settings through the sessions, and yields what came of each in their order."""
+
+
+def run_chunk(sessions: Session, features: Features, bounds: Bounds) -> Outcome:
+    """One chunk: pure, the same bits for the same arrays, versions and kind of processor."""
+    account, columns = run_all(bounds, sessions, features)
+    return [np.asarray(part) for part in (*account, *columns)]
+
+
+def in_threads(count: int) -> RunChunks:
+    """Runs chunks in so many threads of this process."""
+
+    def run(sessions: Session, features: Features, chunks: Sequence[Bounds]) -> Iterator[Outcome]:
+        with ThreadPoolExecutor(max(count, 1)) as pool:
+            yield from pool.map(partial(run_chunk, sessions, features), chunks)
+
+    return run
 
 
 def run_fast(
-    history: PriceHistory, settings: Sequence[Setting], *, threads: int = 1, units: bool = False
+    history: PriceHistory,
+    settings: Sequence[Setting],
+    *,
+    run: RunChunks | None = None,
+    units: bool = False,
+    told: Callable[[float], None] = lambda part: None,
 ) -> list[Backtest]:
     """Runs every setting over the whole history; in the order given.
 
     Stage growth, bindings and refusals are those of `backtest.run` alone and stay empty.
-    units: keep the units held at each close. Raises `UnsupportedError` for signals from scenarios
-    or histories; other things that `unsupported` names must not be asked for.
+    run: what runs the chunks; None: one thread of this process. units: keep the units held at each
+    close. told: hears the part of the settings that is done. Raises `UnsupportedError` for signals
+    from scenarios or histories; what `honoured.refused` names must not be asked for.
     """
+    run = run or in_threads(1)
     strategies = list({id(item.strategy): item.strategy for item in settings}.values())
     kept = list(dict.fromkeys(strategies)) if _hashable(strategies) else strategies
     tables = [signal_table(strategy, history) for strategy in kept]
@@ -124,10 +82,10 @@ def run_fast(
         features = _features([settings[i] for i in places], tables, history, fill_at, units=units)
         sessions = _sessions(history, tables, features, fill_at)
         pieces = [places[i : i + CHUNK] for i in range(0, len(places), CHUNK)]
-        work = partial(_run, history, settings, rows, features, sessions)
-        with ThreadPoolExecutor(max(threads, 1)) as pool:
-            for piece, found in zip(pieces, pool.map(work, pieces), strict=True):
-                out |= dict(zip(piece, found, strict=True))
+        chunks = [_chunk(history, settings, rows, features, piece) for piece in pieces]
+        for piece, found in zip(pieces, run(sessions, features, chunks), strict=True):
+            out |= {i: _backtest(history, found, place) for place, i in enumerate(piece)}
+            told(len(out) / len(settings))
     return [out[i] for i in range(len(settings))]
 
 
@@ -140,28 +98,23 @@ def _hashable(strategies: Sequence[object]) -> bool:
     return True
 
 
-def _run(
+def _chunk(
     history: PriceHistory,
     settings: Sequence[Setting],
     rows: Sequence[int],
     features: Features,
-    sessions: Session,
     places: Sequence[int],
-) -> list[Backtest]:
+) -> Bounds:
     """One chunk, padded by its last setting where others were full: one shape, one program."""
     width = len(places) if len(places) < CHUNK else CHUNK
     width = 1 << (width - 1).bit_length()
     padded = [*places, *[places[-1]] * (width - len(places))]
-    bounds = _bounds(history, [settings[i] for i in padded], [rows[i] for i in padded], features)
-    account, columns = run_all(bounds, sessions, features)
-    final = [np.asarray(part) for part in account]
-    kept = [np.asarray(column) for column in columns]
-    return [_backtest(history, final, kept, place) for place in range(len(places))]
+    return _bounds(history, [settings[i] for i in padded], [rows[i] for i in padded], features)
 
 
-def _backtest(
-    history: PriceHistory, final: Sequence[Any], columns: Sequence[Floats], place: int
-) -> Backtest:
+def _backtest(history: PriceHistory, outcome: Outcome, place: int) -> Backtest:
+    parts = len(FastAccount._fields)
+    final, columns = outcome[:parts], outcome[parts:]
     cash, units, _, _, _, trades, decisions, scaled, costs = (part[place] for part in final)
     equity = np.ascontiguousarray(columns[0][:, place])
     ended = np.flatnonzero(equity == 0.0)
@@ -346,12 +299,3 @@ def _members(history: PriceHistory, group: GroupLimit) -> Floats:
     if group.sector:
         return np.array([float(sector == group.sector) for sector in history.sector])
     return np.array([float(name in group.instrument_ids) for name in history.instrument_ids])
-
-
-def fast_violations(
-    history: PriceHistory, settings: Sequence[Setting]
-) -> Iterator[tuple[int, str]]:
-    """Places of settings, and the field of each, that the fast mode doesn't know."""
-    for place, setting in enumerate(settings):
-        if (wrong := unsupported(setting, history)) is not None:
-            yield place, wrong

@@ -89,17 +89,19 @@ def sharpe_ratio(excess: Floats) -> float | None:
 
 
 def sharpe_error(excess: Floats) -> float | None:
-    """Standard error of the Sharpe ratio per period.
-
-    sqrt((1 - g3 S + (g4 - 1)/4 S^2) / (n - 1)), with the population skewness g3 and kurtosis g4
-    (normal: 3). Mertens 2002; Lo 2002 is its case of g3 = 0, g4 = 3.
-    """
+    """Standard error of the Sharpe ratio per period, with the population skewness and kurtosis."""
     ratio = sharpe_ratio(excess)
-    if ratio is None:
-        return None
-    skewness, kurtosis = _shape(excess)
+    return None if ratio is None else sharpe_error_of(ratio, len(excess), *_shape(excess))
+
+
+def sharpe_error_of(ratio: float, n: int, skewness: float, kurtosis: float) -> float:
+    """Standard error of a Sharpe ratio S of n returns of that skewness g3 and kurtosis g4.
+
+    sqrt((1 - g3 S + (g4 - 1)/4 S^2) / (n - 1)), all per period, g4 of a normal 3. Mertens 2002;
+    Lo 2002 is its case of g3 = 0, g4 = 3.
+    """
     variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
-    return sqrt(max(variance, 0.0) / (len(excess) - 1))
+    return sqrt(max(variance, 0.0) / (n - 1))
 
 
 def probabilistic_sharpe(excess: Floats, benchmark: float) -> float | None:

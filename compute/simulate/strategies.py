@@ -43,26 +43,6 @@ class GivenSignals:
 
 
 @dataclass(frozen=True)
-class ConstantEdge:
-    """The same expected return and volatility a session for every instrument."""
-
-    expected_return: float
-    volatility: float
-
-    def __call__(self, history: PriceHistory, session: int) -> SessionSignals | None:
-        """All instruments that have a price."""
-        known = np.flatnonzero(~np.isnan(history.close[session]))
-        if not len(known):
-            return None
-        return _moments(
-            known,
-            np.full(len(known), self.expected_return),
-            np.full(len(known), self.volatility),
-            np.zeros(len(known)),
-        )
-
-
-@dataclass(frozen=True)
 class MeanReturn:
     """The mean return of the last sessions is expected to go on, or to turn.
 

@@ -6,11 +6,62 @@ Walk-forward, the choice before each segment is judged in it.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from scipy.stats import qmc
 
 from compute.market import Floats, Integers
+
+SUPERIOR_P_MAX = 0.10
+"""Above this chance that the best is no better than the setting as it is, it is not proposed."""
+
+OVERFITTING_MAX = 0.5
+"""A coin tossed for the better half would do as well."""
+
+
+class Objection(Enum):
+    """What speaks against a choice; names as in the contract."""
+
+    NOTHING_BETTER = 1
+    WALK_FORWARD = 2
+    LOCKED = 3
+    NOT_SUPERIOR = 4
+    OVERFITTED = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a choice against the setting as it is; None: nothing could be told.
+
+    walk_forward, base: log growth a period of both in each segment but the first, (k,); -inf where
+    ruined. locked_difference: mean log growth of the choice less that of the setting in sessions
+    that no trial has seen. superior_p: P(the best is no better than the setting) (Hansen 2005).
+    overfitting: how often the best of one half is in the worse half of the other (Bailey et al.
+    2017).
+    """
+
+    walk_forward: Floats
+    base: Floats
+    locked_difference: float | None
+    superior_p: float | None
+    overfitting: float | None
+
+
+def objections(evidence: Evidence) -> tuple[Objection, ...]:
+    """What speaks against a choice; empty: recommended. What could not be told doesn't count."""
+    better = int((evidence.walk_forward > evidence.base).sum())
+    in_sum = float(evidence.walk_forward.sum()) > float(evidence.base.sum())
+    locked, superior_p = evidence.locked_difference, evidence.superior_p
+    held = {
+        Objection.WALK_FORWARD: 2 * better <= len(evidence.base) or not in_sum,
+        Objection.LOCKED: locked is not None and not locked > 0.0,
+        Objection.NOT_SUPERIOR: superior_p is not None and superior_p > SUPERIOR_P_MAX,
+        Objection.OVERFITTED: (
+            evidence.overfitting is not None and evidence.overfitting > OVERFITTING_MAX
+        ),
+    }
+    return tuple(objection for objection, holds in held.items() if holds)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ SCOPES: dict[int, str] = {
 }
 """Names of scopes in credentials, by number."""
 READ = SCOPES[pb.ACCESS_SCOPE_READ]
+PARAMETERS_WRITE = SCOPES[pb.ACCESS_SCOPE_PARAMETERS_WRITE]
 
 _DEPTH_MAX = 4
 
@@ -51,6 +52,7 @@ class Access:
     decision_field: str = ""
     is_filtered: bool = False
     exceptions: tuple[Exceptional, ...] = ()
+    is_of_firm: bool = False
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -65,6 +67,8 @@ class Access:
         scope = self._needed(request)
         if scope not in identity.scopes:
             raise denied(scope)
+        if self.is_of_firm and not identity.has_all_portfolios:
+            raise denied(scope, is_of_firm=True)
         if not self.portfolio_path:
             return
         named = list(_values(request, self.portfolio_path))
@@ -80,9 +84,10 @@ class Access:
         return self.scope
 
 
-def denied(scope: str, field: str = "") -> Refusal:
+def denied(scope: str, field: str = "", *, is_of_firm: bool = False) -> Refusal:
     """PERMISSION_DENIED, the same whether what is asked for exists or not."""
     where = f" on what {field} names, or it does not exist" if field else ""
+    where = " on the whole firm: it needs a grant of all portfolios" if is_of_firm else where
     metadata = {"scope": scope, **({"field": field} if field else {})}
     text = f"permission {scope!r} denied{where}"
     return Refusal(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", text, metadata=metadata)
@@ -123,6 +128,7 @@ def of_option(name: str, request: Descriptor, option: pb.Access) -> Access:
         decision_field=option.decision_field,
         is_filtered=option.is_filtered,
         exceptions=tuple(_exceptional(name, request, item) for item in option.exceptions),
+        is_of_firm=option.is_of_firm,
     )
 
 

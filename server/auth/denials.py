@@ -17,6 +17,7 @@ CAUSES = (
     "wrong_audience",
     "wrong_issuer",
     "bad_claims",
+    "wrong_certificate",
     "unknown_tenant",
     "blocked",
     "scope",

@@ -16,6 +16,7 @@ from storage.errors import StorageError
 from storage.postgres import credentials
 from storage.postgres.credentials import ApiKey
 from storage.postgres.pool import Database
+from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ class Directory:
 
     async def read(self) -> None:
         """What counts now. Errors: `StorageError`."""
-        async with self._database.connection(deadline_s=_DEADLINE_S) as connection:
+        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
             found = await credentials.valid_keys(connection)
             blocks = await credentials.blocks(connection)
             self._tenants = await credentials.tenant_ids(connection)

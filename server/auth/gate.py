@@ -9,12 +9,14 @@ import structlog
 
 from server.auth import access
 from server.auth.access import SCOPES, Access
-from server.auth.closed import ClosedGate
+from server.auth.certificates import CertificateIdentities
+from server.auth.closed import ClosedGate, Peer
 from server.auth.denials import CAUSES, Denials
 from server.auth.directory import Directory
 from server.auth.identity import Identity, Kind
 from server.auth.keyset import KeySet, KeySetError
 from server.auth.quota import Quotas
+from server.auth.shared_quota import SharedUse
 from server.auth.tokens import Rules, Tokens
 from server.config import Config
 from server.contract import SERVICES
@@ -32,8 +34,8 @@ class Gate(Protocol):
     interceptors: Sequence[Any]
     """What a server needs, so that bodies of those who are denied aren't read."""
 
-    def identify(self, metadata: Any) -> Identity:
-        """The caller. Raises `Refusal`."""
+    def identify(self, metadata: Any, peer: Peer | None = None) -> Identity:
+        """The caller of a method, by its credential or certificate. Raises `Refusal`."""
         ...
 
     def check(self, access: Access, identity: Identity, request: Any) -> None:
@@ -49,9 +51,9 @@ class OpenGate:
         self.interceptors: Sequence[Any] = ()
         self._local = local(tenant_id)
 
-    def identify(self, metadata: Any) -> Identity:
+    def identify(self, metadata: Any, peer: Peer | None = None) -> Identity:
         """The same for every call."""
-        del metadata
+        del metadata, peer
         return self._local
 
     def check(self, access: Access, identity: Identity, request: Any) -> None:
@@ -68,18 +70,26 @@ def local(tenant_id: str) -> Identity:
 async def opened(config: Config, database: Database, telemetry: Telemetry) -> AsyncIterator[Gate]:
     """The gate that the configuration asks for, its keys and blocks renewed meanwhile.
 
-    Errors: `OSError` where the key set is a file that can't be read.
+    Errors: `OSError` where the key set, or the file of identities, can't be read.
     """
     if config.auth == "off":
         yield OpenGate(config.tenant_id)
         return
     denials, directory = Denials(), Directory(database)
+    certificates = None
+    if config.identities_file is not None:
+        certificates = CertificateIdentities(config.identities_file)
     _count(denials, telemetry)
     quotas = Quotas(config.quota_lines_per_s)
     text = "Calls above their caller's quota."
     telemetry.count("sizing_quota_refused_total", text, lambda: quotas.refused)
     await directory.read()
     tasks = [asyncio.create_task(directory.run(), name="keys and blocks")]
+    if certificates is not None:
+        tasks.append(asyncio.create_task(certificates.run(), name="identities of certificates"))
+    if config.quota_lines_per_s is not None:
+        shared = SharedUse(database, quotas)
+        tasks.append(asyncio.create_task(shared.run(), name="quotas of all servers"))
     tokens = None
     try:
         if config.jwks is not None:
@@ -90,7 +100,7 @@ async def opened(config: Config, database: Database, telemetry: Telemetry) -> As
                 config.jwt_issuer or "", config.jwt_audience or "", config.jwt_tenant_claim
             )
             tokens = Tokens(keys, rules)
-        yield ClosedGate(directory, tokens, denials, quotas)
+        yield ClosedGate(directory, tokens, denials, quotas, certificates)
     finally:
         for task in tasks:
             task.cancel()

@@ -38,6 +38,8 @@ class Identity:
     kind: Kind = Kind.SERVICE
     expire_time: float = float("inf")
     """Seconds since 1970."""
+    certificate: bytes | None = None
+    """SHA-256 of the client certificate that the credential is bound to; None: to none."""
 
     def __post_init__(self) -> None:
         if not _TENANT.fullmatch(self.tenant_id):

@@ -17,6 +17,8 @@ from positionsizing.v1 import portfolio_service_pb2, sizing_service_pb2
 from server.auth.identity import Identity
 from server.errors import Refusal
 
+Key = tuple[str, str]
+"""Tenant and subject."""
 BURST_S = 10.0
 """A caller that was quiet has so many seconds' worth of lines at once."""
 CALLERS_MAX = 10_000
@@ -29,14 +31,18 @@ class _Bucket:
 
 
 class Quotas:
-    """One bucket for each subject of each tenant, in this process. lines_per_s None: no bound."""
+    """One bucket for each subject of each tenant. lines_per_s None: no bound.
+
+    Others who let the same callers in say so (`used_elsewhere`) and are told (`used`).
+    """
 
     def __init__(
         self, lines_per_s: float | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._rate = lines_per_s
         self._clock = clock
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[Key, _Bucket] = {}
+        self._used: dict[Key, int] = {}
         self.refused = 0
 
     def charge(self, identity: Identity, request: Any) -> None:
@@ -47,13 +53,30 @@ class Quotas:
         lines = lines_of(request)
         if self._rate is None or lines == 0:
             return
-        bucket = self._bucket((identity.tenant_id, identity.subject), self._rate)
+        key = identity.tenant_id, identity.subject
+        bucket = self._bucket(key, self._rate)
         if bucket.lines <= 0:
             self.refused += 1
             raise _exhausted(self._rate, bucket.lines)
         bucket.lines -= lines
+        self._used[key] = self._used.get(key, 0) + lines
 
-    def _bucket(self, key: tuple[str, str], rate: float) -> _Bucket:
+    def used(self) -> dict[Key, int]:
+        """Lines that were let in since the last time."""
+        found, self._used = self._used, {}
+        return found
+
+    def not_told(self, used: dict[Key, int]) -> None:
+        """Takes `used` back: nobody was told."""
+        for key, lines in used.items():
+            self._used[key] = self._used.get(key, 0) + lines
+
+    def used_elsewhere(self, key: Key, lines: int) -> None:
+        """Takes what others have let in from the caller's bucket."""
+        if self._rate is not None and lines:
+            self._bucket(key, self._rate).lines -= lines
+
+    def _bucket(self, key: Key, rate: float) -> _Bucket:
         """The caller's bucket, refilled."""
         now, full = self._clock(), rate * BURST_S
         found = self._buckets.pop(key, None)

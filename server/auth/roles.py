@@ -1,6 +1,6 @@
 """Roles: the scopes that belong together for somebody's work.
 
-No role may both change limits and size under them.
+No role may both change limits and size under them, nor both propose and approve them.
 """
 
 _READ, _SIMULATE = "sizing.read", "sizing.simulate"
@@ -16,5 +16,7 @@ ROLES: dict[str, frozenset[str]] = {
         {_READ, _SIMULATE, "sizing.parameters.write", "sizing.limits.propose", "sizing.halt"}
     ),
     "ops": frozenset({_READ, "sizing.halt"}),
-    "risk-officer": frozenset({_READ, "sizing.halt", "sizing.resume"}),
+    "auditor": frozenset({_READ, "sizing.audit.read"}),
+    "integrator": frozenset({_READ, "sizing.webhooks.write"}),
+    "risk-officer": frozenset({_READ, "sizing.halt", "sizing.resume", "sizing.approve"}),
 }

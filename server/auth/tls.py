@@ -1,12 +1,10 @@
 """The server's certificate, renewed while it serves.
 
-Files are looked at every `INTERVAL_S`. A new pair that fits together and has not expired counts for
+Files are looked at again and again. A new pair that fits together and has not expired counts for
 the next connection; one that doesn't is logged and leaves the old one. Connections that are open go
 on with what they began with, for `CONNECTION_AGE_MAX_S`.
 """
 
-import asyncio
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +16,11 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from server.auth.files import Stamp, look_for_ever, stamp
 from server.config import Config
 
 _log = structlog.get_logger(__name__)
 
-INTERVAL_S = 2.0
 CONNECTION_AGE_MAX_S = 300
 """Bounds how long a peer stays whose authority is trusted no more."""
 CONNECTION_GRACE_S = 600
@@ -70,22 +68,20 @@ class Certificates:
 
     async def run(self) -> None:
         """Looks for new files for ever."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            self.look()
+        await look_for_ever(self.look)
 
     def look(self) -> None:
         """Takes new files if there are any and they are right."""
         try:
-            stamp = self._stamp()
-            if stamp == self._seen:
+            seen = self._stamp()
+            if seen == self._seen:
                 return
             self._pair = self._read()
         except (OSError, ValueError) as error:
             self.refused += 1
             _log.error("the new certificate is not used", error=str(error))
             return
-        self._seen = stamp
+        self._seen = seen
         self._next = self._pair.configuration
         _log.info("a new certificate", expires=self._pair.not_after.isoformat())
 
@@ -94,11 +90,9 @@ class Certificates:
         found, self._next = self._next, None
         return found
 
-    def _stamp(self) -> list[tuple[float, int, int]]:
-        """What tells new files from old ones, also where a link was turned to others."""
+    def _stamp(self) -> Stamp:
         files = [self._cert_file, self._key_file, self._client_ca_file]
-        stats = [os.stat(file) for file in files if file is not None]
-        return [(stat.st_mtime, stat.st_ino, stat.st_size) for stat in stats]
+        return stamp(file for file in files if file is not None)
 
     def _read(self) -> _Pair:
         """Errors: `OSError`, `ValueError`."""

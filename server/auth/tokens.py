@@ -1,5 +1,9 @@
-"""JSON Web Tokens (RFC 7519, RFC 9068), verified in this process."""
+"""JSON Web Tokens (RFC 7519, RFC 9068), verified in this process.
 
+One that is bound to a client certificate (RFC 8705, `cnf`) counts over connections with it alone.
+"""
+
+import base64
 import hashlib
 import time
 from collections.abc import Mapping
@@ -122,6 +126,21 @@ def identity_of(claims: Mapping[str, Any], rules: Rules) -> Identity:
             portfolios=tuple(portfolios),
             kind=kind,
             expire_time=float(claims["exp"]) + LEEWAY_S,
+            certificate=_bound_to(claims.get("cnf")),
         )
     except (ValueError, TypeError) as error:
         raise Denied("bad_claims") from error
+
+
+def _bound_to(confirmation: Any) -> bytes | None:
+    """The SHA-256 that `cnf` names (RFC 8705, 3.1). Raises `ValueError`, `TypeError`.
+
+    A token that is bound in another way can't be verified to be its holder's, so it is refused.
+    """
+    if confirmation is None:
+        return None
+    text = confirmation["x5t#S256"] if set(confirmation) == {"x5t#S256"} else ""
+    found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if len(found) != hashlib.sha256().digest_size:
+        raise ValueError("cnf is no x5t#S256 of 32 bytes")
+    return found

@@ -15,36 +15,52 @@ import typer
 from server.cli import (
     analytics,
     archive,
+    backup,
     demo,
     doctor,
     explained,
     gateway,
     kelly,
+    methods,
     optimize,
     portfolio_money,
     profile,
+    recover,
+    retention,
+    server,
     service,
     settle,
     simulate,
     sizing,
     state,
     tune,
+    watch,
     what_if,
+    what_if_decision,
 )
 from server.cli.action import action
 from server.cli.algorithms import algorithm, algorithms
+from server.cli.approvals import approvals
+from server.cli.audit import audit
 from server.cli.common import TIMEOUT_S, set_credentials, set_timeout
 from server.cli.condition import condition
 from server.cli.correlation import correlation
 from server.cli.errors import report
+from server.cli.features import features
 from server.cli.history import history
 from server.cli.imports import imports
+from server.cli.jobs import jobs
 from server.cli.keys import keys
 from server.cli.learn import learn
+from server.cli.learn_mix import mix
+from server.cli.learn_schedules import schedule
+from server.cli.liquidity import execution, liquidity
 from server.cli.market import market
 from server.cli.parameters import parameters
 from server.cli.risk import risk
+from server.cli.secrets import secrets
 from server.cli.volatility import volatility
+from server.cli.webhooks import webhooks
 
 
 class _App(typer.Typer):
@@ -142,9 +158,11 @@ for command in (
     sizing.decisions,
     settle.settle,
     what_if.whatif,
+    what_if_decision.whatif_decision,
     profile.profile,
     state.state,
     kelly.kelly,
+    methods.methods,
     optimize.optimize,
     optimize.frontier,
     simulate.backtest,
@@ -153,10 +171,16 @@ for command in (
     analytics.performance,
     archive.archive,
     archive.report,
+    retention.retention,
     algorithms,
     gateway.gateway,
     service.migrate,
+    backup.backup,
+    backup.restore,
+    recover.recover,
+    watch.watch,
     service.health,
+    server.server,
     doctor.doctor,
 ):
     app.command()(command)
@@ -165,12 +189,22 @@ app.add_typer(action, name="action")
 app.add_typer(market, name="market")
 app.add_typer(history, name="history")
 app.add_typer(condition, name="condition")
+app.add_typer(features, name="features")
 app.add_typer(volatility, name="volatility")
 app.add_typer(correlation, name="correlation")
+risk.command()(liquidity)
+risk.command()(execution)
 app.add_typer(risk, name="risk")
+learn.add_typer(schedule, name="schedule")
+learn.command()(mix)
 app.add_typer(learn, name="learn")
 app.add_typer(parameters, name="parameters")
 app.add_typer(service.topics, name="topics")
 app.add_typer(imports, name="import")
+app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
+app.add_typer(secrets, name="secrets")
+app.add_typer(approvals, name="approvals")
+app.add_typer(audit, name="audit")
 app.add_typer(algorithm, name="algorithm")
+app.add_typer(webhooks, name="webhooks")

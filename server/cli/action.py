@@ -193,7 +193,7 @@ def _apply(
 
 
 def _show(answer: "market_service_pb2.ApplyCorporateActionResponse", dry_run: bool) -> None:
-    from server.cli.labels import money
+    from server.cli.labels import money, units
     from server.cli.render import table
 
     names = ("portfolio", "before", "after", "fraction", "cash", "open trades")
@@ -204,8 +204,8 @@ def _show(answer: "market_service_pb2.ApplyCorporateActionResponse", dry_run: bo
         cash = f"{money(item.cash_change)} {item.cash_currency}" if item.cash_currency else ""
         out.add_row(
             item.portfolio_id,
-            f"{item.quantity_before:,.6g}",
-            f"{item.quantity_after:,.6g}",
+            units(item.quantity_before),
+            units(item.quantity_after),
             f"{item.fraction:.6g}" if item.fraction else "",
             cash,
             str(len(item.decision_ids)),

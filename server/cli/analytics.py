@@ -15,6 +15,7 @@ from server.cli.common import (
     console,
     print_json,
 )
+from server.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from positionsizing.v1 import analytics_service_pb2 as pb
@@ -36,6 +37,18 @@ def performance(
             help="Attribute against these weights: instrument_id,weight.",
         ),
     ] = None,
+    factors: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Divide return and risk among factors: a CSV of instrument_id and a column for "
+            "each factor, an instrument by its name, with the exposures to it.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -51,8 +64,14 @@ def performance(
         told = read_weights(benchmark)
         request.benchmark.instrument_ids.extend(told.instrument_ids)
         request.benchmark.weights.extend(told.weights)
+    if factors:
+        request.factors.CopyFrom(read_exposures(factors))
     with connect(address) as client:
         answer = client.analytics.AnalyzeDecisions(request, timeout=TIMEOUT_S)
+    if report:
+        from server.cli.performance_page import write_performance
+
+        write_performance(report, answer, portfolio)
     if as_json:
         print_json(answer)
         return
@@ -62,6 +81,8 @@ def performance(
         out.print()
     for line in _lines(answer):
         out.print(line, markup=False)
+    if report:
+        out.print(f"report: {report}", markup=False)
 
 
 def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
@@ -95,12 +116,61 @@ def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
             effects = (f"{group.allocation:+.3%}", f"{group.selection:+.3%}")
             out.add_row(group.group, *held, *effects)
         yield out
+    if answer.HasField("factor_attribution"):
+        yield _factor_table(answer.factor_attribution)
+
+
+def read_exposures(path: Path) -> "pb.FactorExposures":
+    """Exposures of a CSV: instrument_id, then a column for each factor."""
+    import csv
+
+    from positionsizing.v1 import analytics_service_pb2 as pb
+
+    with path.open(newline="") as file:
+        header, *rows = [row for row in csv.reader(file) if row]
+    if header[:1] != ["instrument_id"] or len(header) < 2:
+        hint = "instrument_id,SPY,IWM"
+        raise CommandError(f"{path}: the first line must name instrument_id and factors", hint)
+    told = pb.FactorExposures(factor_ids=header[1:])
+    for number, row in enumerate(rows, 2):
+        try:
+            values = [float(cell) for cell in row[1:]]
+        except ValueError:
+            raise CommandError(f"{path}, line {number}: an exposure is no number") from None
+        if len(values) != len(told.factor_ids):
+            text = f"{path}, line {number}: has {len(values)} exposures"
+            raise CommandError(text, f"give one for each of {', '.join(told.factor_ids)}")
+        told.instrument_ids.append(row[0])
+        told.exposures.extend(values)
+    return told
+
+
+def _factor_table(found: "pb.FactorAttribution") -> "Table":
+    from server.cli.render import table
+
+    told = f", volatility {found.volatility:.2%} a period" if found.HasField("volatility") else ""
+    columns = ("factor", "exposure", "return", "volatility", "correlation", "risk")
+    out = table(f"{found.portfolio_return:+.2%} by factor{told}", *columns, left=("factor",))
+    for item in found.effects:
+        cells = [f"{item.exposure:.2f}" if item.HasField("exposure") else "", f"{item.effect:+.3%}"]
+        if item.HasField("risk"):
+            cells += [f"{item.volatility:.3%}", f"{item.correlation:+.2f}", f"{item.risk:+.3%}"]
+        else:
+            cells += [""] * 3
+        out.add_row(item.factor, *cells)
+    return out
+
+
+LEFT_OUT = {
+    "NO_LATER_PRICE": "there are no later prices yet; load a later market snapshot",
+    "SUPERSEDED": "another decision on the same prices followed, and took their place",
+}
 
 
 def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
     yield f"{answer.decisions} decisions, {answer.lines} lines"
     for item in answer.left_out:
-        yield f"left out: {item.count} {item.name}"
+        yield f"{item.count} decisions left out: {LEFT_OUT.get(item.name, item.name)}"
     if answer.HasField("growth_forecast"):
         growth = answer.growth_forecast
         slope = f", slope {growth.slope:.2f}" if growth.HasField("slope") else ""

@@ -28,11 +28,16 @@ def archive(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes decisions and fills of days that are over as Parquet files, each day once."""
+    """Writes decisions and fills of days that are over as Parquet files, each day once.
+
+    Whole records are among them, read back and held against the database: `sizing retention` may
+    then remove those days there.
+    """
     import asyncio
 
     from server.archive import ArchivedDay
     from server.archive import archive as run
+    from storage.archive.records import RecordError
     from storage.postgres.pool import Database
 
     config, written = load_config(data_dir=data_dir), list[ArchivedDay]()
@@ -61,7 +66,10 @@ def archive(
             await pool.aclose()
 
     with database(config) as dsn:
-        asyncio.run(work(dsn))
+        try:
+            asyncio.run(work(dsn))
+        except RecordError as error:
+            raise CommandError(str(error), "the day is not in the archive; try again") from error
     if as_json:
         print_json(
             [
@@ -70,12 +78,16 @@ def archive(
                     "decisions": day.decisions,
                     "lines": day.lines,
                     "fills": day.fills,
+                    "records": day.records,
                 }
                 for day in written
             ]
         )
     elif not written:
-        say("nothing to write: no day with decisions is over (1 a.m. UTC) that is not archived")
+        say(
+            "nothing to write: no day with decisions is over that is not archived; today's can be "
+            "archived from 1 a.m. UTC tomorrow; sizing decisions and sizing performance have it now"
+        )
 
 
 def report(

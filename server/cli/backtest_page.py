@@ -1,4 +1,4 @@
-"""A backtest as one HTML page that opens without a network; needs the extra `reports`."""
+"""A backtest as one HTML page that opens without a network."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 from compute.risk.drawdown import drawdowns
 from server.cli.errors import CommandError
 from server.cli.labels import stage_name
+from server.cli.page import subplots, write_page
 
 HEIGHT = 1100
 
@@ -17,24 +18,18 @@ def write_backtest(path: Path, answer: pb.RunBacktestResponse) -> None:
     """Equity, drawdown, exposure and growth by stage of every setting."""
     if not len(answer.results) or not len(answer.results[0].equity):
         raise CommandError("a report needs the series", "leave out summary_only")
-    try:
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        hint = "make setup, or in the project: pip install '.[reports]'"
-        raise CommandError("reports need the package plotly", hint) from error
     titles = (
         "Equity over its start, log scale",
         "Fall from the peak",
         "Gross weight",
         "Log growth by stage",
     )
-    figure = make_subplots(rows=4, cols=1, subplot_titles=titles, vertical_spacing=0.06)
+    figure = subplots(titles)
     for number, result in enumerate(answer.results):
         _add(figure, result, list(answer.dates), number)
     figure.update_yaxes(type="log", row=1, col=1)
     figure.update_layout(height=HEIGHT, barmode="group", title=_title(answer))
-    # The script of the plots is inside the page: it opens offline.
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True))
+    write_page(path, figure)
 
 
 def _title(answer: pb.RunBacktestResponse) -> str:

@@ -27,6 +27,13 @@ Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Firm = Annotated[bool, typer.Option("--firm", help="The whole firm instead of one portfolio.")]
 Group = Annotated[str, typer.Option("--group", help="A group of portfolios, by id.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
+GuaranteePeriods = Annotated[
+    float | None,
+    typer.Option(help="Growth kept over so many, whatever the distribution; with the next."),
+]
+GuaranteeProbability = Annotated[
+    float | None, typer.Option(help="Of growing less than that, at most.")
+]
 
 
 _timeout_s = TIMEOUT_S
@@ -134,3 +141,13 @@ def scope_words(scope: "Scope") -> str:
     if which is None:
         return "the firm"
     return f"{which.removesuffix('_id')} {getattr(scope, which)}"
+
+
+def author() -> str:
+    """Who is at this machine."""
+    import getpass
+
+    try:
+        return f"local:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "local"

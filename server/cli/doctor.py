@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     try:
         config = load_config()
         settings = list(_settings(config))
-        checks += [*_files(config), _database(config), _broker(config)]
+        checks += [*_files(config), _database(config), _secret_keys(config), _broker(config)]
     except ConfigError as error:
         checks.append(Check("configuration", False, str(error), "correct or unset it"))
     checks.append(_service(address))
@@ -104,17 +104,38 @@ def _reachable(dsn: str) -> Check:
 
     import asyncpg
 
+    from storage.postgres.tenancy import has_wall
+
     async def ask() -> str:
         connection = await asyncpg.connect(dsn, timeout=5)
         try:
-            return str(await connection.fetchval("SHOW server_version"))
+            version = await connection.fetchval("SHOW server_version")
+            wall = "walled" if await has_wall(connection) else "no wall between tenants"
+            return f"{version} at SIZING_DSN, {wall}"
         finally:
             await connection.close()
 
     try:
-        return Check("PostgreSQL", True, f"{asyncio.run(ask())} at SIZING_DSN")
+        return Check("PostgreSQL", True, asyncio.run(ask()))
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError) as error:
         return Check("PostgreSQL", False, f"SIZING_DSN: {error}", "start it, or correct SIZING_DSN")
+
+
+def _secret_keys(config: Any) -> Check:
+    from server.secret_keys import SecretKeysError, keys_of
+
+    keys = keys_of(config)
+    fix = "only for webhooks: put a line of `sizing secrets new-key` into the file"
+    if keys.path is None:
+        fix = f"{fix} that SIZING_SECRET_KEYS_FILE names"
+        return Check("keys of secrets", None, "none: no webhook can be created", fix)
+    if config.dsn is None and not keys.path.exists():
+        return Check("keys of secrets", None, f"{keys.path}, made by the first start", fix)
+    try:
+        keys.seal(b"", "doctor")
+    except SecretKeysError as error:
+        return Check("keys of secrets", False, str(error), fix)
+    return Check("keys of secrets", True, str(keys.path))
 
 
 def _broker(config: Any) -> Check:

@@ -19,12 +19,18 @@ _HINTS = {
     "PORTFOLIO_IN_USE": "trade what is held, and settle: sizing portfolio reservations PORTFOLIO",
     "PORTFOLIO_CLOSED": "make another: sizing portfolio create",
     "STALE_INPUT": "load newer data, or allow older in the sizing parameters",
-    "MISSING_PRICE": "load a market snapshot that has every instrument held: sizing market load",
+    "MISSING_PRICE": "name a snapshot that has every instrument held (--snapshot), or load one: "
+    "sizing market load",
     "MISSING_VOLATILITY": "add the column volatility to the market snapshot, or drop the parameter",
     "REQUEST_ID_REUSED": "use a new --request-id for a new request",
     "ALREADY_EXISTS": "choose another id",
     "VERSION_CONFLICT": "somebody changed it meanwhile: look again and repeat",
     "UNAUTHENTICATED": "name a file with a token or key: --token-file FILE",
+    "APPROVAL_REQUIRED": "somebody else: sizing approvals approve PROPOSAL",
+    "OWN_PROPOSAL": "withdraw it: sizing approvals reject PROPOSAL",
+    "PROPOSAL_NOT_FOUND": "list them: sizing approvals list --state all",
+    "STORAGE_UNAVAILABLE": "run it in the project, or say where the data is: --data-dir FOLDER, or "
+    "SIZING_DSN for a database of your own",
     "UNREACHABLE": "start the service: sizing serve; or name another: --address HOST:PORT",
 }
 
@@ -77,7 +83,8 @@ def problem_of(error: Exception) -> Problem:
     if _is(error, "grpc", "RpcError"):
         return _of_call(error)
     if _is(error, "storage.errors", "StorageError"):
-        return Problem(str(error), error.reason)  # type: ignore[attr-defined]
+        reason = error.reason  # type: ignore[attr-defined]
+        return Problem(str(error), reason, hint=_HINTS.get(reason, ""))
     if isinstance(error, OSError):
         return Problem(str(error), "SYSTEM")
     hint = "the same command with --trace shows where; please report it"

@@ -41,16 +41,8 @@ def fills(
     booked, and the exit code is 1.
     """
     is_fix = fix or file.suffix.lower() in (".fix", ".log")
-    found = list(_from_fix(file, decision_tag) if is_fix else _from_table(file))
-    unbooked = [item for item in found if isinstance(item, Unbooked)]
-    booked = 0
     with connect(address) as client:
-        decisions: dict[str, Any] = {}
-        for item in found:
-            if isinstance(item, Execution):
-                failure = _book(client, item, decisions)
-                booked += failure is None
-                unbooked += [failure] if failure is not None else []
+        booked, unbooked = book(client, file, is_fix=is_fix, decision_tag=decision_tag)
     target = refused or file.with_name(file.name + ".refused.csv")
     if unbooked:
         _write(target, unbooked)
@@ -64,6 +56,21 @@ def fills(
             say(f"{len(unbooked)} not booked are in {target}")
     if unbooked:
         raise typer.Exit(1)
+
+
+def book(
+    client: "Client", file: Path, *, is_fix: bool, decision_tag: int = 11
+) -> tuple[int, list[Unbooked]]:
+    """Books the executions of a file: how many, and what was not."""
+    found = list(_from_fix(file, decision_tag) if is_fix else _from_table(file))
+    unbooked = [item for item in found if isinstance(item, Unbooked)]
+    booked, decisions = 0, dict[str, Any]()
+    for item in found:
+        if isinstance(item, Execution):
+            failure = _book(client, item, decisions)
+            booked += failure is None
+            unbooked += [failure] if failure is not None else []
+    return booked, unbooked
 
 
 def _from_table(path: Path) -> Iterator[Execution]:

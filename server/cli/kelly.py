@@ -9,6 +9,8 @@ from server.cli.common import (
     DEFAULT_ADDRESS,
     Address,
     AsJson,
+    GuaranteePeriods,
+    GuaranteeProbability,
     connect,
     console,
     print_json,
@@ -43,6 +45,12 @@ def kelly(
     probability: Annotated[
         float | None, typer.Option(help="Of falling below the floor, ever, at most.")
     ] = None,
+    guarantee_periods: GuaranteePeriods = None,
+    guarantee_probability: GuaranteeProbability = None,
+    spread: Annotated[
+        float | None,
+        typer.Option(help="Bid-ask spread of an asset traded for ever, a fraction of the ask."),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -52,6 +60,8 @@ def kelly(
     request = pb.EvaluateStakesRequest(
         kelly_fractions=fraction or (), wealth_floor=floor, floor_probability=probability
     )
+    if spread is not None:
+        request.spread = spread
     if (win_probability is None) == (mean is None):
         raise CommandError(
             "say either what a bet pays or how an asset moves",
@@ -59,6 +69,11 @@ def kelly(
         )
     if (floor is None) != (probability is None):
         raise CommandError("--floor and --probability go together")
+    if (guarantee_periods is None) != (guarantee_probability is None):
+        raise CommandError("--guarantee-periods and --guarantee-probability go together")
+    if guarantee_periods is not None:
+        request.guarantee.periods = guarantee_periods
+        request.guarantee.probability = guarantee_probability or 0.0
     if win_probability is not None and payoff is None:
         raise CommandError("--payoff says what a win gains per unit of stake")
     if mean is not None and volatility is None:
@@ -100,10 +115,15 @@ def _show(answer: "pb.EvaluateStakesResponse", periods: str) -> None:
         say(f"the error of the estimate costs full Kelly {answer.growth_lost:.3%} of growth")
     if answer.HasField("floor_kelly_fraction"):
         say(f"the floor is kept at {answer.floor_kelly_fraction:.3f} of Kelly")
+    if kept := answer.HasField("guaranteed_stake"):
+        say(f"most growth is kept at a stake of {answer.guaranteed_stake:.2%}")
+    traded = any(row.HasField("traded_safe_rate") for row in answer.rows)
     out = table(
         "Fractions of Kelly",
         *("fraction", "stake", "growth", "deviation", f"{periods} to double", "doubles first"),
         *(f"ever {level:g}" for level in answer.levels),
+        *(["growth kept"] if kept else []),
+        *(["not traded between", "worth a safe"] if traded else []),
     )
     for row in answer.rows:
         out.add_row(
@@ -114,5 +134,18 @@ def _show(answer: "pb.EvaluateStakesResponse", periods: str) -> None:
             f"{row.doubling_periods:,.1f}" if math.isfinite(row.doubling_periods) else "never",
             f"{row.doubles_before_halving:.1%}",
             *(f"{chance:.1%}" for chance in row.ever_below),
+            *([_kept(row)] if kept else []),
+            *(_traded(row) if traded else ()),
         )
     console().print(out)
+
+
+def _kept(row: "pb.StakeRow") -> str:
+    return f"{row.guaranteed_growth:.3%}" if row.HasField("guaranteed_growth") else ""
+
+
+def _traded(row: "pb.StakeRow") -> tuple[str, str]:
+    if not row.HasField("traded_safe_rate"):
+        return "", ""
+    region = f"{row.no_trade_low:.2%} to {row.no_trade_high:.2%}"
+    return region, f"{row.traded_safe_rate:.3%}"

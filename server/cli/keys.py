@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from server.cli.common import AsJson, print_json, say
+from server.cli.common import AsJson, author, print_json, say
 from server.cli.errors import CommandError
 from server.cli.service import DataDir, database, load_config
 
@@ -65,7 +65,7 @@ def create(
             scopes=tuple(sorted(scopes)),
             portfolios=granted,
             expire_time=expire_time,
-            author=_author(),
+            author=author(),
         )
 
     _run(config, work)
@@ -150,7 +150,7 @@ def _block(subject: str, reason: str, until: datetime, tenant: str, data_dir: An
     _run(
         config,
         lambda c: credentials.block(
-            c, tenant, subject, until=until, author=_author(), reason=reason
+            c, tenant, subject, until=until, author=author(), reason=reason
         ),
     )
 
@@ -185,16 +185,6 @@ def _run(config: Any, work: Callable[["asyncpg.Connection"], Awaitable[T]]) -> T
 
     with database(config) as dsn:
         return asyncio.run(run(dsn))
-
-
-def _author() -> str:
-    """Who is at this machine."""
-    import getpass
-
-    try:
-        return f"local:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "local"
 
 
 def _text(moment: datetime) -> str:

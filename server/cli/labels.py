@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+import typer
 from positionsizing.v1 import label_pb2, sizing_pb2, types_pb2
 
 
@@ -15,6 +16,11 @@ def percent(value: float, digits: int = 2) -> str:
 def money(value: float) -> str:
     """An amount without cents."""
     return f"{value + 0.0:,.0f}"
+
+
+def units(value: float, sign: str = "") -> str:
+    """A quantity with all of its digits; sign: "+" shows that of what is above 0 as well."""
+    return f"{value:{sign},.12g}"
 
 
 def _plain(value: float) -> str:
@@ -79,6 +85,12 @@ def limit_text(kind: int, bound: float, group: str = "") -> str:
     return f"{told} ({group})" if group and "{group}" not in label.text else told
 
 
+def limit_value(kind: int, value: float) -> str:
+    """A value that a limit bounds, in the unit of its bound."""
+    unit = label_of(types_pb2.LimitKind, kind).unit
+    return _plain(value) if unit == label_pb2.LABEL_UNIT_UNSPECIFIED else _SHOWN[unit](value)
+
+
 def group_name(sizes: sizing_pb2.PositionSizes, place: int) -> str:
     """The name of a group by its place, counted from 1; empty for 0, which is no group."""
     return str(sizes.group_names[place - 1]) if place else ""
@@ -94,3 +106,13 @@ def enum_words(enum: object, value: int, prefix: str) -> str:
     """An enum value in small letters without its prefix."""
     known = enum.DESCRIPTOR.values_by_number.get(value)  # type: ignore[attr-defined]
     return known.name.removeprefix(prefix).lower().replace("_", " ") if known else str(value)
+
+
+def enum_value(enum: object, prefix: str, text: str, option: str) -> Any:
+    """The value of an enum that people write in small letters."""
+    known = enum.DESCRIPTOR.values_by_name  # type: ignore[attr-defined]
+    found = known.get(prefix + text.upper().replace("-", "_"))
+    if found is None or found.number == 0:
+        words = [name.removeprefix(prefix).lower().replace("_", "-") for name in known]
+        raise typer.BadParameter(f"must be one of: {', '.join(words[1:])}", param_hint=option)
+    return found.number

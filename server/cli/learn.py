@@ -1,6 +1,6 @@
 """Commands on models: bets to learn from, training, stages, scores."""
 
-from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ from server.cli.common import (
     print_json,
     say,
 )
+from server.cli.learn_words import model_lines, score_lines
 
 if TYPE_CHECKING:
     from positionsizing.v1 import learning_service_pb2 as pb
@@ -71,15 +72,41 @@ def train(
     file: Bets,
     model_id: Annotated[str, typer.Option("--id", help="Id of the new model.")],
     kind: Annotated[
-        str, typer.Option(help="logistic, log-pool, wealth-mixture or size-multiplier.")
+        str,
+        typer.Option(
+            help="logistic, boosted-trees, network, log-pool, wealth-mixture or size-multiplier."
+        ),
     ] = "logistic",
     member: Annotated[
         list[str] | None,
-        typer.Option(help="Of an ensemble: features of one member, by commas; repeat."),
+        typer.Option(
+            help="Of an ensemble: features of one member, by commas, and what it is if no logistic "
+            "regression, boosted-trees:a,b; repeat."
+        ),
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="none, platt, beta or isotonic; by default by the number of bets.")
+        str,
+        typer.Option(
+            help="none, platt, beta, isotonic or venn-abers; by default by the number of bets."
+        ),
     ] = "",
+    trees: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Trees made elsewhere, as JSON."),
+    ] = None,
+    trees_format: Annotated[str, typer.Option(help="nodes or xgboost.")] = "nodes",
+    trees_until: Annotated[
+        datetime | None, typer.Option(help="When the data of the trees ended, in UTC.")
+    ] = None,
+    feature_set: Annotated[
+        str, typer.Option(help="Set that features are read from, as they were known.")
+    ] = "",
+    stored: Annotated[
+        list[str] | None, typer.Option(help="A feature of the set; repeat. Default: all.")
+    ] = None,
+    refuse_unbounded: Annotated[
+        bool, typer.Option(help="Refuse lines while its intervals miss too often.")
+    ] = False,
     folds: Annotated[int, typer.Option(help="Blocks of the walk-forward.")] = 5,
     embargo: Annotated[
         int, typer.Option(min=0, help="Days kept free between teaching and testing.")
@@ -90,40 +117,63 @@ def train(
         int, typer.Option(min=0, help="Oldest features predicted from, in days; 0: any.")
     ] = 0,
     trials_before: Annotated[int, typer.Option(min=0, help="Models tried before on them.")] = 0,
+    job: Annotated[
+        bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Trains a model on past bets and says what it was worth on those it had not seen."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
+    from server.cli.labels import enum_value
     from server.cli.learn_files import read_rows
 
     request = pb.TrainModelRequest(
         request_id=str(uuid4()),
         model_id=model_id,
-        kind=_named(pb.ModelKind, "MODEL_KIND_", kind, "--kind"),
-        rows=read_rows(file),
-        members=[pb.ModelMember(features=_names(item)) for item in member or ()],
+        kind=enum_value(pb.ModelKind, "MODEL_KIND_", kind, "--kind"),
+        rows=read_rows(file, may_lack_features=bool(feature_set)),
+        members=[member_of(item) for item in member or ()],
         feature_version=feature_version,
         folds=folds,
         ridge=ridge,
         trials_before=trials_before,
+        refuse_unbounded=refuse_unbounded,
+        feature_set_id=feature_set,
+        stored_features=stored or (),
     )
+    if trees is not None:
+        request.imported_trees.document = trees.read_text()
+        request.imported_trees.format = enum_value(
+            pb.TreeFormat, "TREE_FORMAT_", trees_format, "--trees-format"
+        )
+        if trees_until is not None:
+            request.imported_trees.trained_until_time.FromDatetime(trees_until)
     if calibration:
-        request.calibration = _named(
+        request.calibration = enum_value(
             pb.CalibrationKind, "CALIBRATION_KIND_", calibration, "--calibration"
         )
     if embargo:
         request.embargo.FromSeconds(embargo * DAY_S)
     if age_max:
         request.feature_age_max.FromSeconds(age_max * DAY_S)
+    if job:
+        from positionsizing.v1 import job_service_pb2
+
+        from server.cli.jobs import start
+
+        work = job_service_pb2.StartJobRequest(train_model=request, about=model_id)
+        with connect(address) as client:
+            start(client, work, as_json=as_json)
+        return
     out = console()
     with connect(address) as client, out.status("training, in a process of the service"):
         answer = client.learning.TrainModel(request, timeout=TIMEOUT_S)
     if as_json:
         print_json(answer)
         return
-    for line in _model_lines(answer.model):
+    for line in model_lines(answer.model):
         say(line)
 
 
@@ -137,10 +187,10 @@ def list_models(
     """Lists models."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
-    from server.cli.labels import enum_words
+    from server.cli.labels import enum_value, enum_words
     from server.cli.render import table
 
-    wanted: Any = _named(pb.ModelStage, "MODEL_STAGE_", stage, "--stage") if stage else 0
+    wanted: Any = enum_value(pb.ModelStage, "MODEL_STAGE_", stage, "--stage") if stage else 0
     request = pb.ListModelsRequest(stage=wanted, page_size=limit)
     with connect(address) as client:
         answer = client.learning.ListModels(request)
@@ -173,14 +223,14 @@ def show(model: Model, as_json: AsJson = False, address: Address = DEFAULT_ADDRE
     if as_json:
         print_json(answer)
         return
-    for line in _model_lines(answer.model):
+    for line in model_lines(answer.model):
         say(line)
     for item in answer.stages:
         name = enum_words(pb.ModelStage, item.stage, "MODEL_STAGE_")
         say(f"{item.create_time.ToDatetime():%Y-%m-%d %H:%M} {name}, {item.author}: {item.reason}")
     if answer.HasField("score_since"):
         say("on bets scored since:")
-        for line in _score_lines(answer.score_since):
+        for line in score_lines(answer.score_since):
             say(f"  {line}")
 
 
@@ -195,10 +245,12 @@ def promote(
     """Moves a model to another stage. Only models that beat the bars with evidence go live."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
+    from server.cli.labels import enum_value
+
     request = pb.PromoteModelRequest(
         request_id=str(uuid4()),
         model_id=model,
-        stage=_named(pb.ModelStage, "MODEL_STAGE_", to, "--to"),
+        stage=enum_value(pb.ModelStage, "MODEL_STAGE_", to, "--to"),
         reason=reason,
     )
     with connect(address) as client:
@@ -218,71 +270,35 @@ def score(
 
     from server.cli.learn_files import read_rows
 
-    request = pb.ScoreModelRequest(request_id=str(uuid4()), model_id=model, rows=read_rows(file))
+    request = pb.ScoreModelRequest(
+        request_id=str(uuid4()), model_id=model, rows=read_rows(file, may_lack_features=True)
+    )
     with connect(address) as client:
         answer = client.learning.ScoreModel(request)
     if as_json:
         print_json(answer)
         return
-    for line in _score_lines(answer.score_since):
+    for line in score_lines(answer.score_since):
         say(line)
 
 
-def _model_lines(model: "pb.Model") -> Iterator[str]:
+def member_of(text: str) -> "pb.ModelMember":
+    """A member, written as features with commas, or as a kind, a colon and these."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
-    from server.cli.labels import enum_words
+    from server.cli.labels import enum_value
 
-    report = model.report
-    kind = enum_words(pb.ModelKind, model.kind, "MODEL_KIND_")
-    stage = enum_words(pb.ModelStage, model.stage, "MODEL_STAGE_")
-    yield f"model {model.model_id}: {kind}, {stage}, hash {model.hash[:12]}"
-    yield f"features: {', '.join(model.features)} (schema {model.feature_schema_hash[:12]})"
-    first = f"{report.tested_from_time.ToDatetime():%Y-%m-%d}"
-    yield f"{report.rows} bets, {report.tested_rows} tested out of sample from {first} on"
-    kinds = [enum_words(pb.CalibrationKind, k, "CALIBRATION_KIND_") for k in report.calibrations]
-    if kinds:
-        ridges = ", ".join(f"{ridge:g}" for ridge in report.ridges)
-        yield f"calibration {', '.join(kinds)}; ridge {ridges}"
-    if len(report.weights) > 1:
-        weights = ", ".join(f"{weight:.3f}" for weight in report.weights)
-        yield f"weights {weights}; regret {report.regret:.4f} of at most {report.regret_max:.4f}"
-    if report.HasField("score"):
-        yield from _score_lines(report.score)
-    growth = report.growth
-    yield f"growth of its bets {growth.mean:+.2e}{_ends(growth)}"
-    yield "may go live" if report.is_proven else "has not beaten the bars: may not go live"
+    kind, colon, names = text.partition(":")
+    known = {
+        name.removeprefix("MODEL_KIND_").lower().replace("_", "-")
+        for name in dict(pb.ModelKind.items())
+    }
+    if not colon or kind not in known:  # names of features may have colons
+        return pb.ModelMember(features=feature_names(text))
+    asked = enum_value(pb.ModelKind, "MODEL_KIND_", kind, "--member")
+    return pb.ModelMember(features=feature_names(names), kind=asked)
 
 
-def _score_lines(score: "pb.ForecastScore") -> Iterator[str]:
-    yield (
-        f"log loss {score.log_loss:.5f} on {score.rows} bets; miscalibration "
-        f"{score.miscalibration:.5f}, discrimination {score.discrimination:.5f}"
-    )
-    for name, bar in (("climatology", score.climatology), ("the odds", score.implied)):
-        verdict = "beaten" if bar.is_beaten else "not beaten"
-        yield (
-            f"{name} {bar.log_loss:.5f}: growth over it {bar.growth.mean:+.2e} a bet"
-            f"{_ends(bar.growth)}, e-value {bar.e_value:.3g}: {verdict}"
-        )
-    yield f"e-value that the edge is gone {score.e_value_gone:.3g} (20 is strong)"
-
-
-def _ends(found: object) -> str:
-    low, high = getattr(found, "low", 0.0), getattr(found, "high", 0.0)
-    has = found.HasField("low")  # type: ignore[attr-defined]
-    return f" ({low:+.2e} to {high:+.2e})" if has else ""
-
-
-def _names(text: str) -> list[str]:
+def feature_names(text: str) -> list[str]:
+    """The features of a member, written with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _named(enum: object, prefix: str, text: str, option: str) -> Any:
-    """The value of an enum that people write in small letters."""
-    known = enum.DESCRIPTOR.values_by_name  # type: ignore[attr-defined]
-    found = known.get(prefix + text.upper().replace("-", "_"))
-    if found is None or found.number == 0:
-        words = [name.removeprefix(prefix).lower().replace("_", "-") for name in known]
-        raise typer.BadParameter(f"must be one of: {', '.join(words[1:])}", param_hint=option)
-    return found.number

@@ -13,7 +13,13 @@ import numpy as np
 from positionsizing.v1 import history_service_pb2, sizing_pb2
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from compute.learn.features import FEATURES, barrier_widths, bets_of_closes, close_features
+from compute.learn.features import (
+    FEATURES,
+    barrier_widths,
+    bets_of_closes,
+    carried_forward,
+    close_features,
+)
 from compute.learn.rows import Rows
 from compute.market import Floats
 from server.cli.errors import CommandError
@@ -26,14 +32,14 @@ _NUMBERS = ("payoff", "loss_fraction", "win_probability")
 _ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
-def read_rows(path: Path) -> pb.TrainingRows:
+def read_rows(path: Path, *, may_lack_features: bool = False) -> pb.TrainingRows:
     """The bets of a file. Errors name the file, the row and the column."""
     sheet = read_sheet(path)
     features = [
         name for name in sheet.columns if name not in (*_NEEDED, *_NUMBERS, "instrument_id")
     ]
     sheet.check_columns(sheet.columns, _NEEDED)
-    if not features:
+    if not features and not may_lack_features:
         raise CommandError(f"{path} has no features", "every column of another name is one")
     rows = pb.TrainingRows(
         features=[
@@ -42,7 +48,7 @@ def read_rows(path: Path) -> pb.TrainingRows:
         won=list(_answers(sheet)),
     )
     for name in ("start_time", "end_time"):
-        for moment in _times(sheet, name):
+        for moment in times(sheet, name):
             getattr(rows, f"{name}s").add().FromDatetime(moment)
     for name in _NUMBERS:
         if name in sheet.columns:
@@ -60,8 +66,8 @@ def _answers(sheet: Sheet) -> Iterator[bool]:
         yield _ANSWERS[cell.lower()]
 
 
-def _times(sheet: Sheet, name: str) -> Iterator[datetime]:
-    """Times in UTC without their zone; a date alone is the close of that day."""
+def times(sheet: Sheet, name: str) -> Iterator[datetime]:
+    """Times of a column in UTC without their zone; a date alone is the close of that day."""
     for place, cell in enumerate(sheet.texts(name)):
         try:
             moment = datetime.fromisoformat(cell)
@@ -126,6 +132,4 @@ def _columns(history: history_service_pb2.History) -> Iterator[tuple[str, Floats
     values = np.array(history.values)
     values[np.array(history.missing, dtype=np.int64)] = np.nan
     table = values.reshape(len(history.observation_times), len(history.instrument_ids))
-    for name, closes in zip(history.instrument_ids, table.T, strict=True):
-        seen = np.maximum.accumulate(np.where(np.isnan(closes), -1, np.arange(len(closes))))
-        yield name, np.where(seen >= 0, closes[np.maximum(seen, 0)], np.nan)
+    yield from zip(history.instrument_ids, carried_forward(table).T, strict=True)

@@ -35,6 +35,12 @@ def load(
     ],
     snapshot_id: Annotated[str, typer.Option("--id", help="Default: made from the time.")] = "",
     as_of: Annotated[str, typer.Option(help=f"{TIME}; default: now.")] = "",
+    rates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rate", metavar="FROM/TO=RATE", help="EUR/USD=1.08: a euro is 1.08 dollars."
+        ),
+    ] = None,
     confirm_prices: Annotated[
         bool, typer.Option("--confirm-prices", help="Accept prices that jumped as well.")
     ] = False,
@@ -42,6 +48,8 @@ def load(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Stores a market snapshot; the same one again is no error.
+
+    Where instruments or cash are in other currencies than the portfolio's, give exchange rates.
 
     Lines whose price is further from the last accepted one than price_jump_max are not sized until
     `sizing market confirm`.
@@ -51,10 +59,11 @@ def load(
     from server.cli import files
 
     snapshot = files.read_market(file)
+    snapshot.exchange_rates.extend(_exchange_rate(given) for given in rates or [])
     if as_of or not snapshot.HasField("as_of_time"):
         now = datetime.now(UTC).replace(tzinfo=None)
         snapshot.as_of_time.FromDatetime(parse_time(as_of, "--as-of") if as_of else now)
-    made_id = f"{snapshot.as_of_time.ToDatetime():%Y-%m-%dT%H:%M:%S}"
+    made_id = snapshot.as_of_time.ToDatetime().isoformat()  # two in one second are two
     snapshot.snapshot_id = snapshot_id or snapshot.snapshot_id or made_id
     with connect(address) as client, files.naming_lines(file):
         answer = client.market.PutMarketSnapshot(
@@ -65,6 +74,22 @@ def load(
     else:
         say(f"market snapshot {answer.snapshot_id}: {answer.instrument_count} instruments")
         _say_jumps(answer.price_jumps, f"sizing market confirm {answer.snapshot_id}")
+
+
+def _exchange_rate(given: str) -> "market_service_pb2.ExchangeRate":
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    from server.cli.sheet import parse_number
+
+    pair, equals, rate = given.partition("=")
+    first, slash, second = pair.partition("/")
+    if not (equals and slash):
+        raise CommandError(f"{given!r} is no exchange rate", "write FROM/TO=RATE: EUR/USD=1.08")
+    return pb.ExchangeRate(
+        from_currency=first.strip().upper(),
+        to_currency=second.strip().upper(),
+        rate=parse_number(rate, "rate", given),
+    )
 
 
 @market.command()
@@ -95,9 +120,9 @@ def _say_jumps(jumps: "Iterable[market_service_pb2.PriceJump]", hint: str = "") 
     said = False
     for item in jumps:
         moved = item.price / item.accepted_price - 1.0
-        said = True
+        said, of = True, " (underlying)" if item.is_underlying else ""
         say(
-            f"  {item.instrument_id or item.currency_pair}: {item.price:.6g} after "
+            f"  {item.instrument_id or item.currency_pair}{of}: {item.price:.6g} after "
             f"{item.accepted_price:.6g} ({moved:+.0%})"
         )
     if said and hint:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    GuaranteePeriods,
+    GuaranteeProbability,
+    connect,
+    console,
+    print_json,
+)
 from server.cli.errors import CommandError
 from server.cli.prices import (
     HALF_LIFE,
@@ -77,6 +86,8 @@ def frontier(
     scenarios: Scenarios = "",
     covariance: Covariance = "",
     points: Annotated[int, typer.Option(min=2, max=200, help="How many.")] = 20,
+    guarantee_periods: GuaranteePeriods = None,
+    guarantee_probability: GuaranteeProbability = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -88,6 +99,11 @@ def frontier(
     matrix = matrix_of(prices, kind, last, estimator, half_life) if prices else None
     problem = _read(file, matrix, scenarios, covariance)
     request = pb.TraceFrontierRequest(problem=problem, point_count=points)
+    if (guarantee_periods is None) != (guarantee_probability is None):
+        raise CommandError("--guarantee-periods and --guarantee-probability go together")
+    if guarantee_periods is not None:
+        request.guarantee.periods = guarantee_periods
+        request.guarantee.probability = guarantee_probability or 0.0
     with connect(address) as client:
         answer = client.optimization.TraceFrontier(request)
     if as_json:

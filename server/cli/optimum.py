@@ -11,6 +11,7 @@ from server.cli.render import table
 
 _SMALL = 5e-5  # a weight that rounds to nothing
 _NAMES = 4  # instruments that are named, the largest positions of a point
+_NAMED = 12  # limits of a conflict
 
 _MEANING = {
     "log growth": "log growth {:.3e} a period",
@@ -77,7 +78,7 @@ def prices_table(answer: pb.OptimizePortfolioResponse | sizing_pb2.SizingDecisio
     prices = sorted(answer.certificate.shadow_prices, key=lambda p: p.price_high, reverse=True)
     dear = [price for price in prices if price.price_low > 0.0]
     if rest := len(prices) - len(dear):
-        out.caption = f"{rest} more are met exactly; loosening them gains nothing"
+        out.caption = f"{rest} more limits are just reached; looser ones would gain nothing"
     for price in dear:
         out.add_row(price.limit, f"{price.bound:,.6g}", _worth(price))
     return out
@@ -106,23 +107,24 @@ def outcome_lines(
         )
     why = answer.explanation
     if why.conflict:
-        lines.append(f"  in conflict: {', '.join(why.conflict)}{_whose(why.instrument_ids)}")
+        lines.append(f"  in conflict: {_listed(why.members)}")
         lines += [f"  to relax: {item.limit} by {item.amount:.6g}" for item in why.relaxation]
     return lines
 
 
-def _whose(names: Sequence[str]) -> str:
-    if len(names) > _NAMES:
-        return f" of {len(names)} instruments"
-    return f" of {', '.join(names)}" if names else ""
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def frontier_table(problem: pb.OptimizationProblem, answer: pb.TraceFrontierResponse) -> Table:
     """Return and risk of each point, the risk drawn, and its largest positions."""
     kind = enum_words(pb.ObjectiveKind, problem.objective.kind, "OBJECTIVE_KIND_")
     risk = {"min variance": "volatility"}.get(kind, kind.removeprefix("min "))
+    kept = any(point.HasField("guaranteed_growth") for point in answer.points)
     out = table(
-        "Efficient frontier, a period", "return", risk, "", "largest positions",
+        "Efficient frontier, a period", "return", risk, "",
+        *(["growth kept"] if kept else []), "largest positions",
         left=("", "largest positions"), drop=("",),
     )  # fmt: skip
     most = max((point.risk for point in answer.points), default=0.0) or 1.0
@@ -135,6 +137,12 @@ def frontier_table(problem: pb.OptimizationProblem, answer: pb.TraceFrontierResp
             percent(point.expected_return, 3),
             percent(point.risk, 3),
             bar(point.risk, most),
+            *([_kept(point)] if kept else []),
             ", ".join(named),
         )
     return out
+
+
+def _kept(point: pb.FrontierPoint) -> str:
+    """The growth that a point keeps, empty where the formula doesn't hold."""
+    return percent(point.guaranteed_growth, 3) if point.HasField("guaranteed_growth") else ""

@@ -94,6 +94,53 @@ def set_parameters(
 
 
 @parameters.command()
+def simulate(
+    portfolio: Annotated[str, typer.Option(help="Portfolio.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="TOML or JSON to try out; default: none."),
+    ] = None,
+    strategy: OfStrategy = "",
+    start: Annotated[str, typer.Option("--from", help=f"First, {TIME}; default: 30 days.")] = "",
+    end: Annotated[str, typer.Option("--to", help=f"Last, {TIME}; default: now.")] = "",
+    step_s: Annotated[float, typer.Option("--step", help="Seconds between times.")] = 86400.0,
+    instrument: Annotated[
+        list[str] | None, typer.Option(help="Tell of its lines as well; repeat.")
+    ] = None,
+    as_told: Annotated[
+        bool, typer.Option("--as-told", help="Observations count from when they arrived.")
+    ] = False,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Says what rules would have done to parameters on past days; stores nothing."""
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    from server.cli import files
+    from server.cli.simulated_parameters import show
+
+    request = pb.SimulateParametersRequest(
+        portfolio_id=portfolio,
+        strategy_id=strategy,
+        instrument_ids=instrument or (),
+        as_told=as_told,
+    )
+    request.step.FromNanoseconds(round(step_s * 1e9))
+    if file is not None:
+        request.parameters.CopyFrom(files.read_message(file, pb.SizingParameters()))
+    if start:
+        request.start_time.FromDatetime(parse_time(start, "--from"))
+    if end:
+        request.end_time.FromDatetime(parse_time(end, "--to"))
+    with connect(address) as client:
+        answer = client.parameters.SimulateParameters(request)
+    if as_json:
+        print_json(answer)
+    else:
+        show(answer)
+
+
+@parameters.command()
 def history(
     portfolio: Portfolio = "",
     strategy: OfStrategy = "",

@@ -288,6 +288,38 @@ def reservations(
     console().print(out)
 
 
+@portfolio.command()
+def breaches(
+    portfolio_id: PortfolioId, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Shows the limits that the book is beyond at the newest prices."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    from server.cli.labels import limit_text, limit_value
+    from server.cli.render import table
+
+    request = pb.GetBreachesRequest(portfolio_id=portfolio_id)
+    with connect(address) as client:
+        answer = client.portfolios.GetBreaches(request)
+    if as_json:
+        print_json(answer)
+        return
+    left = ("limit", "of", "told")
+    out = table("Limits passed", "limit", "of", "is", "told", left=left)
+    for item in answer.breaches:
+        limit = limit_text(item.kind, item.bound, item.limit if item.instrument_ids else "")
+        of = ", ".join(item.instrument_ids) or item.limit
+        time = item.begin_time.ToDatetime() if item.HasField("begin_time") else None
+        told = "" if time is None else f"{time:%Y-%m-%d %H:%M}"
+        out.add_row(limit, of, limit_value(item.kind, item.value), told)
+    if answer.breaches:
+        console().print(out)
+    elif not answer.not_checked:
+        say("inside all limits")
+    for text in answer.not_checked:
+        say(f"not looked at: {text}")
+
+
 def _set_state(
     scope: "portfolio_service_pb2.Scope", state: int, reason: str, as_json: bool, address: str
 ) -> None:
@@ -310,7 +342,7 @@ def _set_state(
 
 def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
     """Prints cash, holdings and trading state."""
-    from server.cli.labels import money
+    from server.cli.labels import money, units
     from server.cli.render import table
 
     if as_json:
@@ -326,7 +358,7 @@ def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> N
     )
     held = found.holdings
     for name, quantity in zip(held.instrument_ids, held.quantity, strict=True):
-        out.add_row(name, f"{quantity:,.6g}")
+        out.add_row(name, units(quantity))
     console().print(out)
     for account in found.cash_balances:
         say(f"  cash in {account.currency}: {money(account.amount)}")

@@ -14,8 +14,15 @@ from server.cli.labels import (
     money,
     percent,
     stage_label,
+    units,
 )
 from server.cli.layout import Table
+
+MEMBERS_TOLD = 12
+"""Of a cluster."""
+
+PERIODS_TOLD = 6
+"""Of a plan; the last is told as well."""
 
 
 def table(title: str, *columns: str, left: Sequence[str] = (), drop: Sequence[str] = ()) -> Table:
@@ -66,15 +73,15 @@ def sizes_table(decision: sizing_pb2.SizingDecision) -> Table:
         elif status == types_pb2.LINE_STATUS_ZERO and not sizes.binding[i]:
             reason = "no edge left"
         else:
-            reason = binding_words(sizes, i) or "nothing: the stake, in whole lots"
+            reason = binding_words(sizes, i) or "nothing (the stake in whole lots)"
         lot = sizes.lot_size[i]
         out.add_row(
             name,
             percent(stages[0].weight[i], 0),
             percent(stake.weight[i], 1),
             percent(sizes.weight[i], 2),
-            f"{sizes.quantity[i]:+,.6g}",
-            f"{sizes.trade_lots[i] * lot:+,.6g}" if sizes.trade_lots[i] else "",
+            units(sizes.quantity[i], "+"),
+            units(sizes.trade_lots[i] * lot, "+") if sizes.trade_lots[i] else "",
             f"{sizes.lots[i]:+,}",
             money(sizes.notional[i]),
             reason,
@@ -108,6 +115,11 @@ def prediction_words(decision: sizing_pb2.SizingDecision) -> list[str]:
         f"win probabilities {min(item.win_probability):.4f} to {max(item.win_probability):.4f}"
         for item in decision.predictions
         if item.lines
+    ] + [
+        f"features of {len(item.lines)} lines from set {item.feature_set_id}, the oldest as of "
+        f"{min(time.ToDatetime() for time in item.as_of_times):%Y-%m-%d %H:%M}"
+        for item in decision.features
+        if item.lines
     ]
 
 
@@ -128,8 +140,8 @@ def line_table(decision: sizing_pb2.SizingDecision, line: int) -> Table:
     sizes = decision.sizes
     trade = sizes.trade_lots[line] * sizes.lot_size[line]
     title = (
-        f"{sizes.instrument_ids[line]}: {sizes.quantity[line]:+,.6g} units, "
-        f"{percent(sizes.weight[line])} of equity, trade {trade:+,.6g}"
+        f"{sizes.instrument_ids[line]}: {units(sizes.quantity[line], '+')} units, "
+        f"{percent(sizes.weight[line])} of equity, trade {units(trade, '+')}"
     )
     out = table(title, "stage", "weight", "change", "why", left=("stage", "why"))
     before: float | None = None
@@ -164,6 +176,30 @@ def line_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
         said.append(f"stake before limits between {percent(low)} and {percent(high)}")
     if growth := sizes.expected_growth[line]:
         said.append(f"expected log growth {growth:.2e} a period")
+    return said + plan_words(decision, line)
+
+
+def plan_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
+    """What is planned of a line, and what limits cut it in later periods."""
+    periods = decision.plan.periods
+    path = [percent(period.weight[line]) for period in periods]
+    if not path:
+        return []
+    later = ", ".join(path[1:PERIODS_TOLD])
+    end = f" ... {path[-1]} in period {len(path)}" if len(path) > PERIODS_TOLD else ""
+    said = [f"planned: {path[0]} now{', then ' if later else ''}{later}{end}"]
+    inside = sum(len(period.lots) > 0 for period in periods)
+    if inside < len(periods):
+        said.append(f"planned inside the limits, in whole lots: {inside} of {len(periods)} periods")
+    last = ""
+    for number, period in enumerate(periods[1:], 2):
+        if not period.binding:
+            continue
+        group = group_name(decision.sizes, period.binding_group[line])
+        words = limit_text(period.binding[line], period.binding_bound[line], group)
+        if words and words != last:
+            said.append(f"planned period {number} is set by: {words}")
+        last = words
     return said
 
 
@@ -188,7 +224,10 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
         lines.append(f"certificate: duality gap {gap:.1e} relative")
         if decision.certificate.note:
             lines.append(decision.certificate.note)
+    if decision.HasField("lot_search"):
+        lines.append(_search_words(decision.lot_search))
     lines += decision.notes
+    lines += [_cluster_words(item) for item in decision.clusters if len(item.instrument_ids) > 1]
     if decision.decision_id:
         until = decision.reservation_expire_time
         held = f", reserved until {until.ToJsonString()}" if until.seconds else ""
@@ -196,3 +235,19 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
     else:
         lines.append("not recorded")
     return lines
+
+
+def _cluster_words(item: sizing_pb2.InstrumentCluster) -> str:
+    names = ", ".join(item.instrument_ids[:MEMBERS_TOLD])
+    more = len(item.instrument_ids) - MEMBERS_TOLD
+    return f"cluster {item.name}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+def _search_words(search: sizing_pb2.LotSearch) -> str:
+    if not search.is_used:
+        return f"whole lots: rounded; {search.note or 'no others are worth more'}"
+    gained = abs(search.objective - search.objective_rounded)
+    said = f"whole lots: searched, {gained:.2e} better than rounding"
+    if search.HasField("gap"):
+        return f"{said}, at most {search.gap:.1e} relative from the best"
+    return f"{said}; {search.note}"

@@ -28,6 +28,23 @@ def report(
         typer.Argument(exists=True, dir_okay=False, help="CSV of instrument_id,weight."),
     ] = None,
     level: Level = 0.99,
+    participation: Annotated[
+        float | None,
+        typer.Option(help="Risk of leaving the book, selling this part of each day's volume."),
+    ] = None,
+    tail_fraction: Annotated[
+        float | None, typer.Option(help="Share of the losses the extreme value tail is fitted to.")
+    ] = None,
+    degrees: Annotated[
+        float | None,
+        typer.Option(help="Degrees of freedom of the Student t; default: by kurtosis."),
+    ] = None,
+    aversion: Annotated[
+        float | None, typer.Option(help="Of the spectral risk measure; default: 20.")
+    ] = None,
+    snapshot: Annotated[
+        str, typer.Option(help="Id of the market snapshot that values it; default: the latest.")
+    ] = "",
     as_of: Annotated[str, typer.Option(help="Last observation, ISO 8601; default: all.")] = "",
     complete: Gaps = False,
     as_json: AsJson = False,
@@ -39,7 +56,20 @@ def report(
 
     from server.cli.files import read_weights
 
-    request = pb.ReportRiskRequest(universe_id=universe, portfolio_id=portfolio, level=level)
+    request = pb.ReportRiskRequest(
+        universe_id=universe,
+        portfolio_id=portfolio,
+        level=level,
+        market_snapshot_id=snapshot,
+    )
+    for name, value in (
+        ("participation_rate", participation),
+        ("tail_fraction", tail_fraction),
+        ("student_degrees", degrees),
+        ("spectral_aversion", aversion),
+    ):
+        if value is not None:
+            setattr(request, name, value)
     if book is not None:
         request.proposed.CopyFrom(read_weights(book))
     if as_of:
@@ -83,7 +113,10 @@ def _print_measures(answer: "pb.ReportRiskResponse") -> None:
             )
         words = enum_words(pb.TailMethod, method, "TAIL_METHOD_")
         out.add_row(f"VaR / ES {words}", *cells)
-    for name in ("entropic_value_at_risk", "spectral_risk", "worst_case_loss"):
+    for name in (
+        *("entropic_value_at_risk", "entropic_value_at_risk_normal", "spectral_risk"),
+        *("max_drawdown", "conditional_drawdown", "worst_case_loss"),
+    ):
         out.add_row(name.replace("_", " "), *(percent(getattr(book, name)) for _, book in books))
     for name in (
         "diversification_ratio",
@@ -96,6 +129,11 @@ def _print_measures(answer: "pb.ReportRiskResponse") -> None:
             for _, book in books
         ]
         out.add_row(name.replace("_", " "), *cells)
+    for words, name in (("days to leave", "days"), ("VaR until left", "value_at_risk")):
+        if all(book.HasField("liquidation") for _, book in books):
+            found = [getattr(book.liquidation, name) for _, book in books]
+            shown = [percent(v) if name != "days" else str(max(v, default=0)) for v in found]
+            out.add_row(words, *shown)
     console().print(out)
     for name, book in books:
         for row in book.tails:
@@ -188,6 +226,12 @@ def backtest(
     ] = "filtered-historical",
     level: Level = 0.975,
     window: Annotated[int, typer.Option(help="Periods each forecast looks back on.")] = 250,
+    null_degrees: Annotated[
+        float | None,
+        typer.Option(
+            help="Losses are Student t of these degrees where p is told; default: normal."
+        ),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -203,6 +247,8 @@ def backtest(
     request.rolling.book.CopyFrom(read_weights(book))
     request.rolling.universe_id, request.rolling.window = universe, window
     request.rolling.method = pb.TailMethod.Value(name)
+    if null_degrees is not None:
+        request.null_degrees = null_degrees
     with connect(address) as client:
         answer = client.risk.BacktestRisk(request)
     if as_json:
@@ -221,5 +267,6 @@ def backtest(
         typer.echo(f"{label}: LR {found.statistic:.3f}, p {found.p_value:.4f}")
     if answer.HasField("shortfall_z2"):
         typer.echo(
-            f"expected shortfall: Z2 {answer.shortfall_z2:.3f}, e-value {answer.e_value:.3f}"
+            f"expected shortfall: Z2 {answer.shortfall_z2:.3f}, p {answer.shortfall_p_value:.4f}, "
+            f"e-value {answer.e_value:.3f}"
         )

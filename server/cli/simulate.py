@@ -32,6 +32,9 @@ def backtest(
     fast: Annotated[
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
     ] = False,
+    job: Annotated[
+        bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -45,6 +48,15 @@ def backtest(
     if fast:
         request.mode = pb.BACKTEST_MODE_FAST
         request.summary_only = len(request.settings) > 64
+    if job:
+        from positionsizing.v1 import job_service_pb2
+
+        from server.cli.jobs import start
+
+        work = job_service_pb2.StartJobRequest(run_backtest=request, about=file.name)
+        with connect(address) as client:
+            start(client, work, as_json=as_json)
+        return
     out = console()
     with connect(address) as client, out.status("running, in a process of the service"):
         answer = client.simulation.RunBacktest(request, timeout=TIMEOUT_S)
@@ -55,11 +67,7 @@ def backtest(
     if as_json:
         print_json(answer)
         return
-    for table in simulated.backtest_tables(answer):
-        out.print(table)
-        out.print()
-    for line in simulated.overfitting_lines(answer):
-        out.print(line, markup=False)
+    simulated.show_backtest(out, answer)
     if report:
         out.print(f"report: {report}", markup=False)
 

@@ -4,10 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
+from rich.console import Console
 
 from server.cli.labels import STAGES, enum_words, money, percent, stage_name
 from server.cli.layout import Table
 from server.cli.render import table
+
+
+def show_backtest(out: Console, answer: pb.RunBacktestResponse) -> None:
+    """All there is to say of a backtest."""
+    for found in backtest_tables(answer):
+        out.print(found)
+        out.print()
+    for line in overfitting_lines(answer):
+        out.print(line, markup=False)
 
 
 def backtest_tables(answer: pb.RunBacktestResponse) -> Iterator[Table]:
@@ -16,6 +26,8 @@ def backtest_tables(answer: pb.RunBacktestResponse) -> Iterator[Table]:
     if any(result.HasField("stage_growth") for result in answer.results):
         yield _stages_table(answer)
     yield _costs_table(answer)
+    if (unsized := _unsized_table(answer)) is not None:
+        yield unsized
 
 
 def _measures_table(answer: pb.RunBacktestResponse) -> Table:
@@ -40,23 +52,27 @@ def _measures_table(answer: pb.RunBacktestResponse) -> Table:
 
 
 def _stages_table(answer: pb.RunBacktestResponse) -> Table:
-    """Log growth that each stage added or took, the stages that changed nothing left out."""
+    """Log growth that each stage added or took, the stages that changed nothing left out.
+
+    Stages before the first one that keeps wealth are said once: sizes of each would lose it all.
+    """
     names = [result.name for result in answer.results]
     out = table("Log growth by stage", "stage", *names, left=("stage",))
     rows = {stage: [""] * len(names) for stage in STAGES}
+    firsts = [STAGES.index(result.stage_growth.first_stage) for result in answer.results]
     for column, result in enumerate(answer.results):
         ledger = result.stage_growth
-        for stage in STAGES[: STAGES.index(ledger.first_stage)]:
-            rows[stage][column] = "ruin"
         rows[ledger.first_stage][column] = f"{ledger.start:+.4f}"
         for stage, step in zip(ledger.stages, ledger.steps, strict=True):
             rows[stage][column] = f"{step:+.4f}" if step else ""
-    for stage, cells in rows.items():
+    if any(firsts):
+        out.add_row("before these", *("ruin" if first else "" for first in firsts))
+    for number, cells in rows.items():
         if any(cells):
-            out.add_row(stage_name(stage), *cells)
+            out.add_row(stage_name(number), *cells)
     for label, field in (("execution, fees, interest", "execution"), ("total", "total")):
-        cells = [_known(item.stage_growth, field, lambda v: f"{v:+.4f}") for item in answer.results]
-        out.add_row(label, *cells)
+        sums = [_known(item.stage_growth, field, lambda v: f"{v:+.4f}") for item in answer.results]
+        out.add_row(label, *sums)
     return out
 
 
@@ -67,6 +83,21 @@ def _costs_table(answer: pb.RunBacktestResponse) -> Table:
         amounts = [money(getattr(result.account, name)) for name in columns[1:]]
         out.add_row(result.name, *amounts)
     return out
+
+
+def _unsized_table(answer: pb.RunBacktestResponse) -> Table | None:
+    """What could not be sized, and why; None where everything could."""
+    out = table("Not sized", "setting", "what", "why", "how often", left=("setting", "what", "why"))
+    is_any = False
+    for result in answer.results:
+        counts = [("decision", item.name, item.count) for item in result.refused]
+        counts += [("line", item.name, item.count) for item in result.refused_lines]
+        if result.reducing_decisions:
+            counts.append(("increases of a decision", "day_loss_max", result.reducing_decisions))
+        for what, why, count in counts:
+            out.add_row(result.name, what, why, f"{count:,}")
+            is_any = True
+    return out if is_any else None
 
 
 def _known(message: Any, name: str, words: Any) -> str:

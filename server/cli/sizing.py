@@ -187,10 +187,14 @@ def explain(
     instrument: Annotated[list[str] | None, typer.Option(help="Only this one; repeat.")] = None,
     top: Annotated[
         int, typer.Option(min=0, help="Lines to explain, the largest trades first; 0: all.")
-    ] = 20,
+    ] = 5,
     why_not_larger: Annotated[
         bool, typer.Option("--why-not-larger", help="The limits that hold each, one after another.")
     ] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder that it has been archived in."),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -201,10 +205,16 @@ def explain(
     from server.cli.explained import print_ladders
     from server.cli.labels import enum_words
     from server.cli.optimum import prices_table
+    from server.cli.retention import from_archive
 
-    with connect(address) as client:
-        wanted = pb.GetDecisionRequest(decision_id=decision_id or newest(client))
-        answer = client.sizing.GetDecision(wanted)
+    if archive is not None:
+        if why_not_larger or not decision_id:
+            raise CommandError("--archive needs an id, and can't say --why-not-larger", "name one")
+        answer = from_archive(archive, decision_id)
+    else:
+        with connect(address) as client:
+            wanted = pb.GetDecisionRequest(decision_id=decision_id or newest(client))
+            answer = client.sizing.GetDecision(wanted)
     decision = answer.decision
     if as_json and not why_not_larger:
         print_json(answer)
@@ -223,7 +233,7 @@ def explain(
         chosen = sorted([i for i in _largest_trades(decision.sizes) if i in chosen][:top])
     if why_not_larger:
         with connect(address) as client:
-            print_ladders(client, wanted.decision_id, [names[i] for i in chosen], as_json=as_json)
+            print_ladders(client, decision.decision_id, [names[i] for i in chosen], as_json=as_json)
         return
     if len(chosen) < n_chosen:
         out.print(
@@ -243,8 +253,9 @@ def explain(
         out.print()
     for sentence in render.summary_lines(decision):
         out.print(sentence)
-    state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")
-    out.print(f"orders: {state}")
+    if answer.settlement_state:
+        state = enum_words(pb.SettlementState, answer.settlement_state, "SETTLEMENT_STATE_")
+        out.print(f"orders: {state}")
 
 
 def _largest_trades(sizes: "sizing_pb2.PositionSizes") -> list[int]:

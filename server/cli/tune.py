@@ -11,9 +11,17 @@ from server.cli.layout import Table
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
+    from rich.console import Console
 
 TIMEOUT_S = 3600.0
 SHOWN = 8
+OBJECTIONS = {
+    "NOTHING_BETTER": "no trial has a better plateau",
+    "WALK_FORWARD": "walk-forward, choices did no better than the setting as it is",
+    "LOCKED": "in the locked sessions the choice did no better",
+    "NOT_SUPERIOR": "that the best is luck has a probability above 0.1",
+    "OVERFITTED": "the best of one half is more often than not among the worse in the other",
+}
 
 
 def tune(
@@ -31,13 +39,20 @@ def tune(
     proposal: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write the proposed parameters (JSON).")
     ] = None,
+    propose_anyway: Annotated[
+        bool,
+        typer.Option("--propose-anyway", help="Propose also what its own evidence speaks against."),
+    ] = False,
+    job: Annotated[
+        bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
+    ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Searches parameters on past prices and proposes some; sets nothing.
 
     Every trial is counted, the choice is judged walk-forward, and the last part of the history is
-    looked at once, by the choice alone.
+    looked at once, by the choice alone. What that evidence speaks against is not proposed.
     """
     from google.protobuf.json_format import MessageToDict
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -47,22 +62,44 @@ def tune(
 
     request = files.read_message(file, pb.TuneParametersRequest())
     use_history(request, prices, universe, "search on")
+    if job:
+        from positionsizing.v1 import job_service_pb2
+
+        from server.cli.jobs import start
+
+        work = job_service_pb2.StartJobRequest(tune_parameters=request, about=file.name)
+        with connect(address) as client:
+            start(client, work, as_json=as_json)
+        return
     out = console()
     with connect(address) as client, out.status("searching, in a process of the service"):
         answer = client.simulation.TuneParameters(request, timeout=TIMEOUT_S)
-    if proposal:
+    proposed = is_proposed(answer, anyway=propose_anyway)
+    if proposal and proposed:
         told = MessageToDict(answer.proposal, preserving_proto_field_name=True)
         proposal.write_text(json.dumps(told, indent=2) + "\n")
     if as_json:
         print_json(answer)
         return
+    show_tuned(out, answer)
+    if proposed:
+        where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"
+        out.print(f'to apply: sizing parameters set {where} --reason "tuned"')
+    elif proposal and answer.chosen:
+        out.print(f"{proposal} was not written; --propose-anyway writes it all the same")
+
+
+def is_proposed(answer: "pb.TuneParametersResponse", *, anyway: bool) -> bool:
+    """Whether the chosen trial is to be given to a person."""
+    return bool(answer.chosen) and (answer.is_recommended or anyway)
+
+
+def show_tuned(out: "Console", answer: "pb.TuneParametersResponse") -> None:
+    """The trials, and how much of what was found is skill."""
     out.print(trials_table(answer))
     out.print()
     for line in verdict(answer):
         out.print(line)
-    if answer.chosen:
-        where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"
-        out.print(f'to apply: sizing parameters set {where} --reason "tuned"')
 
 
 def trials_table(answer: "pb.TuneParametersResponse") -> Table:
@@ -97,7 +134,7 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
     said = [
         "nothing is better than the setting as it is"
         if not answer.chosen
-        else f"trial {answer.chosen} is proposed",
+        else f"trial {answer.chosen} has the best plateau",
         f"walk-forward: {sum(forward) / len(forward):+.2e} a session against "
         f"{sum(base) / len(base):+.2e} as it is; better in {better} of {len(base)} segments",
     ]
@@ -109,7 +146,10 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
         said.append(f"there it differs from the setting as it is by {found.mean:+.2e}{ends}")
     luck = answer.overfitting
     if luck.HasField("deflated_sharpe"):
-        said.append(f"probability of skill after {luck.trials} trials: {luck.deflated_sharpe:.2f}")
+        said.append(
+            f"that its returns are more than the luck of {luck.trials} trials: probability "
+            f"{luck.deflated_sharpe:.2f} (not: that it is better than the setting as it is)"
+        )
     if luck.HasField("overfitting_probability"):
         chance = luck.overfitting_probability
         said.append(f"probability of overfitting {chance:.2f} (0.5 +- 0.24 on pure noise)")
@@ -118,4 +158,15 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
             f"that the best is no better than the setting is: p {answer.superior_ability_p:.2f} "
             f"(reality check {answer.reality_check_p:.2f})"
         )
-    return said
+    return [*said, advice(answer)]
+
+
+def advice(answer: "pb.TuneParametersResponse") -> str:
+    """What to do, and why."""
+    from positionsizing.v1 import simulation_service_pb2 as pb
+
+    if answer.is_recommended:
+        return f"nothing speaks against trial {answer.chosen}: it is proposed"
+    names = [pb.TuneObjection.Name(item) for item in answer.objections]
+    why = "; ".join(OBJECTIONS[name.removeprefix("TUNE_OBJECTION_")] for name in names)
+    return f"keep what you have: {why}"

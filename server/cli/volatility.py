@@ -91,13 +91,67 @@ def show(
     if as_json:
         print_json(answer)
         return
-    names = ("instrument", "in use", "estimate", "long run", "returns")
+    names: tuple[str, ...] = ("instrument", "in use", "estimate", "long run", "returns")
+    regimes = [f"{value:.4g}" for value in answer.regime_probability]
+    names += ("turbulent next",) if regimes else ()
     out = table(f"{model_id}, state {answer.state.version}", *names, left=names[:1])
     for place, name in enumerate(answer.instrument_ids):
         columns = (answer.volatility[place], answer.estimate[place], answer.long_run[place])
         told = [f"{value:.4g}" if value else "-" for value in columns]
-        out.add_row(name, *told, str(answer.return_count[place]))
+        out.add_row(name, *told, str(answer.return_count[place]), *regimes[place : place + 1])
     console().print(out)
+
+
+@volatility.command()
+def fit(
+    kind: Annotated[str, typer.Argument(help="garch, gjr-garch or regimes.")],
+    universe: Annotated[str, typer.Option(help="Stored history; `sizing history load`.")],
+    instrument: Annotated[str, typer.Option(help="Whose returns.")],
+    model_id: Annotated[str, typer.Option("--id", help="Id of the proposal.")] = "fitted",
+    start: Annotated[str, typer.Option("--from", help=f"Earliest observation, {TIME}.")] = "",
+    end: Annotated[str, typer.Option("--to", help=f"Latest observation, {TIME}.")] = "",
+    regimes: Annotated[int, typer.Option(help="How many, of regimes; 0: 2.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the proposal to.")] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Fits a model to a stored history and shows it; `put` is what stores it."""
+    from google.protobuf.json_format import MessageToJson
+    from positionsizing.v1 import volatility_service_pb2 as pb
+
+    from server.cli.labels import enum_value
+
+    request = pb.FitVolatilityModelRequest(
+        fit=enum_value(pb.VolatilityFit, "VOLATILITY_FIT_", kind, "KIND"),
+        universe_id=universe,
+        instrument_id=instrument,
+        base=pb.VolatilityModel(model_id=model_id),
+        regime_count=regimes,
+    )
+    if start:
+        request.start_time.FromDatetime(parse_time(start, "--from"))
+    if end:
+        request.as_of_time.FromDatetime(parse_time(end, "--to"))
+    with connect(address) as client:
+        answer = client.volatility.FitVolatilityModel(request)
+    proposal = MessageToJson(answer.model, preserving_proto_field_name=True)
+    if out is not None:
+        out.write_text(proposal + "\n")
+    if as_json:
+        print_json(answer)
+        return
+    typer.echo(proposal)
+    last = f"{answer.last_time.ToDatetime():%Y-%m-%d}"
+    end_words = "" if answer.converged else "; the search did not end at an optimum"
+    say(f"fitted to {answer.return_count} returns up to {last}{end_words}; nothing is stored")
+    for share, length in zip(answer.occupancy, answer.duration, strict=True):
+        say(f"a regime of {share:.1%} of the returns, {length:.3g} periods long on average")
+    if answer.HasField("held_out_loss"):
+        ours, plain = answer.held_out_loss, answer.held_out_loss_exponential
+        better = "better" if ours < plain else "no better"
+        say(f"loss on the last third {ours:.4g}, exponential weights {plain:.4g}: {better}")
+    if out is not None:
+        say(f"sizing volatility put {out}")
 
 
 @volatility.command()

@@ -1,6 +1,6 @@
 """Corporate actions between the contract and the domain, and the snapshot that one leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +8,7 @@ from positionsizing.v1 import corporate_action_pb2 as pb
 from positionsizing.v1 import market_service_pb2 as market_pb2
 
 from compute.corporate_actions import Change, exactly, multiplier_change, split
+from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.market import PRICE_MIN, instrument_violations
 from server.convert.names import text_violations, timestamp
 from server.convert.ranges import number_violations
@@ -73,6 +74,11 @@ def shown_until(snapshot: market_pb2.MarketSnapshot) -> dict[str, datetime]:
     return out
 
 
+def shown_to(shown: Mapping[str, datetime], instrument_id: str, time: datetime) -> datetime:
+    """Until when actions of an instrument are in the prices of a snapshot of that time."""
+    return max(time, shown.get(instrument_id, time))
+
+
 def successor(
     snapshot: market_pb2.MarketSnapshot, place: int, change: Change, mark: str, time: datetime
 ) -> market_pb2.MarketSnapshot:
@@ -88,6 +94,10 @@ def successor(
         text = f"leaves {price:g} of the price {snapshot.price[place]:g}"
         raise invalid("action.cash_dividend.amount", "OUT_OF_RANGE", text)
     made.price[place] = price
+    if has_bars(made):
+        bar = [change.price(getattr(made, name)[place]) for name in BAR_COLUMNS]
+        for name, value in zip(BAR_COLUMNS, bar, strict=True):
+            getattr(made, name)[place] = value if min(bar) >= PRICE_MIN else 0.0
     for name in _BY_PRICE:
         if len(column := getattr(made, name)):
             column[place] *= change.price_factor

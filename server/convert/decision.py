@@ -7,14 +7,17 @@ from positionsizing.v1 import sizing_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.inputs import Inputs
+from compute.joint_lots import LotComparison
 from compute.kernels import SENSITIVE
 from compute.layout import Stage
+from compute.limits.cluster_limits import Cluster
 from compute.margin import need
 from compute.pipeline import Sizing
+from compute.planned_periods import PlannedPeriod
 from compute.signals import LineError
 from server.convert import edge as edge_convert
-from server.convert.columns import Floats, Piece, encoder
-from server.convert.request import path_of
+from server.convert.columns import Floats, Piece, encoder, set_floats
+from server.sizing_request import path_of
 
 Stages = Sequence[types_pb2.SizingStage.ValueType]
 
@@ -135,6 +138,33 @@ def line_errors(message: pb.SizingDecision, errors: list[LineError], offset: str
             reason=error.reason,
             message=error.message,
         )
+
+
+def clusters(message: pb.SizingDecision, found: Sequence[Cluster]) -> None:
+    """Fills what the limits on clusters found."""
+    for item in found:
+        message.clusters.add(limit=item.limit, name=item.name, instrument_ids=item.instrument_ids)
+
+
+def plan(message: pb.SizingDecision, periods: Sequence[PlannedPeriod]) -> None:
+    """Fills what is planned ahead, where anything is."""
+    for period in periods:
+        told = message.plan.periods.add()
+        set_floats(told, "weight", period.weight)
+        if period.lots is None or period.binding is None:
+            continue
+        told.lots.extend(period.lots.tolist())
+        if not period.binding.kind.any():
+            continue
+        told.binding.extend(period.binding.kind.tolist())
+        told.binding_group.extend((period.binding.group + 1).tolist())
+        set_floats(told, "binding_bound", period.binding.bound)
+
+
+def lot_search(message: pb.SizingDecision, found: LotComparison | None) -> None:
+    """Fills what a search for whole lots found, where one was asked for."""
+    if found is not None:
+        message.lot_search.CopyFrom(pb.LotSearch(**vars(found)))
 
 
 def summary(message: pb.PortfolioSummary, sizing: Sizing, inputs: Inputs, cash: Floats) -> None:

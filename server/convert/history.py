@@ -119,6 +119,11 @@ def _nanoseconds(history: pb.History) -> Integers:
     return seconds
 
 
+def stored_table(payload: bytes) -> Table:
+    """A part from its stored form."""
+    return table(pb.History.FromString(payload))
+
+
 def table(history: pb.History) -> Table:
     """A part as a table, NaN where missing."""
     values = floats(history.values)

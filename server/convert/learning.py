@@ -3,41 +3,127 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import orjson
 from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.calibration import Calibration
+from compute.learn.conformal import Coverage
 from compute.learn.evidence import Advantage, Evidence
+from compute.learn.features import FEATURES
+from compute.learn.learners import Plan
+from compute.learn.members import Member
 from compute.learn.models import Model, ModelKind
+from compute.learn.network import Network
 from compute.learn.rows import Rows
-from compute.learn.training import Plan, Trained
-from compute.market import Floats, Integers
-from server.convert.columns import floats
-from server.convert.market import instrument_violations
-from server.convert.names import CLOCKS_DIFFER, id_violations, text_violations, timestamp
+from compute.learn.training import Trained
+from compute.learn.tree_import import of_json
+from compute.learn.trees import TreeError, Trees
+from server.convert.names import id_violations, text_violations
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
-from server.convert.request import feature_name_violations
 from server.convert.simulation_answer import interval
-from server.errors import FieldViolation
+from server.convert.training_rows import NANOSECONDS, nanoseconds, rows_violations, time_of
+from server.errors import FieldViolation, invalid
 
-FEATURES_MAX, MEMBERS_MAX = 200, 16
-CELLS_MAX = 4_000_000
-"""Rows times features."""
+MEMBERS_MAX = 16
 FOLDS = 5
 AGE_MAX_S = 3650 * 86400.0
+TREES_AND_NETWORKS = (pb.MODEL_KIND_BOOSTED_TREES, pb.MODEL_KIND_NETWORK)
+MEMBER_KINDS = (pb.MODEL_KIND_LOGISTIC, *TREES_AND_NETWORKS)
+TREES_BYTES_MAX = 8_000_000
 ENSEMBLES = (pb.MODEL_KIND_LOG_POOL, pb.MODEL_KIND_WEALTH_MIXTURE)
-NANOSECONDS, SECONDS_MAX = 1_000_000_000, 9_000_000_000
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """What is stored of a model beside its document; `report`: how it did in training."""
+
+    model_id: str
+    hash: str
+    feature_schema_hash: str
+    feature_age_max_s: float | None
+    refuse_unbounded: bool
+    feature_set_id: str
+    report: pb.ModelReport
+
+
+def model_details(stored: bytes) -> ModelDetails:
+    """From the stored form."""
+    message = pb.Model.FromString(stored)
+    age_s = seconds(message.feature_age_max) if message.HasField("feature_age_max") else None
+    return ModelDetails(
+        message.model_id,
+        message.hash,
+        message.feature_schema_hash,
+        age_s,
+        message.refuse_unbounded,
+        message.feature_set_id,
+        message.report,
+    )
 
 
 def train_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
     """What is wrong with a request, by field path."""
     yield from number_violations(request)
     yield from id_violations(request.model_id, "model_id")
+    yield from _settings_violations(request)
+    yield from rows_violations(request.rows, "rows")
+    if request.kind == pb.MODEL_KIND_SIZE_MULTIPLIER and not len(request.rows.win_probability):
+        text = "is needed: a multiplier is learned on bets of claimed probabilities"
+        yield FieldViolation("rows.win_probability", "MISSING", text)
+    yield from _member_violations(request)
+    if len(request.stored_features) and not request.feature_set_id:
+        text = "are of a feature set, and none is named"
+        yield FieldViolation("stored_features", "NOT_APPLICABLE", text)
+    if request.HasField("imported_trees"):
+        yield from _imported_violations(request)
+
+
+def joinable_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
+    """What is wrong with a request before features of its set are joined to its rows."""
+    yield from number_violations(request)
+    yield from id_violations(request.feature_set_id, "feature_set_id")
+    yield from rows_violations(request.rows, "rows", features_min=0)
+    if not len(request.rows.instrument_ids):
+        text = "must be given: features are stored by instrument"
+        yield FieldViolation("rows.instrument_ids", "MISSING", text)
+    given = {column.name for column in request.rows.features}
+    for place, name in enumerate(request.stored_features):
+        if name in given or name in request.stored_features[:place]:
+            text = f"{name[:40]!r} is given twice"
+            yield FieldViolation(f"stored_features[{place}]", "DUPLICATE", text)
+
+
+def schedule_violations(schedule: pb.ModelSchedule, path: str) -> Iterator[FieldViolation]:
+    """What is wrong with a schedule, by field path."""
+    yield from number_violations(schedule, path)
+    yield from id_violations(schedule.schedule_id, f"{path}.schedule_id")
+    yield from id_violations(schedule.universe_id, f"{path}.universe_id")
+    for name, policies in (
+        ("promotion", pb.PromotionPolicy),
+        ("retirement", pb.RetirementPolicy),
+    ):
+        if getattr(schedule, name) not in policies.values():
+            yield FieldViolation(f"{path}.{name}", "UNKNOWN_VALUE", "is not known")
+    training = pb.TrainModelRequest()
+    training.CopyFrom(schedule.training)
+    where = f"{path}.training"
+    for name in ("request_id", "model_id", "rows", "imported_trees", "feature_set_id"):
+        if name in {field.name for field, _ in training.ListFields()}:
+            yield FieldViolation(f"{where}.{name}", "NOT_APPLICABLE", "is the service's to choose")
+    if training.kind == pb.MODEL_KIND_SIZE_MULTIPLIER:
+        text = "needs claimed probabilities, which closes don't have"
+        yield FieldViolation(f"{where}.kind", "NOT_APPLICABLE", text)
+    training.rows.Clear()
+    for name in FEATURES:
+        training.rows.features.add(name=name)
+    for found in (*_settings_violations(training), *_member_violations(training)):
+        yield replace(found, field=f"{where}.{found.field}")
+
+
+def _settings_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
     yield from text_violations(request.feature_version, "feature_version")
     for name, kinds in (("kind", pb.ModelKind), ("calibration", pb.CalibrationKind)):
         if getattr(request, name) not in kinds.values():
@@ -45,14 +131,12 @@ def train_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
     for name in ("embargo", "feature_age_max"):
         if request.HasField(name):  # type: ignore[arg-type]
             yield from duration_violations(getattr(request, name), name, AGE_MAX_S)
-    yield from rows_violations(request.rows, "rows")
-    if request.kind == pb.MODEL_KIND_SIZE_MULTIPLIER:
-        if not len(request.rows.win_probability):
-            text = "is needed: a multiplier is learned on bets of claimed probabilities"
-            yield FieldViolation("rows.win_probability", "MISSING", text)
-        if request.calibration:
-            yield FieldViolation("calibration", "NOT_APPLICABLE", "a multiplier has none")
-    yield from _member_violations(request)
+    if request.kind == pb.MODEL_KIND_SIZE_MULTIPLIER and request.calibration:
+        yield FieldViolation("calibration", "NOT_APPLICABLE", "a multiplier has none")
+    if request.kind == pb.MODEL_KIND_SIZE_MULTIPLIER and request.refuse_unbounded:
+        yield FieldViolation("refuse_unbounded", "NOT_APPLICABLE", "a multiplier has no intervals")
+    if request.kind in TREES_AND_NETWORKS and request.HasField("ridge"):
+        yield FieldViolation("ridge", "NOT_APPLICABLE", "is of logistic regressions")
 
 
 def _member_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
@@ -65,6 +149,9 @@ def _member_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation
     known = {column.name for column in request.rows.features}
     for place, member in enumerate(request.members):
         path = f"members[{place}].features"
+        if member.kind not in (pb.MODEL_KIND_UNSPECIFIED, *MEMBER_KINDS):
+            text = "must be LOGISTIC, BOOSTED_TREES or NETWORK"
+            yield FieldViolation(f"members[{place}].kind", "NOT_APPLICABLE", text)
         if not member.features:
             yield FieldViolation(path, "MISSING", "must name features")
         seen: set[str] = set()
@@ -77,89 +164,58 @@ def _member_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation
             seen.add(name)
 
 
-def rows_violations(rows: pb.TrainingRows, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with past bets but their numbers."""
-    n, k = len(rows.start_times), len(rows.features)
-    if not n:
-        yield FieldViolation(f"{path}.start_times", "MISSING", "there are no rows")
+def _imported_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
+    given, path = request.imported_trees, "imported_trees"
+    if request.kind != pb.MODEL_KIND_BOOSTED_TREES:
+        yield FieldViolation(path, "NOT_APPLICABLE", "are of BOOSTED_TREES")
         return
-    if not 1 <= k <= FEATURES_MAX or n * k > CELLS_MAX:
-        text = (
-            f"has {k} features of {n} rows; from 1 to {FEATURES_MAX} are accepted, "
-            f"and {CELLS_MAX} values"
-        )
-        yield FieldViolation(f"{path}.features", "OUT_OF_RANGE", text)
+    if request.calibration == pb.CALIBRATION_KIND_NONE:
+        text = "must not be NONE: nothing else says how far imported trees may be wrong"
+        yield FieldViolation("calibration", "NOT_APPLICABLE", text)
+    if given.format not in pb.TreeFormat.values():
+        yield FieldViolation(f"{path}.format", "UNKNOWN_VALUE", "is not known")
+    if not 0 < len(given.document) <= TREES_BYTES_MAX:
+        text = f"has {len(given.document)} characters; from 1 to {TREES_BYTES_MAX} are accepted"
+        yield FieldViolation(f"{path}.document", "OUT_OF_RANGE", text)
+    known, seen = {column.name for column in request.rows.features}, set[str]()
+    for place, name in enumerate(given.features):
+        if name not in known:
+            text = f"is {name[:40]!r}, which the rows don't have"
+            yield FieldViolation(f"{path}.features[{place}]", "UNKNOWN_FEATURE", text)
+        if name in seen:
+            text = f"{name!r} is given twice"
+            yield FieldViolation(f"{path}.features[{place}]", "DUPLICATE", text)
+        seen.add(name)
+    if not given.HasField("trained_until_time"):
+        text = "must be given: rows from before it would be no test"
+        yield FieldViolation(f"{path}.trained_until_time", "MISSING", text)
         return
-    columns = [("end_times", rows.end_times, True), ("won", rows.won, True)]
-    columns += [
-        (name, getattr(rows, name), False)
-        for name in ("payoff", "loss_fraction", "instrument_ids", "win_probability")
-    ]
-    columns += [
-        (f"features[{place}].values", column.values, True)
-        for place, column in enumerate(rows.features)
-    ]
-    wrong = [
-        FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", f"has {len(column)} entries of {n}")
-        for name, column, needed in columns
-        if len(column) != n and (needed or len(column))
-    ]
-    yield from wrong
-    yield from feature_name_violations([item.name for item in rows.features], f"{path}.features")
-    names = sorted(set(rows.instrument_ids))
-    if names:
-        yield from instrument_violations(names, f"{path}.instrument_ids")
-    if not wrong:
-        yield from _time_violations(rows, path)
+    until = int(nanoseconds([given.trained_until_time])[0])
+    start = nanoseconds(request.rows.start_times)
+    if len(start) and start.min() < until:
+        text = f"is before {given.trained_until_time.ToJsonString()}, when the trees' data ended"
+        where = f"rows.start_times[{int(np.argmin(start))}]"
+        yield FieldViolation(where, "OVERLAPS_TRAINING", text)
 
 
-def _time_violations(rows: pb.TrainingRows, path: str) -> Iterator[FieldViolation]:
-    start, end = nanoseconds(rows.start_times), nanoseconds(rows.end_times)
-    latest = int((datetime.now(UTC) + CLOCKS_DIFFER).timestamp()) * NANOSECONDS
-    for wrong, text in (
-        (end <= start, "must be later than the start of the bet"),
-        (end > latest, "must not be in the future: the outcome isn't known yet"),
-    ):
-        if wrong.any():
-            where = f"{path}.end_times[{int(np.argmax(wrong))}]"
-            yield FieldViolation(where, "OUT_OF_RANGE", text)
-
-
-def nanoseconds(times: Any) -> Integers:
-    """Timestamps as nanoseconds since 1970; those that 64 bits can't hold at their end."""
-    seconds_of = (min(max(t.seconds, -SECONDS_MAX), SECONDS_MAX) for t in times)
-    whole = np.fromiter(seconds_of, dtype=np.int64, count=len(times)) * NANOSECONDS
-    return whole + np.fromiter((t.nanos for t in times), dtype=np.int64, count=len(times))
-
-
-def time_of(value: int) -> Any:
-    """Nanoseconds since 1970 as a timestamp."""
-    return timestamp(datetime.fromtimestamp(value / NANOSECONDS, UTC))
-
-
-def rows_of(message: pb.TrainingRows) -> Rows:
-    """Past bets as the domain has them; the message has been checked."""
-    n = len(message.start_times)
-    one = np.ones(n)
-    groups = np.zeros(n, dtype=np.int64)
-    if len(message.instrument_ids):
-        groups = np.unique(np.array(message.instrument_ids[:]), return_inverse=True)[1]
-    return Rows(
-        names=tuple(column.name for column in message.features),
-        features=np.stack([floats(column.values) for column in message.features], axis=1),
-        start=nanoseconds(message.start_times),
-        end=nanoseconds(message.end_times),
-        won=np.array(message.won, dtype=np.float64),
-        payoff=floats(message.payoff) if len(message.payoff) else one,
-        loss=floats(message.loss_fraction) if len(message.loss_fraction) else one,
-        group=groups,
-        claimed=floats(message.win_probability) if len(message.win_probability) else None,
-    )
+def imported_of(request: pb.TrainModelRequest) -> Trees | None:
+    """The trees that a request brings, None where it brings none. Raises `Refusal`."""
+    if not request.HasField("imported_trees"):
+        return None
+    given = request.imported_trees
+    names = tuple(given.features) or tuple(column.name for column in request.rows.features)
+    try:
+        return of_json(given.document, names, is_xgboost=given.format == pb.TREE_FORMAT_XGBOOST)
+    except TreeError as error:
+        raise invalid("imported_trees.document", "BAD_FORMAT", str(error)) from error
 
 
 def plan_of(request: pb.TrainModelRequest) -> Plan:
-    """What to train."""
+    """What to train. Raises `Refusal` for trees that are none."""
     everything = tuple(column.name for column in request.rows.features)
+    imported = imported_of(request)
+    if imported is not None:
+        everything = imported.features
     embargo = round(seconds(request.embargo) * NANOSECONDS) if request.HasField("embargo") else 0
     return Plan(
         kind=ModelKind(request.kind or pb.MODEL_KIND_LOGISTIC),
@@ -169,12 +225,21 @@ def plan_of(request: pb.TrainModelRequest) -> Plan:
         ridge=request.ridge if request.HasField("ridge") else None,
         calibration=Calibration(request.calibration) if request.calibration else None,
         fraction=request.kelly_fraction if request.HasField("kelly_fraction") else 0.5,
+        learners=tuple(
+            ModelKind(member.kind or pb.MODEL_KIND_LOGISTIC) for member in request.members
+        ),
+        imported=imported,
     )
 
 
 def schema_hash(features: Sequence[str], version: str) -> str:
     """SHA-256 over the names of features, in order, and the version of what makes them."""
     return hashlib.sha256(json.dumps([list(features), version]).encode()).hexdigest()
+
+
+def age_limit_of(request: pb.TrainModelRequest) -> float | None:
+    """Seconds that features may be old; None for any age."""
+    return seconds(request.feature_age_max) if request.HasField("feature_age_max") else None
 
 
 def model_message(
@@ -191,6 +256,8 @@ def model_message(
         hash=digest,
         document=document,
         report=_report(request, rows, trained),
+        refuse_unbounded=request.refuse_unbounded,
+        feature_set_id=request.feature_set_id,
     )
     if request.HasField("feature_age_max"):
         message.feature_age_max.CopyFrom(request.feature_age_max)
@@ -206,7 +273,8 @@ def _report(request: pb.TrainModelRequest, rows: Rows, trained: Trained) -> pb.M
         trained_until_time=time_of(trained.trained_until),
         growth=interval(trained.growth),
         is_proven=trained.is_proven,
-        ridges=[member.ridge for member in model.members],
+        ridges=[getattr(member, "ridge", 0.0) for member in model.members],
+        member_kinds=[_kind(member) for member in model.members],
         weights=model.weights,
         regret=trained.regret,
         regret_max=trained.regret_max,
@@ -221,6 +289,12 @@ def _report(request: pb.TrainModelRequest, rows: Rows, trained: Trained) -> pb.M
     return report
 
 
+def _kind(member: Member) -> pb.ModelKind.ValueType:
+    if isinstance(member, Trees):
+        return pb.MODEL_KIND_BOOSTED_TREES
+    return pb.MODEL_KIND_NETWORK if isinstance(member, Network) else pb.MODEL_KIND_LOGISTIC
+
+
 def score(found: Evidence) -> pb.ForecastScore:
     """What forecasts were worth."""
     return pb.ForecastScore(
@@ -230,8 +304,23 @@ def score(found: Evidence) -> pb.ForecastScore:
         implied=_bar(found.over_implied),
         miscalibration=found.parts.miscalibration,
         discrimination=found.parts.discrimination,
-        brier=found.brier,
+        brier=found.brier.score,
+        reliability=found.brier.reliability,
+        resolution=found.brier.resolution,
+        uncertainty=found.brier.uncertainty,
+        within_groups=found.brier.within,
         e_value_gone=found.e_value_gone,
+        intervals=_intervals(found.coverage),
+    )
+
+
+def _intervals(found: Coverage) -> pb.IntervalCoverage:
+    return pb.IntervalCoverage(
+        windows=found.windows,
+        covered=found.own,
+        conformal_covered=found.conformal,
+        miss_rate=found.miss_rate,
+        margin=found.margin if np.isfinite(found.margin) else None,
     )
 
 
@@ -242,26 +331,3 @@ def _bar(found: Advantage) -> pb.BarComparison:
         e_value=found.e_value,
         is_beaten=found.is_evident,
     )
-
-
-_SCORED = ("start", "end", "won", "payoff", "loss", "probability")
-
-
-def scored_bytes(rows: Rows, probability: Floats) -> bytes:
-    """Bets with what a model said of them, as they are stored."""
-    columns = {name: getattr(rows, name) for name in _SCORED[:-1]}
-    return orjson.dumps({**columns, "probability": probability}, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def scored_rows(stored: Sequence[bytes]) -> tuple[Rows, Floats]:
-    """All stored bets, by time, with what was said of them."""
-    parts = [orjson.loads(item) for item in stored]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in _SCORED}
-    n = len(columns["start"])
-    rows = Rows(
-        (), np.zeros((n, 0)), columns["start"].astype(np.int64), columns["end"].astype(np.int64),
-        columns["won"], columns["payoff"], columns["loss"], np.zeros(n, dtype=np.int64),
-        columns["probability"],
-    ).by_time()  # fmt: skip
-    assert rows.claimed is not None
-    return rows, rows.claimed

@@ -7,7 +7,9 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from positionsizing.v1 import limits_pb2, portfolio_service_pb2
 
+from compute.correlation.linkage import Linkage
 from compute.limits.policy import (
+    ClusterLimit,
     GroupLimit,
     InstrumentLimit,
     JointLimits,
@@ -23,8 +25,8 @@ from server.convert.currencies import currency_violations
 from server.convert.names import text_violations
 from server.errors import FieldViolation
 
-TAILS_MAX = 8
-_TAIL_METHODS = tuple(int(m) for m in TailMethod if m is not TailMethod.FILTERED_HISTORICAL)
+TAILS_MAX = CLUSTERS_MAX = 8
+_TAIL_METHODS = tuple(int(method) for method in TailMethod)
 
 
 def document(message: Message) -> dict[str, Any]:
@@ -53,7 +55,11 @@ def parse_shared(stored: dict[str, Any]) -> portfolio_service_pb2.SharedLimits:
 
 def shared_of_document(stored: dict[str, Any]) -> SharedLimits:
     """Shared limits from their stored form."""
-    message = parse_shared(stored)
+    return shared(parse_shared(stored))
+
+
+def shared(message: portfolio_service_pb2.SharedLimits) -> SharedLimits:
+    """The domain's shared limits."""
     return SharedLimits(**_given(message), currency=message.currency or None)
 
 
@@ -75,6 +81,15 @@ def limits(message: limits_pb2.Limits) -> Limits:
                 **_given(item),
             )
             for item in message.groups
+        ),
+        clusters=tuple(
+            ClusterLimit(
+                name=item.name,
+                linkage=Linkage(item.linkage),
+                opposites_are_alike=item.opposites_are_alike,
+                **_given(item),
+            )
+            for item in message.clusters
         ),
         restricted=frozenset(message.restricted_instrument_ids),
         currency=message.currency or None,
@@ -127,9 +142,12 @@ def violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation
         if not item.instrument_id:
             yield FieldViolation(f"{where}.instrument_id", "MISSING", "must be given")
     yield from _unique([i.instrument_id for i in message.instruments], f"{path}.instruments")
+    restricted = list(message.restricted_instrument_ids)
+    yield from _unique(restricted, f"{path}.restricted_instrument_ids")
     for position, group in enumerate(message.groups):
         yield from _group(group, f"{path}.groups[{position}]")
     yield from _unique([group.name for group in message.groups], f"{path}.groups")
+    yield from _cluster_violations(message, f"{path}.clusters")
     yield from joint_violations(message.joint, f"{path}.joint")
     if message.currency:
         yield from currency_violations(message.currency, f"{path}.currency")
@@ -160,11 +178,37 @@ def _names(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
 
 
 def _group(group: limits_pb2.GroupLimit, path: str) -> Iterator[FieldViolation]:
+    yield from _unique(list(group.instrument_ids), f"{path}.instrument_ids")
     if not group.name:
         yield FieldViolation(f"{path}.name", "MISSING", "must be given")
     if bool(group.sector) == bool(len(group.instrument_ids)):
         text = "give exactly one of instrument_ids and sector"
         yield FieldViolation(f"{path}.instrument_ids", "AMBIGUOUS", text)
+
+
+def _cluster_violations(message: limits_pb2.Limits, path: str) -> Iterator[FieldViolation]:
+    if len(message.clusters) > CLUSTERS_MAX:
+        text = f"has {len(message.clusters)} entries; at most {CLUSTERS_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", text)
+    yield from _unique([item.name for item in message.clusters], path)
+    for position, item in enumerate(message.clusters):
+        where = f"{path}[{position}]"
+        yield from text_violations(item.name, f"{where}.name")
+        if not item.name:
+            yield FieldViolation(f"{where}.name", "MISSING", "must be given")
+        if int(item.linkage) not in tuple(Linkage):
+            text = f"must be one of {', '.join(Linkage.__members__)}"
+            yield FieldViolation(f"{where}.linkage", "MISSING", text)
+        if item.HasField("distance_max") == item.HasField("cluster_count"):
+            text = "give exactly one of distance_max and cluster_count"
+            yield FieldViolation(f"{where}.distance_max", "AMBIGUOUS", text)
+        net = [name for name in ("net_weight_min", "net_weight_max") if item.HasField(name)]
+        if not net and not item.HasField("gross_weight_max"):
+            text = "must be given, or a net bound: the limit bounds nothing"
+            yield FieldViolation(f"{where}.gross_weight_max", "MISSING", text)
+        if item.opposites_are_alike and net:
+            text = "says nothing of instruments that move against each other"
+            yield FieldViolation(f"{where}.{net[0]}", "NOT_APPLICABLE", text)
 
 
 def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
@@ -201,8 +245,7 @@ def _tail_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[Field
             yield FieldViolation(f"{where}.measure", "MISSING", text)
         if method not in _TAIL_METHODS:
             names = ", ".join(TailMethod(value).name for value in _TAIL_METHODS)
-            reason = "NOT_APPLICABLE" if method else "MISSING"
-            yield FieldViolation(f"{where}.method", reason, f"must be one of {names}")
+            yield FieldViolation(f"{where}.method", "MISSING", f"must be one of {names}")
         least = 1.0 - PARETO_FRACTION
         is_fitted = int(method) == int(TailMethod.EXTREME_VALUE)
         if is_fitted and tail.HasField("level") and tail.level < least:

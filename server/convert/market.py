@@ -10,11 +10,12 @@ from positionsizing.v1 import market_service_pb2 as pb
 from compute.contracts import Contracts
 from compute.currency import Rate, contradictions, to_base
 from compute.kernels import SCENARIO_BUCKETS
-from compute.market import Floats, Integers, Market, MissingInputError
+from compute.market import Floats, Market, MissingInputError
+from server.convert.bars import BAR_COLUMNS, bar_violations
 from server.convert.columns import floats, optional_floats
 from server.convert.contracts import contract_violations, contracts_of, may_be_negative
 from server.convert.currencies import CURRENCIES, currency_violations
-from server.convert.names import id_violations
+from server.convert.names import id_violations, text_violations
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
@@ -35,6 +36,7 @@ _COLUMNS = (
     "stop_price",
     "currency",
     "sector",
+    *BAR_COLUMNS,
 )
 
 
@@ -57,6 +59,10 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
             text = f"is {price[place]:g}; it must be from {PRICE_MIN:g} to 1e12"
             yield FieldViolation(f"{path}.price[{place}]", "OUT_OF_RANGE", text)
     yield from contract_violations(snapshot, path)
+    yield from bar_violations(snapshot, path)
+    for wrong in set(snapshot.sector):
+        where = f"{path}.sector[{list(snapshot.sector).index(wrong)}]"
+        yield from text_violations(wrong, where)
     for wrong in set(snapshot.currency) - CURRENCIES:
         position = list(snapshot.currency).index(wrong)
         yield from currency_violations(wrong, f"{path}.currency[{position}]")
@@ -77,7 +83,7 @@ def _rate_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldVi
             wrong |= bool(found)
         wrong |= not rate.rate > 0.0  # told with all numbers
     if not wrong:
-        for position, text in contradictions(_given_rates(snapshot)):
+        for position, text in contradictions(rates_of(snapshot)):
             yield FieldViolation(f"{path}[{position}].rate", "CONTRADICTORY", text)
 
 
@@ -106,12 +112,39 @@ def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolat
         seen.add(name)
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A stored snapshot by its name and time; `market` makes arrays of it."""
+
+    message: pb.MarketSnapshot
+
+    @classmethod
+    def of(cls, payload: bytes) -> "Snapshot":
+        """From its stored form."""
+        return cls(pb.MarketSnapshot.FromString(payload))
+
+    @property
+    def snapshot_id(self) -> str:
+        """Its id."""
+        return self.message.snapshot_id
+
+    @property
+    def as_of_time(self) -> datetime:
+        """When its prices were true, in UTC."""
+        return self.message.as_of_time.ToDatetime(tzinfo=UTC)
+
+    @property
+    def n_instruments(self) -> int:
+        """How many instruments it has."""
+        return len(self.message.instrument_ids)
+
+
 def market(snapshot: pb.MarketSnapshot, base_currency: str) -> Market:
     """The snapshot in a base currency.
 
     Raises `MissingInputError` where an exchange rate is missing.
     """
-    known = to_base(_given_rates(snapshot), base_currency)
+    known = to_base(rates_of(snapshot), base_currency)
     rate = _rates(snapshot, known, base_currency)
     price, contracts = floats(snapshot.price) * rate, contracts_of(snapshot, rate)
     lot_size = optional_floats(snapshot.lot_size)
@@ -136,7 +169,8 @@ def _stops(stop: Floats, rate: Floats, contracts: Contracts | None) -> Floats:
     return stop * rate if contracts is None else contracts.stops(stop, np.arange(len(stop)))
 
 
-def _given_rates(snapshot: pb.MarketSnapshot) -> list[Rate]:
+def rates_of(snapshot: pb.MarketSnapshot) -> list[Rate]:
+    """The exchange rates as given."""
     return [Rate(r.from_currency, r.to_currency, r.rate) for r in snapshot.exchange_rates]
 
 
@@ -165,13 +199,15 @@ class MatrixData:
     as_of_time: datetime
 
 
-def columns_in(matrix: MatrixData, place: Mapping[str, int]) -> Integers:
-    """The column of each instrument of a market, whose places are given; -1 where it has none."""
-    columns = np.full(len(place), -1, dtype=np.int64)
-    for column, name in enumerate(matrix.instrument_ids):
-        if name in place:
-            columns[place[name]] = column
-    return columns
+SCENARIO_KINDS = (int(pb.MATRIX_KIND_SCENARIOS),)
+COVARIANCE_KINDS = (int(pb.MATRIX_KIND_COVARIANCE),)
+SCALABLE_KINDS = (*COVARIANCE_KINDS, int(pb.MATRIX_KIND_CORRELATION))
+"""What is a covariance where there are volatilities to scale it with."""
+
+
+def stored_matrix(payload: bytes) -> MatrixData:
+    """A matrix from its stored form."""
+    return matrix(pb.Matrix.FromString(payload))
 
 
 def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[FieldViolation]:

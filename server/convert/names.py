@@ -1,6 +1,7 @@
 """Ids, times and pages: the small things that every request has."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -54,6 +55,17 @@ def uuid(value: str, path: str) -> UUID:
         raise invalid(path, "BAD_FORMAT", text) from None
 
 
+def with_usual_ids(message: Message) -> None:
+    """Writes the UUIDs of a request in their usual form, so that one id is one content.
+
+    What is no UUID stays, to be refused where it is read.
+    """
+    for name in ("request_id", "decision_id"):
+        if name in message.DESCRIPTOR.fields_by_name and (given := getattr(message, name)):
+            with contextlib.suppress(ValueError):
+                setattr(message, name, str(UUID(given)))
+
+
 def timestamp(moment: datetime) -> Timestamp:
     """A time as a message."""
     out = Timestamp()
@@ -67,6 +79,11 @@ def moment(value: Timestamp, path: str) -> datetime:
         return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise invalid(path, "OUT_OF_RANGE", NO_TIME) from None
+
+
+def optional_moment(message: Message, name: str, path: str = "") -> datetime | None:
+    """A time field of a message; None where it is unset. Raises `Refusal`."""
+    return moment(getattr(message, name), path + name) if message.HasField(name) else None
 
 
 def past_moment(value: Timestamp, path: str) -> datetime:

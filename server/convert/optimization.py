@@ -9,6 +9,7 @@ from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
 from compute.optimize.execution import Execution
+from compute.optimize.explanation import named
 from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.limits import bound_of
 from compute.optimize.lots.whole_lots import LotRules, LotSolution
@@ -40,7 +41,6 @@ from server.errors import FieldViolation
 
 SIZE_MAX = 2000
 _OWN = re.compile(r"(lower|upper|trade_max)\[(.+)\]")
-_NUMBER = re.compile(r"\[(\d+)\]")
 _LEVEL = 0.95
 
 STATUSES = {
@@ -94,10 +94,12 @@ def certificate(
     problem: Problem,
     ids: Sequence[str],
     kinds: Mapping[str, int] | None = None,
+    bounds: Mapping[str, float | None] | None = None,
 ) -> None:
     """Fills the proof and the price of every limit that binds; `ids`: the problem's instruments.
 
-    kinds: of the limits priced; None: all rows are linear limits of the caller.
+    kinds: of the limits priced; None: all rows are linear limits of the caller. bounds: those
+    that the problem has otherwise.
     """
     message.primal_residual = proof.primal_residual
     message.dual_residual = proof.dual_residual
@@ -106,23 +108,20 @@ def certificate(
     message.duality_gap_relative = proof.gap_relative
     message.objective = proof.objective
     for name, price in prices.items():
+        bound = (bounds or {}).get(name)
         message.shadow_prices.add(
             limit=named(name, ids),
             kind=types_pb2.LimitKind.ValueType(kinds[name]) if kinds else limit_kind(name, problem),
-            bound=bound_of(problem.limits, name),
+            bound=bound_of(problem.limits, name) if bound is None else bound,
             price_low=price.low + 0.0,
             price_high=price.high + 0.0,
         )
 
 
-def named(limit: str, ids: Sequence[str]) -> str:
-    """The limit's name with the instrument for its number: `upper[3]` is `upper[AAPL]`."""
-    return _NUMBER.sub(lambda match: f"[{ids[int(match[1])]}]", limit)
-
-
 def infeasibility(message: pb.Infeasibility, why: Explanation, ids: list[str]) -> None:
     """Fills the conflict and the cheapest way out."""
     message.conflict.extend(why.conflict)
+    message.members.extend(named(name, ids) for name in why.members)
     message.smallest = why.smallest
     places = sorted({place for group in why.assets.values() for place in group})
     message.instrument_ids.extend(ids[place] for place in places)

@@ -51,6 +51,18 @@ class _Codec:
 def _robust_violations(message: pb.RobustEdge, path: str) -> Iterator[FieldViolation]:
     if message.set not in pb.UncertaintySet.values()[1:]:
         yield FieldViolation(f"{path}.set", "UNKNOWN_VALUE", "is not known")
+    has_time = message.set == pb.UNCERTAINTY_SET_UNCORRELATED
+    if has_time and message.radius:
+        yield FieldViolation(f"{path}.radius", "NOT_APPLICABLE", "is not read by UNCORRELATED")
+    for name in ("periods", "probability"):
+        given = getattr(message, name)
+        if has_time and not given:
+            yield FieldViolation(
+                f"{path}.{name}", "MISSING", "is required with the set UNCORRELATED"
+            )
+        elif given and not has_time:
+            text = "is read by the set UNCORRELATED alone"
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
 
 
 def _objective_violations(
@@ -65,8 +77,15 @@ MESSAGES: Mapping[str, _Codec] = {
         lambda value: pb.DrawdownTolerance(**vars(value)),
     ),
     "robust": _Codec(
-        lambda message: Robust(RobustSet(message.set), message.radius),
-        lambda value: pb.RobustEdge(set=value.kind, radius=value.radius),
+        lambda message: Robust(
+            RobustSet(message.set), message.radius, message.periods, message.probability
+        ),
+        lambda value: pb.RobustEdge(
+            set=value.kind,
+            radius=value.radius,
+            periods=value.periods,
+            probability=value.probability,
+        ),
         _robust_violations,
     ),
     "joint_objective": _Codec(

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from zoneinfo import available_timezones
 
 import numpy as np
-from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.contracts import ContractKind
@@ -14,11 +13,19 @@ from compute.currency import MINOR_UNITS
 from compute.market import Market
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
-from server.convert.market import instrument_violations
-from server.convert.names import id_violations, past_moment, text_violations, timestamp
+from server.convert.market import Snapshot, instrument_violations
+from server.convert.names import (
+    checked_id,
+    id_violations,
+    past_moment,
+    text_violations,
+    timestamp,
+)
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 from storage.postgres.portfolios import Holdings, Portfolio
+from storage.postgres.reservations import Reservation
+from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 
 
 def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
@@ -116,13 +123,14 @@ def unrealised_pnl(book: pb.Holdings, prices: Market, snapshot_id: str) -> pb.Un
     return message
 
 
-def entered(held: Holdings, snapshot: market_service_pb2.MarketSnapshot | None) -> Holdings:
+def entered(held: Holdings, stored: Snapshot | None) -> Holdings:
     """The holdings with futures of unknown entry as entered at the prices of a snapshot.
 
     Their gains until then are in cash.
     """
-    if snapshot is None or not len(snapshot.contract_kind):
+    if stored is None or not len(stored.message.contract_kind):
         return held
+    snapshot = stored.message
     place = {name: i for i, name in enumerate(snapshot.instrument_ids)}
     price = held.average_price.copy()
     for line, name in enumerate(held.instrument_id):
@@ -167,3 +175,29 @@ def same_portfolio(stored: pb.Portfolio, wanted: pb.Portfolio) -> bool:
         and pairs[0] == pairs[1]
         and all(getattr(stored, name) == getattr(wanted, name) for name in names)
     )
+
+
+def reservation_message(row: Reservation) -> pb.Reservation:
+    """A reservation with the lots still open."""
+    still = np.flatnonzero(row.trade_lots_open)
+    return pb.Reservation(
+        decision_id=str(row.decision_id),
+        strategy_id=row.strategy_id,
+        instrument_ids=[row.instrument_id[i] for i in still],
+        trade_lots_open=row.trade_lots_open[still].tolist(),
+        lot_size=row.lot_size[still].tolist(),
+        cash_open=float(row.cash_open.sum()),
+        expire_time=timestamp(row.expire_time),
+    )
+
+
+def scope_of(scope: pb.Scope) -> Scope:
+    """What a scope of the contract names. Raises `Refusal`."""
+    match scope.WhichOneof("scope"):
+        case "group_id":
+            return Scope(ScopeKind.GROUP, checked_id(scope.group_id, "scope.group_id"))
+        case "portfolio_id":
+            return Scope(ScopeKind.PORTFOLIO, checked_id(scope.portfolio_id, "scope.portfolio_id"))
+        case "strategy_id":
+            return Scope(ScopeKind.STRATEGY, checked_id(scope.strategy_id, "scope.strategy_id"))
+    return TENANT_SCOPE

@@ -7,18 +7,20 @@ from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.layout import Source
-from compute.market import Integers, Market
-from compute.ranges import RANGES
-from compute.signals import LineError, Signals
+from compute.market import Integers
+from compute.methods import Method
+from compute.signals import Feature, Signals
+from server.convert.algorithm import choice
 from server.convert.algorithm import violations as algorithm_violations
 from server.convert.columns import floats, integers, optional_floats
-from server.convert.limits import book_only_violations
+from server.convert.limits import book_only_violations, limits
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
-from server.convert.names import id_violations, past_moment
-from server.convert.parameters import duration_violations
+from server.convert.names import id_violations, optional_moment, past_moment
+from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
+from server.errors import FieldViolation, invalid_fields
+from server.sizing_request import HistoryAsked, SizingRequest
 
 # Columns that are empty or as long as the ids.
 _COLUMNS = (
@@ -146,20 +148,49 @@ def feature_name_violations(names: Sequence[str], path: str) -> Iterator[FieldVi
             yield FieldViolation(where, "DUPLICATE", f"{name[:40]!r} is given twice")
 
 
-def feature_errors(message: sizing_pb2.SignalBatch) -> list[LineError]:
-    """A line error for each feature that is no number, or beyond every use, whoever reads it."""
-    allowed, found = RANGES["FeatureColumn.values"], []
-    for place, item in enumerate(message.features):
-        values = floats(item.values)
-        if allowed.holds(values):
-            continue
-        for line in np.flatnonzero(allowed.wrong(values)):
-            value, reason = float(values[line]), "OUT_OF_RANGE"
-            text = f"{item.name} is {value:.12g}; it must be {allowed.advice(value)}"
-            if not np.isfinite(value):
-                text, reason = f"{item.name} is {value}; it must be a finite number", "NOT_FINITE"
-            found.append(LineError(int(line), f"features[{place}].values", reason, text))
-    return found
+def check(request: pb.SizePositionsRequest, lines_max: int, path: str = "") -> None:
+    """Raises `Refusal` where a request is wrong by itself."""
+    if found := list(violations(request, lines_max, path)):
+        raise invalid_fields(found)
+
+
+def sizing_request(message: pb.SizePositionsRequest, content: bytes | None = None) -> SizingRequest:
+    """The domain's request, from a checked message; content: its encoded form, where it is known.
+
+    Raises `Refusal`.
+    """
+    batch = message.signals
+    history = None
+    if batch.history_universe_id:
+        start = optional_moment(batch, "history_start_time", "signals.")
+        history = HistoryAsked(batch.history_universe_id, start)
+    given = message.HasField
+    return SizingRequest(
+        portfolio_id=message.portfolio_id,
+        strategy_id=message.strategy_id,
+        instrument_ids=tuple(batch.instrument_ids[:]),
+        signals=signals(batch, has_scenarios=bool(message.scenario_matrix_id)),
+        signals_time=optional_moment(batch, "as_of_time", "signals."),
+        features=tuple(Feature(item.name, floats(item.values)) for item in batch.features),
+        feature_schema_hash=batch.feature_schema_hash,
+        model_id=batch.model_id,
+        history=history,
+        market_snapshot_id=message.market_snapshot_id,
+        scenario_matrix_id=message.scenario_matrix_id,
+        covariance_matrix_id=message.covariance_matrix_id,
+        expected_portfolio_version=message.expected_portfolio_version
+        if given("expected_portfolio_version")
+        else None,
+        limits=limits(message.limits) if given("limits") else None,
+        limits_content=message.limits.SerializeToString(deterministic=True),
+        method=Method(message.method) if message.method else None,
+        algorithm=choice(message.algorithm) if given("algorithm") else None,
+        reservation_ttl_s=seconds(message.reservation_ttl) if given("reservation_ttl") else None,
+        all_or_nothing=message.all_or_nothing,
+        include_sensitivities=message.include_sensitivities,
+        include_cash_needs=message.include_cash_needs,
+        content=message.SerializeToString(deterministic=True) if content is None else content,
+    )
 
 
 def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
@@ -197,53 +228,8 @@ def sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> Int
         (len(message.history_outcome), Source.HISTORY),
         (len(message.history_universe_id), Source.STORED_HISTORY),
         (has_scenarios, Source.SCENARIOS),
-        (len(message.features), Source.MODEL),
+        (len(message.features) or message.model_id, Source.MODEL),
     ):
         if given:
             return np.full(n, int(source), dtype=np.int64)
     return np.zeros(n, dtype=np.int64)
-
-
-def unknown_instruments(ids: tuple[str, ...], index: Integers, snapshot_id: str) -> list[LineError]:
-    """A line error for each instrument that the snapshot doesn't have."""
-    return [
-        LineError(
-            int(line),
-            "instrument_ids",
-            "UNKNOWN_INSTRUMENT",
-            f"instrument {ids[line]!r} is not in the market snapshot {snapshot_id!r}",
-        )
-        for line in np.flatnonzero(index < 0)
-    ]
-
-
-def halted_instruments(ids: tuple[str, ...], index: Integers, prices: Market) -> list[LineError]:
-    """A line error for each instrument that is valued but not traded."""
-    if prices.contracts is None:
-        return []
-    halted = (index >= 0) & prices.contracts.halted[index]
-    text = "is halted in the market snapshot: held and valued, but not traded"
-    return [
-        LineError(int(line), "instrument_ids", "NOT_TRADED", f"instrument {ids[line]!r} {text}")
-        for line in np.flatnonzero(halted)
-    ]
-
-
-def jumped_instruments(ids: tuple[str, ...], jumped: frozenset[str]) -> list[LineError]:
-    """A line error for each instrument whose price is not accepted."""
-    if not jumped:
-        return []
-    text = (
-        "or a rate that converts it, is further from the last accepted one than price_jump_max "
-        "allows: store one that is right, or confirm it with PutMarketSnapshot"
-    )
-    return [
-        LineError(line, "instrument_ids", "PRICE_JUMP", f"the price of {name!r}, {text}")
-        for line, name in enumerate(ids)
-        if name in jumped
-    ]
-
-
-def path_of(error: LineError) -> str:
-    """The field path of a line error."""
-    return f"signals.{error.column}[{error.line}]"

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from positionsizing.v1 import risk_service_pb2 as pb
 
-from compute.risk.report import BookRisk
+from compute.risk.liquidation import Liquidation
+from compute.risk.report import BookRisk, Choices
 from compute.risk.scenarios import reverse_stress, worst_in_ellipsoid
 from compute.risk.tail_method import TailMethod
 from server.convert.columns import Floats, floats, set_floats
@@ -20,7 +21,12 @@ _RANGES = {
     "level": (0.5, 0.9999),
     "ellipsoid_distance": (0.1, 100.0),
     "reverse_loss": (1e-6, 10.0),
+    "participation_rate": (1e-6, 1.0),
+    "tail_fraction": (1e-3, 0.5),
+    "student_degrees": (2.1, 1000.0),
+    "spectral_aversion": (0.1, 1000.0),
     "betting_fraction": (1e-4, 0.5),
+    "null_degrees": (2.1, 1000.0),
 }
 
 
@@ -113,6 +119,17 @@ def recorded_violations(recorded: pb.RecordedForecasts, path: str) -> Iterator[F
             yield FieldViolation(where, "OUT_OF_RANGE", text)
 
 
+def choices_of(request: pb.ReportRiskRequest) -> Choices:
+    """What the request chooses of the measures, the rest by default."""
+    fields = {
+        "tail_fraction": "tail_fraction",
+        "degrees": "student_degrees",
+        "aversion": "spectral_aversion",
+    }
+    given = {to: getattr(request, name) for to, name in fields.items() if request.HasField(name)}  # type: ignore[arg-type]
+    return Choices(**given)
+
+
 def fill_book(
     out: pb.BookRisk,
     weights: Floats,
@@ -134,6 +151,9 @@ def fill_book(
             out.tails.append(row)
     for name, value in (
         ("entropic_value_at_risk", risk.entropic),
+        ("entropic_value_at_risk_normal", risk.entropic_normal),
+        ("max_drawdown", risk.max_drawdown),
+        ("conditional_drawdown", risk.conditional_drawdown),
         ("spectral_risk", risk.spectral),
         ("skewness", risk.skewness),
         ("excess_kurtosis", risk.kurtosis),
@@ -159,3 +179,11 @@ def fill_book(
         back = reverse_stress(weights, covariance, reverse_loss)
         set_floats(out, "reverse_returns", back.shocks)
         out.reverse_distance, out.reverse_probability = back.distance, back.probability
+
+
+def fill_liquidation(out: pb.BookRisk, found: Liquidation) -> None:
+    """Puts the risk of leaving a book into a message."""
+    out.liquidation.days.extend(found.days.tolist())
+    out.liquidation.value_at_risk = found.value_at_risk
+    out.liquidation.expected_shortfall = found.expected_shortfall
+    out.liquidation.spread_cost = found.spread_cost

@@ -43,8 +43,8 @@ def _row(row: pb.ScheduleRow) -> ScheduleRow:
         multiplier=row.multiplier,
         weekdays=tuple(row.weekdays),
         dates=tuple(row.dates),
-        from_s=_second(row.from_time) if row.from_time else 0,
-        to_s=_second(row.to_time) if row.to_time else DAY_S,
+        from_s=second_of(row.from_time) if row.from_time else 0,
+        to_s=second_of(row.to_time) if row.to_time else DAY_S,
         instrument_ids=tuple(row.instrument_ids),
     )
 
@@ -112,7 +112,7 @@ def _row_violations(row: pb.ScheduleRow, path: str) -> Iterator[FieldViolation]:
             yield FieldViolation(f"{path}.dates[{place}]", "BAD_FORMAT", told)
     for name in ("from_time", "to_time"):
         text = getattr(row, name)
-        if text and not (_CLOCK.fullmatch(text) or (name, text) == ("to_time", "24:00")):
+        if text and not (is_clock(text) or (name, text) == ("to_time", "24:00")):
             told = f"is {text[:40]!r}; it must be a local time such as '15:30'"
             yield FieldViolation(f"{path}.{name}", "BAD_FORMAT", told)
     if row.from_time and row.from_time == row.to_time:
@@ -162,7 +162,13 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _second(text: str) -> int:
+def is_clock(text: str) -> bool:
+    """Whether it is a local time, "HH:MM" or "HH:MM:SS"."""
+    return _CLOCK.fullmatch(text) is not None
+
+
+def second_of(text: str) -> int:
+    """Seconds after midnight of a local time that has been checked."""
     hours, minutes, seconds = (*map(int, text.split(":")), 0)[:3]
     return 3600 * hours + 60 * minutes + seconds
 

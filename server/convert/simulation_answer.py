@@ -53,6 +53,8 @@ def result(
         bindings=_counts(
             {LimitKind(kind).name: count for kind, count in backtest.bindings.items()}
         ),
+        refused_lines=_counts(backtest.refused_lines),
+        reducing_decisions=backtest.reducing,
         ruin_date="" if backtest.ruined is None else backtest.dates[backtest.ruined],
     )
     if not is_summary:

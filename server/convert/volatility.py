@@ -1,24 +1,29 @@
 """Volatility models and their states between the contract, the domain and storage."""
 
 from collections.abc import Iterator
-from datetime import UTC
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
-from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import volatility_service_pb2 as pb
 
-from compute.adapt.volatility import (
+from compute.adapt.bars import Bars, RangeEstimator
+from compute.adapt.regimes import REGIMES_MAX, RegimeSwitching
+from compute.adapt.volatility import bucket_of
+from compute.adapt.volatility_model import (
+    ROWS,
     GjrGarch,
     Prices,
+    RangeModel,
     Row,
     VolatilityModel,
     VolatilityState,
-    bucket_of,
 )
+from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.columns import floats
-from server.convert.names import id_violations, timestamp
+from server.convert.market import Snapshot
+from server.convert.names import id_violations, text_violations, timestamp
 from server.errors import FieldViolation
 from storage.postgres.rows import Document
 from storage.postgres.volatility import StoredState
@@ -32,6 +37,12 @@ def model(message: pb.VolatilityModel) -> VolatilityModel:
     given: dict[str, Any] = {n: getattr(message, n) for n in _NUMBERS if message.HasField(n)}  # type: ignore[arg-type]
     if message.HasField("sampling_period"):
         given["sampling_period_s"] = _seconds(message)
+    if message.HasField("range"):
+        own_range = message.range
+        estimator = RangeEstimator(own_range.estimator)
+        given["range"] = RangeModel(estimator, own_range.session_only, own_range.scale_to_returns)
+    if message.HasField("regimes"):
+        given["regimes"] = regimes(message.regimes)
     plain = VolatilityModel(**given)
     if not message.HasField("garch"):
         return plain
@@ -41,6 +52,32 @@ def model(message: pb.VolatilityModel) -> VolatilityModel:
         variance = own.long_run_volatility**2 / plain.periods_per_year
     garch = GjrGarch(own.alpha, own.beta, own.gamma, variance)
     return VolatilityModel(**given, garch=garch)
+
+
+@dataclass(frozen=True)
+class Told:
+    """The condition that a model observes, and of which instrument."""
+
+    condition_id: str
+    instrument_id: str
+
+
+def told(message: pb.VolatilityModel) -> Told | None:
+    """What a model tells; None: nothing."""
+    own = message.regimes
+    return Told(own.condition_id, own.condition_instrument_id) if own.condition_id else None
+
+
+def regimes(message: pb.RegimeSwitching) -> RegimeSwitching:
+    """The regimes by rising deviation, whatever their order: labels mean the same in each fit."""
+    rows = np.array(message.transition).reshape(len(message.regimes), -1)
+    order = sorted(range(len(message.regimes)), key=lambda i: message.regimes[i].deviation)
+    return RegimeSwitching(
+        tuple(message.regimes[i].mean for i in order),
+        tuple(message.regimes[i].deviation for i in order),
+        tuple(map(tuple, rows[np.ix_(order, order)].tolist())),
+        message.degrees_of_freedom if message.HasField("degrees_of_freedom") else None,
+    )
 
 
 def filled(message: pb.VolatilityModel) -> pb.VolatilityModel:
@@ -53,6 +90,10 @@ def filled(message: pb.VolatilityModel) -> pb.VolatilityModel:
     if message.HasField("garch"):
         out.garch.CopyFrom(message.garch)
         out.garch.gamma = message.garch.gamma
+    if message.HasField("range"):
+        out.range.CopyFrom(message.range)
+    if message.HasField("regimes"):
+        out.regimes.CopyFrom(message.regimes)
     return out
 
 
@@ -81,27 +122,92 @@ def violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolatio
         if message.HasField("half_life"):
             text = "is of exponential weights, whose place garch takes"
             yield FieldViolation(f"{path}.half_life", "NOT_APPLICABLE", text)
+    if message.HasField("range"):
+        yield from _range_violations(message, path)
+    if message.HasField("regimes"):
+        yield from _regime_violations(message, path)
 
 
-def prices(snapshot: market_service_pb2.MarketSnapshot, known: VolatilityModel) -> Prices:
+def _regime_violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:
+    given, where = message.regimes, f"{path}.regimes"
+    for name in ("half_life", "garch", "range"):
+        if message.HasField(name):
+            text = "is of another way to estimate, whose place regimes take"
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
+    k = len(given.regimes)
+    if not 2 <= k <= REGIMES_MAX:
+        text = f"has {k} entries; from 2 to {REGIMES_MAX} are needed"
+        yield FieldViolation(f"{where}.regimes", "LENGTH_MISMATCH", text)
+    elif len(given.transition) != k * k:
+        text = f"has {len(given.transition)} entries; {k * k} are needed for {k} regimes"
+        yield FieldViolation(f"{where}.transition", "LENGTH_MISMATCH", text)
+    else:
+        for row, total in enumerate(np.array(given.transition).reshape(k, k).sum(axis=1)):
+            if abs(total - 1.0) > 1e-9:
+                text = f"row {row} sums to {total:g}; whatever comes next, it must be 1"
+                yield FieldViolation(f"{where}.transition", "OUT_OF_RANGE", text)
+    if bool(given.condition_id) != bool(given.condition_instrument_id):
+        text = "is given with condition_instrument_id, or neither is"
+        yield FieldViolation(f"{where}.condition_id", "MISSING", text)
+    if given.condition_id:
+        yield from id_violations(given.condition_id, f"{where}.condition_id")
+        name = f"{where}.condition_instrument_id"
+        yield from text_violations(given.condition_instrument_id, name)
+
+
+def _range_violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:
+    where = f"{path}.range"
+    estimator = message.range.estimator
+    if estimator == pb.RANGE_ESTIMATOR_UNSPECIFIED:
+        yield FieldViolation(f"{where}.estimator", "MISSING", "must be given")
+    elif estimator not in pb.RangeEstimator.values():
+        yield FieldViolation(f"{where}.estimator", "UNKNOWN_VALUE", "is not known")
+    if estimator != pb.RANGE_ESTIMATOR_YANG_ZHANG:
+        return
+    if message.HasField("garch"):
+        text = "is of several periods with YANG_ZHANG; garch needs a variance of each"
+        yield FieldViolation(f"{where}.estimator", "NOT_APPLICABLE", text)
+    for name in ("session_only", "scale_to_returns"):
+        if getattr(message.range, name):
+            text = "is not of YANG_ZHANG"
+            yield FieldViolation(f"{where}.{name}", "NOT_APPLICABLE", text)
+
+
+def is_seen(snapshot: Snapshot, known: VolatilityModel) -> bool:
+    """Whether a snapshot is an observation to a model: range models need its bars."""
+    return known.range is None or has_bars(snapshot.message)
+
+
+def prices(snapshot: Snapshot, known: VolatilityModel) -> Prices:
     """What a snapshot says to a model: prices as quoted; what is halted is missing."""
-    price = floats(snapshot.price)
-    if len(snapshot.halted):
-        price = np.where(np.array(snapshot.halted, dtype=bool), np.nan, price)
-    time_s = snapshot.as_of_time.ToDatetime(tzinfo=UTC).timestamp()
-    return Prices(bucket_of(time_s, known), tuple(snapshot.instrument_ids), price)
+    message = snapshot.message
+    price = floats(message.price)
+    if len(message.halted):
+        price = np.where(np.array(message.halted, dtype=bool), np.nan, price)
+    time_s = snapshot.as_of_time.timestamp()
+    bars = None
+    if known.range is not None and has_bars(message):
+        bars = Bars(*(floats(getattr(message, name)) for name in BAR_COLUMNS))
+    return Prices(bucket_of(time_s, known), tuple(message.instrument_ids), price, bars)
 
 
 def state(stored: StoredState) -> VolatilityState:
     """The domain's state."""
     columns = np.frombuffer(stored.payload) if stored.payload else np.empty(0)
-    rows = columns.reshape(len(Row), len(stored.instrument_id))
+    rows = np.zeros((ROWS, len(stored.instrument_id)))
+    known = len(columns) // max(rows.shape[1], 1)  # fewer, of earlier releases
+    rows[:known] = columns.reshape(known, rows.shape[1])
     return VolatilityState(stored.instrument_id, rows, stored.bucket, stored.periods, stored.late)
 
 
 def payload(found: VolatilityState) -> bytes:
-    """The columns of a state as they are stored: doubles, row by row."""
-    return np.ascontiguousarray(found.rows, dtype=np.float64).tobytes()
+    """The columns of a state as they are stored: doubles, row by row.
+
+    Without the rows of bars and regimes where nothing is in them: a server of a release before
+    them, beside this one, then still reads the states of the models that it knows.
+    """
+    used = ROWS if found.rows[Row.IN_USE + 1 :].any() else Row.IN_USE + 1
+    return np.ascontiguousarray(found.rows[:used], dtype=np.float64).tobytes()
 
 
 def summary(stored: StoredState) -> pb.VolatilitySummary:

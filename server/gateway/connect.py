@@ -15,6 +15,8 @@ from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from server.gateway.wrong_value import wrong_value
+
 DOMAIN = "positionsizing"
 _TYPES = "type.googleapis.com/"
 
@@ -104,6 +106,9 @@ def of_rpc(error: Any) -> WireError:
     return WireError(status_pb2.Status(code=code.value[0], message=text))
 
 
+_JSON_SPACE = " \t\r\n"
+
+
 def parse(content: bytes, message: Message) -> Message:
     """The message out of its JSON; names in camel case or as in the contract.
 
@@ -112,17 +117,33 @@ def parse(content: bytes, message: Message) -> Message:
     code = grpc.StatusCode.INVALID_ARGUMENT
     try:
         text = content.decode() or "{}"
+        if text.lstrip(_JSON_SPACE)[:1] != "{":
+            raise Refused(code, "UNDECODABLE", "the body is not a JSON object").error()
         return json_format.Parse(text, message)
     except UnicodeDecodeError as error:
         raise Refused(code, "UNDECODABLE", "the body is not UTF-8").error() from error
     except (json_format.ParseError, RecursionError) as error:
+        if RecursionError in (type(error), type(error.__context__)):
+            text = "the body's objects are inside each other too deeply"
+            raise Refused(code, "UNDECODABLE", text).error() from error
         text = str(error).replace("\n", " ")[:500]
         if found := _PARSE_ERROR.search(str(error)):
             _, _, path = found["at"].partition(".")
             path = f"{path}.{found['name']}" if path else found["name"]
             words = f"{path}: the contract has no such field"
             raise Refused(code, "UNKNOWN_FIELD", words, path).error() from error
+        if wrong := wrong_value(_json_of(content), message):
+            words = f"{wrong.path}: {wrong.text}"
+            raise Refused(code, wrong.reason, words, wrong.path).error() from error
         raise Refused(code, "UNDECODABLE", text).error() from error
+
+
+def _json_of(content: bytes) -> Any:
+    """The body as JSON; None where it is none."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def render(answer: Message) -> bytes:

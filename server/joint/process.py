@@ -23,6 +23,7 @@ import structlog
 
 from compute.optimize.execution import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, StoppedError, TimeLimit
+from server import profile
 from server.batching import draining
 from server.errors import Refusal
 
@@ -75,6 +76,8 @@ class Answer:
 class JointProcess:
     """The child: one piece of work at a time, from any thread."""
 
+    errors: tuple[type[Exception], ...] = (Refusal,)
+
     def __init__(self, folder: Path, shapes: JointShapes) -> None:
         """folder: of the compiled programs (`ProgramStore`)."""
         self._start = Start(folder, shapes)
@@ -108,15 +111,15 @@ class JointProcess:
 
     def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
         """See `JointRunner`."""
-        with self._turn:
+        with self._turn, profile.span("compute: joint optimum"):
             return self._run(work, arguments, time_limit)
 
     def _run(self, work: Callable[..., T], arguments: tuple[Any, ...], time_limit: TimeLimit) -> T:
         time_limit.check()
-        self.begin()
         self._number += 1
         ask = Ask(self._number, work, arguments, time.monotonic() + time_limit.left_s())
         try:
+            self.begin()
             pipe = self._pipe
             if pipe is None or self._closed:
                 raise EOFError

@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import structlog
 
-from compute.optimize.execution import Execution, Programs
+from compute.optimize.execution import Execution, Programs, Runner
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.time_limit import StoppedError, TimeLimit
 from compute.shapes import NotCompiledError
-from server.errors import precondition
+from server.errors import Refusal, precondition
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -32,11 +32,8 @@ _ILL_CONDITIONED = (
 """What our own solvers, SciPy, HiGHS and XLA raise for numbers they can do nothing with."""
 
 
-class JointRunner(Protocol):
-    """Runs functions of joint work, one at a time."""
-
-    def run(self, work: Callable[..., T], *arguments: Any, time_limit: TimeLimit) -> T:
-        """The result. Raises what `work` raises, `StoppedError` at the time limit, `Refusal`."""
+class JointRunner(Runner, Protocol):
+    """Runs joint work, one piece at a time; raises `Refusal` as well."""
 
     def close(self) -> None:
         """Ends what is running; its caller is refused."""
@@ -48,6 +45,8 @@ class InThisProcess:
     Work and answer are copied as they are on the way to another process, so that what can't go
     there doesn't go here either.
     """
+
+    errors: tuple[type[Exception], ...] = (Refusal,)
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs

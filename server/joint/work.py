@@ -10,14 +10,13 @@ from functools import partial
 from typing import TypeVar
 
 from positionsizing.v1 import optimization_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 
 from compute.limits.policy import TailLimit
 from compute.market import MissingInputError
 from compute.optimize import solve, solve_batch
 from compute.optimize.diversification import as_sharpe
 from compute.optimize.execution import Execution
-from compute.optimize.explanation import UNEXPLAINED, conflict, priced
+from compute.optimize.explanation import UNEXPLAINED, named, priced, recognised
 from compute.optimize.frontier import trace
 from compute.optimize.infeasibility.conflict import explain
 from compute.optimize.lots.outer_approximation import Effort
@@ -25,7 +24,6 @@ from compute.optimize.lots.whole_lots import round_to_lots
 from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
 from compute.optimize.proof.certificate import certify
-from compute.risk.tail_method import TailKind
 from compute.tail_cuts import Bounded, Cut, bounded_tails, is_cut, normal_cap, solve_within
 from server.convert import limits as limits_convert
 from server.convert import optimization
@@ -82,11 +80,8 @@ def _of_well_formed(work: Callable[[], T]) -> T:
 
 def _kind(name: str, problem: Problem, found: Cut) -> int:
     """The kind of a limit that has a price."""
-    tail = found.tails.get(name.removesuffix(" max"))
-    if tail is None:
-        return optimization.limit_kind(name, problem)
-    is_var = tail.kind is TailKind.VALUE_AT_RISK
-    return types_pb2.LIMIT_KIND_VAR_MAX if is_var else types_pb2.LIMIT_KIND_CVAR_MAX
+    cut = found.limits.get(name.removesuffix(" max"))
+    return optimization.limit_kind(name, problem) if cut is None else int(cut.kind)
 
 
 def _measured(problem: Problem, tails: Sequence[TailLimit]) -> list[Bounded]:
@@ -122,16 +117,17 @@ def optimized(
     problem, solution = found.problem, found.solution
     if not found.is_within:
         solution = replace(solution, status=Status.NOT_CONVERGED)
+    solution, why = recognised(problem, solution, execution)
     response = pb.OptimizePortfolioResponse(
         status=optimization.STATUSES[solution.status], instrument_ids=ids
     )
     if solution.status is Status.INFEASIBLE:
-        if (why := conflict(problem, time_limit)) is None:
+        if why is None:
             response.certificate.note = UNEXPLAINED
         else:
             optimization.infeasibility(response.explanation, why, ids)
     if solution.status is Status.UNBOUNDED:
-        response.unbounded.extend(optimization.named(name, ids) for name in open_sides(problem))
+        response.unbounded.extend(named(name, ids) for name in open_sides(problem))
     if solution.status is not Status.OPTIMAL:
         return response
     proof = certify(problem, solution, thorough=False, time_limit=time_limit)

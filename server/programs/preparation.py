@@ -1,9 +1,11 @@
 """The programs of a service: what is kept is loaded, the rest is compiled by a child process.
 
     await prepared.first()      until the closed form's commonest programs are there
-    await prepared.ready(key)   until one program is there, which then is made before the others
+    await prepared.ready(key)   until one program is loaded; where it is missing it is made first
 
-The rest follows in the background, the closed form before the joint method, rarest last.
+The rest is made in the background, the closed form before the joint method, rarest last. A program
+takes 15 MiB, and most servers use few: what a start does not wait for is loaded by the first call
+that needs it, in a thread, and what belongs to the joint method by the process that runs it.
 """
 
 import asyncio
@@ -30,9 +32,6 @@ _log = structlog.get_logger(__name__)
 FIRST_LINES = (16, 64, 256, 1024)
 """A start waits for the waterfalls of so many lines with few groups, and for no other program."""
 
-PAUSE_S = 0.1
-"""Between two programs that are loaded while calls are answered."""
-
 ATTEMPTS_MAX = 3
 """A compiler that ended without having made anything new is started so often."""
 
@@ -43,13 +42,13 @@ def is_joint(key: Key) -> bool:
 
 
 class Preparation:
-    """Watches over the programs of `kernels`; a joint program is ready when its file is there."""
+    """Watches over the programs of `kernels`; most are there when their file is."""
 
     def __init__(
         self, kernels: Sequence[Kernel], shapes: JointShapes, store: ProgramStore | None
     ) -> None:
         """store: None where the programs are there already (`of`)."""
-        self.kernels = KernelRegistry(kernels, self._load)
+        self.kernels = KernelRegistry(kernels, self._load, loads_at_use=False)
         self.shapes = shapes
         self._store = store
         self._wanted = sorted(self.kernels.keys, key=_rank)
@@ -111,13 +110,23 @@ class Preparation:
         self._serving.set()
 
     async def ready(self, key: Key, deadline_s: float) -> None:
-        """Waits for a program, which is made next. Raises `Refusal` where it takes too long."""
-        if self._there[key].is_set():
-            return
+        """Loads a program; a missing one is made next. Raises `Refusal` where that takes long."""
+        if not self._there[key].is_set():
+            await self._made(key, deadline_s)
+        if not is_joint(key) and not await asyncio.to_thread(self.kernels.load, key):
+            # Its file was damaged, and is gone.
+            self._there[key].clear()
+            if self._task is not None and self._task.done():
+                self._task = asyncio.create_task(self._run(), name="programs")
+            raise not_ready(self.missing, self.count)
+
+    async def _made(self, key: Key, deadline_s: float) -> None:
         self.waits += 1
         child = self._child
         if child is not None and child.stdin is not None:
-            with contextlib.suppress(OSError):  # it has just ended
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # it has just ended, or its pipe is closed
                 child.stdin.write(json.dumps(key) + "\n")
                 child.stdin.flush()
         try:
@@ -138,10 +147,10 @@ class Preparation:
         """What a start waits for; then, once the service serves, everything else."""
         loop, started, attempts = asyncio.get_running_loop(), time.monotonic(), 0
         first = self._wanted[: _urgent(self._wanted)]
-        await asyncio.to_thread(self._take_kept, loop, first, 0.0)
+        await asyncio.to_thread(self._take_kept, loop, first)
         if self.has_first():
             await self._serving.wait()
-            await asyncio.to_thread(self._take_kept, loop, self._wanted, PAUSE_S)
+            await asyncio.to_thread(self._take_kept, loop, self._wanted)
         while (missing := self.missing) and not self._stopped:
             await asyncio.to_thread(self._compile, loop)
             attempts = attempts + 1 if self.missing == missing else 0
@@ -153,52 +162,62 @@ class Preparation:
             seconds = round(time.monotonic() - started, 1)
             _log.info("all kernels are there", programs=self.count, seconds=seconds)
 
-    def _take_kept(
-        self, loop: asyncio.AbstractEventLoop, keys: Sequence[Key], pause_s: float
-    ) -> None:
-        """Takes what is there; between two programs calls have Python's lock for themselves."""
+    def _take_kept(self, loop: asyncio.AbstractEventLoop, keys: Sequence[Key]) -> None:
+        """Takes what is there."""
         for key in keys:
             if self._stopped:
                 return
             if not self._there[key].is_set() and self._take(key):
                 loop.call_soon_threadsafe(self._there[key].set)
-                if not is_joint(key):
-                    time.sleep(pause_s)
 
     def _take(self, key: Key) -> bool:
-        """Loads a program of the closed form; of a joint one, which others load, sees its file."""
-        if is_joint(key):
-            return self._store is not None and self._store.has(self.kernels.kernel(key), key[1])
-        return self.kernels.load(key)
+        """Loads a program that a start waits for; of the others sees the file."""
+        if _rank(key) == 0:
+            return self.kernels.load(key)
+        return self._store is not None and self._store.has(self.kernels.kernel(key), key[1])
 
     def _compile(self, loop: asyncio.AbstractEventLoop) -> None:
         """One run of the compiler; blocks until it ends."""
         programs = [key for key in self._wanted if not self._there[key].is_set()]
         urgent = _urgent(programs)
         job = Job(str(self.folder), self.shapes.assets, self.shapes.scenarios, urgent, programs)
-        child = subprocess.Popen(
-            (sys.executable, "-m", "server.programs.compiler"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PJRT_NPROC": "1"},  # as where the programs run
-            start_new_session=True,  # Ctrl-C in a terminal is for the service
-            text=True,
-        )
+        try:
+            child = subprocess.Popen(
+                (sys.executable, "-m", "server.programs.compiler"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PJRT_NPROC": "1"},  # as where the programs run
+                start_new_session=True,  # Ctrl-C in a terminal is for the service
+                text=True,
+            )
+        except OSError as error:  # no memory or no place for another process now
+            _log.warning("the compiler could not be started", error=str(error))
+            return
+        self._child = child
+        try:
+            with child, contextlib.suppress(BrokenPipeError):
+                self._follow(child, job, loop)
+        finally:
+            self._child = None
+
+    def _follow(
+        self, child: "subprocess.Popen[str]", job: Job, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Gives the compiler its job, and takes the programs that it says are there."""
         assert child.stdin is not None
         assert child.stdout is not None
-        self._child = child
-        with child, contextlib.suppress(BrokenPipeError):
-            child.stdin.write(job.line())
-            child.stdin.flush()
-            for line in child.stdout:
-                if self._stopped:
-                    child.kill()
-                key = key_of(line)
-                if self._take(key):
-                    loop.call_soon_threadsafe(self._there[key].set)
-                done = self.count - self.missing
-                _log.info("compiling kernels", done=done, total=self.count, kernel=key[0])
-            self._child = None
+        child.stdin.write(job.line())
+        child.stdin.flush()
+        for line in child.stdout:
+            if self._stopped:
+                child.kill()
+            if not line.endswith("\n"):  # it was ended in the middle of a word
+                return
+            key = key_of(line)
+            if self._take(key):
+                loop.call_soon_threadsafe(self._there[key].set)
+            done = self.count - self.missing
+            _log.info("compiling kernels", done=done, total=self.count, kernel=key[0])
 
 
 def not_ready(missing: int, count: int) -> Refusal:

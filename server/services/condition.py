@@ -9,10 +9,9 @@ from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
 from server.request_context import Call, first_delivery
 from server.state import States
-from storage.postgres import conditions
-from storage.postgres.conditions import StoredCondition
+from storage.postgres import changes, conditions
+from storage.postgres.conditions import StoredCondition, subject_of
 from storage.postgres.pool import Database
-from storage.postgres.scopes import TENANT_SCOPE, bump
 
 LISTED_MAX = 1000
 
@@ -56,10 +55,10 @@ class ConditionService:
         number = given.value if given.HasField("value") else None
         kind, owner = scopes[0] if scopes else ("", "")
         seen = StoredCondition(given.condition_id, time, number, given.category, kind, owner)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if await conditions.put(connection, call.tenant_id, seen):
-                await bump(connection, call.tenant_id, TENANT_SCOPE)
+                await changes.change(connection, call.tenant_id, subject_of(seen.key))
         self._states.changed(call.tenant_id)
         return pb.PutConditionResponse(condition=_message(seen))
 
@@ -68,7 +67,7 @@ class ConditionService:
     ) -> pb.ListConditionsResponse:
         """The newest of each."""
         del request
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await conditions.newest(connection, call.tenant_id, LISTED_MAX)
         return pb.ListConditionsResponse(conditions=map(_message, rows))
 

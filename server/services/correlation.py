@@ -1,18 +1,18 @@
 """CorrelationService: matrices estimated from histories, and clusters."""
 
-import asyncio
-
 import numpy as np
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
 from compute.correlation.clusters import clustered, mean_correlations
+from compute.correlation.linkage import Linkage
 from compute.correlation.sample import correlation_of
 from server import hierarchy
 from server.convert.columns import Floats
 from server.convert.market import instrument_violations
 from server.convert.names import checked_id
 from server.errors import invalid, invalid_fields
+from server.long_work import in_thread
 from server.matrix_refresh import MatrixRefreshes
 from server.request_context import Call
 from server.state import States
@@ -69,7 +69,7 @@ class CorrelationService:
             correlation, _ = correlation_of(stored.values[np.ix_(places, places)])
             return _clusters(ids, correlation, linkage, request.cluster_count)
 
-        return await asyncio.to_thread(work)
+        return await in_thread(call, work)
 
     async def allocate_by_hierarchy(
         self, call: Call, request: pb.AllocateByHierarchyRequest
@@ -77,13 +77,13 @@ class CorrelationService:
         """Weights by HRP or HERC, bounds kept."""
         matrix_id = checked_id(request.matrix_id, "matrix_id")
         stored = await self._states.matrix(call.tenant_id, matrix_id)
-        return await asyncio.to_thread(lambda: hierarchy.allocated(request, stored))
+        return await in_thread(call, lambda: hierarchy.allocated(request, stored))
 
 
 def _clusters(
     ids: tuple[str, ...], correlation: Floats, linkage: "pb.Linkage.ValueType", count: int
 ) -> pb.ClusterInstrumentsResponse:
-    found = clustered(correlation, hierarchy.LINKAGES[linkage], count)
+    found = clustered(correlation, Linkage(linkage).method, count)
     n = len(ids)
     rank = np.empty(n, dtype=np.int64)
     rank[found.order] = np.arange(n)

@@ -1,20 +1,26 @@
 """EdgeService: edges estimated from outcomes."""
 
-import asyncio
-
 import numpy as np
 from positionsizing.v1 import edge_service_pb2 as pb
 
 from compute.edge.estimate import EdgeEstimates, EdgeSettings, estimates_of, with_means
-from compute.edge.shrinkage import Means, Shrunk, james_stein, with_prior, with_views
+from compute.edge.shrinkage import (
+    Means,
+    Shrunk,
+    contradicted,
+    james_stein,
+    with_prior,
+    with_views,
+)
 from compute.history import Gaps, HistoryGapError, sample
 from server import stakes
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, floats
 from server.convert.history import moment_of
-from server.convert.names import checked_id, timestamp
+from server.convert.names import checked_id, optional_moment, timestamp
 from server.errors import invalid, invalid_fields, precondition
-from server.histories import Read, Span, optional_moment, read
+from server.histories import Read, Span, read
+from server.long_work import in_thread
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
 from storage.postgres.pool import Database
@@ -54,7 +60,7 @@ class EdgeService:
             universe_id = checked_id(request.universe_id, "universe_id")
             history = await read(self._database, call, universe_id, span, ids)
             ids = list(history.table.instrument_ids)
-        return await asyncio.to_thread(lambda: _estimated(request, ids, history))
+        return await in_thread(call, lambda: _estimated(request, ids, history))
 
 
 def _estimated(
@@ -120,8 +126,11 @@ def _covariance(found: EdgeEstimates, together: Floats | None, settings: EdgeSet
 
 def _joined(request: pb.EstimateEdgeRequest, ids: list[str], side: Floats, means: Means) -> Means:
     """The means joined with prior and views, which speak of the instruments' own returns."""
-    if len(request.prior_mean):
-        means = with_prior(means, side * floats(request.prior_mean), floats(request.prior_error))
+    n = len(request.prior_mean)
+    prior = (side if n else np.zeros(0)) * floats(request.prior_mean)
+    prior_error = floats(request.prior_error)
+    if n:
+        means = with_prior(means, prior, prior_error)
     if not len(request.views):
         return means
     place = {name: i for i, name in enumerate(ids)}
@@ -133,4 +142,13 @@ def _joined(request: pb.EstimateEdgeRequest, ids: list[str], side: Floats, means
                 raise invalid(f"views[{number}].instrument_ids[{i}]", "UNKNOWN_INSTRUMENT", text)
             rows[number, place[name]] = value * side[place[name]]
     told = np.array([view.expected_return for view in request.views])
-    return with_views(means, rows, told, np.array([view.error for view in request.views]))
+    error = np.array([view.error for view in request.views])
+    everything = (
+        np.concatenate([np.eye(len(ids))[:n], rows]),
+        np.concatenate([prior, told]),
+        np.concatenate([prior_error, error]),
+    )
+    if (wrong := contradicted(*everything)) is not None:
+        text = "is certain, as its error is 0, and ruled out by what is certain before it"
+        raise invalid(f"views[{wrong - n}].expected_return", "CONTRADICTORY", text)
+    return with_views(means, rows, told, error)

@@ -4,6 +4,7 @@ from positionsizing.v1 import explanation_service_pb2 as pb
 
 from server.compare import Comparison
 from server.convert.names import checked_id, uuid
+from server.decision_what_if import DecisionWhatIf
 from server.ladder import Ladder
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
@@ -16,6 +17,7 @@ class ExplanationService:
     def __init__(self, engine: SizingEngine, database: Database) -> None:
         self._comparison = Comparison(engine, database)
         self._ladder = Ladder(engine, database)
+        self._what_if = DecisionWhatIf(engine, database)
 
     async def compare_decisions(
         self, call: Call, request: pb.CompareDecisionsRequest
@@ -32,3 +34,10 @@ class ExplanationService:
         decision_id = uuid(request.decision_id, "decision_id")
         instrument_id = checked_id(request.instrument_id, "instrument_id")
         return await self._ladder.climb(call, decision_id, instrument_id)
+
+    async def what_if_decision(
+        self, call: Call, request: pb.WhatIfDecisionRequest
+    ) -> pb.WhatIfDecisionResponse:
+        """What a recorded decision would have been."""
+        decision_id = uuid(request.decision_id, "decision_id")
+        return await self._what_if.answer(call, decision_id, request)

@@ -1,6 +1,5 @@
 """HistoryService: price and return histories, point in time."""
 
-import asyncio
 import hashlib
 from datetime import UTC
 
@@ -11,6 +10,7 @@ from server.convert.market import instrument_violations
 from server.convert.names import (
     checked_id,
     name,
+    optional_moment,
     page_size,
     page_start,
     page_token,
@@ -18,7 +18,8 @@ from server.convert.names import (
     timestamp,
 )
 from server.errors import invalid_fields
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
+from server.long_work import in_thread
 from server.request_context import Call, first_delivery
 from storage.postgres import histories
 from storage.postgres.pool import Database
@@ -33,14 +34,14 @@ class HistoryService:
     async def put_history(self, call: Call, request: pb.PutHistoryRequest) -> pb.PutHistoryResponse:
         """Stores a part; the same one again is no error."""
         part = request.history
-        found = await asyncio.to_thread(lambda: list(history_convert.violations(part, "history")))
+        found = await in_thread(call, lambda: list(history_convert.violations(part, "history")))
         if found:
             raise invalid_fields(found)
         payload = part.SerializeToString(deterministic=True)
         known = None
         if part.HasField("known_time"):
             known = past_moment(part.known_time, "history.known_time")
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             stored = await histories.put_part(
                 connection,
@@ -82,7 +83,7 @@ class HistoryService:
             )
 
         return pb.GetHistoryResponse(
-            history=await asyncio.to_thread(work), part_count=history.n_parts
+            history=await in_thread(call, work), part_count=history.n_parts
         )
 
     async def list_histories(
@@ -91,7 +92,7 @@ class HistoryService:
         """Universes by name."""
         size = page_size(request.page_size)
         start = page_start(request, name)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await histories.list_universes(
                 connection, call.tenant_id, after="" if start is None else start[0], limit=size + 1
             )

@@ -2,18 +2,17 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-import numpy as np
 from google.protobuf.message import Message
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from compute.learn.evidence import evidence
-from compute.learn.models import ModelKind
+from server import feature_join
 from server.convert import learning as convert
+from server.convert import mix
 from server.convert.names import (
     checked_id,
     name,
@@ -25,12 +24,17 @@ from server.convert.names import (
     uuid,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
-from server.models import Models, ReadModel, read
+from server.convert.training_rows import rows_violations
+from server.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.model_evidence import is_unbounded, judged, scored, unproven
+from server.model_schedules import ModelSchedules
+from server.model_versions import ModelVersions
+from server.models import Models, read
 from server.request_context import Call
 from server.worker import Worker
 from storage.errors import AlreadyExists, NotFound
-from storage.postgres import models, requests
+from storage.postgres import model_schedules, models, requests
+from storage.postgres.jobs import StoredJob
 from storage.postgres.models import StageChange, StoredModel
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request
@@ -41,55 +45,60 @@ _NEXT = {
     pb.MODEL_STAGE_RETIRED: ("CANDIDATE", "SHADOW", "LIVE"),
 }
 """The stages that a model may come from."""
-E_VALUE_GONE = 20.0
 A = TypeVar("A", bound=Message)
 
 
 class LearningService:
     """See `protos/positionsizing/v1/learning_service.proto`."""
 
-    def __init__(self, database: Database, worker: Worker, live: Models) -> None:
+    def __init__(
+        self, database: Database, worker: Worker, live: Models, schedules: ModelSchedules
+    ) -> None:
         self._database = database
         self._worker = worker
-        self._live = live
+        self._versions = ModelVersions(live)
+        self._schedules = schedules
 
     async def train_model(self, call: Call, request: pb.TrainModelRequest) -> pb.TrainModelResponse:
         """Trains in a process of its own and stores a candidate."""
         request_id = uuid(request.request_id, "request_id")
-        found = await asyncio.to_thread(lambda: list(convert.train_violations(request)))
-        if found:
-            raise invalid_fields(found)
+        await _check_first(request)
         digest = _digest(request)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             known = await requests.find(connection, call.tenant_id, request_id)
             if known is not None:
                 return pb.TrainModelResponse.FromString(known.answer_to("TrainModel", digest))
-            if await _exists(connection, call.tenant_id, request.model_id):
-                raise AlreadyExists("model", request.model_id)
+            await _join(connection, call.tenant_id, request)
+        if request.feature_set_id:
+            await _checked(convert.train_violations, request)
+        if call.ticket is not None:  # its latency says nothing of how busy the server is
+            call.ticket.takes_long()
         made = await self._worker.run("TrainModel", request, deadline_s=call.left_s)
-        model = pb.Model.FromString(made)
-        details = pb.Model.FromString(made)
-        details.ClearField("document")
         request.ClearField("rows")  # the hash has them; they are not kept
+        request.imported_trees.ClearField("document")
 
         async def store(connection: asyncpg.Connection) -> pb.TrainModelResponse:
-            stored = await models.put(
-                connection,
-                call.tenant_id,
-                request.model_id,
-                author=call.author,
-                document=model.document,
-                digest=bytes.fromhex(model.hash),
-                details=details.SerializeToString(deterministic=True),
-            )
-            return pb.TrainModelResponse(model=_message(stored, with_document=True))
+            return await put_candidate(connection, call.tenant_id, call.author, made)
 
         return await self._once(call, "TrainModel", request_id, digest, request, store)
+
+    async def ready(self, call: Call, request: pb.TrainModelRequest) -> pb.TrainModelRequest:
+        """A request that is trained later, checked, with the features of its set in its rows.
+
+        Raises `Refusal` and `AlreadyExists`.
+        """
+        request.ClearField("request_id")
+        await _check_first(request)
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+            await _join(connection, call.tenant_id, request)
+        if request.feature_set_id:
+            await _checked(convert.train_violations, request)
+        return request
 
     async def get_model(self, call: Call, request: pb.GetModelRequest) -> pb.GetModelResponse:
         """A model with its stages and scores."""
         model_id = checked_id(request.model_id, "model_id")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await models.get(connection, call.tenant_id, model_id)
             stages = await models.stages(connection, call.tenant_id, model_id)
             scores = await models.scores(connection, call.tenant_id, model_id)
@@ -97,7 +106,7 @@ class LearningService:
             model=_message(stored, with_document=True), stages=[_change(item) for item in stages]
         )
         if scores:
-            response.score_since.CopyFrom(await _scored(read(stored), scores))
+            response.score_since.CopyFrom(await scored(read(stored), scores))
         return response
 
     async def list_models(self, call: Call, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
@@ -106,7 +115,7 @@ class LearningService:
         start = page_start(request, name)
         if request.stage not in pb.ModelStage.values():
             raise invalid("stage", "UNKNOWN_VALUE", f"is {request.stage}; it is no stage")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await models.list_page(
                 connection,
                 call.tenant_id,
@@ -135,50 +144,92 @@ class LearningService:
             raise invalid_fields(found)
 
         async def store(connection: asyncpg.Connection) -> pb.PromoteModelResponse:
-            stored = await models.lock(connection, call.tenant_id, model_id)
+            stored = await model_schedules.lock_model(connection, call.tenant_id, model_id)
             if stored.stage not in _NEXT[request.stage]:
                 text = f"model {model_id!r} is {stored.stage.lower()}; it can't become "
                 text += _stage_name(request.stage).lower()
                 raise precondition("WRONG_STAGE", text, stage=stored.stage)
             if request.stage == pb.MODEL_STAGE_LIVE:
                 scores = await models.scores(connection, call.tenant_id, model_id)
-                refused = await _unproven(read(stored), scores)
+                refused = await unproven(read(stored), scores)
                 if refused is not None:
                     raise refused
-            moved = await models.move(
-                connection,
-                call.tenant_id,
-                model_id,
-                _stage_name(request.stage),
-                author=call.author,
-                reason=request.reason,
-            )
+                moved = await self._versions.go_live(
+                    connection, call.tenant_id, stored, author=call.author, reason=request.reason
+                )
+            else:
+                moved = await models.move(
+                    connection,
+                    call.tenant_id,
+                    model_id,
+                    _stage_name(request.stage),
+                    author=call.author,
+                    reason=request.reason,
+                )
             return pb.PromoteModelResponse(change=_change(moved))
 
         digest = _digest(request)
         answer = await self._once(call, "PromoteModel", request_id, digest, request, store)
-        self._live.changed(call.tenant_id, model_id)
+        self._versions.changed(call.tenant_id)
         return answer
 
     async def score_model(self, call: Call, request: pb.ScoreModelRequest) -> pb.ScoreModelResponse:
         """Scores a model on bets that came since, and keeps what it said of them."""
         request_id = uuid(request.request_id, "request_id")
         model_id = checked_id(request.model_id, "model_id")
-        found = [*number_violations(request), *convert.rows_violations(request.rows, "rows")]
+        found = [*number_violations(request), *rows_violations(request.rows, "rows", 0)]
         if found:
             raise invalid_fields(found)
         digest = _digest(request)
 
         async def store(connection: asyncpg.Connection) -> pb.ScoreModelResponse:
-            known = read(await models.lock(connection, call.tenant_id, model_id))
+            locked = await model_schedules.lock_model(connection, call.tenant_id, model_id)
+            known = read(locked)
+            await feature_join.join_lacking(connection, call.tenant_id, request.rows, known)
             scores = await models.scores(connection, call.tenant_id, model_id)
-            payload = _judged(known, request.rows, scores)
+            payload = judged(known, request.rows, scores)
+            since = await scored(known, [*scores, payload])
             await models.add_score(
-                connection, call.tenant_id, model_id, author=call.author, payload=payload
+                connection,
+                call.tenant_id,
+                model_id,
+                author=call.author,
+                payload=payload,
+                is_unbounded=is_unbounded(since),
             )
-            return pb.ScoreModelResponse(score_since=await _scored(known, [*scores, payload]))
+            await self._versions.judge(connection, call.tenant_id, model_id, since.e_value_gone)
+            return pb.ScoreModelResponse(score_since=since)
 
-        return await self._once(call, "ScoreModel", request_id, digest, request, store)
+        answer = await self._once(call, "ScoreModel", request_id, digest, request, store)
+        self._versions.changed(call.tenant_id)
+        return answer
+
+    async def mix_strategies(
+        self, call: Call, request: pb.MixStrategiesRequest
+    ) -> pb.MixStrategiesResponse:
+        """Money divided among strategies by what they made."""
+        if found := list(mix.violations(request)):
+            raise invalid_fields(found)
+        return await asyncio.to_thread(mix.mixed, request)
+
+    async def set_model_schedule(
+        self, call: Call, request: pb.SetModelScheduleRequest
+    ) -> pb.SetModelScheduleResponse:
+        """Has versions of a model trained from now on."""
+        return await self._schedules.put(call, request)
+
+    async def list_model_schedules(
+        self, call: Call, request: pb.ListModelSchedulesRequest
+    ) -> pb.ListModelSchedulesResponse:
+        """Schedules by id."""
+        del request
+        return await self._schedules.listed(call)
+
+    async def delete_model_schedule(
+        self, call: Call, request: pb.DeleteModelScheduleRequest
+    ) -> pb.DeleteModelScheduleResponse:
+        """Ends a schedule."""
+        return await self._schedules.remove(call, request)
 
     async def _once(
         self,
@@ -190,7 +241,7 @@ class LearningService:
         store: Callable[[asyncpg.Connection], Coroutine[Any, Any, A]],
     ) -> A:
         """What `store` answers, in one transaction with the request; a retry gets it again."""
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await requests.lock(connection, call.tenant_id, request_id)
             known = await requests.find(connection, call.tenant_id, request_id)
             if known is not None:
@@ -203,71 +254,69 @@ class LearningService:
         return answer
 
 
+async def put_candidate(
+    connection: asyncpg.Connection, tenant_id: str, author: str, made: bytes
+) -> pb.TrainModelResponse:
+    """Stores what a worker has trained. Errors: `AlreadyExists`."""
+    model = pb.Model.FromString(made)
+    details = pb.Model.FromString(made)
+    details.ClearField("document")
+    stored = await models.put(
+        connection,
+        tenant_id,
+        model.model_id,
+        author=author,
+        document=model.document,
+        digest=bytes.fromhex(model.hash),
+        details=details.SerializeToString(deterministic=True),
+    )
+    return pb.TrainModelResponse(model=_message(stored, with_document=True))
+
+
+async def keep_trained(connection: asyncpg.Connection, job: StoredJob, made: bytes) -> bytes:
+    """What a job has trained, stored in the name of whoever started it."""
+    stored = await put_candidate(connection, job.tenant_id, job.author, made)
+    return stored.SerializeToString()
+
+
+async def _check_first(request: pb.TrainModelRequest) -> None:
+    """What can be said of a request before the features of a set are joined to its rows."""
+    joins = bool(request.feature_set_id)
+    await _checked(convert.joinable_violations if joins else convert.train_violations, request)
+
+
+async def _join(
+    connection: asyncpg.Connection, tenant_id: str, request: pb.TrainModelRequest
+) -> None:
+    """Reads the features of the set, if any. Errors: `AlreadyExists` of the model."""
+    if await _exists(connection, tenant_id, request.model_id):
+        raise AlreadyExists("model", request.model_id)
+    if request.feature_set_id:
+        age_s = convert.age_limit_of(request)
+        key = (connection, tenant_id, request.rows, request.feature_set_id)
+        await feature_join.join(*key, request.stored_features, age_s)
+
+
+async def _checked(
+    violations: Callable[[pb.TrainModelRequest], Iterator[FieldViolation]],
+    request: pb.TrainModelRequest,
+) -> None:
+    """Raises `Refusal` where there are any."""
+    if found := await asyncio.to_thread(lambda: list(violations(request))):
+        raise invalid_fields(found)
+
+
 def _digest(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
-async def _exists(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> bool:
+async def _exists(connection: asyncpg.Connection, tenant_id: str, name: str) -> bool:
+    """Whether a model or a schedule of models is called so."""
     try:
-        await models.stage_of(connection, tenant_id, model_id)
+        await model_schedules.current(connection, tenant_id, name)
     except NotFound:
         return False
     return True
-
-
-def _judged(known: ReadModel, message: pb.TrainingRows, scores: list[bytes]) -> bytes:
-    """What a model says of bets, with them; raises `Refusal` where they aren't later than all."""
-    if known.model.kind is ModelKind.SIZE_MULTIPLIER:
-        raise precondition("NO_PROBABILITY", "a size multiplier says no probability to score")
-    rows = convert.rows_of(message)
-    for feature in known.model.features:
-        if feature not in rows.names:
-            text = f"lacks {feature!r}, which the model reads"
-            raise invalid("rows.features", "MISSING_FEATURE", text)
-    trained_until = known.details.report.trained_until_time
-    until = int(convert.nanoseconds([trained_until])[0])
-    place = int(np.argmin(rows.start))
-    where, first = f"rows.start_times[{place}]", int(rows.start[place])
-    if first < until:
-        text = f"is before {trained_until.ToJsonString()}, when the training data ended"
-        raise invalid(where, "OVERLAPS_TRAINING", text)
-    if scores and first <= int(convert.scored_rows(scores)[0].start.max()):
-        raise invalid(where, "NOT_LATER", "is not later than all bets scored before")
-    probability, _ = known.model.predict(rows.columns(known.model.features).features, rows.implied)
-    return convert.scored_bytes(rows, probability)
-
-
-async def _scored(known: ReadModel, scores: list[bytes]) -> pb.ForecastScore:
-    """The score of all bets since."""
-
-    def work() -> pb.ForecastScore:
-        rows, probability = convert.scored_rows(scores)
-        climatology = np.full(len(rows), known.details.report.win_rate)
-        return convert.score(evidence(rows, probability, climatology))
-
-    return await asyncio.to_thread(work)
-
-
-async def _unproven(known: ReadModel, scores: list[bytes]) -> Refusal | None:
-    """Why a model may not go live; None where it may."""
-    since = await _scored(known, scores) if scores else pb.ForecastScore()
-    if since.e_value_gone >= E_VALUE_GONE:
-        text = f"its edge is gone: the e-value against it is {since.e_value_gone:.3g}"
-        return precondition("EDGE_GONE", text)
-    if known.details.report.is_proven or (since.climatology.is_beaten and since.implied.is_beaten):
-        return None
-    report = known.details.report
-    if known.model.kind is ModelKind.SIZE_MULTIPLIER:
-        gained = f"its growth over whole stakes is {report.growth.mean:+.2e} a bet"
-        text = f"{gained}, with no interval above 0"
-    else:
-        text = (
-            f"growth over climatology {report.score.climatology.growth.mean:+.2e} a bet, e-value "
-            f"{report.score.climatology.e_value:.3g}; over the odds "
-            f"{report.score.implied.growth.mean:+.2e}, e-value {report.score.implied.e_value:.3g}: "
-            "both need an e-value of 20, or an interval above 0"
-        )
-    return precondition("NOT_PROVEN", f"the model has not beaten the bars: {text}")
 
 
 def _stage_name(stage: pb.ModelStage.ValueType) -> str:

@@ -1,12 +1,11 @@
 """MarketService: versioned market data, written once."""
 
-import asyncio
-
 from positionsizing.v1 import corporate_action_pb2
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server import corporate_actions, price_jumps, volatility
-from server.convert.market import matrix_violations, snapshot_violations
+from server import corporate_actions, price_jumps, regime_conditions, volatility
+from server.convert.bars import has_bars
+from server.convert.market import Snapshot, matrix_violations, snapshot_violations
 from server.convert.names import (
     checked_id,
     instant,
@@ -18,20 +17,22 @@ from server.convert.names import (
     text_violations,
     timestamp,
 )
+from server.convert.price_jump import messages as price_jump_messages
 from server.convert.provenance import semidefinite
 from server.day_loss import DayLossMonitor
 from server.errors import invalid, invalid_fields, not_found
+from server.long_work import in_thread
 from server.matrices import store_matrix
 from server.request_context import Call, first_delivery
 from server.state import States
 from storage.errors import AlreadyExists, NotFound
+from storage.postgres import changes, market
 from storage.postgres import corporate_actions as action_storage
-from storage.postgres import market
 from storage.postgres import price_jumps as price_jump_storage
 from storage.postgres import volatility as volatility_storage
+from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.pool import Database
 from storage.postgres.price_jumps import PriceJump
-from storage.postgres.scopes import bump_tenant
 
 
 class MarketService:
@@ -52,13 +53,18 @@ class MarketService:
         payload = snapshot.SerializeToString(deterministic=True)
         as_of_time = past_moment(snapshot.as_of_time, "snapshot.as_of_time")
         try:
-            async with self._database.transaction(deadline_s=call.left_s) as connection:
+            async with self._database.transaction(
+                call.tenant_id, deadline_s=call.left_s
+            ) as connection:
                 await first_delivery(connection, call)
+                announced = await regime_conditions.announce(
+                    connection, call.tenant_id, Snapshot(snapshot)
+                )
                 await volatility_storage.share(connection, call.tenant_id)
                 jumped: list[PriceJump] = []
                 if not request.confirm_prices:
                     jumped = await price_jumps.found(
-                        connection, call.tenant_id, snapshot, as_of_time
+                        connection, call.tenant_id, Snapshot(snapshot), as_of_time
                     )
                 stored = await market.put_snapshot(
                     connection,
@@ -67,19 +73,23 @@ class MarketService:
                     as_of_time=as_of_time,
                     instrument_id=tuple(snapshot.instrument_ids),
                     payload=payload,
+                    has_bars=has_bars(snapshot),
                 )
                 await price_jump_storage.put(
                     connection, call.tenant_id, snapshot.snapshot_id, jumped
                 )
-                await volatility.observe(connection, call.tenant_id, stored)
+                await volatility.observe(connection, call.tenant_id, stored, announced)
         except AlreadyExists:
             key = (call.tenant_id, snapshot.snapshot_id)
-            async with self._database.transaction(deadline_s=call.left_s) as connection:
+            async with self._database.transaction(
+                call.tenant_id, deadline_s=call.left_s
+            ) as connection:
                 stored = await market.get_snapshot(connection, *key)
                 if stored.payload != payload:
                     raise
                 if request.confirm_prices and await price_jump_storage.accept(connection, *key):
-                    await bump_tenant(connection, call.tenant_id)
+                    subject = Subject(SubjectKind.MARKET_SNAPSHOT, snapshot.snapshot_id)
+                    await changes.raise_version(connection, call.tenant_id, subject)
                 jumped = await price_jump_storage.of_snapshot(connection, *key)
         self._states.changed(call.tenant_id)
         await self._days.marked(call)
@@ -87,7 +97,7 @@ class MarketService:
             snapshot_id=stored.snapshot_id,
             create_time=timestamp(stored.create_time),
             instrument_count=len(stored.instrument_id),
-            price_jumps=price_jumps.messages(snapshot, jumped),
+            price_jumps=price_jump_messages(Snapshot(snapshot), jumped),
         )
 
     async def get_market_snapshot(
@@ -97,12 +107,13 @@ class MarketService:
         if request.snapshot_id:
             checked_id(request.snapshot_id, "snapshot_id")
         snapshot = await self._states.snapshot(call.tenant_id, request.snapshot_id)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             jumped = await price_jump_storage.of_snapshot(
                 connection, call.tenant_id, snapshot.snapshot_id
             )
         return pb.GetMarketSnapshotResponse(
-            snapshot=snapshot, price_jumps=price_jumps.messages(snapshot, jumped)
+            snapshot=snapshot.message,
+            price_jumps=price_jump_messages(snapshot, jumped),
         )
 
     async def list_market_snapshots(
@@ -111,7 +122,7 @@ class MarketService:
         """Snapshots, the latest first."""
         size = page_size(request.page_size)
         start = page_start(request, instant, position)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await market.list_snapshots(
                 connection,
                 call.tenant_id,
@@ -149,7 +160,7 @@ class MarketService:
         start = page_start(request, position)
         if found := list(text_violations(request.instrument_id, "instrument_id")):
             raise invalid_fields(found)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await action_storage.list_page(
                 connection,
                 call.tenant_id,
@@ -176,7 +187,7 @@ class MarketService:
     async def put_matrix(self, call: Call, request: pb.PutMatrixRequest) -> pb.PutMatrixResponse:
         """Stores a matrix; the same one again is no error, another under its id is."""
         # Eigenvalues of a large matrix take a second, which the event loop doesn't have.
-        matrix = await asyncio.to_thread(lambda: _checked_matrix(request))
+        matrix = await in_thread(call, lambda: _checked_matrix(request))
         stored = await store_matrix(self._database, self._states, call, matrix)
         return pb.PutMatrixResponse(
             matrix_id=stored.matrix_id,
@@ -187,7 +198,7 @@ class MarketService:
     async def get_matrix(self, call: Call, request: pb.GetMatrixRequest) -> pb.GetMatrixResponse:
         """A matrix as it was stored."""
         matrix_id = checked_id(request.matrix_id, "matrix_id")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             try:
                 stored = await market.get_matrix(connection, call.tenant_id, matrix_id)
             except NotFound as error:

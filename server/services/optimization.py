@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+from positionsizing.v1 import edge_service_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
+from compute.kelly.growth_guarantee import Guarantee, guaranteed_growth
 from compute.optimize.frontier import is_risk
 from compute.optimize.lots.outer_approximation import Effort
-from compute.optimize.problem import Problem
+from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
 from compute.tail_cuts import is_cut
 from server.convert import optimization
@@ -25,6 +28,7 @@ from server.sizing_engine import SizingEngine
 T = TypeVar("T")
 
 POINTS_DEFAULT = 20
+_VARIANCE = ObjectiveKind.MIN_VARIANCE
 SENSITIVITIES_MAX = 100
 LOTS_MAX = 200
 EFFORT = Effort(rounds_max=10, nodes_max=2000, time_limit_s=1.0)
@@ -74,7 +78,13 @@ class OptimizationService:
             raise invalid("problem.objective.kind", "NOT_APPLICABLE", text)
         ids = list(request.problem.instrument_ids)
         check_bytes(_bytes(ids, count), call.bytes_max, is_estimate=True)
-        return await self._run(call, work.frontier, problem, ids, count, units=count)
+        if request.HasField("guarantee") and problem.objective.kind is not _VARIANCE:
+            text = "is told of mean and deviation: with MIN_VARIANCE only"
+            raise invalid("guarantee", "NOT_APPLICABLE", text)
+        response = await self._run(call, work.frontier, problem, ids, count, units=count)
+        if request.HasField("guarantee"):
+            _guarantee(response, request.guarantee)
+        return response
 
     async def explain_infeasibility(
         self, call: Call, request: pb.ExplainInfeasibilityRequest
@@ -112,7 +122,13 @@ class OptimizationService:
     async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
         if found := list(optimization.violations(message, "problem")):
             raise invalid_fields(found)
-        scenarios, covariance = await self._engine.matrices(call.tenant_id, message, "problem.")
+        scenarios, covariance = await self._engine.gatherer.matrices(
+            call.tenant_id,
+            message.scenario_matrix_id,
+            message.covariance_matrix_id,
+            "problem.",
+            may_scale=False,
+        )
         if message.HasField("scenarios"):
             scenarios = matrix(message.scenarios)
         if message.HasField("covariance"):
@@ -122,6 +138,15 @@ class OptimizationService:
         except KeyError as error:
             text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
+
+
+def _guarantee(response: pb.TraceFrontierResponse, asked: edge_service_pb2.GrowthGuarantee) -> None:
+    """Fills what growth each point keeps."""
+    guarantee = Guarantee(asked.periods, asked.probability)
+    for point in response.points:
+        growth = float(guaranteed_growth(point.expected_return, point.risk, guarantee))
+        if not np.isnan(growth):
+            point.guaranteed_growth = growth
 
 
 def _refuse_tails(problem: pb.OptimizationProblem) -> None:

@@ -1,16 +1,15 @@
 """ParameterService: how signals become stakes, versioned."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
-from compute.market import MissingInputError, equity_of
-from server import adaptation
+from server import adaptation, four_eyes
 from server.convert import parameters as convert
+from server.convert.adjustment import adjustments
 from server.convert.names import (
     moment,
     optional_id,
@@ -21,17 +20,20 @@ from server.convert.names import (
     text_violations,
     timestamp,
 )
+from server.convert.past_parameters import answer, past_request
 from server.convert.ranges import number_violations
+from server.effective_parameters import equity_now
 from server.errors import FieldViolation, invalid_fields
-from server.portfolio_state import positions
+from server.four_eyes import Approval
+from server.parameter_approval import proposed_parameters
+from server.past_parameters import simulated
 from server.request_context import Call, first_delivery
 from server.state import States
-from storage.errors import NotFound
-from storage.postgres import outbox, parameters, portfolios
+from storage.postgres import changes, outbox, parameters, portfolios
+from storage.postgres.changes import WHOLE_TENANT, Subject, SubjectKind
 from storage.postgres.outbox import NewEvent
 from storage.postgres.parameters import ParameterSet
 from storage.postgres.pool import Database
-from storage.postgres.scopes import TENANT_SCOPE, bump
 
 
 class ParameterService:
@@ -42,9 +44,12 @@ class ParameterService:
         self._states = states
 
     async def set_parameters(
-        self, call: Call, request: pb.SetParametersRequest
+        self, call: Call, request: pb.SetParametersRequest, approval: Approval | None = None
     ) -> pb.SetParametersResponse:
-        """Stores a version; decisions computed under older ones can't be committed any more."""
+        """Stores a version; decisions computed under older ones can't be committed any more.
+
+        What may make stakes larger may become a proposal.
+        """
         portfolio_id, strategy_id = _scope(request)
         found = list(number_violations(request))
         found += convert.violations(request.parameters, "parameters")
@@ -60,44 +65,29 @@ class ParameterService:
         effective_time = datetime.now(UTC)
         if request.HasField("effective_time"):
             effective_time = moment(request.effective_time, "effective_time")
-        expected = None
-        if request.HasField("expected_version"):
-            expected = request.expected_version
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
-            await bump(connection, call.tenant_id, TENANT_SCOPE)
-            stored = await parameters.put(
-                connection,
-                call.tenant_id,
-                convert.document(request.parameters),
-                portfolio_id=portfolio_id,
-                strategy_id=strategy_id,
-                effective_time=effective_time,
-                author=call.author,
-                reason=request.reason,
-                expected_version=expected,
+            proposal = await proposed_parameters(
+                connection, call, request, effective_time, approval
             )
-            event = events_pb2.ParametersChanged(
-                portfolio_id=portfolio_id,
-                strategy_id=strategy_id,
-                parameters=request.parameters,
-                effective_time=timestamp(effective_time),
-                change=_change(stored),
-            )
-            payload = event.SerializeToString()
-            await outbox.append(
-                connection,
-                call.tenant_id,
-                portfolio_id,
-                [
-                    NewEvent(
-                        "parameters-changed",
-                        "ParametersChanged",
-                        lambda _: payload,
-                        trace_id=call.trace_id,
-                    )
-                ],
-            )
+            if proposal is None:
+                subject = _subject(portfolio_id, strategy_id)
+                await changes.change(connection, call.tenant_id, subject)
+                stored = await parameters.put(
+                    connection,
+                    call.tenant_id,
+                    convert.document(request.parameters),
+                    portfolio_id=portfolio_id,
+                    strategy_id=strategy_id,
+                    effective_time=effective_time,
+                    author=call.author,
+                    approver=four_eyes.approver(approval),
+                    reason=request.reason,
+                )
+                event = _event(request, stored, call.trace_id)
+                await outbox.append(connection, call.tenant_id, portfolio_id, [event])
+        if proposal is not None:
+            raise four_eyes.required(proposal)
         self._states.changed(call.tenant_id)
         return pb.SetParametersResponse(change=_change(stored))
 
@@ -109,7 +99,7 @@ class ParameterService:
         time = datetime.now(UTC)
         if request.HasField("as_of_time"):
             time = moment(request.as_of_time, "as_of_time")
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             if portfolio_id:
                 await portfolios.get(connection, call.tenant_id, portfolio_id)
             layers = await parameters.layers(
@@ -127,7 +117,7 @@ class ParameterService:
             parameters=convert.message_of(effective),
             parameters_version=max((layer.version for layer in layers), default=0),
             origins=_origins(layers),
-            adjustments=adaptation.messages(found),
+            adjustments=adjustments(found),
             kelly_fraction_now=effective.fraction_chosen * fraction_multiplier(found),
         )
 
@@ -136,12 +126,14 @@ class ParameterService:
     ) -> list[Adjustment]:
         """What the rules of a portfolio come to at the newest market."""
         state = await self._states.portfolio(tenant_id, portfolio_id, strategy_id)
-        equity = None
-        with suppress(NotFound, MissingInputError):  # no market, or none that values the book
-            snapshot = await self._states.snapshot(tenant_id, "")
-            prices = self._states.market(tenant_id, snapshot, state.portfolio.base_currency)
-            equity = equity_of(prices, positions(state, prices))
-        return adaptation.of_state(state, time, equity)
+        return adaptation.of_state(state, time, await equity_now(self._states, tenant_id, state))
+
+    async def simulate_parameters(
+        self, call: Call, request: pb.SimulateParametersRequest
+    ) -> pb.SimulateParametersResponse:
+        """What rules would have done at past times."""
+        asked = past_request(request)
+        return answer(asked, await simulated(self._database, self._states, call, asked))
 
     async def list_parameter_versions(
         self, call: Call, request: pb.ListParameterVersionsRequest
@@ -150,7 +142,7 @@ class ParameterService:
         portfolio_id, strategy_id = _scope(request)
         size = page_size(request.page_size)
         start = page_start(request, position)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             if portfolio_id:
                 await portfolios.get(connection, call.tenant_id, portfolio_id)
             rows = await parameters.history(
@@ -208,6 +200,26 @@ def _change(stored: ParameterSet) -> types_pb2.ChangeRecord:
     return types_pb2.ChangeRecord(
         version=stored.version,
         author=stored.author,
+        approver=stored.approver,
         reason=stored.reason,
         create_time=timestamp(stored.create_time),
     )
+
+
+def _event(request: pb.SetParametersRequest, stored: ParameterSet, trace_id: str) -> NewEvent:
+    event = events_pb2.ParametersChanged(
+        portfolio_id=stored.portfolio_id,
+        strategy_id=stored.strategy_id,
+        parameters=request.parameters,
+        effective_time=timestamp(stored.effective_time),
+        change=_change(stored),
+    )
+    payload = event.SerializeToString()
+    return NewEvent("parameters-changed", "ParametersChanged", lambda _: payload, trace_id=trace_id)
+
+
+def _subject(portfolio_id: str, strategy_id: str) -> Subject:
+    """Whose decisions new parameters concern."""
+    if portfolio_id:
+        return Subject(SubjectKind.PORTFOLIO, portfolio_id)
+    return Subject(SubjectKind.STRATEGY, strategy_id) if strategy_id else WHOLE_TENANT

@@ -38,7 +38,7 @@ class PortfolioLife:
         expected = None
         if request.HasField("expected_version"):
             expected = request.expected_version
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             now = await portfolios.get(connection, call.tenant_id, portfolio_id)
             await portfolios.update_details(
                 connection,
@@ -116,6 +116,13 @@ async def tell(
     await outbox.append(connection, call.tenant_id, stream, [made])
 
 
+def scope_message(scope: Scope) -> pb.Scope:
+    """A scope as the contract has it."""
+    if scope.kind is ScopeKind.TENANT:
+        return pb.Scope()
+    return pb.Scope(**{f"{scope.kind.lower()}_id": scope.id})
+
+
 def change_record(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeRecord:
     """Version, author, reason and time of a change."""
     return types_pb2.ChangeRecord(
@@ -123,4 +130,5 @@ def change_record(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeReco
         author=stored.author,
         reason=stored.reason,
         create_time=timestamp(stored.create_time),
+        approver=stored.approver,
     )

@@ -3,7 +3,7 @@
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from server import cash_adjustment, equity_jumps, high_water_mark, missed_actions
-from server.convert.names import checked_id
+from server.convert.names import checked_id, moment, reason_violations
 from server.convert.portfolio import (
     balance_violations,
     balances,
@@ -16,6 +16,7 @@ from server.convert.portfolio import (
 from server.convert.ranges import number_violations
 from server.day_loss import DayLossMonitor
 from server.errors import invalid_fields
+from server.four_eyes import Approval
 from server.limit_monitor import BreachWatch
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import PortfolioLife, read_portfolio
@@ -48,14 +49,16 @@ class PortfolioMoney(PortfolioLife):
             expected = request.expected_version
         limited = await self._days.before(call, [portfolio_id])
         market = await self._breaches.snapshot(call)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await closing.check_open(connection, call.tenant_id, portfolio_id)
             base = (await portfolios.get(connection, call.tenant_id, portfolio_id)).base_currency
             if wrong := list(balance_violations(request.cash_balances, "cash_balances", base)):
                 raise invalid_fields(wrong)
             if request.HasField("as_of_time"):
-                await missed_actions.check_books(connection, call.tenant_id, request)
+                time = moment(request.as_of_time, "as_of_time")
+                held = request.holdings.instrument_ids
+                await missed_actions.check_books(connection, call.tenant_id, held, time)
             marked = (connection, call, portfolio_id, market)
             before = await self._marks.before_payment(*marked)
             await portfolios.replace_state(
@@ -95,7 +98,7 @@ class PortfolioMoney(PortfolioLife):
         if found := list(zone_violations(request.time_zone, "time_zone")):
             raise invalid_fields(found)
         scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await bump(connection, call.tenant_id, scope)
             zone = request.time_zone or "UTC"
             await portfolios.set_time_zone(connection, call.tenant_id, portfolio_id, zone)
@@ -104,17 +107,25 @@ class PortfolioMoney(PortfolioLife):
         return pb.SetTimeZoneResponse(portfolio=stored)
 
     async def _stored(self, call: Call, portfolio_id: str) -> pb.Portfolio:
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             return await read_portfolio(connection, call.tenant_id, portfolio_id)
 
     async def confirm_equity(
         self, call: Call, request: pb.ConfirmEquityRequest
     ) -> pb.ConfirmEquityResponse:
         """Accepts the equity after a jump."""
-        return await equity_jumps.confirm(self._database, self._states, call, request)
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        if found := list(reason_violations(request.reason)):
+            raise invalid_fields(found)
+        where = self._database, self._states, call
+        before, equity = await equity_jumps.confirm(*where, portfolio_id, request.reason)
+        return pb.ConfirmEquityResponse(equity_before=before, equity=equity)
 
     async def rebase_high_water_mark(
-        self, call: Call, request: pb.RebaseHighWaterMarkRequest
+        self,
+        call: Call,
+        request: pb.RebaseHighWaterMarkRequest,
+        approval: Approval | None = None,
     ) -> pb.RebaseHighWaterMarkResponse:
         """Sets the high-water mark anew."""
-        return await self._marks.rebase(call, request)
+        return await self._marks.rebase(call, request, approval)

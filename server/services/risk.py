@@ -1,12 +1,11 @@
 """RiskService: what a book may lose, before and after, and whether forecasts were right."""
 
-import asyncio
-
 import numpy as np
 from positionsizing.v1 import market_service_pb2
 from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.history import Gaps, Table
+from compute.risk.scenarios import shock_loss
 from server import risk_backtest
 from server.books import Books, books
 from server.convert import risk as convert
@@ -14,13 +13,15 @@ from server.convert.names import (
     checked_id,
     name,
     optional_id,
+    optional_moment,
     page_size,
     page_start,
     page_token,
     timestamp,
 )
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
+from server.long_work import in_thread
 from server.request_context import Call, first_delivery
 from server.risk_report import Basis, basis_of, reported
 from server.state import States
@@ -45,7 +46,7 @@ class RiskService:
             raise invalid_fields(found)
         both = await self._books(call, request)
         basis = await self._basis(call, request, both)
-        response = await asyncio.to_thread(lambda: reported(request, both, basis))
+        response = await in_thread(call, lambda: reported(request, both, basis))
         await self._add_stress(call, request, both, basis, response)
         return response
 
@@ -68,8 +69,8 @@ class RiskService:
                 text = "names a matrix of another kind; a covariance is needed"
                 raise invalid("covariance_matrix_id", "WRONG_KIND", text)
         gaps = Gaps(request.gap_policy or Gaps.REFUSE)
-        return await asyncio.to_thread(
-            lambda: basis_of(history, both.instrument_ids, gaps, covariance, request.views)
+        return await in_thread(
+            call, lambda: basis_of(history, both.instrument_ids, gaps, covariance, request.views)
         )
 
     async def _add_stress(
@@ -80,7 +81,7 @@ class RiskService:
         basis: Basis,
         response: pb.ReportRiskResponse,
     ) -> None:
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await stress.list_in_force(connection, call.tenant_id, limit=SCENARIOS_MAX)
         known = {row.scenario_id: row for row in stored}
         for place, scenario_id in enumerate(request.scenario_ids):
@@ -99,7 +100,7 @@ class RiskService:
             out.returns.extend(shocks.tolist())
             for book, side in ((both.before, "loss_before"), (both.after, "loss_after")):
                 if book is not None:
-                    setattr(out, side, float(-(book @ shocks)))
+                    setattr(out, side, shock_loss(book, shocks))
 
     async def put_stress_scenario(
         self, call: Call, request: pb.PutStressScenarioRequest
@@ -114,7 +115,7 @@ class RiskService:
             if start is not None and end is not None and start >= end:
                 text = "must be before end_time"
                 raise invalid("scenario.window.start_time", "OUT_OF_RANGE", text)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             stored = await stress.put(
                 connection,
@@ -136,7 +137,7 @@ class RiskService:
         """Scenarios in force, by id."""
         size = page_size(request.page_size)
         start = page_start(request, name)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await stress.list_in_force(
                 connection, call.tenant_id, after="" if start is None else start[0], limit=size + 1
             )
@@ -151,7 +152,9 @@ class RiskService:
         self, call: Call, request: pb.BacktestRiskRequest
     ) -> pb.BacktestRiskResponse:
         """Tests recorded forecasts, or those of a book made again."""
-        found = list(convert.range_violations(request, ("level", "betting_fraction")))
+        found = list(
+            convert.range_violations(request, ("level", "betting_fraction", "null_degrees"))
+        )
         if request.WhichOneof("source") == "rolling":
             found += risk_backtest.rolling_violations(request.rolling)
         elif request.WhichOneof("source") == "recorded":
@@ -171,7 +174,7 @@ class RiskService:
             tuple(rolling.book.instrument_ids),
             "rolling.book.",
         )
-        return await asyncio.to_thread(lambda: risk_backtest.of_rolling(request, history))
+        return await in_thread(call, lambda: risk_backtest.of_rolling(request, history))
 
 
 def _span(message: pb.ReportRiskRequest | pb.RollingForecasts) -> Span:
@@ -187,7 +190,14 @@ def _violations(request: pb.ReportRiskRequest) -> list[FieldViolation]:
     checked_id(request.universe_id, "universe_id")
     for field in ("portfolio_id", "market_snapshot_id", "covariance_matrix_id"):
         optional_id(getattr(request, field), field)
-    found = list(convert.range_violations(request, ("level", "ellipsoid_distance", "reverse_loss")))
+    numbers = (
+        *("level", "ellipsoid_distance", "reverse_loss", "participation_rate"),
+        *("tail_fraction", "student_degrees", "spectral_aversion"),
+    )
+    found = list(convert.range_violations(request, numbers))
+    if request.HasField("participation_rate") and not request.portfolio_id:
+        text = "needs a portfolio, whose equity and market say how much is to be sold"
+        found.append(FieldViolation("participation_rate", "NOT_APPLICABLE", text))
     found += convert.view_violations(request.views, "views")
     if request.HasField("proposed"):
         found += convert.book_violations(request.proposed, "proposed")

@@ -7,15 +7,16 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from server.convert import simulation as convert
 from server.convert.columns import set_floats
-from server.convert.names import checked_id
+from server.convert.names import checked_id, optional_moment
 from server.errors import invalid, invalid_fields
-from server.histories import Span, optional_moment, read
+from server.histories import Span, read
 from server.request_context import Call
-from server.tune import refuse_wrong
+from server.tune import tune_violations
 from server.worker import Worker
 from storage.postgres.pool import Database
 
 NANOSECONDS = 1e9
+Request = pb.RunBacktestRequest | pb.TuneParametersRequest | pb.SimulateGrowthRequest
 
 
 class SimulationService:
@@ -27,24 +28,37 @@ class SimulationService:
 
     async def run_backtest(self, call: Call, request: pb.RunBacktestRequest) -> bytes:
         """Settings through a history."""
-        if found := list(convert.backtest_violations(request)):
-            raise invalid_fields(found)
-        if request.WhichOneof("history") == "universe_id":
-            request.prices.CopyFrom(await self._prices(call, request))
-        return await self._worker.run("RunBacktest", request, deadline_s=call.left_s)
+        return await self._run(call, "RunBacktest", request)
 
     async def tune_parameters(self, call: Call, request: pb.TuneParametersRequest) -> bytes:
         """Parameters searched on a history, and how much of what was found is luck."""
-        refuse_wrong(request)
-        if request.WhichOneof("history") == "universe_id":
-            request.prices.CopyFrom(await self._prices(call, request))
-        return await self._worker.run("TuneParameters", request, deadline_s=call.left_s)
+        return await self._run(call, "TuneParameters", request)
 
     async def simulate_growth(self, call: Call, request: pb.SimulateGrowthRequest) -> bytes:
         """Futures of fractions of Kelly."""
-        if found := list(convert.growth_violations(request)):
+        return await self._run(call, "SimulateGrowth", request)
+
+    async def ready(self, call: Call, request: Request) -> Request:
+        """A request of one of the methods, checked, with its prices in it. Raises `Refusal`."""
+        if isinstance(request, pb.SimulateGrowthRequest):
+            found = list(convert.growth_violations(request))
+        elif isinstance(request, pb.TuneParametersRequest):
+            found = list(tune_violations(request))
+        else:
+            found = list(convert.backtest_violations(request))
+        if found:
             raise invalid_fields(found)
-        return await self._worker.run("SimulateGrowth", request, deadline_s=call.left_s)
+        if isinstance(request, pb.SimulateGrowthRequest):
+            return request
+        if request.WhichOneof("history") == "universe_id":
+            request.prices.CopyFrom(await self._prices(call, request))
+        return request
+
+    async def _run(self, call: Call, method: str, request: Request) -> bytes:
+        work = await self.ready(call, request)
+        if call.ticket is not None:  # its latency says nothing of how busy the server is
+            call.ticket.takes_long()
+        return await self._worker.run(method, work, deadline_s=call.left_s)
 
     async def _prices(
         self, call: Call, request: pb.RunBacktestRequest | pb.TuneParametersRequest

@@ -1,20 +1,20 @@
 """SizingService: sizes, what-ifs, and what became of them."""
 
 import hashlib
-from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from positionsizing.v1 import events_pb2, market_service_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
+from positionsizing.v1 import types_pb2
 
 from compute.market import MissingInputError
 from server import decision_inputs, reading, recorded
 from server.convert.columns import integers
+from server.convert.market import Snapshot
 from server.convert.names import (
     instant,
-    moment,
     optional_id,
+    optional_moment,
     page_size,
     page_start,
     page_token,
@@ -22,6 +22,8 @@ from server.convert.names import (
 )
 from server.convert.names import uuid as parse_uuid
 from server.convert.recorded import answer_of
+from server.convert.settlement import SETTLED, settled_answer, settled_event
+from server.convert.sizing_call import for_one, for_several
 from server.day_loss import DayLossMonitor
 from server.errors import invalid, invalid_fields, precondition
 from server.fills import Accounts, Band, Booking, bookings, fill_violations, paid
@@ -29,25 +31,16 @@ from server.limit_monitor import BreachWatch
 from server.reading import mask_violations
 from server.replay import Replay
 from server.request_context import Call, first_delivery
-from server.services.portfolio import reservation_message
 from server.sizing_coordinator import SizingCoordinator
 from server.state import States
 from server.what_if import WhatIf
 from storage.errors import NotFound
 from storage.postgres import decisions, requests, reservations, settlements
 from storage.postgres.decisions import Decision, DecisionFilter
-from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request
-from storage.postgres.reservations import Reservation, ReservationState
+from storage.postgres.reservations import Reservation
 from storage.postgres.settlements import SettlementWrite
-
-_SETTLED = {
-    ReservationState.OPEN: pb.SETTLEMENT_STATE_OPEN,
-    ReservationState.SETTLED: pb.SETTLEMENT_STATE_FILLED,
-    ReservationState.RELEASED: pb.SETTLEMENT_STATE_CANCELLED,
-    ReservationState.EXPIRED: pb.SETTLEMENT_STATE_EXPIRED,
-}
 
 
 class SizingService:
@@ -60,7 +53,10 @@ class SizingService:
         replay: Replay,
         database: Database,
         states: States,
+        lines_max: int,
     ) -> None:
+        """lines_max: of one request."""
+        self._lines_max = lines_max
         self._coordinator = coordinator
         self._what_if = what_if
         self._replay = replay
@@ -71,11 +67,11 @@ class SizingService:
 
     async def size_positions(self, call: Call, request: pb.SizePositionsRequest) -> bytes:
         """Sizes one portfolio."""
-        return await self._coordinator.size_positions(call, request)
+        return await self._coordinator.size(call, for_one(request, self._lines_max))
 
     async def size_portfolios(self, call: Call, request: pb.SizePortfoliosRequest) -> bytes:
         """Sizes several portfolios."""
-        return await self._coordinator.size_portfolios(call, request)
+        return await self._coordinator.size(call, for_several(request, self._lines_max))
 
     async def what_if(self, call: Call, request: pb.WhatIfRequest) -> pb.WhatIfResponse:
         """Sizes variations of a request, recording nothing."""
@@ -88,12 +84,12 @@ class SizingService:
         decision_id = parse_uuid(request.decision_id, "decision_id")
         if found := list(mask_violations(request.read_mask)):
             raise invalid_fields(found)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await recorded.granted_decision(connection, call, decision_id)
             made = await requests.get(connection, call.tenant_id, stored.request_id)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
-                state = _SETTLED[held.state]
+                state = SETTLED[held.state]
             except NotFound:
                 state = pb.SETTLEMENT_STATE_NOTHING_TO_TRADE
         message = answer_of(made.method, made.response, request.decision_id)
@@ -109,8 +105,8 @@ class SizingService:
         where = DecisionFilter(
             portfolio_id=optional_id(request.portfolio_id, "portfolio_id") or None,
             strategy_id=optional_id(request.strategy_id, "strategy_id") or None,
-            start_time=_optional_time(request, "create_time_from"),
-            end_time=_optional_time(request, "create_time_to"),
+            start_time=optional_moment(request, "create_time_from"),
+            end_time=optional_moment(request, "create_time_to"),
             granted=call.identity.granted,
         )
         if where.start_time and where.end_time and where.start_time > where.end_time:
@@ -118,7 +114,7 @@ class SizingService:
         after = None
         if start is not None:
             after = start[0], start[1]
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await decisions.list_page(
                 connection, call.tenant_id, where, after=after, limit=size + 1
             )
@@ -158,7 +154,7 @@ class SizingService:
         decision_id = parse_uuid(request.decision_id, "decision_id")
         if found := fill_violations(request):
             raise invalid_fields(found)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             decision = await recorded.granted_decision(connection, call, decision_id)
             try:
                 held = await reservations.get(connection, call.tenant_id, decision_id)
@@ -183,11 +179,13 @@ class SizingService:
             is_inverse=tuple(item.is_inverse for item in booked),
             settles_in=tuple(item.settles_in for item in booked),
             is_final=request.close,
-            respond=lambda after, version: _settlement(after, version).SerializeToString(),
-            events_of=lambda after: [_settled_event(call, request, after)],
+            respond=settled_answer,
+            events_of=lambda after, version: [
+                settled_event(call.trace_id, request, write, after, version)
+            ],
         )
         limited = await self._days.before(call, [held.portfolio_id])
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             result = await settlements.settle(connection, write)
             if not result.is_replay:
@@ -202,7 +200,7 @@ class SizingService:
         request: pb.SettleDecisionRequest,
         decision: Decision,
         held: Reservation,
-        newest: market_service_pb2.MarketSnapshot | None,
+        newest: Snapshot | None,
         *,
         again: bool,
     ) -> list[Booking]:
@@ -224,34 +222,3 @@ class SizingService:
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
         accounts = Accounts(currency, frozenset(state.portfolio.balances))
         return bookings(request.fills, lot_size, markets, Band(most), accounts)
-
-
-def _optional_time(request: pb.ListDecisionsRequest, name: str) -> datetime | None:
-    return moment(getattr(request, name), name) if request.HasField(name) else None  # type: ignore[arg-type]
-
-
-def _settlement(after: Reservation, version: int) -> pb.SettleDecisionResponse:
-    response = pb.SettleDecisionResponse(
-        settlement_state=_SETTLED[after.state], portfolio_version=version
-    )
-    if after.state is ReservationState.OPEN:
-        still = reservation_message(after)
-        response.remainder.instrument_ids.extend(still.instrument_ids)
-        response.remainder.trade_lots_open.extend(still.trade_lots_open)
-        response.remainder.cash_open = still.cash_open
-    return response
-
-
-def _settled_event(call: Call, request: pb.SettleDecisionRequest, after: Reservation) -> NewEvent:
-    def build(sequence: int) -> bytes:
-        event = events_pb2.DecisionSettled(
-            portfolio_sequence=sequence,
-            decision_id=str(after.decision_id),
-            portfolio_id=after.portfolio_id,
-            fills=request.fills,
-            settlement_state=_SETTLED[after.state],
-        )
-        event.settle_time.GetCurrentTime()
-        return event.SerializeToString()
-
-    return NewEvent("decision-settled", "DecisionSettled", build, trace_id=call.trace_id)

@@ -6,22 +6,35 @@ import numpy as np
 from positionsizing.v1 import types_pb2
 from positionsizing.v1 import volatility_service_pb2 as pb
 
-from compute.adapt.volatility import Row, VolatilityState, estimates, long_run
+from compute.adapt.volatility import estimates, long_run, regime_probabilities
+from compute.adapt.volatility_model import ROWS, Row, VolatilityState
 from compute.market import Floats
 from server.convert import volatility as convert
+from server.convert import volatility_fit as fit_convert
 from server.convert.columns import set_floats
-from server.convert.names import checked_id, past_moment, text_violations, timestamp
+from server.convert.names import (
+    checked_id,
+    optional_moment,
+    past_moment,
+    text_violations,
+    timestamp,
+)
 from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
+from server.histories import Span, read
+from server.long_work import in_thread
+from server.regime_conditions import tell
 from server.request_context import Call, first_delivery
 from server.state import States
 from server.volatility import computed, nothing_yet, stored_anew
 from storage.errors import NotFound
+from storage.postgres import changes, conditions
 from storage.postgres import volatility as storage
+from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.pool import Database
-from storage.postgres.scopes import TENANT_SCOPE, bump
 
 INSTRUMENTS_MAX = 50_000
+_SPAN = ("start_time", "as_of_time", "known_time")
 
 
 class VolatilityService:
@@ -40,12 +53,16 @@ class VolatilityService:
         if found:
             raise invalid_fields(found)
         start, known = _start(request), convert.model(request.model)
+        told = convert.told(request.model)
         tenant_id, model_id = call.tenant_id, request.model.model_id
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             earlier = await computed(connection, tenant_id, known, start)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
-            await bump(connection, tenant_id, TENANT_SCOPE)
+            await changes.change(connection, tenant_id, _subject(model_id))
+            if told is not None:
+                about = conditions.subject_of((told.condition_id, "", ""))
+                await changes.raise_version(connection, tenant_id, about)
             await storage.hold(connection, tenant_id)
             try:
                 before = (await storage.entry(connection, tenant_id, model_id)).state
@@ -62,6 +79,9 @@ class VolatilityService:
             anew = await computed(connection, tenant_id, known, start, earlier)
             stored = stored_anew(before, anew, version)
             await storage.put_state(connection, tenant_id, stored)
+            if told is not None and anew.newest is not None:
+                observed = anew.newest.as_of_time
+                await tell(connection, tenant_id, known, told, anew.state, observed)
         self._states.changed(tenant_id)
         change = types_pb2.ChangeRecord(
             version=version, author=call.author, reason=request.reason, create_time=timestamp(time)
@@ -73,7 +93,7 @@ class VolatilityService:
     ) -> pb.ListVolatilityModelsResponse:
         """All of them."""
         del request
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             found = await storage.entries(connection, call.tenant_id)
         return pb.ListVolatilityModelsResponse(models=map(_entry, found))
 
@@ -85,7 +105,7 @@ class VolatilityService:
         if len(asked) > INSTRUMENTS_MAX:
             text = f"has {len(asked)} entries; at most {INSTRUMENTS_MAX} are accepted"
             raise invalid("instrument_ids", "TOO_MANY", text)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             entry = await storage.entry(connection, call.tenant_id, model_id)
         state, known = convert.state(entry.state), convert.model(convert.parse(entry.document))
         place = {name: i for i, name in enumerate(state.instrument_ids)}
@@ -103,7 +123,22 @@ class VolatilityService:
         )
         for name, column in columns:
             set_floats(response, name, np.nan_to_num(column[places]))
+        if known.regimes is not None:
+            last = regime_probabilities(state, known.regimes)[-1]
+            set_floats(response, "regime_probability", last[places])
         return response
+
+    async def fit_volatility_model(
+        self, call: Call, request: pb.FitVolatilityModelRequest
+    ) -> pb.FitVolatilityModelResponse:
+        """A proposal, which nothing stores."""
+        if found := [*number_violations(request), *fit_convert.violations(request)]:
+            raise invalid_fields(found)
+        start, as_of, known = (optional_moment(request, name) for name in _SPAN)
+        span = Span(start, as_of, known)
+        wanted = [request.instrument_id]
+        history = await read(self._database, call, request.universe_id, span, wanted)
+        return await in_thread(call, lambda: fit_convert.fitted(request, history))
 
     async def rebuild_volatility(
         self, call: Call, request: pb.RebuildVolatilityRequest
@@ -112,15 +147,15 @@ class VolatilityService:
         model_id, tenant_id = checked_id(request.model_id, "model_id"), call.tenant_id
         if found := list(number_violations(request)):
             raise invalid_fields(found)
-        async with self._database.connection(deadline_s=call.left_s) as connection:
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             entry = await storage.entry(connection, tenant_id, model_id)
             known = convert.model(convert.parse(entry.document))
             start = _start(request) or entry.state.start_time
             earlier = await computed(connection, tenant_id, known, start)
-        async with self._database.transaction(deadline_s=call.left_s) as connection:
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if not request.validate_only:
-                await bump(connection, tenant_id, TENANT_SCOPE)
+                await changes.change(connection, tenant_id, _subject(model_id))
             await storage.hold(connection, tenant_id)
             before = (await storage.entry(connection, tenant_id, model_id)).state
             anew = await computed(connection, tenant_id, known, start, earlier)
@@ -132,6 +167,10 @@ class VolatilityService:
         response = pb.RebuildVolatilityResponse(state=convert.summary(stored))
         _compare(response, convert.state(before), anew.state)
         return response
+
+
+def _subject(model_id: str) -> Subject:
+    return Subject(SubjectKind.VOLATILITY_MODEL, model_id)
 
 
 def _start(
@@ -159,7 +198,7 @@ def _compare(
     response: pb.RebuildVolatilityResponse, before: VolatilityState, after: VolatilityState
 ) -> None:
     """Fills in the instruments whose state is another, in any bit of price or variance."""
-    told = [Row.PRICE, Row.VARIANCE, Row.IN_USE]
+    told = [Row.PRICE, Row.VARIANCE, *range(Row.GAP, ROWS), Row.IN_USE]
     columns = []
     for state in (before, after):
         rows = np.ascontiguousarray(state.rows[told].T)

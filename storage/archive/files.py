@@ -8,14 +8,15 @@ What a crash leaves half written begins with a dot, is read by nobody and replac
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-LINES, FILLS = "lines", "fills"
-TABLES = (LINES, FILLS)
+LINES, FILLS, SUMS, RECORDS = "lines", "fills", "sums", "records"
+TABLES = (LINES, FILLS, SUMS)
+"""What is asked questions; records are kept beside them (`records.py`)."""
 _DAY = "day="
 
 
@@ -45,17 +46,30 @@ class DayWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files so far."""
+        return sorted(self._partial.glob("part-*.parquet"))
+
+    @property
+    def pattern(self) -> str:
+        """The files so far, as DuckDB names many."""
+        return f"{self._partial}/part-*.parquet"
+
+    def add_file(self, write: Callable[[str], None]) -> None:
+        """One more file, made by `write` at the path that it is told."""
+        write(str(self._partial / f"part-{self._parts:04}.parquet"))
+        self._parts += 1
+
     def add(self, columns: Mapping[str, Any], types: Mapping[str, Any]) -> None:
         """One more file of these columns, all of one length; `types` are those of Polars."""
         import polars
 
         frame = polars.DataFrame(dict(columns), schema=dict(types))
-        frame.write_parquet(
-            self._partial / f"part-{self._parts:04}.parquet",
-            compression="zstd",
-            row_group_size=262_144,  # two of DuckDB's threads share even a small day
+        # Row groups of this size let two of DuckDB's threads share even a small day.
+        self.add_file(
+            lambda path: frame.write_parquet(path, compression="zstd", row_group_size=262_144)
         )
-        self._parts += 1
         self.rows += frame.height
 
     def finish(self) -> None:
@@ -68,9 +82,23 @@ class DayWriter:
         _flush(self._final.parent)
 
 
+def has_sums(root: Path) -> bool:
+    """Whether every day of lines has its sums: those of older releases have none."""
+    days_of = [
+        {path.relative_to(root / table) for path in (root / table).glob("tenant_id=*/day=*")}
+        for table in (LINES, SUMS)
+    ]
+    return days_of[0] <= days_of[1]
+
+
 def parts(root: Path, table: str) -> list[Path]:
     """All files of a table."""
     return sorted((root / table).glob("tenant_id=*/day=*/part-*.parquet"))
+
+
+def files_of(root: Path, table: str, day: date) -> list[Path]:
+    """All files of a table and a day, of every tenant."""
+    return sorted((root / table).glob(f"tenant_id=*/{_DAY}{day.isoformat()}/part-*.parquet"))
 
 
 def _flush(path: Path) -> None:

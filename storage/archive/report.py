@@ -1,7 +1,7 @@
 """Sums over archived days, by DuckDB straight from the Parquet files.
 
-Sums of doubles are Kahan's (`fsum`): plain ones differ in their last digits from run to run, as
-threads add in another order.
+What is asked by portfolio, strategy or day is answered from the sums of days, which are a thousand
+times fewer rows than the lines; all else from the lines.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.archive.files import LINES, TABLES, parts
+from storage.archive import sums
+from storage.archive.files import LINES, SUMS, TABLES, has_sums, parts
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,11 +29,12 @@ DIMENSIONS = {
 }
 """What lines can be grouped by, and the column of each."""
 
-_CHANGE = "change_"
-
 
 class ArchiveError(Exception):
     """A question that the archive can't answer, in words."""
+
+
+_MEASURES = ("decisions", "lines", "cut", "wanted", "decided", "traded", "growth")
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,18 @@ def by_dimensions(root: Path, names: Sequence[str], period: Period = Period()) -
     lines that were sized. growth: mean expected log growth of the lines, a period.
     """
     columns = _columns(names)
-    first = f"{_CHANGE}raw_kelly"
-    return _asked(
-        root,
-        f"""SELECT {", ".join([*columns, ""])} count(DISTINCT decision_id) AS decisions,
-            count(*) AS lines,
-            count_if(binding <> 'NONE') AS cut,
-            favg(abs({first})) AS wanted,
-            favg(abs(weight)) FILTER ({first} IS NOT NULL) AS decided,
-            fsum(abs(trade_lots * lot_size * price)) AS traded,
-            favg(expected_growth) FILTER (isfinite(expected_growth)) AS growth
-        FROM {LINES} WHERE {period.condition} GROUP BY ALL ORDER BY ALL""",
-    )
+    table = _table_that_knows(root, columns)
+    with _opened(root, [table]) as connection:
+        question = sums.question(table, columns, sums.TOTALS, period.condition)
+        found = connection.execute(question).fetchall()
+    rows = []
+    for group in found:
+        total = dict(zip((item.name for item in sums.TOTALS), group[len(columns) :], strict=True))
+        means = [_mean(total["wanted"], total["sized"]), _mean(total["decided"], total["sized"])]
+        counts = [int(total[name]) for name in ("decisions", "lines", "cut")]
+        growth = _mean(total["growth"], total["growths"])
+        rows.append((*group[: len(columns)], *counts, *means, total["traded"], growth))
+    return Answer((*columns, *_MEASURES), rows)
 
 
 def by_stage(root: Path, names: Sequence[str], period: Period = Period()) -> Answer:
@@ -86,26 +88,32 @@ def by_stage(root: Path, names: Sequence[str], period: Period = Period()) -> Ans
     after: mean absolute weight after it. The changes of all stages add up to the weights decided.
     """
     columns = _columns(names)
-    with _opened(root) as connection:
-        known = [row[0] for row in connection.execute(f"DESCRIBE {LINES}").fetchall()]
-        stages = [name for name in known if name.startswith(_CHANGE)]
-        sums = [f"fsum({name})" for name in stages]
-        counts = [f"count({name})" for name in stages]
-        found = connection.execute(
-            f"""SELECT {", ".join([*columns, "count(change_raw_kelly)", *sums, *counts])}
-            FROM {LINES} WHERE {period.condition} GROUP BY ALL ORDER BY ALL"""
-        ).fetchall()
-    rows, n = list[tuple[Any, ...]](), len(columns)
+    table = _table_that_knows(root, columns)
+    with _opened(root, [table]) as connection:
+        known = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
+        wanted = sums.of_stages(known)
+        question = sums.question(table, columns, wanted, period.condition)
+        found = connection.execute(question).fetchall()
+    rows, n, stages = list[tuple[Any, ...]](), len(columns), len(wanted) // 2
     for group in found:
-        lines, after = group[n], 0.0
-        for place, name in enumerate(stages):
-            change = group[n + 1 + place] or 0.0
-            moved = group[n + 1 + len(stages) + place]
-            after += change
+        counts, changes = group[n : n + stages], group[n + stages :]
+        after = 0.0
+        for item, moved, change in zip(wanted[stages:], counts, changes, strict=True):
+            after += change or 0.0
             if moved:
-                stage = name.removeprefix(_CHANGE).upper()
-                rows.append((*group[:n], stage, moved, change, after / lines))
+                stage = item.name.removeprefix(sums.CHANGE).upper()
+                rows.append((*group[:n], stage, int(moved), change, after / int(counts[0])))
     return Answer((*columns, "stage", "moved", "change", "after"), rows)
+
+
+def _table_that_knows(root: Path, columns: Sequence[str]) -> str:
+    """The sums of days where these can be grouped so, else the lines."""
+    is_known = set(columns) <= {*sums.KEYS, *sums.OF_FOLDERS}
+    return SUMS if is_known and has_sums(root) else LINES
+
+
+def _mean(total: float | None, count: float) -> float | None:
+    return total / float(count) if count and total is not None else None
 
 
 def query(root: Path, sql: str) -> Answer:
@@ -133,15 +141,18 @@ def _asked(root: Path, sql: str) -> Answer:
         return Answer(columns, found.fetchall())
 
 
-def _opened(root: Path) -> "duckdb.DuckDBPyConnection":
-    """A database in memory with a view for each table; it can read the archive and nothing else."""
+def _opened(root: Path, tables: Sequence[str] = TABLES) -> "duckdb.DuckDBPyConnection":
+    """A database in memory with views of tables; it can read the archive and nothing else.
+
+    A view reads the columns of each of its files, so that unneeded ones take seconds.
+    """
     import duckdb
 
     if not parts(root, LINES):
         raise ArchiveError(f"{root} has no archived days; `sizing archive {root}` writes them")
     connection, folder = duckdb.connect(), str(root.resolve()).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{folder}']")
-    for table in TABLES:
+    for table in tables:
         if parts(root, table):
             pattern = f"{folder}/{table}/tenant_id=*/day=*/part-*.parquet"
             # Days of older releases lack the columns of stages that were added since.

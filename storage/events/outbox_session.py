@@ -11,6 +11,7 @@ from storage.postgres import outbox, relay
 from storage.postgres.failures import GONE
 from storage.postgres.outbox import OutboxEvent
 from storage.postgres.pool import DEFAULT_POOL_OPTIONS, PoolOptions, connect, masked
+from storage.postgres.tenancy import ALL_TENANTS, has_wall, session_sql
 
 
 class OutboxSession:
@@ -36,6 +37,8 @@ class OutboxSession:
         await self.close()
         self._connection = await connect(self._dsn, self._options)
         async with self._session() as connection:
+            if await has_wall(connection):
+                await connection.execute(session_sql(ALL_TENANTS, has_wall=True))
             await relay.enrol(connection)
 
     async def close(self) -> None:

@@ -50,12 +50,18 @@ class _Lane:
     last: int  # the highest sequence id given or stored
 
 
+def traceparent_of(trace_id: str) -> str:
+    """A trace as a W3C trace context; empty where it is none."""
+    return trace_id if _TRACEPARENT.fullmatch(trace_id) else ""
+
+
 def message_of(event: OutboxEvent) -> OutMessage:
     """The message of an event: its payload, key and properties as the contract has them.
 
     The key is the portfolio; events of the tenant as a whole have the tenant as their key.
     """
-    traced = {"traceparent": event.trace_id} if _TRACEPARENT.fullmatch(event.trace_id) else {}
+    traceparent = traceparent_of(event.trace_id)
+    traced = {"traceparent": traceparent} if traceparent else {}
     return OutMessage(
         key=event.portfolio_id or event.tenant_id,
         payload=event.payload,

@@ -47,6 +47,7 @@ OUTGOING = (
     Outgoing("limit-breached", (_COORDINATION, _RISK, _PORTFOLIOS, _REPORTING)),
     Outgoing("limits-changed", (_RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)),
     Outgoing("parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),
+    Outgoing("effective-parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),
     Outgoing(
         "trading-state-changed", (_COORDINATION, _RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)
     ),
@@ -67,6 +68,7 @@ INCOMING = (
     Incoming("correlations", Sharing.ONE_AT_A_TIME),
     Incoming("histories", Sharing.ONE_AT_A_TIME),
     Incoming("conditions", Sharing.ONE_AT_A_TIME),
+    Incoming("features", Sharing.ONE_AT_A_TIME),
 )
 
 

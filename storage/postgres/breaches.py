@@ -6,6 +6,7 @@ Rows change under the lock of the portfolio and together with a version that dec
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -46,6 +47,19 @@ async def apply(
             SELECT * FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[])""",
             *_columns(begun),
         )
+
+
+async def begin_times(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str
+) -> dict[BreachKey, datetime]:
+    """When each episode that is not over was found."""
+    rows = await connection.fetch(
+        """SELECT limit_kind, limit_name, begin_time FROM limit_breach
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+    )
+    return {(row["limit_kind"], row["limit_name"]): row["begin_time"] for row in rows}
 
 
 async def portfolios_with_positions(

@@ -1,4 +1,4 @@
-"""Closing a portfolio: for good, and only where nothing is held or reserved any more."""
+"""Closing a portfolio: for good, and only where nothing is held, reserved or owed any more."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,6 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from storage.errors import FailedPrecondition, NotFound
+from storage.postgres.rows import from_json
 
 
 async def close(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> datetime:
@@ -13,10 +14,10 @@ async def close(connection: asyncpg.Connection, tenant_id: str, portfolio_id: st
 
     Call it in a transaction that holds the portfolio's row, so that nothing is reserved meanwhile.
 
-    Errors: `NotFound`, `FailedPrecondition` (something is held or reserved).
+    Errors: `NotFound`, `FailedPrecondition` (something is held, reserved or owed).
     """
     row = await connection.fetchrow(
-        """SELECT close_time,
+        """SELECT close_time, cash, base_currency, cash_balances,
             (SELECT count(*) FROM holding AS h
              WHERE h.tenant_id = p.tenant_id AND h.portfolio_id = p.portfolio_id) AS n_held,
             (SELECT count(*) FROM reservation AS r WHERE r.tenant_id = p.tenant_id
@@ -29,6 +30,11 @@ async def close(connection: asyncpg.Connection, tenant_id: str, portfolio_id: st
         raise NotFound("portfolio", portfolio_id)
     if row["close_time"] is not None:
         return row["close_time"]
+    owed = [code for code, amount in from_json(row["cash_balances"]).items() if float(amount) < 0.0]
+    owed += [row["base_currency"]] * (row["cash"] < 0.0)
+    if owed:
+        why = f"{owed[0]} is owed; it can be closed once nothing is"
+        raise FailedPrecondition("portfolio", portfolio_id, why, "PORTFOLIO_IN_USE")
     counts = {"instruments are held": row["n_held"], "decisions are open": row["n_reserved"]}
     for words, count in counts.items():
         if count:

@@ -1,9 +1,10 @@
 """One transaction of the write path: decisions, reservations and events, durable together.
 
 Within the transaction
-1. lock the tenants shared (`tenant_lock.py`, in the message that begins it), then groups, then
+1. lock the tenant shared (`tenant_lock.py`, in the message that begins it), then groups, then
    portfolios, in sorted order (`locks.py`);
-2. compare the versions the decisions were computed from: a stale write conflicts, alone;
+2. compare the versions the decisions were computed from: a stale write conflicts, alone, and one
+   that only others' changes have passed does not (`changes.py`);
 3. take in the events that ask, each once;
 4. claim the request ids, raise the versions and write the numbered events
    (`portfolio_updates.py`): an id that is taken answers with the stored response, byte for byte;
@@ -12,7 +13,7 @@ Within the transaction
 Callers go through `group_commit.GroupCommitter`, which lets concurrent writes share a transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -21,6 +22,7 @@ from storage.crash import crash_point
 from storage.errors import DuplicateEvent, NotFound, StorageError, VersionConflict
 from storage.postgres import (
     breaches,
+    changes,
     decisions,
     high_water_marks,
     inbox,
@@ -30,6 +32,7 @@ from storage.postgres import (
     tenant_lock,
 )
 from storage.postgres.breaches import NO_CHANGE, BreachChange
+from storage.postgres.changes import Since, Subject
 from storage.postgres.decisions import Decision
 from storage.postgres.locks import Key, LockedPortfolio
 from storage.postgres.outbox import NewEvent
@@ -63,7 +66,9 @@ class PortfolioWrite:
 class DecisionWrite:
     """One request with everything it decided: committed as a whole or not at all.
 
-    `expected_tenant_version` covers trading states and limits of the tenant and its strategies.
+    `expected_tenant_version` covers what changes for more than one portfolio, such as limits of a
+    strategy. A later change is a conflict where its subject is among what `reads` says, which is
+    asked only then; None: whatever it is.
     `event` is the topic and the id of the event that asks, None for a call.
     """
 
@@ -72,6 +77,7 @@ class DecisionWrite:
     portfolios: tuple[PortfolioWrite, ...]
     expected_tenant_version: int
     event: tuple[str, str] | None = None
+    reads: Callable[[], Collection[Subject]] | None = None
 
     def __post_init__(self) -> None:
         ids = [write.decision.portfolio_id for write in self.portfolios]
@@ -100,6 +106,8 @@ class CommitResult:
 class _Locked:
     groups: Mapping[Key, int]
     portfolios: Mapping[Key, LockedPortfolio]
+    since: Since
+    """What has changed for the tenant since the oldest of the writes was computed."""
 
 
 Outcome = CommitResult | StorageError
@@ -108,13 +116,17 @@ Outcome = CommitResult | StorageError
 async def commit_batch(
     database: Database, batch: Sequence[DecisionWrite], *, deadline_s: float
 ) -> list[Outcome]:
-    """Commit writes of different requests in one transaction; an outcome each, in order.
+    """Commit writes of a tenant's different requests in one transaction; an outcome each, in order.
 
     Errors: whatever fails the transaction as a whole; then nothing has been written, except that
     after `Unavailable` one doesn't know.
     """
-    first_sql = tenant_lock.shared_sql({write.tenant_id for write in batch})
-    async with database.transaction(deadline_s=deadline_s, first_sql=first_sql) as connection:
+    tenant_id = batch[0].tenant_id
+    if any(write.tenant_id != tenant_id for write in batch):
+        raise ValueError("writes of several tenants in one transaction")
+    async with database.transaction(
+        tenant_id, deadline_s=deadline_s, first_sql=tenant_lock.shared_sql(tenant_id)
+    ) as connection:
         locked = await _lock(connection, batch)
         outcomes: dict[RequestKey, Outcome] = {}
         fresh = _check_versions(batch, locked, outcomes)
@@ -134,12 +146,14 @@ async def commit_batch(
 async def _lock(connection: asyncpg.Connection, batch: Sequence[DecisionWrite]) -> _Locked:
     writes = [(write.tenant_id, part) for write in batch for part in write.portfolios]
     groups = {(tenant, part.group_id) for tenant, part in writes if part.group_id is not None}
-    return _Locked(
-        await locks.lock_groups(connection, groups),
-        await locks.lock_portfolios(
-            connection, {(t, part.decision.portfolio_id) for t, part in writes}
-        ),
+    locked_groups = await locks.lock_groups(connection, groups)
+    portfolios = await locks.lock_portfolios(
+        connection, {(t, part.decision.portfolio_id) for t, part in writes}
     )
+    oldest = min(write.expected_tenant_version for write in batch)
+    newest = max((row.tenant_version for row in portfolios.values()), default=oldest)
+    since = await changes.since(connection, batch[0].tenant_id, oldest, newest)
+    return _Locked(locked_groups, portfolios, since)
 
 
 def _check_versions(
@@ -178,7 +192,8 @@ def _check(
     row = locked.portfolios.get(key)
     if row is None:
         raise NotFound("portfolio", key[1])
-    _compare("tenant", write.tenant_id, write.expected_tenant_version, row.tenant_version)
+    if locked.since.concerns(write.expected_tenant_version, write.reads):
+        _compare("tenant", write.tenant_id, write.expected_tenant_version, row.tenant_version)
     _compare(
         "portfolio", key[1], part.expected_version, row.version + (("portfolio", key) in taken)
     )

@@ -7,12 +7,18 @@ from datetime import datetime
 import asyncpg
 
 from storage.errors import FailedPrecondition
+from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.rows import missing_reference
 
 _COLUMNS = "condition_id, as_of_time, value, category, scope_kind, scope_id"
 
 Key = tuple[str, str, str]
 """A condition, and the kind and id of what it is observed of; both empty: of the firm."""
+
+
+def subject_of(key: Key) -> Subject:
+    """What an observation changes."""
+    return Subject(SubjectKind.CONDITION, "/".join(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,44 @@ async def newest_of(
         seen = StoredCondition(**row)
         found.setdefault(seen.key, []).append(seen)
     return found
+
+
+async def until(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    keys: Sequence[Key],
+    start: datetime,
+    end: datetime,
+    before: int,
+    limit: int,
+) -> list[tuple[StoredCondition, datetime]]:
+    """Observations from `start` to `end` with when each was stored, in the order of their times.
+
+    Of each condition with the newest `before` of them from before `start`; at most `limit` in all.
+    """
+    rows = await connection.fetch(
+        f"""SELECT o.* FROM unnest($2::text[], $3::text[], $4::text[]) AS k (wanted, kind, id)
+        CROSS JOIN LATERAL (
+            SELECT {_COLUMNS}, create_time FROM condition_observation
+            WHERE tenant_id = $1 AND condition_id = k.wanted
+              AND scope_kind = k.kind AND scope_id = k.id
+              AND as_of_time >= $5 AND as_of_time <= $6
+            UNION ALL (
+                SELECT {_COLUMNS}, create_time FROM condition_observation
+                WHERE tenant_id = $1 AND condition_id = k.wanted
+                  AND scope_kind = k.kind AND scope_id = k.id AND as_of_time < $5
+                ORDER BY as_of_time DESC LIMIT $7
+            )
+        ) AS o ORDER BY o.as_of_time LIMIT $8""",
+        tenant_id,
+        *(list(column) for column in zip(*keys, strict=True)),
+        start,
+        end,
+        before,
+        limit,
+    )
+    names = _COLUMNS.split(", ")
+    return [(StoredCondition(**{n: row[n] for n in names}), row["create_time"]) for row in rows]
 
 
 async def newest(

@@ -232,7 +232,9 @@ async def limits_with_quantity(
                 SELECT DISTINCT ON (scope_kind, scope_id) scope_kind, scope_id, document
                 FROM limit_set WHERE tenant_id = $1 ORDER BY scope_kind, scope_id, version DESC
             ) AS newest
-            WHERE document->'limits'->'instruments' @> $2""",
+            WHERE document->'limits'->'instruments' @> $2 AND NOT EXISTS (
+                SELECT FROM portfolio AS p WHERE p.tenant_id = $1 AND p.close_time IS NOT NULL
+                    AND newest.scope_kind = 'PORTFOLIO' AND p.portfolio_id = newest.scope_id)""",
             tenant_id,
             json.dumps([{"instrument_id": instrument_id}]),
         )

@@ -2,13 +2,14 @@
 
 Whatever arrives while one transaction commits goes into the next: no timer, and no added wait where
 there is no load. One write never harms another: a stale one conflicts alone, and a transaction that
-fails for its content is repeated write by write.
+fails for its content is repeated write by write. A transaction is of one tenant (`tenancy.py`);
+tenants take turns, so that one with many writes doesn't keep the others waiting.
 
 A write whose caller has gone is dropped if its turn has not come, else it is committed as a whole.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,7 +49,7 @@ class GroupCommitter:
         self._n_lanes = n_lanes
         self._n_waiting_max = n_waiting_max
         self._transaction_deadline_s = transaction_deadline_s
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()  # by tenant, next first
         self._lanes: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self.n_transactions = 0
@@ -56,7 +57,7 @@ class GroupCommitter:
     @property
     def n_waiting(self) -> int:
         """Writes whose turn has not come."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     async def commit(self, write: DecisionWrite, *, deadline_s: float) -> CommitResult:
         """Make a write durable and return the answer to give: this one's, or the stored one.
@@ -67,10 +68,10 @@ class GroupCommitter:
         """
         if self._is_closed:
             raise Unavailable("the service is shutting down")
-        if len(self._waiting) >= self._n_waiting_max:
-            raise Unavailable(f"{len(self._waiting)} writes wait already")
+        if self.n_waiting >= self._n_waiting_max:
+            raise Unavailable(f"{self.n_waiting} writes wait already")
         future: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, future))
+        self._waiting.setdefault(write.tenant_id, deque()).append((write, future))
         if len(self._lanes) < self._n_lanes:
             self._lanes.add(asyncio.create_task(self._run(), name="group-commit"))
         try:
@@ -95,12 +96,18 @@ class GroupCommitter:
             self._lanes -= {asyncio.current_task()}
 
     def _take(self) -> list[list[_Waiting]]:
-        """The next writes, copies of one request together; those whose caller has gone dropped."""
+        """The next writes of the tenant whose turn it is, copies of one request together.
+
+        Those whose caller has gone are dropped.
+        """
         taken: dict[RequestKey, list[_Waiting]] = {}
-        while self._waiting and len(taken) < self._n_batch_max:
-            write, future = self._waiting.popleft()
+        tenant_id, waiting = self._waiting.popitem(last=False)
+        while waiting and len(taken) < self._n_batch_max:
+            write, future = waiting.popleft()
             if not future.done():
                 taken.setdefault(write.key, []).append((write, future))
+        if waiting:
+            self._waiting[tenant_id] = waiting
         return list(taken.values())
 
     async def _outcomes(self, batch: Sequence[DecisionWrite]) -> list[CommitResult | Exception]:

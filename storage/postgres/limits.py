@@ -10,7 +10,7 @@ from storage.errors import VersionConflict
 from storage.postgres.rows import Document, from_json, to_json
 from storage.postgres.scopes import Scope, ScopeKind, bump
 
-_COLUMNS = "scope_kind, scope_id, version, document, author, reason, create_time"
+_COLUMNS = "scope_kind, scope_id, version, document, author, approver, reason, create_time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class LimitSet:
     author: str
     reason: str
     create_time: datetime
+    approver: str = ""
+    """Empty where nobody had to approve."""
 
 
 async def put(
@@ -33,6 +35,7 @@ async def put(
     *,
     author: str,
     reason: str,
+    approver: str = "",
     expected_version: int | None = None,
 ) -> LimitSet:
     """Replace the limits of a scope, keeping the old ones as history. Call it in a transaction.
@@ -48,8 +51,8 @@ async def put(
         raise VersionConflict("limits", f"{scope.kind}/{scope.id}", expected_version, current)
     row = await connection.fetchrow(
         f"""INSERT INTO limit_set
-            (tenant_id, scope_kind, scope_id, version, document, author, reason)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {_COLUMNS}""",
+            (tenant_id, scope_kind, scope_id, version, document, author, reason, approver)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
         tenant_id,
         scope.kind,
         scope.id,
@@ -57,6 +60,7 @@ async def put(
         to_json(document),
         author,
         reason,
+        approver,
     )
     return _limit_set(row)
 
@@ -122,4 +126,5 @@ def _limit_set(row: asyncpg.Record) -> LimitSet:
         author=row["author"],
         reason=row["reason"],
         create_time=row["create_time"],
+        approver=row["approver"],
     )

@@ -60,19 +60,22 @@ async def put_snapshot(
     as_of_time: datetime,
     instrument_id: Sequence[str],
     payload: bytes,
+    has_bars: bool = False,
 ) -> MarketSnapshot:
     """Errors: `AlreadyExists`, `NotFound` (the tenant)."""
     with missing_reference(tenant=tenant_id):
         row = await connection.fetchrow(
             """INSERT INTO market_snapshot
-                (tenant_id, snapshot_id, as_of_time, n_instruments, instrument_id, payload)
-            VALUES ($1, $2, $3, cardinality($4::text[]), $4, $5) ON CONFLICT DO NOTHING
+                (tenant_id, snapshot_id, as_of_time, n_instruments, instrument_id, payload,
+                    has_bars)
+            VALUES ($1, $2, $3, cardinality($4::text[]), $4, $5, $6) ON CONFLICT DO NOTHING
             RETURNING sequence, create_time""",
             tenant_id,
             snapshot_id,
             as_of_time,
             instrument_id,
             payload,
+            has_bars,
         )
     if row is None:
         raise AlreadyExists("market snapshot", snapshot_id)
@@ -115,11 +118,18 @@ async def latest_snapshot(
 
 
 async def sampled_ids(
-    connection: asyncpg.Connection, tenant_id: str, start: datetime, period_s: float
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    start: datetime,
+    period_s: float,
+    *,
+    with_bars: bool = False,
+    end: datetime | None = None,
 ) -> list[str]:
     """Of each period since 1970, UTC, and each list of instruments the first snapshot's id.
 
-    As of `start` or later, in the order of their times, the first to arrive first.
+    As of `start` or later, and of `end` at the latest, in the order of their times, the first to
+    arrive first. with_bars: of those that have them only.
     """
     rows = await connection.fetch(
         """SELECT snapshot_id FROM (
@@ -129,11 +139,36 @@ async def sampled_ids(
                     floor(extract(epoch FROM as_of_time)::float8 / $3::float8) AS period,
                     hash_array_extended(instrument_id, 0) AS instruments
                 FROM market_snapshot WHERE tenant_id = $1 AND as_of_time >= $2
+                    AND (has_bars OR NOT $4)
+                    AND as_of_time <= coalesce($5, 'infinity'::timestamptz)
             ) AS s ORDER BY period, instruments, as_of_time, sequence
         ) AS first ORDER BY as_of_time, sequence""",
         tenant_id,
         start,
         period_s,
+        with_bars,
+        end,
+    )
+    return [row["snapshot_id"] for row in rows]
+
+
+async def latest_ids(
+    connection: asyncpg.Connection, tenant_id: str, times: Sequence[datetime], *, as_told: bool
+) -> list[str | None]:
+    """The id of `latest_snapshot` up to each time, None where there is none.
+
+    as_told: of those that were stored by then.
+    """
+    rows = await connection.fetch(
+        """SELECT s.snapshot_id FROM unnest($2::timestamptz[]) WITH ORDINALITY AS k (time, number)
+        LEFT JOIN LATERAL (
+            SELECT snapshot_id FROM market_snapshot
+            WHERE tenant_id = $1 AND as_of_time <= k.time AND (create_time <= k.time OR NOT $3)
+            ORDER BY as_of_time DESC, sequence DESC LIMIT 1
+        ) AS s ON true ORDER BY k.number""",
+        tenant_id,
+        list(times),
+        as_told,
     )
     return [row["snapshot_id"] for row in rows]
 

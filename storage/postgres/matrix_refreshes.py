@@ -84,26 +84,44 @@ async def of_tenant(connection: asyncpg.Connection, tenant_id: str) -> list[Matr
     return [MatrixRefresh(**row) for row in rows]
 
 
-async def claim_due(connection: asyncpg.Connection) -> tuple[str, MatrixRefresh, int] | None:
-    """One whose history has moved, its tenant, and how many parts the history has now.
-
-    Its row is locked until the transaction ends; those that others are at are passed over.
-    """
-    row = await connection.fetchrow(
-        f"""SELECT tenant_id, {_COLUMNS}, parts_now
+_DUE = """
         FROM matrix_refresh AS refresh
         CROSS JOIN LATERAL (
             SELECT count(*) AS parts_now FROM history_part AS part
             WHERE part.tenant_id = refresh.tenant_id AND part.universe_id = refresh.universe_id
         ) AS history
-        WHERE parts_now > history_parts
-        ORDER BY update_time LIMIT 1 FOR UPDATE OF refresh SKIP LOCKED"""
+        WHERE parts_now > history_parts"""
+
+
+async def tenants_due(connection: asyncpg.Connection) -> list[str]:
+    """The tenants with matrices whose history has moved."""
+    rows = await connection.fetch(f"SELECT DISTINCT tenant_id {_DUE}")
+    return [row["tenant_id"] for row in rows]
+
+
+async def claim_due(
+    connection: asyncpg.Connection, tenant_id: str, work_s: float
+) -> tuple[MatrixRefresh, int] | None:
+    """One of a tenant whose history has moved, and how many parts the history has now.
+
+    Its row is locked until the transaction ends, which may be idle for `work_s` meanwhile; those
+    that others are at are passed over.
+    """
+    # An estimate of many names takes longer than a session may be idle in a transaction.
+    timeout = f"{1000.0 * work_s:.0f}"
+    await connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', $1, true)", timeout
+    )
+    row = await connection.fetchrow(
+        f"""SELECT {_COLUMNS}, parts_now {_DUE} AND refresh.tenant_id = $1
+        ORDER BY update_time LIMIT 1 FOR UPDATE OF refresh SKIP LOCKED""",
+        tenant_id,
     )
     if row is None:
         return None
     fields = dict(row)
-    tenant_id, parts_now = fields.pop("tenant_id"), fields.pop("parts_now")
-    return tenant_id, MatrixRefresh(**fields), parts_now
+    parts_now = fields.pop("parts_now")
+    return MatrixRefresh(**fields), parts_now
 
 
 async def done(

@@ -8,9 +8,10 @@ import asyncpg
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres.rows import missing_reference
 
-_MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details,
+MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details, m.schedule_id,
     (SELECT stage FROM model_stage AS s WHERE (s.tenant_id, s.model_id) = (m.tenant_id, m.model_id)
      ORDER BY sequence DESC LIMIT 1) AS stage"""
+"""Columns of a `StoredModel` of the table `m`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class StoredModel:
     document: str
     hash: bytes
     details: bytes
+    schedule_id: str
     stage: str
 
 
@@ -45,18 +47,24 @@ async def put(
     document: str,
     digest: bytes,
     details: bytes,
+    schedule_id: str = "",
 ) -> StoredModel:
-    """Add a candidate. Call it in a transaction. Errors: `AlreadyExists`, `NotFound` (tenant)."""
+    """Add a candidate, a version of a schedule or not. Call it in a transaction.
+
+    Errors: `AlreadyExists`, `NotFound` (tenant).
+    """
     with missing_reference(tenant=tenant_id):
         added = await connection.fetchval(
-            """INSERT INTO model (tenant_id, model_id, author, document, hash, details)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING model_id""",
+            """INSERT INTO model
+                (tenant_id, model_id, author, document, hash, details, schedule_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING model_id""",
             tenant_id,
             model_id,
             author,
             document,
             digest,
             details,
+            schedule_id,
         )
     if added is None:
         raise AlreadyExists("model", model_id)
@@ -67,7 +75,7 @@ async def put(
 async def get(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> StoredModel:
     """Errors: `NotFound`."""
     row = await connection.fetchrow(
-        f"SELECT {_MODEL} FROM model AS m WHERE tenant_id = $1 AND model_id = $2",
+        f"SELECT {MODEL} FROM model AS m WHERE tenant_id = $1 AND model_id = $2",
         tenant_id,
         model_id,
     )
@@ -89,7 +97,7 @@ async def list_page(
 ) -> list[StoredModel]:
     """Models by id, those after `after`; of one stage, or of any."""
     rows = await connection.fetch(
-        f"""SELECT * FROM (SELECT {_MODEL} FROM model AS m
+        f"""SELECT * FROM (SELECT {MODEL} FROM model AS m
             WHERE tenant_id = $1 AND model_id > $2) AS found
         WHERE stage = coalesce($3, stage) ORDER BY model_id LIMIT $4""",
         tenant_id,
@@ -151,17 +159,39 @@ async def stages(
 
 
 async def add_score(
-    connection: asyncpg.Connection, tenant_id: str, model_id: str, *, author: str, payload: bytes
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    model_id: str,
+    *,
+    author: str,
+    payload: bytes,
+    is_unbounded: bool,
 ) -> None:
-    """Add scored bets after those before. Call it with the model locked."""
+    """Add scored bets after those before. Call it with the model locked.
+
+    is_unbounded: whether after them the intervals of the model have no bounds.
+    """
     await connection.execute(
-        """INSERT INTO model_score (tenant_id, model_id, sequence, author, payload)
-        SELECT $1, $2, count(*) + 1, $3, $4 FROM model_score
+        """INSERT INTO model_score (tenant_id, model_id, sequence, author, payload, is_unbounded)
+        SELECT $1, $2, count(*) + 1, $3, $4, $5 FROM model_score
         WHERE tenant_id = $1 AND model_id = $2""",
         tenant_id,
         model_id,
         author,
         payload,
+        is_unbounded,
+    )
+
+
+async def is_unbounded(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> bool:
+    """Whether the intervals of a model have no bounds, by its last score."""
+    return bool(
+        await connection.fetchval(
+            """SELECT is_unbounded FROM model_score WHERE tenant_id = $1 AND model_id = $2
+            ORDER BY sequence DESC LIMIT 1""",
+            tenant_id,
+            model_id,
+        )
     )
 
 

@@ -7,10 +7,11 @@ from datetime import datetime
 import asyncpg
 
 from storage.errors import NotFound, VersionConflict
+from storage.postgres import closing
 from storage.postgres.rows import Document, from_json, missing_reference, to_json
 
 _COLUMNS = """portfolio_id, strategy_id, version, effective_time, document, author, reason,
-    create_time"""
+    create_time, approver"""
 
 Versions = tuple[int | None, ...]
 """Versions in force by scope: portfolio and strategy, portfolio, strategy, all; None for none."""
@@ -41,6 +42,7 @@ class ParameterSet:
     author: str
     reason: str
     create_time: datetime
+    approver: str = ""
 
 
 async def put(
@@ -54,6 +56,7 @@ async def put(
     author: str,
     reason: str,
     expected_version: int | None = None,
+    approver: str = "",
 ) -> ParameterSet:
     """Add a version, in force from `effective_time`. Call it in a transaction.
 
@@ -62,31 +65,51 @@ async def put(
     Errors: `NotFound` (tenant or portfolio), `VersionConflict`.
     """
     scope = (tenant_id, portfolio_id, strategy_id)
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "parameters/" + "/".join(scope)
-    )
+    newest = await lock(connection, *scope)
     await _check_portfolio(connection, tenant_id, portfolio_id)
-    newest = await connection.fetchval(
-        """SELECT coalesce(max(version), 0) FROM parameter_set
-        WHERE tenant_id = $1 AND portfolio_id = $2 AND strategy_id = $3""",
-        *scope,
-    )
     if expected_version is not None and expected_version != newest:
         id = f"{portfolio_id}/{strategy_id}"
         raise VersionConflict("parameters", id, expected_version, newest)
     with missing_reference(tenant=tenant_id):
         row = await connection.fetchrow(
             f"""INSERT INTO parameter_set (tenant_id, portfolio_id, strategy_id, version,
-                effective_time, document, author, reason)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_COLUMNS}""",
+                effective_time, document, author, reason, approver)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}""",
             *scope,
             newest + 1,
             effective_time,
             to_json(document),
             author,
             reason,
+            approver,
         )
     return _parameter_set(row)
+
+
+async def lock(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str
+) -> int:
+    """Nobody else adds a version to a scope until the transaction ends; its newest, 0 for none."""
+    scope = (tenant_id, portfolio_id, strategy_id)
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "parameters/" + "/".join(scope)
+    )
+    newest: int = await connection.fetchval(
+        """SELECT coalesce(max(version), 0) FROM parameter_set
+        WHERE tenant_id = $1 AND portfolio_id = $2 AND strategy_id = $3""",
+        *scope,
+    )
+    return newest
+
+
+async def strategies(connection: asyncpg.Connection, tenant_id: str) -> list[str]:
+    """Strategies that have parameters of their own on all portfolios."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT strategy_id FROM parameter_set
+        WHERE tenant_id = $1 AND portfolio_id = '' AND strategy_id <> '' ORDER BY strategy_id""",
+        tenant_id,
+    )
+    return [row["strategy_id"] for row in rows]
 
 
 async def layers(
@@ -120,6 +143,27 @@ async def layers(
         time,
     )
     return [_parameter_set(row) for row in rows]
+
+
+async def change_times(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    *,
+    portfolio_id: str,
+    strategy_id: str,
+    after: datetime,
+) -> list[datetime]:
+    """Times after `after` at which another version of any of its scopes begins, rising."""
+    rows = await connection.fetch(
+        """SELECT DISTINCT effective_time FROM parameter_set
+        WHERE tenant_id = $1 AND portfolio_id IN ($2, '') AND strategy_id IN ($3, '')
+            AND effective_time > $4 ORDER BY effective_time""",
+        tenant_id,
+        portfolio_id,
+        strategy_id,
+        after,
+    )
+    return [row["effective_time"] for row in rows]
 
 
 def versions_of(layers: Iterable[ParameterSet], portfolio_id: str, strategy_id: str) -> Versions:
@@ -166,6 +210,7 @@ async def _check_portfolio(
     )
     if not found:
         raise NotFound("portfolio", portfolio_id)
+    await closing.check_open(connection, tenant_id, portfolio_id)
 
 
 def _parameter_set(row: asyncpg.Record) -> ParameterSet:

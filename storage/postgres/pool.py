@@ -1,8 +1,10 @@
 """The one door to PostgreSQL: a pool of connections behind a deadline.
 
     database = await Database.open(dsn)
-    async with database.transaction(deadline_s=0.5) as connection:
+    async with database.transaction(tenant_id, deadline_s=0.5) as connection:
         await portfolios.get(connection, tenant_id, portfolio_id)
+
+A block says whose rows it is about, and its statements see no others (`tenancy.py`).
 
 No block lasts longer than its deadline, even if the server or the network hangs, and what goes
 wrong comes out as an error of `storage.errors`. While the database is known to be away calls fail
@@ -22,6 +24,13 @@ import asyncpg
 
 from storage.errors import DeadlineExceeded, Unavailable, is_foreign_cancellation
 from storage.postgres.failures import GONE, is_gone, translated
+from storage.postgres.tenancy import (
+    TENANT_ROLE,
+    Rows,
+    Session,
+    has_wall,
+    session_sql,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +84,7 @@ DEFAULT_POOL_OPTIONS = PoolOptions()
 async def connect(dsn: str, options: PoolOptions = DEFAULT_POOL_OPTIONS) -> asyncpg.Connection:
     """A connection outside the pool, for whatever keeps one for long (listener, relay).
 
-    Errors: `Unavailable`.
+    It has the rights of the DSN's user. Errors: `Unavailable`.
     """
     try:
         return await asyncpg.connect(
@@ -97,10 +106,14 @@ class Database:
     One more connection is reserved for calls that must not wait behind the others.
     """
 
-    def __init__(self, dsn: str, options: PoolOptions, pool: asyncpg.Pool) -> None:
+    def __init__(
+        self, dsn: str, options: PoolOptions, pool: asyncpg.Pool, *, has_wall: bool
+    ) -> None:
         self._dsn = dsn
         self._options = options
         self._pool = pool
+        self.has_wall = has_wall
+        """Whether sessions are kept from rows of other tenants."""
         self._slots = asyncio.Semaphore(options.n_connections)
         self._reserved = asyncio.Semaphore(1)
         self._n_waiting = 0
@@ -110,25 +123,28 @@ class Database:
     @classmethod
     async def open(cls, dsn: str, options: PoolOptions = DEFAULT_POOL_OPTIONS) -> Self:
         """Connect, every connection now so that no request has to. Errors: `Unavailable`."""
+        is_walled = await _asked(dsn, options)
+        role = {"role": TENANT_ROLE} if is_walled else {}
         pool = asyncpg.create_pool(
             dsn,
             min_size=0,  # above 0 asyncpg reconnects by itself; here the probe decides when
             max_size=options.n_connections + 1,
             max_inactive_connection_lifetime=0,
             timeout=options.connect_timeout_s,
-            server_settings=options.server_settings(),
+            server_settings=options.server_settings() | role,
+            connection_class=Session,
             init=_learn_types,
             reset=_keep_session,
         )
         await pool
-        self = cls(dsn, options, pool)
+        self = cls(dsn, options, pool, has_wall=is_walled)
         try:
             async with contextlib.AsyncExitStack() as leases:
                 deadline_s = options.connect_timeout_s
                 for _ in range(options.n_connections):
-                    await leases.enter_async_context(self.connection(deadline_s=deadline_s))
+                    await leases.enter_async_context(self._lease(None, deadline_s))
                 await leases.enter_async_context(
-                    self.transaction(deadline_s=deadline_s, is_reserved=True)
+                    self._lease(None, deadline_s, "BEGIN", self._reserved)
                 )
         except BaseException:
             await self._stop_probe()
@@ -160,15 +176,18 @@ class Database:
         state = "available" if self.is_available else f"away: {self._away}"
         return f"Database({masked(self._dsn)!r}, {state}, {self.n_busy} busy)"
 
-    def connection(self, *, deadline_s: float) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    def connection(
+        self, rows: Rows, *, deadline_s: float
+    ) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """A connection for the block, which is cut off `deadline_s` seconds from now.
 
-        Errors: `DeadlineExceeded`, `Unavailable`; other errors of the block pass through.
+        `rows`: of the tenant, or `ALL_TENANTS`. Errors: `DeadlineExceeded`, `Unavailable`; other
+        errors of the block pass through.
         """
-        return self._lease(deadline_s)
+        return self._lease(rows, deadline_s)
 
     def transaction(
-        self, *, deadline_s: float, first_sql: str = "", is_reserved: bool = False
+        self, rows: Rows, *, deadline_s: float, first_sql: str = "", is_reserved: bool = False
     ) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """The same with a READ COMMITTED transaction: committed if the block ends well.
 
@@ -176,11 +195,15 @@ class Database:
         connection kept apart, whatever the others do.
         """
         begin = f"BEGIN; {first_sql}" if first_sql else "BEGIN"
-        return self._lease(deadline_s, begin, self._reserved if is_reserved else None)
+        return self._lease(rows, deadline_s, begin, self._reserved if is_reserved else None)
 
     @contextlib.asynccontextmanager
     async def _lease(
-        self, deadline_s: float, begin: str = "", reserved: asyncio.Semaphore | None = None
+        self,
+        rows: Rows | None,
+        deadline_s: float,
+        begin: str = "",
+        reserved: asyncio.Semaphore | None = None,
     ) -> AsyncIterator[asyncpg.Connection]:
         if self._away is not None and reserved is None:  # the kill switch tries all the same
             raise Unavailable(self._away)
@@ -192,11 +215,12 @@ class Database:
             ):
                 connection = await self._pool.acquire()
                 try:
-                    if begin:
-                        await connection.execute(begin)
+                    if first := self._set(connection, rows) + begin:
+                        await connection.execute(first)
                     yield connection
                     if begin:
                         await _commit(connection)
+                    connection.seen.rows = rows
                 except BaseException as error:
                     if deadline.expired() or is_gone(error, connection):
                         _cut(connection)  # it may hang: don't wait for it to be tidy
@@ -217,6 +241,19 @@ class Database:
             if type(known) is Unavailable:
                 self._suspect()
             raise known from error
+
+    def _set(self, connection: asyncpg.Connection, rows: Rows | None) -> str:
+        """What sets a session to these rows; "" for one that is, so that it costs nothing.
+
+        Sent with the BEGIN it is undone by a rollback. So until a block has ended well nothing is
+        known of its session.
+        """
+        if rows is None or connection.seen.rows == rows:
+            sql = ""
+        else:
+            sql = session_sql(rows, has_wall=self.has_wall) + "; "
+        connection.seen.rows = None
+        return sql
 
     async def _release(self, connection: asyncpg.Connection) -> None:
         try:
@@ -275,6 +312,21 @@ class Database:
         except (TimeoutError, asyncpg.PostgresError, *GONE) as error:
             return f"PostgreSQL is away: {str(error) or 'no answer'}"
         return None
+
+
+async def _asked(dsn: str, options: PoolOptions) -> bool:
+    """Whether sessions of this DSN can be walled."""
+    connection = await connect(dsn, options)
+    try:
+        found = await has_wall(connection)
+    finally:
+        connection.terminate()
+    if not found:
+        _log.warning(
+            "no wall between tenants: the database has no roles for it that this user may take; "
+            "`sizing migrate` as a user that may make roles, see docs/security.md"
+        )
+    return found
 
 
 async def _learn_types(connection: asyncpg.Connection) -> None:

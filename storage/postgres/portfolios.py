@@ -7,6 +7,7 @@ from datetime import datetime
 import asyncpg
 
 from storage.errors import AlreadyExists, NotFound, VersionConflict
+from storage.postgres import closing
 from storage.postgres.locks import bump_groups, lock_portfolio
 from storage.postgres.rows import (
     Floats,
@@ -319,8 +320,9 @@ async def _lock(
     *,
     joins: str | None = None,
 ) -> None:
-    """Lock the portfolio, check its version, and tell its group and the one it joins."""
+    """Lock a portfolio that is open, check its version, and tell its group and the one it joins."""
     locked = await lock_portfolio(connection, tenant_id, portfolio_id, joins=joins)
+    await closing.check_open(connection, tenant_id, portfolio_id)
     if expected is not None and expected != locked.version:
         raise VersionConflict("portfolio", portfolio_id, expected, locked.version)
     groups = {(tenant_id, id) for id in (locked.group_id, joins) if id is not None}

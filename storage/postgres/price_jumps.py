@@ -9,9 +9,10 @@ import asyncpg
 
 
 class JumpKind(StrEnum):
-    """Price of an instrument as quoted, or exchange rate of a pair."""
+    """Price of an instrument or of its underlying as quoted, or exchange rate of a pair."""
 
     PRICE = "PRICE"
+    UNDERLYING = "UNDERLYING"
     RATE = "RATE"
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from storage.errors import NotFound, RequestIdReused
+from storage.errors import Archived, NotFound, RequestIdReused
 
 RequestKey = tuple[str, UUID]  # (tenant_id, request_id)
 
@@ -16,6 +16,7 @@ class Request:
     """A request and its answer. `request_hash` (SHA-256, 32 bytes) is of the content that counts.
 
     Two requests of one id are the same if method and hash are; `request` itself is not compared.
+    archive: where request and answer are now, both empty here; None: here.
     """
 
     request_id: UUID
@@ -23,11 +24,17 @@ class Request:
     request_hash: bytes
     request: bytes
     response: bytes
+    archive: str | None = None
 
     def answer_to(self, method: str, request_hash: bytes) -> bytes:
-        """The stored response, if it is to this very request. Errors: `RequestIdReused`."""
+        """The stored response, if it is to this very request.
+
+        Errors: `RequestIdReused`; `Archived` for this very request where its answer is.
+        """
         if (method, request_hash) != (self.method, self.request_hash):
             raise RequestIdReused(str(self.request_id))
+        if self.archive is not None:
+            raise Archived("request", str(self.request_id), self.archive)
         return self.response
 
 
@@ -75,7 +82,8 @@ async def find_many(
 ) -> dict[RequestKey, Request]:
     """Those of the requests that were committed."""
     rows = await connection.fetch(
-        """SELECT tenant_id, request_id, method, request_hash, request, response FROM request
+        """SELECT tenant_id, request_id, method, request_hash, request, response, archive
+        FROM request
         WHERE (tenant_id, request_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))""",
         [tenant_id for tenant_id, _ in keys],
         [request_id for _, request_id in keys],
@@ -87,6 +95,7 @@ async def find_many(
             row["request_hash"],
             row["request"],
             row["response"],
+            row["archive"],
         )
         for row in rows
     }

@@ -195,70 +195,77 @@ def totals_of(row: asyncpg.Record) -> OpenTotals:
     )
 
 
+async def tenants_due(connection: asyncpg.Connection, now: datetime) -> list[str]:
+    """The tenants with reservations whose time is over."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT tenant_id FROM reservation WHERE state = 'OPEN' AND expire_time <= $1", now
+    )
+    return [row["tenant_id"] for row in rows]
+
+
 async def expire_due(
     connection: asyncpg.Connection,
+    tenant_id: str,
     now: datetime,
     *,
     event_of: Callable[[Reservation], outbox.NewEvent],
     limit: int = 100,
 ) -> list[Reservation]:
-    """Close reservations whose time is over, with an event each. Call it in a transaction.
+    """Close a tenant's reservations whose time is over, with an event each, in a transaction.
 
     Portfolios in use by another transaction are left for the next time, so several replicas can do
     this at once. Returns those closed; fewer than `limit` doesn't mean that none is left.
     """
     due = await connection.fetch(
-        """SELECT tenant_id, portfolio_id, decision_id FROM reservation
-        WHERE state = 'OPEN' AND expire_time <= $1 ORDER BY expire_time LIMIT $2""",
+        """SELECT portfolio_id, decision_id FROM reservation
+        WHERE tenant_id = $1 AND state = 'OPEN' AND expire_time <= $2
+        ORDER BY expire_time LIMIT $3""",
+        tenant_id,
         now,
         limit,
     )
-    last_event = await _lock_free_portfolios(connection, due)
-    chosen = [row for row in due if (row["tenant_id"], row["portfolio_id"]) in last_event]
+    last_event = await _lock_free_portfolios(connection, tenant_id, due)
+    chosen = [row["decision_id"] for row in due if row["portfolio_id"] in last_event]
     if not chosen:
         return []
     rows = await connection.fetch(
         f"""UPDATE reservation SET state = 'EXPIRED', update_time = clock_timestamp()
-        WHERE (tenant_id, decision_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
+        WHERE tenant_id = $1 AND decision_id = ANY ($2)
             AND state = 'OPEN' AND expire_time <= $3
         RETURNING {_COLUMNS}""",
-        [row["tenant_id"] for row in chosen],
-        [row["decision_id"] for row in chosen],
+        tenant_id,
+        chosen,
         now,
     )
-    expired = sorted(map(_reservation, rows), key=lambda r: (*_owner(r), r.expire_time))
+    expired = sorted(map(_reservation, rows), key=lambda r: (r.portfolio_id, r.expire_time))
     await _tell(connection, expired, last_event, event_of)
     return expired
 
 
 async def _lock_free_portfolios(
-    connection: asyncpg.Connection, due: Sequence[asyncpg.Record]
-) -> dict[tuple[str, str], int]:
+    connection: asyncpg.Connection, tenant_id: str, due: Sequence[asyncpg.Record]
+) -> dict[str, int]:
     rows = await connection.fetch(
-        """SELECT tenant_id, portfolio_id, event_sequence FROM portfolio
-        WHERE (tenant_id, portfolio_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-        ORDER BY tenant_id, portfolio_id FOR NO KEY UPDATE SKIP LOCKED""",
-        [row["tenant_id"] for row in due],
+        """SELECT portfolio_id, event_sequence FROM portfolio
+        WHERE tenant_id = $1 AND portfolio_id = ANY ($2)
+        ORDER BY portfolio_id FOR NO KEY UPDATE SKIP LOCKED""",
+        tenant_id,
         [row["portfolio_id"] for row in due],
     )
-    return {(row["tenant_id"], row["portfolio_id"]): row["event_sequence"] for row in rows}
+    return {row["portfolio_id"]: row["event_sequence"] for row in rows}
 
 
 async def _tell(
     connection: asyncpg.Connection,
     expired: Sequence[Reservation],
-    last_event: dict[tuple[str, str], int],
+    last_event: dict[str, int],
     event_of: Callable[[Reservation], outbox.NewEvent],
 ) -> None:
     told = [
-        PortfolioUpdate(key, last_event[key], [event_of(reservation) for reservation in its])
-        for key, its in groupby(expired, _owner)
+        PortfolioUpdate(key, last_event[key[1]], [event_of(reservation) for reservation in its])
+        for key, its in groupby(expired, lambda r: (r.tenant_id, r.portfolio_id))
     ]
     await portfolio_updates.apply(connection, told)
-
-
-def _owner(reservation: Reservation) -> tuple[str, str]:
-    return reservation.tenant_id, reservation.portfolio_id
 
 
 def _reservation(row: asyncpg.Record) -> Reservation:

@@ -6,7 +6,8 @@ from enum import StrEnum
 import asyncpg
 
 from storage.errors import NotFound
-from storage.postgres import tenant_lock
+from storage.postgres import changes, closing, tenant_lock
+from storage.postgres.changes import Subject, SubjectKind
 
 
 class ScopeKind(StrEnum):
@@ -33,8 +34,6 @@ class Scope:
 TENANT_SCOPE = Scope(ScopeKind.TENANT)
 
 _BUMP = {
-    ScopeKind.TENANT: """
-        UPDATE tenant SET version = version + 1 WHERE tenant_id = $1 RETURNING version""",
     ScopeKind.GROUP: """
         UPDATE portfolio_group SET version = version + 1
         WHERE tenant_id = $1 AND group_id = $2 RETURNING version""",
@@ -55,27 +54,43 @@ def scopes_over(portfolio_id: str, group_id: str | None, strategy_id: str) -> li
     return scopes
 
 
+_LOCK = {
+    ScopeKind.GROUP: """
+        SELECT true FROM portfolio_group
+        WHERE tenant_id = $1 AND group_id = $2 FOR NO KEY UPDATE""",
+    ScopeKind.PORTFOLIO: """
+        SELECT true FROM portfolio
+        WHERE tenant_id = $1 AND portfolio_id = $2 FOR NO KEY UPDATE""",
+}
+
+
+async def lock(connection: asyncpg.Connection, tenant_id: str, scope: Scope) -> None:
+    """Take the lock that `bump` takes, before what it changes is read. Errors: `NotFound`."""
+    if scope.kind in (ScopeKind.TENANT, ScopeKind.STRATEGY):
+        await tenant_lock.lock(connection, tenant_id)
+    elif not await connection.fetchval(_LOCK[scope.kind], tenant_id, scope.id):
+        raise NotFound(scope.kind.lower(), scope.id)
+
+
+def subject_of(scope: Scope) -> Subject:
+    """What a change of the scope is about."""
+    return Subject(SubjectKind(scope.kind), scope.id)
+
+
 async def bump(connection: asyncpg.Connection, tenant_id: str, scope: Scope) -> int:
     """Raise the version of what the scope names and return it; locks that row until commit.
 
     Every decision compares this version when it commits, so none computed before the change can be
-    committed after it. A strategy crosses portfolios: its changes count on the tenant, whose lock
-    is taken first: waits for the decisions that are being committed, and no others.
+    committed after it. A strategy crosses portfolios: its changes count on the tenant, see
+    `changes.change`.
 
-    Errors: `NotFound`.
+    Errors: `NotFound`, `FailedPrecondition` (a portfolio that is closed).
     """
     if scope.kind in (ScopeKind.TENANT, ScopeKind.STRATEGY):
-        await tenant_lock.lock(connection, tenant_id)
-        return await bump_tenant(connection, tenant_id)
+        return await changes.change(connection, tenant_id, subject_of(scope))
     version = await connection.fetchval(_BUMP[scope.kind], tenant_id, scope.id)
     if version is None:
         raise NotFound(scope.kind.lower(), scope.id)
-    return int(version)
-
-
-async def bump_tenant(connection: asyncpg.Connection, tenant_id: str) -> int:
-    """Raise the tenant's version alone. Errors: `NotFound`."""
-    version = await connection.fetchval(_BUMP[ScopeKind.TENANT], tenant_id)
-    if version is None:
-        raise NotFound("tenant", tenant_id)
+    if scope.kind is ScopeKind.PORTFOLIO:
+        await closing.check_open(connection, tenant_id, scope.id)
     return int(version)

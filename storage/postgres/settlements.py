@@ -46,10 +46,13 @@ class SettlementWrite:
     is_final: bool
     respond: Callable[[Reservation, int], bytes]
     """The answer, from the reservation and the version of the portfolio after the report."""
-    events_of: Callable[[Reservation], Sequence[outbox.NewEvent]]
+    events_of: Callable[[Reservation, int], Sequence[outbox.NewEvent]]
+    """The same of the events."""
     gain_factor: Floats | None = None
     is_inverse: tuple[bool, ...] = ()
     settles_in: Strings = ()
+    create_time: datetime | None = None
+    """None: now."""
 
     def __post_init__(self) -> None:
         check_lengths(len(self.instrument_id), lots=self.lots, price=self.price)
@@ -75,7 +78,9 @@ async def settle(connection: asyncpg.Connection, write: SettlementWrite) -> Comm
     before = await reservations.get(connection, write.tenant_id, write.decision_id)
     after = filled(before, write)
     request = replace(write.request, response=write.respond(after, locked.version + 1))
-    move = PortfolioUpdate(key, locked.event_sequence, write.events_of(after), request.request_id)
+    move = PortfolioUpdate(
+        key, locked.event_sequence, write.events_of(after, locked.version + 1), request.request_id
+    )
     if not await portfolio_updates.apply(connection, [move], [(write.tenant_id, request)]):
         raise RequestIdReused(str(request.request_id))  # by a request for another portfolio
     await _record(connection, write, before, after)
@@ -166,8 +171,10 @@ async def _record(
 ) -> None:
     await connection.execute(
         """INSERT INTO settlement (tenant_id, settlement_id, request_id, decision_id, portfolio_id,
-            outcome, cash_change, instrument_id, lots, price, balances_change)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+            outcome, cash_change, instrument_id, lots, price, balances_change,
+            create_time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+            coalesce($12, clock_timestamp()))""",
         write.tenant_id,
         uuid7(),
         write.request.request_id,
@@ -179,6 +186,7 @@ async def _record(
         write.lots.tolist(),
         write.price.tolist(),
         to_json({code: amount for code, amount in write.cash_change.items() if code}),
+        write.create_time,
     )
     await connection.execute(
         """UPDATE reservation SET state = $3, trade_lots_open = $4, cash_open = $5,

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import zlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 
 import asyncpg
 
@@ -44,11 +44,9 @@ _END_STALLED = """
         AND a.state_change < clock_timestamp() - make_interval(secs => $3)"""
 
 
-def shared_sql(tenant_ids: Collection[str]) -> str:
-    """The statement that takes the locks of tenants shared, in one order; "" for none."""
-    keys = sorted({_key(tenant_id) for tenant_id in tenant_ids})
-    calls = ", ".join(f"pg_advisory_xact_lock_shared({_LOCK}, {key})" for key in keys)
-    return f"SELECT {calls}" if calls else ""
+def shared_sql(tenant_id: str) -> str:
+    """The statement that takes the tenant's lock shared."""
+    return f"SELECT pg_advisory_xact_lock_shared({_LOCK}, {_key(tenant_id)})"
 
 
 async def lock(connection: asyncpg.Connection, tenant_id: str) -> None:
@@ -68,7 +66,7 @@ async def exclusively(
     ending = asyncio.create_task(_end_stalled(database, tenant_id), name="end stalled sessions")
     try:
         async with database.transaction(
-            deadline_s=deadline_s, first_sql=first, is_reserved=True
+            tenant_id, deadline_s=deadline_s, first_sql=first, is_reserved=True
         ) as connection:
             ending.cancel()
             yield connection

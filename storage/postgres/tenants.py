@@ -40,3 +40,9 @@ async def get(connection: asyncpg.Connection, tenant_id: str) -> Tenant:
     if row is None:
         raise NotFound("tenant", tenant_id)
     return Tenant(**row)
+
+
+async def list_ids(connection: asyncpg.Connection) -> list[str]:
+    """All there are, in a session of all tenants."""
+    rows = await connection.fetch("SELECT tenant_id FROM tenant ORDER BY tenant_id")
+    return [row["tenant_id"] for row in rows]

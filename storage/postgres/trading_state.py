@@ -13,7 +13,8 @@ from enum import StrEnum
 import asyncpg
 
 from storage.errors import VersionConflict
-from storage.postgres.scopes import Scope, ScopeKind, bump, bump_tenant
+from storage.postgres import changes
+from storage.postgres.scopes import Scope, ScopeKind, bump, subject_of
 
 
 class TradingState(StrEnum):
@@ -41,6 +42,13 @@ class TradingStateChange:
     reason: str
     create_time: datetime
     tenant_version: int
+    approver: str = ""
+    """Empty where nobody had to approve."""
+
+
+def is_looser(new: TradingState, old: TradingState) -> bool:
+    """Whether a state lets more be sized than another."""
+    return _STRICTNESS.index(new) < _STRICTNESS.index(old)
 
 
 def strictest(states: Iterable[TradingState]) -> TradingState:
@@ -56,6 +64,7 @@ async def put(
     *,
     author: str,
     reason: str,
+    approver: str = "",
     expected_version: int | None = None,
 ) -> TradingStateChange:
     """Set the state of a scope. Call it in a transaction.
@@ -72,7 +81,7 @@ async def put(
     if scope.kind in (ScopeKind.TENANT, ScopeKind.STRATEGY):
         tenant_version = await bump(connection, tenant_id, scope)
     else:
-        tenant_version = await bump_tenant(connection, tenant_id)
+        tenant_version = await changes.raise_version(connection, tenant_id, subject_of(scope))
         await bump(connection, tenant_id, scope)
     now = await current(connection, tenant_id, [scope])
     version = now[0].version if now else 0
@@ -81,8 +90,9 @@ async def put(
         raise VersionConflict("trading state", id, expected_version, version)
     row = await connection.fetchrow(
         """INSERT INTO trading_state
-            (tenant_id, scope_kind, scope_id, version, state, author, reason, tenant_version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *""",
+            (tenant_id, scope_kind, scope_id, version, state, author, reason, tenant_version,
+            approver)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *""",
         tenant_id,
         scope.kind,
         scope.id,
@@ -91,6 +101,7 @@ async def put(
         author,
         reason,
         tenant_version,
+        approver,
     )
     return _change(row)
 
@@ -159,4 +170,5 @@ def _change(row: asyncpg.Record) -> TradingStateChange:
         reason=row["reason"],
         create_time=row["create_time"],
         tenant_version=row["tenant_version"],
+        approver=row["approver"],
     )

@@ -116,6 +116,15 @@ async def entries(
     return [_entry(row) for row in rows]
 
 
+async def heads(connection: asyncpg.Connection, tenant_id: str) -> list[tuple[Document, int]]:
+    """All models in their newest versions, by id, with the newest period of their states."""
+    rows = await connection.fetch(
+        f"SELECT m.document, s.bucket FROM {_JOINED} WHERE s.tenant_id = $1 ORDER BY s.model_id",
+        tenant_id,
+    )
+    return [(from_json(row["document"]), int(row["bucket"])) for row in rows]
+
+
 async def entry(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> Entry:
     """One model with its state. Errors: `NotFound`."""
     row = await connection.fetchrow(

@@ -239,7 +239,7 @@ async def settle(name: str, cluster: Cluster, account: Account) -> Counts:
     )
 
 
-async def until_drained(cluster: Cluster, timeout_s: float = 90.0) -> float:
+async def until_drained(cluster: Cluster, timeout_s: float = 300.0) -> float:
     """Wait until no event waits; the seconds it took."""
     started = time.monotonic()
     connection = await asyncpg.connect(cluster.dsn)

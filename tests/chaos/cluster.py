@@ -157,9 +157,9 @@ class Cluster:
         for proxy in (self.database, self.events):
             proxy.restore()
             proxy.delay_s = 0.0
-        stopped = [replica for replica in self.replicas[:n_replicas] if not replica.is_running]
-        for replica in stopped:
-            replica.launch()
+        for replica in self.replicas[:n_replicas]:
+            if not replica.is_running:
+                replica.launch()
             replica.wait_until_serving()  # one after the other: the first fills the kernel cache
 
 

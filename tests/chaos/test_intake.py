@@ -106,7 +106,7 @@ async def test_killed_with_messages_in_hand(
     )
 
 
-async def _until_handled(cluster: Cluster, senders: Senders, timeout_s: float = 90.0) -> int:
+async def _until_handled(cluster: Cluster, senders: Senders, timeout_s: float = 600.0) -> int:
     """Wait until every event has done its work; how many have not when the time is over."""
     requests = [id for ids in senders.requests.values() for id in ids]
     limits = [id for ids in senders.limits.values() for id in ids]

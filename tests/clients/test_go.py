@@ -33,6 +33,7 @@ async def test_a_client_in_go_sizes_a_signal(
         address = f"127.0.0.1:{app.port}"
         output = await asyncio.to_thread(run, str(program), address, cwd=tmp_path)
     assert output.splitlines() == [
+        "contract positionsizing.v1 lines at most 100000",
         "lots 500 LIMIT_KIND_WEIGHT_MAX",
         "refused signals.win_probability[0]",
     ]

@@ -51,6 +51,7 @@ async def test_a_client_in_java_sizes_a_signal(
         )
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)  # Maven colours even what isn't its own
     assert plain.splitlines() == [
+        "contract positionsizing.v1 lines at most 100000",
         "lots 500 LIMIT_KIND_WEIGHT_MAX",
         "refused signals.win_probability[0]",
     ]

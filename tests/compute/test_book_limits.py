@@ -10,15 +10,16 @@ from plain_limits import breaches
 from random_books import Case, case
 from test_pipeline_properties import simple
 
+from compute.contracts import contracts
 from compute.inputs import Inputs
 from compute.layout import Stage
 from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit
 from compute.market import MissingInputError, Positions
-from compute.pipeline import Sizing, size
+from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
+from compute.sizing import size
 
 
 def matrix(values: np.ndarray, n: int) -> ReturnMatrix:
@@ -31,7 +32,6 @@ def matrix(values: np.ndarray, n: int) -> ReturnMatrix:
 def sized(item: Case, returns: ReturnData, kernels: KernelRegistry) -> Sizing:
     """The decision on a case. Raises `MissingInputError` where it is refused."""
     limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
-    guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
     inputs = Inputs(
         item.signals,
@@ -43,7 +43,7 @@ def sized(item: Case, returns: ReturnData, kernels: KernelRegistry) -> Sizing:
         item.reducing,
         returns=returns,
     )
-    return size(inputs, guard, kernels)
+    return size(inputs, kernels)
 
 
 def traded(item: Case, made: Sizing) -> np.ndarray:
@@ -218,6 +218,41 @@ def test_a_hedge_rounded_down_takes_the_long_with_it(kernels: KernelRegistry) ->
     assert volatility <= 0.0026
     assert made.weight[1] <= -0.15
     assert made.weight[0] > 0.15
+
+
+@pytest.mark.parametrize("beyond", [1.0, 1.03])
+def test_what_is_bought_as_a_hedge_stays_with_what_it_hedges(
+    beyond: float, kernels: KernelRegistry
+) -> None:
+    """What is held alone is twice beyond the cap: without the hedge nothing could stay."""
+    hedged = COVARIANCE * [[1.0, -1.0], [-1.0, 1.0]]
+    wanted = np.array([0.2, 0.2])
+    cap = np.sqrt(wanted @ hedged @ wanted) / beyond
+    item = simple(2, of_book(volatility_max=cap), held=[2000.0, 0.0], cash=8e5)
+    made = sized(item, by_covariance(hedged), kernels)
+    assert made.weight == pytest.approx(wanted / beyond, rel=1e-3)
+
+
+def test_an_order_that_closes_is_not_sent_in_part(kernels: KernelRegistry) -> None:
+    """Less of it would be below the smallest order; it is what a rounded hedge asks for."""
+    covariance = 0.02**2 * np.array([[1.0, 0.8, 0.95], [0.8, 1.0, 0.6], [0.95, 0.6, 1.0]])
+    wanted = np.array([0.2, -0.15, 0.0])
+    cap = float(np.sqrt(wanted @ covariance @ wanted)) * (1.0 + 1e-9)
+    item = simple(3, of_book(volatility_max=cap), held=[0.0, 0.0, -500.0], cash=1.05e6)
+    terms = contracts(item.market.price, np.ones(3), {"quantity_min": np.array([1.0, 1.0, 600.0])})
+    item = replace(
+        item,
+        market=replace(item.market, lot_size=np.array([1.0, 390.0, 1.0]), contracts=terms),
+        signals=replace(
+            item.signals,
+            side=np.array([1.0, -1.0, -1.0]),
+            win_probability=np.array([0.6, 0.575, 0.5]),
+        ),
+    )
+    made = sized(item, by_covariance(covariance), kernels)
+    assert made.stages[Stage.BOOK_LIMIT] == pytest.approx(wanted), "weights alone would keep it"
+    assert made.weight @ covariance @ made.weight <= cap**2
+    assert made.trade_lots[2] in (0, 500)
 
 
 def test_what_a_limit_lacks_is_named(kernels: KernelRegistry) -> None:

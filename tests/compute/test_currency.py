@@ -25,6 +25,25 @@ EUR, GBP, JPY = Rate("EUR", "USD", 1.10), Rate("GBP", "USD", 1.25), Rate("USD", 
         ([Rate("GBX", "GBP", 0.01)], []),
         ([Rate("GBX", "GBP", 1.0)], [0]),
         ([Rate("GBP", "GBX", 100.0)], []),
+        ([GBP, Rate("GBX", "USD", 0.0125)], []),
+        ([GBP, Rate("GBX", "USD", 0.02)], [1]),
+        ([Rate("GBX", "USD", 0.02), JPY, Rate("JPY", "GBP", 0.5 / 150)], []),
+        # Over three others: 1 EUR is 1.2 USD over CHF, and 0.8 x 1.9 over GBP.
+        ([Rate("EUR", "CHF", 1.0), Rate("CHF", "USD", 1.2), Rate("EUR", "GBP", 0.8)], []),
+        (
+            [
+                *(Rate("EUR", "CHF", 1.0), Rate("CHF", "USD", 1.2)),
+                *(Rate("EUR", "GBP", 0.8), Rate("GBP", "USD", 1.9)),
+            ],
+            [3],
+        ),
+        (
+            [
+                *(Rate("EUR", "CHF", 1.0), Rate("CHF", "USD", 1.2)),
+                *(Rate("EUR", "GBP", 0.8), Rate("GBP", "USD", 1.5)),
+            ],
+            [],
+        ),
     ],
 )
 def test_contradictions_are_found(rates: list[Rate], places: list[int]) -> None:

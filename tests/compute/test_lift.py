@@ -16,7 +16,13 @@ from compute.limits.policy import (
 from compute.market import SharedUse
 from compute.parameters import EffectiveParameters
 
-FACTS = {LimitKind.LOT_SIZE, LimitKind.ORDER_MAX, LimitKind.ORDER_MIN, LimitKind.NO_EQUITY}
+FACTS = {
+    LimitKind.LOT_SIZE,
+    LimitKind.ORDER_MAX,
+    LimitKind.ORDER_MIN,
+    LimitKind.NO_EQUITY,
+    LimitKind.RESERVED,
+}
 EVERYTHING = Rules(
     Limits(
         weight_max=0.1,

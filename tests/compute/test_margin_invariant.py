@@ -15,14 +15,13 @@ from compute.contracts import contracts
 from compute.inputs import Inputs
 from compute.layout import Source
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.policy import Limits
 from compute.margin import capital, need, terms_of
 from compute.market import Market, Positions, equity_of
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.pipeline import size
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
+from compute.sizing import size
 
 N = 6
 STEPS = 12
@@ -80,7 +79,7 @@ def test_margin_used_never_exceeds_equity(seed: int, kernels: KernelRegistry) ->
             limit_bounds,
             parameters,
         )
-        sizing = size(inputs, Guard(market, book, limits), kernels)
+        sizing = size(inputs, kernels)
         units = sizing.trade_lots * market.lot_size
         low, high = book.held - book.open_sell, book.held + book.open_buy
         columns = terms.rate_long, terms.rate_short, terms.fee

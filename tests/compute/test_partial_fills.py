@@ -9,13 +9,12 @@ import pytest
 from compute.inputs import Inputs
 from compute.layout import Source
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.policy import InstrumentLimit, Limits
 from compute.market import Market, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.pipeline import size
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
+from compute.sizing import size
 
 N = 4
 EQUITY = 1e6
@@ -77,7 +76,6 @@ def test_no_part_of_open_trades_leads_beyond_a_limit(seed: int, kernels: KernelR
     for _ in range(150):
         positions = ledger.positions()
         limit_bounds = prepare(market, positions, LIMITS)
-        guard = Guard(market, positions, LIMITS)
         signals = Signals(
             side=rng.choice([1.0, -1.0], N),
             source=np.full(N, int(Source.WIN_LOSS)),
@@ -86,7 +84,7 @@ def test_no_part_of_open_trades_leads_beyond_a_limit(seed: int, kernels: KernelR
         )
         whole = np.ones(N, dtype=bool)
         inputs = Inputs(signals, np.arange(N), whole, whole, limit_bounds, parameters)
-        made = size(inputs, guard, kernels)
+        made = size(inputs, kernels)
         trade = made.trade_lots * LOT
         crossing += int(((positions.held * positions.expected < 0) & (trade != 0)).any())
         if trade.any():

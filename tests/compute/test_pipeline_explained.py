@@ -200,7 +200,7 @@ def test_a_line_without_edge_says_which_limit_keeps_its_position(kernels: Kernel
     item = with_book(simple(1, probability=0.4), [0.0], [123.4567], [0.0])
     made = made_of(item, kernels)
     assert made.trade_lots.tolist() == [0]
-    assert made.binding.kind.tolist() == [int(LimitKind.SHORT_NOT_ALLOWED)]
+    assert made.binding.kind.tolist() == [int(LimitKind.RESERVED)]
 
 
 def broken_by(item: Case, lots: list[int]) -> list[str]:

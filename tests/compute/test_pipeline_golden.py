@@ -12,12 +12,12 @@ from compute.inputs import Inputs
 from compute.kernels import SENSITIVE
 from compute.layout import Source, Stage
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.policy import Limits
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
-from compute.pipeline import LineStatus, sensitivities, size
+from compute.pipeline import LineStatus, sensitivities
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
+from compute.sizing import size
 
 mpmath.mp.dps = 50
 
@@ -37,8 +37,7 @@ def inputs_of(item, scenarios=None):  # type: ignore[no-untyped-def]
 
 
 def sized(item, kernels, scenarios=None):  # type: ignore[no-untyped-def]
-    guard = Guard(item.market, item.positions, item.limits, item.shared)
-    return size(inputs_of(item, scenarios), guard, kernels)
+    return size(inputs_of(item, scenarios), kernels)
 
 
 def with_signals(item, **columns):  # type: ignore[no-untyped-def]

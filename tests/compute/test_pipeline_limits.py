@@ -10,10 +10,10 @@ from random_books import Case, case
 from compute.inputs import Inputs
 from compute.layout import Stage
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.market import MissingInputError, equity_of
-from compute.pipeline import LineStatus, Sizing, size_together
+from compute.pipeline import LineStatus, Sizing
 from compute.shapes import KernelRegistry
+from compute.sizing import size_together
 from compute.waterfall import GRID
 
 # A hundred thousand where it counts, fewer where somebody waits; `make books` runs a million.
@@ -23,15 +23,13 @@ TOGETHER = 64
 """Books sized in one go, as the service does with what waits."""
 
 
-def asked(item: Case) -> tuple[Inputs, Guard]:
+def asked(item: Case) -> Inputs:
     """What a case asks to be sized. Raises `MissingInputError` where it is refused."""
     limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
-    guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
-    inputs = Inputs(
+    return Inputs(
         item.signals, item.index, item.active, known, limit_bounds, item.parameters, item.reducing
     )
-    return inputs, guard
 
 
 def telescopes(stages: np.ndarray) -> bool:

@@ -8,16 +8,15 @@ from random_books import Case, case
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.market import MissingInputError
-from compute.pipeline import Sizing, size
+from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
+from compute.sizing import size
 
 
 def _sized(item: Case, kernels: KernelRegistry) -> Sizing | str:
     try:
         limit_bounds = prepare(item.market, item.positions, item.limits)
-        guard = Guard(item.market, item.positions, item.limits)
         known = np.ones(len(item.index), dtype=bool)
         inputs = Inputs(
             item.signals,
@@ -28,7 +27,7 @@ def _sized(item: Case, kernels: KernelRegistry) -> Sizing | str:
             item.parameters,
             item.reducing,
         )
-        return size(inputs, guard, kernels)
+        return size(inputs, kernels)
     except MissingInputError as error:
         return error.reason
 

@@ -12,14 +12,14 @@ from compute import pipeline
 from compute.inputs import Inputs
 from compute.layout import Source, Stage
 from compute.limits.bounds import prepare
-from compute.limits.guard import Guard
 from compute.limits.lots import counted
 from compute.limits.policy import GroupLimit, Limits, tightest
 from compute.market import Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.pipeline import LineStatus, Sizing, size, size_together
+from compute.pipeline import LineStatus, Sizing
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
+from compute.sizing import size, size_together
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(
@@ -29,24 +29,22 @@ FEW = settings(
 )
 
 
-def asked(item: Case) -> tuple[Inputs, Guard] | None:
+def asked(item: Case) -> Inputs | None:
     """What a case asks to be sized, None where it is refused."""
     try:
         limit_bounds = prepare(item.market, item.positions, item.limits, item.shared)
     except MissingInputError:
         return None
-    guard = Guard(item.market, item.positions, item.limits, item.shared)
     known = np.ones(len(item.index), dtype=bool)
-    inputs = Inputs(
+    return Inputs(
         item.signals, item.index, item.active, known, limit_bounds, item.parameters, item.reducing
     )
-    return inputs, guard
 
 
 def decided(item: Case, kernels: KernelRegistry) -> Sizing | None:
     """The decision on a case, None where it is refused."""
     question = asked(item)
-    return None if question is None else size(*question, kernels)
+    return None if question is None else size(question, kernels)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -56,7 +54,7 @@ def test_books_sized_together_are_sized_alike(seed, kernels):
     together = size_together(questions, kernels)
     assert len(together) == len(questions) > 0
     for question, one in zip(questions, together, strict=True):
-        alone = size(*question, kernels)
+        alone = size(question, kernels)
         np.testing.assert_array_equal(one.lots, alone.lots)
         np.testing.assert_array_equal(one.trade_lots, alone.trade_lots)
         np.testing.assert_allclose(one.stages, alone.stages, rtol=0.0, atol=1e-12)

@@ -12,8 +12,9 @@ from compute.layout import Stage
 from compute.limits.guard import Proposal
 from compute.limits.policy import LimitKind, Limits, SharedLimits
 from compute.market import SharedUse, equity_of
-from compute.pipeline import Sizing, size
+from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
+from compute.sizing import size
 
 SEEDS = range(200)
 OTHER_SIDE = {
@@ -143,15 +144,14 @@ def test_the_currency_does_not_matter(kernels: KernelRegistry, unit: float) -> N
 def test_what_the_guard_accepts_it_accepts_again(kernels: KernelRegistry) -> None:
     """Idempotent: the guard finds nothing in the lots of a decision, asked as often as you like."""
     for seed in SEEDS:
-        question = asked(case(np.random.default_rng([43, seed])))
-        if question is None:
+        inputs = asked(case(np.random.default_rng([43, seed])))
+        if inputs is None:
             continue
-        inputs, guard = question
-        made = size(inputs, guard, kernels)
-        again = size(inputs, guard, kernels)
+        made = size(inputs, kernels)
+        again = size(inputs, kernels)
         np.testing.assert_array_equal(again.trade_lots, made.trade_lots)
         proposal = Proposal(inputs.index, made.trade_lots)
-        assert not guard.violations(proposal, reducing=inputs.reducing)
+        assert not inputs.limit_bounds.guard.violations(proposal, reducing=inputs.reducing)
 
 
 def play(deck: list[int], kernels: KernelRegistry) -> float:

@@ -7,9 +7,11 @@ from google.protobuf.descriptor import Descriptor
 from positionsizing.v1 import access_pb2 as pb
 from positionsizing.v1 import portfolio_service_pb2 as portfolio
 from positionsizing.v1 import sizing_service_pb2 as sizing
+from positionsizing.v1 import webhook_service_pb2 as webhook
 
 from server.auth.access import SCOPES, Access, AccessError, load, of_option
 from server.auth.identity import Identity
+from server.auth.roles import ROLES
 from server.contract import SERVICES
 from server.errors import Refusal
 
@@ -25,6 +27,8 @@ def line(path: str, access: Access) -> str:
         words.append(f"decision={access.decision_field}")
     if access.is_filtered:
         words.append("filtered")
+    if access.is_of_firm:
+        words.append("firm")
     words += [f"{item.field}={item.value}:{item.scope}" for item in access.exceptions]
     return " ".join(words)
 
@@ -38,8 +42,9 @@ def test_who_may_call_what_is_as_reviewed() -> None:
 def test_reading_never_writes() -> None:
     for path, access in load(SERVICES.values()).items():
         name = path.rsplit("/", 1)[1]
-        reads = name.startswith(("Get", "List", "Replay", "Analyze", "Compare", "Report"))
-        assert (access.scope == "sizing.read") is reads, name
+        reads = name.startswith(("Get", "List", "Watch", "Replay", "Analyze", "Compare", "Report"))
+        if access.scope != "sizing.audit.read":  # which only reads as well
+            assert (access.scope == "sizing.read") is reads, name
 
 
 SIZE = {"scope": pb.ACCESS_SCOPE_SIZE, "portfolio_field": "portfolio_id"}
@@ -151,6 +156,14 @@ def test_the_firm_needs_a_grant_of_everything() -> None:
     assert not is_denied(method, some, own)
 
 
+def test_webhooks_are_of_the_whole_firm() -> None:
+    method, scope = "WebhookService/CreateWebhook", "sizing.webhooks.write"
+    request = webhook.CreateWebhookRequest()
+    assert is_denied(method, caller(scope, portfolios=("p*", "q")), request)
+    assert not is_denied(method, caller(scope), request)
+    assert is_denied("WebhookService/ListWebhooks", caller("sizing.read", portfolios=("p",)), None)
+
+
 def test_a_list_is_open_and_a_named_portfolio_is_not() -> None:
     some = caller("sizing.read", portfolios=("p1",))
     method = "SizingService/ListDecisions"
@@ -163,3 +176,13 @@ def test_a_list_is_open_and_a_named_portfolio_is_not() -> None:
 def test_an_identity_has_ids(bad: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="no "):
         Identity(*bad, frozenset(SCOPES.values()))
+
+
+def test_no_role_proposes_and_approves_or_sizes_under_its_own_limits() -> None:
+    for name, scopes in ROLES.items():
+        for pair in (
+            {"sizing.limits.propose", "sizing.approve"},
+            {"sizing.limits.propose", "sizing.size"},
+            {"sizing.approve", "sizing.size"},
+        ):
+            assert not pair <= scopes, name

@@ -40,6 +40,8 @@ EXPECTED = {
 
 def any_value(rng: random.Random, field: FieldDescriptor) -> object:
     """A value of the field's type, from the edges of what it can hold."""
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return rng.choice(TEXTS).encode()
     kinds = {
         FieldDescriptor.CPPTYPE_DOUBLE: DOUBLES,
         FieldDescriptor.CPPTYPE_INT32: INTEGERS,
@@ -100,8 +102,11 @@ def scrambled(rng: random.Random, message: Message) -> Message:
         return message
 
 
-RUINED = {"expected_growth", "marginal_growth"}
-"""Minus infinity where a possible outcome takes all wealth, as the contract says."""
+INFINITE = {
+    **dict.fromkeys(("expected_growth", "marginal_growth", "growth"), -math.inf),
+    **dict.fromkeys(("growth_volatility", "doubling_periods"), math.inf),
+}
+"""What the contract says of numbers where an outcome takes all wealth, or wealth doesn't grow."""
 
 
 def infinite(message: Message) -> list[str]:
@@ -113,7 +118,7 @@ def infinite(message: Message) -> list[str]:
             found += [f"{field.name}.{path}" for part in parts for path in infinite(part)]
         elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
             column = value if field.is_repeated else [value]
-            may = -math.inf if field.name in RUINED else 0.0
+            may = INFINITE.get(field.name, 0.0)
             found += [
                 field.name for number in column if not (math.isfinite(number) or number == may)
             ]

@@ -31,9 +31,13 @@ class Reading:
         count = len(case.snapshot.instrument_ids)
         self.units = [unit_of(case, i, *rates) for i in range(count)]
         held = [case.held.get(u.name, 0.0) for u in self.units]
-        self.equity = case.cash + fsum(
+        equity = case.cash + fsum(
             u.value * q + u.gains for u, q in zip(self.units, held, strict=True)
         )
+        # No sum of doubles tells less than that from nothing.
+        parts = [u.value * q for u, q in zip(self.units, held, strict=True)]
+        sizes = abs(case.cash) + fsum(abs(part) for part in parts)
+        self.equity = 0.0 if abs(equity) <= max(1e-12 * sizes, 1e-9) else equity
 
     def _most(self, name: str, default: float) -> float:
         """Of a rate or a permission: the tighter one."""
@@ -90,7 +94,7 @@ class Reading:
             return
         if unit.is_halted or unit.name in refused:
             yield f"{unit.name}: traded, though halted or refused"
-        closes = abs(line.after) <= 1e-8 * unit.exposure * unit.lot
+        closes = abs(line.after) < min(unit.exposure * unit.lot, abs(line.before))
         if units < unit.order_min * (1.0 - 1e-8) and not closes:
             yield f"{unit.name}: an order of {units!r} below {unit.order_min!r}"
         if units > unit.order_max * (1.0 + ROUNDING):
@@ -187,7 +191,10 @@ class Reading:
             yield from _over("turnover", turnover, limits.turnover_max * equity, turnover)
         if limits.HasField("positions_max"):
             count = [
-                sum(x.worst(value) > 1e-9 * x.unit.exposure * x.unit.lot for x, value in pairs)
+                sum(
+                    x.worst(value) > max(1e-9 * x.unit.exposure * x.unit.lot, 1e-14 * x.size)
+                    for x, value in pairs
+                )
                 for pairs in ([(x, x.before) for x in lines], [(x, x.after) for x in lines])
             ]
             if count[1] > max(limits.positions_max, count[0]):
@@ -253,7 +260,9 @@ class Reading:
             joint = limits.joint
             for name, was, now in self._risks(joint, names, before, after):
                 bound = 0.0 if name == "wealth_floor" else getattr(joint, name)
+                # Next to no risk is told from 0 by the digits of wealth, which is near 1.
                 slack = 1e-10 * max(bound, abs(was), 1e-3 * fsum(map(abs, after)))
+                slack = max(slack, 1e-14)
                 if now > max(bound, was) + slack:
                     yield f"{name}: {now!r} is above {bound!r} and was {was!r}"
             for row in joint.linear:

@@ -7,21 +7,29 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     algorithm_service_pb2,
     analytics_service_pb2,
+    approval_service_pb2,
+    audit_service_pb2,
     condition_service_pb2,
     corporate_action_pb2,
     correlation_service_pb2,
     edge_service_pb2,
     explanation_service_pb2,
+    feature_service_pb2,
     history_service_pb2,
+    job_service_pb2,
     limits_pb2,
+    liquidity_service_pb2,
     market_service_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     risk_service_pb2,
+    server_service_pb2,
+    simulation_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
     volatility_service_pb2,
+    webhook_service_pb2,
 )
 from service_client import INSTRUMENTS, Client, new_id, sizing_request, snapshot_message
 
@@ -174,6 +182,7 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         ),
         "ListCorporateActions": market_service_pb2.ListCorporateActionsRequest(page_size=2),
         "GetTradingState": portfolio_service_pb2.GetTradingStateRequest(scope=scope),
+        "GetBreaches": portfolio_service_pb2.GetBreachesRequest(portfolio_id=portfolio_id),
         "ListReservations": portfolio_service_pb2.ListReservationsRequest(
             portfolio_id=portfolio_id
         ),
@@ -235,6 +244,25 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             )
         ),
         "ListStressScenarios": risk_service_pb2.ListStressScenariosRequest(page_size=2),
+        "MeasureLiquidity": liquidity_service_pb2.MeasureLiquidityRequest(
+            prices=simulation_service_pb2.PriceTable(
+                dates=["2024-01-02", "2024-01-03", "2024-01-04"],
+                instrument_ids=["I0"],
+                close=[10.0, 10.1, 10.0],
+                volume=[100.0, 200.0, 0.0],
+            )
+        ),
+        "PlanExecution": liquidity_service_pb2.PlanExecutionRequest(
+            portfolio_id=portfolio_id,
+            instrument_ids=["I0"],
+            quantities=[-100.0],
+            days=2.0,
+            period_count=4,
+            risk_aversion=1e-6,
+            temporary_share=0.01,
+            permanent_share=0.1,
+            shares_outstanding=[1e6],
+        ),
         "BacktestRisk": risk_service_pb2.BacktestRiskRequest(
             level=0.95,
             recorded=risk_service_pb2.RecordedForecasts(
@@ -249,6 +277,22 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             )
         ),
         "ListConditions": condition_service_pb2.ListConditionsRequest(),
+        "PutFeatureSet": feature_service_pb2.PutFeatureSetRequest(
+            feature_set=feature_service_pb2.FeatureSet(
+                feature_set_id=new_id("fuzzed"), features=["x"], age_max={"seconds": 60}
+            )
+        ),
+        "ListFeatureSets": feature_service_pb2.ListFeatureSetsRequest(),
+        "PutFeatures": feature_service_pb2.PutFeaturesRequest(
+            feature_set_id="fuzzed",
+            instrument_ids=["I0"],
+            as_of_times=[THEN],
+            known_times=[THEN],
+            features=[sizing_pb2.FeatureColumn(name="x", values=[0.1])],
+        ),
+        "GetFeatures": feature_service_pb2.GetFeaturesRequest(
+            feature_set_id="fuzzed", instrument_ids=["I0"], moment=THEN
+        ),
         "PutVolatilityModel": volatility_service_pb2.PutVolatilityModelRequest(
             model=volatility_service_pb2.VolatilityModel(
                 model_id=new_id("fuzzed"), half_life=23.0, band=0.1, observations_min=20
@@ -257,15 +301,44 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         ),
         "ListVolatilityModels": volatility_service_pb2.ListVolatilityModelsRequest(),
         "GetVolatility": volatility_service_pb2.GetVolatilityRequest(model_id="none"),
+        "FitVolatilityModel": volatility_service_pb2.FitVolatilityModelRequest(
+            fit=volatility_service_pb2.VOLATILITY_FIT_GARCH,
+            universe_id="none",
+            instrument_id="I0",
+            base=volatility_service_pb2.VolatilityModel(model_id="none"),
+        ),
         "RebuildVolatility": volatility_service_pb2.RebuildVolatilityRequest(
             model_id="none", validate_only=True
         ),
         "ListAlgorithms": algorithm_service_pb2.ListAlgorithmsRequest(),
+        "SetApprovalPolicy": approval_service_pb2.SetApprovalPolicyRequest(
+            policy=approval_service_pb2.ApprovalPolicy(required=False, proposal_hours_max=24)
+        ),
+        "GetApprovalPolicy": approval_service_pb2.GetApprovalPolicyRequest(),
+        "ListProposals": approval_service_pb2.ListProposalsRequest(page_size=5),
+        "ApproveProposal": approval_service_pb2.ApproveProposalRequest(
+            proposal_id=str(uuid4()), digest=bytes(32)
+        ),
+        "RejectProposal": approval_service_pb2.RejectProposalRequest(proposal_id=str(uuid4())),
+        "ListAuditEvents": audit_service_pb2.ListAuditEventsRequest(page_size=5),
+        "VerifyAudit": audit_service_pb2.VerifyAuditRequest(
+            noted=audit_service_pb2.AuditHead(sequence=1, hash=bytes(32))
+        ),
+        "VerifySeals": audit_service_pb2.VerifySealsRequest(after=1, records_max=5),
         "SetParameters": parameter_service_pb2.SetParametersRequest(
             portfolio_id=portfolio_id,
             parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
         ),
         "GetParameters": parameter_service_pb2.GetParametersRequest(portfolio_id=portfolio_id),
+        "SimulateParameters": parameter_service_pb2.SimulateParametersRequest(
+            portfolio_id=portfolio_id,
+            parameters=parameter_service_pb2.SizingParameters(drawdown_floor=0.5),
+            start_time=THEN,
+            end_time=THEN,
+            step={"seconds": 60},
+            instrument_ids=["I0"],
+            equity=[parameter_service_pb2.EquityPoint(time=THEN, equity=100.0)],
+        ),
         "ListParameterVersions": parameter_service_pb2.ListParameterVersionsRequest(
             portfolio_id=portfolio_id
         ),
@@ -279,15 +352,43 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "ExplainInfeasibility": optimization_service_pb2.ExplainInfeasibilityRequest(
             problem=problem()
         ),
+        "CreateWebhook": webhook_service_pb2.CreateWebhookRequest(
+            webhook=webhook_service_pb2.Webhook(
+                webhook_id=new_id("hook"), url="https://webhook.invalid/", topics=["alerts"]
+            )
+        ),
+        "UpdateWebhook": webhook_service_pb2.UpdateWebhookRequest(
+            webhook_id="none", url="https://webhook.invalid/", enabled=False
+        ),
+        "RotateWebhookSecret": webhook_service_pb2.RotateWebhookSecretRequest(
+            webhook_id="none", overlap_hours=1.0
+        ),
+        "DeleteWebhook": webhook_service_pb2.DeleteWebhookRequest(webhook_id="none"),
+        "ListWebhooks": webhook_service_pb2.ListWebhooksRequest(),
+        "ListWebhookDeliveries": webhook_service_pb2.ListWebhookDeliveriesRequest(
+            webhook_id="none", page_size=5
+        ),
+        "RedeliverWebhookEvents": webhook_service_pb2.RedeliverWebhookEventsRequest(
+            webhook_id="none", event_ids=[str(uuid4())]
+        ),
+        "GetJob": job_service_pb2.GetJobRequest(job_id="none"),
+        "ListJobs": job_service_pb2.ListJobsRequest(),
+        "CancelJob": job_service_pb2.CancelJobRequest(job_id="none"),
+        "WhatIfDecision": explanation_service_pb2.WhatIfDecisionRequest(
+            decision_id=decision_id,
+            variations=[explanation_service_pb2.DecisionVariation(change=variation)],
+        ),
+        "GetServerInfo": server_service_pb2.GetServerInfoRequest(),
     }
 
 
 def stubs(client: Client) -> dict[str, object]:
     """The calls of every service, by method."""
-    # Those two start a process for each call.
+    # Those start a process for each call, and one method answers by a stream.
     apart = (client.channel, client.simulation, client.learning)
     services = [stub for stub in vars(client).values() if stub not in apart]
-    return {name: getattr(service, name) for service in services for name in vars(service)}
+    calls = {name: getattr(service, name) for service in services for name in vars(service)}
+    return {name: call for name, call in calls.items() if name not in ("StartJob", "WatchJob")}
 
 
 def keep_to(request: Message, portfolio_id: str, spare_id: str) -> None:

@@ -18,13 +18,18 @@ from google.rpc import error_details_pb2, status_pb2
 from positionsizing.v1 import (
     algorithm_service_pb2_grpc,
     analytics_service_pb2_grpc,
+    approval_service_pb2_grpc,
+    audit_service_pb2_grpc,
     condition_service_pb2_grpc,
     correlation_service_pb2_grpc,
     edge_service_pb2_grpc,
     explanation_service_pb2_grpc,
+    feature_service_pb2_grpc,
     history_service_pb2_grpc,
+    job_service_pb2_grpc,
     learning_service_pb2_grpc,
     limits_pb2,
+    liquidity_service_pb2_grpc,
     market_service_pb2,
     market_service_pb2_grpc,
     optimization_service_pb2_grpc,
@@ -32,12 +37,14 @@ from positionsizing.v1 import (
     portfolio_service_pb2,
     portfolio_service_pb2_grpc,
     risk_service_pb2_grpc,
+    server_service_pb2_grpc,
     simulation_service_pb2_grpc,
     sizing_pb2,
     sizing_service_pb2,
     sizing_service_pb2_grpc,
     types_pb2,
     volatility_service_pb2_grpc,
+    webhook_service_pb2_grpc,
 )
 
 from compute.optimize.execution import Programs
@@ -45,6 +52,7 @@ from compute.shapes import KernelRegistry
 from server import app as app_module
 from server.app import App
 from server.config import Config
+from server.secret_keys import new_key
 from storage import embedded
 from storage.postgres.pool import PoolOptions
 
@@ -63,6 +71,7 @@ class Refused:
     message: str
     fields: dict[str, str] = field(default_factory=dict)
     retry_after_s: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def parse_refusal(status: Any) -> Refused:
@@ -81,7 +90,9 @@ def parse_refusal(status: Any) -> Refused:
     assert infos == 1, "one ErrorInfo"
     assert info.domain == "positionsizing"
     paths = {item.field: item.reason for item in bad.field_violations}
-    return Refused(codes[status.code], info.reason, status.message, paths, delay)
+    return Refused(
+        codes[status.code], info.reason, status.message, paths, delay, dict(info.metadata)
+    )
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refused:
@@ -106,6 +117,9 @@ LATENCY_MAX_S = 1e6
 """A call that a test leaves behind stands still while tests without a loop run, for minutes."""
 
 
+_SECRET_KEY = new_key()
+
+
 def started(
     server: embedded.EmbeddedServer,
     kernels: KernelRegistry,
@@ -122,8 +136,17 @@ def started(
     # Timings decide no test: connections and calls have long on a busy machine.
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "PoolOptions", functools.partial(PoolOptions, connect_timeout_s=60.0))
+    keys = folder / "secret.keys"
+    if not keys.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        keys.write_text(f"{_SECRET_KEY}\n")
     patient = {"deadline_default_s": 60.0, "latency_max_s": LATENCY_MAX_S}
-    chosen: dict[str, Any] = {"listen_port": 0, **patient, **settings}
+    chosen: dict[str, Any] = {
+        "listen_port": 0,
+        "secret_keys_file": keys,
+        **patient,
+        **settings,
+    }
     config = Config(dsn=dsn, data_dir=folder, **chosen)
     return App.started(config, Programs(kernels, config.joint_shapes))
 
@@ -148,17 +171,24 @@ class Client:
         self.market = market_service_pb2_grpc.MarketServiceStub(channel)
         self.correlation = correlation_service_pb2_grpc.CorrelationServiceStub(channel)
         self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
+        self.liquidity = liquidity_service_pb2_grpc.LiquidityServiceStub(channel)
         self.volatility = volatility_service_pb2_grpc.VolatilityServiceStub(channel)
         self.condition = condition_service_pb2_grpc.ConditionServiceStub(channel)
+        self.features = feature_service_pb2_grpc.FeatureServiceStub(channel)
         self.edge = edge_service_pb2_grpc.EdgeServiceStub(channel)
         self.history = history_service_pb2_grpc.HistoryServiceStub(channel)
         self.parameter = parameter_service_pb2_grpc.ParameterServiceStub(channel)
         self.optimization = optimization_service_pb2_grpc.OptimizationServiceStub(channel)
         self.analytics = analytics_service_pb2_grpc.AnalyticsServiceStub(channel)
+        self.approvals = approval_service_pb2_grpc.ApprovalServiceStub(channel)
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
         self.algorithms = algorithm_service_pb2_grpc.AlgorithmServiceStub(channel)
         self.explanation = explanation_service_pb2_grpc.ExplanationServiceStub(channel)
         self.simulation = simulation_service_pb2_grpc.SimulationServiceStub(channel)
+        self.jobs = job_service_pb2_grpc.JobServiceStub(channel)
         self.learning = learning_service_pb2_grpc.LearningServiceStub(channel)
+        self.webhooks = webhook_service_pb2_grpc.WebhookServiceStub(channel)
+        self.server = server_service_pb2_grpc.ServerServiceStub(channel)
 
     @classmethod
     @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from positionsizing.v1 import (
     algorithm_service_pb2,
+    limits_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     simulation_service_pb2,
@@ -399,11 +400,46 @@ async def test_what_is_not_there_is_refused_by_name(firm: Client) -> None:
     }
 
 
-async def test_a_backtest_says_that_it_asks_no_algorithm(firm: Client) -> None:
-    request = simulation_service_pb2.RunBacktestRequest()
-    request.settings.add(name="a").parameters.method = CUSTOM
-    refused = await refusal(firm.simulation.RunBacktest(request))
-    assert refused.fields["settings[0].parameters.method"] == "NOT_APPLICABLE"
+def backtest(name: str, **numbers: float) -> simulation_service_pb2.RunBacktestRequest:
+    """Two instruments over four sessions, the second of twice the volatility; decided once."""
+    dates = [f"2024-01-0{day}" for day in range(2, 6)]
+    setting = simulation_service_pb2.BacktestSetting(
+        given=simulation_service_pb2.GivenSignals(
+            dates=[dates[1]] * 2,
+            signals=sizing_pb2.SignalBatch(
+                instrument_ids=["A", "B"],
+                side=[types_pb2.SIDE_LONG, types_pb2.SIDE_SHORT],
+                expected_return=[0.002, 0.002],
+                volatility=[0.01, 0.02],
+            ),
+        ),
+        parameters=parameter_service_pb2.SizingParameters(
+            method=CUSTOM, algorithm=choice(name, **numbers)
+        ),
+        limits=limits_pb2.Limits(weight_max=0.5, allow_short=True),
+    )
+    prices = simulation_service_pb2.PriceTable(
+        dates=dates, instrument_ids=["A", "B"], close=[100.0, 10.0] * 4
+    )
+    return simulation_service_pb2.RunBacktestRequest(prices=prices, settings=[setting])
+
+
+async def test_a_backtest_asks_the_algorithm(firm: Client) -> None:
+    """Shares of 2/3 and 1/3 of 0.9, the first cut by the limit: 5,000 of A, 30,000 of B short."""
+    answer = await firm.simulation.RunBacktest(backtest("inverse-volatility", gross=0.9))
+    (result,) = answer.results
+    assert list(result.gross_weight) == pytest.approx([0.0, 0.0, 0.8, 0.8], abs=1e-9)
+    assert (result.decisions, result.trades) == (1, 2)
+    assert result.cash[-1] == pytest.approx(1e6 - 5e5 + 3e5)
+
+
+async def test_a_backtest_ends_where_the_algorithm_is_unknown_or_fails(firm: Client) -> None:
+    refused = await refusal(firm.simulation.RunBacktest(backtest("missing")))
+    field = "settings[0].parameters.algorithm.name"
+    assert refused.fields == {field: "UNKNOWN_ALGORITHM"}
+    refused = await refusal(firm.simulation.RunBacktest(backtest("nobody")))
+    assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert refused.reason == "ALGORITHM_UNAVAILABLE"
 
 
 async def test_several_portfolios_and_no_equity(firm: Client) -> None:

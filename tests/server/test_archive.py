@@ -1,5 +1,6 @@
 """Closed days in Parquet files, held against what the service answered."""
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -45,7 +46,7 @@ async def test_a_day_holds_what_was_answered_and_filled(
     portfolio_id, _, weights = await decided_days(client)
     written = await archived(app, tmp_path)
     assert TODAY in [day.day for day in written]
-    lines = rows_of(tmp_path, files.LINES, portfolio_id).sort("create_time")
+    lines = rows_of(tmp_path, files.LINES, portfolio_id).sort("create_time", maintain_order=True)
     assert lines["instrument_id"].to_list() == ["X", "Y"] * 3
     assert lines["weight"].to_list() == np.concatenate(weights).tolist()
     decision_ids = lines["decision_id"].unique(maintain_order=True).to_list()
@@ -65,7 +66,11 @@ async def test_a_day_holds_what_was_answered_and_filled(
     assert set(fills["decision_id"]) <= set(decision_ids)
     assert await archived(app, tmp_path) == [], "a day is written once"
     assert await archived(app, tmp_path, again=True) == written
-    assert rows_of(tmp_path, files.LINES, portfolio_id).sort("create_time").equals(lines)
+    assert (
+        rows_of(tmp_path, files.LINES, portfolio_id)
+        .sort("create_time", maintain_order=True)
+        .equals(lines)
+    )
     assert hidden(tmp_path) == [], "nothing half written is left"
 
 
@@ -97,6 +102,25 @@ async def test_reports_are_the_sums_of_the_lines(app: App, client: Client, tmp_p
     )
     assert joined.columns == ("n",)
     assert joined.rows == [(np.count_nonzero(lines["trade_lots"]),)]
+
+
+async def test_sums_of_days_say_what_the_lines_say(
+    app: App, client: Client, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        await decided_days(client)
+    await archived(app, tmp_path)
+    shutil.copytree(tmp_path, tmp_path / "old")
+    shutil.rmtree(tmp_path / "old" / files.SUMS)  # as releases without sums left it
+    for names in ([], ["strategy"], ["portfolio", "day"], ["tenant"]):
+        for ask in (report.by_stage, report.by_dimensions):
+            told, counted = ask(tmp_path, names), ask(tmp_path / "old", names)
+            assert told.columns == counted.columns
+            assert len(told.rows) == len(counted.rows) > 0
+            for mine, theirs in zip(told.rows, counted.rows, strict=True):
+                for value, other in zip(mine, theirs, strict=True):
+                    is_number = isinstance(value, float)
+                    assert value == (pytest.approx(other, rel=1e-12) if is_number else other)
 
 
 async def test_a_question_reads_the_archive_and_nothing_else(

@@ -101,6 +101,19 @@ async def test_signals_of_the_caller_are_sized_on_their_dates(client: Client) ->
         (lambda r: setattr(r.settings[0], "cash", float("nan")), "settings[0].cash"),
         (lambda r: setattr(r.settings[0].parameters, "method", types_pb2.SIZING_METHOD_JOINT),
          "settings[0].parameters.method"),
+        (lambda r: r.settings[0].parameters.market_age_max.FromSeconds(60),
+         "settings[0].parameters.market_age_max"),
+        (lambda r: r.settings[0].parameters.condition_rules.rules.add(
+            name="storm", condition_id="vix", enter=30.0, leave=25.0),
+         "settings[0].parameters.condition_rules"),
+        (lambda r: r.settings[0].parameters.schedule.rows.add(name="Fed", time_zone="UTC"),
+         "settings[0].decision_time"),
+        (lambda r: setattr(r.settings[0], "decision_time", "4 pm"), "settings[0].decision_time"),
+        (lambda r: setattr(r.settings[0].estimates, "sessions", 5),
+         "settings[0].estimates.sessions"),
+        (lambda r: setattr(r.settings[0].estimates, "estimator", 8),
+         "settings[0].estimates.estimator"),
+        (lambda r: setattr(r.settings[0].limits, "currency", "EUR"), "settings[0].limits.currency"),
         (lambda r: setattr(r.settings[0].limits, "weight_max", -1.0),
          "settings[0].limits.weight_max"),
         (lambda r: r.prices.close.__setitem__(7, -3.0), "prices.close[7]"),
@@ -185,7 +198,7 @@ async def test_what_the_fast_mode_does_not_know_is_named(client: Client) -> None
         prices=table(40), settings=[momentum("plain", 0.5), setting], mode=pb.BACKTEST_MODE_FAST
     )
     found = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
-    assert found.fields == {"settings[1].limits.joint": "NOT_APPLICABLE"}
+    assert found.fields == {"settings[1].limits.joint.cvar_max": "NOT_APPLICABLE"}
     many = pb.RunBacktestRequest(prices=table(40), mode=pb.BACKTEST_MODE_FAST)
     many.settings.extend([momentum("plain", 0.5)] * 65)
     found = await refusal(client.simulation.RunBacktest(many, timeout=LONG_S))
@@ -193,3 +206,19 @@ async def test_what_the_fast_mode_does_not_know_is_named(client: Client) -> None
     many.mode = pb.BACKTEST_MODE_EXACT
     found = await refusal(client.simulation.RunBacktest(many, timeout=LONG_S))
     assert found.fields == {"settings": "OUT_OF_RANGE"}
+
+
+async def test_the_joint_method_is_backtested_on_estimates_from_the_past(client: Client) -> None:
+    joint, alone = momentum("joint", 0.5, 20), momentum("alone", 0.5, 20)
+    joint.parameters.method = types_pb2.SIZING_METHOD_JOINT
+    joint.estimates.sessions = 60
+    joint.limits.joint.volatility_max = 0.004
+    request = pb.RunBacktestRequest(prices=table(75), settings=[joint, alone])
+    answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    found, plain = answer.results
+    # Decisions before there are 60 returns are refused and counted; none is made without estimates.
+    assert {item.name: item.count for item in found.refused} == {"TOO_FEW_SESSIONS": 40}
+    assert found.decisions == 75 - 1 - 60
+    assert found.trades > 0
+    assert plain.decisions == 75 - 1 - 20
+    assert {item.name for item in found.bindings} & {"VOLATILITY_MAX", "WEIGHT_MAX"}

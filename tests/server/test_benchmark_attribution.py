@@ -91,6 +91,48 @@ async def test_decisions_are_attributed_by_sector_and_their_impact_is_fitted(
     assert not (await client.analytics.AnalyzeDecisions(request)).HasField("attribution")
 
 
+async def test_returns_and_risk_are_divided_among_factors(client: Client) -> None:
+    """C is the factor; A has half of it, C itself all, and B no exposure."""
+    portfolio_id, end, weights, prices = await decided(client)
+    request = pb.AnalyzeDecisionsRequest(
+        portfolio_id=portfolio_id,
+        end_market_snapshot_id=end,
+        factors=pb.FactorExposures(
+            factor_ids=["C"], instrument_ids=["A", "C"], exposures=[0.5, 1.0]
+        ),
+    )
+    found = (await client.analytics.AnalyzeDecisions(request)).factor_attribution
+    assert [item.factor for item in found.effects] == ["C", "specific", "unclassified"]
+    moved = prices[1:] / prices[:-1] - 1.0
+    total = (weights * moved).sum(axis=1)
+    assert found.portfolio_return == pytest.approx(np.prod(1.0 + total) - 1.0, abs=1e-12)
+    effects = sum(item.effect for item in found.effects)
+    assert effects == pytest.approx(found.portfolio_return, abs=1e-12)
+    exposure = weights[:, 0] * 0.5 + weights[:, 2]
+    assert found.effects[0].exposure == pytest.approx(exposure.mean(), abs=1e-12)
+    parts = [
+        exposure * moved[:, 2],
+        weights[:, 0] * (moved[:, 0] - 0.5 * moved[:, 2]),
+        weights[:, 1] * moved[:, 1],
+    ]
+    for item, part in zip(found.effects, parts, strict=True):
+        assert item.volatility == pytest.approx(part.std(ddof=1), abs=1e-12)
+        assert item.correlation == pytest.approx(np.corrcoef(part, total)[0, 1], abs=1e-9)
+    risks = sum(item.risk for item in found.effects)
+    assert risks == pytest.approx(found.volatility, abs=1e-12)
+    assert found.volatility == pytest.approx(total.std(ddof=1), abs=1e-12)
+    for change, path in (
+        ({"factor_ids": []}, "factors.factor_ids"),
+        ({"factor_ids": ["Z"]}, "factors.factor_ids[0]"),
+        ({"instrument_ids": ["A", "A"]}, "factors.instrument_ids"),
+        ({"exposures": [0.5]}, "factors.exposures"),
+        ({"exposures": [0.5, float("inf")]}, "factors.exposures[1]"),
+    ):
+        told = {"factor_ids": ["C"], "instrument_ids": ["A", "C"], "exposures": [0.5, 1.0]}
+        request.factors.CopyFrom(pb.FactorExposures(**{**told, **change}))
+        assert path in (await refusal(client.analytics.AnalyzeDecisions(request))).fields
+
+
 @pytest.mark.parametrize(
     ("names", "weights", "path"),
     [

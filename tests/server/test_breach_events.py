@@ -28,7 +28,7 @@ def app_dsn(app: App) -> str:
 async def test_a_decision_tells_what_the_market_did(client: Client, app_dsn: str) -> None:
     portfolio_id = await client.ready(weight_max=0.1, leverage_max=1.0)
     held = {"I1": 5_000.0, "I2": 1_000.0}  # 100,000 and 50,000 of a million
-    await _hold(client, portfolio_id, 850_000.0, held)
+    await hold(client, portfolio_id, 850_000.0, held)
     await client.size(_small(portfolio_id))
     assert await _told(app_dsn, portfolio_id) == []
     await client.put_market(price=[*PRICES[:2], 2 * PRICES[2], *PRICES[3:]])
@@ -38,7 +38,7 @@ async def test_a_decision_tells_what_the_market_did(client: Client, app_dsn: str
     decision = await client.size(_small(portfolio_id))
     expected = ("WEIGHT_MAX", "I2", 0.1, 200_000.0 / 1_150_000.0)
     assert _close(await _told(app_dsn, portfolio_id), [expected])
-    event = (await _events(app_dsn, portfolio_id))[0]
+    event = (await breach_events(app_dsn, portfolio_id))[0]
     assert event.found_by == f"decision:{decision.decision_id}"
     await client.size(_small(portfolio_id))
     assert len(await _told(app_dsn, portfolio_id)) == 1, "the same episode"
@@ -52,7 +52,7 @@ async def test_a_decision_tells_what_the_market_did(client: Client, app_dsn: str
 
 async def test_new_limits_tell_at_once_and_once(client: Client, app_dsn: str) -> None:
     portfolio_id = await client.ready(weight_max=0.5, leverage_max=1.0)
-    await _hold(client, portfolio_id, 700_000.0, {"I1": 10_000.0, "I5": 500.0})
+    await hold(client, portfolio_id, 700_000.0, {"I1": 10_000.0, "I5": 500.0})
     scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
     await client.set_limits(
         scope, weight_max=0.15, leverage_max=0.2, restricted_instrument_ids=["I5"]
@@ -98,11 +98,11 @@ async def test_holdings_and_fills_tell(client: Client, app_dsn: str) -> None:
     [told] = await _told(app_dsn, portfolio_id)
     assert told[:3] == ("WEIGHT_MAX", "I1", 0.1)
     assert told[3] > 0.1
-    await _hold(client, portfolio_id, 1e6, {})
-    await _hold(client, portfolio_id, 0.0, {"I3": 1_000.0})
+    await hold(client, portfolio_id, 1e6, {})
+    await hold(client, portfolio_id, 0.0, {"I3": 1_000.0})
     found = await _told(app_dsn, portfolio_id)
     assert _close(found[1:], [("WEIGHT_MAX", "I3", 0.1, 1.0)])
-    numbers = [event.portfolio_sequence for event in await _events(app_dsn, portfolio_id)]
+    numbers = [event.portfolio_sequence for event in await breach_events(app_dsn, portfolio_id)]
     assert numbers == sorted(set(numbers))
 
 
@@ -124,7 +124,7 @@ async def test_limits_of_a_request_or_a_strategy_are_no_breach(
     client: Client, app_dsn: str
 ) -> None:
     portfolio_id = await client.ready(weight_max=0.5, leverage_max=1.0)
-    await _hold(client, portfolio_id, 800_000.0, {"I1": 10_000.0})
+    await hold(client, portfolio_id, 800_000.0, {"I1": 10_000.0})
     await client.set_limits(portfolio_service_pb2.Scope(strategy_id="tight"), weight_max=0.01)
     await client.size(sizing_request(portfolio_id, ["I1"], strategy_id="tight"))
     await client.size(
@@ -138,7 +138,7 @@ def _small(portfolio_id: str) -> sizing_service_pb2.SizePositionsRequest:
     return sizing_request(portfolio_id, ["I0"], {"win_probability": [0.51]})
 
 
-async def _hold(client: Client, portfolio_id: str, cash: float, held: dict[str, float]) -> None:
+async def hold(client: Client, portfolio_id: str, cash: float, held: dict[str, float]) -> None:
     holdings = portfolio_service_pb2.Holdings(instrument_ids=held.keys(), quantity=held.values())
     request = portfolio_service_pb2.SetHoldingsRequest(
         portfolio_id=portfolio_id, cash=cash, holdings=holdings
@@ -146,7 +146,7 @@ async def _hold(client: Client, portfolio_id: str, cash: float, held: dict[str, 
     await client.portfolio.SetHoldings(request)
 
 
-async def _events(dsn: str, portfolio_id: str) -> list[Any]:
+async def breach_events(dsn: str, portfolio_id: str) -> list[Any]:
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetch(
         """SELECT payload FROM outbox WHERE portfolio_id = $1 AND topic = 'limit-breached'
@@ -165,7 +165,7 @@ async def _told(dsn: str, portfolio_id: str) -> Told:
             event.bound,
             event.value,
         )
-        for event in await _events(dsn, portfolio_id)
+        for event in await breach_events(dsn, portfolio_id)
     ]
 
 

@@ -156,6 +156,48 @@ async def test_where_fills_settle(client: Client) -> None:
         assert refused.fields == {"fills.settlement_currency[0]": reason}
 
 
+async def test_a_fee_in_the_price_s_currency_is_converted_at_the_fill_s_rate(
+    client: Client,
+) -> None:
+    book = await Account(client, "EUR", price=[100.0]).open(1e6, [], weight_max=0.5)
+    decision = await book.size()
+    lots = decision.sizes.trade_lots[0]
+    await book.fill(decision, 100.0, exchange_rate=1.3, fee=1_000.0, fee_currency="EUR")
+    assert await book.cash() == {"USD": cents(1e6 - 1.3 * (100.0 * lots + 1_000.0))}
+
+
+@pytest.mark.parametrize(
+    ("currency", "given", "field", "reason"),
+    [
+        ("USD", {"exchange_rate": 1.3}, "exchange_rate[0]", "CONTRADICTORY"),
+        ("EUR", {"exchange_rate": 2.0}, "exchange_rate[0]", "FILL_OUT_OF_BAND"),
+        ("EUR", {"fee": 1e18}, "fee[0]", "FILL_OUT_OF_BAND"),
+    ],
+)
+async def test_fills_far_from_all_that_is_plausible(
+    client: Client, currency: str, given: dict[str, Any], field: str, reason: str
+) -> None:
+    book = await Account(client, currency, price=[100.0]).open(1e6, [], weight_max=0.5)
+    decision = await book.size()
+    refused = await refusal(book.fill(decision, 100.0, **given))
+    assert refused.fields == {f"fills.{field}": reason}
+    assert await book.cash() == {"USD": 1e6}
+
+
+async def test_a_conversion_moves_no_value(client: Client) -> None:
+    book = await Account(client, "EUR", price=[100.0]).open(1e6, cash(EUR=100.0), weight_max=0.5)
+    request = pb.AdjustCashRequest(
+        request_id=str(uuid4()),
+        portfolio_id=book.id,
+        changes=cash(EUR=-100.0, USD=1e9),
+        kind=pb.CASH_FLOW_KIND_CONVERSION,
+    )
+    refused = await refusal(client.portfolio.AdjustCash(request))
+    assert refused.fields == {"changes": "CONTRADICTORY"}
+    assert "125 given up" in refused.message
+    assert await book.cash() == {"USD": 1e6, "EUR": 100.0}
+
+
 async def test_pence_are_paid_in_pounds(client: Client) -> None:
     book = await Account(client, "GBX", price=[500.0]).open(
         10_000.0, cash(GBP=10_000.0), weight_max=0.3

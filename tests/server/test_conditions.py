@@ -66,6 +66,30 @@ async def test_a_condition_makes_sizes_smaller_with_hysteresis(client: Client) -
     assert list(replay.replayed.adjustments) == list(recorded.adjustments)
 
 
+async def test_an_observation_that_a_rule_cannot_read_counts_as_stale(client: Client) -> None:
+    """Kelly of 0.6 at even odds is 0.2, of which half is 10,000 lots of 10."""
+    portfolio_id = await client.ready(weight_max=1.0, leverage_max=3.0)
+    name = new_id("mixed")
+    request = sizing_request(portfolio_id, ["I0"], EDGE, validate_only=True)
+    numeric = rule(name, enter=0.7, leave=0.3, multiplier=0.5, stale_multiplier=0.1)
+    await put(client, portfolio_id, numeric)
+    for ago, given, lots in (
+        (50, {"value": 0.8}, 5_000),
+        (40, {"category": "X"}, 1_000),
+        (30, {"value": 0.5}, 5_000),  # between the thresholds it stays as it was
+        (20, {"value": 0.2}, 10_000),
+        (10, {"category": "X"}, 1_000),
+    ):
+        await observe(client, name, ago, **given)
+        decision = await client.size(request)
+        assert decision.sizes.lots[0] == lots, given
+    assert "as a category; the rule needs a number" in decision.adjustments[0].explanation
+    await put(client, portfolio_id, rule(name, categories=["X"], multiplier=0.5))
+    assert (await client.size(request)).sizes.lots[0] == 5_000
+    await observe(client, name, 5, value=0.2)
+    assert (await client.size(request)).sizes.lots[0] == 0  # the tightest
+
+
 async def test_categories_and_stale_conditions(client: Client) -> None:
     portfolio_id = await client.ready(weight_max=1.0, leverage_max=3.0)
     name = new_id("regime")

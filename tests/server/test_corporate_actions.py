@@ -5,10 +5,13 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from positionsizing.v1 import analytics_service_pb2 as analytics_pb
 from positionsizing.v1 import corporate_action_pb2 as action_pb
 from positionsizing.v1 import events_pb2, limits_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import history_service_pb2 as history_pb
 from positionsizing.v1 import market_service_pb2 as market_pb2
 from positionsizing.v1 import portfolio_service_pb2 as portfolio_pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
@@ -70,6 +73,16 @@ class Book:
 
     async def size(self, side: int = LONG, **given: Any) -> sizing_pb2.SizingDecision:
         signals = all_that_may_be_had(self.name, side)
+        request = sizing.SizePositionsRequest(
+            request_id=str(uuid4()), portfolio_id=self.id, signals=signals, **given
+        )
+        return await self.client.size(request)
+
+    async def size_from(self, universe_id: str, **given: Any) -> sizing_pb2.SizingDecision:
+        """By the returns of a stored history."""
+        signals = sizing_pb2.SignalBatch(
+            instrument_ids=[self.name], side=[LONG], history_universe_id=universe_id
+        )
         request = sizing.SizePositionsRequest(
             request_id=str(uuid4()), portfolio_id=self.id, signals=signals, **given
         )
@@ -327,6 +340,42 @@ async def test_a_time_says_whether_prices_show_it(client: Client) -> None:
     assert refused.fields == {"action.effective_time": "OUT_OF_RANGE"}
 
 
+async def test_a_split_told_by_two_people_is_applied_once(client: Client) -> None:
+    book = await Book(client, price=100.0).open(10_000.0, held=10.0, paid=100.0)
+    await book.apply(split=split(2, 1))
+    again = await refusal(book.apply(split=split(2, 1)))
+    assert again.reason == "ALREADY_EXISTS"
+    assert "effective_time" in again.message
+    assert await book.held() == (20.0, cents(50.0), 10_000.0)
+    now = Timestamp()
+    now.GetCurrentTime()
+    await book.apply(split=split(2, 1), effective_time=now)  # it really is another one
+    assert await book.held() == (40.0, cents(25.0), 10_000.0)
+
+
+async def test_a_wrong_split_is_undone(client: Client) -> None:
+    """What is held, the newest price and what counts as a jump are then as before."""
+    book = await Book(client, price=100.0).open(10_000.0, held=10.0, paid=100.0)
+    await book.apply(split=split(4, 1))
+    await book.apply(split=split(1, 4))
+    assert await book.held() == (10.0, cents(100.0), 10_000.0)
+    assert (await book.newest()).price[0] == 100.0
+    assert not (await book.market(confirm=False, price=101.0)).price_jumps
+    assert (await book.statement()).equity == cents(11_010.0)
+
+
+async def test_a_wrong_split_after_a_jump_is_undone(client: Client) -> None:
+    book = await Book(client, price=100.0).open(10_000.0, held=10.0, paid=100.0)
+    await book.market(confirm=False, price=24.0)
+    await book.apply(split=split(2, 1))  # 24 is not near 50: the jump stays
+    await book.apply(split=split(1, 2))
+    [jump] = (await book.market(confirm=False, price=24.0)).price_jumps
+    assert jump.accepted_price == 100.0
+    await book.apply(split=split(4, 1))
+    assert await book.held() == (40.0, cents(25.0), 10_000.0)
+    assert (await book.statement()).equity == cents(10_960.0)
+
+
 async def test_a_snapshot_from_before_is_not_sized_on(client: Client) -> None:
     book = await Book(client, price=100.0).open(10_000.0)
     old = book.snapshot_id
@@ -342,6 +391,65 @@ async def test_a_snapshot_from_before_is_not_sized_on(client: Client) -> None:
     late.FromDatetime((await book.newest()).as_of_time.ToDatetime() + timedelta(microseconds=1))
     await book.market(as_of_time=late)
     assert (await refusal(book.size())).reason == "SNAPSHOT_BEFORE_CORPORATE_ACTION"
+
+
+async def test_growth_over_a_split_and_a_dividend(client: Client) -> None:
+    """From 100 to 52 after two for one is 4 %; from 52 to 51.51 after a dividend of 1 is 1 %."""
+    book = await Book(client, price=100.0).open(100_000.0, weight_max=0.5)
+    first = await book.size()
+    await book.apply(split=split(2, 1))
+    await book.market(price=52.0)
+    second = await book.size()
+    await book.apply(cash_dividend=action_pb.CashDividend(amount=1.0))
+    await book.market(price=51.51)
+    weights = [decision.sizes.weight[0] for decision in (first, second)]
+    assert weights[0] == 0.5
+    request = analytics_pb.AnalyzeDecisionsRequest(portfolio_id=book.id)
+    found = (await client.analytics.AnalyzeDecisions(request)).stage_growth
+    expected = np.log1p(weights[0] * (104 / 100 - 1)) + np.log1p(weights[1] * (51.51 / 51 - 1))
+    assert found.start + sum(found.steps) == pytest.approx(expected, rel=1e-9)
+
+
+async def put_prices(
+    client: Client, universe_id: str, name: str, prices: list[float], days_ago: int
+) -> None:
+    """Daily closes, the last of them so many days ago."""
+    history = history_pb.History(
+        universe_id=universe_id,
+        kind=history_pb.HISTORY_KIND_PRICES,
+        instrument_ids=[name],
+        values=prices,
+    )
+    for day in range(len(prices)):
+        before = timedelta(days=days_ago + len(prices) - 1 - day)
+        history.observation_times.add().FromDatetime(datetime.now(UTC) - before)
+    await client.history.PutHistory(history_pb.PutHistoryRequest(history=history))
+
+
+async def test_stored_prices_follow_a_split(client: Client) -> None:
+    """Closes of 100, 102, 101 from before it and 51, 52 from after it: no return of a half."""
+    book = await Book(client, price=52.0).open(10_000.0)
+    universe_id = new_id("universe")
+    await put_prices(client, universe_id, book.name, [100.0, 102.0, 101.0], days_ago=3)
+    before = datetime.now(UTC)
+    decision = await book.size_from(universe_id)
+    effective = Timestamp()
+    effective.FromDatetime(datetime.now(UTC) - timedelta(days=2, hours=1))
+    await book.apply(split=split(2, 1), effective_time=effective)
+    await put_prices(client, universe_id, book.name, [51.0, 52.0], days_ago=1)
+    request = history_pb.GetHistoryRequest(universe_id=universe_id)
+    found = (await client.history.GetHistory(request)).history
+    assert list(found.values) == [50.0, 51.0, 50.5, 51.0, 52.0]
+    request.known_time.FromDatetime(before)
+    then = (await client.history.GetHistory(request)).history
+    assert list(then.values) == [100.0, 102.0, 101.0]
+    again = await client.sizing.ReplayDecision(
+        sizing.ReplayDecisionRequest(decision_id=decision.decision_id)
+    )
+    assert again.lots_equal
+    returns = np.array([51 / 50, 50.5 / 51, 51 / 50.5, 52 / 51]) - 1.0
+    newer = await book.size_from(universe_id, validate_only=True)
+    assert newer.edges.mean[0] == pytest.approx(returns.mean(), rel=1e-12)
 
 
 async def test_books_from_before_are_not_taken(client: Client) -> None:

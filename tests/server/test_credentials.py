@@ -1,6 +1,7 @@
 """Key sets, tokens, keys and the settings of authentication, each by itself."""
 
 import asyncio
+import base64
 import json
 import time
 from pathlib import Path
@@ -47,6 +48,20 @@ async def test_a_token_says_who_calls(tmp_path: Path) -> None:
     assert cause(tokens, issuer.token(more="x" * 9000)) == "malformed"
     for wrong in ({"portfolios": "a"}, {"roles": [1]}, {"scope": ["sizing.read"]}, {"sub": "a b"}):
         assert cause(tokens, issuer.token(**wrong)) == "bad_claims"
+
+
+async def test_a_token_may_be_bound_to_a_certificate_and_to_nothing_else(tmp_path: Path) -> None:
+    issuer = Issuer()
+    _, tokens = await tokens_of(issuer, tmp_path / "keys")
+    name = base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
+    assert tokens.identity(issuer.token()).certificate is None
+    found = tokens.identity(issuer.token(cnf={"x5t#S256": name}))
+    assert found.certificate == bytes(range(32))
+    for wrong in (
+        *({}, {"jkt": name}, {"x5t#S256": name, "jkt": name}, {"x5t#S256": name[:-3]}),
+        *({"x5t#S256": 1}, {"x5t#S256": "!" * 43}, "x5t#S256", [name], 1),
+    ):
+        assert cause(tokens, issuer.token(cnf=wrong)) == "bad_claims", wrong
 
 
 async def test_keys_that_must_not_verify_are_left_out(tmp_path: Path) -> None:

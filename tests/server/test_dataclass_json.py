@@ -26,6 +26,7 @@ from compute.parameters import (
     DrawdownTolerance,
     EffectiveParameters,
     Form,
+    LotChoice,
     NoTradeRegion,
     Robust,
     RobustSet,
@@ -48,6 +49,7 @@ CHOICES = {
     "method": Method.JOINT,
     "confidence_shrinkage": Shrinkage.NONE,
     "no_trade_region": NoTradeRegion.LONG_RUN,
+    "lot_choice": LotChoice.SEARCHED,
     "correlation_penalty": CorrelationPenalty.PROPORTIONAL,
 }
 

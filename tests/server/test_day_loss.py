@@ -63,12 +63,14 @@ class Book:
         await self.client.set_limits(self.scope, weight_max=0.9, **given)
         return self
 
-    async def market(self, price: float, time: Timestamp | None = None) -> None:
+    async def market(
+        self, price: float, time: Timestamp | None = None, *, confirm: bool = True
+    ) -> None:
         columns: dict[str, Any] = {"volatility": [], "average_daily_volume": [], "sector": []}
         if time is not None:
             columns["as_of_time"] = time
         snapshot = snapshot_message(instrument_ids=[self.name], price=[price], **columns)
-        request = market_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
+        request = market_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=confirm)
         await self.client.market.PutMarketSnapshot(request)
 
     async def state(self) -> pb.GetTradingStateResponse:
@@ -129,6 +131,19 @@ async def test_a_mark_that_shows_it_reduces_trading(client: Client, app: App) ->
     assert (await book.state()).trading_state == ACTIVE
     assert (await book.size(validate_only=True)).sizes.trade_lots[0] > 0
     await book.market(77.0)  # 88,500: 5,500 below 94,000
+    assert (await book.state()).trading_state == REDUCING
+
+
+async def test_a_price_that_nobody_accepted_is_no_loss(client: Client) -> None:
+    book = await Book(client).open(day_loss_max=0.05)
+    await book.market(1.0, confirm=False)  # two digits slipped
+    assert (await refusal(book.size())).reason == "PRICE_JUMP"
+    assert (await book.state()).trading_state == ACTIVE
+    assert (await book.day()).loss == 0.0
+    await book.market(99.0, confirm=False)
+    assert (await book.state()).trading_state == ACTIVE
+    assert (await book.day()).loss == 0.005
+    await book.market(1.0)  # it really is worth that
     assert (await book.state()).trading_state == REDUCING
 
 

@@ -300,6 +300,16 @@ async def test_histories_name_the_subject(closed: App, issuer: Issuer) -> None:
         portfolio.Scope(portfolio_id=name), weight_max=0.2
     )
     assert changed.change.author == "service:engine"
+    await boss.put_market()
+    for client, author in ((boss, "user:ann"), (client_of(closed, token), "service:engine")):
+        request = sizing_request(name)
+        decided = await client.size(request)
+        assert decided.author == author
+        stored = await boss.sizing.GetDecision(
+            sizing.GetDecisionRequest(decision_id=decided.decision_id)
+        )
+        assert stored.decision.author == author
+        assert (await boss.size(request)).author == author, "whoever repeats it"
 
 
 async def test_tenants_see_nothing_of_each_other(closed: App, issuer: Issuer, dsn: str) -> None:

@@ -1,16 +1,18 @@
 """A drawdown floor over decisions, payments, losses and an operator's re-base, through the RPC."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from positionsizing.v1 import (
+    market_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
     types_pb2,
 )
-from service_client import Client, refusal, sizing_request
+from service_client import Client, new_id, refusal, sizing_request, snapshot_message
 
 EDGE = {"win_probability": [0.6], "payoff": [1.0]}
 
@@ -80,6 +82,42 @@ async def test_losses_count_and_payments_do_not(client: Client) -> None:
     await pay(client, portfolio_id, 8.5e5, I0=1e4)  # a deposit doesn't win it back
     assert await multiplier(client, portfolio_id) == pytest.approx(1 - 0.8 * 5e5 / 4.5e5)
     assert (await mark(client, portfolio_id)).high_water_mark == pytest.approx(1e6)
+    await client.put_market()
+
+
+async def test_payments_count_while_the_newest_prices_are_of_another_venue(client: Client) -> None:
+    """100,000 in cash and 10,000 units at 10; half of the cash is paid out, by both calls."""
+    portfolio_id = await ready(client)
+    await pay(client, portfolio_id, 1e5, I0=1e4)
+    await multiplier(client, portfolio_id)
+    assert (await mark(client, portfolio_id)).high_water_mark == pytest.approx(2e5)
+    other = snapshot_message(
+        instrument_ids=[new_id("other")],
+        price=[1.0],
+        volatility=[],
+        average_daily_volume=[],
+        sector=[],
+    )
+    await client.market.PutMarketSnapshot(
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=other)
+    )
+    request = portfolio_service_pb2.AdjustCashRequest(
+        request_id=str(uuid4()),
+        portfolio_id=portfolio_id,
+        kind=portfolio_service_pb2.CASH_FLOW_KIND_PAYMENT,
+        changes=[portfolio_service_pb2.CashBalance(currency="USD", amount=-5e4)],
+    )
+    await client.portfolio.AdjustCash(request)
+    assert (await mark(client, portfolio_id)).high_water_mark == pytest.approx(1.5e5)
+    await pay(client, portfolio_id, 1e5, I0=1e4)
+    assert (await mark(client, portfolio_id)).high_water_mark == pytest.approx(2e5)
+    for _ in range(9):  # nobody says any more what it is worth
+        other.snapshot_id = new_id("other")
+        await client.market.PutMarketSnapshot(
+            market_service_pb2.PutMarketSnapshotRequest(snapshot=other)
+        )
+    request.request_id = str(uuid4())
+    assert (await refusal(client.portfolio.AdjustCash(request))).reason == "MISSING_PRICE"
     await client.put_market()
 
 

@@ -122,6 +122,11 @@ async def test_a_prior_is_weighed_by_its_error(client: Client) -> None:
     assert found.mean_sample[0] == pytest.approx(x.mean())
 
 
+def certain(mean: float) -> edge_service_pb2.EdgeView:
+    """Of instrument A."""
+    return edge_service_pb2.EdgeView(instrument_ids=["A"], coefficients=[1.0], expected_return=mean)
+
+
 @pytest.mark.parametrize(
     ("given", "path", "reason"),
     [
@@ -155,6 +160,16 @@ async def test_a_prior_is_weighed_by_its_error(client: Client) -> None:
             {"views": [edge_service_pb2.EdgeView(instrument_ids=["B"], coefficients=[1.0])]},
             "views[0].instrument_ids[0]",
             "UNKNOWN_INSTRUMENT",
+        ),
+        (
+            {"views": [certain(0.02), certain(0.01)]},
+            "views[1].expected_return",
+            "CONTRADICTORY",
+        ),
+        (
+            {"views": [certain(0.02)], "prior_mean": [0.01], "prior_error": [0.0]},
+            "views[0].expected_return",
+            "CONTRADICTORY",
         ),
     ],
 )

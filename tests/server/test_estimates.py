@@ -272,3 +272,10 @@ async def test_hierarchical_weights_r12(client: Client) -> None:
     herc.method = pb.HIERARCHY_METHOD_UNSPECIFIED
     refused = await refusal(client.correlation.AllocateByHierarchy(herc))
     assert refused.fields == {"method": "MISSING"}
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+async def test_a_universe_that_no_id_can_be_is_named(client: Client, refresh: bool) -> None:
+    request = pb.EstimateMatrixRequest(universe_id="a\x00b", refresh=refresh)
+    found = await refusal(client.correlation.EstimateMatrix(request))
+    assert found.fields == {"universe_id": "BAD_FORMAT"}

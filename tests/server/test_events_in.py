@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from google.protobuf.message import Message
 from positionsizing.v1 import (
     condition_service_pb2,
     events_pb2,
+    feature_service_pb2,
     limits_pb2,
     market_service_pb2,
     parameter_service_pb2,
@@ -25,7 +27,10 @@ from subscriber import PATIENCE_S, Sender, Subscriber
 from server.app import App
 from server.maintenance import REMEMBER, MaintenanceTasks
 from server.matrix_refresh import MatrixRefreshes
+from server.model_schedules import ModelSchedules
+from server.models import Models
 from server.state import States
+from server.worker import Means, Worker
 from storage.events.ports import OutMessage
 from storage.postgres.pool import Database
 
@@ -95,6 +100,26 @@ async def _condition(client: Client, condition_id: str) -> float | None:
     return next((c.value for c in found if c.condition_id == condition_id), None)
 
 
+async def features(client: Client) -> events_pb2.FeaturesUpdated:
+    """A value of a feature set that is declared."""
+    made = feature_service_pb2.FeatureSet(feature_set_id=new_id("set"), features=["x"])
+    await client.features.PutFeatureSet(feature_service_pb2.PutFeatureSetRequest(feature_set=made))
+    request = feature_service_pb2.PutFeaturesRequest(
+        feature_set_id=made.feature_set_id,
+        instrument_ids=["I0"],
+        features=[sizing_pb2.FeatureColumn(name="x", values=[0.7])],
+    )
+    request.as_of_times.add().GetCurrentTime()
+    return events_pb2.FeaturesUpdated(request=request)
+
+
+async def _feature(client: Client, feature_set_id: str) -> list[float]:
+    request = feature_service_pb2.GetFeaturesRequest(
+        feature_set_id=feature_set_id, instrument_ids=["I0"]
+    )
+    return list((await client.features.GetFeatures(request)).known[0].values)
+
+
 def correlations(value: float) -> events_pb2.CorrelationsUpdated:
     matrix = market_service_pb2.Matrix(
         matrix_id=new_id("matrix"),
@@ -120,6 +145,8 @@ async def test_every_topic_does_what_its_call_does(
     matrix = correlations(0.5)
     await sender.send("correlations", "m", matrix)
     await sender.send("conditions", name := new_id("condition"), condition(name, 0.4))
+    values = await features(client)
+    await sender.send("features", values.request.feature_set_id, values)
     await sender.send("limits", portfolio_id, limits(portfolio_id, 0.25))
     await sender.send("risk-budgets", portfolio_id, budget(portfolio_id, 0.4))
     await sender.send("portfolio-state", portfolio_id, state(portfolio_id, 1e6))
@@ -147,6 +174,7 @@ async def test_every_topic_does_what_its_call_does(
     )
     assert list(stored.matrix.dense.values) == [1.0, 0.5, 0.5, 1.0]
     await _until(lambda: _condition(client, name), 0.4)
+    await _until(lambda: _feature(client, values.request.feature_set_id), [0.7])
 
 
 async def test_an_event_is_handled_once_whatever_it_says_the_second_time(
@@ -335,17 +363,21 @@ async def test_ids_that_can_come_no_more_are_forgotten(
         await sender.send("signals", portfolio_id, signals(portfolio_id), event_id)
         await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
     assert events_app.config.dsn is not None
-    database = await Database.open(events_app.config.dsn.get_secret_value())
-    async with database.connection(deadline_s=10.0) as connection:
-        await connection.execute(
-            "UPDATE inbox SET receive_time = $1 WHERE event_id = $2",
-            datetime.now(UTC) - REMEMBER - timedelta(seconds=1),
-            old,
-        )
-        states = States(database, 5.0)
-        tasks = MaintenanceTasks(database, states, "local", MatrixRefreshes(database, states))
-        assert await tasks.forget() == 1
-        left = await connection.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
+    dsn = events_app.config.dsn.get_secret_value()
+    database, owner = await Database.open(dsn), await asyncpg.connect(dsn)
+    await owner.execute(
+        "UPDATE inbox SET receive_time = $1 WHERE event_id = $2",
+        datetime.now(UTC) - REMEMBER - timedelta(seconds=1),
+        old,
+    )
+    states = States(database, 5.0)
+    schedules = ModelSchedules(
+        database, Worker(Means(events_app.config.data_dir)), Models(database, 5.0)
+    )
+    tasks = MaintenanceTasks(database, states, MatrixRefreshes(database, states), schedules)
+    assert await tasks.forget() == 1
+    left = await owner.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
+    await owner.close()
     await database.aclose()
     assert new in {row["event_id"] for row in left}
     assert old not in {row["event_id"] for row in left}

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from mutations import EXPECTED
+from named_limits import invented
 from plain_joint import (
     Book,
     best,
@@ -136,6 +137,9 @@ async def test_random_books_are_the_best_inside_their_limits(joint_client: Clien
             seen[found.reason] += 1
             continue
         seen[types_pb2.SizingStatus.Name(decision.status)] += 1
+        assert not invented(decision, limits_of(book)), (seed, book)
+        is_beyond = decision.status == types_pb2.SIZING_STATUS_LIMIT_EXCEEDED
+        assert is_beyond == bool(decision.limits_exceeded), (seed, book)
         beyond = [e for e in decision.limits_exceeded if abs(e.value - e.bound) > LEFT]
         if beyond:
             # No book keeps these limits with the capital of one decision, and the answer says so.

@@ -62,20 +62,24 @@ async def wide_client(joint_client: Client) -> Client:
     return joint_client
 
 
-async def stored(client: Client, case: Wide) -> dict[str, str]:
+async def stored(client: Client, case: Wide, group_id: str = "") -> dict[str, str]:
     """Stores what a case needs; its names for a request."""
-    case.snapshot.snapshot_id = new_id("wide")
-    snapshot = case.snapshot
-    put = market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
-    await client.market.PutMarketSnapshot(put)
-    names = {"market_snapshot_id": case.snapshot.snapshot_id, "portfolio_id": f"wide-{case.seed}"}
+    if not case.snapshot.snapshot_id:
+        case.snapshot.snapshot_id = new_id("wide")
+        put = market_service_pb2.PutMarketSnapshotRequest(
+            snapshot=case.snapshot, confirm_prices=True
+        )
+        await client.market.PutMarketSnapshot(put)
+    portfolio_id = f"{group_id or 'wide'}-{case.seed}"
+    names = {"market_snapshot_id": case.snapshot.snapshot_id, "portfolio_id": portfolio_id}
     holdings = portfolio_service_pb2.Holdings(
         instrument_ids=case.held,
         quantity=case.held.values(),
         average_price=[case.average.get(name, 0.0) for name in case.held],
     )
     portfolio = portfolio_service_pb2.Portfolio(
-        portfolio_id=names["portfolio_id"],
+        portfolio_id=portfolio_id,
+        group_id=group_id,
         base_currency=case.base,
         cash=case.cash,
         holdings=holdings,
@@ -83,13 +87,13 @@ async def stored(client: Client, case: Wide) -> dict[str, str]:
     await client.portfolio.CreatePortfolio(
         portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
     )
-    scope = portfolio_service_pb2.Scope(portfolio_id=names["portfolio_id"])
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
     await client.portfolio.SetLimits(
         portfolio_service_pb2.SetLimitsRequest(scope=scope, limits=case.stored)
     )
     await client.parameter.SetParameters(
         parameter_service_pb2.SetParametersRequest(
-            portfolio_id=names["portfolio_id"], parameters=case.parameters
+            portfolio_id=portfolio_id, parameters=case.parameters
         )
     )
     for name, matrix in case.matrices.items():
@@ -166,12 +170,20 @@ class Run:
             self.seen[f"first {step.method}: {step.outcome[:60]}"] += 1
             if step.method == "joint" and "iteration" in step.outcome:
                 self.odd.append((seed, step.outcome))
-        kinds = [stage.stage for stage in decision.waterfall.stages]
-        is_joint = types_pb2.SIZING_STAGE_JOINT_OPTIMUM in kinds and not decision.fallback_chain
-        is_cut = is_joint and types_pb2.SIZING_STAGE_BOOK_LIMIT in kinds
-        if is_cut and cut_by_the_book(decision):
-            self.seen["cut after the joint optimum"] += 1
-            self.odd.append((seed, "cut after the joint optimum"))
+        stages = {stage.stage: np.array(stage.weight) for stage in decision.waterfall.stages}
+        if types_pb2.SIZING_STAGE_JOINT_OPTIMUM in stages and not decision.fallback_chain:
+            self.seen["joint optima"] += 1
+            cut = cut_after_the_optimum(stages)
+            if cut <= 1e-7:
+                pass
+            elif types_pb2.SIZING_STAGE_MINIMUM_TRADE in stages:
+                # A trade too small to send is no limit that a convex problem knows.
+                self.seen["smaller than the minimum trade"] += 1
+            elif is_multiplied(reading.case):
+                self.seen["multiplied below what may be sold"] += 1
+            else:
+                self.seen["cut after the joint optimum"] += 1
+                self.wrong.append((seed, f"cut by {cut!r} after the joint optimum"))
         if decision.status == types_pb2.SIZING_STATUS_UNPROVEN:
             self.odd.append((seed, f"unproven: {decision.certificate}".replace("\n", " ")[:300]))
 
@@ -182,12 +194,20 @@ class Run:
             self.wrong.append((seed, f"{prefix}{found.reason}: {found.message}"))
 
 
-def cut_by_the_book(decision: sizing_pb2.SizingDecision) -> bool:
-    """Whether a limit of the book changed what the joint optimum had left by more than rounding."""
-    stages = decision.waterfall.stages
-    place = [stage.stage for stage in stages].index(types_pb2.SIZING_STAGE_BOOK_LIMIT)
-    after, before = (np.array(stages[at].weight) for at in (place, place - 1))
-    return bool(np.abs(after - before).max() > 1e-7)
+def cut_after_the_optimum(stages: dict[int, np.ndarray[Any, Any]]) -> float:
+    """By how much the limits moved what the joint optimum, or its part of the way, had left."""
+    kinds = list(stages)
+    if types_pb2.SIZING_STAGE_TRADE_RATE in kinds:
+        return 0.0  # a part of the way may lead to where a limit is still exceeded
+    last = [kind for kind in kinds if kind != types_pb2.SIZING_STAGE_LOTS][-1]
+    moved = stages[last] - stages[types_pb2.SIZING_STAGE_JOINT_OPTIMUM]
+    return float(np.abs(moved).max())
+
+
+def is_multiplied(case: Wide) -> bool:
+    """Whether the weights of an objective are made smaller, as it knows no Kelly fraction."""
+    parameters = case.parameters
+    return parameters.HasField("joint_objective") and parameters.HasField("drawdown_floor")
 
 
 class ShortLog:

@@ -154,13 +154,25 @@ async def test_an_error_keeps_its_code_reason_and_fields(client: Client, gateway
         ({"portfolioId": "a", "weightMax": 1}, "UNKNOWN_FIELD", "weightMax"),
         ({"limits": {"weight_maximum": 0.1}}, "UNKNOWN_FIELD", "limits.weight_maximum"),
         ({"signals": {"edge": [1]}}, "UNKNOWN_FIELD", "signals.edge"),
-        ({"portfolioId": 3}, "UNDECODABLE", None),
-        ({"method": "KELLY"}, "UNDECODABLE", None),
+        ({"portfolioId": 3}, "BAD_FORMAT", "portfolio_id"),
+        ({"method": "KELLY"}, "UNKNOWN_VALUE", "method"),
+        ({"signals": {"side": ["SIDE_LONG", "LONG"]}}, "UNKNOWN_VALUE", "signals.side[1]"),
+        ({"signals": {"side": "SIDE_LONG"}}, "BAD_FORMAT", "signals.side"),
+        ({"signals": {"payoff": [0.1] * 5 + ["a", 0.1]}}, "BAD_FORMAT", "signals.payoff[5]"),
+        (b'{"signals": {"payoff": [0.1, 1e400]}}', "BAD_FORMAT", "signals.payoff[1]"),
+        ({"signals": [1]}, "BAD_FORMAT", "signals"),
+        ({"reservationTtl": "a day"}, "BAD_FORMAT", "reservation_ttl"),
+        ({"limits": {"groups": [{}, {"sector": 1}]}}, "BAD_FORMAT", "limits.groups[1].sector"),
+        ({"validateOnly": "yes"}, "BAD_FORMAT", "validate_only"),
         (b'{"portfolioId": "a", "portfolioId": "b"}', "UNDECODABLE", None),
         (b"{", "UNDECODABLE", None),
         (b"[1]", "UNDECODABLE", None),
         (b"\xff\xfe", "UNDECODABLE", None),
         (b"[" * 100_000, "UNDECODABLE", None),
+        (b"[]", "UNDECODABLE", None),
+        (b" null", "UNDECODABLE", None),
+        (b"0", "UNDECODABLE", None),
+        (b'{"signals":' * 50_000, "UNDECODABLE", None),
     ],
 )
 async def test_json_that_is_no_request_is_refused(
@@ -171,6 +183,27 @@ async def test_json_that_is_no_request_is_refused(
     if field is not None:
         bad = answer.detail("google.rpc.BadRequest")["debug"]["fieldViolations"]
         assert [item["field"] for item in bad] == [field]
+
+
+async def test_what_would_be_right_is_told(gateway: Gateway) -> None:
+    answer = await gateway.ask(f"{SIZING}/SizePositions", {"signals": {"side": ["LONG"]}})
+    assert answer.json["message"] == (
+        'signals.side[0]: is "LONG"; it must be one of SIDE_LONG, SIDE_SHORT'
+    )
+    answer = await gateway.ask(f"{SIZING}/ListDecisions", {"create_time_from": "yesterday"})
+    assert answer.json["message"].startswith('create_time_from: is "yesterday"; it must be a time')
+
+
+async def test_what_is_wrong_is_told_in_words_about_the_body(gateway: Gateway) -> None:
+    path = f"{PORTFOLIOS}/ListPortfolios"
+    for content in (b"[]", b"null", b'"a"'):
+        answer = await gateway.ask(path, content)
+        assert answer.json["message"] == "the body is not a JSON object"
+    answer = await gateway.ask(path, b'{"a":' * 50_000)
+    assert "recursion" not in answer.json["message"]
+    assert answer.status == 400
+    assert (await gateway.ask(path, b"")).status == 200
+    assert (await gateway.ask(path, b" {}")).status == 200
 
 
 async def test_what_is_no_call_is_refused(gateway: Gateway) -> None:
@@ -207,11 +240,14 @@ async def test_probes_say_whether_it_lives_and_whether_the_server_serves(
 
 
 def test_every_method_of_the_contract_is_there() -> None:
+    """But for those that are answered by a stream: GetJob says what WatchJob would."""
     wanted = {
         f"/{service.full_name}/{method.name}"
         for service in SERVICES.values()
         for method in service.methods
+        if not method.server_streaming
     }
+    assert "/positionsizing.v1.JobService/WatchJob" not in wanted
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"}
     assert methods().keys() == wanted | health
 

@@ -9,10 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from positionsizing.v1 import market_service_pb2 as market_pb2
-from positionsizing.v1 import portfolio_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
-from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
+from positionsizing.v1 import (
+    portfolio_service_pb2,
+    risk_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
+from service_client import (
+    Client,
+    all_that_may_be_had,
+    new_id,
+    refusal,
+    sizing_request,
+    snapshot_message,
+)
+from test_risk import losses_universe
 
 LONG, SHORT = types_pb2.SIDE_LONG, types_pb2.SIDE_SHORT
 FUTURE, INVERSE = market_pb2.CONTRACT_KIND_FUTURE, market_pb2.CONTRACT_KIND_INVERSE_FUTURE
@@ -173,6 +188,33 @@ async def test_index_future_with_margin_by_amount(client: Client) -> None:
     assert await trader.statement() == (cents(96_464.0), cents(0.0), cents(96_464.0))
 
 
+async def test_what_futures_are_still_beyond_is_a_part_of_equity(client: Client) -> None:
+    """Futures are no part of equity: 7 of 8 contracts of 200,000 on 99,982 are left in a step."""
+    contract = {"contract_kind": FUTURE, "multiplier": 50.0, "margin_rate_long": 0.06}
+    trader = await Trader.opened(client, 100_000.0, {}, price=4_000.0, **contract)
+    decision = await trader.size()
+    assert list(decision.sizes.trade_lots) == [8]
+    await trader.fill(decision, 4_000.0, fee=18.0)
+    scope = portfolio_service_pb2.Scope(portfolio_id=trader.portfolio_id)
+    await client.set_limits(scope, weight_max=10.0, turnover_max=2.5)
+    step = await trader.size()
+    assert list(step.sizes.trade_lots) == [-1]
+    (only,) = step.limits_exceeded
+    assert (only.kind, only.name, only.bound) == (types_pb2.LIMIT_KIND_WEIGHT_MAX, "X", 10.0)
+    assert only.value == pytest.approx(7 * 200_000.0 / 99_982.0, rel=1e-12)
+    universe = await losses_universe(client, 0.01 * np.resize([1.0, -1.0], 60), "X")
+    found = await client.risk.ReportRisk(
+        risk_service_pb2.ReportRiskRequest(
+            portfolio_id=trader.portfolio_id,
+            market_snapshot_id=trader.snapshot_id,
+            universe_id=universe,
+        )
+    )
+    assert found.equity == cents(99_982.0)
+    # The step of one contract is reserved, and counts as filled.
+    assert found.before.weights[0] == pytest.approx(7 * 200_000.0 / 99_982.0, rel=1e-12)
+
+
 async def test_fx_pair_in_the_base_currency(client: Client) -> None:
     contract = {"contract_kind": FUTURE, "margin_rate_long": 0.05, "lot_size": 1_000.0}
     trader = await Trader.opened(client, 10_000.0, {"leverage_max": 30.0}, price=1.10, **contract)
@@ -204,7 +246,7 @@ async def test_fx_pair_in_another_currency(client: Client) -> None:
     # 10,000 at once of the gain, booked at the fill's own rate: 250,000 x 0.60 / 152.
     closing = await trader.size(SHORT)
     await trader.fill(closing, 150.90, exchange_rate=1 / 152, fee=380.0, fee_currency="JPY")
-    assert round(await trader.cash(), 2) == 10_984.33  # + 986.8421 - 380 / 151 = 2.5166
+    assert round(await trader.cash(), 2) == 10_984.34  # + 986.8421 - 380 / 152 = 2.5
 
 
 async def test_crypto_perpetual(client: Client) -> None:
@@ -345,3 +387,26 @@ async def test_a_smallest_order_holds_at_a_price_of_nothing_too(client: Client) 
     for quantity_min, lots in ((10.0, 20), (25.0, 0)):
         trader = await Trader.opened(client, 100.0, {}, quantity_min=quantity_min, **given)
         assert list((await trader.size(validate_only=True)).sizes.lots) == [lots]
+
+
+@pytest.mark.parametrize("smallest", [{"quantity_min": 10.0}, {"notional_min": 500.0}])
+@pytest.mark.parametrize(("held", "traded"), [(3.4, -3), (-3.4, 3), (3.0, -3), (12.4, -12)])
+async def test_what_is_too_small_to_order_can_be_closed(
+    client: Client, smallest: dict[str, float], held: float, traded: int
+) -> None:
+    """As far as whole units go: 0.4 of one is left."""
+    columns: dict[str, Any] = {"volatility": [], "average_daily_volume": [], "sector": []}
+    columns |= {name: [value] for name, value in smallest.items()}
+    market = await client.put_market(instrument_ids=["SMALL"], price=[100.0], **columns)
+    portfolio_id = await client.put_portfolio(1e5, {"SMALL": held})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=1.0, allow_short=True)
+    edge = {"side": [1], "win_probability": [0.3], "payoff": [1.0]}
+    request = sizing_request(
+        portfolio_id, ["SMALL"], edge, market_snapshot_id=market, validate_only=True
+    )
+    sizes = (await client.size(request)).sizes
+    assert list(sizes.trade_lots) == [traded]
+    is_part_left = held + traded != 0.0
+    assert sizes.binding[0] == (types_pb2.LIMIT_KIND_LOT_SIZE if is_part_left else 0)
+    assert sizes.binding_bound[0] == (1.0 if is_part_left else 0.0)

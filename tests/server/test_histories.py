@@ -15,7 +15,7 @@ START = datetime(2020, 1, 1, 21, tzinfo=UTC)
 def part(universe: str, rows: list[list[float]], *, day: int = 0, **given: Any) -> pb.History:
     """A part of a universe; NaN in `rows` is missing."""
     values = np.array(rows, dtype=float)
-    names = given.pop("instrument_ids", [f"I{i}" for i in range(values.shape[1])])
+    names = given.pop("instrument_ids", [f"H{i}" for i in range(values.shape[1])])
     known = given.pop("known_time", None)
     message = pb.History(
         universe_id=universe,
@@ -54,11 +54,11 @@ async def test_what_was_known_at_a_time_is_read_again_later(client: Client) -> N
 
     now = await client.history.GetHistory(pb.GetHistoryRequest(universe_id=universe))
     assert now.part_count == 2
-    assert list(now.history.instrument_ids) == ["I0", "I1", "I2"]
+    assert list(now.history.instrument_ids) == ["H0", "H1", "H2"]
     expected = [[10, 5, np.nan], [11.5, 5.5, 7], [12, 6, 8]]
     np.testing.assert_array_equal(values_of(now.history), expected)
 
-    then = pb.GetHistoryRequest(universe_id=universe, instrument_ids=["I1", "I0"])
+    then = pb.GetHistoryRequest(universe_id=universe, instrument_ids=["H1", "H0"])
     then.known_time.FromDatetime(late - timedelta(seconds=1))
     answer = await client.history.GetHistory(then)
     np.testing.assert_array_equal(
@@ -151,6 +151,6 @@ async def test_times_rise_and_are_not_in_the_future(client: Client) -> None:
 async def test_an_unknown_instrument_is_named(client: Client) -> None:
     universe = new_id("universe")
     await put(client, part(universe, [[1.0], [2.0]]))
-    request = pb.GetHistoryRequest(universe_id=universe, instrument_ids=["I0", "ZZ"])
+    request = pb.GetHistoryRequest(universe_id=universe, instrument_ids=["H0", "ZZ"])
     refused = await refusal(client.history.GetHistory(request))
     assert refused.fields == {"instrument_ids[1]": "UNKNOWN_INSTRUMENT"}

@@ -38,6 +38,33 @@ async def test_a_request_id_with_other_content_is_refused(client: Client) -> Non
     assert await client.counts(portfolio_id) == (1, 1)
 
 
+async def test_one_id_may_be_written_in_more_ways_than_one(client: Client) -> None:
+    portfolio_id = await client.ready()
+    request = sizing_request(portfolio_id)
+    usual = request.request_id
+    first = await raw(client, request)
+    for other in (usual.upper(), usual.replace("-", ""), f"urn:uuid:{usual}"):
+        request.request_id = other
+        assert await raw(client, request) == first
+    assert await client.counts(portfolio_id) == (1, 1)
+    decision_id = sizing_service_pb2.SizePositionsResponse.FromString(first).decision.decision_id
+    settle = sizing_service_pb2.SettleDecisionRequest(
+        request_id=str(uuid4()), decision_id=decision_id, close=True
+    )
+    answer = await client.sizing.SettleDecision(settle)
+    settle.request_id, settle.decision_id = settle.request_id.upper(), decision_id.upper()
+    assert await client.sizing.SettleDecision(settle) == answer
+    cash = portfolio_service_pb2.AdjustCashRequest(
+        request_id=str(uuid4()),
+        portfolio_id=portfolio_id,
+        changes=[portfolio_service_pb2.CashBalance(currency="USD", amount=1.0)],
+        kind=portfolio_service_pb2.CASH_FLOW_KIND_INCOME,
+    )
+    booked = await client.portfolio.AdjustCash(cash)
+    cash.request_id = cash.request_id.upper()
+    assert await client.portfolio.AdjustCash(cash) == booked
+
+
 async def test_the_stored_answer_survives_every_change_of_state(client: Client) -> None:
     portfolio_id = await client.ready(weight_max=0.05)
     read = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)

@@ -177,6 +177,17 @@ async def test_six_bets_are_every_combination(joint_client: Client) -> None:
     np.testing.assert_allclose(before_lots(decision), np.full(6, best), atol=1e-8)
 
 
+async def test_a_sample_is_said(joint_client: Client) -> None:
+    """The server of these tests takes 64 outcomes: all of six bets, a sample of seven."""
+    portfolio_id = await kelly(joint_client)
+    said = [
+        [note for note in decision.notes if "sample" in note]
+        for count in (6, 7)
+        for decision in [await joint_client.size(bets(portfolio_id, [0.55] * count))]
+    ]
+    assert said == [[], ["outcomes of these 7 bets are a sample of 64, the same each time"]]
+
+
 def test_many_bets_are_sampled() -> None:
     """Twelve bets, a thousand samples: chances exact, correlations and stakes near."""
     win, rho = np.linspace(0.4, 0.6, 12), 0.2

@@ -292,6 +292,33 @@ async def test_k5_1_with_cash_and_without_a_bound(joint_client: Client) -> None:
         np.testing.assert_allclose(answer.weights, [5 / 7, 40 / 63], atol=1e-9)
 
 
+@pytest.mark.parametrize("limit", ["volatility_max", "var_max"])
+async def test_a_limit_of_risk_is_bound_enough(joint_client: Client, limit: str) -> None:
+    """sqrt(w'Sw) <= v alone: w = v S^-1 m / sqrt(m'S^-1 m), of a box of 1e9 as of one of 5."""
+    mean, values = np.array([0.006, 0.009]), np.array([[0.04, 0.018], [0.018, 0.09]])
+    best = np.linalg.solve(values, mean)
+    ratio = np.sqrt(mean @ best)
+    volatility = 0.1 if limit == "volatility_max" else 0.1 / (1.6448536269514722 - ratio)
+    for written in (1e9, 1e6, 5.0):
+        asked = pb.OptimizationProblem(
+            instrument_ids=["I0", "I1"],
+            objective=pb.Objective(kind=pb.OBJECTIVE_KIND_MAX_RETURN),
+            mean=mean,
+            covariance=market_service_pb2.Matrix(
+                kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+                instrument_ids=["I0", "I1"],
+                dense={"values": values.ravel()},
+            ),
+            weight_min=[-written] * 2,
+            weight_max=[written] * 2,
+            budget_max=written,
+            limits=Joint(**{limit: 0.1}),
+        )
+        answer = await optimize(joint_client, asked)
+        assert answer.status == pb.OPTIMIZATION_STATUS_OPTIMAL, written
+        np.testing.assert_allclose(answer.weights, volatility * best / ratio, atol=1e-8)
+
+
 async def test_a_soft_limit_gives_way_at_its_price(joint_client: Client) -> None:
     covariance = covariance_of(0.04 * np.eye(1))
     soft = limits_pb2.LinearLimit(

@@ -11,7 +11,9 @@ from positionsizing.v1 import parameter_service_pb2, portfolio_service_pb2
 from positionsizing.v1 import sizing_service_pb2 as sizing_pb2
 from service_client import Client, new_id, refusal, sizing_request, snapshot_message
 
-from server.price_jumps import Quote, jumps, not_accepted, quotes
+from server.convert.market import Snapshot
+from server.convert.price_jump import quotes
+from server.price_jumps import Quote, jumps, not_accepted
 from storage.postgres.price_jumps import JumpKind, PriceJump
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -34,13 +36,13 @@ def rate(source: str, to: str, value: float) -> pb.ExchangeRate:
 def test_against_the_last_accepted_price(now: dict[str, float], expected: dict[str, float]) -> None:
     accepted = {(JumpKind.PRICE, name): Quote(10.0, NOW) for name in "AB"}
     accepted[JumpKind.PRICE, "D"] = Quote(-1.0, NOW)
-    snapshot = pb.MarketSnapshot(instrument_ids=now.keys(), price=now.values())
+    snapshot = Snapshot(pb.MarketSnapshot(instrument_ids=now.keys(), price=now.values()))
     assert {j.name: j.accepted for j in jumps(accepted, snapshot, 0.5)} == expected
 
 
 def test_a_rate_is_the_same_whichever_way_it_is_written() -> None:
     for written in (rate("USD", "EUR", 0.8), rate("EUR", "USD", 1.25)):
-        assert dict(quotes(pb.MarketSnapshot(exchange_rates=[written]))) == {
+        assert dict(quotes(Snapshot(pb.MarketSnapshot(exchange_rates=[written])))) == {
             (JumpKind.RATE, "EUR/USD"): 1.25
         }
 
@@ -50,7 +52,8 @@ def test_a_rate_is_the_same_whichever_way_it_is_written() -> None:
     [("USD", {"A", "P"}), ("EUR", {"U", "P"}), ("GBP", {"A", "U"}), ("GBX", {"A", "U"})],
 )
 def test_a_rate_that_jumped_concerns_what_is_converted_by_it(base: str, expected: set[str]) -> None:
-    snapshot = pb.MarketSnapshot(instrument_ids=["A", "U", "P"], currency=["EUR", "USD", "GBX"])
+    message = pb.MarketSnapshot(instrument_ids=["A", "U", "P"], currency=["EUR", "USD", "GBX"])
+    snapshot = Snapshot(message)
     jumped = [PriceJump(JumpKind.RATE, "EUR/USD", 1.1, NOW)]
     assert not_accepted(jumped, snapshot, base) == expected
 
@@ -136,6 +139,27 @@ async def test_a_rate_jump_refuses_lines_of_its_currency(client: Client) -> None
     assert [(e.line, e.reason) for e in decision.line_errors] == [(0, "PRICE_JUMP")]
 
 
+async def test_a_unit_that_changes_is_no_jump_and_a_wrong_one_is(client: Client) -> None:
+    """Ten pounds are a thousand pence, and ten pence a hundredth; so with multipliers."""
+    feed, pounds = Feed(client), [rate("GBP", "USD", 1.3)]
+    await feed.put(10.0, 10.0, currency=["GBP"] * 2, exchange_rates=pounds, multiplier=[1.0, 50.0])
+    told = await feed.put(
+        *(1_000.0, 10.0), currency=["GBX", "GBP"], exchange_rates=pounds, multiplier=[1.0, 50.0]
+    )
+    assert not told.price_jumps
+    told = await feed.put(
+        *(10.0, 10.0), currency=["GBX", "GBP"], exchange_rates=pounds, multiplier=[1.0, 5000.0]
+    )
+    assert [(j.instrument_id, j.accepted_price) for j in told.price_jumps] == [
+        (feed.names[0], pytest.approx(1_000.0)),
+        (feed.names[1], pytest.approx(0.1)),
+    ]
+    told = await feed.put(
+        *(10.0, 11.0), currency=["GBP"] * 2, exchange_rates=pounds, multiplier=[1.0, 50.0]
+    )
+    assert not told.price_jumps  # what was accepted last counts, in pounds again
+
+
 async def test_the_firm_says_what_a_jump_is(client: Client) -> None:
     feed = Feed(client)
     portfolio_id = await client.ready(1e6, weight_max=0.1)
@@ -201,3 +225,24 @@ async def test_equity_that_jumps_stops_sizing_until_confirmed(client: Client) ->
 async def test_confirming_is_for_portfolios_that_are_there(client: Client) -> None:
     confirm = portfolio_service_pb2.ConfirmEquityRequest(portfolio_id="nobody", reason="x")
     assert (await refusal(client.portfolio.ConfirmEquity(confirm))).reason == "PORTFOLIO_NOT_FOUND"
+
+
+async def test_an_underlying_that_jumps_refuses_its_option(client: Client) -> None:
+    """Exposure is counted by it: a slip of ten times would buy ten times as much."""
+    feed = Feed(client)
+    portfolio_id = await client.ready(1e6, weight_max=0.1)
+    again = sizing_request(portfolio_id, feed.names, validate_only=True)
+    option = {"delta": [0.5, 1.0], "multiplier": [100.0, 1.0]}
+    assert not (await feed.put(5.0, 10.0, underlying_price=[100.0, 0.0], **option)).price_jumps
+    # Exposure of a contract: 0.5 x 100 x 100.
+    assert list((await client.size(again)).sizes.trade_lots) == [20, 10_000]
+    [told] = (await feed.put(5.0, 10.0, underlying_price=[10.0, 0.0], **option)).price_jumps
+    assert (told.instrument_id, told.is_underlying) == (feed.names[0], True)
+    assert (told.price, told.accepted_price) == (10.0, 100.0)
+    refused = (await client.size(again)).line_errors
+    assert [(e.field, e.reason) for e in refused] == [("signals.instrument_ids[0]", "PRICE_JUMP")]
+    # In points of another multiplier it is the same price.
+    option["multiplier"][0] = 10.0
+    answer = await feed.put(50.0, 10.0, underlying_price=[1000.0, 0.0], **option)
+    assert not answer.price_jumps
+    assert list((await client.size(again)).sizes.trade_lots) == [20, 10_000]

@@ -81,6 +81,9 @@ async def test_a_model_is_trained_judged_promoted_and_retired(client: Client) ->
     assert report.trained_until_time == moment(599.5)
     score = report.score
     assert score.rows == report.tested_rows == 500
+    parts = score.reliability - score.resolution + score.uncertainty + score.within_groups
+    assert score.brier == pytest.approx(parts, abs=1e-12)
+    assert 0.0 < score.resolution < score.uncertainty <= 0.25
     assert score.implied.log_loss == pytest.approx(np.log(2.0), abs=1e-12)
     for bar in (score.climatology, score.implied):
         assert bar.is_beaten
@@ -255,7 +258,7 @@ async def test_a_promotion_needs_a_reason_and_a_stage(client: Client) -> None:
 )
 def test_a_changed_byte_of_a_document_is_seen(document: str, hashed: str, reason: str) -> None:
     digest = hashlib.sha256(hashed.encode()).digest()
-    stored = StoredModel("m", "ann", BEGIN, document, digest, b"", "LIVE")
+    stored = StoredModel("m", "ann", BEGIN, document, digest, b"", "", "LIVE")
     with pytest.raises(Refusal) as refused:
         read(stored)
     assert refused.value.reason == reason

@@ -271,6 +271,7 @@ async def test_a_net_minimum_beyond_what_signals_ask_for_is_said(client: Client)
     (only,) = decision.limits_exceeded
     assert (only.kind, only.name, only.bound) == (types_pb2.LIMIT_KIND_NET_MIN, "portfolio", 0.9)
     assert only.value == pytest.approx(decision.summary.net_weight_after)
+    assert decision.status == types_pb2.SIZING_STATUS_LIMIT_EXCEEDED
 
 
 async def test_half_a_wealth_floor_is_refused(client: Client) -> None:

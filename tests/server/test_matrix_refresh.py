@@ -6,21 +6,25 @@ from typing import Any
 import numpy as np
 import pytest
 from positionsizing.v1 import correlation_service_pb2 as pb
+from positionsizing.v1 import market_service_pb2
 from service_client import Client, new_id, refusal
-from test_correlation_penalty import book, sized
+from test_correlation_penalty import ALONE, book, sized, stage
 from test_estimates import closes, estimate, stored_closes, values_of
 from test_histories import part, put
 
+from server import matrix_refresh
 from server.app import App
+from server.matrix_estimate import estimate_matrix
 from server.matrix_refresh import MatrixRefreshes
 from server.state import States
-from storage.postgres.pool import Database
+from storage.postgres.pool import Database, PoolOptions
 
 
-async def run_due(app: App) -> int:
+async def run_due(app: App, options: PoolOptions | None = None) -> int:
     """What the maintenance of a server does every minute."""
     assert app.config.dsn is not None
-    database = await Database.open(app.config.dsn.get_secret_value())
+    dsn = app.config.dsn.get_secret_value()
+    database = await Database.open(dsn, options or PoolOptions())
     try:
         return await MatrixRefreshes(database, States(database, 5.0)).run_due()
     finally:
@@ -67,12 +71,13 @@ async def test_the_latest_matrix_follows_the_history(app: App, client: Client) -
 async def test_decisions_use_the_matrix_that_followed(app: App, client: Client) -> None:
     universe = new_id("followed")
     prices = 100.0 * np.exp(np.random.default_rng(3).normal(0.0, 0.01, (60, 2)).cumsum(axis=0))
-    await put(client, part(universe, prices[:40].tolist()))
+    names = ["I0", "I1"]  # what is sized
+    await put(client, part(universe, prices[:40].tolist(), instrument_ids=names))
     first = await estimate(client, universe, refresh=True)
     portfolio_id = await book(client, {"covariance_universe": universe, "periods_per_year": 252.0})
     decision = await sized(client, portfolio_id, 2, validate_only=True)
     assert decision.versions.covariance_matrix_id == first.matrix_id
-    await put(client, part(universe, prices[40:].tolist(), day=40))
+    await put(client, part(universe, prices[40:].tolist(), day=40, instrument_ids=names))
     await run_due(app)
     row = await refresh_of(client, universe)
     assert row is not None
@@ -82,6 +87,56 @@ async def test_decisions_use_the_matrix_that_followed(app: App, client: Client) 
             break
         await asyncio.sleep(0.1)
     assert decision.versions.covariance_matrix_id == row.matrix_id
+
+
+async def test_stakes_shrink_as_names_begin_to_move_together(app: App, client: Client) -> None:
+    """By dynamic conditional correlations, which follow the history and are named by the decision:
+    two alike lines get 1 / (1 + rho) of what each gets alone."""
+    universe, rng = new_id("together"), np.random.default_rng(5)
+    own, common = rng.normal(0.0, 0.01, (160, 2)), rng.normal(0.0, 0.03, (160, 1))
+    returns = own + np.where(np.arange(160)[:, None] < 120, 0.0, common)
+    prices, names = 100.0 * np.exp(returns.cumsum(axis=0)), ["I0", "I1"]
+    await put(client, part(universe, prices[:120].tolist(), instrument_ids=names))
+    dynamic = pb.COVARIANCE_ESTIMATOR_DCC
+    calm = (await estimate(client, universe, refresh=True, estimator=dynamic)).matrix_id
+    portfolio_id = await book(client, {"covariance_universe": universe, "periods_per_year": 252.0})
+    before = await sized(client, portfolio_id, 2, validate_only=True)
+    await put(client, part(universe, prices[120:].tolist(), day=120, instrument_ids=names))
+    await run_due(app)
+    for _ in range(100):  # the server may know the latest one for a moment longer
+        after = await sized(client, portfolio_id, 2, validate_only=True)
+        if after.versions.covariance_matrix_id != calm:
+            break
+        await asyncio.sleep(0.1)
+    correlations = []
+    for decision in (before, after):
+        values = await values_of(client, decision.versions.covariance_matrix_id)
+        correlations.append(values[0, 1] / np.sqrt(values[0, 0] * values[1, 1]))
+        share = 1.0 / (1.0 + max(correlations[-1], 0.0))
+        assert stage(decision, "CORRELATION") == pytest.approx([ALONE * share] * 2, rel=1e-6)
+    assert correlations[0] < 0.2
+    assert correlations[1] > 0.5
+    assert list(after.sizes.lots) < list(before.sizes.lots)
+    asked = market_service_pb2.GetMatrixRequest(matrix_id=after.versions.covariance_matrix_id)
+    assert (await client.market.GetMatrix(asked)).matrix.provenance.estimator == "DCC"
+
+
+async def test_an_estimate_may_take_longer_than_a_session_may_be_idle(
+    app: App, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    universe, _ = await stored_closes(client, 60)
+    made = await estimate(client, universe, refresh=True)
+
+    async def slow(*arguments: Any) -> pb.EstimateMatrixResponse:
+        await asyncio.sleep(0.6)
+        return await estimate_matrix(*arguments)
+
+    monkeypatch.setattr(matrix_refresh, "estimate_matrix", slow)
+    await more(client, universe, 60, 70)
+    assert await run_due(app, PoolOptions(idle_in_transaction_timeout_s=0.2)) >= 1
+    row = await refresh_of(client, universe)
+    assert row is not None
+    assert (row.failure, row.matrix_id == made.matrix_id) == ("", False)
 
 
 async def test_what_fails_is_said_and_tried_with_the_next_part(app: App, client: Client) -> None:

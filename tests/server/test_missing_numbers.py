@@ -120,3 +120,33 @@ async def test_wins_only_lose_the_whole_stake_at_times(client: Client) -> None:
     signals = {"edge_source": [4], "history_outcome": [0.1] * 20, "history_length": [20]}
     decision = await client.size(sizing_request(portfolio_id, ["I3"], signals))
     assert decision.sizes.weight[0] == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule", "reason"),
+    [
+        ({"volatility": [0.0] + [0.2] * 7}, {"risk_budget": 0.5}, "MISSING_VOLATILITY"),
+        ({"sector": ["", *"AABBAAB"]}, {}, "MISSING_SECTOR"),
+    ],
+)
+async def test_what_is_held_counts_and_needs_its_numbers(
+    client: Client, columns: dict[str, Any], rule: dict[str, float], reason: str
+) -> None:
+    """Held I0 has none, and only I1 is asked for."""
+    group = limits_pb2.GroupLimit(name="tech", sector="A", gross_weight_max=0.1)
+    limits = {"groups": [group]} if reason == "MISSING_SECTOR" else {}
+    whole = await client.put_market()
+    portfolio_id = await client.put_portfolio(1e6, {"I0": 1_000.0})
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, **limits, **WIDE)
+    await with_parameters(client, portfolio_id, **rule)
+    market = await client.put_market(**columns)
+    edge = {"win_probability": [0.6], "payoff": [1.0]}
+    request = sizing_request(
+        portfolio_id, ["I1"], edge, market_snapshot_id=whole, validate_only=True
+    )
+    await client.size(request)
+    request.market_snapshot_id = market
+    refused = await refusal(client.sizing.SizePositions(request))
+    assert refused.reason == reason
+    assert "'I0' is held or reserved" in refused.message

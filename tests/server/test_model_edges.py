@@ -77,9 +77,12 @@ async def set_parameters(client: Client, portfolio_id: str, **given: Any) -> Non
     )
 
 
-@pytest.mark.parametrize("kind", ["LOGISTIC", "LOG_POOL", "WEALTH_MIXTURE"])
+@pytest.mark.parametrize(
+    "kind", ["LOGISTIC", "BOOSTED_TREES", "NETWORK", "LOG_POOL", "WEALTH_MIXTURE"]
+)
 async def test_a_model_sizes_and_is_replayed_when_it_is_retired(client: Client, kind: str) -> None:
-    members = [] if kind == "LOGISTIC" else [pb.ModelMember(features=[name]) for name in NAMES]
+    is_one = kind in ("LOGISTIC", "BOOSTED_TREES", "NETWORK")
+    members = [] if is_one else [pb.ModelMember(features=[name]) for name in NAMES]
     model = await live(client, kind=f"MODEL_KIND_{kind}", members=members)
     portfolio_id = await client.ready(**WEIGHTS)
     decision = await client.size(by_model(portfolio_id, model.model_id))
@@ -87,7 +90,8 @@ async def test_a_model_sizes_and_is_replayed_when_it_is_retired(client: Client, 
     assert (said.model_id, said.model_hash) == (model.model_id, model.hash)
     assert list(said.lines) == [0, 1, 2, 3]
     p, error = np.array(said.win_probability), np.array(said.win_probability_error)
-    assert p[3] > p[0] > p[1] > 0.5
+    assert p[0] > p[1] > 0.5
+    assert p[3] > (0.6 if kind == "BOOSTED_TREES" else p[0])  # trees are steps: they needn't rise
     assert p[2] <= 0.5
     assert (error > 0.0).all()
     lots = list(decision.sizes.lots)

@@ -1,8 +1,8 @@
 """Portfolios are renamed, and closed for good once nothing is held or reserved."""
 
 import grpc
+from positionsizing.v1 import parameter_service_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 from service_client import Client, refusal, sizing_request
 
 
@@ -78,3 +78,46 @@ async def test_a_closed_portfolio_is_halted_hidden_and_stays(client: Client) -> 
             pb.ListPortfoliosRequest(page_size=1000, include_closed=include)
         )
         assert any(item.portfolio_id == portfolio_id for item in found.portfolios) == there
+
+
+async def test_nothing_of_a_closed_portfolio_changes(client: Client) -> None:
+    portfolio_id = await client.ready()
+    await client.portfolio.ClosePortfolio(pb.ClosePortfolioRequest(portfolio_id=portfolio_id))
+    before = await named(client, portfolio_id)
+    parameters = parameter_service_pb2.SizingParameters(kelly_fraction=0.3)
+    calls = (
+        client.set_limits(pb.Scope(portfolio_id=portfolio_id), weight_max=0.2),
+        client.portfolio.RenamePortfolio(
+            pb.RenamePortfolioRequest(portfolio_id=portfolio_id, display_name="other")
+        ),
+        client.portfolio.SetTimeZone(
+            pb.SetTimeZoneRequest(portfolio_id=portfolio_id, time_zone="Asia/Tokyo")
+        ),
+        client.portfolio.ConfirmEquity(
+            pb.ConfirmEquityRequest(portfolio_id=portfolio_id, reason="checked")
+        ),
+        client.parameter.SetParameters(
+            parameter_service_pb2.SetParametersRequest(
+                portfolio_id=portfolio_id, parameters=parameters
+            )
+        ),
+    )
+    for call in calls:
+        refused = await refusal(call)
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "PORTFOLIO_CLOSED",
+        )
+    assert await named(client, portfolio_id) == before
+
+
+async def test_what_is_owed_keeps_a_portfolio_open(client: Client) -> None:
+    for cash, accounts in (
+        (0.0, [pb.CashBalance(currency="EUR", amount=-5.0)]),
+        (-5.0, [pb.CashBalance(currency="EUR", amount=100.0)]),
+    ):
+        portfolio_id = await client.put_portfolio(cash, cash_balances=accounts)
+        request = pb.ClosePortfolioRequest(portfolio_id=portfolio_id)
+        refused = await refusal(client.portfolio.ClosePortfolio(request))
+        assert refused.reason == "PORTFOLIO_IN_USE"
+        assert "is owed" in refused.message

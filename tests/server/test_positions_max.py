@@ -84,6 +84,7 @@ async def test_a_book_with_too_many_says_so(client: Client) -> None:
     (only,) = decision.limits_exceeded
     assert (only.kind, only.name, only.bound, only.value) == (PLACES, "portfolio", 2.0, 4.0)
     assert list(decision.sizes.lots) == [0]
+    assert decision.status == types_pb2.SIZING_STATUS_LIMIT_EXCEEDED
 
 
 async def test_a_narrower_scope_only_takes_places_away(client: Client) -> None:

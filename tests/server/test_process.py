@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from fixtures_postgres import create_database
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -13,6 +14,8 @@ from service_client import Client, refusal_of, sizing_request, started
 from compute.shapes import KernelRegistry
 from server.config import ConfigError, load
 from storage import embedded
+from storage.errors import SchemaMismatch
+from storage.postgres.migrations import current_version, migrate
 
 SERVICES = ("SizingService", "PortfolioService", "MarketService", "ParameterService")
 
@@ -108,3 +111,17 @@ async def test_calls_inside_finish_when_the_service_stops(
                 assert isinstance(answer, grpc.aio.AioRpcError)
                 assert answer.code() is grpc.StatusCode.UNAVAILABLE
         assert any(not isinstance(answer, BaseException) for answer in answers)
+
+
+async def test_a_start_refuses_an_older_schema_where_it_may_not_change_it(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> None:
+    dsn = create_database(postgres_server)
+    await migrate(dsn, "0021")
+    with pytest.raises(SchemaMismatch, match="sizing migrate"):
+        async with started(postgres_server, kernels, tmp_path, dsn=dsn, migrate="check"):
+            pass
+    assert await current_version(dsn) == "0021"
+    await migrate(dsn)
+    async with started(postgres_server, kernels, tmp_path, dsn=dsn, migrate="check") as app:
+        assert app.port

@@ -1,5 +1,6 @@
 """Compiled programs on disk: loaded without compiling, never from a folder others can write to."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -148,3 +149,75 @@ async def test_a_call_that_cannot_wait_for_its_program_is_told_to_come_again(
     assert refused.value.reason == "PREPARING"
     assert refused.value.retry_after_s is not None
     assert prepared.waits == 1
+
+
+async def test_a_call_is_told_to_come_again_while_the_compiler_is_between_two_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Preparation([KERNEL], JointShapes(), ProgramStore(tmp_path))
+    with subprocess.Popen(  # noqa: ASYNC220  (it ends at once)
+        (sys.executable, "-c", "pass"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as gone:
+        pass
+    prepared._child = gone  # its pipes are closed
+    with pytest.raises(Refusal) as refused:
+        await prepared.ready(("waterfall", SHAPES), 0.01)
+    assert refused.value.reason == "PREPARING"
+
+    def no_room(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", no_room)
+    await asyncio.to_thread(prepared._compile, asyncio.get_running_loop())  # is tried again later
+
+
+RARE = Kernel("robust", doubled_sum, (SHAPES,))
+
+
+async def until_whole(prepared: Preparation) -> None:
+    async with asyncio.timeout(60):
+        while prepared.missing:  # noqa: ASYNC110  (it tells nobody)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_rare_program_is_loaded_by_the_first_call_that_needs_it(tmp_path: Path) -> None:
+    store, key = ProgramStore(tmp_path), ("robust", SHAPES)
+    traced = lowered(RARE, SHAPES)
+    store.save(RARE, SHAPES, traced, compiled_of(RARE, traced))
+    prepared = Preparation([RARE], JointShapes(), store)
+    prepared.go_on()
+    await prepared.first()
+    await until_whole(prepared)
+    assert prepared.kernels.program_count == 0
+    arguments = np.ones((3, 4)), np.ones(3)
+    with pytest.raises(NotReadyError):
+        prepared.kernels.run("robust", *arguments)
+    await prepared.ready(key, 1.0)
+    assert np.array_equal(prepared.kernels.run("robust", *arguments), np.full(3, 10.0))
+    assert prepared.waits == 0
+    await prepared.stop()
+
+
+async def test_a_rare_program_that_was_damaged_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = ProgramStore(tmp_path), ("robust", SHAPES)
+    traced = lowered(RARE, SHAPES)
+
+    def make(self: Preparation, loop: asyncio.AbstractEventLoop) -> None:
+        store.save(RARE, SHAPES, traced, compiled_of(RARE, traced))
+        loop.call_soon_threadsafe(self._there[key].set)
+
+    monkeypatch.setattr(Preparation, "_compile", make)  # its child process knows other kernels
+    prepared = Preparation([RARE], JointShapes(), store)
+    prepared.go_on()
+    await prepared.first()
+    await until_whole(prepared)
+    store.path(RARE, SHAPES).write_bytes(b"not a program")
+    with pytest.raises(Refusal) as refused:
+        await prepared.ready(key, 1.0)
+    assert refused.value.reason == "PREPARING"
+    await until_whole(prepared)
+    await prepared.ready(key, 1.0)
+    assert prepared.kernels.program_count == 1
+    await prepared.stop()

@@ -18,8 +18,12 @@ from compute.shapes import KernelRegistry
 from server.auth.access import SCOPES
 from server.auth.identity import Identity
 from server.auth.quota import BURST_S, Quotas, lines_of
+from server.auth.shared_quota import SharedUse
 from server.errors import Refusal
 from storage import embedded
+from storage.errors import Unavailable
+from storage.postgres import tenants
+from storage.postgres.pool import Database
 
 ANN, BOB = (Identity("acme", name, frozenset()) for name in ("ann", "bob"))
 RATE = 100.0
@@ -108,3 +112,55 @@ async def test_long_waits_are_valid_durations() -> None:
     retry = error_details_pb2.RetryInfo()
     assert status.details[1].Unpack(retry)
     assert (retry.retry_delay.seconds, retry.retry_delay.nanos) == (12, 500_000_000)
+
+
+async def test_servers_on_one_database_share_a_quota(
+    postgres_server: embedded.EmbeddedServer,
+) -> None:
+    """Two servers, each let in by its own bucket at first, both owing what the other let in."""
+    dsn = create_database(postgres_server, template=embedded.DATABASE)
+    database = await Database.open(dsn)
+    async with database.transaction("acme", deadline_s=30) as connection:
+        await tenants.ensure(connection, "acme")
+    clock = Clock()
+    sides = [Quotas(RATE, clock) for _ in range(2)]
+    shared = [SharedUse(database, quotas) for quotas in sides]
+
+    async def exchange() -> None:
+        for one in (*shared, *shared):  # the second round tells the first what the second used
+            await one.exchange()
+
+    for quotas in sides:
+        quotas.charge(ANN, request_of(1))
+    await exchange()
+    full = RATE * BURST_S
+    sides[0].charge(ANN, request_of(700))
+    sides[1].charge(ANN, request_of(600))
+    await exchange()
+    left = [quotas._buckets["acme", "ann"].lines for quotas in sides]
+    assert left == [full - 1302, full - 1301]  # what was used before they met counts at one
+    for quotas, owed in zip(sides, left, strict=True):
+        with pytest.raises(Refusal) as refused:
+            quotas.charge(ANN, request_of(1))
+        assert refused.value.reason == "QUOTA_EXCEEDED"
+        assert refused.value.retry_after_s == pytest.approx((0.01 - owed) / RATE, abs=1e-3)
+        quotas.charge(BOB, request_of(1))
+    clock.time += 3.1  # 310 lines
+    sides[0].charge(ANN, request_of(300))
+    await exchange()
+    with pytest.raises(Refusal):
+        sides[1].charge(ANN, request_of(1))  # it knows of the other's 300
+    await database.aclose()
+
+
+async def test_what_could_not_be_told_is_told_the_next_time() -> None:
+    class Away:
+        def transaction(self, *_: object, **__: object) -> object:
+            raise Unavailable("away")
+
+    quotas = Quotas(RATE, Clock())
+    quotas.charge(BOB, request_of(5))
+    with pytest.raises(Unavailable):
+        await SharedUse(Away(), quotas).exchange()  # type: ignore[arg-type]
+    quotas.charge(BOB, request_of(2))
+    assert quotas.used() == {("acme", "bob"): 7}

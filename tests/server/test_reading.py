@@ -15,7 +15,8 @@ from service_client import Client, new_id, refusal, sizing_request
 
 from server.app import App
 from server.client import Client as ShippedClient
-from server.prepared_request import PreparedRequest, SizedRequest
+from server.prepared_request import PreparedRequest
+from server.sized_request import SizedRequest
 from server.sizing_engine import SizingEngine
 
 N_LINES = 200

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from positionsizing.v1 import history_service_pb2 as history_pb
+from positionsizing.v1 import limits_pb2, portfolio_service_pb2, types_pb2
 from positionsizing.v1 import market_service_pb2 as market_pb
 from positionsizing.v1 import risk_service_pb2 as pb
 from service_client import Client, new_id, refusal
 from sklearn.covariance import LedoitWolf
-from test_estimates import closes, stored_closes
+from test_estimates import closes, estimate, stored_closes
 from test_histories import START, part, put
+from test_limits_on_lots import METHODS, bets
 
 R35 = np.array([[0.04, 0.006, 0], [0.006, 0.09, 0.01], [0, 0.01, 0.0225]]) / 252
 
@@ -214,6 +216,50 @@ async def test_stress_scenarios_are_stored_and_applied(client: Client) -> None:
     answer = await report(client, universe_id=away, proposed=weights(ELSEWHERE=1.0))
     refused = {row.scenario_id: row.refused for row in answer.stress_losses}
     assert "ELSEWHERE" in refused[march], "said, not zero"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["closed form", "joint"])
+async def test_sizes_lose_no_more_in_a_stored_scenario_than_a_limit_says(
+    joint_client: Client, method: types_pb2.SizingMethod.ValueType
+) -> None:
+    """The returns that a report tells of a scenario, with their sign turned, as a linear limit."""
+    client, names = joint_client, ["XOM", "CVX", "KO", "PEP"]
+    universe, _ = await stored_closes(client)
+    everything, prices = closes()
+    empty: dict[str, Any] = {"volatility": [], "average_daily_volume": [], "sector": []}
+    snapshot = await client.put_market(instrument_ids=everything, price=prices[-1], **empty)
+    oil = new_id("oil")
+    shock = pb.ShockEvent(instrument_ids=["XOM"], returns=[-0.3], spread_by_covariance=True)
+    scenario = pb.StressScenario(scenario_id=oil, shock=shock)
+    await client.risk.PutStressScenario(pb.PutStressScenarioRequest(scenario=scenario))
+    asked = {"universe_id": universe, "scenario_ids": [oil]}
+    told = await report(client, **asked, proposed=weights(**dict.fromkeys(names, 0.25)))
+    returns = list(told.stress_losses[0].returns)
+    assert list(told.instrument_ids) == names
+    row = limits_pb2.LinearLimit(
+        name="oil", instrument_ids=names, coefficients=[-r for r in returns], upper=0.02
+    )
+    portfolio_id = await client.put_portfolio(1e6)
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    matrix = await estimate(client, universe, instrument_ids=names)
+    long = [types_pb2.SIDE_LONG] * 4
+    losses, given = [], {"portfolio_id": portfolio_id, "market_snapshot_id": snapshot}
+    if method == types_pb2.SIZING_METHOD_JOINT:
+        given["covariance_matrix_id"] = matrix.matrix_id
+    for rows in ([], [row]):
+        joint = limits_pb2.JointLimits(linear=rows)
+        await client.set_limits(scope, weight_max=0.5, leverage_max=1.0, joint=joint)
+        request = bets(
+            names, [0.7, 0.6, 0.6, 0.6], long, **given, method=method, validate_only=True
+        )
+        sizes = (await client.size(request)).sizes
+        book = weights(**dict(zip(names, sizes.weight, strict=True)))
+        after = await report(client, **asked, proposed=book)
+        losses.append(after.stress_losses[0].loss_after)
+    assert losses[0] > 0.025
+    assert 0.98 * 0.02 < losses[1] <= 0.02 * (1 + 1e-9)
+    assert types_pb2.LIMIT_KIND_LINEAR in list(sizes.binding)
+    assert "oil" in list(sizes.group_names)
 
 
 async def test_recorded_forecasts_r30_to_r34(client: Client) -> None:

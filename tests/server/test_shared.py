@@ -6,8 +6,15 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from positionsizing.v1 import portfolio_service_pb2, sizing_service_pb2
-from service_client import INSTRUMENTS, PRICES, Client, new_id, sizing_request
+from positionsizing.v1 import market_service_pb2, portfolio_service_pb2, sizing_service_pb2
+from service_client import (
+    INSTRUMENTS,
+    PRICES,
+    Client,
+    new_id,
+    sizing_request,
+    snapshot_message,
+)
 
 PRICE = dict(zip(INSTRUMENTS, PRICES, strict=True))
 
@@ -128,3 +135,52 @@ async def test_a_sale_that_is_reserved_takes_nothing_away_where_there_is_room(
     requests = [sizing_request(name, ["I3"], larger, request_id="") for name in (first, second)]
     together = await size_all(client, requests)
     assert [decision.sizes.trade_lots[0] for decision in together] == [1750, 1000]
+
+
+async def test_portfolios_in_dollars_and_euros_share_what_is_stated_in_euros(
+    client: Client,
+) -> None:
+    """1 EUR = 1.25 USD: 100,000 and 60,000 euros of what both may have of each instrument."""
+    names, group = ["A", "B"], new_id("group")
+    rate = market_service_pb2.ExchangeRate(from_currency="EUR", to_currency="USD", rate=1.25)
+    columns: dict[str, Any] = {"volatility": [], "average_daily_volume": [], "sector": []}
+    snapshot = snapshot_message(
+        instrument_ids=names,
+        price=[100.0, 50.0],
+        currency=["USD", "EUR"],
+        exchange_rates=[rate],
+        **columns,
+    )
+    await client.market.PutMarketSnapshot(
+        market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot, confirm_prices=True)
+    )
+    members = {new_id("shared"): base for base in ("USD", "EUR")}
+    for portfolio_id, base in members.items():
+        portfolio = portfolio_service_pb2.Portfolio(
+            portfolio_id=portfolio_id, base_currency=base, cash=2e5, group_id=group
+        )
+        await client.portfolio.CreatePortfolio(
+            portfolio_service_pb2.CreatePortfolioRequest(portfolio=portfolio)
+        )
+    shared = portfolio_service_pb2.SharedLimits(
+        gross_notional_max=1e5, instrument_notional_max=6e4, currency="EUR"
+    )
+    await client.set_limits(scope(group_id=group), weight_max=1.0, shared=shared)
+    wanted = {"side": [1, 1], "win_probability": [0.9, 0.9], "payoff": [1.0, 1.0]}
+    decisions = await size_all(
+        client,
+        [
+            sizing_request(
+                name, names, wanted, request_id="", market_snapshot_id=snapshot.snapshot_id
+            )
+            for name in members
+        ],
+    )
+    euros = np.array([1.0 / 1.25, 1.0])[:, None] * [one.sizes.notional for one in decisions]
+    assert euros.sum() == pytest.approx(1e5, abs=300.0)  # but for lots of up to 80 euros
+    assert (euros.sum(axis=0) <= 6e4 * (1.0 + 1e-9)).all()
+    assert euros.sum() <= 1e5 * (1.0 + 1e-9)
+    assert (euros > 0.0).all()
+    for decision in decisions:
+        request = sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
+        assert (await client.sizing.ReplayDecision(request)).lots_equal

@@ -30,6 +30,28 @@ async def test_a_bet_at_fractions_of_kelly(client: Client) -> None:
     assert answer.floor_kelly_fraction == pytest.approx(0.50425074, abs=1e-7)
 
 
+@pytest.mark.parametrize(
+    "edge",
+    [
+        {"bet": pb.BetEdge(win_probability=0.6, payoff=1.0)},
+        {"bet": pb.BetEdge(win_probability=0.5, payoff=1.0, outcome_count=50)},
+        {"bet": pb.BetEdge(win_probability=0.4, payoff=1.0, outcome_count=50)},
+        {"asset": pb.AssetEdge(expected_return=0.02, volatility=0.2)},
+        {
+            "asset": pb.AssetEdge(
+                expected_return=0.02, volatility=0.2, risk_free_rate=0.02, observed_periods=50.0
+            )
+        },
+    ],
+)
+async def test_certain_edges_and_no_stake_lose_no_growth(
+    edge: dict[str, Any], client: Client
+) -> None:
+    """Unset, rather than 0 or what a stake would lose."""
+    answer = await client.edge.EvaluateStakes(pb.EvaluateStakesRequest(**edge))
+    assert not answer.HasField("growth_lost")
+
+
 async def test_an_asset_by_default(client: Client) -> None:
     asset = pb.AssetEdge(expected_return=0.08, volatility=0.2, risk_free_rate=0.02)
     answer = await client.edge.EvaluateStakes(pb.EvaluateStakesRequest(asset=asset))
@@ -40,9 +62,35 @@ async def test_an_asset_by_default(client: Client) -> None:
     assert answer.rows[2].ever_below[2] == pytest.approx(0.125)
 
 
+async def test_growth_that_is_kept_whatever_the_distribution_k9_5(client: Client) -> None:
+    guarantee = pb.GrowthGuarantee(periods=120, probability=0.05)
+    for mean, side in ((0.01, 1.0), (-0.01, -1.0)):
+        asset = pb.AssetEdge(expected_return=mean, volatility=0.05)
+        asked = pb.EvaluateStakesRequest(
+            asset=asset, kelly_fractions=[0.25, 1.0], guarantee=guarantee
+        )
+        answer = await client.edge.EvaluateStakes(asked)
+        assert answer.rows[0].stake == pytest.approx(side)
+        assert answer.rows[0].guaranteed_growth == pytest.approx(-0.0347361884, abs=5e-11)
+        assert answer.rows[1].guaranteed_growth < answer.rows[0].guaranteed_growth
+        assert answer.guaranteed_stake == 0.0
+    # With a better edge some stake guarantees growth, and its neighbours less.
+    asked.asset.expected_return = 0.05
+    best = (await client.edge.EvaluateStakes(asked)).guaranteed_stake
+    kelly = 0.05 / 0.05**2
+    asked.kelly_fractions[:] = [0.99 * best / kelly, best / kelly, 1.01 * best / kelly]
+    below, top, above = (await client.edge.EvaluateStakes(asked)).rows
+    assert top.guaranteed_growth > max(below.guaranteed_growth, above.guaranteed_growth, 0.0)
+    without = await client.edge.EvaluateStakes(bet())
+    assert not without.HasField("guaranteed_stake")
+    assert not without.rows[0].HasField("guaranteed_growth")
+
+
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
+        (bet(guarantee=pb.GrowthGuarantee(periods=10)), "guarantee.probability"),
+        (bet(guarantee=pb.GrowthGuarantee(probability=0.1)), "guarantee.periods"),
         (pb.EvaluateStakesRequest(), "bet"),
         (pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=0.5)), "bet.payoff"),
         (

@@ -24,6 +24,7 @@ from test_limits_on_lots import METHODS, bets, put_matrix
 
 from compute.optimize.execution import JointShapes
 from compute.optimize.kernels import joint_kernels
+from compute.risk.conditional import filtered
 from compute.risk.extremes import pareto_tail
 from compute.risk.measures import cornish_fisher_tail, historical_tail, moments, student_tail
 from compute.risk.tail_method import TailKind
@@ -39,7 +40,8 @@ STUDENT = risk_service_pb2.TAIL_METHOD_STUDENT
 CORNISH_FISHER = risk_service_pb2.TAIL_METHOD_CORNISH_FISHER
 HISTORICAL = risk_service_pb2.TAIL_METHOD_HISTORICAL
 EXTREME_VALUE = risk_service_pb2.TAIL_METHOD_EXTREME_VALUE
-FOLLOWED = (NORMAL, STUDENT, CORNISH_FISHER, HISTORICAL, EXTREME_VALUE)
+FILTERED = risk_service_pb2.TAIL_METHOD_FILTERED_HISTORICAL
+FOLLOWED = (NORMAL, STUDENT, CORNISH_FISHER, HISTORICAL, EXTREME_VALUE, FILTERED)
 LONG = types_pb2.SIDE_LONG
 
 
@@ -91,6 +93,8 @@ def measured(limit: limits_pb2.TailLimit, weights: np.ndarray, scenarios: np.nda
         found = cornish_fisher_tail(limit.level, skewness, kurtosis, deviation)
     elif limit.method == HISTORICAL:
         found = historical_tail(losses, equal, limit.level)
+    elif limit.method == FILTERED:
+        found = historical_tail(filtered(losses), equal, limit.level)
     else:
         found = pareto_tail(losses).tail(limit.level)
     return found.value_at_risk if limit.measure == VAR else found.expected_shortfall
@@ -195,6 +199,7 @@ async def test_what_the_data_cannot_support_is_refused_by_name(wide_client: Clie
     unlike = "TAIL_NOT_MEASURABLE"
     for limit, given, reason, words in (
         (tail(VAR, HISTORICAL, 0.99, 0.01), {"scenario_matrix_id": few}, unlike, "100 are needed"),
+        (tail(VAR, FILTERED, 0.99, 0.01), {"scenario_matrix_id": few}, unlike, "100 are needed"),
         (tail(ES, EXTREME_VALUE, 0.95, 0.01), {"scenario_matrix_id": few}, unlike, "200 are"),
         (tail(VAR, CORNISH_FISHER, 0.95, 0.01), {"scenario_matrix_id": jumps}, unlike, "domain"),
         (tail(VAR, EXTREME_VALUE, 0.95, 0.01), {"scenario_matrix_id": jumps}, unlike, "losses"),
@@ -219,11 +224,9 @@ async def test_what_the_data_cannot_support_is_refused_by_name(wide_client: Clie
 async def test_limits_that_say_too_little_are_refused_by_field(client: Client) -> None:
     portfolio_id = await client.ready()
     scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
-    filtered = risk_service_pb2.TAIL_METHOD_FILTERED_HISTORICAL
     for given, field, reason in (
         (limits_pb2.TailLimit(method=NORMAL, bound=0.1), "measure", "MISSING"),
         (limits_pb2.TailLimit(measure=VAR, bound=0.1), "method", "MISSING"),
-        (limits_pb2.TailLimit(measure=VAR, method=filtered, bound=0.1), "method", "NOT_APPLICABLE"),
         (limits_pb2.TailLimit(measure=VAR, method=NORMAL), "bound", "OUT_OF_RANGE"),
         (tail(VAR, EXTREME_VALUE, 0.8, 0.1), "level", "OUT_OF_RANGE"),
         (tail(VAR, NORMAL, 0.4, 0.1), "level", "OUT_OF_RANGE"),

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -34,13 +35,15 @@ class Authority:
         self._certificate = self._sign(name, self._key, is_authority=True)
         self.file = self._write(f"{name}.pem", self._certificate.public_bytes(PEM))
 
-    def issue(self, name: str, days: float = 1.0) -> tuple[Path, Path]:
-        """Files of a new certificate for this machine and of its key."""
+    def issue(
+        self, name: str, days: float = 1.0, names: Sequence[x509.GeneralName] = ()
+    ) -> tuple[Path, Path]:
+        """Files of a new certificate, for this machine unless `names` say another, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         secret = key.private_bytes(
             PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        certificate = self._sign(name, key, days=days).public_bytes(PEM)
+        certificate = self._sign(name, key, days=days, names=names).public_bytes(PEM)
         return self._write(f"{name}.crt", certificate), self._write(f"{name}.key", secret)
 
     def _write(self, name: str, data: bytes) -> Path:
@@ -55,9 +58,10 @@ class Authority:
         *,
         is_authority: bool = False,
         days: float = 1.0,
+        names: Sequence[x509.GeneralName] = (),
     ) -> x509.Certificate:
         now = datetime.now(UTC)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        names = names or [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
         return (
             x509.CertificateBuilder()
             .subject_name(_named(name))

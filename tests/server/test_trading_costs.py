@@ -324,3 +324,14 @@ async def test_wrong_costs_are_refused_by_path(client: Client) -> None:
     found = await refusal(client.parameter.SetParameters(asked))
     assert found.fields == {"parameters.no_trade_region": "UNKNOWN_VALUE"}
     assert new_id("x")
+
+
+async def test_fees_beyond_what_a_trade_is_of_are_told(client: Client) -> None:
+    """One share left over, and 150 a ticket: it is closed where nothing is expected of it."""
+    portfolio_id = await book(client, held=PRICES[0] / 1e9, market={"fee_fixed": [150.0] * N})
+    signals = {"win_probability": [], "payoff": [], "volatility": [0.2], "expected_return": [0.0]}
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], signals))
+    assert list(decision.sizes.trade_lots) == [-1]
+    assert [note for note in decision.notes if "fees" in note] == [
+        f"I0: fees of 150 for a trade of {PRICES[0]:.6g}, in the portfolio's base currency"
+    ]

@@ -1,13 +1,17 @@
 """Parameters searched on a history: over gRPC, in the worker, and what is refused before."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from positionsizing.v1 import simulation_service_pb2 as pb
 from service_client import Client, refusal
 from test_backtests import LONG_S, momentum, table
 
+from compute.simulate.tuning import Evidence, Objection, objections
 from server.errors import Refusal
-from server.tune import refuse_wrong, tune_parameters
+from server.tune import tune_parameters, tune_violations
 
 
 def request() -> pb.TuneParametersRequest:
@@ -51,6 +55,64 @@ def test_trials_are_counted_judged_forward_and_locked() -> None:
     assert again.locked_growth.mean != answer.locked_growth.mean
 
 
+NOTHING_AGAINST = Evidence(
+    walk_forward=np.array([2.0, 0.5, 3.0]),
+    base=np.array([1.0, 1.0, 1.0]),
+    locked_difference=1e-6,
+    superior_p=0.1,
+    overfitting=0.5,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({}, []),
+        ({"superior_p": None, "overfitting": None, "locked_difference": None}, []),
+        ({"walk_forward": np.array([0.5, 0.5, 9.0])}, [Objection.WALK_FORWARD]),
+        ({"walk_forward": np.array([2.0, -9.0, 3.0])}, [Objection.WALK_FORWARD]),
+        ({"walk_forward": np.array([2.0, -np.inf, 3.0])}, [Objection.WALK_FORWARD]),
+        ({"base": np.array([1.0, -np.inf, 1.0])}, []),
+        ({"locked_difference": 0.0}, [Objection.LOCKED]),
+        ({"superior_p": 0.98}, [Objection.NOT_SUPERIOR]),
+        ({"overfitting": 0.6}, [Objection.OVERFITTED]),
+    ],
+)
+def test_a_choice_is_recommended_where_nothing_speaks_against_it(
+    change: dict[str, Any], held: list[Objection]
+) -> None:
+    assert list(objections(replace(NOTHING_AGAINST, **change))) == held
+
+
+def flat_then(drift: float) -> pb.PriceTable:
+    """Prices that rise, one that has turned within the locked sessions."""
+    random = np.random.default_rng(5)
+    steps = random.normal(0.002, 0.01, (240, 1))
+    steps[192:] = random.normal(drift, 0.01, (48, 1))
+    made = pb.PriceTable(dates=list(table(240).dates), instrument_ids=["A"])
+    made.close.extend((100.0 * np.exp(np.cumsum(steps, axis=0))).ravel())
+    return made
+
+
+def test_evidence_of_what_follows_decides_what_is_proposed() -> None:
+    asked = request()
+    asked.setting.ClearField("limits")
+    asked.setting.limits.weight_max = 5.0
+    asked.setting.limits.leverage_max = 5.0
+    asked.setting.parameters.kelly_fraction = 0.06
+    del asked.ranges[1:]
+    asked.prices.CopyFrom(flat_then(0.002))
+    risen = tune_parameters(asked)
+    asked.prices.CopyFrom(flat_then(-0.01))
+    turned = tune_parameters(asked)
+    assert risen.chosen == turned.chosen != 0
+    assert pb.TUNE_OBJECTION_LOCKED not in risen.objections
+    assert pb.TUNE_OBJECTION_LOCKED in turned.objections
+    assert not turned.is_recommended
+    for answer in (risen, turned):
+        assert answer.is_recommended == (not answer.objections)
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
@@ -65,9 +127,7 @@ def test_wrong_ranges_are_named(field: str, change: dict[str, object]) -> None:
     asked = request()
     for name, value in change.items():
         setattr(asked.ranges[0], name, value)
-    with pytest.raises(Refusal) as refused:
-        refuse_wrong(asked)
-    assert field in [item.field for item in refused.value.fields]
+    assert field in [item.field for item in tune_violations(asked)]
 
 
 def test_too_short_a_history_is_refused() -> None:

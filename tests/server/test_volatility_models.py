@@ -270,3 +270,37 @@ async def test_a_split_is_no_return(client: Client) -> None:
     rebuild = pb.RebuildVolatilityRequest(model_id=model_id, start_time=days_ago(DAYS + 0.5))
     await client.volatility.RebuildVolatility(rebuild)
     assert list((await client.volatility.GetVolatility(ask)).volatility) == [after]
+
+
+@pytest.mark.parametrize(
+    ("garch", "variance"),
+    [
+        ({"alpha": 0.08, "beta": 0.90}, 1.84196e-4),
+        ({"alpha": 0.02, "beta": 0.91, "gamma": 0.10}, 1.3275741295e-4),
+        # Exponential weights are what is left where nothing pulls back to the long run.
+        ({"alpha": 0.06, "beta": 0.94 - 1e-12}, 1.65347512e-4),
+    ],
+    ids=["D7.3", "D7.4", "R2"],
+)
+async def test_reference_paths_of_garch(
+    client: Client, garch: dict[str, float], variance: float
+) -> None:
+    """From a long-run variance of 1e-4: five returns."""
+    returns = (0.01, -0.02, 0.015, -0.005, 0.03)
+    price = 20.0
+    await put_day(client, 10, (price,))
+    for day, r in enumerate(returns, 1):
+        price *= exp(r)
+        await put_day(client, 10 - day, (price,))
+    model_id = new_id("garch")
+    long_run = sqrt(252 * 1e-4)
+    await put_model(
+        client,
+        model_id=model_id,
+        observations_min=1,
+        garch=pb.GarchModel(**garch, long_run_volatility=long_run),
+    )
+    said = await client.volatility.GetVolatility(
+        pb.GetVolatilityRequest(model_id=model_id, instrument_ids=["I0"])
+    )
+    assert said.estimate[0] == pytest.approx(sqrt(252 * variance), rel=1e-9)

@@ -76,7 +76,9 @@ async def test_a_bet_k9_1_and_k9_2(client: Client, kind: str, radius: float, f: 
     assert types_pb2.SIZING_STAGE_ROBUST in [s.stage for s in decision.waterfall.stages]
 
 
-@pytest.mark.parametrize(("radius", "f"), [(0.001, 2.41662707), (0.01, 1.45514531)])
+@pytest.mark.parametrize(
+    ("radius", "f"), [(0.001, 2.41662707), (0.01, 1.45514531), (0.02, 0.86883098)]
+)
 async def test_three_outcomes_k9_3(client: Client, radius: float, f: float) -> None:
     matrix_id = await three_outcomes(client)
     portfolio_id = await book(client, "KL", radius)
@@ -109,6 +111,48 @@ async def test_an_ellipsoid_k9_4(
     moments = {"expected_return": [0.1], "volatility": [0.2]}
     decision = await stake(joint_client, portfolio_id, SCENARIOS | moments, **given)
     assert decision.sizes.weight[0] == pytest.approx(2.5 * share, abs=1e-6)
+
+
+GUARANTEE = {"periods": 36.0, "probability": 0.1}
+KAPPA, TAU = (0.9 / 3.6) ** 0.5, 35 / 3.6
+UNCORRELATED = pb.RobustEdge(set=pb.UNCERTAINTY_SET_UNCORRELATED, **GUARANTEE)
+
+
+def guaranteed(d: float, s: float) -> float:
+    """The stake whose growth over 36 periods falls short with a chance of 0.1 at most."""
+    left = d - KAPPA * s
+    return max(left, 0.0) / (left**2 + TAU * s**2)
+
+
+@pytest.mark.parametrize("method", [CLOSED, JOINT], ids=["closed form", "joint"])
+async def test_uncorrelated_periods_of_any_distribution_k9_5(
+    joint_client: Client, method: int
+) -> None:
+    portfolio_id = await book(joint_client, "BOX", 0.0, robust=UNCORRELATED)
+    given: dict[str, Any] = {"method": method}
+    if method == JOINT:
+        given["covariance_matrix_id"] = await put_matrix(
+            joint_client, "COVARIANCE", 0.0036 * np.eye(N)
+        )
+    for d, s in ((0.05, 0.06), (0.02, 0.06)):
+        moments = {"expected_return": [d], "volatility": [s]}
+        decision = await stake(joint_client, portfolio_id, SCENARIOS | moments, **given)
+        assert decision.sizes.weight[0] == pytest.approx(guaranteed(d, s), abs=2e-6)
+    assert guaranteed(0.05, 0.06) > 0.4
+    assert decision.sizes.weight[0] == 0.0
+
+
+async def test_uncorrelated_bets_and_scenarios(client: Client) -> None:
+    portfolio_id = await book(client, "BOX", 0.0, robust=UNCORRELATED)
+    bet = {"win_probability": [0.9], "payoff": [0.5], "loss_fraction": [0.4]}
+    d, s = 0.9 * 0.5 - 0.1 * 0.4, 0.3 * 0.9
+    found = last(await stake(client, portfolio_id, bet))
+    assert found == pytest.approx(guaranteed(d, s), rel=1e-9)
+    returns = np.array([-0.02, 0.0, 0.03, 0.04, 0.05])
+    matrix_id = await put_matrix(client, "SCENARIOS", np.tile(returns[:, None], N))
+    decision = await stake(client, portfolio_id, SCENARIOS, scenario_matrix_id=matrix_id)
+    expected = guaranteed(float(returns.mean()), float(returns.std()))
+    assert last(decision) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", SETS)
@@ -153,8 +197,11 @@ async def test_the_joint_method_shrinks_bets_alike(joint_client: Client) -> None
     assert decision.sizes.weight[0] == pytest.approx(0.1, abs=1e-5)
 
 
-async def test_robust_decisions_replay(client: Client) -> None:
-    portfolio_id = await book(client, "KL", 0.01)
+@pytest.mark.parametrize(
+    "robust", [pb.RobustEdge(set=pb.UNCERTAINTY_SET_KL, radius=0.01), UNCORRELATED]
+)
+async def test_robust_decisions_replay(client: Client, robust: pb.RobustEdge) -> None:
+    portfolio_id = await book(client, "KL", 0.01, robust=robust)
     matrix_id = await three_outcomes(client)
     request = sizing_request(portfolio_id, ["I0"], SCENARIOS, scenario_matrix_id=matrix_id)
     decision = await client.size(request)
@@ -165,7 +212,7 @@ async def test_robust_decisions_replay(client: Client) -> None:
     stored = await client.parameter.GetParameters(
         pb.GetParametersRequest(portfolio_id=portfolio_id)
     )
-    assert stored.parameters.robust.radius == 0.01
+    assert stored.parameters.robust == robust
 
 
 async def test_sets_without_a_kind_or_with_a_wrong_radius_are_refused(client: Client) -> None:
@@ -173,6 +220,19 @@ async def test_sets_without_a_kind_or_with_a_wrong_radius_are_refused(client: Cl
     for robust, path, reason in (
         (pb.RobustEdge(radius=0.1), "parameters.robust.set", "UNKNOWN_VALUE"),
         (pb.RobustEdge(set=9, radius=0.1), "parameters.robust.set", "UNKNOWN_VALUE"),  # type: ignore[arg-type]
+        (pb.RobustEdge(set=6, periods=9.0), "parameters.robust.probability", "MISSING"),  # type: ignore[arg-type]
+        (pb.RobustEdge(set=6, probability=0.1), "parameters.robust.periods", "MISSING"),  # type: ignore[arg-type]
+        (
+            pb.RobustEdge(set=6, radius=1.0, periods=9.0, probability=0.1),  # type: ignore[arg-type]
+            "parameters.robust.radius",
+            "NOT_APPLICABLE",
+        ),
+        (pb.RobustEdge(set=1, periods=9.0), "parameters.robust.periods", "NOT_APPLICABLE"),  # type: ignore[arg-type]
+        (
+            pb.RobustEdge(set=6, periods=0.5, probability=0.1),  # type: ignore[arg-type]
+            "parameters.robust.periods",
+            "OUT_OF_RANGE",
+        ),
         (pb.RobustEdge(set=1, radius=-0.1), "parameters.robust.radius", "OUT_OF_RANGE"),  # type: ignore[arg-type]
         (pb.RobustEdge(set=1, radius=11.0), "parameters.robust.radius", "OUT_OF_RANGE"),  # type: ignore[arg-type]
     ):

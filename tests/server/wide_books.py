@@ -42,9 +42,10 @@ CASH, FUTURE, INVERSE = (
 
 @dataclass
 class Wide:
-    """One case. `base`: currency of the portfolio; `held`: units by instrument."""
+    """One case. `money`: about its size, in dollars; `base`: its currency; `held`: units."""
 
     seed: int
+    money: float
     snapshot: Kind.MarketSnapshot
     base: str
     cash: float
@@ -59,18 +60,23 @@ class Wide:
     reducing: bool = False
 
 
-def drawn(seed: int) -> Wide:
-    """The case of a seed."""
+def drawn(seed: int, beside: Wide | None = None) -> Wide:
+    """The case of a seed; beside another one, on its market and of about its size."""
     draw = Draw(seed)
-    money = draw.one(1e6, 1e6, 1e6, 1e5, 1e9, 1e3, 1.0)
+    money = draw.one(1e6, 1e6, 1e6, 1e5, 1e9, 1e3, 1.0) if beside is None else beside.money
     base = draw.one("USD", "USD", "EUR", "JPY")
     # Money is said in dollars and then in the base, so that books are alike in every currency.
-    size = int(draw.rng.integers(1, len(NAMES) + 1))
-    snapshot = _market(draw, size, money)
+    if beside is None:
+        size = int(draw.rng.integers(1, len(NAMES) + 1))
+        snapshot = _market(draw, size, money)
+    else:
+        size, snapshot = len(beside.snapshot.instrument_ids), beside.snapshot
     cash, held, average = _book(draw, snapshot, money)
+    dollars = money
     cash, money = cash / RATES[base], money / RATES[base]
     wide = Wide(
         seed,
+        dollars,
         snapshot,
         base,
         cash,

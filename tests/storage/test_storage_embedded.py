@@ -167,7 +167,7 @@ try:
 except StorageError as error:
     print(error)
 else:
-    assert {programs!r} in embedded._program("initdb")
+    assert {programs!r} in embedded.program("initdb")
     print("runs", server.is_owner)
     server.stop()
 """

@@ -58,6 +58,19 @@ class Explanation:
     violation_min: float
     weights: Vector
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The conflict with a name for each asset whose bound takes part, as `upper[3]`."""
+        return tuple(
+            member
+            for name in self.conflict
+            for member in (
+                [f"{name}[{asset}]" for asset in self.assets[name]]
+                if name in self.assets
+                else [name]
+            )
+        )
+
 
 class UnexplainedError(ArithmeticError):
     """Limits too ill-conditioned to say what is wrong with them."""

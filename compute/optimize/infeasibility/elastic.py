@@ -242,7 +242,7 @@ def _cut(facts: Facts, name: str, weights: Vector) -> tuple[Vector, float]:
         if cut == name:
             return row, bound
     # Outside the domain: wealth must stay positive in the worst scenario to begin with.
-    wealth = facts.wealth(weights)
+    wealth = facts.floor_wealth(weights)
     worst = int(np.argmin(wealth))
     slope = facts.scenarios[worst] - facts.problem.financing_rates
     return -slope, float(wealth[worst] - slope @ weights) - 1e-6

@@ -21,12 +21,6 @@ Matrix = npt.NDArray[np.float64]
 STAGES = 12
 
 
-def accuracy(dimension: int) -> float:
-    """Largest relative understatement of the norm of a vector of this dimension."""
-    levels = math.ceil(math.log2(max(dimension, 2)))
-    return 1.0 - math.cos(math.pi / 2 ** (STAGES + 1)) ** levels
-
-
 def add_norm(builder: Builder, key: str, matrix: Matrix) -> str:
     """Add columns `key.*` so that one of them is >= |matrix @ weights|; returns its name.
 

@@ -31,6 +31,7 @@ def form(problem: Problem) -> tuple[object, ...]:
         id(objective) if objective.terms else None,
         problem.cash_return,
         None if problem.financing is None else problem.financing.tobytes(),
+        None if problem.views is None else problem.views.tobytes(),
         limits.var_tail,
         limits.drawdown_risk,
         limits.budget_min is None,

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes, Programs
-from compute.optimize.interior_point.canonicalize import ASSETS, padded
+from compute.optimize.interior_point.canonicalize import ASSETS
 from compute.optimize.interior_point.risk_budget import run_spinu, run_spinu_batch, spinu
 from compute.optimize.limits import box
 from compute.optimize.objectives import Blocks, Moments, budget_error, shares
 from compute.optimize.problem import Array, Limits, Multipliers, Problem, Solution, Status
-from compute.shapes import Kernel, NotCompiledError
+from compute.shapes import Kernel, NotCompiledError, padded
 
 KERNEL = "joint/budget"
 METHOD = "Newton on the logarithmic barrier"

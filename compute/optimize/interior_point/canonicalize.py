@@ -20,6 +20,7 @@ from compute.optimize.interior_point.scaling import balance, unit_of
 from compute.optimize.limits import Linear, Scalar, distinct, forced, linear, over
 from compute.optimize.objectives import Blocks, Moments, UnsupportedError, blocks
 from compute.optimize.problem import Array, Problem
+from compute.shapes import padded
 
 ASSETS = (4, 8, 12, 16, 20, 24, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 500)
 SCENARIOS = (16, 32, 64, 100, 128, 192, 256, 384, 512, 768, 1000, 1280, 1600, 2000)
@@ -121,17 +122,6 @@ def encode(
     return Encoded(problem, Data(**fields), compiled, known, unit, is_forced, levels, execution)
 
 
-def padded(values: Array, *shape: int, fill: float = 0.0) -> Array:
-    """`values` with their last axes filled up to `shape`."""
-    own = values.shape[-len(shape) :]
-    if own == shape:
-        return np.asarray(values, np.float64)
-    wide = np.full((*values.shape[: -len(shape)], *shape), fill)
-    part: tuple[Any, ...] = (..., *map(slice, own))
-    wide[part] = values
-    return wide
-
-
 def _square(matrix: Array, n: int, unit: Scalar) -> Array:
     return padded(matrix if _is_one(unit) else matrix * over(unit, 2) ** 2, n, n)
 
@@ -206,6 +196,8 @@ def _risk_fields(
         fields["second_mean"] = padded(moments.scenario_mean() * per_name, n)
     if risk is not None and not risk.quadratic:
         fields["exponent"] = np.array([risk.exponent, np.log1p(cash)])
+        if moments.problem.views is not None:
+            fields["floor_shift"] = padded(-moments.problem.views / (1.0 + cash) * per_name, n)
     if compiled.growth or compiled.crra or "exponent" in fields:
         fields |= _scenario_fields(moments, unit, n, execution)
     return fields
@@ -216,8 +208,9 @@ def _scenario_fields(
 ) -> dict[str, Any]:
     """Scenarios across, assets down: both products with the weights then run along memory."""
     cash, across = moments.problem.cash_return, np.matrix_transpose(moments.scenarios())
-    if cash != 0.0 or moments.problem.financing is not None:
-        across = (across - moments.problem.financing_rates[:, None]) / (1.0 + cash)
+    rates = moments.problem.objective_rates
+    if cash != 0.0 or rates.any():
+        across = (across - rates[..., None]) / (1.0 + cash)
     if not _is_one(unit):
         across = across * over(unit, 2)
     length = bucket(across.shape[-1], SCENARIOS, execution)

@@ -81,7 +81,7 @@ class Slot:
         if self.scenarios:
             shapes |= {"returns": n + length, "prob": length, "growth": (), "crra": (2,)}
         if self.scenarios and not self.plain:
-            shapes |= {"exponent": (2,)}
+            shapes |= {"exponent": (2,), "floor_shift": n}
         fields: dict[str, Any] = {
             name: jax.ShapeDtypeStruct(shape, np.float64) for name, shape in shapes.items()
         }
@@ -127,13 +127,17 @@ class Slot:
 def slots(shapes: JointShapes) -> tuple[Slot, ...]:
     """Every slot of a service, the cheapest first."""
     few, most = shapes.rows
-    wide = [(size, most) for size in shapes.assets]
+    # Books of few names have few limits: with room for many, those would be most of the work. One
+    # that has more goes to a wider slot, so the widest has room for most.
+    wide = [(size, few if size <= few else most) for size in shapes.assets[:-1]]
+    wide.append((shapes.assets[-1], most))
     # Rows cost little, except where there are many names.
     made = [Slot(*book) for book in (*wide, (shapes.assets[-1], few))]
     made += [Slot(*book, shapes.scenarios[0]) for book in wide]
     made += [Slot(shapes.assets[-1], few, shapes.scenarios[0], plain=True)]
-    # Long histories of few names are padded to more names, not to programs of their own.
-    made += [Slot(*wide[-1], count) for count in shapes.scenarios[1:]]
+    # Long histories are padded to the most names, or where they are of few (every outcome of a
+    # dozen bets) to the next fewer: a sixteenth of the work.
+    made += [Slot(*book, count) for book in wide[-2:] for count in shapes.scenarios[1:]]
     made += [Slot(*book, ratio=True) for book in wide]
     # A ratio needs scenarios only where drawdown risk is limited.
     made += [Slot(*wide[-1], shapes.scenarios[-1], ratio=True)]

@@ -115,7 +115,7 @@ def ruined(problem: Problem, execution: Execution = JUST_IN_TIME) -> bool:
         objective=Objective(ObjectiveKind.MIN_CVAR, tail=1.0 - 0.5 * least),
         limits=linear,
         costs=Costs(),
-        scenarios=problem.scenarios - problem.financing_rates,
+        scenarios=problem.scenarios - problem.objective_rates,
     )
     found = solve_tail(worst, execution=execution)
     return found.status is Status.OPTIMAL and found.objective >= 1.0 + cash - RUINED

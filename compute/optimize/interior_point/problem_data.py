@@ -5,8 +5,10 @@
 
     limits g(w) <= 0:   1/2 (w'Sw / v - v)                         volatility v
                         z sqrt(w'Sw) - mean'w - var_max            normal VaR
-                        log sum_t p_t W_t^-lambda / lambda         Busseti, Ryu, Boyd 2016
+                        log sum_t p_t V_t^-lambda / lambda         Busseti, Ryu, Boyd 2016
                         (lambda + 1)/2 w'E[xx']w - mean'w          its quadratic form
+
+V_t = W_t + shift'w is wealth without what the objective expects beyond the scenarios.
 
 What a problem does not have is None, so that its kernel spends no time on it. The functions take
 NumPy arrays as well: what is asked once, on the host, needs no compiling.
@@ -36,8 +38,8 @@ class Data(NamedTuple):
     price: f64[m] of their violation;
     price_tail: price of violating turnover, gross and the nonlinear limits (phase one only).
     mean: f64[n], cov: f64[n, n], S, of the caps; volatility: v; var: f64[2] = z, var_max.
-    exponent: f64[2] = lambda, right-hand side; quadratic_exponent: the same for the quadratic
-    form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
+    exponent: f64[2] = lambda, right-hand side; floor_shift: f64[n] = shift; quadratic_exponent: the
+    same for the quadratic form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
     holdings, cost, impact: f64[n]; turnover, gross: maxima; budgets: f64[n] = b.
     level: f64[n], 1 for a variable that is no weight (`epigraph`).
     sharpe: present where the objective is (linear'w - costs) / sqrt(w'Qw).
@@ -64,6 +66,7 @@ class Data(NamedTuple):
     volatility: Array | None = None
     var: Array | None = None
     exponent: Array | None = None
+    floor_shift: Array | None = None
     quadratic_exponent: Array | None = None
     second: Array | None = None
     second_mean: Array | None = None
@@ -114,13 +117,15 @@ class Terms(NamedTuple):
     """The smooth part at a point.
 
     gradient: f64[n] of f; limits: f64[q] = g(w); slopes: f64[q, n] their gradients;
-    wealth: f64[T]; tilt: the exponential weights of the drawdown-risk limit, f64[T].
+    wealth: f64[T]; floor_wealth: f64[T], V; tilt: the exponential weights of the drawdown-risk
+    limit, f64[T].
     """
 
     gradient: Array
     limits: Array
     slopes: Array
     wealth: Array | None
+    floor_wealth: Array | None
     tilt: Array | None
 
 
@@ -155,7 +160,7 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
     """Gradient of scale * f and the limits, all times `scale`, with `aversion` times Q for Q."""
     xp = weights.__array_namespace__()
     gradient = -scale * data.linear
-    wealth = tilt = None
+    wealth = floor_wealth = tilt = None
     limits: list[Array] = []
     slopes: list[Array] = []
     if data.returns is not None:
@@ -170,14 +175,18 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
         assert data.returns is not None
         assert data.prob is not None
         assert wealth is not None
-        value, slope, _ = log_wealth(wealth)
+        floor_wealth = wealth if data.floor_shift is None else wealth + weights @ data.floor_shift
+        value, slope, _ = log_wealth(floor_wealth)
         level = -(data.exponent[0] * value)
         top = xp.max(xp.where(data.prob > 0, level, -xp.inf))
         tilt = data.prob * xp.exp(level - top)
         total = xp.sum(tilt)
         tilt = tilt / total
         limits.append((top + xp.log(total)) / data.exponent[0] - data.exponent[1])
-        slopes.append(-(data.returns @ (tilt * slope)))
+        pull = tilt * slope
+        slopes.append(-(data.returns @ pull))
+        if data.floor_shift is not None:
+            slopes[-1] = slopes[-1] - data.floor_shift * xp.sum(pull)
     if data.quad is not None:
         gradient = gradient + scale * aversion * (data.quad @ weights)
     if data.budgets is not None:
@@ -186,7 +195,7 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
     count = len(limits)
     values = scale * xp.stack(limits) if count else xp.zeros(0)
     matrix = scale * xp.stack(slopes) if count else xp.zeros((0, weights.shape[0]))
-    return Terms(gradient, values, matrix, wealth, tilt)
+    return Terms(gradient, values, matrix, wealth, floor_wealth, tilt)
 
 
 def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[Array]) -> None:
@@ -233,10 +242,18 @@ def scenario_curve(data: Data, point: Terms, duals: Array) -> Array:
     if data.growth is not None or data.crra is not None:
         curve = -(data.prob * growth_slopes(data, point.wealth)[1])
     if data.exponent is not None:
-        assert point.tilt is not None
-        _, slope, bend = log_wealth(point.wealth)
-        curve = curve + duals[0] * point.tilt * (data.exponent[0] * slope * slope - bend)
+        curve = curve + floor_curve(data, point, duals)
     return curve
+
+
+def floor_curve(data: Data, point: Terms, duals: Array) -> Array:
+    """The part of that which the drawdown-risk limit adds, f64[T]."""
+    assert data.exponent is not None
+    assert point.floor_wealth is not None
+    assert point.tilt is not None
+    _, slope, bend = log_wealth(point.floor_wealth)
+    out: Array = duals[0] * point.tilt * (data.exponent[0] * slope * slope - bend)
+    return out
 
 
 def scenario_hessian(data: Data, point: Terms, duals: Array, scale: Array, curve: Array) -> Array:
@@ -246,6 +263,13 @@ def scenario_hessian(data: Data, point: Terms, duals: Array, scale: Array, curve
     if data.exponent is not None:
         flat = point.slopes[0] / scale
         total = total - (duals[0] * data.exponent[0]) * flat[:, None] * flat[None, :]
+        if data.floor_shift is not None:
+            # (X + s1') diag(c) (X + s1')' without the first term, which is in the curve.
+            part = floor_curve(data, point, duals)
+            xp = part.__array_namespace__()
+            crossed = (data.returns @ part)[:, None] * data.floor_shift[None, :]
+            square = data.floor_shift[:, None] * data.floor_shift[None, :]
+            total = total + crossed + crossed.T + xp.sum(part) * square
     return total
 
 

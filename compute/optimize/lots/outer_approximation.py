@@ -40,7 +40,8 @@ TOLERANCE = 1e-8
 class IntegerRules:
     """What must be whole; None is no rule.
 
-    lot: f64[n] > 0, weight of one lot; a position is a whole number of them. trade_min: f64[n],
+    lot: f64[n] > 0, weight of one lot; a position is a whole number of them. odd: f64[n], part of a
+    lot that every position has beside its whole lots (None: none). trade_min: f64[n],
     a name is left alone (an odd
     lot included), closed, or traded by at least this weight. position_min: f64[n], a name is not
     held or held with at least this |weight|. names_max: most names held. reach_lots: look only
@@ -52,6 +53,7 @@ class IntegerRules:
     position_min: Vector | None = None
     names_max: int | None = None
     reach_lots: int | None = None
+    odd: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ def solve_integer(
         _visit(problem, weights, point, cuts)
     if best is None:
         return IntegerSolution(None, None, float("nan"), float("inf"), float("inf"), rounds)
-    lots = None if rules.lot is None else np.rint(best / rules.lot).astype(np.int64)
+    lots = None
+    if rules.lot is not None:
+        lots = np.rint((best - _odd(rules, len(best))) / rules.lot).astype(np.int64)
     objective, unit = objective_value(problem, best), size
     gap = max(bound - best_worth, 0.0) / unit
     return IntegerSolution(best, lots, objective, (start - best_worth) / unit, gap, rounds)
@@ -218,7 +222,8 @@ def _integer_program(
     )
     point = found.point[builder.column_slice("weights")]
     if rules.lot is not None and found.status is LpStatus.OPTIMAL:
-        point = rules.lot * np.rint(found.point[builder.column_slice("lots")])
+        whole = rules.lot * np.rint(found.point[builder.column_slice("lots")])
+        point = whole + _odd(rules, len(centre))
         if rules.trade_min is not None:
             stays = found.point[builder.column_slice("stay")] > 0.5
             point = np.where(stays, base.centre, point)
@@ -246,18 +251,23 @@ def _add_rules(builder: Builder, base: Tangent, rules: IntegerRules, centre: Vec
 def _add_lots(
     builder: Builder, base: Tangent, rules: IntegerRules, lot: Vector, centre: Vector
 ) -> None:
-    """w = lot * lots, or, where trades have a smallest size, the holding left as it is."""
+    """w = odd + lot * lots, or, where trades have a smallest size, the holding left as it is."""
     count, eye = len(centre), sparse.identity(len(centre), format="coo")
     low, high = np.full(count, -np.inf), np.full(count, np.inf)
+    beside = _odd(rules, count)
     if rules.reach_lots is not None:
-        low = np.floor(centre / lot) - rules.reach_lots
-        high = np.ceil(centre / lot) + rules.reach_lots
+        low = np.floor((centre - beside) / lot) - rules.reach_lots
+        high = np.ceil((centre - beside) / lot) + rules.reach_lots
     builder.columns("lots", count, low, high, integer=True)
     whole = {"weights": eye, "lots": -sparse.diags_array(lot)}
     if rules.trade_min is not None:
-        odd = base.centre - lot * np.rint(base.centre / lot)
-        whole["stay"] = -sparse.diags_array(odd)
-    builder.rows("lots", whole, 0.0, 0.0)
+        held = base.centre - beside
+        whole["stay"] = -sparse.diags_array(held - lot * np.rint(held / lot))
+    builder.rows("lots", whole, beside, beside)
+
+
+def _odd(rules: IntegerRules, count: int) -> Vector:
+    return np.zeros(count) if rules.odd is None else rules.odd
 
 
 def _add_either(builder: Builder, key: str, base: Tangent, origin: Vector, least: Vector) -> None:

@@ -60,8 +60,8 @@ class Facts:
 
     @cached_property
     def excess(self) -> Vector:
-        """The mean less what financing takes [n]."""
-        return self.mean - self.problem.financing_rates
+        """The mean that is expected, less what financing takes [n]."""
+        return self.mean - self.problem.objective_rates
 
     @cached_property
     def holdings(self) -> Vector:
@@ -71,8 +71,8 @@ class Facts:
 
     @cached_property
     def excess_moment(self) -> Matrix:
-        """E[x x'] [n, n] of x = r - financing."""
-        rates = self.problem.financing_rates
+        """E[x x'] [n, n] of x = r + views - financing."""
+        rates = self.problem.objective_rates
         mean = self.mean
         if self.problem.scenarios is not None:
             mean = self.probability @ self.scenarios
@@ -125,7 +125,12 @@ class Facts:
         return math.sqrt(max(float(weights @ self.covariance @ weights), 0.0))
 
     def wealth(self, weights: Vector) -> Vector:
-        """W_t = 1 + cash_return + (r_t - financing)'w [T]."""
+        """W_t = 1 + cash_return + (r_t + views - financing)'w [T], as the objective expects it."""
+        cash = self.problem.cash_return - float(self.problem.objective_rates @ weights)
+        return np.asarray(1.0 + cash + self.scenarios @ weights)
+
+    def floor_wealth(self, weights: Vector) -> Vector:
+        """The same without views [T], of which the drawdown-risk limit is."""
         cash = self.problem.cash_return - float(self.problem.financing_rates @ weights)
         return np.asarray(1.0 + cash + self.scenarios @ weights)
 
@@ -266,10 +271,9 @@ def risk_excess(facts: Facts, weights: Vector) -> dict[str, float]:
         inner = 0.5 * (risk.exponent + 1.0) * square - float(mean @ weights)
         excess["drawdown_risk"] = risk.exponent * inner
     elif risk is not None:
-        growth = facts.wealth(weights)
-        excess["drawdown_risk"] = measures.log_mean_power(growth, facts.probability, risk.exponent)[
-            0
-        ]
+        growth = facts.floor_wealth(weights)
+        value, _ = measures.log_mean_power(growth, facts.probability, risk.exponent)
+        excess["drawdown_risk"] = value
     return excess
 
 

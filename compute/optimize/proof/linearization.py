@@ -24,7 +24,8 @@ from compute.optimize.implied_bounds import FAR, implied_box, sums_of
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, TailMeasure
 from compute.optimize.proof import risk_parity_reference
 from compute.optimize.proof.evaluation import Facts, tail_limits
-from compute.optimize.proof.objectives import TWINS, volatility_gradient, wealth_slopes
+from compute.optimize.proof.objectives import TWINS, volatility_gradient
+from compute.optimize.risk_box import is_asked, within_risk
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -101,14 +102,15 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     ]
     tails = (*tails, *bounds)
     rows, row_min, row_max, price, names = _rows(facts, weights)
+    lower, upper = _box(facts)
     return Tangent(
         weights=weights,
         gradient=gradient,
         linear_cost=np.zeros(facts.size) if linear is None else linear,
         impact=np.zeros(facts.size) if impact is None else impact,
         centre=facts.holdings,
-        lower=facts.lower,
-        upper=facts.upper,
+        lower=lower,
+        upper=upper,
         rows=rows,
         row_min=row_min,
         row_max=row_max,
@@ -146,10 +148,18 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector
     return max(sizes) or 1.0
 
 
+def _box(facts: Facts) -> tuple[Vector, Vector]:
+    """The box [n], within what limits of risk imply where it is far beyond the size of a book."""
+    limits, lower, upper = facts.problem.limits, facts.lower, facts.upper
+    if not is_asked(limits, lower, upper):
+        return lower, upper
+    return within_risk(limits, lower, upper, facts.covariance, facts.mean)
+
+
 def _reach(facts: Facts) -> float:
     """The largest sum |w| that the linear limits allow; 1 where they allow any."""
     limits = facts.problem.limits
-    lower, upper = facts.lower, facts.upper
+    lower, upper = _box(facts)
     reach = float(np.maximum(np.abs(lower), np.abs(upper)).sum())
     if not reach <= FAR:
         lower, upper = implied_box(lower, upper, sums_of(facts.problem))
@@ -221,9 +231,9 @@ def risk_cuts(facts: Facts, weights: Vector) -> list[tuple[str, Vector, float]]:
         cuts.append(("drawdown_risk", row, float(row @ weights) - value))
     elif risk is not None:
         value, slopes = measures.log_mean_power(
-            facts.wealth(weights), facts.probability, risk.exponent
+            facts.floor_wealth(weights), facts.probability, risk.exponent
         )
         if np.isfinite(value):
-            row = wealth_slopes(facts, slopes)
+            row = facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum()
             cuts.append(("drawdown_risk", row, float(row @ weights) - value))
     return cuts

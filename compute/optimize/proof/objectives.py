@@ -31,12 +31,14 @@ def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
 
 
 def wealth_slopes(facts: Facts, slopes: Vector) -> Vector:
-    """Chain rule from d/dW [T] to weights: R'slopes - financing sum(slopes)."""
-    return np.asarray(facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum())
+    """Chain rule from d/dW [T] to weights: R'slopes + (views - financing) sum(slopes)."""
+    return np.asarray(facts.scenarios.T @ slopes - facts.problem.objective_rates * slopes.sum())
 
 
 def _mean_size(facts: Facts, reach: float) -> float:
-    return float(np.abs(facts.mean).max(initial=0.0))
+    views = facts.problem.views
+    expected = facts.mean if views is None else facts.mean + views
+    return float(np.abs(expected).max(initial=0.0))
 
 
 def _flat(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
@@ -90,13 +92,16 @@ def _utility_gradient(
     wealth = facts.wealth(weights)
     if not np.all(wealth > 0.0):
         return np.full(facts.size, np.nan)
-    return wealth_slopes(facts, facts.probability * wealth ** -_aversion(objective))
+    with np.errstate(over="ignore"):  # then nothing is proven there
+        worth = facts.probability * wealth ** -_aversion(objective)
+    return wealth_slopes(facts, worth)
 
 
 def _utility_curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
     rho, wealth = _aversion(objective), facts.wealth(weights)
-    share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
-    relative = (facts.scenarios - facts.problem.financing_rates) / wealth[:, None]
+    with np.errstate(over="ignore"):
+        share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
+    relative = (facts.scenarios - facts.problem.objective_rates) / wealth[:, None]
     return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
 
 

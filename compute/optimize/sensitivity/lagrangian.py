@@ -17,6 +17,7 @@ from compute.optimize.interior_point.canonicalize import Encoded, encode
 from compute.optimize.interior_point.problem_data import Terms, hessian, terms
 from compute.optimize.objectives import Blocks, costs
 from compute.optimize.problem import Array, ObjectiveKind, Problem
+from compute.shapes import padded
 
 # Trades smaller than this bend the cost of impact as this one does: its curvature has no bound.
 TRADE_MIN = 1e-6
@@ -46,8 +47,9 @@ class Smooth:
         """
         encoded, n, weights = self.encoded, self.problem.size, self.weights
         one: Any = np.ones(())
-        padded, duals, aversion = _padded(encoded, weights), _any(prices), _any(self.aversion)
-        curve = np.array(hessian(encoded.data, padded, self.point, duals, one, aversion))
+        whole = padded(weights / encoded.unit, len(encoded.data.lower))
+        duals, aversion = _any(prices), _any(self.aversion)
+        curve = np.array(hessian(encoded.data, _any(whole), self.point, duals, one, aversion))
         total: Array = curve[:n, :n] / encoded.unit**2
         if encoded.blocks.ratio:
             # Of 1/2 log variance - log reward, whose gradient the function has.
@@ -73,7 +75,8 @@ def smooth(problem: Problem, weights: Array, execution: Execution) -> Smooth:
         assert encoded.blocks.quad is not None
         earned = float(encoded.blocks.linear @ weights) - float(costs(problem, weights))
         aversion = np.float64(earned / (weights @ encoded.blocks.quad @ weights))
-    point = terms(encoded.data, _padded(encoded, weights), _any(np.ones(())), aversion)
+    whole = _any(padded(weights / encoded.unit, len(encoded.data.lower)))
+    point = terms(encoded.data, whole, _any(np.ones(())), aversion)
     gradient = np.asarray(point.gradient)[:n] / encoded.unit + impact_gradient(problem, weights)
     slopes = np.asarray(point.slopes)[:, :n] / encoded.unit
     limits = np.asarray(point.limits)
@@ -101,12 +104,6 @@ def _blocks(problem: Problem, execution: Execution) -> Blocks | None:
     assert found.quad is not None
     assert found.barrier is not None
     return Blocks(found.linear, found.quad[0], barrier=found.barrier[0])
-
-
-def _padded(encoded: Encoded, weights: Array) -> Any:
-    padded = np.zeros(encoded.data.lower.shape[0])
-    padded[: len(weights)] = weights / encoded.unit
-    return padded
 
 
 def _trade(problem: Problem, weights: Array) -> Array:

@@ -28,7 +28,7 @@ from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
 
-# A limit whose slack is above this (fractions of equity) has no price.
+# A limit whose slack is above this (fractions of equity, and of a bound above 1) has no price.
 ACTIVE = 1e-8
 # Gradients of limits are independent by singular values above this share of the largest; a price
 # moves along a null vector if its entry there is larger than `SAME`. Looked at are at most so many
@@ -225,8 +225,8 @@ def _dual_face(inner: LinearProgram, point: Vector, give: Vector, time_limit: Ti
     give: [n], what kinks carry of the reduced costs of weights.
     """
     value = inner.rows @ point
-    row_low, row_high = _signs(value - inner.row_min, inner.row_max - value)
-    column_low, column_high = _signs(point - inner.lower, inner.upper - point)
+    row_low, row_high = _signs(value, inner.row_min, inner.row_max)
+    column_low, column_high = _signs(point, inner.lower, inner.upper)
     columns, rows = len(point), len(value)
     least, most = np.concatenate([row_low, column_low]), np.concatenate([row_high, column_high])
     carried = np.zeros(len(least))
@@ -246,7 +246,7 @@ def _dual_face(inner: LinearProgram, point: Vector, give: Vector, time_limit: Ti
     builder.rows("below", {"prices": matrix, "residual": -spread}, -np.inf, inner.cost)
     nearest = maximise(builder.build(), iterations_max=ITERATIONS_MAX, time_limit=time_limit)
     if nearest.status is not LpStatus.OPTIMAL or -nearest.value > 1e-5:
-        raise ValueError("no prices support these weights: they are not optimal")
+        raise ValueError("none support these weights to the digits that a price needs")
     room = max(-nearest.value, 0.0) * (1.0 + 1e-9) + 1e-12
     stationary = LinearProgram(
         np.zeros(rows + columns),
@@ -329,11 +329,17 @@ def _segment(duals: _Duals, low: Vector, high: Vector) -> tuple[Vector, Vector]:
     return lowest, highest
 
 
-def _signs(above_low: Vector, below_high: Vector) -> tuple[Vector, Vector]:
+def _signs(value: Vector, least: Vector, most: Vector) -> tuple[Vector, Vector]:
     """Admissible range of a price: negative where the lower side binds, positive the upper."""
-    low = np.where(above_low <= ACTIVE, -np.inf, 0.0)
-    high = np.where(below_high <= ACTIVE, np.inf, 0.0)
+    low = np.where(value - least <= _active(least), -np.inf, 0.0)
+    high = np.where(most - value <= _active(most), np.inf, 0.0)
     return low, high
+
+
+def _active(bound: Vector) -> Vector:
+    """The slack below which a bound binds: what rounding hides of one that is large."""
+    size = np.where(np.isfinite(bound), np.abs(bound), 1.0)
+    return ACTIVE * np.maximum(size, 1.0)
 
 
 def _named(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.tail_lp.interior_point import LinearAnswer, LinearProgram
+from compute.optimize.linear_program import LinearProgram
+from compute.optimize.tail_lp.interior_point import LinearAnswer
 from compute.optimize.tail_lp.linear_model import Frame
 from compute.optimize.tail_lp.scenario_selection import Columns, Kept, Measure
 
@@ -90,7 +91,7 @@ def assemble(
             cost[first + slot] = term.scale
     scale = float(np.max(np.abs(cost), initial=0.0)) or 1.0
     excess = width - first - broken
-    program = LinearProgram(cost / scale, rows, low, high, lower, upper, excess)
+    program = LinearProgram(-cost / scale, rows, low, high, lower, upper, excess=excess)
     return Assembly(program, tuple(places), scale)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.tail_lp.interior_point import LinearAnswer, LinearProgram
+from compute.optimize.linear_program import LinearProgram
+from compute.optimize.tail_lp.interior_point import LinearAnswer
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -58,7 +59,7 @@ def reduce(program: LinearProgram, resting: Resting) -> LinearProgram:
         program.row_max - moved,
         program.lower[inside],
         program.upper[inside],
-        program.excess,
+        excess=program.excess,
     )
 
 
@@ -75,7 +76,7 @@ def expand(program: LinearProgram, resting: Resting, answer: LinearAnswer) -> Li
 def wake(program: LinearProgram, resting: Resting, answer: LinearAnswer, least: float) -> Resting:
     """Put back the columns whose reduced cost, beyond `least`, would move them off their bound."""
     count = len(resting.out)
-    pull = program.cost[:count] - answer.price @ program.rows[:, :count]
+    pull = program.loss[:count] - answer.price @ program.rows[:, :count]
     wrong = np.where(resting.at_upper, pull > least, pull < -least)
     return replace(resting, out=resting.out & ~wrong)
 
@@ -83,7 +84,7 @@ def wake(program: LinearProgram, resting: Resting, answer: LinearAnswer, least: 
 def rest(program: LinearProgram, resting: Resting, answer: LinearAnswer) -> Resting:
     """Leave out, besides, the columns that clearly rest at a bound in a loose answer."""
     count = len(resting.out)
-    pull = program.cost[:count] - answer.price @ program.rows[:, :count]
+    pull = program.loss[:count] - answer.price @ program.rows[:, :count]
     point, lower, upper = answer.point[:count], program.lower[:count], program.upper[:count]
     low = np.isfinite(lower) & (point - lower < _CLEAR * pull)
     high = np.isfinite(upper) & (upper - point < -_CLEAR * pull)

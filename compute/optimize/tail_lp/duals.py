@@ -354,7 +354,7 @@ def violation(
     bare = replace(problem, costs=replace(problem.costs, linear=None))
     none = np.zeros(problem.size)
     found = read(bare, frame, none, terms, kept, assembly, answer)
-    least = float(assembly.program.cost @ answer.point) * assembly.objective_scale * frame.unit
+    least = float(assembly.program.loss @ answer.point) * assembly.objective_scale * frame.unit
     blank = failure(problem, Status.INFEASIBLE, 0)
     return replace(blank, multipliers=found.multipliers, violation_min=least, residual=answer.error)
 

@@ -23,10 +23,11 @@ import numpy.typing as npt
 from jax import lax
 
 from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes, Programs
+from compute.optimize.linear_program import LinearProgram
 from compute.optimize.tail_lp.normal_equations import Rows, solver
 from compute.optimize.tail_lp.normal_equations import rows as rows_of
 from compute.optimize.threads import in_threads
-from compute.shapes import Kernel, NotCompiledError
+from compute.shapes import Kernel, NotCompiledError, padded
 
 Vector = npt.NDArray[np.float64]
 
@@ -44,24 +45,10 @@ _TINY = 1e-60
 
 
 @dataclass(frozen=True)
-class LinearProgram:
-    """min cost'x; rows[m, k]; row_min, row_max [m]; lower, upper [k]; infinite = no bound.
-
-    excess: number of last columns of which every row has one at most, but for the caps.
-    """
-
-    cost: Vector
-    rows: Vector
-    row_min: Vector
-    row_max: Vector
-    lower: Vector
-    upper: Vector
-    excess: int = 0
-
-
-@dataclass(frozen=True)
 class LinearAnswer:
-    """x[k], row prices [m] (d value / d bound: positive at row_min, negative at row_max), error.
+    """x[k], row prices [m] (d loss / d bound: positive at row_min, negative at row_max), error.
+
+    The prices are those of the loss that is minimised, of opposite sign to `LpSolution.row_dual`.
 
     error: the largest of the absolute primal and dual residuals and of the complementarity
     relative to 1 + |value|, all in the units of the program; above the tolerance: not converged.
@@ -255,19 +242,15 @@ def bucket(size: int) -> int:
 
 def _padded(program: LinearProgram, rows: int, columns: int, excess: int) -> tuple[Vector, ...]:
     """The kernel's arrays, padded to so many rows, columns before the excesses, and excesses."""
-    count, width = program.rows.shape
-    own = width - program.excess
-    wide, narrow = np.zeros((rows, columns)), np.zeros((rows, excess))
-    wide[:count, :own] = program.rows[:, :own]
-    narrow[:count, : program.excess] = program.rows[:, own:]
-    inner = columns + excess
-    cost, lower, upper = np.zeros(inner), np.zeros(inner + rows), np.zeros(inner + rows)
-    for padded, given in ((cost, program.cost), (lower, program.lower), (upper, program.upper)):
-        padded[:own] = given[:own]
-        padded[columns : columns + program.excess] = given[own:]
-    lower[inner : inner + count] = program.row_min
-    upper[inner : inner + count] = program.row_max
-    return wide, narrow, cost, lower, upper
+    own = program.rows.shape[1] - program.excess
+    wide = padded(program.rows[:, :own], rows, columns)
+    narrow = padded(program.rows[:, own:], rows, excess)
+    cost, lower, upper = (
+        np.concatenate([padded(given[:own], columns), padded(given[own:], excess)])
+        for given in (program.loss, program.lower, program.upper)
+    )
+    low, high = padded(program.row_min, rows), padded(program.row_max, rows)
+    return wide, narrow, cost, np.concatenate([lower, low]), np.concatenate([upper, high])
 
 
 def solve_linear(

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compute.optimize.tail_lp.interior_point import LinearAnswer, LinearProgram
+from compute.optimize.linear_program import LinearProgram
+from compute.optimize.tail_lp.interior_point import LinearAnswer
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -38,7 +39,7 @@ def _binding(program: LinearProgram, answer: LinearAnswer, clear: float) -> _Bin
     value = program.rows @ answer.point
     row_low = answer.price > value - program.row_min
     row_high = -answer.price > program.row_max - value
-    pull = program.cost - answer.price @ program.rows
+    pull = program.loss - answer.price @ program.rows
     low = clear * pull > answer.point - program.lower
     high = -clear * pull > program.upper - answer.point
     equal = program.lower == program.upper
@@ -83,7 +84,7 @@ def _attempt(program: LinearProgram, answer: LinearAnswer, clear: float) -> Line
     point = _met(program, answer, binding)
     price = np.where(binding.rows, answer.price, 0.0)
     equal = (program.row_min == program.row_max)[binding.rows]
-    left = (program.cost - price @ program.rows)[free]
+    left = (program.loss - price @ program.rows)[free]
     size = np.where(equal, np.inf, np.abs(price[binding.rows]))
     price[binding.rows] += _shortest(matrix.T, left, size)
     best = answer
@@ -127,7 +128,7 @@ def _shortest(matrix: Vector, right: Vector, room: Vector) -> Vector:
 
 def error(program: LinearProgram, point: Vector, price: Vector) -> float:
     """The worst of violation, price on a side without bound, and relative complementarity."""
-    value, pull = program.rows @ point, program.cost - price @ program.rows
+    value, pull = program.rows @ point, program.loss - price @ program.rows
     worst = broken(program, point, value)
     total = 0.0
     for dual, x, low, high in (
@@ -138,4 +139,4 @@ def error(program: LinearProgram, point: Vector, price: Vector) -> float:
         bound = np.isfinite(slack)
         worst = max(worst, float(np.abs(dual[~bound]).max(initial=0.0)))
         total += float(np.abs(dual[bound]) @ np.maximum(slack[bound], 0.0))
-    return max(worst, total / (1.0 + abs(float(program.cost @ point))))
+    return max(worst, total / (1.0 + abs(float(program.loss @ point))))

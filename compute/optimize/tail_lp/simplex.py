@@ -10,27 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import sparse
 
 from compute.optimize.execution import JUST_IN_TIME, Execution
-from compute.optimize.linear_program import LinearProgram as Stated
-from compute.optimize.linear_program import LpStatus, maximise
-from compute.optimize.tail_lp.interior_point import LinearAnswer, LinearProgram
+from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
+from compute.optimize.tail_lp.interior_point import LinearAnswer
 
 
 def vertex(
     program: LinearProgram, stalled: LinearAnswer, execution: Execution = JUST_IN_TIME
 ) -> LinearAnswer:
     """The optimum as a vertex with its prices; `stalled` as it is where there is none."""
-    stated = Stated(
-        -program.cost,
-        sparse.csr_array(program.rows),
-        program.row_min,
-        program.row_max,
-        program.lower,
-        program.upper,
-    )
-    found = maximise(stated, time_limit=execution.time_limit)
+    found = maximise(program, time_limit=execution.time_limit)
     if found.status is not LpStatus.OPTIMAL:
         return replace(stalled, error=float("inf"))
     point = np.clip(found.point, program.lower, program.upper)
@@ -38,7 +28,7 @@ def vertex(
     beyond = np.maximum(program.row_min - value, value - program.row_max)
     # What the prices leave of the cost must be carried by a bound: where there is none, a residual.
     price = -found.row_dual
-    pull = program.cost - price @ program.rows
+    pull = program.loss - price @ program.rows
     low, high = np.isfinite(program.lower), np.isfinite(program.upper)
     loose = np.where(low, 0.0, np.maximum(pull, 0.0)) + np.where(high, 0.0, np.maximum(-pull, 0.0))
     error = max(float(beyond.max(initial=0.0)), float(loose.max(initial=0.0)))

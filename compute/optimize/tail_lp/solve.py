@@ -132,14 +132,14 @@ def probability(problem: Problem) -> Vector:
 
 
 def gain_of(problem: Problem) -> Vector:
-    """The linear part of the maximised objective, f64[n]: weight * (mu - financing)."""
+    """The linear part of the maximised objective, f64[n]: weight * (mu + views - financing)."""
     weight = sum(w for w, part in terms_of(problem.objective) if part.kind is Kind.MAX_RETURN)
     if weight == 0.0:
         return np.zeros(problem.size)
     mean = problem.mean
     if mean is None:
         mean = probability(problem) @ np.asarray(problem.scenarios)
-    return np.asarray(weight * (mean - problem.financing_rates), dtype=np.float64)
+    return np.asarray(weight * (mean - problem.objective_rates), dtype=np.float64)
 
 
 def _begin(problem: Problem, start: Vector | None, *, elastic: bool) -> _Work:

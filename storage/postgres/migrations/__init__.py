@@ -3,6 +3,10 @@
 Alembic keeps the order of the steps and writes the SQL; asyncpg, the one driver of this service,
 runs it, all in one transaction. To change the schema add `versions/NNNN_what.sql` and a revision
 file beside it that names the one before; a step that has been released is never edited.
+
+Who may do what with which rows is `roles.sql` and `access.sql`, run after the steps: a new table
+with a tenant is walled by itself, and read and added to; what may be changed in it has to be said
+there.
 """
 
 import io
@@ -15,9 +19,12 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from storage.errors import SchemaMismatch
+from storage.postgres.tenancy import has_wall
 
 _LOCK = 0x53495A45  # any number, as long as every release of this service takes the same
 _LOCK_TIMEOUT = "60s"
+_ROLES = Path(__file__).parent / "roles.sql"
+_ACCESS = Path(__file__).parent / "access.sql"
 
 
 def newest_version() -> str:
@@ -34,10 +41,29 @@ async def current_version(dsn: str) -> str | None:
         await connection.close()
 
 
+async def check(dsn: str) -> str:
+    """The version of the schema, where that is `newest_version`.
+
+    Errors: `SchemaMismatch` for any other.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        version, newest = await _read_version(connection), newest_version()
+        if version != newest:
+            raise SchemaMismatch(
+                f"the database is at schema version {version}, this release needs {newest}: run "
+                "`sizing migrate` with the owner's DSN"
+            )
+        return version
+    finally:
+        await connection.close()
+
+
 async def migrate(dsn: str, target: str = "head") -> str:
     """Bring the database to `target`, by default `newest_version`, and return its version.
 
-    Does nothing if it is there.
+    Roles and their rights are made where they are missing and the user may make them. Does nothing
+    if all is there.
 
     Safe to call from several replicas at once: one does the work, the others wait for it. Either
     all steps are applied or none.
@@ -53,9 +79,22 @@ async def migrate(dsn: str, target: str = "head") -> str:
             steps = _sql_of_steps(before, target)
             if steps:
                 await connection.execute(steps)
+            if target == "head" and (steps or not await has_wall(connection)):
+                await connection.execute(_ROLES.read_text())
+                await connection.execute(_ACCESS.read_text())
             version = await _read_version(connection)
         assert version is not None
         return version
+    finally:
+        await connection.close()
+
+
+async def make_roles(dsn: str) -> None:
+    """Makes the roles that a dump of the schema names, where they are missing and the user may."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(_ROLES.read_text())
     finally:
         await connection.close()
 

@@ -43,6 +43,10 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 
+	info, err := v1.NewServerServiceClient(connection).GetServerInfo(ctx, &v1.GetServerInfoRequest{})
+	check(err)
+	fmt.Println("contract", info.Contract.Package, "lines at most", info.Limits.LinesMax)
+
 	_, err = v1.NewMarketServiceClient(connection).PutMarketSnapshot(ctx, &v1.PutMarketSnapshotRequest{
 		Snapshot: &v1.MarketSnapshot{
 			SnapshotId:    "go-" + newID(),

@@ -17,6 +17,11 @@ import {
   SetLimitsRequest,
 } from "./gen/positionsizing/v1/portfolio_service";
 import {
+  GetServerInfoRequest,
+  type GetServerInfoResponse,
+  ServerServiceClient,
+} from "./gen/positionsizing/v1/server_service";
+import {
   SizePositionsRequest,
   type SizePositionsResponse,
   SizingServiceClient,
@@ -35,6 +40,12 @@ async function main(address: string): Promise<void> {
   const market = new MarketServiceClient(address, plain);
   const portfolios = new PortfolioServiceClient(address, plain);
   const sizing = new SizingServiceClient(address, plain);
+  const server = new ServerServiceClient(address, plain);
+
+  const info = await answered<GetServerInfoResponse>((done) =>
+    server.getServerInfo(GetServerInfoRequest.fromPartial({}), done),
+  );
+  console.log("contract", info.contract!.package, "lines at most", info.limits!.linesMax);
 
   const snapshot = {
     snapshotId: `node-${randomUUID()}`,

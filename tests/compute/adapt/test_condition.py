@@ -34,7 +34,7 @@ def path(values: list[float] | tuple[float, ...], used: ConditionRule) -> list[i
     return out
 
 
-def test_the_reference_sequence() -> None:
+def test_the_reference_sequence_d7_18() -> None:
     assert path(P, rule(0.7, 0.3, 3)) == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1]
     assert path(P, rule(0.5, 0.5)) == [0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
 

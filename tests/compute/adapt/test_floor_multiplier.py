@@ -25,7 +25,7 @@ def test_the_part_of_equity_above_the_floor(
     assert floor_multiplier(equity, highest, floor) == pytest.approx(multiplier, abs=1e-15)
 
 
-def test_cppi_and_tipp_of_the_reference_paths() -> None:
+def test_cppi_and_tipp_of_the_reference_paths_d7_16_and_d7_17() -> None:
     """The cushion 1 - F/W times m, with a fixed floor and with one that follows the peak."""
     for follows, wanted in (
         (False, [104.0, 94.4, 85.76, 87.6032, 79.695872]),

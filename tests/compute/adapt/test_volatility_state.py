@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compute.adapt.volatility import (
-    FORGOTTEN_AFTER,
-    GjrGarch,
-    Prices,
-    Row,
-    VolatilityModel,
-    VolatilityState,
-    bucket_of,
-    estimates,
-    long_run,
-    step,
-)
+from compute.adapt.volatility import FORGOTTEN_AFTER, bucket_of, estimates, long_run, step
+from compute.adapt.volatility_model import GjrGarch, Prices, Row, VolatilityModel, VolatilityState
 
 MODEL = VolatilityModel(periods_per_year=1.0, band=0.0, observations_min=1)
 RETURNS = (0.01, -0.02, 0.015, -0.005, 0.03)

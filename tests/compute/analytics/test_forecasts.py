@@ -21,6 +21,12 @@ def test_the_edge_is_gone_step_by_step() -> None:
     np.testing.assert_allclose(found, expected, rtol=5e-9)
 
 
+def test_the_steps_of_the_ratio_are_those_of_the_sequential_test() -> None:
+    """A8.6: H0 0.55 against 0.50 (Wald 1945)."""
+    each = [likelihood_ratio(np.full(1, 0.5), np.full(1, 0.55), np.array([w])) for w in (1.0, 0.0)]
+    np.testing.assert_allclose(np.log(each), [-0.0953101798, 0.1053605157], atol=5.1e-11)
+
+
 def test_an_edge_is_the_wealth_of_betting_it() -> None:
     won = np.array([1, 1, 0, 1, 1, 1, 0, 1, 1, 1], dtype=float)
     # At even odds a claim of 0.55 stakes a tenth.

@@ -22,3 +22,7 @@ def test_the_coefficient_and_its_error_are_those_of_least_squares() -> None:
 def test_too_few_trades_say_nothing() -> None:
     few = np.full(TRADES_MIN - 1, 0.1)
     assert impact(few, few) is None
+
+
+def test_fills_at_the_prices_of_their_decisions_say_nothing() -> None:
+    assert impact(np.zeros(60), np.full(60, 0.1)) is None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import leaves_list
 
-from compute.correlation.clusters import clustered, distances, mean_correlations, tree_of
+from compute.correlation.clusters import clustered, cut, distances, mean_correlations, tree_of
 from compute.correlation.hierarchical import (
     bounded,
     hierarchical_equal_risk,
@@ -163,3 +163,14 @@ def test_nested_clusters_are_least_variance_in_two_steps() -> None:
     np.testing.assert_allclose(weights, expected, rtol=1e-12)
     assert weights.sum() == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_allclose(nested_clusters(covariance, "ward", 1), least_variance(covariance))
+
+
+def test_a_cut_takes_equal_correlations_as_equal() -> None:
+    """0.3 thrice, off by what arithmetic leaves: at its distance all join, below none does."""
+    correlation = np.full((3, 3), 0.3) + 0.7 * np.eye(3)
+    correlation[0, 1] += 1e-15
+    correlation[1, 2] -= 1e-15
+    at = float(np.sqrt(0.35))
+    assert cut(correlation, "complete", distance_max=at).tolist() == [1, 1, 1]
+    assert cut(correlation, "complete", distance_max=at - 1e-9).tolist() == [1, 2, 3]
+    assert cut(correlation[:1, :1], "ward", count=2).tolist() == [1]

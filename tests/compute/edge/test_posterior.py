@@ -14,7 +14,6 @@ from compute.edge.posterior import (
     posterior_mean,
     posterior_quantile,
     posterior_standard_error,
-    probability_above,
 )
 
 
@@ -36,13 +35,6 @@ def test_moments_and_quantiles_agree_with_scipy(alpha, beta, level):
     rounding = 32.0 * np.finfo(float).eps * (10.0 + gammaln(alpha + beta))
     reached = reference.cdf(float(posterior_quantile(posterior, level)))
     assert reached == pytest.approx(level, rel=rounding)
-
-
-def test_probability_above_keeps_its_digits_in_the_tail():
-    posterior = BetaPosterior(np.float64(30.0), np.float64(70.0))
-    expected = stats.beta(30, 70).sf(0.6)
-    np.testing.assert_allclose(probability_above(posterior, 0.6), expected, rtol=1e-11)
-    assert expected < 1e-8
 
 
 @settings(deadline=None)

@@ -14,7 +14,6 @@ from compute.kelly.classic import (
     growth_rate,
     kelly_fraction,
     kelly_sensitivity,
-    kelly_stake,
     zero_growth_fraction,
 )
 
@@ -63,18 +62,6 @@ def test_kelly_fraction_tables_match_fifty_digits_and_print(row):
     np.testing.assert_allclose(float(computed), float(fraction), rtol=1e-12)
     computed_growth = growth_rate(computed, float(p), float(b), float(a))
     np.testing.assert_allclose(float(computed_growth), float(growth), rtol=1e-12)
-
-
-def test_kelly_stake_without_edge_is_zero_on_either_side():
-    assert float(kelly_fraction(0.4, 1.0, 1.0)) == pytest.approx(-0.2, rel=1e-12)
-    stakes = np.asarray(kelly_stake(0.4, 1.0, 1.0, np.array([1.0, -1.0])))
-    np.testing.assert_array_equal(stakes, [0.0, 0.0])
-    assert not np.signbit(stakes).any()
-
-
-def test_kelly_stake_short_mirrors_long():
-    stakes = kelly_stake(0.55, 0.02, 0.01, jnp.array([1.0, -1.0]))
-    np.testing.assert_allclose(stakes, [32.5, -32.5], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("p", "printed"), [("0.6", "0.3893906833"), ("0.51", "0.0399893339")])
@@ -133,7 +120,6 @@ def test_nan_stays_on_its_own_line():
     p = jnp.array([0.6, jnp.nan, 0.4])
     for computed in (
         kelly_fraction(p, 1.0, 1.0),
-        kelly_stake(p, 1.0, 1.0),
         growth_rate(0.1, p, 1.0, 1.0),
         zero_growth_fraction(p, 1.0, 1.0),
     ):

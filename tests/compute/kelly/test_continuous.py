@@ -12,9 +12,7 @@ from compute.kelly.continuous import (
     continuous_growth_rate,
     continuous_kelly_fraction,
     growth_volatility,
-    truncated_normal_outcomes,
 )
-from compute.kelly.exact import exact_growth_rate, exact_kelly_fraction
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -34,39 +32,6 @@ def test_index_since_1926():
     fraction = continuous_kelly_fraction(0.058, 0.216)
     np.testing.assert_allclose(fraction, float(mp.mpf("0.058") / mp.mpf("0.216") ** 2), rtol=1e-12)
     np.testing.assert_allclose(fraction, 1.24314129, rtol=5e-9)
-
-
-@pytest.mark.parametrize(
-    ("keep_volatility", "printed_fraction", "printed_growth"),
-    [(False, 1.19742034, 0.03579225), (True, 1.16760510, 0.03496243)],
-)
-def test_truncated_normal_matches_the_integral(keep_volatility, printed_fraction, printed_growth):
-    m, s = mp.mpf("0.058"), mp.mpf("0.216")
-    mass = mp.erf(3 / mp.sqrt(2))
-    if keep_volatility:
-        s = s / mp.sqrt(1 - 6 * mp.npdf(3) / mass)
-    else:
-        mass = mp.mpf(1)
-    integral = lambda g: mp.quad(lambda z: g(m + s * z) * mp.npdf(z), [-3, 0, 3]) / mass  # noqa: E731
-    best = mp.findroot(lambda f: integral(lambda x: x / (1 + f * x)), (1.1, 1.3), "anderson")
-    growth = integral(lambda x: mp.log(1 + best * x))
-
-    outcomes = truncated_normal_outcomes(0.058, 0.216, keep_volatility=keep_volatility)
-    computed = exact_kelly_fraction(*outcomes)
-    np.testing.assert_allclose(computed, float(best), rtol=1e-12)
-    np.testing.assert_allclose(exact_growth_rate(computed, *outcomes), float(growth), rtol=1e-12)
-    np.testing.assert_allclose(computed, printed_fraction, rtol=5e-9)
-    np.testing.assert_allclose(float(growth), printed_growth, rtol=2e-7)
-
-
-def test_truncated_normal_keeps_the_volatility_it_is_asked_to_keep():
-    outcomes = truncated_normal_outcomes(
-        np.array([0.058, -0.1]), np.array([0.216, 0.4]), keep_volatility=True
-    )
-    mean = jnp.sum(outcomes.weights * outcomes.returns, axis=-1)
-    variance = jnp.sum(outcomes.weights * (outcomes.returns - mean[:, None]) ** 2, axis=-1)
-    np.testing.assert_allclose(mean, [0.058, -0.1], rtol=1e-12)
-    np.testing.assert_allclose(jnp.sqrt(variance), [0.216, 0.4], rtol=1e-12)
 
 
 def test_gradients_match_the_closed_forms():

@@ -10,8 +10,6 @@ from compute.kelly.classic import kelly_fraction
 from compute.kelly.costs import (
     fee_kelly_fraction,
     impact_kelly_fraction,
-    nearest_in_band,
-    one_period_band,
 )
 
 mp = mpmath.mp.clone()
@@ -45,22 +43,6 @@ def test_fee_that_eats_the_payoff_never_turns_into_a_bet():
 def test_fees_never_enlarge_a_bet(p, b, a, c):
     free = float(kelly_fraction(p, b, a))
     assert float(fee_kelly_fraction(p, b, a, c)) <= free + 1e-12
-
-
-def test_one_period_band_table():
-    band = one_period_band(0.05, 0.2, 0.004)
-    np.testing.assert_allclose(np.array(band), [1.15, 1.35], rtol=1e-12)
-    held = nearest_in_band(np.array([0.8, 1.2, 1.5, np.nan]), band)
-    np.testing.assert_allclose(held, [1.15, 1.2, 1.35, np.nan], rtol=1e-12)
-
-
-@settings(deadline=None)
-@given(st.floats(-0.2, 0.2), st.floats(0.1, 0.6), st.floats(0.0, 0.02), st.floats(-3.0, 3.0))
-def test_one_period_band_is_optimal(m, s, c, held):
-    best = float(nearest_in_band(held, one_period_band(m, s, c)))
-    value = lambda f: f * m - 0.5 * (s * f) ** 2 - c * abs(f - held)  # noqa: E731
-    for other in (best - 0.01, best + 0.01, held):
-        assert value(other) <= value(best) + 1e-15
 
 
 def test_impact_table():

@@ -16,18 +16,8 @@ from compute.kelly.classic import break_even_probability, growth_rate, kelly_fra
 from compute.kelly.confidence import shrinkage
 from compute.kelly.continuous import continuous_growth_rate, continuous_kelly_fraction
 from compute.kelly.costs import fee_kelly_fraction, impact_kelly_fraction
-from compute.kelly.fractional import (
-    ever_fall_probability,
-    growth_ratio,
-    multiplier_for_drawdown,
-    power_utility_fraction,
-    reach_before_probability,
-)
+from compute.kelly.fractional import multiplier_for_drawdown, reach_before_probability
 from compute.kelly.interval import kelly_standard_error, normal_interval
-from compute.kelly.multiperiod import mean_reverting_fraction, trading_rate
-from compute.kelly.simultaneous import equicorrelation_penalty, two_even_bets_fraction
-from compute.risk.normal import loss_limited_fraction, normal_expected_shortfall
-from compute.risk.stop import quantity_for_risk
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -85,18 +75,6 @@ def reach(u: Any, low: Any, c: Any) -> tuple[Any, Any]:
     return value, value
 
 
-def power(p: Any, b: Any, a: Any, c: Any) -> tuple[Any, Any]:
-    gain, loss = (p * b) ** c, ((1 - p) * a) ** c
-    total = b * loss + a * gain
-    return (gain - loss) / total, max(gain, loss) / total
-
-
-def shortfall(level: Any) -> tuple[Any, Any]:
-    z = mp.sqrt(2) * mp.erfinv(2 * level - 1)
-    value = mp.npdf(z) / (1 - level)
-    return value, value
-
-
 def upper(f: Any, se: Any, level: Any) -> tuple[Any, Any]:
     width = mp.sqrt(2) * mp.erfinv(level) * se
     return f + width, max(abs(f), width)
@@ -145,67 +123,16 @@ CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray], Formula]] = {
         [M, ERRORS[0], LEVEL],
         upper,
     ),
-    "growth ratio": (
-        growth_ratio,
-        [C],
-        plain(lambda c: c * (2 - c), lambda c: 2 * c),
-    ),
-    "ever fall": (ever_fall_probability, [X, C], plain(lambda x, c: x ** (2 / c - 1))),
     "multiplier": (
         lambda x, beta: multiplier_for_drawdown(x, beta, multiplier_max=2.0),
         [X, Q],
         plain(lambda x, beta: 2 / (1 + mp.log(beta) / mp.log(x))),
     ),
     "reach before": (reach_before_probability, [1.0 + A, X, C], reach),
-    "power utility": (power_utility_fraction, [Q, B, A, X], power),
-    "two even bets": (
-        two_even_bets_fraction,
-        [X, RHO],
-        plain(lambda m, rho: m / (1 + m**2 + rho * (1 - m**2))),
-    ),
-    "equicorrelation": (
-        lambda rho: equicorrelation_penalty(10.0, rho),
-        [RHO],
-        plain(lambda rho: 1 / (1 + 9 * rho)),
-    ),
     "impact": (
         impact_kelly_fraction,
         [X, S, FEE],
         plain(lambda m, s, c: ((mp.sqrt(2.25 * c**2 + 4 * s**2 * m) - 1.5 * c) / (2 * s**2)) ** 2),
-    ),
-    "stop": (
-        lambda price, stop, fee: quantity_for_risk(1000.0, price, stop * price, fee),
-        [PRICE, STOP, FEE],
-        plain(lambda price, stop, fee: 1000 / (price * (1 - stop) + fee * price * (1 + stop))),
-    ),
-    "loss limited": (
-        lambda m, s: loss_limited_fraction(m, s, 2.5, 0.02),
-        [-np.abs(M), S],
-        plain(lambda m, s: mp.mpf(0.02) / (2.5 * s - m)),
-    ),
-    "shortfall": (normal_expected_shortfall, [LEVEL], shortfall),
-    "mean reversion": (
-        lambda x, s, r: mean_reverting_fraction(x, 2.0, 0.1, s, r),
-        [M, S, R],
-        plain(
-            lambda x, s, r: (2 * (mp.mpf(0.1) - x) - r) / s**2 + mp.mpf(0.5),
-            lambda x, s, r: max(abs(x), 0.2, r) / s**2 + 0.5,
-        ),
-    ),
-    "trading rate": (
-        trading_rate,
-        [X, S, B],
-        plain(
-            lambda rho, gamma, lam: (
-                (
-                    -(gamma * (1 - rho) + lam * rho)
-                    + mp.sqrt(
-                        (gamma * (1 - rho) + lam * rho) ** 2 + 4 * gamma * lam * (1 - rho) ** 2
-                    )
-                )
-                / (2 * (1 - rho) * lam)
-            )
-        ),
     ),
     "posterior mean": (
         lambda a, b: posterior_mean(BetaPosterior(a, b)),

@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.kelly.classic import growth_rate, kelly_fraction
 from compute.kelly.fractional import (
-    ever_fall_probability,
-    growth_ratio,
     multiplier_for_drawdown,
-    power_utility_fraction,
     reach_before_probability,
 )
 
@@ -50,13 +46,11 @@ def test_fraction_table(row):
     for value, printed in zip(expected, row[1:], strict=True):
         assert abs(value - mp.mpf(printed)) < mp.mpf("6e-7")
     multiplier = float(c)
-    computed = [
-        growth_ratio(multiplier),
-        reach_before_probability(2.0, 0.5, multiplier),
-        ever_fall_probability(0.5, multiplier),
-        ever_fall_probability(0.7, multiplier),
-    ]
-    np.testing.assert_allclose(computed, [float(value) for value in expected], rtol=1e-12)
+    reached = reach_before_probability(2.0, 0.5, multiplier)
+    np.testing.assert_allclose(reached, float(expected[1]), rtol=1e-12)
+    for level, probability in ((0.5, expected[2]), (0.7, expected[3])):
+        allowed = multiplier_for_drawdown(level, float(probability), multiplier_max=2.0)
+        np.testing.assert_allclose(allowed, multiplier, rtol=1e-12)
 
 
 def test_reach_before_is_smooth_through_twice_kelly():
@@ -69,7 +63,7 @@ def test_reach_before_is_smooth_through_twice_kelly():
 @settings(deadline=None)
 @given(st.floats(0.05, 0.95), st.floats(0.05, 1.0))
 def test_multiplier_inverts_the_drawdown_probability(level, multiplier):
-    tolerance = ever_fall_probability(level, multiplier)
+    tolerance = level ** (2.0 / multiplier - 1.0)
     inverse = float(multiplier_for_drawdown(level, tolerance))
     assert inverse == pytest.approx(multiplier, rel=1e-9)
 
@@ -81,39 +75,6 @@ def test_multiplier_is_capped_at_full_kelly_and_zero_without_tolerance():
     np.testing.assert_allclose(capped, [0.0, 0.5, 1.0, 1.0], rtol=1e-12)
     free = multiplier_for_drawdown(0.5, tolerances, multiplier_max=2.0)
     assert 1.0 < float(free[3]) < 2.0
-
-
-def test_power_utility_coin_is_not_a_fraction_of_kelly():
-    p, c = 0.6, 0.5
-    expected = (p**c - (1 - p) ** c) / (p**c + (1 - p) ** c)
-    computed = float(power_utility_fraction(p, 1.0, 1.0, c))
-    assert computed == pytest.approx(expected, rel=1e-12)
-    assert abs(computed - c * 0.2) > 1e-4
-
-
-@pytest.mark.parametrize(("p", "b", "a", "c"), [(0.6, 0.3, 0.2, 0.5), (0.4, 2.0, 0.9, 0.25)])
-def test_power_utility_maximises_the_expected_power(p, b, a, c):
-    d = 1 - 1 / mp.mpf(c)
-    slope = lambda f: p * b * (1 + b * f) ** (d - 1) - (1 - p) * a * (1 - a * f) ** (d - 1)  # noqa: E731
-    with mp.workdps(30):
-        expected = mp.findroot(slope, (mp.mpf("1e-6"), mp.mpf("0.9") / a), "anderson", tol=1e-40)
-    np.testing.assert_allclose(power_utility_fraction(p, b, a, c), float(expected), rtol=1e-12)
-
-
-@settings(deadline=None)
-@given(st.floats(0.05, 0.95), st.floats(0.05, 5.0), st.floats(0.05, 1.0))
-def test_power_utility_with_unit_tolerance_is_kelly(p, b, a):
-    assert float(power_utility_fraction(p, b, a, 1.0)) == pytest.approx(
-        float(kelly_fraction(p, b, a)), rel=1e-9, abs=1e-12
-    )
-
-
-@settings(deadline=None)
-@given(st.floats(0.505, 0.52))
-def test_half_kelly_growth_of_a_small_even_bet_is_three_quarters(p):
-    best = kelly_fraction(p, 1.0, 1.0)
-    ratio = float(growth_rate(best / 2, p, 1.0, 1.0) / growth_rate(best, p, 1.0, 1.0))
-    assert ratio == pytest.approx(float(growth_ratio(0.5)), rel=2e-3)
 
 
 def test_gradient_of_the_reach_probability_is_finite_at_its_limit():

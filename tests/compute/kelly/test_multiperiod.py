@@ -2,18 +2,16 @@
 
 import math
 
+import cvxpy as cp
 import mpmath
 import numpy as np
 import pytest
 from scipy import optimize
 
-from compute.kelly.classic import kelly_fraction, kelly_stake
-from compute.kelly.continuous import continuous_kelly_fraction
+from compute.kelly.classic import kelly_fraction
 from compute.kelly.multiperiod import (
     aim_share,
-    mean_reverting_fraction,
-    merton_fraction,
-    trading_rate,
+    trade_plan,
 )
 
 mp = mpmath.mp.clone()
@@ -32,7 +30,7 @@ def play_next_card(deck):
     reds, blacks = np.array(reds, float), np.array(blacks, float)
     side = np.where(reds >= blacks, 1.0, -1.0)
     p = np.maximum(reds, blacks) / (reds + blacks)
-    for card, stake in zip(deck, np.asarray(kelly_stake(p, 1.0, 1.0, side)), strict=True):
+    for card, stake in zip(deck, side * np.asarray(kelly_fraction(p, 1.0, 1.0)), strict=True):
         wealth *= 1.0 + stake * card
     return wealth
 
@@ -69,33 +67,6 @@ def test_dynamic_programming_of_log_utility_is_myopic():
         value = lambda w, v=continuation, g=gain: v(w) + g  # noqa: E731
 
 
-def test_merton_is_a_fraction_of_kelly():
-    merton = merton_fraction(0.11, 0.15, np.array([1.0, 2.0, 4.0]), 0.06)
-    kelly = continuous_kelly_fraction(0.11, 0.15, 0.06)
-    np.testing.assert_allclose(merton, np.array([1.0, 0.5, 0.25]) * kelly, rtol=1e-12)
-
-
-def test_mean_reversion_table():
-    np.testing.assert_allclose(mean_reverting_fraction(-0.05, 2.0, 0.0, 0.2), 3.0, rtol=1e-12)
-    # At its long-run level a log price still has the drift s^2 / 2: the fraction is a half.
-    np.testing.assert_allclose(mean_reverting_fraction(0.0, 2.0, 0.0, 0.2), 0.5, rtol=1e-12)
-
-
-def test_trading_rate_table_matches_fifty_digits():
-    rho, gamma, lam = mp.mpf("0.02"), mp.mpf(1), mp.mpf(3)
-    linear = gamma * (1 - rho) + lam * rho
-    a = (-linear + mp.sqrt(linear**2 + 4 * gamma * lam * (1 - rho) ** 2)) / (2 * (1 - rho))
-    assert abs(a - mp.mpf("1.2808924762")) < mp.mpf("6e-11")
-    assert abs(a / lam - mp.mpf(".4269641587")) < mp.mpf("6e-11")
-    np.testing.assert_allclose(trading_rate(0.02, 1.0, 3.0), float(a / lam), rtol=1e-12)
-
-
-def test_dearer_trading_is_slower_trading():
-    rates = np.asarray(trading_rate(0.02, 1.0, np.geomspace(1e-3, 1e6, 20)))
-    assert np.all(np.diff(rates) < 0)
-    assert 0.0 < rates[-1] < rates[0] < 1.0
-
-
 @pytest.mark.parametrize(("half_life", "cost"), [(5.0, 3.0), (1.0, 3.0), (20.0, 0.5), (2.0, 30.0)])
 def test_the_aim_is_that_of_the_dynamic_program(half_life: float, cost: float) -> None:
     """Backward recursion of max sum f x - s^2 x^2 / 2 - cost s^2 (x - x')^2 / 2, f fading."""
@@ -108,5 +79,50 @@ def test_the_aim_is_that_of_the_dynamic_program(half_life: float, cost: float) -
     total = s2 + cost * s2 + curve
     rate = 1.0 - cost * s2 / total
     aim = (1 + kept * slope) / total / rate
-    assert float(trading_rate(0.0, 1.0, cost)) == pytest.approx(rate, rel=1e-9)
     assert float(aim_share(np.array(half_life), rate)) / s2 == pytest.approx(aim, rel=1e-9)
+
+
+def whole_horizon(before, optimum, half_life, rate, covariance, periods):
+    """The plan by one quadratic program over all periods and assets, costs k/2 times variance."""
+    n, k = len(before), (1 - rate) / rate**2
+    weights = cp.Variable((periods, n))
+    root = np.linalg.cholesky(covariance).T
+    total = 0
+    for t in range(periods):
+        wanted = optimum * 2.0 ** (-t / half_life)
+        trade = weights[t] - (before if t == 0 else weights[t - 1])
+        total += (covariance @ wanted) @ weights[t]
+        total -= 0.5 * cp.sum_squares(root @ weights[t]) + 0.5 * k * cp.sum_squares(root @ trade)
+    problem = cp.Problem(cp.Maximize(total))
+    problem.solve(cp.CLARABEL, tol_gap_abs=1e-14, tol_gap_rel=1e-14, tol_feas=1e-14)
+    return weights.value
+
+
+@pytest.mark.parametrize(
+    ("half_life", "rate", "periods"),
+    [(5.0, 0.4269641587, 1), (5.0, 0.4269641587, 7), (1.5, 0.2, 12), (math.inf, 0.7, 4)],
+)
+def test_a_plan_is_the_best_of_the_whole_horizon(half_life, rate, periods):
+    covariance = np.array([[0.04, 0.018], [0.018, 0.09]])
+    before, optimum = np.array([0.5, -0.2]), np.array([1.25, 0.8])
+    plan = trade_plan(np.full(2, half_life), rate, periods)
+    best = whole_horizon(before, optimum, half_life, rate, covariance, periods)
+    np.testing.assert_allclose(plan.path(before, optimum), best, rtol=0.0, atol=1e-8)
+
+
+def test_a_plan_without_an_end_is_the_stationary_rate_and_aim():
+    half_life, rate = np.array([0.5, 5.0, 60.0, np.inf]), 0.15
+    plan = trade_plan(half_life, rate, 250)
+    assert plan.rate[0] == pytest.approx(rate, rel=1e-12)
+    np.testing.assert_allclose(plan.share[0], aim_share(half_life, rate), rtol=1e-12)
+
+
+def test_a_plan_of_one_period_is_the_best_single_trade():
+    """max a w - w^2/2 - k (w - w0)^2 / 2, k = 0.6 / 0.16 = 3.75: w = (a + k w0) / (1 + k)."""
+    plan = trade_plan(np.array([3.0]), 0.4, 1)
+    assert plan.path(np.array([0.5]), np.array([1.25]))[0, 0] == pytest.approx(3.125 / 4.75)
+
+
+def test_what_costs_nothing_follows_its_edge():
+    path = trade_plan(np.array([2.0]), 1.0, 5).path(np.array([0.3]), np.array([0.8]))
+    np.testing.assert_allclose(path[:, 0], 0.8 * 2.0 ** (-np.arange(5) / 2), rtol=1e-15)

@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from compute.kelly.no_trade import asymptotic_half_width, long_run_band, no_trade_region
+from compute.kelly.no_trade import long_run_band, no_trade_region
 
 mp = mpmath.mp.clone()
 mp.dps = 50
+
+
+def asymptotic_half_width(target, spread, risk_aversion=1.0):
+    """(3 / (4 gamma) pi^2 (1 - pi)^2 eps)^(1/3), the half-width for a small spread."""
+    return np.cbrt(0.75 / risk_aversion * (target * (1.0 - target)) ** 2 * spread)
+
 
 mu_s_gamma_eps_band_rate_wide = [
     ("0.05", "0.4", "1", "0.01", ".24301653", ".38198347", ".0074262638", ".242284"),

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from compute.kelly.classic import kelly_fraction
-from compute.kelly.exact import exact_growth_rate, exact_kelly_fraction
-from compute.kelly.robust import ellipsoid_scale, robust_kelly
+from compute.kelly.exact import exact_kelly_fraction
+from compute.kelly.robust import robust_kelly
 from compute.parameters import Robust, RobustSet
 from compute.robust import worst_chance
+from kelly.plain_growth import exact_growth_rate
 
 mp = mpmath.mp.clone()
 mp.dps = 50
@@ -113,9 +114,3 @@ def test_padding_is_neutral():
     padded = robust_kelly(np.append(OUTCOMES, np.nan), np.append(ODDS, 0.0), 0.01)
     plain = robust_kelly(OUTCOMES, ODDS, 0.01)
     np.testing.assert_allclose(padded.fraction, plain.fraction, rtol=1e-12)
-
-
-def test_ellipsoid_table():
-    scale = ellipsoid_scale(0.5, np.array([0.2, 0.5, 0.7, 0.0]))
-    np.testing.assert_allclose(scale, [0.6, 0.0, 0.0, 1.0], rtol=1e-12)
-    assert float(ellipsoid_scale(0.0, 0.0)) == 0.0

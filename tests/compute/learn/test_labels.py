@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.learn.evidence import e_value
-from compute.learn.labels import horizon_labels, triple_barrier, uniqueness
+from compute.learn.labels import triple_barrier, uniqueness
 from compute.learn.rows import Rows
 from compute.learn.splits import walk_forward, windows
 
@@ -30,14 +30,6 @@ def test_the_first_barrier_counts(
     assert found.outcome[0] == pytest.approx(outcome, abs=1e-12)
     after_cost = triple_barrier(CLOSES, *width, horizon, cost=0.001).outcome[0]
     assert after_cost == pytest.approx(outcome - 0.001, abs=1e-12)
-
-
-def test_labels_that_are_not_over_are_left_out() -> None:
-    found = horizon_labels(CLOSES, 3)
-    assert found.end.tolist() == [3, 4, 5, 6, -1, -1, -1]
-    shorter = horizon_labels(CLOSES[:5], 3)
-    assert shorter.end.tolist() == [3, 4, -1, -1, -1]
-    assert shorter.outcome[:2].tolist() == found.outcome[:2].tolist()
 
 
 @pytest.mark.parametrize("future", [np.nan, 1e9])

@@ -6,10 +6,11 @@ from scipy.special import expit
 
 from compute.learn import multiplier
 from compute.learn.document import ModelDocumentError, decode, digest, encode
+from compute.learn.learners import Plan
 from compute.learn.models import ModelKind
 from compute.learn.rows import Rows
 from compute.learn.splits import walk_forward
-from compute.learn.training import Plan, TooFewRowsError, out_of_sample, train
+from compute.learn.training import TooFewRowsError, out_of_sample, train
 
 DAY = 86_400_000_000_000
 NAMES = ("a", "b", "c")

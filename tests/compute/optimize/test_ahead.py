@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from compute.optimize import solve, solve_batch
-from compute.optimize.execution import Execution
+from compute.optimize.execution import Execution, JointShapes
+from compute.optimize.interior_point.compiled_shapes import slots
 from compute.optimize.problem import (
     Costs,
     DrawdownRisk,
@@ -100,6 +101,31 @@ def test_every_structure_is_solved_and_proven_without_compiling(
     assert solution.status is Status.OPTIMAL
     assert certify(problem, solution).is_optimal
     assert compiles == []
+
+
+@pytest.mark.parametrize("n", [1, 20, 32, 33, 128, 512])
+@pytest.mark.parametrize("m", [1, 32, 33, 192])
+def test_books_of_any_names_and_limits_have_a_slot_and_small_ones_a_small_one(
+    n: int, m: int
+) -> None:
+    shapes = JointShapes()
+    holding = [
+        slot for slot in slots(shapes) if slot.assets >= n and slot.rows >= m and slot.scenarios
+    ]
+    assert holding
+    if n <= 32 and m <= 32:
+        assert (holding[0].assets, holding[0].rows) == (32, 32)
+
+
+def test_every_outcome_of_a_dozen_bets_has_a_slot_that_is_no_large_one() -> None:
+    shapes = JointShapes()
+    for names in (12, 96, 128):
+        count = shapes.quick_scenarios(names)
+        assert count == 4096
+        room = [s for s in slots(shapes) if s.assets >= names and s.scenarios >= count]
+        assert room[0].assets == 128
+    assert shapes.quick_scenarios(129) == 1024
+    assert JointShapes((16,), (64,)).quick_scenarios(12) == 64
 
 
 @pytest.mark.parametrize("problem", [MIX[1], MIX[10]], ids=["growth", "ratio"])

@@ -1,5 +1,6 @@
 """Each smooth objective says the same twice: to the solvers, and to the proof."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,21 @@ def test_solver_and_proof_see_the_same_value(kind: ObjectiveKind) -> None:
     compiled = objectives.blocks(stated.objective, objectives.Moments(stated))
     seen = float(np.asarray(objectives.evaluate(stated, compiled, weights)))
     assert objective_value(stated, weights) == pytest.approx(seen, rel=1e-12, abs=1e-15)
+
+
+def test_losses_beyond_doubles_are_minus_infinity_on_both_sides() -> None:
+    stated, weights = problem(ObjectiveKind.CRRA)
+    stated = dataclasses.replace(
+        stated, objective=Objective(ObjectiveKind.CRRA, 1e6), cash_return=0.0
+    )
+    compiled = objectives.blocks(stated.objective, objectives.Moments(stated))
+    assert objectives.evaluate(stated, compiled, weights) == -np.inf
+    assert objective_value(stated, weights) == -np.inf
+    with np.errstate(invalid="ignore"):
+        slope = TWINS[ObjectiveKind.CRRA].gradient(
+            Facts(stated), stated.objective, weights, -np.inf
+        )
+    assert not np.isfinite(slope).all()
 
 
 @KINDS

@@ -26,6 +26,7 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.proof.certificate import certify, certify_weights
+from compute.optimize.risk_box import risk_box
 from compute.optimize.sensitivity.shadow_prices import shadow_prices
 
 Kind = ObjectiveKind
@@ -163,6 +164,60 @@ def test_what_is_written_for_no_bound_does_not_matter(
         np.testing.assert_allclose(found.weights, best.weights, atol=1e-8)
         prices = shadow_prices(asked, found.weights)
         assert not [key for key in prices if key.startswith("upper")], prices
+
+
+@pytest.mark.parametrize("limit", ["volatility_max", "var_max"])
+@pytest.mark.parametrize("kind", [Kind.MAX_RETURN, Kind.MEAN_VARIANCE, Kind.LOG_GROWTH])
+def test_limits_of_risk_bound_a_book_of_both_signs(
+    kind: Kind, limit: str, ahead: Execution
+) -> None:
+    objective = (
+        Objective(kind, risk_aversion=3.0) if kind is Kind.MEAN_VARIANCE else Objective(kind)
+    )
+
+    def asked(written: float) -> Problem:
+        box: dict[str, Any] = {"lower": np.full(N, -written), "upper": np.full(N, written)}
+        limits = Limits(**box, **{limit: 0.01}, budget_max=written)
+        return Problem(objective, limits=limits, scenarios=RETURNS)
+
+    best = solve(asked(5.0), execution=ahead)
+    assert certify(asked(5.0), best).is_optimal
+    assert np.abs(best.weights).max() < 4.0
+    for written in (1e4, 1e6, 1e9, 1e12):
+        found = solve(asked(written), execution=ahead)
+        proof = certify(asked(written), found)
+        assert proof.is_optimal, (written, proof)
+        assert proof.bounded
+        np.testing.assert_allclose(found.weights, best.weights, atol=1e-8)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_bounds_of_risk_are_never_too_tight(seed: int) -> None:
+    """The book with the largest weight under each limit, in closed form, is inside them."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 6))
+    factors = rng.standard_normal((n, int(rng.integers(1, n + 1))))
+    covariance = factors @ factors.T + np.diag(rng.choice([0.0, 1e-4, 1.0], n))
+    mean = 0.3 * rng.standard_normal(n) * (rng.random() < 0.7)
+    given_limits = [Limits(volatility_max=0.2), Limits(var_max=0.3)]
+    if np.linalg.cond(covariance) > 1e10:
+        for limits in given_limits:
+            null = np.linalg.eigh(covariance)[1][:, 0]
+            assert np.all(np.isinf(risk_box(limits, covariance, mean)[np.abs(null) > 1e-6]))
+        return
+    inverse = np.linalg.inv(covariance)
+    most = 0.2 * np.sqrt(np.diag(inverse))
+    np.testing.assert_array_less(most, risk_box(given_limits[0], covariance, mean))
+    bound = risk_box(given_limits[1], covariance, mean)
+    for i in range(n):
+        for direction in (*inverse, *rng.standard_normal((20, n))):
+            book = np.sign(direction[i]) * direction if direction[i] else direction
+            loss = 1.6448536269514722 * np.sqrt(book @ covariance @ book) - mean @ book
+            if loss > 0.0:  # the largest multiple that the limit allows
+                assert abs(0.3 / loss * book[i]) < bound[i]
+            else:
+                assert np.isinf(bound[i])
 
 
 def test_a_zero_book_is_no_proof_that_nothing_is_to_be_had() -> None:

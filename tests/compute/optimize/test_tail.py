@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from compute.optimize import measures, solve, solve_batch
+from compute.optimize.linear_program import LinearProgram
 from compute.optimize.problem import (
     CDAR,
     CVAR,
@@ -23,7 +24,7 @@ from compute.optimize.problem import (
 )
 from compute.optimize.proof.evaluation import largest_violation, objective_value
 from compute.optimize.tail_lp import TailMultipliers, scenario_selection, solve_tail, supports
-from compute.optimize.tail_lp.interior_point import LinearProgram, solve_linear, solve_linear_batch
+from compute.optimize.tail_lp.interior_point import solve_linear, solve_linear_batch
 from tests.compute.optimize.tail_problems import FullProgram, draw, returns
 
 Kind = ObjectiveKind
@@ -230,7 +231,7 @@ def test_padding_leaves_the_program_alone() -> None:
     rng = np.random.default_rng(5)
     matrix = rng.uniform(0.0, 1.0, (5, 7))
     small = LinearProgram(
-        -rng.uniform(0.5, 1.0, 7),
+        rng.uniform(0.5, 1.0, 7),
         matrix,
         np.full(5, -np.inf),
         np.ones(5),
@@ -261,7 +262,7 @@ def test_excesses_apart_are_the_same_program() -> None:
     matrix[np.arange(pairs), names + group] = -1.0
     matrix[pairs:] = rng.uniform(0.5, 1.0, (2, names + 6))
     dense = LinearProgram(
-        np.append(-rng.uniform(0.5, 1.0, names), np.full(6, 0.3)),
+        np.append(rng.uniform(0.5, 1.0, names), np.full(6, -0.3)),
         matrix,
         np.full(pairs + 2, -np.inf),
         np.append(np.zeros(pairs), [3.0, 4.0]),
@@ -273,9 +274,9 @@ def test_excesses_apart_are_the_same_program() -> None:
     assert other.error <= 1e-11
     assert dense.cost @ other.point == pytest.approx(dense.cost @ one.point, abs=1e-10)
     oracle = linprog(
-        dense.cost, matrix, dense.row_max, bounds=list(zip(dense.lower, dense.upper, strict=True))
+        dense.loss, matrix, dense.row_max, bounds=list(zip(dense.lower, dense.upper, strict=True))
     )
-    assert dense.cost @ other.point == pytest.approx(oracle.fun, abs=1e-10)
+    assert dense.loss @ other.point == pytest.approx(oracle.fun, abs=1e-10)
 
 
 def test_the_measure_agrees_with_its_plain_reading() -> None:

@@ -9,7 +9,6 @@ from compute.risk.contributions import (
     diversification_ratio,
     effective_bets_principal,
     effective_bets_torsion,
-    effective_rank,
     minimum_torsion,
     normal_contributions,
     scenario_contributions,
@@ -18,10 +17,8 @@ from compute.risk.measures import historical_tail, normal_tail, tail_weights
 from compute.risk.pooling import InfeasibleViewError, View, pooled
 from compute.risk.scenarios import (
     conditional_shocks,
-    liquidation_factor,
     reverse_stress,
     shock_loss,
-    spread_cost,
     window_shocks,
     worst_in_ellipsoid,
 )
@@ -61,7 +58,6 @@ def test_effective_bets_r22() -> None:
     alike, equal = equicorrelated(4, 0.38), np.full(4, 0.25)
     ratio = diversification_ratio(equal, alike * 0.04)
     assert ratio**2 == pytest.approx(1.8691588785, abs=5e-11)
-    assert effective_rank(alike) == pytest.approx(3.3252667286, abs=5e-11)
     assert effective_bets_torsion(equal, alike) == pytest.approx(4.0, abs=1e-9), "by symmetry"
     assert effective_bets_principal(equal, alike) == pytest.approx(1.0), "one factor, the market"
     diagonal = np.diag([0.01, 0.04, 0.09])
@@ -118,18 +114,6 @@ def test_shocks_of_windows_and_of_factors() -> None:
     spread = conditional_shocks(K52, np.array([1]), np.array([-0.3]))
     np.testing.assert_allclose(spread, K52[1] / K52[1, 1] * -0.3, rtol=1e-13)
     assert spread[1] == pytest.approx(-0.3)
-
-
-@pytest.mark.parametrize(
-    ("periods", "factor"), [(2, 1.1180340), (5, 1.4832397), (10, 1.9621417), (20, 2.6786190)]
-)
-def test_liquidation_r36(periods: float, factor: float) -> None:
-    assert liquidation_factor(periods) == pytest.approx(factor, abs=5e-8)
-    # The sum of what is left of n equal parts, sold at the end of each period.
-    left = 1.0 - np.arange(periods) / periods
-    assert liquidation_factor(periods) == pytest.approx(np.sqrt((left**2).sum()), rel=1e-13)
-    assert liquidation_factor(1) == 1.0
-    assert spread_cost(100, 0.002, 0.001, 3) == pytest.approx(0.25)
 
 
 X = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])

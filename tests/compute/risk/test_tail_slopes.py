@@ -9,7 +9,8 @@ from compute.risk.tail_method import TailKind, TailMethod
 from compute.risk.tail_slopes import normal_multiple, sloped_tail
 
 VAR, ES = TailKind.VALUE_AT_RISK, TailKind.EXPECTED_SHORTFALL
-METHODS = [method for method in TailMethod if method is not TailMethod.FILTERED_HISTORICAL]
+METHODS = list(TailMethod)
+IN_ORDER = (TailMethod.EXTREME_VALUE, TailMethod.HISTORICAL, TailMethod.FILTERED_HISTORICAL)
 TEN = np.arange(1.0, 11.0)
 
 
@@ -68,6 +69,21 @@ def test_too_few_exceedances_and_unequal_scenarios_are_refused() -> None:
         sloped_tail(VAR, TailMethod.EXTREME_VALUE, 0.99, losses, unequal / unequal.sum())
 
 
+def test_filtered_history_is_scaled_period_by_period() -> None:
+    losses = np.random.default_rng(2).standard_normal(120) * np.linspace(1.0, 4.0, 120)
+    variance, before = float(np.mean(losses**2)), []
+    for loss in losses:
+        before.append(variance)
+        variance = 0.97 * variance + 0.03 * float(loss) ** 2
+    scaled = np.sort([x * (variance / h) ** 0.5 for x, h in zip(losses, before, strict=True)])
+    found = sloped_tail(VAR, TailMethod.FILTERED_HISTORICAL, 0.95, losses, equal(120))
+    assert found.value == pytest.approx(scaled[-7], rel=1e-12)
+    found = sloped_tail(ES, TailMethod.FILTERED_HISTORICAL, 0.95, losses, equal(120))
+    assert found.value == pytest.approx(scaled[-6:].mean(), rel=1e-12)
+    with pytest.raises(OutsideDomainError, match="50 are needed"):
+        sloped_tail(VAR, TailMethod.FILTERED_HISTORICAL, 0.9, losses[:49], equal(49))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", TailKind)
 @pytest.mark.parametrize("seed", range(4))
@@ -77,7 +93,7 @@ def test_slopes_are_those_of_differences_and_measures_grow_with_the_book(
     rng = np.random.default_rng([11, seed])
     returns, weights = 0.01 * rng.standard_t(6.0, (600, 4)), rng.normal(0.0, 0.5, 4)
     probability = equal(600)
-    if method not in (TailMethod.EXTREME_VALUE, TailMethod.HISTORICAL) and seed % 2:
+    if method not in IN_ORDER and seed % 2:
         probability = rng.uniform(0.5, 1.5, 600)
         probability = probability / probability.sum()
 

@@ -1,7 +1,7 @@
 """Backtests whose end is known: against closed forms, by hand, and against the future replaced."""
 
 import csv
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,32 @@ from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.simulate.account import TradingCosts
-from compute.simulate.backtest import Backtest, FillAt, Setting, run
+from compute.simulate.backtest import Backtest, run
 from compute.simulate.history import HistoryError, PriceHistory
-from compute.simulate.strategies import ConstantEdge, GivenSignals, MeanReturn, SessionSignals
+from compute.simulate.setting import FillAt, Setting
+from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals
 
 PRICES = Path(__file__).parents[3] / "examples" / "prices.csv"
 FULL = EffectiveParameters(kelly_fraction=1.0, confidence_shrinkage=Shrinkage.NONE)
+
+
+@dataclass(frozen=True)
+class ConstantEdge:
+    """The same expected return and volatility a session for every instrument that has a price."""
+
+    expected_return: float
+    volatility: float
+
+    def __call__(self, history: PriceHistory, session: int) -> SessionSignals:
+        known = np.flatnonzero(~np.isnan(history.close[session]))
+        each = np.ones(len(known))
+        signals = Signals(
+            side=each,
+            source=np.full(len(known), int(Source.RETURN_VOLATILITY)),
+            expected_return=self.expected_return * each,
+            volatility=self.volatility * each,
+        )
+        return SessionSignals(known, signals)
 
 
 @pytest.fixture(scope="module")

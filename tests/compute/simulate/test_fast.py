@@ -10,18 +10,17 @@ from compute.layout import Source
 from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
-    JointLimits,
     Limits,
     SaleProceeds,
 )
-from compute.methods import Method
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.simulate.account import TradingCosts
-from compute.simulate.backtest import FillAt, Setting, run
-from compute.simulate.fast_settings import run_fast, unsupported
+from compute.simulate.backtest import run
+from compute.simulate.fast_settings import run_fast
 from compute.simulate.history import PriceHistory
+from compute.simulate.setting import FillAt, Setting
 from compute.simulate.signal_table import UnsupportedError, signal_table
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals
 
@@ -254,37 +253,6 @@ def test_the_table_of_a_rule_is_what_the_rule_says() -> None:
             assert table.side[t, places] == pytest.approx(signals.side)
             assert table.expected_return[t, places] == pytest.approx(signals.expected_return)
             assert table.edge_error[t, places] == pytest.approx(signals.expected_return_error)
-
-
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"parameters": EffectiveParameters(method=Method.JOINT)}, "parameters.method"),
-        ({"parameters": EffectiveParameters(stop_risk_max=0.01)}, "parameters.stop_risk_max"),
-        (
-            {
-                "parameters": EffectiveParameters(
-                    confidence_shrinkage=Shrinkage.BAKER_MCHALE_NUMERIC
-                )
-            },
-            "parameters.confidence_shrinkage",
-        ),
-        ({"limits": Limits(joint=JointLimits(cvar_max=0.1))}, "limits.joint"),
-    ],
-)
-def test_what_it_does_not_know_is_named(changes: dict[str, Any], field: str) -> None:
-    given = {"strategy": MeanReturn(5), "parameters": EffectiveParameters(), "limits": Limits()}
-    assert unsupported(Setting(**{**given, **changes}), history()) == field
-    assert unsupported(Setting(**given), history()) is None
-
-
-def test_limits_that_need_volumes_or_sectors_ask_for_them() -> None:
-    bare = PriceHistory(history().dates, NAMES, history().close)
-    setting = Setting(MeanReturn(5), EffectiveParameters(), Limits(adv_trade_max=0.1))
-    assert unsupported(setting, bare) == "limits.adv_trade_max"
-    grouped = Limits(groups=(GroupLimit("A", sector="A", gross_weight_max=0.1),))
-    setting = Setting(MeanReturn(5), EffectiveParameters(), grouped)
-    assert unsupported(setting, bare) == "limits.groups"
 
 
 def test_signals_from_scenarios_are_refused() -> None:

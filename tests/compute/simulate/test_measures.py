@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.stats import norm
 
 from compute.risk.drawdown import drawdowns
-from compute.simulate.measures import measures, probabilistic_sharpe
+from compute.simulate.measures import measures, probabilistic_sharpe, sharpe_error_of
 
 SAMPLE = np.array(
     [0.02, -0.01, 0.015, 0.03, -0.025, 0.01, 0.005, -0.04, 0.035, 0.02, -0.015, 0.025]
@@ -42,6 +43,15 @@ def test_the_error_of_the_sharpe_ratio_is_mertens() -> None:
 def test_a_benchmark_of_a_half_a_year_lowers_the_probability() -> None:
     found = probabilistic_sharpe(SAMPLE - 0.002, 0.5 / np.sqrt(12))
     assert found == pytest.approx(0.5241096344, rel=1e-9)
+
+
+@pytest.mark.parametrize(("skewness", "kurtosis", "sure"), [(-2.448, 10.164, 0.913), (0, 3, 0.982)])
+def test_the_published_probability_of_a_sharpe_ratio(
+    skewness: float, kurtosis: float, sure: float
+) -> None:
+    """Bailey and Lopez de Prado 2012: 24 months at 0.458 a month."""
+    error = sharpe_error_of(0.458, 24, skewness, kurtosis)
+    assert norm.cdf(0.458 / error) == pytest.approx(sure, abs=5.1e-4)
 
 
 def test_the_drawdown_path_includes_the_start() -> None:

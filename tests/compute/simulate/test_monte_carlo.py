@@ -43,6 +43,23 @@ def test_the_chance_of_ever_losing_thirty_per_cent(
     assert ever_below_by(0.7, growth, deviation, years) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "expected"),
+    [
+        (0.5, [1.1615469579, 2.7639661710, 6.5770126143]),
+        (1.0, [0.5608664967, 3.1757872538, 17.9822199063]),
+    ],
+)
+def test_quantiles_of_ten_years(fraction: float, expected: list[float]) -> None:
+    """T14.1, in continuous time (with 1.64485 for the 95 % point); simulated by fortnights."""
+    growth, deviation = growth_of(fraction)
+    ends = [lognormal_quantile(growth, deviation, 10.0, norm.ppf(p)) for p in (0.05, 0.5, 0.95)]
+    np.testing.assert_allclose(ends, expected, rtol=5e-8)
+    excess = normal_paths((MEAN - RATE) / 26, DEVIATION / 26**0.5, 260, 40_000, seed=1)
+    found = fan(excess, fraction * KELLY, 26, RATE / 26).wealth[[0, 2, 4], -1]
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
 def test_simulated_futures_agree_with_the_closed_forms() -> None:
     steps, years = 252 * 5, 5.0
     excess = normal_paths((MEAN - RATE) / 252, DEVIATION / 252**0.5, steps, 4_000, seed=1)

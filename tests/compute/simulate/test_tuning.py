@@ -24,6 +24,21 @@ def test_superior_ability_agrees_with_arch(edge: float) -> None:
     assert found[1] == pytest.approx(oracle.pvalues["upper"], abs=0.04)
 
 
+def test_ten_strategies_of_noise_and_one_of_them_with_an_edge() -> None:
+    """arch says 0.3445 of differences as they are; over their deviations, as here, 0.143."""
+    noise = np.random.default_rng(0).standard_normal((160, 10))
+    plain = SPA(np.zeros(160), -noise, block_size=5, reps=2000, seed=1)
+    plain.compute()
+    assert plain.pvalues["consistent"] == pytest.approx(0.3445, abs=1e-12)
+    found = superiority(noise, block=5.0, seed=1)
+    assert found is not None
+    assert found[0] == pytest.approx(0.143, abs=0.025)
+    noise[:, 3] += 0.6
+    found = superiority(noise, block=5.0, seed=1)
+    assert found is not None
+    assert found[0] == 0.0
+
+
 def test_nothing_to_test_is_none() -> None:
     assert superiority(np.zeros((50, 3))) is None
     assert superiority(np.zeros((3, 2))) is None

@@ -221,6 +221,29 @@ async def test_what_the_service_refuses_is_named_by_its_line_too(
     assert "mine.csv line 3" in refused.err
 
 
+async def test_a_recorded_decision_is_varied_by_itself(sizing: Sizing, tmp_path: Path) -> None:
+    await book(sizing, "past")
+    await sizing("portfolio", "limits", "past", "--set", str(EXAMPLES / "limits.toml"))
+    await sizing("size", str(EXAMPLES / "signals.csv"), "--portfolio", "past",
+                 "--snapshot", "cli-close")  # fmt: skip
+    found = (await sizing("decisions", "--portfolio", "past", "--json")).json["decisions"]
+    mine = ("whatif-decision", found[0]["decision_id"])
+    looser = tmp_path / "looser.toml"
+    looser.write_text("weight_max = 0.3\n")
+    said = await sizing(*mine, "--instead", str(looser), "--without", "leverage_max", "--lines")
+    assert said.code == 0, said.err
+    assert "as recorded" in said.out
+    answer = (await sizing(*mine, "--edge", "0.5", "--shock", "XOM=0.7", "--json")).json
+    assert [item["name"] for item in answer["results"]] == ["edge x 0.5", "shocks"]
+    assert answer["recorded"]["decision_id"] == found[0]["decision_id"]
+    again = (await sizing("decisions", "--portfolio", "past", "--json")).json["decisions"]
+    assert len(again) == len(found)
+    assert (await sizing(*mine)).code == 2
+    wrong = await sizing(*mine, "--without", "wait_max")
+    assert wrong.code == 1
+    assert "limits_lifted[0]" in wrong.err
+
+
 async def test_what_if_shows_what_each_variation_changes(sizing: Sizing, tmp_path: Path) -> None:
     await book(sizing, "whatif")
     await sizing("portfolio", "limits", "whatif", "--set", str(EXAMPLES / "limits.toml"))

@@ -115,6 +115,23 @@ async def test_the_risk_of_a_book_is_shown(sizing: Sizing, tmp_path: Path) -> No
     assert shown.code == 0, shown.err
     for words in ("VaR / ES historical", "effective bets torsion", "cli-oil", "KO"):
         assert words in shown.out
+    held = tmp_path / "held.csv"
+    held.write_text("instrument_id,quantity\nXOM,10")
+    await sizing("portfolio", "create", "cli-risk", "--cash", "1000", "--holdings", str(held))
+    valued = ("risk", "report", "--portfolio", "cli-risk", "--universe", "cli-risk", "--json")
+    shares = []
+    for price in (100, 300):
+        prices = tmp_path / f"{price}.csv"
+        prices.write_text(f"instrument_id,price\nXOM,{price}")
+        load = ("market", "load", str(prices), "--id", f"cli-risk-{price}", "--confirm-prices")
+        assert (await sizing(*load)).code == 0
+        told = await sizing(*valued, "--snapshot", f"cli-risk-{price}")
+        assert told.code == 0, told.err
+        shares.append(told.json["before"]["volatility"])
+    assert shares[1] / shares[0] == pytest.approx((3000 / 4000) / (1000 / 2000))
+    unknown = await sizing(*valued, "--snapshot", "cli-risk-none")
+    assert unknown.code == 1
+    assert "cli-risk-none" in unknown.err
     tested = await sizing("risk", "backtest", str(book), "--universe", "cli-risk")
     assert "Basel zone" in tested.out
     assert "e-value" in tested.out

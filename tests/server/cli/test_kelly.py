@@ -25,3 +25,14 @@ async def test_a_bet_and_an_asset(sizing: Sizing) -> None:
     wrong = await sizing("kelly", "--win-probability", "60", "--payoff", "1")
     assert wrong.code == 1
     assert "bet.win_probability" in wrong.err
+
+
+async def test_the_growth_that_is_kept(sizing: Sizing) -> None:
+    asset = ("kelly", "--mean", "0.01", "--volatility", "0.05", "--fraction", "0.25")
+    kept = ("--guarantee-periods", "120", "--guarantee-probability", "0.05")
+    shown = await sizing(*asset, *kept)
+    assert "most growth is kept at a stake of 0.00%" in shown.out
+    assert "-3.474%" in shown.out
+    assert "growth kept" not in (await sizing(*asset)).out
+    half = await sizing(*asset, *kept[:2])
+    assert (half.code, "go together" in half.err) == (1, True)

@@ -57,6 +57,18 @@ async def test_closes_become_bets_and_a_model_that_noise_does_not_promote(
         assert "has not beaten the bars" in live.err
 
 
+async def test_training_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
+    file = known_bets(tmp_path / "bets.csv")
+    begun = await sizing("learn", "train", str(file), "--id", "by-a-job", "--job")
+    assert begun.code == 0, begun.err
+    name = begun.out.split()[-1]
+    watched = await sizing("jobs", "watch", name)
+    assert watched.code == 0, watched.err
+    shown = await sizing("jobs", "result", name)
+    assert "out of sample" in shown.out
+    assert (await sizing("learn", "show", "by-a-job")).out.startswith(shown.out[:40])
+
+
 async def test_a_model_sizes_signals_of_a_file(sizing: Sizing, tmp_path: Path) -> None:
     bets = known_bets(tmp_path / "bets.csv")
     parquet = tmp_path / "bets.parquet"
@@ -123,3 +135,69 @@ async def test_json_of_a_list_is_the_answer(sizing: Sizing) -> None:
     wrong = await sizing("learn", "promote", "nobody", "--to", "moon", "--reason", "x")
     assert wrong.code == 2
     assert "must be one of" in wrong.err
+
+
+async def test_trees_of_a_file_are_trained_no_more_but_judged(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    bets, trees = known_bets(tmp_path / "bets.csv"), tmp_path / "trees.json"
+    columns = {"feature": [0, -1, -1], "threshold": [0.0, 0, 0], "left": [1, 0, 0]}
+    columns |= {"right": [2, 0, 0], "missing_left": [0, 0, 0], "value": [0, -2.0, 2.0]}
+    trees.write_text(json.dumps({"base": 0.0, "trees": [columns]}))
+    words = ["learn", "train", str(bets), "--id", "theirs", "--kind", "boosted-trees"]
+    words += ["--calibration", "venn-abers", "--refuse-unbounded", "--trees", str(trees)]
+    undated = await sizing(*words)
+    assert undated.code == 1
+    assert "trained_until_time" in undated.err
+    trained = await sizing(*words, "--trees-until", "2019-12-31")
+    assert trained.code == 0, trained.err
+    assert "calibration venn abers" in trained.out
+    assert "90 % intervals for the win rate" in trained.out
+    assert "may go live" in trained.out
+    one = ["--member", "trend", "--member", "boosted-trees:trend"]
+    both = await sizing("learn", "train", str(bets), "--id", "both", "--kind", "log-pool", *one)
+    assert both.code == 0, both.err
+    assert "members logistic, boosted trees" in both.out
+
+
+async def test_features_are_stored_trained_from_and_shown(sizing: Sizing, tmp_path: Path) -> None:
+    with known_bets(tmp_path / "whole.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values, bets = tmp_path / "values.csv", tmp_path / "bets.csv"
+    with values.open("w", newline="") as file:
+        head = ["instrument_id", "as_of_time", "known_time", "trend"]
+        nights = [(f"{row['start_time']}T03:00Z", f"{row['start_time']}T04:00Z") for row in rows]
+        told = zip(nights, rows, strict=True)
+        csv.writer(file).writerows(
+            [head, *(["I0", as_of, known, row["trend"]] for (as_of, known), row in told)]
+        )
+    with bets.open("w", newline="") as file:
+        head = ["instrument_id", "start_time", "end_time", "won"]
+        csv.writer(file).writerows([head, *(["I0", *(row[h] for h in head[1:])] for row in rows)])
+    declared = await sizing("features", "set", "daily", "--feature", "trend", "--age-max", "48")
+    assert declared.code == 0, declared.err
+    for words in (f"{len(rows)} rows are new", "0 rows are new"):
+        put = await sizing("features", "put", "daily", str(values))
+        assert words in put.out, put.err
+    assert "48 h" in (await sizing("features", "list")).out
+    night = await sizing("features", "show", "daily", "I0", "I7", "--at", "2020-01-05T03:30:00Z")
+    assert "2020-01-04 03:00:00" in night.out  # the next is known at four
+    assert "nothing known" in night.out
+    words = ["learn", "train", str(bets), "--id", "of-stored", "--feature-set", "daily"]
+    trained = await sizing(*words, "--stored", "trend")
+    assert trained.code == 0, trained.err
+    assert "reads what it isn't given from set daily" in trained.out
+    assert "may go live" in trained.out
+    for stage in ("shadow", "live"):
+        moved = await sizing("learn", "promote", "of-stored", "--to", stage, "--reason", "proven")
+        assert moved.code == 0, moved.err
+
+
+async def test_strategies_of_a_file_are_mixed(sizing: Sizing, tmp_path: Path) -> None:
+    file = tmp_path / "returns.csv"
+    rows = "\n".join(f"2022-01-{day + 1:02d},{1.0 if day % 2 == 0 else -0.5}" for day in range(20))
+    file.write_text(f"date,stock\n{rows}\n")
+    mixed = await sizing("learn", "mix", str(file), "--kind", "universal", "--cost", "0.01")
+    assert mixed.code == 0, mixed.err
+    assert "cash" in mixed.out
+    assert "with 50.0% of stock, 50.0% of cash: regret 0.4957 of at most 2.2154" in mixed.out

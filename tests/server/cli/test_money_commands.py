@@ -27,6 +27,27 @@ async def test_a_jump_is_said_and_confirmed(sizing: Sizing, tmp_path: Path) -> N
     assert "0 prices accepted" in (await sizing("market", "confirm", "cli-jump")).out
 
 
+async def test_a_market_in_several_currencies_is_loaded_from_a_table(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    file = tmp_path / "market.csv"
+    file.write_text("instrument_id,price,currency\nSAP-CLI,200,EUR\nSONY-CLI,3000,JPY\n")
+    rates = ("--rate", "EUR/USD=1.08", "--rate", "usd/jpy=150")
+    await sizing("market", "load", str(file), "--id", "cli-rates", *rates)
+    shown = (await sizing("market", "show", "cli-rates", "--json")).json["snapshot"]
+    assert [(r["from_currency"], r["to_currency"], r["rate"]) for r in shown["exchange_rates"]] == [
+        ("EUR", "USD", 1.08),
+        ("USD", "JPY", 150.0),
+    ]
+    holdings = tmp_path / "holdings.csv"
+    holdings.write_text("instrument_id,quantity\nSONY-CLI,12345678.5\n")
+    words = ("--cash", "1000", "--holdings", str(holdings))
+    made = await sizing("portfolio", "create", "cli-rates", *words)
+    assert "12,345,678.5" in made.out
+    for wrong in ("EUR/USD", "EUR=1.08", "EUR/USD=1,08"):
+        assert (await sizing("market", "load", str(file), "--rate", wrong)).code == 1
+
+
 async def test_accounts_are_opened_shown_and_moved(sizing: Sizing) -> None:
     made = await sizing("portfolio", "create", "cli-cash", "--cash", "1000", "--cash-in", "EUR=500")
     assert "cash in EUR: 500" in made.out
@@ -42,6 +63,16 @@ async def test_accounts_are_opened_shown_and_moved(sizing: Sizing) -> None:
     )
     books = ("portfolio", "set-holdings", "cli-cash", "--cash", "1", "--confirm-equity")
     assert "EUR" not in (await sizing(*books)).out
+
+
+async def test_markets_loaded_within_a_second_are_two(sizing: Sizing, tmp_path: Path) -> None:
+    loads = [
+        await sizing("market", "load", market(tmp_path, price), "--confirm-prices", "--json")
+        for price in (100.0, 101.0)
+    ]
+    assert [load.code for load in loads] == [0, 0]
+    first, second = (load.json["snapshot_id"] for load in loads)
+    assert first != second
 
 
 async def test_confirming_an_equity_needs_a_reason(sizing: Sizing) -> None:

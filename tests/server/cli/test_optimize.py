@@ -80,7 +80,7 @@ async def test_a_conflict_is_named_with_the_way_out(
     code, out, _ = await said(joint_app, capsys, "optimize", file, "--prices", prices)
     assert code == 1
     assert "the limits contradict each other" in out
-    assert "in conflict: upper, tech min of AAPL, AMD" in out
+    assert "in conflict: upper[AAPL], upper[AMD], tech min" in out
     assert "by 0.1" in out
 
 
@@ -90,14 +90,20 @@ async def test_a_frontier_rises(
     file = tmp_path / "risk.toml"
     file.write_text('budget_min = 1.0\n[objective]\nkind = "OBJECTIVE_KIND_MIN_VARIANCE"\n')
     words = ("frontier", file, "--prices", prices, "--points", "5")
-    code, out, _ = await said(joint_app, capsys, *words)
-    assert code == 0
+    code, out, err = await said(joint_app, capsys, *words)
+    assert code == 0, err
     assert "volatility" in out
     assert out.count("█") > 5
     code, out, _ = await said(joint_app, capsys, *words, "--json")
     points = json.loads(out)["points"]
     assert len(points) == 5
     assert np.all(np.diff([point["risk"] for point in points]) > 0.0)
+    kept = ("--guarantee-periods", "500", "--guarantee-probability", "0.3")
+    code, out, _ = await said(joint_app, capsys, *words, *kept)
+    assert code == 0
+    assert "growth kept" in out
+    code, _, err = await said(joint_app, capsys, *words, *kept[:2])
+    assert (code, "go together" in err) == (1, True)
 
 
 async def test_a_book_without_instruments_says_what_to_add(

@@ -28,6 +28,28 @@ async def test_a_benchmark_splits_the_difference_by_sector(sizing: Sizing, tmp_p
     assert shown.code == 0, shown.err
     for text in ("+0.80% of the benchmark", "Energy", "cash", "allocation", "selection"):
         assert text in shown.out
+    page = tmp_path / "performance.html"
+    assert (
+        f"report: {page}"
+        in (await sizing("performance", "earned", *words, "--report", str(page))).out
+    )
+    html = page.read_text()
+    assert "<script src=" not in html, "the page opens without a network"
+    for text in ("Log growth by stage", "half Kelly", "Energy", "not filled"):
+        assert text in html
+    exposures = tmp_path / "exposures.csv"
+    exposures.write_text("instrument_id,KO,XOM\nKO,1,0\nXOM,0,1\nAAPL,0.4,0.1\n")
+    last = ("performance", "earned", "--end", "cli-earned", "--factors", str(exposures))
+    by_factor = (await sizing(*last)).out
+    for text in ("by factor", "specific", "unclassified"):
+        assert text in by_factor
+    parts = (await sizing(*last, "--json")).json["factor_attribution"]
+    whole = sum(item.get("effect", 0.0) for item in parts["effects"])
+    assert abs(whole - parts["portfolio_return"]) < 1e-12
+    exposures.write_text("instrument_id,KO\nKO,much\n")
+    wrong = await sizing(*last)
+    assert wrong.code == 1
+    assert "line 2" in wrong.err
     told = (await sizing("performance", "earned", *words, "--json")).json["attribution"]
     effects = sum(g.get("allocation", 0.0) + g.get("selection", 0.0) for g in told["groups"])
     assert abs(effects - (told["portfolio_return"] - told["benchmark_return"])) < 1e-12

@@ -15,7 +15,7 @@ async def test_the_time_of_a_request_is_divided_and_traced(sizing: Sizing, tmp_p
     words = ("profile", *signals("profile")[1:], "--repeat", "3")
     shown = await sizing(*words, "--record", "--trace-file", str(trace))
     assert shown.code == 0, shown.err
-    for span in ("round trip", "gather: portfolio state", "gather: arrays", "compute: waterfall",
+    for span in ("round trip", "gather: portfolio state", "gather: arrays", "compute: sizes",
                  "commit: transaction", "padding"):  # fmt: skip
         assert span in shown.out
     events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
@@ -40,6 +40,6 @@ async def test_nothing_is_recorded_unless_asked(sizing: Sizing) -> None:
     runs = (await sizing(*words)).json["runs"]
     assert len(runs) == 2
     names = [span["name"] for span in runs[1]]
-    assert "compute: waterfall, limits, lots, guard" in names
+    assert "compute: sizes, limits, lots, guard" in names
     assert not [name for name in names if name.startswith("commit")]
     assert not (await sizing("decisions", "--portfolio", "profile-dry", "--ids")).out

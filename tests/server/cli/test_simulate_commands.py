@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+from positionsizing.v1 import simulation_service_pb2 as simulation
 from test_commands import EXAMPLES, Sizing, sizing
+
+from server.cli.tune import OBJECTIONS, advice, is_proposed
 
 __all__ = ["sizing"]
 
@@ -39,6 +42,37 @@ async def test_a_backtest_is_shown_by_stage_and_reported_in_a_page(
     assert [item["name"] for item in json.loads(printed.out)["results"]] == ["half", "quarter"]
 
 
+def own_words(text: str) -> list[str]:
+    """What a command says, without the log of the service, which runs in the same process."""
+    return [line for line in text.splitlines() if "[info" not in line]
+
+
+async def test_a_backtest_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
+    prices, file = tmp_path / "prices.csv", tmp_path / "backtest.toml"
+    lines = (EXAMPLES / "prices.csv").read_text().splitlines()
+    prices.write_text("\n".join(lines[:60]) + "\n")
+    file.write_text(SHORT)
+    begun = await sizing("backtest", str(file), "--prices", str(prices), "--job")
+    assert begun.code == 0, begun.err
+    name = begun.out.split()[-1]
+    assert f"sizing jobs watch {name}" in begun.err
+    watched = await sizing("jobs", "watch", name)
+    assert watched.code == 0, watched.err
+    assert f"{name}: succeeded" in watched.out.splitlines()
+    shown = await sizing("jobs", "result", name)
+    assert "of 2 tried" in shown.out
+    direct = await sizing("backtest", str(file), "--prices", str(prices))
+    assert own_words(shown.out) == own_words(direct.out)
+    listed = await sizing("jobs", "list")
+    assert name[:8] in listed.out
+    assert "backtest.toml" in listed.out
+    over = await sizing("jobs", "cancel", name)
+    assert f"{name}: succeeded" in over.out.splitlines()
+    missing = await sizing("jobs", "result", "no-such-job")
+    assert missing.code == 1
+    assert "does not exist" in missing.err
+
+
 async def test_a_backtest_without_prices_says_what_to_add(sizing: Sizing, tmp_path: Path) -> None:
     file = tmp_path / "backtest.toml"
     file.write_text(SHORT)
@@ -56,14 +90,35 @@ async def test_futures_are_a_row_a_fraction(sizing: Sizing) -> None:
     assert "ever 0.7" in shown.out
 
 
+def test_what_its_own_evidence_speaks_against_is_not_proposed() -> None:
+    answer = simulation.TuneParametersResponse(
+        chosen=3,
+        objections=[
+            simulation.TUNE_OBJECTION_WALK_FORWARD,
+            simulation.TUNE_OBJECTION_NOT_SUPERIOR,
+        ],
+    )
+    assert advice(answer).startswith("keep what you have: walk-forward")
+    assert "above 0.1" in advice(answer)
+    assert not is_proposed(answer, anyway=False)
+    assert is_proposed(answer, anyway=True)
+    assert is_proposed(
+        simulation.TuneParametersResponse(chosen=3, is_recommended=True), anyway=False
+    )
+    assert not is_proposed(simulation.TuneParametersResponse(), anyway=True)
+    for name in simulation.TuneObjection.keys()[1:]:
+        assert name.removeprefix("TUNE_OBJECTION_") in OBJECTIONS
+
+
 async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
     sizing: Sizing, tmp_path: Path
 ) -> None:
     proposal = tmp_path / "tuned.json"
     words = ("--prices", str(EXAMPLES / "prices.csv"), "--proposal", str(proposal))
+    words = (*words, "--propose-anyway")
     shown = await sizing("tune", str(EXAMPLES / "tune.toml"), *words)
     assert shown.code == 0, shown.err
-    for text in ("as it is", "walk-forward", "looked at once", "64 trials"):
+    for text in ("as it is", "walk-forward", "looked at once", "64 trials", "keep what you have"):
         assert text in shown.out
     kept = json.loads(proposal.read_text())
     assert 0.05 <= kept["kelly_fraction"] <= 1.0

@@ -17,7 +17,7 @@ from storage.postgres.pool import Database
 
 
 async def create_portfolios(database: Database, names: Sequence[str]) -> None:
-    async with database.transaction(deadline_s=10.0) as connection:
+    async with database.transaction(TENANT, deadline_s=10.0) as connection:
         await tenants.ensure(connection, TENANT)
         for name in names:
             await portfolios.create(
@@ -39,7 +39,7 @@ async def commit_events(
 ) -> list[str]:
     """Commit `n` events of a portfolio in one transaction; their ids."""
     events = [outbox.NewEvent(topic, "PositionSized", build, trace_id="t1") for _ in range(n)]
-    async with database.transaction(deadline_s=10.0) as connection:
+    async with database.transaction(TENANT, deadline_s=10.0) as connection:
         await outbox.append(connection, TENANT, portfolio, events)
     return [str(event.event_id) for event in events]
 
@@ -60,7 +60,7 @@ async def until_empty(database: Database, timeout_s: float = 60.0) -> None:
     """Wait until no event waits."""
     async with asyncio.timeout(timeout_s):
         while True:
-            async with database.connection(deadline_s=10.0) as connection:
+            async with database.connection(TENANT, deadline_s=10.0) as connection:
                 if await outbox.depth(connection) == 0:
                     return
             await asyncio.sleep(0.05)

@@ -175,7 +175,7 @@ async def test_without_a_broker_events_wait_and_nothing_else_happens(
         async with asyncio.timeout(30):
             while not relay.stats.n_failed:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        async with store.connection(deadline_s=10.0) as connection:
+        async with store.connection(TENANT, deadline_s=10.0) as connection:
             assert await outbox.oldest_age_s(connection) > 0
         assert relay.stats.n_published == 0
         assert relay.stats.last_error

@@ -53,23 +53,23 @@ async def book(database: Database) -> str:
 
 async def create(database: Database, group_id: str | None = None) -> str:
     name = next(_names)
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await create_portfolio(connection, name, group_id)
     return name
 
 
 async def portfolio(database: Database, portfolio_id: str) -> portfolios.Portfolio:
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         return await portfolios.get(connection, TENANT, portfolio_id)
 
 
 async def tenant_version(database: Database) -> int:
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         return int(await connection.fetchval("SELECT version FROM tenant WHERE tenant_id='acme'"))
 
 
 async def n_decisions(database: Database, *portfolio_ids: str) -> int:
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         return int(
             await connection.fetchval(
                 "SELECT count(*) FROM decision WHERE portfolio_id = ANY($1::text[])", portfolio_ids
@@ -92,7 +92,7 @@ async def test_a_committed_decision_is_read_back_whole(
     result = await committer.commit(write, deadline_s=5)
     assert result == CommitResult(write.request.response, is_replay=False)
     sent = write.portfolios[0].decision
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         stored = await decisions.get(connection, TENANT, sent.decision_id)
         reserved = await reservations.get(connection, TENANT, sent.decision_id)
         request = await requests.get(connection, TENANT, write.request.request_id)
@@ -118,7 +118,7 @@ async def test_events_are_numbered_without_a_gap_and_know_their_number(
 ) -> None:
     for version, n_events in ((1, 2), (2, 0), (3, 3)):
         await committer.commit(make_write(book, version, n_events=n_events), deadline_s=5)
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         events = [
             event
             for shard in range(outbox.N_SHARDS)
@@ -215,7 +215,7 @@ async def test_no_two_processes_commit_from_the_same_version(database: Database)
 async def test_members_of_a_group_cannot_spend_its_limit_from_the_same_version(
     database: Database, committer: GroupCommitter
 ) -> None:
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await groups.create(connection, TENANT, "firm", "Firm")
     one, two = await create(database, "firm"), await create(database, "firm")
     outcomes = await commit(
@@ -226,7 +226,7 @@ async def test_members_of_a_group_cannot_spend_its_limit_from_the_same_version(
     assert isinstance(outcome, CommitResult)
     [outcome] = await commit(committer, make_write(one, 2))
     assert isinstance(outcome, VersionConflict), "a write that ignores the group"
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         assert (await groups.get(connection, TENANT, "firm")).version == 3
 
 
@@ -242,7 +242,7 @@ async def test_several_portfolios_of_a_request_are_committed_together_or_not_at_
     parts = [make_part(request, one, 1), make_part(request, two, 1)]
     [outcome] = await commit(committer, make_write_of(request, parts))
     assert isinstance(outcome, CommitResult)
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         made = await decisions.of_request(connection, TENANT, request.request_id)
     assert [summary.portfolio_id for summary in made] == sorted([one, two])
 
@@ -250,7 +250,7 @@ async def test_several_portfolios_of_a_request_are_committed_together_or_not_at_
 async def test_a_change_of_the_tenants_limits_stops_what_was_computed_before(
     database: Database, committer: GroupCommitter, book: str
 ) -> None:
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await limits.put(connection, TENANT, TENANT_SCOPE, {}, author="risk", reason="less")
     version = await tenant_version(database)
     stale, fresh = (make_write(book, tenant_version=v) for v in (version - 1, version))
@@ -347,7 +347,7 @@ async def test_writes_that_share_a_transaction_share_its_flush_to_disk(
 
 async def n_flushes(database: Database) -> int:
     """Syncs of the write-ahead log so far; waits for the sessions to have told of theirs."""
-    async with database.connection(deadline_s=30) as connection:
+    async with database.connection(TENANT, deadline_s=30) as connection:
         await asyncio.sleep(1.5)
         if await connection.fetchval("SHOW server_version_num") < "180000":
             return int(await connection.fetchval("SELECT wal_sync FROM pg_stat_wal"))
@@ -382,7 +382,7 @@ async def test_an_event_asks_once_whoever_brings_it_again(
     stale = make_write(name, 1, tenant_version=version)
     (conflict,) = await commit(committer, replace(stale, event=("signals", str(uuid4()))))
     assert isinstance(conflict, VersionConflict)
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         n_received = await connection.fetchval("SELECT count(*) FROM inbox")
     assert n_received == 1, "an event whose write conflicts has not been taken in"
 
@@ -392,7 +392,7 @@ async def test_a_locked_portfolio_delays_only_its_own_writes(
 ) -> None:
     version = await tenant_version(database)
     other = await create(database)
-    async with database.transaction(deadline_s=10) as connection:
+    async with database.transaction(TENANT, deadline_s=10) as connection:
         await connection.execute("SELECT 1 FROM portfolio WHERE portfolio_id=$1 FOR UPDATE", book)
         blocked = asyncio.create_task(
             committer.commit(make_write(book, tenant_version=version), deadline_s=10)
@@ -409,7 +409,7 @@ async def test_a_deadline_ends_the_wait_and_a_repetition_finds_the_answer(
     database: Database, committer: GroupCommitter, book: str
 ) -> None:
     write = make_write(book, tenant_version=await tenant_version(database))
-    async with database.transaction(deadline_s=10) as connection:
+    async with database.transaction(TENANT, deadline_s=10) as connection:
         await connection.execute("SELECT 1 FROM portfolio WHERE portfolio_id=$1 FOR UPDATE", book)
         with pytest.raises(DeadlineExceeded):
             await committer.commit(write, deadline_s=0.05)
@@ -448,7 +448,7 @@ async def test_decisions_are_listed_newest_first_page_by_page(
         await committer.commit(write, deadline_s=5)
     ids = [write.portfolios[0].decision.decision_id for write in writes][::-1]
     where = DecisionFilter(portfolio_id=book, strategy_id="trend", status="OPTIMAL")
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         seen, after = [], None
         while page := await decisions.list_page(connection, TENANT, where, after=after, limit=3):
             seen += page
@@ -471,7 +471,7 @@ async def test_events_outside_decisions_go_on_from_the_same_numbers(
 ) -> None:
     version = await tenant_version(database)
     await committer.commit(make_write(book, tenant_version=version, n_events=2), deadline_s=5)
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await outbox.append(connection, TENANT, book, [make_event(), make_event()])
         await outbox.append(connection, TENANT, "", [make_event()])
         await outbox.append(connection, TENANT, "", [make_event()])

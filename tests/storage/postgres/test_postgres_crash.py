@@ -44,7 +44,7 @@ async def test_a_killed_commit_is_whole_or_absent_and_its_repetition_is_answered
     database: Database, postgres_dsn: str, point: str, is_committed: bool
 ) -> None:
     book = f"killed-{point}"
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await create_portfolio(connection, book)
     request = make_request()
     path = os.pathsep.join(str(folder) for folder in (ROOT, HERE, ROOT / "tests"))
@@ -74,7 +74,7 @@ async def test_a_killed_commit_is_whole_or_absent_and_its_repetition_is_answered
 
 
 async def rows(database: Database, book: str, request_id: object) -> list[int]:
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         made = await decisions.of_request(connection, TENANT, request_id)
         reserved = await reservations.list_open(connection, TENANT, book)
         portfolio = await portfolios.get(connection, TENANT, book)

@@ -13,7 +13,7 @@ from storage.postgres.pool import Database, PoolOptions
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
-SHARED = tenant_lock.shared_sql([TENANT])
+SHARED = tenant_lock.shared_sql(TENANT)
 HALT = {"author": "ops", "reason": "fat finger"}
 
 
@@ -42,13 +42,13 @@ async def test_a_halt_goes_before_decisions_that_come_after_it(
     order: list[str] = []
 
     async def decide(name: str) -> None:
-        async with database.transaction(deadline_s=30, first_sql=SHARED) as connection:
+        async with database.transaction(TENANT, deadline_s=30, first_sql=SHARED) as connection:
             found = await connection.fetchval("SELECT version FROM tenant")
             order.append(f"{name} sees {found}")
 
-    async with database.connection(deadline_s=30) as watch:
+    async with database.connection(TENANT, deadline_s=30) as watch:
         before = (await tenants.get(watch, TENANT)).version
-        async with database.transaction(deadline_s=30, first_sql=SHARED) as first:
+        async with database.transaction(TENANT, deadline_s=30, first_sql=SHARED) as first:
             halting = asyncio.create_task(halt(database))
             while await n_waiting(watch) < 1:
                 await first.fetchval("SELECT 1")
@@ -66,7 +66,7 @@ async def test_a_session_whose_client_is_gone_does_not_hold_up_a_halt(database: 
     entered, released = asyncio.Event(), asyncio.Event()
 
     async def stall() -> None:
-        async with database.transaction(deadline_s=60, first_sql=SHARED) as connection:
+        async with database.transaction(TENANT, deadline_s=60, first_sql=SHARED) as connection:
             entered.set()
             await released.wait()
             await connection.fetchval("SELECT 1")
@@ -86,20 +86,20 @@ async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(
     patient = await Database.open(postgres_dsn, PoolOptions(lock_timeout_s=60.0))
 
     async def stall() -> None:
-        async with database.transaction(deadline_s=60) as connection:
+        async with database.transaction(TENANT, deadline_s=60) as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(77)")
             entered.set()
             await released.wait()
             await connection.fetchval("SELECT 1")
 
     async def decide() -> None:
-        async with patient.transaction(deadline_s=60, first_sql=SHARED) as connection:
+        async with patient.transaction(TENANT, deadline_s=60, first_sql=SHARED) as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(77)")
 
     stalled = asyncio.create_task(stall())
     await entered.wait()
     deciding = asyncio.create_task(decide())
-    async with database.connection(deadline_s=30) as watch:
+    async with database.connection(TENANT, deadline_s=30) as watch:
         while await n_waiting(watch) < 1:
             await watch.fetchval("SELECT pg_sleep(0.01)")
     await halt(database)
@@ -112,9 +112,9 @@ async def test_neither_does_one_that_holds_a_row_a_decision_waits_for(
 
 async def test_a_full_pool_does_not_hold_up_a_halt(postgres_dsn: str) -> None:
     database = await Database.open(postgres_dsn, PoolOptions(n_connections=1, n_waiting_max=1))
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await tenants.ensure(connection, TENANT)
-    async with database.connection(deadline_s=30):
+    async with database.connection(TENANT, deadline_s=30):
         waiting = asyncio.create_task(_ask(database))
         await until(lambda: database.n_busy == 1)
         await asyncio.sleep(0)
@@ -125,22 +125,22 @@ async def test_a_full_pool_does_not_hold_up_a_halt(postgres_dsn: str) -> None:
 
 
 async def _ask(database: Database) -> None:
-    async with database.connection(deadline_s=30):
+    async with database.connection(TENANT, deadline_s=30):
         pass
 
 
 async def test_a_change_of_limits_waits_no_longer_than_a_lock_may(postgres_dsn: str) -> None:
     database = await Database.open(postgres_dsn, PoolOptions(lock_timeout_s=0.05))
-    async with database.transaction(deadline_s=30, first_sql=SHARED):
+    async with database.transaction(TENANT, deadline_s=30, first_sql=SHARED):
         with pytest.raises(Contended):
-            async with database.transaction(deadline_s=30) as other:
+            async with database.transaction(TENANT, deadline_s=30) as other:
                 await tenant_lock.lock(other, TENANT)
     await database.aclose()
 
 
 async def test_every_change_of_a_state_has_a_number_of_the_tenant(database: Database) -> None:
     """Of a portfolio's too, so that a consumer can tell which of two came first."""
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await connection.execute(
             "INSERT INTO portfolio_group (tenant_id, group_id, display_name) VALUES ($1, 'g', 'g')",
             TENANT,
@@ -148,7 +148,7 @@ async def test_every_change_of_a_state_has_a_number_of_the_tenant(database: Data
     strategy, group = Scope(ScopeKind.STRATEGY, "s"), Scope(ScopeKind.GROUP, "g")
     numbers = [await halt(database, scope) for scope in (strategy, group, strategy)]
     assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         found = await trading_state.current(connection, TENANT, [strategy, group])
         cause = await trading_state.cause(connection, TENANT, [group, strategy])
         assert (await tenants.get(connection, TENANT)).version == numbers[-1]

@@ -25,7 +25,7 @@ async def test_changes_arrive_after_commit_and_a_loss_is_reported(
             listen(dsn, on_change=changes.append, on_reconnect=lambda: reconnects.append(None))
         )
         await until(lambda: len(reconnects) == 1)
-        async with database.transaction(deadline_s=5) as connection:
+        async with database.transaction(TENANT, deadline_s=5) as connection:
             await limits.put(connection, TENANT, TENANT_SCOPE, {}, **AUTHOR)
             await parameters.put(
                 connection, TENANT, {}, strategy_id="trend", effective_time=NOON, **AUTHOR
@@ -44,7 +44,7 @@ async def test_changes_arrive_after_commit_and_a_loss_is_reported(
         await proxy.cut()
         await proxy.start()
         await until(lambda: len(reconnects) == 2)
-        async with database.transaction(deadline_s=5) as connection:
+        async with database.transaction(TENANT, deadline_s=5) as connection:
             await limits.put(connection, TENANT, TENANT_SCOPE, {}, **AUTHOR)
         await until(lambda: len(changes) == 4)
         listening.cancel()

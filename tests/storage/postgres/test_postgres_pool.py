@@ -9,6 +9,7 @@ import time
 
 import asyncpg
 import pytest
+from fixtures_postgres import TENANT
 from postgres_proxy import proxied, until
 
 from storage.errors import Contended, DeadlineExceeded, InvalidContent, StorageError, Unavailable
@@ -17,7 +18,7 @@ from storage.postgres.pool import Database, PoolOptions, connect, masked
 
 async def is_well(database: Database, deadline_s: float = 0.5) -> bool:
     try:
-        async with database.connection(deadline_s=deadline_s) as connection:
+        async with database.connection(TENANT, deadline_s=deadline_s) as connection:
             return bool(await connection.fetchval("SELECT true"))
     except StorageError:
         return False
@@ -31,7 +32,7 @@ async def recovers_within(database: Database, timeout_s: float) -> None:
 
 
 async def n_sessions(database: Database) -> int:
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         return int(
             await connection.fetchval(
                 """SELECT count(*) FROM pg_stat_activity
@@ -50,7 +51,7 @@ async def test_a_cut_is_unavailable_at_once_and_over_when_the_server_is_back(
         for _ in range(20):
             began = time.monotonic()
             with pytest.raises(Unavailable):
-                async with database.connection(deadline_s=2.0) as connection:
+                async with database.connection(TENANT, deadline_s=2.0) as connection:
                     await connection.fetchval("SELECT 1")
             assert time.monotonic() - began < 1.0
         await until(lambda: not database.is_available)
@@ -70,13 +71,13 @@ async def test_silence_ends_at_the_deadline_and_later_calls_fail_at_once(
         proxy.silence()
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            async with database.transaction(deadline_s=0.2) as connection:
+            async with database.transaction(TENANT, deadline_s=0.2) as connection:
                 await connection.fetchval("SELECT 1")
         assert 0.2 <= time.monotonic() - began < 1.0
         await until(lambda: not database.is_available)
         began = time.monotonic()
         with pytest.raises(Unavailable, match="no answer"):
-            async with database.connection(deadline_s=5.0):
+            async with database.connection(TENANT, deadline_s=5.0):
                 pass
         assert time.monotonic() - began < 0.1
         proxy.speak()
@@ -90,7 +91,7 @@ async def test_cancelled_calls_leak_no_connection(postgres_dsn: str) -> None:
     database = await Database.open(postgres_dsn, PoolOptions(n_connections=4))
 
     async def call() -> None:
-        async with database.transaction(deadline_s=5) as connection:
+        async with database.transaction(TENANT, deadline_s=5) as connection:
             await connection.fetchval("SELECT 1")
 
     for round_ in range(300):
@@ -112,7 +113,7 @@ async def test_slow_statements_end_at_the_deadline_without_hurting_others(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
-        async with database.connection(deadline_s=0.1) as connection:
+        async with database.connection(TENANT, deadline_s=0.1) as connection:
             await connection.execute("SELECT pg_sleep(10)")
     assert time.monotonic() - began < 2.0
     assert await is_well(database)
@@ -123,40 +124,39 @@ async def test_the_server_keeps_its_own_bounds(postgres_dsn: str) -> None:
     options = PoolOptions(n_connections=2, statement_timeout_s=0.5, lock_timeout_s=0.02)
     database = await Database.open(postgres_dsn, options)
     with pytest.raises(DeadlineExceeded, match="statement timeout"):
-        async with database.connection(deadline_s=5) as connection:
+        async with database.connection(TENANT, deadline_s=5) as connection:
             await connection.execute("SELECT pg_sleep(10)")
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock(1)")
         with pytest.raises(Contended):
-            async with database.transaction(deadline_s=5) as other:
+            async with database.transaction(TENANT, deadline_s=5) as other:
                 await other.execute("SELECT pg_advisory_xact_lock(1)")
     await database.aclose()
 
 
 async def test_a_killed_session_is_replaced(database: Database) -> None:
     with pytest.raises(Unavailable):
-        async with database.connection(deadline_s=5) as connection:
-            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with database.connection(TENANT, deadline_s=5) as connection:
+            await connection.execute("SET ROLE NONE; SELECT pg_terminate_backend(pg_backend_pid())")
     assert await is_well(database)
     assert database.is_available
 
 
 async def test_an_error_in_a_transaction_undoes_it(database: Database) -> None:
-    async with database.transaction(deadline_s=5) as connection:
-        await connection.execute("CREATE TABLE IF NOT EXISTS scratch (n int)")
+    insert = f"INSERT INTO inbox (tenant_id, topic, event_id) VALUES ('{TENANT}', 't', 'undone')"
     with pytest.raises(InvalidContent):
-        async with database.transaction(deadline_s=5) as connection:
-            await connection.execute("INSERT INTO scratch VALUES (1); SELECT 1 / 0")
-    async with database.connection(deadline_s=5) as connection:
-        assert await connection.fetchval("SELECT count(*) FROM scratch") == 0
+        async with database.transaction(TENANT, deadline_s=5) as connection:
+            await connection.execute(f"{insert}; SELECT 1 / 0")
+    async with database.connection(TENANT, deadline_s=5) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM inbox") == 0
 
 
 async def test_an_error_of_the_statement_is_not_mistaken_for_a_loss(database: Database) -> None:
     with pytest.raises(asyncpg.PostgresSyntaxError):
-        async with database.connection(deadline_s=5) as connection:
+        async with database.connection(TENANT, deadline_s=5) as connection:
             await connection.execute("SELEKT 1")
     with pytest.raises(InvalidContent):
-        async with database.connection(deadline_s=5) as connection:
+        async with database.connection(TENANT, deadline_s=5) as connection:
             await connection.fetchval("SELECT $1::int8", "not a number")
     assert database.is_available
 
@@ -166,7 +166,7 @@ async def test_waiting_is_bounded_and_first_come_first_served(postgres_dsn: str)
     order: list[int] = []
 
     async def call(i: int) -> None:
-        async with database.connection(deadline_s=5):
+        async with database.connection(TENANT, deadline_s=5):
             order.append(i)
             await asyncio.sleep(0.01)
 
@@ -216,11 +216,13 @@ async def test_sessions_killed_in_any_phase_are_unavailable_and_never_anything_e
         while not ended.is_set():
             try:
                 if i % 2:
-                    async with database.transaction(deadline_s=10, first_sql="SELECT 1") as mine:
+                    async with database.transaction(
+                        TENANT, deadline_s=10, first_sql="SELECT 1"
+                    ) as mine:
                         await mine.fetch("SELECT * FROM generate_series(1, $1::int)", 100 + i)
                         await mine.execute("SELECT 1; SELECT 2")
                 else:
-                    async with database.connection(deadline_s=10) as mine:
+                    async with database.connection(TENANT, deadline_s=10) as mine:
                         await mine.fetchval("SELECT $1::text", "x" * 1000)
             except Exception as error:
                 errors.append(error)
@@ -253,7 +255,7 @@ async def test_an_error_inside_the_driver_is_a_lost_connection(database: Databas
         asyncpg.ProtocolError(),
     ):
         with pytest.raises(Unavailable):
-            async with database.transaction(deadline_s=5):
+            async with database.transaction(TENANT, deadline_s=5):
                 raise error
     assert await is_well(database)
 
@@ -264,7 +266,7 @@ async def test_a_future_cancelled_below_is_a_lost_connection_and_not_a_cancelled
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     with pytest.raises(Unavailable):
-        async with database.connection(deadline_s=5):
+        async with database.connection(TENANT, deadline_s=5):
             await future
     task = asyncio.create_task(_sleep_in(database))
     await asyncio.sleep(0.01)
@@ -274,7 +276,7 @@ async def test_a_future_cancelled_below_is_a_lost_connection_and_not_a_cancelled
 
 
 async def _sleep_in(database: Database) -> None:
-    async with database.connection(deadline_s=5):
+    async with database.connection(TENANT, deadline_s=5):
         await asyncio.sleep(5)
 
 
@@ -284,6 +286,6 @@ async def test_a_block_that_hides_an_error_does_not_pass_for_committed(database:
 
 
 async def _hide_an_error_in(database: Database) -> None:
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         with contextlib.suppress(asyncpg.PostgresSyntaxError):
             await connection.execute("SELEKT")

@@ -53,6 +53,7 @@ async def test_a_portfolio_is_created_once_and_only_where_its_group_is(
 
 async def test_another_tenant_sees_nothing(connection: asyncpg.Connection) -> None:
     await create(connection)
+    await connection.execute("SET ROLE NONE")  # by the WHERE alone, without the wall
     await tenants.ensure(connection, "rival")
     with pytest.raises(NotFound):
         await portfolios.get(connection, "rival", "book")

@@ -69,17 +69,17 @@ class Book:
             cash_change={"": cash_change},
             is_final=is_final,
             respond=lambda after, version: after.state.encode(),
-            events_of=lambda after: [make_event()],
+            events_of=lambda after, version: [make_event()],
         )
-        async with self.database.transaction(deadline_s=5) as connection:
+        async with self.database.transaction(TENANT, deadline_s=5) as connection:
             return await settlements.settle(connection, write)
 
     async def snapshot(self) -> snapshots.PortfolioSnapshot:
-        async with self.database.connection(deadline_s=5) as connection:
+        async with self.database.connection(TENANT, deadline_s=5) as connection:
             return await snapshots.read(connection, TENANT, self.portfolio_id)
 
     async def reservation(self) -> Reservation:
-        async with self.database.connection(deadline_s=5) as connection:
+        async with self.database.connection(TENANT, deadline_s=5) as connection:
             return await reservations.get(connection, TENANT, self.decision_id)
 
     async def held(self) -> dict[str, tuple[float, float]]:
@@ -95,7 +95,7 @@ async def book(database: Database, committer: GroupCommitter) -> Book:
 
 async def decided(database: Database, committer: GroupCommitter, **more: object) -> Book:
     portfolio_id = next(_names)
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await create_portfolio(connection, portfolio_id)
         version = await connection.fetchval("SELECT version FROM tenant WHERE tenant_id = 'acme'")
     write = make_write(portfolio_id, tenant_version=version, **more)
@@ -183,7 +183,7 @@ async def test_average_prices_follow_the_position(
     quantity: float | None,
     average: float | None,
 ) -> None:
-    async with book.database.transaction(deadline_s=5) as connection:
+    async with book.database.transaction(TENANT, deadline_s=5) as connection:
         await connection.execute(
             "INSERT INTO holding VALUES ($1, $2, 'INS00000', $3, $4)",
             TENANT,
@@ -200,7 +200,7 @@ async def test_fills_of_a_tenth_add_up_exactly(
     database: Database, committer: GroupCommitter
 ) -> None:
     book = await decided(database, committer)
-    async with database.transaction(deadline_s=5) as connection:
+    async with database.transaction(TENANT, deadline_s=5) as connection:
         await connection.execute(
             "UPDATE reservation SET lot_size = '{0.1, 0.1, 0.1}' WHERE decision_id = $1",
             book.decision_id,
@@ -226,9 +226,9 @@ async def test_due_reservations_expire_once_with_an_event_each(
     later = await decided(database, committer, expire_time=NOON + timedelta(days=365))
 
     async def expire() -> list[Reservation]:
-        async with database.transaction(deadline_s=5) as connection:
+        async with database.transaction(TENANT, deadline_s=5) as connection:
             return await reservations.expire_due(
-                connection, NOON - timedelta(days=364), event_of=expired_event, limit=2
+                connection, TENANT, NOON - timedelta(days=364), event_of=expired_event, limit=2
             )
 
     expired: list[Reservation] = []
@@ -244,7 +244,7 @@ async def test_due_reservations_expire_once_with_an_event_each(
     assert (await later.reservation()).state is ReservationState.OPEN
     assert (await due[0].settle([("INS00000", 1, 10.0)])).response == b"EXPIRED", "a late fill"
     assert await due[0].held() == {"INS00000": (10.0, 10.0)}
-    async with database.connection(deadline_s=5) as connection:
+    async with database.connection(TENANT, deadline_s=5) as connection:
         n_events = await connection.fetchval(
             "SELECT count(*) FROM outbox WHERE type = 'ReservationExpired'"
         )
@@ -256,15 +256,17 @@ async def test_a_busy_portfolio_expires_another_time(
 ) -> None:
     book = await decided(database, committer, expire_time=NOON - timedelta(days=400))
     now = NOON - timedelta(days=399)
-    async with database.transaction(deadline_s=5) as busy:
+    async with database.transaction(TENANT, deadline_s=5) as busy:
         await busy.execute(
             "SELECT 1 FROM portfolio WHERE portfolio_id = $1 FOR UPDATE", book.portfolio_id
         )
-        async with database.transaction(deadline_s=5) as connection:
-            expire = reservations.expire_due(connection, now, event_of=expired_event)
+        async with database.transaction(TENANT, deadline_s=5) as connection:
+            expire = reservations.expire_due(connection, TENANT, now, event_of=expired_event)
             assert await expire == []
-    async with database.transaction(deadline_s=5) as connection:
-        assert len(await reservations.expire_due(connection, now, event_of=expired_event)) == 1
+    async with database.transaction(TENANT, deadline_s=5) as connection:
+        assert (
+            len(await reservations.expire_due(connection, TENANT, now, event_of=expired_event)) == 1
+        )
 
 
 async def test_the_snapshot_carries_group_and_strictest_state(
@@ -287,7 +289,7 @@ async def test_the_snapshot_carries_group_and_strictest_state(
 
 
 async def test_totals_keep_bought_and_sold_apart(book: Book) -> None:
-    async with book.database.transaction(deadline_s=5) as connection:
+    async with book.database.transaction(TENANT, deadline_s=5) as connection:
         await connection.execute(
             "UPDATE reservation SET trade_lots_open = '{1, -2, 0}' WHERE decision_id = $1",
             book.decision_id,

@@ -33,7 +33,7 @@ async def test_totals_plus_a_reservation_are_what_is_read_back(
     database: Database, others: list[tuple[tuple[str, ...], list[int]]]
 ) -> None:
     book = f"totals-{uuid4()}"
-    async with database.transaction(deadline_s=10) as connection:
+    async with database.transaction(TENANT, deadline_s=10) as connection:
         await create_portfolio(connection, book)
         before = await snapshots.read(connection, TENANT, book)
     totals = before.reserved
@@ -45,7 +45,7 @@ async def test_totals_plus_a_reservation_are_what_is_read_back(
         outcomes = await commit_batch(database, [write], deadline_s=10)
         assert outcomes == [CommitResult(request.response, is_replay=False)]
         totals = totals.plus(reservation)
-        async with database.connection(deadline_s=10) as connection:
+        async with database.connection(TENANT, deadline_s=10) as connection:
             read = (await snapshots.read(connection, TENANT, book)).reserved
         assert _by_name(totals) == _by_name(read)
         assert totals.cash == read.cash

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/access.proto\x12\x11positionsizing.v1\x1a google/protobuf/descriptor.proto\"]\n\x0eScopeException\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12-\n\x05scope\x18\x03 \x01(\x0e\x32\x1e.positionsizing.v1.AccessScope\"\xb4\x01\n\x06\x41\x63\x63\x65ss\x12-\n\x05scope\x18\x01 \x01(\x0e\x32\x1e.positionsizing.v1.AccessScope\x12\x17\n\x0fportfolio_field\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65\x63ision_field\x18\x03 \x01(\t\x12\x13\n\x0bis_filtered\x18\x04 \x01(\x08\x12\x35\n\nexceptions\x18\x05 \x03(\x0b\x32!.positionsizing.v1.ScopeException*\xc1\x02\n\x0b\x41\x63\x63\x65ssScope\x12\x1c\n\x18\x41\x43\x43\x45SS_SCOPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_READ\x10\x01\x12\x19\n\x15\x41\x43\x43\x45SS_SCOPE_SIMULATE\x10\x02\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_SIZE\x10\x03\x12\x17\n\x13\x41\x43\x43\x45SS_SCOPE_SETTLE\x10\x04\x12\x1f\n\x1b\x41\x43\x43\x45SS_SCOPE_HOLDINGS_WRITE\x10\x05\x12\x1d\n\x19\x41\x43\x43\x45SS_SCOPE_MARKET_WRITE\x10\x06\x12!\n\x1d\x41\x43\x43\x45SS_SCOPE_PARAMETERS_WRITE\x10\x07\x12\x1f\n\x1b\x41\x43\x43\x45SS_SCOPE_LIMITS_PROPOSE\x10\x08\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_HALT\x10\t\x12\x17\n\x13\x41\x43\x43\x45SS_SCOPE_RESUME\x10\n:K\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0b\x32\x19.positionsizing.v1.AccessBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/access.proto\x12\x11positionsizing.v1\x1a google/protobuf/descriptor.proto\"]\n\x0eScopeException\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12-\n\x05scope\x18\x03 \x01(\x0e\x32\x1e.positionsizing.v1.AccessScope\"\xc8\x01\n\x06\x41\x63\x63\x65ss\x12-\n\x05scope\x18\x01 \x01(\x0e\x32\x1e.positionsizing.v1.AccessScope\x12\x17\n\x0fportfolio_field\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65\x63ision_field\x18\x03 \x01(\t\x12\x13\n\x0bis_filtered\x18\x04 \x01(\x08\x12\x35\n\nexceptions\x18\x05 \x03(\x0b\x32!.positionsizing.v1.ScopeException\x12\x12\n\nis_of_firm\x18\x06 \x01(\x08*\x99\x03\n\x0b\x41\x63\x63\x65ssScope\x12\x1c\n\x18\x41\x43\x43\x45SS_SCOPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_READ\x10\x01\x12\x19\n\x15\x41\x43\x43\x45SS_SCOPE_SIMULATE\x10\x02\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_SIZE\x10\x03\x12\x17\n\x13\x41\x43\x43\x45SS_SCOPE_SETTLE\x10\x04\x12\x1f\n\x1b\x41\x43\x43\x45SS_SCOPE_HOLDINGS_WRITE\x10\x05\x12\x1d\n\x19\x41\x43\x43\x45SS_SCOPE_MARKET_WRITE\x10\x06\x12!\n\x1d\x41\x43\x43\x45SS_SCOPE_PARAMETERS_WRITE\x10\x07\x12\x1f\n\x1b\x41\x43\x43\x45SS_SCOPE_LIMITS_PROPOSE\x10\x08\x12\x15\n\x11\x41\x43\x43\x45SS_SCOPE_HALT\x10\t\x12\x17\n\x13\x41\x43\x43\x45SS_SCOPE_RESUME\x10\n\x12\x18\n\x14\x41\x43\x43\x45SS_SCOPE_APPROVE\x10\x0b\x12\x1b\n\x17\x41\x43\x43\x45SS_SCOPE_AUDIT_READ\x10\x0c\x12\x1f\n\x1b\x41\x43\x43\x45SS_SCOPE_WEBHOOKS_WRITE\x10\r:K\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0b\x32\x19.positionsizing.v1.AccessBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'positionsizing.v1.access_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
-  _globals['_ACCESSSCOPE']._serialized_start=366
-  _globals['_ACCESSSCOPE']._serialized_end=687
+  _globals['_ACCESSSCOPE']._serialized_start=386
+  _globals['_ACCESSSCOPE']._serialized_end=795
   _globals['_SCOPEEXCEPTION']._serialized_start=87
   _globals['_SCOPEEXCEPTION']._serialized_end=180
   _globals['_ACCESS']._serialized_start=183
-  _globals['_ACCESS']._serialized_end=363
+  _globals['_ACCESS']._serialized_end=383
 # @@protoc_insertion_point(module_scope)

@@ -44,11 +44,19 @@ class _AccessScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessSco
     ACCESS_SCOPE_PARAMETERS_WRITE: _AccessScope.ValueType  # 7
     """"sizing.parameters.write": how signals become stakes."""
     ACCESS_SCOPE_LIMITS_PROPOSE: _AccessScope.ValueType  # 8
-    """"sizing.limits.propose": limits. A change takes effect at once; nobody has to approve it yet."""
+    """"sizing.limits.propose": limits. A change takes effect at once, unless it loosens and the firm asks
+    for four eyes (ApprovalService).
+    """
     ACCESS_SCOPE_HALT: _AccessScope.ValueType  # 9
     """"sizing.halt": stop trading."""
     ACCESS_SCOPE_RESUME: _AccessScope.ValueType  # 10
     """"sizing.resume": let trading go on, wholly or reducing only."""
+    ACCESS_SCOPE_APPROVE: _AccessScope.ValueType  # 11
+    """"sizing.approve": approve or reject what somebody else has proposed, and ask for four eyes."""
+    ACCESS_SCOPE_AUDIT_READ: _AccessScope.ValueType  # 12
+    """"sizing.audit.read": the chain of changes."""
+    ACCESS_SCOPE_WEBHOOKS_WRITE: _AccessScope.ValueType  # 13
+    """"sizing.webhooks.write": where events are posted to."""
 
 class AccessScope(_AccessScope, metaclass=_AccessScopeEnumTypeWrapper):
     """What a caller may do. A credential names scopes by their short form, such as "sizing.size"."""
@@ -70,11 +78,19 @@ ACCESS_SCOPE_MARKET_WRITE: AccessScope.ValueType  # 6
 ACCESS_SCOPE_PARAMETERS_WRITE: AccessScope.ValueType  # 7
 """"sizing.parameters.write": how signals become stakes."""
 ACCESS_SCOPE_LIMITS_PROPOSE: AccessScope.ValueType  # 8
-""""sizing.limits.propose": limits. A change takes effect at once; nobody has to approve it yet."""
+""""sizing.limits.propose": limits. A change takes effect at once, unless it loosens and the firm asks
+for four eyes (ApprovalService).
+"""
 ACCESS_SCOPE_HALT: AccessScope.ValueType  # 9
 """"sizing.halt": stop trading."""
 ACCESS_SCOPE_RESUME: AccessScope.ValueType  # 10
 """"sizing.resume": let trading go on, wholly or reducing only."""
+ACCESS_SCOPE_APPROVE: AccessScope.ValueType  # 11
+""""sizing.approve": approve or reject what somebody else has proposed, and ask for four eyes."""
+ACCESS_SCOPE_AUDIT_READ: AccessScope.ValueType  # 12
+""""sizing.audit.read": the chain of changes."""
+ACCESS_SCOPE_WEBHOOKS_WRITE: AccessScope.ValueType  # 13
+""""sizing.webhooks.write": where events are posted to."""
 Global___AccessScope: _TypeAlias = AccessScope  # noqa: Y015
 
 @_typing.final
@@ -120,6 +136,7 @@ class Access(_message.Message):
     DECISION_FIELD_FIELD_NUMBER: _builtins.int
     IS_FILTERED_FIELD_NUMBER: _builtins.int
     EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    IS_OF_FIRM_FIELD_NUMBER: _builtins.int
     scope: Global___AccessScope.ValueType
     """The scope that a caller needs; required."""
     portfolio_field: _builtins.str
@@ -135,6 +152,8 @@ class Access(_message.Message):
     """Where `portfolio_field` is empty or the request names none, the answer has nothing of
     portfolios that aren't granted: a list leaves them out.
     """
+    is_of_firm: _builtins.bool
+    """The method concerns the whole firm, and needs a grant of all portfolios."""
     @_builtins.property
     def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopeException]:
         """Where another scope is needed; the first that applies counts."""
@@ -147,10 +166,11 @@ class Access(_message.Message):
         decision_field: _builtins.str = ...,
         is_filtered: _builtins.bool = ...,
         exceptions: _abc.Iterable[Global___ScopeException] | None = ...,
+        is_of_firm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_field", b"decision_field", "exceptions", b"exceptions", "is_filtered", b"is_filtered", "portfolio_field", b"portfolio_field", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_field", b"decision_field", "exceptions", b"exceptions", "is_filtered", b"is_filtered", "is_of_firm", b"is_of_firm", "portfolio_field", b"portfolio_field", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,7 @@ class AnalyzeDecisionsRequest(_message.Message):
     CREATE_TIME_TO_FIELD_NUMBER: _builtins.int
     END_MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     BENCHMARK_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio; required."""
     strategy_id: _builtins.str
@@ -50,6 +51,10 @@ class AnalyzeDecisionsRequest(_message.Message):
     def benchmark(self) -> Global___BenchmarkWeights:
         """What the decisions are attributed against; unset: nothing is."""
 
+    @_builtins.property
+    def factors(self) -> Global___FactorExposures:
+        """What the decisions' returns and risk are divided among; unset: nothing is."""
+
     def __init__(
         self,
         *,
@@ -59,14 +64,146 @@ class AnalyzeDecisionsRequest(_message.Message):
         create_time_to: _timestamp_pb2.Timestamp | None = ...,
         end_market_snapshot_id: _builtins.str = ...,
         benchmark: Global___BenchmarkWeights | None = ...,
+        factors: Global___FactorExposures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "factors", b"factors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "factors", b"factors", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnalyzeDecisionsRequest: _TypeAlias = AnalyzeDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class FactorExposures(_message.Message):
+    """How much instruments move with factors. A factor is an instrument too, such as an index fund: its
+    return in a period is the change of its price between the snapshots.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTOR_IDS_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def factor_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Factors, each once, 1 to 64; each needs a price on the snapshots of the decisions."""
+
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instruments with exposures, each once. What is held besides is unclassified."""
+
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Exposures by rows, a row an instrument: return for a return of the factor. From -1000 to 1000."""
+
+    def __init__(
+        self,
+        *,
+        factor_ids: _abc.Iterable[_builtins.str] | None = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exposures: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exposures", b"exposures", "factor_ids", b"factor_ids", "instrument_ids", b"instrument_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactorExposures: _TypeAlias = FactorExposures  # noqa: Y015
+
+@_typing.final
+class FactorEffect(_message.Message):
+    """What a factor, or what no factor, has earned and risked. Effects add up to the return, risks to the
+    volatility.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: _builtins.int
+    EXPOSURE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
+    factor: _builtins.str
+    """The factor; "specific": what instruments with exposures did beside them; "unclassified": those without."""
+    exposure: _builtins.float
+    """Mean exposure of the decided weights; unset of the last two."""
+    effect: _builtins.float
+    """Part of the compounded return, periods linked by Carino (1999)."""
+    volatility: _builtins.float
+    """Standard deviation a period; unset, as what follows, for fewer than 3 periods."""
+    correlation: _builtins.float
+    """Its correlation with the portfolio's return; 0 where it never moves."""
+    risk: _builtins.float
+    """Part of the portfolio's volatility: `volatility` times `correlation`."""
+    def __init__(
+        self,
+        *,
+        factor: _builtins.str = ...,
+        exposure: _builtins.float | None = ...,
+        effect: _builtins.float = ...,
+        volatility: _builtins.float | None = ...,
+        correlation: _builtins.float | None = ...,
+        risk: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_exposure", b"_exposure", "_risk", b"_risk", "_volatility", b"_volatility", "correlation", b"correlation", "exposure", b"exposure", "risk", b"risk", "volatility", b"volatility"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_correlation", b"_correlation", "_exposure", b"_exposure", "_risk", b"_risk", "_volatility", b"_volatility", "correlation", b"correlation", "effect", b"effect", "exposure", b"exposure", "factor", b"factor", "risk", b"risk", "volatility", b"volatility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__correlation: _TypeAlias = _typing.Literal["correlation"]  # noqa: Y015
+    _WhichOneofArgType__correlation: _TypeAlias = _typing.Literal["_correlation", b"_correlation"]  # noqa: Y015
+    _WhichOneofReturnType__exposure: _TypeAlias = _typing.Literal["exposure"]  # noqa: Y015
+    _WhichOneofArgType__exposure: _TypeAlias = _typing.Literal["_exposure", b"_exposure"]  # noqa: Y015
+    _WhichOneofReturnType__risk: _TypeAlias = _typing.Literal["risk"]  # noqa: Y015
+    _WhichOneofArgType__risk: _TypeAlias = _typing.Literal["_risk", b"_risk"]  # noqa: Y015
+    _WhichOneofReturnType__volatility: _TypeAlias = _typing.Literal["volatility"]  # noqa: Y015
+    _WhichOneofArgType__volatility: _TypeAlias = _typing.Literal["_volatility", b"_volatility"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__correlation) -> _WhichOneofReturnType__correlation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exposure) -> _WhichOneofReturnType__exposure | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__risk) -> _WhichOneofReturnType__risk | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility) -> _WhichOneofReturnType__volatility | None: ...
+
+Global___FactorEffect: _TypeAlias = FactorEffect  # noqa: Y015
+
+@_typing.final
+class FactorAttribution(_message.Message):
+    """The decided weights' return divided among factors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_RETURN_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    portfolio_return: _builtins.float
+    """Compounded return of the decided weights, before costs."""
+    volatility: _builtins.float
+    """Its standard deviation a period; unset for fewer than 3 periods or without variation."""
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactorEffect]:
+        """The factors in the order given, "specific", "unclassified"."""
+
+    def __init__(
+        self,
+        *,
+        effects: _abc.Iterable[Global___FactorEffect] | None = ...,
+        portfolio_return: _builtins.float = ...,
+        volatility: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_volatility", b"_volatility", "volatility", b"volatility"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_volatility", b"_volatility", "effects", b"effects", "portfolio_return", b"portfolio_return", "volatility", b"volatility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__volatility: _TypeAlias = _typing.Literal["volatility"]  # noqa: Y015
+    _WhichOneofArgType__volatility: _TypeAlias = _typing.Literal["_volatility", b"_volatility"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__volatility) -> _WhichOneofReturnType__volatility | None: ...
+
+Global___FactorAttribution: _TypeAlias = FactorAttribution  # noqa: Y015
 
 @_typing.final
 class BenchmarkWeights(_message.Message):
@@ -432,6 +569,7 @@ class AnalyzeDecisionsResponse(_message.Message):
     SHORTFALL_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     IMPACT_FIELD_NUMBER: _builtins.int
+    FACTOR_ATTRIBUTION_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -470,7 +608,13 @@ class AnalyzeDecisionsResponse(_message.Message):
 
     @_builtins.property
     def impact(self) -> Global___ImpactEstimate:
-        """Unset for fewer than 10 trades whose instruments have a volatility and a volume."""
+        """Unset for fewer than 10 trades whose instruments have a volatility and a volume, and where every
+        fill was at the price of its decision.
+        """
+
+    @_builtins.property
+    def factor_attribution(self) -> Global___FactorAttribution:
+        """Only with factors; unset where no decision was valued or a period lost everything."""
 
     def __init__(
         self,
@@ -487,10 +631,11 @@ class AnalyzeDecisionsResponse(_message.Message):
         shortfall: Global___ImplementationShortfall | None = ...,
         attribution: Global___Attribution | None = ...,
         impact: Global___ImpactEstimate | None = ...,
+        factor_attribution: Global___FactorAttribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "growth_forecast", b"growth_forecast", "impact", b"impact", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

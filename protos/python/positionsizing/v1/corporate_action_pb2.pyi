@@ -61,7 +61,8 @@ class CorporateAction(_message.Message):
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """From when on prices show it (the ex-date), not in the future. Unset: the `as_of_time` of the newest
-        market snapshot where its price there is refused as a jump that this action explains; else now.
+        market snapshot where its price there is refused as a jump that this action explains; else now. Required
+        for an action equal to the instrument's last one of the past day (ALREADY_EXISTS).
         """
 
     @_builtins.property

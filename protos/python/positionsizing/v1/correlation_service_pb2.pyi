@@ -171,11 +171,13 @@ class EstimatorSettings(_message.Message):
     decay: _builtins.float
     """Decay of EWMA. Unset: 0.97. From 0.5 to 0.9999."""
     factor_count: _builtins.int
-    """Number of principal factors; 0: those above the Marchenko-Pastur edge, one at least."""
+    """Number of principal factors; 0: those above the Marchenko-Pastur edge, one at least.
+    From 0 to 10000.
+    """
     stress_fraction: _builtins.float
     """Share of periods that STRESS takes. Unset: 0.1. From 0.001 to 0.9."""
     detoned_count: _builtins.int
-    """Number of components that DETONED removes; 0: 1."""
+    """Number of components that DETONED removes; 0: 1. From 0 to 10000."""
     def __init__(
         self,
         *,
@@ -483,7 +485,9 @@ class ClusterInstrumentsResponse(_message.Message):
     """Linkage used."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Instruments in an order that puts alike ones side by side (optimal leaf order)."""
+        """Instruments in an order that puts alike ones side by side (optimal leaf order; of more
+        than 250 the order of the tree as it was joined).
+        """
 
     @_builtins.property
     def cluster(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -145,6 +145,8 @@ class EvaluateStakesRequest(_message.Message):
     WEALTH_FLOOR_FIELD_NUMBER: _builtins.int
     FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
     INTERVAL_PROBABILITY_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
     wealth_floor: _builtins.float
     """The multiple is looked for that falls below this share of the start with `floor_probability` at
     most; unset: none is. From 1e-6 to 0.999999.
@@ -153,6 +155,10 @@ class EvaluateStakesRequest(_message.Message):
     """Given with `wealth_floor`. From 1e-6 to 0.999999."""
     interval_probability: _builtins.float
     """Probability of the interval. Default 0.95. From 1e-6 to 0.999999."""
+    spread: _builtins.float
+    """Bid-ask spread of an asset that is traded for ever, a fraction of the ask: the region in which nothing is
+    traded is told, and what the costs leave. Not of a bet. Unset: neither is. From 1e-6 to 0.5.
+    """
     @_builtins.property
     def bet(self) -> Global___BetEdge:
         """Two outcomes."""
@@ -173,6 +179,10 @@ class EvaluateStakesRequest(_message.Message):
         0.5. From 1e-6 to 0.999999.
         """
 
+    @_builtins.property
+    def guarantee(self) -> Global___GrowthGuarantee:
+        """What growth is told of that is kept whatever the distribution of the outcomes; unset: none is."""
+
     def __init__(
         self,
         *,
@@ -183,15 +193,19 @@ class EvaluateStakesRequest(_message.Message):
         wealth_floor: _builtins.float | None = ...,
         floor_probability: _builtins.float | None = ...,
         interval_probability: _builtins.float | None = ...,
+        guarantee: Global___GrowthGuarantee | None = ...,
+        spread: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "interval_probability", b"interval_probability", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "interval_probability", b"interval_probability", "kelly_fractions", b"kelly_fractions", "levels", b"levels", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "kelly_fractions", b"kelly_fractions", "levels", b"levels", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__floor_probability: _TypeAlias = _typing.Literal["floor_probability"]  # noqa: Y015
     _WhichOneofArgType__floor_probability: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
     _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
+    _WhichOneofReturnType__spread: _TypeAlias = _typing.Literal["spread"]  # noqa: Y015
+    _WhichOneofArgType__spread: _TypeAlias = _typing.Literal["_spread", b"_spread"]  # noqa: Y015
     _WhichOneofReturnType__wealth_floor: _TypeAlias = _typing.Literal["wealth_floor"]  # noqa: Y015
     _WhichOneofArgType__wealth_floor: _TypeAlias = _typing.Literal["_wealth_floor", b"_wealth_floor"]  # noqa: Y015
     _WhichOneofReturnType_edge: _TypeAlias = _typing.Literal["bet", "asset"]  # noqa: Y015
@@ -201,11 +215,41 @@ class EvaluateStakesRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spread) -> _WhichOneofReturnType__spread | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wealth_floor) -> _WhichOneofReturnType__wealth_floor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_edge) -> _WhichOneofReturnType_edge | None: ...
 
 Global___EvaluateStakesRequest: _TypeAlias = EvaluateStakesRequest  # noqa: Y015
+
+@_typing.final
+class GrowthGuarantee(_message.Message):
+    """Growth over a time that falls short with a small chance, of any distribution with the mean and deviation of
+    the edge whose periods are uncorrelated (Rujeerapaiboon, Kuhn and Wiesemann 2016).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    periods: _builtins.float
+    """Periods, or bets. From 1 to 1e6."""
+    probability: _builtins.float
+    """The chance that growth falls short. From 1e-6 to 0.999999."""
+    def __init__(
+        self,
+        *,
+        periods: _builtins.float = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["periods", b"periods", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrowthGuarantee: _TypeAlias = GrowthGuarantee  # noqa: Y015
 
 @_typing.final
 class StakeRow(_message.Message):
@@ -220,6 +264,10 @@ class StakeRow(_message.Message):
     DOUBLING_PERIODS_FIELD_NUMBER: _builtins.int
     DOUBLES_BEFORE_HALVING_FIELD_NUMBER: _builtins.int
     EVER_BELOW_FIELD_NUMBER: _builtins.int
+    GUARANTEED_GROWTH_FIELD_NUMBER: _builtins.int
+    NO_TRADE_LOW_FIELD_NUMBER: _builtins.int
+    NO_TRADE_HIGH_FIELD_NUMBER: _builtins.int
+    TRADED_SAFE_RATE_FIELD_NUMBER: _builtins.int
     kelly_fraction: _builtins.float
     """The multiple."""
     stake: _builtins.float
@@ -233,6 +281,23 @@ class StakeRow(_message.Message):
     doubles_before_halving: _builtins.float
     """P(wealth doubles before it halves), whenever that is. Wealth is counted in what cash earns. Exact
     for an asset; of a bet, which jumps beyond either end, to within one outcome.
+    """
+    guaranteed_growth: _builtins.float
+    """Log growth a period, to second order and with what cash earns, that is kept over the periods of
+    `guarantee`, but for its probability. Unset without one, and for stakes that expect to gain so much a
+    period that the formula doesn't hold.
+    """
+    no_trade_low: _builtins.float
+    """With `spread`, for an investor whose risk aversion is 1 over the multiple: the lower end of the stakes at
+    which nothing is traded, valued at the price that one trades at there (the ask, of a short position the
+    bid). Gerhold, Guasoni, Muhle-Karbe and Schachermayer 2013. Unset where every stake or none is traded:
+    without a stake, and at a stake of exactly 1, which is bought and held.
+    """
+    no_trade_high: _builtins.float
+    """The upper end, valued at the other price."""
+    traded_safe_rate: _builtins.float
+    """The safe return a period that is worth as much to that investor as trading for ever, costs paid: r +
+    (mu^2 - lambda^2) / (2 s^2) x multiple; of full Kelly the growth.
     """
     @_builtins.property
     def ever_below(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -248,12 +313,31 @@ class StakeRow(_message.Message):
         doubling_periods: _builtins.float = ...,
         doubles_before_halving: _builtins.float = ...,
         ever_below: _abc.Iterable[_builtins.float] | None = ...,
+        guaranteed_growth: _builtins.float | None = ...,
+        no_trade_low: _builtins.float | None = ...,
+        no_trade_high: _builtins.float | None = ...,
+        traded_safe_rate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "guaranteed_growth", b"guaranteed_growth", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubles_before_halving", b"doubles_before_halving", "doubling_periods", b"doubling_periods", "ever_below", b"ever_below", "growth", b"growth", "growth_volatility", b"growth_volatility", "kelly_fraction", b"kelly_fraction", "stake", b"stake"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "doubles_before_halving", b"doubles_before_halving", "doubling_periods", b"doubling_periods", "ever_below", b"ever_below", "growth", b"growth", "growth_volatility", b"growth_volatility", "guaranteed_growth", b"guaranteed_growth", "kelly_fraction", b"kelly_fraction", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "stake", b"stake", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__guaranteed_growth: _TypeAlias = _typing.Literal["guaranteed_growth"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed_growth: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth"]  # noqa: Y015
+    _WhichOneofReturnType__no_trade_high: _TypeAlias = _typing.Literal["no_trade_high"]  # noqa: Y015
+    _WhichOneofArgType__no_trade_high: _TypeAlias = _typing.Literal["_no_trade_high", b"_no_trade_high"]  # noqa: Y015
+    _WhichOneofReturnType__no_trade_low: _TypeAlias = _typing.Literal["no_trade_low"]  # noqa: Y015
+    _WhichOneofArgType__no_trade_low: _TypeAlias = _typing.Literal["_no_trade_low", b"_no_trade_low"]  # noqa: Y015
+    _WhichOneofReturnType__traded_safe_rate: _TypeAlias = _typing.Literal["traded_safe_rate"]  # noqa: Y015
+    _WhichOneofArgType__traded_safe_rate: _TypeAlias = _typing.Literal["_traded_safe_rate", b"_traded_safe_rate"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_growth) -> _WhichOneofReturnType__guaranteed_growth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_trade_high) -> _WhichOneofReturnType__no_trade_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_trade_low) -> _WhichOneofReturnType__no_trade_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traded_safe_rate) -> _WhichOneofReturnType__traded_safe_rate | None: ...
 
 Global___StakeRow: _TypeAlias = StakeRow  # noqa: Y015
 
@@ -273,6 +357,7 @@ class EvaluateStakesResponse(_message.Message):
     FLOOR_KELLY_FRACTION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     LEVELS_FIELD_NUMBER: _builtins.int
+    GUARANTEED_STAKE_FIELD_NUMBER: _builtins.int
     kelly: _builtins.float
     """The full Kelly stake, a fraction of equity. Of a bet negative where there is no edge on this side;
     of an asset negative where it is sold short.
@@ -298,6 +383,10 @@ class EvaluateStakesResponse(_message.Message):
     `drawdown_tolerance` of the sizing parameters takes; of a bet that of its outcomes (Busseti, Ryu
     and Boyd 2016).
     """
+    guaranteed_stake: _builtins.float
+    """The stake whose guaranteed growth is the largest, in (-inf, inf) as `kelly`; 0 where none guarantees
+    more than cash. Unset without `guarantee`.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___StakeRow]:
         """By multiple; none where there is no bet."""
@@ -319,10 +408,11 @@ class EvaluateStakesResponse(_message.Message):
         floor_kelly_fraction: _builtins.float | None = ...,
         rows: _abc.Iterable[Global___StakeRow] | None = ...,
         levels: _abc.Iterable[_builtins.float] | None = ...,
+        guaranteed_stake: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "kelly", b"kelly", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "levels", b"levels", "rows", b"rows", "zero_growth_stake", b"zero_growth_stake"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly", b"kelly", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "levels", b"levels", "rows", b"rows", "zero_growth_stake", b"zero_growth_stake"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__break_even_probability: _TypeAlias = _typing.Literal["break_even_probability"]  # noqa: Y015
     _WhichOneofArgType__break_even_probability: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability"]  # noqa: Y015
@@ -330,6 +420,8 @@ class EvaluateStakesResponse(_message.Message):
     _WhichOneofArgType__floor_kelly_fraction: _TypeAlias = _typing.Literal["_floor_kelly_fraction", b"_floor_kelly_fraction"]  # noqa: Y015
     _WhichOneofReturnType__growth_lost: _TypeAlias = _typing.Literal["growth_lost"]  # noqa: Y015
     _WhichOneofArgType__growth_lost: _TypeAlias = _typing.Literal["_growth_lost", b"_growth_lost"]  # noqa: Y015
+    _WhichOneofReturnType__guaranteed_stake: _TypeAlias = _typing.Literal["guaranteed_stake"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed_stake: _TypeAlias = _typing.Literal["_guaranteed_stake", b"_guaranteed_stake"]  # noqa: Y015
     _WhichOneofReturnType__kelly_error: _TypeAlias = _typing.Literal["kelly_error"]  # noqa: Y015
     _WhichOneofArgType__kelly_error: _TypeAlias = _typing.Literal["_kelly_error", b"_kelly_error"]  # noqa: Y015
     _WhichOneofReturnType__kelly_high: _TypeAlias = _typing.Literal["kelly_high"]  # noqa: Y015
@@ -342,6 +434,8 @@ class EvaluateStakesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_kelly_fraction) -> _WhichOneofReturnType__floor_kelly_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__growth_lost) -> _WhichOneofReturnType__growth_lost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_stake) -> _WhichOneofReturnType__guaranteed_stake | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_error) -> _WhichOneofReturnType__kelly_error | None: ...
     @_typing.overload
@@ -366,7 +460,9 @@ class EdgeView(_message.Message):
     expected_return: _builtins.float
     """Expected return of the combination, per period. From -1 to 1."""
     error: _builtins.float
-    """Standard error of that; 0 is certainty. From 0 to 1."""
+    """Standard error of that; 0 is certainty, which certain views or priors before it must not rule out
+    (CONTRADICTORY). From 0 to 1.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments that it speaks of, each once, all of them estimated."""

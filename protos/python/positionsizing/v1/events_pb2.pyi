@@ -8,12 +8,15 @@ message on a topic carries the properties `event_id` (UUID), `event_type` (messa
 concerns the tenant as a whole.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from positionsizing.v1 import condition_service_pb2 as _condition_service_pb2
 from positionsizing.v1 import corporate_action_pb2 as _corporate_action_pb2
+from positionsizing.v1 import feature_service_pb2 as _feature_service_pb2
 from positionsizing.v1 import history_service_pb2 as _history_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import market_service_pb2 as _market_service_pb2
@@ -69,25 +72,79 @@ class PositionSized(_message.Message):
 
     PORTFOLIO_SEQUENCE_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     portfolio_sequence: _builtins.int
     """Position in the portfolio's sequence of events, counted from 1, without gaps."""
     @_builtins.property
     def decision(self) -> _sizing_pb2.SizingDecision:
         """The decision as it was answered."""
 
+    @_builtins.property
+    def record(self) -> Global___DecisionRecord:
+        """What else it takes to enter the decision again."""
+
     def __init__(
         self,
         *,
         portfolio_sequence: _builtins.int = ...,
         decision: _sizing_pb2.SizingDecision | None = ...,
+        record: Global___DecisionRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "portfolio_sequence", b"portfolio_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "portfolio_sequence", b"portfolio_sequence", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PositionSized: _TypeAlias = PositionSized  # noqa: Y015
+
+@_typing.final
+class DecisionRecord(_message.Message):
+    """What a database that was restored to before a decision needs beside the decision (`sizing recover`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PART_COUNT_FIELD_NUMBER: _builtins.int
+    BASE_CURRENCY_FIELD_NUMBER: _builtins.int
+    RESERVED_CASH_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """The method that was called: "SizePositions" or "SizePortfolios"."""
+    request_hash: _builtins.bytes
+    """SHA-256 of the request, 32 bytes: under the same id only the same request gets the answer again."""
+    part: _builtins.int
+    """Place of the decision in the answer, from 0."""
+    part_count: _builtins.int
+    """Decisions in the answer, one an event."""
+    base_currency: _builtins.str
+    """Base currency of the portfolio, ISO 4217."""
+    equity: _builtins.float
+    """Equity of the portfolio that the decision was made on, base currency."""
+    @_builtins.property
+    def reserved_cash(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Cash reserved for each line that is traded, in the order of the lines, base currency."""
+
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        request_hash: _builtins.bytes = ...,
+        part: _builtins.int = ...,
+        part_count: _builtins.int = ...,
+        base_currency: _builtins.str = ...,
+        reserved_cash: _abc.Iterable[_builtins.float] | None = ...,
+        equity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_currency", b"base_currency", "equity", b"equity", "method", b"method", "part", b"part", "part_count", b"part_count", "request_hash", b"request_hash", "reserved_cash", b"reserved_cash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionRecord: _TypeAlias = DecisionRecord  # noqa: Y015
 
 @_typing.final
 class DecisionSettled(_message.Message):
@@ -101,6 +158,7 @@ class DecisionSettled(_message.Message):
     FILLS_FIELD_NUMBER: _builtins.int
     SETTLEMENT_STATE_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     portfolio_sequence: _builtins.int
     """Position in the portfolio's sequence of events."""
     decision_id: _builtins.str
@@ -117,6 +175,10 @@ class DecisionSettled(_message.Message):
     def settle_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed."""
 
+    @_builtins.property
+    def record(self) -> Global___SettlementRecord:
+        """What else it takes to book it again."""
+
     def __init__(
         self,
         *,
@@ -126,14 +188,105 @@ class DecisionSettled(_message.Message):
         fills: _sizing_service_pb2.Fills | None = ...,
         settlement_state: _sizing_service_pb2.SettlementState.ValueType = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
+        record: Global___SettlementRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fills", b"fills", "settle_time", b"settle_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fills", b"fills", "record", b"record", "settle_time", b"settle_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "fills", b"fills", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "settle_time", b"settle_time", "settlement_state", b"settlement_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "fills", b"fills", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "record", b"record", "settle_time", b"settle_time", "settlement_state", b"settlement_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecisionSettled: _TypeAlias = DecisionSettled  # noqa: Y015
+
+@_typing.final
+class SettlementRecord(_message.Message):
+    """What a database that was restored to before a settlement needs beside the fills (`sizing recover`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CashChangeEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
+    CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_VERSION_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    CASH_CHANGE_FIELD_NUMBER: _builtins.int
+    GAIN_FACTOR_FIELD_NUMBER: _builtins.int
+    IS_INVERSE_FIELD_NUMBER: _builtins.int
+    SETTLES_IN_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's id of the settlement."""
+    close: _builtins.bool
+    """As it was asked."""
+    confirm_prices: _builtins.bool
+    """As it was asked."""
+    portfolio_version: _builtins.int
+    """Version of the portfolio after it, as it was answered."""
+    request_hash: _builtins.bytes
+    """SHA-256 of the request, 32 bytes."""
+    @_builtins.property
+    def price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Price of each fill in the instrument's currency, as it was booked."""
+
+    @_builtins.property
+    def cash_change(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Money paid by currency, fees included, below 0 where bought; "" is the base currency."""
+
+    @_builtins.property
+    def gain_factor(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of each fill: money for one point of gain of a unit of a future, 0 for what is paid in full; empty: none
+        is a future.
+        """
+
+    @_builtins.property
+    def is_inverse(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Of each fill: whether the points of its future are -1/price."""
+
+    @_builtins.property
+    def settles_in(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of each fill: currency that its gains are paid in; "" is the base currency."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        close: _builtins.bool = ...,
+        confirm_prices: _builtins.bool = ...,
+        portfolio_version: _builtins.int = ...,
+        price: _abc.Iterable[_builtins.float] | None = ...,
+        cash_change: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        gain_factor: _abc.Iterable[_builtins.float] | None = ...,
+        is_inverse: _abc.Iterable[_builtins.bool] | None = ...,
+        settles_in: _abc.Iterable[_builtins.str] | None = ...,
+        request_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash_change", b"cash_change", "close", b"close", "confirm_prices", b"confirm_prices", "gain_factor", b"gain_factor", "is_inverse", b"is_inverse", "portfolio_version", b"portfolio_version", "price", b"price", "request_hash", b"request_hash", "request_id", b"request_id", "settles_in", b"settles_in"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementRecord: _TypeAlias = SettlementRecord  # noqa: Y015
 
 @_typing.final
 class ReservationExpired(_message.Message):
@@ -190,7 +343,13 @@ class LimitBreached(_message.Message):
     before, and is over when the limit is found kept. It is looked for, and committed, with each
     recorded decision (the book it starts from), with fills, new holdings and new limits (the book
     they leave; limits of firm or group only where at most 64 portfolios hold anything, else the
-    portfolios follow with what comes next). New prices alone are not looked at until then.
+    portfolios follow with what comes next). New prices alone are not looked at until then;
+    `GetBreaches` looks whenever it is asked.
+
+    Limits on clusters are looked at with the clusters of the book itself, what is held and reserved, by the
+    latest covariance or correlation of the portfolio's `SizingParameters.covariance_universe`. Each
+    cluster, of one instrument too, is told as a group. Without such a matrix, or where it lacks an instrument
+    of the book, they are not looked at, and what was found before stays found.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -204,6 +363,7 @@ class LimitBreached(_message.Message):
     DETECT_TIME_FIELD_NUMBER: _builtins.int
     MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     FOUND_BY_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     portfolio_sequence: _builtins.int
     """Position in the portfolio's sequence of events."""
     portfolio_id: _builtins.str
@@ -230,6 +390,10 @@ class LimitBreached(_message.Message):
     def detect_time(self) -> _timestamp_pb2.Timestamp:
         """When it was found."""
 
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a limit on clusters (`Limits.clusters`): the members of the cluster, by id. Empty for others."""
+
     def __init__(
         self,
         *,
@@ -242,10 +406,11 @@ class LimitBreached(_message.Message):
         detect_time: _timestamp_pb2.Timestamp | None = ...,
         market_snapshot_id: _builtins.str = ...,
         found_by: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detect_time", b"detect_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "found_by", b"found_by", "kind", b"kind", "limit", b"limit", "market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "found_by", b"found_by", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,6 +501,106 @@ class ParametersChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ParametersChanged: _TypeAlias = ParametersChanged  # noqa: Y015
+
+@_typing.final
+class EffectiveParametersChanged(_message.Message):
+    """Topic effective-parameters-changed: rules have moved the parameters that a portfolio is sized with.
+
+    Rules of schedules, conditions and the drawdown floor are looked at every 10 s, at the newest market; what
+    moved and moved back meanwhile is not told. One event for all that moved, in the transaction that finds it.
+    A drawdown is told where its multiplier is off by more than 0.05 from the one told before, or has come to 0
+    or 1 or away from it. A strategy has events of its own where its parameters have rules; else those of the
+    portfolio count. New versions of parameters are told by ParametersChanged, and the rules that come with
+    them here as well. Of a tenant the first 1000 portfolios and strategies with rules, by id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTION_BEFORE_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTION_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    DETECT_TIME_FIELD_NUMBER: _builtins.int
+    portfolio_sequence: _builtins.int
+    """Position in the portfolio's sequence of events."""
+    portfolio_id: _builtins.str
+    """The portfolio."""
+    strategy_id: _builtins.str
+    """The strategy; empty: of all that have no rules of their own."""
+    kelly_fraction_before: _builtins.float
+    """Kelly fraction that a decision would have taken with the multipliers told before."""
+    kelly_fraction: _builtins.float
+    """Kelly fraction that a decision takes now."""
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleMove]:
+        """What moved; at least one."""
+
+    @_builtins.property
+    def detect_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        portfolio_sequence: _builtins.int = ...,
+        portfolio_id: _builtins.str = ...,
+        strategy_id: _builtins.str = ...,
+        kelly_fraction_before: _builtins.float = ...,
+        kelly_fraction: _builtins.float = ...,
+        moves: _abc.Iterable[Global___RuleMove] | None = ...,
+        detect_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detect_time", b"detect_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detect_time", b"detect_time", "kelly_fraction", b"kelly_fraction", "kelly_fraction_before", b"kelly_fraction_before", "moves", b"moves", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "strategy_id", b"strategy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectiveParametersChanged: _TypeAlias = EffectiveParametersChanged  # noqa: Y015
+
+@_typing.final
+class RuleMove(_message.Message):
+    """A rule whose multiplier has moved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_BEFORE_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    source: _sizing_pb2.AdjustmentSource.ValueType
+    """SCHEDULE, CONDITION or DRAWDOWN_FLOOR."""
+    name: _builtins.str
+    """Name of the rule, as the parameters have it."""
+    instrument_id: _builtins.str
+    """The instrument whose lines it concerns; empty: all."""
+    multiplier_before: _builtins.float
+    """Multiplier as it was told before, from 0 to 1; 1: none."""
+    multiplier: _builtins.float
+    """Multiplier now."""
+    explanation: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        source: _sizing_pb2.AdjustmentSource.ValueType = ...,
+        name: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        multiplier_before: _builtins.float = ...,
+        multiplier: _builtins.float = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "instrument_id", b"instrument_id", "multiplier", b"multiplier", "multiplier_before", b"multiplier_before", "name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleMove: _TypeAlias = RuleMove  # noqa: Y015
 
 @_typing.final
 class TradingStateChanged(_message.Message):
@@ -700,6 +965,30 @@ class ConditionUpdated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConditionUpdated: _TypeAlias = ConditionUpdated  # noqa: Y015
+
+@_typing.final
+class FeaturesUpdated(_message.Message):
+    """Topic features (in): values of features, as PutFeatures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> _feature_service_pb2.PutFeaturesRequest:
+        """The values."""
+
+    def __init__(
+        self,
+        *,
+        request: _feature_service_pb2.PutFeaturesRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeaturesUpdated: _TypeAlias = FeaturesUpdated  # noqa: Y015
 
 @_typing.final
 class FillsReported(_message.Message):

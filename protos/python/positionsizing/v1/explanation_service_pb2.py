@@ -22,11 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
+from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb2
+from positionsizing.v1 import sizing_pb2 as positionsizing_dot_v1_dot_sizing__pb2
+from positionsizing.v1 import sizing_service_pb2 as positionsizing_dot_v1_dot_sizing__service__pb2
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+positionsizing/v1/explanation_service.proto\x12\x11positionsizing.v1\x1a\x1epositionsizing/v1/access.proto\x1a\x1dpositionsizing/v1/types.proto\"P\n\x17\x43ompareDecisionsRequest\x12\x19\n\x11\x66irst_decision_id\x18\x01 \x01(\t\x12\x1a\n\x12second_decision_id\x18\x02 \x01(\t\"m\n\x0fInputDifference\x12,\n\x05group\x18\x01 \x01(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\r\n\x05input\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\t\x12\x0e\n\x06second\x18\x04 \x01(\t\"k\n\x12RefusedCombination\x12\x34\n\rsecond_groups\x18\x01 \x03(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc0\x02\n\x18\x43ompareDecisionsResponse\x12-\n\x06groups\x18\x01 \x03(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\x37\n\x0b\x64ifferences\x18\x02 \x03(\x0b\x32\".positionsizing.v1.InputDifference\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x16\n\x0equantity_first\x18\x04 \x03(\x01\x12\x17\n\x0fquantity_second\x18\x05 \x03(\x01\x12\x0e\n\x06shares\x18\x06 \x03(\x01\x12\x14\n\x0c\x63ombinations\x18\x07 \x01(\x05\x12\x36\n\x07refused\x18\x08 \x03(\x0b\x32%.positionsizing.v1.RefusedCombination\x12\x15\n\rreplays_equal\x18\t \x01(\x08\"C\n\x15GetLimitLadderRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rinstrument_id\x18\x02 \x01(\t\"\x89\x02\n\tLimitRung\x12+\n\x05limit\x18\x01 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\x12\n\nlimit_name\x18\x02 \x01(\t\x12\x13\n\x0blimit_bound\x18\x03 \x01(\x01\x12\x0c\n\x04lots\x18\x04 \x01(\x12\x12\x0e\n\x06weight\x18\x05 \x01(\x01\x12\x19\n\x0clots_without\x18\x06 \x01(\x12H\x00\x88\x01\x01\x12\x1b\n\x0eweight_without\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rgrowth_gained\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_lots_withoutB\x11\n\x0f_weight_withoutB\x10\n\x0e_growth_gained\"\x9f\x01\n\x16GetLimitLadderResponse\x12+\n\x05rungs\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.LimitRung\x12\x12\n\nend_reason\x18\x02 \x01(\t\x12.\n\x06stages\x18\x03 \x03(\x0e\x32\x1e.positionsizing.v1.SizingStage\x12\x14\n\x0cstage_weight\x18\x04 \x03(\x01*\xc2\x01\n\nInputGroup\x12\x1b\n\x17INPUT_GROUP_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_GROUP_SIGNALS\x10\x01\x12\x16\n\x12INPUT_GROUP_MARKET\x10\x02\x12\x18\n\x14INPUT_GROUP_HOLDINGS\x10\x03\x12\x16\n\x12INPUT_GROUP_LIMITS\x10\x04\x12\x1a\n\x16INPUT_GROUP_PARAMETERS\x10\x05\x12\x18\n\x14INPUT_GROUP_MATRICES\x10\x06\x32\x99\x02\n\x12\x45xplanationService\x12\x86\x01\n\x10\x43ompareDecisions\x12*.positionsizing.v1.CompareDecisionsRequest\x1a+.positionsizing.v1.CompareDecisionsResponse\"\x19\xba\xd7\x18\x15\x08\x01\x1a\x11\x66irst_decision_id\x12z\n\x0eGetLimitLadder\x12(.positionsizing.v1.GetLimitLadderRequest\x1a).positionsizing.v1.GetLimitLadderResponse\"\x13\xba\xd7\x18\x0f\x08\x01\x1a\x0b\x64\x65\x63ision_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+positionsizing/v1/explanation_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\x1epositionsizing/v1/limits.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a&positionsizing/v1/sizing_service.proto\x1a\x1dpositionsizing/v1/types.proto\"\x92\x02\n\x11\x44\x65\x63isionVariation\x12,\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.positionsizing.v1.Variation\x12\x1a\n\x12market_snapshot_id\x18\x02 \x01(\t\x12/\n\x0bmarket_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12scenario_matrix_id\x18\x04 \x01(\t\x12\x1c\n\x14\x63ovariance_matrix_id\x18\x05 \x01(\t\x12\x31\n\x0elimits_instead\x18\x06 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12\x15\n\rlimits_lifted\x18\x07 \x03(\t\"f\n\x15WhatIfDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x38\n\nvariations\x18\x02 \x03(\x0b\x32$.positionsizing.v1.DecisionVariation\"\x7f\n\x16WhatIfDecisionResponse\x12\x33\n\x08recorded\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.positionsizing.v1.WhatIfResult\"P\n\x17\x43ompareDecisionsRequest\x12\x19\n\x11\x66irst_decision_id\x18\x01 \x01(\t\x12\x1a\n\x12second_decision_id\x18\x02 \x01(\t\"m\n\x0fInputDifference\x12,\n\x05group\x18\x01 \x01(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\r\n\x05input\x18\x02 \x01(\t\x12\r\n\x05\x66irst\x18\x03 \x01(\t\x12\x0e\n\x06second\x18\x04 \x01(\t\"k\n\x12RefusedCombination\x12\x34\n\rsecond_groups\x18\x01 \x03(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xc0\x02\n\x18\x43ompareDecisionsResponse\x12-\n\x06groups\x18\x01 \x03(\x0e\x32\x1d.positionsizing.v1.InputGroup\x12\x37\n\x0b\x64ifferences\x18\x02 \x03(\x0b\x32\".positionsizing.v1.InputDifference\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x16\n\x0equantity_first\x18\x04 \x03(\x01\x12\x17\n\x0fquantity_second\x18\x05 \x03(\x01\x12\x0e\n\x06shares\x18\x06 \x03(\x01\x12\x14\n\x0c\x63ombinations\x18\x07 \x01(\x05\x12\x36\n\x07refused\x18\x08 \x03(\x0b\x32%.positionsizing.v1.RefusedCombination\x12\x15\n\rreplays_equal\x18\t \x01(\x08\"C\n\x15GetLimitLadderRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x15\n\rinstrument_id\x18\x02 \x01(\t\"\x89\x02\n\tLimitRung\x12+\n\x05limit\x18\x01 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\x12\n\nlimit_name\x18\x02 \x01(\t\x12\x13\n\x0blimit_bound\x18\x03 \x01(\x01\x12\x0c\n\x04lots\x18\x04 \x01(\x12\x12\x0e\n\x06weight\x18\x05 \x01(\x01\x12\x19\n\x0clots_without\x18\x06 \x01(\x12H\x00\x88\x01\x01\x12\x1b\n\x0eweight_without\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rgrowth_gained\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_lots_withoutB\x11\n\x0f_weight_withoutB\x10\n\x0e_growth_gained\"\x9f\x01\n\x16GetLimitLadderResponse\x12+\n\x05rungs\x18\x01 \x03(\x0b\x32\x1c.positionsizing.v1.LimitRung\x12\x12\n\nend_reason\x18\x02 \x01(\t\x12.\n\x06stages\x18\x03 \x03(\x0e\x32\x1e.positionsizing.v1.SizingStage\x12\x14\n\x0cstage_weight\x18\x04 \x03(\x01*\xc2\x01\n\nInputGroup\x12\x1b\n\x17INPUT_GROUP_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_GROUP_SIGNALS\x10\x01\x12\x16\n\x12INPUT_GROUP_MARKET\x10\x02\x12\x18\n\x14INPUT_GROUP_HOLDINGS\x10\x03\x12\x16\n\x12INPUT_GROUP_LIMITS\x10\x04\x12\x1a\n\x16INPUT_GROUP_PARAMETERS\x10\x05\x12\x18\n\x14INPUT_GROUP_MATRICES\x10\x06\x32\x95\x03\n\x12\x45xplanationService\x12\x86\x01\n\x10\x43ompareDecisions\x12*.positionsizing.v1.CompareDecisionsRequest\x1a+.positionsizing.v1.CompareDecisionsResponse\"\x19\xba\xd7\x18\x15\x08\x01\x1a\x11\x66irst_decision_id\x12z\n\x0eGetLimitLadder\x12(.positionsizing.v1.GetLimitLadderRequest\x1a).positionsizing.v1.GetLimitLadderResponse\"\x13\xba\xd7\x18\x0f\x08\x01\x1a\x0b\x64\x65\x63ision_id\x12z\n\x0eWhatIfDecision\x12(.positionsizing.v1.WhatIfDecisionRequest\x1a).positionsizing.v1.WhatIfDecisionResponse\"\x13\xba\xd7\x18\x0f\x08\x02\x1a\x0b\x64\x65\x63ision_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +42,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLANATIONSERVICE'].methods_by_name['CompareDecisions']._serialized_options = b'\272\327\030\025\010\001\032\021first_decision_id'
   _globals['_EXPLANATIONSERVICE'].methods_by_name['GetLimitLadder']._loaded_options = None
   _globals['_EXPLANATIONSERVICE'].methods_by_name['GetLimitLadder']._serialized_options = b'\272\327\030\017\010\001\032\013decision_id'
-  _globals['_INPUTGROUP']._serialized_start=1254
-  _globals['_INPUTGROUP']._serialized_end=1448
-  _globals['_COMPAREDECISIONSREQUEST']._serialized_start=129
-  _globals['_COMPAREDECISIONSREQUEST']._serialized_end=209
-  _globals['_INPUTDIFFERENCE']._serialized_start=211
-  _globals['_INPUTDIFFERENCE']._serialized_end=320
-  _globals['_REFUSEDCOMBINATION']._serialized_start=322
-  _globals['_REFUSEDCOMBINATION']._serialized_end=429
-  _globals['_COMPAREDECISIONSRESPONSE']._serialized_start=432
-  _globals['_COMPAREDECISIONSRESPONSE']._serialized_end=752
-  _globals['_GETLIMITLADDERREQUEST']._serialized_start=754
-  _globals['_GETLIMITLADDERREQUEST']._serialized_end=821
-  _globals['_LIMITRUNG']._serialized_start=824
-  _globals['_LIMITRUNG']._serialized_end=1089
-  _globals['_GETLIMITLADDERRESPONSE']._serialized_start=1092
-  _globals['_GETLIMITLADDERRESPONSE']._serialized_end=1251
-  _globals['_EXPLANATIONSERVICE']._serialized_start=1451
-  _globals['_EXPLANATIONSERVICE']._serialized_end=1732
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['WhatIfDecision']._loaded_options = None
+  _globals['_EXPLANATIONSERVICE'].methods_by_name['WhatIfDecision']._serialized_options = b'\272\327\030\017\010\002\032\013decision_id'
+  _globals['_INPUTGROUP']._serialized_start=1901
+  _globals['_INPUTGROUP']._serialized_end=2095
+  _globals['_DECISIONVARIATION']._serialized_start=267
+  _globals['_DECISIONVARIATION']._serialized_end=541
+  _globals['_WHATIFDECISIONREQUEST']._serialized_start=543
+  _globals['_WHATIFDECISIONREQUEST']._serialized_end=645
+  _globals['_WHATIFDECISIONRESPONSE']._serialized_start=647
+  _globals['_WHATIFDECISIONRESPONSE']._serialized_end=774
+  _globals['_COMPAREDECISIONSREQUEST']._serialized_start=776
+  _globals['_COMPAREDECISIONSREQUEST']._serialized_end=856
+  _globals['_INPUTDIFFERENCE']._serialized_start=858
+  _globals['_INPUTDIFFERENCE']._serialized_end=967
+  _globals['_REFUSEDCOMBINATION']._serialized_start=969
+  _globals['_REFUSEDCOMBINATION']._serialized_end=1076
+  _globals['_COMPAREDECISIONSRESPONSE']._serialized_start=1079
+  _globals['_COMPAREDECISIONSRESPONSE']._serialized_end=1399
+  _globals['_GETLIMITLADDERREQUEST']._serialized_start=1401
+  _globals['_GETLIMITLADDERREQUEST']._serialized_end=1468
+  _globals['_LIMITRUNG']._serialized_start=1471
+  _globals['_LIMITRUNG']._serialized_end=1736
+  _globals['_GETLIMITLADDERRESPONSE']._serialized_start=1739
+  _globals['_GETLIMITLADDERRESPONSE']._serialized_end=1898
+  _globals['_EXPLANATIONSERVICE']._serialized_start=2098
+  _globals['_EXPLANATIONSERVICE']._serialized_end=2503
 # @@protoc_insertion_point(module_scope)

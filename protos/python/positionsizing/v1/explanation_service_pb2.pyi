@@ -6,8 +6,12 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import limits_pb2 as _limits_pb2
+from positionsizing.v1 import sizing_pb2 as _sizing_pb2
+from positionsizing.v1 import sizing_service_pb2 as _sizing_service_pb2
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -63,6 +67,125 @@ INPUT_GROUP_PARAMETERS: InputGroup.ValueType  # 5
 INPUT_GROUP_MATRICES: InputGroup.ValueType  # 6
 """Scenarios and covariances."""
 Global___InputGroup: _TypeAlias = InputGroup  # noqa: Y015
+
+@_typing.final
+class DecisionVariation(_message.Message):
+    """One way in which a recorded decision is changed. Holdings, reservations and cash are those it was
+    made with; what schedules, drawdown and conditions took off it stays.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    MARKET_TIME_FIELD_NUMBER: _builtins.int
+    SCENARIO_MATRIX_ID_FIELD_NUMBER: _builtins.int
+    COVARIANCE_MATRIX_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_INSTEAD_FIELD_NUMBER: _builtins.int
+    LIMITS_LIFTED_FIELD_NUMBER: _builtins.int
+    market_snapshot_id: _builtins.str
+    """On this market snapshot."""
+    scenario_matrix_id: _builtins.str
+    """With these scenarios in place of those it was made with."""
+    covariance_matrix_id: _builtins.str
+    """With this covariance or correlation in place of that it was made with."""
+    @_builtins.property
+    def change(self) -> _sizing_service_pb2.Variation:
+        """Its name, shocks, multipliers, and what it changes of the parameters; further limits tighten.
+        Parameters that were looked up when it was made (clock, conditions, ages, models, a covariance
+        universe, the drawdown floor) are refused.
+        """
+
+    @_builtins.property
+    def market_time(self) -> _timestamp_pb2.Timestamp:
+        """Or on the newest snapshot as of this time."""
+
+    @_builtins.property
+    def limits_instead(self) -> _limits_pb2.Limits:
+        """Limits in place of those in force, field by field: what is set here counts alone, tighter or
+        looser; what is not set stays.
+        """
+
+    @_builtins.property
+    def limits_lifted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Limits that don't apply, by field, such as "turnover_max" or "joint.cvar_max"."""
+
+    def __init__(
+        self,
+        *,
+        change: _sizing_service_pb2.Variation | None = ...,
+        market_snapshot_id: _builtins.str = ...,
+        market_time: _timestamp_pb2.Timestamp | None = ...,
+        scenario_matrix_id: _builtins.str = ...,
+        covariance_matrix_id: _builtins.str = ...,
+        limits_instead: _limits_pb2.Limits | None = ...,
+        limits_lifted: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "limits_instead", b"limits_instead", "market_time", b"market_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "covariance_matrix_id", b"covariance_matrix_id", "limits_instead", b"limits_instead", "limits_lifted", b"limits_lifted", "market_snapshot_id", b"market_snapshot_id", "market_time", b"market_time", "scenario_matrix_id", b"scenario_matrix_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionVariation: _TypeAlias = DecisionVariation  # noqa: Y015
+
+@_typing.final
+class WhatIfDecisionRequest(_message.Message):
+    """Request of WhatIfDecision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    VARIATIONS_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """The decision to vary."""
+    @_builtins.property
+    def variations(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionVariation]:
+        """Variations, 1 to 100. Each is applied to the decision by itself."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        variations: _abc.Iterable[Global___DecisionVariation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "variations", b"variations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfDecisionRequest: _TypeAlias = WhatIfDecisionRequest  # noqa: Y015
+
+@_typing.final
+class WhatIfDecisionResponse(_message.Message):
+    """Response of WhatIfDecision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recorded(self) -> _sizing_pb2.SizingDecision:
+        """The decision as it was answered."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[_sizing_service_pb2.WhatIfResult]:
+        """One per variation, in order."""
+
+    def __init__(
+        self,
+        *,
+        recorded: _sizing_pb2.SizingDecision | None = ...,
+        results: _abc.Iterable[_sizing_service_pb2.WhatIfResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhatIfDecisionResponse: _TypeAlias = WhatIfDecisionResponse  # noqa: Y015
 
 @_typing.final
 class CompareDecisionsRequest(_message.Message):

@@ -46,6 +46,11 @@ class ExplanationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderResponse.FromString,
                 _registered_method=True)
+        self.WhatIfDecision = channel.unary_unary(
+                '/positionsizing.v1.ExplanationService/WhatIfDecision',
+                request_serializer=positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionResponse.FromString,
+                _registered_method=True)
 
 
 class ExplanationServiceServicer:
@@ -69,6 +74,15 @@ class ExplanationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhatIfDecision(self, request, context):
+        """What a recorded decision would have been on other prices, matrices or another date, after shocks,
+        with other parameters, or under other limits, looser ones too. A simulation: it is never
+        recorded, reserves nothing and grants nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExplanationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +95,11 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
                     servicer.GetLimitLadder,
                     request_deserializer=positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderResponse.SerializeToString,
+            ),
+            'WhatIfDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatIfDecision,
+                    request_deserializer=positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +158,33 @@ class ExplanationService:
             '/positionsizing.v1.ExplanationService/GetLimitLadder',
             positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderRequest.SerializeToString,
             positionsizing_dot_v1_dot_explanation__service__pb2.GetLimitLadderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIfDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.ExplanationService/WhatIfDecision',
+            positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionRequest.SerializeToString,
+            positionsizing_dot_v1_dot_explanation__service__pb2.WhatIfDecisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

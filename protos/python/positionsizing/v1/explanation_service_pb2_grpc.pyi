@@ -43,6 +43,11 @@ class ExplanationServiceStub:
     """Why a position is not larger: the limits that would hold it one after another, were each before
     it lifted, and the size that each allows.
     """
+    WhatIfDecision: _grpc.UnaryUnaryMultiCallable[_explanation_service_pb2.WhatIfDecisionRequest, _explanation_service_pb2.WhatIfDecisionResponse]
+    """What a recorded decision would have been on other prices, matrices or another date, after shocks,
+    with other parameters, or under other limits, looser ones too. A simulation: it is never
+    recorded, reserves nothing and grants nothing.
+    """
 
 @_typing.type_check_only
 class ExplanationServiceAsyncStub(ExplanationServiceStub):
@@ -58,6 +63,11 @@ class ExplanationServiceAsyncStub(ExplanationServiceStub):
     GetLimitLadder: _aio.UnaryUnaryMultiCallable[_explanation_service_pb2.GetLimitLadderRequest, _explanation_service_pb2.GetLimitLadderResponse]  # type: ignore[assignment]
     """Why a position is not larger: the limits that would hold it one after another, were each before
     it lifted, and the size that each allows.
+    """
+    WhatIfDecision: _aio.UnaryUnaryMultiCallable[_explanation_service_pb2.WhatIfDecisionRequest, _explanation_service_pb2.WhatIfDecisionResponse]  # type: ignore[assignment]
+    """What a recorded decision would have been on other prices, matrices or another date, after shocks,
+    with other parameters, or under other limits, looser ones too. A simulation: it is never
+    recorded, reserves nothing and grants nothing.
     """
 
 class ExplanationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +93,17 @@ class ExplanationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_explanation_service_pb2.GetLimitLadderResponse, _abc.Awaitable[_explanation_service_pb2.GetLimitLadderResponse]]:
         """Why a position is not larger: the limits that would hold it one after another, were each before
         it lifted, and the size that each allows.
+        """
+
+    @_abc_1.abstractmethod
+    def WhatIfDecision(
+        self,
+        request: _explanation_service_pb2.WhatIfDecisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_explanation_service_pb2.WhatIfDecisionResponse, _abc.Awaitable[_explanation_service_pb2.WhatIfDecisionResponse]]:
+        """What a recorded decision would have been on other prices, matrices or another date, after shocks,
+        with other parameters, or under other limits, looser ones too. A simulation: it is never
+        recorded, reserves nothing and grants nothing.
         """
 
 def add_ExplanationServiceServicer_to_server(servicer: ExplanationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,7 +29,9 @@ class _HistoryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HistoryKi
     HISTORY_KIND_UNSPECIFIED: _HistoryKind.ValueType  # 0
     """Not said; refused in requests."""
     HISTORY_KIND_PRICES: _HistoryKind.ValueType  # 1
-    """Prices, adjusted for splits and distributions; > 0, from 1e-30 to 1e30."""
+    """Prices, adjusted for splits and distributions up to the last observation of the part; > 0, from 1e-30 to
+    1e30. Splits recorded by ApplyCorporateAction that took effect after it are applied when it is read.
+    """
     HISTORY_KIND_RETURNS: _HistoryKind.ValueType  # 2
     """Simple returns from the observation before to this one, e.g. 0.01; >= -1."""
 
@@ -39,7 +41,9 @@ class HistoryKind(_HistoryKind, metaclass=_HistoryKindEnumTypeWrapper):
 HISTORY_KIND_UNSPECIFIED: HistoryKind.ValueType  # 0
 """Not said; refused in requests."""
 HISTORY_KIND_PRICES: HistoryKind.ValueType  # 1
-"""Prices, adjusted for splits and distributions; > 0, from 1e-30 to 1e30."""
+"""Prices, adjusted for splits and distributions up to the last observation of the part; > 0, from 1e-30 to
+1e30. Splits recorded by ApplyCorporateAction that took effect after it are applied when it is read.
+"""
 HISTORY_KIND_RETURNS: HistoryKind.ValueType  # 2
 """Simple returns from the observation before to this one, e.g. 0.01; >= -1."""
 Global___HistoryKind: _TypeAlias = HistoryKind  # noqa: Y015

@@ -23,6 +23,68 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PromotionPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PromotionPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromotionPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROMOTION_POLICY_UNSPECIFIED: _PromotionPolicy.ValueType  # 0
+    """Not said: BY_HAND."""
+    PROMOTION_POLICY_BY_HAND: _PromotionPolicy.ValueType  # 1
+    """Somebody, by PromoteModel."""
+    PROMOTION_POLICY_WITH_EVIDENCE: _PromotionPolicy.ValueType  # 2
+    """The service as well: a new version that has beaten the bars with evidence goes live at once."""
+
+class PromotionPolicy(_PromotionPolicy, metaclass=_PromotionPolicyEnumTypeWrapper):
+    """Who may let a version of a schedule decide."""
+
+PROMOTION_POLICY_UNSPECIFIED: PromotionPolicy.ValueType  # 0
+"""Not said: BY_HAND."""
+PROMOTION_POLICY_BY_HAND: PromotionPolicy.ValueType  # 1
+"""Somebody, by PromoteModel."""
+PROMOTION_POLICY_WITH_EVIDENCE: PromotionPolicy.ValueType  # 2
+"""The service as well: a new version that has beaten the bars with evidence goes live at once."""
+Global___PromotionPolicy: _TypeAlias = PromotionPolicy  # noqa: Y015
+
+class _RetirementPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetirementPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetirementPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETIREMENT_POLICY_UNSPECIFIED: _RetirementPolicy.ValueType  # 0
+    """Not said: REFUSE."""
+    RETIREMENT_POLICY_REFUSE: _RetirementPolicy.ValueType  # 1
+    """It is retired; lines that ask the schedule's model are refused (MODEL_NOT_LIVE) until another
+    version goes live.
+    """
+    RETIREMENT_POLICY_PREDECESSOR: _RetirementPolicy.ValueType  # 2
+    """It is retired, and the version that was live before it decides again, unless the edge of that is
+    gone too; without one as REFUSE.
+    """
+    RETIREMENT_POLICY_KEEP: _RetirementPolicy.ValueType  # 3
+    """It decides on; an alert says so."""
+
+class RetirementPolicy(_RetirementPolicy, metaclass=_RetirementPolicyEnumTypeWrapper):
+    """What is done when the scores of the live version of a schedule say that its edge is gone: when
+    `ForecastScore.e_value_gone` is 20 or more.
+    """
+
+RETIREMENT_POLICY_UNSPECIFIED: RetirementPolicy.ValueType  # 0
+"""Not said: REFUSE."""
+RETIREMENT_POLICY_REFUSE: RetirementPolicy.ValueType  # 1
+"""It is retired; lines that ask the schedule's model are refused (MODEL_NOT_LIVE) until another
+version goes live.
+"""
+RETIREMENT_POLICY_PREDECESSOR: RetirementPolicy.ValueType  # 2
+"""It is retired, and the version that was live before it decides again, unless the edge of that is
+gone too; without one as REFUSE.
+"""
+RETIREMENT_POLICY_KEEP: RetirementPolicy.ValueType  # 3
+"""It decides on; an alert says so."""
+Global___RetirementPolicy: _TypeAlias = RetirementPolicy  # noqa: Y015
+
 class _ModelKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -46,6 +108,14 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     """A multiplier of stakes from 0 to 1, learned by the growth it brings to bets of claimed
     probabilities.
     """
+    MODEL_KIND_BOOSTED_TREES: _ModelKind.ValueType  # 5
+    """Boosted decision trees, calibrated: a win probability. Trained by the service with scikit-learn
+    (extra `learn`), or read from `TrainModelRequest.imported_trees`.
+    """
+    MODEL_KIND_NETWORK: _ModelKind.ValueType  # 6
+    """Small neural networks, two hidden layers of 32, their log odds averaged, calibrated: a win
+    probability.
+    """
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """What a model is."""
@@ -67,6 +137,14 @@ MODEL_KIND_SIZE_MULTIPLIER: ModelKind.ValueType  # 4
 """A multiplier of stakes from 0 to 1, learned by the growth it brings to bets of claimed
 probabilities.
 """
+MODEL_KIND_BOOSTED_TREES: ModelKind.ValueType  # 5
+"""Boosted decision trees, calibrated: a win probability. Trained by the service with scikit-learn
+(extra `learn`), or read from `TrainModelRequest.imported_trees`.
+"""
+MODEL_KIND_NETWORK: ModelKind.ValueType  # 6
+"""Small neural networks, two hidden layers of 32, their log odds averaged, calibrated: a win
+probability.
+"""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 class _CalibrationKind:
@@ -85,6 +163,10 @@ class _CalibrationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Calib
     """Beta calibration."""
     CALIBRATION_KIND_ISOTONIC: _CalibrationKind.ValueType  # 4
     """The best rising step function."""
+    CALIBRATION_KIND_VENN_ABERS: _CalibrationKind.ValueType  # 5
+    """Venn-Abers: the probability between two step functions, one with the bet as a loss and one as a
+    win. Its standard error has half of their distance in it.
+    """
 
 class CalibrationKind(_CalibrationKind, metaclass=_CalibrationKindEnumTypeWrapper):
     """From a score to a probability that means what it says."""
@@ -99,6 +181,10 @@ CALIBRATION_KIND_BETA: CalibrationKind.ValueType  # 3
 """Beta calibration."""
 CALIBRATION_KIND_ISOTONIC: CalibrationKind.ValueType  # 4
 """The best rising step function."""
+CALIBRATION_KIND_VENN_ABERS: CalibrationKind.ValueType  # 5
+"""Venn-Abers: the probability between two step functions, one with the bet as a loss and one as a
+win. Its standard error has half of their distance in it.
+"""
 Global___CalibrationKind: _TypeAlias = CalibrationKind  # noqa: Y015
 
 class _ModelStage:
@@ -133,6 +219,74 @@ MODEL_STAGE_RETIRED: ModelStage.ValueType  # 4
 """Decides no more, for good. Decisions it has made are replayed all the same."""
 Global___ModelStage: _TypeAlias = ModelStage  # noqa: Y015
 
+class _TreeFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TreeFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TreeFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TREE_FORMAT_UNSPECIFIED: _TreeFormat.ValueType  # 0
+    """Not said: NODES."""
+    TREE_FORMAT_NODES: _TreeFormat.ValueType  # 1
+    """{"base": b, "trees": [{"feature": [...], "threshold": [...], "left": [...], "right": [...],
+    "missing_left": [...], "value": [...]}]}, places counted within the tree, a leaf with feature -1; a
+    value goes left where it is at most the threshold. `compute.learn.tree_import.of_scikit_learn` makes
+    it of a HistGradientBoostingClassifier.
+    """
+    TREE_FORMAT_XGBOOST: _TreeFormat.ValueType  # 2
+    """{"base": b, "trees": [...]}, with the trees of XGBoost's `get_dump(dump_format="json")`: a value, as
+    float32, goes to `yes` where it is below the condition. Leaf values are summed in float64.
+    """
+
+class TreeFormat(_TreeFormat, metaclass=_TreeFormatEnumTypeWrapper):
+    """How a file says trees."""
+
+TREE_FORMAT_UNSPECIFIED: TreeFormat.ValueType  # 0
+"""Not said: NODES."""
+TREE_FORMAT_NODES: TreeFormat.ValueType  # 1
+"""{"base": b, "trees": [{"feature": [...], "threshold": [...], "left": [...], "right": [...],
+"missing_left": [...], "value": [...]}]}, places counted within the tree, a leaf with feature -1; a
+value goes left where it is at most the threshold. `compute.learn.tree_import.of_scikit_learn` makes
+it of a HistGradientBoostingClassifier.
+"""
+TREE_FORMAT_XGBOOST: TreeFormat.ValueType  # 2
+"""{"base": b, "trees": [...]}, with the trees of XGBoost's `get_dump(dump_format="json")`: a value, as
+float32, goes to `yes` where it is below the condition. Leaf values are summed in float64.
+"""
+Global___TreeFormat: _TypeAlias = TreeFormat  # noqa: Y015
+
+class _MixKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MixKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MixKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIX_KIND_UNSPECIFIED: _MixKind.ValueType  # 0
+    """Not said: WEALTH."""
+    MIX_KIND_WEALTH: _MixKind.ValueType  # 1
+    """Evenly at first, and then left to grow: in log wealth never more than ln N behind the best of N."""
+    MIX_KIND_FIXED_SHARE: _MixKind.ValueType  # 2
+    """The same, but a share of the money is divided evenly anew each period: it follows a best that changes."""
+    MIX_KIND_UNIVERSAL: _MixKind.ValueType  # 3
+    """Cover's universal portfolio of up to 5 strategies, or of sizes from 0 to 1 of one: the mean of all
+    constant mixtures, exactly. Of 3 strategies over at most 890 periods, of 4 over 112, of 5 over 38.
+    """
+
+class MixKind(_MixKind, metaclass=_MixKindEnumTypeWrapper):
+    """How money is divided among strategies."""
+
+MIX_KIND_UNSPECIFIED: MixKind.ValueType  # 0
+"""Not said: WEALTH."""
+MIX_KIND_WEALTH: MixKind.ValueType  # 1
+"""Evenly at first, and then left to grow: in log wealth never more than ln N behind the best of N."""
+MIX_KIND_FIXED_SHARE: MixKind.ValueType  # 2
+"""The same, but a share of the money is divided evenly anew each period: it follows a best that changes."""
+MIX_KIND_UNIVERSAL: MixKind.ValueType  # 3
+"""Cover's universal portfolio of up to 5 strategies, or of sizes from 0 to 1 of one: the mean of all
+constant mixtures, exactly. Of 3 strategies over at most 890 periods, of 4 over 112, of 5 over 38.
+"""
+Global___MixKind: _TypeAlias = MixKind  # noqa: Y015
+
 @_typing.final
 class TrainingRows(_message.Message):
     """Past bets in columns of equal length, in any order."""
@@ -149,7 +303,9 @@ class TrainingRows(_message.Message):
     WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[_sizing_pb2.FeatureColumn]:
-        """Features, 1 to 200, as they were known when the bets were taken."""
+        """Features, 1 to 200, as they were known when the bets were taken; with a `feature_set_id` those
+        that are not stored, or none.
+        """
 
     @_builtins.property
     def start_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
@@ -206,6 +362,9 @@ class ModelMember(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FEATURES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    kind: Global___ModelKind.ValueType
+    """LOGISTIC, BOOSTED_TREES or NETWORK. Unset: LOGISTIC."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its features, of those of the rows."""
@@ -214,14 +373,57 @@ class ModelMember(_message.Message):
         self,
         *,
         features: _abc.Iterable[_builtins.str] | None = ...,
+        kind: Global___ModelKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "kind", b"kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelMember: _TypeAlias = ModelMember  # noqa: Y015
+
+@_typing.final
+class ImportedTrees(_message.Message):
+    """Trees that were made elsewhere, as text. b: the log odds that the sum of the leaves begins with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    TRAINED_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """JSON, at most 8 MB; up to 50,000 nodes, 64 leaves a tree, all numbers finite."""
+    format: Global___TreeFormat.ValueType
+    """Its form."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Features by the places that the trees count from 0, of those of the rows. Empty: those of the rows,
+        in their order.
+        """
+
+    @_builtins.property
+    def trained_until_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last outcome that the trees were made from was known; required. Rows that begin before are
+        refused with OVERLAPS_TRAINING: they would be no test.
+        """
+
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+        format: Global___TreeFormat.ValueType = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        trained_until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trained_until_time", b"trained_until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "features", b"features", "format", b"format", "trained_until_time", b"trained_until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedTrees: _TypeAlias = ImportedTrees  # noqa: Y015
 
 @_typing.final
 class TrainModelRequest(_message.Message):
@@ -242,6 +444,10 @@ class TrainModelRequest(_message.Message):
     KELLY_FRACTION_FIELD_NUMBER: _builtins.int
     FEATURE_AGE_MAX_FIELD_NUMBER: _builtins.int
     TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
+    IMPORTED_TREES_FIELD_NUMBER: _builtins.int
+    REFUSE_UNBOUNDED_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_ID_FIELD_NUMBER: _builtins.int
+    STORED_FEATURES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     model_id: _builtins.str
@@ -264,6 +470,15 @@ class TrainModelRequest(_message.Message):
     """
     trials_before: _builtins.int
     """Models that were tried before on these bets, for the record. From 0 to 1e9."""
+    refuse_unbounded: _builtins.bool
+    """Whether lines of this model are refused (INTERVALS_UNBOUNDED) while the intervals of its scores
+    since have no bounds: while `IntervalCoverage.miss_rate` is 0 or less. Not of a SIZE_MULTIPLIER.
+    """
+    feature_set_id: _builtins.str
+    """Set of FeatureService that the model reads what it isn't given from: in training features that the
+    rows lack, as they were known before each bet; in scoring and sizing those that the rows or signals
+    lack. A bet without a value is refused by its path. Rows need instrument_ids. Empty: none.
+    """
     @_builtins.property
     def rows(self) -> Global___TrainingRows:
         """Past bets, at least 60 with 10 wins and 10 losses."""
@@ -282,6 +497,16 @@ class TrainModelRequest(_message.Message):
         to 3650 days.
         """
 
+    @_builtins.property
+    def imported_trees(self) -> Global___ImportedTrees:
+        """Of BOOSTED_TREES: trees that were made elsewhere. The rows calibrate and test them, and teach
+        nothing else. Unset: the service trains.
+        """
+
+    @_builtins.property
+    def stored_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which features of that set, in training. Empty: all that the rows lack."""
+
     def __init__(
         self,
         *,
@@ -298,10 +523,14 @@ class TrainModelRequest(_message.Message):
         kelly_fraction: _builtins.float | None = ...,
         feature_age_max: _duration_pb2.Duration | None = ...,
         trials_before: _builtins.int = ...,
+        imported_trees: Global___ImportedTrees | None = ...,
+        refuse_unbounded: _builtins.bool = ...,
+        feature_set_id: _builtins.str = ...,
+        stored_features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "kelly_fraction", b"kelly_fraction", "ridge", b"ridge", "rows", b"rows"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "ridge", b"ridge", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "calibration", b"calibration", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "feature_version", b"feature_version", "folds", b"folds", "kelly_fraction", b"kelly_fraction", "kind", b"kind", "members", b"members", "model_id", b"model_id", "request_id", b"request_id", "ridge", b"ridge", "rows", b"rows", "trials_before", b"trials_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "calibration", b"calibration", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "feature_set_id", b"feature_set_id", "feature_version", b"feature_version", "folds", b"folds", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "kind", b"kind", "members", b"members", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "request_id", b"request_id", "ridge", b"ridge", "rows", b"rows", "stored_features", b"stored_features", "trials_before", b"trials_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__kelly_fraction: _TypeAlias = _typing.Literal["kelly_fraction"]  # noqa: Y015
     _WhichOneofArgType__kelly_fraction: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction"]  # noqa: Y015
@@ -313,6 +542,55 @@ class TrainModelRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ridge) -> _WhichOneofReturnType__ridge | None: ...
 
 Global___TrainModelRequest: _TypeAlias = TrainModelRequest  # noqa: Y015
+
+@_typing.final
+class IntervalCoverage(_message.Message):
+    """What the intervals for the win rate of bets were worth that run together: the mean probability and
+    1.645 standard errors to both sides, of luck and of the model. A model whose standard errors are too
+    small, or whose bets win and lose together, misses more than 0.1 of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    COVERED_FIELD_NUMBER: _builtins.int
+    CONFORMAL_COVERED_FIELD_NUMBER: _builtins.int
+    MISS_RATE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    windows: _builtins.int
+    """Windows of bets; they don't overlap."""
+    covered: _builtins.float
+    """Share of them whose win rate was inside. From 0 to 1."""
+    conformal_covered: _builtins.float
+    """Share inside the intervals that conformal prediction widens or narrows by what was missed before.
+    From 0 to 1.
+    """
+    miss_rate: _builtins.float
+    """Miss rate that the next interval aims at: above 0.1 after intervals that were too wide, lower after
+    such that missed. At 0 or less it has no bounds.
+    """
+    margin: _builtins.float
+    """Probability by which the next interval is wider to each side than the model's own; negative where
+    narrower. Unset: it has no bounds, or there were too few windows.
+    """
+    def __init__(
+        self,
+        *,
+        windows: _builtins.int = ...,
+        covered: _builtins.float = ...,
+        conformal_covered: _builtins.float = ...,
+        miss_rate: _builtins.float = ...,
+        margin: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "margin", b"margin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "conformal_covered", b"conformal_covered", "covered", b"covered", "margin", b"margin", "miss_rate", b"miss_rate", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
+    _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
+
+Global___IntervalCoverage: _TypeAlias = IntervalCoverage  # noqa: Y015
 
 @_typing.final
 class BarComparison(_message.Message):
@@ -369,6 +647,11 @@ class ForecastScore(_message.Message):
     DISCRIMINATION_FIELD_NUMBER: _builtins.int
     BRIER_FIELD_NUMBER: _builtins.int
     E_VALUE_GONE_FIELD_NUMBER: _builtins.int
+    INTERVALS_FIELD_NUMBER: _builtins.int
+    RELIABILITY_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    WITHIN_GROUPS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Bets."""
     log_loss: _builtins.float
@@ -383,6 +666,17 @@ class ForecastScore(_message.Message):
     """Mean squared error of the probabilities."""
     e_value_gone: _builtins.float
     """Wealth of betting a bar against the model, the larger of both; at 20 or more its edge is gone."""
+    reliability: _builtins.float
+    """Of the Brier score, which is reliability - resolution + uncertainty + within_groups (Murphy 1973), with
+    forecasts grouped by value, or by rank in tenths where they have more than 10. Mean squared distance of a
+    group's forecast from its win rate: 0 is best.
+    """
+    resolution: _builtins.float
+    """Mean squared distance of the win rates of groups from that of all bets: the more the better."""
+    uncertainty: _builtins.float
+    """Of the win rate w of all bets, w (1 - w)."""
+    within_groups: _builtins.float
+    """What forecasts of one group differ by; near 0."""
     @_builtins.property
     def climatology(self) -> Global___BarComparison:
         """Against the win rate known before."""
@@ -390,6 +684,10 @@ class ForecastScore(_message.Message):
     @_builtins.property
     def implied(self) -> Global___BarComparison:
         """Against the probability that the odds imply, loss / (loss + payoff)."""
+
+    @_builtins.property
+    def intervals(self) -> Global___IntervalCoverage:
+        """Whether its standard errors hold what they promise."""
 
     def __init__(
         self,
@@ -402,10 +700,15 @@ class ForecastScore(_message.Message):
         discrimination: _builtins.float = ...,
         brier: _builtins.float = ...,
         e_value_gone: _builtins.float = ...,
+        intervals: Global___IntervalCoverage | None = ...,
+        reliability: _builtins.float = ...,
+        resolution: _builtins.float = ...,
+        uncertainty: _builtins.float = ...,
+        within_groups: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["climatology", b"climatology", "implied", b"implied"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["climatology", b"climatology", "implied", b"implied", "intervals", b"intervals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brier", b"brier", "climatology", b"climatology", "discrimination", b"discrimination", "e_value_gone", b"e_value_gone", "implied", b"implied", "log_loss", b"log_loss", "miscalibration", b"miscalibration", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brier", b"brier", "climatology", b"climatology", "discrimination", b"discrimination", "e_value_gone", b"e_value_gone", "implied", b"implied", "intervals", b"intervals", "log_loss", b"log_loss", "miscalibration", b"miscalibration", "reliability", b"reliability", "resolution", b"resolution", "rows", b"rows", "uncertainty", b"uncertainty", "within_groups", b"within_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -431,6 +734,7 @@ class ModelReport(_message.Message):
     REGRET_MAX_FIELD_NUMBER: _builtins.int
     TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
     WIN_RATE_FIELD_NUMBER: _builtins.int
+    MEMBER_KINDS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows it was trained on."""
     tested_rows: _builtins.int
@@ -469,11 +773,15 @@ class ModelReport(_message.Message):
 
     @_builtins.property
     def ridges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Ridge chosen for each member."""
+        """Ridge chosen for each member; 0 of trees and networks."""
 
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Weight of each member."""
+
+    @_builtins.property
+    def member_kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___ModelKind.ValueType]:
+        """What each member is."""
 
     def __init__(
         self,
@@ -492,10 +800,11 @@ class ModelReport(_message.Message):
         regret_max: _builtins.float | None = ...,
         trials_before: _builtins.int = ...,
         win_rate: _builtins.float = ...,
+        member_kinds: _abc.Iterable[Global___ModelKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "growth", b"growth", "regret", b"regret", "regret_max", b"regret_max", "score", b"score", "tested_from_time", b"tested_from_time", "trained_until_time", b"trained_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "calibrations", b"calibrations", "growth", b"growth", "is_proven", b"is_proven", "regret", b"regret", "regret_max", b"regret_max", "ridges", b"ridges", "rows", b"rows", "score", b"score", "tested_from_time", b"tested_from_time", "tested_rows", b"tested_rows", "trained_until_time", b"trained_until_time", "trials_before", b"trials_before", "weights", b"weights", "win_rate", b"win_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "calibrations", b"calibrations", "growth", b"growth", "is_proven", b"is_proven", "member_kinds", b"member_kinds", "regret", b"regret", "regret_max", b"regret_max", "ridges", b"ridges", "rows", b"rows", "score", b"score", "tested_from_time", b"tested_from_time", "tested_rows", b"tested_rows", "trained_until_time", b"trained_until_time", "trials_before", b"trials_before", "weights", b"weights", "win_rate", b"win_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__regret: _TypeAlias = _typing.Literal["regret"]  # noqa: Y015
     _WhichOneofArgType__regret: _TypeAlias = _typing.Literal["_regret", b"_regret"]  # noqa: Y015
@@ -561,6 +870,9 @@ class Model(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
+    REFUSE_UNBOUNDED_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its id."""
     kind: Global___ModelKind.ValueType
@@ -575,6 +887,12 @@ class Model(_message.Message):
     """The model as JSON. Empty in lists."""
     author: _builtins.str
     """Who trained it."""
+    schedule_id: _builtins.str
+    """The schedule it is a version of; empty: none."""
+    refuse_unbounded: _builtins.bool
+    """As the request had it."""
+    feature_set_id: _builtins.str
+    """Set of FeatureService that it reads what it isn't given from; empty: none."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of all features it reads."""
@@ -605,10 +923,13 @@ class Model(_message.Message):
         report: Global___ModelReport | None = ...,
         author: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        schedule_id: _builtins.str = ...,
+        refuse_unbounded: _builtins.bool = ...,
+        feature_set_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "feature_age_max", b"feature_age_max", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "document", b"document", "feature_age_max", b"feature_age_max", "feature_schema_hash", b"feature_schema_hash", "features", b"features", "hash", b"hash", "kind", b"kind", "model_id", b"model_id", "report", b"report", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "document", b"document", "feature_age_max", b"feature_age_max", "feature_schema_hash", b"feature_schema_hash", "feature_set_id", b"feature_set_id", "features", b"features", "hash", b"hash", "kind", b"kind", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "report", b"report", "schedule_id", b"schedule_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -871,3 +1192,380 @@ class ScoreModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreModelResponse: _TypeAlias = ScoreModelResponse  # noqa: Y015
+
+@_typing.final
+class ModelSchedule(_message.Message):
+    """A model whose versions are trained by the service. `SignalBatch.model_id` and `edge_model_id` may name
+    the schedule: its live version answers.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    TRAINING_FIELD_NUMBER: _builtins.int
+    HORIZON_BARS_FIELD_NUMBER: _builtins.int
+    BARRIER_WIDTH_FIELD_NUMBER: _builtins.int
+    COST_RATE_FIELD_NUMBER: _builtins.int
+    INTERVAL_DAYS_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    RETIREMENT_FIELD_NUMBER: _builtins.int
+    NEXT_TRAIN_TIME_FIELD_NUMBER: _builtins.int
+    NEWEST_MODEL_ID_FIELD_NUMBER: _builtins.int
+    LIVE_MODEL_ID_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    schedule_id: _builtins.str
+    """Which one; 1 to 128 characters of [A-Za-z0-9._:-], and no model's id. Versions are called after it
+    and the time of their training, e.g. "trend.20261129T210000Z".
+    """
+    universe_id: _builtins.str
+    """Universe of PutHistory, of prices."""
+    horizon_bars: _builtins.int
+    """A bet is over after so many bars. Unset: 10. From 1 to 252."""
+    barrier_width: _builtins.float
+    """Barriers that end a bet before, in deviations of the horizon's return. Unset: 0.5. From 0.05 to 5."""
+    cost_rate: _builtins.float
+    """Cost of a round trip. Unset: 0.001. From 0 to 0.1."""
+    interval_days: _builtins.int
+    """Days from one training to the next; without new closes none is made. Unset: 7. From 1 to 3650."""
+    promotion: Global___PromotionPolicy.ValueType
+    """Who may let a version decide."""
+    retirement: Global___RetirementPolicy.ValueType
+    """What is done when the edge of the live version is gone."""
+    newest_model_id: _builtins.str
+    """The version trained last; empty: none yet."""
+    live_model_id: _builtins.str
+    """The version that decides; empty: none."""
+    failure: _builtins.str
+    """Why the last training or scoring came to nothing; empty where it went well."""
+    author: _builtins.str
+    """Who set it."""
+    @_builtins.property
+    def training(self) -> Global___TrainModelRequest:
+        """What to train, as TrainModel has it; without request_id, model_id and rows, and no SIZE_MULTIPLIER.
+        Its features are those of `sizing learn bets`.
+        """
+
+    @_builtins.property
+    def next_train_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next version is trained. This and what follows is written by the service."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was set."""
+
+    def __init__(
+        self,
+        *,
+        schedule_id: _builtins.str = ...,
+        universe_id: _builtins.str = ...,
+        training: Global___TrainModelRequest | None = ...,
+        horizon_bars: _builtins.int | None = ...,
+        barrier_width: _builtins.float | None = ...,
+        cost_rate: _builtins.float | None = ...,
+        interval_days: _builtins.int | None = ...,
+        promotion: Global___PromotionPolicy.ValueType = ...,
+        retirement: Global___RetirementPolicy.ValueType = ...,
+        next_train_time: _timestamp_pb2.Timestamp | None = ...,
+        newest_model_id: _builtins.str = ...,
+        live_model_id: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        author: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_barrier_width", b"_barrier_width", "_cost_rate", b"_cost_rate", "_horizon_bars", b"_horizon_bars", "_interval_days", b"_interval_days", "barrier_width", b"barrier_width", "cost_rate", b"cost_rate", "horizon_bars", b"horizon_bars", "interval_days", b"interval_days", "next_train_time", b"next_train_time", "training", b"training", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_barrier_width", b"_barrier_width", "_cost_rate", b"_cost_rate", "_horizon_bars", b"_horizon_bars", "_interval_days", b"_interval_days", "author", b"author", "barrier_width", b"barrier_width", "cost_rate", b"cost_rate", "failure", b"failure", "horizon_bars", b"horizon_bars", "interval_days", b"interval_days", "live_model_id", b"live_model_id", "newest_model_id", b"newest_model_id", "next_train_time", b"next_train_time", "promotion", b"promotion", "retirement", b"retirement", "schedule_id", b"schedule_id", "training", b"training", "universe_id", b"universe_id", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__barrier_width: _TypeAlias = _typing.Literal["barrier_width"]  # noqa: Y015
+    _WhichOneofArgType__barrier_width: _TypeAlias = _typing.Literal["_barrier_width", b"_barrier_width"]  # noqa: Y015
+    _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
+    _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
+    _WhichOneofReturnType__horizon_bars: _TypeAlias = _typing.Literal["horizon_bars"]  # noqa: Y015
+    _WhichOneofArgType__horizon_bars: _TypeAlias = _typing.Literal["_horizon_bars", b"_horizon_bars"]  # noqa: Y015
+    _WhichOneofReturnType__interval_days: _TypeAlias = _typing.Literal["interval_days"]  # noqa: Y015
+    _WhichOneofArgType__interval_days: _TypeAlias = _typing.Literal["_interval_days", b"_interval_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__barrier_width) -> _WhichOneofReturnType__barrier_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_rate) -> _WhichOneofReturnType__cost_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__horizon_bars) -> _WhichOneofReturnType__horizon_bars | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_days) -> _WhichOneofReturnType__interval_days | None: ...
+
+Global___ModelSchedule: _TypeAlias = ModelSchedule  # noqa: Y015
+
+@_typing.final
+class StrategyReturns(_message.Message):
+    """What a strategy made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; at most 1000 characters."""
+    @_builtins.property
+    def returns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its simple return in each period, after its own costs, of equal number for all strategies, from 1 to
+        10,000. From -0.999999 to 100.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        returns: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "returns", b"returns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StrategyReturns: _TypeAlias = StrategyReturns  # noqa: Y015
+
+@_typing.final
+class MixStrategiesRequest(_message.Message):
+    """Request of MixStrategies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGIES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    EVEN_PRIOR_FIELD_NUMBER: _builtins.int
+    COST_RATE_FIELD_NUMBER: _builtins.int
+    kind: Global___MixKind.ValueType
+    """How."""
+    share: _builtins.float
+    """Of FIXED_SHARE: part of the money that is divided anew each period. Unset: 0.01. From 0.0001 to 0.5."""
+    even_prior: _builtins.bool
+    """Of UNIVERSAL: every mixture counts alike. False: those near to one strategy alone count for more
+    (Dirichlet 1/2), which falls less behind the best.
+    """
+    cost_rate: _builtins.float
+    """Cost of what is traded between strategies, as a fraction of it. From 0 to 0.1."""
+    @_builtins.property
+    def strategies(self) -> _containers.RepeatedCompositeFieldContainer[Global___StrategyReturns]:
+        """From 2 to 100; of UNIVERSAL 1 to 5, and one is mixed with cash that earns nothing."""
+
+    def __init__(
+        self,
+        *,
+        strategies: _abc.Iterable[Global___StrategyReturns] | None = ...,
+        kind: Global___MixKind.ValueType = ...,
+        share: _builtins.float | None = ...,
+        even_prior: _builtins.bool = ...,
+        cost_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "cost_rate", b"cost_rate", "even_prior", b"even_prior", "kind", b"kind", "share", b"share", "strategies", b"strategies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
+
+Global___MixStrategiesRequest: _TypeAlias = MixStrategiesRequest  # noqa: Y015
+
+@_typing.final
+class MixStrategiesResponse(_message.Message):
+    """Response of MixStrategies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    NEXT_WEIGHTS_FIELD_NUMBER: _builtins.int
+    LOG_WEALTH_FIELD_NUMBER: _builtins.int
+    LOG_WEALTH_NET_FIELD_NUMBER: _builtins.int
+    STRATEGY_LOG_WEALTH_FIELD_NUMBER: _builtins.int
+    BEST_LOG_WEALTH_FIELD_NUMBER: _builtins.int
+    BEST_SHARE_FIELD_NUMBER: _builtins.int
+    REGRET_FIELD_NUMBER: _builtins.int
+    REGRET_MAX_FIELD_NUMBER: _builtins.int
+    BEST_WEIGHTS_FIELD_NUMBER: _builtins.int
+    log_wealth_net: _builtins.float
+    """The same after the last period and after these costs."""
+    best_log_wealth: _builtins.float
+    """Log wealth of the best: of the strategies, or for UNIVERSAL of the constant mixtures."""
+    best_share: _builtins.float
+    """Of UNIVERSAL: the part of the first strategy in the best constant mixture."""
+    regret: _builtins.float
+    """How far the mixture fell behind the best, before costs."""
+    regret_max: _builtins.float
+    """What it can't exceed, whatever the returns."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of what is mixed, with "cash" at the end where it was added."""
+
+    @_builtins.property
+    def next_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Parts of the money for the next period; they sum to 1."""
+
+    @_builtins.property
+    def log_wealth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log wealth of the mixture after each period, before costs of trading between strategies."""
+
+    @_builtins.property
+    def strategy_log_wealth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log wealth of each of `names` by itself."""
+
+    @_builtins.property
+    def best_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of UNIVERSAL: the best constant mixture, in the order of `names`."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        next_weights: _abc.Iterable[_builtins.float] | None = ...,
+        log_wealth: _abc.Iterable[_builtins.float] | None = ...,
+        log_wealth_net: _builtins.float = ...,
+        strategy_log_wealth: _abc.Iterable[_builtins.float] | None = ...,
+        best_log_wealth: _builtins.float = ...,
+        best_share: _builtins.float | None = ...,
+        regret: _builtins.float = ...,
+        regret_max: _builtins.float = ...,
+        best_weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_share", b"_best_share", "best_share", b"best_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_share", b"_best_share", "best_log_wealth", b"best_log_wealth", "best_share", b"best_share", "best_weights", b"best_weights", "log_wealth", b"log_wealth", "log_wealth_net", b"log_wealth_net", "names", b"names", "next_weights", b"next_weights", "regret", b"regret", "regret_max", b"regret_max", "strategy_log_wealth", b"strategy_log_wealth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best_share: _TypeAlias = _typing.Literal["best_share"]  # noqa: Y015
+    _WhichOneofArgType__best_share: _TypeAlias = _typing.Literal["_best_share", b"_best_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_share) -> _WhichOneofReturnType__best_share | None: ...
+
+Global___MixStrategiesResponse: _TypeAlias = MixStrategiesResponse  # noqa: Y015
+
+@_typing.final
+class SetModelScheduleRequest(_message.Message):
+    """Request of SetModelSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schedule(self) -> Global___ModelSchedule:
+        """The schedule; what the service writes is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        schedule: Global___ModelSchedule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelScheduleRequest: _TypeAlias = SetModelScheduleRequest  # noqa: Y015
+
+@_typing.final
+class SetModelScheduleResponse(_message.Message):
+    """Response of SetModelSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schedule(self) -> Global___ModelSchedule:
+        """As stored."""
+
+    def __init__(
+        self,
+        *,
+        schedule: Global___ModelSchedule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelScheduleResponse: _TypeAlias = SetModelScheduleResponse  # noqa: Y015
+
+@_typing.final
+class ListModelSchedulesRequest(_message.Message):
+    """Request of ListModelSchedules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSchedulesRequest: _TypeAlias = ListModelSchedulesRequest  # noqa: Y015
+
+@_typing.final
+class ListModelSchedulesResponse(_message.Message):
+    """Response of ListModelSchedules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schedules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelSchedule]:
+        """By id; at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        schedules: _abc.Iterable[Global___ModelSchedule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedules", b"schedules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSchedulesResponse: _TypeAlias = ListModelSchedulesResponse  # noqa: Y015
+
+@_typing.final
+class DeleteModelScheduleRequest(_message.Message):
+    """Request of DeleteModelSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
+    schedule_id: _builtins.str
+    """Which one."""
+    def __init__(
+        self,
+        *,
+        schedule_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedule_id", b"schedule_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelScheduleRequest: _TypeAlias = DeleteModelScheduleRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelScheduleResponse(_message.Message):
+    """Response of DeleteModelSchedule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelScheduleResponse: _TypeAlias = DeleteModelScheduleResponse  # noqa: Y015

@@ -62,6 +62,26 @@ class LearningServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelResponse.FromString,
                 _registered_method=True)
+        self.MixStrategies = channel.unary_unary(
+                '/positionsizing.v1.LearningService/MixStrategies',
+                request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.FromString,
+                _registered_method=True)
+        self.SetModelSchedule = channel.unary_unary(
+                '/positionsizing.v1.LearningService/SetModelSchedule',
+                request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleResponse.FromString,
+                _registered_method=True)
+        self.ListModelSchedules = channel.unary_unary(
+                '/positionsizing.v1.LearningService/ListModelSchedules',
+                request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesResponse.FromString,
+                _registered_method=True)
+        self.DeleteModelSchedule = channel.unary_unary(
+                '/positionsizing.v1.LearningService/DeleteModelSchedule',
+                request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleResponse.FromString,
+                _registered_method=True)
 
 
 class LearningServiceServicer:
@@ -111,6 +131,37 @@ class LearningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MixStrategies(self, request, context):
+        """Divides money among strategies over time by what they made, and says how far that fell behind the
+        best of them, which is only known afterwards. Nothing is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelSchedule(self, request, context):
+        """Has versions of a model trained every so many days from the closes of a stored universe, scored on
+        the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
+        comes after.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelSchedules(self, request, context):
+        """Lists schedules by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelSchedule(self, request, context):
+        """Ends a schedule. Its models stay; lines that name the schedule are refused from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LearningServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +189,26 @@ def add_LearningServiceServicer_to_server(servicer, server):
                     servicer.ScoreModel,
                     request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelResponse.SerializeToString,
+            ),
+            'MixStrategies': grpc.unary_unary_rpc_method_handler(
+                    servicer.MixStrategies,
+                    request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.SerializeToString,
+            ),
+            'SetModelSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelSchedule,
+                    request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleResponse.SerializeToString,
+            ),
+            'ListModelSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelSchedules,
+                    request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesResponse.SerializeToString,
+            ),
+            'DeleteModelSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelSchedule,
+                    request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -278,6 +349,114 @@ class LearningService:
             '/positionsizing.v1.LearningService/ScoreModel',
             positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelRequest.SerializeToString,
             positionsizing_dot_v1_dot_learning__service__pb2.ScoreModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MixStrategies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.LearningService/MixStrategies',
+            positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.LearningService/SetModelSchedule',
+            positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleRequest.SerializeToString,
+            positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.LearningService/ListModelSchedules',
+            positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_learning__service__pb2.ListModelSchedulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModelSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.LearningService/DeleteModelSchedule',
+            positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleRequest.SerializeToString,
+            positionsizing_dot_v1_dot_learning__service__pb2.DeleteModelScheduleResponse.FromString,
             options,
             channel_credentials,
             insecure,

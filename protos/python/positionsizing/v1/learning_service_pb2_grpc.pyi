@@ -55,6 +55,19 @@ class LearningServiceStub:
     score. Rows that begin before its training data ended are refused with OVERLAPS_TRAINING, rows not
     later than those scored before with NOT_LATER. Not for SIZE_MULTIPLIER.
     """
+    MixStrategies: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.MixStrategiesRequest, _learning_service_pb2.MixStrategiesResponse]
+    """Divides money among strategies over time by what they made, and says how far that fell behind the
+    best of them, which is only known afterwards. Nothing is stored.
+    """
+    SetModelSchedule: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.SetModelScheduleRequest, _learning_service_pb2.SetModelScheduleResponse]
+    """Has versions of a model trained every so many days from the closes of a stored universe, scored on
+    the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
+    comes after.
+    """
+    ListModelSchedules: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.ListModelSchedulesRequest, _learning_service_pb2.ListModelSchedulesResponse]
+    """Lists schedules by id."""
+    DeleteModelSchedule: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.DeleteModelScheduleRequest, _learning_service_pb2.DeleteModelScheduleResponse]
+    """Ends a schedule. Its models stay; lines that name the schedule are refused from then on."""
 
 @_typing.type_check_only
 class LearningServiceAsyncStub(LearningServiceStub):
@@ -83,6 +96,19 @@ class LearningServiceAsyncStub(LearningServiceStub):
     score. Rows that begin before its training data ended are refused with OVERLAPS_TRAINING, rows not
     later than those scored before with NOT_LATER. Not for SIZE_MULTIPLIER.
     """
+    MixStrategies: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.MixStrategiesRequest, _learning_service_pb2.MixStrategiesResponse]  # type: ignore[assignment]
+    """Divides money among strategies over time by what they made, and says how far that fell behind the
+    best of them, which is only known afterwards. Nothing is stored.
+    """
+    SetModelSchedule: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.SetModelScheduleRequest, _learning_service_pb2.SetModelScheduleResponse]  # type: ignore[assignment]
+    """Has versions of a model trained every so many days from the closes of a stored universe, scored on
+    the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
+    comes after.
+    """
+    ListModelSchedules: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.ListModelSchedulesRequest, _learning_service_pb2.ListModelSchedulesResponse]  # type: ignore[assignment]
+    """Lists schedules by id."""
+    DeleteModelSchedule: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.DeleteModelScheduleRequest, _learning_service_pb2.DeleteModelScheduleResponse]  # type: ignore[assignment]
+    """Ends a schedule. Its models stay; lines that name the schedule are refused from then on."""
 
 class LearningServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models that say win probabilities, or how much of a stake to take, from features. A model is
@@ -138,5 +164,42 @@ class LearningServiceServicer(metaclass=_abc_1.ABCMeta):
         score. Rows that begin before its training data ended are refused with OVERLAPS_TRAINING, rows not
         later than those scored before with NOT_LATER. Not for SIZE_MULTIPLIER.
         """
+
+    @_abc_1.abstractmethod
+    def MixStrategies(
+        self,
+        request: _learning_service_pb2.MixStrategiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_learning_service_pb2.MixStrategiesResponse, _abc.Awaitable[_learning_service_pb2.MixStrategiesResponse]]:
+        """Divides money among strategies over time by what they made, and says how far that fell behind the
+        best of them, which is only known afterwards. Nothing is stored.
+        """
+
+    @_abc_1.abstractmethod
+    def SetModelSchedule(
+        self,
+        request: _learning_service_pb2.SetModelScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_learning_service_pb2.SetModelScheduleResponse, _abc.Awaitable[_learning_service_pb2.SetModelScheduleResponse]]:
+        """Has versions of a model trained every so many days from the closes of a stored universe, scored on
+        the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
+        comes after.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModelSchedules(
+        self,
+        request: _learning_service_pb2.ListModelSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_learning_service_pb2.ListModelSchedulesResponse, _abc.Awaitable[_learning_service_pb2.ListModelSchedulesResponse]]:
+        """Lists schedules by id."""
+
+    @_abc_1.abstractmethod
+    def DeleteModelSchedule(
+        self,
+        request: _learning_service_pb2.DeleteModelScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_learning_service_pb2.DeleteModelScheduleResponse, _abc.Awaitable[_learning_service_pb2.DeleteModelScheduleResponse]]:
+        """Ends a schedule. Its models stay; lines that name the schedule are refused from then on."""
 
 def add_LearningServiceServicer_to_server(servicer: LearningServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

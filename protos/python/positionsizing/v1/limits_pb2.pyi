@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import correlation_service_pb2 as _correlation_service_pb2
 from positionsizing.v1 import risk_service_pb2 as _risk_service_pb2
 import builtins as _builtins
 import sys
@@ -118,6 +119,7 @@ class Limits(_message.Message):
     PARTICIPATION_RATE_FIELD_NUMBER: _builtins.int
     DAY_LOSS_MAX_FIELD_NUMBER: _builtins.int
     DAY_LOSS_RESUMES_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
     weight_max: _builtins.float
     """Largest absolute weight of one instrument, as a fraction of equity. From 0 to 1e9."""
     notional_max: _builtins.float
@@ -127,7 +129,12 @@ class Limits(_message.Message):
     leverage_max: _builtins.float
     """Largest gross notional over equity (leverage); 1.0 is unlevered. From 0 to 1e9."""
     net_weight_min: _builtins.float
-    """Smallest net weight (sum of signed weights), fraction of equity. From -1e9 to 1e9."""
+    """Smallest net weight (sum of signed weights), fraction of equity. From -1e9 to 1e9. A book below is
+    never led further below. The joint method buys, or buys back, up to it, at the least cost in growth;
+    the closed form never makes a stake larger to meet it. A decision that leaves the book below is
+    LIMIT_EXCEEDED, with NET_MIN in `limits_exceeded`. The same goes for `GroupLimit.net_weight_min`, and
+    for `LinearLimit.lower`.
+    """
     net_weight_max: _builtins.float
     """Largest net weight, fraction of equity. From -1e9 to 1e9."""
     turnover_max: _builtins.float
@@ -217,6 +224,10 @@ class Limits(_message.Message):
     def joint(self) -> Global___JointLimits:
         """Limits of the whole book; they hold for every method."""
 
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterLimit]:
+        """Limits on clusters of instruments that move together, found anew at each decision. At most 8."""
+
     def __init__(
         self,
         *,
@@ -249,10 +260,11 @@ class Limits(_message.Message):
         participation_rate: _builtins.float | None = ...,
         day_loss_max: _builtins.float | None = ...,
         day_loss_resumes: _builtins.bool | None = ...,
+        clusters: _abc.Iterable[Global___ClusterLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_day_loss_max", b"_day_loss_max", "_day_loss_resumes", b"_day_loss_resumes", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "day_loss_max", b"day_loss_max", "day_loss_resumes", b"day_loss_resumes", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_day_loss_max", b"_day_loss_max", "_day_loss_resumes", b"_day_loss_resumes", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "currency", b"currency", "day_loss_max", b"day_loss_max", "day_loss_resumes", b"day_loss_resumes", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "restricted_instrument_ids", b"restricted_instrument_ids", "sale_proceeds", b"sale_proceeds", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max", "_adv_trade_max", b"_adv_trade_max", "_allow_flip", b"_allow_flip", "_allow_short", b"_allow_short", "_cash_buffer", b"_cash_buffer", "_day_loss_max", b"_day_loss_max", "_day_loss_resumes", b"_day_loss_resumes", "_exit_days_max", b"_exit_days_max", "_fee_rate", b"_fee_rate", "_gross_notional_max", b"_gross_notional_max", "_leverage_max", b"_leverage_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "_notional_max", b"_notional_max", "_participation_rate", b"_participation_rate", "_positions_max", b"_positions_max", "_short_margin_rate", b"_short_margin_rate", "_stop_required", b"_stop_required", "_trade_notional_max", b"_trade_notional_max", "_trade_notional_min", b"_trade_notional_min", "_trade_weight_min", b"_trade_weight_min", "_turnover_max", b"_turnover_max", "_weight_max", b"_weight_max", "adv_position_max", b"adv_position_max", "adv_trade_max", b"adv_trade_max", "allow_flip", b"allow_flip", "allow_short", b"allow_short", "cash_buffer", b"cash_buffer", "clusters", b"clusters", "currency", b"currency", "day_loss_max", b"day_loss_max", "day_loss_resumes", b"day_loss_resumes", "exit_days_max", b"exit_days_max", "fee_rate", b"fee_rate", "gross_notional_max", b"gross_notional_max", "groups", b"groups", "instruments", b"instruments", "joint", b"joint", "leverage_max", b"leverage_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "notional_max", b"notional_max", "participation_rate", b"participation_rate", "positions_max", b"positions_max", "restricted_instrument_ids", b"restricted_instrument_ids", "sale_proceeds", b"sale_proceeds", "short_margin_rate", b"short_margin_rate", "stop_required", b"stop_required", "trade_notional_max", b"trade_notional_max", "trade_notional_min", b"trade_notional_min", "trade_weight_min", b"trade_weight_min", "turnover_max", b"turnover_max", "weight_max", b"weight_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__adv_position_max: _TypeAlias = _typing.Literal["adv_position_max"]  # noqa: Y015
     _WhichOneofArgType__adv_position_max: _TypeAlias = _typing.Literal["_adv_position_max", b"_adv_position_max"]  # noqa: Y015
@@ -450,6 +462,95 @@ class GroupLimit(_message.Message):
 Global___GroupLimit: _TypeAlias = GroupLimit  # noqa: Y015
 
 @_typing.final
+class ClusterLimit(_message.Message):
+    """Limits on each cluster of alike instruments. At every decision the instruments of the book (the signals
+    sized, and all that is held or reserved) are clustered anew, by the correlation of the request's
+    covariance, or that of `SizingParameters.covariance_universe`, or else of the request's scenarios.
+    Each cluster of two or more is bounded as a group, "NAME 1", "NAME 2" ..., which `binding_group`
+    refers to; a cluster of one by the same bounds, a gross bound as the `weight_max` of its instrument.
+    `SizingDecision.clusters` has the members, which a replay takes from the record. A decision without
+    such a matrix, or whose matrix lacks an instrument of the book, is refused (FAILED_PRECONDITION, reasons
+    MISSING_MATRIX, MISSING_MATRIX_ENTRY), and so is one with more groups than can apply
+    (TOO_MANY_GROUPS; groups of all scopes and clusters together are 62 at most).
+
+    The distance of two instruments is sqrt((1 - rho) / 2): 0 of those that always move together, 0.5 at
+    a correlation of 0.5, 0.7071 of unrelated ones, 1 of opposites. A decision is bounded by its own
+    clusters only: what is in the book decides what is alike, so that signals added to a request may change
+    the clusters of the others. Correlations are taken to 12 decimals and instruments in the order of
+    their ids, so that neither rounding nor the order of lines decides a tie. A book at rest has clusters of its
+    own, see `LimitBreached`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LINKAGE_FIELD_NUMBER: _builtins.int
+    DISTANCE_MAX_FIELD_NUMBER: _builtins.int
+    CLUSTER_COUNT_FIELD_NUMBER: _builtins.int
+    OPPOSITES_ARE_ALIKE_FIELD_NUMBER: _builtins.int
+    GROSS_WEIGHT_MAX_FIELD_NUMBER: _builtins.int
+    NET_WEIGHT_MIN_FIELD_NUMBER: _builtins.int
+    NET_WEIGHT_MAX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name shown in bindings and errors; unique in its `Limits`."""
+    linkage: _correlation_service_pb2.Linkage.ValueType
+    """How clusters are joined; required. SINGLE also joins what a chain of alike instruments leads to,
+    COMPLETE only what is alike pair by pair.
+    """
+    distance_max: _builtins.float
+    """Clusters join up to this distance. Exactly one of this and `cluster_count` is given. From 0 to 100."""
+    cluster_count: _builtins.int
+    """Number of clusters; ties may leave fewer. From 1 to 62."""
+    opposites_are_alike: _builtins.bool
+    """Whether opposites are alike too: the distance is sqrt((1 - |rho|) / 2), and a position is in one
+    cluster with its hedge. Net bounds say nothing then, and are refused.
+    """
+    gross_weight_max: _builtins.float
+    """Largest sum of absolute weights of a cluster, fraction of equity. From 0 to 1e9."""
+    net_weight_min: _builtins.float
+    """Smallest sum of signed weights. From -1e9 to 0."""
+    net_weight_max: _builtins.float
+    """Largest sum of signed weights. From 0 to 1e9."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        linkage: _correlation_service_pb2.Linkage.ValueType = ...,
+        distance_max: _builtins.float | None = ...,
+        cluster_count: _builtins.int | None = ...,
+        opposites_are_alike: _builtins.bool = ...,
+        gross_weight_max: _builtins.float | None = ...,
+        net_weight_min: _builtins.float | None = ...,
+        net_weight_max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cluster_count", b"_cluster_count", "_distance_max", b"_distance_max", "_gross_weight_max", b"_gross_weight_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "cluster_count", b"cluster_count", "distance_max", b"distance_max", "gross_weight_max", b"gross_weight_max", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cluster_count", b"_cluster_count", "_distance_max", b"_distance_max", "_gross_weight_max", b"_gross_weight_max", "_net_weight_max", b"_net_weight_max", "_net_weight_min", b"_net_weight_min", "cluster_count", b"cluster_count", "distance_max", b"distance_max", "gross_weight_max", b"gross_weight_max", "linkage", b"linkage", "name", b"name", "net_weight_max", b"net_weight_max", "net_weight_min", b"net_weight_min", "opposites_are_alike", b"opposites_are_alike"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cluster_count: _TypeAlias = _typing.Literal["cluster_count"]  # noqa: Y015
+    _WhichOneofArgType__cluster_count: _TypeAlias = _typing.Literal["_cluster_count", b"_cluster_count"]  # noqa: Y015
+    _WhichOneofReturnType__distance_max: _TypeAlias = _typing.Literal["distance_max"]  # noqa: Y015
+    _WhichOneofArgType__distance_max: _TypeAlias = _typing.Literal["_distance_max", b"_distance_max"]  # noqa: Y015
+    _WhichOneofReturnType__gross_weight_max: _TypeAlias = _typing.Literal["gross_weight_max"]  # noqa: Y015
+    _WhichOneofArgType__gross_weight_max: _TypeAlias = _typing.Literal["_gross_weight_max", b"_gross_weight_max"]  # noqa: Y015
+    _WhichOneofReturnType__net_weight_max: _TypeAlias = _typing.Literal["net_weight_max"]  # noqa: Y015
+    _WhichOneofArgType__net_weight_max: _TypeAlias = _typing.Literal["_net_weight_max", b"_net_weight_max"]  # noqa: Y015
+    _WhichOneofReturnType__net_weight_min: _TypeAlias = _typing.Literal["net_weight_min"]  # noqa: Y015
+    _WhichOneofArgType__net_weight_min: _TypeAlias = _typing.Literal["_net_weight_min", b"_net_weight_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cluster_count) -> _WhichOneofReturnType__cluster_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distance_max) -> _WhichOneofReturnType__distance_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gross_weight_max) -> _WhichOneofReturnType__gross_weight_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__net_weight_max) -> _WhichOneofReturnType__net_weight_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__net_weight_min) -> _WhichOneofReturnType__net_weight_min | None: ...
+
+Global___ClusterLimit: _TypeAlias = ClusterLimit  # noqa: Y015
+
+@_typing.final
 class JointLimits(_message.Message):
     """Limits of the whole book, per period of the scenarios. Every method keeps them on the final whole
     lots, with everything counted that is held and reserved, as if all of it were filled; linear limits
@@ -457,9 +558,8 @@ class JointLimits(_message.Message):
 
     They are measured on the scenarios that the request names, as they are stored, or on its covariance
     where it names no scenarios. What a signal expects does not move them, so that a hopeful signal buys
-    no more risk than another. The joint optimum keeps the same limits; only CVaR and CDaR of bets, and a
-    wealth floor, it measures on the outcomes that it expects, and the stages after it bring the lots
-    inside on the scenarios as stored. A request that brings neither,
+    no more risk than another. The joint optimum keeps the same limits on the same data, also of bets, so
+    that the stages after it find nothing to cut but rounding to lots. A request that brings neither,
     or a matrix without an instrument that is sized or held, or a covariance where a limit needs
     scenarios, is refused (FAILED_PRECONDITION, reasons MISSING_MATRIX, MISSING_MATRIX_ENTRY), naming the
     limit. Linear limits need no matrix.
@@ -506,7 +606,8 @@ class JointLimits(_message.Message):
     wealth_floor: _builtins.float
     """Risk-constrained Kelly: wealth floor as a fraction of today's wealth. Given together with
     `wealth_floor_probability`: E[W^-k] <= 1 over the scenarios, k = log probability / log floor,
-    W wealth after a period, cash 1 - sum |w| at the risk-free rate (Busseti, Ryu, Boyd 2016). Needs scenarios.
+    W wealth after a period, cash 1 - sum |w| at the risk-free rate (Busseti, Ryu, Boyd 2016). Expected
+    returns of signals don't count in it. Needs scenarios.
     From 1e-6 to 0.999999.
     """
     wealth_floor_probability: _builtins.float
@@ -585,10 +686,12 @@ Global___JointLimits: _TypeAlias = JointLimits  # noqa: Y015
 class TailLimit(_message.Message):
     """measure(book) <= bound, measured by the method on the scenarios of the request as they are stored:
     NORMAL also on its covariance alone. NORMAL, STUDENT and CORNISH_FISHER take a mean of 0 and the
-    standard deviation of `volatility_max`; HISTORICAL and EXTREME_VALUE take the scenarios as they are.
+    standard deviation of `volatility_max`; HISTORICAL and EXTREME_VALUE take the scenarios as they are,
+    FILTERED_HISTORICAL as periods in their order, each scaled from the volatility then to that after the last.
     Data that can't support it refuse the call (FAILED_PRECONDITION, reason TAIL_NOT_MEASURABLE), naming the
-    limit: HISTORICAL with less than one scenario in the tail, EXTREME_VALUE with fewer than 200
-    scenarios, scenarios that are not equally likely or a tail without a mean, CORNISH_FISHER for a book
+    limit: HISTORICAL and FILTERED_HISTORICAL with less than one scenario in the tail, FILTERED_HISTORICAL with
+    fewer than 50 scenarios, EXTREME_VALUE with fewer than 200 or for a tail without a mean, either of these
+    two with scenarios that are not equally likely, CORNISH_FISHER for a book
     whose skewness and kurtosis are outside its domain. JOINT keeps what is not convex in the weights (all
     but NORMAL and the HISTORICAL shortfall) by linear cuts: its proof is of the best book inside them.
     """
@@ -602,7 +705,7 @@ class TailLimit(_message.Message):
     measure: Global___TailMeasure.ValueType
     """What is bounded; required."""
     method: _risk_service_pb2.TailMethod.ValueType
-    """How it is computed; required. Not FILTERED_HISTORICAL."""
+    """How it is computed; required."""
     level: _builtins.float
     """Confidence level. Unset: 0.95. EXTREME_VALUE, whose tail is a tenth of the scenarios, begins at 0.9.
     From 0.5 to 0.99999.

@@ -152,6 +152,9 @@ class MarketSnapshot(_message.Message):
     HALTED_FIELD_NUMBER: _builtins.int
     FEE_PER_UNIT_FIELD_NUMBER: _builtins.int
     ADJUSTMENTS_FIELD_NUMBER: _builtins.int
+    OPEN_PRICE_FIELD_NUMBER: _builtins.int
+    HIGH_PRICE_FIELD_NUMBER: _builtins.int
+    LOW_PRICE_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
     @_builtins.property
@@ -265,8 +268,8 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def quantity_min(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Smallest order in units. Smaller trades are not made, unless they close the position. From 0
-        to 1e18.
+        """Smallest order in units. Smaller trades are not made, unless they close the position, as far as whole
+        lots go. From 0 to 1e18.
         """
 
     @_builtins.property
@@ -311,6 +314,22 @@ class MarketSnapshot(_message.Message):
         instrument is asked for, held or reserved.
         """
 
+    @_builtins.property
+    def open_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """First price of the period that ends with the snapshot (a day, for daily prices), in the instrument's
+        currency; `price` is its close. The period is as long as the `sampling_period` of the volatility models
+        that read it (`VolatilityModel.range`). Given together with `high_price` and `low_price`; 0 in all
+        three where there is none. Nothing else reads them. 0 or from 1e-12 to 1e12.
+        """
+
+    @_builtins.property
+    def high_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Highest price of that period, at least `open_price` and `price`. 0 or from 1e-12 to 1e12."""
+
+    @_builtins.property
+    def low_price(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Lowest price of that period, at most `open_price` and `price`. 0 or from 1e-12 to 1e12."""
+
     def __init__(
         self,
         *,
@@ -343,10 +362,13 @@ class MarketSnapshot(_message.Message):
         halted: _abc.Iterable[_builtins.bool] | None = ...,
         fee_per_unit: _abc.Iterable[_builtins.float] | None = ...,
         adjustments: _abc.Iterable[_corporate_action_pb2.PriceAdjustment] | None = ...,
+        open_price: _abc.Iterable[_builtins.float] | None = ...,
+        high_price: _abc.Iterable[_builtins.float] | None = ...,
+        low_price: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "high_price", b"high_price", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "low_price", b"low_price", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "open_price", b"open_price", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,6 +483,7 @@ class PriceJump(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     ACCEPTED_PRICE_FIELD_NUMBER: _builtins.int
     ACCEPTED_TIME_FIELD_NUMBER: _builtins.int
+    IS_UNDERLYING_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """Instrument; empty for an exchange rate."""
     currency_pair: _builtins.str
@@ -469,6 +492,8 @@ class PriceJump(_message.Message):
     """Price as quoted, or rate, in this snapshot."""
     accepted_price: _builtins.float
     """The last accepted one."""
+    is_underlying: _builtins.bool
+    """Whether it is the price of the instrument's underlying (`MarketSnapshot.underlying_price`)."""
     @_builtins.property
     def accepted_time(self) -> _timestamp_pb2.Timestamp:
         """`as_of_time` of the snapshot that had it."""
@@ -481,10 +506,11 @@ class PriceJump(_message.Message):
         price: _builtins.float = ...,
         accepted_price: _builtins.float = ...,
         accepted_time: _timestamp_pb2.Timestamp | None = ...,
+        is_underlying: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_price", b"accepted_price", "accepted_time", b"accepted_time", "currency_pair", b"currency_pair", "instrument_id", b"instrument_id", "price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_price", b"accepted_price", "accepted_time", b"accepted_time", "currency_pair", b"currency_pair", "instrument_id", b"instrument_id", "is_underlying", b"is_underlying", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -764,7 +790,8 @@ class MatrixProvenance(_message.Message):
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___EstimatorNumber]:
         """Numbers the estimator was given or chose: decay, shrinkage, factor_count, shock, persistence,
-        stress_count, detoned_count.
+        stress_count, detoned_count; noise_low and noise_high, between which the eigenvalues of the
+        correlation of pure noise lie (DENOISED and DETONED, Marchenko and Pastur).
         """
 
     def __init__(
@@ -1062,6 +1089,7 @@ class ApplyCorporateActionResponse(_message.Message):
     EFFECTS_FIELD_NUMBER: _builtins.int
     MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     LIMITS_CHANGED_FIELD_NUMBER: _builtins.int
+    PROPOSAL_IDS_FIELD_NUMBER: _builtins.int
     market_snapshot_id: _builtins.str
     """The successor of the newest snapshot; empty where that shows the action already, or doesn't have the
     instrument.
@@ -1076,6 +1104,12 @@ class ApplyCorporateActionResponse(_message.Message):
     def effects(self) -> _containers.RepeatedCompositeFieldContainer[_corporate_action_pb2.CorporateActionEffect]:
         """What it did, by portfolio; those that neither hold nor reserve the instrument are left out."""
 
+    @_builtins.property
+    def proposal_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Limits in units that would grow where the firm asks for four eyes stay as they are until somebody else
+        approves these proposals (ApprovalService).
+        """
+
     def __init__(
         self,
         *,
@@ -1083,10 +1117,11 @@ class ApplyCorporateActionResponse(_message.Message):
         effects: _abc.Iterable[_corporate_action_pb2.CorporateActionEffect] | None = ...,
         market_snapshot_id: _builtins.str = ...,
         limits_changed: _builtins.int = ...,
+        proposal_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effects", b"effects", "limits_changed", b"limits_changed", "market_snapshot_id", b"market_snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effects", b"effects", "limits_changed", b"limits_changed", "market_snapshot_id", b"market_snapshot_id", "proposal_ids", b"proposal_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

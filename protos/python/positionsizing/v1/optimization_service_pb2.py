@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
+from positionsizing.v1 import edge_service_pb2 as positionsizing_dot_v1_dot_edge__service__pb2
 from positionsizing.v1 import limits_pb2 as positionsizing_dot_v1_dot_limits__pb2
 from positionsizing.v1 import market_service_pb2 as positionsizing_dot_v1_dot_market__service__pb2
 from positionsizing.v1 import sizing_pb2 as positionsizing_dot_v1_dot_sizing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,positionsizing/v1/optimization_service.proto\x12\x11positionsizing.v1\x1a\x1epositionsizing/v1/access.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a\x1epositionsizing/v1/sizing.proto\"\xb3\x02\n\tObjective\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .positionsizing.v1.ObjectiveKind\x12\x1a\n\rrisk_aversion\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ntail_level\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x62udgets\x18\x04 \x03(\x01\x12/\n\x05terms\x18\x05 \x03(\x0b\x32 .positionsizing.v1.ObjectiveTerm\x12\x32\n\x06shares\x18\x06 \x03(\x0b\x32\".positionsizing.v1.RiskBudgetShare\x12\x19\n\x0cgross_weight\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x10\n\x0e_risk_aversionB\r\n\x0b_tail_levelB\x0f\n\r_gross_weight\"8\n\x0fRiskBudgetShare\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62udget\x18\x02 \x01(\x01\"P\n\rObjectiveTerm\x12\x0e\n\x06weight\x18\x01 \x01(\x01\x12/\n\tobjective\x18\x02 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\"\x8d\x05\n\x13OptimizationProblem\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12/\n\tobjective\x18\x02 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\x12\x0c\n\x04mean\x18\x03 \x03(\x01\x12\x1a\n\x12scenario_matrix_id\x18\x04 \x01(\t\x12\x1c\n\x14\x63ovariance_matrix_id\x18\x05 \x01(\t\x12,\n\tscenarios\x18\x06 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12-\n\ncovariance\x18\x07 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12\x12\n\nweight_min\x18\x08 \x03(\x01\x12\x12\n\nweight_max\x18\t \x03(\x01\x12\x17\n\nbudget_min\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nbudget_max\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tgross_max\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0cturnover_max\x18\r \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x08holdings\x18\x0e \x03(\x01\x12\x11\n\ttrade_max\x18\x0f \x03(\x01\x12\x13\n\x0blinear_cost\x18\x10 \x03(\x01\x12\x13\n\x0bimpact_cost\x18\x11 \x03(\x01\x12.\n\x06limits\x18\x12 \x01(\x0b\x32\x1e.positionsizing.v1.JointLimits\x12\x19\n\x0c\x64rawdown_max\x18\x13 \x01(\x01H\x04\x88\x01\x01\x12\x13\n\x0b\x63\x61sh_return\x18\x14 \x01(\x01\x42\r\n\x0b_budget_minB\r\n\x0b_budget_maxB\x0c\n\n_gross_maxB\x0f\n\r_turnover_maxB\x0f\n\r_drawdown_max\"\xbe\x01\n\x18OptimizePortfolioRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\x12>\n\rsensitivities\x18\x02 \x03(\x0b\x32\'.positionsizing.v1.SensitivityParameter\x12)\n\x04lots\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.LotRules\"}\n\x14SensitivityParameter\x12\x0e\n\x04mean\x18\x01 \x01(\tH\x00\x12\x0f\n\x05limit\x18\x02 \x01(\tH\x00\x12\x37\n\ncovariance\x18\x03 \x01(\x0b\x32!.positionsizing.v1.InstrumentPairH\x00\x42\x0b\n\tparameter\"/\n\x0eInstrumentPair\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\"p\n\x11WeightSensitivity\x12:\n\tparameter\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SensitivityParameter\x12\x0f\n\x07\x66\x61lling\x18\x02 \x03(\x01\x12\x0e\n\x06rising\x18\x03 \x03(\x01\"m\n\x08LotRules\x12\x12\n\nlot_weight\x18\x01 \x03(\x01\x12\x11\n\ttrade_min\x18\x02 \x03(\x01\x12\x14\n\x0cposition_min\x18\x03 \x03(\x01\x12\x16\n\tnames_max\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_names_max\"r\n\x0bLotSolution\x12\x0c\n\x04lots\x18\x01 \x03(\x12\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\x11\n\tshortfall\x18\x04 \x01(\x01\x12\x0b\n\x03gap\x18\x05 \x01(\x01\x12\x11\n\tcash_room\x18\x06 \x01(\x01\"\xe5\x02\n\x19OptimizePortfolioResponse\x12\x35\n\x06status\x18\x01 \x01(\x0e\x32%.positionsizing.v1.OptimizationStatus\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x0f\n\x07weights\x18\x03 \x03(\x01\x12\x33\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Certificate\x12\x35\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32 .positionsizing.v1.Infeasibility\x12;\n\rsensitivities\x18\x06 \x03(\x0b\x32$.positionsizing.v1.WeightSensitivity\x12,\n\x04lots\x18\x07 \x01(\x0b\x32\x1e.positionsizing.v1.LotSolution\x12\x11\n\tunbounded\x18\x08 \x03(\t\"d\n\x14TraceFrontierRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\x12\x13\n\x0bpoint_count\x18\x02 \x01(\x05\"a\n\x15TraceFrontierResponse\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x30\n\x06points\x18\x02 \x03(\x0b\x32 .positionsizing.v1.FrontierPoint\"G\n\rFrontierPoint\x12\x17\n\x0f\x65xpected_return\x18\x01 \x01(\x01\x12\x0c\n\x04risk\x18\x02 \x01(\x01\x12\x0f\n\x07weights\x18\x03 \x03(\x01\"V\n\x1b\x45xplainInfeasibilityRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\"g\n\x1c\x45xplainInfeasibilityResponse\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .positionsizing.v1.Infeasibility\"~\n\rInfeasibility\x12\x10\n\x08\x63onflict\x18\x01 \x03(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x10\n\x08smallest\x18\x03 \x01(\x08\x12\x31\n\nrelaxation\x18\x04 \x03(\x0b\x32\x1d.positionsizing.v1.Relaxation\"+\n\nRelaxation\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x01*\xd4\x03\n\rObjectiveKind\x12\x1e\n\x1aOBJECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19OBJECTIVE_KIND_LOG_GROWTH\x10\x01\x12#\n\x1fOBJECTIVE_KIND_QUADRATIC_GROWTH\x10\x02\x12 \n\x1cOBJECTIVE_KIND_MEAN_VARIANCE\x10\x03\x12\x1d\n\x19OBJECTIVE_KIND_MAX_SHARPE\x10\x04\x12\x1d\n\x19OBJECTIVE_KIND_MAX_RETURN\x10\x05\x12\x17\n\x13OBJECTIVE_KIND_CRRA\x10\x06\x12\x1f\n\x1bOBJECTIVE_KIND_MIN_VARIANCE\x10\x07\x12\x1b\n\x17OBJECTIVE_KIND_MIN_CVAR\x10\x08\x12\x1b\n\x17OBJECTIVE_KIND_MIN_CDAR\x10\t\x12#\n\x1fOBJECTIVE_KIND_MIN_MAX_DRAWDOWN\x10\n\x12\x1e\n\x1aOBJECTIVE_KIND_RISK_BUDGET\x10\x0b\x12\x1e\n\x1aOBJECTIVE_KIND_COMBINATION\x10\x0c\x12&\n\"OBJECTIVE_KIND_MAX_DIVERSIFICATION\x10\r*\xd5\x02\n\x12OptimizationStatus\x12#\n\x1fOPTIMIZATION_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOPTIMIZATION_STATUS_OPTIMAL\x10\x01\x12 \n\x1cOPTIMIZATION_STATUS_UNPROVEN\x10\x02\x12\"\n\x1eOPTIMIZATION_STATUS_INFEASIBLE\x10\x03\x12(\n$OPTIMIZATION_STATUS_NONPOSITIVE_MEAN\x10\x04\x12!\n\x1dOPTIMIZATION_STATUS_UNBOUNDED\x10\x05\x12\x1c\n\x18OPTIMIZATION_STATUS_RUIN\x10\x06\x12%\n!OPTIMIZATION_STATUS_NOT_CONVERGED\x10\x07\x12!\n\x1dOPTIMIZATION_STATUS_VANISHING\x10\x08\x32\xfa\x02\n\x13OptimizationService\x12v\n\x11OptimizePortfolio\x12+.positionsizing.v1.OptimizePortfolioRequest\x1a,.positionsizing.v1.OptimizePortfolioResponse\"\x06\xba\xd7\x18\x02\x08\x02\x12j\n\rTraceFrontier\x12\'.positionsizing.v1.TraceFrontierRequest\x1a(.positionsizing.v1.TraceFrontierResponse\"\x06\xba\xd7\x18\x02\x08\x02\x12\x7f\n\x14\x45xplainInfeasibility\x12..positionsizing.v1.ExplainInfeasibilityRequest\x1a/.positionsizing.v1.ExplainInfeasibilityResponse\"\x06\xba\xd7\x18\x02\x08\x02\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,positionsizing/v1/optimization_service.proto\x12\x11positionsizing.v1\x1a\x1epositionsizing/v1/access.proto\x1a$positionsizing/v1/edge_service.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a\x1epositionsizing/v1/sizing.proto\"\xb3\x02\n\tObjective\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .positionsizing.v1.ObjectiveKind\x12\x1a\n\rrisk_aversion\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ntail_level\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x62udgets\x18\x04 \x03(\x01\x12/\n\x05terms\x18\x05 \x03(\x0b\x32 .positionsizing.v1.ObjectiveTerm\x12\x32\n\x06shares\x18\x06 \x03(\x0b\x32\".positionsizing.v1.RiskBudgetShare\x12\x19\n\x0cgross_weight\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x10\n\x0e_risk_aversionB\r\n\x0b_tail_levelB\x0f\n\r_gross_weight\"8\n\x0fRiskBudgetShare\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62udget\x18\x02 \x01(\x01\"P\n\rObjectiveTerm\x12\x0e\n\x06weight\x18\x01 \x01(\x01\x12/\n\tobjective\x18\x02 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\"\x8d\x05\n\x13OptimizationProblem\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12/\n\tobjective\x18\x02 \x01(\x0b\x32\x1c.positionsizing.v1.Objective\x12\x0c\n\x04mean\x18\x03 \x03(\x01\x12\x1a\n\x12scenario_matrix_id\x18\x04 \x01(\t\x12\x1c\n\x14\x63ovariance_matrix_id\x18\x05 \x01(\t\x12,\n\tscenarios\x18\x06 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12-\n\ncovariance\x18\x07 \x01(\x0b\x32\x19.positionsizing.v1.Matrix\x12\x12\n\nweight_min\x18\x08 \x03(\x01\x12\x12\n\nweight_max\x18\t \x03(\x01\x12\x17\n\nbudget_min\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nbudget_max\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tgross_max\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0cturnover_max\x18\r \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x08holdings\x18\x0e \x03(\x01\x12\x11\n\ttrade_max\x18\x0f \x03(\x01\x12\x13\n\x0blinear_cost\x18\x10 \x03(\x01\x12\x13\n\x0bimpact_cost\x18\x11 \x03(\x01\x12.\n\x06limits\x18\x12 \x01(\x0b\x32\x1e.positionsizing.v1.JointLimits\x12\x19\n\x0c\x64rawdown_max\x18\x13 \x01(\x01H\x04\x88\x01\x01\x12\x13\n\x0b\x63\x61sh_return\x18\x14 \x01(\x01\x42\r\n\x0b_budget_minB\r\n\x0b_budget_maxB\x0c\n\n_gross_maxB\x0f\n\r_turnover_maxB\x0f\n\r_drawdown_max\"\xbe\x01\n\x18OptimizePortfolioRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\x12>\n\rsensitivities\x18\x02 \x03(\x0b\x32\'.positionsizing.v1.SensitivityParameter\x12)\n\x04lots\x18\x03 \x01(\x0b\x32\x1b.positionsizing.v1.LotRules\"}\n\x14SensitivityParameter\x12\x0e\n\x04mean\x18\x01 \x01(\tH\x00\x12\x0f\n\x05limit\x18\x02 \x01(\tH\x00\x12\x37\n\ncovariance\x18\x03 \x01(\x0b\x32!.positionsizing.v1.InstrumentPairH\x00\x42\x0b\n\tparameter\"/\n\x0eInstrumentPair\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\"p\n\x11WeightSensitivity\x12:\n\tparameter\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SensitivityParameter\x12\x0f\n\x07\x66\x61lling\x18\x02 \x03(\x01\x12\x0e\n\x06rising\x18\x03 \x03(\x01\"m\n\x08LotRules\x12\x12\n\nlot_weight\x18\x01 \x03(\x01\x12\x11\n\ttrade_min\x18\x02 \x03(\x01\x12\x14\n\x0cposition_min\x18\x03 \x03(\x01\x12\x16\n\tnames_max\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_names_max\"r\n\x0bLotSolution\x12\x0c\n\x04lots\x18\x01 \x03(\x12\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\x11\n\tshortfall\x18\x04 \x01(\x01\x12\x0b\n\x03gap\x18\x05 \x01(\x01\x12\x11\n\tcash_room\x18\x06 \x01(\x01\"\xe5\x02\n\x19OptimizePortfolioResponse\x12\x35\n\x06status\x18\x01 \x01(\x0e\x32%.positionsizing.v1.OptimizationStatus\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x0f\n\x07weights\x18\x03 \x03(\x01\x12\x33\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Certificate\x12\x35\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32 .positionsizing.v1.Infeasibility\x12;\n\rsensitivities\x18\x06 \x03(\x0b\x32$.positionsizing.v1.WeightSensitivity\x12,\n\x04lots\x18\x07 \x01(\x0b\x32\x1e.positionsizing.v1.LotSolution\x12\x11\n\tunbounded\x18\x08 \x03(\t\"\x9b\x01\n\x14TraceFrontierRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\x12\x13\n\x0bpoint_count\x18\x02 \x01(\x05\x12\x35\n\tguarantee\x18\x03 \x01(\x0b\x32\".positionsizing.v1.GrowthGuarantee\"a\n\x15TraceFrontierResponse\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x30\n\x06points\x18\x02 \x03(\x0b\x32 .positionsizing.v1.FrontierPoint\"}\n\rFrontierPoint\x12\x17\n\x0f\x65xpected_return\x18\x01 \x01(\x01\x12\x0c\n\x04risk\x18\x02 \x01(\x01\x12\x0f\n\x07weights\x18\x03 \x03(\x01\x12\x1e\n\x11guaranteed_growth\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_guaranteed_growth\"V\n\x1b\x45xplainInfeasibilityRequest\x12\x37\n\x07problem\x18\x01 \x01(\x0b\x32&.positionsizing.v1.OptimizationProblem\"g\n\x1c\x45xplainInfeasibilityResponse\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .positionsizing.v1.Infeasibility\"\x8f\x01\n\rInfeasibility\x12\x10\n\x08\x63onflict\x18\x01 \x03(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x10\n\x08smallest\x18\x03 \x01(\x08\x12\x31\n\nrelaxation\x18\x04 \x03(\x0b\x32\x1d.positionsizing.v1.Relaxation\x12\x0f\n\x07members\x18\x05 \x03(\t\"+\n\nRelaxation\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x01*\xd4\x03\n\rObjectiveKind\x12\x1e\n\x1aOBJECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19OBJECTIVE_KIND_LOG_GROWTH\x10\x01\x12#\n\x1fOBJECTIVE_KIND_QUADRATIC_GROWTH\x10\x02\x12 \n\x1cOBJECTIVE_KIND_MEAN_VARIANCE\x10\x03\x12\x1d\n\x19OBJECTIVE_KIND_MAX_SHARPE\x10\x04\x12\x1d\n\x19OBJECTIVE_KIND_MAX_RETURN\x10\x05\x12\x17\n\x13OBJECTIVE_KIND_CRRA\x10\x06\x12\x1f\n\x1bOBJECTIVE_KIND_MIN_VARIANCE\x10\x07\x12\x1b\n\x17OBJECTIVE_KIND_MIN_CVAR\x10\x08\x12\x1b\n\x17OBJECTIVE_KIND_MIN_CDAR\x10\t\x12#\n\x1fOBJECTIVE_KIND_MIN_MAX_DRAWDOWN\x10\n\x12\x1e\n\x1aOBJECTIVE_KIND_RISK_BUDGET\x10\x0b\x12\x1e\n\x1aOBJECTIVE_KIND_COMBINATION\x10\x0c\x12&\n\"OBJECTIVE_KIND_MAX_DIVERSIFICATION\x10\r*\xd5\x02\n\x12OptimizationStatus\x12#\n\x1fOPTIMIZATION_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOPTIMIZATION_STATUS_OPTIMAL\x10\x01\x12 \n\x1cOPTIMIZATION_STATUS_UNPROVEN\x10\x02\x12\"\n\x1eOPTIMIZATION_STATUS_INFEASIBLE\x10\x03\x12(\n$OPTIMIZATION_STATUS_NONPOSITIVE_MEAN\x10\x04\x12!\n\x1dOPTIMIZATION_STATUS_UNBOUNDED\x10\x05\x12\x1c\n\x18OPTIMIZATION_STATUS_RUIN\x10\x06\x12%\n!OPTIMIZATION_STATUS_NOT_CONVERGED\x10\x07\x12!\n\x1dOPTIMIZATION_STATUS_VANISHING\x10\x08\x32\xfa\x02\n\x13OptimizationService\x12v\n\x11OptimizePortfolio\x12+.positionsizing.v1.OptimizePortfolioRequest\x1a,.positionsizing.v1.OptimizePortfolioResponse\"\x06\xba\xd7\x18\x02\x08\x02\x12j\n\rTraceFrontier\x12\'.positionsizing.v1.TraceFrontierRequest\x1a(.positionsizing.v1.TraceFrontierResponse\"\x06\xba\xd7\x18\x02\x08\x02\x12\x7f\n\x14\x45xplainInfeasibility\x12..positionsizing.v1.ExplainInfeasibilityRequest\x1a/.positionsizing.v1.ExplainInfeasibilityResponse\"\x06\xba\xd7\x18\x02\x08\x02\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,46 +43,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPTIMIZATIONSERVICE'].methods_by_name['TraceFrontier']._serialized_options = b'\272\327\030\002\010\002'
   _globals['_OPTIMIZATIONSERVICE'].methods_by_name['ExplainInfeasibility']._loaded_options = None
   _globals['_OPTIMIZATIONSERVICE'].methods_by_name['ExplainInfeasibility']._serialized_options = b'\272\327\030\002\010\002'
-  _globals['_OBJECTIVEKIND']._serialized_start=3020
-  _globals['_OBJECTIVEKIND']._serialized_end=3488
-  _globals['_OPTIMIZATIONSTATUS']._serialized_start=3491
-  _globals['_OPTIMIZATIONSTATUS']._serialized_end=3832
-  _globals['_OBJECTIVE']._serialized_start=204
-  _globals['_OBJECTIVE']._serialized_end=511
-  _globals['_RISKBUDGETSHARE']._serialized_start=513
-  _globals['_RISKBUDGETSHARE']._serialized_end=569
-  _globals['_OBJECTIVETERM']._serialized_start=571
-  _globals['_OBJECTIVETERM']._serialized_end=651
-  _globals['_OPTIMIZATIONPROBLEM']._serialized_start=654
-  _globals['_OPTIMIZATIONPROBLEM']._serialized_end=1307
-  _globals['_OPTIMIZEPORTFOLIOREQUEST']._serialized_start=1310
-  _globals['_OPTIMIZEPORTFOLIOREQUEST']._serialized_end=1500
-  _globals['_SENSITIVITYPARAMETER']._serialized_start=1502
-  _globals['_SENSITIVITYPARAMETER']._serialized_end=1627
-  _globals['_INSTRUMENTPAIR']._serialized_start=1629
-  _globals['_INSTRUMENTPAIR']._serialized_end=1676
-  _globals['_WEIGHTSENSITIVITY']._serialized_start=1678
-  _globals['_WEIGHTSENSITIVITY']._serialized_end=1790
-  _globals['_LOTRULES']._serialized_start=1792
-  _globals['_LOTRULES']._serialized_end=1901
-  _globals['_LOTSOLUTION']._serialized_start=1903
-  _globals['_LOTSOLUTION']._serialized_end=2017
-  _globals['_OPTIMIZEPORTFOLIORESPONSE']._serialized_start=2020
-  _globals['_OPTIMIZEPORTFOLIORESPONSE']._serialized_end=2377
-  _globals['_TRACEFRONTIERREQUEST']._serialized_start=2379
-  _globals['_TRACEFRONTIERREQUEST']._serialized_end=2479
-  _globals['_TRACEFRONTIERRESPONSE']._serialized_start=2481
-  _globals['_TRACEFRONTIERRESPONSE']._serialized_end=2578
-  _globals['_FRONTIERPOINT']._serialized_start=2580
-  _globals['_FRONTIERPOINT']._serialized_end=2651
-  _globals['_EXPLAININFEASIBILITYREQUEST']._serialized_start=2653
-  _globals['_EXPLAININFEASIBILITYREQUEST']._serialized_end=2739
-  _globals['_EXPLAININFEASIBILITYRESPONSE']._serialized_start=2741
-  _globals['_EXPLAININFEASIBILITYRESPONSE']._serialized_end=2844
-  _globals['_INFEASIBILITY']._serialized_start=2846
-  _globals['_INFEASIBILITY']._serialized_end=2972
-  _globals['_RELAXATION']._serialized_start=2974
-  _globals['_RELAXATION']._serialized_end=3017
-  _globals['_OPTIMIZATIONSERVICE']._serialized_start=3835
-  _globals['_OPTIMIZATIONSERVICE']._serialized_end=4213
+  _globals['_OBJECTIVEKIND']._serialized_start=3186
+  _globals['_OBJECTIVEKIND']._serialized_end=3654
+  _globals['_OPTIMIZATIONSTATUS']._serialized_start=3657
+  _globals['_OPTIMIZATIONSTATUS']._serialized_end=3998
+  _globals['_OBJECTIVE']._serialized_start=242
+  _globals['_OBJECTIVE']._serialized_end=549
+  _globals['_RISKBUDGETSHARE']._serialized_start=551
+  _globals['_RISKBUDGETSHARE']._serialized_end=607
+  _globals['_OBJECTIVETERM']._serialized_start=609
+  _globals['_OBJECTIVETERM']._serialized_end=689
+  _globals['_OPTIMIZATIONPROBLEM']._serialized_start=692
+  _globals['_OPTIMIZATIONPROBLEM']._serialized_end=1345
+  _globals['_OPTIMIZEPORTFOLIOREQUEST']._serialized_start=1348
+  _globals['_OPTIMIZEPORTFOLIOREQUEST']._serialized_end=1538
+  _globals['_SENSITIVITYPARAMETER']._serialized_start=1540
+  _globals['_SENSITIVITYPARAMETER']._serialized_end=1665
+  _globals['_INSTRUMENTPAIR']._serialized_start=1667
+  _globals['_INSTRUMENTPAIR']._serialized_end=1714
+  _globals['_WEIGHTSENSITIVITY']._serialized_start=1716
+  _globals['_WEIGHTSENSITIVITY']._serialized_end=1828
+  _globals['_LOTRULES']._serialized_start=1830
+  _globals['_LOTRULES']._serialized_end=1939
+  _globals['_LOTSOLUTION']._serialized_start=1941
+  _globals['_LOTSOLUTION']._serialized_end=2055
+  _globals['_OPTIMIZEPORTFOLIORESPONSE']._serialized_start=2058
+  _globals['_OPTIMIZEPORTFOLIORESPONSE']._serialized_end=2415
+  _globals['_TRACEFRONTIERREQUEST']._serialized_start=2418
+  _globals['_TRACEFRONTIERREQUEST']._serialized_end=2573
+  _globals['_TRACEFRONTIERRESPONSE']._serialized_start=2575
+  _globals['_TRACEFRONTIERRESPONSE']._serialized_end=2672
+  _globals['_FRONTIERPOINT']._serialized_start=2674
+  _globals['_FRONTIERPOINT']._serialized_end=2799
+  _globals['_EXPLAININFEASIBILITYREQUEST']._serialized_start=2801
+  _globals['_EXPLAININFEASIBILITYREQUEST']._serialized_end=2887
+  _globals['_EXPLAININFEASIBILITYRESPONSE']._serialized_start=2889
+  _globals['_EXPLAININFEASIBILITYRESPONSE']._serialized_end=2992
+  _globals['_INFEASIBILITY']._serialized_start=2995
+  _globals['_INFEASIBILITY']._serialized_end=3138
+  _globals['_RELAXATION']._serialized_start=3140
+  _globals['_RELAXATION']._serialized_end=3183
+  _globals['_OPTIMIZATIONSERVICE']._serialized_start=4001
+  _globals['_OPTIMIZATIONSERVICE']._serialized_end=4379
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import edge_service_pb2 as _edge_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import market_service_pb2 as _market_service_pb2
 from positionsizing.v1 import sizing_pb2 as _sizing_pb2
@@ -334,7 +335,9 @@ class OptimizationProblem(_message.Message):
 
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Expected simple returns. Empty: the mean of the scenarios. From -1e9 to 1e9."""
+        """Expected simple returns. Empty: the mean of the scenarios; without scenarios an objective that reads
+        means is refused, and limits take them as 0. From -1e9 to 1e9.
+        """
 
     @_builtins.property
     def scenarios(self) -> _market_service_pb2.Matrix:
@@ -731,6 +734,7 @@ class TraceFrontierRequest(_message.Message):
 
     PROBLEM_FIELD_NUMBER: _builtins.int
     POINT_COUNT_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
     point_count: _builtins.int
     """Number of points. 0: 20. 0 or from 2 to 200."""
     @_builtins.property
@@ -739,15 +743,23 @@ class TraceFrontierRequest(_message.Message):
         COMBINATION of these alone.
         """
 
+    @_builtins.property
+    def guarantee(self) -> _edge_service_pb2.GrowthGuarantee:
+        """What growth is told of that each book keeps whatever the distribution of its returns; the largest of all
+        books within the limits is on the frontier, as it rises with the mean and falls with the deviation. Only
+        with MIN_VARIANCE. Unset: none is.
+        """
+
     def __init__(
         self,
         *,
         problem: Global___OptimizationProblem | None = ...,
         point_count: _builtins.int = ...,
+        guarantee: _edge_service_pb2.GrowthGuarantee | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["point_count", b"point_count", "problem", b"problem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "point_count", b"point_count", "problem", b"problem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -792,11 +804,16 @@ class FrontierPoint(_message.Message):
     EXPECTED_RETURN_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    GUARANTEED_GROWTH_FIELD_NUMBER: _builtins.int
     expected_return: _builtins.float
     """Expected return a period, interest on cash included."""
     risk: _builtins.float
     """The risk: volatility, CVaR, CDaR or maximum drawdown; of a COMBINATION the sum of its terms by
     weight, the variance standing for the volatility.
+    """
+    guaranteed_growth: _builtins.float
+    """Growth a period, to second order and with what cash earns, that is kept over the periods of `guarantee`
+    but for its probability. Unset without one, and where so much is expected that the formula doesn't hold.
     """
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -808,12 +825,15 @@ class FrontierPoint(_message.Message):
         expected_return: _builtins.float = ...,
         risk: _builtins.float = ...,
         weights: _abc.Iterable[_builtins.float] | None = ...,
+        guaranteed_growth: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "guaranteed_growth", b"guaranteed_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_return", b"expected_return", "risk", b"risk", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "expected_return", b"expected_return", "guaranteed_growth", b"guaranteed_growth", "risk", b"risk", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__guaranteed_growth: _TypeAlias = _typing.Literal["guaranteed_growth"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed_growth: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_growth) -> _WhichOneofReturnType__guaranteed_growth | None: ...
 
 Global___FrontierPoint: _TypeAlias = FrontierPoint  # noqa: Y015
 
@@ -879,6 +899,7 @@ class Infeasibility(_message.Message):
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     SMALLEST_FIELD_NUMBER: _builtins.int
     RELAXATION_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     smallest: _builtins.bool
     """Whether no smaller set conflicts; false where only each limit in it is known to be needed."""
     @_builtins.property
@@ -893,6 +914,12 @@ class Infeasibility(_message.Message):
     def relaxation(self) -> _containers.RepeatedCompositeFieldContainer[Global___Relaxation]:
         """The cheapest relaxation: by how much each limit would have to give."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The conflict with the instrument of each bound that takes part: `upper[AAPL]` where `conflict`
+        has `upper`; other limits by their names.
+        """
+
     def __init__(
         self,
         *,
@@ -900,10 +927,11 @@ class Infeasibility(_message.Message):
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         smallest: _builtins.bool = ...,
         relaxation: _abc.Iterable[Global___Relaxation] | None = ...,
+        members: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict", b"conflict", "instrument_ids", b"instrument_ids", "relaxation", b"relaxation", "smallest", b"smallest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict", b"conflict", "instrument_ids", b"instrument_ids", "members", b"members", "relaxation", b"relaxation", "smallest", b"smallest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -111,6 +111,11 @@ class _UncertaintySetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Uncert
     """The mean by the radius times the standard deviation of the outcome: Kelly times
     (1 - radius / Sharpe ratio per period)+ (Garlappi, Uppal and Wang 2007).
     """
+    UNCERTAINTY_SET_UNCORRELATED: _UncertaintySet.ValueType  # 6
+    """Every distribution with the mean and deviation that are given, of periods that are uncorrelated: the
+    stake whose growth over `periods`, to second order, falls short with `probability` at most is the
+    largest (Rujeerapaiboon, Kuhn and Wiesemann 2016). Has no radius.
+    """
 
 class UncertaintySet(_UncertaintySet, metaclass=_UncertaintySetEnumTypeWrapper):
     """What of an edge may be off, each line by itself, after trading costs: of bets the win probability p, of
@@ -134,6 +139,11 @@ mean by the radius. Scenarios move among the outcomes that there are.
 UNCERTAINTY_SET_ELLIPSOID: UncertaintySet.ValueType  # 5
 """The mean by the radius times the standard deviation of the outcome: Kelly times
 (1 - radius / Sharpe ratio per period)+ (Garlappi, Uppal and Wang 2007).
+"""
+UNCERTAINTY_SET_UNCORRELATED: UncertaintySet.ValueType  # 6
+"""Every distribution with the mean and deviation that are given, of periods that are uncorrelated: the
+stake whose growth over `periods`, to second order, falls short with `probability` at most is the
+largest (Rujeerapaiboon, Kuhn and Wiesemann 2016). Has no radius.
 """
 Global___UncertaintySet: _TypeAlias = UncertaintySet  # noqa: Y015
 
@@ -172,6 +182,36 @@ NO_TRADE_REGION_LONG_RUN: NoTradeRegion.ValueType  # 3
 lognormal (Taksar, Klass and Assaf 1988; Gerhold et al. 2013); the holding time is not used.
 """
 Global___NoTradeRegion: _TypeAlias = NoTradeRegion  # noqa: Y015
+
+class _LotChoice:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LotChoiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LotChoice.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOT_CHOICE_UNSPECIFIED: _LotChoice.ValueType  # 0
+    """Left to the more general scope."""
+    LOT_CHOICE_ROUNDED: _LotChoice.ValueType  # 1
+    """Each weight rounded to the safe side; positions get their places by their own growth."""
+    LOT_CHOICE_SEARCHED: _LotChoice.ValueType  # 2
+    """All together, by an integer program over lots, places and smallest trades; `SizingDecision.lot_search`
+    says how near to the best they are. Never worse than ROUNDED, which answers where the search finds
+    nothing better in half of the time that the call has left.
+    """
+
+class LotChoice(_LotChoice, metaclass=_LotChoiceEnumTypeWrapper):
+    """How whole lots are chosen."""
+
+LOT_CHOICE_UNSPECIFIED: LotChoice.ValueType  # 0
+"""Left to the more general scope."""
+LOT_CHOICE_ROUNDED: LotChoice.ValueType  # 1
+"""Each weight rounded to the safe side; positions get their places by their own growth."""
+LOT_CHOICE_SEARCHED: LotChoice.ValueType  # 2
+"""All together, by an integer program over lots, places and smallest trades; `SizingDecision.lot_search`
+says how near to the best they are. Never worse than ROUNDED, which answers where the search finds
+nothing better in half of the time that the call has left.
+"""
+Global___LotChoice: _TypeAlias = LotChoice  # noqa: Y015
 
 class _ConditionScope:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -253,19 +293,27 @@ class RobustEdge(_message.Message):
 
     SET_FIELD_NUMBER: _builtins.int
     RADIUS_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
     set: Global___UncertaintySet.ValueType
     """Required."""
     radius: _builtins.float
-    """From 0 to 10."""
+    """From 0 to 10; 0 with UNCORRELATED."""
+    periods: _builtins.float
+    """Of UNCORRELATED, where it is required, alone: how many periods growth is looked at over. 0 or from 1 to 1e6."""
+    probability: _builtins.float
+    """Alike: the chance that growth falls short. 0 or from 1e-6 to 0.999999."""
     def __init__(
         self,
         *,
         set: Global___UncertaintySet.ValueType = ...,
         radius: _builtins.float = ...,
+        periods: _builtins.float = ...,
+        probability: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["radius", b"radius", "set", b"set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["periods", b"periods", "probability", b"probability", "radius", b"radius", "set", b"set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +362,8 @@ class SizingParameters(_message.Message):
     SIZE_MODEL_ID_FIELD_NUMBER: _builtins.int
     PRICE_JUMP_MAX_FIELD_NUMBER: _builtins.int
     EQUITY_JUMP_MAX_FIELD_NUMBER: _builtins.int
+    PLAN_PERIODS_FIELD_NUMBER: _builtins.int
+    LOT_CHOICE_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -362,7 +412,8 @@ class SizingParameters(_message.Message):
     """
     fill_deviation_max: _builtins.float
     """Largest deviation of a fill's price and exchange rate from the newest market snapshot that has
-    them, as a fraction of it; further ones need `confirm_prices`. Default 0.5. From 1e-6 to 10.
+    them, as a fraction of it, and largest fee as a fraction of what its fill is worth; others need
+    `confirm_prices`. Default 0.5. From 1e-6 to 10.
     """
     covariance_universe: _builtins.str
     """Universe whose latest stored covariance, or correlation with the market's volatilities, is used
@@ -412,7 +463,7 @@ class SizingParameters(_message.Message):
     which signals must then have. 1 to 128 characters of [A-Za-z0-9._:-]. Default: none.
     """
     price_jump_max: _builtins.float
-    """Largest change of a price as quoted, or of an exchange rate, from the last accepted one, as a fraction
+    """Largest change of a price as quoted, of an underlying's, or of an exchange rate, from the last accepted one, as a fraction
     of it; further ones need `PutMarketSnapshotRequest.confirm_prices`. Looked at when a snapshot is
     stored, so it belongs to the firm: refused for a portfolio or a strategy. Default 0.5. From 1e-6 to
     1e6.
@@ -421,6 +472,19 @@ class SizingParameters(_message.Message):
     """Largest change of a portfolio's equity from that of its last recorded decision, as a fraction of it;
     beyond it nothing is sized (EQUITY_JUMP) until `ConfirmEquity`, or `SetHoldings` with
     `confirm_equity`. Default 0.5. From 1e-6 to 1e6.
+    """
+    plan_periods: _builtins.int
+    """Periods for which trades are planned ahead: the plan (`SizingDecision.plan`) of largest
+    expected growth less trading costs, of either method, over which edges fade by
+    `SignalBatch.edge_half_life_periods`. The decision takes its first step, inside the limits; each step
+    is the best that is left from where the limits left the one before. `trade_rate` says what trades
+    cost, as the part of the way that would be best to trade without an end. Nothing is expected after
+    the last period, so the nearer the end the less is traded. 0: no plan, and no end. Default 0. 0 or
+    from 1 to 250.
+    """
+    lot_choice: Global___LotChoice.ValueType
+    """How JOINT comes from its optimum to whole lots, places (`Limits.positions_max`) and trades that are
+    large enough. Default: ROUNDED.
     """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
@@ -521,10 +585,12 @@ class SizingParameters(_message.Message):
         size_model_id: _builtins.str | None = ...,
         price_jump_max: _builtins.float | None = ...,
         equity_jump_max: _builtins.float | None = ...,
+        plan_periods: _builtins.int | None = ...,
+        lot_choice: Global___LotChoice.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "lot_choice", b"lot_choice", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
@@ -546,6 +612,8 @@ class SizingParameters(_message.Message):
     _WhichOneofArgType__kelly_fraction: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction"]  # noqa: Y015
     _WhichOneofReturnType__periods_per_year: _TypeAlias = _typing.Literal["periods_per_year"]  # noqa: Y015
     _WhichOneofArgType__periods_per_year: _TypeAlias = _typing.Literal["_periods_per_year", b"_periods_per_year"]  # noqa: Y015
+    _WhichOneofReturnType__plan_periods: _TypeAlias = _typing.Literal["plan_periods"]  # noqa: Y015
+    _WhichOneofArgType__plan_periods: _TypeAlias = _typing.Literal["_plan_periods", b"_plan_periods"]  # noqa: Y015
     _WhichOneofReturnType__price_jump_max: _TypeAlias = _typing.Literal["price_jump_max"]  # noqa: Y015
     _WhichOneofArgType__price_jump_max: _TypeAlias = _typing.Literal["_price_jump_max", b"_price_jump_max"]  # noqa: Y015
     _WhichOneofReturnType__prior_losses: _TypeAlias = _typing.Literal["prior_losses"]  # noqa: Y015
@@ -586,6 +654,8 @@ class SizingParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kelly_fraction) -> _WhichOneofReturnType__kelly_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__periods_per_year) -> _WhichOneofReturnType__periods_per_year | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_periods) -> _WhichOneofReturnType__plan_periods | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__price_jump_max) -> _WhichOneofReturnType__price_jump_max | None: ...
     @_typing.overload
@@ -655,7 +725,9 @@ class ConditionRule(_message.Message):
     name: _builtins.str
     """Shown in decisions; required."""
     condition_id: _builtins.str
-    """The condition it looks at; required. Where it has never been observed the rule counts as stale."""
+    """The condition it looks at; required. Where it has never been observed, or last as a category where
+    the rule has thresholds or as a number where it has categories, the rule counts as stale.
+    """
     multiplier: _builtins.float
     """Multiplies the Kelly fraction while the rule applies. Unset: 0. From 0 to 1."""
     enter: _builtins.float
@@ -1110,6 +1182,247 @@ class ParameterOrigin(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ParameterOrigin: _TypeAlias = ParameterOrigin  # noqa: Y015
+
+@_typing.final
+class SimulateParametersRequest(_message.Message):
+    """Request of SimulateParameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    AS_TOLD_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Portfolio; required."""
+    strategy_id: _builtins.str
+    """Strategy; empty: without the strategy's own parameters."""
+    as_told: _builtins.bool
+    """Counts observations of conditions and market snapshots from when the service was told of them. Default:
+    from the time that they are of, so that a history stored later can be looked at.
+    """
+    @_builtins.property
+    def parameters(self) -> Global___SizingParameters:
+        """What is tried out: takes the place of all versions of exactly this scope, as if it had been in force at
+        all times; other scopes are as they were. Unset: nothing, all scopes as they were.
+        """
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First time; not in the future. Unset: 30 days before `end_time`."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Last time; not in the future. Unset: now."""
+
+    @_builtins.property
+    def step(self) -> _duration_pb2.Duration:
+        """Between two times, from 1 s to 31 days. Unset: a day. At most 2000 times."""
+
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lines to tell of: rules for some instruments, and volatilities. Each once, at most 100. Empty: none."""
+
+    @_builtins.property
+    def equity(self) -> _containers.RepeatedCompositeFieldContainer[Global___EquityPoint]:
+        """What the drawdown floor is held against, in the order of time: at most 10,000, e.g. a net asset value per
+        unit. Empty: the equity of the portfolio's recorded decisions, of all strategies, where money paid in or
+        out counts as gain or loss.
+        """
+
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        strategy_id: _builtins.str = ...,
+        parameters: Global___SizingParameters | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        step: _duration_pb2.Duration | None = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        equity: _abc.Iterable[Global___EquityPoint] | None = ...,
+        as_told: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "parameters", b"parameters", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_told", b"as_told", "end_time", b"end_time", "equity", b"equity", "instrument_ids", b"instrument_ids", "parameters", b"parameters", "portfolio_id", b"portfolio_id", "start_time", b"start_time", "step", b"step", "strategy_id", b"strategy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateParametersRequest: _TypeAlias = SimulateParametersRequest  # noqa: Y015
+
+@_typing.final
+class EquityPoint(_message.Message):
+    """Equity at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    equity: _builtins.float
+    """In any unit, the same for all. From 1e-6 to 1e15."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When; required."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        equity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["equity", b"equity", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EquityPoint: _TypeAlias = EquityPoint  # noqa: Y015
+
+@_typing.final
+class SimulateParametersResponse(_message.Message):
+    """Response of SimulateParameters, in columns by time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTION_FIELD_NUMBER: _builtins.int
+    KELLY_FRACTION_STORED_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """The times, `step` apart, up to `end_time`."""
+
+    @_builtins.property
+    def kelly_fraction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Kelly fraction that a decision would have taken with `parameters`."""
+
+    @_builtins.property
+    def kelly_fraction_stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Kelly fraction that it would have taken without them, by what was stored."""
+
+    @_builtins.property
+    def equity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Equity that the drawdown floor was held against; empty where there is no floor. 0 before the first
+        known, when the floor takes nothing.
+        """
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedRule]:
+        """What each rule would have come to; those that never had a say are left out."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedLine]:
+        """Of each of `instrument_ids`."""
+
+    def __init__(
+        self,
+        *,
+        times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        kelly_fraction: _abc.Iterable[_builtins.float] | None = ...,
+        kelly_fraction_stored: _abc.Iterable[_builtins.float] | None = ...,
+        equity: _abc.Iterable[_builtins.float] | None = ...,
+        rules: _abc.Iterable[Global___SimulatedRule] | None = ...,
+        lines: _abc.Iterable[Global___SimulatedLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["equity", b"equity", "kelly_fraction", b"kelly_fraction", "kelly_fraction_stored", b"kelly_fraction_stored", "lines", b"lines", "rules", b"rules", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateParametersResponse: _TypeAlias = SimulateParametersResponse  # noqa: Y015
+
+@_typing.final
+class SimulatedRule(_message.Message):
+    """What one rule would have come to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    BINDING_COUNT_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    source: _sizing_pb2.AdjustmentSource.ValueType
+    """Where it comes from."""
+    name: _builtins.str
+    """Name of the rule, as the parameters have it."""
+    binding_count: _builtins.int
+    """Times at which it was the one that counted, as `Adjustment.is_binding`, and below 1."""
+    explanation: _builtins.str
+    """Why, at the first time of its smallest multiplier."""
+    @_builtins.property
+    def multiplier(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """By time, from 0 to 1, as `Adjustment.multiplier`; 1 where it was not in force."""
+
+    def __init__(
+        self,
+        *,
+        source: _sizing_pb2.AdjustmentSource.ValueType = ...,
+        name: _builtins.str = ...,
+        multiplier: _abc.Iterable[_builtins.float] | None = ...,
+        binding_count: _builtins.int = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding_count", b"binding_count", "explanation", b"explanation", "multiplier", b"multiplier", "name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedRule: _TypeAlias = SimulatedRule  # noqa: Y015
+
+@_typing.final
+class SimulatedLine(_message.Message):
+    """What would have happened to the lines of an instrument."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    EDGE_MULTIPLIER_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_MAX_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """The instrument."""
+    @_builtins.property
+    def edge_multiplier(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """By time: what rules for some instruments would have multiplied its edge by, from 0 to 1."""
+
+    @_builtins.property
+    def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """By time: annual volatility that counts, the larger of the newest snapshot's and the model's
+        (`SizingParameters.volatility_model`); 0: none known.
+        """
+
+    @_builtins.property
+    def weight_max(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """By time: the largest weight that `SizingParameters.volatility_target` leaves; 0 where volatility is not
+        known. Empty where no version has a target; infinite at times without one.
+        """
+
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        edge_multiplier: _abc.Iterable[_builtins.float] | None = ...,
+        volatility: _abc.Iterable[_builtins.float] | None = ...,
+        weight_max: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edge_multiplier", b"edge_multiplier", "instrument_id", b"instrument_id", "volatility", b"volatility", "weight_max", b"weight_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedLine: _TypeAlias = SimulatedLine  # noqa: Y015
 
 @_typing.final
 class ListParameterVersionsRequest(_message.Message):

@@ -45,6 +45,11 @@ class ParameterServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersResponse.FromString,
                 _registered_method=True)
+        self.SimulateParameters = channel.unary_unary(
+                '/positionsizing.v1.ParameterService/SimulateParameters',
+                request_serializer=positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersResponse.FromString,
+                _registered_method=True)
         self.ListParameterVersions = channel.unary_unary(
                 '/positionsizing.v1.ParameterService/ListParameterVersions',
                 request_serializer=positionsizing_dot_v1_dot_parameter__service__pb2.ListParameterVersionsRequest.SerializeToString,
@@ -71,6 +76,14 @@ class ParameterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SimulateParameters(self, request, context):
+        """Says what schedules, conditions, a drawdown floor and volatilities would have done to parameters at past
+        times, from what is recorded; stores nothing. No time takes in what came after it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListParameterVersions(self, request, context):
         """Lists the versions of one scope, newest first.
         """
@@ -90,6 +103,11 @@ def add_ParameterServiceServicer_to_server(servicer, server):
                     servicer.GetParameters,
                     request_deserializer=positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersResponse.SerializeToString,
+            ),
+            'SimulateParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulateParameters,
+                    request_deserializer=positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersResponse.SerializeToString,
             ),
             'ListParameterVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListParameterVersions,
@@ -152,6 +170,33 @@ class ParameterService:
             '/positionsizing.v1.ParameterService/GetParameters',
             positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersRequest.SerializeToString,
             positionsizing_dot_v1_dot_parameter__service__pb2.GetParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulateParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.ParameterService/SimulateParameters',
+            positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersRequest.SerializeToString,
+            positionsizing_dot_v1_dot_parameter__service__pb2.SimulateParametersResponse.FromString,
             options,
             channel_credentials,
             insecure,

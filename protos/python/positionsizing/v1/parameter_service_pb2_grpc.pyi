@@ -39,6 +39,10 @@ class ParameterServiceStub:
     """Returns the parameters in force for a portfolio and strategy at a time, merged from the most
     general scope to the most special one.
     """
+    SimulateParameters: _grpc.UnaryUnaryMultiCallable[_parameter_service_pb2.SimulateParametersRequest, _parameter_service_pb2.SimulateParametersResponse]
+    """Says what schedules, conditions, a drawdown floor and volatilities would have done to parameters at past
+    times, from what is recorded; stores nothing. No time takes in what came after it.
+    """
     ListParameterVersions: _grpc.UnaryUnaryMultiCallable[_parameter_service_pb2.ListParameterVersionsRequest, _parameter_service_pb2.ListParameterVersionsResponse]
     """Lists the versions of one scope, newest first."""
 
@@ -52,6 +56,10 @@ class ParameterServiceAsyncStub(ParameterServiceStub):
     GetParameters: _aio.UnaryUnaryMultiCallable[_parameter_service_pb2.GetParametersRequest, _parameter_service_pb2.GetParametersResponse]  # type: ignore[assignment]
     """Returns the parameters in force for a portfolio and strategy at a time, merged from the most
     general scope to the most special one.
+    """
+    SimulateParameters: _aio.UnaryUnaryMultiCallable[_parameter_service_pb2.SimulateParametersRequest, _parameter_service_pb2.SimulateParametersResponse]  # type: ignore[assignment]
+    """Says what schedules, conditions, a drawdown floor and volatilities would have done to parameters at past
+    times, from what is recorded; stores nothing. No time takes in what came after it.
     """
     ListParameterVersions: _aio.UnaryUnaryMultiCallable[_parameter_service_pb2.ListParameterVersionsRequest, _parameter_service_pb2.ListParameterVersionsResponse]  # type: ignore[assignment]
     """Lists the versions of one scope, newest first."""
@@ -75,6 +83,16 @@ class ParameterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_parameter_service_pb2.GetParametersResponse, _abc.Awaitable[_parameter_service_pb2.GetParametersResponse]]:
         """Returns the parameters in force for a portfolio and strategy at a time, merged from the most
         general scope to the most special one.
+        """
+
+    @_abc_1.abstractmethod
+    def SimulateParameters(
+        self,
+        request: _parameter_service_pb2.SimulateParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_parameter_service_pb2.SimulateParametersResponse, _abc.Awaitable[_parameter_service_pb2.SimulateParametersResponse]]:
+        """Says what schedules, conditions, a drawdown floor and volatilities would have done to parameters at past
+        times, from what is recorded; stores nothing. No time takes in what came after it.
         """
 
     @_abc_1.abstractmethod

@@ -1042,6 +1042,114 @@ class GetTradingStateResponse(_message.Message):
 Global___GetTradingStateResponse: _TypeAlias = GetTradingStateResponse  # noqa: Y015
 
 @_typing.final
+class GetBreachesRequest(_message.Message):
+    """Request of GetBreaches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Whose book."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBreachesRequest: _TypeAlias = GetBreachesRequest  # noqa: Y015
+
+@_typing.final
+class GetBreachesResponse(_message.Message):
+    """Response of GetBreaches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BREACHES_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    NOT_CHECKED_FIELD_NUMBER: _builtins.int
+    market_snapshot_id: _builtins.str
+    """The prices it was looked at."""
+    @_builtins.property
+    def breaches(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitBreach]:
+        """By limit; empty where the book keeps all that were looked at."""
+
+    @_builtins.property
+    def not_checked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Limits that could not be looked at, and why, in words."""
+
+    def __init__(
+        self,
+        *,
+        breaches: _abc.Iterable[Global___LimitBreach] | None = ...,
+        market_snapshot_id: _builtins.str = ...,
+        not_checked: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaches", b"breaches", "market_snapshot_id", b"market_snapshot_id", "not_checked", b"not_checked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBreachesResponse: _TypeAlias = GetBreachesResponse  # noqa: Y015
+
+@_typing.final
+class LimitBreach(_message.Message):
+    """A limit that a book is beyond: holdings, with open reservations at their worst."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    kind: _types_pb2.LimitKind.ValueType
+    """Kind of the limit."""
+    limit: _builtins.str
+    """What it bounds: the instrument, the limit's group or cluster by name, "portfolio" for the whole book,
+    or "group" for what portfolios share.
+    """
+    bound: _builtins.float
+    """Its bound: a fraction of equity, units, a number of positions, or base currency, as in `Limits`."""
+    value: _builtins.float
+    """The value found, in the unit of the bound; infinite for a weight where equity is 0 or less, and for a
+    share of an average daily volume of 0.
+    """
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members of a cluster (`Limits.clusters`), by id; empty for other limits."""
+
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When the episode was told of by `LimitBreached`; unset where it was not yet: prices have moved since the
+        last look.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: _types_pb2.LimitKind.ValueType = ...,
+        limit: _builtins.str = ...,
+        bound: _builtins.float = ...,
+        value: _builtins.float = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "bound", b"bound", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitBreach: _TypeAlias = LimitBreach  # noqa: Y015
+
+@_typing.final
 class ListReservationsRequest(_message.Message):
     """Request of ListReservations."""
 

@@ -105,6 +105,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateResponse.FromString,
                 _registered_method=True)
+        self.GetBreaches = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/GetBreaches',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesResponse.FromString,
+                _registered_method=True)
         self.ListReservations = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/ListReservations',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.ListReservationsRequest.SerializeToString,
@@ -193,7 +198,8 @@ class PortfolioServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetLimits(self, request, context):
-        """Stores a new version of the limits of a scope.
+        """Stores a new version of the limits of a scope. What loosens them may need a second person
+        (APPROVAL_REQUIRED, see ApprovalService).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +213,8 @@ class PortfolioServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTradingState(self, request, context):
-        """Halts, reduces or resumes trading of a scope (the kill switch).
+        """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
+        may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +222,15 @@ class PortfolioServiceServicer:
 
     def GetTradingState(self, request, context):
         """Returns the trading state of a scope by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBreaches(self, request, context):
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
+        that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
+        price is missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -299,6 +315,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.GetTradingState,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateResponse.SerializeToString,
+            ),
+            'GetBreaches': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBreaches,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesResponse.SerializeToString,
             ),
             'ListReservations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReservations,
@@ -685,6 +706,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/GetTradingState',
             positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.GetTradingStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBreaches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/GetBreaches',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.GetBreachesResponse.FromString,
             options,
             channel_credentials,
             insecure,

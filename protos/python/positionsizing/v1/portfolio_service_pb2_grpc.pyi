@@ -64,13 +64,22 @@ class PortfolioServiceStub:
     sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
     """
     SetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]
-    """Stores a new version of the limits of a scope."""
+    """Stores a new version of the limits of a scope. What loosens them may need a second person
+    (APPROVAL_REQUIRED, see ApprovalService).
+    """
     GetLimits: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]
     """Returns the limits of a scope in force, or of a past version."""
     SetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTradingStateRequest, _portfolio_service_pb2.SetTradingStateResponse]
-    """Halts, reduces or resumes trading of a scope (the kill switch)."""
+    """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
+    may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+    """
     GetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]
     """Returns the trading state of a scope by itself."""
+    GetBreaches: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
+    that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
+    price is missing.
+    """
     ListReservations: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]
     """Lists reservations of a portfolio that are still open."""
 
@@ -110,13 +119,22 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     sized again. Told on topic alerts (EQUITY_CONFIRMED) with author and reason.
     """
     SetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetLimitsRequest, _portfolio_service_pb2.SetLimitsResponse]  # type: ignore[assignment]
-    """Stores a new version of the limits of a scope."""
+    """Stores a new version of the limits of a scope. What loosens them may need a second person
+    (APPROVAL_REQUIRED, see ApprovalService).
+    """
     GetLimits: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetLimitsRequest, _portfolio_service_pb2.GetLimitsResponse]  # type: ignore[assignment]
     """Returns the limits of a scope in force, or of a past version."""
     SetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTradingStateRequest, _portfolio_service_pb2.SetTradingStateResponse]  # type: ignore[assignment]
-    """Halts, reduces or resumes trading of a scope (the kill switch)."""
+    """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
+    may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+    """
     GetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]  # type: ignore[assignment]
     """Returns the trading state of a scope by itself."""
+    GetBreaches: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]  # type: ignore[assignment]
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
+    that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
+    price is missing.
+    """
     ListReservations: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
     """Lists reservations of a portfolio that are still open."""
 
@@ -219,7 +237,9 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.SetLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetLimitsResponse, _abc.Awaitable[_portfolio_service_pb2.SetLimitsResponse]]:
-        """Stores a new version of the limits of a scope."""
+        """Stores a new version of the limits of a scope. What loosens them may need a second person
+        (APPROVAL_REQUIRED, see ApprovalService).
+        """
 
     @_abc_1.abstractmethod
     def GetLimits(
@@ -235,7 +255,9 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.SetTradingStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetTradingStateResponse, _abc.Awaitable[_portfolio_service_pb2.SetTradingStateResponse]]:
-        """Halts, reduces or resumes trading of a scope (the kill switch)."""
+        """Halts, reduces or resumes trading of a scope (the kill switch). Whatever is less strict than before
+        may need a second person (APPROVAL_REQUIRED, see ApprovalService); halting never does.
+        """
 
     @_abc_1.abstractmethod
     def GetTradingState(
@@ -244,6 +266,17 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.GetTradingStateResponse, _abc.Awaitable[_portfolio_service_pb2.GetTradingStateResponse]]:
         """Returns the trading state of a scope by itself."""
+
+    @_abc_1.abstractmethod
+    def GetBreaches(
+        self,
+        request: _portfolio_service_pb2.GetBreachesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.GetBreachesResponse, _abc.Awaitable[_portfolio_service_pb2.GetBreachesResponse]]:
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
+        that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
+        price is missing.
+        """
 
     @_abc_1.abstractmethod
     def ListReservations(

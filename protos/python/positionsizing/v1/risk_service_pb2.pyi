@@ -32,7 +32,7 @@ class _TailMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TailMethod
     TAIL_METHOD_NORMAL: _TailMethod.ValueType  # 1
     """Normal returns of mean zero."""
     TAIL_METHOD_STUDENT: _TailMethod.ValueType  # 2
-    """Student t of mean zero, scaled to the book's volatility, degrees of freedom by kurtosis."""
+    """Student t of mean zero, scaled to the book's volatility, degrees of freedom by kurtosis unless they are given."""
     TAIL_METHOD_CORNISH_FISHER: _TailMethod.ValueType  # 3
     """Cornish-Fisher expansion; refused outside its domain."""
     TAIL_METHOD_HISTORICAL: _TailMethod.ValueType  # 4
@@ -40,7 +40,7 @@ class _TailMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TailMethod
     TAIL_METHOD_FILTERED_HISTORICAL: _TailMethod.ValueType  # 5
     """History scaled from the volatility then to the volatility now (EWMA 0.97)."""
     TAIL_METHOD_EXTREME_VALUE: _TailMethod.ValueType  # 6
-    """Generalised Pareto distribution of the largest tenth of losses."""
+    """Generalised Pareto distribution of the largest losses, a tenth of them unless told otherwise."""
 
 class TailMethod(_TailMethod, metaclass=_TailMethodEnumTypeWrapper):
     """How value at risk and expected shortfall are computed."""
@@ -50,7 +50,7 @@ TAIL_METHOD_UNSPECIFIED: TailMethod.ValueType  # 0
 TAIL_METHOD_NORMAL: TailMethod.ValueType  # 1
 """Normal returns of mean zero."""
 TAIL_METHOD_STUDENT: TailMethod.ValueType  # 2
-"""Student t of mean zero, scaled to the book's volatility, degrees of freedom by kurtosis."""
+"""Student t of mean zero, scaled to the book's volatility, degrees of freedom by kurtosis unless they are given."""
 TAIL_METHOD_CORNISH_FISHER: TailMethod.ValueType  # 3
 """Cornish-Fisher expansion; refused outside its domain."""
 TAIL_METHOD_HISTORICAL: TailMethod.ValueType  # 4
@@ -58,7 +58,7 @@ TAIL_METHOD_HISTORICAL: TailMethod.ValueType  # 4
 TAIL_METHOD_FILTERED_HISTORICAL: TailMethod.ValueType  # 5
 """History scaled from the volatility then to the volatility now (EWMA 0.97)."""
 TAIL_METHOD_EXTREME_VALUE: TailMethod.ValueType  # 6
-"""Generalised Pareto distribution of the largest tenth of losses."""
+"""Generalised Pareto distribution of the largest losses, a tenth of them unless told otherwise."""
 Global___TailMethod: _TypeAlias = TailMethod  # noqa: Y015
 
 class _RiskViewMeasure:
@@ -178,6 +178,10 @@ class ReportRiskRequest(_message.Message):
     SCENARIO_IDS_FIELD_NUMBER: _builtins.int
     ELLIPSOID_DISTANCE_FIELD_NUMBER: _builtins.int
     REVERSE_LOSS_FIELD_NUMBER: _builtins.int
+    PARTICIPATION_RATE_FIELD_NUMBER: _builtins.int
+    TAIL_FRACTION_FIELD_NUMBER: _builtins.int
+    STUDENT_DEGREES_FIELD_NUMBER: _builtins.int
+    SPECTRAL_AVERSION_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Stored portfolio; its holdings with open trades filled are the book before. Empty: no book
     before.
@@ -196,6 +200,21 @@ class ReportRiskRequest(_message.Message):
     """Worst case among returns within so many deviations. Unset: 3. From 0.1 to 100."""
     reverse_loss: _builtins.float
     """Loss that the reverse stress asks for. Unset: 0.1. From 1e-6 to 10."""
+    participation_rate: _builtins.float
+    """Part of the average daily volume that may be sold a day: asks for the risk of leaving the books
+    (`BookRisk.liquidation`). Needs a portfolio, `average_daily_volume` in the market snapshot, and a history and
+    covariance of days. Unset: none. From 1e-6 to 1.
+    """
+    tail_fraction: _builtins.float
+    """Share of the losses that EXTREME_VALUE fits its tail to: the larger, the less certain it is that they are
+    the tail; the smaller, the less there is to fit. Unset: 0.1. From 0.001 to 0.5.
+    """
+    student_degrees: _builtins.float
+    """Degrees of freedom of STUDENT. Unset: 4 + 6 / excess kurtosis of the history. From 2.1 to 1000."""
+    spectral_aversion: _builtins.float
+    """Aversion k of the exponential spectrum of `spectral_risk`: 1 / k is about the share of the worst periods
+    that counts. Unset: 20. From 0.1 to 1000.
+    """
     @_builtins.property
     def proposed(self) -> Global___BookWeights:
         """Proposed weights: of a portfolio, instruments not named stay as they are. Unset: no book after."""
@@ -237,23 +256,43 @@ class ReportRiskRequest(_message.Message):
         scenario_ids: _abc.Iterable[_builtins.str] | None = ...,
         ellipsoid_distance: _builtins.float | None = ...,
         reverse_loss: _builtins.float | None = ...,
+        participation_rate: _builtins.float | None = ...,
+        tail_fraction: _builtins.float | None = ...,
+        student_degrees: _builtins.float | None = ...,
+        spectral_aversion: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ellipsoid_distance", b"_ellipsoid_distance", "_level", b"_level", "_reverse_loss", b"_reverse_loss", "as_of_time", b"as_of_time", "ellipsoid_distance", b"ellipsoid_distance", "known_time", b"known_time", "level", b"level", "proposed", b"proposed", "reverse_loss", b"reverse_loss", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ellipsoid_distance", b"_ellipsoid_distance", "_level", b"_level", "_participation_rate", b"_participation_rate", "_reverse_loss", b"_reverse_loss", "_spectral_aversion", b"_spectral_aversion", "_student_degrees", b"_student_degrees", "_tail_fraction", b"_tail_fraction", "as_of_time", b"as_of_time", "ellipsoid_distance", b"ellipsoid_distance", "known_time", b"known_time", "level", b"level", "participation_rate", b"participation_rate", "proposed", b"proposed", "reverse_loss", b"reverse_loss", "spectral_aversion", b"spectral_aversion", "start_time", b"start_time", "student_degrees", b"student_degrees", "tail_fraction", b"tail_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ellipsoid_distance", b"_ellipsoid_distance", "_level", b"_level", "_reverse_loss", b"_reverse_loss", "as_of_time", b"as_of_time", "covariance_matrix_id", b"covariance_matrix_id", "ellipsoid_distance", b"ellipsoid_distance", "gap_policy", b"gap_policy", "known_time", b"known_time", "level", b"level", "market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id", "proposed", b"proposed", "reverse_loss", b"reverse_loss", "scenario_ids", b"scenario_ids", "start_time", b"start_time", "universe_id", b"universe_id", "views", b"views"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ellipsoid_distance", b"_ellipsoid_distance", "_level", b"_level", "_participation_rate", b"_participation_rate", "_reverse_loss", b"_reverse_loss", "_spectral_aversion", b"_spectral_aversion", "_student_degrees", b"_student_degrees", "_tail_fraction", b"_tail_fraction", "as_of_time", b"as_of_time", "covariance_matrix_id", b"covariance_matrix_id", "ellipsoid_distance", b"ellipsoid_distance", "gap_policy", b"gap_policy", "known_time", b"known_time", "level", b"level", "market_snapshot_id", b"market_snapshot_id", "participation_rate", b"participation_rate", "portfolio_id", b"portfolio_id", "proposed", b"proposed", "reverse_loss", b"reverse_loss", "scenario_ids", b"scenario_ids", "spectral_aversion", b"spectral_aversion", "start_time", b"start_time", "student_degrees", b"student_degrees", "tail_fraction", b"tail_fraction", "universe_id", b"universe_id", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ellipsoid_distance: _TypeAlias = _typing.Literal["ellipsoid_distance"]  # noqa: Y015
     _WhichOneofArgType__ellipsoid_distance: _TypeAlias = _typing.Literal["_ellipsoid_distance", b"_ellipsoid_distance"]  # noqa: Y015
     _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
     _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__participation_rate: _TypeAlias = _typing.Literal["participation_rate"]  # noqa: Y015
+    _WhichOneofArgType__participation_rate: _TypeAlias = _typing.Literal["_participation_rate", b"_participation_rate"]  # noqa: Y015
     _WhichOneofReturnType__reverse_loss: _TypeAlias = _typing.Literal["reverse_loss"]  # noqa: Y015
     _WhichOneofArgType__reverse_loss: _TypeAlias = _typing.Literal["_reverse_loss", b"_reverse_loss"]  # noqa: Y015
+    _WhichOneofReturnType__spectral_aversion: _TypeAlias = _typing.Literal["spectral_aversion"]  # noqa: Y015
+    _WhichOneofArgType__spectral_aversion: _TypeAlias = _typing.Literal["_spectral_aversion", b"_spectral_aversion"]  # noqa: Y015
+    _WhichOneofReturnType__student_degrees: _TypeAlias = _typing.Literal["student_degrees"]  # noqa: Y015
+    _WhichOneofArgType__student_degrees: _TypeAlias = _typing.Literal["_student_degrees", b"_student_degrees"]  # noqa: Y015
+    _WhichOneofReturnType__tail_fraction: _TypeAlias = _typing.Literal["tail_fraction"]  # noqa: Y015
+    _WhichOneofArgType__tail_fraction: _TypeAlias = _typing.Literal["_tail_fraction", b"_tail_fraction"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ellipsoid_distance) -> _WhichOneofReturnType__ellipsoid_distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__participation_rate) -> _WhichOneofReturnType__participation_rate | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reverse_loss) -> _WhichOneofReturnType__reverse_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spectral_aversion) -> _WhichOneofReturnType__spectral_aversion | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__student_degrees) -> _WhichOneofReturnType__student_degrees | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_fraction) -> _WhichOneofReturnType__tail_fraction | None: ...
 
 Global___ReportRiskRequest: _TypeAlias = ReportRiskRequest  # noqa: Y015
 
@@ -351,12 +390,16 @@ class BookRisk(_message.Message):
     REVERSE_DISTANCE_FIELD_NUMBER: _builtins.int
     REVERSE_PROBABILITY_FIELD_NUMBER: _builtins.int
     STUDENT_DEGREES_FIELD_NUMBER: _builtins.int
+    LIQUIDATION_FIELD_NUMBER: _builtins.int
+    ENTROPIC_VALUE_AT_RISK_NORMAL_FIELD_NUMBER: _builtins.int
+    MAX_DRAWDOWN_FIELD_NUMBER: _builtins.int
+    CONDITIONAL_DRAWDOWN_FIELD_NUMBER: _builtins.int
     volatility: _builtins.float
     """Standard deviation of the return."""
     entropic_value_at_risk: _builtins.float
     """Entropic value at risk; never below ES."""
     spectral_risk: _builtins.float
-    """Spectral risk, exponential spectrum of aversion 20."""
+    """Spectral risk by the exponential spectrum (`spectral_aversion`)."""
     skewness: _builtins.float
     """Skewness of the book's return in the history."""
     excess_kurtosis: _builtins.float
@@ -379,6 +422,16 @@ class BookRisk(_message.Message):
     """Probability of returns farther away, if they were normal."""
     student_degrees: _builtins.float
     """Degrees of freedom of the Student t."""
+    entropic_value_at_risk_normal: _builtins.float
+    """Entropic value at risk of NORMAL, volatility x sqrt(-2 ln(1 - level)). Much below that of the history:
+    the tail is not normal.
+    """
+    max_drawdown: _builtins.float
+    """Largest fall below an earlier peak of a book held at these weights through the history, rebalanced every
+    period, a fraction of the peak; the start is a peak. Periods count as they came, without views.
+    """
+    conditional_drawdown: _builtins.float
+    """Mean of the worst 1 - `level` of these drawdowns, one a period."""
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Weights, in the order of `instrument_ids`."""
@@ -415,6 +468,10 @@ class BookRisk(_message.Message):
     def reverse_returns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Most plausible returns that lose `reverse_loss`; empty for a book without risk."""
 
+    @_builtins.property
+    def liquidation(self) -> Global___LiquidationRisk:
+        """What leaving the whole book risks; only with `participation_rate`."""
+
     def __init__(
         self,
         *,
@@ -440,10 +497,14 @@ class BookRisk(_message.Message):
         reverse_distance: _builtins.float = ...,
         reverse_probability: _builtins.float = ...,
         student_degrees: _builtins.float = ...,
+        liquidation: Global___LiquidationRisk | None = ...,
+        entropic_value_at_risk_normal: _builtins.float = ...,
+        max_drawdown: _builtins.float = ...,
+        conditional_drawdown: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets_principal", b"_effective_bets_principal", "_effective_bets_torsion", b"_effective_bets_torsion", "_effective_bets_variance", b"_effective_bets_variance", "diversification_ratio", b"diversification_ratio", "effective_bets_principal", b"effective_bets_principal", "effective_bets_torsion", b"effective_bets_torsion", "effective_bets_variance", b"effective_bets_variance", "pareto", b"pareto"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets_principal", b"_effective_bets_principal", "_effective_bets_torsion", b"_effective_bets_torsion", "_effective_bets_variance", b"_effective_bets_variance", "diversification_ratio", b"diversification_ratio", "effective_bets_principal", b"effective_bets_principal", "effective_bets_torsion", b"effective_bets_torsion", "effective_bets_variance", b"effective_bets_variance", "liquidation", b"liquidation", "pareto", b"pareto"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets_principal", b"_effective_bets_principal", "_effective_bets_torsion", b"_effective_bets_torsion", "_effective_bets_variance", b"_effective_bets_variance", "component_historical", b"component_historical", "component_normal", b"component_normal", "diversification_ratio", b"diversification_ratio", "effective_bets_principal", b"effective_bets_principal", "effective_bets_torsion", b"effective_bets_torsion", "effective_bets_variance", b"effective_bets_variance", "entropic_value_at_risk", b"entropic_value_at_risk", "excess_kurtosis", b"excess_kurtosis", "marginal_historical", b"marginal_historical", "marginal_normal", b"marginal_normal", "pareto", b"pareto", "reverse_distance", b"reverse_distance", "reverse_probability", b"reverse_probability", "reverse_returns", b"reverse_returns", "skewness", b"skewness", "spectral_risk", b"spectral_risk", "student_degrees", b"student_degrees", "tails", b"tails", "volatility", b"volatility", "weights", b"weights", "worst_case_loss", b"worst_case_loss", "worst_case_returns", b"worst_case_returns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio", "_effective_bets_principal", b"_effective_bets_principal", "_effective_bets_torsion", b"_effective_bets_torsion", "_effective_bets_variance", b"_effective_bets_variance", "component_historical", b"component_historical", "component_normal", b"component_normal", "conditional_drawdown", b"conditional_drawdown", "diversification_ratio", b"diversification_ratio", "effective_bets_principal", b"effective_bets_principal", "effective_bets_torsion", b"effective_bets_torsion", "effective_bets_variance", b"effective_bets_variance", "entropic_value_at_risk", b"entropic_value_at_risk", "entropic_value_at_risk_normal", b"entropic_value_at_risk_normal", "excess_kurtosis", b"excess_kurtosis", "liquidation", b"liquidation", "marginal_historical", b"marginal_historical", "marginal_normal", b"marginal_normal", "max_drawdown", b"max_drawdown", "pareto", b"pareto", "reverse_distance", b"reverse_distance", "reverse_probability", b"reverse_probability", "reverse_returns", b"reverse_returns", "skewness", b"skewness", "spectral_risk", b"spectral_risk", "student_degrees", b"student_degrees", "tails", b"tails", "volatility", b"volatility", "weights", b"weights", "worst_case_loss", b"worst_case_loss", "worst_case_returns", b"worst_case_returns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversification_ratio: _TypeAlias = _typing.Literal["diversification_ratio"]  # noqa: Y015
     _WhichOneofArgType__diversification_ratio: _TypeAlias = _typing.Literal["_diversification_ratio", b"_diversification_ratio"]  # noqa: Y015
@@ -463,6 +524,44 @@ class BookRisk(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__effective_bets_variance) -> _WhichOneofReturnType__effective_bets_variance | None: ...
 
 Global___BookRisk: _TypeAlias = BookRisk  # noqa: Y015
+
+@_typing.final
+class LiquidationRisk(_message.Message):
+    """Risk of a book until all of it is sold, each position in equal parts at the end of as many days as it
+    takes. Days are independent and normal, without a mean; positions that take long are held long.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHORTFALL_FIELD_NUMBER: _builtins.int
+    SPREAD_COST_FIELD_NUMBER: _builtins.int
+    value_at_risk: _builtins.float
+    """Value at risk until all is sold, with half the spread, a fraction of equity."""
+    expected_shortfall: _builtins.float
+    """Expected shortfall alike."""
+    spread_cost: _builtins.float
+    """Half the spread of the market snapshot on every position, a fraction of equity; a part of both."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Days that each position takes, in the order of `instrument_ids`; 0 where there is none."""
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[_builtins.int] | None = ...,
+        value_at_risk: _builtins.float = ...,
+        expected_shortfall: _builtins.float = ...,
+        spread_cost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "expected_shortfall", b"expected_shortfall", "spread_cost", b"spread_cost", "value_at_risk", b"value_at_risk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiquidationRisk: _TypeAlias = LiquidationRisk  # noqa: Y015
 
 @_typing.final
 class TailRisk(_message.Message):
@@ -820,10 +919,15 @@ class BacktestRiskRequest(_message.Message):
     RECORDED_FIELD_NUMBER: _builtins.int
     ROLLING_FIELD_NUMBER: _builtins.int
     BETTING_FRACTION_FIELD_NUMBER: _builtins.int
+    NULL_DEGREES_FIELD_NUMBER: _builtins.int
     level: _builtins.float
     """Confidence of the forecasts. Unset: 0.99. From 0.5 to 0.9999."""
     betting_fraction: _builtins.float
     """Part of the evidence staked each period in the e-process. Unset: 0.01. From 0.0001 to 0.5."""
+    null_degrees: _builtins.float
+    """Degrees of freedom of the Student t that losses are taken to have, scaled by the forecasts, in
+    `shortfall_p_value`. Unset: losses are normal. From 2.1 to 1000.
+    """
     @_builtins.property
     def recorded(self) -> Global___RecordedForecasts:
         """Forecasts that were made."""
@@ -839,21 +943,26 @@ class BacktestRiskRequest(_message.Message):
         recorded: Global___RecordedForecasts | None = ...,
         rolling: Global___RollingForecasts | None = ...,
         betting_fraction: _builtins.float | None = ...,
+        null_degrees: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_betting_fraction", b"_betting_fraction", "_level", b"_level", "betting_fraction", b"betting_fraction", "level", b"level", "recorded", b"recorded", "rolling", b"rolling", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_betting_fraction", b"_betting_fraction", "_level", b"_level", "_null_degrees", b"_null_degrees", "betting_fraction", b"betting_fraction", "level", b"level", "null_degrees", b"null_degrees", "recorded", b"recorded", "rolling", b"rolling", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_betting_fraction", b"_betting_fraction", "_level", b"_level", "betting_fraction", b"betting_fraction", "level", b"level", "recorded", b"recorded", "rolling", b"rolling", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_betting_fraction", b"_betting_fraction", "_level", b"_level", "_null_degrees", b"_null_degrees", "betting_fraction", b"betting_fraction", "level", b"level", "null_degrees", b"null_degrees", "recorded", b"recorded", "rolling", b"rolling", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__betting_fraction: _TypeAlias = _typing.Literal["betting_fraction"]  # noqa: Y015
     _WhichOneofArgType__betting_fraction: _TypeAlias = _typing.Literal["_betting_fraction", b"_betting_fraction"]  # noqa: Y015
     _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
     _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__null_degrees: _TypeAlias = _typing.Literal["null_degrees"]  # noqa: Y015
+    _WhichOneofArgType__null_degrees: _TypeAlias = _typing.Literal["_null_degrees", b"_null_degrees"]  # noqa: Y015
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["recorded", "rolling"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__betting_fraction) -> _WhichOneofReturnType__betting_fraction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__null_degrees) -> _WhichOneofReturnType__null_degrees | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -973,6 +1082,7 @@ class BacktestRiskResponse(_message.Message):
     E_VALUE_MAX_FIELD_NUMBER: _builtins.int
     EXCEEDANCES_FIELD_NUMBER: _builtins.int
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    SHORTFALL_P_VALUE_FIELD_NUMBER: _builtins.int
     period_count: _builtins.int
     """Periods tested."""
     exceedance_count: _builtins.int
@@ -997,6 +1107,10 @@ class BacktestRiskResponse(_message.Message):
     """Largest value it has reached."""
     refused_count: _builtins.int
     """Periods for which the method had no forecast; not tested."""
+    shortfall_p_value: _builtins.float
+    """Probability of a `shortfall_z2` this low or lower if forecasts are right and losses independent, of mean
+    zero and of the distribution that `null_degrees` says. Below 0.05 ES is too small. Unset without ES.
+    """
     @_builtins.property
     def coverage(self) -> Global___TestResult:
         """Kupiec's likelihood ratio: is their number right."""
@@ -1030,15 +1144,18 @@ class BacktestRiskResponse(_message.Message):
         e_value_max: _builtins.float | None = ...,
         exceedances: _abc.Iterable[_builtins.int] | None = ...,
         refused_count: _builtins.int = ...,
+        shortfall_p_value: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_e_value", b"_e_value", "_e_value_max", b"_e_value_max", "_shortfall_z1", b"_shortfall_z1", "_shortfall_z2", b"_shortfall_z2", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "e_value", b"e_value", "e_value_max", b"e_value_max", "independence", b"independence", "shortfall_z1", b"shortfall_z1", "shortfall_z2", b"shortfall_z2"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_e_value", b"_e_value", "_e_value_max", b"_e_value_max", "_shortfall_p_value", b"_shortfall_p_value", "_shortfall_z1", b"_shortfall_z1", "_shortfall_z2", b"_shortfall_z2", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "e_value", b"e_value", "e_value_max", b"e_value_max", "independence", b"independence", "shortfall_p_value", b"shortfall_p_value", "shortfall_z1", b"shortfall_z1", "shortfall_z2", b"shortfall_z2"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_e_value", b"_e_value", "_e_value_max", b"_e_value_max", "_shortfall_z1", b"_shortfall_z1", "_shortfall_z2", b"_shortfall_z2", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "e_value", b"e_value", "e_value_max", b"e_value_max", "exceedance_count", b"exceedance_count", "exceedances", b"exceedances", "exceedances_expected", b"exceedances_expected", "independence", b"independence", "period_count", b"period_count", "refused_count", b"refused_count", "shortfall_z1", b"shortfall_z1", "shortfall_z2", b"shortfall_z2", "zone", b"zone", "zone_probability", b"zone_probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_e_value", b"_e_value", "_e_value_max", b"_e_value_max", "_shortfall_p_value", b"_shortfall_p_value", "_shortfall_z1", b"_shortfall_z1", "_shortfall_z2", b"_shortfall_z2", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "e_value", b"e_value", "e_value_max", b"e_value_max", "exceedance_count", b"exceedance_count", "exceedances", b"exceedances", "exceedances_expected", b"exceedances_expected", "independence", b"independence", "period_count", b"period_count", "refused_count", b"refused_count", "shortfall_p_value", b"shortfall_p_value", "shortfall_z1", b"shortfall_z1", "shortfall_z2", b"shortfall_z2", "zone", b"zone", "zone_probability", b"zone_probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__e_value: _TypeAlias = _typing.Literal["e_value"]  # noqa: Y015
     _WhichOneofArgType__e_value: _TypeAlias = _typing.Literal["_e_value", b"_e_value"]  # noqa: Y015
     _WhichOneofReturnType__e_value_max: _TypeAlias = _typing.Literal["e_value_max"]  # noqa: Y015
     _WhichOneofArgType__e_value_max: _TypeAlias = _typing.Literal["_e_value_max", b"_e_value_max"]  # noqa: Y015
+    _WhichOneofReturnType__shortfall_p_value: _TypeAlias = _typing.Literal["shortfall_p_value"]  # noqa: Y015
+    _WhichOneofArgType__shortfall_p_value: _TypeAlias = _typing.Literal["_shortfall_p_value", b"_shortfall_p_value"]  # noqa: Y015
     _WhichOneofReturnType__shortfall_z1: _TypeAlias = _typing.Literal["shortfall_z1"]  # noqa: Y015
     _WhichOneofArgType__shortfall_z1: _TypeAlias = _typing.Literal["_shortfall_z1", b"_shortfall_z1"]  # noqa: Y015
     _WhichOneofReturnType__shortfall_z2: _TypeAlias = _typing.Literal["shortfall_z2"]  # noqa: Y015
@@ -1047,6 +1164,8 @@ class BacktestRiskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__e_value) -> _WhichOneofReturnType__e_value | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__e_value_max) -> _WhichOneofReturnType__e_value_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shortfall_p_value) -> _WhichOneofReturnType__shortfall_p_value | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shortfall_z1) -> _WhichOneofReturnType__shortfall_z1 | None: ...
     @_typing.overload

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import correlation_service_pb2 as _correlation_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import parameter_service_pb2 as _parameter_service_pb2
 from positionsizing.v1 import sizing_pb2 as _sizing_pb2
@@ -89,6 +90,54 @@ to 4096 settings. No stage growth, bindings or refusals; no limits of the whole 
 a largest number of positions.
 """
 Global___BacktestMode: _TypeAlias = BacktestMode  # noqa: Y015
+
+class _TuneObjection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TuneObjectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TuneObjection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TUNE_OBJECTION_UNSPECIFIED: _TuneObjection.ValueType  # 0
+    """Not said."""
+    TUNE_OBJECTION_NOTHING_BETTER: _TuneObjection.ValueType  # 1
+    """No trial's plateau is above that of the setting as it is: there is nothing to propose."""
+    TUNE_OBJECTION_WALK_FORWARD: _TuneObjection.ValueType  # 2
+    """Walk-forward, choices grew no more than the setting as it is over all segments, or did better in
+    no more than half of them.
+    """
+    TUNE_OBJECTION_LOCKED: _TuneObjection.ValueType  # 3
+    """In the locked sessions it grew no more than the setting as it is, or was ruined."""
+    TUNE_OBJECTION_NOT_SUPERIOR: _TuneObjection.ValueType  # 4
+    """That the best is no better than the setting as it is has a probability above 0.1
+    (`superior_ability_p`).
+    """
+    TUNE_OBJECTION_OVERFITTED: _TuneObjection.ValueType  # 5
+    """`Overfitting.overfitting_probability` is above 0.5: the best of one half of the sessions is more
+    often than not among the worse in the other.
+    """
+
+class TuneObjection(_TuneObjection, metaclass=_TuneObjectionEnumTypeWrapper):
+    """What speaks against the chosen trial."""
+
+TUNE_OBJECTION_UNSPECIFIED: TuneObjection.ValueType  # 0
+"""Not said."""
+TUNE_OBJECTION_NOTHING_BETTER: TuneObjection.ValueType  # 1
+"""No trial's plateau is above that of the setting as it is: there is nothing to propose."""
+TUNE_OBJECTION_WALK_FORWARD: TuneObjection.ValueType  # 2
+"""Walk-forward, choices grew no more than the setting as it is over all segments, or did better in
+no more than half of them.
+"""
+TUNE_OBJECTION_LOCKED: TuneObjection.ValueType  # 3
+"""In the locked sessions it grew no more than the setting as it is, or was ruined."""
+TUNE_OBJECTION_NOT_SUPERIOR: TuneObjection.ValueType  # 4
+"""That the best is no better than the setting as it is has a probability above 0.1
+(`superior_ability_p`).
+"""
+TUNE_OBJECTION_OVERFITTED: TuneObjection.ValueType  # 5
+"""`Overfitting.overfitting_probability` is above 0.5: the best of one half of the sessions is more
+often than not among the worse in the other.
+"""
+Global___TuneObjection: _TypeAlias = TuneObjection  # noqa: Y015
 
 @_typing.final
 class PriceTable(_message.Message):
@@ -273,6 +322,49 @@ class TradingCosts(_message.Message):
 Global___TradingCosts: _TypeAlias = TradingCosts  # noqa: Y015
 
 @_typing.final
+class BacktestEstimates(_message.Message):
+    """What a backtest estimates from its own history, anew at each decision, from the returns up to that
+    close. Decisions before there are enough are refused as TOO_FEW_SESSIONS; a line whose instrument
+    has no price at the start of the window, or whose price didn't move in it, as NOT_IN_ESTIMATES.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    ESTIMATOR_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SCENARIOS_FIELD_NUMBER: _builtins.int
+    sessions: _builtins.int
+    """Returns in the window, the last ones; from 20 to 2520. Unset: 252."""
+    estimator: _correlation_service_pb2.CovarianceEstimator.ValueType
+    """Estimator of the covariance. Unset: LEDOIT_WOLF. Not DETONED, nor GIVEN_FACTORS."""
+    scenarios: _builtins.bool
+    """Whether the returns of the window are scenarios too, equally likely; the joint method and limits
+    on the whole book then go by them. Without, they go by the covariance.
+    """
+    @_builtins.property
+    def settings(self) -> _correlation_service_pb2.EstimatorSettings:
+        """What the estimator is told; unset: its defaults."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _builtins.int | None = ...,
+        estimator: _correlation_service_pb2.CovarianceEstimator.ValueType = ...,
+        settings: _correlation_service_pb2.EstimatorSettings | None = ...,
+        scenarios: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sessions", b"_sessions", "sessions", b"sessions", "settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions", b"_sessions", "estimator", b"estimator", "scenarios", b"scenarios", "sessions", b"sessions", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sessions: _TypeAlias = _typing.Literal["sessions"]  # noqa: Y015
+    _WhichOneofArgType__sessions: _TypeAlias = _typing.Literal["_sessions", b"_sessions"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sessions) -> _WhichOneofReturnType__sessions | None: ...
+
+Global___BacktestEstimates: _TypeAlias = BacktestEstimates  # noqa: Y015
+
+@_typing.final
 class BacktestSetting(_message.Message):
     """One way to size: what says the edges, and everything that turns them into positions."""
 
@@ -288,6 +380,9 @@ class BacktestSetting(_message.Message):
     CASH_FIELD_NUMBER: _builtins.int
     LOT_SIZE_FIELD_NUMBER: _builtins.int
     REBALANCE_SESSIONS_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    DECISION_TIME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the answer; unset: its place."""
     fill_at: Global___FillAt.ValueType
@@ -298,6 +393,12 @@ class BacktestSetting(_message.Message):
     """Lot of every instrument; from 1e-12 to 1e12. Unset: 1."""
     rebalance_sessions: _builtins.int
     """A decision every so many sessions, from 1 to 100000. Unset: 1."""
+    decision_time: _builtins.str
+    """Time of day of the decisions, "HH:MM" or "HH:MM:SS", for the schedule of the parameters. Unset:
+    none; a schedule is then refused.
+    """
+    time_zone: _builtins.str
+    """IANA zone of `decision_time`, e.g. "America/New_York"; required with it."""
     @_builtins.property
     def mean_return(self) -> Global___MeanReturnStrategy:
         """A rule on the prices."""
@@ -308,7 +409,10 @@ class BacktestSetting(_message.Message):
 
     @_builtins.property
     def parameters(self) -> _parameter_service_pb2.SizingParameters:
-        """As in SetParameters; unset fields have the built-in defaults. Method closed form."""
+        """As in SetParameters; unset fields have the built-in defaults. What a backtest doesn't size by is
+        refused by its field: ages and checks of live inputs, stored matrices, models and conditions; in
+        mode FAST more (`docs/user-guide.md`). The drawdown floor and schedules work as live.
+        """
 
     @_builtins.property
     def limits(self) -> _limits_pb2.Limits:
@@ -317,6 +421,13 @@ class BacktestSetting(_message.Message):
     @_builtins.property
     def costs(self) -> Global___TradingCosts:
         """Costs; unset: none."""
+
+    @_builtins.property
+    def estimates(self) -> Global___BacktestEstimates:
+        """What is estimated from the history: for the method JOINT, limits on clusters and on the risk of the
+        whole book, and the correlation penalty, which is then on unless it is NONE. Unset: nothing, and
+        whatever needs it is refused. Mode EXACT only.
+        """
 
     def __init__(
         self,
@@ -331,10 +442,13 @@ class BacktestSetting(_message.Message):
         cash: _builtins.float | None = ...,
         lot_size: _builtins.float | None = ...,
         rebalance_sessions: _builtins.int | None = ...,
+        estimates: Global___BacktestEstimates | None = ...,
+        decision_time: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "estimates", b"estimates", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "fill_at", b"fill_at", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "name", b"name", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "decision_time", b"decision_time", "estimates", b"estimates", "fill_at", b"fill_at", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "name", b"name", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cash: _TypeAlias = _typing.Literal["cash"]  # noqa: Y015
     _WhichOneofArgType__cash: _TypeAlias = _typing.Literal["_cash", b"_cash"]  # noqa: Y015
@@ -743,6 +857,8 @@ class BacktestResult(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     BINDINGS_FIELD_NUMBER: _builtins.int
     RUIN_DATE_FIELD_NUMBER: _builtins.int
+    REFUSED_LINES_FIELD_NUMBER: _builtins.int
+    REDUCING_DECISIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     trades: _builtins.int
@@ -753,6 +869,10 @@ class BacktestResult(_message.Message):
     """Sessions in which fills were cut because the price had moved beyond the cash at hand."""
     ruin_date: _builtins.str
     """Date on which nothing was left; empty if that never came."""
+    reducing_decisions: _builtins.int
+    """Decisions in which no position could grow after the loss of a day (`Limits.day_loss_max`). Without
+    `day_loss_resumes` that holds to the end, as nobody is there to lift it. Of mode EXACT.
+    """
     @_builtins.property
     def equity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Equity at each close, a value a session; 0 from ruin on."""
@@ -797,6 +917,10 @@ class BacktestResult(_message.Message):
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedCount]:
         """Lines cut last by each kind of limit."""
 
+    @_builtins.property
+    def refused_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedCount]:
+        """Lines of the decisions made that were not sized, by reason; their positions stayed. Of mode EXACT."""
+
     def __init__(
         self,
         *,
@@ -816,10 +940,12 @@ class BacktestResult(_message.Message):
         refused: _abc.Iterable[Global___NamedCount] | None = ...,
         bindings: _abc.Iterable[Global___NamedCount] | None = ...,
         ruin_date: _builtins.str = ...,
+        refused_lines: _abc.Iterable[Global___NamedCount] | None = ...,
+        reducing_decisions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bindings", b"bindings", "cash", b"cash", "decisions", b"decisions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "refused", b"refused", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bindings", b"bindings", "cash", b"cash", "decisions", b"decisions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "reducing_decisions", b"reducing_decisions", "refused", b"refused", "refused_lines", b"refused_lines", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1350,6 +1476,8 @@ class TuneParametersResponse(_message.Message):
     SUPERIOR_ABILITY_P_FIELD_NUMBER: _builtins.int
     REALITY_CHECK_P_FIELD_NUMBER: _builtins.int
     HISTORY_HASH_FIELD_NUMBER: _builtins.int
+    IS_RECOMMENDED_FIELD_NUMBER: _builtins.int
+    OBJECTIONS_FIELD_NUMBER: _builtins.int
     chosen: _builtins.int
     """Place of the chosen one; 0 where none is better than the setting as it is."""
     locked_from: _builtins.str
@@ -1362,6 +1490,10 @@ class TuneParametersResponse(_message.Message):
     """The same by White's reality check (2000), which more bad trials make larger."""
     history_hash: _builtins.str
     """SHA-256 of the prices, as hexadecimal digits."""
+    is_recommended: _builtins.bool
+    """Whether nothing of the evidence speaks against the chosen trial. Where something does, keep the
+    setting as it is.
+    """
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fields that were searched, in the order of all values."""
@@ -1372,7 +1504,7 @@ class TuneParametersResponse(_message.Message):
 
     @_builtins.property
     def proposal(self) -> _parameter_service_pb2.SizingParameters:
-        """Its parameters whole, to be given to SetParameters by a person who agrees."""
+        """Its parameters whole, to be given to SetParameters by a person who agrees, where `is_recommended`."""
 
     @_builtins.property
     def walk_forward_growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -1396,6 +1528,10 @@ class TuneParametersResponse(_message.Message):
     def overfitting(self) -> Global___Overfitting:
         """Luck in the choice, over the sessions before the locked ones."""
 
+    @_builtins.property
+    def objections(self) -> _containers.RepeatedScalarFieldContainer[Global___TuneObjection.ValueType]:
+        """What speaks against it; empty where it is recommended."""
+
     def __init__(
         self,
         *,
@@ -1412,10 +1548,12 @@ class TuneParametersResponse(_message.Message):
         superior_ability_p: _builtins.float | None = ...,
         reality_check_p: _builtins.float | None = ...,
         history_hash: _builtins.str = ...,
+        is_recommended: _builtins.bool = ...,
+        objections: _abc.Iterable[Global___TuneObjection.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "locked_difference", b"locked_difference", "locked_growth", b"locked_growth", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "is_recommended", b"is_recommended", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "objections", b"objections", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
     _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015

@@ -220,7 +220,7 @@ class SignalBatch(_message.Message):
         """What each edge comes from. Empty: WIN_LOSS if `win_probability` is given, else
         RETURN_VOLATILITY if `expected_return` is, else HISTORY if `history_outcome` is, else
         STORED_HISTORY if `history_universe_id` is, else SCENARIOS if a scenario matrix is, else MODEL if
-        `features` are.
+        `features` are or `model_id` is.
         """
 
     @_builtins.property
@@ -243,7 +243,9 @@ class SignalBatch(_message.Message):
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Standard deviation of that return, same period. From 1e-6 to 5."""
+        """Standard deviation of that return, same period. The joint method takes the risks of instruments
+        that its matrix has from there, and says in a note where these are others. From 1e-6 to 5.
+        """
 
     @_builtins.property
     def confidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -311,7 +313,9 @@ class SignalBatch(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureColumn]:
-        """What models in use read: all features of the edge model and of the size model, and no others. A
+        """What models in use read: all features of the edge model and of the size model, and no others. Those
+        that a model finds in its feature set (`Model.feature_set_id`) may be left out: what is known of the
+        instrument now is read, and a line of which nothing young enough is known is refused. A
         line whose feature is no finite number is refused; a feature beyond what the model was trained on
         is taken at the end of what it was trained on.
         """
@@ -1256,6 +1260,11 @@ class SizingDecision(_message.Message):
     EDGES_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     CASH_NEEDS_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    LOT_SEARCH_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -1270,6 +1279,10 @@ class SizingDecision(_message.Message):
     """Method used."""
     input_hash: _builtins.str
     """SHA-256 over the inputs, in hex."""
+    author: _builtins.str
+    """Who asked for it, from the caller's identity, such as "user:ann" or "topic:signals"; empty where it was
+    not recorded, and in decisions of releases before.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was computed."""
@@ -1313,7 +1326,8 @@ class SizingDecision(_message.Message):
     @_builtins.property
     def limits_exceeded(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExceededLimit]:
         """Limits that the book was beyond and that one decision can't reach: lines have moved as near as
-        turnover, liquidity, cash and lots let them, none further away. Empty in the usual case. Limits
+        turnover, liquidity, cash and lots let them, none further away. Not empty exactly where `status` is
+        LIMIT_EXCEEDED, and empty in the usual case. Limits
         that no book at all satisfies together fail the call instead: FAILED_PRECONDITION, reason
         INFEASIBLE_LIMITS.
         """
@@ -1321,7 +1335,8 @@ class SizingDecision(_message.Message):
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What to know about how it was computed, in words: that bets were taken as independent for want
-        of a matrix, which holdings were left out of the risk.
+        of a matrix, which holdings were left out of the risk, which trades cost more fees than they are of,
+        which names in the limits the market has not.
         """
 
     @_builtins.property
@@ -1357,6 +1372,22 @@ class SizingDecision(_message.Message):
     def cash_needs(self) -> Global___CashNeeds:
         """Only where the request asked for them."""
 
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstrumentCluster]:
+        """The clusters that `Limits.clusters` found; recorded, so that a replay finds the same."""
+
+    @_builtins.property
+    def plan(self) -> Global___TradePlan:
+        """What is planned to be held after this and later periods; only with `SizingParameters.plan_periods`."""
+
+    @_builtins.property
+    def lot_search(self) -> Global___LotSearch:
+        """What the search for whole lots found; only with `SizingParameters.lot_choice` SEARCHED."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionFeatures]:
+        """What models read from their feature sets."""
+
     def __init__(
         self,
         *,
@@ -1385,14 +1416,232 @@ class SizingDecision(_message.Message):
         edges: Global___EdgeEstimates | None = ...,
         predictions: _abc.Iterable[Global___ModelPrediction] | None = ...,
         cash_needs: Global___CashNeeds | None = ...,
+        clusters: _abc.Iterable[Global___InstrumentCluster] | None = ...,
+        plan: Global___TradePlan | None = ...,
+        lot_search: Global___LotSearch | None = ...,
+        author: _builtins.str = ...,
+        features: _abc.Iterable[Global___DecisionFeatures] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "lot_search", b"lot_search", "plan", b"plan", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "method", b"method", "notes", b"notes", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "author", b"author", "cash_needs", b"cash_needs", "certificate", b"certificate", "clusters", b"clusters", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "features", b"features", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "lot_search", b"lot_search", "method", b"method", "notes", b"notes", "plan", b"plan", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SizingDecision: _TypeAlias = SizingDecision  # noqa: Y015
+
+@_typing.final
+class DecisionFeatures(_message.Message):
+    """What was known in a feature set when a decision was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_SET_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    AS_OF_TIMES_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    feature_set_id: _builtins.str
+    """The set."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lines of the request of which something was known."""
+
+    @_builtins.property
+    def as_of_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """When it was true, for each of these lines."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureColumn]:
+        """The features that were read, with a value for each of these lines."""
+
+    def __init__(
+        self,
+        *,
+        feature_set_id: _builtins.str = ...,
+        lines: _abc.Iterable[_builtins.int] | None = ...,
+        as_of_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        features: _abc.Iterable[Global___FeatureColumn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_times", b"as_of_times", "feature_set_id", b"feature_set_id", "features", b"features", "lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionFeatures: _TypeAlias = DecisionFeatures  # noqa: Y015
+
+@_typing.final
+class InstrumentCluster(_message.Message):
+    """Instruments that a limit on clusters found alike."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """The `ClusterLimit`, by name."""
+    name: _builtins.str
+    """The cluster, as `PositionSizes.group_names` has it where it is bounded as a group."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its members, by id."""
+
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        name: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "limit", b"limit", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstrumentCluster: _TypeAlias = InstrumentCluster  # noqa: Y015
+
+@_typing.final
+class TradePlan(_message.Message):
+    """What this and later decisions are planned to hold. Nothing binds later ones: each plans anew, from what is
+    held by then and for the periods that are left.
+
+    The first period is this decision, inside every limit and in whole lots. The next ones are sized like
+    it, each from what the one before leaves with all trades filled, at today's prices, equity and limits, of
+    edges that have faded by `SignalBatch.edge_half_life_periods`: 20 periods at most, and 2,000 lines of
+    all of them together beside the first. These have `lots`. The periods after them follow from there
+    before limits and lots, and have weights only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedPeriod]:
+        """In order, `SizingParameters.plan_periods` of them."""
+
+    def __init__(
+        self,
+        *,
+        periods: _abc.Iterable[Global___PlannedPeriod] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["periods", b"periods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradePlan: _TypeAlias = TradePlan  # noqa: Y015
+
+@_typing.final
+class PlannedPeriod(_message.Message):
+    """One period of a plan; columns are in the order of the request's lines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    BINDING_BOUND_FIELD_NUMBER: _builtins.int
+    BINDING_GROUP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Signed weight at its end, fraction of equity: that of `lots`, or where there are none, before limits."""
+
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Whole lots at its end, signed, inside every limit; empty where the period was not sized inside them."""
+
+    @_builtins.property
+    def binding(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.LimitKind.ValueType]:
+        """The limit that set the size last, as `PositionSizes.binding`; empty where none cut any line."""
+
+    @_builtins.property
+    def binding_bound(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its bound, as `PositionSizes.binding_bound`."""
+
+    @_builtins.property
+    def binding_group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its place in `PositionSizes.group_names`, counted from 1; 0: neither a group nor a limit by name."""
+
+    def __init__(
+        self,
+        *,
+        weight: _abc.Iterable[_builtins.float] | None = ...,
+        lots: _abc.Iterable[_builtins.int] | None = ...,
+        binding: _abc.Iterable[_types_pb2.LimitKind.ValueType] | None = ...,
+        binding_bound: _abc.Iterable[_builtins.float] | None = ...,
+        binding_group: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "binding_bound", b"binding_bound", "binding_group", b"binding_group", "lots", b"lots", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedPeriod: _TypeAlias = PlannedPeriod  # noqa: Y015
+
+@_typing.final
+class LotSearch(_message.Message):
+    """What an integer program made of the lots, places and smallest trades of a joint optimum."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_USED_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_ROUNDED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    is_used: _builtins.bool
+    """Whether the sizes are those that it found; else those of rounding, which are worth as much or more."""
+    shortfall: _builtins.float
+    """Of the objective, relative to it: what the whole lots it found lose against the optimum in parts of
+    lots.
+    """
+    gap: _builtins.float
+    """Of that, what other lots could recover at most; 3 lots around the optimum are looked at, or any where
+    positions are limited in number or trades have a smallest size. Unset where the sizes are not those found.
+    """
+    objective: _builtins.float
+    """Objective at the lots it found; unset where it found none."""
+    objective_rounded: _builtins.float
+    """Objective at the lots of rounding."""
+    note: _builtins.str
+    """Why it found none, or its lots were not used."""
+    def __init__(
+        self,
+        *,
+        is_used: _builtins.bool = ...,
+        shortfall: _builtins.float | None = ...,
+        gap: _builtins.float | None = ...,
+        objective: _builtins.float | None = ...,
+        objective_rounded: _builtins.float | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gap", b"_gap", "_objective", b"_objective", "_objective_rounded", b"_objective_rounded", "_shortfall", b"_shortfall", "gap", b"gap", "objective", b"objective", "objective_rounded", b"objective_rounded", "shortfall", b"shortfall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gap", b"_gap", "_objective", b"_objective", "_objective_rounded", b"_objective_rounded", "_shortfall", b"_shortfall", "gap", b"gap", "is_used", b"is_used", "note", b"note", "objective", b"objective", "objective_rounded", b"objective_rounded", "shortfall", b"shortfall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gap: _TypeAlias = _typing.Literal["gap"]  # noqa: Y015
+    _WhichOneofArgType__gap: _TypeAlias = _typing.Literal["_gap", b"_gap"]  # noqa: Y015
+    _WhichOneofReturnType__objective: _TypeAlias = _typing.Literal["objective"]  # noqa: Y015
+    _WhichOneofArgType__objective: _TypeAlias = _typing.Literal["_objective", b"_objective"]  # noqa: Y015
+    _WhichOneofReturnType__objective_rounded: _TypeAlias = _typing.Literal["objective_rounded"]  # noqa: Y015
+    _WhichOneofArgType__objective_rounded: _TypeAlias = _typing.Literal["_objective_rounded", b"_objective_rounded"]  # noqa: Y015
+    _WhichOneofReturnType__shortfall: _TypeAlias = _typing.Literal["shortfall"]  # noqa: Y015
+    _WhichOneofArgType__shortfall: _TypeAlias = _typing.Literal["_shortfall", b"_shortfall"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gap) -> _WhichOneofReturnType__gap | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__objective) -> _WhichOneofReturnType__objective | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__objective_rounded) -> _WhichOneofReturnType__objective_rounded | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shortfall) -> _WhichOneofReturnType__shortfall | None: ...
+
+Global___LotSearch: _TypeAlias = LotSearch  # noqa: Y015
 
 @_typing.final
 class AlgorithmAnswer(_message.Message):

@@ -101,8 +101,9 @@ class SizePositionsRequest(_message.Message):
     shrunk for its error) the objective expects that. Risk is that of the scenarios as they are, in
     limits on the book and in an objective that is a risk, whatever a signal expects. Of bets and
     histories JOINT takes the correlations: outcomes are drawn from a Gaussian copula such that they
-    have the correlations of the matrix (every combination of few bets, a fixed sample of many).
-    `notes` of the decision says where bets had to be taken as independent.
+    have the correlations of the matrix (every combination of up to twelve bets, as far as the server's
+    largest number of scenarios goes; else a fixed sample). `notes` of the decision says where they
+    are a sample, and where bets had to be taken as independent.
     """
     covariance_matrix_id: _builtins.str
     """Matrix of kind COVARIANCE for the joint method without scenarios, or of kind CORRELATION, which
@@ -323,7 +324,8 @@ class Variation(_message.Message):
     @_builtins.property
     def parameters(self) -> _parameter_service_pb2.SizingParameters:
         """Parameters changed, method and objective included; fields not set stay as stored, or as the
-        base names them.
+        base names them. Models, jumps of prices and what concerns reservations and fills change nothing
+        that is answered here, and are refused.
         """
 
     @_builtins.property
@@ -460,7 +462,9 @@ class WhatIfResult(_message.Message):
     status: _types_pb2.SizingStatus.ValueType
     """Outcome: OPTIMAL or CAPPED as in a decision; INFEASIBLE or REFUSED where nothing was sized."""
     message: _builtins.str
-    """Why nothing was sized, and what would help; empty where something was."""
+    """Why nothing was sized, and what would help; where something was, why the first of the refused lines
+    were, such as those whose stop the varied price has passed.
+    """
     @_builtins.property
     def sizes(self) -> _sizing_pb2.PositionSizes:
         """The sizes; unset where nothing was sized."""
@@ -823,13 +827,14 @@ class Fills(_message.Message):
     @_builtins.property
     def exchange_rate(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Base currency for one unit of the price's currency, at which the fill is booked; 0 or an empty
-        column: the market's. 0 or from 1e-12 to 1e12.
+        column: the market's. One that can only be 1, as the price is in the base currency, is refused where
+        it isn't (CONTRADICTORY). 0 or from 1e-12 to 1e12.
         """
 
     @_builtins.property
     def fee_currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ISO 4217 currency of each fee; converted at `exchange_rate` where it is the price's, else at
-        the market's rate. Empty column, or empty: the base currency.
+        """ISO 4217 currency of each fee; converted at `exchange_rate` where it is the price's, or the currency
+        that the price's is a part of, else at the market's rate. Empty column, or empty: the base currency.
         """
 
     @_builtins.property

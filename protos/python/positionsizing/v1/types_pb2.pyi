@@ -137,8 +137,8 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     SIZING_STATUS_UNSPECIFIED: _SizingStatus.ValueType  # 0
     """Never returned."""
     SIZING_STATUS_OPTIMAL: _SizingStatus.ValueType  # 1
-    """Optimal for the objective; no limit cut any line. With the joint method the certificate
-    proves it.
+    """Optimal for the objective, inside every limit, and none cut any line. With the joint method the
+    certificate proves it.
     """
     SIZING_STATUS_CAPPED: _SizingStatus.ValueType  # 2
     """Inside every limit; at least one limit cut at least one line. With the joint method the weights
@@ -146,7 +146,9 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     the best of the lines that got a place.
     """
     SIZING_STATUS_FALLBACK: _SizingStatus.ValueType  # 3
-    """The first method failed; `fallback_chain` says what was tried and which one answered."""
+    """The first method failed, or no whole lots near its weights kept the limits and all trades were made
+    smaller alike; `fallback_chain` says what was tried and which one answered.
+    """
     SIZING_STATUS_INFEASIBLE: _SizingStatus.ValueType  # 4
     """The limits contradict each other; nothing was sized. Only in what-if answers: elsewhere the
     call fails with FAILED_PRECONDITION, reason INFEASIBLE_LIMITS.
@@ -163,6 +165,12 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     """Inside every limit, but not proven to be the best: the certificate misses its tolerances and
     carries no shadow prices. Joint method only.
     """
+    SIZING_STATUS_LIMIT_EXCEEDED: _SizingStatus.ValueType  # 8
+    """The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
+    with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
+    a least net exposure, which the closed form never buys towards. Goes before OPTIMAL, CAPPED, FALLBACK
+    and UNPROVEN. Earlier releases recorded the others in its place.
+    """
 
 class SizingStatus(_SizingStatus, metaclass=_SizingStatusEnumTypeWrapper):
     """Outcome of a whole decision."""
@@ -170,8 +178,8 @@ class SizingStatus(_SizingStatus, metaclass=_SizingStatusEnumTypeWrapper):
 SIZING_STATUS_UNSPECIFIED: SizingStatus.ValueType  # 0
 """Never returned."""
 SIZING_STATUS_OPTIMAL: SizingStatus.ValueType  # 1
-"""Optimal for the objective; no limit cut any line. With the joint method the certificate
-proves it.
+"""Optimal for the objective, inside every limit, and none cut any line. With the joint method the
+certificate proves it.
 """
 SIZING_STATUS_CAPPED: SizingStatus.ValueType  # 2
 """Inside every limit; at least one limit cut at least one line. With the joint method the weights
@@ -179,7 +187,9 @@ before lots are the best inside the limits, and the certificate proves it; under
 the best of the lines that got a place.
 """
 SIZING_STATUS_FALLBACK: SizingStatus.ValueType  # 3
-"""The first method failed; `fallback_chain` says what was tried and which one answered."""
+"""The first method failed, or no whole lots near its weights kept the limits and all trades were made
+smaller alike; `fallback_chain` says what was tried and which one answered.
+"""
 SIZING_STATUS_INFEASIBLE: SizingStatus.ValueType  # 4
 """The limits contradict each other; nothing was sized. Only in what-if answers: elsewhere the
 call fails with FAILED_PRECONDITION, reason INFEASIBLE_LIMITS.
@@ -195,6 +205,12 @@ the call fails with FAILED_PRECONDITION.
 SIZING_STATUS_UNPROVEN: SizingStatus.ValueType  # 7
 """Inside every limit, but not proven to be the best: the certificate misses its tolerances and
 carries no shadow prices. Joint method only.
+"""
+SIZING_STATUS_LIMIT_EXCEEDED: SizingStatus.ValueType  # 8
+"""The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
+with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
+a least net exposure, which the closed form never buys towards. Goes before OPTIMAL, CAPPED, FALLBACK
+and UNPROVEN. Earlier releases recorded the others in its place.
 """
 Global___SizingStatus: _TypeAlias = SizingStatus  # noqa: Y015
 
@@ -449,8 +465,8 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     LIMIT_KIND_LINEAR: _LimitKind.ValueType  # 32
     """A named linear limit: factor exposure, stress loss, minimum return."""
     LIMIT_KIND_NO_EQUITY: _LimitKind.ValueType  # 33
-    """Equity is not positive: the position may only be reduced. Weights are then fractions of the
-    gross notional held.
+    """Equity is not positive, or no more than 1e-12 of the cash and positions that it is the difference
+    of: the position may only be reduced. Weights are then fractions of the gross notional held.
     """
     LIMIT_KIND_ORDER_MAX: _LimitKind.ValueType  # 34
     """Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
@@ -464,6 +480,8 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """`Limits.positions_max`."""
     LIMIT_KIND_EXIT_DAYS_MAX: _LimitKind.ValueType  # 39
     """`Limits.exit_days_max`."""
+    LIMIT_KIND_RESERVED: _LimitKind.ValueType  # 40
+    """A reserved trade that may still be filled or cancelled: only what is held can be traded back."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -535,8 +553,8 @@ LIMIT_KIND_DRAWDOWN_RISK: LimitKind.ValueType  # 31
 LIMIT_KIND_LINEAR: LimitKind.ValueType  # 32
 """A named linear limit: factor exposure, stress loss, minimum return."""
 LIMIT_KIND_NO_EQUITY: LimitKind.ValueType  # 33
-"""Equity is not positive: the position may only be reduced. Weights are then fractions of the
-gross notional held.
+"""Equity is not positive, or no more than 1e-12 of the cash and positions that it is the difference
+of: the position may only be reduced. Weights are then fractions of the gross notional held.
 """
 LIMIT_KIND_ORDER_MAX: LimitKind.ValueType  # 34
 """Largest order of the instrument (`MarketSnapshot.quantity_max`)."""
@@ -550,6 +568,8 @@ LIMIT_KIND_POSITIONS_MAX: LimitKind.ValueType  # 38
 """`Limits.positions_max`."""
 LIMIT_KIND_EXIT_DAYS_MAX: LimitKind.ValueType  # 39
 """`Limits.exit_days_max`."""
+LIMIT_KIND_RESERVED: LimitKind.ValueType  # 40
+"""A reserved trade that may still be filled or cancelled: only what is held can be traded back."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
@@ -630,12 +650,15 @@ class ChangeRecord(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    APPROVER_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of the resource after the change, counted from 1."""
     author: _builtins.str
     """Who made the change, from the caller's identity."""
     reason: _builtins.str
     """Why, in the caller's words; may be empty."""
+    approver: _builtins.str
+    """Who approved it; empty where nobody had to (ApprovalService)."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the change was committed."""
@@ -647,10 +670,11 @@ class ChangeRecord(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        approver: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "author", b"author", "create_time", b"create_time", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*positionsizing/v1/volatility_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\x1dpositionsizing/v1/types.proto\"\xaf\x02\n\x0fVolatilityModel\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x32\n\x0fsampling_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x10periods_per_year\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\thalf_life\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04\x62\x61nd\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1d\n\x10observations_min\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12,\n\x05garch\x18\x07 \x01(\x0b\x32\x1d.positionsizing.v1.GarchModelB\x13\n\x11_periods_per_yearB\x0c\n\n_half_lifeB\x07\n\x05_bandB\x13\n\x11_observations_min\"\x81\x01\n\nGarchModel\x12\r\n\x05\x61lpha\x18\x01 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x02 \x01(\x01\x12\x12\n\x05gamma\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13long_run_volatility\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_gammaB\x16\n\x14_long_run_volatility\"\x8e\x01\n\x19PutVolatilityModelRequest\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x82\x01\n\x1aPutVolatilityModelResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\x12\x33\n\x05state\x18\x02 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\"\xe4\x01\n\x11VolatilitySummary\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cperiod_count\x18\x05 \x01(\x03\x12\x12\n\nlate_count\x18\x06 \x01(\x03\x12\x18\n\x10instrument_count\x18\x07 \x01(\x05\"\x1d\n\x1bListVolatilityModelsRequest\"W\n\x1cListVolatilityModelsResponse\x12\x37\n\x06models\x18\x01 \x03(\x0b\x32\'.positionsizing.v1.VolatilityModelEntry\"\xaf\x01\n\x14VolatilityModelEntry\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12/\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\x12\x33\n\x05state\x18\x03 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\"@\n\x14GetVolatilityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\"\xb2\x01\n\x15GetVolatilityResponse\x12\x33\n\x05state\x18\x01 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x12\n\nvolatility\x18\x03 \x03(\x01\x12\x10\n\x08\x65stimate\x18\x04 \x03(\x01\x12\x10\n\x08long_run\x18\x05 \x03(\x01\x12\x14\n\x0creturn_count\x18\x06 \x03(\x05\"s\n\x18RebuildVolatilityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xad\x01\n\x19RebuildVolatilityResponse\x12\x33\n\x05state\x18\x01 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\x12\x17\n\x0f\x64ifferent_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x66irst_different\x18\x03 \x01(\t\x12\x14\n\x0c\x66irst_before\x18\x04 \x01(\x01\x12\x13\n\x0b\x66irst_after\x18\x05 \x01(\x01\x32\xf3\x03\n\x11VolatilityService\x12y\n\x12PutVolatilityModel\x12,.positionsizing.v1.PutVolatilityModelRequest\x1a-.positionsizing.v1.PutVolatilityModelResponse\"\x06\xba\xd7\x18\x02\x08\x07\x12\x7f\n\x14ListVolatilityModels\x12..positionsizing.v1.ListVolatilityModelsRequest\x1a/.positionsizing.v1.ListVolatilityModelsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12j\n\rGetVolatility\x12\'.positionsizing.v1.GetVolatilityRequest\x1a(.positionsizing.v1.GetVolatilityResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12v\n\x11RebuildVolatility\x12+.positionsizing.v1.RebuildVolatilityRequest\x1a,.positionsizing.v1.RebuildVolatilityResponse\"\x06\xba\xd7\x18\x02\x08\x07\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*positionsizing/v1/volatility_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a\x1dpositionsizing/v1/types.proto\"\x92\x03\n\x0fVolatilityModel\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x32\n\x0fsampling_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x10periods_per_year\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\thalf_life\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04\x62\x61nd\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1d\n\x10observations_min\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12,\n\x05garch\x18\x07 \x01(\x0b\x32\x1d.positionsizing.v1.GarchModel\x12,\n\x05range\x18\x08 \x01(\x0b\x32\x1d.positionsizing.v1.RangeModel\x12\x33\n\x07regimes\x18\t \x01(\x0b\x32\".positionsizing.v1.RegimeSwitchingB\x13\n\x11_periods_per_yearB\x0c\n\n_half_lifeB\x07\n\x05_bandB\x13\n\x11_observations_min\"\xc0\x01\n\x0fRegimeSwitching\x12*\n\x07regimes\x18\x01 \x03(\x0b\x32\x19.positionsizing.v1.Regime\x12\x12\n\ntransition\x18\x02 \x03(\x01\x12\x1f\n\x12\x64\x65grees_of_freedom\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x63ondition_id\x18\x04 \x01(\t\x12\x1f\n\x17\x63ondition_instrument_id\x18\x05 \x01(\tB\x15\n\x13_degrees_of_freedom\")\n\x06Regime\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x11\n\tdeviation\x18\x02 \x01(\x01\"r\n\nRangeModel\x12\x34\n\testimator\x18\x01 \x01(\x0e\x32!.positionsizing.v1.RangeEstimator\x12\x14\n\x0csession_only\x18\x02 \x01(\x08\x12\x18\n\x10scale_to_returns\x18\x03 \x01(\x08\"\x81\x01\n\nGarchModel\x12\r\n\x05\x61lpha\x18\x01 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x02 \x01(\x01\x12\x12\n\x05gamma\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13long_run_volatility\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_gammaB\x16\n\x14_long_run_volatility\"\x8e\x01\n\x19PutVolatilityModelRequest\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x82\x01\n\x1aPutVolatilityModelResponse\x12/\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\x12\x33\n\x05state\x18\x02 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\"\xe4\x01\n\x11VolatilitySummary\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cperiod_count\x18\x05 \x01(\x03\x12\x12\n\nlate_count\x18\x06 \x01(\x03\x12\x18\n\x10instrument_count\x18\x07 \x01(\x05\"\x1d\n\x1bListVolatilityModelsRequest\"W\n\x1cListVolatilityModelsResponse\x12\x37\n\x06models\x18\x01 \x03(\x0b\x32\'.positionsizing.v1.VolatilityModelEntry\"\xaf\x01\n\x14VolatilityModelEntry\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12/\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\x12\x33\n\x05state\x18\x03 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\"@\n\x14GetVolatilityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\"\xce\x01\n\x15GetVolatilityResponse\x12\x33\n\x05state\x18\x01 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x12\n\nvolatility\x18\x03 \x03(\x01\x12\x10\n\x08\x65stimate\x18\x04 \x03(\x01\x12\x10\n\x08long_run\x18\x05 \x03(\x01\x12\x14\n\x0creturn_count\x18\x06 \x03(\x05\x12\x1a\n\x12regime_probability\x18\x07 \x03(\x01\"s\n\x18RebuildVolatilityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xad\x01\n\x19RebuildVolatilityResponse\x12\x33\n\x05state\x18\x01 \x01(\x0b\x32$.positionsizing.v1.VolatilitySummary\x12\x17\n\x0f\x64ifferent_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x66irst_different\x18\x03 \x01(\t\x12\x14\n\x0c\x66irst_before\x18\x04 \x01(\x01\x12\x13\n\x0b\x66irst_after\x18\x05 \x01(\x01\"\xce\x02\n\x19\x46itVolatilityModelRequest\x12-\n\x03\x66it\x18\x01 \x01(\x0e\x32 .positionsizing.v1.VolatilityFit\x12\x13\n\x0buniverse_id\x18\x02 \x01(\t\x12\x15\n\rinstrument_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nknown_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x04\x62\x61se\x18\x07 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12\x14\n\x0cregime_count\x18\x08 \x01(\x05\"\x88\x03\n\x1a\x46itVolatilityModelResponse\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".positionsizing.v1.VolatilityModel\x12\x14\n\x0creturn_count\x18\x02 \x01(\x05\x12.\n\nfirst_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0elog_likelihood\x18\x05 \x01(\x01\x12\x1a\n\rheld_out_loss\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12&\n\x19held_out_loss_exponential\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\toccupancy\x18\x08 \x03(\x01\x12\x10\n\x08\x64uration\x18\t \x03(\x01\x12\x11\n\tconverged\x18\n \x01(\x08\x42\x10\n\x0e_held_out_lossB\x1c\n\x1a_held_out_loss_exponential*\xb7\x01\n\x0eRangeEstimator\x12\x1f\n\x1bRANGE_ESTIMATOR_UNSPECIFIED\x10\x00\x12\x1d\n\x19RANGE_ESTIMATOR_PARKINSON\x10\x01\x12 \n\x1cRANGE_ESTIMATOR_GARMAN_KLASS\x10\x02\x12#\n\x1fRANGE_ESTIMATOR_ROGERS_SATCHELL\x10\x03\x12\x1e\n\x1aRANGE_ESTIMATOR_YANG_ZHANG\x10\x04*\x83\x01\n\rVolatilityFit\x12\x1e\n\x1aVOLATILITY_FIT_UNSPECIFIED\x10\x00\x12\x18\n\x14VOLATILITY_FIT_GARCH\x10\x01\x12\x1c\n\x18VOLATILITY_FIT_GJR_GARCH\x10\x02\x12\x1a\n\x16VOLATILITY_FIT_REGIMES\x10\x03\x32\xee\x04\n\x11VolatilityService\x12y\n\x12PutVolatilityModel\x12,.positionsizing.v1.PutVolatilityModelRequest\x1a-.positionsizing.v1.PutVolatilityModelResponse\"\x06\xba\xd7\x18\x02\x08\x07\x12\x7f\n\x14ListVolatilityModels\x12..positionsizing.v1.ListVolatilityModelsRequest\x1a/.positionsizing.v1.ListVolatilityModelsResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12j\n\rGetVolatility\x12\'.positionsizing.v1.GetVolatilityRequest\x1a(.positionsizing.v1.GetVolatilityResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12y\n\x12\x46itVolatilityModel\x12,.positionsizing.v1.FitVolatilityModelRequest\x1a-.positionsizing.v1.FitVolatilityModelResponse\"\x06\xba\xd7\x18\x02\x08\x02\x12v\n\x11RebuildVolatility\x12+.positionsizing.v1.RebuildVolatilityRequest\x1a,.positionsizing.v1.RebuildVolatilityResponse\"\x06\xba\xd7\x18\x02\x08\x07\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +42,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOLATILITYSERVICE'].methods_by_name['ListVolatilityModels']._serialized_options = b'\272\327\030\002\010\001'
   _globals['_VOLATILITYSERVICE'].methods_by_name['GetVolatility']._loaded_options = None
   _globals['_VOLATILITYSERVICE'].methods_by_name['GetVolatility']._serialized_options = b'\272\327\030\002\010\001'
+  _globals['_VOLATILITYSERVICE'].methods_by_name['FitVolatilityModel']._loaded_options = None
+  _globals['_VOLATILITYSERVICE'].methods_by_name['FitVolatilityModel']._serialized_options = b'\272\327\030\002\010\002'
   _globals['_VOLATILITYSERVICE'].methods_by_name['RebuildVolatility']._loaded_options = None
   _globals['_VOLATILITYSERVICE'].methods_by_name['RebuildVolatility']._serialized_options = b'\272\327\030\002\010\007'
+  _globals['_RANGEESTIMATOR']._serialized_start=3192
+  _globals['_RANGEESTIMATOR']._serialized_end=3375
+  _globals['_VOLATILITYFIT']._serialized_start=3378
+  _globals['_VOLATILITYFIT']._serialized_end=3509
   _globals['_VOLATILITYMODEL']._serialized_start=194
-  _globals['_VOLATILITYMODEL']._serialized_end=497
-  _globals['_GARCHMODEL']._serialized_start=500
-  _globals['_GARCHMODEL']._serialized_end=629
-  _globals['_PUTVOLATILITYMODELREQUEST']._serialized_start=632
-  _globals['_PUTVOLATILITYMODELREQUEST']._serialized_end=774
-  _globals['_PUTVOLATILITYMODELRESPONSE']._serialized_start=777
-  _globals['_PUTVOLATILITYMODELRESPONSE']._serialized_end=907
-  _globals['_VOLATILITYSUMMARY']._serialized_start=910
-  _globals['_VOLATILITYSUMMARY']._serialized_end=1138
-  _globals['_LISTVOLATILITYMODELSREQUEST']._serialized_start=1140
-  _globals['_LISTVOLATILITYMODELSREQUEST']._serialized_end=1169
-  _globals['_LISTVOLATILITYMODELSRESPONSE']._serialized_start=1171
-  _globals['_LISTVOLATILITYMODELSRESPONSE']._serialized_end=1258
-  _globals['_VOLATILITYMODELENTRY']._serialized_start=1261
-  _globals['_VOLATILITYMODELENTRY']._serialized_end=1436
-  _globals['_GETVOLATILITYREQUEST']._serialized_start=1438
-  _globals['_GETVOLATILITYREQUEST']._serialized_end=1502
-  _globals['_GETVOLATILITYRESPONSE']._serialized_start=1505
-  _globals['_GETVOLATILITYRESPONSE']._serialized_end=1683
-  _globals['_REBUILDVOLATILITYREQUEST']._serialized_start=1685
-  _globals['_REBUILDVOLATILITYREQUEST']._serialized_end=1800
-  _globals['_REBUILDVOLATILITYRESPONSE']._serialized_start=1803
-  _globals['_REBUILDVOLATILITYRESPONSE']._serialized_end=1976
-  _globals['_VOLATILITYSERVICE']._serialized_start=1979
-  _globals['_VOLATILITYSERVICE']._serialized_end=2478
+  _globals['_VOLATILITYMODEL']._serialized_end=596
+  _globals['_REGIMESWITCHING']._serialized_start=599
+  _globals['_REGIMESWITCHING']._serialized_end=791
+  _globals['_REGIME']._serialized_start=793
+  _globals['_REGIME']._serialized_end=834
+  _globals['_RANGEMODEL']._serialized_start=836
+  _globals['_RANGEMODEL']._serialized_end=950
+  _globals['_GARCHMODEL']._serialized_start=953
+  _globals['_GARCHMODEL']._serialized_end=1082
+  _globals['_PUTVOLATILITYMODELREQUEST']._serialized_start=1085
+  _globals['_PUTVOLATILITYMODELREQUEST']._serialized_end=1227
+  _globals['_PUTVOLATILITYMODELRESPONSE']._serialized_start=1230
+  _globals['_PUTVOLATILITYMODELRESPONSE']._serialized_end=1360
+  _globals['_VOLATILITYSUMMARY']._serialized_start=1363
+  _globals['_VOLATILITYSUMMARY']._serialized_end=1591
+  _globals['_LISTVOLATILITYMODELSREQUEST']._serialized_start=1593
+  _globals['_LISTVOLATILITYMODELSREQUEST']._serialized_end=1622
+  _globals['_LISTVOLATILITYMODELSRESPONSE']._serialized_start=1624
+  _globals['_LISTVOLATILITYMODELSRESPONSE']._serialized_end=1711
+  _globals['_VOLATILITYMODELENTRY']._serialized_start=1714
+  _globals['_VOLATILITYMODELENTRY']._serialized_end=1889
+  _globals['_GETVOLATILITYREQUEST']._serialized_start=1891
+  _globals['_GETVOLATILITYREQUEST']._serialized_end=1955
+  _globals['_GETVOLATILITYRESPONSE']._serialized_start=1958
+  _globals['_GETVOLATILITYRESPONSE']._serialized_end=2164
+  _globals['_REBUILDVOLATILITYREQUEST']._serialized_start=2166
+  _globals['_REBUILDVOLATILITYREQUEST']._serialized_end=2281
+  _globals['_REBUILDVOLATILITYRESPONSE']._serialized_start=2284
+  _globals['_REBUILDVOLATILITYRESPONSE']._serialized_end=2457
+  _globals['_FITVOLATILITYMODELREQUEST']._serialized_start=2460
+  _globals['_FITVOLATILITYMODELREQUEST']._serialized_end=2794
+  _globals['_FITVOLATILITYMODELRESPONSE']._serialized_start=2797
+  _globals['_FITVOLATILITYMODELRESPONSE']._serialized_end=3189
+  _globals['_VOLATILITYSERVICE']._serialized_start=3512
+  _globals['_VOLATILITYSERVICE']._serialized_end=4134
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,68 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RangeEstimator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RangeEstimatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RangeEstimator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RANGE_ESTIMATOR_UNSPECIFIED: _RangeEstimator.ValueType  # 0
+    """Not said; refused."""
+    RANGE_ESTIMATOR_PARKINSON: _RangeEstimator.ValueType  # 1
+    """Parkinson (1980), from highest and lowest. Takes a drift for volatility."""
+    RANGE_ESTIMATOR_GARMAN_KLASS: _RangeEstimator.ValueType  # 2
+    """Garman and Klass (1980), from all four. Takes a drift for volatility."""
+    RANGE_ESTIMATOR_ROGERS_SATCHELL: _RangeEstimator.ValueType  # 3
+    """Rogers and Satchell (1991), from all four, whatever the drift."""
+    RANGE_ESTIMATOR_YANG_ZHANG: _RangeEstimator.ValueType  # 4
+    """Yang and Zhang (2000): variances of gaps and of changes within the session, and Rogers-Satchell."""
+
+class RangeEstimator(_RangeEstimator, metaclass=_RangeEstimatorEnumTypeWrapper):
+    """Which variance of a period is taken from its opening, highest, lowest and closing price. They need fewer
+    periods than returns do for the same precision: Parkinson's about a fifth, Garman-Klass's about an eighth.
+    """
+
+RANGE_ESTIMATOR_UNSPECIFIED: RangeEstimator.ValueType  # 0
+"""Not said; refused."""
+RANGE_ESTIMATOR_PARKINSON: RangeEstimator.ValueType  # 1
+"""Parkinson (1980), from highest and lowest. Takes a drift for volatility."""
+RANGE_ESTIMATOR_GARMAN_KLASS: RangeEstimator.ValueType  # 2
+"""Garman and Klass (1980), from all four. Takes a drift for volatility."""
+RANGE_ESTIMATOR_ROGERS_SATCHELL: RangeEstimator.ValueType  # 3
+"""Rogers and Satchell (1991), from all four, whatever the drift."""
+RANGE_ESTIMATOR_YANG_ZHANG: RangeEstimator.ValueType  # 4
+"""Yang and Zhang (2000): variances of gaps and of changes within the session, and Rogers-Satchell."""
+Global___RangeEstimator: _TypeAlias = RangeEstimator  # noqa: Y015
+
+class _VolatilityFit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VolatilityFitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VolatilityFit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VOLATILITY_FIT_UNSPECIFIED: _VolatilityFit.ValueType  # 0
+    """Not said; refused."""
+    VOLATILITY_FIT_GARCH: _VolatilityFit.ValueType  # 1
+    """`VolatilityModel.garch` without gamma, by maximum likelihood of normal returns."""
+    VOLATILITY_FIT_GJR_GARCH: _VolatilityFit.ValueType  # 2
+    """The same with gamma (GJR)."""
+    VOLATILITY_FIT_REGIMES: _VolatilityFit.ValueType  # 3
+    """`VolatilityModel.regimes`, normal, by expectation-maximisation from ten starts."""
+
+class VolatilityFit(_VolatilityFit, metaclass=_VolatilityFitEnumTypeWrapper):
+    """What is fitted."""
+
+VOLATILITY_FIT_UNSPECIFIED: VolatilityFit.ValueType  # 0
+"""Not said; refused."""
+VOLATILITY_FIT_GARCH: VolatilityFit.ValueType  # 1
+"""`VolatilityModel.garch` without gamma, by maximum likelihood of normal returns."""
+VOLATILITY_FIT_GJR_GARCH: VolatilityFit.ValueType  # 2
+"""The same with gamma (GJR)."""
+VOLATILITY_FIT_REGIMES: VolatilityFit.ValueType  # 3
+"""`VolatilityModel.regimes`, normal, by expectation-maximisation from ten starts."""
+Global___VolatilityFit: _TypeAlias = VolatilityFit  # noqa: Y015
 
 @_typing.final
 class VolatilityModel(_message.Message):
@@ -37,6 +100,8 @@ class VolatilityModel(_message.Message):
     BAND_FIELD_NUMBER: _builtins.int
     OBSERVATIONS_MIN_FIELD_NUMBER: _builtins.int
     GARCH_FIELD_NUMBER: _builtins.int
+    RANGE_FIELD_NUMBER: _builtins.int
+    REGIMES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id chosen by the writer; 1 to 128 characters of [A-Za-z0-9._:-]."""
     periods_per_year: _builtins.float
@@ -59,6 +124,16 @@ class VolatilityModel(_message.Message):
     def garch(self) -> Global___GarchModel:
         """Takes the place of exponential weights."""
 
+    @_builtins.property
+    def range(self) -> Global___RangeModel:
+        """Variances from opening, highest, lowest and closing prices take the place of squared returns, with
+        exponential weights or in `garch`. Snapshots without these columns move nothing then. Unset: returns.
+        """
+
+    @_builtins.property
+    def regimes(self) -> Global___RegimeSwitching:
+        """Regimes that follow each other; takes the place of the other ways to estimate. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -69,10 +144,12 @@ class VolatilityModel(_message.Message):
         band: _builtins.float | None = ...,
         observations_min: _builtins.int | None = ...,
         garch: Global___GarchModel | None = ...,
+        range: Global___RangeModel | None = ...,
+        regimes: Global___RegimeSwitching | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "sampling_period", b"sampling_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "sampling_period", b"sampling_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__band: _TypeAlias = _typing.Literal["band"]  # noqa: Y015
     _WhichOneofArgType__band: _TypeAlias = _typing.Literal["_band", b"_band"]  # noqa: Y015
@@ -94,10 +171,130 @@ class VolatilityModel(_message.Message):
 Global___VolatilityModel: _TypeAlias = VolatilityModel  # noqa: Y015
 
 @_typing.final
+class RegimeSwitching(_message.Message):
+    """Regimes of a market as a hidden Markov chain (Hamilton 1989), the same for all instruments, per period.
+    Only probabilities predicted from what has been are used: the volatility is that of the mixture that is
+    predicted for the next period. A return over periods without a price is taken for one of a single regime.
+    Fit it (FitVolatilityModel, or elsewhere) on returns ln(price' / price) that were known before the decisions
+    it is for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGIMES_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: _builtins.int
+    CONDITION_ID_FIELD_NUMBER: _builtins.int
+    CONDITION_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    degrees_of_freedom: _builtins.float
+    """Of Student's t with the deviations of the regimes. Unset: normal. From 2.1 to 1000."""
+    condition_id: _builtins.str
+    """Condition (ConditionService) that each period observes for the firm: the predicted probability, from 0
+    to 1, that the next period is of the regime with the largest deviation. `SizingParameters.condition_rules`
+    react to it. An observation that came from elsewhere and is not older stays. Empty: none. 1 to 128
+    characters of [A-Za-z0-9._:-].
+    """
+    condition_instrument_id: _builtins.str
+    """Instrument that the condition is about, such as an index; required with `condition_id`."""
+    @_builtins.property
+    def regimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Regime]:
+        """From 2 to 4, in any order; the service takes them by rising deviation."""
+
+    @_builtins.property
+    def transition(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probability of each regime (column) after each (row), by rows in the order of `regimes`; each row sums
+        to 1. From 1e-9 to 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        regimes: _abc.Iterable[Global___Regime] | None = ...,
+        transition: _abc.Iterable[_builtins.float] | None = ...,
+        degrees_of_freedom: _builtins.float | None = ...,
+        condition_id: _builtins.str = ...,
+        condition_instrument_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "degrees_of_freedom", b"degrees_of_freedom"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "condition_id", b"condition_id", "condition_instrument_id", b"condition_instrument_id", "degrees_of_freedom", b"degrees_of_freedom", "regimes", b"regimes", "transition", b"transition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__degrees_of_freedom: _TypeAlias = _typing.Literal["degrees_of_freedom"]  # noqa: Y015
+    _WhichOneofArgType__degrees_of_freedom: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__degrees_of_freedom) -> _WhichOneofReturnType__degrees_of_freedom | None: ...
+
+Global___RegimeSwitching: _TypeAlias = RegimeSwitching  # noqa: Y015
+
+@_typing.final
+class Regime(_message.Message):
+    """One regime: returns of a period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Mean return, a fraction. From -1 to 1."""
+    deviation: _builtins.float
+    """Standard deviation, a fraction. From 1e-6 to 1."""
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        deviation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deviation", b"deviation", "mean", b"mean"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Regime: _TypeAlias = Regime  # noqa: Y015
+
+@_typing.final
+class RangeModel(_message.Message):
+    """Volatility from the bars of market snapshots. A bar without a range, of an instrument that hardly traded,
+    is missing in that period, as is one whose price before is not known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATOR_FIELD_NUMBER: _builtins.int
+    SESSION_ONLY_FIELD_NUMBER: _builtins.int
+    SCALE_TO_RETURNS_FIELD_NUMBER: _builtins.int
+    estimator: Global___RangeEstimator.ValueType
+    """Required."""
+    session_only: _builtins.bool
+    """Leaves out the gap from the close before to the open. What is held over night is then more volatile
+    than the model says, and sizes from it are too large. Default: the square of the gap is added. Not with
+    YANG_ZHANG, which has the gap in it.
+    """
+    scale_to_returns: _builtins.bool
+    """Raises the estimate by how much the mean of squared returns so far is above the mean of the bars'
+    variances so far, and never lowers it: where there are few trades, or a gap is left out, ranges are too
+    small. Not with YANG_ZHANG.
+    """
+    def __init__(
+        self,
+        *,
+        estimator: Global___RangeEstimator.ValueType = ...,
+        session_only: _builtins.bool = ...,
+        scale_to_returns: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimator", b"estimator", "scale_to_returns", b"scale_to_returns", "session_only", b"session_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RangeModel: _TypeAlias = RangeModel  # noqa: Y015
+
+@_typing.final
 class GarchModel(_message.Message):
     """GARCH(1, 1), with `gamma` the one of Glosten, Jagannathan and Runkle (1993), per period with return r:
     variance' = (1 - p) v + (alpha + gamma [r < 0]) r^2 + beta variance, where p = alpha + gamma / 2 + beta
-    must be below 1 and v is the long-run variance. Fit it elsewhere, on returns without their mean.
+    must be below 1 and v is the long-run variance. Fit it (FitVolatilityModel, or elsewhere) on returns without
+    their mean.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -370,6 +567,7 @@ class GetVolatilityResponse(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     LONG_RUN_FIELD_NUMBER: _builtins.int
     RETURN_COUNT_FIELD_NUMBER: _builtins.int
+    REGIME_PROBABILITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def state(self) -> Global___VolatilitySummary:
         """The state."""
@@ -396,6 +594,12 @@ class GetVolatilityResponse(_message.Message):
     def return_count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Returns seen."""
 
+    @_builtins.property
+    def regime_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of models with regimes: predicted probability that the next period is of the regime with the largest
+        deviation, from 0 to 1; 0 before any return. Else empty.
+        """
+
     def __init__(
         self,
         *,
@@ -405,10 +609,11 @@ class GetVolatilityResponse(_message.Message):
         estimate: _abc.Iterable[_builtins.float] | None = ...,
         long_run: _abc.Iterable[_builtins.float] | None = ...,
         return_count: _abc.Iterable[_builtins.int] | None = ...,
+        regime_probability: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "instrument_ids", b"instrument_ids", "long_run", b"long_run", "return_count", b"return_count", "state", b"state", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "instrument_ids", b"instrument_ids", "long_run", b"long_run", "regime_probability", b"regime_probability", "return_count", b"return_count", "state", b"state", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,3 +690,142 @@ class RebuildVolatilityResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebuildVolatilityResponse: _TypeAlias = RebuildVolatilityResponse  # noqa: Y015
+
+@_typing.final
+class FitVolatilityModelRequest(_message.Message):
+    """Request of FitVolatilityModel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIT_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    KNOWN_TIME_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    REGIME_COUNT_FIELD_NUMBER: _builtins.int
+    fit: Global___VolatilityFit.ValueType
+    """Required."""
+    universe_id: _builtins.str
+    """Stored history (HistoryService), of prices or returns, whose periods are those of the model; required."""
+    instrument_id: _builtins.str
+    """Whose returns, ln(price' / price), are fitted; required. Of GARCH at least 100, of REGIMES 1000, at most
+    20,000; observations that are missing are left out, so that a return goes over the gap.
+    """
+    regime_count: _builtins.int
+    """Of REGIMES: how many; 0: two. 0 or from 2 to 4."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Earliest observation. Unset: the first."""
+
+    @_builtins.property
+    def as_of_time(self) -> _timestamp_pb2.Timestamp:
+        """Latest observation. Unset: the last. A model that is backtested later has to be fitted on what was before."""
+
+    @_builtins.property
+    def known_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was known by then. Unset: all."""
+
+    @_builtins.property
+    def base(self) -> Global___VolatilityModel:
+        """The proposal keeps what else this says (id, period, band, the condition of `regimes`). Required with its
+        `model_id`; its coefficients are not read.
+        """
+
+    def __init__(
+        self,
+        *,
+        fit: Global___VolatilityFit.ValueType = ...,
+        universe_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        known_time: _timestamp_pb2.Timestamp | None = ...,
+        base: Global___VolatilityModel | None = ...,
+        regime_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base", b"base", "known_time", b"known_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base", b"base", "fit", b"fit", "instrument_id", b"instrument_id", "known_time", b"known_time", "regime_count", b"regime_count", "start_time", b"start_time", "universe_id", b"universe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FitVolatilityModelRequest: _TypeAlias = FitVolatilityModelRequest  # noqa: Y015
+
+@_typing.final
+class FitVolatilityModelResponse(_message.Message):
+    """Response of FitVolatilityModel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RETURN_COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    LOG_LIKELIHOOD_FIELD_NUMBER: _builtins.int
+    HELD_OUT_LOSS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_LOSS_EXPONENTIAL_FIELD_NUMBER: _builtins.int
+    OCCUPANCY_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    CONVERGED_FIELD_NUMBER: _builtins.int
+    return_count: _builtins.int
+    """Returns that it was fitted to."""
+    log_likelihood: _builtins.float
+    """ln of the likelihood of all returns, in nats, with their mean fitted as well."""
+    held_out_loss: _builtins.float
+    """Loss z - ln z - 1 (QLIKE), z = r^2 / variance predicted, mean over the last third of the returns, by the
+    coefficients fitted to the first two thirds alone; the smaller the better. Unset with too few returns.
+    """
+    held_out_loss_exponential: _builtins.float
+    """The same of exponential weights with the half-life of `base`: what a fit has to beat."""
+    converged: _builtins.bool
+    """Whether the search ended at an optimum; else the best it found."""
+    @_builtins.property
+    def model(self) -> Global___VolatilityModel:
+        """The model, as PutVolatilityModel takes it."""
+
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the first observation."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the last one."""
+
+    @_builtins.property
+    def occupancy(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of REGIMES, by rising deviation: part of the returns in each, from 0 to 1."""
+
+    @_builtins.property
+    def duration(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of REGIMES: mean length of a stay, in periods."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___VolatilityModel | None = ...,
+        return_count: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        log_likelihood: _builtins.float = ...,
+        held_out_loss: _builtins.float | None = ...,
+        held_out_loss_exponential: _builtins.float | None = ...,
+        occupancy: _abc.Iterable[_builtins.float] | None = ...,
+        duration: _abc.Iterable[_builtins.float] | None = ...,
+        converged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "converged", b"converged", "duration", b"duration", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "log_likelihood", b"log_likelihood", "model", b"model", "occupancy", b"occupancy", "return_count", b"return_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held_out_loss: _TypeAlias = _typing.Literal["held_out_loss"]  # noqa: Y015
+    _WhichOneofArgType__held_out_loss: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss"]  # noqa: Y015
+    _WhichOneofReturnType__held_out_loss_exponential: _TypeAlias = _typing.Literal["held_out_loss_exponential"]  # noqa: Y015
+    _WhichOneofArgType__held_out_loss_exponential: _TypeAlias = _typing.Literal["_held_out_loss_exponential", b"_held_out_loss_exponential"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss) -> _WhichOneofReturnType__held_out_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss_exponential) -> _WhichOneofReturnType__held_out_loss_exponential | None: ...
+
+Global___FitVolatilityModelResponse: _TypeAlias = FitVolatilityModelResponse  # noqa: Y015

@@ -52,6 +52,11 @@ class VolatilityServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityResponse.FromString,
                 _registered_method=True)
+        self.FitVolatilityModel = channel.unary_unary(
+                '/positionsizing.v1.VolatilityService/FitVolatilityModel',
+                request_serializer=positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelResponse.FromString,
+                _registered_method=True)
         self.RebuildVolatility = channel.unary_unary(
                 '/positionsizing.v1.VolatilityService/RebuildVolatility',
                 request_serializer=positionsizing_dot_v1_dot_volatility__service__pb2.RebuildVolatilityRequest.SerializeToString,
@@ -87,6 +92,14 @@ class VolatilityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FitVolatilityModel(self, request, context):
+        """Fits the coefficients of a model to a stored history and returns it; stores nothing. Read it, then put it.
+        Takes up to half a minute with regimes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RebuildVolatility(self, request, context):
         """Computes the state of a model from the stored snapshots in the order of their times, compares it
         with the one in use, and takes its place. It takes in what came late.
@@ -112,6 +125,11 @@ def add_VolatilityServiceServicer_to_server(servicer, server):
                     servicer.GetVolatility,
                     request_deserializer=positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityResponse.SerializeToString,
+            ),
+            'FitVolatilityModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.FitVolatilityModel,
+                    request_deserializer=positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelResponse.SerializeToString,
             ),
             'RebuildVolatility': grpc.unary_unary_rpc_method_handler(
                     servicer.RebuildVolatility,
@@ -203,6 +221,33 @@ class VolatilityService:
             '/positionsizing.v1.VolatilityService/GetVolatility',
             positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityRequest.SerializeToString,
             positionsizing_dot_v1_dot_volatility__service__pb2.GetVolatilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FitVolatilityModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.VolatilityService/FitVolatilityModel',
+            positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelRequest.SerializeToString,
+            positionsizing_dot_v1_dot_volatility__service__pb2.FitVolatilityModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

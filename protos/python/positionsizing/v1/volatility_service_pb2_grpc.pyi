@@ -44,6 +44,10 @@ class VolatilityServiceStub:
     """Lists the models, by id."""
     GetVolatility: _grpc.UnaryUnaryMultiCallable[_volatility_service_pb2.GetVolatilityRequest, _volatility_service_pb2.GetVolatilityResponse]
     """Returns what a model says of instruments now."""
+    FitVolatilityModel: _grpc.UnaryUnaryMultiCallable[_volatility_service_pb2.FitVolatilityModelRequest, _volatility_service_pb2.FitVolatilityModelResponse]
+    """Fits the coefficients of a model to a stored history and returns it; stores nothing. Read it, then put it.
+    Takes up to half a minute with regimes.
+    """
     RebuildVolatility: _grpc.UnaryUnaryMultiCallable[_volatility_service_pb2.RebuildVolatilityRequest, _volatility_service_pb2.RebuildVolatilityResponse]
     """Computes the state of a model from the stored snapshots in the order of their times, compares it
     with the one in use, and takes its place. It takes in what came late.
@@ -65,6 +69,10 @@ class VolatilityServiceAsyncStub(VolatilityServiceStub):
     """Lists the models, by id."""
     GetVolatility: _aio.UnaryUnaryMultiCallable[_volatility_service_pb2.GetVolatilityRequest, _volatility_service_pb2.GetVolatilityResponse]  # type: ignore[assignment]
     """Returns what a model says of instruments now."""
+    FitVolatilityModel: _aio.UnaryUnaryMultiCallable[_volatility_service_pb2.FitVolatilityModelRequest, _volatility_service_pb2.FitVolatilityModelResponse]  # type: ignore[assignment]
+    """Fits the coefficients of a model to a stored history and returns it; stores nothing. Read it, then put it.
+    Takes up to half a minute with regimes.
+    """
     RebuildVolatility: _aio.UnaryUnaryMultiCallable[_volatility_service_pb2.RebuildVolatilityRequest, _volatility_service_pb2.RebuildVolatilityResponse]  # type: ignore[assignment]
     """Computes the state of a model from the stored snapshots in the order of their times, compares it
     with the one in use, and takes its place. It takes in what came late.
@@ -101,6 +109,16 @@ class VolatilityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_volatility_service_pb2.GetVolatilityResponse, _abc.Awaitable[_volatility_service_pb2.GetVolatilityResponse]]:
         """Returns what a model says of instruments now."""
+
+    @_abc_1.abstractmethod
+    def FitVolatilityModel(
+        self,
+        request: _volatility_service_pb2.FitVolatilityModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_volatility_service_pb2.FitVolatilityModelResponse, _abc.Awaitable[_volatility_service_pb2.FitVolatilityModelResponse]]:
+        """Fits the coefficients of a model to a stored history and returns it; stores nothing. Read it, then put it.
+        Takes up to half a minute with regimes.
+        """
 
     @_abc_1.abstractmethod
     def RebuildVolatility(

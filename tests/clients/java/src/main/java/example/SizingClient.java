@@ -6,6 +6,7 @@ import com.google.protobuf.Timestamp;
 import com.google.rpc.BadRequest;
 import com.google.rpc.Status;
 import com.positionsizing.v1.CreatePortfolioRequest;
+import com.positionsizing.v1.GetServerInfoRequest;
 import com.positionsizing.v1.Limits;
 import com.positionsizing.v1.MarketServiceGrpc;
 import com.positionsizing.v1.MarketSnapshot;
@@ -13,6 +14,7 @@ import com.positionsizing.v1.Portfolio;
 import com.positionsizing.v1.PortfolioServiceGrpc;
 import com.positionsizing.v1.PutMarketSnapshotRequest;
 import com.positionsizing.v1.Scope;
+import com.positionsizing.v1.ServerServiceGrpc;
 import com.positionsizing.v1.SetLimitsRequest;
 import com.positionsizing.v1.Side;
 import com.positionsizing.v1.SignalBatch;
@@ -38,10 +40,24 @@ public final class SizingClient {
     ManagedChannel channel =
         ManagedChannelBuilder.forTarget(arguments[0]).usePlaintext().build();
     try {
+      describe(channel);
       size(channel);
     } finally {
       channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
     }
+  }
+
+  /** Says what the service is and takes, which a client can look at before it asks for more. */
+  private static void describe(ManagedChannel channel) {
+    var info =
+        ServerServiceGrpc.newBlockingStub(channel)
+            .withDeadlineAfter(DEADLINE_S, TimeUnit.SECONDS)
+            .getServerInfo(GetServerInfoRequest.getDefaultInstance());
+    System.out.println(
+        "contract "
+            + info.getContract().getPackage()
+            + " lines at most "
+            + info.getLimits().getLinesMax());
   }
 
   private static void size(ManagedChannel channel) throws InvalidProtocolBufferException {

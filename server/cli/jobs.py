@@ -1,0 +1,133 @@
+"""Commands on jobs: long work that goes on without the call that asked for it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
+from server.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    from server.client import Client
+
+jobs = typer.Typer(
+    no_args_is_help=True,
+    help="Long work without its caller: see backtest, tune and learn train with --job.",
+)
+Name = Annotated[str, typer.Argument(help="Which job.")]
+WATCH_S = 86400.0
+
+
+@jobs.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The most that are shown.")] = 20,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Lists jobs, the newest first."""
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    from server.cli.render import table
+
+    with connect(address) as client:
+        answer = client.jobs.ListJobs(pb.ListJobsRequest(limit=limit))
+    if as_json:
+        print_json(answer)
+        return
+    left = ("job", "work", "state", "started by", "about")
+    out = table("Jobs", *left, left=left)
+    for job in answer.jobs:
+        out.add_row(job.job_id, job.method, state_words(job), job.author, job.about)
+    console().print(out)
+
+
+@jobs.command()
+def watch(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
+    """Says how far a job is until it is over; stopping to watch doesn't stop it."""
+    with connect(address) as client:
+        job = follow(client, name)
+    _refuse_failed(job)
+
+
+@jobs.command()
+def cancel(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
+    """Ends a job that waits or runs."""
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    with connect(address) as client:
+        answer = client.jobs.CancelJob(pb.CancelJobRequest(job_id=name))
+    ending = answer.job.state == pb.JOB_STATE_RUNNING
+    say(f"{name}: {'is being ended' if ending else state_words(answer.job)}")
+
+
+@jobs.command()
+def result(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Shows what came of a job."""
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    with connect(address) as client:
+        answer = client.jobs.GetJob(pb.GetJobRequest(job_id=name))
+    _refuse_failed(answer.job)
+    field = answer.WhichOneof("result")
+    if field is None:
+        raise CommandError(f"job {name!r} has no result: {state_words(answer.job)}", "watch it")
+    found = getattr(answer, field)
+    if as_json or field == "simulate_growth":
+        print_json(found)
+        return
+    out = console()
+    if field == "run_backtest":
+        from server.cli.simulated import show_backtest
+
+        show_backtest(out, found)
+    elif field == "train_model":
+        from server.cli.learn_words import model_lines
+
+        for line in model_lines(found.model):
+            say(line)
+    else:
+        from server.cli.tune import show_tuned
+
+        show_tuned(out, found)
+
+
+def start(client: "Client", request: "pb.StartJobRequest", *, as_json: bool) -> None:
+    """Starts a job and says how to follow it."""
+    job = client.jobs.StartJob(request).job
+    if as_json:
+        print_json(job)
+        return
+    say(job.job_id)
+    typer.echo(f"to follow it: sizing jobs watch {job.job_id}", err=True)
+
+
+def follow(client: "Client", name: str) -> "pb.Job":
+    """Says what a job's state becomes, until it is over; the job then."""
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    told, job = "", pb.Job()
+    for answer in client.jobs.WatchJob(pb.WatchJobRequest(job_id=name), timeout=WATCH_S):
+        job = answer.job
+        if (words := state_words(job)) != told:
+            told = words
+            say(f"{name}: {told}")
+    return job
+
+
+def state_words(job: "pb.Job") -> str:
+    """How far a job is, in words."""
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    words = pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+    if job.state == pb.JOB_STATE_RUNNING and job.HasField("progress"):
+        words += f" {job.progress:.0%}"
+    if job.attempts > 1:
+        words += f", begun {job.attempts} times"
+    return words
+
+
+def _refuse_failed(job: "pb.Job") -> None:
+    if job.HasField("error"):
+        raise CommandError(f"job {job.job_id!r} failed: {job.error.message}", job.error.reason)

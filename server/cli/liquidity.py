@@ -1,0 +1,119 @@
+"""Commands on liquidity: how liquid instruments were, and how fast to trade."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
+from server.cli.errors import CommandError
+
+
+def liquidity(
+    prices: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Closes: a row a day, a column a name."),
+    ],
+    volumes: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Units traded, in the same shape.")
+    ],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Amihud's illiquidity and the value traded of each instrument, the most liquid first."""
+    from positionsizing.v1 import liquidity_service_pb2 as pb
+
+    from server.cli.history_files import read_history
+    from server.cli.labels import money
+    from server.cli.render import table
+
+    closes, traded = read_history(prices, "prices"), read_history(volumes, "returns")
+    same = list(closes.instrument_ids) == list(traded.instrument_ids)
+    if not same or list(closes.observation_times) != list(traded.observation_times):
+        raise CommandError(f"{volumes} has not the days and columns of {prices}")
+    request = pb.MeasureLiquidityRequest()
+    request.prices.dates.extend(
+        time.ToDatetime().date().isoformat() for time in closes.observation_times
+    )
+    request.prices.instrument_ids.extend(closes.instrument_ids)
+    request.prices.close.extend(closes.values)
+    request.prices.volume.extend(traded.values)
+    with connect(address) as client:
+        answer = client.liquidity.MeasureLiquidity(request)
+    if as_json:
+        print_json(answer)
+        return
+    out = table(
+        "Liquidity",
+        *("rank", "instrument", "value traded", "illiquidity, of a million", "days", "left out"),
+        left=("instrument",),
+    )
+    order = sorted(range(len(answer.rank)), key=lambda i: (answer.rank[i] == 0, answer.rank[i]))
+    for i in order:
+        out.add_row(
+            str(answer.rank[i] or "-"),
+            answer.instrument_ids[i],
+            money(answer.value_traded[i]),
+            f"{1e6 * answer.illiquidity[i]:.3%}" if answer.rank[i] else "-",
+            str(answer.session_count[i]),
+            str(answer.left_out_count[i]),
+        )
+    console().print(out)
+
+
+def execution(
+    trades: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="CSV of instrument_id,quantity."),
+    ],
+    portfolio: Annotated[str, typer.Option("--portfolio", help="That trades.")],
+    snapshot: Annotated[str, typer.Option(help="Market snapshot; default: the newest.")] = "",
+    days: Annotated[float, typer.Option(help="In which all is traded.")] = 1.0,
+    periods: Annotated[int, typer.Option(help="Of equal length.")] = 10,
+    aversion: Annotated[
+        float | None,
+        typer.Option(help="Of risk, 1 / money; default: 1 / (2 x Kelly fraction x equity)."),
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """How fast to trade, so that impact and the risk of waiting cost least (Almgren-Chriss)."""
+    from positionsizing.v1 import liquidity_service_pb2 as pb
+
+    from server.cli.files import read_holdings
+    from server.cli.labels import money, units
+    from server.cli.render import table
+
+    given = read_holdings(trades)
+    request = pb.PlanExecutionRequest(
+        portfolio_id=portfolio,
+        market_snapshot_id=snapshot,
+        instrument_ids=given.instrument_ids,
+        quantities=given.quantity,
+        days=days,
+        period_count=periods,
+        risk_aversion=aversion,
+    )
+    with connect(address) as client:
+        answer = client.liquidity.PlanExecution(request)
+    if as_json:
+        print_json(answer)
+        return
+    out = table(
+        f"Execution over {days:g} days, risk aversion {answer.risk_aversion:.3g}",
+        *("instrument", "cost", "deviation", "straight", "deviation of that", "half done in"),
+        left=("instrument",),
+    )
+    for plan in answer.schedules:
+        half = next(
+            time
+            for time, left in zip(answer.times, plan.left, strict=True)
+            if abs(left) <= abs(plan.left[0]) / 2
+        )
+        amounts = (plan.expected_cost, plan.cost_deviation)
+        straight = (plan.straight_cost, plan.straight_deviation)
+        out.add_row(plan.instrument_id, *map(money, (*amounts, *straight)), f"{half:g} days")
+    console().print(out)
+    for plan in answer.schedules:
+        parts = ", ".join(units(trade, sign="+") for trade in plan.trades)
+        say(f"{plan.instrument_id}: {parts}")

@@ -1,0 +1,109 @@
+"""What decisions were worth, as one HTML page that opens without a network."""
+
+from pathlib import Path
+from typing import Any
+
+from positionsizing.v1 import analytics_service_pb2 as pb
+from positionsizing.v1 import simulation_service_pb2 as simulation_pb
+
+from server.cli.errors import CommandError
+from server.cli.labels import stage_name
+from server.cli.page import subplots, write_page
+
+HEIGHT = 1300
+TITLES = (
+    "Log growth by stage, from the stake to whole lots",
+    "Log growth a decision more than other sizes, with 95 % intervals",
+    "Claimed win probability against the rate of wins",
+    "Against the benchmark, by group",
+    "Money lost between decisions and positions",
+)
+
+
+def write_performance(path: Path, answer: pb.AnalyzeDecisionsResponse, portfolio: str) -> None:
+    """The growth ledger, other sizes, calibration, attribution and shortfall of a portfolio."""
+    if not answer.decisions:
+        raise CommandError("no decision can be valued yet", "store a later market snapshot")
+    figure = subplots(TITLES)
+    _growth(figure, answer)
+    _other_sizes(figure, answer)
+    _calibration(figure, answer)
+    _attribution(figure, answer)
+    _shortfall(figure, answer)
+    title = f"{portfolio}: {answer.decisions} decisions, {answer.lines} lines"
+    figure.update_layout(height=HEIGHT, title=title, showlegend=False, barmode="group")
+    write_page(path, figure)
+
+
+def _growth(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    import plotly.graph_objects as go
+
+    if not answer.HasField("stage_growth"):
+        return
+    ledger = answer.stage_growth
+    steps = [(stage_name(s), step) for s, step in zip(ledger.stages, ledger.steps, strict=True)]
+    changed = [(name, step) for name, step in steps if step]
+    bars = go.Waterfall(
+        x=[stage_name(ledger.first_stage), *(name for name, _ in changed), "chosen"],
+        y=[ledger.start, *(step for _, step in changed), 0.0],
+        measure=["absolute", *("relative" for _ in changed), "total"],
+    )
+    figure.add_trace(bars, row=1, col=1)
+
+
+def _other_sizes(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    import plotly.graph_objects as go
+
+    found = [item for item in answer.counterfactuals if item.HasField("difference")]
+    bars = go.Bar(
+        x=[item.name for item in found],
+        y=[item.difference.mean for item in found],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [_reach(item.difference)[1] for item in found],
+            "arrayminus": [_reach(item.difference)[0] for item in found],
+        },
+    )
+    figure.add_trace(bars, row=2, col=1)
+
+
+def _reach(interval: simulation_pb.MeanInterval) -> tuple[float | None, float | None]:
+    """How far its ends are below and above the mean; None where there is no interval."""
+    below = interval.mean - interval.low if interval.HasField("low") else None
+    return below, interval.high - interval.mean if interval.HasField("high") else None
+
+
+def _calibration(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    import plotly.graph_objects as go
+
+    bins = answer.bet_forecast.bins
+    points = go.Scatter(
+        x=[item.claimed for item in bins],
+        y=[item.won for item in bins],
+        text=[f"{item.count} lines" for item in bins],
+        mode="lines+markers",
+    )
+    figure.add_trace(points, row=3, col=1)
+    right = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot"}, name="as claimed")
+    figure.add_trace(right, row=3, col=1)
+
+
+def _attribution(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    import plotly.graph_objects as go
+
+    groups = answer.attribution.groups
+    names = [item.group for item in groups]
+    for label in ("allocation", "selection"):
+        bars = go.Bar(x=names, y=[getattr(item, label) for item in groups], name=label)
+        figure.add_trace(bars, row=4, col=1)
+
+
+def _shortfall(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    import plotly.graph_objects as go
+
+    lost = answer.shortfall
+    bars = go.Bar(
+        x=["execution", "not filled", "fees"], y=[lost.execution, lost.opportunity, lost.fees]
+    )
+    figure.add_trace(bars, row=5, col=1)

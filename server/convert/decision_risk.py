@@ -1,0 +1,76 @@
+"""Risk of the book before and after a decision, from the matrices the decision had at hand."""
+
+import math
+
+import numpy as np
+from positionsizing.v1 import sizing_pb2
+
+from compute.limits.book_guard import ReturnMatrix
+from compute.pipeline import Sizing
+from compute.risk.contributions import diversification_ratio, effective_bets_principal
+from compute.risk.measures import historical_tail, normal_tail
+from server.convert.columns import Floats, Integers
+from server.prepared_request import PreparedRequest
+
+LEVEL = 0.99
+BETS_MAX = 100
+"""Effective bets take the cube of the number of instruments: more is left to RiskService."""
+
+
+def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizing) -> None:
+    """Puts the risk into a decision, where there is a matrix that has the whole book."""
+    inputs, returns = problem.inputs, problem.inputs.returns
+    matrix = returns.scenarios if returns.covariance is None else returns.covariance
+    if matrix is None:
+        return
+    before = inputs.limit_bounds.before
+    after = before.copy()
+    after[inputs.index[inputs.active]] = sizing.weight[inputs.active]
+    held = np.flatnonzero((before != 0.0) | (after != 0.0))
+    columns = matrix.columns(inputs.limit_bounds.market.index)[held]
+    if (columns < 0).any():
+        return
+    is_scenarios = matrix is returns.scenarios
+    numbers = _of_scenarios if is_scenarios else _of_covariance
+    numbers(head.risk.before, before[held], matrix, columns)
+    numbers(head.risk.after, after[held], matrix, columns)
+
+
+def _of_covariance(
+    out: sizing_pb2.RiskNumbers, weights: Floats, matrix: ReturnMatrix, columns: Integers
+) -> None:
+    covariance = matrix.values[np.ix_(columns, columns)]
+    deviation = math.sqrt(max(float(weights @ covariance @ weights), 0.0))
+    tail = normal_tail(LEVEL, 0.0, deviation)
+    _put(out, deviation, (tail.value_at_risk, tail.expected_shortfall), weights, covariance)
+
+
+def _of_scenarios(
+    out: sizing_pb2.RiskNumbers, weights: Floats, matrix: ReturnMatrix, columns: Integers
+) -> None:
+    returns, probability = matrix.values[:, columns], matrix.probability
+    losses = -(returns @ weights)
+    tail = historical_tail(losses, probability, LEVEL)
+    mean = float(probability @ losses)
+    deviation = math.sqrt(max(float(probability @ (losses - mean) ** 2), 0.0))
+    covariance = None
+    if len(columns) <= BETS_MAX:
+        centred = returns - probability @ returns
+        covariance = (centred * probability[:, None]).T @ centred
+    _put(out, deviation, (tail.value_at_risk, tail.expected_shortfall), weights, covariance)
+
+
+def _put(
+    out: sizing_pb2.RiskNumbers,
+    deviation: float,
+    tail: tuple[float, float],
+    weights: Floats,
+    covariance: Floats | None,
+) -> None:
+    out.volatility = deviation
+    out.value_at_risk, out.expected_shortfall = tail
+    if covariance is None or not deviation > 0.0:
+        return
+    out.diversification_ratio = diversification_ratio(weights, covariance)
+    if len(weights) <= BETS_MAX:
+        out.effective_bets = effective_bets_principal(weights, covariance)

@@ -1,0 +1,103 @@
+"""Events that go out, encoded; what other messages are made of is in their own modules."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import IntEnum
+
+from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
+
+from compute.adapt.moves import Move
+from compute.limits.breaches import Breach
+from server.convert.names import timestamp
+from server.convert.portfolio import reservation_message
+from storage.postgres.reservations import Reservation
+
+
+class Severity(IntEnum):
+    """How much an alert matters. The numbers are those of the contract."""
+
+    INFO = events_pb2.ALERT_SEVERITY_INFO
+    WARNING = events_pb2.ALERT_SEVERITY_WARNING
+    CRITICAL = events_pb2.ALERT_SEVERITY_CRITICAL
+
+
+def alert_event(
+    severity: Severity, reason: str, message: str, subject: str, time: datetime
+) -> bytes:
+    """Alert."""
+    return events_pb2.Alert(
+        severity=events_pb2.AlertSeverity.ValueType(severity),
+        reason=reason,
+        message=message,
+        subject=subject,
+        create_time=timestamp(time),
+    ).SerializeToString()
+
+
+def alert_text(payload: bytes) -> str:
+    """What an encoded Alert says."""
+    return events_pb2.Alert.FromString(payload).message
+
+
+def limit_breached(
+    sequence: int,
+    portfolio_id: str,
+    breach: Breach,
+    snapshot_id: str,
+    found_by: str,
+    time: datetime,
+    members: Sequence[str] = (),
+) -> bytes:
+    """LimitBreached; `members` of a cluster."""
+    return events_pb2.LimitBreached(
+        portfolio_sequence=sequence,
+        portfolio_id=portfolio_id,
+        limit=breach.name,
+        kind=types_pb2.LimitKind.ValueType(int(breach.kind)),
+        bound=breach.bound,
+        value=breach.value,
+        detect_time=timestamp(time),
+        market_snapshot_id=snapshot_id,
+        found_by=found_by,
+        instrument_ids=members,
+    ).SerializeToString()
+
+
+def effective_parameters_changed(
+    sequence: int,
+    owner: tuple[str, str],
+    fractions: tuple[float, float],
+    moved: Sequence[Move],
+    time: datetime,
+) -> bytes:
+    """EffectiveParametersChanged; owner: portfolio and strategy, fractions: before and now."""
+    event = events_pb2.EffectiveParametersChanged(
+        portfolio_sequence=sequence,
+        portfolio_id=owner[0],
+        strategy_id=owner[1],
+        kelly_fraction_before=fractions[0],
+        kelly_fraction=fractions[1],
+        detect_time=timestamp(time),
+    )
+    for item in moved:
+        source, name, instrument_id = item.key
+        event.moves.add(
+            source=sizing_pb2.AdjustmentSource.ValueType(int(source)),
+            name=name,
+            instrument_id=instrument_id,
+            multiplier_before=item.before,
+            multiplier=item.after,
+            explanation=item.explanation,
+        )
+    return event.SerializeToString()
+
+
+def reservation_expired(sequence: int, reservation: Reservation) -> bytes:
+    """ReservationExpired."""
+    return events_pb2.ReservationExpired(
+        portfolio_sequence=sequence,
+        decision_id=str(reservation.decision_id),
+        portfolio_id=reservation.portfolio_id,
+        released=reservation_message(reservation),
+        expire_time=timestamp(reservation.expire_time),
+    ).SerializeToString()

@@ -1,0 +1,1 @@
+"""Webhooks: committed events posted over HTTP, by a process of its own."""
