@@ -1,8 +1,10 @@
 """A change that comes while a decision is computed: sized anew where it concerns it, else not."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from positionsizing.v1 import (
     condition_service_pb2,
@@ -13,14 +15,30 @@ from positionsizing.v1 import (
     types_pb2,
     volatility_service_pb2,
 )
-from service_client import Client, refusal, sizing_request
+from service_client import Client, refusal, sizing_request, started
 
+from compute.shapes import KernelRegistry
 from server.sizing_engine import SizingEngine
+from storage import embedded
 
 Change = Callable[[Client, str], Awaitable[object]]
 """Made by a client for the portfolio that is being sized."""
 
 CONDITION, MODEL = "stress-index", "own-model"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def client(
+    postgres_server: embedded.EmbeddedServer,
+    kernels: KernelRegistry,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Client]:
+    """A service of these tests' own: a split of I0 makes the markets of others stale."""
+    async with (
+        started(postgres_server, kernels, tmp_path_factory.mktemp("elsewhere")) as app,
+        Client.connected(app.port) as connected,
+    ):
+        yield connected
 
 
 def strategy_of(portfolio_id: str) -> str:
@@ -234,7 +252,7 @@ async def test_a_split_of_what_is_asked_for_is_seen(
     assert weights == [pytest.approx(0.1)]
     latest = await client.market.GetMarketSnapshot(market_service_pb2.GetMarketSnapshotRequest())
     assert latest.snapshot.price[0] == 5.0
-    await client.put_market()
+    await client.put_market()  # for the tests after this one
 
 
 async def test_what_keeps_changing_is_given_up_in_true_words(
