@@ -1,7 +1,6 @@
 """A change that comes while a decision is computed: sized anew where it concerns it, else not."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
