@@ -17,6 +17,7 @@ from compute.analytics.effectiveness import (
 )
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.impact import impact
+from compute.analytics.return_forecasts import Scores
 from compute.analytics.shortfall import shortfall
 from compute.market import Floats, Integers, Market
 from compute.optimize.time_limit import checkpoint
@@ -28,6 +29,7 @@ from server.convert.recorded import stage_weights
 from server.convert.simulation_answer import interval, stage_growth
 from server.fills import Accounts, Fill
 from server.price_adjustment import Marks
+from server.return_forecasts import Forecast, message_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Decided:
     snapshot_id: str
     signals: sizing_pb2.SignalBatch
     answer: sizing_pb2.SizingDecision
+    scenario_matrix_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,57 +56,83 @@ class _Line:
 Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
 
 
-def analyze(
-    decided: Sequence[Decided],
-    marks: Marks,
-    fills: Fills,
-    end: str,
-    benchmark: pb.BenchmarkWeights | None = None,
-    factors: pb.FactorExposures | None = None,
-) -> pb.AnalyzeDecisionsResponse:
-    """Everything about decisions in the order they were made.
+@dataclass(frozen=True)
+class Valued:
+    """Decisions with a later price, in the order they were made, and how many were left out."""
 
-    end: the snapshot at which the last is valued; benchmark: what they are attributed against;
-    factors: what their return and risk are divided among.
-    Raises `Refusal` where it has no price.
+    lines: list[_Line]
+    periods: list[Held]
+    left_out: Counter[str]
+
+    def forecasts(self) -> list[Forecast]:
+        """What their lines were said to return, and what they did."""
+        return [
+            Forecast(
+                line.decided.signals,
+                line.decided.answer.edges,
+                line.decided.scenario_matrix_id,
+                line.rows,
+                line.outcome.side * line.outcome.simple_return,
+            )
+            for line in self.lines
+        ]
+
+
+def valued(decided: Sequence[Decided], marks: Marks, end: str) -> Valued:
+    """Each decision at the snapshot of the next one, the last at `end`.
+
+    Raises `Refusal` where a price is missing.
     """
-    response, left_out = pb.AnalyzeDecisionsResponse(), Counter[str]()
-    found: list[_Line] = []
-    periods: list[Held] = []
+    found = Valued([], [], Counter())
     for place, item in enumerate(decided):
         checkpoint()
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
         if later == item.snapshot_id:
             reason = "SUPERSEDED" if place + 1 < len(decided) else "NO_LATER_PRICE"
-            left_out[reason] += 1
+            found.left_out[reason] += 1
             continue
         before, after = marks.markets[item.snapshot_id], marks.later(item.snapshot_id, later)
         line = _valued(item, before, after)
         if line is None:
-            left_out["NO_LATER_PRICE"] += 1
+            found.left_out["NO_LATER_PRICE"] += 1
         else:
-            found.append(line)
+            found.lines.append(line)
             ids = [item.answer.sizes.instrument_ids[row] for row in line.rows]
-            weight = line.outcome.stages[-1]
-            periods.append((ids, weight, before, after))
-    response.decisions = len(found)
-    response.lines = sum(len(line.rows) for line in found)
-    response.left_out.extend(
-        simulation_service_pb2.NamedCount(name=name, count=count)
-        for name, count in sorted(left_out.items())
+            found.periods.append((ids, line.outcome.stages[-1], before, after))
+    return found
+
+
+def analyze(
+    found: Valued,
+    scores: Sequence[Scores],
+    benchmark: pb.BenchmarkWeights | None = None,
+    factors: pb.FactorExposures | None = None,
+) -> pb.AnalyzeDecisionsResponse:
+    """Everything about valued decisions but their shortfall.
+
+    scores: of their forecast returns. benchmark: what they are attributed against; factors: what
+    their return and risk are divided among.
+    """
+    response = pb.AnalyzeDecisionsResponse(
+        decisions=len(found.lines),
+        lines=sum(len(line.rows) for line in found.lines),
+        left_out=[
+            simulation_service_pb2.NamedCount(name=name, count=count)
+            for name, count in sorted(found.left_out.items())
+        ],
+        return_forecast=message_of(scores),
     )
-    if found:
-        _effectiveness(response, [line.outcome for line in found])
-        _forecasts(response, found)
+    if found.lines:
+        _effectiveness(response, [line.outcome for line in found.lines])
+        _forecasts(response, found.lines)
     if benchmark is not None:
-        against_it = attribute(periods, benchmark)
+        against_it = attribute(found.periods, benchmark)
         if against_it is not None:
             response.attribution.CopyFrom(against_it)
     if factors is not None:
-        by_factor = attribute_factors(periods, factors)
+        by_factor = attribute_factors(found.periods, factors)
         if by_factor is not None:
             response.factor_attribution.CopyFrom(by_factor)
-    _shortfall(response, decided, marks, fills, end)
     return response
 
 
@@ -181,7 +210,7 @@ def _joined(parts: list[Floats]) -> Floats:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _shortfall(
+def add_shortfall(
     response: pb.AnalyzeDecisionsResponse,
     decided: Sequence[Decided],
     marks: Marks,

@@ -161,6 +161,22 @@ def _factor_table(found: "pb.FactorAttribution") -> "Table":
     return out
 
 
+def _return_lines(found: "pb.ReturnForecast") -> Iterator[str]:
+    """How good forecasts of returns were, and where they were not."""
+    gain = found.edge_gain
+    told = f" (95 % from {gain.low:+.2e} to {gain.high:+.2e})" if gain.HasField("low") else ""
+    yield (
+        f"{found.lines} forecasts of returns: CRPS {found.crps:.3e}, expected returns improved "
+        f"it by {gain.mean:+.2e}{told}"
+    )
+    yield (
+        f"their {found.interval_probability:.0%} intervals had {found.interval_coverage:.1%} of "
+        f"what came, interval score {found.interval_score:.3e}"
+    )
+    below = ", ".join(f"{item.below:.0%} under the {item.level:.0%}" for item in found.quantiles)
+    yield f"quantiles: {below} one; distance of F(return) from uniform {found.pit_distance:.2f}"
+
+
 LEFT_OUT = {
     "NO_LATER_PRICE": "there are no later prices yet; load a later market snapshot",
     "SUPERSEDED": "another decision on the same prices followed, and took their place",
@@ -183,6 +199,8 @@ def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
             f"{bets.brier_base:.4f}), evidence for an edge {bets.e_value_edge:.3g}, "
             f"that it is gone {bets.e_value_gone:.3g} (20 is strong)"
         )
+    if answer.HasField("return_forecast"):
+        yield from _return_lines(answer.return_forecast)
     if answer.shortfall.HasField("rate"):
         lost = answer.shortfall
         yield (

@@ -10,11 +10,12 @@ from server.cli.errors import CommandError
 from server.cli.labels import stage_name
 from server.cli.page import subplots, write_page
 
-HEIGHT = 1300
+HEIGHT = 1560
 TITLES = (
     "Log growth by stage, from the stake to whole lots",
     "Log growth a decision more than other sizes, with 95 % intervals",
     "Claimed win probability against the rate of wins",
+    "Forecast returns: lines by tenths of the probability of at most what came",
     "Against the benchmark, by group",
     "Money lost between decisions and positions",
 )
@@ -28,6 +29,7 @@ def write_performance(path: Path, answer: pb.AnalyzeDecisionsResponse, portfolio
     _growth(figure, answer)
     _other_sizes(figure, answer)
     _calibration(figure, answer)
+    _places(figure, answer)
     _attribution(figure, answer)
     _shortfall(figure, answer)
     title = f"{portfolio}: {answer.decisions} decisions, {answer.lines} lines"
@@ -89,6 +91,22 @@ def _calibration(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
     figure.add_trace(right, row=3, col=1)
 
 
+def _places(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
+    """The probability integral transform; level where forecasts are right."""
+    import plotly.graph_objects as go
+
+    counts = list(answer.return_forecast.pit_bins)
+    if not counts:
+        return
+    tenths = [f"{place / len(counts):.1f}" for place in range(len(counts))]
+    figure.add_trace(go.Bar(x=tenths, y=counts), row=4, col=1)
+    right = sum(counts) / len(counts)
+    level = go.Scatter(
+        x=tenths, y=[right] * len(counts), mode="lines", line={"dash": "dot"}, name="if right"
+    )
+    figure.add_trace(level, row=4, col=1)
+
+
 def _attribution(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
     import plotly.graph_objects as go
 
@@ -96,7 +114,7 @@ def _attribution(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
     names = [item.group for item in groups]
     for label in ("allocation", "selection"):
         bars = go.Bar(x=names, y=[getattr(item, label) for item in groups], name=label)
-        figure.add_trace(bars, row=4, col=1)
+        figure.add_trace(bars, row=5, col=1)
 
 
 def _shortfall(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
@@ -106,4 +124,4 @@ def _shortfall(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
     bars = go.Bar(
         x=["execution", "not filled", "fees"], y=[lost.execution, lost.opportunity, lost.fees]
     )
-    figure.add_trace(bars, row=5, col=1)
+    figure.add_trace(bars, row=6, col=1)

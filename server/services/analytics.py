@@ -1,6 +1,6 @@
 """AnalyticsService: what recorded decisions were worth."""
 
-from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from positionsizing.v1 import analytics_service_pb2 as pb
@@ -17,6 +17,7 @@ from server.errors import invalid, invalid_fields
 from server.long_work import in_thread
 from server.price_adjustment import Marks
 from server.request_context import Call
+from server.return_forecasts import read_scores
 from server.state import States
 from storage.postgres import corporate_actions, decisions, portfolios, records, settlements
 from storage.postgres.corporate_actions import StoredAction
@@ -24,15 +25,6 @@ from storage.postgres.decisions import DecisionFilter, RecordedDecision
 from storage.postgres.pool import Database
 
 DECISIONS_MAX = 5_000
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Decisions oldest first, the market each was made in, and the fills reported for them."""
-
-    decided: list[analysis.Decided]
-    markets: dict[str, Market]
-    fills: dict[UUID, list[sizing.SettleDecisionRequest]]
 
 
 class AnalyticsService:
@@ -81,9 +73,16 @@ class AnalyticsService:
             fills.setdefault(decision_id, []).append(report)
         end_name = "" if end is None else end.snapshot_id
         marks = Marks(markets, *await self._actions(call, set(markets)))
-        return await in_thread(
-            call, lambda: analysis.analyze(decided, marks, fills, end_name, benchmark, factors)
-        )
+        found = await in_thread(call, lambda: analysis.valued(decided, marks, end_name))
+        matrix = partial(self._states.matrix, call.tenant_id)
+        scores = await read_scores(call, found.forecasts(), matrix)
+
+        def analyzed() -> pb.AnalyzeDecisionsResponse:
+            response = analysis.analyze(found, scores, benchmark, factors)
+            analysis.add_shortfall(response, decided, marks, fills, end_name)
+            return response
+
+        return await in_thread(call, analyzed)
 
     async def _actions(
         self, call: Call, names: set[str]
@@ -110,7 +109,9 @@ def _decided(row: RecordedDecision) -> analysis.Decided:
     asked = asked_of(row.method, row.request, row.portfolio_id)
     answered = answer_of(row.method, row.response, str(row.decision_id))
     snapshot_id, _ = decision_inputs.market_named(row.inputs)
-    return analysis.Decided(row.decision_id, snapshot_id, asked.signals, answered)
+    return analysis.Decided(
+        row.decision_id, snapshot_id, asked.signals, answered, asked.scenario_matrix_id
+    )
 
 
 def _benchmark(request: pb.AnalyzeDecisionsRequest) -> pb.BenchmarkWeights | None:

@@ -510,6 +510,138 @@ class BetForecast(_message.Message):
 Global___BetForecast: _TypeAlias = BetForecast  # noqa: Y015
 
 @_typing.final
+class QuantileScore(_message.Message):
+    """One quantile of the forecast returns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    PINBALL_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    level: _builtins.float
+    """Its level."""
+    pinball: _builtins.float
+    """Mean pinball loss: level (y - q) where the return y came above the quantile q, (1 - level) (q - y)
+    below.
+    """
+    below: _builtins.float
+    """Part of the lines below it: the level where forecasts are right."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.float = ...,
+        pinball: _builtins.float = ...,
+        below: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "level", b"level", "pinball", b"pinball"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantileScore: _TypeAlias = QuantileScore  # noqa: Y015
+
+@_typing.final
+class ReturnForecast(_message.Message):
+    """Forecast returns held against what came, a line a decision, on the line's side. The forecast is what
+    was recorded with the decision: a normal distribution of the expected return and volatility that were
+    given, or estimated of a stored history; the past outcomes of a history, equally likely; the columns of
+    a scenario matrix with their probabilities. It is for a period of the signals, what came from one
+    decision's snapshot to the next; they can be compared where decisions are a period apart. Bets are
+    scored by their probabilities (`BetForecast`). Scores are proper: nothing but the true distribution has
+    a better mean.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    ENSEMBLES_FIELD_NUMBER: _builtins.int
+    CRPS_FIELD_NUMBER: _builtins.int
+    CRPS_FAIR_FIELD_NUMBER: _builtins.int
+    CRPS_NO_EDGE_FIELD_NUMBER: _builtins.int
+    EDGE_GAIN_FIELD_NUMBER: _builtins.int
+    LOG_SCORE_FIELD_NUMBER: _builtins.int
+    INTERVAL_PROBABILITY_FIELD_NUMBER: _builtins.int
+    INTERVAL_SCORE_FIELD_NUMBER: _builtins.int
+    INTERVAL_COVERAGE_FIELD_NUMBER: _builtins.int
+    QUANTILES_FIELD_NUMBER: _builtins.int
+    PIT_BINS_FIELD_NUMBER: _builtins.int
+    PIT_DISTANCE_FIELD_NUMBER: _builtins.int
+    PIT_PROBABILITY_FIELD_NUMBER: _builtins.int
+    lines: _builtins.int
+    """Lines with a forecast."""
+    ensembles: _builtins.int
+    """Of these from outcomes or scenarios rather than a normal distribution."""
+    crps: _builtins.float
+    """Mean continuous ranked probability score: integral (F(x) - 1[y <= x])^2 dx, a return, smaller is
+    better.
+    """
+    crps_fair: _builtins.float
+    """The same as if outcomes and scenarios were drawn from what they stand for, so that few of them are no
+    fault (Ferro 2014).
+    """
+    crps_no_edge: _builtins.float
+    """`crps` of the same forecasts moved to a mean of 0."""
+    log_score: _builtins.float
+    """Mean -log density of what came; unset where no forecast is normal."""
+    interval_probability: _builtins.float
+    """Probability of the central interval that is scored: 0.9."""
+    interval_score: _builtins.float
+    """Mean width of the intervals plus 2 / (1 - interval_probability) of what came outside."""
+    interval_coverage: _builtins.float
+    """Part of the lines inside: `interval_probability` where forecasts are right."""
+    pit_distance: _builtins.float
+    """Largest distance of its distribution from uniform (Kolmogorov)."""
+    pit_probability: _builtins.float
+    """How often it is as large where forecasts are right and lines independent. Lines that move together
+    make it too small.
+    """
+    @_builtins.property
+    def edge_gain(self) -> _simulation_service_pb2.MeanInterval:
+        """`crps_no_edge` less `crps`, a decision the mean of its lines: above 0 where expected returns told
+        something that volatility alone does not.
+        """
+
+    @_builtins.property
+    def quantiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuantileScore]:
+        """Levels 0.05, 0.25, 0.5, 0.75 and 0.95."""
+
+    @_builtins.property
+    def pit_bins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lines by tenths of F(y), the probability that was given to a return of at most what came: alike where
+        forecasts are right, full at both ends where they are too narrow. The place among outcomes or
+        scenarios is drawn within its step, always alike.
+        """
+
+    def __init__(
+        self,
+        *,
+        lines: _builtins.int = ...,
+        ensembles: _builtins.int = ...,
+        crps: _builtins.float = ...,
+        crps_fair: _builtins.float = ...,
+        crps_no_edge: _builtins.float = ...,
+        edge_gain: _simulation_service_pb2.MeanInterval | None = ...,
+        log_score: _builtins.float | None = ...,
+        interval_probability: _builtins.float = ...,
+        interval_score: _builtins.float = ...,
+        interval_coverage: _builtins.float = ...,
+        quantiles: _abc.Iterable[Global___QuantileScore] | None = ...,
+        pit_bins: _abc.Iterable[_builtins.int] | None = ...,
+        pit_distance: _builtins.float = ...,
+        pit_probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_score", b"_log_score", "edge_gain", b"edge_gain", "log_score", b"log_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_score", b"_log_score", "crps", b"crps", "crps_fair", b"crps_fair", "crps_no_edge", b"crps_no_edge", "edge_gain", b"edge_gain", "ensembles", b"ensembles", "interval_coverage", b"interval_coverage", "interval_probability", b"interval_probability", "interval_score", b"interval_score", "lines", b"lines", "log_score", b"log_score", "pit_bins", b"pit_bins", "pit_distance", b"pit_distance", "pit_probability", b"pit_probability", "quantiles", b"quantiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__log_score: _TypeAlias = _typing.Literal["log_score"]  # noqa: Y015
+    _WhichOneofArgType__log_score: _TypeAlias = _typing.Literal["_log_score", b"_log_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_score) -> _WhichOneofReturnType__log_score | None: ...
+
+Global___ReturnForecast: _TypeAlias = ReturnForecast  # noqa: Y015
+
+@_typing.final
 class ImplementationShortfall(_message.Message):
     """Money lost between decisions and positions, in the base currency; negative is gained. The three
     parts add up.
@@ -570,6 +702,7 @@ class AnalyzeDecisionsResponse(_message.Message):
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     IMPACT_FIELD_NUMBER: _builtins.int
     FACTOR_ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    RETURN_FORECAST_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -616,6 +749,10 @@ class AnalyzeDecisionsResponse(_message.Message):
     def factor_attribution(self) -> Global___FactorAttribution:
         """Only with factors; unset where no decision was valued or a period lost everything."""
 
+    @_builtins.property
+    def return_forecast(self) -> Global___ReturnForecast:
+        """Unset where no line has a forecast of returns."""
+
     def __init__(
         self,
         *,
@@ -632,10 +769,11 @@ class AnalyzeDecisionsResponse(_message.Message):
         attribution: Global___Attribution | None = ...,
         impact: Global___ImpactEstimate | None = ...,
         factor_attribution: Global___FactorAttribution | None = ...,
+        return_forecast: Global___ReturnForecast | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
