@@ -193,6 +193,7 @@ METHODS = {
     "price_adjustment",
     "recorded",
     "replay",
+    "return_forecasts",
     "risk_backtest",
     "risk_report",
     "schedule_work",
