@@ -44,6 +44,8 @@ from compute.value_range import (
 OUTCOMES_MAX = 8192
 """The longest history that is compiled for (`kernels.HISTORY_BUCKETS`)."""
 
+_HAR_WEIGHT = Range(-2.0, 2.0, "a weight; stable ones are near 0 to 1")
+
 RANGES: dict[str, Range] = {
     # Signals: a wrong number refuses its line (`signals.check`).
     "SignalBatch.win_probability": PROBABILITY,
@@ -174,6 +176,11 @@ RANGES: dict[str, Range] = {
     "GarchModel.long_run_volatility": Range(
         NEAR_0, 5.0, "a year's standard deviation", hint="is this percent? 25 % is 0.25"
     ),
+    "HarModel.daily": _HAR_WEIGHT,
+    "HarModel.weekly": _HAR_WEIGHT,
+    "HarModel.monthly": _HAR_WEIGHT,
+    "HarModel.constant": Range(-100.0, 100.0, "in the unit of what is regressed"),
+    "HarModel.residual_variance": Range(0.0, 100.0, "of logarithms"),
     "FitVolatilityModelRequest.regime_count": Range(2, 4, "regimes", or_zero=True),
     "RegimeSwitching.transition": Range(1e-9, 1.0, "a probability", hint=PERCENT),
     "RegimeSwitching.degrees_of_freedom": Range(2.1, 1000.0),

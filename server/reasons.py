@@ -190,6 +190,7 @@ REASONS: Mapping[str, Reason] = {
         "Use another universe: one holds prices or returns, not both.", STATE
     ),
     "INPUTS_LOST": _told("Look at its answer; it can't be computed again.", STATE),
+    "BARS_OUT_OF_ORDER": _told("Mend that bar, or store it without prices.", STATE),
     "OUT_OF_ORDER": _told("Send observations in the order of their times.", STATE),
     "OWN_PROPOSAL": _told("Somebody else than its author has to approve.", STATE),
     "PACKAGE_MISSING": _told("Install that extra on the server, or choose another kind.", STATE),

@@ -16,6 +16,9 @@ of r^2. Yang and Zhang's has no such value of one period: the mean of its sessio
 and mean squares of gaps and changes are weighted exponentially, and their variances are divided by
 1 - 1 / n with n = 1 / sum w^2: where weights are equal that is the usual n - 1.
 
+With `har.py` the last month of these variances is kept, and the variance is that of a regression on
+it; nothing is said before there is a month. Bars over several periods count as each of them.
+
 With regimes (`regimes.py`) the variance is that of the mixture predicted for the next period.
 
 Of each period the first observation that lists an instrument counts. A price that is missing there
@@ -31,8 +34,10 @@ from math import floor
 import numpy as np
 
 from compute.adapt.bars import Bars, RangeEstimator, session_variance, yang_zhang
+from compute.adapt.har import MONTH, Har, forecast, taken_in
 from compute.adapt.regimes import RegimeSwitching, ahead, filtered, mixture
 from compute.adapt.volatility_model import (
+    HAR_ROWS,
     ROWS,
     GjrGarch,
     Prices,
@@ -105,6 +110,8 @@ def estimates(state: VolatilityState, model: VolatilityModel) -> Floats:
     if model.regimes is not None:
         _, variance = mixture(regime_probabilities(state, model.regimes), model.regimes)
         variance = np.where(rows[Row.COUNT] > 0, variance, np.nan)
+    elif model.har is not None:
+        variance = _regressed(rows, state.periods - rows[Row.PERIOD], model.har)
     elif model.garch is None:
         weight = 1.0 - _decay(model) ** rows[Row.COUNT]
         variance = rows[Row.VARIANCE] / np.where(weight > 0.0, weight, np.nan)
@@ -213,6 +220,8 @@ def _move(
     mean = np.where(returned, mean, rows[Row.MEAN_SQUARE])
     if model.regimes is not None:
         new = _filter(rows, returned, change, span, model.regimes)
+    elif model.har is not None:
+        new = _keep(rows, returned, square, span, model.har)
     elif model.garch is None:
         decay = _decay(model)
         old = np.where(rows[Row.COUNT] > 0, rows[Row.VARIANCE], 0.0)
@@ -245,6 +254,24 @@ def _filter(
     after = ahead(found, np.ones(len(span), dtype=np.int64), regimes)
     rows[own] = np.where(returned, after, rows[own])
     return mixture(after, regimes)[1]
+
+
+def _keep(rows: Floats, returned: Floats, square: Floats, span: Floats, har: Har) -> Floats:
+    """Moves the last month of variances; the variance of the next period."""
+    x, times = har.of(np.where(returned, square, 1.0)), span.astype(np.int64)
+    rows[HAR_ROWS] = np.where(returned, taken_in(rows[HAR_ROWS], x, times), rows[HAR_ROWS])
+    mean = rows[Row.HAR_MEAN] + (x - rows[Row.HAR_MEAN]) / np.maximum(rows[Row.COUNT] + 1.0, 1.0)
+    rows[Row.HAR_MEAN] = np.where(returned, mean, rows[Row.HAR_MEAN])
+    periods = np.minimum(rows[Row.HAR_PERIODS] + np.where(returned, span, 0.0), MONTH)
+    rows[Row.HAR_PERIODS] = periods
+    return _regressed(rows, np.zeros(len(span)), har)
+
+
+def _regressed(rows: Floats, missed: Floats, har: Har) -> Floats:
+    """The variance after `missed` periods without a bar; NaN before there is a month."""
+    known = rows[Row.HAR_PERIODS] >= MONTH
+    ahead_by = np.where(known, missed, 0.0).astype(np.int64)
+    return np.where(known, forecast(rows[HAR_ROWS], rows[Row.HAR_MEAN], ahead_by, har), np.nan)
 
 
 def _predicted(rows: Floats, missed: Floats, garch: GjrGarch) -> Floats:

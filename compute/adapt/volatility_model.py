@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 
 from compute.adapt.bars import Bars, RangeEstimator
+from compute.adapt.har import MONTH, Har
 from compute.adapt.regimes import REGIMES_MAX, RegimeSwitching
 from compute.market import Floats
 
@@ -56,6 +57,8 @@ class VolatilityModel:
     garch: GjrGarch | None = None
     range: RangeModel | None = None
     regimes: RegimeSwitching | None = None
+    har: Har | None = None
+    """Of the variances of bars: with `range`."""
 
 
 class Row(IntEnum):
@@ -84,9 +87,16 @@ class Row(IntEnum):
     REGIME = 12
     """This row and the next ones: predicted probabilities of the regimes, of the period after
     PERIOD; 0 before the first return."""
+    HAR_PERIODS = REGIME + REGIMES_MAX
+    """Of HAR: periods that its window is made of, at most a month."""
+    HAR_MEAN = HAR_PERIODS + 1
+    """Of HAR: mean of what is regressed, so far."""
+    HAR = HAR_MEAN + 1
+    """This row and the next ones: what is regressed, of the last month, the newest first."""
 
 
-ROWS = len(Row) - 1 + REGIMES_MAX
+HAR_ROWS = slice(Row.HAR, Row.HAR + MONTH)
+ROWS = Row.HAR + MONTH
 
 
 @dataclass(frozen=True)

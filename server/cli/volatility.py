@@ -19,6 +19,7 @@ from server.cli.market import TIME, parse_time
 volatility = typer.Typer(no_args_is_help=True, help="Volatilities estimated from snapshots.")
 
 _MODEL = typer.Argument(help="Which model.")
+_BARS = "Of har: the history's columns of opening, highest and lowest prices, with commas."
 _FROM = typer.Option("--from", help=f"Earliest snapshot to begin with, {TIME}.")
 
 
@@ -104,13 +105,15 @@ def show(
 
 @volatility.command()
 def fit(
-    kind: Annotated[str, typer.Argument(help="garch, gjr-garch or regimes.")],
+    kind: Annotated[str, typer.Argument(help="garch, gjr-garch, regimes, har, log-har.")],
     universe: Annotated[str, typer.Option(help="Stored history; `sizing history load`.")],
     instrument: Annotated[str, typer.Option(help="Whose returns.")],
     model_id: Annotated[str, typer.Option("--id", help="Id of the proposal.")] = "fitted",
     start: Annotated[str, typer.Option("--from", help=f"Earliest observation, {TIME}.")] = "",
     end: Annotated[str, typer.Option("--to", help=f"Latest observation, {TIME}.")] = "",
     regimes: Annotated[int, typer.Option(help="How many, of regimes; 0: 2.")] = 0,
+    bars: Annotated[str, typer.Option(help=_BARS)] = "",
+    estimator: Annotated[str, typer.Option(help="Variance of a bar, of har.")] = "garman-klass",
     out: Annotated[Path | None, typer.Option(help="JSON file to write the proposal to.")] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -128,6 +131,14 @@ def fit(
         base=pb.VolatilityModel(model_id=model_id),
         regime_count=regimes,
     )
+    if bars:
+        columns = [part.strip() for part in bars.split(",")]
+        if len(columns) != 3:
+            raise typer.BadParameter("three columns are needed: open,high,low", param_hint="--bars")
+        names = ("open_instrument_id", "high_instrument_id", "low_instrument_id")
+        request.bars.CopyFrom(pb.BarColumns(**dict(zip(names, columns, strict=True))))
+        named = enum_value(pb.RangeEstimator, "RANGE_ESTIMATOR_", estimator, "--estimator")
+        request.base.range.estimator = named
     if start:
         request.start_time.FromDatetime(parse_time(start, "--from"))
     if end:
@@ -146,6 +157,8 @@ def fit(
     say(f"fitted to {answer.return_count} returns up to {last}{end_words}; nothing is stored")
     for share, length in zip(answer.occupancy, answer.duration, strict=True):
         say(f"a regime of {share:.1%} of the returns, {length:.3g} periods long on average")
+    if answer.HasField("r_squared"):
+        say(f"explains {answer.r_squared:.1%} of the next period's variance")
     if answer.HasField("held_out_loss"):
         ours, plain = answer.held_out_loss, answer.held_out_loss_exponential
         better = "better" if ours < plain else "no better"

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from positionsizing.v1 import volatility_service_pb2 as pb
 
 from compute.adapt.bars import Bars, RangeEstimator
+from compute.adapt.har import Har
 from compute.adapt.regimes import REGIMES_MAX, RegimeSwitching
 from compute.adapt.volatility import bucket_of
 from compute.adapt.volatility_model import (
@@ -29,6 +30,7 @@ from storage.postgres.rows import Document
 from storage.postgres.volatility import StoredState
 
 PERIOD_MAX_S = 7 * 86400.0
+_OPTIONAL_ROWS = ((Row.HAR_PERIODS, ROWS), (Row.IN_USE + 1, Row.HAR_PERIODS))
 _NUMBERS = ("periods_per_year", "half_life", "band", "observations_min")
 
 
@@ -43,6 +45,8 @@ def model(message: pb.VolatilityModel) -> VolatilityModel:
         given["range"] = RangeModel(estimator, own_range.session_only, own_range.scale_to_returns)
     if message.HasField("regimes"):
         given["regimes"] = regimes(message.regimes)
+    if message.HasField("har"):
+        given["har"] = har(message.har)
     plain = VolatilityModel(**given)
     if not message.HasField("garch"):
         return plain
@@ -52,6 +56,18 @@ def model(message: pb.VolatilityModel) -> VolatilityModel:
         variance = own.long_run_volatility**2 / plain.periods_per_year
     garch = GjrGarch(own.alpha, own.beta, own.gamma, variance)
     return VolatilityModel(**given, garch=garch)
+
+
+def har(message: pb.HarModel) -> Har:
+    """The regression of variances."""
+    return Har(
+        message.daily,
+        message.weekly,
+        message.monthly,
+        message.constant if message.HasField("constant") else None,
+        message.logarithmic,
+        message.residual_variance,
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ def filled(message: pb.VolatilityModel) -> pb.VolatilityModel:
         out.range.CopyFrom(message.range)
     if message.HasField("regimes"):
         out.regimes.CopyFrom(message.regimes)
+    if message.HasField("har"):
+        out.har.CopyFrom(message.har)
     return out
 
 
@@ -124,13 +142,44 @@ def violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolatio
             yield FieldViolation(f"{path}.half_life", "NOT_APPLICABLE", text)
     if message.HasField("range"):
         yield from _range_violations(message, path)
+    if message.HasField("har"):
+        yield from _har_violations(message, path)
     if message.HasField("regimes"):
         yield from _regime_violations(message, path)
 
 
+def _har_violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:
+    own, where = message.har, f"{path}.har"
+    for name in ("half_life", "garch"):
+        if message.HasField(name):
+            text = "is of another way to estimate, whose place har takes"
+            yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
+    barred = {pb.RANGE_ESTIMATOR_YANG_ZHANG: "is of several periods; har needs a variance of each"}
+    if own.logarithmic:
+        text = "is 0 of a session that only rose, which has no logarithm"
+        barred[pb.RANGE_ESTIMATOR_ROGERS_SATCHELL] = text
+    if not message.HasField("range"):
+        yield FieldViolation(f"{path}.range", "MISSING", "must be given: har is of bars")
+    elif message.range.estimator in barred:
+        text = barred[message.range.estimator]
+        yield FieldViolation(f"{path}.range.estimator", "NOT_APPLICABLE", text)
+    if not own.logarithmic:
+        for name in ("daily", "weekly", "monthly", "constant"):
+            if getattr(own, name) < 0.0:
+                text = "is below 0; a variance forecast could be as well"
+                yield FieldViolation(f"{where}.{name}", "OUT_OF_RANGE", text)
+        if own.residual_variance:
+            text = "is of logarithms"
+            yield FieldViolation(f"{where}.residual_variance", "NOT_APPLICABLE", text)
+    weights = (own.daily, own.weekly, own.monthly)
+    if np.isfinite(weights).all() and not (largest := har(own).persistence) < 1.0:
+        text = f"has a root of modulus {largest:g}; below 1 the variance has a long run"
+        yield FieldViolation(where, "NOT_STATIONARY", text)
+
+
 def _regime_violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:
     given, where = message.regimes, f"{path}.regimes"
-    for name in ("half_life", "garch", "range"):
+    for name in ("half_life", "garch", "range", "har"):
         if message.HasField(name):
             text = "is of another way to estimate, whose place regimes take"
             yield FieldViolation(f"{path}.{name}", "NOT_APPLICABLE", text)
@@ -203,10 +252,13 @@ def state(stored: StoredState) -> VolatilityState:
 def payload(found: VolatilityState) -> bytes:
     """The columns of a state as they are stored: doubles, row by row.
 
-    Without the rows of bars and regimes where nothing is in them: a server of a release before
+    Without the rows of bars, regimes and HAR where nothing is in them: a server of a release before
     them, beside this one, then still reads the states of the models that it knows.
     """
-    used = ROWS if found.rows[Row.IN_USE + 1 :].any() else Row.IN_USE + 1
+    used = next(
+        (after for first, after in _OPTIONAL_ROWS if found.rows[first:after].any()),
+        Row.IN_USE + 1,
+    )
     return np.ascontiguousarray(found.rows[:used], dtype=np.float64).tobytes()
 
 

@@ -136,7 +136,7 @@ class VolatilityService:
             raise invalid_fields(found)
         start, as_of, known = (optional_moment(request, name) for name in _SPAN)
         span = Span(start, as_of, known)
-        wanted = [request.instrument_id]
+        wanted = fit_convert.instrument_ids(request)
         history = await read(self._database, call, request.universe_id, span, wanted)
         return await in_thread(call, lambda: fit_convert.fitted(request, history))
 

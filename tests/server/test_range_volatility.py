@@ -106,6 +106,47 @@ async def test_bars_make_the_volatility_that_sizes_take(client: Client) -> None:
     assert replay.weight_difference_max == 0.0
 
 
+async def test_a_regression_on_bars_sizes_and_is_replayed_without_it(client: Client) -> None:
+    """log-HAR: what 30 bars come to, straight from the definition."""
+    portfolio_id, bars = await new_portfolio(client), bars_of(6, 0.03)[:30]
+    for day, bar in enumerate(bars):
+        await put_bar(client, DAYS - day, bar)
+    weights = {"daily": 0.14, "weekly": 0.46, "monthly": 0.32, "constant": -0.6}
+    har = pb.HarModel(**weights, logarithmic=True, residual_variance=0.5)
+    own = pb.RangeModel(estimator=pb.RANGE_ESTIMATOR_GARMAN_KLASS)
+    model_id = new_id("har")
+    await put_model(client, model_id=model_id, har=har, range=own, band=0.0)
+    ask = pb.GetVolatilityRequest(model_id=model_id, instrument_ids=INSTRUMENTS[:1])
+
+    def expected(seen: list[Bar]) -> float:
+        x = []
+        for before, (first, high, low, close) in pairwise(seen):
+            session = 0.5 * log(high / low) ** 2 - (2 * log(2) - 1) * log(close / first) ** 2
+            x.append(log(session + log(first / before[3]) ** 2))
+        means = 0.14 * x[-1] + 0.46 * np.mean(x[-5:]) + 0.32 * np.mean(x[-22:])
+        return sqrt(252.0 * np.exp(-0.6 + means + 0.25))
+
+    said = await client.volatility.GetVolatility(ask)
+    assert said.estimate[0] == pytest.approx(expected(bars), rel=1e-9)
+    more = bars_of(6, 0.03)[30]
+    await put_bar(client, DAYS - 30, more)
+    said = await client.volatility.GetVolatility(ask)
+    assert said.volatility[0] == pytest.approx(expected([*bars, more]), rel=1e-9)
+    rebuild = pb.RebuildVolatilityRequest(model_id=model_id, validate_only=True)
+    assert (await client.volatility.RebuildVolatility(rebuild)).different_count == 0
+
+    await use(client, portfolio_id, model_id, volatility_target=0.05, kelly_fraction=1.0)
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], EDGE))
+    assert list(decision.sizes.annual_volatility) == pytest.approx([said.volatility[0]])
+    own.estimator = pb.RANGE_ESTIMATOR_PARKINSON
+    await put_model(client, model_id=model_id, har=har, range=own)
+    replay = await client.sizing.ReplayDecision(
+        sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
+    )
+    assert replay.lots_equal
+    assert replay.weight_difference_max == 0.0
+
+
 async def test_a_split_and_a_dividend_keep_bars_whole(client: Client) -> None:
     await put_bar(client, 1.0, (100.0, 104.0, 98.0, 102.0))
     actions = (
@@ -172,6 +213,33 @@ async def test_what_is_wrong_with_bars_is_told_by_its_path(client: Client) -> No
         (
             {"range": pb.RangeModel(estimator=yang_zhang, scale_to_returns=True)},
             {"model.range.scale_to_returns": "NOT_APPLICABLE"},
+        ),
+        ({"har": pb.HarModel(daily=0.5)}, {"model.range": "MISSING"}),
+        (
+            {"range": pb.RangeModel(estimator=yang_zhang), "har": pb.HarModel(daily=0.5)},
+            {"model.range.estimator": "NOT_APPLICABLE"},
+        ),
+        (
+            {
+                "range": pb.RangeModel(estimator=pb.RANGE_ESTIMATOR_ROGERS_SATCHELL),
+                "har": pb.HarModel(daily=0.5, logarithmic=True),
+            },
+            {"model.range.estimator": "NOT_APPLICABLE"},
+        ),
+        (
+            {
+                "range": pb.RangeModel(estimator=pb.RANGE_ESTIMATOR_PARKINSON),
+                "har": pb.HarModel(daily=-0.1, weekly=0.9, residual_variance=1.0),
+            },
+            {"model.har.daily": "OUT_OF_RANGE", "model.har.residual_variance": "NOT_APPLICABLE"},
+        ),
+        (
+            {
+                "range": pb.RangeModel(estimator=pb.RANGE_ESTIMATOR_PARKINSON),
+                "har": pb.HarModel(daily=0.5, weekly=0.3, monthly=0.2),
+                "half_life": 5.0,
+            },
+            {"model.har": "NOT_STATIONARY", "model.half_life": "NOT_APPLICABLE"},
         ),
     ):
         assert (await refusal(put_model(client, **model))).fields == fields

@@ -115,6 +115,72 @@ async def test_regimes_are_proposed_with_their_condition(client: Client, stored:
     assert not answer.HasField("held_out_loss"), "two thirds are too few to fit"
 
 
+@pytest.fixture
+async def bars(client: Client) -> tuple[str, np.ndarray]:
+    """A universe with the bars of one instrument, and these, (T, 4): open, high, low, close."""
+    universe_id, generator, price = new_id("bars"), np.random.default_rng(8), 40.0
+    rows, level = [], 0.0
+    for _ in range(400):
+        level = 0.9 * level + 0.3 * generator.standard_normal()
+        walk = price * np.exp(np.cumsum(generator.normal(0.0, 0.004 * np.exp(level), 12)))
+        rows.append((walk[0], walk.max(), walk.min(), walk[-1]))
+        price = walk[-1]
+    part = history_service_pb2.History(
+        universe_id=universe_id,
+        kind=history_service_pb2.HISTORY_KIND_PRICES,
+        instrument_ids=["A.open", "A.high", "A.low", "A"],
+        observation_times=[day(number) for number in range(len(rows))],
+        values=np.array(rows).ravel().tolist(),
+    )
+    await client.history.PutHistory(history_service_pb2.PutHistoryRequest(history=part))
+    return universe_id, np.array(rows)
+
+
+COLUMNS = pb.BarColumns(
+    open_instrument_id="A.open", high_instrument_id="A.high", low_instrument_id="A.low"
+)
+
+
+@pytest.mark.parametrize("kind", [pb.VOLATILITY_FIT_HAR, pb.VOLATILITY_FIT_LOG_HAR])
+async def test_regressions_on_bars_are_proposed(client: Client, bars: Any, kind: int) -> None:
+    universe_id, rows = bars
+    base = pb.VolatilityModel(model_id=new_id("har"), half_life=20.0)
+    base.range.estimator = pb.RANGE_ESTIMATOR_PARKINSON
+    answer = await fit(client, universe_id, kind, bars=COLUMNS, base=base)
+    first, high, low, close = rows.T
+    square = np.log(high / low)[1:] ** 2 / (4.0 * np.log(2.0)) + np.log(first[1:] / close[:-1]) ** 2
+    x = np.log(square) if kind == pb.VOLATILITY_FIT_LOG_HAR else square
+    design = [
+        [1.0, x[t], x[t - 4 : t + 1].mean(), x[t - 21 : t + 1].mean()] for t in range(21, 398)
+    ]
+    expected, *_ = np.linalg.lstsq(np.array(design), x[22:])
+    own = answer.model.har
+    told = (own.constant, own.daily, own.weekly, own.monthly)
+    if (expected >= 0.0).all() or kind == pb.VOLATILITY_FIT_LOG_HAR:
+        assert told == pytest.approx(expected, rel=1e-6)
+    assert min(answer.held_out_loss, answer.held_out_loss_exponential, answer.r_squared) > 0.0
+    assert answer.return_count == 399
+    assert answer.model.range.estimator == pb.RANGE_ESTIMATOR_PARKINSON
+    put = pb.PutVolatilityModelRequest(model=answer.model)
+    assert (await client.volatility.PutVolatilityModel(put)).change.version == 1
+
+    async def refused(**given: Any) -> Any:
+        every = {"bars": COLUMNS, "base": base, **given}
+        return await refusal(fit(client, universe_id, kind, **every))
+
+    assert (await refused(base=pb.VolatilityModel(model_id="x"))).fields == {
+        "base.range": "MISSING"
+    }
+    assert (await refused(bars=None)).fields.keys() == {
+        f"bars.{name}_instrument_id" for name in ("open", "high", "low")
+    }
+    swapped = pb.BarColumns(
+        open_instrument_id="A.open", high_instrument_id="A.low", low_instrument_id="A.high"
+    )
+    assert (await refused(bars=swapped)).reason == "BARS_OUT_OF_ORDER"
+    assert (await refused(as_of_time=day(50))).reason == "TOO_FEW_PERIODS"
+
+
 async def test_what_is_refused(client: Client, stored: Any) -> None:
     universe_id, _ = stored
 

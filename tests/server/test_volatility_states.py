@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from compute.adapt.bars import Bars, RangeEstimator
+from compute.adapt.har import Har
 from compute.adapt.regimes import RegimeSwitching
 from compute.adapt.volatility import step
 from compute.adapt.volatility_model import (
+    ROWS,
     Prices,
     RangeModel,
     VolatilityModel,
@@ -21,12 +23,13 @@ N = 3
 NAMES = ("A", "B", "C")
 PLAIN = VolatilityModel(observations_min=1)
 RANGE = replace(PLAIN, range=RangeModel(RangeEstimator.YANG_ZHANG))
+HAR = replace(PLAIN, range=RangeModel(RangeEstimator.PARKINSON), har=Har(0.3, 0.3, 0.3))
 REGIMES = replace(
     PLAIN, regimes=RegimeSwitching((0.0, 0.0), (0.01, 0.02), ((0.9, 0.1), (0.1, 0.9)))
 )
 
 
-@pytest.mark.parametrize(("model", "rows"), [(PLAIN, 7), (RANGE, 16), (REGIMES, 16)])
+@pytest.mark.parametrize(("model", "rows"), [(PLAIN, 7), (RANGE, 16), (REGIMES, 16), (HAR, 40)])
 def test_a_state_is_read_as_it_was_written(model: VolatilityModel, rows: int) -> None:
     """Seven rows of plain models, which releases before bars and regimes read."""
     state, rng = VolatilityState(), np.random.default_rng(1)
@@ -39,4 +42,4 @@ def test_a_state_is_read_as_it_was_written(model: VolatilityModel, rows: int) ->
     stored = replace(nothing_yet("m"), bucket=4, periods=5, instrument_id=NAMES, payload=payload)
     assert convert.state(stored).rows.tobytes() == state.rows.tobytes()
     empty = replace(nothing_yet("m"), payload=convert.payload(VolatilityState()))
-    assert convert.state(empty).rows.shape == (16, 0)
+    assert convert.state(empty).rows.shape == (ROWS, 0)

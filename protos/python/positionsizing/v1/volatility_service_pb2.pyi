@@ -70,6 +70,12 @@ class _VolatilityFitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Volatil
     """The same with gamma (GJR)."""
     VOLATILITY_FIT_REGIMES: _VolatilityFit.ValueType  # 3
     """`VolatilityModel.regimes`, normal, by expectation-maximisation from ten starts."""
+    VOLATILITY_FIT_HAR: _VolatilityFit.ValueType  # 4
+    """`VolatilityModel.har` of variances, by least squares, no coefficient below 0. Needs `bars` and
+    `base.range`.
+    """
+    VOLATILITY_FIT_LOG_HAR: _VolatilityFit.ValueType  # 5
+    """The same of their logarithms, whose coefficients are free."""
 
 class VolatilityFit(_VolatilityFit, metaclass=_VolatilityFitEnumTypeWrapper):
     """What is fitted."""
@@ -82,6 +88,12 @@ VOLATILITY_FIT_GJR_GARCH: VolatilityFit.ValueType  # 2
 """The same with gamma (GJR)."""
 VOLATILITY_FIT_REGIMES: VolatilityFit.ValueType  # 3
 """`VolatilityModel.regimes`, normal, by expectation-maximisation from ten starts."""
+VOLATILITY_FIT_HAR: VolatilityFit.ValueType  # 4
+"""`VolatilityModel.har` of variances, by least squares, no coefficient below 0. Needs `bars` and
+`base.range`.
+"""
+VOLATILITY_FIT_LOG_HAR: VolatilityFit.ValueType  # 5
+"""The same of their logarithms, whose coefficients are free."""
 Global___VolatilityFit: _TypeAlias = VolatilityFit  # noqa: Y015
 
 @_typing.final
@@ -102,6 +114,7 @@ class VolatilityModel(_message.Message):
     GARCH_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
     REGIMES_FIELD_NUMBER: _builtins.int
+    HAR_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id chosen by the writer; 1 to 128 characters of [A-Za-z0-9._:-]."""
     periods_per_year: _builtins.float
@@ -134,6 +147,12 @@ class VolatilityModel(_message.Message):
     def regimes(self) -> Global___RegimeSwitching:
         """Regimes that follow each other; takes the place of the other ways to estimate. Unset: none."""
 
+    @_builtins.property
+    def har(self) -> Global___HarModel:
+        """Regression on the variances of bars over a day, a week and a month; takes the place of exponential
+        weights. Needs `range`, not YANG_ZHANG. Nothing is said of an instrument before it has 22 periods.
+        """
+
     def __init__(
         self,
         *,
@@ -146,10 +165,11 @@ class VolatilityModel(_message.Message):
         garch: Global___GarchModel | None = ...,
         range: Global___RangeModel | None = ...,
         regimes: Global___RegimeSwitching | None = ...,
+        har: Global___HarModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "har", b"har", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "har", b"har", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__band: _TypeAlias = _typing.Literal["band"]  # noqa: Y015
     _WhichOneofArgType__band: _TypeAlias = _typing.Literal["_band", b"_band"]  # noqa: Y015
@@ -288,6 +308,60 @@ class RangeModel(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RangeModel: _TypeAlias = RangeModel  # noqa: Y015
+
+@_typing.final
+class HarModel(_message.Message):
+    """Heterogeneous autoregression of variances (Corsi 2009), per period: with x the variance of the period's
+    bar, or its logarithm, x' = constant + daily x + weekly (mean of the last 5 x) + monthly (mean of the last
+    22), all of them with the newest. Bars that are missing are forecast in their turn; a bar over several
+    periods counts as each of them. Fit it (FitVolatilityModel, or elsewhere).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAILY_FIELD_NUMBER: _builtins.int
+    WEEKLY_FIELD_NUMBER: _builtins.int
+    MONTHLY_FIELD_NUMBER: _builtins.int
+    CONSTANT_FIELD_NUMBER: _builtins.int
+    LOGARITHMIC_FIELD_NUMBER: _builtins.int
+    RESIDUAL_VARIANCE_FIELD_NUMBER: _builtins.int
+    daily: _builtins.float
+    """From -2 to 2; without `logarithmic` from 0."""
+    weekly: _builtins.float
+    """From -2 to 2; without `logarithmic` from 0."""
+    monthly: _builtins.float
+    """From -2 to 2; without `logarithmic` from 0."""
+    constant: _builtins.float
+    """In the unit of x; without `logarithmic` from 0. Unset: of each instrument, such that the mean of its x
+    so far is that of the long run. From -100 to 100.
+    """
+    logarithmic: _builtins.bool
+    """x is the natural logarithm of the variance. Not with ROGERS_SATCHELL, which is 0 of a session that only
+    rose.
+    """
+    residual_variance: _builtins.float
+    """Variance of the error of the regression of logarithms: the forecast is exp(x' + half of it). 0 without
+    `logarithmic`. From 0 to 100.
+    """
+    def __init__(
+        self,
+        *,
+        daily: _builtins.float = ...,
+        weekly: _builtins.float = ...,
+        monthly: _builtins.float = ...,
+        constant: _builtins.float | None = ...,
+        logarithmic: _builtins.bool = ...,
+        residual_variance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_constant", b"_constant", "constant", b"constant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_constant", b"_constant", "constant", b"constant", "daily", b"daily", "logarithmic", b"logarithmic", "monthly", b"monthly", "residual_variance", b"residual_variance", "weekly", b"weekly"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__constant: _TypeAlias = _typing.Literal["constant"]  # noqa: Y015
+    _WhichOneofArgType__constant: _TypeAlias = _typing.Literal["_constant", b"_constant"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__constant) -> _WhichOneofReturnType__constant | None: ...
+
+Global___HarModel: _TypeAlias = HarModel  # noqa: Y015
 
 @_typing.final
 class GarchModel(_message.Message):
@@ -692,6 +766,36 @@ class RebuildVolatilityResponse(_message.Message):
 Global___RebuildVolatilityResponse: _TypeAlias = RebuildVolatilityResponse  # noqa: Y015
 
 @_typing.final
+class BarColumns(_message.Message):
+    """Where a stored history of prices has the bars of an instrument whose closes are `instrument_id` there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    HIGH_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    LOW_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    open_instrument_id: _builtins.str
+    """Its opening prices, as an instrument of the same history."""
+    high_instrument_id: _builtins.str
+    """Its highest prices."""
+    low_instrument_id: _builtins.str
+    """Its lowest prices."""
+    def __init__(
+        self,
+        *,
+        open_instrument_id: _builtins.str = ...,
+        high_instrument_id: _builtins.str = ...,
+        low_instrument_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_instrument_id", b"high_instrument_id", "low_instrument_id", b"low_instrument_id", "open_instrument_id", b"open_instrument_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BarColumns: _TypeAlias = BarColumns  # noqa: Y015
+
+@_typing.final
 class FitVolatilityModelRequest(_message.Message):
     """Request of FitVolatilityModel."""
 
@@ -705,13 +809,14 @@ class FitVolatilityModelRequest(_message.Message):
     KNOWN_TIME_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     REGIME_COUNT_FIELD_NUMBER: _builtins.int
+    BARS_FIELD_NUMBER: _builtins.int
     fit: Global___VolatilityFit.ValueType
     """Required."""
     universe_id: _builtins.str
     """Stored history (HistoryService), of prices or returns, whose periods are those of the model; required."""
     instrument_id: _builtins.str
-    """Whose returns, ln(price' / price), are fitted; required. Of GARCH at least 100, of REGIMES 1000, at most
-    20,000; observations that are missing are left out, so that a return goes over the gap.
+    """Whose returns, ln(price' / price), are fitted; required. Of GARCH and HAR at least 100, of REGIMES 1000,
+    at most 20,000; observations that are missing are left out, so that a return goes over the gap.
     """
     regime_count: _builtins.int
     """Of REGIMES: how many; 0: two. 0 or from 2 to 4."""
@@ -733,6 +838,12 @@ class FitVolatilityModelRequest(_message.Message):
         `model_id`; its coefficients are not read.
         """
 
+    @_builtins.property
+    def bars(self) -> Global___BarColumns:
+        """Of HAR and LOG_HAR: required. A bar out of order (low <= open and close <= high) is refused with
+        BARS_OUT_OF_ORDER; one without a range is missing.
+        """
+
     def __init__(
         self,
         *,
@@ -744,10 +855,11 @@ class FitVolatilityModelRequest(_message.Message):
         known_time: _timestamp_pb2.Timestamp | None = ...,
         base: Global___VolatilityModel | None = ...,
         regime_count: _builtins.int = ...,
+        bars: Global___BarColumns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base", b"base", "known_time", b"known_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "bars", b"bars", "base", b"base", "known_time", b"known_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base", b"base", "fit", b"fit", "instrument_id", b"instrument_id", "known_time", b"known_time", "regime_count", b"regime_count", "start_time", b"start_time", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "bars", b"bars", "base", b"base", "fit", b"fit", "instrument_id", b"instrument_id", "known_time", b"known_time", "regime_count", b"regime_count", "start_time", b"start_time", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -769,18 +881,23 @@ class FitVolatilityModelResponse(_message.Message):
     OCCUPANCY_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     CONVERGED_FIELD_NUMBER: _builtins.int
+    R_SQUARED_FIELD_NUMBER: _builtins.int
     return_count: _builtins.int
     """Returns that it was fitted to."""
     log_likelihood: _builtins.float
-    """ln of the likelihood of all returns, in nats, with their mean fitted as well."""
+    """ln of the likelihood of all returns, in nats, with their mean fitted as well; 0 of HAR."""
     held_out_loss: _builtins.float
-    """Loss z - ln z - 1 (QLIKE), z = r^2 / variance predicted, mean over the last third of the returns, by the
+    """Loss z - ln z - 1 (QLIKE), z = r^2 / variance predicted (of HAR: variance of the bar / predicted), mean over the last third of the returns, by the
     coefficients fitted to the first two thirds alone; the smaller the better. Unset with too few returns.
     """
     held_out_loss_exponential: _builtins.float
-    """The same of exponential weights with the half-life of `base`: what a fit has to beat."""
+    """The same of exponential weights with the half-life of `base`, of HAR over the variances of the bars: what
+    a fit has to beat.
+    """
     converged: _builtins.bool
     """Whether the search ended at an optimum; else the best it found."""
+    r_squared: _builtins.float
+    """Of HAR: the part of the variance of the next x that the regression explains, from 0 to 1."""
     @_builtins.property
     def model(self) -> Global___VolatilityModel:
         """The model, as PutVolatilityModel takes it."""
@@ -814,18 +931,23 @@ class FitVolatilityModelResponse(_message.Message):
         occupancy: _abc.Iterable[_builtins.float] | None = ...,
         duration: _abc.Iterable[_builtins.float] | None = ...,
         converged: _builtins.bool = ...,
+        r_squared: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "_r_squared", b"_r_squared", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "model", b"model", "r_squared", b"r_squared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "converged", b"converged", "duration", b"duration", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "log_likelihood", b"log_likelihood", "model", b"model", "occupancy", b"occupancy", "return_count", b"return_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss", "_held_out_loss_exponential", b"_held_out_loss_exponential", "_r_squared", b"_r_squared", "converged", b"converged", "duration", b"duration", "first_time", b"first_time", "held_out_loss", b"held_out_loss", "held_out_loss_exponential", b"held_out_loss_exponential", "last_time", b"last_time", "log_likelihood", b"log_likelihood", "model", b"model", "occupancy", b"occupancy", "r_squared", b"r_squared", "return_count", b"return_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__held_out_loss: _TypeAlias = _typing.Literal["held_out_loss"]  # noqa: Y015
     _WhichOneofArgType__held_out_loss: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss"]  # noqa: Y015
     _WhichOneofReturnType__held_out_loss_exponential: _TypeAlias = _typing.Literal["held_out_loss_exponential"]  # noqa: Y015
     _WhichOneofArgType__held_out_loss_exponential: _TypeAlias = _typing.Literal["_held_out_loss_exponential", b"_held_out_loss_exponential"]  # noqa: Y015
+    _WhichOneofReturnType__r_squared: _TypeAlias = _typing.Literal["r_squared"]  # noqa: Y015
+    _WhichOneofArgType__r_squared: _TypeAlias = _typing.Literal["_r_squared", b"_r_squared"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss) -> _WhichOneofReturnType__held_out_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss_exponential) -> _WhichOneofReturnType__held_out_loss_exponential | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__r_squared) -> _WhichOneofReturnType__r_squared | None: ...
 
 Global___FitVolatilityModelResponse: _TypeAlias = FitVolatilityModelResponse  # noqa: Y015
