@@ -204,6 +204,7 @@ class App:
         worker = Worker(means)
         schedules = ModelSchedules(database, worker, models)
         maintenance = MaintenanceTasks(database, states, refreshes, schedules)
+        maintenance.watch(self.telemetry)
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         simulation = SimulationService(database, worker)
         jobs = JobRunner(database, Worker(means, JOB_NICE), endings={"TrainModel": keep_trained})

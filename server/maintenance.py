@@ -13,6 +13,7 @@ start.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,7 @@ from server.effective_parameters import EffectiveParametersWatch
 from server.matrix_refresh import MatrixRefreshes
 from server.model_schedules import ModelSchedules
 from server.state import States
+from server.telemetry import Telemetry
 from storage.errors import StorageError
 from storage.postgres import (
     inbox,
@@ -59,6 +61,43 @@ _DEADLINE_S = 5.0
 _FORGET_DEADLINE_S = 60.0
 
 
+class Repeated:
+    """Something that is done again and again; what fails is logged and done at the next turn."""
+
+    def __init__(
+        self,
+        name: str,
+        task: Callable[[], Awaitable[object]],
+        interval_s: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._task = task
+        self._interval_s = interval_s
+        self._now = now
+        self._succeeded = now()  # at the start nothing is due yet
+
+    def overdue_s(self) -> float:
+        """For how long it has been due without having succeeded."""
+        return max(0.0, self._now() - self._succeeded - self._interval_s)
+
+    async def run(self) -> None:
+        """A turn every interval, until cancelled."""
+        while True:
+            await self.turn()
+            await asyncio.sleep(self._interval_s)
+
+    async def turn(self) -> None:
+        """Once; raises nothing."""
+        try:
+            await self._task()
+            self._succeeded = self._now()
+        except StorageError as error:
+            _log.warning("a maintenance task is put off", task=self.name, error=str(error))
+        except Exception as error:  # a bug of ours must not end the task for good
+            _log.error("a maintenance task failed", task=self.name, exc_info=error)
+
+
 class MaintenanceTasks:
     """Run `run` as a task for as long as the process serves."""
 
@@ -69,21 +108,30 @@ class MaintenanceTasks:
         refreshes: MatrixRefreshes,
         schedules: ModelSchedules,
     ) -> None:
-        self._effective = EffectiveParametersWatch(database, states)
-        self._refreshes = refreshes
-        self._schedules = schedules
+        effective = EffectiveParametersWatch(database, states)
         self._database = database
         self._states = states
+        self.repeated = (
+            Repeated("expire", self.expire, EXPIRY_INTERVAL_S),
+            Repeated("effective_parameters", effective.run_due, EFFECTIVE_INTERVAL_S),
+            Repeated("matrices", refreshes.run_due, REFRESH_INTERVAL_S),
+            Repeated("models", schedules.run_due, REFRESH_INTERVAL_S),
+            Repeated("forget", self.forget, FORGET_INTERVAL_S),
+            Repeated("seal", self.seal, SEAL_INTERVAL_S),
+        )
 
     async def run(self) -> None:
-        """Until cancelled. What fails is logged and done at the next turn."""
+        """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(_repeat(self.expire, EXPIRY_INTERVAL_S))
-            group.create_task(_repeat(self._effective.run_due, EFFECTIVE_INTERVAL_S))
-            group.create_task(_repeat(self._refreshes.run_due, REFRESH_INTERVAL_S))
-            group.create_task(_repeat(self._schedules.run_due, REFRESH_INTERVAL_S))
-            group.create_task(_repeat(self.forget, FORGET_INTERVAL_S))
-            group.create_task(_repeat(self.seal, SEAL_INTERVAL_S))
+            for repeated in self.repeated:
+                group.create_task(repeated.run())
+
+    def watch(self, telemetry: Telemetry) -> None:
+        """Exports how far each task is behind."""
+        text = "For how long a maintenance task has been due without having succeeded."
+        name = "sizing_maintenance_overdue_seconds"
+        for repeated in self.repeated:
+            telemetry.watch(name, text, repeated.overdue_s, task=repeated.name)
 
     async def expire(self) -> int:
         """Close all reservations that are due, at most `EXPIRY_BATCH` a transaction; how many."""
@@ -131,17 +179,6 @@ class MaintenanceTasks:
         async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
             tenant_ids = await tenants.list_ids(connection)
         return sum([await seals.seal_due(self._database, tenant_id) for tenant_id in tenant_ids])
-
-
-async def _repeat(task: Callable[[], Awaitable[object]], interval_s: float) -> None:
-    while True:
-        try:
-            await task()
-        except StorageError as error:
-            _log.warning("a maintenance task is put off", task=task.__name__, error=str(error))
-        except Exception as error:  # a bug of ours must not end the task for good
-            _log.error("a maintenance task failed", task=task.__name__, exc_info=error)
-        await asyncio.sleep(interval_s)
 
 
 def _expired_event(reservation: reservations.Reservation) -> NewEvent:

@@ -68,6 +68,7 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._counts: dict[str, _Counts] = {}
+        self._gauges: dict[str, Gauge] = {}
         self._latency = Histogram(
             "sizing_rpc_seconds",
             "Time of the calls that were answered with OK.",
@@ -92,9 +93,15 @@ class Telemetry:
         build.labels(VERSION).set(1)
         ProcessCollector(registry=self.registry)
 
-    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Exposes a value that is read when metrics are."""
-        Gauge(name, text, registry=self.registry).set_function(value)
+    def watch(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
+        """Exposes a value that is read when metrics are.
+
+        Values of one name differ in their labels.
+        """
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(name, text, list(labels), registry=self.registry)
+        gauge = self._gauges[name]
+        (gauge.labels(**labels) if labels else gauge).set_function(value)
 
     def count(self, name: str, text: str, value: Callable[[], float], **labels: str) -> None:
         """Exposes a count that something else keeps and that only rises, as a counter.
