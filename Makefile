@@ -58,8 +58,9 @@ books: setup  ## a million random books against the limits (long)
 
 .PHONY: fuzz
 fuzz: setup  ## 10,000 random books through the RPC, with counts of what came of them (long)
-	FUZZ_WIDE_BOOKS=6000 FUZZ_JOINT_BOOKS=2000 $(BIN)/python -m pytest -s \
-	  tests/server/test_fuzz_wide.py tests/server/test_fuzz_joint_books.py
+	FUZZ_WIDE_BOOKS=6000 FUZZ_JOINT_BOOKS=2000 TRADER_SEEDS=3 $(BIN)/python -m pytest -s \
+	  tests/server/test_fuzz_wide.py tests/server/test_fuzz_joint_books.py \
+	  tests/server/test_trader_books.py
 
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)

@@ -16,6 +16,7 @@ class Unit:
     name: str
     sector: str
     exposure: float
+    size: float
     value: float
     margin_long: float
     margin_short: float
@@ -110,6 +111,7 @@ def unit_of(case: Wide, i: int, short: float, fee_rate: float) -> Unit:
         name=s.instrument_ids[i],
         sector=column("sector", ""),
         exposure=exposure,
+        size=size,
         value=factor * price if kind == CASH else 0.0,
         margin_long=long_margin,
         margin_short=short_margin,

@@ -25,7 +25,7 @@ Kind = market_service_pb2
 Edge = sizing_pb2
 NAMES = tuple(f"W{i}" for i in range(8))
 UNIVERSE = "wide"
-RATES = {"USD": 1.0, "EUR": 1.1, "JPY": 0.0067, "GBX": 0.0125, "BTC": 60_000.0}
+RATES = {"USD": 1.0, "EUR": 1.1, "JPY": 0.0067, "GBP": 1.25, "GBX": 0.0125, "BTC": 60_000.0}
 """Dollars for one unit."""
 QUOTED = (
     ("EUR", "USD", 1.1),
