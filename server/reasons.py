@@ -64,6 +64,7 @@ REASONS: Mapping[str, Reason] = {
     "NOT_AVAILABLE": _told("Name another, or have the operator install what is needed.", FIELD),
     "NOT_A_DATE": _told("Write dates as 2026-11-29.", FIELD),
     "NOT_FINITE": _told("Send a number; NaN and infinity are none.", FIELD, LINE),
+    "NOT_MONOTONE": _told("Train the trees with that constraint, or leave it out.", FIELD),
     "NOT_LATER": _told("Send only bets later than those scored before.", FIELD),
     "NOT_POSITIVE_SEMIDEFINITE": _told(
         "The matrix is no covariance: estimate it anew, or ask for repair.", FIELD, STATE

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from compute.learn import monotone
 from compute.learn.rows import Rows
 from compute.learn.scores import log_losses
 from compute.learn.tree_import import joined, of_scikit_learn
@@ -36,30 +37,48 @@ def is_available() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def fit(rows: Rows, weight: Floats, early: Integers, late: Integers) -> Trees:
+Constrained = tuple[tuple[str, ...], tuple[str, ...]]
+"""Features with which trees only rise, and only fall."""
+
+
+def fit(
+    rows: Rows,
+    weight: Floats,
+    early: Integers,
+    late: Integers,
+    constrained: Constrained = ((), ()),
+) -> Trees:
     """Trees on rows by time, weighted, (n,); not calibrated.
 
     The number of trees is that with the least log loss on the rows `late` when taught on `early`,
     TREES_MAX where there are none. Raises `PackageMissingError`.
     """
-    count = _best_count(rows, weight, early, late) if len(late) else TREES_MAX
+    signs = [
+        (name in constrained[0]) * monotone.RISING + (name in constrained[1]) * monotone.FALLING
+        for name in rows.names
+    ]
+    count = _best_count(rows, weight, early, late, signs) if len(late) else TREES_MAX
     group = np.arange(len(rows)) * GROUPS // len(rows)
     fits = []
     for left_out in range(GROUPS):
         used = np.flatnonzero(group != left_out)
         if not 0.0 < rows.won[used].sum() < len(used):
             used = np.arange(len(rows))  # one class alone teaches nothing
-        fitted = _fitted(rows, weight, used, count)
+        fitted = _fitted(rows, weight, used, count, signs)
         document = of_scikit_learn(fitted)
         own = joined([document], rows.names).logits(rows.features)[0]
         if np.abs(own - fitted.decision_function(rows.features)).max() > ROUNDING:
             raise PackageMissingError("this release of scikit-learn has trees of another form")
         fits.append(document)
-    return joined(fits, rows.names)
+    found = joined(fits, rows.names)
+    monotone.check(found, *constrained)
+    return found
 
 
-def _best_count(rows: Rows, weight: Floats, early: Integers, late: Integers) -> int:
-    fitted = _fitted(rows, weight, early, TREES_MAX)
+def _best_count(
+    rows: Rows, weight: Floats, early: Integers, late: Integers, signs: list[int]
+) -> int:
+    fitted = _fitted(rows, weight, early, TREES_MAX, signs)
     losses = [
         float(log_losses(np.clip(p[:, 1], 1e-12, 1.0 - 1e-12), rows.won[late]).mean())
         for p in fitted.staged_predict_proba(rows.features[late])
@@ -67,7 +86,7 @@ def _best_count(rows: Rows, weight: Floats, early: Integers, late: Integers) -> 
     return int(np.argmin(losses)) + 1
 
 
-def _fitted(rows: Rows, weight: Floats, used: Integers, count: int) -> Any:
+def _fitted(rows: Rows, weight: Floats, used: Integers, count: int, signs: list[int]) -> Any:
     if not is_available():
         raise PackageMissingError("scikit-learn is not installed")
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -80,6 +99,7 @@ def _fitted(rows: Rows, weight: Floats, used: Integers, count: int) -> Any:
         max_depth=DEPTH_MAX,
         max_leaf_nodes=LEAVES_MAX,
         min_samples_leaf=leaf,
+        monotonic_cst=signs if any(signs) else None,
         early_stopping=False,
         random_state=0,
     )

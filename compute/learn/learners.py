@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.learn import boosting, logistic, network
+from compute.learn import boosting, bootstrap, logistic, network
 from compute.learn.calibration import Calibration, Calibrator, calibrator, chosen
+from compute.learn.combinatorial import Combinatorial
 from compute.learn.labels import uniqueness
 from compute.learn.members import Logistic, Member, Scaling
 from compute.learn.models import ModelKind
@@ -29,7 +30,10 @@ class Plan:
 
     learners: the kind of each member, empty: the kind itself, or logistic regressions. imported:
     trees that were made elsewhere from earlier bets; only their calibration is fitted. embargo:
-    nanoseconds; ridge and calibration: None chooses; fraction: of Kelly, for what bets earn.
+    nanoseconds; ridge and calibration: None chooses; fraction: of Kelly, for what bets earn. draws:
+    so many members of the same features, each taught by a sequential bootstrap; 0: one, taught by
+    all bets. combinatorial: a validation beside walk-forward. rising, falling: features with which
+    trees only rise or fall.
     """
 
     kind: ModelKind
@@ -41,6 +45,15 @@ class Plan:
     fraction: float = 0.5
     learners: tuple[ModelKind, ...] = ()
     imported: Trees | None = None
+    draws: int = 0
+    combinatorial: Combinatorial | None = None
+    rising: tuple[str, ...] = ()
+    falling: tuple[str, ...] = ()
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its members are others and get weights of their own."""
+        return len(self.members) > 1 and not self.draws
 
     def learner(self, place: int) -> ModelKind:
         """What member `place` is."""
@@ -75,8 +88,7 @@ def can_teach(rows: Rows, fold: Fold) -> bool:
 
 def sample_weights(rows: Rows) -> Floats:
     """Average uniqueness of each row among those of its group, (n,)."""
-    times = np.unique(np.concatenate([rows.start, rows.end]))
-    first, last = np.searchsorted(times, rows.start), np.searchsorted(times, rows.end)
+    first, last = bootstrap.bars(rows)
     weights = np.empty(len(rows))
     for group in np.unique(rows.group):
         own = rows.group == group
@@ -98,19 +110,25 @@ def _calibrated(member: Member, kind: Calibration, rows: Rows) -> Member:
 def _raw(rows: Rows, plan: Plan, place: int) -> Member:
     """The member without calibration."""
     learner = plan.learner(place)
+    weight = sample_weights(rows)
+    if plan.draws:
+        count = bootstrap.drawn(rows, len(rows), place)
+        if _of_each(rows.take(np.flatnonzero(count))) > 0.0:
+            rows, weight = rows.take(np.flatnonzero(count)), count[count > 0].astype(np.float64)
     if learner is ModelKind.LOGISTIC:
-        return _logistic(rows, plan)
+        return _logistic(rows, plan, weight)
     held = held_back(rows, CALIBRATION_SHARE, plan.embargo)
     late = held.test if can_teach(rows, held) else held.test[:0]
-    fit = boosting.fit if learner is ModelKind.BOOSTED_TREES else network.fit
-    return fit(rows, sample_weights(rows), held.train, late)
+    if learner is ModelKind.NETWORK:
+        return network.fit(rows, weight, held.train, late)
+    return boosting.fit(rows, weight, held.train, late, (plan.rising, plan.falling))
 
 
-def _logistic(rows: Rows, plan: Plan) -> Logistic:
+def _logistic(rows: Rows, plan: Plan, weight: Floats) -> Logistic:
     ridge = _ridge(rows, plan) if plan.ridge is None else plan.ridge
     scaling = Scaling.of(rows.features)
     x = scaling.apply(rows.features)
-    found = logistic.fit(x, rows.won, sample_weights(rows), ridge, _clusters(rows))
+    found = logistic.fit(x, rows.won, weight, ridge, _clusters(rows))
     return Logistic(rows.names, scaling, found.coefficients, found.covariance, ridge, Calibrator())
 
 

@@ -56,5 +56,5 @@ class Rows:
         return replace(self, names=names, features=self.features[:, places])
 
     def by_time(self) -> "Rows":
-        """In the order of `start`, those of one time in the order of `end`."""
-        return self.take(np.lexsort((self.end, self.start)))
+        """In the order of `start`, those of one time in the order of `end`, then of `group`."""
+        return self.take(np.lexsort((self.group, self.end, self.start)))

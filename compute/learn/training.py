@@ -16,10 +16,12 @@ import numpy as np
 
 from compute.learn import multiplier
 from compute.learn.calibration import Calibrator
+from compute.learn.combinatorial import splits
 from compute.learn.evidence import Evidence, by_start, evidence
 from compute.learn.learners import OF_EACH_MIN, Plan, can_teach, fitted, sample_weights
 from compute.learn.members import Logistic, Member, Scaling
 from compute.learn.models import Model, ModelKind, combined
+from compute.learn.paths import PathScores, path_scores
 from compute.learn.pools import log_wealth, regret, stacked_weights, wealth_weights
 from compute.learn.rows import Rows
 from compute.learn.splits import Fold, before, walk_forward
@@ -40,7 +42,8 @@ class Trained:
     evidence: None of a SIZE_MULTIPLIER, whose growth is that of its bets less that of the whole
     stakes; of the others growth is that of `fraction` of Kelly on the model's probabilities, per
     start time. regret: of ensembles, how far in log wealth the mixture of the members' bets fell
-    behind the best of them; regret_max: ln N, which it can't exceed.
+    behind the best of them; regret_max: ln N, which it can't exceed. paths: of combinatorial
+    cross-validation, where it was asked for.
     """
 
     model: Model
@@ -51,6 +54,7 @@ class Trained:
     trained_until: int
     regret: float | None
     regret_max: float | None
+    paths: PathScores | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -70,7 +74,9 @@ def train(rows: Rows, plan: Plan, told: Callable[[float], None] = lambda part: N
         raise TooFewRowsError(text)
     if plan.kind is ModelKind.SIZE_MULTIPLIER:
         return _train_multiplier(rows, plan, folds)
-    said = out_of_sample(rows, plan, folds, told)
+    tests = 0 if plan.combinatorial is None else plan.combinatorial.splits
+    share = (len(folds) + 1.0) / (len(folds) + 1.0 + tests)
+    said = out_of_sample(rows, plan, folds, lambda part: told(share * part))
     tested, p, out = rows.take(said.places), said.members, said.probability
     growth = log_wealth(
         out[None], tested.won, tested.payoff, tested.loss, tested.start, plan.fraction
@@ -85,9 +91,38 @@ def train(rows: Rows, plan: Plan, told: Callable[[float], None] = lambda part: N
         tested=len(tested),
         tested_from=int(tested.start[0]),
         trained_until=int(rows.end.max()),
-        regret=regret(wealth) if len(p) > 1 else None,
-        regret_max=log(len(p)) if len(p) > 1 else None,
+        regret=regret(wealth) if plan.is_ensemble else None,
+        regret_max=log(len(p)) if plan.is_ensemble else None,
+        paths=_paths(rows, plan, lambda part: told(share + (1.0 - share) * part)),
     )
+
+
+def _paths(rows: Rows, plan: Plan, told: Callable[[float], None]) -> PathScores | None:
+    """Scores on the paths that a plan asks for. Raises `TooFewRowsError`."""
+    if plan.combinatorial is None:
+        return None
+    found = splits(rows, plan.combinatorial, plan.embargo)
+    for split in found:
+        if not can_teach(rows, split.fold):
+            groups = ", ".join(str(group + 1) for group in split.tested)
+            text = f"without groups {groups} too little is left to learn from"
+            raise TooFewRowsError(f"{text}: give more rows, fewer tested groups, less embargo")
+    done = iter(range(len(found)))
+
+    def forecast(train: Rows, test: Rows) -> Floats:
+        told(next(done) / len(found))
+        weights = np.full(len(plan.members), 1.0 / len(plan.members))
+        if plan.is_ensemble:  # weights as well are of the teaching rows alone
+            inner = [
+                f for f in walk_forward(train, plan.folds, plan.embargo) if can_teach(train, f)
+            ]
+            if inner:
+                said = out_of_sample(train, plan, inner)
+                weights = _weights(plan, said.members, train.take(said.places))
+        p, errors = _said(_members(train, plan), test)
+        return combined(plan.kind, p, errors, weights, test.implied)[0]
+
+    return path_scores(rows, found, forecast, plan.fraction)
 
 
 @dataclass(frozen=True)
@@ -148,7 +183,7 @@ def _said(members: list[Member], rows: Rows) -> Floats:
 def _weights(plan: Plan, p: Floats, rows: Rows) -> Floats:
     """Of the members, from their out-of-sample p (m, n) of rows whose outcome is known by then."""
     even = np.full(len(plan.members), 1.0 / len(plan.members))
-    if len(plan.members) == 1 or len(rows) == 0:
+    if not plan.is_ensemble or len(rows) == 0:
         return even
     if plan.kind is ModelKind.WEALTH_MIXTURE:
         return wealth_weights(_wealth(plan, p, rows))

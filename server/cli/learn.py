@@ -98,6 +98,19 @@ def train(
     trees_until: Annotated[
         datetime | None, typer.Option(help="When the data of the trees ended, in UTC.")
     ] = None,
+    rising: Annotated[
+        list[str] | None,
+        typer.Option(help="Of trees: a feature with which the probability never falls; repeat."),
+    ] = None,
+    falling: Annotated[
+        list[str] | None, typer.Option(help="One with which it never rises; repeat.")
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Members, each taught by a sequential bootstrap; 0: none.")
+    ] = 0,
+    combinatorial: Annotated[
+        str, typer.Option(help="N,k: cross-validation of all choices of k of N groups, beside.")
+    ] = "",
     feature_set: Annotated[
         str, typer.Option(help="Set that features are read from, as they were known.")
     ] = "",
@@ -142,7 +155,12 @@ def train(
         refuse_unbounded=refuse_unbounded,
         feature_set_id=feature_set,
         stored_features=stored or (),
+        rising_features=rising or (),
+        falling_features=falling or (),
+        bootstrap_draws=draws,
     )
+    if combinatorial:
+        request.combinatorial.CopyFrom(_combinatorial(combinatorial))
     if trees is not None:
         request.imported_trees.document = trees.read_text()
         request.imported_trees.format = enum_value(
@@ -175,6 +193,17 @@ def train(
         return
     for line in model_lines(answer.model):
         say(line)
+
+
+def _combinatorial(text: str) -> "pb.CombinatorialValidation":
+    from positionsizing.v1 import learning_service_pb2 as pb
+
+    try:
+        groups, tested = (int(part) for part in text.split(","))
+    except ValueError as error:
+        text = "two whole numbers are needed, such as 6,2"
+        raise typer.BadParameter(text, param_hint="--combinatorial") from error
+    return pb.CombinatorialValidation(groups=groups, tested_groups=tested)
 
 
 @learn.command("list")

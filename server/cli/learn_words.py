@@ -1,6 +1,7 @@
 """Models and what they were worth, in words for a terminal."""
 
 from collections.abc import Iterator
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,19 +32,42 @@ def model_lines(model: "pb.Model") -> Iterator[str]:
         yield f"members {', '.join(words)}"
     if len(report.weights) > 1:
         weights = ", ".join(f"{weight:.3f}" for weight in report.weights)
-        yield f"weights {weights}; regret {report.regret:.4f} of at most {report.regret_max:.4f}"
+        regret = f"; regret {report.regret:.4f} of at most {report.regret_max:.4f}"
+        yield f"weights {weights}{regret if report.HasField('regret') else ''}"
+    for names, verb in ((report.rising_features, "falls"), (report.falling_features, "rises")):
+        if names:
+            yield f"never {verb} with {', '.join(names)}"
     if report.HasField("score"):
         yield from score_lines(report.score)
+    if report.HasField("paths"):
+        yield from _path_lines(report.paths)
     growth = report.growth
     yield f"growth of its bets {growth.mean:+.2e}{_ends(growth)}"
     yield "may go live" if report.is_proven else "has not beaten the bars: may not go live"
 
 
+def _path_lines(paths: "pb.PathDistribution") -> Iterator[str]:
+    count = len(paths.growth)
+    yield f"{paths.splits} splits make {count} paths over all bets; they learn from later bets too"
+    for name, values in (
+        ("growth over climatology", paths.over_climatology),
+        ("growth over the odds", paths.over_implied),
+        ("growth of its bets", paths.growth),
+    ):
+        low, *_, high = sorted(values) if count > 1 else [values[0]] * 2
+        lost = sum(value <= 0.0 for value in values)
+        yield (
+            f"  {name}: median {median(values):+.2e}, {low:+.2e} to {high:+.2e}; "
+            f"none on {lost} of {count}"
+        )
+
+
 def score_lines(score: "pb.ForecastScore") -> Iterator[str]:
     """What forecasts were worth in sentences."""
     yield (
-        f"log loss {score.log_loss:.5f} on {score.rows} bets; miscalibration "
-        f"{score.miscalibration:.5f}, discrimination {score.discrimination:.5f}"
+        f"log loss {score.log_loss:.5f} on {score.rows} bets: miscalibration "
+        f"{score.miscalibration:.5f}, which is growth lost a bet, discrimination "
+        f"{score.discrimination:.5f} of {score.log_loss_uncertainty:.5f}"
     )
     yield (
         f"Brier score {score.brier:.5f}: reliability {score.reliability:.5f}, resolution "

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from positionsizing.v1 import learning_service_pb2 as pb
 
+from compute.learn import monotone
 from compute.learn.calibration import Calibration
+from compute.learn.combinatorial import Combinatorial
 from compute.learn.conformal import Coverage
 from compute.learn.evidence import Advantage, Evidence
 from compute.learn.features import FEATURES
@@ -16,6 +18,7 @@ from compute.learn.learners import Plan
 from compute.learn.members import Member
 from compute.learn.models import Model, ModelKind
 from compute.learn.network import Network
+from compute.learn.paths import PathScores
 from compute.learn.rows import Rows
 from compute.learn.training import Trained
 from compute.learn.tree_import import of_json
@@ -24,6 +27,7 @@ from server.convert.names import id_violations, text_violations
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.simulation_answer import interval
+from server.convert.training_options import option_violations
 from server.convert.training_rows import NANOSECONDS, nanoseconds, rows_violations, time_of
 from server.errors import FieldViolation, invalid
 
@@ -74,6 +78,7 @@ def train_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolation]:
         text = "is needed: a multiplier is learned on bets of claimed probabilities"
         yield FieldViolation("rows.win_probability", "MISSING", text)
     yield from _member_violations(request)
+    yield from option_violations(request)
     if len(request.stored_features) and not request.feature_set_id:
         text = "are of a feature set, and none is named"
         yield FieldViolation("stored_features", "NOT_APPLICABLE", text)
@@ -119,7 +124,8 @@ def schedule_violations(schedule: pb.ModelSchedule, path: str) -> Iterator[Field
     training.rows.Clear()
     for name in FEATURES:
         training.rows.features.add(name=name)
-    for found in (*_settings_violations(training), *_member_violations(training)):
+    wrong = (_settings_violations, _member_violations, option_violations)
+    for found in (item for check in wrong for item in check(training)):
         yield replace(found, field=f"{where}.{found.field}")
 
 
@@ -205,7 +211,11 @@ def imported_of(request: pb.TrainModelRequest) -> Trees | None:
     given = request.imported_trees
     names = tuple(given.features) or tuple(column.name for column in request.rows.features)
     try:
-        return of_json(given.document, names, is_xgboost=given.format == pb.TREE_FORMAT_XGBOOST)
+        trees = of_json(given.document, names, is_xgboost=given.format == pb.TREE_FORMAT_XGBOOST)
+        monotone.check(trees, request.rising_features, request.falling_features)
+        return trees
+    except monotone.NotMonotoneError as error:
+        raise invalid("imported_trees.document", "NOT_MONOTONE", str(error)) from error
     except TreeError as error:
         raise invalid("imported_trees.document", "BAD_FORMAT", str(error)) from error
 
@@ -217,9 +227,14 @@ def plan_of(request: pb.TrainModelRequest) -> Plan:
     if imported is not None:
         everything = imported.features
     embargo = round(seconds(request.embargo) * NANOSECONDS) if request.HasField("embargo") else 0
+    paths = None
+    if request.HasField("combinatorial"):
+        own = request.combinatorial
+        paths = Combinatorial(own.groups, own.tested_groups)
+    alone = (everything,) * max(request.bootstrap_draws, 1)
     return Plan(
         kind=ModelKind(request.kind or pb.MODEL_KIND_LOGISTIC),
-        members=tuple(tuple(member.features) for member in request.members) or (everything,),
+        members=tuple(tuple(member.features) for member in request.members) or alone,
         folds=request.folds or FOLDS,
         embargo=embargo,
         ridge=request.ridge if request.HasField("ridge") else None,
@@ -229,6 +244,10 @@ def plan_of(request: pb.TrainModelRequest) -> Plan:
             ModelKind(member.kind or pb.MODEL_KIND_LOGISTIC) for member in request.members
         ),
         imported=imported,
+        draws=request.bootstrap_draws,
+        combinatorial=paths,
+        rising=tuple(request.rising_features),
+        falling=tuple(request.falling_features),
     )
 
 
@@ -280,13 +299,23 @@ def _report(request: pb.TrainModelRequest, rows: Rows, trained: Trained) -> pb.M
         regret_max=trained.regret_max,
         trials_before=request.trials_before,
         win_rate=float(rows.won.mean()),
+        rising_features=request.rising_features,
+        falling_features=request.falling_features,
     )
+    if trained.paths is not None:
+        report.paths.CopyFrom(_paths(trained.paths))
     if trained.evidence is not None:
         report.score.CopyFrom(score(trained.evidence))
         report.calibrations.extend(
             pb.CalibrationKind.ValueType(member.calibrator.kind) for member in model.members
         )
     return report
+
+
+def _paths(found: PathScores) -> pb.PathDistribution:
+    names = ("log_loss", "over_climatology", "over_implied", "growth")
+    columns = {name: getattr(found, name).tolist() for name in names}
+    return pb.PathDistribution(splits=found.splits, **columns)
 
 
 def _kind(member: Member) -> pb.ModelKind.ValueType:
@@ -304,6 +333,7 @@ def score(found: Evidence) -> pb.ForecastScore:
         implied=_bar(found.over_implied),
         miscalibration=found.parts.miscalibration,
         discrimination=found.parts.discrimination,
+        log_loss_uncertainty=found.parts.uncertainty,
         brier=found.brier.score,
         reliability=found.brier.reliability,
         resolution=found.brier.resolution,

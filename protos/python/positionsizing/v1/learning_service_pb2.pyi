@@ -448,6 +448,10 @@ class TrainModelRequest(_message.Message):
     REFUSE_UNBOUNDED_FIELD_NUMBER: _builtins.int
     FEATURE_SET_ID_FIELD_NUMBER: _builtins.int
     STORED_FEATURES_FIELD_NUMBER: _builtins.int
+    RISING_FEATURES_FIELD_NUMBER: _builtins.int
+    FALLING_FEATURES_FIELD_NUMBER: _builtins.int
+    COMBINATORIAL_FIELD_NUMBER: _builtins.int
+    BOOTSTRAP_DRAWS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Chosen by the caller before sending: a UUID, unique per request, kept for retries."""
     model_id: _builtins.str
@@ -479,6 +483,12 @@ class TrainModelRequest(_message.Message):
     rows lack, as they were known before each bet; in scoring and sizing those that the rows or signals
     lack. A bet without a value is refused by its path. Rows need instrument_ids. Empty: none.
     """
+    bootstrap_draws: _builtins.int
+    """Members of LOGISTIC, BOOSTED_TREES or NETWORK that are taught by a sequential bootstrap each, and
+    whose log odds are averaged: bets are drawn by how little of their time those drawn before share
+    (Lopez de Prado 2018). 0: one member, taught by all bets, which count by their average uniqueness. 0 or
+    from 2 to 50.
+    """
     @_builtins.property
     def rows(self) -> Global___TrainingRows:
         """Past bets, at least 60 with 10 wins and 10 losses."""
@@ -507,6 +517,20 @@ class TrainModelRequest(_message.Message):
     def stored_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which features of that set, in training. Empty: all that the rows lack."""
 
+    @_builtins.property
+    def rising_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of BOOSTED_TREES: features with which the win probability never falls, everything else being equal.
+        Trees are trained so; imported trees that break it, in any leaf, are refused with NOT_MONOTONE.
+        """
+
+    @_builtins.property
+    def falling_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same of features with which it never rises."""
+
+    @_builtins.property
+    def combinatorial(self) -> Global___CombinatorialValidation:
+        """Beside walk-forward, whose record alone decides what may go live. Not of a SIZE_MULTIPLIER."""
+
     def __init__(
         self,
         *,
@@ -527,10 +551,14 @@ class TrainModelRequest(_message.Message):
         refuse_unbounded: _builtins.bool = ...,
         feature_set_id: _builtins.str = ...,
         stored_features: _abc.Iterable[_builtins.str] | None = ...,
+        rising_features: _abc.Iterable[_builtins.str] | None = ...,
+        falling_features: _abc.Iterable[_builtins.str] | None = ...,
+        combinatorial: Global___CombinatorialValidation | None = ...,
+        bootstrap_draws: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "ridge", b"ridge", "rows", b"rows"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "combinatorial", b"combinatorial", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "ridge", b"ridge", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "calibration", b"calibration", "embargo", b"embargo", "feature_age_max", b"feature_age_max", "feature_set_id", b"feature_set_id", "feature_version", b"feature_version", "folds", b"folds", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "kind", b"kind", "members", b"members", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "request_id", b"request_id", "ridge", b"ridge", "rows", b"rows", "stored_features", b"stored_features", "trials_before", b"trials_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction", "_ridge", b"_ridge", "bootstrap_draws", b"bootstrap_draws", "calibration", b"calibration", "combinatorial", b"combinatorial", "embargo", b"embargo", "falling_features", b"falling_features", "feature_age_max", b"feature_age_max", "feature_set_id", b"feature_set_id", "feature_version", b"feature_version", "folds", b"folds", "imported_trees", b"imported_trees", "kelly_fraction", b"kelly_fraction", "kind", b"kind", "members", b"members", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "request_id", b"request_id", "ridge", b"ridge", "rising_features", b"rising_features", "rows", b"rows", "stored_features", b"stored_features", "trials_before", b"trials_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__kelly_fraction: _TypeAlias = _typing.Literal["kelly_fraction"]  # noqa: Y015
     _WhichOneofArgType__kelly_fraction: _TypeAlias = _typing.Literal["_kelly_fraction", b"_kelly_fraction"]  # noqa: Y015
@@ -542,6 +570,83 @@ class TrainModelRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ridge) -> _WhichOneofReturnType__ridge | None: ...
 
 Global___TrainModelRequest: _TypeAlias = TrainModelRequest  # noqa: Y015
+
+@_typing.final
+class CombinatorialValidation(_message.Message):
+    """Combinatorial purged cross-validation (Lopez de Prado 2018): bets by time in groups; each choice of
+    `tested_groups` of them is forecast by a model of the others, purged and embargoed, and the forecasts are
+    joined to paths that cover all bets.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    TESTED_GROUPS_FIELD_NUMBER: _builtins.int
+    groups: _builtins.int
+    """From 2 to 20."""
+    tested_groups: _builtins.int
+    """Below `groups`; there may be 500 choices at most. From 1 to 19."""
+    def __init__(
+        self,
+        *,
+        groups: _builtins.int = ...,
+        tested_groups: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "tested_groups", b"tested_groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CombinatorialValidation: _TypeAlias = CombinatorialValidation  # noqa: Y015
+
+@_typing.final
+class PathDistribution(_message.Message):
+    """What a model is worth on each path. Its splits learn from later bets too: the spread says how much the
+    record depends on the time it is of, and is no record itself. Paths share bets and are not independent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPLITS_FIELD_NUMBER: _builtins.int
+    LOG_LOSS_FIELD_NUMBER: _builtins.int
+    OVER_CLIMATOLOGY_FIELD_NUMBER: _builtins.int
+    OVER_IMPLIED_FIELD_NUMBER: _builtins.int
+    GROWTH_FIELD_NUMBER: _builtins.int
+    splits: _builtins.int
+    """Trainings that it took."""
+    @_builtins.property
+    def log_loss(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean log loss of each path, in nats a bet."""
+
+    @_builtins.property
+    def over_climatology(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log loss of the win rate of what taught less that of the model: growth, mean over start times."""
+
+    @_builtins.property
+    def over_implied(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of the probability that the odds imply."""
+
+    @_builtins.property
+    def growth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Log growth of `kelly_fraction` on the model's probabilities per start time."""
+
+    def __init__(
+        self,
+        *,
+        splits: _builtins.int = ...,
+        log_loss: _abc.Iterable[_builtins.float] | None = ...,
+        over_climatology: _abc.Iterable[_builtins.float] | None = ...,
+        over_implied: _abc.Iterable[_builtins.float] | None = ...,
+        growth: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["growth", b"growth", "log_loss", b"log_loss", "over_climatology", b"over_climatology", "over_implied", b"over_implied", "splits", b"splits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PathDistribution: _TypeAlias = PathDistribution  # noqa: Y015
 
 @_typing.final
 class IntervalCoverage(_message.Message):
@@ -652,6 +757,7 @@ class ForecastScore(_message.Message):
     RESOLUTION_FIELD_NUMBER: _builtins.int
     UNCERTAINTY_FIELD_NUMBER: _builtins.int
     WITHIN_GROUPS_FIELD_NUMBER: _builtins.int
+    LOG_LOSS_UNCERTAINTY_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Bets."""
     log_loss: _builtins.float
@@ -677,6 +783,10 @@ class ForecastScore(_message.Message):
     """Of the win rate w of all bets, w (1 - w)."""
     within_groups: _builtins.float
     """What forecasts of one group differ by; near 0."""
+    log_loss_uncertainty: _builtins.float
+    """Log loss of the win rate of these bets, in nats: `log_loss` is miscalibration - discrimination + this.
+    Its miscalibration is the growth lost a bet, where the Brier score has no unit.
+    """
     @_builtins.property
     def climatology(self) -> Global___BarComparison:
         """Against the win rate known before."""
@@ -705,10 +815,11 @@ class ForecastScore(_message.Message):
         resolution: _builtins.float = ...,
         uncertainty: _builtins.float = ...,
         within_groups: _builtins.float = ...,
+        log_loss_uncertainty: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["climatology", b"climatology", "implied", b"implied", "intervals", b"intervals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brier", b"brier", "climatology", b"climatology", "discrimination", b"discrimination", "e_value_gone", b"e_value_gone", "implied", b"implied", "intervals", b"intervals", "log_loss", b"log_loss", "miscalibration", b"miscalibration", "reliability", b"reliability", "resolution", b"resolution", "rows", b"rows", "uncertainty", b"uncertainty", "within_groups", b"within_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brier", b"brier", "climatology", b"climatology", "discrimination", b"discrimination", "e_value_gone", b"e_value_gone", "implied", b"implied", "intervals", b"intervals", "log_loss", b"log_loss", "log_loss_uncertainty", b"log_loss_uncertainty", "miscalibration", b"miscalibration", "reliability", b"reliability", "resolution", b"resolution", "rows", b"rows", "uncertainty", b"uncertainty", "within_groups", b"within_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -735,6 +846,9 @@ class ModelReport(_message.Message):
     TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
     WIN_RATE_FIELD_NUMBER: _builtins.int
     MEMBER_KINDS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    RISING_FEATURES_FIELD_NUMBER: _builtins.int
+    FALLING_FEATURES_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows it was trained on."""
     tested_rows: _builtins.int
@@ -783,6 +897,18 @@ class ModelReport(_message.Message):
     def member_kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___ModelKind.ValueType]:
         """What each member is."""
 
+    @_builtins.property
+    def paths(self) -> Global___PathDistribution:
+        """Where `combinatorial` was asked for."""
+
+    @_builtins.property
+    def rising_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Features with which the win probability never falls."""
+
+    @_builtins.property
+    def falling_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Features with which it never rises."""
+
     def __init__(
         self,
         *,
@@ -801,10 +927,13 @@ class ModelReport(_message.Message):
         trials_before: _builtins.int = ...,
         win_rate: _builtins.float = ...,
         member_kinds: _abc.Iterable[Global___ModelKind.ValueType] | None = ...,
+        paths: Global___PathDistribution | None = ...,
+        rising_features: _abc.Iterable[_builtins.str] | None = ...,
+        falling_features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "growth", b"growth", "regret", b"regret", "regret_max", b"regret_max", "score", b"score", "tested_from_time", b"tested_from_time", "trained_until_time", b"trained_until_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "growth", b"growth", "paths", b"paths", "regret", b"regret", "regret_max", b"regret_max", "score", b"score", "tested_from_time", b"tested_from_time", "trained_until_time", b"trained_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "calibrations", b"calibrations", "growth", b"growth", "is_proven", b"is_proven", "member_kinds", b"member_kinds", "regret", b"regret", "regret_max", b"regret_max", "ridges", b"ridges", "rows", b"rows", "score", b"score", "tested_from_time", b"tested_from_time", "tested_rows", b"tested_rows", "trained_until_time", b"trained_until_time", "trials_before", b"trials_before", "weights", b"weights", "win_rate", b"win_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regret", b"_regret", "_regret_max", b"_regret_max", "calibrations", b"calibrations", "falling_features", b"falling_features", "growth", b"growth", "is_proven", b"is_proven", "member_kinds", b"member_kinds", "paths", b"paths", "regret", b"regret", "regret_max", b"regret_max", "ridges", b"ridges", "rising_features", b"rising_features", "rows", b"rows", "score", b"score", "tested_from_time", b"tested_from_time", "tested_rows", b"tested_rows", "trained_until_time", b"trained_until_time", "trials_before", b"trials_before", "weights", b"weights", "win_rate", b"win_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__regret: _TypeAlias = _typing.Literal["regret"]  # noqa: Y015
     _WhichOneofArgType__regret: _TypeAlias = _typing.Literal["_regret", b"_regret"]  # noqa: Y015
