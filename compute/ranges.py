@@ -130,6 +130,8 @@ RANGES: dict[str, Range] = {
     "EvaluateStakesRequest.wealth_floor": INNER,
     "EvaluateStakesRequest.floor_probability": INNER,
     "EvaluateStakesRequest.interval_probability": INNER,
+    "EvaluateStakesRequest.false_alarm_probability": Range(1e-6, 0.499999, "an error rate"),
+    "EvaluateStakesRequest.missed_probability": Range(1e-6, 0.499999, "an error rate"),
     "EvaluateStakesRequest.spread": Range(1e-6, 0.5, "a fraction of the ask", hint=PERCENT),
     "GrowthGuarantee.periods": Range(1.0, 1e6, "periods"),
     "GrowthGuarantee.probability": INNER,
@@ -295,6 +297,9 @@ RANGES: dict[str, Range] = {
     "SimulateGrowthRequest.paths": Range(100, 20_000, "paths"),
     "SimulateGrowthRequest.levels": INNER,
     "SimulateGrowthRequest.risk_free_rate": ANNUAL,
+    "SimulateGrowthRequest.withdrawal_rate": Range(
+        0.0, 10.0, "a part of the wealth at the start, a year", hint=PERCENT
+    ),
     "SimulateGrowthRequest.seed": Range(0, COUNT_MAX),
     # Learning.
     "FeatureColumn.values": NUMBER,

@@ -2,19 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import numpy as np
 from positionsizing.v1 import analytics_service_pb2 as pb
-from positionsizing.v1 import simulation_service_pb2, sizing_pb2, sizing_service_pb2, types_pb2
+from positionsizing.v1 import (
+    edge_service_pb2,
+    simulation_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
 
 from compute.analytics.effectiveness import (
     Outcome,
     against,
     best_constant_multiple,
+    chosen_growth,
     growth_by_stage,
 )
+from compute.analytics.evidence import SequentialResult, growth_evidence, sequential_result
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.impact import impact
 from compute.analytics.return_forecasts import Scores
@@ -160,6 +168,17 @@ def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome
             )
         )
     response.best_multiple, response.best_growth = best_constant_multiple(outcomes)
+    evidence = growth_evidence(chosen_growth(outcomes))
+    if evidence is not None:
+        needed = evidence.periods_needed
+        response.evidence.CopyFrom(
+            pb.GrowthEvidence(
+                growth=evidence.growth,
+                deviation=evidence.deviation,
+                t_statistic=evidence.t_statistic,
+                decisions_needed=needed if np.isfinite(needed) else None,
+            )
+        )
 
 
 def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> None:
@@ -191,8 +210,10 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> Non
                 slope_error=growth.slope_error,
             )
         )
-    bets = bet_forecast(_joined(claimed), _joined(break_even), _joined(won))
+    p, even, x = _joined(claimed), _joined(break_even), _joined(won)
+    bets = bet_forecast(p, even, x)
     if bets is not None:
+        stopped = sequential_result(p, even, x)
         response.bet_forecast.CopyFrom(
             pb.BetForecast(
                 bets=bets.bets,
@@ -202,8 +223,22 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> Non
                 e_value_gone=bets.e_value_gone,
                 e_value_edge=bets.e_value_edge,
                 bins=[pb.ReliabilityBin(claimed=c, won=w, count=n) for c, w, n in bets.bins],
+                sequential=None if stopped is None else _sequential(stopped),
             )
         )
+
+
+def _sequential(found: SequentialResult) -> pb.SequentialResult:
+    verdict = pb.SEQUENTIAL_VERDICT_GOES_ON
+    if found.is_gone is not None:
+        gone, holds = pb.SEQUENTIAL_VERDICT_GONE, pb.SEQUENTIAL_VERDICT_HOLDS
+        verdict = gone if found.is_gone else holds
+    return pb.SequentialResult(
+        test=edge_service_pb2.SequentialTest(**asdict(found.test)),
+        log_ratio=found.log_ratio,
+        verdict=verdict,
+        bets=found.bets,
+    )
 
 
 def _joined(parts: list[Floats]) -> Floats:

@@ -143,9 +143,11 @@ def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> None:
 def _lognormal_chances(
     request: pb.SimulateGrowthRequest, fraction: float, levels: Floats, years: float
 ) -> LognormalChances | None:
-    """What is known in closed form of a distribution; None of others, and without growth."""
+    """What is known in closed form of a distribution that nothing is taken out of; else None."""
     told = request.distribution
     if request.WhichOneof("returns") != "distribution" or told.HasField("degrees_of_freedom"):
+        return None
+    if request.withdrawal_rate:
         return None
     return lognormal_chances(
         fraction, told.mean, told.volatility, request.risk_free_rate, levels, years
@@ -172,10 +174,11 @@ def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthRespo
             excess = monte_carlo.normal_paths(mean, deviation, steps, paths, request.seed)
     response = pb.SimulateGrowthResponse(block_length=block)
     rate, levels = request.risk_free_rate / per_year, floats(request.levels)
+    withdrawal = request.withdrawal_rate / per_year
     progress = Progress()
     for place, fraction in enumerate(request.fractions):
         progress.tell((place + 1) / (len(request.fractions) + 1))  # drawing takes as long as one
-        fan = monte_carlo.fan(excess, fraction, per_year, rate, levels)
+        fan = monte_carlo.fan(excess, fraction, per_year, rate, levels, withdrawal=withdrawal)
         chances = _lognormal_chances(request, fraction, levels, steps / per_year)
         response.fans.append(answer.fan(fraction, fan, chances))
     set_floats(response, "years", fan.time)

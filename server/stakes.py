@@ -1,10 +1,12 @@
 """EvaluateStakes: from the message to `compute.kelly.stakes` and back."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 from positionsizing.v1 import edge_service_pb2 as pb
 
+from compute.analytics.evidence import periods_needed, sequential_test
 from compute.kelly.growth_guarantee import Guarantee, guaranteed_growth, guaranteed_stake
 from compute.kelly.stakes import MULTIPLES_MAX, Asset, Bet, Floor, Stakes, stakes_of
 from compute.shapes import KernelRegistry
@@ -62,9 +64,31 @@ def evaluate_stakes(
         if value is not None:
             setattr(response, name, value)
     _rows(response, found)
+    if isinstance(edge, Bet) and found.break_even_probability is not None:
+        _sequential(response, edge, found.break_even_probability, request)
     if request.HasField("guarantee"):
         _guarantee(response, edge, request.guarantee)
     return response
+
+
+def _sequential(
+    response: pb.EvaluateStakesResponse,
+    bet: Bet,
+    break_even: float,
+    request: pb.EvaluateStakesRequest,
+) -> None:
+    """Fills how it would be found out that the edge is gone."""
+    errors = {
+        name: getattr(request, field)
+        for name, field in (
+            ("false_alarm", "false_alarm_probability"),
+            ("missed", "missed_probability"),
+        )
+        if request.HasField(field)  # type: ignore[arg-type]
+    }
+    test = sequential_test(np.array([bet.win_probability]), np.array([break_even]), **errors)
+    if test is not None:
+        response.sequential_test.CopyFrom(pb.SequentialTest(**asdict(test)))
 
 
 def _guarantee(
@@ -111,6 +135,7 @@ def _asset(message: pb.AssetEdge) -> Asset:
 def _rows(response: pb.EvaluateStakesResponse, found: Stakes) -> None:
     ruin = np.isneginf(found.growth)
     swing = np.where(ruin, np.inf, found.growth_volatility)
+    known = periods_needed(found.growth, swing)
     for i, multiple in enumerate(found.multiple):
         row = response.rows.add(
             kelly_fraction=multiple,
@@ -128,3 +153,5 @@ def _rows(response: pb.EvaluateStakesResponse, found: Stakes) -> None:
         ):
             if not np.isnan(column[i]):
                 setattr(row, name, column[i])
+        if not ruin[i]:
+            row.evidence_periods = known[i]

@@ -47,12 +47,17 @@ def growth_by_stage(outcomes: Sequence[Outcome]) -> Floats:
     return np.array([_log_wealth(outcome.stages, outcome) for outcome in outcomes]).sum(axis=0)
 
 
+def chosen_growth(outcomes: Sequence[Outcome]) -> Floats:
+    """Log growth of each decision at the weights chosen, (n,); -inf after ruin."""
+    return np.array([_log_wealth(outcome.stages[-1:], outcome)[0] for outcome in outcomes])
+
+
 def against(outcomes: Sequence[Outcome]) -> list[Counterfactual]:
     """What was chosen against nothing, full and half Kelly, and equal sizes.
 
     Equal: every line at the mean absolute weight that was chosen, on the side of its signal.
     """
-    chosen = np.array([_log_wealth(outcome.stages[-1:], outcome)[0] for outcome in outcomes])
+    chosen = chosen_growth(outcomes)
     mean = float(np.mean(np.concatenate([np.abs(outcome.stages[-1]) for outcome in outcomes])))
     ways = {
         "nothing": [np.zeros(len(outcome.side)) for outcome in outcomes],

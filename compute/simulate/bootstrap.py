@@ -11,7 +11,7 @@ from math import ceil, log10, sqrt
 import numpy as np
 
 from compute.market import Floats, Integers
-from compute.simulate.measures import DEVIATION_MIN
+from compute.simulate.long_run import DEVIATION_MIN, lags_of, long_run_variance
 
 OBSERVATIONS_MIN = 60
 """Fewer say too little about their own dependence for an interval."""
@@ -106,10 +106,5 @@ def mean_interval(series: Floats, seed: int = 0) -> Interval:
 
 def _t_statistic(series: Floats) -> float | None:
     n = len(series)
-    lags = int(4.0 * (n / 100.0) ** (2.0 / 9.0))
-    centred = series - series.mean()
-    variance = float(centred @ centred) / n
-    for lag in range(1, lags + 1):
-        weight = 1.0 - lag / (lags + 1.0)
-        variance += 2.0 * weight * float(centred[lag:] @ centred[:-lag]) / n
+    variance = long_run_variance(series, lags_of(n))
     return float(series.mean()) / sqrt(variance / n) if variance > 0.0 else None

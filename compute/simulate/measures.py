@@ -7,15 +7,19 @@ path that never falls has no Calmar ratio.
 
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 
+from compute.analytics.evidence import growth_evidence
 from compute.market import Floats
 from compute.risk.drawdown import drawdowns
-
-DEVIATION_MIN = 1e-12
-"""A standard deviation below this part of |mean| is rounding."""
+from compute.simulate.sharpe import (
+    autocorrelated_sharpe,
+    probabilistic_sharpe,
+    sharpe_error,
+    sharpe_ratio,
+    track_record_min,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Measures:
     losses around 0. hit_rate: part of all periods with r > 0.
     sharpe_error: standard error of the Sharpe ratio per period times sqrt(P), Mertens 2002.
     sharpe_probability: P(true Sharpe ratio > 0), Bailey and Lopez de Prado 2012.
+    sharpe_autocorrelated, sharpe_autocorrelated_error: a year's ratio where returns depend on
+    those before, and its standard error, Lo 2002. track_record_min: periods until
+    sharpe_probability is 0.95, at this ratio and shape. evidence_periods: until the mean log growth
+    is two standard errors from 0, at this mean and deviation.
     """
 
     periods: int
@@ -46,6 +54,10 @@ class Measures:
     ulcer: float | None
     omega: float | None
     hit_rate: float | None
+    sharpe_autocorrelated: float | None
+    sharpe_autocorrelated_error: float | None
+    track_record_min: float | None
+    evidence_periods: float | None
 
 
 def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0.0) -> Measures:
@@ -61,6 +73,8 @@ def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0
     below = sqrt(per_year * float(np.mean(np.minimum(excess, 0.0) ** 2))) if n else 0.0
     falls = np.asarray(drawdowns(returns))
     worst = float(falls.max(initial=0.0))
+    known = growth_evidence(np.log1p(returns)) if solvent else None
+    dependent = autocorrelated_sharpe(excess, round(per_year))
     losses = float(np.maximum(-returns, 0.0).sum())
     return Measures(
         periods=n,
@@ -77,46 +91,11 @@ def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0
         ulcer=sqrt(float(np.mean(falls**2))) if n else None,
         omega=float(np.maximum(returns, 0.0).sum()) / losses if losses > 0.0 else None,
         hit_rate=float(np.mean(returns > 0.0)) if n else None,
+        sharpe_autocorrelated=None if dependent is None else dependent[0],
+        sharpe_autocorrelated_error=None if dependent is None else dependent[1],
+        track_record_min=track_record_min(excess),
+        evidence_periods=None if known is None or not known.growth else known.periods_needed,
     )
-
-
-def sharpe_ratio(excess: Floats) -> float | None:
-    """mean / sd per period, n - 1 in the denominator; None where there is no variation."""
-    if len(excess) < 2:
-        return None
-    mean, deviation = float(excess.mean()), float(excess.std(ddof=1))
-    return mean / deviation if deviation > DEVIATION_MIN * max(abs(mean), DEVIATION_MIN) else None
-
-
-def sharpe_error(excess: Floats) -> float | None:
-    """Standard error of the Sharpe ratio per period, with the population skewness and kurtosis."""
-    ratio = sharpe_ratio(excess)
-    return None if ratio is None else sharpe_error_of(ratio, len(excess), *_shape(excess))
-
-
-def sharpe_error_of(ratio: float, n: int, skewness: float, kurtosis: float) -> float:
-    """Standard error of a Sharpe ratio S of n returns of that skewness g3 and kurtosis g4.
-
-    sqrt((1 - g3 S + (g4 - 1)/4 S^2) / (n - 1)), all per period, g4 of a normal 3. Mertens 2002;
-    Lo 2002 is its case of g3 = 0, g4 = 3.
-    """
-    variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
-    return sqrt(max(variance, 0.0) / (n - 1))
-
-
-def probabilistic_sharpe(excess: Floats, benchmark: float) -> float | None:
-    """P(true Sharpe ratio > benchmark), both per period: Phi((S - S*) / se)."""
-    ratio, error = sharpe_ratio(excess), sharpe_error(excess)
-    if ratio is None or not error:
-        return None
-    return NormalDist().cdf((ratio - benchmark) / error)
-
-
-def _shape(values: Floats) -> tuple[float, float]:
-    """Population skewness and kurtosis."""
-    centred = values - values.mean()
-    variance = float(np.mean(centred**2))
-    return float(np.mean(centred**3)) / variance**1.5, float(np.mean(centred**4)) / variance**2
 
 
 def _require_finite(returns: Floats) -> None:

@@ -29,7 +29,7 @@ class Fan:
     time: years, (k,). wealth: quantiles at each time, (5, k), of `PROBABILITIES`. growth: mean log
     wealth a year. fell_below: P(wealth at some step <= level), for each level asked for.
     drawdown: median and 95 % of the largest fall from a peak. under_water: mean share of steps
-    below the peak before.
+    below the peak before. ran_out: P(nothing is left), by losses or withdrawals.
     """
 
     time: Floats
@@ -38,6 +38,7 @@ class Fan:
     fell_below: Floats
     drawdown: tuple[float, float]
     under_water: float
+    ran_out: float
 
 
 def bootstrap_paths(returns: Floats, steps: int, paths: int, block: float, seed: int) -> Floats:
@@ -89,14 +90,17 @@ def fan(
     risk_free_rate: float = 0.0,
     levels: Floats | None = None,
     points: int = 50,
+    withdrawal: float = 0.0,
 ) -> Fan:
     """Wealth of `fraction` of equity in an asset with these excess returns, (paths, steps).
 
-    Rebalanced at each step: W' = W (1 + rf + fraction excess); a path that reaches 0 stays there.
+    Rebalanced at each step: W' = (W - withdrawal) (1 + rf + fraction excess); a path that reaches
+    0 stays there. withdrawal: taken before each step, 0 or more, as part of the wealth at the
+    start: then the order of returns counts too, as losses at the start are of more wealth.
     """
     levels = np.zeros(0) if levels is None else np.asarray(levels, dtype=np.float64)
     marks = np.unique(np.linspace(0, excess.shape[1], min(points, excess.shape[1]) + 1).astype(int))
-    log_wealth, lowest, fall, below = _paths(excess, fraction, risk_free_rate)
+    log_wealth, lowest, fall, below = _paths(excess, fraction, risk_free_rate, withdrawal)
     wealth = np.exp(np.concatenate([np.zeros((len(excess), 1)), log_wealth], axis=1))[:, marks]
     years = excess.shape[1] / steps_per_year
     final = log_wealth[:, -1]
@@ -107,11 +111,15 @@ def fan(
         fell_below=np.array([float(np.mean(lowest <= log(level))) for level in levels]),
         drawdown=(float(np.median(fall)), float(np.quantile(fall, 0.95))),
         under_water=float(below.mean()),
+        ran_out=float(np.isneginf(final).mean()),
     )
 
 
-def _paths(excess: Floats, fraction: float, rate: float) -> tuple[Floats, Floats, Floats, Floats]:
-    found = _walk(jnp.asarray(excess), jnp.asarray(fraction), jnp.asarray(rate))
+def _paths(
+    excess: Floats, fraction: float, rate: float, withdrawal: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    told = (jnp.asarray(excess), jnp.asarray(fraction), jnp.asarray(rate))
+    found = _walk(*told) if withdrawal == 0.0 else _drawn_on(*told, jnp.asarray(withdrawal))
     log_wealth, lowest, fall, below = (np.asarray(part) for part in found)
     return log_wealth, lowest, fall, below
 
@@ -120,7 +128,26 @@ def _paths(excess: Floats, fraction: float, rate: float) -> tuple[Floats, Floats
 def _walk(excess: Array, fraction: Array, rate: Array) -> tuple[Array, Array, Array, Array]:
     """Log wealth after each step (paths, steps), its minimum, largest fall, share below a peak."""
     growth = jnp.log(jnp.maximum(1.0 + rate + fraction * excess, 0.0))
-    log_wealth = jnp.cumsum(growth, axis=1)
+    return _falls(jnp.cumsum(growth, axis=1))
+
+
+@jax.jit
+def _drawn_on(
+    excess: Array, fraction: Array, rate: Array, withdrawal: Array
+) -> tuple[Array, Array, Array, Array]:
+    """The same of wealth that something is taken out of before each step."""
+
+    def step(wealth: Array, moved: Array) -> tuple[Array, Array]:
+        left = jnp.maximum(wealth - withdrawal, 0.0) * jnp.maximum(1.0 + rate + moved, 0.0)
+        return left, left
+
+    start = jnp.ones(excess.shape[0])
+    wealth = jax.lax.scan(step, start, fraction * excess.T)[1].T
+    return _falls(jnp.log(wealth))
+
+
+def _falls(log_wealth: Array) -> tuple[Array, Array, Array, Array]:
+    """What `_walk` returns, of log wealth."""
     peak = jnp.maximum(jax.lax.cummax(log_wealth, axis=1), 0.0)
     fall = jnp.max(1.0 - jnp.exp(log_wealth - peak), axis=1)
     below = jnp.mean(log_wealth < peak, axis=1)

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from compute.market import Floats
-from compute.simulate.measures import probabilistic_sharpe, sharpe_ratio
+from compute.simulate.sharpe import probabilistic_sharpe, sharpe_ratio
 
 EULER = 0.5772156649015329
 BLOCKS = 16

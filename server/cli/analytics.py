@@ -161,6 +161,31 @@ def _factor_table(found: "pb.FactorAttribution") -> "Table":
     return out
 
 
+def _evidence(answer: "pb.AnalyzeDecisionsResponse") -> str:
+    """What realised growth proves by now, and when it will."""
+    found = answer.evidence
+    told = (
+        f"growth a decision {found.growth:+.2e} is {abs(found.t_statistic):.1f} standard errors "
+        f"from 0 after {answer.decisions}"
+    )
+    if abs(found.t_statistic) >= 2.0 or not found.HasField("decisions_needed"):
+        return told
+    return f"{told}; two take {found.decisions_needed:,.0f} decisions like these"
+
+
+def _sequential(found: "pb.SequentialResult") -> str:
+    from positionsizing.v1 import analytics_service_pb2 as pb
+
+    if found.verdict == pb.SEQUENTIAL_VERDICT_GOES_ON:
+        test = found.test
+        return (
+            f"test of the claims: too few bets to say after {found.bets:,}; it takes "
+            f"{test.bets_if_it_holds:,.0f} where they hold, {test.bets_if_gone:,.0f} where not"
+        )
+    holds = found.verdict == pb.SEQUENTIAL_VERDICT_HOLDS
+    return f"test of the claims: they {'hold' if holds else 'are gone'}, said after {found.bets:,}"
+
+
 def _return_lines(found: "pb.ReturnForecast") -> Iterator[str]:
     """How good forecasts of returns were, and where they were not."""
     gain = found.edge_gain
@@ -199,6 +224,10 @@ def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
             f"{bets.brier_base:.4f}), evidence for an edge {bets.e_value_edge:.3g}, "
             f"that it is gone {bets.e_value_gone:.3g} (20 is strong)"
         )
+        if bets.HasField("sequential"):
+            yield _sequential(bets.sequential)
+    if answer.HasField("evidence"):
+        yield _evidence(answer)
     if answer.HasField("return_forecast"):
         yield from _return_lines(answer.return_forecast)
     if answer.shortfall.HasField("rate"):

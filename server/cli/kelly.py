@@ -1,6 +1,7 @@
 """What Kelly says of one bet or asset: `sizing kelly`."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +52,14 @@ def kelly(
         float | None,
         typer.Option(help="Bid-ask spread of an asset traded for ever, a fraction of the ask."),
     ] = None,
+    false_alarm: Annotated[
+        float | None,
+        typer.Option(help="Of a bet: how often an edge that holds may be called gone."),
+    ] = None,
+    missed: Annotated[
+        float | None,
+        typer.Option(help="Of a bet: how often one that is gone may be missed."),
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -58,7 +67,11 @@ def kelly(
     from positionsizing.v1 import edge_service_pb2 as pb
 
     request = pb.EvaluateStakesRequest(
-        kelly_fractions=fraction or (), wealth_floor=floor, floor_probability=probability
+        kelly_fractions=fraction or (),
+        wealth_floor=floor,
+        floor_probability=probability,
+        false_alarm_probability=false_alarm,
+        missed_probability=missed,
     )
     if spread is not None:
         request.spread = spread
@@ -138,6 +151,27 @@ def _show(answer: "pb.EvaluateStakesResponse", periods: str) -> None:
             *(_traded(row) if traded else ()),
         )
     console().print(out)
+    for line in _evidence(answer, periods):
+        say(line)
+
+
+def _evidence(answer: "pb.EvaluateStakesResponse", periods: str) -> Iterator[str]:
+    """How long until results could show that there is an edge, or that it is gone."""
+    known = [row for row in answer.rows if 0.0 < row.evidence_periods < math.inf]
+    if known:
+        # Full Kelly, or what is nearest to it.
+        row = min(known, key=lambda item: abs(item.kelly_fraction - 1.0))
+        yield (
+            f"at {row.kelly_fraction:g} of Kelly it takes {row.evidence_periods:,.0f} {periods} "
+            "until growth is two standard errors from 0: sooner its results prove nothing"
+        )
+    if answer.HasField("sequential_test"):
+        test = answer.sequential_test
+        yield (
+            f"a test whether the edge is gone takes {test.bets_if_it_holds:,.0f} bets on average "
+            f"where it holds, {test.bets_if_gone:,.0f} where it is gone "
+            f"({test.bets_fixed:,.0f} of a test that looks once)"
+        )
 
 
 def _kept(row: "pb.StakeRow") -> str:

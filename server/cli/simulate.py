@@ -86,6 +86,12 @@ def simulate(
     level: Annotated[
         list[float] | None, typer.Option(help="Chance of ever falling to this; may be repeated.")
     ] = None,
+    withdraw: Annotated[
+        float, typer.Option(help="Taken out a year, as part of the wealth at the start.")
+    ] = 0.0,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps a year; withdrawals come before each.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -96,7 +102,13 @@ def simulate(
     from server.cli import simulated
 
     request = pb.SimulateGrowthRequest(
-        fractions=fraction, years=years, paths=paths, levels=level or [0.5], seed=seed
+        fractions=fraction,
+        years=years,
+        paths=paths,
+        levels=level or [0.5],
+        seed=seed,
+        steps_per_year=steps,
+        withdrawal_rate=withdraw,
     )
     if prices:
         request.bootstrap.excess_returns.extend(_returns(prices, instrument))

@@ -134,9 +134,14 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
 def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthResponse) -> Table:
     """Wealth at the end, growth and falls of each fraction."""
     levels = [f"ever {level:g}" for level in request.levels]
+    title = f"{request.paths:,} futures of {answer.years[-1]:g} years"
+    if request.withdrawal_rate:
+        title += f", {percent(request.withdrawal_rate, 1)} of the start taken out a year"
+    # With withdrawals there is no closed form to show, and wealth may run out.
+    chance = "runs out" if request.withdrawal_rate else "halves first"
     out = table(
-        f"{request.paths:,} futures of {answer.years[-1]:g} years",
-        *("fraction", "5 %", "median", "95 %", "growth/yr", "median fall", "halves first", *levels),
+        title,
+        *("fraction", "5 %", "median", "95 %", "growth/yr", "median fall", chance, *levels),
     )
     count = len(answer.years)
     for fan in answer.fans:
@@ -146,7 +151,9 @@ def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthRespon
             *(f"{end:.3f}" for end in ends),
             _known(fan, "growth", percent),
             percent(fan.drawdown_median, 1),
-            _known(fan, "halves_before_doubling", percent),
+            percent(fan.ran_out, 1)
+            if request.withdrawal_rate
+            else _known(fan, "halves_before_doubling", percent),
             *(percent(chance, 1) for chance in fan.fell_below),
         )
     return out

@@ -104,6 +104,7 @@ def fan(fraction: float, found: Fan, chances: LognormalChances | None) -> pb.Gro
         drawdown_median=found.drawdown[0],
         drawdown_high=found.drawdown[1],
         under_water=found.under_water,
+        ran_out=found.ran_out,
     )
     set_floats(message, "wealth", np.ascontiguousarray(found.wealth).ravel())
     set_floats(message, "fell_below", found.fell_below)

@@ -101,6 +101,16 @@ async def test_decisions_are_held_against_what_came(client: Client) -> None:
     assert answer.growth_forecast.realised == pytest.approx(
         np.mean([np.log1p(w * r) for w, r in zip(weights, returns, strict=True)]), abs=1e-9
     )
+    stopped = bets.sequential
+    assert (stopped.verdict, stopped.bets) == (pb.SEQUENTIAL_VERDICT_GOES_ON, 6)
+    assert stopped.log_ratio == pytest.approx(-np.log(edge))
+    steps = [p * np.log(0.5 / p) + (1 - p) * np.log(0.5 / (1 - p)) for p in claimed]
+    holds = (0.05 * np.log(18.0) + 0.95 * np.log(0.1 / 0.95)) / np.mean(steps)
+    assert stopped.test.bets_if_it_holds == pytest.approx(holds)
+    logs = np.array([np.log1p(w @ r) for w, r in zip(weights, returns, strict=True)])
+    t = logs.mean() / (logs.std(ddof=1) / np.sqrt(3))
+    assert answer.evidence.t_statistic == pytest.approx(t, rel=1e-6)
+    assert answer.evidence.decisions_needed == pytest.approx(3 * (2 / t) ** 2, rel=1e-6)
 
 
 async def test_fills_away_from_the_decision_are_its_shortfall(client: Client) -> None:

@@ -49,6 +49,15 @@ async def test_settings_are_measured_compared_and_deflated(client: Client) -> No
         assert result.trades > 0
         assert result.account.commission > 0
         assert result.measures.total_return == pytest.approx(equity[-1] / equity[0] - 1, rel=1e-12)
+        logs = np.diff(np.log(equity))
+        known = 4.0 * logs.var(ddof=1) / logs.mean() ** 2
+        assert result.measures.evidence_periods == pytest.approx(known, rel=1e-9)
+        scale = result.measures.sharpe_autocorrelated / result.measures.sharpe
+        moved = equity[1:] / equity[:-1] - 1.0
+        moved = moved - moved.mean()
+        rho = [moved[k:] @ moved[:-k] / (moved @ moved) for k in range(1, 6)]  # 4 (299/100)^(2/9)
+        within = 252 + 2 * sum((252 - k) * rho[k - 1] for k in range(1, 6))
+        assert scale == pytest.approx(np.sqrt(252 / within), rel=1e-9)
         ledger = result.stage_growth
         parts = ledger.start + sum(ledger.steps) + ledger.execution
         assert parts == pytest.approx(ledger.total, abs=1e-12)
@@ -157,6 +166,33 @@ async def test_every_fraction_meets_the_same_luck(client: Client) -> None:
     assert half.fell_below_continuous[0] > half.fell_below[0] - 0.01
     assert half.halves_before_doubling < full.halves_before_doubling < 1 / 3
     assert half.drawdown_median == pytest.approx(0.243, abs=0.02)
+
+
+async def test_withdrawals_make_the_first_years_count(client: Client) -> None:
+    """Nearly certain returns of 10 % a year, a fifth of the start taken out before each."""
+    request = pb.SimulateGrowthRequest(
+        distribution=pb.NormalReturns(mean=0.1, volatility=1e-6),
+        fractions=[1.0, -1.0],
+        steps_per_year=1,
+        years=5.0,
+        paths=100,
+        withdrawal_rate=0.2,
+    )
+    answer = await client.simulation.SimulateGrowth(request, timeout=LONG_S)
+    wealth, path = 1.0, [1.0]
+    for _ in range(5):
+        wealth = max(wealth - 0.2, 0.0) * 1.1
+        path.append(wealth)
+    long, short = answer.fans
+    count = len(answer.years)
+    assert list(long.wealth[2 * count : 3 * count]) == pytest.approx(path, abs=1e-4)
+    assert (long.ran_out, short.ran_out) == (0.0, 1.0)
+    assert long.growth == pytest.approx(np.log(path[-1]) / 5, abs=1e-4)
+    assert not short.HasField("growth")
+    assert not long.HasField("halves_before_doubling")
+    request.withdrawal_rate = -0.1
+    refused = await refusal(client.simulation.SimulateGrowth(request, timeout=LONG_S))
+    assert refused.fields == {"withdrawal_rate": "OUT_OF_RANGE"}
 
 
 async def test_futures_from_a_history_choose_their_blocks(client: Client) -> None:

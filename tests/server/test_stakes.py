@@ -110,3 +110,39 @@ async def test_what_is_wrong_is_named(
     found = await refusal(client.edge.EvaluateStakes(asked))
     assert found.code is grpc.StatusCode.INVALID_ARGUMENT
     assert path in found.fields
+
+
+async def test_how_long_until_one_could_know(client: Client) -> None:
+    """A8.4: 389 and 39,989 bets, 16 over the Sharpe ratio squared; A8.6: Wald's test."""
+    for p, stake, bets in ((0.6, 0.2, 389), (0.51, 0.02, 39_989)):
+        asked = pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=p, payoff=1.0))
+        asked.kelly_fractions.append(1.0)
+        row = (await client.edge.EvaluateStakes(asked)).rows[0]
+        assert row.stake == pytest.approx(stake)
+        assert round(row.evidence_periods) == bets
+    for ratio, years in ((1.0, 16.0), (0.5, 64.0)):
+        asset = pb.AssetEdge(expected_return=0.2 * ratio, volatility=0.2)
+        asked = pb.EvaluateStakesRequest(asset=asset, kelly_fractions=[0.5, 1.0])
+        answer = await client.edge.EvaluateStakes(asked)
+        # At a part c of Kelly 4 / (SR (1 - c / 2))^2.
+        assert answer.rows[0].evidence_periods == pytest.approx(4 / (0.75 * ratio) ** 2)
+        assert answer.rows[1].evidence_periods == pytest.approx(years)
+        assert not answer.HasField("sequential_test")
+    claimed = pb.BetEdge(win_probability=0.55, payoff=1.0)
+    found = (
+        await client.edge.EvaluateStakes(pb.EvaluateStakesRequest(bet=claimed))
+    ).sequential_test
+    assert found.gone_above == pytest.approx(2.8903717579, abs=5.1e-11)
+    assert found.holds_below == pytest.approx(-2.2512917986, abs=5.1e-11)
+    assert found.bets_if_it_holds == pytest.approx(398.18, abs=5.1e-3)
+    assert found.bets_if_gone == pytest.approx(472.86, abs=5.1e-3)
+    assert found.bets_fixed == pytest.approx(851.6, abs=0.051)
+    surer = pb.EvaluateStakesRequest(
+        bet=claimed, false_alarm_probability=0.01, missed_probability=0.01
+    )
+    assert (await client.edge.EvaluateStakes(surer)).sequential_test.bets_if_gone > 800
+    surer.missed_probability = 0.7
+    refused = await refusal(client.edge.EvaluateStakes(surer))
+    assert refused.fields == {"missed_probability": "OUT_OF_RANGE"}
+    none = pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=0.5, payoff=1.0))
+    assert not (await client.edge.EvaluateStakes(none)).HasField("sequential_test")

@@ -7,8 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import norm
 
+from compute.analytics.evidence import periods_needed
 from compute.risk.drawdown import drawdowns
-from compute.simulate.measures import measures, probabilistic_sharpe, sharpe_error_of
+from compute.simulate.measures import measures
+from compute.simulate.sharpe import (
+    lo_error,
+    lo_scale,
+    probabilistic_sharpe,
+    sharpe_error_of,
+)
 
 SAMPLE = np.array(
     [0.02, -0.01, 0.015, 0.03, -0.025, 0.01, 0.005, -0.04, 0.035, 0.02, -0.015, 0.025]
@@ -88,3 +95,58 @@ def test_drawdowns_are_fractions_and_growth_adds_up(returns: np.ndarray) -> None
     assert np.expm1(found.log_growth * len(returns) / 12) == pytest.approx(
         found.total_return, rel=1e-9, abs=1e-12
     )
+
+
+def test_a_month_of_autocorrelated_returns_is_scaled_by_lo() -> None:
+    """Lo 2002: twelve months with an autocorrelation of the first lag."""
+    for first, expected in ((0.2, 12 / np.sqrt(16.4)), (-0.1, 3.8332593900), (0.0, np.sqrt(12))):
+        assert lo_scale(12, np.array([first])) == pytest.approx(expected, abs=5.1e-11)
+    # The same of the covariance matrix of twelve months: their sum's variance is 1' R 1.
+    rho = np.array([0.3, -0.2, 0.1, 0.05])
+    lag = np.abs(np.arange(12)[:, None] - np.arange(12))
+    matrix = np.where(lag == 0, 1.0, np.where(lag <= 4, rho[np.minimum(lag, 4) - 1], 0.0))
+    assert lo_scale(12, rho) == pytest.approx(12 / np.sqrt(matrix.sum()), rel=1e-14)
+    assert lo_scale(2, rho) == pytest.approx(2 / np.sqrt(2.6), rel=1e-14)
+    assert lo_scale(12, np.array([-0.6])) is None
+
+
+def test_the_error_of_lo_for_independent_returns() -> None:
+    assert lo_error(0.1635665705, 12) == pytest.approx(0.2905995256, abs=5.1e-11)
+
+
+def test_the_shortest_record_of_the_sample() -> None:
+    assert measures(SAMPLE, 12, 0.002).track_record_min == pytest.approx(113.48, abs=5.1e-3)
+    assert measures(-SAMPLE, 12).track_record_min is None
+
+
+def test_the_error_of_a_dependent_sharpe_ratio_is_that_of_many_samples() -> None:
+    """An AR(1) of 0.3: the spread of a year's ratio over 400 histories of 20 years."""
+    generator = np.random.default_rng(6)
+    found, errors, plain = [], [], []
+    for _ in range(400):
+        luck = generator.normal(0.0, 0.01, 5100)
+        moved = np.empty(5100)
+        moved[0] = luck[0]
+        for i in range(1, 5100):
+            moved[i] = 0.3 * moved[i - 1] + luck[i]
+        one = measures(moved[60:] + 0.0005, 252)
+        found.append(one.sharpe_autocorrelated)
+        errors.append(one.sharpe_autocorrelated_error)
+        plain.append(one.sharpe)
+    # Variance of a year's sum over that of a day: 252 (1 + rho) / (1 - rho), but for its ends.
+    deviation = 0.01 / np.sqrt(1 - 0.3**2)
+    truth = 0.0005 / deviation * np.sqrt(252 * 0.7 / 1.3)
+    assert np.mean(found) == pytest.approx(truth, abs=4 * np.std(found) / 20 + 0.01)
+    assert np.mean(plain) > 1.3 * truth
+    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.12)
+
+
+def test_how_long_until_growth_shows() -> None:
+    """16 / SR^2 years of full Kelly: a Sharpe ratio of 1 takes 16, of a half 64."""
+    logs = np.log1p(SAMPLE)
+    expected = 4.0 * logs.var(ddof=1) / logs.mean() ** 2
+    assert measures(SAMPLE, 12).evidence_periods == pytest.approx(expected, rel=1e-12)
+    assert measures(np.zeros(12), 12).evidence_periods is None
+    for ratio, years in ((1.0, 16.0), (0.5, 64.0)):
+        found = periods_needed(np.array(ratio**2 / 2), np.array(ratio))
+        assert found == pytest.approx(years, rel=1e-15)

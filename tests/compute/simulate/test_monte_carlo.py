@@ -117,3 +117,28 @@ def test_the_chance_of_halving_before_doubling_is_that_of_thorp(
 def test_chances_in_closed_form_want_growth_and_risk() -> None:
     for fraction in (2.5 * KELLY, -1.0, 0.0):
         assert lognormal_chances(fraction, 0.05, DEVIATION, 0.0, np.zeros(0), 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("returns", "withdrawal", "expected"),
+    [
+        ((-0.3, 0.1, 0.1, 0.1, 0.1), 0.05, 0.7183715),
+        ((0.1, 0.1, 0.1, 0.1, -0.3), 0.05, 0.8111915),
+        ((-0.3, 0.1, 0.1, 0.1, 0.1), 0.0, 1.02487),
+        ((0.1, 0.1, 0.1, 0.1, -0.3), 0.0, 1.02487),
+    ],
+)
+def test_with_withdrawals_the_order_of_returns_counts(
+    returns: tuple[float, ...], withdrawal: float, expected: float
+) -> None:
+    """T14.4."""
+    found = fan(np.array([returns]), 1.0, 1.0, withdrawal=withdrawal)
+    assert found.wealth[2, -1] == pytest.approx(expected, rel=1e-12)
+    assert found.ran_out == 0.0
+
+
+def test_what_is_withdrawn_runs_out() -> None:
+    found = fan(np.array([[0.0] * 4, [1.0] * 4]), 1.0, 1.0, withdrawal=0.4)
+    assert found.ran_out == 0.5
+    np.testing.assert_allclose(found.wealth[[0, -1], -1], np.quantile([0.0, 4.0], [0.05, 0.95]))
+    assert np.isneginf(found.growth)

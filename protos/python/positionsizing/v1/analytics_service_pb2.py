@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
+from positionsizing.v1 import edge_service_pb2 as positionsizing_dot_v1_dot_edge__service__pb2
 from positionsizing.v1 import simulation_service_pb2 as positionsizing_dot_v1_dot_simulation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/analytics_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a*positionsizing/v1/simulation_service.proto\"\xbb\x02\n\x17\x41nalyzeDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65nd_market_snapshot_id\x18\x05 \x01(\t\x12\x36\n\tbenchmark\x18\x06 \x01(\x0b\x32#.positionsizing.v1.BenchmarkWeights\x12\x33\n\x07\x66\x61\x63tors\x18\x07 \x01(\x0b\x32\".positionsizing.v1.FactorExposures\"P\n\x0f\x46\x61\x63torExposures\x12\x12\n\nfactor_ids\x18\x01 \x03(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x11\n\texposures\x18\x03 \x03(\x01\"\xc0\x01\n\x0c\x46\x61\x63torEffect\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\t\x12\x15\n\x08\x65xposure\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x01\x12\x17\n\nvolatility\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0b\x63orrelation\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04risk\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\x0b\n\t_exposureB\r\n\x0b_volatilityB\x0e\n\x0c_correlationB\x07\n\x05_risk\"\x87\x01\n\x11\x46\x61\x63torAttribution\x12\x30\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0b\x32\x1f.positionsizing.v1.FactorEffect\x12\x18\n\x10portfolio_return\x18\x02 \x01(\x01\x12\x17\n\nvolatility\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_volatility\";\n\x10\x42\x65nchmarkWeights\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0f\n\x07weights\x18\x02 \x03(\x01\"r\n\x10GroupAttribution\x12\r\n\x05group\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\x01\x12\x11\n\tselection\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x18\n\x10\x62\x65nchmark_weight\x18\x05 \x01(\x01\"v\n\x0b\x41ttribution\x12\x33\n\x06groups\x18\x01 \x03(\x0b\x32#.positionsizing.v1.GroupAttribution\x12\x18\n\x10portfolio_return\x18\x02 \x01(\x01\x12\x18\n\x10\x62\x65nchmark_return\x18\x03 \x01(\x01\"D\n\x0eImpactEstimate\x12\x13\n\x0b\x63oefficient\x18\x01 \x01(\x01\x12\r\n\x05\x65rror\x18\x02 \x01(\x01\x12\x0e\n\x06trades\x18\x03 \x01(\x03\"y\n\x14\x43ounterfactualGrowth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06growth\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanIntervalB\t\n\x07_growth\"\xb1\x01\n\x0eGrowthForecast\x12\x10\n\x08\x65xpected\x18\x01 \x01(\x01\x12\x10\n\x08realised\x18\x02 \x01(\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x12\n\x05slope\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bslope_error\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0e\n\x0c_slope_error\"=\n\x0eReliabilityBin\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x01\x12\x0b\n\x03won\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xad\x01\n\x0b\x42\x65tForecast\x12\x0c\n\x04\x62\x65ts\x18\x01 \x01(\x03\x12\r\n\x05\x62rier\x18\x02 \x01(\x01\x12\x12\n\nbrier_base\x18\x03 \x01(\x01\x12\x10\n\x08log_loss\x18\x04 \x01(\x01\x12\x14\n\x0c\x65_value_gone\x18\x05 \x01(\x01\x12\x14\n\x0c\x65_value_edge\x18\x06 \x01(\x01\x12/\n\x04\x62ins\x18\x07 \x03(\x0b\x32!.positionsizing.v1.ReliabilityBin\">\n\rQuantileScore\x12\r\n\x05level\x18\x01 \x01(\x01\x12\x0f\n\x07pinball\x18\x02 \x01(\x01\x12\r\n\x05\x62\x65low\x18\x03 \x01(\x01\"\x8a\x03\n\x0eReturnForecast\x12\r\n\x05lines\x18\x01 \x01(\x03\x12\x11\n\tensembles\x18\x02 \x01(\x03\x12\x0c\n\x04\x63rps\x18\x03 \x01(\x01\x12\x11\n\tcrps_fair\x18\x04 \x01(\x01\x12\x14\n\x0c\x63rps_no_edge\x18\x05 \x01(\x01\x12\x32\n\tedge_gain\x18\x06 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x16\n\tlog_score\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x14interval_probability\x18\x08 \x01(\x01\x12\x16\n\x0einterval_score\x18\t \x01(\x01\x12\x19\n\x11interval_coverage\x18\n \x01(\x01\x12\x33\n\tquantiles\x18\x0b \x03(\x0b\x32 .positionsizing.v1.QuantileScore\x12\x10\n\x08pit_bins\x18\x0c \x03(\x03\x12\x14\n\x0cpit_distance\x18\r \x01(\x01\x12\x17\n\x0fpit_probability\x18\x0e \x01(\x01\x42\x0c\n\n_log_score\"}\n\x17ImplementationShortfall\x12\x11\n\texecution\x18\x01 \x01(\x01\x12\x13\n\x0bopportunity\x18\x02 \x01(\x01\x12\x0c\n\x04\x66\x65\x65s\x18\x03 \x01(\x01\x12\x10\n\x08notional\x18\x04 \x01(\x01\x12\x11\n\x04rate\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"\xa8\x05\n\x18\x41nalyzeDecisionsResponse\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x01(\x03\x12/\n\x08left_out\x18\x03 \x03(\x0b\x32\x1d.positionsizing.v1.NamedCount\x12\x34\n\x0cstage_growth\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.StageGrowth\x12@\n\x0f\x63ounterfactuals\x18\x05 \x03(\x0b\x32\'.positionsizing.v1.CounterfactualGrowth\x12\x15\n\rbest_multiple\x18\x06 \x01(\x01\x12\x13\n\x0b\x62\x65st_growth\x18\x07 \x01(\x01\x12:\n\x0fgrowth_forecast\x18\x08 \x01(\x0b\x32!.positionsizing.v1.GrowthForecast\x12\x34\n\x0c\x62\x65t_forecast\x18\t \x01(\x0b\x32\x1e.positionsizing.v1.BetForecast\x12=\n\tshortfall\x18\n \x01(\x0b\x32*.positionsizing.v1.ImplementationShortfall\x12\x33\n\x0b\x61ttribution\x18\x0b \x01(\x0b\x32\x1e.positionsizing.v1.Attribution\x12\x31\n\x06impact\x18\x0c \x01(\x0b\x32!.positionsizing.v1.ImpactEstimate\x12@\n\x12\x66\x61\x63tor_attribution\x18\r \x01(\x0b\x32$.positionsizing.v1.FactorAttribution\x12:\n\x0freturn_forecast\x18\x0e \x01(\x0b\x32!.positionsizing.v1.ReturnForecast2\x96\x01\n\x10\x41nalyticsService\x12\x81\x01\n\x10\x41nalyzeDecisions\x12*.positionsizing.v1.AnalyzeDecisionsRequest\x1a+.positionsizing.v1.AnalyzeDecisionsResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)positionsizing/v1/analytics_service.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\x1a$positionsizing/v1/edge_service.proto\x1a*positionsizing/v1/simulation_service.proto\"\xbb\x02\n\x17\x41nalyzeDecisionsRequest\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x34\n\x10\x63reate_time_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reate_time_to\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16\x65nd_market_snapshot_id\x18\x05 \x01(\t\x12\x36\n\tbenchmark\x18\x06 \x01(\x0b\x32#.positionsizing.v1.BenchmarkWeights\x12\x33\n\x07\x66\x61\x63tors\x18\x07 \x01(\x0b\x32\".positionsizing.v1.FactorExposures\"P\n\x0f\x46\x61\x63torExposures\x12\x12\n\nfactor_ids\x18\x01 \x03(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x11\n\texposures\x18\x03 \x03(\x01\"\xc0\x01\n\x0c\x46\x61\x63torEffect\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\t\x12\x15\n\x08\x65xposure\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x01\x12\x17\n\nvolatility\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0b\x63orrelation\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04risk\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\x0b\n\t_exposureB\r\n\x0b_volatilityB\x0e\n\x0c_correlationB\x07\n\x05_risk\"\x87\x01\n\x11\x46\x61\x63torAttribution\x12\x30\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0b\x32\x1f.positionsizing.v1.FactorEffect\x12\x18\n\x10portfolio_return\x18\x02 \x01(\x01\x12\x17\n\nvolatility\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_volatility\";\n\x10\x42\x65nchmarkWeights\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12\x0f\n\x07weights\x18\x02 \x03(\x01\"r\n\x10GroupAttribution\x12\r\n\x05group\x18\x01 \x01(\t\x12\x12\n\nallocation\x18\x02 \x01(\x01\x12\x11\n\tselection\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x18\n\x10\x62\x65nchmark_weight\x18\x05 \x01(\x01\"v\n\x0b\x41ttribution\x12\x33\n\x06groups\x18\x01 \x03(\x0b\x32#.positionsizing.v1.GroupAttribution\x12\x18\n\x10portfolio_return\x18\x02 \x01(\x01\x12\x18\n\x10\x62\x65nchmark_return\x18\x03 \x01(\x01\"D\n\x0eImpactEstimate\x12\x13\n\x0b\x63oefficient\x18\x01 \x01(\x01\x12\r\n\x05\x65rror\x18\x02 \x01(\x01\x12\x0e\n\x06trades\x18\x03 \x01(\x03\"y\n\x14\x43ounterfactualGrowth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06growth\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanIntervalB\t\n\x07_growth\"\xb1\x01\n\x0eGrowthForecast\x12\x10\n\x08\x65xpected\x18\x01 \x01(\x01\x12\x10\n\x08realised\x18\x02 \x01(\x01\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x12\n\x05slope\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bslope_error\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_slopeB\x0e\n\x0c_slope_error\"=\n\x0eReliabilityBin\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x01\x12\x0b\n\x03won\x18\x02 \x01(\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xe6\x01\n\x0b\x42\x65tForecast\x12\x0c\n\x04\x62\x65ts\x18\x01 \x01(\x03\x12\r\n\x05\x62rier\x18\x02 \x01(\x01\x12\x12\n\nbrier_base\x18\x03 \x01(\x01\x12\x10\n\x08log_loss\x18\x04 \x01(\x01\x12\x14\n\x0c\x65_value_gone\x18\x05 \x01(\x01\x12\x14\n\x0c\x65_value_edge\x18\x06 \x01(\x01\x12/\n\x04\x62ins\x18\x07 \x03(\x0b\x32!.positionsizing.v1.ReliabilityBin\x12\x37\n\nsequential\x18\x08 \x01(\x0b\x32#.positionsizing.v1.SequentialResult\"\x9b\x01\n\x10SequentialResult\x12/\n\x04test\x18\x01 \x01(\x0b\x32!.positionsizing.v1.SequentialTest\x12\x11\n\tlog_ratio\x18\x02 \x01(\x01\x12\x35\n\x07verdict\x18\x03 \x01(\x0e\x32$.positionsizing.v1.SequentialVerdict\x12\x0c\n\x04\x62\x65ts\x18\x04 \x01(\x03\"|\n\x0eGrowthEvidence\x12\x0e\n\x06growth\x18\x01 \x01(\x01\x12\x11\n\tdeviation\x18\x02 \x01(\x01\x12\x13\n\x0bt_statistic\x18\x03 \x01(\x01\x12\x1d\n\x10\x64\x65\x63isions_needed\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_decisions_needed\">\n\rQuantileScore\x12\r\n\x05level\x18\x01 \x01(\x01\x12\x0f\n\x07pinball\x18\x02 \x01(\x01\x12\r\n\x05\x62\x65low\x18\x03 \x01(\x01\"\x8a\x03\n\x0eReturnForecast\x12\r\n\x05lines\x18\x01 \x01(\x03\x12\x11\n\tensembles\x18\x02 \x01(\x03\x12\x0c\n\x04\x63rps\x18\x03 \x01(\x01\x12\x11\n\tcrps_fair\x18\x04 \x01(\x01\x12\x14\n\x0c\x63rps_no_edge\x18\x05 \x01(\x01\x12\x32\n\tedge_gain\x18\x06 \x01(\x0b\x32\x1f.positionsizing.v1.MeanInterval\x12\x16\n\tlog_score\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x14interval_probability\x18\x08 \x01(\x01\x12\x16\n\x0einterval_score\x18\t \x01(\x01\x12\x19\n\x11interval_coverage\x18\n \x01(\x01\x12\x33\n\tquantiles\x18\x0b \x03(\x0b\x32 .positionsizing.v1.QuantileScore\x12\x10\n\x08pit_bins\x18\x0c \x03(\x03\x12\x14\n\x0cpit_distance\x18\r \x01(\x01\x12\x17\n\x0fpit_probability\x18\x0e \x01(\x01\x42\x0c\n\n_log_score\"}\n\x17ImplementationShortfall\x12\x11\n\texecution\x18\x01 \x01(\x01\x12\x13\n\x0bopportunity\x18\x02 \x01(\x01\x12\x0c\n\x04\x66\x65\x65s\x18\x03 \x01(\x01\x12\x10\n\x08notional\x18\x04 \x01(\x01\x12\x11\n\x04rate\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"\xdd\x05\n\x18\x41nalyzeDecisionsResponse\x12\x11\n\tdecisions\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x01(\x03\x12/\n\x08left_out\x18\x03 \x03(\x0b\x32\x1d.positionsizing.v1.NamedCount\x12\x34\n\x0cstage_growth\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.StageGrowth\x12@\n\x0f\x63ounterfactuals\x18\x05 \x03(\x0b\x32\'.positionsizing.v1.CounterfactualGrowth\x12\x15\n\rbest_multiple\x18\x06 \x01(\x01\x12\x13\n\x0b\x62\x65st_growth\x18\x07 \x01(\x01\x12:\n\x0fgrowth_forecast\x18\x08 \x01(\x0b\x32!.positionsizing.v1.GrowthForecast\x12\x34\n\x0c\x62\x65t_forecast\x18\t \x01(\x0b\x32\x1e.positionsizing.v1.BetForecast\x12=\n\tshortfall\x18\n \x01(\x0b\x32*.positionsizing.v1.ImplementationShortfall\x12\x33\n\x0b\x61ttribution\x18\x0b \x01(\x0b\x32\x1e.positionsizing.v1.Attribution\x12\x31\n\x06impact\x18\x0c \x01(\x0b\x32!.positionsizing.v1.ImpactEstimate\x12@\n\x12\x66\x61\x63tor_attribution\x18\r \x01(\x0b\x32$.positionsizing.v1.FactorAttribution\x12:\n\x0freturn_forecast\x18\x0e \x01(\x0b\x32!.positionsizing.v1.ReturnForecast\x12\x33\n\x08\x65vidence\x18\x0f \x01(\x0b\x32!.positionsizing.v1.GrowthEvidence*\x92\x01\n\x11SequentialVerdict\x12\"\n\x1eSEQUENTIAL_VERDICT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSEQUENTIAL_VERDICT_GOES_ON\x10\x01\x12\x1c\n\x18SEQUENTIAL_VERDICT_HOLDS\x10\x02\x12\x1b\n\x17SEQUENTIAL_VERDICT_GONE\x10\x03\x32\x96\x01\n\x10\x41nalyticsService\x12\x81\x01\n\x10\x41nalyzeDecisions\x12*.positionsizing.v1.AnalyzeDecisionsRequest\x1a+.positionsizing.v1.AnalyzeDecisionsResponse\"\x14\xba\xd7\x18\x10\x08\x01\x12\x0cportfolio_idBX\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,38 +38,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
   _globals['_ANALYTICSSERVICE'].methods_by_name['AnalyzeDecisions']._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['AnalyzeDecisions']._serialized_options = b'\272\327\030\020\010\001\022\014portfolio_id'
-  _globals['_ANALYZEDECISIONSREQUEST']._serialized_start=174
-  _globals['_ANALYZEDECISIONSREQUEST']._serialized_end=489
-  _globals['_FACTOREXPOSURES']._serialized_start=491
-  _globals['_FACTOREXPOSURES']._serialized_end=571
-  _globals['_FACTOREFFECT']._serialized_start=574
-  _globals['_FACTOREFFECT']._serialized_end=766
-  _globals['_FACTORATTRIBUTION']._serialized_start=769
-  _globals['_FACTORATTRIBUTION']._serialized_end=904
-  _globals['_BENCHMARKWEIGHTS']._serialized_start=906
-  _globals['_BENCHMARKWEIGHTS']._serialized_end=965
-  _globals['_GROUPATTRIBUTION']._serialized_start=967
-  _globals['_GROUPATTRIBUTION']._serialized_end=1081
-  _globals['_ATTRIBUTION']._serialized_start=1083
-  _globals['_ATTRIBUTION']._serialized_end=1201
-  _globals['_IMPACTESTIMATE']._serialized_start=1203
-  _globals['_IMPACTESTIMATE']._serialized_end=1271
-  _globals['_COUNTERFACTUALGROWTH']._serialized_start=1273
-  _globals['_COUNTERFACTUALGROWTH']._serialized_end=1394
-  _globals['_GROWTHFORECAST']._serialized_start=1397
-  _globals['_GROWTHFORECAST']._serialized_end=1574
-  _globals['_RELIABILITYBIN']._serialized_start=1576
-  _globals['_RELIABILITYBIN']._serialized_end=1637
-  _globals['_BETFORECAST']._serialized_start=1640
-  _globals['_BETFORECAST']._serialized_end=1813
-  _globals['_QUANTILESCORE']._serialized_start=1815
-  _globals['_QUANTILESCORE']._serialized_end=1877
-  _globals['_RETURNFORECAST']._serialized_start=1880
-  _globals['_RETURNFORECAST']._serialized_end=2274
-  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_start=2276
-  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_end=2401
-  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_start=2404
-  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_end=3084
-  _globals['_ANALYTICSSERVICE']._serialized_start=3087
-  _globals['_ANALYTICSSERVICE']._serialized_end=3237
+  _globals['_SEQUENTIALVERDICT']._serialized_start=3519
+  _globals['_SEQUENTIALVERDICT']._serialized_end=3665
+  _globals['_ANALYZEDECISIONSREQUEST']._serialized_start=212
+  _globals['_ANALYZEDECISIONSREQUEST']._serialized_end=527
+  _globals['_FACTOREXPOSURES']._serialized_start=529
+  _globals['_FACTOREXPOSURES']._serialized_end=609
+  _globals['_FACTOREFFECT']._serialized_start=612
+  _globals['_FACTOREFFECT']._serialized_end=804
+  _globals['_FACTORATTRIBUTION']._serialized_start=807
+  _globals['_FACTORATTRIBUTION']._serialized_end=942
+  _globals['_BENCHMARKWEIGHTS']._serialized_start=944
+  _globals['_BENCHMARKWEIGHTS']._serialized_end=1003
+  _globals['_GROUPATTRIBUTION']._serialized_start=1005
+  _globals['_GROUPATTRIBUTION']._serialized_end=1119
+  _globals['_ATTRIBUTION']._serialized_start=1121
+  _globals['_ATTRIBUTION']._serialized_end=1239
+  _globals['_IMPACTESTIMATE']._serialized_start=1241
+  _globals['_IMPACTESTIMATE']._serialized_end=1309
+  _globals['_COUNTERFACTUALGROWTH']._serialized_start=1311
+  _globals['_COUNTERFACTUALGROWTH']._serialized_end=1432
+  _globals['_GROWTHFORECAST']._serialized_start=1435
+  _globals['_GROWTHFORECAST']._serialized_end=1612
+  _globals['_RELIABILITYBIN']._serialized_start=1614
+  _globals['_RELIABILITYBIN']._serialized_end=1675
+  _globals['_BETFORECAST']._serialized_start=1678
+  _globals['_BETFORECAST']._serialized_end=1908
+  _globals['_SEQUENTIALRESULT']._serialized_start=1911
+  _globals['_SEQUENTIALRESULT']._serialized_end=2066
+  _globals['_GROWTHEVIDENCE']._serialized_start=2068
+  _globals['_GROWTHEVIDENCE']._serialized_end=2192
+  _globals['_QUANTILESCORE']._serialized_start=2194
+  _globals['_QUANTILESCORE']._serialized_end=2256
+  _globals['_RETURNFORECAST']._serialized_start=2259
+  _globals['_RETURNFORECAST']._serialized_end=2653
+  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_start=2655
+  _globals['_IMPLEMENTATIONSHORTFALL']._serialized_end=2780
+  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_start=2783
+  _globals['_ANALYZEDECISIONSRESPONSE']._serialized_end=3516
+  _globals['_ANALYTICSSERVICE']._serialized_start=3668
+  _globals['_ANALYTICSSERVICE']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

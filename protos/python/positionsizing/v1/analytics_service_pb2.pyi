@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import edge_service_pb2 as _edge_service_pb2
 from positionsizing.v1 import simulation_service_pb2 as _simulation_service_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SequentialVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SequentialVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SequentialVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEQUENTIAL_VERDICT_UNSPECIFIED: _SequentialVerdict.ValueType  # 0
+    """Not said."""
+    SEQUENTIAL_VERDICT_GOES_ON: _SequentialVerdict.ValueType  # 1
+    """It goes on: too few bets to say."""
+    SEQUENTIAL_VERDICT_HOLDS: _SequentialVerdict.ValueType  # 2
+    """The claimed edges hold."""
+    SEQUENTIAL_VERDICT_GONE: _SequentialVerdict.ValueType  # 3
+    """They are gone: wins come as at break-even."""
+
+class SequentialVerdict(_SequentialVerdict, metaclass=_SequentialVerdictEnumTypeWrapper):
+    """Where a sequential test stands."""
+
+SEQUENTIAL_VERDICT_UNSPECIFIED: SequentialVerdict.ValueType  # 0
+"""Not said."""
+SEQUENTIAL_VERDICT_GOES_ON: SequentialVerdict.ValueType  # 1
+"""It goes on: too few bets to say."""
+SEQUENTIAL_VERDICT_HOLDS: SequentialVerdict.ValueType  # 2
+"""The claimed edges hold."""
+SEQUENTIAL_VERDICT_GONE: SequentialVerdict.ValueType  # 3
+"""They are gone: wins come as at break-even."""
+Global___SequentialVerdict: _TypeAlias = SequentialVerdict  # noqa: Y015
 
 @_typing.final
 class AnalyzeDecisionsRequest(_message.Message):
@@ -472,6 +502,7 @@ class BetForecast(_message.Message):
     E_VALUE_GONE_FIELD_NUMBER: _builtins.int
     E_VALUE_EDGE_FIELD_NUMBER: _builtins.int
     BINS_FIELD_NUMBER: _builtins.int
+    SEQUENTIAL_FIELD_NUMBER: _builtins.int
     bets: _builtins.int
     """Lines with a claimed probability."""
     brier: _builtins.float
@@ -490,6 +521,10 @@ class BetForecast(_message.Message):
     def bins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReliabilityBin]:
         """Tenths of the claims that are not empty."""
 
+    @_builtins.property
+    def sequential(self) -> Global___SequentialResult:
+        """Whether claims hold, by a test that stops; unset where no line claimed more than break-even."""
+
     def __init__(
         self,
         *,
@@ -500,14 +535,90 @@ class BetForecast(_message.Message):
         e_value_gone: _builtins.float = ...,
         e_value_edge: _builtins.float = ...,
         bins: _abc.Iterable[Global___ReliabilityBin] | None = ...,
+        sequential: Global___SequentialResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sequential", b"sequential"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "bins", b"bins", "brier", b"brier", "brier_base", b"brier_base", "e_value_edge", b"e_value_edge", "e_value_gone", b"e_value_gone", "log_loss", b"log_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "bins", b"bins", "brier", b"brier", "brier_base", b"brier_base", "e_value_edge", b"e_value_edge", "e_value_gone", b"e_value_gone", "log_loss", b"log_loss", "sequential", b"sequential"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BetForecast: _TypeAlias = BetForecast  # noqa: Y015
+
+@_typing.final
+class SequentialResult(_message.Message):
+    """Wald's test of the claimed win probabilities against break-even ones, over the bets in order, with a
+    probability of 0.05 for GONE where claims hold and of 0.1 for HOLDS where they are gone, bets taken as
+    independent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_FIELD_NUMBER: _builtins.int
+    LOG_RATIO_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    BETS_FIELD_NUMBER: _builtins.int
+    log_ratio: _builtins.float
+    """Sum after all bets."""
+    verdict: Global___SequentialVerdict.ValueType
+    """What it said at the first bound that was met."""
+    bets: _builtins.int
+    """Bets until then; all where it goes on."""
+    @_builtins.property
+    def test(self) -> _edge_service_pb2.SequentialTest:
+        """Its bounds and how long it takes, of bets like these."""
+
+    def __init__(
+        self,
+        *,
+        test: _edge_service_pb2.SequentialTest | None = ...,
+        log_ratio: _builtins.float = ...,
+        verdict: Global___SequentialVerdict.ValueType = ...,
+        bets: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "log_ratio", b"log_ratio", "test", b"test", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SequentialResult: _TypeAlias = SequentialResult  # noqa: Y015
+
+@_typing.final
+class GrowthEvidence(_message.Message):
+    """How much the realised growth of what was chosen proves, and how long it takes to prove anything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROWTH_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    T_STATISTIC_FIELD_NUMBER: _builtins.int
+    DECISIONS_NEEDED_FIELD_NUMBER: _builtins.int
+    growth: _builtins.float
+    """Mean log growth a decision."""
+    deviation: _builtins.float
+    """Its standard deviation."""
+    t_statistic: _builtins.float
+    """Standard errors from 0 so far: growth sqrt(decisions) / deviation."""
+    decisions_needed: _builtins.float
+    """Decisions until two, at this growth and deviation; unset where growth is 0."""
+    def __init__(
+        self,
+        *,
+        growth: _builtins.float = ...,
+        deviation: _builtins.float = ...,
+        t_statistic: _builtins.float = ...,
+        decisions_needed: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decisions_needed", b"_decisions_needed", "decisions_needed", b"decisions_needed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decisions_needed", b"_decisions_needed", "decisions_needed", b"decisions_needed", "deviation", b"deviation", "growth", b"growth", "t_statistic", b"t_statistic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decisions_needed: _TypeAlias = _typing.Literal["decisions_needed"]  # noqa: Y015
+    _WhichOneofArgType__decisions_needed: _TypeAlias = _typing.Literal["_decisions_needed", b"_decisions_needed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decisions_needed) -> _WhichOneofReturnType__decisions_needed | None: ...
+
+Global___GrowthEvidence: _TypeAlias = GrowthEvidence  # noqa: Y015
 
 @_typing.final
 class QuantileScore(_message.Message):
@@ -703,6 +814,7 @@ class AnalyzeDecisionsResponse(_message.Message):
     IMPACT_FIELD_NUMBER: _builtins.int
     FACTOR_ATTRIBUTION_FIELD_NUMBER: _builtins.int
     RETURN_FORECAST_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -753,6 +865,10 @@ class AnalyzeDecisionsResponse(_message.Message):
     def return_forecast(self) -> Global___ReturnForecast:
         """Unset where no line has a forecast of returns."""
 
+    @_builtins.property
+    def evidence(self) -> Global___GrowthEvidence:
+        """Unset for fewer than two decisions, after ruin, and where growth never varied."""
+
     def __init__(
         self,
         *,
@@ -770,10 +886,11 @@ class AnalyzeDecisionsResponse(_message.Message):
         impact: Global___ImpactEstimate | None = ...,
         factor_attribution: Global___FactorAttribution | None = ...,
         return_forecast: Global___ReturnForecast | None = ...,
+        evidence: Global___GrowthEvidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

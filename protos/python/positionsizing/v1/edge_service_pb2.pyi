@@ -147,6 +147,8 @@ class EvaluateStakesRequest(_message.Message):
     INTERVAL_PROBABILITY_FIELD_NUMBER: _builtins.int
     GUARANTEE_FIELD_NUMBER: _builtins.int
     SPREAD_FIELD_NUMBER: _builtins.int
+    FALSE_ALARM_PROBABILITY_FIELD_NUMBER: _builtins.int
+    MISSED_PROBABILITY_FIELD_NUMBER: _builtins.int
     wealth_floor: _builtins.float
     """The multiple is looked for that falls below this share of the start with `floor_probability` at
     most; unset: none is. From 1e-6 to 0.999999.
@@ -159,6 +161,12 @@ class EvaluateStakesRequest(_message.Message):
     """Bid-ask spread of an asset that is traded for ever, a fraction of the ask: the region in which nothing is
     traded is told, and what the costs leave. Not of a bet. Unset: neither is. From 1e-6 to 0.5.
     """
+    false_alarm_probability: _builtins.float
+    """Of a bet: how often `EvaluateStakesResponse.sequential_test` is to say "gone" of an edge that holds.
+    Default 0.05. From 1e-6 to 0.499999.
+    """
+    missed_probability: _builtins.float
+    """Of a bet: how often it is to say "holds" of an edge that is gone. Default 0.1. From 1e-6 to 0.499999."""
     @_builtins.property
     def bet(self) -> Global___BetEdge:
         """Two outcomes."""
@@ -195,15 +203,21 @@ class EvaluateStakesRequest(_message.Message):
         interval_probability: _builtins.float | None = ...,
         guarantee: Global___GrowthGuarantee | None = ...,
         spread: _builtins.float | None = ...,
+        false_alarm_probability: _builtins.float | None = ...,
+        missed_probability: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_false_alarm_probability", b"_false_alarm_probability", "_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_missed_probability", b"_missed_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "false_alarm_probability", b"false_alarm_probability", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "missed_probability", b"missed_probability", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "kelly_fractions", b"kelly_fractions", "levels", b"levels", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_false_alarm_probability", b"_false_alarm_probability", "_floor_probability", b"_floor_probability", "_interval_probability", b"_interval_probability", "_missed_probability", b"_missed_probability", "_spread", b"_spread", "_wealth_floor", b"_wealth_floor", "asset", b"asset", "bet", b"bet", "edge", b"edge", "false_alarm_probability", b"false_alarm_probability", "floor_probability", b"floor_probability", "guarantee", b"guarantee", "interval_probability", b"interval_probability", "kelly_fractions", b"kelly_fractions", "levels", b"levels", "missed_probability", b"missed_probability", "spread", b"spread", "wealth_floor", b"wealth_floor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__false_alarm_probability: _TypeAlias = _typing.Literal["false_alarm_probability"]  # noqa: Y015
+    _WhichOneofArgType__false_alarm_probability: _TypeAlias = _typing.Literal["_false_alarm_probability", b"_false_alarm_probability"]  # noqa: Y015
     _WhichOneofReturnType__floor_probability: _TypeAlias = _typing.Literal["floor_probability"]  # noqa: Y015
     _WhichOneofArgType__floor_probability: _TypeAlias = _typing.Literal["_floor_probability", b"_floor_probability"]  # noqa: Y015
     _WhichOneofReturnType__interval_probability: _TypeAlias = _typing.Literal["interval_probability"]  # noqa: Y015
     _WhichOneofArgType__interval_probability: _TypeAlias = _typing.Literal["_interval_probability", b"_interval_probability"]  # noqa: Y015
+    _WhichOneofReturnType__missed_probability: _TypeAlias = _typing.Literal["missed_probability"]  # noqa: Y015
+    _WhichOneofArgType__missed_probability: _TypeAlias = _typing.Literal["_missed_probability", b"_missed_probability"]  # noqa: Y015
     _WhichOneofReturnType__spread: _TypeAlias = _typing.Literal["spread"]  # noqa: Y015
     _WhichOneofArgType__spread: _TypeAlias = _typing.Literal["_spread", b"_spread"]  # noqa: Y015
     _WhichOneofReturnType__wealth_floor: _TypeAlias = _typing.Literal["wealth_floor"]  # noqa: Y015
@@ -211,9 +225,13 @@ class EvaluateStakesRequest(_message.Message):
     _WhichOneofReturnType_edge: _TypeAlias = _typing.Literal["bet", "asset"]  # noqa: Y015
     _WhichOneofArgType_edge: _TypeAlias = _typing.Literal["edge", b"edge"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_alarm_probability) -> _WhichOneofReturnType__false_alarm_probability | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_probability) -> _WhichOneofReturnType__floor_probability | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interval_probability) -> _WhichOneofReturnType__interval_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_probability) -> _WhichOneofReturnType__missed_probability | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spread) -> _WhichOneofReturnType__spread | None: ...
     @_typing.overload
@@ -222,6 +240,49 @@ class EvaluateStakesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_edge) -> _WhichOneofReturnType_edge | None: ...
 
 Global___EvaluateStakesRequest: _TypeAlias = EvaluateStakesRequest  # noqa: Y015
+
+@_typing.final
+class SequentialTest(_message.Message):
+    """Wald's (1945) sequential test whether a claimed edge is gone. Each bet adds log(q/p) where it wins and
+    log((1-q)/(1-p)) where it loses, p the claimed and q the break-even win probability; it stops at either
+    bound. No test with the same errors takes fewer bets.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GONE_ABOVE_FIELD_NUMBER: _builtins.int
+    HOLDS_BELOW_FIELD_NUMBER: _builtins.int
+    BETS_IF_IT_HOLDS_FIELD_NUMBER: _builtins.int
+    BETS_IF_GONE_FIELD_NUMBER: _builtins.int
+    BETS_FIXED_FIELD_NUMBER: _builtins.int
+    gone_above: _builtins.float
+    """The edge is gone from here on: log((1 - missed) / false alarm)."""
+    holds_below: _builtins.float
+    """The edge holds from here down: log(missed / (1 - false alarm))."""
+    bets_if_it_holds: _builtins.float
+    """Mean bets until it stops where the edge holds; its bounds are taken as met exactly."""
+    bets_if_gone: _builtins.float
+    """The same where it is gone."""
+    bets_fixed: _builtins.float
+    """Bets of a test with the same errors that looks once, at the end; unset for bets of several kinds."""
+    def __init__(
+        self,
+        *,
+        gone_above: _builtins.float = ...,
+        holds_below: _builtins.float = ...,
+        bets_if_it_holds: _builtins.float = ...,
+        bets_if_gone: _builtins.float = ...,
+        bets_fixed: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bets_fixed", b"_bets_fixed", "bets_fixed", b"bets_fixed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bets_fixed", b"_bets_fixed", "bets_fixed", b"bets_fixed", "bets_if_gone", b"bets_if_gone", "bets_if_it_holds", b"bets_if_it_holds", "gone_above", b"gone_above", "holds_below", b"holds_below"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bets_fixed: _TypeAlias = _typing.Literal["bets_fixed"]  # noqa: Y015
+    _WhichOneofArgType__bets_fixed: _TypeAlias = _typing.Literal["_bets_fixed", b"_bets_fixed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bets_fixed) -> _WhichOneofReturnType__bets_fixed | None: ...
+
+Global___SequentialTest: _TypeAlias = SequentialTest  # noqa: Y015
 
 @_typing.final
 class GrowthGuarantee(_message.Message):
@@ -268,6 +329,7 @@ class StakeRow(_message.Message):
     NO_TRADE_LOW_FIELD_NUMBER: _builtins.int
     NO_TRADE_HIGH_FIELD_NUMBER: _builtins.int
     TRADED_SAFE_RATE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_PERIODS_FIELD_NUMBER: _builtins.int
     kelly_fraction: _builtins.float
     """The multiple."""
     stake: _builtins.float
@@ -299,6 +361,11 @@ class StakeRow(_message.Message):
     """The safe return a period that is worth as much to that investor as trading for ever, costs paid: r +
     (mu^2 - lambda^2) / (2 s^2) x multiple; of full Kelly the growth.
     """
+    evidence_periods: _builtins.float
+    """Periods, or bets, until the mean of realised log growth is two standard errors from 0:
+    4 growth_volatility^2 / growth^2. Of full Kelly in an asset 16 over its Sharpe ratio squared. Infinite
+    where growth is 0; unset where it is minus infinity.
+    """
     @_builtins.property
     def ever_below(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """P(ever below) for each level, counted alike; of a bet at most that."""
@@ -317,11 +384,14 @@ class StakeRow(_message.Message):
         no_trade_low: _builtins.float | None = ...,
         no_trade_high: _builtins.float | None = ...,
         traded_safe_rate: _builtins.float | None = ...,
+        evidence_periods: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "guaranteed_growth", b"guaranteed_growth", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evidence_periods", b"_evidence_periods", "_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "evidence_periods", b"evidence_periods", "guaranteed_growth", b"guaranteed_growth", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "doubles_before_halving", b"doubles_before_halving", "doubling_periods", b"doubling_periods", "ever_below", b"ever_below", "growth", b"growth", "growth_volatility", b"growth_volatility", "guaranteed_growth", b"guaranteed_growth", "kelly_fraction", b"kelly_fraction", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "stake", b"stake", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evidence_periods", b"_evidence_periods", "_guaranteed_growth", b"_guaranteed_growth", "_no_trade_high", b"_no_trade_high", "_no_trade_low", b"_no_trade_low", "_traded_safe_rate", b"_traded_safe_rate", "doubles_before_halving", b"doubles_before_halving", "doubling_periods", b"doubling_periods", "ever_below", b"ever_below", "evidence_periods", b"evidence_periods", "growth", b"growth", "growth_volatility", b"growth_volatility", "guaranteed_growth", b"guaranteed_growth", "kelly_fraction", b"kelly_fraction", "no_trade_high", b"no_trade_high", "no_trade_low", b"no_trade_low", "stake", b"stake", "traded_safe_rate", b"traded_safe_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__evidence_periods: _TypeAlias = _typing.Literal["evidence_periods"]  # noqa: Y015
+    _WhichOneofArgType__evidence_periods: _TypeAlias = _typing.Literal["_evidence_periods", b"_evidence_periods"]  # noqa: Y015
     _WhichOneofReturnType__guaranteed_growth: _TypeAlias = _typing.Literal["guaranteed_growth"]  # noqa: Y015
     _WhichOneofArgType__guaranteed_growth: _TypeAlias = _typing.Literal["_guaranteed_growth", b"_guaranteed_growth"]  # noqa: Y015
     _WhichOneofReturnType__no_trade_high: _TypeAlias = _typing.Literal["no_trade_high"]  # noqa: Y015
@@ -330,6 +400,8 @@ class StakeRow(_message.Message):
     _WhichOneofArgType__no_trade_low: _TypeAlias = _typing.Literal["_no_trade_low", b"_no_trade_low"]  # noqa: Y015
     _WhichOneofReturnType__traded_safe_rate: _TypeAlias = _typing.Literal["traded_safe_rate"]  # noqa: Y015
     _WhichOneofArgType__traded_safe_rate: _TypeAlias = _typing.Literal["_traded_safe_rate", b"_traded_safe_rate"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evidence_periods) -> _WhichOneofReturnType__evidence_periods | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_growth) -> _WhichOneofReturnType__guaranteed_growth | None: ...
     @_typing.overload
@@ -358,6 +430,7 @@ class EvaluateStakesResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     LEVELS_FIELD_NUMBER: _builtins.int
     GUARANTEED_STAKE_FIELD_NUMBER: _builtins.int
+    SEQUENTIAL_TEST_FIELD_NUMBER: _builtins.int
     kelly: _builtins.float
     """The full Kelly stake, a fraction of equity. Of a bet negative where there is no edge on this side;
     of an asset negative where it is sold short.
@@ -395,6 +468,10 @@ class EvaluateStakesResponse(_message.Message):
     def levels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The levels of `ever_below`."""
 
+    @_builtins.property
+    def sequential_test(self) -> Global___SequentialTest:
+        """Of a bet with an edge: how it would be found out that the edge is gone."""
+
     def __init__(
         self,
         *,
@@ -409,10 +486,11 @@ class EvaluateStakesResponse(_message.Message):
         rows: _abc.Iterable[Global___StakeRow] | None = ...,
         levels: _abc.Iterable[_builtins.float] | None = ...,
         guaranteed_stake: _builtins.float | None = ...,
+        sequential_test: Global___SequentialTest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "sequential_test", b"sequential_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly", b"kelly", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "levels", b"levels", "rows", b"rows", "zero_growth_stake", b"zero_growth_stake"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability", "_floor_kelly_fraction", b"_floor_kelly_fraction", "_growth_lost", b"_growth_lost", "_guaranteed_stake", b"_guaranteed_stake", "_kelly_error", b"_kelly_error", "_kelly_high", b"_kelly_high", "_kelly_low", b"_kelly_low", "break_even_probability", b"break_even_probability", "floor_kelly_fraction", b"floor_kelly_fraction", "growth_lost", b"growth_lost", "guaranteed_stake", b"guaranteed_stake", "kelly", b"kelly", "kelly_error", b"kelly_error", "kelly_high", b"kelly_high", "kelly_low", b"kelly_low", "levels", b"levels", "rows", b"rows", "sequential_test", b"sequential_test", "zero_growth_stake", b"zero_growth_stake"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__break_even_probability: _TypeAlias = _typing.Literal["break_even_probability"]  # noqa: Y015
     _WhichOneofArgType__break_even_probability: _TypeAlias = _typing.Literal["_break_even_probability", b"_break_even_probability"]  # noqa: Y015

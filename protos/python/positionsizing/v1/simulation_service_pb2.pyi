@@ -611,6 +611,10 @@ class PerformanceMeasures(_message.Message):
     ULCER_FIELD_NUMBER: _builtins.int
     OMEGA_FIELD_NUMBER: _builtins.int
     HIT_RATE_FIELD_NUMBER: _builtins.int
+    SHARPE_AUTOCORRELATED_FIELD_NUMBER: _builtins.int
+    SHARPE_AUTOCORRELATED_ERROR_FIELD_NUMBER: _builtins.int
+    TRACK_RECORD_MIN_FIELD_NUMBER: _builtins.int
+    EVIDENCE_PERIODS_FIELD_NUMBER: _builtins.int
     periods: _builtins.int
     """Returns in the series."""
     total_return: _builtins.float
@@ -639,6 +643,19 @@ class PerformanceMeasures(_message.Message):
     """Gains over losses."""
     hit_rate: _builtins.float
     """Part of the sessions with a gain."""
+    sharpe_autocorrelated: _builtins.float
+    """The Sharpe ratio of a year where returns depend on those before: of a session, times
+    q / sqrt(q + 2 sum (q - k) rho_k), q sessions a year, rho_k autocorrelations up to the lag of Newey
+    and West (Lo 2002). Where gains follow gains it is below `sharpe`.
+    """
+    sharpe_autocorrelated_error: _builtins.float
+    """Its standard error, likewise."""
+    track_record_min: _builtins.float
+    """Sessions until `sharpe_probability` is 0.95, at this ratio and shape (Bailey and Lopez de Prado 2012);
+    unset where the ratio is not above 0.
+    """
+    evidence_periods: _builtins.float
+    """Sessions until the mean log growth is two standard errors from 0, at this mean and deviation."""
     def __init__(
         self,
         *,
@@ -656,15 +673,21 @@ class PerformanceMeasures(_message.Message):
         ulcer: _builtins.float | None = ...,
         omega: _builtins.float | None = ...,
         hit_rate: _builtins.float | None = ...,
+        sharpe_autocorrelated: _builtins.float | None = ...,
+        sharpe_autocorrelated_error: _builtins.float | None = ...,
+        track_record_min: _builtins.float | None = ...,
+        evidence_periods: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cagr", b"_cagr", "_calmar", b"_calmar", "_hit_rate", b"_hit_rate", "_log_growth", b"_log_growth", "_max_drawdown", b"_max_drawdown", "_omega", b"_omega", "_sharpe", b"_sharpe", "_sharpe_error", b"_sharpe_error", "_sharpe_probability", b"_sharpe_probability", "_sortino", b"_sortino", "_total_return", b"_total_return", "_ulcer", b"_ulcer", "_volatility", b"_volatility", "cagr", b"cagr", "calmar", b"calmar", "hit_rate", b"hit_rate", "log_growth", b"log_growth", "max_drawdown", b"max_drawdown", "omega", b"omega", "sharpe", b"sharpe", "sharpe_error", b"sharpe_error", "sharpe_probability", b"sharpe_probability", "sortino", b"sortino", "total_return", b"total_return", "ulcer", b"ulcer", "volatility", b"volatility"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cagr", b"_cagr", "_calmar", b"_calmar", "_evidence_periods", b"_evidence_periods", "_hit_rate", b"_hit_rate", "_log_growth", b"_log_growth", "_max_drawdown", b"_max_drawdown", "_omega", b"_omega", "_sharpe", b"_sharpe", "_sharpe_autocorrelated", b"_sharpe_autocorrelated", "_sharpe_autocorrelated_error", b"_sharpe_autocorrelated_error", "_sharpe_error", b"_sharpe_error", "_sharpe_probability", b"_sharpe_probability", "_sortino", b"_sortino", "_total_return", b"_total_return", "_track_record_min", b"_track_record_min", "_ulcer", b"_ulcer", "_volatility", b"_volatility", "cagr", b"cagr", "calmar", b"calmar", "evidence_periods", b"evidence_periods", "hit_rate", b"hit_rate", "log_growth", b"log_growth", "max_drawdown", b"max_drawdown", "omega", b"omega", "sharpe", b"sharpe", "sharpe_autocorrelated", b"sharpe_autocorrelated", "sharpe_autocorrelated_error", b"sharpe_autocorrelated_error", "sharpe_error", b"sharpe_error", "sharpe_probability", b"sharpe_probability", "sortino", b"sortino", "total_return", b"total_return", "track_record_min", b"track_record_min", "ulcer", b"ulcer", "volatility", b"volatility"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cagr", b"_cagr", "_calmar", b"_calmar", "_hit_rate", b"_hit_rate", "_log_growth", b"_log_growth", "_max_drawdown", b"_max_drawdown", "_omega", b"_omega", "_sharpe", b"_sharpe", "_sharpe_error", b"_sharpe_error", "_sharpe_probability", b"_sharpe_probability", "_sortino", b"_sortino", "_total_return", b"_total_return", "_ulcer", b"_ulcer", "_volatility", b"_volatility", "cagr", b"cagr", "calmar", b"calmar", "hit_rate", b"hit_rate", "log_growth", b"log_growth", "max_drawdown", b"max_drawdown", "omega", b"omega", "periods", b"periods", "sharpe", b"sharpe", "sharpe_error", b"sharpe_error", "sharpe_probability", b"sharpe_probability", "sortino", b"sortino", "total_return", b"total_return", "ulcer", b"ulcer", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cagr", b"_cagr", "_calmar", b"_calmar", "_evidence_periods", b"_evidence_periods", "_hit_rate", b"_hit_rate", "_log_growth", b"_log_growth", "_max_drawdown", b"_max_drawdown", "_omega", b"_omega", "_sharpe", b"_sharpe", "_sharpe_autocorrelated", b"_sharpe_autocorrelated", "_sharpe_autocorrelated_error", b"_sharpe_autocorrelated_error", "_sharpe_error", b"_sharpe_error", "_sharpe_probability", b"_sharpe_probability", "_sortino", b"_sortino", "_total_return", b"_total_return", "_track_record_min", b"_track_record_min", "_ulcer", b"_ulcer", "_volatility", b"_volatility", "cagr", b"cagr", "calmar", b"calmar", "evidence_periods", b"evidence_periods", "hit_rate", b"hit_rate", "log_growth", b"log_growth", "max_drawdown", b"max_drawdown", "omega", b"omega", "periods", b"periods", "sharpe", b"sharpe", "sharpe_autocorrelated", b"sharpe_autocorrelated", "sharpe_autocorrelated_error", b"sharpe_autocorrelated_error", "sharpe_error", b"sharpe_error", "sharpe_probability", b"sharpe_probability", "sortino", b"sortino", "total_return", b"total_return", "track_record_min", b"track_record_min", "ulcer", b"ulcer", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cagr: _TypeAlias = _typing.Literal["cagr"]  # noqa: Y015
     _WhichOneofArgType__cagr: _TypeAlias = _typing.Literal["_cagr", b"_cagr"]  # noqa: Y015
     _WhichOneofReturnType__calmar: _TypeAlias = _typing.Literal["calmar"]  # noqa: Y015
     _WhichOneofArgType__calmar: _TypeAlias = _typing.Literal["_calmar", b"_calmar"]  # noqa: Y015
+    _WhichOneofReturnType__evidence_periods: _TypeAlias = _typing.Literal["evidence_periods"]  # noqa: Y015
+    _WhichOneofArgType__evidence_periods: _TypeAlias = _typing.Literal["_evidence_periods", b"_evidence_periods"]  # noqa: Y015
     _WhichOneofReturnType__hit_rate: _TypeAlias = _typing.Literal["hit_rate"]  # noqa: Y015
     _WhichOneofArgType__hit_rate: _TypeAlias = _typing.Literal["_hit_rate", b"_hit_rate"]  # noqa: Y015
     _WhichOneofReturnType__log_growth: _TypeAlias = _typing.Literal["log_growth"]  # noqa: Y015
@@ -675,6 +698,10 @@ class PerformanceMeasures(_message.Message):
     _WhichOneofArgType__omega: _TypeAlias = _typing.Literal["_omega", b"_omega"]  # noqa: Y015
     _WhichOneofReturnType__sharpe: _TypeAlias = _typing.Literal["sharpe"]  # noqa: Y015
     _WhichOneofArgType__sharpe: _TypeAlias = _typing.Literal["_sharpe", b"_sharpe"]  # noqa: Y015
+    _WhichOneofReturnType__sharpe_autocorrelated: _TypeAlias = _typing.Literal["sharpe_autocorrelated"]  # noqa: Y015
+    _WhichOneofArgType__sharpe_autocorrelated: _TypeAlias = _typing.Literal["_sharpe_autocorrelated", b"_sharpe_autocorrelated"]  # noqa: Y015
+    _WhichOneofReturnType__sharpe_autocorrelated_error: _TypeAlias = _typing.Literal["sharpe_autocorrelated_error"]  # noqa: Y015
+    _WhichOneofArgType__sharpe_autocorrelated_error: _TypeAlias = _typing.Literal["_sharpe_autocorrelated_error", b"_sharpe_autocorrelated_error"]  # noqa: Y015
     _WhichOneofReturnType__sharpe_error: _TypeAlias = _typing.Literal["sharpe_error"]  # noqa: Y015
     _WhichOneofArgType__sharpe_error: _TypeAlias = _typing.Literal["_sharpe_error", b"_sharpe_error"]  # noqa: Y015
     _WhichOneofReturnType__sharpe_probability: _TypeAlias = _typing.Literal["sharpe_probability"]  # noqa: Y015
@@ -683,6 +710,8 @@ class PerformanceMeasures(_message.Message):
     _WhichOneofArgType__sortino: _TypeAlias = _typing.Literal["_sortino", b"_sortino"]  # noqa: Y015
     _WhichOneofReturnType__total_return: _TypeAlias = _typing.Literal["total_return"]  # noqa: Y015
     _WhichOneofArgType__total_return: _TypeAlias = _typing.Literal["_total_return", b"_total_return"]  # noqa: Y015
+    _WhichOneofReturnType__track_record_min: _TypeAlias = _typing.Literal["track_record_min"]  # noqa: Y015
+    _WhichOneofArgType__track_record_min: _TypeAlias = _typing.Literal["_track_record_min", b"_track_record_min"]  # noqa: Y015
     _WhichOneofReturnType__ulcer: _TypeAlias = _typing.Literal["ulcer"]  # noqa: Y015
     _WhichOneofArgType__ulcer: _TypeAlias = _typing.Literal["_ulcer", b"_ulcer"]  # noqa: Y015
     _WhichOneofReturnType__volatility: _TypeAlias = _typing.Literal["volatility"]  # noqa: Y015
@@ -691,6 +720,8 @@ class PerformanceMeasures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cagr) -> _WhichOneofReturnType__cagr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__calmar) -> _WhichOneofReturnType__calmar | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evidence_periods) -> _WhichOneofReturnType__evidence_periods | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hit_rate) -> _WhichOneofReturnType__hit_rate | None: ...
     @_typing.overload
@@ -702,6 +733,10 @@ class PerformanceMeasures(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe) -> _WhichOneofReturnType__sharpe | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe_autocorrelated) -> _WhichOneofReturnType__sharpe_autocorrelated | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe_autocorrelated_error) -> _WhichOneofReturnType__sharpe_autocorrelated_error | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe_error) -> _WhichOneofReturnType__sharpe_error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe_probability) -> _WhichOneofReturnType__sharpe_probability | None: ...
@@ -709,6 +744,8 @@ class PerformanceMeasures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sortino) -> _WhichOneofReturnType__sortino | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_return) -> _WhichOneofReturnType__total_return | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__track_record_min) -> _WhichOneofReturnType__track_record_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ulcer) -> _WhichOneofReturnType__ulcer | None: ...
     @_typing.overload
@@ -1120,6 +1157,7 @@ class SimulateGrowthRequest(_message.Message):
     LEVELS_FIELD_NUMBER: _builtins.int
     RISK_FREE_RATE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_RATE_FIELD_NUMBER: _builtins.int
     years: _builtins.float
     """Years to look ahead; from 0.001 to 1000. Unset: 5."""
     steps_per_year: _builtins.int
@@ -1130,6 +1168,10 @@ class SimulateGrowthRequest(_message.Message):
     """Risk-free rate a year, continuously; from 0 to 1."""
     seed: _builtins.int
     """Seed, from 0 to 9e15; the same request gives the same numbers."""
+    withdrawal_rate: _builtins.float
+    """Withdrawn a year, as part of the wealth at the start, in equal amounts before each step; from 0 to
+    10. With withdrawals the order of returns counts: losses at the start are of more wealth.
+    """
     @_builtins.property
     def distribution(self) -> Global___NormalReturns:
         """A distribution."""
@@ -1160,10 +1202,11 @@ class SimulateGrowthRequest(_message.Message):
         levels: _abc.Iterable[_builtins.float] | None = ...,
         risk_free_rate: _builtins.float = ...,
         seed: _builtins.int = ...,
+        withdrawal_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_paths", b"_paths", "_steps_per_year", b"_steps_per_year", "_years", b"_years", "bootstrap", b"bootstrap", "distribution", b"distribution", "paths", b"paths", "returns", b"returns", "steps_per_year", b"steps_per_year", "years", b"years"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_paths", b"_paths", "_steps_per_year", b"_steps_per_year", "_years", b"_years", "bootstrap", b"bootstrap", "distribution", b"distribution", "fractions", b"fractions", "levels", b"levels", "paths", b"paths", "returns", b"returns", "risk_free_rate", b"risk_free_rate", "seed", b"seed", "steps_per_year", b"steps_per_year", "years", b"years"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_paths", b"_paths", "_steps_per_year", b"_steps_per_year", "_years", b"_years", "bootstrap", b"bootstrap", "distribution", b"distribution", "fractions", b"fractions", "levels", b"levels", "paths", b"paths", "returns", b"returns", "risk_free_rate", b"risk_free_rate", "seed", b"seed", "steps_per_year", b"steps_per_year", "withdrawal_rate", b"withdrawal_rate", "years", b"years"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__paths: _TypeAlias = _typing.Literal["paths"]  # noqa: Y015
     _WhichOneofArgType__paths: _TypeAlias = _typing.Literal["_paths", b"_paths"]  # noqa: Y015
@@ -1199,6 +1242,7 @@ class GrowthFan(_message.Message):
     UNDER_WATER_FIELD_NUMBER: _builtins.int
     HALVES_BEFORE_DOUBLING_FIELD_NUMBER: _builtins.int
     FELL_BELOW_CONTINUOUS_FIELD_NUMBER: _builtins.int
+    RAN_OUT_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
     """The fraction."""
     growth: _builtins.float
@@ -1211,8 +1255,11 @@ class GrowthFan(_message.Message):
     """Mean part of the time below the peak before."""
     halves_before_doubling: _builtins.float
     """P(wealth halves before it doubles), whenever that is, with returns in continuous time: exact for
-    lognormal wealth. Unset with a history, with degrees of freedom, and where it shrinks in the long run.
+    lognormal wealth. Unset with a history, with degrees of freedom, with withdrawals, and where it shrinks
+    in the long run.
     """
+    ran_out: _builtins.float
+    """P(nothing is left at the end), lost or withdrawn. Falls, and what is left, are after withdrawals."""
     @_builtins.property
     def wealth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Quantiles of wealth, 1 at the start: 5, 25, 50, 75 and 95 % after each other, each over `years`."""
@@ -1237,10 +1284,11 @@ class GrowthFan(_message.Message):
         under_water: _builtins.float = ...,
         halves_before_doubling: _builtins.float | None = ...,
         fell_below_continuous: _abc.Iterable[_builtins.float] | None = ...,
+        ran_out: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "_halves_before_doubling", b"_halves_before_doubling", "growth", b"growth", "halves_before_doubling", b"halves_before_doubling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "_halves_before_doubling", b"_halves_before_doubling", "drawdown_high", b"drawdown_high", "drawdown_median", b"drawdown_median", "fell_below", b"fell_below", "fell_below_continuous", b"fell_below_continuous", "fraction", b"fraction", "growth", b"growth", "halves_before_doubling", b"halves_before_doubling", "under_water", b"under_water", "wealth", b"wealth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "_halves_before_doubling", b"_halves_before_doubling", "drawdown_high", b"drawdown_high", "drawdown_median", b"drawdown_median", "fell_below", b"fell_below", "fell_below_continuous", b"fell_below_continuous", "fraction", b"fraction", "growth", b"growth", "halves_before_doubling", b"halves_before_doubling", "ran_out", b"ran_out", "under_water", b"under_water", "wealth", b"wealth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__growth: _TypeAlias = _typing.Literal["growth"]  # noqa: Y015
     _WhichOneofArgType__growth: _TypeAlias = _typing.Literal["_growth", b"_growth"]  # noqa: Y015
