@@ -65,11 +65,6 @@ def lo_scale(periods: int, correlation: Floats) -> float | None:
     return periods / sqrt(within) if within > 0.0 else None
 
 
-def lo_error(ratio: float, n: int) -> float:
-    """Standard error of the ratio of n independent normal returns, sqrt((1 + S^2 / 2) / n)."""
-    return sqrt((1.0 + 0.5 * ratio**2) / n)
-
-
 def autocorrelated_sharpe(excess: Floats, periods: int) -> tuple[float, float] | None:
     """The ratio of `periods` together by eta(q), and its standard error; None where not defined.
 

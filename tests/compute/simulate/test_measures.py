@@ -11,7 +11,6 @@ from compute.analytics.evidence import periods_needed
 from compute.risk.drawdown import drawdowns
 from compute.simulate.measures import measures
 from compute.simulate.sharpe import (
-    lo_error,
     lo_scale,
     probabilistic_sharpe,
     sharpe_error_of,
@@ -110,8 +109,10 @@ def test_a_month_of_autocorrelated_returns_is_scaled_by_lo() -> None:
     assert lo_scale(12, np.array([-0.6])) is None
 
 
-def test_the_error_of_lo_for_independent_returns() -> None:
-    assert lo_error(0.1635665705, 12) == pytest.approx(0.2905995256, abs=5.1e-11)
+def test_the_error_of_lo_is_that_of_mertens_for_normal_returns() -> None:
+    """sqrt((1 + S^2 / 2) / n), where Mertens divides by n - 1."""
+    error = sharpe_error_of(0.1635665705, 13, skewness=0.0, kurtosis=3.0)
+    assert error == pytest.approx(0.2905995256, abs=5.1e-11)
 
 
 def test_the_shortest_record_of_the_sample() -> None:
