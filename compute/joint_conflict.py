@@ -66,6 +66,8 @@ class Stated:
         if found.group < 0:
             return f"{label} {found.bound:g}"
         owner = limit_bounds.limit_names[found.group]
+        if kind is LimitKind.STRESS_LOSS_MAX:
+            return f"stress scenario {owner} loss_max {found.bound:g}"
         if kind is LimitKind.LINEAR:
             return f"{owner} {'lower' if limit.endswith(' min') else 'upper'} {found.bound:g}"
         is_group = found.group < len(limit_bounds.group_names)

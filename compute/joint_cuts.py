@@ -103,9 +103,8 @@ def limit_of(name: str, inputs: Inputs, box: Box, owner: Integers) -> Named:
     for position, linear in enumerate(limits.joint.linear):
         if row == linear_name(linear.name):
             bound = linear.lower if end_name == "min" else linear.upper
-            return Named(
-                LimitKind.LINEAR, len(limit_bounds.group_names) + position, float(bound or 0.0)
-            )
+            group = len(limit_bounds.group_names) + position
+            return Named(linear.kind, group, float(bound or 0.0))
     return _of_row(row, end_name == "min", limit_bounds)
 
 

@@ -115,7 +115,7 @@ def _ends(limit: LinearLimit, number: int, guard: BookGuard | None) -> tuple[flo
     least = -NO_LIMIT if limit.lower is None else limit.lower
     most = NO_LIMIT if limit.upper is None else limit.upper
     for rule, room in zip(guard.rules, guard.room, strict=True) if guard else ():
-        if rule.kind is LimitKind.LINEAR and rule.row == number:
+        if rule.is_linear and rule.row == number:
             if rule.sign > 0.0:
                 most = float(room)
             else:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
+from compute.multi_period import multi_period_weights
 from compute.risk_parity import risk_parity_weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Method(IntEnum):
     JOINT = 2, Engine.OPTIMIZER
     CUSTOM = 3, Engine.OUTSIDE
     RISK_PARITY = 4, Engine.TARGET, risk_parity_weights
+    MULTI_PERIOD = 5, Engine.TARGET, multi_period_weights
 
     @property
     def is_computed(self) -> bool:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compute.adapt.edge import multiplied, scaled_scenarios
+from compute.algorithm import with_sizes
 from compute.inputs import Inputs
 from compute.layout import Stage
 from compute.limits.binding import Binding
 from compute.limits.bounds import LimitBounds, prepare
 from compute.market import Floats, Integers, filled
+from compute.methods import Method
+from compute.multi_period import multi_period_path, multi_period_weights
 from compute.pipeline import Sizing, run_pipeline
 from compute.shapes import KernelRegistry
 from compute.trade_plan import plan_of
@@ -53,8 +56,13 @@ def planned_periods(sizing: Sizing, kernels: KernelRegistry) -> list[PlannedPeri
         inputs = replace(sizing.inputs, limit_bounds=_filled(step))
         step = run_pipeline([_later(inputs, number, plan.left**number)], kernels)[0]
         out.append(PlannedPeriod(step.weight, step.lots, step.binding))
-    wanted = plan.left * step.stages[Stage.JOINT_OPTIMUM]
-    rest = plan.path(step.weight, wanted, first=steps)
+    if sizing.inputs.method is Method.MULTI_PERIOD:
+        rest = (
+            multi_period_path(sizing.inputs, step.weight, steps) if steps < len(plan.rate) else ()
+        )
+    else:
+        wanted = plan.left * step.stages[Stage.JOINT_OPTIMUM]
+        rest = plan.path(step.weight, wanted, first=steps)
     active = sizing.inputs.active
     return out + [PlannedPeriod(np.where(active, weight, step.weight)) for weight in rest]
 
@@ -75,7 +83,7 @@ def _later(inputs: Inputs, number: int, left: Floats) -> Inputs:
         parameters=replace(parameters, plan_periods=parameters.plan_periods - number),
         placeless=None,
     )
-    if inputs.target is not None:
+    if inputs.target is not None and inputs.method is not Method.MULTI_PERIOD:
         none = np.zeros(len(left), dtype=np.int64)
         return replace(
             inputs,
@@ -92,4 +100,7 @@ def _later(inputs: Inputs, number: int, left: Floats) -> Inputs:
     scenarios = inputs.scenarios
     if scenarios is not None:
         scenarios = scaled_scenarios(scenarios, signals.side, rate, left)
-    return replace(inputs, signals=faded, scenarios=scenarios)
+    inputs = replace(inputs, signals=faded, scenarios=scenarios)
+    if inputs.method is Method.MULTI_PERIOD:  # planned anew, from what is held by then
+        return with_sizes(inputs, multi_period_weights(inputs))
+    return inputs

@@ -14,6 +14,7 @@ from compute.limits.policy import (
     Limits,
     LinearLimit,
     SharedLimits,
+    StressLimit,
     TailLimit,
 )
 from compute.parameters import EffectiveParameters
@@ -265,6 +266,9 @@ RANGES: dict[str, Range] = {
     "EstimatorSettings.factor_count": Range(0, 10_000, "factors"),
     "EstimatorSettings.stress_fraction": Range(0.001, 0.9, "of the sessions"),
     "EstimatorSettings.detoned_count": Range(0, 10_000, "components"),
+    "EstimatorSettings.noise_variance": Range(0.01, 1.0, "of the variance", hint=PERCENT),
+    "EstimatorSettings.dcc_shock": Range(0.0, 0.999),
+    "EstimatorSettings.dcc_persistence": Range(0.0, 0.9999),
     "BacktestSetting.cash": Range(1e-6, 1e15, "money"),
     "BacktestSetting.lot_size": Range(1e-12, 1e12, "units"),
     "BacktestSetting.rebalance_sessions": Range(1, 100_000, "sessions"),
@@ -315,6 +319,8 @@ RANGES: dict[str, Range] = {
     "TrainModelRequest.trials_before": Range(0, 1_000_000_000, "models"),
     "ListModelsRequest.page_size": PAGE,
     "StrategyReturns.returns": Range(-0.999999, 100.0, "a return, as a fraction"),
+    "CalibrateForecastsRequest.win_probability": Range(0.0, 1.0, "a probability", hint=PERCENT),
+    "CalibrateForecastsRequest.asked": Range(0.0, 1.0, "a probability", hint=PERCENT),
     "MixStrategiesRequest.share": Range(0.0001, 0.5, "a part of the money", hint=PERCENT),
     "MixStrategiesRequest.cost_rate": Range(0.0, 0.1, "a fraction", hint=PERCENT),
     "ModelSchedule.horizon_bars": Range(1, 252, "bars"),
@@ -335,5 +341,6 @@ RANGES: dict[str, Range] = {
     **ranges_of("JointLimits", JointLimits),
     **ranges_of("LinearLimit", LinearLimit),
     **ranges_of("TailLimit", TailLimit),
+    **ranges_of("StressLimit", StressLimit),
     **ranges_of("SharedLimits", SharedLimits),
 }

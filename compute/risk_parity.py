@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compute.limits.risk_budget import risk_budget_of_batch
-from compute.market import Floats, MissingInputError
+from compute.market import Floats, Integers, MissingInputError
 
 if TYPE_CHECKING:
     from compute.inputs import Inputs
@@ -44,7 +44,8 @@ def risk_parity_weights(inputs: "Inputs") -> Floats:
     side, volatility = inputs.signals.side[lines], market.volatility[inputs.index[lines]]
     share = 1.0 / volatility
     if inputs.returns.covariance is not None:
-        share = equal_risk(_covariance(inputs, lines) * np.outer(side, side))
+        covariance = covariance_of(inputs, inputs.index[lines], "RISK_PARITY")
+        share = equal_risk(covariance * np.outer(side, side))
     weights[lines] = side * share * (risk_budget_of_batch(inputs) / float(share @ volatility))
     return weights
 
@@ -68,14 +69,23 @@ def equal_risk(covariance: Floats) -> Floats:
     raise MissingInputError("SINGULAR_COVARIANCE", text)
 
 
-def _covariance(inputs: "Inputs", lines: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+def covariance_of(inputs: "Inputs", places: Integers, method: str) -> Floats:
+    """The covariance that is named, of the instruments at these places, (n, n).
+
+    Raises `MissingInputError` where there is none, or no column of an instrument.
+    """
     book = inputs.returns.covariance
-    assert book is not None, "seen by the caller"
+    if book is None:
+        text = (
+            f"method {method} needs a covariance: name one by covariance_matrix_id, or a "
+            "covariance_universe in the sizing parameters"
+        )
+        raise MissingInputError("MISSING_MATRIX", text)
     column = {name: i for i, name in enumerate(book.instrument_ids)}
-    names = [inputs.limit_bounds.market.instrument_ids[i] for i in inputs.index[lines]]
+    names = [inputs.limit_bounds.market.instrument_ids[i] for i in places]
     for name in names:
         if name not in column:
-            text = f"method RISK_PARITY needs {name!r} in the covariance"
+            text = f"method {method} needs {name!r} in the covariance"
             raise MissingInputError("MISSING_COVARIANCE", text)
     columns = [column[name] for name in names]
     return np.asarray(book.values[np.ix_(columns, columns)])

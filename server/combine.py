@@ -85,6 +85,7 @@ def combined(
         predictions=signals.context.predictions,
         stored_features=signals.context.stored_features,
         volatility=market.context.volatility,
+        stress=limits.context.stress,
     )
     data = matrices.recorded
     return assemble(

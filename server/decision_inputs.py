@@ -25,6 +25,7 @@ from compute.joint_lots import LotSearch
 from compute.learn.predicted import Prediction, StoredFeatures
 from compute.limits.cluster_limits import Cluster
 from compute.limits.policy import Limits, SharedLimits
+from compute.limits.stress_limits import StressEvent
 from compute.market import Floats, Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters
 from server.dataclass_json import from_json
@@ -93,6 +94,8 @@ class DecisionInputs:
     """Instruments whose price in the snapshot was not accepted (`price_jumps.py`)."""
     clusters: tuple[Cluster, ...] = ()
     """What the limits on clusters found, so that a replay finds the same."""
+    stress: tuple[StressEvent, ...] = ()
+    """The stress scenarios that limits name, as they were."""
     lot_search: LotSearch | None = None
     """What a search for whole lots found, so that a replay needs none."""
 
@@ -139,6 +142,8 @@ def encode(context: DecisionInputs) -> bytes:
         document["jumped"] = context.jumped
     if context.clusters:
         document["clusters"] = context.clusters
+    if context.stress:
+        document["stress"] = context.stress
     if context.lot_search is not None:
         document["lot_search"] = context.lot_search
     if context.algorithm is not None:
@@ -193,6 +198,7 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
         balances=document.get("balances", {}),
         jumped=frozenset(document.get("jumped", ())),
         clusters=from_json(tuple[Cluster, ...], document.get("clusters", ())),
+        stress=from_json(tuple[StressEvent, ...], document.get("stress", ())),
         lot_search=from_json(LotSearch, document.get("lot_search")),
         shared=None
         if shared is None

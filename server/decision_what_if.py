@@ -15,11 +15,13 @@ from positionsizing.v1 import sizing_service_pb2
 
 from compute.currency import rate_of
 from compute.limits.policy import tightest
+from compute.limits.stress_limits import StressEvent
 from compute.market import Market, MissingInputError
 from compute.methods import Engine, Method
 from compute.parameters import overlaid
 from compute.transfer import moved_column, moved_positions, moved_shared
 from server import decision_inputs, recorded
+from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.corporate_action import shown_to, shown_until
 from server.convert.decision_variation import simulated_limits, violations
@@ -33,6 +35,7 @@ from server.recorded import Recorded
 from server.request_context import Call
 from server.shocks import shock_violations
 from server.sizing_engine import SizingEngine
+from server.stress import read_events, scenarios_of
 from server.what_if import refused, result, varied
 from storage.errors import NotFound
 from storage.postgres import corporate_actions
@@ -50,6 +53,8 @@ class _Read:
     covariance: MatrixData | None
     actions: tuple[StoredAction, ...] = ()
     """Corporate actions between the two markets."""
+    stress: tuple[StressEvent, ...] = ()
+    """Stress scenarios that the variation names, as they are now."""
 
 
 class DecisionWhatIf:
@@ -96,7 +101,11 @@ class DecisionWhatIf:
         scenarios, covariance = await gatherer.matrices(
             tenant_id, variation.scenario_matrix_id, variation.covariance_matrix_id
         )
-        return _Read(snapshot, scenarios or told.scenarios, covariance or told.covariance, actions)
+        limits = map(limits_convert.limits, (variation.change.limits, variation.limits_instead))
+        names = snapshot.message.instrument_ids
+        stress = await read_events(self._database, call, scenarios_of(*limits), names)
+        matrices = scenarios or told.scenarios, covariance or told.covariance
+        return _Read(snapshot, *matrices, actions, stress)
 
     async def _result(
         self,
@@ -147,9 +156,11 @@ class DecisionWhatIf:
         if request.limits is not None:
             limits = tightest([limits, request.limits])
         limits = simulated_limits(limits, variation, market.rates)
+        kept = {event.scenario_id for event in context.stress}
         changed = replace(
             context,
             limits=limits,
+            stress=(*context.stress, *(e for e in read.stress if e.scenario_id not in kept)),
             parameters=parameters,
             covariance_matrix_id="",
             algorithm=None,

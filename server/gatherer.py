@@ -4,11 +4,12 @@
 Nothing after them reads anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from compute.learn.predicted import StoredFeatures
+from compute.limits.stress_limits import StressEvent
 from compute.market import equity_of
 from compute.parameters import EffectiveParameters
 from compute.usable import check_book
@@ -37,6 +38,7 @@ from server.sizing_request import SizingRequest
 from server.state import States
 from server.stored_edges import Again, StoredOutcomes, read_outcomes
 from server.stored_features import FeatureStore
+from server.stress import read_events, scenarios_of
 from server.volatility import Estimates
 from storage.postgres.pool import Database
 from storage.postgres.trading_state import TradingState
@@ -64,6 +66,8 @@ class Gathered:
     volatilities: Estimates | None
     jumped: frozenset[str]
     at_rest: MatrixData | None = None
+    stress: tuple[StressEvent, ...] = ()
+    """The stress scenarios that limits name."""
 
 
 class Gatherer:
@@ -94,6 +98,8 @@ class Gatherer:
                 covariance = await self.states.matrix(tenant_id, default_id)
             at_rest = await matrix_at_rest(self.states, tenant_id, state)
             outcomes = await self.outcomes(call, request)
+            named = scenarios_of(state.limits, request.limits)
+            stress = await self.stress(call, named, request, state)
         models = await prediction.asked(self._models, tenant_id, request, parameters)
         now = datetime.now(UTC)
         known = await prediction.read_stored(self._features, tenant_id, request, models, now)
@@ -116,7 +122,15 @@ class Gatherer:
             volatilities=volatilities,
             jumped=jumped,
             at_rest=at_rest,
+            stress=stress,
         )
+
+    async def stress(
+        self, call: Call, scenario_ids: Iterable[str], request: SizingRequest, state: PortfolioState
+    ) -> tuple[StressEvent, ...]:
+        """What stored scenarios say of the instruments of a request and its book."""
+        names = (*request.instrument_ids, *state.own_instrument_ids)
+        return await read_events(self._database, call, scenario_ids, names)
 
     def prepared(self, found: Gathered) -> PreparedRequest:
         """The same as arrays. Raises `Refusal`, `MissingInputError`."""
@@ -141,6 +155,7 @@ class Gatherer:
                 prices = self.states.volatilities.market(*key, prices, found.volatilities)
                 places = concerned(request, context, prices)
                 context = replace(context, volatility=found.volatilities.recorded(prices, places))
+            context = replace(context, stress=found.stress)
             matrices = found.scenarios, found.covariance
             made = assemble(request, context, prices, *matrices, state.derived, found.outcomes)
             check_equity(state, equity)

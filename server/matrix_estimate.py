@@ -3,6 +3,7 @@
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2
 
+from server.convert.estimator import settings_violations
 from server.convert.market import instrument_violations, matrix_violations
 from server.convert.names import checked_id, optional_id, optional_moment, timestamp
 from server.convert.ranges import number_violations
@@ -77,6 +78,7 @@ def _check(request: pb.EstimateMatrixRequest) -> None:
     if request.HasField("held_out_fraction") and not low <= value <= high:
         text = f"is {value:g}; it must be from {low:g} to {high:g}"
         raise invalid("held_out_fraction", "OUT_OF_RANGE", text)
-    if wrong := list(number_violations(request.settings, "settings")):
+    wrong = list(number_violations(request.settings, "settings"))
+    if wrong := wrong or list(settings_violations(request.settings, "settings")):
         raise invalid_fields(wrong)
     kinds_fit(request)

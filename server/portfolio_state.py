@@ -82,8 +82,12 @@ class PortfolioState:
     @property
     def instrument_ids(self) -> set[str]:
         """What is held or reserved by the portfolio, and by others whose books it reads."""
-        books = (self.book, *self.others.values())
-        return {n for b in books for n in (*b.holdings.instrument_id, *b.totals.instrument_id)}
+        return self.own_instrument_ids.union(*map(_instruments, self.others.values()))
+
+    @property
+    def own_instrument_ids(self) -> set[str]:
+        """What is held or reserved by the portfolio."""
+        return _instruments(self.book)
 
     @property
     def versions(self) -> snapshots.Versions:
@@ -94,6 +98,10 @@ class PortfolioState:
             self.group_version,
             self.parameters_versions,
         )
+
+
+def _instruments(book: StoredPositions) -> set[str]:
+    return {*book.holdings.instrument_id, *book.totals.instrument_id}
 
 
 async def load_state(

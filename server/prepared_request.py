@@ -21,6 +21,7 @@ from compute.limits.bounds import LimitBounds, prepare
 from compute.limits.closing import is_solvent
 from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import Limits, tightest
+from compute.limits.stress_limits import with_stress
 from compute.market import Integers, Market, MissingInputError, equity_of
 from compute.methods import Engine
 from compute.parameters import AlgorithmChoice
@@ -151,9 +152,14 @@ def assemble(
     if covariance is not None:
         covariance = covariance_of(covariance, prices, context.parameters.periods_per_year)
     returns = ReturnData(_matrix(scenarios), _matrix(covariance))
-    if limits.clusters and is_solvent(equity_of(prices, context.positions)):
-        context = _clustered(limits, context, prices, index[active], returns)
+    named = limits.clusters or limits.joint.stress
+    if named and is_solvent(equity_of(prices, context.positions)):
+        sized = index[active]
+        context = _clustered(limits, context, prices, sized, returns)
         limits = with_clusters(limits, context.clusters)
+        concern = np.union1d(context.positions.taken, sized)
+        names = [prices.instrument_ids[place] for place in concern]
+        limits = with_stress(limits, context.stress, names, returns)
     method = request.method_with(context.parameters)
     places = None if method.engine is Engine.OPTIMIZER else _concerned(index, context, prices)
     limit_bounds = _limit_bounds(request, limits, context, prices, places, derived)
@@ -253,6 +259,9 @@ def _limit_bounds(
         "" if context.volatility is None else context.volatility.name,
         request.limits_content,
         context.clusters,
+        tuple(
+            (row.name, *row.coefficients.items()) for row in limits.joint.linear if row.scenario_id
+        ),
         None if places is None else places.tobytes(),
     )
     if key not in derived:

@@ -161,9 +161,11 @@ REASONS: Mapping[str, Reason] = {
     "INTERVALS_UNBOUNDED": _told("Score later bets, or promote another model.", STATE),
     "MISSING_COVARIANCE": _told(_DATA, STATE),
     "MISSING_EXCHANGE_RATE": _told(_DATA, STATE),
+    "MISSING_EXPECTED_RETURN": _told("Say the edge as expected_return and volatility.", STATE),
     "MISSING_HISTORY": _told("Store the history that is named (`PutHistory`).", STATE),
     "MISSING_MATRIX": _told(_DATA, STATE),
     "MISSING_MATRIX_ENTRY": _told(_DATA, STATE),
+    "MISSING_PLAN_PERIODS": _told("Set `SizingParameters.plan_periods`.", STATE),
     "MISSING_PRICE": _told(_DATA, STATE),
     "MISSING_RISK_BUDGET": _told("Give each line a share of the risk budget.", STATE),
     "MISSING_SCENARIOS": _told(_DATA, STATE),
@@ -186,6 +188,9 @@ REASONS: Mapping[str, Reason] = {
     "NO_MARKET": _told("Store a market snapshot first.", STATE),
     "NO_PROBABILITY": _told("A size multiplier can't be scored.", STATE),
     "NO_SECOND_PERSON": _told("A person with a credential of their own has to approve.", STATE),
+    "NO_STRESS_SCENARIO": _told(
+        "Store the scenario that is named (`PutStressScenario`), or take the limit out.", STATE
+    ),
     "NO_VARIANCE": _told("A price that never moves can't be estimated; leave it out.", STATE),
     "OTHER_HISTORY_KIND": _told(
         "Use another universe: one holds prices or returns, not both.", STATE

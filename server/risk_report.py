@@ -8,6 +8,7 @@ from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.correlation.shrinkage import ledoit_wolf
 from compute.history import Gaps, HistoryGapError, Table, sample
+from compute.risk.contributions import effective_rank
 from compute.risk.liquidation import DAYS_MAX, Liquidation, days_to_sell, liquidation
 from compute.risk.pooling import InfeasibleViewError, Pooled, View, pooled
 from compute.risk.report import Scenarios, book_risk
@@ -137,6 +138,9 @@ def reported(request: pb.ReportRiskRequest, both: Books, basis: Basis) -> pb.Rep
     response.as_of_time.FromDatetime(moment_of(int(basis.times[-1])))
     scenarios = Scenarios(basis.returns, basis.pooled.probability)
     covariance, choices = basis.book_covariance, convert.choices_of(request)
+    rank = effective_rank(covariance)
+    if not np.isnan(rank):
+        response.effective_rank = rank
     for weights, out in ((both.before, response.before), (both.after, response.after)):
         if weights is not None:
             out.SetInParent()

@@ -15,6 +15,7 @@ from compute.kernels import TOGETHER
 from compute.limits.bounds import prepare
 from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import tightest
+from compute.limits.stress_limits import StressEvent, with_stress
 from compute.market import Floats, Market, MissingInputError
 from compute.methods import Engine, Method
 from compute.optimize.time_limit import TimeLimit
@@ -38,6 +39,7 @@ from server.shocks import Multipliers, multipliers, shock_violations
 from server.sized_request import SizedRequest
 from server.sizing_engine import SizingEngine
 from server.sizing_request import SizingRequest, path_of, violations_of
+from server.stress import scenarios_of
 from storage.errors import NotFound
 
 VARIATIONS_MAX = 1000
@@ -80,6 +82,9 @@ class WhatIf:
         if wrong := list(shock_violations(request.variations, market)):
             raise invalid_fields(wrong)
         response = pb.WhatIfResponse(base=solved.decision.message())
+        named = scenarios_of(*(limits_convert.limits(v.limits) for v in request.variations))
+        events = await self._engine.gatherer.stress(call, named, base, state)
+        problem = with_events(solved.problem, events)
         one = result("", solved).ByteSize() + 8
         n_bytes = response.ByteSize() + one * len(request.variations)
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
@@ -87,7 +92,7 @@ class WhatIf:
         n_lines, engine = base.n_lines, solved.problem.inputs.method.engine
         for start in range(0, len(request.variations), TOGETHER):
             piece = [
-                (variation, await self._start(call, solved.problem, variation, state))
+                (variation, await self._start(call, problem, variation, state))
                 for variation in request.variations[start : start + TOGETHER]
             ]
             asked = [Method(v.parameters.method) for v, _ in piece if v.parameters.method]
@@ -120,7 +125,8 @@ class WhatIf:
         gatherer = self._engine.gatherer
         try:
             found = await gatherer.gather_under(call, request, state, parameters)
-            return await self._engine.run(lambda _: gatherer.prepared(found), request.n_lines, call)
+            made = await self._engine.run(lambda _: gatherer.prepared(found), request.n_lines, call)
+            return with_events(made, base.context.stress)
         except (MissingInputError, Refusal) as error:
             return error
         except NotFound as error:
@@ -234,6 +240,10 @@ def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest
         sized = inputs.index[inputs.active]
         found = find_clusters(limits, prices, book, sized, inputs.returns)
         limits = with_clusters(limits, found)
+    if limits.joint.stress:  # of the base they are rows already
+        places = np.union1d(book.taken, inputs.index[inputs.active])
+        names = [prices.instrument_ids[place] for place in places]
+        limits = with_stress(limits, context.stress, names, inputs.returns)
     check_book(prices, book, parameters.risk_budget, limits)
     limit_bounds = prepare(prices, book, limits, context.shared)
     method = inputs.method
@@ -261,6 +271,15 @@ def varied(problem: PreparedRequest, variation: pb.Variation) -> PreparedRequest
         algorithm=chosen,
         context=replace(context, parameters=parameters),
     )
+
+
+def with_events(problem: PreparedRequest, events: Sequence[StressEvent]) -> PreparedRequest:
+    """With stress scenarios that variations name, beside those of its own, which stay as read."""
+    own = {event.scenario_id for event in problem.context.stress}
+    more = tuple(event for event in events if event.scenario_id not in own)
+    if not more:
+        return problem
+    return replace(problem, context=replace(problem.context, stress=problem.context.stress + more))
 
 
 def _without_passed_stops(

@@ -58,12 +58,13 @@ def ewma_deviations(returns: Floats, decay: float = DECAY) -> tuple[Floats, Floa
     return np.sqrt(np.maximum(out, floor)), np.sqrt(variance)
 
 
-def fit_dcc(returns: Floats) -> DynamicCorrelation:
+def fit_dcc(returns: Floats, dynamics: tuple[float, float] | None = None) -> DynamicCorrelation:
     """a and b by the composite likelihood of neighbouring pairs, then the forecast.
 
     The likelihood of all n instruments is biased for large n and needs n^3 each period; the sum
     over pairs (i, i+1) is neither (Engle, Shephard and Sheppard 2008, "Fitting vast dimensional
-    time-varying covariance models"). returns (T, n), n >= 2, T >= 20.
+    time-varying covariance models"). returns (T, n), n >= 2, T >= 20. dynamics: a and b where they
+    are given, a + b < 1.
     """
     count, n = returns.shape
     if n < 2 or count < 20:
@@ -72,8 +73,18 @@ def fit_dcc(returns: Floats) -> DynamicCorrelation:
     deviations, forecast = ewma_deviations(centred)
     shocks = centred / deviations
     mean, _ = correlation_of(shocks.T @ shocks / count)
+    a, b = dynamics or _fitted(shocks, np.diagonal(mean, 1))
+    state = mean.copy()
+    for shock in shocks:
+        checkpoint()
+        state = dcc_step(state, shock, mean, a, b)
+    correlation, _ = correlation_of(state)
+    return DynamicCorrelation(correlation, forecast, a, b)
+
+
+def _fitted(shocks: Floats, pair: Floats) -> tuple[float, float]:
+    """a and b of the largest composite likelihood; pair: means of neighbours, (n - 1,)."""
     left, right = shocks[:, :-1], shocks[:, 1:]
-    pair = np.diagonal(mean, 1)
 
     def loss(point: Floats) -> float:
         a, b = _shock_and_persistence(point)
@@ -86,13 +97,7 @@ def fit_dcc(returns: Floats) -> DynamicCorrelation:
         ),
         key=lambda found: float(found.fun),
     )
-    a, b = _shock_and_persistence(best.x)
-    state = mean.copy()
-    for shock in shocks:
-        checkpoint()
-        state = dcc_step(state, shock, mean, a, b)
-    correlation, _ = correlation_of(state)
-    return DynamicCorrelation(correlation, forecast, a, b)
+    return _shock_and_persistence(best.x)
 
 
 def _point(a: float, b: float) -> Floats:

@@ -56,6 +56,9 @@ class Settings:
     """0: the components above the edge of noise."""
     stress_fraction: float = 0.1
     detoned_count: int = 1
+    noise_variance: float = 1.0
+    dynamics: tuple[float, float] | None = None
+    """Of DCC, a and b; None: fitted."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def estimate(
             form = given_factors(returns, factors)
             return Estimate(form.matrix, form, {"factor_count": form.loadings.shape[1]})
         case Estimator.DCC:
-            fitted = fit_dcc(returns)
+            fitted = fit_dcc(returns, settings.dynamics)
             chosen = {"shock": fitted.shock, "persistence": fitted.persistence}
             return Estimate(fitted.covariance, found=chosen)
         case Estimator.STRESS:
@@ -110,8 +113,9 @@ def estimate(
 
 def _spectral(returns: Floats, estimator: Estimator, settings: Settings) -> Estimate:
     correlation, deviation = correlation_of(sample_covariance(returns))
-    cleaned, kept = denoised(correlation, len(returns))
-    low, high = marchenko_pastur_edges(returns.shape[1], len(returns))
+    noise = settings.noise_variance
+    cleaned, kept = denoised(correlation, len(returns), noise)
+    low, high = marchenko_pastur_edges(returns.shape[1], len(returns), noise)
     found = {"factor_count": float(kept), "noise_low": low, "noise_high": high}
     if estimator is Estimator.DETONED:
         cleaned = detoned(cleaned, settings.detoned_count)

@@ -14,20 +14,21 @@ def marchenko_pastur_edges(n: int, count: int, variance: float = 1.0) -> tuple[f
     return variance * float((1.0 - root) ** 2), variance * float((1.0 + root) ** 2)
 
 
-def signal_count(eigenvalues: Floats, count: int) -> int:
-    """How many eigenvalues of a correlation lie above the edge of noise."""
-    _, edge = marchenko_pastur_edges(len(eigenvalues), count)
+def signal_count(eigenvalues: Floats, count: int, variance: float = 1.0) -> int:
+    """How many eigenvalues of a correlation lie above the edge of noise of that variance."""
+    _, edge = marchenko_pastur_edges(len(eigenvalues), count, variance)
     return int((eigenvalues > edge).sum())
 
 
-def denoised(correlation: Floats, count: int) -> tuple[Floats, int]:
+def denoised(correlation: Floats, count: int, variance: float = 1.0) -> tuple[Floats, int]:
     """The correlation with the eigenvalues of noise replaced by their mean, and how many are kept.
 
     Eigenvectors stay, the trace stays, and the diagonal is scaled back to one (constant residual
-    eigenvalue, Lopez de Prado 2020, "Machine Learning for Asset Managers", section 2.5).
+    eigenvalue, Lopez de Prado 2020, "Machine Learning for Asset Managers", section 2.5). variance:
+    of the noise, a part of 1.
     """
     values, vectors = np.linalg.eigh(correlation)
-    kept = signal_count(values, count)
+    kept = signal_count(values, count, variance)
     noise = len(values) - kept
     if noise > 0:
         values = np.concatenate([np.full(noise, values[:noise].mean()), values[noise:]])

@@ -74,6 +74,11 @@ class Rule:
     counted: float = 0.0
     size: Callable[[Floats], float] = lambda weights: 0.0
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the measure is a sum over weights."""
+        return self.kind in (LimitKind.LINEAR, LimitKind.STRESS_LOSS_MAX)
+
 
 class BookGuard:
     """The limits of one book; `violations` checks a proposal against them."""
@@ -195,7 +200,7 @@ def _linear(market: Market, joint: JointLimits, buy: Floats, sell: Floats) -> It
                 pulled = sign * row
                 pending = np.maximum(pulled, 0.0) @ sell + np.maximum(-pulled, 0.0) @ buy
                 yield Rule(
-                    LimitKind.LINEAR,
+                    limit.kind,
                     limit.name,
                     bound,
                     sign * bound,

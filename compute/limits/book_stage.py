@@ -17,7 +17,6 @@ from compute.inputs import Inputs
 from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
-from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
 
 STEPS = 60
@@ -72,7 +71,7 @@ class _Stage:
         self.index, self.active = index, active
         self.before: Floats = np.where(active, limit_bounds.before[index], wanted)
         self.base = _without_increase(wanted, self.before)
-        self.linear = np.array([rule.kind is LimitKind.LINEAR for rule in guard.rules])
+        self.linear = np.array([rule.is_linear for rule in guard.rules])
         self._start = self.all_excess(self.before)
 
     def over_market(self, weight: Floats) -> Floats:
@@ -131,7 +130,7 @@ class _Stage:
         With prices y >= 0 of the rules A w <= b they are w(y) = clip(wanted - A'y, low, high); the
         prices maximise |w(y) - wanted|^2 / 2 + y'(A w(y) - b), which is concave and smooth.
         """
-        rules = [rule for rule in self.guard.rules if rule.kind is LimitKind.LINEAR]
+        rules = [rule for rule in self.guard.rules if rule.is_linear]
         whole = self.over_market(wanted)
         rows = np.stack([self._row(rule, whole) for rule in rules])
         room = -self.excess(wanted)[self.linear] + rows @ wanted

@@ -151,9 +151,10 @@ def prepare(
     if not is_solvent(equity):
         limits = closing_only(limits)
     scale = scale_of(equity, market, positions)
-    if limits.clusters:
-        text = f"the limit {limits.clusters[0].name!r} on clusters needs correlations"
-        raise MissingInputError("MISSING_MATRIX", f"{text}, which are not known here")
+    for clusters in limits.clusters:
+        raise MissingInputError("MISSING_MATRIX", f"clusters of {clusters.name!r} are unknown here")
+    for stress in limits.joint.stress:
+        raise MissingInputError("NO_STRESS_SCENARIO", f"{stress.scenario_id!r} is unknown here")
     if len(limits.groups) > GROUPS_MAX:
         raise MissingInputError(
             "TOO_MANY_GROUPS",

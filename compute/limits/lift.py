@@ -38,8 +38,10 @@ def lifted(
         case Holder.LIMITS:
             return replace(rules, limits=replace(limits, **lift))
         case Holder.JOINT if name:
-            tails = tuple(tail for tail in limits.joint.tails if tail.name != name)
-            return _with_joint(rules, replace(limits.joint, tails=tails))
+            joint = limits.joint
+            tails = tuple(tail for tail in joint.tails if tail.name != name)
+            rows = tuple(row for row in joint.linear if (row.kind, row.name) != (kind, name))
+            return _with_joint(rules, replace(joint, linear=rows, tails=tails))
         case Holder.JOINT:
             return _with_joint(rules, replace(limits.joint, **lift))
         case Holder.GROUP:

@@ -18,6 +18,7 @@ from compute.limits.policy import (
     Limits,
     LinearLimit,
     SharedLimits,
+    StressLimit,
     TailLimit,
     Tighter,
     levelled,
@@ -68,6 +69,9 @@ def _loosened(old: Limits, new: Limits) -> Iterator[str]:
     for tail in old.joint.tails:
         if not any(_covers_tail(mine, tail) for mine in new.joint.tails):
             yield f"joint.tails[{tail.name}]"
+    for stress in old.joint.stress:
+        if not any(_covers_stress(mine, stress) for mine in new.joint.stress):
+            yield f"joint.stress[{stress.scenario_id}]"
     if not old.restricted <= new.restricted:
         yield "restricted_instrument_ids"
 
@@ -152,6 +156,10 @@ def _covers_tail(mine: TailLimit, old: TailLimit) -> bool:
         and mine.bound <= old.bound
         and mine.level >= old.level
     )
+
+
+def _covers_stress(mine: StressLimit, old: StressLimit) -> bool:
+    return mine.scenario_id == old.scenario_id and mine.loss_max <= old.loss_max
 
 
 def _has_money(limits: Limits) -> bool:

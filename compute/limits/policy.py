@@ -106,6 +106,7 @@ class LimitKind(IntEnum):
     POSITIONS_MAX = 38, Holder.LIMITS, "positions_max"
     EXIT_DAYS_MAX = 39, Holder.LIMITS, "exit_days_max"
     RESERVED = 40
+    STRESS_LOSS_MAX = 41, Holder.JOINT, "stress"
 
 
 class SaleProceeds(IntEnum):
@@ -185,13 +186,27 @@ class ClusterLimit:
 
 @dataclass(frozen=True)
 class LinearLimit:
-    """lower <= sum_i coefficient_i weight_i <= upper, for the joint method."""
+    """lower <= sum_i coefficient_i weight_i <= upper; scenario_id: of a stress limit's row."""
 
     name: str
     coefficients: Mapping[str, float] = field(default_factory=dict, metadata={"range": NUMBER})
     lower: float | None = ranged(None, NUMBER)
     upper: float | None = ranged(None, NUMBER)
     soft_price: float | None = ranged(None, POSITIVE)
+    scenario_id: str = ""
+
+    @property
+    def kind(self) -> LimitKind:
+        """What bindings call it."""
+        return LimitKind.STRESS_LOSS_MAX if self.scenario_id else LimitKind.LINEAR
+
+
+@dataclass(frozen=True)
+class StressLimit:
+    """A bound on the loss in a stored stress scenario, which becomes a row (`stress_limits.py`)."""
+
+    scenario_id: str
+    loss_max: float = ranged(0.0, RISK)
 
 
 @dataclass(frozen=True)
@@ -226,6 +241,7 @@ class JointLimits:
     wealth_floor_probability: float | None = declared(_SMALLER, INNER)
     linear: tuple[LinearLimit, ...] = ()
     tails: tuple[TailLimit, ...] = ()
+    stress: tuple[StressLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -334,15 +350,10 @@ def levelled(joint: JointLimits) -> JointLimits:
 
 def _both(left: Limits, right: Limits) -> Limits:
     names = sorted(set(left.instruments) | set(right.instruments))
-    nothing = InstrumentLimit()
+    own, other, nothing = left.instruments, right.instruments, InstrumentLimit()
     return replace(
         _tighter(left, right),
-        instruments={
-            name: _tighter(
-                left.instruments.get(name, nothing), right.instruments.get(name, nothing)
-            )
-            for name in names
-        },
+        instruments={n: _tighter(own.get(n, nothing), other.get(n, nothing)) for n in names},
         groups=_joined(left.groups, right.groups),
         clusters=_joined(left.clusters, right.clusters),
         restricted=left.restricted | right.restricted,
@@ -351,6 +362,7 @@ def _both(left: Limits, right: Limits) -> Limits:
             _tighter(left.joint, right.joint),
             linear=_joined(left.joint.linear, right.joint.linear),
             tails=_joined(left.joint.tails, right.joint.tails),
+            stress=_joined(left.joint.stress, right.joint.stress),
         ),
     )
 

@@ -60,6 +60,19 @@ def effective_bets_principal(weights: Floats, covariance: Floats) -> float:
     return _exponential_entropy(shares / shares.sum()) if shares.sum() > 0.0 else np.nan
 
 
+def effective_rank(covariance: Floats) -> float:
+    """exp of the entropy of the eigenvalues of the correlation, 1 .. n; NaN without risk somewhere.
+
+    What n instruments are worth as independent ones, whatever is held (Roy and Vetterli 2007, "The
+    effective rank"). covariance (n, n).
+    """
+    deviation = np.sqrt(np.diag(covariance))
+    if not (len(deviation) and (deviation > 0.0).all()):
+        return np.nan
+    values = np.linalg.eigvalsh(covariance / np.outer(deviation, deviation))
+    return _exponential_entropy(np.maximum(values, 0.0))
+
+
 def minimum_torsion(covariance: Floats, rounds_max: int = 200) -> Floats:
     """t (n, n): t r are uncorrelated, and as near to r as uncorrelated returns can be.
 

@@ -17,6 +17,7 @@ the straight line for lambda = 0. J. Risk 3(2), 5-39. A growth-optimal investor 
 stakes the fraction c of Kelly takes E + V / (2 c W), to second order: `kelly_aversion`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,13 +96,7 @@ def scheduled(
     kept = _kept(cost, tau)
     half = np.sqrt(aversion / kept) * cost.deviation * tau / 2.0
     urgency = float(2.0 * np.arcsinh(half) / tau)
-    ahead = np.linspace(days, 0.0, periods + 1)
-    # sinh a / sinh b by what is left of it where both are large.
-    share = ahead / days
-    if urgency * days > 1e-8:
-        share = np.exp(urgency * (ahead - days))
-        share = share * np.expm1(-2.0 * urgency * ahead) / np.expm1(-2.0 * urgency * days)
-    return priced(units * share, days, cost, urgency)
+    return priced(units * _left(urgency, days, periods), days, cost, urgency)
 
 
 def priced(left: Floats, days: float, cost: TradingCost, urgency: float = 0.0) -> Schedule:
@@ -118,11 +113,50 @@ def priced(left: Floats, days: float, cost: TradingCost, urgency: float = 0.0) -
     return Schedule(left, urgency, mean, float(np.sqrt(variance)))
 
 
+def _left(urgency: float, days: float, periods: int) -> Floats:
+    """sinh(kappa (T - t)) / sinh(kappa T) at the ends of the periods, (N + 1,)."""
+    ahead = np.linspace(days, 0.0, periods + 1)
+    if urgency * days <= 1e-8:
+        return ahead / days
+    # By what is left of it where both are large.
+    share = np.exp(urgency * (ahead - days))
+    return np.asarray(share * np.expm1(-2.0 * urgency * ahead) / np.expm1(-2.0 * urgency * days))
+
+
 def _kept(cost: TradingCost, tau: float) -> float:
     kept = cost.temporary - 0.5 * cost.permanent * tau
     if not kept > 0.0:
         raise ImpactError(f"in periods of {tau:g} days the permanent impact outweighs the other")
     return kept
+
+
+def scheduled_together(
+    units: Floats,
+    days: float,
+    periods: int,
+    costs: Sequence[TradingCost],
+    covariance: Floats,
+    aversion: float,
+) -> Floats:
+    """What is left of each of n orders after k = 0 .. N periods, (N + 1, n): the best of a basket.
+
+        V = tau sum x_k' C x_k         C (n, n): covariance of prices over a day, money^2
+
+    takes the place of the variance of single orders. In y = H^(1/2) x, H = diag(eta'_i), impact is
+    that of a ball, and H^-1/2 C H^-1/2 = U e U' parts the basket into directions, each an order by
+    itself with e in the place of sigma^2 / eta' (Almgren and Chriss 2000, appendix A). Orders that
+    hedge each other wait together; an order may be overdone for a while to hedge a slower one. The
+    spread counts in no choice here, as it is the same of every schedule that never turns.
+
+    units (n,), of either sign. costs: their deviations are not read. Raises `ImpactError`.
+    """
+    tau = days / periods
+    root = np.sqrt(np.array([_kept(cost, tau) for cost in costs]))
+    risk, axes = np.linalg.eigh(covariance / np.outer(root, root))
+    half = np.sqrt(aversion * np.maximum(risk, 0.0)) * tau / 2.0
+    urgency = 2.0 * np.arcsinh(half) / tau
+    shares = np.stack([_left(float(kappa), days, periods) for kappa in urgency], axis=1)
+    return np.asarray((shares * (axes.T @ (root * units))) @ axes.T / root)
 
 
 def power_law(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from compute.history import Floats
+from compute.history import Floats, Integers
 
 
 def shock_loss(weights: Floats, shocks: Floats) -> float:
@@ -21,7 +21,7 @@ def window_shocks(returns: Floats) -> Floats:
     return np.asarray(np.prod(1.0 + returns, axis=0) - 1.0)
 
 
-def conditional_shocks(covariance: Floats, known: Floats, shocks: Floats) -> Floats:
+def conditional_shocks(covariance: Floats, known: Integers, shocks: Floats) -> Floats:
     """Expected returns of all given some: E[x | x_K = s] = S_K' S_KK^-1 s, (n,).
 
     known: places of the instruments or factors that are shocked, shocks: their returns (k,). What

@@ -90,6 +90,7 @@ IN_NONE: Mapping[str, str] = {
     "parameters.size_model_id": _MODEL,
     "parameters.condition_rules": "a history has no observations of conditions",
     "parameters.volatility_model": "volatilities are those of the history",
+    "joint.stress": "its scenario may be of days that come later: say it as limits.joint.linear",
     "limits.currency": "amounts are in the currency of the prices",
     "limits.foreign": "amounts are in the currency of the prices",
 }
@@ -164,6 +165,8 @@ def _unread(setting: Setting) -> Iterator[Refused]:
         yield _missing("parameters.algorithm", "the method CUSTOM needs one")
     if parameters.method is Method.RISK_PARITY and parameters.risk_budget is None:
         yield _missing("parameters.risk_budget", "the method RISK_PARITY shares it")
+    if parameters.method is Method.MULTI_PERIOD and not parameters.plan_periods:
+        yield _missing("parameters.plan_periods", "the method MULTI_PERIOD plans so far ahead")
 
 
 def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
@@ -191,7 +194,7 @@ def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
 
 def _on_estimates(setting: Setting) -> Iterator[str]:
     parameters, limits = setting.parameters, setting.limits
-    if parameters.method is Method.JOINT:
+    if parameters.method in (Method.JOINT, Method.MULTI_PERIOD):
         yield "parameters.method"
     if parameters.correlation_penalty not in (None, CorrelationPenalty.NONE):
         yield "parameters.correlation_penalty"

@@ -52,6 +52,7 @@ from server.cli.imports import imports
 from server.cli.jobs import jobs
 from server.cli.keys import keys
 from server.cli.learn import learn
+from server.cli.learn_calibrate import calibrate
 from server.cli.learn_mix import mix
 from server.cli.learn_schedules import schedule
 from server.cli.liquidity import execution, liquidity
@@ -196,6 +197,7 @@ risk.command()(liquidity)
 risk.command()(execution)
 app.add_typer(risk, name="risk")
 learn.add_typer(schedule, name="schedule")
+learn.command()(calibrate)
 learn.command()(mix)
 app.add_typer(learn, name="learn")
 app.add_typer(parameters, name="parameters")

@@ -38,6 +38,13 @@ def estimate(
     ] = "refuse",
     repair: Annotated[bool, typer.Option("--repair", help="Nearest matrix if indefinite.")] = False,
     decay: Annotated[float | None, typer.Option(help="Of ewma; default 0.97.")] = None,
+    noise_variance: Annotated[
+        float | None, typer.Option(help="Of denoised and detoned: part that is noise; default 1.")
+    ] = None,
+    shock: Annotated[
+        float | None, typer.Option(help="Of dcc, with --persistence; default: fitted.")
+    ] = None,
+    persistence: Annotated[float | None, typer.Option(help="Of dcc; default: fitted.")] = None,
     factors: Annotated[
         list[str] | None, typer.Option("--factor", help="For given-factors.")
     ] = None,
@@ -71,8 +78,14 @@ def estimate(
         request.estimator = _value(pb.CovarianceEstimator, prefix, estimator, "--estimator")
     if repair:
         request.indefinite_policy = market_pb.INDEFINITE_POLICY_NEAREST
-    if decay is not None:
-        request.settings.decay = decay
+    for field, number in (
+        ("decay", decay),
+        ("noise_variance", noise_variance),
+        ("dcc_shock", shock),
+        ("dcc_persistence", persistence),
+    ):
+        if number is not None:
+            setattr(request.settings, field, number)
     for text, name, option in ((as_of, "as_of_time", "--as-of"), (start, "start_time", "--start")):
         if text:
             getattr(request, name).FromDatetime(parse_time(text, option))

@@ -45,7 +45,7 @@ def read_rows(path: Path, *, may_lack_features: bool = False) -> pb.TrainingRows
         features=[
             sizing_pb2.FeatureColumn(name=name, values=sheet.numbers(name)) for name in features
         ],
-        won=list(_answers(sheet)),
+        won=list(answers(sheet)),
     )
     for name in ("start_time", "end_time"):
         for moment in times(sheet, name):
@@ -58,7 +58,8 @@ def read_rows(path: Path, *, may_lack_features: bool = False) -> pb.TrainingRows
     return rows
 
 
-def _answers(sheet: Sheet) -> Iterator[bool]:
+def answers(sheet: Sheet) -> Iterator[bool]:
+    """The column `won`. Errors name the file, the row and the column."""
     for place, cell in enumerate(sheet.texts("won")):
         if cell.lower() not in _ANSWERS:
             text = f"{sheet.at(place)}: won is {cell!r}"

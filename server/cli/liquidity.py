@@ -74,6 +74,9 @@ def execution(
         float | None,
         typer.Option(help="Of risk, 1 / money; default: 1 / (2 x Kelly fraction x equity)."),
     ] = None,
+    covariance: Annotated[
+        str, typer.Option(help="Matrix of a day's returns: orders are scheduled together.")
+    ] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -93,6 +96,7 @@ def execution(
         days=days,
         period_count=periods,
         risk_aversion=aversion,
+        covariance_matrix_id=covariance,
     )
     with connect(address) as client:
         answer = client.liquidity.PlanExecution(request)
@@ -114,6 +118,14 @@ def execution(
         straight = (plan.straight_cost, plan.straight_deviation)
         out.add_row(plan.instrument_id, *map(money, (*amounts, *straight)), f"{half:g} days")
     console().print(out)
+    if answer.HasField("basket"):
+        basket = answer.basket
+        for words, cost, deviation in (
+            ("together", basket.expected_cost, basket.cost_deviation),
+            ("each as if alone", basket.apart_cost, basket.apart_deviation),
+            ("straight", basket.straight_cost, basket.straight_deviation),
+        ):
+            say(f"the basket {words}: {money(cost)}, give or take {money(deviation)}")
     for plan in answer.schedules:
         parts = ", ".join(units(trade, sign="+") for trade in plan.trades)
         say(f"{plan.instrument_id}: {parts}")

@@ -21,7 +21,7 @@ from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert import request as request_convert
-from server.convert.estimator import settings_of
+from server.convert.estimator import settings_of, settings_violations
 from server.convert.schedule import is_clock, second_of
 from server.errors import FieldViolation, invalid, invalid_fields
 
@@ -60,6 +60,7 @@ def setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[Field
     elif setting.estimates.estimator not in correlation_service_pb2.CovarianceEstimator.values():
         text = f"is {setting.estimates.estimator}"
         yield FieldViolation(f"{path}estimates.estimator", "UNKNOWN_VALUE", text)
+    yield from settings_violations(setting.estimates.settings, f"{path}estimates.settings")
     yield from _clock_violations(setting, path)
 
 

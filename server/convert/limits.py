@@ -17,15 +17,17 @@ from compute.limits.policy import (
     LinearLimit,
     SaleProceeds,
     SharedLimits,
+    StressLimit,
     TailLimit,
 )
 from compute.risk.tail_method import PARETO_FRACTION, TailKind, TailMethod
 from compute.shapes import GROUPS_MAX
 from server.convert.currencies import currency_violations
-from server.convert.names import text_violations
+from server.convert.names import id_violations, text_violations
 from server.errors import FieldViolation
 
 TAILS_MAX = CLUSTERS_MAX = 8
+STRESS_MAX = 32
 _TAIL_METHODS = tuple(int(method) for method in TailMethod)
 
 
@@ -105,6 +107,7 @@ def limits(message: limits_pb2.Limits) -> Limits:
                 for item in message.joint.linear
             ),
             tails=tails(message.joint),
+            stress=tuple(StressLimit(i.scenario_id, i.loss_max) for i in message.joint.stress),
         ),
     )
 
@@ -232,6 +235,16 @@ def joint_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[Field
             yield FieldViolation(f"{where}.lower", "EMPTY_RANGE", "is above upper")
     yield from _unique([row.name for row in joint.linear], f"{path}.linear")
     yield from _tail_violations(joint, f"{path}.tails")
+    yield from _stress_violations(joint, f"{path}.stress")
+
+
+def _stress_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:
+    if len(joint.stress) > STRESS_MAX:
+        text = f"has {len(joint.stress)} entries; at most {STRESS_MAX} are accepted"
+        yield FieldViolation(path, "TOO_MANY", text)
+    for position, item in enumerate(joint.stress):
+        yield from id_violations(item.scenario_id, f"{path}[{position}].scenario_id")
+    yield from _unique([item.scenario_id for item in joint.stress], path)
 
 
 def _tail_violations(joint: limits_pb2.JointLimits, path: str) -> Iterator[FieldViolation]:

@@ -10,19 +10,27 @@ from compute.market import Market
 from compute.optimize.time_limit import checkpoint
 from compute.risk.execution import (
     ImpactError,
+    Schedule,
     TradingCost,
     linear_impact,
     power_law,
     priced,
     scheduled,
+    scheduled_together,
 )
 from compute.risk.illiquidity import Liquidity
 from compute.simulate.history import PriceHistory
 from compute.trading_costs import DAYS_PER_YEAR
 from server.convert.columns import Floats, Integers, floats, set_floats
-from server.convert.market import instrument_violations
+from server.convert.market import (
+    SCALABLE_KINDS,
+    MatrixData,
+    covariance_of,
+    instrument_violations,
+    kind_violations,
+)
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, precondition
+from server.errors import FieldViolation, invalid, invalid_fields, precondition
 
 DAYS_DEFAULT, PERIODS_DEFAULT = 1.0, 10
 TEMPORARY, PERMANENT = 0.01, 0.1
@@ -84,6 +92,8 @@ class Traded:
     spread: Floats
     daily_volume: Floats
     deviation: Floats
+    covariance: Floats | None = None
+    """Of prices over a day, money^2, (n, n), where the orders are scheduled together."""
 
     def cost(self, line: int, temporary: float, permanent: float) -> TradingCost:
         """What moves the price of a line."""
@@ -96,8 +106,33 @@ class Traded:
         )
 
 
-def traded(request: pb.PlanExecutionRequest, prices: Market) -> Traded:
-    """What is traded, in the market. Raises `Refusal` for what it lacks, by name."""
+def covariance_between(
+    request: pb.PlanExecutionRequest, stored: MatrixData, prices: Market
+) -> Floats:
+    """The covariance of a day's returns of what is traded, (n, n). Raises `Refusal`."""
+    if wrong := list(kind_violations(stored.kind, SCALABLE_KINDS, "covariance_matrix_id")):
+        raise invalid_fields(wrong)
+    matrix = covariance_of(stored, prices, DAYS_PER_YEAR)
+    place = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    for i, name in enumerate(request.instrument_ids):
+        if name not in place:
+            text = f"{name!r} is not in the covariance {request.covariance_matrix_id!r}"
+            raise invalid(f"instrument_ids[{i}]", "UNKNOWN_INSTRUMENT", text)
+    columns = [place[name] for name in request.instrument_ids]
+    found = matrix.values[np.ix_(columns, columns)]
+    for i in np.flatnonzero(~(np.diag(found) > 0.0))[:1]:
+        text = f"{request.instrument_ids[i]!r} has no variance in the covariance"
+        raise precondition("NO_VARIANCE", text)
+    return found
+
+
+def traded(
+    request: pb.PlanExecutionRequest, prices: Market, covariance: Floats | None = None
+) -> Traded:
+    """What is traded, in the market. Raises `Refusal` for what it lacks, by name.
+
+    covariance: of a day's returns, whose variances take the place of the market's volatilities.
+    """
     names = list(request.instrument_ids)
     place = prices.places(names)
     for i in np.flatnonzero(place < 0)[:1]:
@@ -105,12 +140,13 @@ def traded(request: pb.PlanExecutionRequest, prices: Market) -> Traded:
         raise invalid(f"instrument_ids[{i}]", "UNKNOWN_INSTRUMENT", text)
     price = np.abs(prices.price[place])
     volume = _column(prices.average_daily_volume, place, names, "MISSING_AVERAGE_DAILY_VOLUME")
-    return Traded(
-        price,
-        price * _column(prices.spread, place, names, "MISSING_SPREAD"),
-        volume,
-        _column(prices.volatility, place, names, "MISSING_VOLATILITY") / np.sqrt(DAYS_PER_YEAR),
-    )
+    spread = price * _column(prices.spread, place, names, "MISSING_SPREAD")
+    if covariance is not None:
+        signed = prices.price[place]
+        deviation = np.sqrt(np.diag(covariance))
+        return Traded(price, spread, volume, deviation, covariance * np.outer(signed, signed))
+    volatility = _column(prices.volatility, place, names, "MISSING_VOLATILITY")
+    return Traded(price, spread, volume, volatility / np.sqrt(DAYS_PER_YEAR))
 
 
 def _column(column: Floats | None, place: Integers, names: list[str], reason: str) -> Floats:
@@ -124,24 +160,38 @@ def _column(column: Floats | None, place: Integers, names: list[str], reason: st
 
 
 def planned(
-    request: pb.PlanExecutionRequest, market: Traded, aversion: float
+    request: pb.PlanExecutionRequest, market: Traded, aversion: float, impact: float
 ) -> pb.PlanExecutionResponse:
-    """The schedules. Raises `Refusal` where periods are too long for the impacts."""
+    """The schedules. impact: the coefficient that sizing charges by.
+
+    Raises `Refusal` where periods are too long for the impacts.
+    """
     days = request.days if request.HasField("days") else DAYS_DEFAULT
     temporary = request.temporary_share if request.HasField("temporary_share") else TEMPORARY
     permanent = request.permanent_share if request.HasField("permanent_share") else PERMANENT
     periods, even = periods_of(request), np.linspace(1.0, 0.0, periods_of(request) + 1)
     response = pb.PlanExecutionResponse(risk_aversion=aversion)
     set_floats(response, "times", np.linspace(0.0, days, periods + 1))
-    for line, units in enumerate(floats(request.quantities).tolist()):
+    quantities = floats(request.quantities)
+    costs = [market.cost(line, temporary, permanent) for line in range(len(quantities))]
+    try:
+        alone = [
+            scheduled(units, days, periods, cost, aversion)
+            for units, cost in zip(quantities.tolist(), costs, strict=True)
+        ]
+    except ImpactError as error:
+        text = f"{error}; more periods, or a larger permanent_share"
+        raise invalid("period_count", "OUT_OF_RANGE", text) from error
+    straights = [priced(q * even, days, c) for q, c in zip(quantities, costs, strict=True)]
+    made = alone
+    if market.covariance is not None:
+        basket = (quantities, days, periods, costs, market.covariance, aversion)
+        left = scheduled_together(*basket)
+        made = [priced(left[:, i], days, cost) for i, cost in enumerate(costs)]
+        _basket(response.basket, (made, straights, alone), market.covariance, days)
+    for line, (best, straight) in enumerate(zip(made, straights, strict=True)):
         checkpoint()
-        cost = market.cost(line, temporary, permanent)
-        try:
-            best = scheduled(units, days, periods, cost, aversion)
-        except ImpactError as error:
-            text = f"{error}; more periods, or a larger permanent_share"
-            raise invalid("period_count", "OUT_OF_RANGE", text) from error
-        straight = priced(units * even, days, cost)
+        units = float(quantities[line])
         out = response.schedules.add(
             instrument_id=request.instrument_ids[line],
             urgency=best.urgency,
@@ -150,6 +200,9 @@ def planned(
             straight_cost=straight.cost,
             straight_deviation=straight.cost_deviation,
         )
+        if impact > 0.0:
+            share = abs(units) / float(market.daily_volume[line])
+            out.square_root_cost = impact * float(market.deviation[line]) * np.sqrt(share)
         set_floats(out, "left", best.left)
         set_floats(out, "trades", best.trades)
         if len(request.shares_outstanding):
@@ -158,3 +211,18 @@ def planned(
                 abs(units), days, volume, deviation, request.shares_outstanding[line]
             )
     return response
+
+
+def _basket(
+    message: pb.BasketCost,
+    schedules: tuple[list[Schedule], list[Schedule], list[Schedule]],
+    covariance: Floats,
+    days: float,
+) -> None:
+    """Fills what the orders cost together: as planned, straight, and each planned alone."""
+    for name, parts in zip(("expected", "straight", "apart"), schedules, strict=True):
+        left = np.stack([part.left for part in parts], axis=1)[1:]
+        variance = days / len(left) * float(((left @ covariance) * left).sum())
+        setattr(message, f"{name}_cost", sum(part.cost for part in parts))
+        deviation = "cost_deviation" if name == "expected" else f"{name}_deviation"
+        setattr(message, deviation, float(np.sqrt(max(variance, 0.0))))

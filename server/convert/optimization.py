@@ -145,6 +145,9 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
             wrong = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
     yield from joint_violations(message.limits, f"{path}.limits")
+    if message.limits.stress:
+        text = "no stored scenario is read here: say it as `linear`, with the returns of a report"
+        yield FieldViolation(f"{path}.limits.stress", "NOT_APPLICABLE", text)
     for name, stored, kind in (
         ("scenarios", message.scenario_matrix_id, MATRIX_KIND_SCENARIOS),
         ("covariance", message.covariance_matrix_id, MATRIX_KIND_COVARIANCE),

@@ -12,7 +12,7 @@ from positionsizing.v1 import learning_service_pb2 as pb
 
 from server import feature_join
 from server.convert import learning as convert
-from server.convert import mix
+from server.convert import mix, recalibration
 from server.convert.names import (
     checked_id,
     name,
@@ -26,6 +26,7 @@ from server.convert.names import (
 from server.convert.ranges import number_violations
 from server.convert.training_rows import rows_violations
 from server.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.long_work import in_thread
 from server.model_evidence import is_unbounded, judged, scored, unproven
 from server.model_schedules import ModelSchedules
 from server.model_versions import ModelVersions
@@ -211,6 +212,14 @@ class LearningService:
         if found := list(mix.violations(request)):
             raise invalid_fields(found)
         return await asyncio.to_thread(mix.mixed, request)
+
+    async def calibrate_forecasts(
+        self, call: Call, request: pb.CalibrateForecastsRequest
+    ) -> pb.CalibrateForecastsResponse:
+        """Claimed probabilities as what they mean."""
+        if found := list(recalibration.violations(request)):
+            raise invalid_fields(found)
+        return await in_thread(call, lambda: recalibration.calibrated(request))
 
     async def set_model_schedule(
         self, call: Call, request: pb.SetModelScheduleRequest

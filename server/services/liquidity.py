@@ -40,9 +40,10 @@ class LiquidityService:
     async def plan_execution(
         self, call: Call, request: pb.PlanExecutionRequest
     ) -> pb.PlanExecutionResponse:
-        """A schedule for each instrument by itself."""
+        """A schedule for each instrument, by itself or with the others."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         optional_id(request.market_snapshot_id, "market_snapshot_id")
+        matrix_id = optional_id(request.covariance_matrix_id, "covariance_matrix_id")
         if found := list(convert.plan_violations(request)):
             raise invalid_fields(found)
         numbers = len(request.instrument_ids) * 2 * convert.periods_of(request)
@@ -50,7 +51,11 @@ class LiquidityService:
         state = await self._states.portfolio(call.tenant_id, portfolio_id, "")
         snapshot = await self._states.snapshot(call.tenant_id, request.market_snapshot_id)
         prices = self._states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
-        market = convert.traded(request, prices)
+        covariance = None
+        if matrix_id:
+            stored = await self._states.matrix(call.tenant_id, matrix_id)
+            covariance = convert.covariance_between(request, stored, prices)
+        market = convert.traded(request, prices, covariance)
         if request.HasField("risk_aversion"):
             aversion = request.risk_aversion
         else:
@@ -62,4 +67,5 @@ class LiquidityService:
             if not fraction > 0.0:
                 raise invalid("risk_aversion", "MISSING", "the Kelly fraction is 0")
             aversion = kelly_aversion(equity, fraction)
-        return await in_thread(call, lambda: convert.planned(request, market, aversion))
+        impact = state.parameters.impact_coefficient
+        return await in_thread(call, lambda: convert.planned(request, market, aversion, impact))

@@ -26,6 +26,7 @@ from storage.postgres import (
     outbox,
     portfolios,
     scopes,
+    stress,
     tenant_lock,
     trading_state,
 )
@@ -60,6 +61,7 @@ class PortfolioControl(PortfolioMoney):
             wrong = await currencies.unnamed(
                 connection, call.tenant_id, scope, request.limits, request.shared
             )
+            wrong += await _unknown_scenarios(connection, call.tenant_id, request)
             if wrong:
                 raise invalid_fields(wrong)
             proposal = await self._proposed_limits(connection, call, scope, request, approval)
@@ -296,6 +298,25 @@ def _check_limits(scope: Scope, request: pb.SetLimitsRequest) -> None:
         found.append(FieldViolation("limits", "MISSING", text))
     if found:
         raise invalid_fields(found)
+
+
+async def _unknown_scenarios(
+    connection: asyncpg.Connection, tenant_id: str, request: pb.SetLimitsRequest
+) -> list[FieldViolation]:
+    """Stress scenarios that limits name and that are not in force."""
+    named = [item.scenario_id for item in request.limits.joint.stress]
+    if not named:
+        return []
+    known = {item.scenario_id for item in await stress.in_force(connection, tenant_id, named)}
+    return [
+        FieldViolation(
+            f"limits.joint.stress[{place}].scenario_id",
+            "NOT_FOUND",
+            f"{name!r} is no stress scenario in force",
+        )
+        for place, name in enumerate(named)
+        if name not in known
+    ]
 
 
 async def ensure_group(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> None:

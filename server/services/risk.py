@@ -82,18 +82,18 @@ class RiskService:
         response: pb.ReportRiskResponse,
     ) -> None:
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-            stored = await stress.list_in_force(connection, call.tenant_id, limit=SCENARIOS_MAX)
-        known = {row.scenario_id: row for row in stored}
+            rows = await stress.list_in_force(connection, call.tenant_id, limit=SCENARIOS_MAX)
+        known = {row.scenario_id: row for row in rows}
         for place, scenario_id in enumerate(request.scenario_ids):
             if scenario_id not in known:
                 text = f"{scenario_id!r} is no stress scenario in force"
                 raise invalid(f"scenario_ids[{place}]", "NOT_FOUND", text)
         whole = Table(basis.instrument_ids, np.zeros(0, dtype=np.int64), basis.covariance)
         for scenario_id in request.scenario_ids or known:
-            scenario = pb.StressScenario.FromString(known[scenario_id].payload)
             out = response.stress_losses.add(scenario_id=scenario_id)
             try:
-                shocks = await shocks_of(self._database, call, scenario, both.instrument_ids, whole)
+                stored = known[scenario_id]
+                shocks = await shocks_of(self._database, call, stored, both.instrument_ids, whole)
             except Refusal as refusal:
                 out.refused = refusal.message
                 continue

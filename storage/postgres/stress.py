@@ -1,5 +1,6 @@
 """Stress scenarios: versions of an id, the highest in force."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,5 +72,21 @@ async def list_in_force(
         tenant_id,
         after,
         limit,
+    )
+    return [StoredScenario(**row) for row in rows]
+
+
+async def in_force(
+    connection: asyncpg.Connection, tenant_id: str, scenario_ids: Sequence[str]
+) -> list[StoredScenario]:
+    """The highest version of each of these ids that is not retired, by id."""
+    rows = await connection.fetch(
+        """SELECT scenario_id, version, create_time, payload FROM (
+            SELECT DISTINCT ON (scenario_id) * FROM stress_scenario
+            WHERE tenant_id = $1 AND scenario_id = ANY($2)
+            ORDER BY scenario_id, version DESC) AS latest
+        WHERE NOT retired ORDER BY scenario_id""",
+        tenant_id,
+        list(scenario_ids),
     )
     return [StoredScenario(**row) for row in rows]

@@ -55,7 +55,10 @@ EVERYTHING = Rules(
             cdar_max=0.1,
             wealth_floor=0.5,
             wealth_floor_probability=0.1,
-            linear=(LinearLimit("row", {"X": 1.0}, upper=0.1),),
+            linear=(
+                LinearLimit("row", {"X": 1.0}, upper=0.1),
+                LinearLimit("crash", {"X": 0.5}, upper=0.1, scenario_id="crash"),
+            ),
         ),
     ),
     EffectiveParameters(volatility_target=0.1, stop_risk_max=0.01, risk_budget=0.1),
@@ -66,7 +69,7 @@ EVERYTHING = Rules(
 
 @pytest.mark.parametrize("kind", [kind for kind in LimitKind if kind])
 def test_every_limit_is_lifted_or_a_fact(kind: LimitKind) -> None:
-    name = {"GROUP": "g", "LINEAR": "row"}.get(kind.name.split("_")[0], "")
+    name = {"GROUP": "g", "LINEAR": "row", "STRESS": "crash"}.get(kind.name.split("_")[0], "")
     changed = lifted(EVERYTHING, kind, name, "X", ["Y", "Z"])
     assert (changed is None) == (kind in FACTS)
     assert changed != EVERYTHING

@@ -17,6 +17,7 @@ from compute.limits.policy import (
     Limits,
     LinearLimit,
     SharedLimits,
+    StressLimit,
     TailLimit,
     Tighter,
     in_force,
@@ -106,7 +107,7 @@ def test_every_field_that_is_no_single_value_is_looked_at() -> None:
                 *("currency", "foreign"),
             },
         ),
-        (JointLimits, {"linear", "tails"}),
+        (JointLimits, {"linear", "tails", "stress"}),
     ):
         rows = {item.name for item in fields(kind) if rule_of(item) is Tighter.ADDED}
         assert rows == looked_at
@@ -155,6 +156,10 @@ CASES = [
      {"joint": JointLimits(
          tails=(TailLimit(TailKind.VALUE_AT_RISK, TailMethod.NORMAL, 0.02, 0.9),))},
      ("joint.tails[normal 95 % VaR]",)),
+    ({"joint": JointLimits(stress=(StressLimit("crash", 0.1),))},
+     {"joint": JointLimits(stress=(StressLimit("crash", 0.2),))}, ("joint.stress[crash]",)),
+    ({"joint": JointLimits(stress=(StressLimit("crash", 0.1),))},
+     {"joint": JointLimits(stress=(StressLimit("oil", 0.3), StressLimit("crash", 0.05)))}, ()),
 ]  # fmt: skip
 
 

@@ -45,16 +45,23 @@ def estimate(**given: Any) -> edge_service_pb2.EstimateEdgeRequest:
 
 
 @pytest.mark.parametrize(
-    ("prior", "wins", "losses", "f", "low", "high"),
+    ("prior", "wins", "losses", "f", "low", "high", "positive"),
     [
-        (1.0, 6, 4, 1 / 6, -0.38419057, 0.66502381),
-        (1.0, 60, 40, 0.1960784314, 0.00348816, 0.38138297),
-        (10.0, 6, 4, 0.0666666667, -0.28612258, 0.41102883),
-        (0.5, 55, 45, 0.0990099010, -0.09554202, 0.28984612),
+        (1.0, 6, 4, 1 / 6, -0.38419057, 0.66502381, 0.725586),
+        (1.0, 60, 40, 0.1960784314, 0.00348816, 0.38138297, 0.976978),
+        (10.0, 6, 4, 0.0666666667, -0.28612258, 0.41102883, 0.644464),
+        (0.5, 55, 45, 0.0990099010, -0.09554202, 0.28984612, 0.841342),
     ],
 )
 async def test_bayesian_kelly_k7(
-    client: Client, prior: float, wins: int, losses: int, f: float, low: float, high: float
+    client: Client,
+    prior: float,
+    wins: int,
+    losses: int,
+    f: float,
+    low: float,
+    high: float,
+    positive: float,
 ) -> None:
     request = estimate(
         instrument_ids=["A"],
@@ -68,6 +75,7 @@ async def test_bayesian_kelly_k7(
     assert found.kelly[0] == pytest.approx(f, abs=1e-9)
     assert found.kelly_low[0] == pytest.approx(low, abs=1e-8)
     assert found.kelly_high[0] == pytest.approx(high, abs=1e-8)
+    assert found.kelly_positive[0] == pytest.approx(positive, abs=6e-7)
 
 
 async def test_a_stored_history_with_gaps_sides_shrinkage_prior_and_views(client: Client) -> None:

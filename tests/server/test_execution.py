@@ -8,7 +8,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 from positionsizing.v1 import liquidity_service_pb2 as pb
-from positionsizing.v1 import parameter_service_pb2, simulation_service_pb2
+from positionsizing.v1 import market_service_pb2, parameter_service_pb2, simulation_service_pb2
 from scipy.optimize import minimize
 from service_client import Client, new_id, refusal
 
@@ -105,6 +105,21 @@ async def test_costs_by_the_power_law_r18(
     assert not plain.HasField("power_law_cost")
     asked = planned(client, shares_outstanding=[1e6, 1e6])
     assert (await refusal(asked)).fields == {"shares_outstanding": "LENGTH_MISMATCH"}
+
+
+async def test_costs_that_sizing_takes_r19_d7_10(client: Client) -> None:
+    """Y s sqrt(Q / V) at Y = 1 and 2 % a day."""
+    portfolio_id = await client.put_portfolio(1e6)
+    parameters = parameter_service_pb2.SizingParameters(impact_coefficient=1.0)
+    await client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(portfolio_id=portfolio_id, parameters=parameters)
+    )
+    columns = {"volatility": [0.02 * np.sqrt(252.0)]}
+    table = {0.001: 0.00063246, 0.01: 0.002, 0.05: 0.00447214, 0.1: 0.00632456, 0.25: 0.01}
+    for share, cost in table.items():
+        answer = await planned(client, share * 5e6, portfolio_id=portfolio_id, columns=columns)
+        assert answer.schedules[0].square_root_cost == pytest.approx(cost, abs=5e-9)
+    assert not (await planned(client)).schedules[0].HasField("square_root_cost")
 
 
 @pytest.mark.parametrize(
@@ -233,3 +248,100 @@ def test_the_fastest_and_the_slowest() -> None:
     np.testing.assert_allclose(slow.trades, 1e-3, rtol=1e-9)
     nearly = scheduled(1.0, 1.0, 10, cost, 1e-25)
     np.testing.assert_allclose(nearly.trades, 0.1, rtol=1e-6)
+
+
+TWO = {"price": [50.0, 20.0], "spread": [0.125 / 50, 0.002], "average_daily_volume": [5e6, 8e6]}
+
+
+async def two_orders(client: Client, correlation: float, **given: Any) -> Any:
+    """Orders of two names on a stored covariance of a day's returns, and what it costs by hand."""
+    names = [new_id("pair"), new_id("pair")]
+    snapshot_id = await client.put_market(instrument_ids=names, sector=[], volatility=[], **TWO)
+    deviations = np.array([0.019, 0.03])
+    matrix = np.array([[1.0, correlation], [correlation, 1.0]]) * np.outer(deviations, deviations)
+    stored = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+        instrument_ids=names[::-1],
+        dense={"values": matrix[::-1, ::-1].ravel()},
+    )
+    stored.as_of_time.GetCurrentTime()
+    await client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=stored))
+    request = pb.PlanExecutionRequest(
+        portfolio_id=await client.put_portfolio(1e6),
+        market_snapshot_id=snapshot_id,
+        instrument_ids=names,
+        covariance_matrix_id=stored.matrix_id,
+        risk_aversion=2e-7,
+        days=5.0,
+        period_count=5,
+        **given,
+    )
+    return await client.liquidity.PlanExecution(request), matrix
+
+
+def by_hand(quantities: np.ndarray, matrix: np.ndarray, aversion: float) -> np.ndarray:
+    """The best of all ways to trade both in five days, by one linear system, (6, 2)."""
+    price, spread = np.array(TWO["price"]), np.array(TWO["spread"])
+    volume = np.array(TWO["average_daily_volume"])
+    temporary, permanent = price * spread / (0.01 * volume), price * spread / (0.1 * volume)
+    kept, c = temporary - permanent / 2, matrix * np.outer(price, price)
+    # sum_k n_k' diag(kept) n_k + aversion sum_k x_k' C x_k over x_1 .. x_4; x_0 given, x_5 = 0.
+    moves = np.eye(5, 4) - np.eye(5, 4, k=-1)
+    system = np.kron(moves.T @ moves, np.diag(kept)) + aversion * np.kron(np.eye(4), c)
+    right = np.kron(moves[0], kept * quantities)
+    inner = np.linalg.solve(system, right).reshape(4, 2)
+    return np.vstack([quantities, inner, np.zeros(2)])
+
+
+@pytest.mark.parametrize("correlation", [0.9, 0.0, -0.5])
+@pytest.mark.parametrize("quantities", [(6e5, 9e5), (6e5, -9e5)])
+async def test_a_basket_is_scheduled_together(
+    client: Client, correlation: float, quantities: tuple[float, float]
+) -> None:
+    answer, matrix = await two_orders(client, correlation, quantities=quantities)
+    left = np.array([plan.left for plan in answer.schedules]).T
+    expected = by_hand(np.array(quantities), matrix, 2e-7)
+    np.testing.assert_allclose(left, expected, rtol=1e-9, atol=1e-3)
+    price = np.array(TWO["price"])
+    variance = sum(x @ (matrix * np.outer(price, price)) @ x for x in expected[1:])
+    basket = answer.basket
+    assert basket.cost_deviation == pytest.approx(np.sqrt(variance), rel=1e-9)
+    assert basket.expected_cost == pytest.approx(sum(p.expected_cost for p in answer.schedules))
+
+    def worth(cost: float, deviation: float) -> float:
+        return cost + 2e-7 * deviation**2
+
+    best = worth(basket.expected_cost, basket.cost_deviation)
+    assert best <= worth(basket.straight_cost, basket.straight_deviation)
+    apart = worth(basket.apart_cost, basket.apart_deviation)
+    if correlation == 0.0:
+        assert best == pytest.approx(apart, rel=1e-12)
+    else:
+        assert best < apart * (1 - 1e-4)
+
+
+async def test_what_hedges_waits(client: Client) -> None:
+    """A long and a short that move alike are traded more slowly than each alone."""
+    hedged, _ = await two_orders(client, 0.9, quantities=[6e5, -9e5])
+    alike, _ = await two_orders(client, 0.9, quantities=[6e5, 9e5])
+    first = [[plan.trades[0] / plan.left[0] for plan in a.schedules] for a in (hedged, alike)]
+    assert (np.array(first[0]) < 0.75 * np.array(first[1])).all()
+    assert hedged.basket.expected_cost < hedged.basket.apart_cost
+
+
+async def test_a_basket_needs_every_name_and_a_covariance(client: Client) -> None:
+    answer = await planned(client)
+    assert not answer.HasField("basket")
+    asked = planned(client, covariance_matrix_id="nowhere")
+    assert (await refusal(asked)).reason == "MATRIX_NOT_FOUND"
+    stored = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+        instrument_ids=["I0"],
+        dense={"values": [1e-4]},
+    )
+    stored.as_of_time.GetCurrentTime()
+    await client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=stored))
+    asked = planned(client, covariance_matrix_id=stored.matrix_id)
+    assert (await refusal(asked)).fields == {"instrument_ids[0]": "UNKNOWN_INSTRUMENT"}

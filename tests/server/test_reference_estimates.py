@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from positionsizing.v1 import analytics_service_pb2, market_service_pb2, portfolio_service_pb2
 from positionsizing.v1 import correlation_service_pb2 as pb
-from service_client import Client, new_id, sizing_request
+from service_client import Client, new_id, refusal, sizing_request
 from test_estimates import estimate, numbers, values_of
 from test_reference_risk import returns_universe
 
@@ -14,22 +14,27 @@ CORRELATION = market_service_pb2.MATRIX_KIND_CORRELATION
 
 
 @pytest.mark.parametrize(
-    ("n", "count", "low", "high"),
+    ("n", "count", "variance", "low", "high"),
     [
-        (406, 1309, 0.196319, 2.424001),
-        (100, 1000, 0.467544, 1.732456),
-        (50, 252, 0.307542, 2.089284),
+        (406, 1309, None, 0.196319, 2.424001),
+        (406, 1309, 0.74, 0.145276, 1.793761),
+        (100, 1000, None, 0.467544, 1.732456),
+        (50, 252, None, 0.307542, 2.089284),
     ],
 )
 async def test_edges_of_noise_r13(
-    client: Client, n: int, count: int, low: float, high: float
+    client: Client, n: int, count: int, variance: float | None, low: float, high: float
 ) -> None:
     """Of independent returns nothing is above the edge; a market in them is, and is kept."""
     rng = np.random.default_rng(n)
     noise = 0.01 * rng.standard_normal((count, n))
     universe = await returns_universe(client, noise + 0.01 * rng.standard_normal((count, 1)))
     made = await estimate(
-        client, universe, estimator=pb.COVARIANCE_ESTIMATOR_DENOISED, kind=CORRELATION
+        client,
+        universe,
+        estimator=pb.COVARIANCE_ESTIMATOR_DENOISED,
+        kind=CORRELATION,
+        settings=pb.EstimatorSettings(noise_variance=variance),
     )
     found = numbers(made.provenance)
     assert (found["noise_low"], found["noise_high"]) == pytest.approx((low, high), abs=6e-7)
@@ -73,6 +78,35 @@ async def test_dynamic_correlations_are_the_recursion_r16(client: Client) -> Non
     np.testing.assert_allclose(found, expected, atol=1e-9)
     plain = np.corrcoef(returns.T)
     assert found[0, 1] > plain[0, 1] + 0.02, "of late they move together more"
+
+
+async def test_the_dynamics_of_r16_on_a_history_of_ones_own(client: Client) -> None:
+    """a = 0.05 and b = 0.9 as given, nothing fitted: each step as in the table, from the mean."""
+    returns = 0.01 * np.random.default_rng(17).standard_normal((40, 2)) @ [[1.0, 0.5], [0.0, 0.8]]
+    universe = await returns_universe(client, returns)
+    asked = {"estimator": pb.COVARIANCE_ESTIMATOR_DCC, "kind": CORRELATION}
+    given = pb.EstimatorSettings(dcc_shock=0.05, dcc_persistence=0.9)
+    made = await estimate(client, universe, **asked, settings=given)
+    assert numbers(made.provenance) == {"shock": 0.05, "persistence": 0.9}
+    shocks = weighted(returns, 0.97)
+    (s11, s12), (_, s22) = (shocks.T @ shocks / len(shocks)).tolist()
+    mean = s12 / np.sqrt(s11 * s22)
+    q11, q22, q12 = 1.0, 1.0, mean
+    for x, y in shocks.tolist():
+        q11 = 0.05 + 0.05 * x * x + 0.9 * q11
+        q22 = 0.05 + 0.05 * y * y + 0.9 * q22
+        q12 = 0.05 * mean + 0.05 * x * y + 0.9 * q12
+    found = await values_of(client, made.matrix_id)
+    assert found[0, 1] == pytest.approx(q12 / np.sqrt(q11 * q22), abs=1e-12)
+    for settings, fields in (
+        (pb.EstimatorSettings(dcc_shock=0.05), {"settings.dcc_persistence": "MISSING"}),
+        (
+            pb.EstimatorSettings(dcc_shock=0.2, dcc_persistence=0.9),
+            {"settings.dcc_persistence": "OUT_OF_RANGE"},
+        ),
+    ):
+        refused = await refusal(estimate(client, universe, **asked, settings=settings))
+        assert refused.fields == fields
 
 
 async def four_prices(client: Client, *prices: float) -> str:

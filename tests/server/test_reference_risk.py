@@ -243,6 +243,7 @@ async def test_effective_bets_r22(client: Client) -> None:
         covariance_matrix_id=matrix_id,
     )
     assert answer.after.effective_bets_variance == pytest.approx(1.8691588785, abs=6e-11)
+    assert answer.effective_rank == pytest.approx(3.3252667286, abs=6e-11)
 
 
 async def test_two_views_r29b_and_kelly_on_one_r29c(client: Client) -> None:

@@ -20,6 +20,7 @@ from compute.limits.policy import (
     Limits,
     LinearLimit,
     SaleProceeds,
+    StressLimit,
     TailLimit,
 )
 from compute.methods import Method
@@ -180,6 +181,7 @@ CALLED = {
     "wealth_floor": 0.99,
     "wealth_floor_probability": 0.001,
     "linear": (LinearLimit("A and B", {"A": 1.0, "B": 1.0}, upper=0.05),),
+    "stress": (StressLimit("crash", 0.01),),
     "tails": (TailLimit(TailKind.VALUE_AT_RISK, TailMethod.HISTORICAL, bound=0.001),),
 }
 """Another value of every field: a new one that is missing here fails its test by its name."""
@@ -313,6 +315,7 @@ def test_what_the_fast_mode_accepts_changes_what_is_held() -> None:
         ({"cvar_max": 0.1}, "limits.joint.cvar_max", "MISSING"),
         ({"method": Method.JOINT}, "parameters.method", "MISSING"),
         ({"method": Method.RISK_PARITY}, "parameters.risk_budget", "MISSING"),
+        ({"method": Method.MULTI_PERIOD, "plan_periods": 5}, "parameters.method", "MISSING"),
         ({"schedule": Schedule((ROW,))}, "decision_time", "MISSING"),
         ({"algorithm": AlgorithmChoice("third")}, "parameters.algorithm", "NOT_APPLICABLE"),
         ({"lot_choice": LotChoice.SEARCHED}, "parameters.lot_choice", "NOT_APPLICABLE"),

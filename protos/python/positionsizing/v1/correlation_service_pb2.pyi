@@ -168,6 +168,9 @@ class EstimatorSettings(_message.Message):
     FACTOR_COUNT_FIELD_NUMBER: _builtins.int
     STRESS_FRACTION_FIELD_NUMBER: _builtins.int
     DETONED_COUNT_FIELD_NUMBER: _builtins.int
+    NOISE_VARIANCE_FIELD_NUMBER: _builtins.int
+    DCC_SHOCK_FIELD_NUMBER: _builtins.int
+    DCC_PERSISTENCE_FIELD_NUMBER: _builtins.int
     decay: _builtins.float
     """Decay of EWMA. Unset: 0.97. From 0.5 to 0.9999."""
     factor_count: _builtins.int
@@ -178,6 +181,17 @@ class EstimatorSettings(_message.Message):
     """Share of periods that STRESS takes. Unset: 0.1. From 0.001 to 0.9."""
     detoned_count: _builtins.int
     """Number of components that DETONED removes; 0: 1. From 0 to 10000."""
+    noise_variance: _builtins.float
+    """Part of the variance that is noise, in DENOISED and DETONED: the edges between which the eigenvalues of
+    noise lie are those of that variance, so that below 1 more components are kept (Laloux et al. 1999 find
+    0.74 for US shares). Unset: 1. From 0.01 to 1.
+    """
+    dcc_shock: _builtins.float
+    """Of DCC, how much of a period's shock is taken in; given together with `dcc_persistence`, their sum below 1.
+    Unset: both are fitted, which a short history bears badly. From 0 to 0.999.
+    """
+    dcc_persistence: _builtins.float
+    """Of DCC, how much of a period's state stays. From 0 to 0.9999."""
     def __init__(
         self,
         *,
@@ -185,17 +199,32 @@ class EstimatorSettings(_message.Message):
         factor_count: _builtins.int = ...,
         stress_fraction: _builtins.float | None = ...,
         detoned_count: _builtins.int = ...,
+        noise_variance: _builtins.float | None = ...,
+        dcc_shock: _builtins.float | None = ...,
+        dcc_persistence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_stress_fraction", b"_stress_fraction", "decay", b"decay", "stress_fraction", b"stress_fraction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dcc_persistence", b"_dcc_persistence", "_dcc_shock", b"_dcc_shock", "_decay", b"_decay", "_noise_variance", b"_noise_variance", "_stress_fraction", b"_stress_fraction", "dcc_persistence", b"dcc_persistence", "dcc_shock", b"dcc_shock", "decay", b"decay", "noise_variance", b"noise_variance", "stress_fraction", b"stress_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_stress_fraction", b"_stress_fraction", "decay", b"decay", "detoned_count", b"detoned_count", "factor_count", b"factor_count", "stress_fraction", b"stress_fraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dcc_persistence", b"_dcc_persistence", "_dcc_shock", b"_dcc_shock", "_decay", b"_decay", "_noise_variance", b"_noise_variance", "_stress_fraction", b"_stress_fraction", "dcc_persistence", b"dcc_persistence", "dcc_shock", b"dcc_shock", "decay", b"decay", "detoned_count", b"detoned_count", "factor_count", b"factor_count", "noise_variance", b"noise_variance", "stress_fraction", b"stress_fraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dcc_persistence: _TypeAlias = _typing.Literal["dcc_persistence"]  # noqa: Y015
+    _WhichOneofArgType__dcc_persistence: _TypeAlias = _typing.Literal["_dcc_persistence", b"_dcc_persistence"]  # noqa: Y015
+    _WhichOneofReturnType__dcc_shock: _TypeAlias = _typing.Literal["dcc_shock"]  # noqa: Y015
+    _WhichOneofArgType__dcc_shock: _TypeAlias = _typing.Literal["_dcc_shock", b"_dcc_shock"]  # noqa: Y015
     _WhichOneofReturnType__decay: _TypeAlias = _typing.Literal["decay"]  # noqa: Y015
     _WhichOneofArgType__decay: _TypeAlias = _typing.Literal["_decay", b"_decay"]  # noqa: Y015
+    _WhichOneofReturnType__noise_variance: _TypeAlias = _typing.Literal["noise_variance"]  # noqa: Y015
+    _WhichOneofArgType__noise_variance: _TypeAlias = _typing.Literal["_noise_variance", b"_noise_variance"]  # noqa: Y015
     _WhichOneofReturnType__stress_fraction: _TypeAlias = _typing.Literal["stress_fraction"]  # noqa: Y015
     _WhichOneofArgType__stress_fraction: _TypeAlias = _typing.Literal["_stress_fraction", b"_stress_fraction"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dcc_persistence) -> _WhichOneofReturnType__dcc_persistence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dcc_shock) -> _WhichOneofReturnType__dcc_shock | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decay) -> _WhichOneofReturnType__decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_variance) -> _WhichOneofReturnType__noise_variance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stress_fraction) -> _WhichOneofReturnType__stress_fraction | None: ...
 

@@ -1502,6 +1502,156 @@ class MixStrategiesRequest(_message.Message):
 Global___MixStrategiesRequest: _TypeAlias = MixStrategiesRequest  # noqa: Y015
 
 @_typing.final
+class CalibrateForecastsRequest(_message.Message):
+    """Request of CalibrateForecasts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    WON_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    kind: Global___CalibrationKind.ValueType
+    """The map. NONE only scores the claims."""
+    @_builtins.property
+    def win_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probabilities that were claimed, in the order of time. From 2 to 100000. From 0 to 1."""
+
+    @_builtins.property
+    def won(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Whether each bet won."""
+
+    @_builtins.property
+    def asked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probabilities to be calibrated; empty: those claimed. At most 100000. From 0 to 1."""
+
+    def __init__(
+        self,
+        *,
+        win_probability: _abc.Iterable[_builtins.float] | None = ...,
+        won: _abc.Iterable[_builtins.bool] | None = ...,
+        kind: Global___CalibrationKind.ValueType = ...,
+        asked: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "kind", b"kind", "win_probability", b"win_probability", "won", b"won"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateForecastsRequest: _TypeAlias = CalibrateForecastsRequest  # noqa: Y015
+
+@_typing.final
+class CalibrateForecastsResponse(_message.Message):
+    """Response of CalibrateForecasts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    WIN_PROBABILITY_ERROR_FIELD_NUMBER: _builtins.int
+    COEFFICIENTS_FIELD_NUMBER: _builtins.int
+    STEP_CLAIM_FIELD_NUMBER: _builtins.int
+    STEP_WIN_RATE_FIELD_NUMBER: _builtins.int
+    LOG_LOSS_FIELD_NUMBER: _builtins.int
+    BRIER_FIELD_NUMBER: _builtins.int
+    MISCALIBRATION_FIELD_NUMBER: _builtins.int
+    FORWARD_FIELD_NUMBER: _builtins.int
+    kind: Global___CalibrationKind.ValueType
+    """The map used."""
+    log_loss: _builtins.float
+    """Mean log loss of the claims, nats a bet."""
+    brier: _builtins.float
+    """Their Brier score."""
+    miscalibration: _builtins.float
+    """Growth a bet lost because the claims don't mean what they say; part of it is noise."""
+    @_builtins.property
+    def win_probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What `asked` means: calibrated, and no nearer to 0 or 1 than 1 / (n + 2), as Kelly would stake all."""
+
+    @_builtins.property
+    def win_probability_error(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Standard error of each, for `SignalBatch.win_probability_error`."""
+
+    @_builtins.property
+    def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """PLATT: c and a of log odds p = c + a log odds s; BETA: c, a and b of c + a ln s - b ln(1 - s). Else empty."""
+
+    @_builtins.property
+    def step_claim(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """ISOTONIC: the highest claim of each step. Else empty."""
+
+    @_builtins.property
+    def step_win_rate(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """ISOTONIC: the win rate of each step, as it was."""
+
+    @_builtins.property
+    def forward(self) -> Global___ForwardScore:
+        """Whether the map helps: the bets but the first sixth in five blocks, each calibrated by what came before it
+        alone. Unset where there are fewer than 30.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: Global___CalibrationKind.ValueType = ...,
+        win_probability: _abc.Iterable[_builtins.float] | None = ...,
+        win_probability_error: _abc.Iterable[_builtins.float] | None = ...,
+        coefficients: _abc.Iterable[_builtins.float] | None = ...,
+        step_claim: _abc.Iterable[_builtins.float] | None = ...,
+        step_win_rate: _abc.Iterable[_builtins.float] | None = ...,
+        log_loss: _builtins.float = ...,
+        brier: _builtins.float = ...,
+        miscalibration: _builtins.float = ...,
+        forward: Global___ForwardScore | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forward", b"forward"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brier", b"brier", "coefficients", b"coefficients", "forward", b"forward", "kind", b"kind", "log_loss", b"log_loss", "miscalibration", b"miscalibration", "step_claim", b"step_claim", "step_win_rate", b"step_win_rate", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateForecastsResponse: _TypeAlias = CalibrateForecastsResponse  # noqa: Y015
+
+@_typing.final
+class ForwardScore(_message.Message):
+    """Scores of claims and of what a map makes of them, on bets that the map has not seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETS_FIELD_NUMBER: _builtins.int
+    LOG_LOSS_CLAIMED_FIELD_NUMBER: _builtins.int
+    LOG_LOSS_CALIBRATED_FIELD_NUMBER: _builtins.int
+    BRIER_CLAIMED_FIELD_NUMBER: _builtins.int
+    BRIER_CALIBRATED_FIELD_NUMBER: _builtins.int
+    bets: _builtins.int
+    """Bets."""
+    log_loss_claimed: _builtins.float
+    """Mean log loss of the claims on these bets."""
+    log_loss_calibrated: _builtins.float
+    """The same of the calibrated ones; below, the map is worth that much growth a bet."""
+    brier_claimed: _builtins.float
+    """Brier score of the claims."""
+    brier_calibrated: _builtins.float
+    """Brier score of the calibrated ones."""
+    def __init__(
+        self,
+        *,
+        bets: _builtins.int = ...,
+        log_loss_claimed: _builtins.float = ...,
+        log_loss_calibrated: _builtins.float = ...,
+        brier_claimed: _builtins.float = ...,
+        brier_calibrated: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "brier_calibrated", b"brier_calibrated", "brier_claimed", b"brier_claimed", "log_loss_calibrated", b"log_loss_calibrated", "log_loss_claimed", b"log_loss_claimed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardScore: _TypeAlias = ForwardScore  # noqa: Y015
+
+@_typing.final
 class MixStrategiesResponse(_message.Message):
     """Response of MixStrategies."""
 

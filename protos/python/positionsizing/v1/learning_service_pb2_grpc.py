@@ -67,6 +67,11 @@ class LearningServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.FromString,
                 _registered_method=True)
+        self.CalibrateForecasts = channel.unary_unary(
+                '/positionsizing.v1.LearningService/CalibrateForecasts',
+                request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsResponse.FromString,
+                _registered_method=True)
         self.SetModelSchedule = channel.unary_unary(
                 '/positionsizing.v1.LearningService/SetModelSchedule',
                 request_serializer=positionsizing_dot_v1_dot_learning__service__pb2.SetModelScheduleRequest.SerializeToString,
@@ -139,6 +144,14 @@ class LearningServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CalibrateForecasts(self, request, context):
+        """Turns probabilities that somebody claimed into probabilities that mean what they say, by how the bets
+        ended. Stores nothing: for models of one's own, whose probabilities come as `SignalBatch.win_probability`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetModelSchedule(self, request, context):
         """Has versions of a model trained every so many days from the closes of a stored universe, scored on
         the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
@@ -194,6 +207,11 @@ def add_LearningServiceServicer_to_server(servicer, server):
                     servicer.MixStrategies,
                     request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.SerializeToString,
+            ),
+            'CalibrateForecasts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CalibrateForecasts,
+                    request_deserializer=positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsResponse.SerializeToString,
             ),
             'SetModelSchedule': grpc.unary_unary_rpc_method_handler(
                     servicer.SetModelSchedule,
@@ -376,6 +394,33 @@ class LearningService:
             '/positionsizing.v1.LearningService/MixStrategies',
             positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesRequest.SerializeToString,
             positionsizing_dot_v1_dot_learning__service__pb2.MixStrategiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateForecasts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.LearningService/CalibrateForecasts',
+            positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsRequest.SerializeToString,
+            positionsizing_dot_v1_dot_learning__service__pb2.CalibrateForecastsResponse.FromString,
             options,
             channel_credentials,
             insecure,

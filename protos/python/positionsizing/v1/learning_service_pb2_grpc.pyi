@@ -59,6 +59,10 @@ class LearningServiceStub:
     """Divides money among strategies over time by what they made, and says how far that fell behind the
     best of them, which is only known afterwards. Nothing is stored.
     """
+    CalibrateForecasts: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.CalibrateForecastsRequest, _learning_service_pb2.CalibrateForecastsResponse]
+    """Turns probabilities that somebody claimed into probabilities that mean what they say, by how the bets
+    ended. Stores nothing: for models of one's own, whose probabilities come as `SignalBatch.win_probability`.
+    """
     SetModelSchedule: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.SetModelScheduleRequest, _learning_service_pb2.SetModelScheduleResponse]
     """Has versions of a model trained every so many days from the closes of a stored universe, scored on
     the bets that follow, and the live one retired when its edge is gone. Setting it again changes what
@@ -99,6 +103,10 @@ class LearningServiceAsyncStub(LearningServiceStub):
     MixStrategies: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.MixStrategiesRequest, _learning_service_pb2.MixStrategiesResponse]  # type: ignore[assignment]
     """Divides money among strategies over time by what they made, and says how far that fell behind the
     best of them, which is only known afterwards. Nothing is stored.
+    """
+    CalibrateForecasts: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.CalibrateForecastsRequest, _learning_service_pb2.CalibrateForecastsResponse]  # type: ignore[assignment]
+    """Turns probabilities that somebody claimed into probabilities that mean what they say, by how the bets
+    ended. Stores nothing: for models of one's own, whose probabilities come as `SignalBatch.win_probability`.
     """
     SetModelSchedule: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.SetModelScheduleRequest, _learning_service_pb2.SetModelScheduleResponse]  # type: ignore[assignment]
     """Has versions of a model trained every so many days from the closes of a stored universe, scored on
@@ -173,6 +181,16 @@ class LearningServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_learning_service_pb2.MixStrategiesResponse, _abc.Awaitable[_learning_service_pb2.MixStrategiesResponse]]:
         """Divides money among strategies over time by what they made, and says how far that fell behind the
         best of them, which is only known afterwards. Nothing is stored.
+        """
+
+    @_abc_1.abstractmethod
+    def CalibrateForecasts(
+        self,
+        request: _learning_service_pb2.CalibrateForecastsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_learning_service_pb2.CalibrateForecastsResponse, _abc.Awaitable[_learning_service_pb2.CalibrateForecastsResponse]]:
+        """Turns probabilities that somebody claimed into probabilities that mean what they say, by how the bets
+        ended. Stores nothing: for models of one's own, whose probabilities come as `SignalBatch.win_probability`.
         """
 
     @_abc_1.abstractmethod

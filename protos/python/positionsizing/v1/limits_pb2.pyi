@@ -14,10 +14,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -578,6 +578,7 @@ class JointLimits(_message.Message):
     WEALTH_FLOOR_PROBABILITY_FIELD_NUMBER: _builtins.int
     LINEAR_FIELD_NUMBER: _builtins.int
     TAILS_FIELD_NUMBER: _builtins.int
+    STRESS_FIELD_NUMBER: _builtins.int
     volatility_max: _builtins.float
     """Largest standard deviation of the book's return. Of scenarios with probabilities p it is
     sqrt(sum p (x - mean)^2 / (1 - sum p^2)), x the return of the book; of a covariance S sqrt(w'Sw).
@@ -624,6 +625,10 @@ class JointLimits(_message.Message):
         beside `var_max` and `cvar_max`, and those of several scopes all hold. At most 8.
         """
 
+    @_builtins.property
+    def stress(self) -> _containers.RepeatedCompositeFieldContainer[Global___StressLimit]:
+        """Limits on what the book loses in stored stress scenarios; those of several scopes all hold. At most 32."""
+
     def __init__(
         self,
         *,
@@ -638,10 +643,11 @@ class JointLimits(_message.Message):
         wealth_floor_probability: _builtins.float | None = ...,
         linear: _abc.Iterable[Global___LinearLimit] | None = ...,
         tails: _abc.Iterable[Global___TailLimit] | None = ...,
+        stress: _abc.Iterable[Global___StressLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "linear", b"linear", "tails", b"tails", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level", "_cdar_max", b"_cdar_max", "_cvar_level", b"_cvar_level", "_cvar_max", b"_cvar_max", "_var_level", b"_var_level", "_var_max", b"_var_max", "_volatility_max", b"_volatility_max", "_wealth_floor", b"_wealth_floor", "_wealth_floor_probability", b"_wealth_floor_probability", "cdar_level", b"cdar_level", "cdar_max", b"cdar_max", "cvar_level", b"cvar_level", "cvar_max", b"cvar_max", "linear", b"linear", "stress", b"stress", "tails", b"tails", "var_level", b"var_level", "var_max", b"var_max", "volatility_max", b"volatility_max", "wealth_floor", b"wealth_floor", "wealth_floor_probability", b"wealth_floor_probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cdar_level: _TypeAlias = _typing.Literal["cdar_level"]  # noqa: Y015
     _WhichOneofArgType__cdar_level: _TypeAlias = _typing.Literal["_cdar_level", b"_cdar_level"]  # noqa: Y015
@@ -681,6 +687,40 @@ class JointLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wealth_floor_probability) -> _WhichOneofReturnType__wealth_floor_probability | None: ...
 
 Global___JointLimits: _TypeAlias = JointLimits  # noqa: Y015
+
+@_typing.final
+class StressLimit(_message.Message):
+    """loss(book) = -sum_i return_i * weight_i <= loss_max in a stress scenario of `PutStressScenario`, over
+    everything that is held, reserved and sized, whichever reserved trades fill. Each decision takes the version
+    of the scenario in force, and records its returns, by which it is replayed. A shock that spreads does so by the
+    covariance of the request, or that of `SizingParameters.covariance_universe`, or else of the request's
+    scenarios. A decision that can't tell the loss is refused (FAILED_PRECONDITION, naming the limit): of a scenario
+    that is retired (NO_STRESS_SCENARIO), of an instrument of the book without whole history in its window
+    (HISTORY_GAPS), of a shock that spreads without a matrix (MISSING_MATRIX, MISSING_MATRIX_ENTRY). Backtests and
+    `OptimizationProblem.limits` know no stored scenarios: say them there as `linear`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCENARIO_ID_FIELD_NUMBER: _builtins.int
+    LOSS_MAX_FIELD_NUMBER: _builtins.int
+    scenario_id: _builtins.str
+    """A stored scenario; unique in its `JointLimits`."""
+    loss_max: _builtins.float
+    """Largest loss, a positive fraction of equity; required. From 1e-9 to 1e9."""
+    def __init__(
+        self,
+        *,
+        scenario_id: _builtins.str = ...,
+        loss_max: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loss_max", b"loss_max", "scenario_id", b"scenario_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StressLimit: _TypeAlias = StressLimit  # noqa: Y015
 
 @_typing.final
 class TailLimit(_message.Message):

@@ -116,6 +116,7 @@ class PlanExecutionRequest(_message.Message):
     TEMPORARY_SHARE_FIELD_NUMBER: _builtins.int
     PERMANENT_SHARE_FIELD_NUMBER: _builtins.int
     SHARES_OUTSTANDING_FIELD_NUMBER: _builtins.int
+    COVARIANCE_MATRIX_ID_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio that trades: its base currency is that of all money here, and its equity and Kelly fraction are
     the risk aversion where none is given.
@@ -137,6 +138,11 @@ class PlanExecutionRequest(_message.Message):
     permanent_share: _builtins.float
     """Part of the average daily volume that, once traded, has moved the price by the spread for good. Unset: 0.1.
     From 1e-6 to 1000.
+    """
+    covariance_matrix_id: _builtins.str
+    """Stored covariance of returns of a day, or a correlation, which takes the volatilities of the snapshot: the
+    orders are scheduled together, so that what hedges another waits with it and what adds to its risk goes
+    first. Must have every instrument. Empty: each order by itself.
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -166,10 +172,11 @@ class PlanExecutionRequest(_message.Message):
         temporary_share: _builtins.float | None = ...,
         permanent_share: _builtins.float | None = ...,
         shares_outstanding: _abc.Iterable[_builtins.float] | None = ...,
+        covariance_matrix_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_days", b"_days", "_period_count", b"_period_count", "_permanent_share", b"_permanent_share", "_risk_aversion", b"_risk_aversion", "_temporary_share", b"_temporary_share", "days", b"days", "period_count", b"period_count", "permanent_share", b"permanent_share", "risk_aversion", b"risk_aversion", "temporary_share", b"temporary_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days", b"_days", "_period_count", b"_period_count", "_permanent_share", b"_permanent_share", "_risk_aversion", b"_risk_aversion", "_temporary_share", b"_temporary_share", "days", b"days", "instrument_ids", b"instrument_ids", "market_snapshot_id", b"market_snapshot_id", "period_count", b"period_count", "permanent_share", b"permanent_share", "portfolio_id", b"portfolio_id", "quantities", b"quantities", "risk_aversion", b"risk_aversion", "shares_outstanding", b"shares_outstanding", "temporary_share", b"temporary_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days", b"_days", "_period_count", b"_period_count", "_permanent_share", b"_permanent_share", "_risk_aversion", b"_risk_aversion", "_temporary_share", b"_temporary_share", "covariance_matrix_id", b"covariance_matrix_id", "days", b"days", "instrument_ids", b"instrument_ids", "market_snapshot_id", b"market_snapshot_id", "period_count", b"period_count", "permanent_share", b"permanent_share", "portfolio_id", b"portfolio_id", "quantities", b"quantities", "risk_aversion", b"risk_aversion", "shares_outstanding", b"shares_outstanding", "temporary_share", b"temporary_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__days: _TypeAlias = _typing.Literal["days"]  # noqa: Y015
     _WhichOneofArgType__days: _TypeAlias = _typing.Literal["_days", b"_days"]  # noqa: Y015
@@ -203,6 +210,7 @@ class PlanExecutionResponse(_message.Message):
     SCHEDULES_FIELD_NUMBER: _builtins.int
     RISK_AVERSION_FIELD_NUMBER: _builtins.int
     TIMES_FIELD_NUMBER: _builtins.int
+    BASKET_FIELD_NUMBER: _builtins.int
     risk_aversion: _builtins.float
     """The risk aversion used."""
     @_builtins.property
@@ -213,25 +221,72 @@ class PlanExecutionResponse(_message.Message):
     def times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Ends of the periods, days from now, from 0: one more than there are periods."""
 
+    @_builtins.property
+    def basket(self) -> Global___BasketCost:
+        """Of all orders; unset without a covariance."""
+
     def __init__(
         self,
         *,
         schedules: _abc.Iterable[Global___ExecutionSchedule] | None = ...,
         risk_aversion: _builtins.float = ...,
         times: _abc.Iterable[_builtins.float] | None = ...,
+        basket: Global___BasketCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["basket", b"basket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["risk_aversion", b"risk_aversion", "schedules", b"schedules", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket", b"basket", "risk_aversion", b"risk_aversion", "schedules", b"schedules", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanExecutionResponse: _TypeAlias = PlanExecutionResponse  # noqa: Y015
 
 @_typing.final
+class BasketCost(_message.Message):
+    """What a basket of orders costs, base currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_COST_FIELD_NUMBER: _builtins.int
+    COST_DEVIATION_FIELD_NUMBER: _builtins.int
+    STRAIGHT_COST_FIELD_NUMBER: _builtins.int
+    STRAIGHT_DEVIATION_FIELD_NUMBER: _builtins.int
+    APART_COST_FIELD_NUMBER: _builtins.int
+    APART_DEVIATION_FIELD_NUMBER: _builtins.int
+    expected_cost: _builtins.float
+    """Expected cost: half the spread and both impacts."""
+    cost_deviation: _builtins.float
+    """Standard deviation of it, by all prices while waiting."""
+    straight_cost: _builtins.float
+    """The same of straight lines."""
+    straight_deviation: _builtins.float
+    """Standard deviation of that."""
+    apart_cost: _builtins.float
+    """The same of each order scheduled as if it were alone."""
+    apart_deviation: _builtins.float
+    """Standard deviation of that."""
+    def __init__(
+        self,
+        *,
+        expected_cost: _builtins.float = ...,
+        cost_deviation: _builtins.float = ...,
+        straight_cost: _builtins.float = ...,
+        straight_deviation: _builtins.float = ...,
+        apart_cost: _builtins.float = ...,
+        apart_deviation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apart_cost", b"apart_cost", "apart_deviation", b"apart_deviation", "cost_deviation", b"cost_deviation", "expected_cost", b"expected_cost", "straight_cost", b"straight_cost", "straight_deviation", b"straight_deviation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BasketCost: _TypeAlias = BasketCost  # noqa: Y015
+
+@_typing.final
 class ExecutionSchedule(_message.Message):
-    """How one instrument is traded, by itself: what others move alike is not seen (Almgren and Chriss 2000). Costs
-    are against the price of the snapshot, in base currency.
+    """How one instrument is traded: by itself, or with a covariance as a part of the basket (Almgren and Chriss
+    2000). Costs are against the price of the snapshot, in base currency.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -246,11 +301,12 @@ class ExecutionSchedule(_message.Message):
     STRAIGHT_DEVIATION_FIELD_NUMBER: _builtins.int
     POWER_LAW_PERMANENT_FIELD_NUMBER: _builtins.int
     POWER_LAW_COST_FIELD_NUMBER: _builtins.int
+    SQUARE_ROOT_COST_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """The instrument."""
     urgency: _builtins.float
     """How much faster it is traded while more is left, kappa: what is left falls by about e in 1 / kappa days; 0
-    is the straight line.
+    is the straight line, and what is said of a part of a basket, which has no speed of its own.
     """
     expected_cost: _builtins.float
     """Expected cost: half the spread and both impacts."""
@@ -267,6 +323,10 @@ class ExecutionSchedule(_message.Message):
     power_law_cost: _builtins.float
     """Cost of trading evenly over T days, half the spread not in it, as a part of what is traded: half of that
     and 0.142 s (X / (V T))^(3/5).
+    """
+    square_root_cost: _builtins.float
+    """What sizing takes one trade of X units to cost by its impact, half the spread not in it, as a part of what is
+    traded: Y s sqrt(X / V), Y the `impact_coefficient` of the portfolio's sizing parameters. Unset where that is 0.
     """
     @_builtins.property
     def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -289,18 +349,23 @@ class ExecutionSchedule(_message.Message):
         straight_deviation: _builtins.float = ...,
         power_law_permanent: _builtins.float | None = ...,
         power_law_cost: _builtins.float | None = ...,
+        square_root_cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_power_law_cost", b"_power_law_cost", "_power_law_permanent", b"_power_law_permanent", "power_law_cost", b"power_law_cost", "power_law_permanent", b"power_law_permanent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_power_law_cost", b"_power_law_cost", "_power_law_permanent", b"_power_law_permanent", "_square_root_cost", b"_square_root_cost", "power_law_cost", b"power_law_cost", "power_law_permanent", b"power_law_permanent", "square_root_cost", b"square_root_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_power_law_cost", b"_power_law_cost", "_power_law_permanent", b"_power_law_permanent", "cost_deviation", b"cost_deviation", "expected_cost", b"expected_cost", "instrument_id", b"instrument_id", "left", b"left", "power_law_cost", b"power_law_cost", "power_law_permanent", b"power_law_permanent", "straight_cost", b"straight_cost", "straight_deviation", b"straight_deviation", "trades", b"trades", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_power_law_cost", b"_power_law_cost", "_power_law_permanent", b"_power_law_permanent", "_square_root_cost", b"_square_root_cost", "cost_deviation", b"cost_deviation", "expected_cost", b"expected_cost", "instrument_id", b"instrument_id", "left", b"left", "power_law_cost", b"power_law_cost", "power_law_permanent", b"power_law_permanent", "square_root_cost", b"square_root_cost", "straight_cost", b"straight_cost", "straight_deviation", b"straight_deviation", "trades", b"trades", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__power_law_cost: _TypeAlias = _typing.Literal["power_law_cost"]  # noqa: Y015
     _WhichOneofArgType__power_law_cost: _TypeAlias = _typing.Literal["_power_law_cost", b"_power_law_cost"]  # noqa: Y015
     _WhichOneofReturnType__power_law_permanent: _TypeAlias = _typing.Literal["power_law_permanent"]  # noqa: Y015
     _WhichOneofArgType__power_law_permanent: _TypeAlias = _typing.Literal["_power_law_permanent", b"_power_law_permanent"]  # noqa: Y015
+    _WhichOneofReturnType__square_root_cost: _TypeAlias = _typing.Literal["square_root_cost"]  # noqa: Y015
+    _WhichOneofArgType__square_root_cost: _TypeAlias = _typing.Literal["_square_root_cost", b"_square_root_cost"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_law_cost) -> _WhichOneofReturnType__power_law_cost | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_law_permanent) -> _WhichOneofReturnType__power_law_permanent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__square_root_cost) -> _WhichOneofReturnType__square_root_cost | None: ...
 
 Global___ExecutionSchedule: _TypeAlias = ExecutionSchedule  # noqa: Y015

@@ -311,6 +311,7 @@ class ReportRiskResponse(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SHARE_FIELD_NUMBER: _builtins.int
     EQUITY_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_RANK_FIELD_NUMBER: _builtins.int
     period_count: _builtins.int
     """Periods of history used."""
     level: _builtins.float
@@ -321,6 +322,10 @@ class ReportRiskResponse(_message.Message):
     """
     equity: _builtins.float
     """Equity of the portfolio, base currency; 0 without one."""
+    effective_rank: _builtins.float
+    """How many directions the instruments have between them, whatever is held of each: exp of the entropy of the
+    eigenvalues of their correlation, 1 .. n (Roy and Vetterli 2007). Unset where one has no risk.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments of the books, in the order of all columns."""
@@ -353,12 +358,15 @@ class ReportRiskResponse(_message.Message):
         level: _builtins.float = ...,
         effective_share: _builtins.float = ...,
         equity: _builtins.float = ...,
+        effective_rank: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_of_time", b"as_of_time", "before", b"before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_effective_rank", b"_effective_rank", "after", b"after", "as_of_time", b"as_of_time", "before", b"before", "effective_rank", b"effective_rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_of_time", b"as_of_time", "before", b"before", "effective_share", b"effective_share", "equity", b"equity", "instrument_ids", b"instrument_ids", "level", b"level", "period_count", b"period_count", "stress_losses", b"stress_losses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_effective_rank", b"_effective_rank", "after", b"after", "as_of_time", b"as_of_time", "before", b"before", "effective_rank", b"effective_rank", "effective_share", b"effective_share", "equity", b"equity", "instrument_ids", b"instrument_ids", "level", b"level", "period_count", b"period_count", "stress_losses", b"stress_losses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__effective_rank: _TypeAlias = _typing.Literal["effective_rank"]  # noqa: Y015
+    _WhichOneofArgType__effective_rank: _TypeAlias = _typing.Literal["_effective_rank", b"_effective_rank"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effective_rank) -> _WhichOneofReturnType__effective_rank | None: ...
 
 Global___ReportRiskResponse: _TypeAlias = ReportRiskResponse  # noqa: Y015
 

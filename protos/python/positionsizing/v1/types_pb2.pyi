@@ -104,6 +104,13 @@ class _SizingMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingMe
     Kelly fraction not at all; what rules took off the fraction comes off the sizes. Refused without
     `risk_budget` or volatilities.
     """
+    SIZING_METHOD_MULTI_PERIOD: _SizingMethod.ValueType  # 5
+    """The lines planned together over `SizingParameters.plan_periods`: expected returns that fade by
+    `edge_half_life_periods`, the covariance that the request or `covariance_universe` names, and costs by
+    which `trade_rate` is the part that a line alone would trade without an end. The first step is sized within
+    every limit, `SizingDecision.plan` has the rest. Every line needs an expected return; none is sized against
+    its side. Refused without `plan_periods` or a covariance. Milliseconds.
+    """
 
 class SizingMethod(_SizingMethod, metaclass=_SizingMethodEnumTypeWrapper):
     """How sizes are computed."""
@@ -125,6 +132,13 @@ risk, on the side of its signal: by the covariance that the request or `covarian
 else by the volatilities of the market snapshot alone. The edge counts by its side only, and the
 Kelly fraction not at all; what rules took off the fraction comes off the sizes. Refused without
 `risk_budget` or volatilities.
+"""
+SIZING_METHOD_MULTI_PERIOD: SizingMethod.ValueType  # 5
+"""The lines planned together over `SizingParameters.plan_periods`: expected returns that fade by
+`edge_half_life_periods`, the covariance that the request or `covariance_universe` names, and costs by
+which `trade_rate` is the part that a line alone would trade without an end. The first step is sized within
+every limit, `SizingDecision.plan` has the rest. Every line needs an expected return; none is sized against
+its side. Refused without `plan_periods` or a covariance. Milliseconds.
 """
 Global___SizingMethod: _TypeAlias = SizingMethod  # noqa: Y015
 
@@ -283,7 +297,7 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     nothing to cut but rounding.
     """
     SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
-    """What the algorithm of method CUSTOM or the method RISK_PARITY sized, times what the rules took off
+    """What the algorithm of method CUSTOM or the methods RISK_PARITY and MULTI_PERIOD sized, times what the rules took off
     the Kelly fraction, and within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM;
     the stages before it are the built-in Kelly, to compare.
     """
@@ -355,7 +369,7 @@ SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
 nothing to cut but rounding.
 """
 SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
-"""What the algorithm of method CUSTOM or the method RISK_PARITY sized, times what the rules took off
+"""What the algorithm of method CUSTOM or the methods RISK_PARITY and MULTI_PERIOD sized, times what the rules took off
 the Kelly fraction, and within `volatility_target` and `stop_risk_max`. In the place of JOINT_OPTIMUM;
 the stages before it are the built-in Kelly, to compare.
 """
@@ -482,6 +496,8 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """`Limits.exit_days_max`."""
     LIMIT_KIND_RESERVED: _LimitKind.ValueType  # 40
     """A reserved trade that may still be filled or cancelled: only what is held can be traded back."""
+    LIMIT_KIND_STRESS_LOSS_MAX: _LimitKind.ValueType  # 41
+    """`JointLimits.stress`: the loss in a stored stress scenario, whose id is the name of its group."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """Which rule determined the final size of a line."""
@@ -570,6 +586,8 @@ LIMIT_KIND_EXIT_DAYS_MAX: LimitKind.ValueType  # 39
 """`Limits.exit_days_max`."""
 LIMIT_KIND_RESERVED: LimitKind.ValueType  # 40
 """A reserved trade that may still be filled or cancelled: only what is held can be traded back."""
+LIMIT_KIND_STRESS_LOSS_MAX: LimitKind.ValueType  # 41
+"""`JointLimits.stress`: the loss in a stored stress scenario, whose id is the name of its group."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
