@@ -163,6 +163,8 @@ class Source(IntEnum):
     """`HISTORY`, once it is read."""
     MODEL = 6, Family.BET, False
     """A bet as soon as the model has been asked (`learn/predicted.py`)."""
+    REGIMES = 7, Family.MOMENTS, False
+    """`RETURN_VOLATILITY` of the mixture that is predicted (`adapt/regime_edges.py`)."""
 
 
 def is_of(source: Any, family: Family) -> Any:

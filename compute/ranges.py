@@ -59,6 +59,10 @@ RANGES: dict[str, Range] = {
     "SignalBatch.confidence": Range(1e-6, 1.0, "a share; 1 is certain", hint=PERCENT),
     "SignalBatch.win_probability_error": Range(0.0, 1.0, "a standard error", hint=PERCENT),
     "SignalBatch.expected_return_error": Range(0.0, 1.0, "a standard error", hint=PERCENT),
+    "SignalBatch.regime_expected_return": RETURN,
+    "SignalBatch.regime_volatility": Range(
+        NEAR_0, 5.0, "a standard deviation, as a fraction", hint="is this percent? 25 % is 0.25"
+    ),
     "SignalBatch.stop_price": STOP,
     "SignalBatch.holding_periods": Range(0.01, 1e6, "periods, or 0 for not known", or_zero=True),
     "SignalBatch.cost_rate": RATE,

@@ -40,6 +40,9 @@ class Signals:
     edge_half_life_periods: Floats | None = None
     history_outcome: Floats | None = None
     history_length: Integers | None = None
+    regime_expected_return: Floats | None = None
+    """Of each line in each of K regimes by rising deviation, (n K,), line by line."""
+    regime_volatility: Floats | None = None
     history_multiplier: Floats | None = None
     """Multiplies the edge of lines with a history once it is estimated; None for 1."""
 
@@ -154,14 +157,15 @@ def _sources(signals: Signals) -> Iterator[LineError]:
     lines = np.flatnonzero(_without_edge(signals.source))
     message = (
         "no edge: give win_probability and payoff, or expected_return and volatility, or "
-        "history_outcome, or a scenario matrix, or features that a model reads"
+        "history_outcome, or a scenario matrix, or features that a model reads, or regimes"
     )
     return _found(lines, "edge_source", "MISSING", message)
 
 
 def _without_edge(source: Integers) -> NDArrayBool:
-    """Lines that say no source, or of a model that hasn't been asked (`learn/predicted.py`)."""
-    unknown: NDArrayBool = (source < _FIRST) | (source > _LAST) | (source == Source.MODEL)
+    """Lines that say no source, or one that hasn't been asked: a model, a filter of regimes."""
+    unasked = (source == Source.MODEL) | (source == Source.REGIMES)
+    unknown: NDArrayBool = (source < _FIRST) | (source > _LAST) | unasked
     return unknown
 
 

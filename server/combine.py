@@ -84,6 +84,7 @@ def combined(
         algorithm=answer,
         predictions=signals.context.predictions,
         stored_features=signals.context.stored_features,
+        regimes=signals.context.regimes,
         volatility=market.context.volatility,
         stress=limits.context.stress,
     )
@@ -145,6 +146,9 @@ def _said_by_models(context: decision_inputs.DecisionInputs, names: Sequence[str
         columns = (item.lines, item.win_probability, item.win_probability_error)
         for line, p, error in zip(*columns, strict=True):
             said[f"model's probability of {names[line]}"] = f"{_text(p)} +- {_text(error)}"
+    if context.regimes is not None:
+        rows = zip(context.regimes.lines, context.regimes.probability, strict=True)
+        said |= {f"regimes of {names[line]}": " ".join(map(_text, row)) for line, row in rows}
     for adjustment in context.adjustments:
         for name, m in zip(names, adjustment.lines, strict=False):
             said[f"{adjustment.name} multiplies {name}"] = _text(m)

@@ -20,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from compute.adapt.adjustment import Adjustment
+from compute.adapt.regime_edges import RegimeProbabilities
 from compute.algorithm import AlgorithmAnswer
 from compute.joint_lots import LotSearch
 from compute.learn.predicted import Prediction, StoredFeatures
@@ -88,6 +89,8 @@ class DecisionInputs:
     """What models said of lines, so that a replay needs none."""
     stored_features: tuple[StoredFeatures, ...] = ()
     """What models read from their feature sets."""
+    regimes: RegimeProbabilities | None = None
+    """What a filter predicted for lines of REGIMES."""
     balances: Mapping[str, float] = field(default_factory=dict)
     """Cash by currency, the base among them, where there is any but the base; else empty."""
     jumped: frozenset[str] = frozenset()
@@ -138,6 +141,8 @@ def encode(context: DecisionInputs) -> bytes:
         document["balances"] = context.balances
     if context.stored_features:
         document["stored_features"] = context.stored_features
+    if context.regimes is not None:
+        document["regimes"] = context.regimes
     if context.jumped:
         document["jumped"] = context.jumped
     if context.clusters:
@@ -195,6 +200,7 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
         else Volatility(**{**volatility, "column": _dense(volatility["column"], n)}),
         predictions=from_json(tuple[Prediction, ...], document.get("predictions", ())),
         stored_features=from_json(tuple[StoredFeatures, ...], document.get("stored_features", ())),
+        regimes=from_json(RegimeProbabilities, document.get("regimes")),
         balances=document.get("balances", {}),
         jumped=frozenset(document.get("jumped", ())),
         clusters=from_json(tuple[Cluster, ...], document.get("clusters", ())),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from compute.adapt.regime_edges import RegimeProbabilities
 from compute.learn.predicted import StoredFeatures
 from compute.limits.stress_limits import StressEvent
 from compute.market import equity_of
@@ -33,6 +34,7 @@ from server.models import Models
 from server.portfolio_state import PortfolioState, restated
 from server.prepared_request import PreparedRequest, assemble, concerned, context_of
 from server.price_jumps import refuse_held
+from server.regime_prediction import regimes_of
 from server.request_context import Call
 from server.sizing_request import SizingRequest
 from server.state import States
@@ -64,6 +66,7 @@ class Gathered:
     models: prediction.Asked
     stored_features: tuple[StoredFeatures, ...]
     volatilities: Estimates | None
+    regimes: RegimeProbabilities | None
     jumped: frozenset[str]
     at_rest: MatrixData | None = None
     stress: tuple[StressEvent, ...] = ()
@@ -100,6 +103,7 @@ class Gatherer:
             outcomes = await self.outcomes(call, request)
             named = scenarios_of(state.limits, request.limits)
             stress = await self.stress(call, named, request, state)
+        regimes = await regimes_of(self._database, tenant_id, request, call.left_s)
         models = await prediction.asked(self._models, tenant_id, request, parameters)
         now = datetime.now(UTC)
         known = await prediction.read_stored(self._features, tenant_id, request, models, now)
@@ -120,6 +124,7 @@ class Gatherer:
             models=models,
             stored_features=known,
             volatilities=volatilities,
+            regimes=regimes,
             jumped=jumped,
             at_rest=at_rest,
             stress=stress,
@@ -149,6 +154,7 @@ class Gatherer:
             equity = equity_of(prices, context.positions)
             context = adapted(context, request, found.time, equity, state)
             context = replace(context, stored_features=found.stored_features)
+            context = replace(context, regimes=found.regimes)
             context = prediction.predicted(context, request, found.models, found.time)
             if found.volatilities is not None:
                 key = (found.tenant_id, snapshot_id, currency)

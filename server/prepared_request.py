@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from compute.adapt.edge import multiplied, scaled_edges, scaled_scenarios
+from compute.adapt.regime_edges import with_regimes
 from compute.currency import in_base
 from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
@@ -134,7 +135,8 @@ def assemble(
     wrong = check_features(request.features) + unknown_features(context.stored_features)
     errors += wrong
     batch = with_predictions(batch, context.predictions, [error.line for error in wrong])
-    errors += check(batch, prices.price[known])
+    batch, unseen = with_regimes(batch, ids, context.regimes)
+    errors += unseen + check(batch, prices.price[known])
     limits = _limits(request, context, prices)
     errors += check_market(batch, index, prices, context.parameters, limits)
     columns, more = _scenarios_of(ids, batch.source, scenarios)

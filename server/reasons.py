@@ -124,6 +124,7 @@ REASONS: Mapping[str, Reason] = {
     "NOT_IN_ESTIMATES": _told(
         "Of a backtest: its window lacks prices of the instrument; a shorter one may not.", LINE
     ),
+    "NOT_IN_REGIMES": _told("Name an instrument that the filter has seen returns of.", LINE),
     "NOT_IN_SCENARIOS": _told("Send scenarios that have the instrument.", LINE),
     "NOT_TRADED": _told("Wait until it trades, or correct its state in the snapshot.", LINE),
     "PRICE_JUMP": _told(

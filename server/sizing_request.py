@@ -21,6 +21,14 @@ class HistoryAsked:
 
 
 @dataclass(frozen=True)
+class RegimesAsked:
+    """The filter whose predicted regimes lines are mixed by; instrument_id: empty for their own."""
+
+    model_id: str
+    instrument_id: str
+
+
+@dataclass(frozen=True)
 class SizingRequest:
     """Sizes wanted for one portfolio; pure data.
 
@@ -38,6 +46,7 @@ class SizingRequest:
     feature_schema_hash: str = ""
     model_id: str = ""
     history: HistoryAsked | None = None
+    regimes: RegimesAsked | None = None
     market_snapshot_id: str = ""
     scenario_matrix_id: str = ""
     covariance_matrix_id: str = ""

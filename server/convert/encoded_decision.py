@@ -209,7 +209,14 @@ def _rejected(sizing: Sizing) -> Iterator[Attempt]:
 
 
 def _predictions(head: pb.SizingDecision, context: DecisionInputs) -> None:
-    """Writes what models said into a decision."""
+    """Writes what models and filters of regimes said into a decision."""
+    if context.regimes is not None:
+        rows = zip(context.regimes.lines, context.regimes.probability, strict=True)
+        told = [row for row in rows if row[1]]
+        head.regimes.model_id = context.regimes.model_id
+        head.regimes.state_version = context.regimes.state_version
+        head.regimes.lines.extend(line for line, _ in told)
+        head.regimes.probability.extend(p for _, row in told for p in row)
     for item in context.predictions:
         head.predictions.add(
             model_id=item.model_id,

@@ -16,11 +16,16 @@ from server.convert.columns import floats, integers, optional_floats
 from server.convert.limits import book_only_violations, limits
 from server.convert.limits import violations as limit_violations
 from server.convert.market import instrument_violations
-from server.convert.names import id_violations, optional_moment, past_moment
+from server.convert.names import (
+    id_violations,
+    optional_moment,
+    past_moment,
+    text_violations,
+)
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid_fields
-from server.sizing_request import HistoryAsked, SizingRequest
+from server.sizing_request import HistoryAsked, RegimesAsked, SizingRequest
 
 # Columns that are empty or as long as the ids.
 _COLUMNS = (
@@ -102,6 +107,10 @@ def _batch_violations(
         text = f"sums to {lengths.sum()}, but history_outcome has {len(signals.history_outcome)}"
         yield FieldViolation(f"{path}.history_length", "LENGTH_MISMATCH", text)
     yield from _stored_violations(signals, path)
+    if signals.regime_model_id:
+        yield from id_violations(signals.regime_model_id, f"{path}.regime_model_id")
+    if signals.regime_instrument_id:
+        yield from text_violations(signals.regime_instrument_id, f"{path}.regime_instrument_id")
     if signals.HasField("as_of_time"):
         past_moment(signals.as_of_time, f"{path}.as_of_time")
     if len(signals.confidence) and (
@@ -164,6 +173,9 @@ def sizing_request(message: pb.SizePositionsRequest, content: bytes | None = Non
     if batch.history_universe_id:
         start = optional_moment(batch, "history_start_time", "signals.")
         history = HistoryAsked(batch.history_universe_id, start)
+    regimes = None
+    if batch.regime_model_id:
+        regimes = RegimesAsked(batch.regime_model_id, batch.regime_instrument_id)
     given = message.HasField
     return SizingRequest(
         portfolio_id=message.portfolio_id,
@@ -175,6 +187,7 @@ def sizing_request(message: pb.SizePositionsRequest, content: bytes | None = Non
         feature_schema_hash=batch.feature_schema_hash,
         model_id=batch.model_id,
         history=history,
+        regimes=regimes,
         market_snapshot_id=message.market_snapshot_id,
         scenario_matrix_id=message.scenario_matrix_id,
         covariance_matrix_id=message.covariance_matrix_id,
@@ -213,6 +226,8 @@ def signals(message: sizing_pb2.SignalBatch, *, has_scenarios: bool) -> Signals:
         holding_periods=optional_floats(message.holding_periods),
         cost_rate=optional_floats(message.cost_rate),
         edge_half_life_periods=optional_floats(message.edge_half_life_periods),
+        regime_expected_return=optional_floats(message.regime_expected_return),
+        regime_volatility=optional_floats(message.regime_volatility),
         history_outcome=history,
         history_length=integers(message.history_length) if history is not None else None,
     )
@@ -229,6 +244,7 @@ def sources(message: sizing_pb2.SignalBatch, n: int, has_scenarios: bool) -> Int
         (len(message.history_universe_id), Source.STORED_HISTORY),
         (has_scenarios, Source.SCENARIOS),
         (len(message.features) or message.model_id, Source.MODEL),
+        (message.regime_model_id, Source.REGIMES),
     ):
         if given:
             return np.full(n, int(source), dtype=np.int64)

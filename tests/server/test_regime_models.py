@@ -107,6 +107,74 @@ async def test_a_predicted_regime_moves_a_condition_rule(client: Client) -> None
     assert list(replay.replayed.adjustments) == list(decisions[-1].adjustments)
 
 
+async def test_lines_are_sized_by_the_mixture_that_is_predicted(client: Client) -> None:
+    """Kelly of the mixture, straight from the predicted probability of the filter."""
+    portfolio_id, model_id = await new_portfolio(client), new_id("regimes")
+    for day, price in enumerate(PRICES[:2]):
+        await put_day(client, DAYS - day, [price])
+    await put_model(client, model_id=model_id, regimes=two(), observations_min=1)
+    await client.parameter.SetParameters(
+        parameter_service_pb2.SetParametersRequest(
+            portfolio_id=portfolio_id,
+            parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.1),
+        )
+    )
+    returns = [0.003, -0.002, 0.0006, -0.0010]
+    edge = {
+        "regime_model_id": model_id,
+        "regime_instrument_id": "I0",
+        "regime_expected_return": returns,
+        "regime_volatility": [0.02, 0.05, 0.008, 0.020],
+        "win_probability": [],
+        "payoff": [],
+    }
+    request = sizing_request(portfolio_id, ["I1", "I2"], edge)
+    decision = await client.size(request)
+    p = np.array([1.0 - PREDICTED[0], PREDICTED[0]])
+    told = decision.regimes
+    assert (told.model_id, list(told.lines)) == (model_id, [0, 1])
+    assert list(told.probability) == pytest.approx([*p, *p], abs=1e-9)
+    raw = decision.waterfall.stages[0].weight
+    for line, deviation in enumerate(([0.02, 0.05], [0.008, 0.020])):
+        mean = np.array(returns[2 * line : 2 * line + 2])
+        m = p @ mean
+        v = p @ (np.array(deviation) ** 2 + mean**2) - m**2
+        assert raw[line] == pytest.approx(m / v, rel=1e-8)
+        assert raw[line] < p @ (mean / np.array(deviation) ** 2), "never a mean of stakes"
+    own = {**edge, "regime_instrument_id": ""}  # of each its own
+    both = await client.size(sizing_request(portfolio_id, ["I0", "NEW"], own))
+    assert {error.line for error in both.line_errors} == {1}
+    assert list(both.regimes.lines) == [0]
+
+    for day, price in enumerate(PRICES[2:], 2):  # the storm comes; what was decided stays
+        await put_day(client, DAYS - day, [price])
+    later = await client.size(sizing_request(portfolio_id, ["I1", "I2"], edge))
+    assert later.regimes.probability[1] == pytest.approx(PREDICTED[-1], abs=1e-9)
+    assert raw[0] > 0.0 >= later.waterfall.stages[0].weight[0]  # what is reserved stays as it is
+    replay = await client.sizing.ReplayDecision(
+        sizing_service_pb2.ReplayDecisionRequest(decision_id=decision.decision_id)
+    )
+    assert replay.lots_equal
+    assert replay.replayed.regimes == decision.regimes
+
+    async def wrong(**given: Any) -> Any:
+        return await refusal(client.size(sizing_request(portfolio_id, ["I1", "I2"], given)))
+
+    unnamed = {key: value for key, value in edge.items() if key != "regime_model_id"}
+    source = [sizing_pb2.EDGE_SOURCE_REGIMES] * 2
+    assert (await wrong(**unnamed, edge_source=source)).fields == {
+        "signals.regime_model_id": "MISSING"
+    }
+    assert (await wrong(**{**edge, "regime_expected_return": returns[:3]})).fields == {
+        "signals.regime_expected_return": "LENGTH_MISMATCH"
+    }
+    unknown = await wrong(**{**edge, "regime_model_id": "nowhere"})
+    assert unknown.code.name == "NOT_FOUND"
+    plain = new_id("ewma")
+    await put_model(client, model_id=plain)
+    assert (await wrong(**{**edge, "regime_model_id": plain})).reason == "WRONG_MODEL_KIND"
+
+
 async def test_a_condition_waits_for_its_instrument_and_yields_to_others(client: Client) -> None:
     name, model_id = new_id("turbulence"), new_id("regimes")
     own = two(condition_id=name, condition_instrument_id="I0")

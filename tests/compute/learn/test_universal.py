@@ -1,12 +1,14 @@
 """Money divided among strategies: reference numbers, identities, bounds, and no look ahead."""
 
 import itertools
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.integrate import quad
+from scipy.integrate import quad, simpson
 from scipy.special import betaln, poch
 from scipy.stats import beta
 
@@ -168,3 +170,29 @@ def test_of_several_the_regret_has_its_bound_and_nothing_is_known_before(
     order = np.random.default_rng(seed).permutation(n)
     other = universal(relatives[:, order], concentration)
     assert other.weights == pytest.approx(found.weights[:, order], abs=1e-10)
+
+
+def cover_pair() -> np.ndarray:
+    """Daily relatives of Iroquois and Kin Ark, 1962 to 1984, of the package universal-portfolios,
+    from its file alone: its code needs more than there is here."""
+    found = find_spec("universal")
+    if found is None or found.origin is None:
+        pytest.skip("universal-portfolios, which has the data, is not installed")
+    file = Path(found.origin).parent / "data" / "nyse_o.csv"
+    prices = np.loadtxt(file, delimiter=",", skiprows=1)[:, [19, 22]]
+    return np.vstack([prices[:1], prices[1:] / prices[:-1]])
+
+
+def test_m10_20_covers_pair() -> None:
+    x = cover_pair()
+    assert x.prod(axis=0) == pytest.approx([8.9151, 4.1276], abs=5e-5)
+    grid = np.linspace(0.0, 1.0, 21)
+    wealth = np.array([(x @ np.array([b, 1.0 - b])).prod() for b in grid])
+    assert wealth.mean() == pytest.approx(38.67269658, abs=1e-7), "as Cover prints it"
+    assert (wealth.max(), grid[wealth.argmax()]) == pytest.approx((73.6190, 0.55), abs=5e-5)
+    found = universal(x)
+    fine = np.linspace(0.0, 1.0, 2001)
+    every = np.exp(np.log(np.outer(fine, x[:, 0] - x[:, 1]) + x[:, 1]).sum(axis=1))
+    whole = simpson(every, x=fine)
+    assert np.exp(found.log_wealth[-1]) == pytest.approx(whole, rel=1e-9)
+    assert np.exp(found.log_wealth[-1]) == pytest.approx(40.30651523, abs=1e-7)

@@ -43,6 +43,11 @@ class _EdgeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EdgeSource
     """`features`: a live model says the win probability and its standard error; `payoff` and
     `loss_fraction` as with WIN_LOSS. The line's `win_probability` and its error are not read.
     """
+    EDGE_SOURCE_REGIMES: _EdgeSource.ValueType  # 7
+    """`regime_expected_return` and `regime_volatility`, mixed by the probabilities that the filter of
+    `regime_model_id` predicts of the period that comes: continuous Kelly of the mixture, which is never the
+    mean of the stakes that the regimes would have by themselves.
+    """
 
 class EdgeSource(_EdgeSource, metaclass=_EdgeSourceEnumTypeWrapper):
     """What the edge of a line is computed from."""
@@ -62,6 +67,11 @@ EDGE_SOURCE_STORED_HISTORY: EdgeSource.ValueType  # 5
 EDGE_SOURCE_MODEL: EdgeSource.ValueType  # 6
 """`features`: a live model says the win probability and its standard error; `payoff` and
 `loss_fraction` as with WIN_LOSS. The line's `win_probability` and its error are not read.
+"""
+EDGE_SOURCE_REGIMES: EdgeSource.ValueType  # 7
+"""`regime_expected_return` and `regime_volatility`, mixed by the probabilities that the filter of
+`regime_model_id` predicts of the period that comes: continuous Kelly of the mixture, which is never the
+mean of the stakes that the regimes would have by themselves.
 """
 Global___EdgeSource: _TypeAlias = EdgeSource  # noqa: Y015
 
@@ -197,6 +207,10 @@ class SignalBatch(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
     FEATURE_SCHEMA_HASH_FIELD_NUMBER: _builtins.int
+    REGIME_MODEL_ID_FIELD_NUMBER: _builtins.int
+    REGIME_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    REGIME_EXPECTED_RETURN_FIELD_NUMBER: _builtins.int
+    REGIME_VOLATILITY_FIELD_NUMBER: _builtins.int
     history_universe_id: _builtins.str
     """Universe of HistoryService whose returns lines of STORED_HISTORY are estimated from, of a short line
     with their sign turned; as known at the decision, which a replay reads again.
@@ -207,6 +221,10 @@ class SignalBatch(_message.Message):
     """`Model.feature_schema_hash` of the edge model, or of the size model where no edge is a model's, as
     the program that made the features knows it; another one is refused. Empty: not compared.
     """
+    regime_model_id: _builtins.str
+    """Of REGIMES: `VolatilityModel` with regimes whose predicted probabilities count; required."""
+    regime_instrument_id: _builtins.str
+    """Of REGIMES: whose regimes count, such as an index. Empty: of each line its own instrument."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Instruments, unique, all in the market snapshot."""
@@ -220,7 +238,7 @@ class SignalBatch(_message.Message):
         """What each edge comes from. Empty: WIN_LOSS if `win_probability` is given, else
         RETURN_VOLATILITY if `expected_return` is, else HISTORY if `history_outcome` is, else
         STORED_HISTORY if `history_universe_id` is, else SCENARIOS if a scenario matrix is, else MODEL if
-        `features` are or `model_id` is.
+        `features` are or `model_id` is, else REGIMES if `regime_model_id` is.
         """
 
     @_builtins.property
@@ -320,6 +338,16 @@ class SignalBatch(_message.Message):
         is taken at the end of what it was trained on.
         """
 
+    @_builtins.property
+    def regime_expected_return(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of REGIMES: `expected_return` in each regime by rising deviation of the model, those of the first line
+        first; lines of other sources have entries too, which are not read. From -1 to 1.
+        """
+
+    @_builtins.property
+    def regime_volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """`volatility` in each regime, likewise. From 1e-6 to 5."""
+
     def __init__(
         self,
         *,
@@ -346,10 +374,14 @@ class SignalBatch(_message.Message):
         features: _abc.Iterable[Global___FeatureColumn] | None = ...,
         model_id: _builtins.str = ...,
         feature_schema_hash: _builtins.str = ...,
+        regime_model_id: _builtins.str = ...,
+        regime_instrument_id: _builtins.str = ...,
+        regime_expected_return: _abc.Iterable[_builtins.float] | None = ...,
+        regime_volatility: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "history_start_time", b"history_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_half_life_periods", b"edge_half_life_periods", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "feature_schema_hash", b"feature_schema_hash", "features", b"features", "history_length", b"history_length", "history_outcome", b"history_outcome", "history_start_time", b"history_start_time", "history_universe_id", b"history_universe_id", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "model_id", b"model_id", "payoff", b"payoff", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "confidence", b"confidence", "cost_rate", b"cost_rate", "edge_half_life_periods", b"edge_half_life_periods", "edge_source", b"edge_source", "expected_return", b"expected_return", "expected_return_error", b"expected_return_error", "feature_schema_hash", b"feature_schema_hash", "features", b"features", "history_length", b"history_length", "history_outcome", b"history_outcome", "history_start_time", b"history_start_time", "history_universe_id", b"history_universe_id", "holding_periods", b"holding_periods", "instrument_ids", b"instrument_ids", "loss_fraction", b"loss_fraction", "model_id", b"model_id", "payoff", b"payoff", "regime_expected_return", b"regime_expected_return", "regime_instrument_id", b"regime_instrument_id", "regime_model_id", b"regime_model_id", "regime_volatility", b"regime_volatility", "side", b"side", "stop_price", b"stop_price", "volatility", b"volatility", "win_probability", b"win_probability", "win_probability_error", b"win_probability_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1265,6 +1297,7 @@ class SizingDecision(_message.Message):
     LOT_SEARCH_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    REGIMES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Id of the decision (UUID); empty where it was not recorded (validate_only, what-if)."""
     request_id: _builtins.str
@@ -1388,6 +1421,10 @@ class SizingDecision(_message.Message):
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionFeatures]:
         """What models read from their feature sets."""
 
+    @_builtins.property
+    def regimes(self) -> Global___RegimeMixture:
+        """What lines of REGIMES were sized by; recorded, so that a replay needs no filter."""
+
     def __init__(
         self,
         *,
@@ -1421,14 +1458,53 @@ class SizingDecision(_message.Message):
         lot_search: Global___LotSearch | None = ...,
         author: _builtins.str = ...,
         features: _abc.Iterable[Global___DecisionFeatures] | None = ...,
+        regimes: Global___RegimeMixture | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "lot_search", b"lot_search", "plan", b"plan", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "cash_needs", b"cash_needs", "certificate", b"certificate", "create_time", b"create_time", "edges", b"edges", "lot_search", b"lot_search", "plan", b"plan", "regimes", b"regimes", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "author", b"author", "cash_needs", b"cash_needs", "certificate", b"certificate", "clusters", b"clusters", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "features", b"features", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "lot_search", b"lot_search", "method", b"method", "notes", b"notes", "plan", b"plan", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "algorithm", b"algorithm", "author", b"author", "cash_needs", b"cash_needs", "certificate", b"certificate", "clusters", b"clusters", "create_time", b"create_time", "decision_id", b"decision_id", "edges", b"edges", "fallback_chain", b"fallback_chain", "features", b"features", "input_hash", b"input_hash", "limits_exceeded", b"limits_exceeded", "line_errors", b"line_errors", "lot_search", b"lot_search", "method", b"method", "notes", b"notes", "plan", b"plan", "portfolio_id", b"portfolio_id", "predictions", b"predictions", "regimes", b"regimes", "request_id", b"request_id", "reservation_expire_time", b"reservation_expire_time", "risk", b"risk", "sensitivities", b"sensitivities", "sizes", b"sizes", "status", b"status", "strategy_id", b"strategy_id", "summary", b"summary", "versions", b"versions", "waterfall", b"waterfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SizingDecision: _TypeAlias = SizingDecision  # noqa: Y015
+
+@_typing.final
+class RegimeMixture(_message.Message):
+    """Regimes as they were predicted for the period that comes, and what lines make of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The volatility model."""
+    state_version: _builtins.int
+    """The version of its state."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lines of the request whose regimes were known."""
+
+    @_builtins.property
+    def probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Predicted probability of each regime by rising deviation, those of the first of `lines` first."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        state_version: _builtins.int = ...,
+        lines: _abc.Iterable[_builtins.int] | None = ...,
+        probability: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "model_id", b"model_id", "probability", b"probability", "state_version", b"state_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegimeMixture: _TypeAlias = RegimeMixture  # noqa: Y015
 
 @_typing.final
 class DecisionFeatures(_message.Message):
