@@ -196,8 +196,12 @@ class BreachWatch:
                 await outbox.append(connection, call.tenant_id, portfolio_id, finding.events)
 
 
-async def check(database: Database, states: States, call: Call, portfolio_id: str) -> LimitCheck:
-    """What the book of a portfolio is beyond at the newest prices; nothing is told or recorded.
+async def check(
+    database: Database, states: States, call: Call, portfolio_id: str, snapshot_id: str
+) -> LimitCheck:
+    """What the book of a portfolio is beyond at the prices of a snapshot, "": the newest.
+
+    Nothing is told or recorded.
 
     Errors: `NotFound`; `MissingInputError` where a price is missing.
     """
@@ -205,7 +209,7 @@ async def check(database: Database, states: States, call: Call, portfolio_id: st
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
         begun = await storage.begin_times(connection, call.tenant_id, portfolio_id)
         matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
-    snapshot = await states.snapshot(call.tenant_id, "")
+    snapshot = await states.snapshot(call.tenant_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
     at_rest = clusters_at_rest(state.book_limits, market, positions(state, market), matrix)
     found = tuple(

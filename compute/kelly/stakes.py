@@ -119,6 +119,10 @@ class _Inputs(NamedTuple):
     spread: float | Array
 
 
+ROUNDING = 1e-12
+"""Relative error of Kelly times a multiple, and of logarithms of what it leaves, with room."""
+
+
 class _Numbers(NamedTuple):
     """What they answer, NaN for what there isn't: () and, of each multiple, (m,)."""
 
@@ -155,6 +159,8 @@ def _bet(inputs: Array, multiples: Array) -> Array:
     outcomes, odds = jnp.stack([b, -a]), jnp.stack([p, 1.0 - p])
     constrained = risk_constrained_kelly(outcomes, odds, drawdown_exponent(*floor)).fraction
     stake = jnp.maximum(kelly, 0.0) * multiples
+    # A multiple that stakes everything does so whatever the rounding of Kelly times it.
+    stake = jnp.where(jnp.abs(a * stake - 1.0) <= ROUNDING, 1.0 / a, stake)
     # Half the variance of the stake times the curvature of growth there, to second order.
     bent = p * (b / (1.0 + b * kelly)) ** 2 + (1.0 - p) * (a / (1.0 - a * kelly)) ** 2
     gain, loss = jnp.log1p(b * stake), jnp.log1p(-jnp.minimum(a * stake, 1.0))
@@ -275,6 +281,8 @@ def stakes_of(
         # (1 - l^-theta) / (u^-theta - l^-theta) at l = 1/2 and u = 2.
         doubles = np.where(np.isposinf(power), 1.0, power / (1.0 + power))
         below = np.exp(np.maximum(theta, 0.0)[:, None] * np.log(levels))
+    if isinstance(edge, Bet):
+        doubles = np.where(np.isneginf(growth), _doubles_without_a_loss(edge, stake), doubles)
     return Stakes(
         kelly=kelly,
         interval=None if np.isnan(one[1]) else (float(one[1]), float(one[2])),
@@ -294,6 +302,14 @@ def stakes_of(
         no_trade_high=traded[1],
         safe_rate=traded[2],
     )
+
+
+def _doubles_without_a_loss(bet: Bet, stake: Floats) -> Floats:
+    """P(wins in a row until wealth has doubled), (m,): where the first loss takes everything."""
+    with np.errstate(divide="ignore"):
+        wins = np.ceil(np.log(2.0) / np.log1p(bet.payoff * stake) - ROUNDING)
+    chance: Floats = bet.win_probability**wins
+    return chance
 
 
 def _known(value: float) -> float | None:

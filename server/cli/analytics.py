@@ -209,6 +209,8 @@ LEFT_OUT = {
 
 
 def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
+    from server.cli.labels import money
+
     yield f"{answer.decisions} decisions, {answer.lines} lines"
     for item in answer.left_out:
         yield f"{item.count} decisions left out: {LEFT_OUT.get(item.name, item.name)}"
@@ -233,7 +235,7 @@ def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
     if answer.shortfall.HasField("rate"):
         lost = answer.shortfall
         yield (
-            f"shortfall {lost.rate * 1e4:.1f} bp of {lost.notional:,.0f}: execution "
+            f"shortfall {lost.rate * 1e4:.1f} bp of {money(lost.notional)}: execution "
             f"{lost.execution:,.2f}, not filled {lost.opportunity:,.2f}, fees {lost.fees:,.2f}"
         )
     if answer.HasField("impact"):

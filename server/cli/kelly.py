@@ -151,6 +151,8 @@ def _show(answer: "pb.EvaluateStakesResponse", periods: str) -> None:
             *(_traded(row) if traded else ()),
         )
     console().print(out)
+    if periods == "bets":
+        say("doubles first: to within one bet, since a large one jumps beyond half or double")
     for line in _evidence(answer, periods):
         say(line)
 

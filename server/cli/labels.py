@@ -14,8 +14,8 @@ def percent(value: float, digits: int = 2) -> str:
 
 
 def money(value: float) -> str:
-    """An amount without cents."""
-    return f"{value + 0.0:,.0f}"
+    """An amount to six digits at least: large ones without cents, a coin with its parts."""
+    return f"{value + 0.0:,.0f}" if abs(value) >= 1e5 else f"{value + 0.0:,.6g}"
 
 
 def units(value: float, sign: str = "") -> str:

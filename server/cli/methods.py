@@ -1,6 +1,7 @@
 """`sizing methods`: every way to size, estimate and measure, and where each is chosen."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,9 @@ def _having(groups: list[dict[str, Any]], words: list[str]) -> list[dict[str, An
     return [group for group in kept if group["ways"]]
 
 
+_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bet al)\. |: ")
+"""Where a sentence ends; an abbreviation ends none."""
+
+
 def _first_sentence(text: str) -> str:
-    for end in (". ", ": "):
-        text = text.split(end)[0]
-    return text.rstrip(".")
+    return _END.split(text)[0].rstrip(".")

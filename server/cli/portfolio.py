@@ -290,15 +290,18 @@ def reservations(
 
 @portfolio.command()
 def breaches(
-    portfolio_id: PortfolioId, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
+    portfolio_id: PortfolioId,
+    snapshot: Annotated[str, typer.Option(help="Market snapshot; default: the newest.")] = "",
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Shows the limits that the book is beyond at the newest prices."""
+    """Shows the limits that the book is beyond at the prices of a market snapshot."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
     from server.cli.labels import limit_text, limit_value
     from server.cli.render import table
 
-    request = pb.GetBreachesRequest(portfolio_id=portfolio_id)
+    request = pb.GetBreachesRequest(portfolio_id=portfolio_id, market_snapshot_id=snapshot)
     with connect(address) as client:
         answer = client.portfolios.GetBreaches(request)
     if as_json:

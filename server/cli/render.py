@@ -71,7 +71,8 @@ def sizes_table(decision: sizing_pb2.SizingDecision) -> Table:
         if status == types_pb2.LINE_STATUS_REFUSED:
             reason = "refused, position kept"
         elif status == types_pb2.LINE_STATUS_ZERO and not sizes.binding[i]:
-            reason = "no edge left"
+            is_passed_over = decision.HasField("certificate") and stages[0].weight[i] != 0.0
+            reason = "not in the best portfolio" if is_passed_over else "no edge left"
         else:
             reason = binding_words(sizes, i) or "nothing (the stake in whole lots)"
         lot = sizes.lot_size[i]
@@ -166,7 +167,8 @@ def line_words(decision: sizing_pb2.SizingDecision, line: int) -> list[str]:
     if words := binding_words(sizes, line):
         joint = decision.HasField("certificate")
         without = sizes.weight_without_binding[line]
-        cut = f", which cut it from {percent(without)}"
+        is_cut = abs(sizes.weight[line]) <= abs(without)
+        cut = f", which {'cut' if is_cut else 'moved'} it from {percent(without)}"
         said.append(f"set by: {words}{'' if joint else cut}")
         if price := sizes.marginal_growth[line]:
             what = "the objective" if joint else "log growth"

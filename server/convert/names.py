@@ -16,7 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from compute.ranges import RANGES
 from server.errors import FieldViolation, invalid
 
-_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+ID_LENGTH_MAX = 128
+_ID = re.compile(rf"[A-Za-z0-9._:\-]{{1,{ID_LENGTH_MAX}}}")
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
 TEXT_LENGTH_MAX = 1000
 NO_TIME = "must be a time from year 1 to 9999"
@@ -28,7 +29,9 @@ def id_violations(value: str, path: str) -> Iterator[FieldViolation]:
     if not value:
         yield FieldViolation(path, "MISSING", "must be given")
     elif not _ID.fullmatch(value):
-        text = f"is {value[:40]!r}; it must be 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+        is_long = len(value) > ID_LENGTH_MAX
+        what = f"has {len(value)} characters" if is_long else f"is {value!r}"
+        text = f"{what}; it must be 1 to {ID_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : -"
         yield FieldViolation(path, "BAD_FORMAT", text)
 
 

@@ -149,11 +149,15 @@ class PortfolioService(PortfolioControl):
     async def get_breaches(
         self, call: Call, request: pb.GetBreachesRequest
     ) -> pb.GetBreachesResponse:
-        """What the book is beyond at the newest prices."""
+        """What the book is beyond at the prices of a snapshot."""
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
-        return limit_check(
-            await limit_monitor.check(self._database, self._states, call, portfolio_id)
+        snapshot_id = ""
+        if request.market_snapshot_id:
+            snapshot_id = checked_id(request.market_snapshot_id, "market_snapshot_id")
+        found = await limit_monitor.check(
+            self._database, self._states, call, portfolio_id, snapshot_id
         )
+        return limit_check(found)
 
     async def list_reservations(
         self, call: Call, request: pb.ListReservationsRequest

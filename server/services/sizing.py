@@ -220,5 +220,9 @@ class SizingService:
         )
         most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
+        for instrument_id in request.fills.instrument_ids:
+            if instrument_id not in lot_size:  # before its price is held against the market
+                text = f"a fill of {instrument_id!r}, which {request.decision_id} doesn't trade"
+                raise precondition("FILL_NOT_OPEN", text)
         accounts = Accounts(currency, frozenset(state.portfolio.balances))
         return bookings(request.fills, lot_size, markets, Band(most), accounts)

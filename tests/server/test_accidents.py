@@ -256,6 +256,14 @@ async def test_settling_says_what_is_open(client: Client) -> None:
     refused = await refusal(client.sizing.SettleDecision(request))
     assert (refused.code, refused.reason) == (PRECONDITION, "FILL_NOT_OPEN")
     assert f"where {lots} are open" in refused.message
+    # However far its price is from the market of what it names.
+    fills = sizing_service_pb2.Fills(instrument_ids=["I1"], lots=[1], price=[9_999.0])
+    request = sizing_service_pb2.SettleDecisionRequest(
+        request_id=str(uuid4()), decision_id=decision.decision_id, fills=fills
+    )
+    refused = await refusal(client.sizing.SettleDecision(request))
+    assert (refused.code, refused.reason) == (PRECONDITION, "FILL_NOT_OPEN")
+    assert "'I1'" in refused.message
 
 
 async def test_a_fill_counts_after_the_order_was_closed(client: Client) -> None:

@@ -1,5 +1,6 @@
 """Kelly of one bet or asset, through the RPC and the command."""
 
+import math
 from typing import Any
 
 import grpc
@@ -28,6 +29,13 @@ async def test_a_bet_at_fractions_of_kelly(client: Client) -> None:
     assert full.doubles_before_halving == pytest.approx(2 / 3)
     assert half.ever_below[0] == pytest.approx(0.12206844, abs=1e-8)
     assert answer.floor_kelly_fraction == pytest.approx(0.50425074, abs=1e-7)
+
+
+async def test_a_stake_of_everything_is_ruin(client: Client) -> None:
+    """Five times the fifth that is Kelly, which in floating point is a little less than one."""
+    (row,) = (await client.edge.EvaluateStakes(bet(kelly_fractions=[5.0]))).rows
+    assert (row.stake, row.growth, row.growth_volatility) == (1.0, -math.inf, math.inf)
+    assert row.doubles_before_halving == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

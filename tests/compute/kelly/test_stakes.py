@@ -91,8 +91,13 @@ def test_edges_of_what_there_is() -> None:
     assert (sure.doubles_before_halving == 1.0).all()
     assert sure.floor_multiple is None
     ruin: Stakes = stakes_of(Bet(0.6, 1.0), np.array([5.0]), LEVELS, KERNELS)
-    assert ruin.growth[0] < -10.0 or np.isneginf(ruin.growth[0])
+    assert ruin.stake[0] == 1.0
+    assert np.isneginf(ruin.growth[0])
     assert (ruin.ever_below == 1.0).all()
+    assert ruin.doubles_before_halving[0] == pytest.approx(0.6)  # the first bet decides
+    slow = stakes_of(Bet(0.9, 0.2), np.array([2.5]), LEVELS, KERNELS)
+    assert np.isneginf(slow.growth[0])
+    assert slow.doubles_before_halving[0] == pytest.approx(0.9**4)  # 1.2^3 < 2 < 1.2^4
     short = stakes_of(Asset(-0.04, 0.2), MULTIPLES, LEVELS, KERNELS)
     assert short.kelly == pytest.approx(-1.0)
     assert (short.stake < 0.0).all()

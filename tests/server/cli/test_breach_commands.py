@@ -30,6 +30,16 @@ async def test_what_a_book_is_beyond_is_shown(sizing: Sizing, tmp_path: Path) ->
     assert "BRC0" in shown.out
     assert "30.00%" in shown.out
     assert "not looked at: limits on clusters ('alike') need correlations" in shown.out
+    market.write_text("instrument_id,price\nBRC1,20\n")
+    assert (await sizing("market", "load", str(market), "--id", "cli-breaches-part")).code == 0
+    blind = await sizing("portfolio", "breaches", "cli-breaches")
+    assert "'BRC0'" in blind.err
+    assert "--snapshot" in blind.err
+    named = await sizing("portfolio", "breaches", "cli-breaches", "--snapshot", "cli-breaches")
+    assert named.out == shown.out
+    again = ("market", "load", str(tmp_path / "whole.csv"), "--id", "cli-breaches-whole")
+    (tmp_path / "whole.csv").write_text("instrument_id,price\nBRC0,10\nBRC1,20\n")
+    assert (await sizing(*again)).code == 0
     found = (await sizing("portfolio", "breaches", "cli-breaches", "--json")).json
     assert [(b["limit"], b["bound"], b["value"]) for b in found["breaches"]] == [
         ("BRC0", 0.25, 0.3)

@@ -15,6 +15,22 @@ STAGES = [value for value in types_pb2.SizingStage.DESCRIPTOR.values if value.nu
 LIMITS = [value for value in types_pb2.LimitKind.DESCRIPTOR.values if value.number]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.4567, "1.4567"),
+        (0.4, "0.4"),
+        (-0.0, "0"),
+        (12_345.678, "12,345.7"),
+        (99_999.6, "99,999.6"),
+        (1_085_401.9069892, "1,085,402"),
+        (-250_000.4, "-250,000"),
+    ],
+)
+def test_an_amount_has_six_digits_at_least(value: float, shown: str) -> None:
+    assert labels.money(value) == shown
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=lambda value: value.name)
 def test_every_stage_has_a_name_and_a_reason(stage: EnumValueDescriptor) -> None:
     name, why = labels.stage_label(stage.number)

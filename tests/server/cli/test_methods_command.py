@@ -10,6 +10,8 @@ async def test_every_way_is_listed_with_where_it_is_chosen(sizing: Sizing) -> No
     shown = (await sizing("methods")).out
     for word in ("RISK_PARITY", "UNCORRELATED", "MAX_DIVERSIFICATION", "in EstimateMatrix"):
         assert word in shown
+    for cut in ("et al\n", "e.g\n", "i.e\n"):
+        assert cut not in "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
     found = {group["title"]: group for group in (await sizing("methods", "--json")).json}
     names = [way["name"] for way in found["methods"]["ways"]]
     prefix = "SIZING_METHOD_"

@@ -118,9 +118,7 @@ class _OptimizationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Op
     OPTIMIZATION_STATUS_NONPOSITIVE_MEAN: _OptimizationStatus.ValueType  # 4
     """No feasible weights have a positive mean, so there is no Sharpe ratio to maximise."""
     OPTIMIZATION_STATUS_UNBOUNDED: _OptimizationStatus.ValueType  # 5
-    """The objective grows without end inside the limits; see `unbounded`. A bound of 1e15 and more is
-    read as none.
-    """
+    """The objective grows without end inside the limits; see `unbounded`."""
     OPTIMIZATION_STATUS_RUIN: _OptimizationStatus.ValueType  # 6
     """Every feasible portfolio loses everything in some scenario."""
     OPTIMIZATION_STATUS_NOT_CONVERGED: _OptimizationStatus.ValueType  # 7
@@ -144,9 +142,7 @@ OPTIMIZATION_STATUS_INFEASIBLE: OptimizationStatus.ValueType  # 3
 OPTIMIZATION_STATUS_NONPOSITIVE_MEAN: OptimizationStatus.ValueType  # 4
 """No feasible weights have a positive mean, so there is no Sharpe ratio to maximise."""
 OPTIMIZATION_STATUS_UNBOUNDED: OptimizationStatus.ValueType  # 5
-"""The objective grows without end inside the limits; see `unbounded`. A bound of 1e15 and more is
-read as none.
-"""
+"""The objective grows without end inside the limits; see `unbounded`."""
 OPTIMIZATION_STATUS_RUIN: OptimizationStatus.ValueType  # 6
 """Every feasible portfolio loses everything in some scenario."""
 OPTIMIZATION_STATUS_NOT_CONVERGED: OptimizationStatus.ValueType  # 7

@@ -1048,16 +1048,20 @@ class GetBreachesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Whose book."""
+    market_snapshot_id: _builtins.str
+    """At the prices of this market snapshot; empty: of the newest."""
     def __init__(
         self,
         *,
         portfolio_id: _builtins.str = ...,
+        market_snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

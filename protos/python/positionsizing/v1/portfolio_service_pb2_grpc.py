@@ -228,9 +228,9 @@ class PortfolioServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBreaches(self, request, context):
-        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
-        that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
-        price is missing.
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
+        those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+        (FAILED_PRECONDITION) where a price is missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

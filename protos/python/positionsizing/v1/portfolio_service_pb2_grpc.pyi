@@ -76,9 +76,9 @@ class PortfolioServiceStub:
     GetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]
     """Returns the trading state of a scope by itself."""
     GetBreaches: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]
-    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
-    that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
-    price is missing.
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
+    those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+    (FAILED_PRECONDITION) where a price is missing.
     """
     ListReservations: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]
     """Lists reservations of a portfolio that are still open."""
@@ -131,9 +131,9 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     GetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]  # type: ignore[assignment]
     """Returns the trading state of a scope by itself."""
     GetBreaches: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]  # type: ignore[assignment]
-    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
-    that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
-    price is missing.
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
+    those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+    (FAILED_PRECONDITION) where a price is missing.
     """
     ListReservations: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
     """Lists reservations of a portfolio that are still open."""
@@ -273,9 +273,9 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.GetBreachesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.GetBreachesResponse, _abc.Awaitable[_portfolio_service_pb2.GetBreachesResponse]]:
-        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices: those
-        that `LimitBreached` tells of, looked for now. Records nothing. Refused (FAILED_PRECONDITION) where a
-        price is missing.
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
+        those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+        (FAILED_PRECONDITION) where a price is missing.
         """
 
     @_abc_1.abstractmethod
