@@ -5,6 +5,7 @@ scoring run in the worker, a process of its own at low priority. What comes of i
 model, with an alert, in one transaction: `model_versions.py`.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import asyncpg
 import structlog
 from positionsizing.v1 import learning_service_pb2 as pb
 
+from server import schedule_features
 from server.alerts import WARNING, alert
 from server.convert import learning as convert
 from server.convert.names import checked_id, timestamp
@@ -21,7 +23,14 @@ from server.model_evidence import is_unbounded
 from server.model_versions import AUTHOR, ModelVersions
 from server.models import Models
 from server.request_context import Call
-from server.schedule_work import Scored, Version, scored, scoring_job, training_job
+from server.schedule_work import (
+    Scored,
+    Version,
+    instruments_of,
+    scored,
+    scoring_job,
+    training_job,
+)
 from server.worker import Worker
 from storage.errors import StorageError
 from storage.postgres import histories, model_schedules, models, outbox
@@ -62,7 +71,8 @@ class ModelSchedules:
     ) -> pb.SetModelScheduleResponse:
         """Stores a schedule; its first version is trained within a minute. Raises `Refusal`."""
         given = request.schedule
-        if found := list(convert.schedule_violations(given, "schedule")):
+        names = await self._stored_names(call, given)
+        if found := list(convert.schedule_violations(given, "schedule", names)):
             raise invalid_fields(found)
         asked = pb.ModelSchedule(
             schedule_id=given.schedule_id,
@@ -86,6 +96,29 @@ class ModelSchedules:
             )
             answer = await _message(connection, stored)
         return pb.SetModelScheduleResponse(schedule=answer)
+
+    async def _stored_names(self, call: Call, given: pb.ModelSchedule) -> Sequence[str]:
+        """The features of its set. Raises `Refusal`; errors: `NotFound`."""
+        if not given.training.feature_set_id:
+            return ()
+        checked_id(given.training.feature_set_id, "schedule.training.feature_set_id")
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+            path = "schedule.training"
+            return await schedule_features.wanted(connection, call.tenant_id, given.training, path)
+
+    async def _stored_features(
+        self, stored: StoredSchedule, schedule: pb.ModelSchedule, parts: Sequence[bytes]
+    ) -> bytes:
+        """What is known of the universe in the set of a schedule, for the worker."""
+        if not schedule.training.feature_set_id:
+            return b""
+        names = await asyncio.to_thread(instruments_of, parts)
+        async with self._database.connection(
+            stored.tenant_id, deadline_s=_DEADLINE_S
+        ) as connection:
+            return await schedule_features.read(
+                connection, stored.tenant_id, schedule.training, names, self._clock()
+            )
 
     async def listed(self, call: Call) -> pb.ListModelSchedulesResponse:
         """All of the tenant's, by id."""
@@ -179,7 +212,9 @@ class ModelSchedules:
         self, stored: StoredSchedule, schedule: pb.ModelSchedule, now: datetime
     ) -> None:
         model_id = f"{stored.schedule_id}.{now:%Y%m%dT%H%M%SZ}"
-        job = training_job(schedule, model_id, await self._parts(stored))
+        parts = await self._parts(stored)
+        known = await self._stored_features(stored, schedule, parts)
+        job = training_job(schedule, model_id, known, parts)
         made = await self._worker.run("TrainOnCloses", job, deadline_s=WORK_S)
         async with self._database.transaction(
             stored.tenant_id, deadline_s=_DEADLINE_S
@@ -202,7 +237,9 @@ class ModelSchedules:
             Version(version.document, version.details, scores)
             for version, scores in zip(found, before, strict=True)
         ]
-        job = scoring_job(schedule, told, await self._parts(stored))
+        parts = await self._parts(stored)
+        known = await self._stored_features(stored, schedule, parts)
+        job = scoring_job(schedule, told, known, parts)
         answer = scored(await self._worker.run("ScoreOnCloses", job, deadline_s=WORK_S))
         for version, scores, new in zip(found, before, answer, strict=True):
             if new.payload:

@@ -217,6 +217,7 @@ REASONS: Mapping[str, Reason] = {
     "STALE_INPUT": _told("Send newer data; don't loosen the age it may have.", STATE),
     "FIT_IS_NOISE": _told("Fit something simpler, or to a longer history.", STATE),
     "TOO_FEW_PERIODS": _told("Choose a longer span.", STATE),
+    "TOO_MANY_FEATURES": _told("Schedule on a smaller universe, or a smaller set.", STATE),
     "TOO_MANY_GROUPS": _told("Use fewer groups of limits.", STATE),
     "TOO_MANY_LOTS": _told("Is the lot size or the price wrong? Else ask for less.", STATE),
     "TRADING_HALTED": _told("Wait until somebody resumes; the message says who halted.", STATE),

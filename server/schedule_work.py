@@ -22,6 +22,7 @@ from server.convert.training_rows import nanoseconds, scored_bytes, scored_rows
 from server.learning import trained_on
 from server.model_evidence import score_of
 from server.models import ReadModel
+from server.schedule_features import names_of, with_stored
 
 HORIZON_BARS, BARRIER_WIDTH, COST_RATE = 10, 0.5, 0.001
 
@@ -43,49 +44,62 @@ class Scored:
     score: pb.ForecastScore
 
 
-def training_job(schedule: pb.ModelSchedule, model_id: str, parts: Sequence[bytes]) -> bytes:
-    """What `train_on_closes` reads; parts: of the history, the later ones last."""
+def training_job(
+    schedule: pb.ModelSchedule, model_id: str, stored: bytes, parts: Sequence[bytes]
+) -> bytes:
+    """What `train_on_closes` reads; stored: see `schedule_features.read`; parts: of the history,
+    the later ones last."""
     asked = pb.ModelSchedule()
     asked.CopyFrom(schedule)
     asked.training.model_id = model_id
-    return frames.packed([asked.SerializeToString(), *parts])
+    return frames.packed([asked.SerializeToString(), stored, *parts])
 
 
 def train_on_closes(content: bytes) -> pb.Model:
     """A new version. Raises `Refusal`."""
-    first, *parts = frames.unpacked(content)
+    first, stored, *parts = frames.unpacked(content)
     schedule = pb.ModelSchedule.FromString(first)
     request = schedule.training
     request.ClearField("rows")
-    for name in FEATURES:
+    for name in (*FEATURES, *names_of(stored)):
         request.rows.features.add(name=name)
-    return trained_on(request, _bets(schedule, parts))
+    return trained_on(request, with_stored(*_bets(schedule, parts), stored))
 
 
 def scoring_job(
-    schedule: pb.ModelSchedule, versions: Sequence[Version], parts: Sequence[bytes]
+    schedule: pb.ModelSchedule, versions: Sequence[Version], stored: bytes, parts: Sequence[bytes]
 ) -> bytes:
     """What `score_on_closes` reads."""
     told = (
         frames.packed([version.document.encode(), version.details, *version.scores])
         for version in versions
     )
-    return frames.packed([schedule.SerializeToString(), frames.packed(told), *parts])
+    return frames.packed([schedule.SerializeToString(), frames.packed(told), stored, *parts])
 
 
 def score_on_closes(content: bytes) -> bytes:
     """New bets of each version, later than all it was trained or scored on, and its score."""
-    first, told, *parts = frames.unpacked(content)
-    rows = _bets(pb.ModelSchedule.FromString(first), parts)
+    first, told, stored, *parts = frames.unpacked(content)
+    rows, instrument_ids = _bets(pb.ModelSchedule.FromString(first), parts)
+    joined = with_stored(rows, instrument_ids, stored)
     answer = []
     for version in frames.unpacked(told):
         document, details, *scores = frames.unpacked(version)
         known = ReadModel(decode(document.decode()), convert.model_details(details))
-        payload = _payload(known, rows, scores)
+        reads = set(known.model.features)
+        own = rows if reads <= set(rows.names) else joined
+        # A version of before its schedule read another set can't be scored on this one.
+        payload = _payload(known, own, scores) if reads <= set(own.names) else b""
         every = [*scores, payload] if payload else scores
         score = score_of(known, every) if every else pb.ForecastScore()
         answer += [payload, score.SerializeToString()]
     return frames.packed(answer)
+
+
+def instruments_of(parts: Sequence[bytes]) -> list[str]:
+    """All instruments of a history, by name."""
+    told = (history_service_pb2.History.FromString(part).instrument_ids for part in parts)
+    return sorted({name for names in told for name in names})
 
 
 def scored(answer: bytes) -> list[Scored]:
@@ -107,13 +121,15 @@ def _payload(known: ReadModel, rows: Rows, scores: Sequence[bytes]) -> bytes:
     return scored_bytes(new, *known.model.predict(features, new.implied))
 
 
-def _bets(schedule: pb.ModelSchedule, parts: Sequence[bytes]) -> Rows:
+def _bets(schedule: pb.ModelSchedule, parts: Sequence[bytes]) -> tuple[Rows, tuple[str, ...]]:
+    """The bets, and the instruments that their groups are."""
     closes = overlaid([table(history_service_pb2.History.FromString(part)) for part in parts])
     has = schedule.HasField
-    return bets_of_universe(
+    rows = bets_of_universe(
         closes.values,
         closes.times,
         schedule.horizon_bars if has("horizon_bars") else HORIZON_BARS,
         schedule.barrier_width if has("barrier_width") else BARRIER_WIDTH,
         schedule.cost_rate if has("cost_rate") else COST_RATE,
     )
+    return rows, closes.instrument_ids

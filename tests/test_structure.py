@@ -196,6 +196,7 @@ METHODS = {
     "return_forecasts",
     "risk_backtest",
     "risk_report",
+    "schedule_features",
     "schedule_work",
     "shocks",
     "simulate",

@@ -42,6 +42,12 @@ def set_(
     horizon: Annotated[int | None, typer.Option(help="Bars until a bet is over.")] = None,
     width: Annotated[float | None, typer.Option(help="Barriers, in deviations.")] = None,
     cost: Annotated[float | None, typer.Option(help="Cost of a round trip.")] = None,
+    feature_set: Annotated[
+        str, typer.Option(help="Set whose features are read as well, as they were known.")
+    ] = "",
+    stored: Annotated[
+        list[str] | None, typer.Option(help="A feature of the set; repeat. Default: all.")
+    ] = None,
     folds: Annotated[int, typer.Option(help="Blocks of the walk-forward.")] = 5,
     embargo: Annotated[int, typer.Option(min=0, help="Days between teaching and testing.")] = 0,
     as_json: AsJson = False,
@@ -56,6 +62,8 @@ def set_(
         kind=enum_value(pb.ModelKind, "MODEL_KIND_", kind, "--kind"),
         members=[member_of(item) for item in member or ()],
         folds=folds,
+        feature_set_id=feature_set,
+        stored_features=stored or (),
     )
     if embargo:
         training.embargo.FromSeconds(embargo * DAY_S)

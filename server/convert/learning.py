@@ -101,8 +101,10 @@ def joinable_violations(request: pb.TrainModelRequest) -> Iterator[FieldViolatio
             yield FieldViolation(f"stored_features[{place}]", "DUPLICATE", text)
 
 
-def schedule_violations(schedule: pb.ModelSchedule, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with a schedule, by field path."""
+def schedule_violations(
+    schedule: pb.ModelSchedule, path: str, stored: Sequence[str] = ()
+) -> Iterator[FieldViolation]:
+    """What is wrong with a schedule, by field path; stored: features of its set."""
     yield from number_violations(schedule, path)
     yield from id_violations(schedule.schedule_id, f"{path}.schedule_id")
     yield from id_violations(schedule.universe_id, f"{path}.universe_id")
@@ -115,15 +117,18 @@ def schedule_violations(schedule: pb.ModelSchedule, path: str) -> Iterator[Field
     training = pb.TrainModelRequest()
     training.CopyFrom(schedule.training)
     where = f"{path}.training"
-    for name in ("request_id", "model_id", "rows", "imported_trees", "feature_set_id"):
+    for name in ("request_id", "model_id", "rows", "imported_trees"):
         if name in {field.name for field, _ in training.ListFields()}:
             yield FieldViolation(f"{where}.{name}", "NOT_APPLICABLE", "is the service's to choose")
     if training.kind == pb.MODEL_KIND_SIZE_MULTIPLIER:
         text = "needs claimed probabilities, which closes don't have"
         yield FieldViolation(f"{where}.kind", "NOT_APPLICABLE", text)
     training.rows.Clear()
-    for name in FEATURES:
+    for name in (*FEATURES, *stored):
         training.rows.features.add(name=name)
+    if len(training.stored_features) and not training.feature_set_id:
+        text = "are of a feature set, and none is named"
+        yield FieldViolation(f"{where}.stored_features", "NOT_APPLICABLE", text)
     wrong = (_settings_violations, _member_violations, option_violations)
     for found in (item for check in wrong for item in check(training)):
         yield replace(found, field=f"{where}.{found.field}")

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
-from positionsizing.v1 import events_pb2, sizing_pb2, sizing_service_pb2, types_pb2
+from positionsizing.v1 import (
+    events_pb2,
+    feature_service_pb2,
+    sizing_pb2,
+    sizing_service_pb2,
+    types_pb2,
+)
 from positionsizing.v1 import learning_service_pb2 as pb
 from service_client import Client, new_id, refusal, started
+from test_feature_store import stamp
 from test_histories import START, part, put
 from test_learning import promotion
 
@@ -441,3 +448,82 @@ async def test_what_is_wrong_is_named(
     good = {"schedule_id": new_id("bad"), "universe_id": "u"}
     request = pb.SetModelScheduleRequest(schedule=pb.ModelSchedule(**{**good, **given}))
     assert (await refusal(client.learning.SetModelSchedule(request))).fields == fields
+
+
+async def test_a_schedule_reads_stored_features_as_they_were_known(desk: Desk) -> None:
+    """A value a day, known an hour before the close; of the first instrument none is known."""
+    set_id = new_id("set")
+    declared = feature_service_pb2.FeatureSet(feature_set_id=set_id, features=["breadth", "luck"])
+    await desk.client.features.PutFeatureSet(
+        feature_service_pb2.PutFeatureSetRequest(feature_set=declared)
+    )
+    random = np.random.default_rng(3)
+    values = random.normal(size=(FIRST + 40, len(NAMES) - 1))
+    for place, name in enumerate(NAMES[1:]):
+        times = [START + timedelta(days=bar, hours=-1) for bar in range(FIRST + 40)]
+        await desk.client.features.PutFeatures(
+            feature_service_pb2.PutFeaturesRequest(
+                feature_set_id=set_id,
+                instrument_ids=[name] * len(times),
+                as_of_times=[stamp(time) for time in times],
+                known_times=[stamp(time) for time in times],
+                features=[
+                    sizing_pb2.FeatureColumn(name="breadth", values=values[:, place]),
+                    sizing_pb2.FeatureColumn(name="luck", values=-values[:, place]),
+                ],
+            )
+        )
+    training = pb.TrainModelRequest(feature_set_id=set_id, stored_features=["breadth"])
+    training.MergeFrom(SMALL)
+    await desk.store(FIRST)
+    await desk.set(training=training, promotion=pb.PROMOTION_POLICY_WITH_EVIDENCE)
+    await desk.work(0.01)
+    shown = await desk.shown()
+    assert shown.failure == ""
+    model = (await desk.model(shown.live_model_id)).model
+    assert list(model.features) == [*FEATURES, "breadth"]
+    assert model.feature_set_id == set_id
+    assert model.report.rows == len(plain_bets(desk.closes[:FIRST, 1:])), "those with a value"
+
+    portfolio_id = await desk.client.ready()
+    lacking = await refusal(desk.sized(portfolio_id))
+    assert "MISSING_FEATURE" in lacking.fields.values()
+    now = stamp(datetime.now(UTC) - timedelta(seconds=5))
+    row = feature_service_pb2.PutFeaturesRequest(
+        feature_set_id=set_id, instrument_ids=["I0"], as_of_times=[now], known_times=[now],
+        features=[
+            sizing_pb2.FeatureColumn(name=name, values=[0.5]) for name in ("breadth", "luck")
+        ],
+    )  # fmt: skip
+    await desk.client.features.PutFeatures(row)
+    decision = await desk.sized(portfolio_id)
+    assert decision.predictions[0].model_id == shown.live_model_id
+    assert [item.name for item in decision.features[0].features] == ["breadth"]
+
+    await desk.store(FIRST + 40)
+    await desk.work(1.0)
+    scored = (await desk.model(shown.live_model_id)).score_since
+    until = model.report.trained_until_time.ToNanoseconds()
+    every = plain_bets(desk.closes[: FIRST + 40, 1:])
+    assert scored.rows == len([bet for bet in every if bet[0] >= until]) > 0
+
+    def schedule(**given: Any) -> pb.SetModelScheduleRequest:
+        asked = pb.ModelSchedule(
+            schedule_id=desk.schedule, universe_id="u", training=pb.TrainModelRequest(**given)
+        )
+        return pb.SetModelScheduleRequest(schedule=asked)
+
+    where = "schedule.training.stored_features"
+    for given, fields in (
+        ({"stored_features": ["breadth"]}, {where: "NOT_APPLICABLE"}),
+        (
+            {"feature_set_id": set_id, "stored_features": ["depth", FEATURES[0]]},
+            {f"{where}[0]": "UNKNOWN_FEATURE", f"{where}[1]": "DUPLICATE"},
+        ),
+    ):
+        refused = await refusal(desk.client.learning.SetModelSchedule(schedule(**given)))
+        assert refused.fields == fields
+    nowhere = await refusal(
+        desk.client.learning.SetModelSchedule(schedule(feature_set_id="nowhere"))
+    )
+    assert nowhere.code.name == "NOT_FOUND"

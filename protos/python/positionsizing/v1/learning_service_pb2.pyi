@@ -1374,7 +1374,8 @@ class ModelSchedule(_message.Message):
     @_builtins.property
     def training(self) -> Global___TrainModelRequest:
         """What to train, as TrainModel has it; without request_id, model_id and rows, and no SIZE_MULTIPLIER.
-        Its features are those of `sizing learn bets`.
+        Its features are those of `sizing learn bets`, and with a `feature_set_id` those of that set as well, as they
+        were known before each bet; bets of which nothing young enough was known are left out.
         """
 
     @_builtins.property
