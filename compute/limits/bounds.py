@@ -57,6 +57,8 @@ class LimitBounds:
     market: Market
     positions: Positions
     limits: Limits
+    stated: Limits
+    """`limits` before a book without equity lifted those that nothing could keep (`closing.py`)."""
     equity: float
     scale: float
     """Money that a weight of 1 stands for: equity, where it is positive (`closing.py`)."""
@@ -148,6 +150,7 @@ def prepare(
     equity = equity_of(market, positions)
     if not abs(equity) < EQUITY_MAX:
         raise MissingInputError("NO_EQUITY", f"equity is {equity:.10g}: it must be finite")
+    stated = limits
     if not is_solvent(equity):
         limits = closing_only(limits)
     scale = scale_of(equity, market, positions)
@@ -193,6 +196,7 @@ def prepare(
         market=market,
         positions=positions,
         limits=limits,
+        stated=stated,
         equity=equity,
         scale=scale,
         capital=bound,

@@ -1,9 +1,10 @@
 """Limits that no book satisfies, whatever is held: by a linear program over the whole market.
 
-    caps of instruments, shorts allowed or not, gross, net and group exposure, linear limits
+    caps of instruments, shorts allowed or not, margin inside equity less the cash buffer, gross,
+    net and group exposure, linear limits
 
 as rows over the long and the short weight of each instrument. Limits of a decision (turnover, sizes
-of trades, cash) and curved limits are left out: they may delay a book, or want data.
+of trades) and curved limits are left out: they may delay a book, or want data.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from scipy.optimize import linprog
 
 from compute.limits.ceilings import position_ceilings
 from compute.limits.policy import InstrumentLimit, Limits
+from compute.margin import terms_of
 from compute.market import Floats, Market, MissingInputError, group_members
 
 INSTRUMENTS_MAX = 20_000
@@ -140,8 +142,10 @@ def _bounds(caps: Floats, shorts: bool) -> Floats:
 
 
 def _rows(market: Market, limits: Limits, equity: float) -> list[_Row]:
-    one = np.ones(len(market.price))
-    rows: list[_Row] = []
+    one, terms = np.ones(len(market.price)), terms_of(market, limits)
+    buffer = limits.cash_buffer or 0.0
+    name = f"cash_buffer {buffer:g}"
+    rows = [_Row(name, terms.rate_long, terms.rate_short, 1.0 - buffer)]
 
     def gross(name: str, member: Floats, bound: float | None) -> None:
         if bound is not None:

@@ -74,9 +74,17 @@ class Funding:
         size = self.bound[index] + np.abs(trade)
         if not (grown > 1e-12 * size).any():
             return None
+        return float(grown.sum()) + self.fees(index, trade)
+
+    def fees(self, index: Integers, trade: Floats) -> float:
+        """What orders of these values cost."""
         fee, (fixed, least) = self.fee[index] * np.abs(trade), self.order_fee
         fee = np.where(trade != 0.0, np.maximum(fee, least[index]) + fixed[index], 0.0)
-        return float(grown.sum() + fee.sum())
+        return float(fee.sum())
+
+    def margin(self, value: Floats) -> Floats:
+        """Margin of positions of these values in every instrument, (m,)."""
+        return _margin(value, self.rate_long, self.rate_short)
 
 
 def _rates(market: Market, limits: Limits) -> tuple[Floats, Floats, Floats]:

@@ -78,7 +78,7 @@ class Limits(_message.Message):
     """Hard limits. They hold on the final whole lots, after rounding, counting existing holdings and
     open reservations. Where a holding is already beyond a limit, sizes may only move towards it:
     lines of the request are brought inside, or as near as the other limits let them; instruments
-    that are not in the request are never traded.
+    that are not in the request are never traded. Only capital forces no sale: see `cash_buffer`.
 
     Limits of several scopes (firm, group, portfolio, strategy, request) add up: the tightest
     applies, so a narrower scope can only tighten. A field left unset in one scope is left to the
@@ -142,7 +142,11 @@ class Limits(_message.Message):
     1e9.
     """
     cash_buffer: _builtins.float
-    """Capital kept free, as a fraction of equity. Set nowhere: 0. From 0 to 1."""
+    """Capital kept free, as a fraction of equity. Set nowhere: 0. From 0 to 1. Bounds what decisions bind
+    anew: of a book that has less free, or is in a margin deficit, nothing grows that binds more, and no
+    position is reduced for it alone. A decision that leaves it so is LIMIT_EXCEEDED, with CASH in
+    `limits_exceeded`.
+    """
     fee_rate: _builtins.float
     """Proportional fee on every traded notional, used for cash and stop risk, e.g. 0.0005. Set
     nowhere: 0. From 0 to 0.5.

@@ -1161,10 +1161,10 @@ class ExceededLimit(_message.Message):
     what portfolios share.
     """
     bound: _builtins.float
-    """Its bound, in its own unit, as in `Limits`."""
+    """Its bound, in its own unit, as in `Limits`; of CASH the buffer in base currency."""
     value: _builtins.float
-    """The value with all trades filled, in the unit of the bound. For a wealth floor, whose bound is the
-    floor: log E[W^-k], at most 0 where it is kept.
+    """The value with all trades filled, in the unit of the bound; infinite for a weight where equity is 0
+    or less. For a wealth floor, whose bound is the floor: log E[W^-k], at most 0 where it is kept.
     """
     def __init__(
         self,
@@ -1359,10 +1359,10 @@ class SizingDecision(_message.Message):
     @_builtins.property
     def limits_exceeded(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExceededLimit]:
         """Limits that the book was beyond and that one decision can't reach: lines have moved as near as
-        turnover, liquidity, cash and lots let them, none further away. Not empty exactly where `status` is
-        LIMIT_EXCEEDED, and empty in the usual case. Limits
-        that no book at all satisfies together fail the call instead: FAILED_PRECONDITION, reason
-        INFEASIBLE_LIMITS.
+        turnover, liquidity, cash and lots let them, none further away. CASH, which forces no sale, where less
+        is free than the buffer, fees paid. Not empty exactly where `status` is LIMIT_EXCEEDED, and empty in the
+        usual case. Limits that no book at all satisfies together fail the call instead: FAILED_PRECONDITION,
+        reason INFEASIBLE_LIMITS.
         """
 
     @_builtins.property

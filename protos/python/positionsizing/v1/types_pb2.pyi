@@ -182,7 +182,8 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     SIZING_STATUS_LIMIT_EXCEEDED: _SizingStatus.ValueType  # 8
     """The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
     with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
-    a least net exposure, which the closed form never buys towards. Goes before OPTIMAL, CAPPED, FALLBACK
+    a least net exposure, which the closed form never buys towards, or capital that is not free, which
+    forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK
     and UNPROVEN. Earlier releases recorded the others in its place.
     """
 
@@ -223,7 +224,8 @@ carries no shadow prices. Joint method only.
 SIZING_STATUS_LIMIT_EXCEEDED: SizingStatus.ValueType  # 8
 """The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
 with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
-a least net exposure, which the closed form never buys towards. Goes before OPTIMAL, CAPPED, FALLBACK
+a least net exposure, which the closed form never buys towards, or capital that is not free, which
+forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK
 and UNPROVEN. Earlier releases recorded the others in its place.
 """
 Global___SizingStatus: _TypeAlias = SizingStatus  # noqa: Y015
