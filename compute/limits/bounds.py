@@ -150,9 +150,7 @@ def prepare(
     equity = equity_of(market, positions)
     if not abs(equity) < EQUITY_MAX:
         raise MissingInputError("NO_EQUITY", f"equity is {equity:.10g}: it must be finite")
-    stated = limits
-    if not is_solvent(equity):
-        limits = closing_only(limits)
+    stated, limits = limits, limits if is_solvent(equity) else closing_only(limits)
     scale = scale_of(equity, market, positions)
     for clusters in limits.clusters:
         raise MissingInputError("MISSING_MATRIX", f"clusters of {clusters.name!r} are unknown here")
@@ -179,7 +177,8 @@ def prepare(
     sellable, coverable = unit_weight * sellable, unit_weight * coverable
     pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
     gross_max, gross_kind, gross_bound = _gross_cap(limits, scale)
-    members = np.stack([*_memberships(market, limits), np.ones_like(before), np.ones_like(before)])
+    groups = [group_members(market, group) for group in limits.groups]
+    members = np.stack([*groups, *np.ones((2, len(before)))])
     limited = [
         *(
             (group.gross_weight_max, group.net_weight_min, group.net_weight_max)
@@ -369,10 +368,6 @@ def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:
     if notional / equity < leverage:
         return notional / equity, LimitKind.GROSS_NOTIONAL_MAX, notional
     return leverage, LimitKind.LEVERAGE_MAX, leverage
-
-
-def _memberships(market: Market, limits: Limits) -> list[Floats]:
-    return [group_members(market, group) for group in limits.groups]
 
 
 def _exposure_bounds(
