@@ -2,10 +2,11 @@
 
 Linear limits are kept by the smallest change, a projection; curved ones (volatility, VaR, CVaR,
 CDaR, wealth floor, tails) and the risk budget by scaling. Either way the increases are taken back
-first; only where that does not do are the positions of the batch made smaller. What the stages
-before have achieved is kept: in the end all trades are taken back together until no limit is
-exceeded more than before, as in RECONCILE. No trade at all exceeds none more; where every limit is
-convex, some part of the trades doesn't either.
+first, those that lead a net exposure back inside its bounds last of them; only where that does not
+do are the positions of the batch made smaller. What the stages before have achieved is kept: in the
+end all trades are taken back together until no limit is exceeded more than before, as in RECONCILE.
+No trade at all exceeds none more; where every limit is convex, some part of the trades doesn't
+either.
 """
 
 from dataclasses import dataclass
@@ -71,8 +72,19 @@ class _Stage:
         self.index, self.active = index, active
         self.before: Floats = np.where(active, limit_bounds.before[index], wanted)
         self.base = _without_increase(wanted, self.before)
+        self.hedged: Floats = np.where(self._leads_back(wanted), wanted, self.base)
         self.linear = np.array([rule.is_linear for rule in guard.rules])
         self._start = self.all_excess(self.before)
+
+    def _leads_back(self, wanted: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """The trades that bring a net exposure nearer to bounds that the book is beyond, (n,)."""
+        limit_bounds = self.limit_bounds
+        net, members = limit_bounds.bounds[Exposure.OTHER_NET], limit_bounds.members[:, self.index]
+        over = net > limit_bounds.bounds[Exposure.NET_MAX]
+        under = net < limit_bounds.bounds[Exposure.NET_MIN]
+        sold = (wanted < self.before) & (members[over] > 0.0).any(axis=0)
+        bought = (wanted > self.before) & (members[under] > 0.0).any(axis=0)
+        return self.active & (sold | bought)
 
     def over_market(self, weight: Floats) -> Floats:
         """Weights of all instruments, (m,), with the batch at `weight`."""
@@ -99,9 +111,13 @@ class _Stage:
         return self.excess(weight) / scale
 
     def boxes(self, wanted: Floats) -> list[tuple[Floats, Floats]]:
-        """Where the lines may go: back without increases, then to the smallest they can reach."""
+        """Where the lines may go: back without increases, then to the smallest they can reach.
+
+        Before that, without increases but those that bring net exposures inside.
+        """
         out = []
-        for end in (self.base, self.smallest()):
+        ends = [] if np.array_equal(self.hedged, self.base) else [self.hedged]
+        for end in (*ends, self.base, self.smallest()):
             end = np.where(self.active, end, wanted)
             out.append((np.minimum(end, wanted), np.maximum(end, wanted)))
         return out
@@ -183,6 +199,9 @@ class _Stage:
             return wanted
         base, least = _without_increase(wanted, self.before), self.smallest()
         if self._curved_excess(base) <= 0.0:
+            hedges = self.hedged != self.base
+            if hedges.any():
+                base = self._largest(base, np.where(hedges, wanted, base))
             return self._largest(base, wanted)
         paths = [(least, base), (least, wanted), (self.before, wanted)]
         inside = [self._largest(*path) for path in paths if self._curved_excess(path[0]) <= 0.0]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from positionsizing.v1 import (
+    limits_pb2,
     market_service_pb2,
     portfolio_service_pb2,
     sizing_pb2,
@@ -46,6 +47,57 @@ async def test_cash_takes_back_no_hedge_that_a_net_limit_needs(
     assert sum(decision.sizes.trade_lots)
     assert sum(decision.sizes.weight) <= 0.1 * (1.0 + 1e-12)
     assert not decision.limits_exceeded
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_volatility_takes_back_no_hedge_that_a_net_limit_needs(
+    joint_client: Client, method: str, sign: int
+) -> None:
+    """Half of equity is held on one side, 0.3 net may be, and a hedge x, sqrt(.25 + x^2) <= .55.
+
+    So x is at most 0.22913; the other line would bring net back to 0.355 if both were cut alike.
+    """
+    names = tuple(new_id(name) for name in NAMES)
+    snapshot_id = await market(joint_client, names, [1.0] * 3)
+    matrix = market_service_pb2.Matrix(
+        matrix_id=new_id("matrix"),
+        kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
+        instrument_ids=names,
+        dense={"values": 4e-4 * np.eye(3).ravel()},
+    )
+    matrix.as_of_time.GetCurrentTime()
+    await joint_client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=matrix))
+    limits: dict[str, Any] = {"joint": limits_pb2.JointLimits(volatility_max=0.55 * 0.02)}
+    limits["net_weight_max" if sign > 0 else "net_weight_min"] = 0.3 * sign
+    own = zip(names[1:], (0.3, 0.1), strict=True)
+    limits["instruments"] = [
+        limits_pb2.InstrumentLimit(instrument_id=name, weight_max=most) for name, most in own
+    ]
+    held = {names[0]: 500_000.0 * sign}
+    portfolio_id = await with_limits(joint_client, 1e6 - 500_000.0 * sign, held, **limits)
+    edges = {
+        "side": [2, 1] if sign > 0 else [1, 2],
+        "win_probability": [],
+        "payoff": [],
+        "expected_return": [0.02, 0.02],
+        "volatility": [0.02, 0.02],
+    }
+    request = sizing_request(
+        portfolio_id,
+        list(names[1:]),
+        edges,
+        method=METHODS[method],
+        market_snapshot_id=snapshot_id,
+        covariance_matrix_id=matrix.matrix_id,
+    )
+    decision = await joint_client.size(request)
+    hedge, other = sign * np.array(decision.sizes.weight)
+    assert 0.5 + hedge + other <= 0.3 * (1.0 + 1e-9)
+    assert np.hypot(0.5, np.hypot(hedge, other)) <= 0.55 * (1.0 + 1e-9)
+    assert not decision.limits_exceeded
+    if method == "closed":
+        assert hedge == pytest.approx(-np.sqrt(0.55**2 - 0.25), abs=2e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
