@@ -125,6 +125,8 @@ def described(inputs: Inputs, names: Sequence[str]) -> dict[int, Described]:
         limits |= dict(_flat(context.shared.limits, "shared"))
         limits["shared use"] = _text(context.shared.gross_notional)
         limits |= _by_instrument(market, context.shared.instrument_notional, "shared use")
+    for event in context.stress:
+        limits[f"stress scenario {event.scenario_id}"] = f"version {event.version}"
     parameters = dict(_flat(context.parameters, ""))
     if request.method:
         parameters["request.method"] = str(request.method)

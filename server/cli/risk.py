@@ -135,6 +135,11 @@ def _print_measures(answer: "pb.ReportRiskResponse") -> None:
             shown = [percent(v) if name != "days" else str(max(v, default=0)) for v in found]
             out.add_row(words, *shown)
     console().print(out)
+    if answer.HasField("effective_rank"):
+        count = len(answer.instrument_ids)
+        typer.echo(
+            f"the {count} instruments are worth {answer.effective_rank:.1f} independent ones"
+        )
     for name, book in books:
         for row in book.tails:
             if row.refused:

@@ -201,3 +201,23 @@ async def test_strategies_of_a_file_are_mixed(sizing: Sizing, tmp_path: Path) ->
     assert mixed.code == 0, mixed.err
     assert "cash" in mixed.out
     assert "with 50.0% of stock, 50.0% of cash: regret 0.4957 of at most 2.2154" in mixed.out
+
+
+async def test_claims_of_a_file_are_calibrated(sizing: Sizing, tmp_path: Path) -> None:
+    """Claims of 0.8 and 0.2 of which 0.6 and 0.4 won: half the log odds, about."""
+    file = tmp_path / "claims.csv"
+    won = [1, 0, 1, 0, 1] * 60
+    rows = [f"{0.8 if k % 2 else 0.2},{w if k % 2 else 1 - w}" for k, w in enumerate(won)]
+    file.write_text("win_probability,won\n" + "\n".join(rows) + "\n")
+    asked = ("learn", "calibrate", str(file), "--kind", "platt", "--ask", "0.8", "--ask", "0.5")
+    shown = await sizing(*asked)
+    assert shown.code == 0, shown.err
+    assert "300 bets, platt" in shown.out
+    found = (await sizing(*asked, "--json")).json
+    assert found["win_probability"] == pytest.approx([0.6, 0.5], abs=0.01)
+    assert found["forward"]["log_loss_calibrated"] < found["forward"]["log_loss_claimed"]
+    assert "the map gains +" in shown.out
+    file.write_text("win_probability,won\n0.8,perhaps\n")
+    wrong = await sizing(*asked)
+    assert wrong.code == 1
+    assert "won is 'perhaps'" in wrong.err

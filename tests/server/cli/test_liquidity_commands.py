@@ -55,6 +55,29 @@ async def test_how_fast_to_trade(sizing: Sizing, tmp_path: Path) -> None:
     assert "NOWHERE" in wrong.err
 
 
+async def test_a_basket_is_traded_together(sizing: Sizing, tmp_path: Path) -> None:
+    await sizing("history", "load", str(EXAMPLES / "prices.csv"), "--universe", "cli-basket")
+    made = await sizing("correlation", "estimate", "cli-basket", "--id", "cli-basket")
+    assert made.code == 0, made.err
+    market, trades = tmp_path / "market.csv", tmp_path / "trades.csv"
+    market.write_text(
+        "instrument_id,price,average_daily_volume,spread,lot_size\n"
+        "XOM,100,5e6,0.002,1\nCVX,150,4e6,0.002,1\n"
+    )
+    trades.write_text("instrument_id,quantity\nXOM,3e5\nCVX,-2e5\n")
+    loaded = await sizing("market", "load", str(market), "--id", "cli-basket")
+    assert loaded.code == 0, loaded.err
+    await sizing("portfolio", "create", "cli-basket", "--cash", "1e8")
+    asked = ("risk", "execution", str(trades), "--portfolio", "cli-basket", "--days", "5")
+    asked += ("--snapshot", "cli-basket", "--covariance", "cli-basket", "--aversion", "1e-6")
+    shown = await sizing(*asked)
+    assert shown.code == 0, shown.err
+    assert "the basket together:" in shown.out
+    assert "each as if alone:" in shown.out
+    basket = json.loads((await sizing(*asked, "--json")).out)["basket"]
+    assert basket["expected_cost"] < basket["apart_cost"], "the one hedges the other: slowly"
+
+
 async def test_choices_of_a_risk_report_and_its_backtest(sizing: Sizing, tmp_path: Path) -> None:
     await sizing("history", "load", str(EXAMPLES / "prices.csv"), "--universe", "cli-choices")
     book = tmp_path / "book.csv"
@@ -64,6 +87,7 @@ async def test_choices_of_a_risk_report_and_its_backtest(sizing: Sizing, tmp_pat
     shown = await sizing(*report, *choices)
     assert shown.code == 0, shown.err
     assert "max drawdown" in shown.out
+    assert "the 2 instruments are worth" in shown.out
     found = json.loads((await sizing(*report, *choices, "--json")).out)["after"]
     assert found["student_degrees"] == 4.0
     assert found["pareto"]["exceedances"] == 150
