@@ -79,7 +79,7 @@ def performance(
     for table in _tables(answer):
         out.print(table)
         out.print()
-    for line in _lines(answer):
+    for line in performance_lines(answer):
         out.print(line, markup=False)
     if report:
         out.print(f"report: {report}", markup=False)
@@ -203,17 +203,23 @@ def _return_lines(found: "pb.ReturnForecast") -> Iterator[str]:
 
 
 LEFT_OUT = {
-    "NO_LATER_PRICE": "there are no later prices yet; load a later market snapshot",
+    "NO_LATER_PRICE": "no later prices; sizing market load FILE stores them",
     "SUPERSEDED": "another decision on the same prices followed, and took their place",
 }
 
 
-def _lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
+def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
+    """What there is to say of decisions beside the tables; on the first day, that it is early."""
     from server.cli.labels import money
 
-    yield f"{answer.decisions} decisions, {answer.lines} lines"
+    if answer.decisions:
+        yield f"{answer.decisions} decisions, {answer.lines} lines"
+    elif answer.left_out:
+        yield "nothing can be measured yet: no decision has prices after its own"
+    else:
+        yield "nothing can be measured yet: no decision was made; sizing size makes them"
     for item in answer.left_out:
-        yield f"{item.count} decisions left out: {LEFT_OUT.get(item.name, item.name)}"
+        yield f"left out {item.count}: {LEFT_OUT.get(item.name, item.name)}"
     if answer.HasField("growth_forecast"):
         growth = answer.growth_forecast
         slope = f", slope {growth.slope:.2f}" if growth.HasField("slope") else ""

@@ -91,7 +91,7 @@ def archive(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The archive.")],
+    folder: Annotated[Path, typer.Argument(help="The archive.")],
     by: Annotated[
         str,
         typer.Option(
@@ -107,6 +107,9 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Sums over archived days: what each stage did to the sizes, by strategy or anything else."""
+    if not folder.is_dir():
+        hint = f"sizing archive {folder} writes the days that are over"
+        raise CommandError(f"there is no archive in {folder}", hint)
     from storage.archive.report import ArchiveError, Period
 
     period = Period(_day(first, "--from"), _day(last, "--to"))

@@ -164,15 +164,14 @@ def _evidence(answer: "pb.EvaluateStakesResponse", periods: str) -> Iterator[str
         # Full Kelly, or what is nearest to it.
         row = min(known, key=lambda item: abs(item.kelly_fraction - 1.0))
         yield (
-            f"at {row.kelly_fraction:g} of Kelly it takes {row.evidence_periods:,.0f} {periods} "
-            "until growth is two standard errors from 0: sooner its results prove nothing"
+            f"at {row.kelly_fraction:g} of Kelly growth is two standard errors from 0 after "
+            f"{row.evidence_periods:,.0f} {periods}"
         )
     if answer.HasField("sequential_test"):
         test = answer.sequential_test
         yield (
-            f"a test whether the edge is gone takes {test.bets_if_it_holds:,.0f} bets on average "
-            f"where it holds, {test.bets_if_gone:,.0f} where it is gone "
-            f"({test.bets_fixed:,.0f} of a test that looks once)"
+            f"a test whether the edge is gone takes {test.bets_if_gone:,.0f} bets where it is, "
+            f"{test.bets_if_it_holds:,.0f} where not"
         )
 
 

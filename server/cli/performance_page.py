@@ -24,7 +24,9 @@ TITLES = (
 def write_performance(path: Path, answer: pb.AnalyzeDecisionsResponse, portfolio: str) -> None:
     """The growth ledger, other sizes, calibration, attribution and shortfall of a portfolio."""
     if not answer.decisions:
-        raise CommandError("no decision can be valued yet", "store a later market snapshot")
+        raise CommandError(
+            "no decision can be valued yet", "store later prices: sizing market load FILE"
+        )
     figure = subplots(TITLES)
     _growth(figure, answer)
     _other_sizes(figure, answer)

@@ -125,6 +125,9 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
         share = percent(luck.overfitting_probability, 0)
         yield f"probability of overfitting {share} (about 50 % +- 25 on pure noise)"
     for result in answer.results:
+        if result.measures.HasField("evidence_periods") and result.name == luck.best:
+            sessions = result.measures.evidence_periods
+            yield f"its growth is two standard errors from 0 after {sessions:,.0f} sessions"
         if result.ruin_date:
             yield f"{result.name}: ruined on {result.ruin_date}"
         for refused in result.refused:

@@ -19,6 +19,9 @@ async def test_what_is_wrong_is_said(sizing: Sizing, tmp_path: Path) -> None:
     taken = await sizing("archive", str(file))
     assert taken.code == 1
     assert "is no folder" in taken.err
+    missing = await sizing("report", str(tmp_path / "nowhere"))
+    assert missing.code == 1
+    assert "sizing archive" in missing.err
     empty = await sizing("report", str(tmp_path))
     assert empty.code == 1
     assert "has no archived days" in empty.err
