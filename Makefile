@@ -89,6 +89,11 @@ bench-overload: setup  ## R6: goodput at twice the load that the service can tak
 bench-beside: setup  ## latency of the closed form alone and while a long frontier is traced
 	$(BIN)/python -m benchmarks.beside
 
+.PHONY: bench-jobs
+bench-jobs: setup  ## the same beside jobs: a backtest, a search of parameters
+	$(BIN)/python -m benchmarks.beside --work backtest
+	$(BIN)/python -m benchmarks.beside --work search
+
 .PHONY: bench-models
 bench-models: setup  ## the closed form with edges of a model against edges given
 	$(BIN)/python -m benchmarks.model_edges
