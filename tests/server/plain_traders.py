@@ -50,6 +50,17 @@ class TraderReading(Reading):
             found += [f"{x.unit.name}: short" for x in new if x.after < 0.0]
         return found
 
+    def is_unfunded(self, lines: list[Line]) -> bool:
+        """Whether the book binds more than equity less the buffer, or nearly so."""
+        free = self.equity * (1.0 - self._most("cash_buffer", 0.0))
+        for x in lines:
+            long, short = x.unit.margin_long, x.unit.margin_short
+            low, high = min(x.held - x.sell, x.after), max(x.held + x.buy, x.after)
+            free -= max(long * max(high, 0.0), short * max(-low, 0.0)) / x.unit.exposure
+            free -= x.unit.fee * (x.buy + x.sell + abs(x.trade)) / x.unit.exposure
+            free -= x.unit.fee_min + x.unit.fee_fixed
+        return free < 0.0
+
     def _passed(self, row: limits_pb2.LinearLimit, lines: list[Line]) -> Iterator[str]:
         """A linear limit, with what open orders may add to either end."""
         given = dict(zip(row.instrument_ids, row.coefficients, strict=True))

@@ -170,8 +170,10 @@ class Desk:
         found = reading.broken(decision, reading.case.signals[0])
         lines = reading.lines(decision)
         filled, worst = (reading.beyond(lines, worst=w) for w in (False, True))
+        told = list(decision.limits_exceeded)
+        if any(limit.kind == types_pb2.LIMIT_KIND_CASH for limit in told):
+            worst += ["cash"] if reading.is_unfunded(lines) else []
         if filled if status != "LIMIT_EXCEEDED" else not filled + worst:
-            told = list(decision.limits_exceeded)
             found.append(f"{status} with {told}, plainly {filled}, at worst {worst}")
         if method == "joint" and status in PROVEN and not decision.fallback_chain:
             found += self._growth(reading, lines, decision)
