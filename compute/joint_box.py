@@ -1,6 +1,6 @@
 """The bounds of each line in the joint problem, and which limit each of them comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +19,13 @@ class Side:
     """One bound of k lines as signed weights (k,), infinite where there is none, and its limit.
 
     kind: `LimitKind`, NONE where the side of the signal itself is the bound; own: the bound in the
-    limit's own unit. Where there is no bound neither says anything.
+    limit's own unit; group: as in `Binding`, -1 of most. Where there is no bound none says a thing.
     """
 
     weight: Floats
     kind: Integers
     own: Floats
+    group: Integers
 
     def tightened(
         self, sign: float, weight: Floats | float, kind: Integers | int, own: Floats | float
@@ -35,6 +36,7 @@ class Side:
             np.where(tighter, weight, self.weight),
             np.where(tighter, kind, self.kind),
             np.where(tighter, own, self.own),
+            np.where(tighter, -1, self.group),
         )
 
 
@@ -56,11 +58,10 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
     free = np.full(len(lines), np.inf)
     caps, owns = limit_bounds.cap_kind[index], limit_bounds.cap_bound[index]
     none, (adv, _, stated) = int(LimitKind.NONE), volume_share(limits)
-    empty = Side(free, np.zeros(len(lines), dtype=np.int64), np.zeros(len(lines)))
+    nothing = np.zeros(len(lines), dtype=np.int64)
+    empty = Side(free, nothing, np.zeros(len(lines)), nothing - 1)
     upper = empty.tightened(1.0, limit_bounds.weight_max[index], caps, owns)
-    lower = Side(-free, empty.kind, empty.own).tightened(
-        -1.0, limit_bounds.weight_min[index], caps, owns
-    )
+    lower = replace(empty, weight=-free).tightened(-1.0, limit_bounds.weight_min[index], caps, owns)
     upper = upper.tightened(1.0, limit_bounds.adv_weight_max[index], int(adv), stated)
     lower = lower.tightened(-1.0, limit_bounds.adv_weight_min[index], int(adv), stated)
     for cap in risk_caps(inputs):
@@ -116,6 +117,7 @@ def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:
             _finite(np.where(missed, goal, end.weight)),
             np.where(missed, kind.astype(np.int64), end.kind),
             np.where(missed, at, end.own),
+            np.where(missed, -1, end.group),
         )
         for end in (lower, upper)
     ]

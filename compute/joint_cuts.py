@@ -121,7 +121,7 @@ def _of_line(is_lower: bool, place: int, box: Box, owner: Integers) -> Named:
     if place != pieces[0 if is_lower else -1] or np.isinf(end.weight[line]):
         return NO_LIMIT_AT_ALL
     kind, bound = LimitKind(int(end.kind[line])), float(end.own[line])
-    return Named(kind, -1, bound, float(end.weight[line]))
+    return Named(kind, int(end.group[line]), bound, float(end.weight[line]))
 
 
 def _of_tail(name: str, limit_bounds: LimitBounds) -> Named:

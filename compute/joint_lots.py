@@ -8,7 +8,7 @@ within the limits of the joint problem: by outer approximation with integer prog
 follow, and whoever calls compares it with rounding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from compute.market import Floats, Integers
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.lots.outer_approximation import Effort, IntegerRules, solve_integer
 from compute.optimize.lots.whole_lots import REACH_LOTS
+from compute.optimize.lots.wider import widened
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
 
 EFFORT = Effort(rounds_max=20, nodes_max=5000, time_limit_s=1.0)
@@ -53,7 +54,7 @@ class LotSearch:
 class LotComparison:
     """The lots that a search found against rounding, by the objective; None: not known.
 
-    is_used: whether they are the sizes, as they are worth no less.
+    is_used: whether they are the sizes, as they keep more limits or are worth no less.
     """
 
     note: str
@@ -75,17 +76,20 @@ def search_lots(
     if why := _not_searched(inputs, answer):
         return LotSearch(note=why)
     lines = np.flatnonzero(inputs.active)
+    stated = (
+        answer.problem,
+        variables(inputs, answer, answer.weights),
+        _rules(inputs, answer, lines),
+    )
+    time_limit = _part_of(execution.time_limit)
     try:
-        found = solve_integer(
-            answer.problem,
-            variables(inputs, answer, answer.weights),
-            _rules(inputs, answer, lines),
-            tolerance=TOLERANCE,
-            effort=EFFORT,
-            time_limit=_part_of(execution.time_limit),
-        )
+        found = solve_integer(*stated, tolerance=TOLERANCE, effort=EFFORT, time_limit=time_limit)
     except OutOfTimeError:
         return LotSearch(note="no whole lots were found in half of the time that was left")
+    try:
+        found = widened(*stated, found, tolerance=TOLERANCE, time_limit=time_limit)
+    except OutOfTimeError:  # of all lots none is worth more than the optimum
+        found = replace(found, gap=max(found.shortfall, 0.0))
     if found.weights is None:
         return LotSearch(note="no whole lots near the optimum keep all limits")
     weight = np.zeros(len(inputs.index))

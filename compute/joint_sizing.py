@@ -24,6 +24,7 @@ from compute.joint_data import returns_of
 from compute.joint_limits import MARGIN_ROW, book_limits, kept_by_cuts, refuse_unmeasured, sides
 from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
 from compute.joint_outcomes import COMBINED_MAX
+from compute.joint_reach import within_reach
 from compute.joint_returns import BookMatrix
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers, MissingInputError
@@ -225,6 +226,7 @@ def joint_problem(
         covariance=found.covariance,
     )
     limits = book_limits(inputs, lines, everything, side, needs, found.unmeasured)
+    limits, box = within_reach(inputs, limits, box, before)
     refuse_unmeasured(limits, has_scenarios=problem.scenarios is not None)
     problem = replace(
         problem,

@@ -1,4 +1,5 @@
-"""The search for whole lots of a joint optimum in a decision, used where it is worth more.
+"""The search for whole lots of a joint optimum in a decision, used where it keeps more limits or
+is worth more.
 
 It is recorded with the decision, so that a replay needs no search and no clock.
 """
@@ -11,6 +12,7 @@ from compute.inputs import Inputs
 from compute.joint_lots import LotComparison, LotSearch, search_lots
 from compute.joint_sizing import JointAnswer
 from compute.joint_value import ROUNDING, joint_objective
+from compute.limits.remaining import exceeded
 from compute.market import Floats
 from compute.optimize.execution import Runner
 from compute.optimize.time_limit import TimeLimit
@@ -54,7 +56,9 @@ def better(
     rounded: Sizing,
     kernels: KernelRegistry,
 ) -> tuple[Sizing | None, LotComparison]:
-    """The sizes of the lots that were found where they are worth no less, and the comparison.
+    """The sizes of the lots that were found where they are to be used, and the comparison.
+
+    They are where they keep a limit that rounding breaks, or are worth no less and break no other.
 
     found: from `with_found_lots`; answer: of the optimum that was searched around.
     """
@@ -69,6 +73,9 @@ def better(
     sign = 1.0 if answer.problem.objective.kind.maximised else -1.0
     lost = sign * (worth - objective)
     is_used = lost <= ROUNDING * max(abs(worth), abs(objective))
+    # Lots that break a limit may well be worth more: that is what the limit costs.
+    left, kept = (_broken(made) for made in (rounded, sizing))
+    is_used = kept < left or (is_used and not left < kept)
     is_same = _same(inputs, sizing.weight, search.weight)
     told = replace(
         told,
@@ -79,6 +86,11 @@ def better(
         note=told.note if is_same else ELSEWHERE,
     )
     return (sizing if is_used else None), told
+
+
+def _broken(sizing: Sizing) -> set[tuple[int, str]]:
+    """The limits that a book is beyond with these sizes filled."""
+    return {breach.key for breach in exceeded(sizing.inputs, sizing.trade_lots)}
 
 
 def _same(inputs: Inputs, weight: Floats, wanted: Floats) -> bool:

@@ -62,6 +62,7 @@ def _of_target(target: Target, rounded: Sizing, kernels: KernelRegistry) -> Sizi
         tried=target.tried,
         notes=(*target.notes, *fee_notes(sizing)),
         lots_compared=compared,
+        method=target.method,
     )
 
 

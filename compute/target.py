@@ -16,11 +16,15 @@ from compute.joint_returns import BookMatrix
 from compute.joint_risk_budget import solve_risk_budget
 from compute.joint_sizing import JointAnswer, solve_joint
 from compute.limits.contradiction import InfeasibleLimitsError, contradiction
-from compute.limits.one_decision import without_limits_of_one_decision
+from compute.limits.one_decision import (
+    with_limits_where_it_is,
+    without_limits_of_one_decision,
+)
 from compute.limits.places import without_place
 from compute.limits.remaining import exceeded
 from compute.lot_choice import searched, with_found_lots
 from compute.market import Floats, MissingInputError
+from compute.methods import Method
 from compute.optimize.execution import Runner
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
@@ -53,6 +57,8 @@ class Target:
     notes: tuple[str, ...] = ()
     around: JointAnswer | None = None
     lots: Inputs | None = None
+    method: Method | None = None
+    """What answered, where that is not the method of the inputs."""
 
 
 def target_of(
@@ -65,10 +71,9 @@ def target_of(
     """
     method = inputs.method
     if not method.is_computed:
-        return Target(inputs)
+        return Target(inputs, method=None if inputs.target is not None else Method.CLOSED_FORM)
     if inputs.limit_bounds.is_closing:
-        why = "there is no equity to grow; positions are reduced"
-        return Target(inputs, None, _closed_form(why, inputs))
+        return _closed_form("there is no equity to grow; positions are reduced", inputs)
     if method.target is not None:
         return Target(with_sizes(inputs, method.target(inputs)))
     if inputs.parameters.fraction < FRACTION_MIN:
@@ -110,7 +115,7 @@ def target_of(
             "would bound it",
         )
     if answer.weights is None:
-        return Target(inputs, None, _closed_form(answer.status.value, inputs))
+        return _closed_form(answer.status.value, inputs)
     inputs = searched(runner, inputs, answer, time_limit)
     around = answer if inputs.lot_search is not None else None
     lots = with_found_lots(inputs, answer)
@@ -149,7 +154,7 @@ def _risk_budget(
     """The book of the risk budgets as target: limits, cash and lots follow."""
     found = runner.run(solve_risk_budget, inputs, scenarios, covariance, time_limit=time_limit)
     if found.weights is None:
-        return Target(inputs, None, _closed_form(found.status.value, inputs))
+        return _closed_form(found.status.value, inputs)
     inputs = replace(inputs, target=_multiplied(found.weights, inputs.parameters))
     return Target(inputs, notes=found.notes)
 
@@ -210,18 +215,26 @@ def _nearest(
     """A book beyond its limits that one decision can't bring inside: a step towards the optimum.
 
     The optimum is that without the limits of one decision; the stages that follow apply them. Where
-    there is none either, as what can't be traded here is beyond, the closed form comes nearest.
+    there is none either, as what can't be traded here is beyond, it is that with the broken limits
+    held where they are, and without one the closed form comes nearest.
     """
-    free = without_limits_of_one_decision(inputs)
-    answer = runner.run(solve_joint, free, scenarios, covariance, edges, time_limit=time_limit)
-    method = "closed form" if answer.weights is None else "step towards the joint optimum"
-    tried = (Attempt("joint", "limits out of reach of one decision"), Attempt(method, "answered"))
-    if answer.weights is None:
-        return Target(inputs, None, tried)
-    target = _multiplied(answer.weights, inputs.parameters)
-    return Target(replace(inputs, target=target), None, tried)
+    why = "limits out of reach of one decision"
+    for changed, method in (
+        (without_limits_of_one_decision, "step towards the joint optimum"),
+        (with_limits_where_it_is, "joint, limits that are broken held as they are"),
+    ):
+        answer = runner.run(
+            solve_joint, changed(inputs), scenarios, covariance, edges, time_limit=time_limit
+        )
+        if answer.weights is not None:
+            target = _multiplied(answer.weights, inputs.parameters)
+            tried = (Attempt("joint", why), Attempt(method, "answered"))
+            return Target(replace(inputs, target=target), None, tried)
+    return _closed_form(why, inputs)
 
 
-def _closed_form(why: str, inputs: Inputs) -> tuple[Attempt, ...]:
+def _closed_form(why: str, inputs: Inputs) -> Target:
+    """No target: each line is sized by itself, and it is said why."""
     name = inputs.method.name.lower().replace("_", " ")
-    return Attempt(name, why), Attempt("closed form", "answered")
+    tried = Attempt(name, why), Attempt("closed form", "answered")
+    return Target(inputs, None, tried, method=Method.CLOSED_FORM)

@@ -8,7 +8,7 @@ from positionsizing.v1 import sizing_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.market import Market
-from compute.methods import OPTIMIZED
+from compute.methods import OPTIMIZED, Method
 from server import decision_inputs
 from server.convert.market import MatrixData, Snapshot
 from server.convert.recorded import answer_of, asked_of
@@ -40,8 +40,9 @@ class Recorded:
 
     @property
     def is_joint(self) -> bool:
-        """Whether it was answered by an optimum."""
-        return self.answered.method in OPTIMIZED
+        """Whether it takes an optimum to compute, also where that was tried and didn't answer."""
+        steps = {step.method for step in self.answered.fallback_chain}
+        return self.answered.method in OPTIMIZED or Method.JOINT.name.lower() in steps
 
     @property
     def n_lines(self) -> int:

@@ -9,12 +9,13 @@ there or come nearer, and may not move away.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
 from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
-from compute.limits.guard import ROUNDING, Proposal, Violation
+from compute.limits.guard import REACHED, ROUNDING, Proposal, Violation
 from compute.limits.policy import JointLimits, LimitKind, Limits
 from compute.limits.tail_measures import limit_path, tail_measure
 from compute.market import Floats, Integers, Market, MissingInputError, Positions, equity_of
@@ -108,6 +109,26 @@ class BookGuard:
         lot_weight = self.unit_weight * self.market.lot_size
         weights[proposal.index] += lot_weight[proposal.index] * proposal.trade_lots
         return weights
+
+    def reached(self, index: Integers, trade: Floats) -> "BookGuard | None":
+        """The same guard, strict with the limits that the book is beyond and trades bring inside.
+
+        trade: signed weights (n,). None where there are no such limits.
+        """
+        weights = self.before.copy()
+        weights[index] += trade
+        ceilings = [
+            rule.bound - rule.pending
+            if ceiling > rule.bound - rule.pending
+            and rule.measure(weights)[0] <= rule.bound - rule.pending + REACHED
+            else ceiling
+            for rule, ceiling in zip(self.rules, self.ceilings, strict=True)
+        ]
+        if ceilings == self.ceilings:
+            return None
+        strict = copy(self)
+        strict.ceilings = ceilings
+        return strict
 
     def violations(self, proposal: Proposal) -> list[Violation]:
         """Every limit of the book that the proposal breaks."""

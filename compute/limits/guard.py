@@ -43,6 +43,9 @@ class Proposal:
     trade_lots: Integers
 
 
+REACHED = 1e-6
+"""Of equity: trades that miss a limit by less were meant to keep it, as solvers and grids miss."""
+
 Reached = frozenset[tuple[LimitKind, str]]
 """Limits by kind and name."""
 
@@ -128,8 +131,9 @@ class Guard:
         for net in self._nets():
             after = net.total.net + float(net.total.member[index] @ trade)
             scale = ROUNDING * (net.total.gross + float(np.abs(trade).sum()))
+            meant = max(scale, REACHED * self.equity)
             for kind, sign, bound in net.ceilings(self.equity):
-                if sign * net.total.net > bound + scale and sign * after <= bound + scale:
+                if sign * net.total.net > bound + scale and sign * after <= bound + meant:
                     found.add((kind, net.name))
         return frozenset(found)
 

@@ -8,6 +8,7 @@ leads nowhere the increases a little all alike; the independent guards decide.
 Quantities within a billionth of a whole lot are that lot: 0.1 x 3 is 3 tenths here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from compute.limits.book_guard import BookGuard
 from compute.limits.bounds import LimitBounds
 from compute.limits.guard import NOTHING_REACHED, Guard, Proposal, Reached, Violation
+from compute.limits.near_lots import nearest_inside, window
 from compute.limits.policy import LimitKind
 from compute.limits.repair import Repair
 from compute.market import LOTS_MAX, Floats, Integers
@@ -62,12 +64,15 @@ def whole_lots(
     reducing: bool,
     book: BookGuard | None = None,
     stopless: NDArray[np.bool_] | None = None,
+    ends: Callable[[], tuple[Floats, Floats]] | None = None,
 ) -> Lots:
     """The largest whole trades towards `weight` (n,) that break no limit.
 
     index: the lines' instruments in the market. Lines with `active` 0 are not traded. Trades that
     only increase a position and are smaller than the minimum are dropped. `book`: of the limits of
-    the whole book, None where there are none. `stopless`: lines that may not grow, (n,).
+    the whole book, None where there are none. `stopless`: lines that may not grow, (n,). `ends`:
+    gives the least and the largest weight of each line, (n,) each, where rounding to the safe side
+    breaks a limit that `weight` keeps; without it no trade is rounded the other way.
     """
     lot = limit_bounds.market.lot_size[index]
     unit_weight = limit_bounds.unit_weight[index]
@@ -118,21 +123,37 @@ def whole_lots(
             limit[less] = np.where(dropped[less], minimum_kind, kind)
         return Lots(lots, before + lots * lot, limit, rejected, scaled_back)
 
-    def violations(lots: Integers, reached: Reached = NOTHING_REACHED) -> list[Violation]:
+    def violations(
+        lots: Integers,
+        reached: Reached = NOTHING_REACHED,
+        rules: BookGuard | None = book,
+    ) -> list[Violation]:
         proposal = Proposal(index, lots)
         found = guard.violations(proposal, reducing=reducing, stopless=stopless, reached=reached)
-        return found if book is None else [*found, *book.violations(proposal)]
+        return found if rules is None else [*found, *rules.violations(proposal)]
 
     # What is left of an order once lots were taken back closes nothing: the exchange takes no less.
     order = np.zeros(len(index)) if order_min is None else order_min
     least = np.where(increase, np.maximum(smallest, order), order)
     repair = Repair(index, limit_bounds, guard, book, violations, least)
-    if reached := guard.reached(index, exact * lot * limit_bounds.market.price[index]):
-        strict = replace(repair, find=lambda lots: violations(lots, reached))
+    reached = guard.reached(index, exact * lot * limit_bounds.market.price[index])
+    inner = None if book is None else book.reached(index, exact * lot_weight)
+    if reached or inner is not None:
+        rules = inner or book
+        strict = replace(repair, book=rules, find=lambda lots: violations(lots, reached, rules))
         first = np.where(dropped, 0.0, outward).astype(np.int64)
-        rejected = tuple(violations(first, reached))
+        rejected = tuple(strict.find(first))
         if (inside := strict.repaired(first)) is not None:
             return made(inside)
+        if ends is not None:
+            low, high = window(exact, first, lot_weight, before * unit_weight, ends())
+            low, high = np.maximum(low, -sell_most), np.minimum(high, buy_most)
+            tradable = active.astype(bool) & (np.abs(first) >= least)
+            low = np.where(tradable, np.where(first > 0, np.maximum(low, least), low), first)
+            high = np.where(tradable, np.where(first < 0, np.minimum(high, -least), high), first)
+            nearest = np.minimum(low, first), np.maximum(high, first)
+            if (inside := nearest_inside(strict, first, exact, nearest)) is not None:
+                return made(inside)
         rejected = ()
     for trade, scaled in ((outward, increase), (inward, np.ones_like(increase))):
         for part in PARTS:

@@ -1,11 +1,17 @@
-"""A problem without what bounds a single decision: where a book would go, had it several."""
+"""A problem without limits that one decision can't reach: where a book may go for now."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from compute.inputs import Inputs
+from compute.layout import Exposure
+from compute.limits.book_guard import Rule
+from compute.limits.policy import JointLimits, LimitKind
 from compute.limits.projection import NO_LIMIT
+
+ROOM = 1e-8
+"""Relative: a limit that holds a book where it is leaves this much, so that it has an inside."""
 
 
 def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
@@ -23,3 +29,50 @@ def without_limits_of_one_decision(inputs: Inputs) -> Inputs:
             limit_bounds, limits=limits, free=NO_LIMIT, buy_max=free, sell_max=free
         ),
     )
+
+
+def with_limits_where_it_is(inputs: Inputs) -> Inputs:
+    """The same with every limit on sums and on the whole book that is broken now held as it is.
+
+    For an optimum from which the stages that follow go on by the limits as they are stated. A
+    wealth floor that is broken is left out: they bring the book nearer to it.
+    """
+    limit_bounds, parameters = inputs.limit_bounds, inputs.parameters
+    bounds, joint = limit_bounds.bounds.copy(), limit_bounds.limits.joint
+    gross, net = bounds[Exposure.OTHER_GROSS], bounds[Exposure.OTHER_NET]
+    bounds[Exposure.GROSS_MAX] = np.maximum(bounds[Exposure.GROSS_MAX], gross)
+    bounds[Exposure.NET_MAX] = np.maximum(bounds[Exposure.NET_MAX], net)
+    bounds[Exposure.NET_MIN] = np.minimum(bounds[Exposure.NET_MIN], net)
+    book = inputs.book_guard
+    for rule in book.rules if book else ():
+        now = rule.measure(book.before)[0] + rule.pending if book else 0.0
+        if now <= rule.bound:
+            continue
+        now += ROOM * abs(now)
+        if rule.kind is LimitKind.RISK_BUDGET:
+            parameters = replace(parameters, risk_budget=now)
+        else:
+            joint = _held(joint, rule, now)
+    limits = replace(limit_bounds.limits, joint=joint)
+    return replace(
+        inputs,
+        limit_bounds=replace(limit_bounds, limits=limits, bounds=bounds),
+        parameters=parameters,
+    )
+
+
+def _held(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
+    """The limits with the one of a rule at its value now."""
+    if rule.kind is LimitKind.DRAWDOWN_RISK:
+        return replace(joint, wealth_floor=None, wealth_floor_probability=None)
+    if rule.kind is LimitKind.LINEAR:
+        end = {"upper": now} if rule.sign > 0.0 else {"lower": -now}
+        rows = list(joint.linear)
+        rows[rule.row] = replace(rows[rule.row], **end)
+        return replace(joint, linear=tuple(rows))
+    if rule.row >= 0:
+        tails = list(joint.tails)
+        place = rule.row - len(joint.linear)
+        tails[place] = replace(tails[place], bound=now)
+        return replace(joint, tails=tuple(tails))
+    return replace(joint, **{rule.kind.fields[0]: now})

@@ -60,7 +60,7 @@ class Repair:
         """The line and the number of its lots to take back."""
         if broken.kind is LimitKind.POSITIONS_MAX:
             return self._smallest_opening(lots)
-        told = self._slope(lots, broken)
+        told = self.slope(lots, broken)
         if told is None:
             return None
         slope, excess = told
@@ -86,7 +86,7 @@ class Repair:
         line = int(np.argmin(np.where(is_new, size, np.inf)))
         return line, int(abs(lots[line]))
 
-    def _slope(self, lots: Integers, broken: Violation) -> tuple[Floats, float] | None:
+    def slope(self, lots: Integers, broken: Violation) -> tuple[Floats, float] | None:
         """By how much the limit is exceeded, in weights, and its slope by each line's weight."""
         if self.book is not None:
             weights = self.book.after(Proposal(self.index, lots))

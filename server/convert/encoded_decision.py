@@ -152,7 +152,7 @@ def encoded(problem: PreparedRequest, sizing: Sizing, kernels: KernelRegistry) -
     head = pb.SizingDecision(
         portfolio_id=problem.request.portfolio_id,
         strategy_id=problem.request.strategy_id,
-        method=types_pb2.SizingMethod.ValueType(problem.inputs.method),
+        method=types_pb2.SizingMethod.ValueType(sizing.method or problem.inputs.method),
         fallback_chain=chain,
     )
     head.adjustments.extend(adjustments(problem.context.adjustments))
@@ -161,6 +161,9 @@ def encoded(problem: PreparedRequest, sizing: Sizing, kernels: KernelRegistry) -
     _features(head, problem.context)
     limits_exceeded(head, problem, sizing)
     head.status = _status(head, sizing, joint)
+    if chain and head.status == types_pb2.SIZING_STATUS_LIMIT_EXCEEDED:
+        # The status says one thing, and this is another.
+        head.notes.append("FALLBACK: " + "; ".join(f"{s.method}: {s.outcome}" for s in chain))
     decision_convert.line_errors(head, problem.errors)
     decision_convert.clusters(head, problem.context.clusters)
     cash = decision_convert.cash_needed(sizing, problem.inputs)

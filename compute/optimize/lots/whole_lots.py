@@ -16,9 +16,11 @@ from compute.optimize.lots.outer_approximation import (
     PATIENT,
     Effort,
     IntegerRules,
+    IntegerSolution,
     solve_integer,
     with_room,
 )
+from compute.optimize.lots.wider import FAR, widened
 from compute.optimize.problem import Problem
 from compute.optimize.proof.evaluation import largest_violation
 from compute.optimize.time_limit import ENDLESS, TimeLimit
@@ -48,10 +50,10 @@ class LotRules:
 class LotSolution:
     """Whole lots with the exact weights they make, or None where no lots keep the limits.
 
-    shortfall: relative loss of objective against the continuous optimum. gap: of that, how much
-    other lots within reach could still recover at most. cash_room: by how much the least
-    investment was lowered, since lots cannot add up to a bound exactly. violation: the largest,
-    of the limits so lowered, fractions of equity.
+    shortfall: relative loss of objective against the continuous optimum. gap: how much better any
+    other lots could be at most, in the same unit; infinite where nothing bounds them. cash_room: by
+    how much the least investment was lowered, 0 where lots that reach it were found. violation: the
+    largest, of the limits so lowered, fractions of equity.
     """
 
     lots: npt.NDArray[np.int64] | None
@@ -72,10 +74,11 @@ def round_to_lots(
     effort: Effort = PATIENT,
     time_limit: TimeLimit = ENDLESS,
 ) -> LotSolution:
-    """The best whole lots for `problem` near its continuous optimum `weights` [n].
+    """The best whole lots for `problem`, whose continuous optimum is `weights` [n].
 
-    Every limit holds on the lots themselves; a budget that asks to be invested to the last cent
-    gives way by the weight of the largest lot that is held, and says so. `tolerance` is the
+    Every limit holds on the lots themselves. Only where a search finds none, and the budget is
+    narrower than the largest lot that is held, its lower end gives way by that lot, and it is said
+    (`cash_room`). Lots around `weights` are looked at first, then all. `tolerance` is the
     relative gap at which the search stops, or else when `effort` is used up. ValueError for a lot
     weight that is not positive.
     """
@@ -85,8 +88,6 @@ def round_to_lots(
     room = float(rules.lot_weight[held].max(initial=0.0))
     low, high = problem.limits.budget_min, problem.limits.budget_max
     exact = low is not None and high is not None and high - low < room
-    room = room if exact else 0.0
-    relaxed = replace(problem, limits=with_room(problem.limits, room))
     dropping = rules.names_max is not None or rules.position_min is not None
     integer = IntegerRules(
         lot=rules.lot_weight,
@@ -95,9 +96,14 @@ def round_to_lots(
         names_max=rules.names_max,
         reach_lots=None if dropping or rules.trade_min is not None else REACH_LOTS,
     )
-    found = solve_integer(
-        relaxed, weights, integer, tolerance=tolerance, effort=effort, time_limit=time_limit
+    # That lots add up to a narrow budget is no search to be patient in.
+    found = _searched(
+        problem, weights, integer, tolerance, FAR if exact else effort, time_limit, room=0.0
     )
+    room = room if exact and found.weights is None else 0.0
+    relaxed = replace(problem, limits=with_room(problem.limits, room))
+    if room:
+        found = _searched(relaxed, weights, integer, tolerance, effort, time_limit, room=room)
     if found.weights is None:
         return LotSolution(None, None, float("nan"), float("inf"), float("inf"), room, float("inf"))
     return LotSolution(
@@ -108,4 +114,29 @@ def round_to_lots(
         gap=found.gap,
         cash_room=room,
         violation=largest_violation(relaxed, found.weights),
+    )
+
+
+def _searched(
+    problem: Problem,
+    weights: Vector,
+    rules: IntegerRules,
+    tolerance: float,
+    effort: Effort,
+    time_limit: TimeLimit,
+    *,
+    room: float,
+) -> IntegerSolution:
+    """Around `weights`, then anywhere; they are no optimum of a problem with room."""
+    near = solve_integer(
+        problem, weights, rules, tolerance=tolerance, effort=effort, time_limit=time_limit
+    )
+    return widened(
+        problem,
+        weights,
+        rules,
+        near,
+        tolerance=tolerance,
+        time_limit=time_limit,
+        is_optimum=room == 0.0,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.reference_format import load
+from compute.optimize import solve
 from compute.optimize.lots.outer_approximation import Effort, IntegerRules, solve_integer
 from compute.optimize.lots.whole_lots import LotRules, round_to_lots
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
@@ -82,12 +83,66 @@ def test_smallest_trades_leave_alone_close_or_move_enough() -> None:
     assert found.objective == pytest.approx(_enumerated(problem, keep), rel=1e-7)
 
 
-def test_a_budget_to_the_last_cent_gives_way_and_says_so() -> None:
+def test_a_budget_to_the_last_cent_is_kept_where_lots_add_up_to_it() -> None:
+    """1 x 0.11 + 2 x 0.13 + 7 x 0.09 = 1, for one."""
     problem = _book(budget_min=1.0)
-    found = round_to_lots(problem, CONTINUOUS, LotRules(LOT))
+    found = round_to_lots(problem, CONTINUOUS, LotRules(LOT), tolerance=1e-9)
     assert found.weights is not None
-    assert found.cash_room == pytest.approx(0.13)
-    assert 1.0 - 0.13 <= found.weights.sum() <= 1.0
+    assert found.cash_room == 0.0
+    assert found.weights.sum() == pytest.approx(1.0, abs=1e-9)
+    assert found.objective == pytest.approx(_enumerated(problem), rel=1e-7)
+
+
+def test_it_gives_way_where_none_do_and_it_is_said() -> None:
+    """Sums of 0.15, 0.3 and 0.45 are no whole."""
+    problem = _book(budget_min=1.0)
+    found = round_to_lots(problem, CONTINUOUS, LotRules(np.array([0.3, 0.45, 0.15])))
+    assert found.weights is not None
+    assert found.cash_room == pytest.approx(0.45)
+    assert 1.0 - 0.45 <= found.weights.sum() <= 1.0
+
+
+FOUR = np.array([[1, 0.7, 0.5, 0.3], [0.7, 1, 0.6, 0.2], [0.5, 0.6, 1, 0.4], [0.3, 0.2, 0.4, 1]])
+DEVIATION = np.array([0.01, 0.012, 0.02, 0.015])
+
+
+@pytest.mark.parametrize(
+    ("covariance", "lot", "budget"),
+    [
+        (FOUR * np.outer(DEVIATION, DEVIATION), (0.01, 0.023, 0.047, 0.091), (0.5, 0.9)),
+        (FOUR * np.outer(DEVIATION, DEVIATION), (0.01, 0.023, 0.047, 0.091), (0.4999, 0.5005)),
+        (np.diag([0.01**2, 0.0101**2]), (0.001, 0.3), (0.5, 0.52)),
+        (np.diag([0.01**2, 0.0101**2]), (0.002, 0.35), (0.6, 0.61)),
+        (np.diag([0.01**2, 0.0101**2]), (0.005, 0.17), (0.5, 0.505)),
+    ],
+)
+def test_the_gap_is_to_all_lots_also_far_from_the_optimum(
+    covariance: np.ndarray, lot: tuple[float, ...], budget: tuple[float, float]
+) -> None:
+    """Coarse lots beside fine ones, all of them enumerated; the budget is never lowered."""
+    low, high = budget
+    problem = Problem(
+        Objective(ObjectiveKind.MIN_VARIANCE),
+        Limits(
+            lower=np.zeros(len(lot)),
+            upper=np.full(len(lot), np.inf),
+            budget_min=low,
+            budget_max=high,
+        ),
+        covariance=covariance,
+    )
+    weights = solve(problem).weights
+    found = round_to_lots(problem, weights, LotRules(np.array(lot)))
+    assert found.weights is not None
+    books = np.array(list(product(*(range(int(high / size) + 2) for size in lot)))) * np.array(lot)
+    total = books.sum(axis=1)
+    books = books[(total >= low - 1e-12) & (total <= high + 1e-12)]
+    best = float(np.einsum("bi,ij,bj->b", books, covariance, books).min())
+    assert found.cash_room == 0.0
+    assert low - 1e-9 <= found.weights.sum() <= high + 1e-9
+    better = (found.objective - best) / objective_value(problem, weights)
+    assert -1e-9 <= better <= found.gap + 1e-9
+    assert better <= 1e-4
 
 
 def test_no_lots_within_the_limits_is_said_and_not_guessed() -> None:

@@ -612,7 +612,7 @@ Global___LotRules: _TypeAlias = LotRules  # noqa: Y015
 
 @_typing.final
 class LotSolution(_message.Message):
-    """Whole lots that keep every limit."""
+    """Whole lots that keep every limit, but for a least investment that was lowered (`cash_room`)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -627,9 +627,15 @@ class LotSolution(_message.Message):
     shortfall: _builtins.float
     """By how much that misses the continuous optimum, relative to it."""
     gap: _builtins.float
-    """Of the shortfall, what other lots could recover at most."""
+    """Of the shortfall, what any other lots could recover at most: lots around the continuous weights are looked
+    at first, then all, and where that search ended early it is the shortfall at most. With `cash_room` above 0
+    it is how much better others could be at that lower end; infinite where the search ended without a bound.
+    Earlier releases told it of the lots within 3 of the weights alone.
+    """
     cash_room: _builtins.float
-    """By how much the least investment was lowered: lots cannot add up to a bound exactly."""
+    """By how much `budget_min` was lowered, the weight of the largest lot held: only where the budget is
+    narrower than that lot and a search found no lots that add up to it. 0 otherwise: every limit is kept.
+    """
     @_builtins.property
     def lots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Lots held, signed; empty where none were found."""

@@ -1309,7 +1309,9 @@ class SizingDecision(_message.Message):
     status: _types_pb2.SizingStatus.ValueType
     """Outcome of the whole."""
     method: _types_pb2.SizingMethod.ValueType
-    """Method used."""
+    """Method used: CLOSED_FORM where another one did not answer and each line was sized by itself
+    (`fallback_chain`). Earlier releases recorded the method that was asked for.
+    """
     input_hash: _builtins.str
     """SHA-256 over the inputs, in hex."""
     author: _builtins.str
@@ -1671,14 +1673,17 @@ class LotSearch(_message.Message):
     OBJECTIVE_ROUNDED_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     is_used: _builtins.bool
-    """Whether the sizes are those that it found; else those of rounding, which are worth as much or more."""
+    """Whether the sizes are those that it found; else those of rounding, which are worth as much or more and
+    break no limit that the lots found keep.
+    """
     shortfall: _builtins.float
     """Of the objective, relative to it: what the whole lots it found lose against the optimum in parts of
     lots.
     """
     gap: _builtins.float
-    """Of that, what other lots could recover at most; 3 lots around the optimum are looked at, or any where
-    positions are limited in number or trades have a smallest size. Unset where the sizes are not those found.
+    """Of that, what any other lots could recover at most: lots around the optimum are looked at first, then all,
+    and where that search ended early it is the shortfall at most. Earlier releases told it of the lots within
+    3 of the optimum alone. Unset where the sizes are not those found.
     """
     objective: _builtins.float
     """Objective at the lots it found; unset where it found none."""

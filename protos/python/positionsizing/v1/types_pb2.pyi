@@ -183,8 +183,8 @@ class _SizingStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSt
     """The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
     with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
     a least net exposure, which the closed form never buys towards, or capital that is not free, which
-    forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK
-    and UNPROVEN. Earlier releases recorded the others in its place.
+    forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK and UNPROVEN: where `fallback_chain` is not empty
+    a note begins with FALLBACK. Earlier releases recorded the others in its place.
     """
 
 class SizingStatus(_SizingStatus, metaclass=_SizingStatusEnumTypeWrapper):
@@ -225,8 +225,8 @@ SIZING_STATUS_LIMIT_EXCEEDED: SizingStatus.ValueType  # 8
 """The book is beyond a limit even with everything filled: `limits_exceeded` names each, and is empty
 with every other status. Nothing leads further beyond; what is left one decision can't reach, or is
 a least net exposure, which the closed form never buys towards, or capital that is not free, which
-forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK
-and UNPROVEN. Earlier releases recorded the others in its place.
+forces no sale. Goes before OPTIMAL, CAPPED, FALLBACK and UNPROVEN: where `fallback_chain` is not empty
+a note begins with FALLBACK. Earlier releases recorded the others in its place.
 """
 Global___SizingStatus: _TypeAlias = SizingStatus  # noqa: Y015
 

@@ -1,0 +1,108 @@
+"""Rows of a joint problem that one decision can't keep, because of what it may not trade.
+
+A holding outside the request can put a group, a net or a linear limit beyond its bound by itself.
+The row is then approached as far as the lines reach, as an instrument's own limit is
+(`joint_box.py`): each line with a part in it is fixed at the nearest end of its bounds, and the row
+asks for nothing more. Everything else stays a problem that has an optimum.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.inputs import Inputs
+from compute.joint_box import Box, Side
+from compute.joint_cuts import Named, limit_of
+from compute.joint_limits import MARGIN_ROW
+from compute.limits.policy import LimitKind
+from compute.market import Floats, Integers
+from compute.optimize.problem import Limits, Rows
+
+SLACK = 1e-12
+"""Relative to the terms of a row: what is missed by less is kept."""
+
+_SIGNED = {
+    LimitKind.LINEAR,
+    LimitKind.NET_MIN,
+    LimitKind.NET_MAX,
+    LimitKind.GROUP_NET_MIN,
+    LimitKind.GROUP_NET_MAX,
+}
+_NO_OWNER: Integers = np.empty(0, dtype=np.int64)
+
+
+def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tuple[Limits, Box]:
+    """The limits and bounds with every hard row that the book is beyond, and stays, approached.
+
+    box: of the lines, the first variables. before: (v,) what is held and reserved; the variables
+    that are no lines stay there. A row that the book keeps now is left as it is, also where no
+    sizes keep it.
+    """
+    rows = limits.rows
+    if rows is None:
+        return limits, box
+    low, high = rows.row_min.copy(), rows.row_max.copy()
+    price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
+    for place in np.flatnonzero(np.isinf(price)):
+        if rows.names[place] == MARGIN_ROW:
+            continue  # without free capital lines are only reduced (`joint_margin.only_reducing`)
+        for end, bound, sign in (("max", high, 1.0), ("min", low, -1.0)):
+            row, most = sign * rows.matrix[place], float(sign * bound[place])
+            least, nearest = _least(row, box, before)
+            slack = SLACK * float(np.abs(row) @ np.abs(nearest))
+            if least <= most + slack:
+                continue
+            named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
+            now = _value(row, before, named)
+            if now <= most + slack:
+                continue
+            if least > now + slack:  # another row asks for more of it: nothing is kept
+                bound[place] = sign * now
+                continue
+            bound[place] = sign * np.inf
+            box = _fixed(box, nearest, row != 0.0, named)
+    return replace(limits, rows=_with_bounds(rows, low, high, price)), box
+
+
+def _least(row: Floats, box: Box, before: Floats) -> tuple[float, Floats]:
+    """The smallest value of a row within the bounds, and the weights (v,) that have it."""
+    k = len(box.lower.weight)
+    nearest = before.copy()
+    nearest[:k] = np.where(row[:k] > 0.0, box.lower.weight, box.upper.weight)
+    nearest[row == 0.0] = 0.0
+    if np.isinf(nearest).any():
+        return -np.inf, np.zeros_like(row)
+    return float(row @ nearest), nearest
+
+
+def _value(row: Floats, before: Floats, named: Named) -> float:
+    """The value of a row now: what counts sizes counts them on whichever side they are."""
+    if named.kind in _SIGNED:
+        return float(row @ before)
+    return float(np.abs(row) @ np.abs(before))
+
+
+def _fixed(box: Box, nearest: Floats, member: NDArray[np.bool_], named: Named) -> Box:
+    """The box with the lines among `member` (v,) fixed, by that limit."""
+    k = len(box.lower.weight)
+    free = member[:k] & (box.lower.weight < box.upper.weight)
+
+    def end(side: Side) -> Side:
+        return Side(
+            np.where(free, nearest[:k], side.weight),
+            np.where(free, int(named.kind), side.kind),
+            np.where(free, named.bound, side.own),
+            np.where(free, named.group, side.group),
+        )
+
+    return Box(end(box.lower), end(box.upper))
+
+
+def _with_bounds(rows: Rows, low: Floats, high: Floats, price: Floats) -> Rows | None:
+    """The rows that still have a bound."""
+    kept = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+    if len(kept) == 0:
+        return None
+    names = tuple(rows.names[place] for place in kept)
+    return Rows(rows.matrix[kept], low[kept], high[kept], names, price[kept])
