@@ -1,6 +1,7 @@
 """A problem without limits that one decision can't reach: where a book may go for now."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -66,13 +67,15 @@ def _held(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
     if rule.kind is LimitKind.DRAWDOWN_RISK:
         return replace(joint, wealth_floor=None, wealth_floor_probability=None)
     if rule.kind is LimitKind.LINEAR:
-        end = {"upper": now} if rule.sign > 0.0 else {"lower": -now}
         rows = list(joint.linear)
-        rows[rule.row] = replace(rows[rule.row], **end)
+        row = rows[rule.row]
+        is_upper = rule.sign > 0.0
+        rows[rule.row] = replace(row, upper=now) if is_upper else replace(row, lower=-now)
         return replace(joint, linear=tuple(rows))
     if rule.row >= 0:
         tails = list(joint.tails)
         place = rule.row - len(joint.linear)
         tails[place] = replace(tails[place], bound=now)
         return replace(joint, tails=tuple(tails))
-    return replace(joint, **{rule.kind.fields[0]: now})
+    held: dict[str, Any] = {rule.kind.fields[0]: now}
+    return replace(joint, **held)

@@ -99,6 +99,13 @@ class Firm:
         return {"joint": limits_pb2.JointLimits(linear=[row])}
 
 
+def is_proven(decision: sizing_pb2.SizingDecision) -> bool:
+    """Whether its weights before lots have a proof."""
+    if not decision.HasField("certificate"):
+        return False
+    return abs(decision.certificate.duality_gap_relative) < 1e-6
+
+
 ALIKE = 0.0025 * np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
 BOTH = [LONG, LONG]
 
@@ -127,7 +134,7 @@ async def test_a_limit_that_no_line_is_in_changes_nothing(joint_client: Client) 
         assert decision.method == JOINT
         assert not decision.fallback_chain
         assert not decision.notes
-        assert decision.certificate.is_optimal
+        assert is_proven(decision)
 
 
 async def test_a_line_in_the_limit_gets_nothing_and_is_told_why(joint_client: Client) -> None:
@@ -143,14 +150,14 @@ async def test_a_line_in_the_limit_gets_nothing_and_is_told_why(joint_client: Cl
         assert list(decision.sizes.weight) == pytest.approx([0.0, 0.08], abs=2e-7)
         assert decision.sizes.binding[0] == kind
         assert decision.sizes.binding_bound[0] == pytest.approx(0.1)
-        assert decision.certificate.is_optimal
+        assert is_proven(decision)
         assert not decision.fallback_chain
     for limits in ({"leverage_max": 0.15}, {"net_weight_max": 0.1}):
         await firm.limited(**limits)
         decision = await firm.sized([0.00025, 0.0002], BOTH, validate_only=True)
         assert not any(decision.sizes.lots)
         assert not decision.fallback_chain
-        assert decision.certificate.is_optimal
+        assert is_proven(decision)
 
 
 async def test_a_hedge_goes_as_far_as_it_may(joint_client: Client) -> None:
@@ -159,7 +166,7 @@ async def test_a_hedge_goes_as_far_as_it_may(joint_client: Client) -> None:
     decision = await firm.sized([0.00025, -0.0002], [LONG, SHORT], validate_only=True)
     assert list(decision.sizes.weight) == pytest.approx([0.0, -0.05], abs=2e-7)
     assert not decision.fallback_chain
-    assert decision.certificate.is_optimal
+    assert is_proven(decision)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -199,7 +206,7 @@ async def test_random_books_are_the_best_of_the_nearest(joint_client: Client, se
     assert value == pytest.approx(best, abs=2e-9)
     assert row @ own - (0.15 if seed % 2 else 0.05) <= least + 1e-6
     assert decision.method == JOINT
-    assert decision.certificate.is_optimal
+    assert is_proven(decision)
     assert not decision.fallback_chain
     assert (decision.status == EXCEEDED) == (least > 1e-7)
     replay = await joint_client.sizing.ReplayDecision(
