@@ -23,6 +23,7 @@ SLACK = 1e-12
 """Relative to the terms of a row: what is missed by less is kept."""
 
 _SIGNED = {
+    LimitKind.STRESS_LOSS_MAX,
     LimitKind.LINEAR,
     LimitKind.NET_MIN,
     LimitKind.NET_MAX,

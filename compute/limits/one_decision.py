@@ -66,7 +66,7 @@ def _held(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
     """The limits with the one of a rule at its value now."""
     if rule.kind is LimitKind.DRAWDOWN_RISK:
         return replace(joint, wealth_floor=None, wealth_floor_probability=None)
-    if rule.kind is LimitKind.LINEAR:
+    if rule.is_linear:
         rows = list(joint.linear)
         row = rows[rule.row]
         is_upper = rule.sign > 0.0
