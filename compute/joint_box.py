@@ -1,5 +1,6 @@
 """The bounds of each line in the joint problem, and which limit each of them comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from compute.limits.liquidity import volume_share
 from compute.limits.policy import LimitKind
 from compute.limits.stops import may_not_grow
 from compute.market import Floats, Integers
+from compute.methods import Engine
 from compute.optimize.implied_bounds import ENDLESS
 
 
@@ -90,6 +92,25 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), kind, places)
         upper = upper.tightened(1.0, np.where(closed, 0.0, np.inf), kind, places)
     return _within_reach(inputs, index, Box(lower, upper))
+
+
+def ends_of_optimum(inputs: Inputs) -> Callable[[], tuple[Floats, Floats]] | None:
+    """Gives the least and the largest weight of each line, (n,) each, where lots may be rounded up.
+
+    Of an optimum, which buys up to lower limits. None for stakes, which are never made larger.
+    """
+    if inputs.target is None or inputs.method.engine is not Engine.OPTIMIZER:
+        return None
+
+    def ends() -> tuple[Floats, Floats]:
+        lines = np.flatnonzero(inputs.active)
+        box = line_box(inputs, lines)
+        least = inputs.limit_bounds.before[inputs.index].copy()
+        most = least.copy()
+        least[lines], most[lines] = box.lower.weight, box.upper.weight
+        return least, most
+
+    return ends
 
 
 def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:

@@ -7,7 +7,6 @@ replay. `sizing.size` finds the weights to aim at, where the method has any, and
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -20,7 +19,7 @@ from compute.edge.of_decision import edges_of_decision
 from compute.edge_inputs import edge_columns
 from compute.growth import growth
 from compute.inputs import Inputs
-from compute.joint_box import line_box
+from compute.joint_box import ends_of_optimum
 from compute.joint_lots import LotComparison
 from compute.joint_sizing import JointAnswer
 from compute.kernels import SENSITIVE, chunks, run_waterfalls
@@ -36,7 +35,7 @@ from compute.limits.risk_budget import risk_budget_of_batch
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.market import Floats, Integers, MissingInputError
-from compute.methods import Engine, Method
+from compute.methods import Method
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.robust import robust_column
 from compute.sensitivity import of_given, through_columns
@@ -201,7 +200,7 @@ def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> S
         reducing=inputs.must_reduce,
         book=inputs.book_guard,
         stopless=may_not_grow(inputs),
-        ends=partial(_ends, inputs) if _is_optimum(inputs) else None,
+        ends=ends_of_optimum(inputs),
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
     weight = quantity * inputs.limit_bounds.unit_weight[inputs.index]
@@ -229,21 +228,6 @@ def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> S
         rejected=lots.rejected if lots.scaled_back else (),
         edges=edges_of_decision(inputs, lines),
     )
-
-
-def _is_optimum(inputs: Inputs) -> bool:
-    """Whether the weights are those of a problem that buys up to lower limits; stakes never are."""
-    return inputs.target is not None and inputs.method.engine is Engine.OPTIMIZER
-
-
-def _ends(inputs: Inputs) -> tuple[Floats, Floats]:
-    """Least and largest weight of each line by itself, (n,) each; inactive ones stay."""
-    lines = np.flatnonzero(inputs.active)
-    box = line_box(inputs, lines)
-    least = inputs.limit_bounds.before[inputs.index].copy()
-    most = least.copy()
-    least[lines], most[lines] = box.lower.weight, box.upper.weight
-    return least, most
 
 
 def sensitivities(inputs: Inputs, kernels: KernelRegistry) -> Floats:
