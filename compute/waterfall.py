@@ -12,11 +12,12 @@ makes room under a limit is in `limits/projection.py`, and the rows of the array
 `layout.py`.
 
 The limits are applied one after another: a stage only takes trades back towards the weight before
-or positions towards zero. Turnover and cash may take back what would have brought a book that is
-beyond a net limit inside, such as hedges: then RECONCILE goes through the limits on sums, turnover
-and cash again, a few rounds. Where limits pull in opposite directions (a net minimum and a gross
-maximum), it takes all trades back together, which is right because every limit is convex and holds,
-or is no worse, at the weights before.
+or positions towards zero. What brings a book inside that is beyond a limit goes first: turnover
+takes back other trades before it (`projection.cures`). Turnover and cash may still take back what
+would have brought a book inside that is beyond a net limit, such as hedges: then RECONCILE goes
+through the limits on sums, turnover and cash again, a few rounds. Where limits pull in opposite
+directions (a net minimum and a gross maximum), it takes all trades back together, which is right
+because every limit is convex and holds, or is no worse, at the weights before.
 """
 
 from typing import NamedTuple
@@ -119,11 +120,22 @@ def _limited(
     weight = jnp.clip(weight, lines[Line.ADV_WEIGHT_MIN], lines[Line.ADV_WEIGHT_MAX])
     weight = keep(Stage.LIQUIDITY, projection.trade_cap(weight, before, _trade_max(lines)))
     free, at_once = scalars[Scalar.FREE], scalars[Scalar.SALES_AT_ONCE] > 0.0
+    box, sums = _box(lines, scalars), projection.Sums(members, _excess(before, members, bounds))
+    is_beyond = jnp.any(sums.excess > 0.0) | jnp.any(before != jnp.clip(before, *box))
+
+    def cured(weight: Array) -> Array:
+        """How much of each trade brings a book inside that is beyond a limit."""
+        return jax.lax.cond(
+            is_beyond,
+            lambda: projection.cures(weight, before, box, sums),
+            lambda: jnp.zeros_like(weight),
+        )
 
     def one_round(weight: Array) -> tuple[_Exposed, Array, Array]:
         """After the limits on sums, after turnover and after cash."""
         exposed = _exposures(weight, lines, members, bounds)
-        turned = projection.cap_turnover(exposed.weight, before, scalars[Scalar.TURNOVER_MAX])
+        bound, first = scalars[Scalar.TURNOVER_MAX], cured(exposed.weight)
+        turned = projection.cap_turnover(exposed.weight, before, bound, first)
         turned = jnp.where(active > 0.0, turned, before)
         paid = projection.fit_free(turned, before, free, _trades(lines), at_once)
         return exposed, turned, jnp.where(active > 0.0, paid, before)
@@ -153,6 +165,15 @@ def _limited(
     out[Stage.TURNOVER_LIMIT], out[Stage.CASH] = last.turned, last.paid
     out[Stage.RECONCILE] = _reconciled(last.weight, before, members, bounds)
     return out, (last.exposed.cut, last.exposed.cut_kind)
+
+
+def _box(lines: Array, scalars: Array) -> tuple[Array, Array]:
+    """Least and largest weight that each line may have by itself."""
+    low = jnp.maximum(lines[Line.WEIGHT_MIN], lines[Line.ADV_WEIGHT_MIN])
+    high = jnp.minimum(lines[Line.WEIGHT_MAX], lines[Line.ADV_WEIGHT_MAX])
+    low = jnp.where(scalars[Scalar.ALLOW_SHORT] > 0.0, low, jnp.maximum(low, 0.0))
+    # Where reserved trades make the ends cross, nothing is said of the way.
+    return jnp.minimum(low, high), high
 
 
 def _trade_max(lines: Array) -> projection.TradeMax:

@@ -3,10 +3,11 @@
 Linear limits are kept by the smallest change, a projection; curved ones (volatility, VaR, CVaR,
 CDaR, wealth floor, tails) and the risk budget by scaling. Either way the increases are taken back
 first, those that lead a net exposure back inside its bounds last of them; only where that does not
-do are the positions of the batch made smaller. What the stages before have achieved is kept: in the
-end all trades are taken back together until no limit is exceeded more than before, as in RECONCILE.
-No trade at all exceeds none more; where every limit is convex, some part of the trades doesn't
-either.
+do are the positions of the batch made smaller. Where turnover is too little for all of it, what
+brings the book inside any limit goes first (`projection.cures`). What the stages before have
+achieved is kept: in the end all trades are taken back together until no limit is exceeded more than
+before, as in RECONCILE. No trade at all exceeds none more; where every limit is convex, some part
+of the trades doesn't either.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from compute.inputs import Inputs
 from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
+from compute.limits.projection import SAFETY, Sums, cures, part_needed, without_increase
 from compute.market import Floats, Integers
 
 STEPS = 60
@@ -25,6 +27,9 @@ STEPS = 60
 
 SLACK = 1e-10
 """By how much a limit may be missed here, in weights; lots are rounded to what the guard takes."""
+
+TINY = 1e-300
+"""Stands for nothing in a division."""
 
 PRICE_MAX = 1e6
 """Largest price of a linear limit in the projection, in weights per unit of excess: where the
@@ -50,7 +55,7 @@ def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
         return Moved(wanted, nobody)
     in_rows = stage.projected(wanted)
     scaled = stage.scaled(in_rows)
-    kept = stage.reconciled(scaled)
+    kept = stage.reconciled(stage.turned(scaled))
     cut = np.where(in_rows != wanted, stage.worst(wanted, linear=True), nobody)
     cut = np.where(scaled != in_rows, stage.worst(in_rows, linear=False), cut)
     cut = np.where((kept != wanted) & (cut < 0), worst, cut)
@@ -71,7 +76,7 @@ class _Stage:
         self.limit_bounds, self.guard = limit_bounds, guard
         self.index, self.active = index, active
         self.before: Floats = np.where(active, limit_bounds.before[index], wanted)
-        self.base = _without_increase(wanted, self.before)
+        self.base = without_increase(wanted, self.before, np)
         self.hedged: Floats = np.where(self._leads_back(wanted), wanted, self.base)
         self.linear = np.array([rule.is_linear for rule in guard.rules])
         self._start = self.all_excess(self.before)
@@ -197,7 +202,7 @@ class _Stage:
         """
         if not (self.excess(wanted)[~self.linear] > SLACK).any():
             return wanted
-        base, least = _without_increase(wanted, self.before), self.smallest()
+        base, least = without_increase(wanted, self.before, np), self.smallest()
         if self._curved_excess(base) <= 0.0:
             hedges = self.hedged != self.base
             if hedges.any():
@@ -239,21 +244,74 @@ class _Stage:
                 high = middle
         return _between(inside, wanted, low)
 
-    def all_excess(self, weight: Floats) -> Floats:
-        """Value less bound of every limit on sums: of the book, exposures, turnover."""
-        limit_bounds = self.limit_bounds
+    def turned(self, weight: Floats) -> Floats:
+        """As much of the trades as turnover lets: what brings the book inside first."""
+        turnover = self.limit_bounds.limits.turnover_max
+        trade = np.where(self.active, weight - self.before, 0.0)
+        if turnover is None or float(np.abs(trade).sum()) <= turnover:
+            return weight
+        cured, room = self._cures(weight, trade), max(turnover - SAFETY * max(1.0, turnover), 0.0)
+        first = float(cured.sum())
+        base = self.before + min(1.0, room / max(first, TINY)) * np.sign(trade) * cured
+        rest = float((np.abs(trade) - cured).sum())
+        share = min(1.0, max(room - first, 0.0) / max(rest, TINY))
+        return np.where(self.active, base + share * (weight - base), weight)
+
+    def _cures(self, weight: Floats, trade: Floats) -> Floats:
+        """How much of each trade brings the book inside its limits, curved ones too."""
+        bounds, index = self.limit_bounds, self.index
+        low, high = bounds.least[index], bounds.most[index]
+        if not bounds.limits.allow_short:
+            low = np.maximum(low, 0.0)
+        sums = Sums(bounds.members[:, index] * self.active, self._sums(self.before))
+        out: Floats = cures(weight, self.before, (np.minimum(low, high), high), sums, np)
+        excess, whole = self.excess(self.before), self.over_market(self.before)
+        for rule, over in zip(self.guard.rules, excess, strict=True):
+            if rule.is_linear and over > SLACK:
+                help = np.maximum(-self._row(rule, whole) * trade, 0.0)
+                part = part_needed(help.sum(), over, np)
+                out = np.maximum(out, np.where(help > 0.0, part * np.abs(trade), 0.0))
+        if (excess[~self.linear] > SLACK).any():
+            reduced = without_increase(weight, self.before, np)
+            way = np.where(self.active, np.abs(reduced - self.before), 0.0)
+            out = np.maximum(out, self._least_part(reduced) * way)
+        return np.minimum(out, np.abs(trade))
+
+    def _least_part(self, reduced: Floats) -> float:
+        """The least part of the way to `reduced` that keeps the curved rules; 1 where none does."""
+        low, high = 0.0, 1.0
+        for _ in range(STEPS):
+            middle = 0.5 * (low + high)
+            if self._curved_excess(_between(self.before, reduced, middle)) <= 0.0:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _sums(self, weight: Floats) -> Floats:
+        """Value less bound of gross, net maximum and net minimum of each membership, (3, g)."""
+        bounds = self.limit_bounds.bounds
         change = np.where(self.active, weight - self.before, 0.0)
         grown = np.where(self.active, np.abs(weight) - np.abs(self.before), 0.0)
-        members = limit_bounds.members[:, self.index]
-        gross = limit_bounds.bounds[Exposure.OTHER_GROSS] + members @ grown
-        net = limit_bounds.bounds[Exposure.OTHER_NET] + members @ change
-        turnover = limit_bounds.limits.turnover_max
+        members = self.limit_bounds.members[:, self.index]
+        gross = bounds[Exposure.OTHER_GROSS] + members @ grown
+        net = bounds[Exposure.OTHER_NET] + members @ change
+        return np.stack(
+            [
+                gross - bounds[Exposure.GROSS_MAX],
+                net - bounds[Exposure.NET_MAX],
+                bounds[Exposure.NET_MIN] - net,
+            ]
+        )
+
+    def all_excess(self, weight: Floats) -> Floats:
+        """Value less bound of every limit on sums: of the book, exposures, turnover."""
+        change = np.where(self.active, weight - self.before, 0.0)
+        turnover = self.limit_bounds.limits.turnover_max
         return np.concatenate(
             [
                 self.excess(weight) - SLACK,
-                gross - limit_bounds.bounds[Exposure.GROSS_MAX],
-                net - limit_bounds.bounds[Exposure.NET_MAX],
-                limit_bounds.bounds[Exposure.NET_MIN] - net,
+                self._sums(weight).ravel(),
                 [-1.0 if turnover is None else float(np.abs(change).sum()) - turnover],
             ]
         )
@@ -275,10 +333,3 @@ class _Stage:
 
 def _between(start: Floats, end: Floats, part: float) -> Floats:
     return end if part == 1.0 else start + part * (end - start)
-
-
-def _without_increase(weight: Floats, before: Floats) -> Floats:
-    """The part of `weight` that is not an increase of an existing position on the same side."""
-    held = np.where(weight * before > 0.0, before, 0.0)
-    out: Floats = np.where(np.abs(weight) > np.abs(held), held, weight)
-    return out

@@ -7,7 +7,7 @@ large are they scaled towards zero. Weights never change side, and lines outside
 `active` never move. A bound of `NO_LIMIT` does nothing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,11 +27,11 @@ def inside(bound: Array) -> Array:
     return bound - SAFETY * jnp.maximum(1.0, jnp.abs(bound))
 
 
-def without_increase(weight: Array, before: Array) -> Array:
+def without_increase(weight: Any, before: Any, xp: Any = jnp) -> Any:
     """The part of `weight` that is not an increase of an existing position on the same side."""
     same_side = weight * before > 0
-    held = jnp.where(same_side, before, 0.0)
-    return jnp.where(jnp.abs(weight) > jnp.abs(held), held, weight)
+    held = xp.where(same_side, before, 0.0)
+    return xp.where(xp.abs(weight) > xp.abs(held), held, weight)
 
 
 class TradeMax(NamedTuple):
@@ -96,10 +96,49 @@ def raise_net(
     return -shrink_net(-weight, -before, member, -other, -bound, turned)
 
 
-def cap_turnover(weight: Array, before: Array, bound: Array) -> Array:
-    """sum_i |w_i - before_i| <= bound, all trades scaled alike."""
+def cap_turnover(weight: Array, before: Array, bound: Array, cured: Array | float = 0.0) -> Array:
+    """sum_i |w_i - before_i| <= bound: first `cured` of each trade, then the rest, scaled alike.
+
+    cured: from `cures`.
+    """
+    trade, room = weight - before, inside(bound)
+    first = jnp.sum(cured * jnp.ones_like(trade))
+    base = before + _share(room, first) * jnp.sign(trade) * cured
+    return base + _share(room - first, jnp.sum(jnp.abs(trade) - cured)) * (weight - base)
+
+
+class Sums(NamedTuple):
+    """Limits on sums of weights, and how far the book before is beyond each.
+
+    members: (g, n) in {0, 1}. excess: (3, g) of gross, net maximum and net minimum, <= 0 inside.
+    """
+
+    members: Any
+    excess: Any
+
+
+def cures(weight: Any, before: Any, box: tuple[Any, Any], sums: Sums, xp: Any = jnp) -> Any:
+    """How much of each trade it takes to bring the book before inside its limits, (n,).
+
+    box: least and largest weight of each line, (n,) each. Of a line that is outside its own limits
+    it is the way back, of members of an exceeded sum the same part of what each of their trades
+    takes off it: all of that where it is too little. From 0 to |weight - before|.
+    """
     trade = weight - before
-    return before + _share(inside(bound), jnp.sum(jnp.abs(trade))) * trade
+    inward = xp.clip(before, *box) - before
+    size = xp.abs(trade)
+    own = xp.where(inward * trade > 0.0, xp.minimum(xp.abs(inward), size), 0.0)
+    reduced = xp.abs(without_increase(weight, before, xp) - before)
+    helps = xp.stack([reduced, xp.maximum(-trade, 0.0), xp.maximum(trade, 0.0)])
+    part = part_needed(helps @ sums.members.T, sums.excess, xp)
+    of_sums = helps * xp.max(sums.members[None] * part[:, :, None], axis=1)
+    return xp.maximum(own, xp.max(of_sums, axis=0))
+
+
+def part_needed(help: Any, excess: Any, xp: Any = jnp) -> Any:
+    """The part of what trades take off an excess that makes it good: 1 where all is too little."""
+    enough = xp.minimum(excess / xp.where(help > 0.0, help, 1.0), 1.0)
+    return xp.where((excess > 0.0) & (help > 0.0), enough, 0.0)
 
 
 class Trades(NamedTuple):

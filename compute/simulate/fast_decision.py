@@ -192,10 +192,12 @@ def limited(
         weight = jnp.where(small, before, weight)
     cap = _cap(unit, equity, own, features)
     weight = kept(jnp.clip(weight, -cap, cap))
+    most_held = cap
     trade_max = TradeMax(jnp.full_like(weight, NO_LIMIT), jnp.full_like(weight, NO_LIMIT))
     if features.liquidity:
         volume = session.volume * unit
         cap = jnp.minimum(own.adv_position_max * volume, NO_LIMIT)
+        most_held = jnp.minimum(most_held, cap)
         most = jnp.minimum(own.trade_notional_max / equity, own.adv_trade_max * volume)
         trade_max = TradeMax(most, most)
         weight = kept(projection.trade_cap(jnp.clip(weight, -cap, cap), before, trade_max))
@@ -204,6 +206,8 @@ def limited(
     trades = Trades(before, before, ones, own.short_margin_rate * ones, own.fee_rate * ones)
     margin = jnp.maximum(before, 0.0) - own.short_margin_rate * jnp.minimum(before, 0.0)
     free = 1.0 - jnp.sum(margin) - own.cash_buffer
+    box = (jnp.where(own.allow_short > 0.0, -most_held, 0.0) * ones, most_held * ones)
+    exceeded = _exceeded(before, rows)
 
     def one_round(weight: Array) -> Array:
         for member, gross_max, net_min, net_max in rows:
@@ -211,7 +215,8 @@ def limited(
                 weight, before, member, active, (gross_max, net_min, net_max), trade_max, features
             )
         if features.turnover:
-            weight = kept(projection.cap_turnover(weight, before, own.turnover_max))
+            first = projection.cures(weight, before, box, exceeded)
+            weight = kept(projection.cap_turnover(weight, before, own.turnover_max, first))
         return kept(projection.fit_free(weight, before, free, trades, own.at_once > 0.0))
 
     weight = one_round(weight)
@@ -244,6 +249,17 @@ def _sums(active: Array, equity: Array, own: Bounds, features: Features) -> list
         gross = jnp.minimum(own.gross_weight_max, own.gross_notional_max / equity)
         rows.append((jnp.ones_like(active), gross, own.net_min, own.net_max))
     return rows
+
+
+def _exceeded(before: Array, rows: list[_Sums]) -> projection.Sums:
+    """How far the book before is beyond each row; a row of nobody where there is none."""
+    if not rows:
+        return projection.Sums(jnp.zeros((1, len(before))), jnp.zeros((3, 1)))
+    members = jnp.stack([member for member, *_ in rows])
+    gross_max, net_min, net_max = (jnp.stack([row[i] for row in rows]) for i in (1, 2, 3))
+    net = members @ before
+    gross = members @ jnp.abs(before)
+    return projection.Sums(members, jnp.stack([gross - gross_max, net - net_max, net_min - net]))
 
 
 def _within_sums(

@@ -1,107 +1,21 @@
 """What a decision leaves the book beyond is named in it: each kind that GetBreaches knows."""
 
 from typing import Any
-from uuid import uuid4
 
 import grpc
 import numpy as np
 import pytest
+from kelly_books import METHODS, KellyBook
 from positionsizing.v1 import (
     limits_pb2,
     market_service_pb2,
-    parameter_service_pb2,
     portfolio_service_pb2,
     sizing_pb2,
-    sizing_service_pb2,
     types_pb2,
 )
-from service_client import Client, new_id, refusal, sizing_request
+from service_client import Client, new_id, refusal
 
-METHODS = {"closed": types_pb2.SIZING_METHOD_CLOSED_FORM, "joint": types_pb2.SIZING_METHOD_JOINT}
-VARIANCE = 0.0025
 EXCEEDED, CASH = types_pb2.SIZING_STATUS_LIMIT_EXCEEDED, types_pb2.LIMIT_KIND_CASH
-
-
-class Book:
-    """A portfolio at full Kelly on instruments of its own, which are not correlated."""
-
-    def __init__(self, client: Client, method: str, size: int = 3) -> None:
-        self.client, self.method = client, METHODS[method]
-        self.names = tuple(new_id(f"X{i}") for i in range(size))
-        self.portfolio_id = self.snapshot_id = self.matrix_id = ""
-
-    async def opened(self, cash: float, held: list[float], **market: Any) -> "Book":
-        """A market at prices of 100, and holdings in units."""
-        given = {"price": [100.0] * len(self.names), "volatility": [], "sector": []}
-        given = {"average_daily_volume": [], **given, **market}
-        self.snapshot_id = await self.client.put_market(instrument_ids=self.names, **given)
-        covariance = market_service_pb2.Matrix(
-            matrix_id=new_id("matrix"),
-            kind=market_service_pb2.MATRIX_KIND_COVARIANCE,
-            instrument_ids=self.names,
-        )
-        covariance.as_of_time.GetCurrentTime()
-        covariance.dense.values.extend((VARIANCE * np.eye(len(self.names))).ravel().tolist())
-        await self.client.market.PutMatrix(market_service_pb2.PutMatrixRequest(matrix=covariance))
-        self.matrix_id = covariance.matrix_id
-        holdings = {
-            name: units for name, units in zip(self.names, held, strict=False) if units != 0.0
-        }
-        self.portfolio_id = await self.client.put_portfolio(cash, holdings)
-        parameters = parameter_service_pb2.SizingParameters(kelly_fraction=1.0)
-        await self.client.parameter.SetParameters(
-            parameter_service_pb2.SetParametersRequest(
-                portfolio_id=self.portfolio_id, parameters=parameters
-            )
-        )
-        return self
-
-    async def limited(self, **limits: Any) -> "Book":
-        scope = portfolio_service_pb2.Scope(portfolio_id=self.portfolio_id)
-        await self.client.set_limits(scope, **limits)
-        return self
-
-    async def size(self, *stakes: float, first: int = 0, **given: Any) -> sizing_pb2.SizingDecision:
-        """Signals whose full Kelly stakes are these, signed, of the instruments from `first` on."""
-        edges = {
-            "side": [1 if stake >= 0.0 else 2 for stake in stakes],
-            "win_probability": [],
-            "payoff": [],
-            "expected_return": [VARIANCE * abs(stake) for stake in stakes],
-            "volatility": [VARIANCE**0.5] * len(stakes),
-        }
-        request = sizing_request(
-            self.portfolio_id,
-            self.names[first : first + len(stakes)],
-            edges,
-            method=self.method,
-            market_snapshot_id=self.snapshot_id,
-            covariance_matrix_id=self.matrix_id,
-            **given,
-        )
-        return await self.client.size(request)
-
-    async def fill(self, decision: sizing_pb2.SizingDecision, **given: Any) -> None:
-        """All trades, at the market's price."""
-        traded = [i for i, lots in enumerate(decision.sizes.trade_lots) if lots]
-        fills = sizing_service_pb2.Fills(
-            instrument_ids=[decision.sizes.instrument_ids[i] for i in traded],
-            lots=[decision.sizes.trade_lots[i] for i in traded],
-            price=[100.0] * len(traded),
-            **given,
-        )
-        await self.client.sizing.SettleDecision(
-            sizing_service_pb2.SettleDecisionRequest(
-                request_id=str(uuid4()), decision_id=decision.decision_id, fills=fills
-            )
-        )
-
-    async def breaches(self) -> list[tuple[int, str, float, float]]:
-        """As GetBreaches tells them."""
-        found = await self.client.portfolio.GetBreaches(
-            portfolio_service_pb2.GetBreachesRequest(portfolio_id=self.portfolio_id)
-        )
-        return sorted((b.kind, b.limit, b.bound, b.value) for b in found.breaches)
 
 
 def left(decision: sizing_pb2.SizingDecision) -> list[tuple[int, str, float, float]]:
@@ -121,7 +35,7 @@ async def test_a_margin_deficit_is_named_until_it_is_gone(
     joint_client: Client, method: str
 ) -> None:
     """Equity of 10,000 under 1,000 futures that bind 30 each, on a signal for 900, then for 300."""
-    book = Book(joint_client, method, 1)
+    book = KellyBook(joint_client, method, 1)
     contract = {"contract_kind": [market_service_pb2.CONTRACT_KIND_FUTURE]}
     margin = {"initial_margin_long": [30.0], "initial_margin_short": [30.0]}
     await book.opened(10_000.0, [1000.0], **contract, **margin)
@@ -145,7 +59,7 @@ async def test_a_margin_deficit_is_named_until_it_is_gone(
 @pytest.mark.parametrize("method", METHODS)
 async def test_less_free_than_the_buffer_is_named(joint_client: Client, method: str) -> None:
     """30 % are to be free, 10 % are; what binds no more goes on, what is bought does not."""
-    book = await Book(joint_client, method).opened(10_000.0, [500.0, 400.0])
+    book = await KellyBook(joint_client, method).opened(10_000.0, [500.0, 400.0])
     await book.limited(cash_buffer=0.3)
     decision = await book.size(0.6, 0.4, 0.1, validate_only=True)
     assert not any(decision.sizes.trade_lots)
@@ -164,7 +78,7 @@ async def test_fees_of_the_decision_are_paid_from_what_is_free(
     joint_client: Client, method: str
 ) -> None:
     """A tenth sold brings 10,000 less 100; the buffer lacks 20,000."""
-    book = await Book(joint_client, method).opened(10_000.0, [500.0, 400.0])
+    book = await KellyBook(joint_client, method).opened(10_000.0, [500.0, 400.0])
     await book.limited(cash_buffer=0.3, fee_rate=0.01)
     decision = await book.size(0.4, validate_only=True)
     sold = -100.0 * decision.sizes.trade_lots[0]
@@ -177,7 +91,7 @@ async def test_a_book_without_equity_is_beyond_its_limits(
     joint_client: Client, method: str
 ) -> None:
     """Owing 200,000 against 100,000 of shares, of which one trade sells 10,000 at most."""
-    book = await Book(joint_client, method).opened(-200_000.0, [1000.0])
+    book = await KellyBook(joint_client, method).opened(-200_000.0, [1000.0])
     await book.limited(weight_max=0.5, leverage_max=1.0, trade_notional_max=10_000.0)
     decision = await book.size(0.4, validate_only=True)
     assert list(decision.sizes.trade_lots) == [-100]
@@ -194,7 +108,7 @@ async def test_a_book_without_equity_is_beyond_its_limits(
 async def test_a_buffer_that_a_least_exposure_contradicts_is_refused(
     joint_client: Client, method: str
 ) -> None:
-    book = await Book(joint_client, method).opened(50_000.0, [500.0])
+    book = await KellyBook(joint_client, method).opened(50_000.0, [500.0])
     await book.limited(cash_buffer=0.9, net_weight_min=0.5, weight_max=0.8)
     refused = await refusal(book.size(0.45, 0.2))
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -229,7 +143,7 @@ BEYOND: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", BEYOND)
 async def test_each_kind_of_breach_is_named(joint_client: Client, method: str, case: str) -> None:
     """No trade is allowed: the decision leaves what GetBreaches finds, number by number."""
-    book = await Book(joint_client, method).opened(
+    book = await KellyBook(joint_client, method).opened(
         80_000.0, [300.0, -100.0], average_daily_volume=[1000.0] * 3
     )
     limits = {"allow_short": True, "turnover_max": 0.0, **BEYOND[case]}
@@ -253,7 +167,7 @@ async def test_each_kind_of_breach_is_named(joint_client: Client, method: str, c
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_what_a_group_shares_is_named(joint_client: Client, method: str) -> None:
-    book = await Book(joint_client, method).opened(70_000.0, [300.0])
+    book = await KellyBook(joint_client, method).opened(70_000.0, [300.0])
     group_id = new_id("desk")
     held = portfolio_service_pb2.Holdings(instrument_ids=book.names[:1], quantity=[300.0])
     book.portfolio_id = await joint_client.put_portfolio(70_000.0, group_id=group_id)

@@ -138,8 +138,9 @@ class Limits(_message.Message):
     net_weight_max: _builtins.float
     """Largest net weight, fraction of equity. From -1e9 to 1e9."""
     turnover_max: _builtins.float
-    """Largest turnover of one decision: sum of absolute weight changes, fraction of equity. From 0 to
-    1e9.
+    """Largest turnover of one decision: sum of absolute weight changes, fraction of equity. Where it is
+    short, what brings a book inside limits that it is beyond goes first; the other trades get what is
+    left. From 0 to 1e9.
     """
     cash_buffer: _builtins.float
     """Capital kept free, as a fraction of equity. Set nowhere: 0. From 0 to 1. Bounds what decisions bind
