@@ -6,16 +6,17 @@ limits are those of firm, group and portfolio; those of a strategy or a request 
 Limits on clusters are looked at with the clusters of the book itself (`book_clusters.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
+import numpy as np
 
 from compute.currency import in_base
 from compute.limits.breaches import Breach, breaches
 from compute.limits.cluster_limits import of_book_at_rest
 from compute.limits.guard import Guard
-from compute.market import Market, MissingInputError
+from compute.market import Market, MissingInputError, Positions, filled
 from server.book_clusters import (
     NO_CLUSTERS,
     BookClusters,
@@ -51,11 +52,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class FoundBreach:
-    """A limit that a book is beyond. members: of a cluster. begin_time: when it was told, if so."""
+    """A limit that a book is beyond. members: of a cluster. begin_time: when it was told, if so.
+
+    only_reserved: what is held keeps it, and so does the book with all that is reserved filled.
+    """
 
     breach: Breach
     members: tuple[str, ...]
     begin_time: datetime | None
+    only_reserved: bool
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,11 @@ def beyond(
     market: Market,
     at_rest: BookClusters = NO_CLUSTERS,
     guard: Guard | None = None,
+    book: Positions | None = None,
 ) -> list[Breach]:
     """The limits of the book that it is beyond; none where none are stored.
 
+    book: to look at in place of the state's own.
     Raises `MissingInputError` where the market has no price for what is held.
     """
     if state.book_limits is None:
@@ -127,7 +134,8 @@ def beyond(
     if limits.clusters:
         limits = of_book_at_rest(limits, at_rest.clusters)
     if guard is None or guard.limits is not limits or state.shared:
-        guard = Guard(market, positions(state, market), limits, shared_use(state, market))
+        book = positions(state, market) if book is None else book
+        guard = Guard(market, book, limits, shared_use(state, market))
     return breaches(guard)
 
 
@@ -211,12 +219,23 @@ async def check(
         matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
     snapshot = await states.snapshot(call.tenant_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
-    at_rest = clusters_at_rest(state.book_limits, market, positions(state, market), matrix)
+    book = positions(state, market)
+    at_rest = clusters_at_rest(state.book_limits, market, book, matrix)
+    nothing = np.zeros_like(book.held)
+    settled = {
+        breach.key
+        for end in (
+            replace(book, open_buy=nothing, open_sell=nothing),
+            filled(market, book, np.empty(0, dtype=np.int64), np.empty(0)),
+        )
+        for breach in beyond(state, market, at_rest, book=end)
+    }
     found = tuple(
         FoundBreach(
             breach,
             at_rest.members_of(breach.name),
             begun.get((int(breach.kind), at_rest.key_of(breach.name))),
+            only_reserved=breach.key not in settled,
         )
         for breach in beyond(state, market, at_rest)
     )

@@ -314,7 +314,8 @@ def breaches(
         of = ", ".join(item.instrument_ids) or item.limit
         time = item.begin_time.ToDatetime() if item.HasField("begin_time") else None
         told = "" if time is None else f"{time:%Y-%m-%d %H:%M}"
-        out.add_row(limit, of, limit_value(item.kind, item.value), told)
+        value = limit_value(item.kind, item.value)
+        out.add_row(limit, of, f"{value}, reserved" if item.only_reserved else value, told)
     if answer.breaches:
         console().print(out)
     elif not answer.not_checked:

@@ -19,6 +19,7 @@ def limit_check(check: LimitCheck) -> pb.GetBreachesResponse:
             bound=item.breach.bound,
             value=item.breach.value,
             instrument_ids=item.members,
+            only_reserved=item.only_reserved,
         )
         if item.begin_time is not None:
             breach.begin_time.CopyFrom(timestamp(item.begin_time))

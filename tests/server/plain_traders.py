@@ -48,7 +48,20 @@ class TraderReading(Reading):
         ]
         if not self._allowed("allow_short"):
             found += [f"{x.unit.name}: short" for x in new if x.after < 0.0]
-        return found
+        return [*found, *self._capital(lines)]
+
+    def _capital(self, lines: list[Line]) -> Iterator[str]:
+        """Less free than the buffer once all is filled and its fees are paid."""
+        free = self.equity
+        for x in lines:
+            rate = x.unit.margin_long if x.after >= 0.0 else x.unit.margin_short
+            fee = x.unit.fee / x.unit.exposure
+            free -= rate / x.unit.exposure * abs(x.after) + fee * (x.buy + x.sell)
+            if x.trade:
+                free -= max(fee * abs(x.trade), x.unit.fee_min) + x.unit.fee_fixed
+        bound = self._most("cash_buffer", 0.0) * self.equity
+        if free < bound - 1e-9 * (abs(self.equity) + fsum(abs(x.after) for x in lines)):
+            yield f"capital: {free!r} is free, {bound!r} must stay"
 
     def is_unfunded(self, lines: list[Line]) -> bool:
         """Whether the book binds more than equity less the buffer, or nearly so."""

@@ -559,7 +559,7 @@ Global___ClusterLimit: _TypeAlias = ClusterLimit  # noqa: Y015
 class JointLimits(_message.Message):
     """Limits of the whole book, per period of the scenarios. Every method keeps them on the final whole
     lots, with everything counted that is held and reserved, as if all of it were filled; linear limits
-    hold whichever reserved trades fill. A book that is beyond one may stay or come nearer.
+    hold whichever of the trades reserved before fill. A book that is beyond one may stay or come nearer.
 
     They are measured on the scenarios that the request names, as they are stored, or on its covariance
     where it names no scenarios. What a signal expects does not move them, so that a hopeful signal buys

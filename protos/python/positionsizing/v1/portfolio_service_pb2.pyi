@@ -1113,6 +1113,7 @@ class LimitBreach(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    ONLY_RESERVED_FIELD_NUMBER: _builtins.int
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     limit: _builtins.str
@@ -1124,6 +1125,10 @@ class LimitBreach(_message.Message):
     value: _builtins.float
     """The value found, in the unit of the bound; infinite for a weight where equity is 0 or less, and for a
     share of an average daily volume of 0.
+    """
+    only_reserved: _builtins.bool
+    """Whether open reservations alone are the reason: what is held keeps the limit, and so does the book once
+    all that is reserved is filled; a part of it may not, such as one leg of a hedge without the other.
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1144,10 +1149,11 @@ class LimitBreach(_message.Message):
         value: _builtins.float = ...,
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         begin_time: _timestamp_pb2.Timestamp | None = ...,
+        only_reserved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "bound", b"bound", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "bound", b"bound", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "only_reserved", b"only_reserved", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
