@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 
 from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.problem import Array, Limits, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import Facts, tail_limits, violations
+from compute.optimize.proof.evaluation import ProblemData, tail_limits, violations
 
 # Least total violation above which limits conflict; between this and CLEAR nobody can say.
 CONFLICT, CLEAR = 1e-9, 1e-8
@@ -96,7 +96,7 @@ _BOX = ("lower", "upper")
 
 def _rows(problem: Problem) -> Iterable[_Rows]:
     """The limits as rows; norms and drawdowns with columns of their own."""
-    facts, limits, n = Facts(problem), problem.limits, problem.size
+    facts, limits, n = ProblemData(problem), problem.limits, problem.size
     eye, ones = sparse.identity(n, format="csr"), np.ones((1, n))
 
     def plain(name: str, matrix: Array, bound: Array | float, scale: float = 1.0) -> _Rows:
@@ -131,7 +131,7 @@ def _rows(problem: Problem) -> Iterable[_Rows]:
     yield from _drawdowns(facts)
 
 
-def _drawdowns(facts: Facts) -> Iterable[_Rows]:
+def _drawdowns(facts: ProblemData) -> Iterable[_Rows]:
     """CDaR caps: peaks and excesses of every period, the measure in the last row."""
     for name, kind, cap, level in tail_limits(facts.problem):
         assert kind is ObjectiveKind.MIN_CDAR
@@ -162,7 +162,7 @@ def _drawdowns(facts: Facts) -> Iterable[_Rows]:
 
 def drawdown_risk_fits(problem: Problem) -> bool | None:
     """Whether the drawdown-risk limit can be met inside the linear ones; None: too close to say."""
-    risk, facts, limits = problem.limits.drawdown_risk, Facts(problem), problem.limits
+    risk, facts, limits = problem.limits.drawdown_risk, ProblemData(problem), problem.limits
     if risk is None:
         return True
     weights = cp.Variable(facts.size)
@@ -181,7 +181,7 @@ def drawdown_risk_fits(problem: Problem) -> bool | None:
     return None if float(model.value) > CONFLICT else True
 
 
-def _linear_sides(limits: Limits, facts: Facts, weights: cp.Variable) -> list[cp.Constraint]:
+def _linear_sides(limits: Limits, facts: ProblemData, weights: cp.Variable) -> list[cp.Constraint]:
     low, high = np.isfinite(facts.lower), np.isfinite(facts.upper)
     sides = [weights[low] >= facts.lower[low]] if low.any() else []
     sides += [weights[high] <= facts.upper[high]] if high.any() else []

@@ -24,7 +24,7 @@ from compute.optimize.problem import (
     Problem,
     Rows,
 )
-from compute.optimize.proof.evaluation import Facts, risk_excess
+from compute.optimize.proof.evaluation import ProblemData, risk_excess
 
 Kind = ObjectiveKind
 Rng = np.random.Generator
@@ -215,7 +215,7 @@ def _limits(
     if "trade" in chosen:
         fields["trade_max"] = np.abs(anchor - holdings) + room * rng.uniform(0.0, 0.3, size)
     at_anchor = replace(market, limits=Limits(**(fields | _risk_limits(chosen))))
-    excess = risk_excess(Facts(at_anchor), anchor)
+    excess = risk_excess(ProblemData(at_anchor), anchor)
     stretch = 1.0 + float(rng.choice([0.0, 0.05, 0.5])) + (room if room < 1e-3 else 0.0)
     for name in ("volatility_max", "cvar_max", "cdar_max", "drawdown_max", "var_max"):
         if name in excess:
@@ -231,7 +231,7 @@ def _drawdown_risk(market: Problem, anchor: Array, quadratic: bool) -> DrawdownR
     for exponent in (28.4, 6.5, 1.5, 0.3):
         risk = DrawdownRisk(exponent, quadratic=quadratic)
         limited = replace(market, limits=Limits(drawdown_risk=risk))
-        if risk_excess(Facts(limited), anchor)["drawdown_risk"] < 0.0:
+        if risk_excess(ProblemData(limited), anchor)["drawdown_risk"] < 0.0:
             return risk
     return None
 
@@ -297,7 +297,9 @@ def _broken(problem: Problem, conflict: str) -> Limits:
         return replace(limits, gross_max=0.5 * float(least_gross.sum()))
     if conflict in ("volatility", "cvar") and most > least + 0.05:
         # Everything at its upper bound, and half the risk of that.
-        facts = Facts(replace(problem, limits=replace(limits, volatility_max=0.0, cvar_max=0.0)))
+        facts = ProblemData(
+            replace(problem, limits=replace(limits, volatility_max=0.0, cvar_max=0.0))
+        )
         risk = risk_excess(facts, limits.upper)
         name = f"{conflict}_max"
         if risk[name] > 1e-3:

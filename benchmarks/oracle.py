@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.draw import counted_in
 from compute.optimize.problem import Array, Objective, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import Facts, tail_limits
+from compute.optimize.proof.evaluation import ProblemData, tail_limits
 
 Kind = ObjectiveKind
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11, "max_iter": 400}
@@ -32,7 +32,7 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
     then mean'w - costs - S volatility(w), which is positive exactly where S can be beaten.
     """
     unit = _largest(problem)
-    facts = Facts(counted_in(problem, 1.0 / unit))
+    facts = ProblemData(counted_in(problem, 1.0 / unit))
     weights = cp.Variable(facts.size)
     value, conditions = _utility(facts, problem.objective, weights, ratio)
     value, rows = _rows(facts, weights, value - _costs(facts, weights))
@@ -64,7 +64,7 @@ def riskless_mean(problem: Problem) -> float:
     Variance within rounding is none: that of a covariance (twice its most negative eigenvalue), or
     that of a constant history (1e-14 of its mean, squared).
     """
-    facts = Facts(problem)
+    facts = ProblemData(problem)
     weights = cp.Variable(facts.size)
     gain = facts.excess @ weights
     unit = float(np.sqrt(np.diagonal(facts.covariance).max())) or 1.0
@@ -87,17 +87,17 @@ def riskless_mean(problem: Problem) -> float:
 
 def survivable(problem: Problem) -> bool:
     """Whether some book within the limits keeps money in every scenario."""
-    facts = Facts(problem)
+    facts = ProblemData(problem)
     weights = cp.Variable(facts.size)
     linear = replace(problem.limits, volatility_max=None, var_max=None, drawdown_risk=None)
-    sides = _limits(Facts(replace(problem, limits=linear)), weights)
+    sides = _limits(ProblemData(replace(problem, limits=linear)), weights)
     model = cp.Problem(cp.Maximize(cp.min(_wealth(facts, weights))), sides)
     model.solve(solver=cp.HIGHS)
     return model.value is None or float(model.value) > 1e-9
 
 
 def _largest(problem: Problem) -> float:
-    facts = Facts(problem)
+    facts = ProblemData(problem)
     ends = np.abs(np.concatenate([facts.lower, facts.upper]))
     return float(ends[np.isfinite(ends)].max(initial=0.0)) or 1.0
 
@@ -109,7 +109,7 @@ def _linear(problem: Problem) -> bool:
     return objective.kind in tails and all(part is None for part in curved)
 
 
-def _deviation(facts: Facts, weights: Any, noise: float = 0.0) -> Any:
+def _deviation(facts: ProblemData, weights: Any, noise: float = 0.0) -> Any:
     """sqrt(w'Sw) as the norm of a square root of S, which keeps its digits.
 
     Eigenvalues up to `noise` count as zero.
@@ -120,13 +120,13 @@ def _deviation(facts: Facts, weights: Any, noise: float = 0.0) -> Any:
     return root.T @ weights
 
 
-def _wealth(facts: Facts, weights: Any) -> Any:
+def _wealth(facts: ProblemData, weights: Any) -> Any:
     cash = facts.problem.cash_return
     return 1.0 + cash + (facts.scenarios - facts.problem.financing_rates) @ weights
 
 
 def _utility(
-    facts: Facts, objective: Objective, weights: Any, ratio: float | None
+    facts: ProblemData, objective: Objective, weights: Any, ratio: float | None
 ) -> tuple[Any, list[Any]]:
     """The objective, larger is better, and conditions it needs."""
     kind, aversion = objective.kind, objective.risk_aversion
@@ -162,11 +162,11 @@ def _utility(
     raise ValueError(f"no oracle for {kind.name}")
 
 
-def _second(facts: Facts, weights: Any) -> Any:
+def _second(facts: ProblemData, weights: Any) -> Any:
     return cp.multiply(np.sqrt(facts.probability), facts.scenarios @ weights)
 
 
-def _tail(facts: Facts, kind: Kind, level: float, weights: Any) -> tuple[Any, list[Any]]:
+def _tail(facts: ProblemData, kind: Kind, level: float, weights: Any) -> tuple[Any, list[Any]]:
     """The tail measure (Rockafellar and Uryasev) and the conditions that define it."""
     losses, conditions = -facts.scenarios @ weights, []
     if kind is not Kind.MIN_CVAR:
@@ -181,7 +181,7 @@ def _tail(facts: Facts, kind: Kind, level: float, weights: Any) -> tuple[Any, li
     return worst + beyond, conditions
 
 
-def _costs(facts: Facts, weights: Any) -> Any:
+def _costs(facts: ProblemData, weights: Any) -> Any:
     costs, traded, total = facts.problem.costs, cp.abs(weights - facts.holdings), 0.0
     if costs.linear is not None:
         total = total + costs.linear @ traded
@@ -190,7 +190,7 @@ def _costs(facts: Facts, weights: Any) -> Any:
     return total
 
 
-def _limits(facts: Facts, weights: Any) -> list[Any]:
+def _limits(facts: ProblemData, weights: Any) -> list[Any]:
     limits, sides = facts.problem.limits, []
     low, high = np.isfinite(facts.lower), np.isfinite(facts.upper)
     sides += [weights[low] >= facts.lower[low]] if low.any() else []
@@ -206,7 +206,7 @@ def _limits(facts: Facts, weights: Any) -> list[Any]:
     return sides + _risk(facts, weights)
 
 
-def _risk(facts: Facts, weights: Any) -> list[Any]:
+def _risk(facts: ProblemData, weights: Any) -> list[Any]:
     """The risk limits, in units of a typical return."""
     limits, sides = facts.problem.limits, []
     unit = 1.0
@@ -235,7 +235,7 @@ def _risk(facts: Facts, weights: Any) -> list[Any]:
     return sides
 
 
-def _rows(facts: Facts, weights: Any, value: Any) -> tuple[Any, list[Any]]:
+def _rows(facts: ProblemData, weights: Any, value: Any) -> tuple[Any, list[Any]]:
     """Named rows: hard ones as conditions, soft ones at their price."""
     rows, sides = facts.problem.limits.rows, []
     if rows is None:

@@ -36,7 +36,7 @@ from compute.optimize.kernels import joint_kernels
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.proof.certificate import Certificate, certify, certify_weights, size_of
-from compute.optimize.proof.evaluation import Facts, largest_violation, objective_value
+from compute.optimize.proof.evaluation import ProblemData, largest_violation, objective_value
 from compute.optimize.proof.linearization import tangent
 from compute.shapes import KernelRegistry, NotCompiledError
 
@@ -184,7 +184,7 @@ def _refused(verdict: Verdict) -> None:
     if problem.objective.kind is not MAX_SHARPE:
         verdict.wrong.append("no ratio was asked for")
         return
-    size = float(np.abs(Facts(problem).mean).max())
+    size = float(np.abs(ProblemData(problem).mean).max())
     other = best_weights(problem, size, 0.0)
     if other is not None and largest_violation(problem, other) <= ALLOWED:
         if objective_value(problem, other) > 1e-6:

@@ -24,7 +24,7 @@ from compute.market import Floats, Integers
 from compute.optimize.diversification import GROSS_ROW
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import supporting
-from compute.optimize.proof.evaluation import Facts, objective_value
+from compute.optimize.proof.evaluation import ProblemData, objective_value
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 from compute.risk.tail_method import TailKind
@@ -178,7 +178,7 @@ def joint_cuts(
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
     program = tangent(problem, weights, objective_value(problem, weights) if sharpe else None)
     # The program of a Sharpe ratio is that times the volatility.
-    unit = Facts(problem).volatility(weights) if sharpe else 1.0
+    unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
     mine, side = owner < k, np.append(inputs.signals.side[lines], 0.0)
     slope = np.full(k, -np.inf)
     np.maximum.at(slope, owner[mine], (_slope(program) / unit * side[np.minimum(owner, k)])[mine])
@@ -194,15 +194,15 @@ def joint_cuts(
         limit = named[name]
         if limit.kind is LimitKind.NONE:
             continue
-        pull, gradient = np.zeros(k), np.abs(_gradient(program, name))
+        contribution, gradient = np.zeros(k), np.abs(_gradient(program, name))
         # A price may have no upper end, where the limits leave a single book.
         terms = np.multiply(price.high, gradient, out=np.zeros_like(gradient), where=gradient > 0.0)
-        np.maximum.at(pull, owner[mine], terms[mine])
+        np.maximum.at(contribution, owner[mine], terms[mine])
         # A line at a limit of its own stays there, however much a wider one is worth.
-        members = int(np.count_nonzero(pull))
-        narrower = (members < fewest) | ((members == fewest) & (pull > largest))
-        more = wants & (pull > least) & narrower
-        largest, fewest = np.where(more, pull, largest), np.where(more, members, fewest)
+        members = int(np.count_nonzero(contribution))
+        narrower = (members < fewest) | ((members == fewest) & (contribution > largest))
+        more = wants & (contribution > least) & narrower
+        largest, fewest = np.where(more, contribution, largest), np.where(more, members, fewest)
         chosen = lines[more]
         kind[chosen], group[chosen], bound[chosen] = int(limit.kind), limit.group, limit.bound
     marginal = np.zeros(n)

@@ -31,10 +31,10 @@ from compute.shapes import (
 )
 from compute.waterfall import waterfall
 
-TOGETHER = 16
+WATERFALL_BATCH = 16
 """Batches of one shape whose waterfalls run in one call."""
 
-TOGETHER_BUCKETS = tuple(n for n in LINE_BUCKETS if n <= 1024)
+WATERFALL_BATCH_BUCKETS = tuple(n for n in LINE_BUCKETS if n <= 1024)
 """Of larger batches a call more is nothing."""
 
 HOT_LINES = 1024
@@ -57,7 +57,7 @@ SENSITIVE = (
 
 
 def waterfalls_of_many(lines: Array, scalars: Array, members: Array, bounds: Array) -> Array:
-    """`waterfall` of each of `TOGETHER` batches, their arguments stacked."""
+    """`waterfall` of each of `WATERFALL_BATCH` batches, their arguments stacked."""
     return jax.lax.map(lambda batch: waterfall(*batch), (lines, scalars, members, bounds))
 
 
@@ -210,9 +210,9 @@ def registry() -> KernelRegistry:
         for g in GROUP_BUCKETS
     )
     together = tuple(
-        tuple((TOGETHER, *shape) for shape in shapes)
+        tuple((WATERFALL_BATCH, *shape) for shape in shapes)
         for shapes in waterfalls
-        if shapes[0][1] in TOGETHER_BUCKETS
+        if shapes[0][1] in WATERFALL_BATCH_BUCKETS
     )
     large = tuple(shapes for shapes in waterfalls if shapes[0][1] >= HOT_LINES)
     small = tuple(shapes for shapes in waterfalls if shapes[0][1] < HOT_LINES)
@@ -223,7 +223,7 @@ def registry() -> KernelRegistry:
     return KernelRegistry(
         [
             Kernel("waterfall", waterfall, small),
-            Kernel("waterfall", waterfall, large, is_hot=True),
+            Kernel("waterfall", waterfall, large, uses_fusion_emitters=True),
             Kernel("waterfalls", waterfalls_of_many, together),
             Kernel("scenario_kelly", scenario_kelly, scenarios),
             Kernel("robust_kelly", robust_stakes, worst_cases),
@@ -243,13 +243,13 @@ def just_in_time() -> KernelRegistry:
 
 
 def run_waterfalls(kernels: KernelRegistry, batches: Sequence[tuple[Floats, ...]]) -> list[Floats]:
-    """The waterfall of each batch, `TOGETHER` of one shape in a call; in the order given."""
+    """The waterfall of each batch, `WATERFALL_BATCH` of one shape in a call; in the order given."""
     out: list[Floats] = [np.empty(0)] * len(batches)
     by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for i, batch in enumerate(batches):
         by_shape.setdefault(tuple(part.shape for part in batch), []).append(i)
     for shapes, members in by_shape.items():
-        width = TOGETHER if shapes[0][1] in TOGETHER_BUCKETS else 1
+        width = WATERFALL_BATCH if shapes[0][1] in WATERFALL_BATCH_BUCKETS else 1
         for start in range(0, len(members), width):
             piece = members[start : start + width]
             if len(piece) == 1:

@@ -75,14 +75,15 @@ def padded(values: NDArray[np.float64], *shape: int, fill: float = 0.0) -> NDArr
 class Kernel:
     """A pure function on float64 arrays and the shapes it is compiled for.
 
-    `shapes` holds one tuple of argument shapes per program. is_hot: loops over elements are most of
-    it and every microsecond counts: code that is 15 % faster is worth compiling half as long again.
+    `shapes` holds one tuple of argument shapes per program. uses_fusion_emitters: loops over
+    elements are most of it and every microsecond counts: code that is 15 % faster is worth
+    compiling half as long again.
     """
 
     name: str
     function: Callable[..., jax.Array]
     shapes: tuple[Shapes, ...]
-    is_hot: bool = False
+    uses_fusion_emitters: bool = False
 
 
 class KernelRegistry:
@@ -196,6 +197,6 @@ def lowered(kernel: Kernel, shapes: Shapes) -> jax.stages.Lowered:
 def compiled_of(kernel: Kernel, lowered: jax.stages.Lowered) -> Program:
     """The program of a kernel that has been traced."""
     options: dict[str, str | bool] | None = (
-        None if kernel.is_hot else {"xla_cpu_use_fusion_emitters": False}
+        None if kernel.uses_fusion_emitters else {"xla_cpu_use_fusion_emitters": False}
     )
     return lowered.compile(options)

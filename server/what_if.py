@@ -11,7 +11,7 @@ from positionsizing.v1 import types_pb2
 
 from compute.currency import in_base
 from compute.inputs import Inputs
-from compute.kernels import TOGETHER
+from compute.kernels import WATERFALL_BATCH
 from compute.limits.bounds import prepare
 from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import tightest
@@ -90,10 +90,10 @@ class WhatIf:
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
         n_lines, engine = base.n_lines, solved.problem.inputs.method.engine
-        for start in range(0, len(request.variations), TOGETHER):
+        for start in range(0, len(request.variations), WATERFALL_BATCH):
             piece = [
                 (variation, await self._start(call, problem, variation, state))
-                for variation in request.variations[start : start + TOGETHER]
+                for variation in request.variations[start : start + WATERFALL_BATCH]
             ]
             asked = [Method(v.parameters.method) for v, _ in piece if v.parameters.method]
             engines = {method.engine for method in asked}

@@ -45,9 +45,9 @@ class ScenarioReturns:
         centred = self.returns @ weights
         centred = centred - self.probability @ centred
         divisor = 1.0 - float(self.probability @ self.probability)
-        pull = self.probability * centred / divisor
-        value = sqrt(max(float(pull @ centred), 0.0))
-        slope = pull @ self.returns - float(pull.sum()) * self.mean
+        by_scenario = self.probability * centred / divisor
+        value = sqrt(max(float(by_scenario @ centred), 0.0))
+        slope = by_scenario @ self.returns - float(by_scenario.sum()) * self.mean
         return value, slope / value if value > 0.0 else np.zeros_like(slope)
 
     @property
@@ -111,8 +111,8 @@ class ScenarioReturns:
             top = float(terms.max())
             share = np.exp(terms - top)
             total = float(share.sum())
-            pull = power * share / total / wealth
-            return top + log(total), idle * float(pull.sum()) - pull @ self.returns
+            by_scenario = power * share / total / wealth
+            return top + log(total), idle * float(by_scenario.sum()) - by_scenario @ self.returns
 
         return measure
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize.execution import JUST_IN_TIME, Execution
-from compute.optimize.expanding_box import bounded, within_edges
+from compute.optimize.expanding_box import bounded, solve_in_expanding_box
 from compute.optimize.interior_point import solve as solve_smooth
 from compute.optimize.interior_point.epigraph import Levels
 from compute.optimize.interior_point.scaling import unit_of
@@ -128,7 +128,7 @@ def _without_answer(problem: Problem, found: Solution, execution: Execution) -> 
     bare = _bare(found, problem.size)
     if found.status not in (Status.UNBOUNDED, Status.NOT_CONVERGED) or bounded(problem):
         return bare
-    inner = within_edges(problem, 1.0, lambda boxed: solve_cuts(boxed, execution))
+    inner = solve_in_expanding_box(problem, 1.0, lambda boxed: solve_cuts(boxed, execution))
     if inner is None:
         return replace(bare, status=Status.NOT_CONVERGED)
     return inner if inner.status is Status.OPTIMAL else replace(bare, status=inner.status)

@@ -14,7 +14,7 @@ from compute.optimize.interior_point import solve_batch as solve_smooth_batch
 from compute.optimize.presolve import Presolved, presolved, restored, stands, without_wide
 from compute.optimize.problem import Problem, Solution, Status
 from compute.optimize.tail_lp import has_tail, solve_tail, solve_tail_batch, supports
-from compute.optimize.warm_start import calmest
+from compute.optimize.warm_start import minimum_variance_start
 
 
 def solve(
@@ -69,7 +69,9 @@ def _solved(problem: Problem, execution: Execution, warm_start: Solution | None 
     """One problem by its solver."""
     if supports(problem):
         return solve_tail(
-            problem, warm_start or calmest([problem], execution)[0], execution=execution
+            problem,
+            warm_start or minimum_variance_start([problem], execution)[0],
+            execution=execution,
         )
     if has_tail(problem):
         return solve_cuts(problem, execution)
@@ -84,7 +86,7 @@ def _solved_batch(problems: Sequence[Problem], execution: Execution) -> list[Sol
         routes["tail" if supports(problem) else curved].append(index)
     solvers: dict[str, Callable[[list[Problem]], list[Solution]]] = {
         "tail": lambda chosen: solve_tail_batch(
-            chosen, calmest(chosen, execution), execution=execution
+            chosen, minimum_variance_start(chosen, execution), execution=execution
         ),
         "cuts": lambda chosen: [solve_cuts(problem, execution) for problem in chosen],
         "smooth": lambda chosen: solve_smooth_batch(chosen, execution=execution),

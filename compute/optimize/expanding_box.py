@@ -23,7 +23,7 @@ def bounded(problem: Problem) -> bool:
     return all(bool(np.all(np.isfinite(bound))) for bound in box(problem))
 
 
-def within_edges(
+def solve_in_expanding_box(
     problem: Problem, unit: float, solve: Callable[[Problem], Solution | None]
 ) -> Solution | None:
     """The first optimum that no edge holds, or UNBOUNDED where one always does.

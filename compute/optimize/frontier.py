@@ -21,7 +21,7 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.proof.evaluation import Facts, objective_value
+from compute.optimize.proof.evaluation import ProblemData, objective_value
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
@@ -73,13 +73,13 @@ def trace(
         raise ValueError(f"{problem.objective.kind.name} is not a risk to be minimised")
     if count < 2:
         raise ValueError("a frontier has at least two points")
-    facts, cash = Facts(problem), problem.cash_return
+    data, cash = ProblemData(problem), problem.cash_return
     reward = replace(problem, objective=Objective(Kind.MAX_RETURN))
     (safest,), (richest,) = solve_batch([problem]), solve_batch([reward])
     for end in (safest, richest):
         if end.status is not Status.OPTIMAL:
             raise ArithmeticError(end.status.value)
-    low, high = (cash + float(facts.excess @ end.weights) for end in (safest, richest))
+    low, high = (cash + float(data.excess @ end.weights) for end in (safest, richest))
     # The last return is asked for less the solver's rounding, or the limits leave no room at all.
     high = max(low, high - 1e-9 * max(abs(high - low), abs(high)))
     targets = np.linspace(low, high, count)
@@ -107,12 +107,12 @@ def trace(
     if problem.objective.kind is Kind.MIN_VARIANCE:
         risk = np.sqrt(np.maximum(risk, 0.0))
     prices = np.array([0.0, *(_price(point) for point in solved)])
-    return Frontier(weights, cash + weights @ facts.excess, risk, prices, tuple(points))
+    return Frontier(weights, cash + weights @ data.excess, risk, prices, tuple(points))
 
 
 def with_return(problem: Problem, least: float) -> Problem:
     """The problem with the row cash + excess'w >= least added, named `frontier return`."""
-    mean, least = Facts(problem).excess[None, :], least - problem.cash_return
+    mean, least = ProblemData(problem).excess[None, :], least - problem.cash_return
     row = Rows(mean, np.array([least]), np.array([np.inf]), (ROW,))
     return replace(problem, limits=problem.limits.with_rows(row))
 

@@ -13,7 +13,9 @@ from compute.optimize.problem import Costs, Objective, ObjectiveKind, Problem, S
 _NAMES_MAX = 128
 
 
-def calmest(problems: Sequence[Problem], execution: Execution) -> list[Solution | None]:
+def minimum_variance_start(
+    problems: Sequence[Problem], execution: Execution
+) -> list[Solution | None]:
     """The book of least variance inside the limits of each, where that saves a program.
 
     Its worst scenarios are nearly those of the book of least CVaR. Of drawdowns, whose peaks move

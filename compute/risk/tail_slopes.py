@@ -102,8 +102,8 @@ def _filtered_historical(
     variances = np.concatenate([[start], later])
     ratio = np.sqrt(variances[-1] / variances[:-1])
     found = _historical(kind, level, ratio * losses, probability)
-    pull = found.slope * ratio * losses
-    by_itself = np.append(-pull, pull.sum()) / (2.0 * variances)
+    by_variance = found.slope * ratio * losses
+    by_itself = np.append(-by_variance, by_variance.sum()) / (2.0 * variances)
     by_variance = lfilter([1.0], [1.0, -d], by_itself[::-1])[::-1]
     through = (1.0 - d) * by_variance[1:] + by_variance[0] / count
     return Sloped(found.value, found.slope * ratio + 2.0 * losses * through)

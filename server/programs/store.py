@@ -51,7 +51,7 @@ class ProgramStore:
 
     def path(self, kernel: Kernel, shapes: Shapes) -> Path:
         """Where the program is, or will be."""
-        facts = (*_environment(), kernel.name, str(kernel.is_hot), repr(shapes))
+        facts = (*_environment(), kernel.name, str(kernel.uses_fusion_emitters), repr(shapes))
         digest = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
         return self.folder / f"{kernel.name.replace('/', '-')}-{digest}"
 
@@ -104,7 +104,7 @@ class ProgramStore:
 
     def _same(self, kernel: Kernel, traced: Lowered) -> Path:
         """Where the program of these operations is, whatever the source."""
-        facts = (*_environment()[:-1], str(kernel.is_hot), traced.as_text())
+        facts = (*_environment()[:-1], str(kernel.uses_fusion_emitters), traced.as_text())
         return self.folder / f"same-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:32]}"
 
     def _link(self, same: Path, path: Path) -> None:

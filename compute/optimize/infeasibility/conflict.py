@@ -26,7 +26,7 @@ from compute.optimize.infeasibility.elastic import (
 )
 from compute.optimize.linear_program import Builder, maximise
 from compute.optimize.problem import Problem
-from compute.optimize.proof.evaluation import Facts, risk_excess
+from compute.optimize.proof.evaluation import ProblemData, risk_excess
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]
@@ -83,7 +83,7 @@ def explain(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Explanation:
     `weights` satisfy every limit. ValueError if a risk limit lacks its data, UnexplainedError if
     the linear programs cannot be solved.
     """
-    elastic = elastic_limits(Facts(problem), time_limit)
+    elastic = elastic_limits(ProblemData(problem), time_limit)
     slacks, weights = relax(elastic, (), elastic.names)
     if slacks is None:
         raise UnexplainedError("the limits differ too much in size to be compared")
@@ -97,7 +97,7 @@ def explain(problem: Problem, time_limit: TimeLimit = ENDLESS) -> Explanation:
     if not relaxation:
         return Explanation((), {}, True, {}, 0.0, weights)
     # Curved limits are met by hyperplanes up to a tolerance: said is what these weights take.
-    excess = risk_excess(elastic.facts, weights)
+    excess = risk_excess(elastic.data, weights)
     given = {name: max(relaxation.get(name, 0.0), value) for name, value in excess.items()}
     relaxation |= {k: v for k, v in given.items() if v > TOLERANCE * scale_of(elastic, k)}
     names, smallest = _smallest_conflict(elastic, _violated(slacks))
@@ -110,7 +110,7 @@ def _named(elastic: Elastic, name: str, slack: Vector) -> Iterator[tuple[str, fl
     if name not in ("lower", "upper", "trade_max"):
         yield name, float(slack[0])
         return
-    for asset, value in enumerate(slack.reshape(-1, elastic.facts.size).max(axis=0)):
+    for asset, value in enumerate(slack.reshape(-1, elastic.data.size).max(axis=0)):
         yield f"{name}[{asset}]", float(value)
 
 
@@ -177,5 +177,5 @@ def _thin(elastic: Elastic, names: tuple[str, ...], name: str) -> tuple[Elastic,
         fewer = keep_only(elastic, name, [other for other in kept if other != row])
         if relax(fewer, names, names)[0] is None:
             candidate, kept = fewer, [other for other in kept if other != row]
-    size = elastic.facts.size
+    size = elastic.data.size
     return candidate, tuple(sorted({int(row) % size for row in kept}))

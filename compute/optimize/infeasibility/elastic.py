@@ -20,7 +20,7 @@ from scipy import sparse
 
 from compute.optimize.infeasibility.norm_cone import add_norm
 from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maximise
-from compute.optimize.proof.evaluation import Facts, risk_excess, tail_limits, tail_measure
+from compute.optimize.proof.evaluation import ProblemData, risk_excess, tail_limits, tail_measure
 from compute.optimize.proof.linearization import risk_cuts
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
@@ -53,7 +53,7 @@ class Elastic:
     shared by every program.
     """
 
-    facts: Facts
+    data: ProblemData
     limits: list[Limit]
     scales: dict[str, float] = field(default_factory=dict)
     cuts: dict[str, list[tuple[Vector, float]]] = field(default_factory=dict)
@@ -67,13 +67,13 @@ class Elastic:
     @property
     def on_scenarios(self) -> list[str]:
         """The limits that enter by cuts."""
-        tails = {name for name, *_ in tail_limits(self.facts.problem)}
+        tails = {name for name, *_ in tail_limits(self.data.problem)}
         return [name for name in self.scales if name in tails | {"drawdown_risk"}]
 
 
-def elastic_limits(facts: Facts, time_limit: TimeLimit = ENDLESS) -> Elastic:
+def elastic_limits(data: ProblemData, time_limit: TimeLimit = ENDLESS) -> Elastic:
     """The hard limits of a problem; soft rows and infinite bounds take no part."""
-    limits, eye, ones = facts.problem.limits, np.eye(facts.size), np.ones((1, facts.size))
+    limits, eye, ones = data.problem.limits, np.eye(data.size), np.ones((1, data.size))
     found: list[Limit] = []
 
     def add(name: str, matrix: Matrix, bound: Vector | float | None, scale: float = 1.0) -> None:
@@ -85,7 +85,7 @@ def elastic_limits(facts: Facts, time_limit: TimeLimit = ENDLESS) -> Elastic:
     add("lower", -eye, None if limits.lower is None else -limits.lower)
     add("upper", eye, limits.upper)
     if limits.trade_max is not None:
-        sides = (limits.trade_max + facts.holdings, limits.trade_max - facts.holdings)
+        sides = (limits.trade_max + data.holdings, limits.trade_max - data.holdings)
         add("trade_max", np.vstack([eye, -eye]), np.concatenate(sides))
     add("budget_min", -ones, None if limits.budget_min is None else -limits.budget_min)
     add("budget_max", ones, limits.budget_max)
@@ -97,14 +97,14 @@ def elastic_limits(facts: Facts, time_limit: TimeLimit = ENDLESS) -> Elastic:
             scale = float(np.abs(row).max()) or 1.0
             add(f"{name} min", -row, -rows.row_min[k], scale)
             add(f"{name} max", row, rows.row_max[k], scale)
-    return Elastic(facts, found, _risk_scales(facts), time_limit=time_limit)
+    return Elastic(data, found, _risk_scales(data), time_limit=time_limit)
 
 
-def _risk_scales(facts: Facts) -> dict[str, float]:
+def _risk_scales(data: ProblemData) -> dict[str, float]:
     """Scale of each limit that is not rows: 1 for weights, else the bound itself."""
-    limits = facts.problem.limits
+    limits = data.problem.limits
     risk = {"volatility_max": limits.volatility_max, "var_max": limits.var_max}
-    risk |= {name: bound for name, _, bound, _ in tail_limits(facts.problem)}
+    risk |= {name: bound for name, _, bound, _ in tail_limits(data.problem)}
     scales = {name: abs(bound) or 0.01 for name, bound in risk.items() if bound is not None}
     present = {
         "gross_max": limits.gross_max is not None,
@@ -128,11 +128,11 @@ def relax(
 
     Returns the slacks by limit and the weights; None where the hard limits can't be met.
     """
-    considered, centre = list(considered), elastic.facts.holdings
+    considered, centre = list(considered), elastic.data.holdings
     for _ in range(TAIL_ROUNDS_MAX):
         builder, found = solve_relaxed(elastic, hard, considered)
         if found.status is not LpStatus.OPTIMAL:
-            return None, np.full(elastic.facts.size, np.nan)
+            return None, np.full(elastic.data.size, np.nan)
         weights = found.point[builder.column_slice("weights")]
         slacks = {name: found.point[builder.column_slice(name)] for name in considered}
         missed = _missed(elastic, weights, slacks)
@@ -142,13 +142,13 @@ def relax(
         centre = 0.7 * centre + 0.3 * weights
         for name in missed:
             known = elastic.cuts.setdefault(name, [])
-            known += [_cut(elastic.facts, name, point) for point in (weights, centre)]
+            known += [_cut(elastic.data, name, point) for point in (weights, centre)]
     return slacks, weights
 
 
 def _missed(elastic: Elastic, weights: Vector, slacks: dict[str, Vector]) -> list[str]:
     """The limits on scenarios that `weights` exceed by more than their slack and tolerance."""
-    excess, missed = risk_excess(elastic.facts, weights), []
+    excess, missed = risk_excess(elastic.data, weights), []
     for name in elastic.on_scenarios:
         if name in slacks:
             curved = name == "drawdown_risk"
@@ -164,8 +164,8 @@ def solve_relaxed(
     elastic: Elastic, hard: Collection[str], considered: Collection[str]
 ) -> tuple[Builder, LpSolution]:
     """One elastic program with the cuts known so far; columns carry the names of the limits."""
-    builder, facts = Builder(), elastic.facts
-    builder.columns("weights", facts.size, -np.inf, np.inf)
+    builder, data = Builder(), elastic.data
+    builder.columns("weights", data.size, -np.inf, np.inf)
     for limit in elastic.limits:
         if limit.name in considered:
             _add_rows(builder, limit, limit.name in hard)
@@ -174,7 +174,7 @@ def solve_relaxed(
             continue
         builder.columns(name, 1, 0.0, 0.0 if name in hard else np.inf, -1.0)
         if name in ("gross_max", "turnover_max"):
-            _add_size(builder, facts, name)
+            _add_size(builder, data, name)
         elif name in elastic.cuts:
             matrix = np.array([row for row, _ in elastic.cuts[name]]) / scale
             bound = np.array([bound for _, bound in elastic.cuts[name]]) / scale
@@ -192,28 +192,28 @@ def _add_rows(builder: Builder, limit: Limit, hard: bool) -> None:
     builder.rows(limit.name, blocks, -np.inf, limit.bound)
 
 
-def _add_size(builder: Builder, facts: Facts, name: str) -> None:
+def _add_size(builder: Builder, data: ProblemData, name: str) -> None:
     """sum |w - centre| <= bound + slack, with one column per asset for its absolute value."""
-    limits, eye = facts.problem.limits, sparse.identity(facts.size, format="coo")
+    limits, eye = data.problem.limits, sparse.identity(data.size, format="coo")
     gross = name == "gross_max"
-    centre = np.zeros(facts.size) if gross else facts.holdings
+    centre = np.zeros(data.size) if gross else data.holdings
     bound = limits.gross_max if gross else limits.turnover_max
     part = f"{name}.size"
-    builder.columns(part, facts.size, 0.0, np.inf)
+    builder.columns(part, data.size, 0.0, np.inf)
     builder.rows(f"{name}.up", {"weights": eye, part: -eye}, -np.inf, centre)
     builder.rows(f"{name}.down", {"weights": -eye, part: -eye}, -np.inf, -centre)
-    total = {part: np.ones((1, facts.size)), name: -np.ones((1, 1))}
+    total = {part: np.ones((1, data.size)), name: -np.ones((1, 1))}
     builder.rows(name, total, -np.inf, np.inf if bound is None else bound)
 
 
 def _add_normal_risk(builder: Builder, elastic: Elastic, considered: Collection[str]) -> None:
     """Volatility and normal VaR limits over one column that is >= the volatility."""
-    facts, limits = elastic.facts, elastic.facts.problem.limits
+    data, limits = elastic.data, elastic.data.problem.limits
     wanted = [name for name in ("volatility_max", "var_max") if name in considered]
     wanted = [name for name in wanted if name in elastic.scales]
     if not wanted:
         return
-    values, vectors = np.linalg.eigh(facts.covariance)
+    values, vectors = np.linalg.eigh(data.covariance)
     most = max(float(values[-1]), 0.0)
     kept = values >= most * 1e-15  # one at least, where nothing has any risk
     unit = math.sqrt(most) or 1.0
@@ -227,24 +227,24 @@ def _add_normal_risk(builder: Builder, elastic: Elastic, considered: Collection[
             builder.rows(name, {column: one, name: slack}, -np.inf, bound)
         elif limits.var_max is not None:
             quantile = NormalDist().inv_cdf(limits.var_tail)
-            gain = -facts.mean[None, :] / unit
+            gain = -data.mean[None, :] / unit
             blocks = {column: quantile * one, "weights": gain, name: slack}
             builder.rows(name, blocks, -np.inf, limits.var_max / unit)
 
 
-def _cut(facts: Facts, name: str, weights: Vector) -> tuple[Vector, float]:
+def _cut(data: ProblemData, name: str, weights: Vector) -> tuple[Vector, float]:
     """A hyperplane a'v <= b that supports a limit on scenarios at `weights`."""
-    for tail, kind, bound, level in tail_limits(facts.problem):
+    for tail, kind, bound, level in tail_limits(data.problem):
         if tail == name:
-            support = tail_measure(facts, kind, level, weights)[1]
-            return np.asarray(-support @ facts.scenarios), bound
-    for cut, row, bound in risk_cuts(facts, weights):
+            support = tail_measure(data, kind, level, weights)[1]
+            return np.asarray(-support @ data.scenarios), bound
+    for cut, row, bound in risk_cuts(data, weights):
         if cut == name:
             return row, bound
     # Outside the domain: wealth must stay positive in the worst scenario to begin with.
-    wealth = facts.floor_wealth(weights)
+    wealth = data.floor_wealth(weights)
     worst = int(np.argmin(wealth))
-    slope = facts.scenarios[worst] - facts.problem.financing_rates
+    slope = data.scenarios[worst] - data.problem.financing_rates
     return -slope, float(wealth[worst] - slope @ weights) - 1e-6
 
 

@@ -22,8 +22,8 @@ from compute.optimize.interior_point.kkt_system import (
     Point,
     equalities,
     factorise,
+    jacobian_adjoint,
     kinks,
-    pull,
     slack,
     solve_system,
     split,
@@ -94,7 +94,7 @@ def residual(data: Data, fixed: Frame, state: State) -> Residual:
     x = state.x
     free = (data.upper > data.lower).astype(jnp.float64)
     point = terms(data, x.w, fixed.scale, state.aversion)
-    back = pull(data, point, split(data, state.z), state.y)
+    back = jacobian_adjoint(data, point, split(data, state.z), state.y)
     t, u = -back.t, -back.u
     if data.cost is not None:
         t = t + fixed.scale * data.cost

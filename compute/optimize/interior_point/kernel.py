@@ -102,7 +102,7 @@ def _packed(data: Data, fixed: Frame, best: Array) -> tuple[Array, Array]:
     slopes = price.trade_slope, price.gross_slope
     report = [met.violation, fixed.pairs, *met.error, met.iteration, price.scale]
     return (
-        jnp.concatenate([met.w * data.unit, price.lower, price.upper, price.pull, *slopes]),
+        jnp.concatenate([met.w * data.unit, price.lower, price.upper, price.reduced_cost, *slopes]),
         jnp.concatenate([price.row_min, price.row_max, price.numbers, jnp.stack(report)]),
     )
 

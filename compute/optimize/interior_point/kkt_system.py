@@ -166,7 +166,7 @@ def slack_slope(data: Data, point: Terms, dx: Point) -> Parts:
     )
 
 
-def pull(data: Data, point: Terms, duals: Parts, equality: Array) -> Point:
+def jacobian_adjoint(data: Data, point: Terms, duals: Parts, equality: Array) -> Point:
     """J'z (with -rows'y of the equalities): what the duals add to the gradient."""
     net = duals.row_low - duals.row_high - equality
     w = duals.low - duals.high + net @ data.rows - duals.limits @ point.slopes
@@ -265,7 +265,7 @@ def solve_system(
     free = (data.upper > data.lower).astype(jnp.float64)
     traded, sized = (kink.astype(jnp.float64) for kink in kinks(data))
     parts, weight, m = split(data, drive), split(data, system.weight), data.rows.shape[0]
-    back = pull(data, point, _uncoupled(parts), jnp.zeros(m))
+    back = jacobian_adjoint(data, point, _uncoupled(parts), jnp.zeros(m))
     rw, rt, ru = back.w - dual.w, back.t - dual.t, back.u - dual.u
     give = row_compliance(data, weight)
     single = jnp.concatenate([parts.turnover, parts.gross, parts.limits])

@@ -14,9 +14,10 @@ OF_NAMES, OF_ROWS, NUMBERS = 6, 2, 5
 class Answer(NamedTuple):
     """The best state met and its prices (`prices.Prices`), all in natural units.
 
-    weights, lower, upper, pull, trade_slope, gross_slope: f64[n]; row_min, row_max: f64[m] with
-    the budget in front; numbers: f64[5]. violation: f64[], of the soft rows, in kernel units;
-    pairs: of slacks and duals; errors: f64[3], see `iteration.error`; scale: see `Prices`.
+    weights, lower, upper, reduced_cost, trade_slope, gross_slope: f64[n]; row_min,
+    row_max: f64[m] with the budget in front; numbers: f64[5]. violation: f64[], of the soft
+    rows, in kernel units; pairs: of slacks and duals; errors: f64[3], see `iteration.error`;
+    scale: see `Prices`.
     doubtful: f64[], 1 where the limits have to be looked at first (`screening`) and nothing else
     counts. Each has a leading axis if it is the answer to a stack.
     """
@@ -24,7 +25,7 @@ class Answer(NamedTuple):
     weights: Array
     lower: Array
     upper: Array
-    pull: Array
+    reduced_cost: Array
     trade_slope: Array
     gross_slope: Array
     row_min: Array
@@ -50,7 +51,7 @@ def unpack(vector: Array, padded: tuple[int, int], own: tuple[int, int]) -> Answ
     numbers_at = rows_at + OF_ROWS * m
     names = vector[..., :rows_at].reshape(*lead, OF_NAMES, n)[..., : own[0]]
     rows = vector[..., rows_at:numbers_at].reshape(*lead, OF_ROWS, m)[..., : own[1]]
-    weights, lower, upper, pull, trade_slope, gross_slope = names.swapaxes(0, -2)
+    weights, lower, upper, reduced_cost, trade_slope, gross_slope = names.swapaxes(0, -2)
     row_min, row_max = rows.swapaxes(0, -2)
     tail = vector[..., numbers_at:]
     violation, pairs, *_, iterations, scale, doubtful = tail.T[NUMBERS:]
@@ -58,7 +59,7 @@ def unpack(vector: Array, padded: tuple[int, int], own: tuple[int, int]) -> Answ
         weights,
         lower,
         upper,
-        pull,
+        reduced_cost,
         trade_slope,
         gross_slope,
         row_min,

@@ -17,16 +17,17 @@ from compute.optimize.interior_point.state import Best, Frame
 class Prices(NamedTuple):
     """What a limit's bound is worth, in objective units per natural unit of the bound.
 
-    lower, upper: f64[n]; pull: f64[n], the slope of the Lagrangian without those two, positive
-    where more of a name is worse; trade_slope, gross_slope: f64[n] as in `Multipliers`; trades are
-    the weights where the kernel knows no holdings. row_min, row_max: f64[m].
+    lower, upper: f64[n]; reduced_cost: f64[n], the slope of the Lagrangian without those two,
+    positive where more of a name is worse; trade_slope, gross_slope: f64[n] as in
+    `Multipliers`; trades are the weights where the kernel knows no holdings. row_min,
+    row_max: f64[m].
     numbers: f64[5] of gross, turnover, drawdown risk, volatility and VaR.
     scale: f64[], a price of the kernel over a natural one at unit 1.
     """
 
     lower: Array
     upper: Array
-    pull: Array
+    reduced_cost: Array
     trade_slope: Array
     gross_slope: Array
     row_min: Array
@@ -43,17 +44,17 @@ def prices(data: Data, fixed: Frame, best: Best) -> Prices:
     duals, tied = split(data, best.z), data.lower >= data.upper
     ratio = _ratio(data, best)
     net = duals.row_high - duals.row_low + best.y
-    pull = best.gradient + net @ data.rows + duals.limits @ best.slopes
+    reduced_cost = best.gradient + net @ data.rows + duals.limits @ best.slopes
     traded, trade_slope = _traded(data, fixed, best, duals, tied)
     sized, gross_slope = _sized(data, best, duals, tied)
-    pull = pull + traded + sized
+    reduced_cost = reduced_cost + traded + sized
     scale = fixed.scale * ratio
     per_name, per_row = scale * data.unit, scale * data.row_scale
     sums = jnp.stack([jnp.sum(duals.gross), jnp.sum(duals.turnover)]) / per_name
     return Prices(
-        lower=jnp.where(tied, jnp.maximum(pull, 0.0), duals.low) / per_name,
-        upper=jnp.where(tied, jnp.maximum(-pull, 0.0), duals.high) / per_name,
-        pull=pull / per_name,
+        lower=jnp.where(tied, jnp.maximum(reduced_cost, 0.0), duals.low) / per_name,
+        upper=jnp.where(tied, jnp.maximum(-reduced_cost, 0.0), duals.high) / per_name,
+        reduced_cost=reduced_cost / per_name,
         trade_slope=trade_slope,
         gross_slope=gross_slope,
         row_min=(duals.row_low + jnp.maximum(-best.y, 0.0)) / per_row,
@@ -73,17 +74,19 @@ def _ratio(data: Data, best: Best) -> Array:
 
 def _traded(data: Data, fixed: Frame, best: Best, duals: Parts, tied: Array) -> tuple[Array, Array]:
     """d(costs + turnover price)/dw as it stands in the KKT conditions, and its slope in [-1, 1]."""
-    pull = jnp.zeros_like(best.w)
+    slope_total = jnp.zeros_like(best.w)
     trade = best.w if data.holdings is None else data.trade(best.w)
     slope = sign = jnp.sign(trade)
     if data.kinked:
         rate = jnp.sum(duals.turnover)
         if data.cost is not None:
             rate = rate + fixed.scale * data.cost
-        pull, slope = _leaning(duals.trade_up - duals.trade_down, rate, sign, tied)
+        slope_total, slope = _leaning(duals.trade_up - duals.trade_down, rate, sign, tied)
     if data.impact is not None:
-        pull = pull + 1.5 * fixed.scale * data.impact * jnp.sqrt(jnp.abs(trade)) * sign
-    return pull, slope
+        slope_total = (
+            slope_total + 1.5 * fixed.scale * data.impact * jnp.sqrt(jnp.abs(trade)) * sign
+        )
+    return slope_total, slope
 
 
 def _sized(data: Data, best: Best, duals: Parts, tied: Array) -> tuple[Array, Array]:

@@ -169,8 +169,8 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
         assert data.returns is not None
         assert data.prob is not None
         assert wealth is not None
-        pull = data.prob * growth_slopes(data, wealth)[0]
-        gradient = gradient - scale * (data.returns @ pull)
+        by_scenario = data.prob * growth_slopes(data, wealth)[0]
+        gradient = gradient - scale * (data.returns @ by_scenario)
     if data.exponent is not None:
         assert data.returns is not None
         assert data.prob is not None
@@ -183,10 +183,10 @@ def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
         total = xp.sum(tilt)
         tilt = tilt / total
         limits.append((top + xp.log(total)) / data.exponent[0] - data.exponent[1])
-        pull = tilt * slope
-        slopes.append(-(data.returns @ pull))
+        by_scenario = tilt * slope
+        slopes.append(-(data.returns @ by_scenario))
         if data.floor_shift is not None:
-            slopes[-1] = slopes[-1] - data.floor_shift * xp.sum(pull)
+            slopes[-1] = slopes[-1] - data.floor_shift * xp.sum(by_scenario)
     if data.quad is not None:
         gradient = gradient + scale * aversion * (data.quad @ weights)
     if data.budgets is not None:
@@ -202,24 +202,24 @@ def _norm_limits(data: Data, weights: Array, limits: list[Array], slopes: list[A
     """Append the quadratic limits and their gradients."""
     xp = weights.__array_namespace__()
     if data.cov is not None:
-        pull = data.cov @ weights
-        variance = weights @ pull
+        product = data.cov @ weights
+        variance = weights @ product
         if data.volatility is not None:
             limits.append(0.5 * (variance / data.volatility - data.volatility))
-            slopes.append(pull / data.volatility)
+            slopes.append(product / data.volatility)
         if data.var is not None:
             assert data.mean is not None
             sigma = xp.sqrt(xp.maximum(variance, VARIANCE_FLOOR))
             limits.append(data.var[0] * sigma - data.mean @ weights - data.var[1])
-            slopes.append(data.var[0] * pull / sigma - data.mean)
+            slopes.append(data.var[0] * product / sigma - data.mean)
     if data.quadratic_exponent is not None:
         assert data.second is not None
         assert data.second_mean is not None
         factor = data.quadratic_exponent[0] + 1.0
-        pull = data.second @ weights
-        value = 0.5 * factor * (weights @ pull) - data.second_mean @ weights
+        product = data.second @ weights
+        value = 0.5 * factor * (weights @ product) - data.second_mean @ weights
         limits.append(value - data.quadratic_exponent[1])
-        slopes.append(factor * pull - data.second_mean)
+        slopes.append(factor * product - data.second_mean)
 
 
 def hessian(
@@ -284,13 +284,13 @@ def other_hessian(data: Data, weights: Array, aversion: Array, duals: Array) -> 
     if data.budgets is not None:
         total = total + xp.diag(data.budgets / xp.where(data.budgets > 0, weights, 1.0) ** 2)
     if data.cov is not None:
-        pull = data.cov @ weights
+        product = data.cov @ weights
         if data.volatility is not None:
             total = total + (duals[j] / data.volatility) * data.cov
             j += 1
         if data.var is not None:
-            sigma = xp.sqrt(xp.maximum(weights @ pull, VARIANCE_FLOOR))
-            flat = pull / sigma
+            sigma = xp.sqrt(xp.maximum(weights @ product, VARIANCE_FLOOR))
+            flat = product / sigma
             total = total + (duals[j] * data.var[0] / sigma) * (data.cov - xp.outer(flat, flat))
             j += 1
     if data.quadratic_exponent is not None:

@@ -138,11 +138,14 @@ def multipliers(encoded: Encoded, answer: Answer, weights: Array) -> dict[str, A
 def _with_forced(encoded: Encoded, answer: Answer, weights: Array) -> Answer:
     """The prices of one problem where names that a row leaves no choice lean on that row."""
     linear = encoded.linear
-    low, high = row_prices(linear, box(encoded.problem), weights, answer.pull)
-    pull, fixed = answer.pull + (high - low) @ linear.rows, linear.lower >= linear.upper
+    low, high = row_prices(linear, box(encoded.problem), weights, answer.reduced_cost)
+    reduced_cost, fixed = (
+        answer.reduced_cost + (high - low) @ linear.rows,
+        linear.lower >= linear.upper,
+    )
     return answer._replace(
-        lower=np.where(fixed, np.maximum(pull, 0.0), answer.lower),
-        upper=np.where(fixed, np.maximum(-pull, 0.0), answer.upper),
+        lower=np.where(fixed, np.maximum(reduced_cost, 0.0), answer.lower),
+        upper=np.where(fixed, np.maximum(-reduced_cost, 0.0), answer.upper),
         row_min=answer.row_min + low,
         row_max=answer.row_max + high,
     )

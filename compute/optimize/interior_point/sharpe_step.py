@@ -42,12 +42,12 @@ def derivative(data: Data, fixed: Frame, state: State, primal: Array, equality: 
 class Ray(NamedTuple):
     """How a step changes with the aversion.
 
-    change: of the step, per relative change of the aversion. pull: f64[n], scale * aversion * Qw.
-    value: c(x). bend: second derivative by the aversion along that change.
+    change: of the step, per relative change of the aversion. quad_gradient: f64[n], that is
+    scale * aversion * Qw. value: c(x). bend: second derivative by the aversion along that change.
     """
 
     change: Step
-    pull: Array
+    quad_gradient: Array
     value: Array
     bend: Array
 
@@ -55,27 +55,27 @@ class Ray(NamedTuple):
 def right_side(data: Data, fixed: Frame, state: State) -> Residual:
     """The residual whose step, towards no slack at all, is the change with the aversion."""
     free = (data.upper > data.lower).astype(jnp.float64)
-    none = Point(free * _pull(data, fixed, state), 0.0 * state.x.t, 0.0 * state.x.u)
+    none = Point(free * _quad_gradient(data, fixed, state), 0.0 * state.x.t, 0.0 * state.x.u)
     return state.kkt._replace(dual=none)
 
 
-def _pull(data: Data, fixed: Frame, state: State) -> Array:
+def _quad_gradient(data: Data, fixed: Frame, state: State) -> Array:
     assert data.quad is not None
     return fixed.scale * state.aversion * (data.quad @ state.x.w)
 
 
 def ray_of(data: Data, fixed: Frame, state: State, change: Step) -> Ray:
     """The column of the aversion; change: the step of `right_side`."""
-    res, pull = state.kkt, _pull(data, fixed, state)
-    ray = Ray(change, pull, room(fixed, state, res.primal), jnp.zeros(()))
+    res, quad_gradient = state.kkt, _quad_gradient(data, fixed, state)
+    ray = Ray(change, quad_gradient, room(fixed, state, res.primal), jnp.zeros(()))
     # Books of any size may have the same ratio: then only this keeps the aversion where it is.
     inert = jnp.maximum(jnp.sqrt(res.mu), INERT_MIN)
-    return ray._replace(bend=(1.0 + inert) * (pull @ state.x.w) + _along(ray, res, change))
+    return ray._replace(bend=(1.0 + inert) * (quad_gradient @ state.x.w) + _along(ray, res, change))
 
 
 def _along(ray: Ray, res: Residual, step: Step) -> Array:
     """How the derivative by the aversion changes with a step."""
-    return ray.pull @ step.x.w - ray.value @ step.z + res.equality @ step.y
+    return ray.quad_gradient @ step.x.w - ray.value @ step.z + res.equality @ step.y
 
 
 def along_ray(state: State, ray: Ray, step: Step) -> Step:

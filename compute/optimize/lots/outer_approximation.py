@@ -19,7 +19,7 @@ from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maxim
 from compute.optimize.problem import Limits, ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import bounded
 from compute.optimize.proof.evaluation import (
-    Facts,
+    ProblemData,
     largest_violation,
     objective_value,
     tail_limits,
@@ -156,23 +156,23 @@ def _linear_part(problem: Problem, weights: Vector) -> Tangent:
 
 def _worth(problem: Problem, centre: Vector, weights: Vector) -> float:
     """What is maximised over integer portfolios, linear costs included, larger is better."""
-    kind, facts = problem.objective.kind, Facts(problem)
+    kind, data = problem.objective.kind, ProblemData(problem)
     if kind is Kind.RISK_BUDGET:
         return -float(np.abs(weights - centre).sum())
     if kind is Kind.MAX_SHARPE:
         ratio = objective_value(problem, centre)
-        gain = facts.excess @ weights - facts.costs(weights)
-        return float(gain) - ratio * facts.volatility(weights)
+        gain = data.excess @ weights - data.costs(weights)
+        return float(gain) - ratio * data.volatility(weights)
     value = objective_value(problem, weights)
     return value if kind.maximised else -value
 
 
 def _visit(problem: Problem, centre: Vector, weights: Vector, cuts: _Cuts) -> None:
     """Add the tangents at `weights` of the objective, net of linear costs, and of risk limits."""
-    facts, linear = Facts(problem), problem.costs.linear
+    data, linear = ProblemData(problem), problem.costs.linear
     worth = _worth(problem, centre, weights)
     if linear is not None:
-        worth += float(linear @ np.abs(weights - facts.holdings))
+        worth += float(linear @ np.abs(weights - data.holdings))
     if problem.objective.kind is Kind.RISK_BUDGET:
         side = -np.sign(weights - centre)
         cuts.objective.append((side, -float(side @ centre)))
@@ -182,8 +182,8 @@ def _visit(problem: Problem, centre: Vector, weights: Vector, cuts: _Cuts) -> No
     program = tangent(problem, weights, ratio)
     slope = program.gradient.copy()
     for tail in program.tails:
-        value, support = tail_measure(facts, tail.kind, tail.level, weights)
-        functional = -facts.scenarios.T @ support
+        value, support = tail_measure(data, tail.kind, tail.level, weights)
+        functional = -data.scenarios.T @ support
         if tail.weight is not None:
             slope -= tail.weight * functional
         elif value > 0.0:

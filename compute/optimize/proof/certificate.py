@@ -16,7 +16,12 @@ import numpy.typing as npt
 from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
 from compute.optimize.proof import duality_gap, risk_parity_reference
 from compute.optimize.proof.curvature_bound import curved_gap
-from compute.optimize.proof.evaluation import Facts, largest_violation, objective_value, violations
+from compute.optimize.proof.evaluation import (
+    ProblemData,
+    largest_violation,
+    objective_value,
+    violations,
+)
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import best_dual
 from compute.optimize.proof.sharpe_bound import ratio_gap
@@ -96,7 +101,7 @@ def certify_weights(
     if shared and max(value, excess) <= TOLERANCE:
         return _budget_certificate(value, excess, active)
     least = problem.objective.kind is ObjectiveKind.MIN_VARIANCE and excess <= TOLERANCE
-    if least and value <= nothing_of_variance(Facts(problem), weights):
+    if least and value <= nothing_of_variance(ProblemData(problem), weights):
         return _variance_certificate(value, excess, active)
     if not np.isfinite(value) or (shared and not np.all(weights > 0.0)):
         return _unproven(value, excess, active)
@@ -105,7 +110,7 @@ def certify_weights(
     candidates: list[tuple[str, duality_gap.Dual | None]] = []
     if multipliers is not None:
         # A solver prices the Sharpe ratio itself; the program here is that times volatility.
-        unit = Facts(problem).volatility(weights) if sharpe else 1.0
+        unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
         candidates.append(("solver", duality_gap.multiplier_dual(program, multipliers, unit)))
     if thorough:
         candidates.append(("linear program", best_dual(program, time_limit=time_limit)))
@@ -138,10 +143,10 @@ def _proof(
     gap = float(terms.sum())
     shared = problem.objective.kind is ObjectiveKind.RISK_BUDGET
     if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
-        unit = Facts(problem).volatility(program.weights)
+        unit = ProblemData(problem).volatility(program.weights)
         gap, size = ratio_gap(problem, program, value, gap), max(abs(value), 1e-12)
     elif shared:
-        size = risk_parity_reference.level(Facts(problem), problem.objective)
+        size = risk_parity_reference.level(ProblemData(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
     residual = stationarity(program, dual, size * unit)
     # The largest of several numbers is not always NaN where one of them is.
@@ -165,7 +170,7 @@ def _proof(
 def _curved(problem: Problem, program: Tangent, dual: duality_gap.Dual) -> float:
     """The box's part of the gap where curvature, not the box, bounds what nothing else carries."""
     rest = uncarried(program, dual)
-    curved = curved_gap(Facts(problem), problem.objective, program.weights, rest)
+    curved = curved_gap(ProblemData(problem), problem.objective, program.weights, rest)
     slope = duality_gap.reduced_gradient(program, dual) - rest
     return curved + float(duality_gap.box_terms(duality_gap.bounded(program), dual, slope).sum())
 
@@ -181,15 +186,15 @@ def size_of(kind: ObjectiveKind, value: float) -> float:
     return max(abs(value), ROUNDING / TOLERANCE) if abs(value) > NOTHING else NOTHING / TOLERANCE
 
 
-def nothing_of_variance(facts: Facts, weights: Vector) -> float:
+def nothing_of_variance(data: ProblemData, weights: Vector) -> float:
     """What rounding alone makes of a variance w'Sw that is zero: 2 n u |w|'|S||w|.
 
     u is half the distance of 1 to the next double (Higham 2002, Accuracy and Stability, 3.1). A
     book whose parts cancel has no risk as far as doubles tell, and less than none there isn't.
     """
     size = np.abs(weights)
-    terms = float(size @ np.abs(facts.covariance) @ size)
-    return 2.0 * facts.size * 0.5 * float(np.finfo(np.float64).eps) * terms
+    terms = float(size @ np.abs(data.covariance) @ size)
+    return 2.0 * data.size * 0.5 * float(np.finfo(np.float64).eps) * terms
 
 
 def _unproven(value: float, excess: float, active: tuple[str, ...]) -> Certificate:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize.problem import Objective, ObjectiveKind
-from compute.optimize.proof.evaluation import Facts
+from compute.optimize.proof.evaluation import ProblemData
 from compute.optimize.proof.objectives import TWINS
 
 Vector = npt.NDArray[np.float64]
@@ -25,11 +25,11 @@ Kind = ObjectiveKind
 FLAT = 1e-13
 
 
-def curved_gap(facts: Facts, objective: Objective, weights: Vector, rest: Vector) -> float:
+def curved_gap(data: ProblemData, objective: Objective, weights: Vector, rest: Vector) -> float:
     """The bound for a slope `rest` [n] that nothing carries; inf where curvature says nothing."""
     if not rest.any():
         return 0.0
-    matrix, reach = _curvature(facts, objective, weights)
+    matrix, reach = _curvature(data, objective, weights)
     values, vectors = np.linalg.eigh(matrix)
     along = vectors.T @ rest
     flat = values <= FLAT * max(float(values[-1]), 0.0)
@@ -43,12 +43,12 @@ def _nothing(part: Vector, whole: Vector) -> bool:
     return bool(np.abs(part).max(initial=0.0) <= 1e-12 * np.abs(whole).max())
 
 
-def _curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+def _curvature(data: ProblemData, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
     """Q [n, n], and the largest r'Q^-1 r for which the bound holds."""
     if objective.kind is Kind.COMBINATION:
-        parts = [(share, _curvature(facts, term, weights)) for share, term in objective.terms]
-        total = sum((share * part[0] for share, part in parts), np.zeros((facts.size, facts.size)))
+        parts = [(share, _curvature(data, term, weights)) for share, term in objective.terms]
+        total = sum((share * part[0] for share, part in parts), np.zeros((data.size, data.size)))
         return total, min((share * part[1] for share, part in parts), default=np.inf)
     if objective.kind in TWINS:
-        return TWINS[objective.kind].curvature(facts, objective, weights)
-    return np.zeros((facts.size, facts.size)), np.inf
+        return TWINS[objective.kind].curvature(data, objective, weights)
+    return np.zeros((data.size, data.size)), np.inf

@@ -24,7 +24,7 @@ Kind = ObjectiveKind
 
 
 @dataclass(frozen=True)
-class Facts:
+class ProblemData:
     """The defaults of a `Problem` filled in: mean, covariance, probabilities, holdings, box."""
 
     problem: Problem
@@ -150,46 +150,48 @@ def objective_value(problem: Problem, weights: Vector) -> float:
     weights [n] as fractions of equity. -inf (of something maximised) where wealth is lost
     entirely in a scenario; NaN for the Sharpe ratio of a riskless book.
     """
-    facts, objective = Facts(problem), problem.objective
-    burden = facts.costs(weights) + soft_price(problem, weights)
+    data, objective = ProblemData(problem), problem.objective
+    burden = data.costs(weights) + soft_price(problem, weights)
     if objective.kind is Kind.MAX_SHARPE:
-        excess = facts.excess @ weights - burden
-        risk = facts.volatility(weights)
+        excess = data.excess @ weights - burden
+        risk = data.volatility(weights)
         return float(excess / risk) if risk > 0.0 else float("nan")
-    value = kind_value(facts, objective, weights)
+    value = kind_value(data, objective, weights)
     return value - burden if objective.kind.maximised else value + burden
 
 
-def kind_value(facts: Facts, objective: Objective, weights: Vector) -> float:
+def kind_value(data: ProblemData, objective: Objective, weights: Vector) -> float:
     """The value of one objective without costs, in its natural sense."""
     kind = objective.kind
     if kind is Kind.COMBINATION:
         return sum(
-            weight * (1.0 if term.kind.maximised else -1.0) * kind_value(facts, term, weights)
+            weight * (1.0 if term.kind.maximised else -1.0) * kind_value(data, term, weights)
             for weight, term in objective.terms
         )
     if kind.tail is not None:
-        return tail_measure(facts, kind, objective.tail, weights)[0]
+        return tail_measure(data, kind, objective.tail, weights)[0]
     if kind is Kind.RISK_BUDGET:
-        return _budget_error(facts, objective, weights)
-    return TWINS[kind].value(facts, objective, weights)
+        return _budget_error(data, objective, weights)
+    return TWINS[kind].value(data, objective, weights)
 
 
-def tail_measure(facts: Facts, kind: Kind, level: float, weights: Vector) -> tuple[float, Vector]:
+def tail_measure(
+    data: ProblemData, kind: Kind, level: float, weights: Vector
+) -> tuple[float, Vector]:
     """CVaR, CDaR or maximum drawdown of a book and its supporting q[T], value = -q'(R w)."""
     assert kind.tail is not None, "of tail measures only"
-    returns = np.asarray(facts.scenarios @ weights)
-    return measures.tail_support(kind.tail, returns, facts.probability, level)
+    returns = np.asarray(data.scenarios @ weights)
+    return measures.tail_support(kind.tail, returns, data.probability, level)
 
 
-def _budget_error(facts: Facts, objective: Objective, weights: Vector) -> float:
-    contribution = weights * (facts.covariance @ weights)
-    budgets = np.ones(facts.size) if objective.budgets is None else objective.budgets
+def _budget_error(data: ProblemData, objective: Objective, weights: Vector) -> float:
+    contribution = weights * (data.covariance @ weights)
+    budgets = np.ones(data.size) if objective.budgets is None else objective.budgets
     total = float(contribution.sum())
     if not total > 0.0:
         return float("nan")
     share = contribution / total - budgets / budgets.sum()
-    return facts.size * float(np.abs(share).max())
+    return data.size * float(np.abs(share).max())
 
 
 def soft_price(problem: Problem, weights: Vector) -> float:
@@ -209,7 +211,7 @@ def violations(problem: Problem, weights: Vector) -> dict[str, float]:
     Box limits are reported as their worst asset. Natural units: fractions of equity for weights,
     the measure's own unit for risk limits (log units for the drawdown-risk limit).
     """
-    facts, limits = Facts(problem), problem.limits
+    data, limits = ProblemData(problem), problem.limits
     total = float(weights.sum())
     found: dict[str, float | None] = {
         "lower": None if limits.lower is None else float(np.max(limits.lower - weights)),
@@ -217,13 +219,13 @@ def violations(problem: Problem, weights: Vector) -> dict[str, float]:
         "budget_min": None if limits.budget_min is None else limits.budget_min - total,
         "budget_max": None if limits.budget_max is None else total - limits.budget_max,
         "gross_max": _over(float(np.abs(weights).sum()), limits.gross_max),
-        "turnover_max": _over(float(np.abs(weights - facts.holdings).sum()), limits.turnover_max),
+        "turnover_max": _over(float(np.abs(weights - data.holdings).sum()), limits.turnover_max),
         "trade_max": None
         if limits.trade_max is None
-        else float(np.max(np.abs(weights - facts.holdings) - limits.trade_max)),
+        else float(np.max(np.abs(weights - data.holdings) - limits.trade_max)),
     }
     found.update(_row_violations(problem, weights))
-    found.update(risk_excess(facts, weights))
+    found.update(risk_excess(data, weights))
     return {name: value for name, value in found.items() if value is not None and value > -np.inf}
 
 
@@ -253,26 +255,26 @@ def _row_violations(problem: Problem, weights: Vector) -> dict[str, float]:
     }
 
 
-def risk_excess(facts: Facts, weights: Vector) -> dict[str, float]:
+def risk_excess(data: ProblemData, weights: Vector) -> dict[str, float]:
     """Value less bound of every nonlinear limit that is set, by name."""
-    limits, excess = facts.problem.limits, {}
+    limits, excess = data.problem.limits, {}
     if limits.volatility_max is not None:
-        excess["volatility_max"] = facts.volatility(weights) - limits.volatility_max
+        excess["volatility_max"] = data.volatility(weights) - limits.volatility_max
     if limits.var_max is not None:
         quantile = NormalDist().inv_cdf(limits.var_tail)
-        value = quantile * facts.volatility(weights) - float(facts.mean @ weights)
+        value = quantile * data.volatility(weights) - float(data.mean @ weights)
         excess["var_max"] = value - limits.var_max
-    for name, kind, bound, level in tail_limits(facts.problem):
-        excess[name] = tail_measure(facts, kind, level, weights)[0] - bound
+    for name, kind, bound, level in tail_limits(data.problem):
+        excess[name] = tail_measure(data, kind, level, weights)[0] - bound
     risk = limits.drawdown_risk
     if risk is not None and risk.quadratic:
-        mean = facts.probability @ facts.scenarios
-        square = float(weights @ facts.second_moment @ weights)
+        mean = data.probability @ data.scenarios
+        square = float(weights @ data.second_moment @ weights)
         inner = 0.5 * (risk.exponent + 1.0) * square - float(mean @ weights)
         excess["drawdown_risk"] = risk.exponent * inner
     elif risk is not None:
-        growth = facts.floor_wealth(weights)
-        value, _ = measures.log_mean_power(growth, facts.probability, risk.exponent)
+        growth = data.floor_wealth(weights)
+        value, _ = measures.log_mean_power(growth, data.probability, risk.exponent)
         excess["drawdown_risk"] = value
     return excess
 

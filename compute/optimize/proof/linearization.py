@@ -23,7 +23,7 @@ from compute.optimize import measures
 from compute.optimize.implied_bounds import FAR, implied_box, sums_of
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, TailMeasure
 from compute.optimize.proof import risk_parity_reference
-from compute.optimize.proof.evaluation import Facts, tail_limits
+from compute.optimize.proof.evaluation import ProblemData, tail_limits
 from compute.optimize.proof.objectives import TWINS, volatility_gradient
 from compute.optimize.risk_box import is_asked, within_risk
 
@@ -89,26 +89,26 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     ValueError for weights outside the domain of the objective (ruin in a scenario, no positive
     weight to budget).
     """
-    facts, limits = Facts(problem), problem.limits
+    data, limits = ProblemData(problem), problem.limits
     objective = problem.objective
-    gradient, tails = _gradient(facts, objective, weights, ratio)
+    gradient, tails = _gradient(data, objective, weights, ratio)
     if not np.all(np.isfinite(gradient)):
         raise ValueError("the objective has no gradient at these weights")
     linear, impact = problem.costs.linear, problem.costs.impact
     if impact is not None:
-        gradient = gradient - impact_slope(impact, weights - facts.holdings)
+        gradient = gradient - impact_slope(impact, weights - data.holdings)
     bounds = [
         Tail(name, kind, level, bound=bound) for name, kind, bound, level in tail_limits(problem)
     ]
     tails = (*tails, *bounds)
-    rows, row_min, row_max, price, names = _rows(facts, weights)
-    lower, upper = _box(facts)
+    rows, row_min, row_max, price, names = _rows(data, weights)
+    lower, upper = _box(data)
     return Tangent(
         weights=weights,
         gradient=gradient,
-        linear_cost=np.zeros(facts.size) if linear is None else linear,
-        impact=np.zeros(facts.size) if impact is None else impact,
-        centre=facts.holdings,
+        linear_cost=np.zeros(data.size) if linear is None else linear,
+        impact=np.zeros(data.size) if impact is None else impact,
+        centre=data.holdings,
         lower=lower,
         upper=upper,
         rows=rows,
@@ -119,10 +119,10 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         gross_max=np.inf if limits.gross_max is None else limits.gross_max,
         turnover_max=np.inf if limits.turnover_max is None else limits.turnover_max,
         tails=tails,
-        scenarios=facts.scenarios if tails else np.zeros((0, facts.size)),
-        probability=facts.probability if tails else np.zeros(0),
-        scale=_scale(facts, objective, gradient, weights),
-        reach=_reach(facts),
+        scenarios=data.scenarios if tails else np.zeros((0, data.size)),
+        probability=data.probability if tails else np.zeros(0),
+        scale=_scale(data, objective, gradient, weights),
+        reach=_reach(data),
     )
 
 
@@ -131,7 +131,7 @@ def impact_slope(impact: Vector, trade: Vector) -> Vector:
     return np.asarray(1.5 * impact * np.sqrt(np.abs(trade)) * np.sign(trade))
 
 
-def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector) -> float:
+def _scale(data: ProblemData, objective: Objective, gradient: Vector, weights: Vector) -> float:
     """Largest slope of any part of the objective: means, losses, risks, the gradient; > 0.
 
     At an interior optimum the gradient vanishes, so it can't be the measure of its own residual.
@@ -140,29 +140,29 @@ def _scale(facts: Facts, objective: Objective, gradient: Vector, weights: Vector
     sizes = [float(np.abs(gradient).max(initial=0.0))]
     for share, term in terms:
         if term.kind.tail is not None:
-            sizes.append(share * float(np.abs(facts.scenarios).mean()))
+            sizes.append(share * float(np.abs(data.scenarios).mean()))
         elif term.kind is Kind.RISK_BUDGET:
-            sizes.append(float(np.abs(facts.covariance @ weights).max()))
+            sizes.append(float(np.abs(data.covariance @ weights).max()))
         else:
-            sizes.append(share * TWINS[term.kind].size(facts, _reach(facts)))
+            sizes.append(share * TWINS[term.kind].size(data, _reach(data)))
     return max(sizes) or 1.0
 
 
-def _box(facts: Facts) -> tuple[Vector, Vector]:
+def _box(data: ProblemData) -> tuple[Vector, Vector]:
     """The box [n], within what limits of risk imply where it is far beyond the size of a book."""
-    limits, lower, upper = facts.problem.limits, facts.lower, facts.upper
+    limits, lower, upper = data.problem.limits, data.lower, data.upper
     if not is_asked(limits, lower, upper):
         return lower, upper
-    return within_risk(limits, lower, upper, facts.covariance, facts.mean)
+    return within_risk(limits, lower, upper, data.covariance, data.mean)
 
 
-def _reach(facts: Facts) -> float:
+def _reach(data: ProblemData) -> float:
     """The largest sum |w| that the linear limits allow; 1 where they allow any."""
-    limits = facts.problem.limits
-    lower, upper = _box(facts)
+    limits = data.problem.limits
+    lower, upper = _box(data)
     reach = float(np.maximum(np.abs(lower), np.abs(upper)).sum())
     if not reach <= FAR:
-        lower, upper = implied_box(lower, upper, sums_of(facts.problem))
+        lower, upper = implied_box(lower, upper, sums_of(data.problem))
         reach = float(np.maximum(np.abs(lower), np.abs(upper)).sum())
     if limits.gross_max is not None:
         reach = min(reach, limits.gross_max)
@@ -172,32 +172,34 @@ def _reach(facts: Facts) -> float:
 
 
 def _gradient(
-    facts: Facts, objective: Objective, weights: Vector, ratio: float | None
+    data: ProblemData, objective: Objective, weights: Vector, ratio: float | None
 ) -> tuple[Vector, tuple[Tail, ...]]:
     """Gradient [n] of the smooth part, larger is better, and the tail measures beside it."""
     kind = objective.kind
     if kind is Kind.RISK_BUDGET:
-        return risk_parity_reference.slope(facts, objective, weights), ()
+        return risk_parity_reference.slope(data, objective, weights), ()
     if kind.tail is not None:
-        return np.zeros(facts.size), (Tail("objective", kind, objective.tail, weight=1.0),)
+        return np.zeros(data.size), (Tail("objective", kind, objective.tail, weight=1.0),)
     if kind is Kind.COMBINATION:
-        gradient, tails = np.zeros(facts.size), list[Tail]()
+        gradient, tails = np.zeros(data.size), list[Tail]()
         for index, (share, term) in enumerate(objective.terms):
-            slope, inner = _gradient(facts, term, weights, None)
+            slope, inner = _gradient(data, term, weights, None)
             gradient = gradient + share * slope
             tails += [Tail(f"term {index}", t.kind, t.level, weight=share) for t in inner]
         return gradient, tuple(tails)
-    return TWINS[kind].gradient(facts, objective, weights, ratio), ()
+    return TWINS[kind].gradient(data, objective, weights, ratio), ()
 
 
-def _rows(facts: Facts, weights: Vector) -> tuple[Matrix, Vector, Vector, Vector, tuple[str, ...]]:
+def _rows(
+    data: ProblemData, weights: Vector
+) -> tuple[Matrix, Vector, Vector, Vector, tuple[str, ...]]:
     """Budget, named rows and the linearised risk limits as one block of named rows."""
-    limits = facts.problem.limits
+    limits = data.problem.limits
     blocks: list[tuple[str, Vector, float, float, float]] = []
     if limits.budget_min is not None or limits.budget_max is not None:
         low = -np.inf if limits.budget_min is None else limits.budget_min
         high = np.inf if limits.budget_max is None else limits.budget_max
-        blocks.append(("budget", np.ones(facts.size), low, high, np.inf))
+        blocks.append(("budget", np.ones(data.size), low, high, np.inf))
     if limits.rows is not None:
         given = limits.rows
         price = np.full(len(given.names), np.inf) if given.price is None else given.price
@@ -205,35 +207,35 @@ def _rows(facts: Facts, weights: Vector) -> tuple[Matrix, Vector, Vector, Vector
             (name, given.matrix[k], given.row_min[k], given.row_max[k], float(price[k]))
             for k, name in enumerate(given.names)
         ]
-    blocks += [(name, row, -np.inf, high, np.inf) for name, row, high in risk_cuts(facts, weights)]
-    rows = np.array([block[1] for block in blocks]).reshape(len(blocks), facts.size)
+    blocks += [(name, row, -np.inf, high, np.inf) for name, row, high in risk_cuts(data, weights)]
+    rows = np.array([block[1] for block in blocks]).reshape(len(blocks), data.size)
     low_high_price = np.array([block[2:] for block in blocks]).reshape(len(blocks), 3).T
     names = tuple(block[0] for block in blocks)
     return rows, low_high_price[0], low_high_price[1], low_high_price[2], names
 
 
-def risk_cuts(facts: Facts, weights: Vector) -> list[tuple[str, Vector, float]]:
+def risk_cuts(data: ProblemData, weights: Vector) -> list[tuple[str, Vector, float]]:
     """(name, a, b) with a'v <= b for every v within the smooth risk limits, tight at `weights`."""
-    limits, cuts = facts.problem.limits, list[tuple[str, Vector, float]]()
+    limits, cuts = data.problem.limits, list[tuple[str, Vector, float]]()
     if limits.volatility_max is not None:
-        cuts.append(("volatility_max", volatility_gradient(facts, weights), limits.volatility_max))
+        cuts.append(("volatility_max", volatility_gradient(data, weights), limits.volatility_max))
     if limits.var_max is not None:
         quantile = NormalDist().inv_cdf(limits.var_tail)
-        slope = quantile * volatility_gradient(facts, weights) - facts.mean
+        slope = quantile * volatility_gradient(data, weights) - data.mean
         cuts.append(("var_max", slope, limits.var_max))
     risk = limits.drawdown_risk
     if risk is not None and risk.quadratic:
-        mean = facts.probability @ facts.scenarios
-        pull = facts.second_moment @ weights
+        mean = data.probability @ data.scenarios
+        cov_weights = data.second_moment @ weights
         half = 0.5 * (risk.exponent + 1.0)
-        value = risk.exponent * (half * float(weights @ pull) - float(mean @ weights))
-        row = risk.exponent * (2.0 * half * pull - mean)
+        value = risk.exponent * (half * float(weights @ cov_weights) - float(mean @ weights))
+        row = risk.exponent * (2.0 * half * cov_weights - mean)
         cuts.append(("drawdown_risk", row, float(row @ weights) - value))
     elif risk is not None:
         value, slopes = measures.log_mean_power(
-            facts.floor_wealth(weights), facts.probability, risk.exponent
+            data.floor_wealth(weights), data.probability, risk.exponent
         )
         if np.isfinite(value):
-            row = facts.scenarios.T @ slopes - facts.problem.financing_rates * slopes.sum()
+            row = data.scenarios.T @ slopes - data.problem.financing_rates * slopes.sum()
             cuts.append(("drawdown_risk", row, float(row @ weights) - value))
     return cuts

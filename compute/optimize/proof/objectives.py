@@ -18,90 +18,92 @@ from compute.optimize.problem import Objective
 from compute.optimize.problem import ObjectiveKind as Kind
 
 if TYPE_CHECKING:
-    from compute.optimize.proof.evaluation import Facts
+    from compute.optimize.proof.evaluation import ProblemData
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def volatility_gradient(facts: Facts, weights: Vector) -> Vector:
+def volatility_gradient(data: ProblemData, weights: Vector) -> Vector:
     """S w / sqrt(w'Sw) [n]; zero, a subgradient, at a riskless book."""
-    risk = facts.volatility(weights)
-    return facts.covariance @ weights / risk if risk > 0.0 else np.zeros(facts.size)
+    risk = data.volatility(weights)
+    return data.covariance @ weights / risk if risk > 0.0 else np.zeros(data.size)
 
 
-def wealth_slopes(facts: Facts, slopes: Vector) -> Vector:
+def wealth_slopes(data: ProblemData, slopes: Vector) -> Vector:
     """Chain rule from d/dW [T] to weights: R'slopes + (views - financing) sum(slopes)."""
-    return np.asarray(facts.scenarios.T @ slopes - facts.problem.objective_rates * slopes.sum())
+    return np.asarray(data.scenarios.T @ slopes - data.problem.objective_rates * slopes.sum())
 
 
-def _mean_size(facts: Facts, reach: float) -> float:
-    views = facts.problem.views
-    expected = facts.mean if views is None else facts.mean + views
+def _mean_size(data: ProblemData, reach: float) -> float:
+    views = data.problem.views
+    expected = data.mean if views is None else data.mean + views
     return float(np.abs(expected).max(initial=0.0))
 
 
-def _flat(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
-    return np.zeros((facts.size, facts.size)), np.inf
+def _flat(data: ProblemData, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+    return np.zeros((data.size, data.size)), np.inf
 
 
 @dataclass(frozen=True)
 class Twin:
     """A smooth objective, in its natural sense but for `gradient`.
 
-    value: (facts, objective, weights). gradient: the same and the Sharpe ratio held fixed; larger
+    value: (data, objective, weights). gradient: the same and the Sharpe ratio held fixed; larger
     is better. curvature: Q [n, n] and the largest r'Q^-1 r for which the bound of
-    `curvature_bound` holds. size: (facts, reach), a typical slope of its parts, reach the largest
+    `curvature_bound` holds. size: (data, reach), a typical slope of its parts, reach the largest
     sum |w|.
     """
 
-    value: Callable[[Facts, Objective, Vector], float]
-    gradient: Callable[[Facts, Objective, Vector, float | None], Vector]
-    curvature: Callable[[Facts, Objective, Vector], tuple[Matrix, float]] = _flat
-    size: Callable[[Facts, float], float] = _mean_size
+    value: Callable[[ProblemData, Objective, Vector], float]
+    gradient: Callable[[ProblemData, Objective, Vector, float | None], Vector]
+    curvature: Callable[[ProblemData, Objective, Vector], tuple[Matrix, float]] = _flat
+    size: Callable[[ProblemData, float], float] = _mean_size
 
 
-def _gain(facts: Facts, weights: Vector) -> float:
-    return float(facts.excess @ weights)
+def _gain(data: ProblemData, weights: Vector) -> float:
+    return float(data.excess @ weights)
 
 
-def _variance(facts: Facts, weights: Vector) -> float:
-    return float(weights @ facts.covariance @ weights)
+def _variance(data: ProblemData, weights: Vector) -> float:
+    return float(weights @ data.covariance @ weights)
 
 
 def _aversion(objective: Objective) -> float:
     return 1.0 if objective.kind is Kind.LOG_GROWTH else objective.risk_aversion
 
 
-def _utility(facts: Facts, objective: Objective, weights: Vector) -> float:
+def _utility(data: ProblemData, objective: Objective, weights: Vector) -> float:
     """-inf where wealth is lost entirely in a scenario."""
-    wealth, aversion = facts.wealth(weights), _aversion(objective)
+    wealth, aversion = data.wealth(weights), _aversion(objective)
     if not np.all(wealth > 0.0):
         return float("-inf")
     if aversion == 1.0:
-        return float(facts.probability @ np.log(wealth))
+        return float(data.probability @ np.log(wealth))
     # expm1 keeps the digits that W^(1 - a) - 1 loses for wealth near one; -inf is beyond doubles.
     with np.errstate(over="ignore"):
         power = np.expm1((1.0 - aversion) * np.log(wealth))
-    return float(facts.probability @ power) / (1.0 - aversion)
+    return float(data.probability @ power) / (1.0 - aversion)
 
 
 def _utility_gradient(
-    facts: Facts, objective: Objective, weights: Vector, ratio: float | None
+    data: ProblemData, objective: Objective, weights: Vector, ratio: float | None
 ) -> Vector:
-    wealth = facts.wealth(weights)
+    wealth = data.wealth(weights)
     if not np.all(wealth > 0.0):
-        return np.full(facts.size, np.nan)
+        return np.full(data.size, np.nan)
     with np.errstate(over="ignore"):  # then nothing is proven there
-        worth = facts.probability * wealth ** -_aversion(objective)
-    return wealth_slopes(facts, worth)
+        worth = data.probability * wealth ** -_aversion(objective)
+    return wealth_slopes(data, worth)
 
 
-def _utility_curvature(facts: Facts, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
-    rho, wealth = _aversion(objective), facts.wealth(weights)
+def _utility_curvature(
+    data: ProblemData, objective: Objective, weights: Vector
+) -> tuple[Matrix, float]:
+    rho, wealth = _aversion(objective), data.wealth(weights)
     with np.errstate(over="ignore"):
-        share = (0.25 if rho >= 1.0 else 0.125 * rho) * facts.probability * wealth ** (1.0 - rho)
-    relative = (facts.scenarios - facts.problem.objective_rates) / wealth[:, None]
+        share = (0.25 if rho >= 1.0 else 0.125 * rho) * data.probability * wealth ** (1.0 - rho)
+    relative = (data.scenarios - data.problem.objective_rates) / wealth[:, None]
     return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
 
 

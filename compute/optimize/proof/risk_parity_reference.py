@@ -16,35 +16,35 @@ from __future__ import annotations
 import numpy as np
 
 from compute.optimize.problem import Objective
-from compute.optimize.proof.evaluation import Facts, Matrix, Vector
+from compute.optimize.proof.evaluation import Matrix, ProblemData, Vector
 
 STEPS_MAX = 200
 DECREMENT = 1e-22  # of the square of Newton's decrement, the distance left
 NEAR = 1e-10  # below which full steps converge and differences of the function are rounding
 
 
-def slope(facts: Facts, objective: Objective, weights: Vector) -> Vector:
+def slope(data: ProblemData, objective: Objective, weights: Vector) -> Vector:
     """Gradient [n] of lambda b'log w - 1/2 w'Sw; NaN outside its domain, w > 0."""
     if not np.all(weights > 0.0):
-        return np.full(facts.size, np.nan)
-    pull = level(facts, objective) * _shares(facts, objective) / weights
-    return np.asarray(pull - facts.covariance @ weights)
+        return np.full(data.size, np.nan)
+    gradient = level(data, objective) * _shares(data, objective) / weights
+    return np.asarray(gradient - data.covariance @ weights)
 
 
-def level(facts: Facts, objective: Objective) -> float:
+def level(data: ProblemData, objective: Objective) -> float:
     """lambda: the variance of the book that meets the budgets; 0 where no book does."""
-    limits = facts.problem.limits
+    limits = data.problem.limits
     sums = (limits.budget_max, limits.budget_min)
     aimed = [total for total in sums if total is not None and np.isfinite(total) and total > 0.0]
-    book = _barrier_book(facts.covariance, _shares(facts, objective))
+    book = _barrier_book(data.covariance, _shares(data, objective))
     if book is None:
         return 0.0
     book = book * ((aimed or [1.0])[0] / book.sum())
-    return float(book @ facts.covariance @ book)
+    return float(book @ data.covariance @ book)
 
 
-def _shares(facts: Facts, objective: Objective) -> Vector:
-    budgets = np.ones(facts.size) if objective.budgets is None else objective.budgets
+def _shares(data: ProblemData, objective: Objective) -> Vector:
+    budgets = np.ones(data.size) if objective.budgets is None else objective.budgets
     return np.asarray(budgets / budgets.sum())
 
 

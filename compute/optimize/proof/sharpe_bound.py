@@ -16,7 +16,7 @@ from scipy import sparse
 from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Problem
 from compute.optimize.proof import duality_gap
-from compute.optimize.proof.evaluation import Facts
+from compute.optimize.proof.evaluation import ProblemData
 from compute.optimize.proof.linearization import Tangent, impact_slope
 from compute.optimize.proof.lp_relaxation import best_dual, relaxation
 from compute.optimize.proof.objectives import volatility_gradient
@@ -44,7 +44,7 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
     mean'v / sigma(v) <= 1 / min {s'y : y = k v, v feasible, k >= 0, mean'y = 1}.
     Infinite where bounds are too far apart to tell (`APART_MAX`).
     """
-    slope = volatility_gradient(Facts(problem), program.weights)
+    slope = volatility_gradient(ProblemData(problem), program.weights)
     none = np.zeros_like(slope)
     flat = replace(program, gradient=-slope, linear_cost=none, impact=none)
     if program.impact.any() and (least := _least_risk(problem, program)) > 0.0:
@@ -58,15 +58,15 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
     if _apart(program) > APART_MAX:
         return float("inf")
     inner = relaxation(duality_gap.bounded(program)).build()
-    pull = np.zeros(len(inner.cost))
-    pull[: len(slope)] = slope
-    worth = inner.cost * program.scale + ratio * pull
+    cost_change = np.zeros(len(inner.cost))
+    cost_change[: len(slope)] = slope
+    worth = inner.cost * program.scale + ratio * cost_change
     constant = ratio * float(slope @ program.weights) - _linear_worth(program, ratio * slope)
     # All is counted in its own size, or tolerances would swallow what is small.
     unit = float(np.abs(slope).max()) or 1.0
     size = float(np.abs(worth).max()) or 1.0
     cone = _cone(inner, worth / size, constant / size, program.reach)
-    cone = replace(cone, cost=np.append(-pull / unit, 0.0))
+    cone = replace(cone, cost=np.append(-cost_change / unit, 0.0))
     found = maximise(cone)
     if found.status is LpStatus.UNBOUNDED:  # by a ray whose worth is rounding
         found = maximise(cone, tolerance=ROUNDED)
@@ -87,11 +87,11 @@ def _least_risk(problem: Problem, program: Tangent) -> float:
 
     sigma(v) >= s'v at any book s is taken at; such books are found one after another (Kelley 1960).
     """
-    facts, none = Facts(problem), np.zeros_like(program.weights)
-    excess = facts.excess
-    enough = LEAST * facts.volatility(program.weights)
+    data, none = ProblemData(problem), np.zeros_like(program.weights)
+    excess = data.excess
+    enough = LEAST * data.volatility(program.weights)
     flat = replace(_earning(program, excess), gradient=none, linear_cost=none, impact=none)
-    slopes = [volatility_gradient(facts, program.weights)]
+    slopes = [volatility_gradient(data, program.weights)]
     for _ in range(CUTS_MAX):
         builder = relaxation(duality_gap.bounded(flat))
         builder.columns("risk", 1, 0.0, np.inf, -1.0)
@@ -101,9 +101,9 @@ def _least_risk(problem: Problem, program: Tangent) -> float:
         if found.status is not LpStatus.OPTIMAL or -found.value > enough:
             return -found.value if found.status is LpStatus.OPTIMAL else 0.0
         book = found.point[builder.column_slice("weights")]
-        if facts.volatility(book) <= enough:
+        if data.volatility(book) <= enough:
             return 0.0
-        slopes.append(volatility_gradient(facts, book))
+        slopes.append(volatility_gradient(data, book))
     return 0.0
 
 

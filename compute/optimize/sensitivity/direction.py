@@ -102,9 +102,9 @@ def _at(program: Program, price: Array, curve: Curve) -> Array | None:
     slope[:n] += price @ program.turn
     square = basis[:n].T @ hessian @ basis[:n]
     push = hessian @ start[:n]
-    pull = basis.T @ slope + basis[:n].T @ push
+    gradient = basis.T @ slope + basis[:n].T @ push
     noise = RANK * max(float(np.abs(slope).max()), float(np.abs(push).max()))
-    pull[np.abs(pull) <= noise] = 0.0
+    gradient[np.abs(gradient) <= noise] = 0.0
     rows = program.rows[~equal] @ basis
     room = program.move[~equal] - program.rows[~equal] @ start
     size = np.linalg.norm(rows, axis=1)
@@ -112,7 +112,7 @@ def _at(program: Program, price: Array, curve: Curve) -> Array | None:
         return None
     keep = size > RANK
     inner = _Inner(
-        square, pull, rows[keep] / size[keep, None], room[keep] / size[keep], curve.execution
+        square, gradient, rows[keep] / size[keep, None], room[keep] / size[keep], curve.execution
     )
     y = inner.answer(basis[:n], float(np.abs(hessian).max(initial=0.0)))
     return None if y is None else start + basis @ y
@@ -154,14 +154,14 @@ class _Inner:
     """min 1/2 y'Qy + g'y over C y <= b, rows of size one."""
 
     square: Array
-    pull: Array
+    gradient: Array
     rows: Array
     room: Array
     execution: Execution
 
     def answer(self, basis: Array, curvature: float) -> Array | None:
         """y f64[r]; NaN where basis @ y, f64[n], has no minimum or more than one."""
-        count = len(self.pull)
+        count = len(self.gradient)
         if not count:
             return np.zeros(0)
         values, vectors = np.linalg.eigh(0.5 * (self.square + self.square.T))
@@ -174,7 +174,7 @@ class _Inner:
         moves = bool(np.abs(basis @ loose).max(initial=0.0) > RANK)
         if not len(self.room):
             curved = vectors[:, ~flat]
-            y = -curved @ ((curved.T @ self.pull) / values[~flat])
+            y = -curved @ ((curved.T @ self.gradient) / values[~flat])
             return np.full(count, np.nan) if moves else np.asarray(y)
         y = self._linear() if flat.all() else self._quadratic()
         if y is None or not moves or np.isnan(y).any() or self._single(y, loose, basis):
@@ -183,27 +183,29 @@ class _Inner:
 
     def _linear(self) -> Array | None:
         """The linear program's answer; None where it is infeasible."""
-        scale = float(np.abs(self.pull).max()) or 1.0
-        found = maximise(_free(-self.pull / scale, self.rows, self.room))
+        scale = float(np.abs(self.gradient).max()) or 1.0
+        found = maximise(_free(-self.gradient / scale, self.rows, self.room))
         if found.status is LpStatus.INFEASIBLE:
             return None
         is_optimal = found.status is LpStatus.OPTIMAL
-        return found.point if is_optimal else np.full(len(self.pull), np.nan)
+        return found.point if is_optimal else np.full(len(self.gradient), np.nan)
 
     def _quadratic(self) -> Array | None:
         """The same by the solver of the problems themselves."""
         names = tuple(map(str, range(len(self.room))))
         rows = Rows(self.rows, np.full(len(self.room), -np.inf), self.room, names)
         objective = Objective(ObjectiveKind.MEAN_VARIANCE)
-        inner = Problem(objective, Limits(rows=rows), mean=-self.pull, covariance=self.square)
+        inner = Problem(objective, Limits(rows=rows), mean=-self.gradient, covariance=self.square)
         found = solve(inner, execution=self.execution)
         return None if found.status is Status.INFEASIBLE else found.weights
 
     def _single(self, y: Array, loose: Array, basis: Array) -> bool:
         """Whether no other minimum has another basis @ y: along `loose` nothing is curved."""
         tight = self.room - self.rows @ y <= MET * max(1.0, float(np.abs(y).max()))
-        pull = (self.pull + self.square @ y) @ loose
-        rows = np.vstack([self.rows[tight] @ loose, pull / max(float(np.abs(pull).max()), 1e-12)])
+        gradient = (self.gradient + self.square @ y) @ loose
+        rows = np.vstack(
+            [self.rows[tight] @ loose, gradient / max(float(np.abs(gradient).max()), 1e-12)]
+        )
         # A cone is the origin if some vector's product with it is zero, unless by bad luck.
         some = np.random.default_rng(0).standard_normal(len(basis)) @ basis @ loose
         ends = [

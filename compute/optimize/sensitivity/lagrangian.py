@@ -54,11 +54,11 @@ class Smooth:
         if encoded.blocks.ratio:
             # Of 1/2 log variance - log reward, whose gradient the function has.
             assert encoded.blocks.quad is not None
-            pull, reward = encoded.blocks.quad @ weights, encoded.blocks.linear - paid
-            variance = float(weights @ pull)
+            cov_weights, reward = encoded.blocks.quad @ weights, encoded.blocks.linear - paid
+            variance = float(weights @ cov_weights)
             earned = self.aversion * variance
             total = total + np.outer(reward, reward) / earned
-            total = total - 2.0 * earned * np.outer(pull, pull) / variance**2
+            total = total - 2.0 * earned * np.outer(cov_weights, cov_weights) / variance**2
         if self.problem.costs.impact is not None:
             size = np.sqrt(np.maximum(np.abs(_trade(self.problem, weights)), TRADE_MIN))
             total = total + np.diag(0.75 * self.problem.costs.impact / size)

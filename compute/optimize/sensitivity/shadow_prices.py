@@ -21,7 +21,7 @@ from scipy import sparse
 from compute.optimize.linear_program import Builder, LinearProgram, LpStatus, maximise
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import bounded
-from compute.optimize.proof.evaluation import Facts, objective_value
+from compute.optimize.proof.evaluation import ProblemData, objective_value
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import relaxation, tail_unit
 from compute.optimize.time_limit import ENDLESS, TimeLimit
@@ -71,7 +71,7 @@ def shadow_prices(
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
     ratio = objective_value(problem, weights) if sharpe else None
     program = tangent(problem, weights, ratio)
-    unit = Facts(problem).volatility(weights) if sharpe else 1.0
+    unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
     straight, give = _straight(bounded(program, room=True))
     builder = relaxation(straight)
     inner = builder.build()
@@ -370,10 +370,10 @@ def _named(
 
 def _box_names(problem: Problem) -> list[tuple[str, str]]:
     """Which limit a weight's lowest and highest value come from: the box or the trade cap."""
-    facts, limits, names = Facts(problem), problem.limits, []
-    for asset in range(facts.size):
-        low = limits.lower is not None and limits.lower[asset] >= facts.lower[asset]
-        high = limits.upper is not None and limits.upper[asset] <= facts.upper[asset]
+    data, limits, names = ProblemData(problem), problem.limits, []
+    for asset in range(data.size):
+        low = limits.lower is not None and limits.lower[asset] >= data.lower[asset]
+        high = limits.upper is not None and limits.upper[asset] <= data.upper[asset]
         traded = f"trade_max[{asset}]"
         names.append((f"lower[{asset}]" if low else traded, f"upper[{asset}]" if high else traded))
     return names

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from compute.optimize.linear_program import LinearProgram
 from compute.optimize.tail_lp.interior_point import LinearAnswer
 from compute.optimize.tail_lp.linear_model import Frame
-from compute.optimize.tail_lp.scenario_selection import Columns, Kept, Measure
+from compute.optimize.tail_lp.scenario_selection import ActiveScenarios, Columns, Measure
 
 Vector = npt.NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Assembly:
 
 
 def _places(
-    frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...], broken: int
+    frame: Frame, terms: tuple[Measure, ...], kept: tuple[ActiveScenarios, ...], broken: int
 ) -> list[Place]:
     """Where every measure stands; broken: number of columns for the violation of caps."""
     row, threshold = len(frame.row_min), len(frame.cost)
@@ -67,7 +67,11 @@ def _places(
 
 
 def assemble(
-    frame: Frame, terms: tuple[Measure, ...], kept: tuple[Kept, ...], *, elastic: bool = False
+    frame: Frame,
+    terms: tuple[Measure, ...],
+    kept: tuple[ActiveScenarios, ...],
+    *,
+    elastic: bool = False,
 ) -> Assembly:
     """Build the program; with `elastic` caps may be broken at a price of one."""
     broken = sum(term.cap is not None for term in terms) if elastic else 0
@@ -103,7 +107,7 @@ def _capped(places: list[Place], terms: tuple[Measure, ...]) -> list[tuple[int, 
 def _state(
     frame: Frame,
     term: Measure,
-    known: Kept,
+    known: ActiveScenarios,
     place: Place,
     rows: Vector,
     high: Vector,

@@ -25,31 +25,31 @@ _STAY = 96
 
 
 @dataclass(frozen=True)
-class Resting:
+class FixedColumns:
     """Which of the first columns of a program are left out, and whether at the upper bound."""
 
     out: Mask
     at_upper: Mask
 
     @classmethod
-    def none(cls, count: int) -> Resting:
+    def none(cls, count: int) -> FixedColumns:
         """Nothing left out of `count` columns."""
         return cls(np.zeros(count, dtype=bool), np.zeros(count, dtype=bool))
 
 
-def _full(resting: Resting, program: LinearProgram) -> tuple[Mask, Vector]:
-    """The mask and the resting values for all columns of the program; those beyond it stay in."""
-    count, spare = len(resting.out), len(program.cost) - len(resting.out)
-    out = np.concatenate([resting.out, np.zeros(spare, dtype=bool)])
-    value = np.where(resting.at_upper, program.upper[:count], program.lower[:count])
-    return out, np.concatenate([np.where(resting.out, value, 0.0), np.zeros(spare)])
+def _full(fixed: FixedColumns, program: LinearProgram) -> tuple[Mask, Vector]:
+    """The mask and the fixed values for all columns of the program; those beyond it stay in."""
+    count, spare = len(fixed.out), len(program.cost) - len(fixed.out)
+    out = np.concatenate([fixed.out, np.zeros(spare, dtype=bool)])
+    value = np.where(fixed.at_upper, program.upper[:count], program.lower[:count])
+    return out, np.concatenate([np.where(fixed.out, value, 0.0), np.zeros(spare)])
 
 
-def reduce(program: LinearProgram, resting: Resting) -> LinearProgram:
+def reduce(program: LinearProgram, fixed: FixedColumns) -> LinearProgram:
     """The program in the columns that are left in."""
-    if not resting.out.any():
+    if not fixed.out.any():
         return program
-    out, value = _full(resting, program)
+    out, value = _full(fixed, program)
     moved = program.rows[:, out] @ value[out]
     inside = ~out
     return LinearProgram(
@@ -63,34 +63,36 @@ def reduce(program: LinearProgram, resting: Resting) -> LinearProgram:
     )
 
 
-def expand(program: LinearProgram, resting: Resting, answer: LinearAnswer) -> LinearAnswer:
+def expand(program: LinearProgram, fixed: FixedColumns, answer: LinearAnswer) -> LinearAnswer:
     """The answer of the reduced program as one of the whole program."""
-    if not resting.out.any():
+    if not fixed.out.any():
         return answer
-    out, value = _full(resting, program)
+    out, value = _full(fixed, program)
     point = value.copy()
     point[~out] = answer.point
     return replace(answer, point=point)
 
 
-def wake(program: LinearProgram, resting: Resting, answer: LinearAnswer, least: float) -> Resting:
+def release(
+    program: LinearProgram, fixed: FixedColumns, answer: LinearAnswer, least: float
+) -> FixedColumns:
     """Put back the columns whose reduced cost, beyond `least`, would move them off their bound."""
-    count = len(resting.out)
-    pull = program.loss[:count] - answer.price @ program.rows[:, :count]
-    wrong = np.where(resting.at_upper, pull > least, pull < -least)
-    return replace(resting, out=resting.out & ~wrong)
+    count = len(fixed.out)
+    reduced_cost = program.loss[:count] - answer.price @ program.rows[:, :count]
+    wrong = np.where(fixed.at_upper, reduced_cost > least, reduced_cost < -least)
+    return replace(fixed, out=fixed.out & ~wrong)
 
 
-def rest(program: LinearProgram, resting: Resting, answer: LinearAnswer) -> Resting:
+def fix(program: LinearProgram, fixed: FixedColumns, answer: LinearAnswer) -> FixedColumns:
     """Leave out, besides, the columns that clearly rest at a bound in a loose answer."""
-    count = len(resting.out)
-    pull = program.loss[:count] - answer.price @ program.rows[:, :count]
+    count = len(fixed.out)
+    reduced_cost = program.loss[:count] - answer.price @ program.rows[:, :count]
     point, lower, upper = answer.point[:count], program.lower[:count], program.upper[:count]
-    low = np.isfinite(lower) & (point - lower < _CLEAR * pull)
-    high = np.isfinite(upper) & (upper - point < -_CLEAR * pull)
-    inside = np.where(resting.out, np.inf, np.abs(pull))
+    low = np.isfinite(lower) & (point - lower < _CLEAR * reduced_cost)
+    high = np.isfinite(upper) & (upper - point < -_CLEAR * reduced_cost)
+    inside = np.where(fixed.out, np.inf, np.abs(reduced_cost))
     if count <= _STAY:
-        return resting
+        return fixed
     far = inside > np.partition(inside, _STAY)[_STAY]
-    found = (low | high) & ~resting.out & far
-    return Resting(resting.out | found, np.where(found, high, resting.at_upper))
+    found = (low | high) & ~fixed.out & far
+    return FixedColumns(fixed.out | found, np.where(found, high, fixed.at_upper))

@@ -18,7 +18,7 @@ from compute.optimize.problem import Multipliers, Problem, Solution, Status
 from compute.optimize.tail_lp.assemble import Assembly, Place, weights
 from compute.optimize.tail_lp.interior_point import LinearAnswer
 from compute.optimize.tail_lp.linear_model import Frame, finite, holdings
-from compute.optimize.tail_lp.scenario_selection import Kept, Measure
+from compute.optimize.tail_lp.scenario_selection import ActiveScenarios, Measure
 
 Vector = npt.NDArray[np.float64]
 
@@ -64,7 +64,12 @@ class _Reading:
 
 
 def _functional(
-    term: Measure, known: Kept, place: Place, price: Vector, scale: float, cap_price: float
+    term: Measure,
+    known: ActiveScenarios,
+    place: Place,
+    price: Vector,
+    scale: float,
+    cap_price: float,
 ) -> TailFunctional:
     """Tail and peak masses of one measure from the prices of its pairs and of its sure ones."""
     total = term.weight + cap_price
@@ -127,22 +132,25 @@ def _cap_prices(terms: tuple[Measure, ...], assembly: Assembly, price: Vector) -
 
 
 def _slopes(
-    pull: Vector, distances: tuple[Vector, Vector], carried: tuple[Vector, Vector], near: float
+    reduced_cost: Vector,
+    distances: tuple[Vector, Vector],
+    carried: tuple[Vector, Vector],
+    near: float,
 ) -> tuple[Vector, Vector, Vector]:
-    """Subgradients of |w - holdings| and |w| times their prices, and what they leave of `pull`.
+    """Subgradients of |w - holdings| and |w| times their prices, and the reduced cost left.
 
     Away from its kink each is a sign; those come off first, then the kinks balance what is left.
     """
     kinks = [np.abs(distance) <= near for distance in distances]
     slopes = [np.where(k, 0.0, np.sign(d)) for k, d in zip(kinks, distances, strict=True)]
     for slope, price in zip(slopes, carried, strict=True):
-        pull = pull - price * slope
+        reduced_cost = reduced_cost - price * slope
     for i, (kink, price) in enumerate(zip(kinks, carried, strict=True)):
         positive = kink & (price > 0.0)
-        share = np.clip(pull / np.where(positive, price, 1.0), -1.0, 1.0)
+        share = np.clip(reduced_cost / np.where(positive, price, 1.0), -1.0, 1.0)
         slopes[i] = np.where(positive, share, slopes[i])
-        pull = np.where(positive, pull - price * share, pull)
-    return slopes[0], slopes[1], pull
+        reduced_cost = np.where(positive, reduced_cost - price * share, reduced_cost)
+    return slopes[0], slopes[1], reduced_cost
 
 
 def read(
@@ -150,7 +158,7 @@ def read(
     frame: Frame,
     gain: Vector,
     terms: tuple[Measure, ...],
-    kept: tuple[Kept, ...],
+    kept: tuple[ActiveScenarios, ...],
     assembly: Assembly,
     answer: LinearAnswer,
 ) -> _Reading:
@@ -173,16 +181,16 @@ def read(
         _functional(t, k, p, price, scale, caps[t.name] if t.cap is not None else 0.0)
         for t, k, p in zip(terms, kept, assembly.places, strict=True)
     )
-    pull = gain + budget
+    reduced_cost = gain + budget
     if limits.rows is not None:
-        pull = pull + named @ limits.rows.matrix
+        reduced_cost = reduced_cost + named @ limits.rows.matrix
     for term, line in zip(terms, functionals, strict=True):
-        pull = pull - line.price * _slope_of(term, line)
+        reduced_cost = reduced_cost - line.price * _slope_of(term, line)
     linear = np.zeros(problem.size) if problem.costs.linear is None else problem.costs.linear
     near = 1e-9 * frame.unit
     prices = (linear + turnover, np.full(problem.size, gross))
-    trade, wide, pull = _slopes(pull, (found - held, found), prices, near)
-    low, high, by_trade, left = _box_prices(problem, pull, found, lower, upper)
+    trade, wide, reduced_cost = _slopes(reduced_cost, (found - held, found), prices, near)
+    low, high, by_trade, left = _box_prices(problem, reduced_cost, found, lower, upper)
     multipliers = TailMultipliers(
         lower=low,
         upper=high,
@@ -212,7 +220,7 @@ def read(
         functionals,
         multipliers,
         value,
-        _gap(problem, multipliers, terms, values, found, pull, trade, wide, linear),
+        _gap(problem, multipliers, terms, values, found, reduced_cost, trade, wide, linear),
         left,
         max([over, *(v - t.cap for t, v in zip(terms, values, strict=True) if t.cap is not None)]),
     )
@@ -226,7 +234,7 @@ def _slope_of(term: Measure, line: TailFunctional) -> Vector:
 
 
 def _box_prices(
-    problem: Problem, pull: Vector, found: Vector, lower: Vector, upper: Vector
+    problem: Problem, reduced_cost: Vector, found: Vector, lower: Vector, upper: Vector
 ) -> tuple[Vector, Vector, Vector, float]:
     """Split what is left of the gradient into prices of lower, upper and trade bounds.
 
@@ -235,7 +243,7 @@ def _box_prices(
     none = np.full(problem.size, np.inf)
     limits, held = problem.limits, holdings(problem)
     cap = none if limits.trade_max is None else np.asarray(limits.trade_max)
-    low, high = np.maximum(-pull, 0.0), np.maximum(pull, 0.0)
+    low, high = np.maximum(-reduced_cost, 0.0), np.maximum(reduced_cost, 0.0)
     by_low = np.isfinite(cap) & (held - cap >= lower)
     by_high = np.isfinite(cap) & (held + cap <= upper)
     by_trade = np.where(by_low, low, 0.0) + np.where(by_high, high, 0.0)
@@ -277,16 +285,16 @@ def _gap(
     terms: tuple[Measure, ...],
     values: list[float],
     found: Vector,
-    pull: Vector,
+    reduced_cost: Vector,
     trade: Vector,
     wide: Vector,
     linear: Vector,
 ) -> float:
     """Value minus the Lagrangian's least value over all weights: price times slack, summed."""
     limits, held, (lower, upper) = problem.limits, holdings(problem), box(problem)
-    distance = np.where(pull > 0.0, upper - found, found - lower)
+    distance = np.where(reduced_cost > 0.0, upper - found, found - lower)
     known = np.isfinite(distance)
-    gap = float(np.abs(pull[known]) @ distance[known])
+    gap = float(np.abs(reduced_cost[known]) @ distance[known])
     total = float(found.sum())
     for price, value, bound in (
         (m.budget_max, total, limits.budget_max),
@@ -323,7 +331,7 @@ def solution(
     frame: Frame,
     gain: Vector,
     terms: tuple[Measure, ...],
-    kept: tuple[Kept, ...],
+    kept: tuple[ActiveScenarios, ...],
     assembly: Assembly,
     answer: LinearAnswer,
 ) -> Solution:
@@ -346,7 +354,7 @@ def violation(
     problem: Problem,
     frame: Frame,
     terms: tuple[Measure, ...],
-    kept: tuple[Kept, ...],
+    kept: tuple[ActiveScenarios, ...],
     assembly: Assembly,
     answer: LinearAnswer,
 ) -> Solution:

@@ -148,9 +148,9 @@ def _advance(rows: Rows, cost: jax.Array, bounds: _Bounds, state: _State) -> _St
 
     def direction(want_low: jax.Array, want_high: jax.Array) -> _State:
         """Newton step to below * low = ... + want_low, above * high = ... + want_high."""
-        pull = jnp.where(has_lower, want_low / below, 0.0) - dual
-        pull -= jnp.where(has_upper, want_high / above, 0.0)
-        x, r, price = solve(pull[:columns], pull[columns:], primal)
+        rhs = jnp.where(has_lower, want_low / below, 0.0) - dual
+        rhs -= jnp.where(has_upper, want_high / above, 0.0)
+        x, r, price = solve(rhs[:columns], rhs[columns:], primal)
         point = jnp.concatenate([x, r])
         low = jnp.where(has_lower, (want_low - state.low * point) / below, 0.0)
         high = jnp.where(has_upper, (want_high + state.high * point) / above, 0.0)

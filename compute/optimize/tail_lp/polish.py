@@ -39,9 +39,9 @@ def _binding(program: LinearProgram, answer: LinearAnswer, clear: float) -> _Bin
     value = program.rows @ answer.point
     row_low = answer.price > value - program.row_min
     row_high = -answer.price > program.row_max - value
-    pull = program.loss - answer.price @ program.rows
-    low = clear * pull > answer.point - program.lower
-    high = -clear * pull > program.upper - answer.point
+    reduced_cost = program.loss - answer.price @ program.rows
+    low = clear * reduced_cost > answer.point - program.lower
+    high = -clear * reduced_cost > program.upper - answer.point
     equal = program.lower == program.upper
     row_equal = program.row_min == program.row_max
     at = np.where(low | equal, program.lower, program.upper)
@@ -128,12 +128,12 @@ def _shortest(matrix: Vector, right: Vector, room: Vector) -> Vector:
 
 def error(program: LinearProgram, point: Vector, price: Vector) -> float:
     """The worst of violation, price on a side without bound, and relative complementarity."""
-    value, pull = program.rows @ point, program.loss - price @ program.rows
+    value, reduced_cost = program.rows @ point, program.loss - price @ program.rows
     worst = broken(program, point, value)
     total = 0.0
     for dual, x, low, high in (
         (price, value, program.row_min, program.row_max),
-        (pull, point, program.lower, program.upper),
+        (reduced_cost, point, program.lower, program.upper),
     ):
         slack = np.where(dual > 0.0, x - low, high - x)
         bound = np.isfinite(slack)

@@ -111,7 +111,7 @@ def measure(
 
 
 @dataclass(frozen=True)
-class Kept:
+class ActiveScenarios:
     """What the program knows of one measure: pairs as rows, sure tail scenarios as one sum.
 
     pairs, sure: int[:, 2] of (peak, time), time counting from 1 as levels do.
@@ -138,19 +138,19 @@ def _pairs(time: Index, peak: Index) -> Index:
     return np.stack([peak[time], time + 1], axis=1).astype(np.int64)
 
 
-def first(term: Measure, weights: Vector) -> Kept:
+def first(term: Measure, weights: Vector) -> ActiveScenarios:
     """The scenarios around the quantile at `weights`; those far beyond it are sure."""
     losses, peak = term.losses(weights)
     order = np.argsort(-losses, kind="stable")
     none = np.zeros((0, 2), dtype=np.int64)
     if not len(term.excess):
-        return Kept(_pairs(troughs(losses, peak)[: _BAND // 2], peak), none)
+        return ActiveScenarios(_pairs(troughs(losses, peak)[: _BAND // 2], peak), none)
     quantile = int(np.searchsorted(np.cumsum(term.excess[order]), 1.0 - 1e-12)) + 1
     # Twice the width on the safe side, and no sure ones while the tail is short.
     band = _BAND if len(weights) > _SMALL else _BAND_SMALL
     begin = max(0, quantile - band)
     end = quantile + min(band, max(quantile, 8))
-    return Kept(_pairs(order[begin:end], peak), _pairs(order[:begin], peak))
+    return ActiveScenarios(_pairs(order[begin:end], peak), _pairs(order[:begin], peak))
 
 
 def troughs(losses: Vector, peak: Index) -> Index:
@@ -174,8 +174,8 @@ def _deepest(losses: Vector, over: Vector, tolerance: float, threshold: float) -
 
 
 def extend(
-    term: Measure, kept: Kept, weights: Vector, at: Columns, tolerance: float
-) -> tuple[Kept, int, float]:
+    term: Measure, kept: ActiveScenarios, weights: Vector, at: Columns, tolerance: float
+) -> tuple[ActiveScenarios, int, float]:
     """Add the pairs most violated at a solution; returns how many are violated, and the worst.
 
     A sure scenario whose peak moved, or that fell below the threshold, becomes an ordinary one.
@@ -197,7 +197,7 @@ def extend(
     pairs = _distinct(np.concatenate([kept.pairs, added, moved, turned]), len(term.levels))
     worst = max(float(over.max(initial=0.0)), broken)
     count = int(np.sum(over[found] > tolerance)) + len(moved)
-    return Kept(pairs, kept.sure[~misjudged]), count, worst
+    return ActiveScenarios(pairs, kept.sure[~misjudged]), count, worst
 
 
 def _distinct(pairs: Index, size: int) -> Index:
@@ -206,7 +206,12 @@ def _distinct(pairs: Index, size: int) -> Index:
 
 
 def _misjudged(
-    term: Measure, kept: Kept, weights: Vector, losses: Vector, at: Columns, tolerance: float
+    term: Measure,
+    kept: ActiveScenarios,
+    weights: Vector,
+    losses: Vector,
+    at: Columns,
+    tolerance: float,
 ) -> tuple[npt.NDArray[np.bool_], float]:
     """Which sure scenarios are not what was assumed of them, and by how much at most."""
     if not len(kept.sure):
@@ -218,7 +223,9 @@ def _misjudged(
     return error > tolerance, float(error.max(initial=0.0))
 
 
-def settle(term: Measure, kept: Kept, weights: Vector, at: Columns, share: Vector) -> Kept:
+def settle(
+    term: Measure, kept: ActiveScenarios, weights: Vector, at: Columns, share: Vector
+) -> ActiveScenarios:
     """Forget what a loose solution says is beyond doubt, so that the next program is small.
 
     share: f64[K], the price of each pair over the most it can be (its a_t). A pair without price
@@ -240,11 +247,11 @@ def settle(term: Measure, kept: Kept, weights: Vector, at: Columns, share: Vecto
     full = far & ~below & single & (share > 1.0 - _NEGLIGIBLE)
     full = _within(term, kept, full, loss)
     sure = np.concatenate([kept.sure, kept.pairs[full]])
-    return Kept(kept.pairs[~dropped & ~full], sure)
+    return ActiveScenarios(kept.pairs[~dropped & ~full], sure)
 
 
 def _within(
-    term: Measure, kept: Kept, chosen: npt.NDArray[np.bool_], loss: Vector
+    term: Measure, kept: ActiveScenarios, chosen: npt.NDArray[np.bool_], loss: Vector
 ) -> npt.NDArray[np.bool_]:
     """Only so many of the chosen pairs, worst first, that the threshold keeps a positive price."""
     taken = float(term.excess[kept.sure[:, 1] - 1].sum())

@@ -28,8 +28,10 @@ def vertex(
     beyond = np.maximum(program.row_min - value, value - program.row_max)
     # What the prices leave of the cost must be carried by a bound: where there is none, a residual.
     price = -found.row_dual
-    pull = program.loss - price @ program.rows
+    reduced_cost = program.loss - price @ program.rows
     low, high = np.isfinite(program.lower), np.isfinite(program.upper)
-    loose = np.where(low, 0.0, np.maximum(pull, 0.0)) + np.where(high, 0.0, np.maximum(-pull, 0.0))
+    loose = np.where(low, 0.0, np.maximum(reduced_cost, 0.0)) + np.where(
+        high, 0.0, np.maximum(-reduced_cost, 0.0)
+    )
     error = max(float(beyond.max(initial=0.0)), float(loose.max(initial=0.0)))
     return LinearAnswer(point, price, stalled.iterations, error)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize.execution import JUST_IN_TIME, Execution
-from compute.optimize.expanding_box import bounded, within_edges
+from compute.optimize.expanding_box import bounded, solve_in_expanding_box
 from compute.optimize.limits import box, equal_weights
 from compute.optimize.problem import (
     CDAR,
@@ -60,10 +60,10 @@ class _Work:
     problem: Problem
     frame: linear_model.Frame
     terms: tuple[scenario_selection.Measure, ...]
-    kept: tuple[scenario_selection.Kept, ...]
+    kept: tuple[scenario_selection.ActiveScenarios, ...]
     gain: Vector
     elastic: bool
-    resting: column_fixing.Resting
+    fixed: column_fixing.FixedColumns
     tolerance: float = _LOOSER
     iterations: int = 0
     rounds: int = 0
@@ -150,7 +150,7 @@ def _begin(problem: Problem, start: Vector | None, *, elastic: bool) -> _Work:
     first = _first_weights(problem, base) if start is None else start
     kept = tuple(scenario_selection.first(term, first) for term in terms)
     return _Work(
-        problem, base, terms, kept, gain, elastic, column_fixing.Resting.none(len(base.cost))
+        problem, base, terms, kept, gain, elastic, column_fixing.FixedColumns.none(len(base.cost))
     )
 
 
@@ -171,15 +171,15 @@ def _advance(work: _Work, assembly: build.Assembly, answer: LinearAnswer) -> _Wo
     )
     if answer.error > max(work.tolerance, ACCEPTED) or work.rounds >= ROUNDS_MAX:
         # Without columns that were left out the limits may have had no solution: try with all.
-        awake = column_fixing.Resting.none(len(work.resting.out))
-        return replace(work, resting=awake, done=not work.resting.out.any())
+        awake = column_fixing.FixedColumns.none(len(work.fixed.out))
+        return replace(work, fixed=awake, done=not work.fixed.out.any())
     tight = work.tolerance <= TOLERANCE
-    resting = column_fixing.wake(
-        assembly.program, work.resting, answer, TOLERANCE if tight else 1e-7
+    fixed = column_fixing.release(
+        assembly.program, work.fixed, answer, TOLERANCE if tight else 1e-7
     )
-    changed = bool(np.any(resting.out != work.resting.out))
+    changed = bool(np.any(fixed.out != work.fixed.out))
     if not tight and work.rounds <= _SETTLED_ROUNDS:
-        resting = column_fixing.rest(assembly.program, resting, answer)
+        fixed = column_fixing.fix(assembly.program, fixed, answer)
     steps = [
         _extend(work, term, known, place, tight)
         for term, known, place in zip(work.terms, work.kept, assembly.places, strict=True)
@@ -189,16 +189,16 @@ def _advance(work: _Work, assembly: build.Assembly, answer: LinearAnswer) -> _Wo
         return replace(work, done=True)
     tolerance = TOLERANCE if sum(step[1] for step in steps) <= _FEW else _LOOSE
     kept = tuple(step[0] for step in steps)
-    return replace(work, kept=kept, resting=resting, tolerance=tolerance)
+    return replace(work, kept=kept, fixed=fixed, tolerance=tolerance)
 
 
 def _extend(
     work: _Work,
     term: scenario_selection.Measure,
-    known: scenario_selection.Kept,
+    known: scenario_selection.ActiveScenarios,
     place: build.Place,
     tight: bool,
-) -> tuple[scenario_selection.Kept, int, bool]:
+) -> tuple[scenario_selection.ActiveScenarios, int, bool]:
     """The next rows of one measure, how many were violated, and whether any is new."""
     answer = work.answer
     assert answer is not None
@@ -218,7 +218,7 @@ def _extend(
 
 def _shares(
     term: scenario_selection.Measure,
-    known: scenario_selection.Kept,
+    known: scenario_selection.ActiveScenarios,
     place: build.Place,
     work: _Work,
 ) -> Vector:
@@ -242,7 +242,7 @@ def _run(works: list[_Work], execution: Execution) -> list[_Work]:
         ]
         tolerances = [works[i].tolerance for i in active]
         programs = [
-            column_fixing.reduce(a.program, works[i].resting)
+            column_fixing.reduce(a.program, works[i].fixed)
             for i, a in zip(active, assemblies, strict=True)
         ]
         answers = solve_linear_batch(programs, tolerances, execution)
@@ -252,7 +252,7 @@ def _run(works: list[_Work], execution: Execution) -> list[_Work]:
                 answer = polish(program, answer)
             if not answer.error <= max(works[i].tolerance, STALLED):
                 answer = vertex(program, answer, execution)
-            whole = column_fixing.expand(assembly.program, works[i].resting, answer)
+            whole = column_fixing.expand(assembly.program, works[i].fixed, answer)
             works[i] = _advance(works[i], assembly, whole)
     return works
 
@@ -346,7 +346,7 @@ def _in_bounds(work: _Work, execution: Execution) -> Solution | None:
     """
     if bounded(work.problem):
         return None
-    found = within_edges(
+    found = solve_in_expanding_box(
         work.problem,
         work.frame.unit,
         lambda inner: _result(_run([_begin(inner, None, elastic=False)], execution)[0]),

@@ -8,7 +8,7 @@ import pytest
 
 from compute.optimize import objectives
 from compute.optimize.problem import Objective, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import Facts, objective_value
+from compute.optimize.proof.evaluation import ProblemData, objective_value
 from compute.optimize.proof.objectives import TWINS
 
 # Not a smooth function by itself: tails have `measures`, the others modules of their own.
@@ -53,7 +53,7 @@ def test_losses_beyond_doubles_are_minus_infinity_on_both_sides() -> None:
     assert objective_value(stated, weights) == -np.inf
     with np.errstate(invalid="ignore"):
         slope = TWINS[ObjectiveKind.CRRA].gradient(
-            Facts(stated), stated.objective, weights, -np.inf
+            ProblemData(stated), stated.objective, weights, -np.inf
         )
     assert not np.isfinite(slope).all()
 
@@ -61,7 +61,7 @@ def test_losses_beyond_doubles_are_minus_infinity_on_both_sides() -> None:
 @KINDS
 def test_the_slope_of_the_proof_is_that_of_its_value(kind: ObjectiveKind) -> None:
     stated, weights = problem(kind)
-    facts, step = Facts(stated), 1e-6
+    data, step = ProblemData(stated), 1e-6
     value = objective_value(stated, weights)
     sign = 1.0 if kind.maximised else -1.0
     steps = step * np.eye(len(weights))
@@ -70,8 +70,8 @@ def test_the_slope_of_the_proof_is_that_of_its_value(kind: ObjectiveKind) -> Non
         for d in steps
     ]
     # Of the Sharpe ratio the slope is that of mean less ratio times volatility.
-    unit = facts.volatility(weights) if kind is ObjectiveKind.MAX_SHARPE else 1.0
-    stated_slope = TWINS[kind].gradient(facts, stated.objective, weights, value)
+    unit = data.volatility(weights) if kind is ObjectiveKind.MAX_SHARPE else 1.0
+    stated_slope = TWINS[kind].gradient(data, stated.objective, weights, value)
     np.testing.assert_allclose(stated_slope, unit * np.array(slope) / (2 * step), rtol=1e-6)
 
 
@@ -79,14 +79,14 @@ def test_the_slope_of_the_proof_is_that_of_its_value(kind: ObjectiveKind) -> Non
 def test_the_curvature_bounds_the_value_from_above(kind: ObjectiveKind) -> None:
     """f(v) <= f(w) + g'd - d'Qd within reach, of what is maximised."""
     stated, weights = problem(kind)
-    facts, twin = Facts(stated), TWINS[kind]
+    data, twin = ProblemData(stated), TWINS[kind]
     if kind is ObjectiveKind.MAX_SHARPE:
-        assert not twin.curvature(facts, stated.objective, weights)[0].any()
+        assert not twin.curvature(data, stated.objective, weights)[0].any()
         return
     sign = 1.0 if kind.maximised else -1.0
-    matrix, _ = twin.curvature(facts, stated.objective, weights)
-    here = sign * twin.value(facts, stated.objective, weights)
-    slope = twin.gradient(facts, stated.objective, weights, None)
+    matrix, _ = twin.curvature(data, stated.objective, weights)
+    here = sign * twin.value(data, stated.objective, weights)
+    slope = twin.gradient(data, stated.objective, weights, None)
     for d in np.random.default_rng(3).normal(0.0, 0.3, (50, 4)):
-        there = sign * twin.value(facts, stated.objective, weights + d)
+        there = sign * twin.value(data, stated.objective, weights + d)
         assert there <= here + slope @ d - d @ matrix @ d + 1e-12

@@ -31,7 +31,7 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.proof.certificate import Certificate, certify
-from compute.optimize.proof.evaluation import Facts, objective_value, violations
+from compute.optimize.proof.evaluation import ProblemData, objective_value, violations
 from compute.optimize.proof.linearization import tangent
 
 Kind = ObjectiveKind
@@ -282,7 +282,7 @@ def test_a_factor_covariance_is_its_dense_matrix(ahead: Execution) -> None:
         full = solve(replace(asked, covariance=factors.dense()), execution=ahead)
         assert low.weights == pytest.approx(full.weights, abs=1e-12)
         assert certify(asked, low).is_optimal
-        assert Facts(asked).covariance == pytest.approx(factors.dense(), rel=1e-15)
+        assert ProblemData(asked).covariance == pytest.approx(factors.dense(), rel=1e-15)
 
 
 @pytest.mark.parametrize("capped", [0.12, 0.3])

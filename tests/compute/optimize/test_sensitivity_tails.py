@@ -19,7 +19,7 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.proof.evaluation import Facts, tail_measure
+from compute.optimize.proof.evaluation import ProblemData, tail_measure
 from compute.optimize.sensitivity import Family, Sides, sensitivity
 from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
 
@@ -52,9 +52,13 @@ def book(rng: np.random.Generator, kind: Kind, measure: Kind, *, cut: bool) -> P
 
 def capped(problem: Problem, measure: Kind, share: float) -> Problem:
     """With a cap at this share of the way from the least measure to that of the best book."""
-    facts, calmest = Facts(problem), replace(problem, objective=Objective(measure, tail=0.8))
+    data, minimum_variance_start = (
+        ProblemData(problem),
+        replace(problem, objective=Objective(measure, tail=0.8)),
+    )
     low, high = (
-        tail_measure(facts, measure, 0.8, solve(each).weights)[0] for each in (calmest, problem)
+        tail_measure(data, measure, 0.8, solve(each).weights)[0]
+        for each in (minimum_variance_start, problem)
     )
     cap = low + share * max(high - low, 0.02 * low)
     name = CAPS[measure]
@@ -183,7 +187,7 @@ def test_a_cap_about_to_bind_moves_the_book_as_it_falls_alone(measure: Kind) -> 
     problem = book(np.random.default_rng(7), Kind.LOG_GROWTH, measure, cut=False)
     problem = replace(problem, limits=replace(problem.limits, **{CAPS[measure]: None}))
     free = solve(problem)
-    value = tail_measure(Facts(problem), measure, 0.8, free.weights)[0]
+    value = tail_measure(ProblemData(problem), measure, 0.8, free.weights)[0]
     problem = replace(problem, limits=replace(problem.limits, **{CAPS[measure]: value}))
     solution = replace(solve(problem), weights=free.weights)
     sides = to_limit(problem, solution, CAPS[measure])
