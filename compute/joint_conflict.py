@@ -12,6 +12,7 @@ from compute.joint_cuts import limit_of
 from compute.limits.policy import LimitKind
 from compute.market import Integers
 from compute.optimize.infeasibility.conflict import Explanation
+from compute.optimize.limits import of_asset
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,8 @@ class Stated:
         found = limit_of(limit, self.inputs, self.box, self.owner)
         kind, owner = found.kind, ""
         label = kind.fields[0] if kind.fields else kind.name.lower()
-        _, _, place = limit.partition("[")
-        if place:
-            number = int(self.owner[int(place[:-1])])
+        if (own := of_asset(limit)) is not None:
+            number = int(self.owner[own[1]])
             owner = limit_bounds.market.instrument_ids[self.everything[number]]
             if kind is LimitKind.NONE:
                 held = number >= self.lines

@@ -22,6 +22,7 @@ from compute.limits.bounds import LimitBounds
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
 from compute.optimize.diversification import GROSS_ROW
+from compute.optimize.limits import of_asset
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import supporting
 from compute.optimize.proof.evaluation import ProblemData, objective_value
@@ -32,7 +33,6 @@ from compute.tail_cuts import PREFIX, normal_cap
 
 LINEAR = "linear "
 RISK_BUDGET_ROW = "risk budget"
-_OWN_NAMES = ("group ", "portfolio ", "shared ", "cash", RISK_BUDGET_ROW, PREFIX, GROSS_ROW)
 # A term below this share of the largest slope is rounding.
 NOTHING = 1e-7
 
@@ -44,6 +44,11 @@ _NORMS = {
     "cdar_max": LimitKind.CDAR_MAX,
     "drawdown_risk": LimitKind.DRAWDOWN_RISK,
 }
+_OWN_NAMES = (
+    *("group ", "portfolio ", "shared ", "cash", RISK_BUDGET_ROW, PREFIX, GROSS_ROW),
+    *(f"{name} cut " for name in _NORMS),
+)
+"""What the rows of other limits begin with."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,8 @@ def linear_name(name: str) -> str:
 def limit_of(name: str, inputs: Inputs, box: Box, owner: Integers) -> Named:
     """The limit behind a shadow price, by its name in the problem; owner: as in `joint_cuts`."""
     limit_bounds = inputs.limit_bounds
-    own, _, place = name.partition("[")
-    if place:
-        return _of_line(own == "lower", int(place[:-1]), box, owner)
+    if (own := of_asset(name)) is not None:
+        return _of_line(own[0] == "lower", own[1], box, owner)
     limits = limit_bounds.limits
     joint = limits.joint
     cut, tail = name.removeprefix(PREFIX).rpartition(" cut ")[0], None
@@ -225,9 +229,8 @@ def _slope(program: Tangent) -> Floats:
 def _gradient(program: Tangent, name: str) -> Floats:
     """d limit / d weight (v,) of the limit with this shadow price."""
     size = len(program.weights)
-    place = name.partition("[")[2]
-    if place:
-        return np.eye(1, size, int(place.removesuffix("]")))[0]
+    if (own := of_asset(name)) is not None:
+        return np.eye(1, size, own[1])[0]
     if name == "turnover_max":
         return np.ones(size)
     for tail in program.tails:

@@ -37,6 +37,7 @@ from compute.optimize.diversification import (
 )
 from compute.optimize.execution import JUST_IN_TIME, Execution, JointShapes
 from compute.optimize.explanation import UNEXPLAINED, priced, recognised
+from compute.optimize.limits import of_asset
 from compute.optimize.presolve import open_sides
 from compute.optimize.problem import (
     Costs,
@@ -143,7 +144,7 @@ def solve_joint(
         if solution.status is Status.INFEASIBLE:
             return replace(bare, note=UNEXPLAINED)
         sides = open_sides(problem) if solution.status is Status.UNBOUNDED else []
-        lines_open = sorted({int(name.partition("[")[2][:-1]) for name in sides})
+        lines_open = sorted({own[1] for own in map(of_asset, sides) if own is not None})
         return replace(bare, unbounded=tuple(names[place] for place in lines_open))
     certificate = certify(problem, solution, thorough=False, time_limit=time_limit)
     if not certificate.is_optimal:

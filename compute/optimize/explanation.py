@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from compute.optimize.dispatch import solve
 from compute.optimize.exact_points import at_tight_point
 from compute.optimize.execution import Execution
 from compute.optimize.infeasibility.conflict import Explanation, explain
+from compute.optimize.limits import of_asset
 from compute.optimize.presolve import without_redundant
 from compute.optimize.problem import ObjectiveKind, Problem, Solution, Status
 from compute.optimize.proof.certificate import Certificate
@@ -21,7 +21,6 @@ from compute.optimize.sensitivity.shadow_prices import ShadowPrice, shadow_price
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 UNEXPLAINED = "which limits conflict can't be told: they differ too much in size"
-_NUMBER = re.compile(r"\[(\d+)\]")
 NO_PROOF = "no shadow prices: the weights are not proven to be optimal"
 
 
@@ -74,4 +73,5 @@ def priced(
 
 def named(limit: str, ids: Sequence[str]) -> str:
     """The limit's name with the instrument for its number: `upper[3]` is `upper[AAPL]`."""
-    return _NUMBER.sub(lambda match: f"[{ids[int(match[1])]}]", limit)
+    own = of_asset(limit)
+    return limit if own is None else f"{own[0]}[{ids[own[1]]}]"

@@ -10,6 +10,7 @@ has a leading axis then, here as in the answer.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -50,14 +51,25 @@ class Linear:
     gross_row: bool | NDArray[np.bool_]
 
 
+_OF_ASSET = re.compile(r"(lower|upper|trade_max)\[(\d+)\]")
+
+
+def of_asset(name: str) -> tuple[str, int] | None:
+    """Which limit of which asset `upper[3]` names; None: the name is of another limit.
+
+    Rows have names that callers chose, in brackets or not: ` min` or ` max` always follows those.
+    """
+    found = _OF_ASSET.fullmatch(name)
+    return None if found is None else (found[1], int(found[2]))
+
+
 def bound_of(limits: Limits, name: str) -> float:
     """The bound of a limit that is there, by its name among the shadow prices.
 
     `upper[3]`, `ROW max`, `gross_max`; 0 for `drawdown_risk`, whose bound is on a logarithm.
     """
-    own, _, place = name.partition("[")
-    if place:
-        return float(getattr(limits, own)[int(place.removesuffix("]"))])
+    if (own := of_asset(name)) is not None:
+        return float(getattr(limits, own[0])[own[1]])
     row, _, side = name.rpartition(" ")
     if limits.rows is not None and row in limits.rows.names:
         return float(getattr(limits.rows, f"row_{side}")[limits.rows.names.index(row)])

@@ -35,6 +35,18 @@ async def client(app: App) -> AsyncIterator[Client]:
         yield connected
 
 
+@pytest_asyncio.fixture
+async def own_client(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> AsyncIterator[Client]:
+    """Stubs of a service of one test's own, for what others would see: its markets, its splits."""
+    async with (
+        started(postgres_server, kernels, tmp_path) as running,
+        Client.connected(running.port) as connected,
+    ):
+        yield connected
+
+
 @pytest_asyncio.fixture(scope="session")
 async def joint_app(
     postgres_server: embedded.EmbeddedServer,

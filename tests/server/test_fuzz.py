@@ -4,19 +4,13 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import grpc
 import pytest
-import pytest_asyncio
 from mutations import EXPECTED, infinite, mutate, scrambled
 from seeds import keep_to, seeds, stubs
-from service_client import Client, refusal_of, sizing_request, started
-
-from compute.shapes import KernelRegistry
-from storage import embedded
+from service_client import Client, refusal_of, sizing_request
 
 FUZZ = int(os.environ.get("FUZZ", "3000"))
 SEED = int(os.environ.get("FUZZ_SEED", "20260801"))
@@ -27,16 +21,10 @@ BUSY = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED,
 MAY_BE_INFINITE = {"OptimizePortfolio"}  # NaN where a weight has no single derivative
 
 
-@pytest_asyncio.fixture
-async def client(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Client]:
+@pytest.fixture
+def client(own_client: Client) -> Client:
     """A service of the test's own: mutated requests split stocks that other tests size."""
-    async with (
-        started(postgres_server, kernels, tmp_path) as app,
-        Client.connected(app.port) as connected,
-    ):
-        yield connected
+    return own_client
 
 
 @pytest.mark.timeout(max(600, FUZZ // 20))

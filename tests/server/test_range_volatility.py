@@ -1,13 +1,10 @@
 """Range models of volatility through the RPC: bars move them, sizes shrink, replays need none."""
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from math import log, sqrt
-from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from positionsizing.v1 import (
     corporate_action_pb2,
     market_service_pb2,
@@ -15,26 +12,17 @@ from positionsizing.v1 import (
     sizing_service_pb2,
 )
 from positionsizing.v1 import volatility_service_pb2 as pb
-from service_client import INSTRUMENTS, Client, new_id, refusal, sizing_request, started
+from service_client import INSTRUMENTS, Client, new_id, refusal, sizing_request
 from test_volatility_models import DAYS, EDGE, new_portfolio, put_day, put_model, use
-
-from compute.shapes import KernelRegistry
-from storage import embedded
 
 N = len(INSTRUMENTS)
 Bar = tuple[float, float, float, float]
 
 
-@pytest_asyncio.fixture
-async def client(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Client]:
+@pytest.fixture
+def client(own_client: Client) -> Client:
     """A service of the test's own, whose only market is the one that the test tells."""
-    async with (
-        started(postgres_server, kernels, tmp_path) as app,
-        Client.connected(app.port) as connected,
-    ):
-        yield connected
+    return own_client
 
 
 def bars_of(seed: int, deviation: float) -> list[Bar]:

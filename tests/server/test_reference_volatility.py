@@ -1,24 +1,18 @@
 """Reference numbers of volatilities from bars and from fits, asked of a running service."""
 
-from collections.abc import AsyncIterator
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from arch.data import sp500
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import history_service_pb2
 from positionsizing.v1 import volatility_service_pb2 as pb
-from service_client import INSTRUMENTS, Client, new_id, started
+from service_client import INSTRUMENTS, Client, new_id
 from test_range_volatility import put_bar
 from test_volatility_fits import fit
 from test_volatility_models import put_model
-
-from compute.shapes import KernelRegistry
-from storage import embedded
 
 WEEK = [  # open, high, low, close of five days; the close before is 99.5
     (100.0, 102.0, 99.0, 101.0),
@@ -27,18 +21,6 @@ WEEK = [  # open, high, low, close of five days; the close before is 99.5
     (102.8, 103.5, 100.5, 101.2),
     (101.0, 102.2, 99.7, 101.8),
 ]
-
-
-@pytest_asyncio.fixture
-async def own_client(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Client]:
-    """A service of the test's own, whose only market is the one that the test tells."""
-    async with (
-        started(postgres_server, kernels, tmp_path) as app,
-        Client.connected(app.port) as connected,
-    ):
-        yield connected
 
 
 async def test_a_week_of_bars_d7_8(own_client: Client) -> None:

@@ -1,13 +1,10 @@
 """Regime models through the RPC: what they predict moves condition rules and volatility targets."""
 
-from collections.abc import AsyncIterator
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from positionsizing.v1 import (
     condition_service_pb2,
     parameter_service_pb2,
@@ -15,27 +12,18 @@ from positionsizing.v1 import (
     sizing_service_pb2,
 )
 from positionsizing.v1 import volatility_service_pb2 as pb
-from service_client import Client, new_id, refusal, sizing_request, started
+from service_client import Client, new_id, refusal, sizing_request
 from test_volatility_models import DAYS, EDGE, days_ago, new_portfolio, put_day, put_model
-
-from compute.shapes import KernelRegistry
-from storage import embedded
 
 RETURNS = (0.004, -0.012, -0.031, 0.018, -0.025, 0.002)
 PREDICTED = (0.1549478891, 0.1864152887, 0.9373830771, 0.9276455433, 0.9477788801, 0.8378070218)
 DEVIATION = 0.0185970704
 
 
-@pytest_asyncio.fixture
-async def client(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Client]:
+@pytest.fixture
+def client(own_client: Client) -> Client:
     """A service of the test's own, whose only market is the one that the test tells."""
-    async with (
-        started(postgres_server, kernels, tmp_path) as app,
-        Client.connected(app.port) as connected,
-    ):
-        yield connected
+    return own_client
 
 
 def two(**given: Any) -> pb.RegimeSwitching:

@@ -1,16 +1,14 @@
 """Volatility models through the RPC: snapshots move them, sizes shrink, replays need none."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import exp, log, sqrt
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import (
     corporate_action_pb2,
@@ -22,10 +20,7 @@ from positionsizing.v1 import (
     types_pb2,
 )
 from positionsizing.v1 import volatility_service_pb2 as pb
-from service_client import INSTRUMENTS, Client, new_id, refusal, sizing_request, started
-
-from compute.shapes import KernelRegistry
-from storage import embedded
+from service_client import INSTRUMENTS, Client, new_id, refusal, sizing_request
 
 EDGE = {"win_probability": [0.6], "payoff": [1.0]}
 DAYS = 40
@@ -33,16 +28,10 @@ NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - t
 """Of a day that is over; all times are whole days before it."""
 
 
-@pytest_asyncio.fixture
-async def client(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Client]:
+@pytest.fixture
+def client(own_client: Client) -> Client:
     """A service of the test's own, whose only market is the one that the test tells."""
-    async with (
-        started(postgres_server, kernels, tmp_path) as app,
-        Client.connected(app.port) as connected,
-    ):
-        yield connected
+    return own_client
 
 
 async def new_portfolio(client: Client) -> str:
