@@ -94,6 +94,12 @@ bench-jobs: setup  ## the same beside jobs: a backtest, a search of parameters
 	$(BIN)/python -m benchmarks.beside --work backtest
 	$(BIN)/python -m benchmarks.beside --work search
 
+.PHONY: bench-correlation-cost
+bench-correlation-cost: setup  ## F13: estimates and clusters of 500 names, the penalty of the closed form, calls beside DCC
+	$(BIN)/python -m benchmarks.correlation_cost
+	$(BIN)/python -m benchmarks.beside --work dcc
+	$(BIN)/python -m benchmarks.beside --work risk
+
 .PHONY: bench-models
 bench-models: setup  ## the closed form with edges of a model against edges given
 	$(BIN)/python -m benchmarks.model_edges

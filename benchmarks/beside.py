@@ -1,11 +1,12 @@
 """What long work does to the closed form: its latency alone, and while that goes on.
 
-    .venv/bin/python -m benchmarks.beside [--work frontier|backtest|search] [--seconds 20]
+    .venv/bin/python -m benchmarks.beside [--work frontier|backtest|search|dcc|risk] [--seconds 20]
 
 By turns in slices of two seconds, alone and beside, so that both see the same machine. The closed
 form is asked for by one caller, 50 lines, not recorded. The frontier has 200 points of least CDaR;
 the backtest, of 64 settings in mode EXACT, and the search, of 1,024 trials, are jobs, on 20 names
-and 2,520 sessions.
+and 2,520 sessions. DCC estimates and risk reports with tails by extreme values, one after the
+other, are of 500 names and 500 days.
 """
 
 import argparse
@@ -18,23 +19,30 @@ from pathlib import Path
 import grpc
 import numpy as np
 import uvloop
-from positionsizing.v1 import job_service_pb2 as jobs
 from positionsizing.v1 import (
+    correlation_service_pb2_grpc,
     job_service_pb2_grpc,
     limits_pb2,
     optimization_service_pb2_grpc,
     parameter_service_pb2,
+    risk_service_pb2,
+    risk_service_pb2_grpc,
     sizing_service_pb2_grpc,
 )
+from positionsizing.v1 import job_service_pb2 as jobs
 from positionsizing.v1 import market_service_pb2 as market
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1 import simulation_service_pb2 as simulation
 
 from benchmarks.backtest import random_walk
+from benchmarks.correlation_cost import N_DAYS, N_NAMES, estimate, put_history
 from benchmarks.serving import OPTIONS, prepare, request_of, start_service
 
 N_LINES = 50
 SLICE_S = 2.0
+UNIVERSE = "bench-history"
+OF_UNIVERSE = ("dcc", "risk")
+WORK = ("frontier", "backtest", "search", *OF_UNIVERSE)
 
 
 def frontier(names: int, periods: int) -> pb.TraceFrontierRequest:
@@ -74,6 +82,41 @@ class Frontier:
         self._call.cancel()
         await asyncio.sleep(0.5)
         return went_on
+
+
+class Repeated:
+    """Estimates or reports of 500 names, one after the other."""
+
+    def __init__(self, channel: grpc.aio.Channel, kind: str) -> None:
+        self._correlation = correlation_service_pb2_grpc.CorrelationServiceStub(channel)
+        self._risk = risk_service_pb2_grpc.RiskServiceStub(channel)
+        self._kind = kind
+
+    async def begin(self) -> None:
+        """Returns when it is at work."""
+        self._task = asyncio.create_task(self._repeat())
+        await asyncio.sleep(0.5)
+
+    async def end(self) -> bool:
+        """Ends it, and says whether it was still at work."""
+        went_on = not self._task.done()
+        self._task.cancel()
+        await asyncio.sleep(0.5)
+        return went_on
+
+    async def _repeat(self) -> None:
+        while True:
+            if self._kind == "dcc":
+                await self._correlation.EstimateMatrix(estimate(UNIVERSE, "DCC"), timeout=600)
+            else:
+                await self._risk.ReportRisk(report(), timeout=600)
+
+
+def report() -> risk_service_pb2.ReportRiskRequest:
+    """Of a book of all names, alike."""
+    ids = [f"INS{i:06d}" for i in range(N_NAMES)]
+    weights = risk_service_pb2.BookWeights(instrument_ids=ids, weights=[1.0 / N_NAMES] * N_NAMES)
+    return risk_service_pb2.ReportRiskRequest(universe_id=UNIVERSE, proposed=weights)
 
 
 class Job:
@@ -139,7 +182,11 @@ async def slices(
     found: list[list[float]] = [[], []]
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         sizing = sizing_service_pb2_grpc.SizingServiceStub(channel)
-        long = Frontier(channel, names, periods) if work == "frontier" else Job(channel, work)
+        long: Frontier | Repeated | Job
+        if work == "frontier":
+            long = Frontier(channel, names, periods)
+        else:
+            long = (Repeated if work in OF_UNIVERSE else Job)(channel, work)
         request, went_on = request_of(N_LINES), 0
         for turn in range(2 * max(1, round(seconds / SLICE_S / 2))):
             is_beside = turn % 2
@@ -160,7 +207,7 @@ def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--work", choices=("frontier", "backtest", "search"), default="frontier")
+    parser.add_argument("--work", choices=WORK, default="frontier")
     parser.add_argument("--names", type=int, default=100)
     parser.add_argument("--periods", type=int, default=1000)
     arguments = parser.parse_args()
@@ -170,6 +217,8 @@ def main() -> None:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
                 prepare(channel, [f"bench-{N_LINES}"])
+                if arguments.work in OF_UNIVERSE:
+                    put_history(channel, UNIVERSE, N_NAMES, N_DAYS)
             sizes = arguments.work, arguments.names, arguments.periods
             alone, beside = uvloop.run(slices(f"127.0.0.1:{port}", arguments.seconds, *sizes))
         finally:

@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from compute.correlation.penalty import (
-    CorrelationPenalty,
-    penalty_factors,
-    second_moment_correlation,
-)
-from compute.correlation.sample import correlation_of
+from compute.correlation.penalty import CorrelationPenalty, Gram, penalty_factors
 from compute.inputs import Inputs
 from compute.layout import Family, Line, is_of
 from compute.limits.book_guard import ReturnMatrix
@@ -41,12 +36,13 @@ def correlation_factors(inputs: Inputs, lines: Floats, alone: Floats) -> Floats:
     before = inputs.limit_bounds.before
     outside = np.setdiff1d(np.flatnonzero(before), inputs.index[inputs.active])
     columns = _columns(book, inputs, np.concatenate([inside, outside]))
-    correlation, deviation = correlation_of(book.values[np.ix_(columns, columns)])
-    n = len(some)
+    covariance, n = book.part(columns), len(some)
+    deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     side = np.sign(alone[some])
     scale, ratio = _own_risk(lines[:, some], deviation[:n])
-    gram = second_moment_correlation(correlation[:n, :n] * np.outer(side, side), ratio)
-    held = side * (correlation[:n, n:] @ (deviation[n:] * before[outside]))
+    gram = Gram(covariance[:n, :n], side, ratio)
+    by_deviation = np.divide(side, deviation[:n], out=np.zeros(n), where=deviation[:n] > 0.0)
+    held = by_deviation * (covariance[:n, n:] @ before[outside])
     stakes, penalty = np.abs(alone[some]), inputs.parameters.penalty
     factors[some] = penalty_factors(stakes, scale, gram, held, penalty)
     return factors

@@ -106,9 +106,9 @@ def _square(
     except ValueError as error:
         raise precondition("NOT_ESTIMABLE", f"{estimator.name}: {error}") from error
     correlation, deviation = correlation_of(made.covariance)
-    # One decomposition: what is semidefinite comes back as it is.
-    fixed = repaired(correlation)
-    if fixed.smallest_eigenvalue < -INDEFINITE_TOLERANCE * len(correlation):
+    tolerance = INDEFINITE_TOLERANCE * len(correlation)
+    fixed = repaired(correlation, tolerance)
+    if fixed.smallest_eigenvalue < -tolerance:
         if request.indefinite_policy != market_service_pb2.INDEFINITE_POLICY_NEAREST:
             raise precondition(
                 "NOT_POSITIVE_SEMIDEFINITE",

@@ -192,9 +192,7 @@ def assemble(
 
 
 def _matrix(data: MatrixData | None) -> ReturnMatrix | None:
-    if data is None:
-        return None
-    return ReturnMatrix(data.instrument_ids, data.values, data.probability)
+    return None if data is None else data.returns
 
 
 def concerned(

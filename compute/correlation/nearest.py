@@ -47,11 +47,15 @@ def nearest_correlation(given: Floats) -> Floats:
     return 0.5 * (correlation + correlation.T)
 
 
-def repaired(matrix: Floats) -> Repaired:
-    """A covariance or correlation made semidefinite; variances stay as they are."""
+def repaired(matrix: Floats, tolerance: float = 0.0) -> Repaired:
+    """A covariance or correlation made semidefinite; variances stay as they are.
+
+    tolerance: of an eigenvalue of the correlation. What is below 0 by no more comes back as given:
+    by rounding an estimate from fewer periods than instruments always is.
+    """
     correlation, deviation = correlation_of(matrix)
     smallest = float(np.linalg.eigvalsh(correlation)[0])
-    if smallest >= 0.0:
+    if smallest >= -tolerance:
         return Repaired(matrix, 0.0, smallest)
     nearest = nearest_correlation(correlation)
     distance = float(np.linalg.norm(nearest - correlation))

@@ -10,10 +10,11 @@ there or come nearer, and may not move away.
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from compute.cache import Cache
 from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
 from compute.limits.guard import REACHED, ROUNDING, Proposal, Violation
 from compute.limits.policy import JointLimits, LimitKind, Limits
@@ -21,6 +22,8 @@ from compute.limits.tail_measures import limit_path, tail_measure
 from compute.market import Floats, Integers, Market, MissingInputError, Positions, equity_of
 from compute.risk.tail_method import TailKind, TailMethod
 
+PARTS_KEPT = 4
+"""Of a matrix, of the batches that were sized last: a strategy asks for the same names again."""
 LEVEL = 0.95
 """Of value at risk and its kin, where the limits name none."""
 
@@ -32,6 +35,15 @@ class ReturnMatrix:
     instrument_ids: tuple[str, ...]
     values: Floats
     probability: Floats
+    _parts: Cache[bytes, Floats] = field(
+        default_factory=lambda: Cache(PARTS_KEPT), compare=False, repr=False
+    )
+
+    def part(self, columns: Integers) -> Floats:
+        """A covariance of some of the instruments, (k, k), in this order."""
+        if np.array_equal(columns, np.arange(len(self.values))):
+            return self.values
+        return self._parts.get(columns.tobytes(), lambda: self.values[np.ix_(columns, columns)])
 
     def columns(self, place: Mapping[str, int]) -> Integers:
         """The column of each instrument of a market with these places, (m,); -1 where none."""

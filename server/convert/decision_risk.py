@@ -39,7 +39,7 @@ def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizi
 def _of_covariance(
     out: sizing_pb2.RiskNumbers, weights: Floats, matrix: ReturnMatrix, columns: Integers
 ) -> None:
-    covariance = matrix.values[np.ix_(columns, columns)]
+    covariance = matrix.part(columns)
     deviation = math.sqrt(max(float(weights @ covariance @ weights), 0.0))
     tail = normal_tail(LEVEL, 0.0, deviation)
     _put(out, deviation, (tail.value_at_risk, tail.expected_shortfall), weights, covariance)
