@@ -172,8 +172,8 @@ def _box(lines: Array, scalars: Array) -> tuple[Array, Array]:
     low = jnp.maximum(lines[Line.WEIGHT_MIN], lines[Line.ADV_WEIGHT_MIN])
     high = jnp.minimum(lines[Line.WEIGHT_MAX], lines[Line.ADV_WEIGHT_MAX])
     low = jnp.where(scalars[Scalar.ALLOW_SHORT] > 0.0, low, jnp.maximum(low, 0.0))
-    # Where reserved trades make the ends cross, nothing is said of the way.
-    return jnp.minimum(low, high), high
+    # Where reserved trades make the ends cross, it is what lies between: the same of either side.
+    return jnp.minimum(low, high), jnp.maximum(low, high)
 
 
 def _trade_max(lines: Array) -> projection.TradeMax:

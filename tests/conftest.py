@@ -26,7 +26,8 @@ SLOW = (
     *("tests/server/test_learning.py", "tests/server/test_model_", "tests/server/test_tune.py"),
     "tests/server/test_training_jobs.py",
     *("tests/server/test_backtests.py", "tests/server/test_real_process.py"),
-    *("tests/server/test_tail_limits.py", "tests/server/test_fuzz"),
+    *("tests/server/test_tail_limits.py", "tests/server/test_fuzz", "tests/server/test_jobs.py"),
+    "tests/server/test_trader_books.py",
     "tests/server/test_reference_floors.py",
     *("tests/server/cli/test_simulate_", "tests/server/cli/test_learn_"),
 )

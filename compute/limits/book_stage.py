@@ -264,7 +264,9 @@ class _Stage:
         if not bounds.limits.allow_short:
             low = np.maximum(low, 0.0)
         sums = Sums(bounds.members[:, index] * self.active, self._sums(self.before))
-        out: Floats = cures(weight, self.before, (np.minimum(low, high), high), sums, np)
+        out: Floats = cures(
+            weight, self.before, (np.minimum(low, high), np.maximum(low, high)), sums, np
+        )
         excess, whole = self.excess(self.before), self.over_market(self.before)
         for rule, over in zip(self.guard.rules, excess, strict=True):
             if rule.is_linear and over > SLACK:

@@ -9,6 +9,7 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.layout import Source
 from compute.market import Integers
 from compute.methods import Method
+from compute.ranges import RANGES
 from compute.signals import Feature, Signals
 from server.convert.algorithm import choice
 from server.convert.algorithm import violations as algorithm_violations
@@ -23,7 +24,7 @@ from server.convert.names import (
     text_violations,
 )
 from server.convert.parameters import duration_violations, seconds
-from server.convert.ranges import number_violations
+from server.convert.ranges import column_violations, number_violations
 from server.errors import FieldViolation, invalid_fields
 from server.sizing_request import HistoryAsked, RegimesAsked, SizingRequest
 
@@ -111,6 +112,12 @@ def _batch_violations(
         yield from id_violations(signals.regime_model_id, f"{path}.regime_model_id")
     if signals.regime_instrument_id:
         yield from text_violations(signals.regime_instrument_id, f"{path}.regime_instrument_id")
+    # With a model what is wrong is told by line.
+    for name in () if signals.regime_model_id else ("regime_expected_return", "regime_volatility"):
+        values = optional_floats(getattr(signals, name))
+        if values is not None:
+            allowed = RANGES[f"SignalBatch.{name}"]
+            yield from column_violations(values, allowed, f"{path}.{name}")
     if signals.HasField("as_of_time"):
         past_moment(signals.as_of_time, f"{path}.as_of_time")
     if len(signals.confidence) and (

@@ -53,6 +53,8 @@ class Replica:
         """Start without waiting; `crash_point` as in `storage/crash.py`."""
         self.port = self.port or _free_port()
         extra = {CRASH_POINT: crash_point} if crash_point else {}
+        if self._log is not None:
+            self._log.close()
         self._log = (self.folder / f"{self.name}.log").open("ab")
         self.process = subprocess.Popen(
             COMMAND,

@@ -483,7 +483,7 @@ async def test_bad_fills_are_refused(client: Client) -> None:
         ({"instrument_ids": ["I0"], "lots": [2**52], "price": [1e12]}, "INVALID_ARGUMENT"),
         ({"instrument_ids": ["I0"], "lots": [2**52], "price": [10.0]}, "FAILED_PRECONDITION"),
         ({"instrument_ids": ["I7"], "lots": [1], "price": [80.0]}, "FAILED_PRECONDITION"),
-        ({"instrument_ids": ["I7"], "lots": [1], "price": [1.0]}, "INVALID_ARGUMENT"),
+        ({"instrument_ids": ["I7"], "lots": [1], "price": [1.0]}, "FAILED_PRECONDITION"),
         ({"instrument_ids": [NUL], "lots": [1], "price": [1.0]}, "INVALID_ARGUMENT"),
         ({"instrument_ids": ["I0"], "lots": [1], "price": [1.0], "fee": [INF]},
          "INVALID_ARGUMENT"),
