@@ -303,7 +303,7 @@ def _model(
         return ScenarioReturns(data.scenarios.values[:, columns], data.scenarios.probability)
     if data.covariance is not None:
         columns = _columns(data.covariance, market, places, limit, "covariance")
-        return Covariance(data.covariance.values[np.ix_(columns, columns)])
+        return Covariance(data.covariance.part(columns))
     needed = "scenario_matrix_id"
     if not needs_scenarios:
         needed = "scenario_matrix_id or covariance_matrix_id"

@@ -19,7 +19,7 @@ from compute.inputs import Inputs
 from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
-from compute.limits.projection import SAFETY, Sums, cures, part_needed, without_increase
+from compute.limits.projection import Sums, cap_turnover, cures, part_needed, without_increase
 from compute.market import Floats, Integers
 
 STEPS = 60
@@ -28,8 +28,6 @@ STEPS = 60
 SLACK = 1e-10
 """By how much a limit may be missed here, in weights; lots are rounded to what the guard takes."""
 
-TINY = 1e-300
-"""Stands for nothing in a division."""
 
 PRICE_MAX = 1e6
 """Largest price of a linear limit in the projection, in weights per unit of excess: where the
@@ -250,12 +248,10 @@ class _Stage:
         trade = np.where(self.active, weight - self.before, 0.0)
         if turnover is None or float(np.abs(trade).sum()) <= turnover:
             return weight
-        cured, room = self._cures(weight, trade), max(turnover - SAFETY * max(1.0, turnover), 0.0)
-        first = float(cured.sum())
-        base = self.before + min(1.0, room / max(first, TINY)) * np.sign(trade) * cured
-        rest = float((np.abs(trade) - cured).sum())
-        share = min(1.0, max(room - first, 0.0) / max(rest, TINY))
-        return np.where(self.active, base + share * (weight - base), weight)
+        capped: Floats = cap_turnover(
+            self.before + trade, self.before, turnover, self._cures(weight, trade), np
+        )
+        return np.where(self.active, capped, weight)
 
     def _cures(self, weight: Floats, trade: Floats) -> Floats:
         """How much of each trade brings the book inside its limits, curved ones too."""

@@ -22,9 +22,9 @@ NO_LIMIT = 1e30
 SAFETY = 1e-12
 
 
-def inside(bound: Array) -> Array:
+def inside(bound: Any, xp: Any = jnp) -> Any:
     """The bound less a margin for rounding errors of sums."""
-    return bound - SAFETY * jnp.maximum(1.0, jnp.abs(bound))
+    return bound - SAFETY * xp.maximum(1.0, xp.abs(bound))
 
 
 def without_increase(weight: Any, before: Any, xp: Any = jnp) -> Any:
@@ -46,12 +46,12 @@ def trade_cap(weight: Array, before: Array, trade_max: TradeMax) -> Array:
     return before + jnp.clip(weight - before, -trade_max.sell, trade_max.buy)
 
 
-def _share(room: Array, wanted: Array) -> Array:
+def _share(room: Any, wanted: Any, xp: Any = jnp) -> Any:
     """The factor in [0, 1] by which `wanted` >= 0 has to be scaled to fit into `room`."""
     fits = wanted <= room
     # Nothing wanted and no room at all: any factor is right, 0/0 is not.
-    divisor = jnp.where(fits | (wanted <= 0.0), 1.0, wanted)
-    return jnp.where(fits, 1.0, jnp.maximum(room, 0.0) / divisor)
+    divisor = xp.where(fits | (wanted <= 0.0), 1.0, wanted)
+    return xp.where(fits, 1.0, xp.maximum(room, 0.0) / divisor)
 
 
 def shrink_gross(
@@ -96,15 +96,15 @@ def raise_net(
     return -shrink_net(-weight, -before, member, -other, -bound, turned)
 
 
-def cap_turnover(weight: Array, before: Array, bound: Array, cured: Array | float = 0.0) -> Array:
+def cap_turnover(weight: Any, before: Any, bound: Any, cured: Any = 0.0, xp: Any = jnp) -> Any:
     """sum_i |w_i - before_i| <= bound: first `cured` of each trade, then the rest, scaled alike.
 
     cured: from `cures`.
     """
-    trade, room = weight - before, inside(bound)
-    first = jnp.sum(cured * jnp.ones_like(trade))
-    base = before + _share(room, first) * jnp.sign(trade) * cured
-    return base + _share(room - first, jnp.sum(jnp.abs(trade) - cured)) * (weight - base)
+    trade, room = weight - before, inside(bound, xp)
+    first = xp.sum(cured * xp.ones_like(trade))
+    base = before + _share(room, first, xp) * xp.sign(trade) * cured
+    return base + _share(room - first, xp.sum(xp.abs(trade) - cured), xp) * (weight - base)
 
 
 class Sums(NamedTuple):
