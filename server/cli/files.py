@@ -7,12 +7,12 @@ takes what CSV takes: a list of objects, one a line, and `long` as well as `SIDE
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from positionsizing.v1 import (
     market_service_pb2,
@@ -22,28 +22,14 @@ from positionsizing.v1 import (
 )
 from positionsizing.v1 import sizing_service_pb2 as pb
 
+from server.cli.columns import SIDES, chosen, columns_of
 from server.cli.errors import CommandError
-from server.cli.sheet import Row, Sheet, document, json_sheet, parse_number, read_sheet
+from server.cli.sheet import Sheet, document, json_sheet, read_sheet
+from server.cli.signal_sheet import signals_of
 
 M = TypeVar("M", bound=Message)
 
-_SIDES = {"long": 1, "buy": 1, "short": 2, "sell": 2}
-_SOURCES = {
-    "win_loss": 1,
-    "return_volatility": 2,
-    "scenarios": 3,
-    "history": 4,
-    "stored_history": 5,
-    "model": 6,
-}
-_NEUTRAL = {"loss_fraction": 1.0, "confidence": 1.0}
-"""What an empty cell of a signal means, where that isn't 0."""
-
-FEATURE = "feature_"
-"""What the columns of features begin with."""
-
 _ENTRY = re.compile(r"\b(?:signals|snapshot|holdings)\.\w+\[(\d+)\]")
-_NEEDS = {"win_probability": "payoff", "expected_return": "volatility"}
 _CONTRACTS = {"cash": 1, "future": 2, "inverse_future": 3, "": 1}
 _ANSWERS = {
     "yes": True,
@@ -62,7 +48,7 @@ def read_request(path: Path) -> pb.SizePositionsRequest:
     """A sizing request from a table of signals, or a batch or whole request as JSON."""
     given = _sheet_or_document(path)
     if isinstance(given, Sheet):
-        return pb.SizePositionsRequest(signals=_signals(given))
+        return pb.SizePositionsRequest(signals=signals_of(given))
     if isinstance(given, dict) and "signals" in given:
         return _parsed(given, pb.SizePositionsRequest(), path)
     signals = _parsed(given, sizing_pb2.SignalBatch(), path)
@@ -107,7 +93,7 @@ def read_market(path: Path) -> market_service_pb2.MarketSnapshot:
     given = _sheet_or_document(path)
     if not isinstance(given, Sheet):
         return _parsed(given, snapshot, path)
-    kinds = _columns(snapshot.DESCRIPTOR)
+    kinds = columns_of(snapshot.DESCRIPTOR)
     words = ("contract_kind", "halted")
     given.check_columns(("instrument_id", *words, *kinds), ("instrument_id", "price"))
     snapshot.instrument_ids.extend(given.texts("instrument_id"))
@@ -121,9 +107,9 @@ def read_market(path: Path) -> market_service_pb2.MarketSnapshot:
     for place, row in enumerate(given.rows):
         where = given.at(place)
         if "contract_kind" in given.columns:
-            snapshot.contract_kind.append(_chosen(row, "contract_kind", _CONTRACTS, where))
+            snapshot.contract_kind.append(chosen(row, "contract_kind", _CONTRACTS, where))
         if "halted" in given.columns:
-            snapshot.halted.append(_chosen(row, "halted", _ANSWERS, where))
+            snapshot.halted.append(chosen(row, "halted", _ANSWERS, where))
     return snapshot
 
 
@@ -175,66 +161,6 @@ def _sheet_or_document(path: Path, *, keep_case: bool = False) -> Any:
     return read_sheet(path, keep_case=keep_case)
 
 
-def _columns(message: Descriptor) -> dict[str, int]:
-    """Names and types of the columns of numbers and texts of a message, but its instruments."""
-    wanted = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_STRING)
-    return {
-        field.name: field.type
-        for field in message.fields
-        if field.is_repeated and field.type in wanted and field.name != "instrument_ids"
-    }
-
-
-def _signals(sheet: Sheet) -> sizing_pb2.SignalBatch:
-    kinds = _columns(sizing_pb2.SignalBatch.DESCRIPTOR)
-    features = [name for name in sheet.columns if name.startswith(FEATURE)]
-    known = ("instrument_id", "side", "edge_source", *kinds, *features)
-    sheet.check_columns(known, ("instrument_id", "side"))
-    batch = sizing_pb2.SignalBatch(instrument_ids=sheet.texts("instrument_id"))
-    for place, row in enumerate(sheet.rows):
-        where = sheet.at(place)
-        batch.side.append(_chosen(row, "side", _SIDES, where))
-        batch.edge_source.append(_source(row, where))
-        if "history_outcome" in sheet.columns:
-            outcomes = row.get("history_outcome", "").replace(";", " ").split()
-            batch.history_outcome.extend(
-                parse_number(cell, "history_outcome", where) for cell in outcomes
-            )
-            batch.history_length.append(len(outcomes))
-    for name in features:
-        batch.features.add(name=name.removeprefix(FEATURE), values=sheet.numbers(name))
-    for name, kind in kinds.items():
-        if name == "history_outcome" or not any(row.get(name) for row in sheet.rows):
-            continue
-        if kind == FieldDescriptor.TYPE_STRING:
-            getattr(batch, name).extend(sheet.texts(name, required=False))
-        else:
-            getattr(batch, name).extend(sheet.numbers(name, _NEUTRAL.get(name, 0.0)))
-    return batch
-
-
-def _source(row: Row, where: str) -> Any:
-    """What a line's edge comes from: as said, or by the cells it fills; 0 where by none."""
-    if row.get("edge_source"):
-        return _chosen(row, "edge_source", _SOURCES, where)
-    for first, second in _NEEDS.items():
-        if row.get(first) and not row.get(second):
-            raise CommandError(f"{where}: {first} is given, so {second} is needed too")
-    for name, source in (("win_probability", 1), ("expected_return", 2), ("history_outcome", 4)):
-        if row.get(name):
-            return source
-    return 0
-
-
-def _chosen(row: Row, name: str, values: Mapping[str, int], where: str) -> Any:
-    cell = row.get(name, "").lower().removeprefix("side_").removeprefix("edge_source_")
-    cell = cell.removeprefix("contract_kind_")
-    if cell not in values:
-        text = f"{where}: {name} is {row.get(name, '')!r}"
-        raise CommandError(text, f"write one of: {', '.join(filter(None, values))}")
-    return values[cell]
-
-
 def _parsed(found: Any, message: M, path: Path) -> M:
     name = message.DESCRIPTOR.name
     if not isinstance(found, dict):
@@ -267,8 +193,8 @@ def _field(field: FieldDescriptor | None, value: Any) -> Any:
     if not isinstance(value, str) or value in field.enum_type.values_by_name:
         return value
     word = value.strip().lower().replace("-", "_").replace(" ", "_")
-    if field.enum_type.name == "Side" and word in _SIDES:
-        return _SIDES[word]
+    if field.enum_type.name == "Side" and word in SIDES:
+        return SIDES[word]
     ends = [n for n in field.enum_type.values_by_name if n.lower().endswith(f"_{word}")]
     # The shortest: "long" is SIDE_LONG, not an imagined SIDE_NOT_LONG.
     return min(ends, key=len, default=value)

@@ -23,9 +23,9 @@ from compute.learn.features import (
 from compute.learn.rows import Rows
 from compute.market import Floats
 from server.cli.errors import CommandError
-from server.cli.files import FEATURE
 from server.cli.history_files import CLOSE
 from server.cli.sheet import Sheet, read_sheet
+from server.cli.signal_sheet import FEATURE
 
 _NEEDED = ("start_time", "end_time", "won")
 _NUMBERS = ("payoff", "loss_fraction", "win_probability")

@@ -69,6 +69,13 @@ def size(
     estimator: EstimatorName = "sample",
     half_life: HalfLife = HALF_LIFE,
     model: Annotated[str, typer.Option(help="Live model of edges from features.")] = "",
+    history: Annotated[
+        str, typer.Option(help="Stored history that lines without an edge are estimated from.")
+    ] = "",
+    regimes: Annotated[str, typer.Option(help="Volatility model of the lines by regime.")] = "",
+    regimes_of: Annotated[
+        str, typer.Option(help="Instrument whose regimes count; default: each its own.")
+    ] = "",
     as_of: Annotated[str, typer.Option(help=f"When edges and features were true, {TIME}.")] = "",
     request_id: Annotated[str, typer.Option(help="UUID kept for retries; default: new.")] = "",
     validate_only: Annotated[bool, typer.Option("--validate-only", help="Record nothing.")] = False,
@@ -82,7 +89,7 @@ def size(
     """Sizes a file of signals and shows the table of sizes."""
     import uuid
 
-    from positionsizing.v1 import types_pb2
+    from positionsizing.v1 import sizing_pb2, types_pb2
 
     from server.cli import files
 
@@ -91,7 +98,13 @@ def size(
         request.method = types_pb2.SIZING_METHOD_CUSTOM
         request.algorithm.name = algorithm
     request.request_id = request_id or request.request_id or str(uuid.uuid4())
-    request.signals.model_id = model or request.signals.model_id
+    edges = request.signals
+    edges.model_id = model or edges.model_id
+    edges.regime_model_id = regimes or edges.regime_model_id
+    edges.regime_instrument_id = regimes_of or edges.regime_instrument_id
+    if history:
+        edges.history_universe_id = history
+        _fill_sources(edges, sizing_pb2.EDGE_SOURCE_STORED_HISTORY)
     if as_of:
         request.signals.as_of_time.FromDatetime(parse_time(as_of, "--as-of"))
     request.validate_only |= validate_only
@@ -118,7 +131,7 @@ def request_of(
     covariance: str,
 ) -> "sizing_service_pb2.SizePositionsRequest":
     """The request that a file and the options say; an option wins over the file."""
-    from positionsizing.v1 import types_pb2
+    from positionsizing.v1 import sizing_pb2, types_pb2
     from positionsizing.v1.limits_pb2 import Limits
 
     from server.cli import files
@@ -139,7 +152,7 @@ def request_of(
     if limits:
         request.limits.CopyFrom(files.read_message(limits, Limits()))
     if scenarios:
-        _fill_sources(request.signals)
+        _fill_sources(request.signals, sizing_pb2.EDGE_SOURCE_SCENARIOS)
     return request
 
 
@@ -149,23 +162,21 @@ def use_matrix(
     matrix: "market_service_pb2.Matrix",
 ) -> None:
     """Stores a matrix made from prices and names it in the request."""
-    from positionsizing.v1 import market_service_pb2
+    from positionsizing.v1 import market_service_pb2, sizing_pb2
 
     made_id = stored(client, matrix)
     if matrix.kind == market_service_pb2.MATRIX_KIND_SCENARIOS:
         request.scenario_matrix_id = made_id
-        _fill_sources(request.signals)
+        _fill_sources(request.signals, sizing_pb2.EDGE_SOURCE_SCENARIOS)
     else:
         request.covariance_matrix_id = made_id
 
 
-def _fill_sources(signals: "sizing_pb2.SignalBatch") -> None:
-    """Lines that say no edge of their own take it from the scenarios."""
-    from positionsizing.v1 import sizing_pb2
-
-    for line, source in enumerate(signals.edge_source):
-        if source == sizing_pb2.EDGE_SOURCE_UNSPECIFIED:
-            signals.edge_source[line] = sizing_pb2.EDGE_SOURCE_SCENARIOS
+def _fill_sources(signals: "sizing_pb2.SignalBatch", source: "sizing_pb2.EdgeSource") -> None:
+    """Lines that say no edge of their own take it from there."""
+    for line, given in enumerate(signals.edge_source):
+        if not given:
+            signals.edge_source[line] = source
 
 
 def show(decision: "sizing_pb2.SizingDecision", file: Path | None = None) -> None:
