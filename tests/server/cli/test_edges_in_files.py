@@ -54,7 +54,8 @@ async def test_lines_by_regime_are_sized_by_the_mixture_predicted(
         assert loaded.code == 0, loaded.err
     await book_with_limits(sizing, "by-regime")
     # Other tests have told newer days before the model was there.
-    assert (await sizing("volatility", "rebuild", "cli-edge-regimes")).code == 0
+    rebuild = ("volatility", "rebuild", "cli-edge-regimes", "--from", "2020-01-01")
+    assert (await sizing(*rebuild)).code == 0
     signals = tmp_path / "signals.csv"
     signals.write_text(
         "instrument_id,side,regime_expected_return,regime_volatility,expected_return,volatility\n"
