@@ -20,7 +20,7 @@ from scipy.optimize import minimize_scalar
 from compute.limits.book_measures import Measured, ScenarioReturns
 from compute.limits.policy import LimitKind, TailLimit
 from compute.limits.tail_measures import CONVEX, tail_measure
-from compute.market import Floats
+from compute.market import Floats, MissingInputError
 from compute.optimize.limits import box
 from compute.optimize.problem import Problem, Rows, Solution, Status
 from compute.optimize.proof.evaluation import largest_violation, objective_value
@@ -44,6 +44,9 @@ NEAR = 1e-4
 
 WORTH = 1e-8
 """Of an objective; a smaller gain is none."""
+
+CLIMBED = 1e-9
+"""The same of a step towards the best; a smaller one is the last."""
 
 ALLOWED = 1e-9
 """Of a bound; what is left beyond is less than rounding to lots takes off."""
@@ -169,24 +172,37 @@ def _best(problem: Problem, books: Sequence[Floats | None]) -> Floats | None:
 
 
 def _even(problem: Problem, tails: Sequence[Bounded]) -> list[Floats]:
-    """The book whose weights are each as large as the tails let them be alone."""
+    """The book whose weights are each as large as the tails let them be alone, if they can be.
+
+    Alone an instrument may be what a tail can't be measured of, of which the books here are not.
+    """
     lower, upper = box(problem)
     side = np.where(upper > 0.0, 1.0, -1.0) * ((upper > 0.0) | (lower < 0.0))
     alone = np.zeros(problem.size)
     for place in np.flatnonzero(side):
         unit = np.eye(1, problem.size, int(place))[0] * side[place]
-        most = max(tail.measure(unit)[0] / (tail.bound or 1.0) for tail in tails)
+        try:
+            most = max(tail.measure(unit)[0] / (tail.bound or 1.0) for tail in tails)
+        except MissingInputError:
+            return []
         alone[place] = side[place] / max(most, 1e-9)
     return [np.clip(alone, lower, upper)]
 
 
 def _inside(problem: Problem, tails: Sequence[Bounded], weights: Floats) -> Floats | None:
-    """A book made smaller until the tails hold; None where another limit doesn't then."""
-    beyond = max(tail.measure(weights)[0] / (tail.bound or 1.0) for tail in tails)
-    smaller: Floats = weights / max(beyond, 1.0)
-    if largest_violation(problem, smaller) > ALLOWED or _beyond(tails, smaller):
+    """A book made smaller until the tails hold; None where another limit doesn't then.
+
+    Nor is one inside whose tail can't be measured. What is not convex is a tail, which a smaller
+    book has so much less of: once is enough.
+    """
+    try:
+        beyond = max(tail.measure(weights)[0] / (tail.bound or 1.0) for tail in tails)
+    except MissingInputError:
         return None
-    return smaller
+    smaller: Floats = weights / max(beyond, 1.0)
+    if largest_violation(problem, smaller) > ALLOWED:
+        return None
+    return None if _beyond([tail for tail in tails if tail.is_convex], smaller) else smaller
 
 
 def _climbed(
@@ -209,7 +225,7 @@ def _climbed(
             break
         best = _best_step(problem, tails, book, found.weights - book)
         now, then = _worth(problem, book), -np.inf if best is None else _worth(problem, best)
-        if best is None or not then - now > 1e-3 * WORTH * abs(now):
+        if best is None or not then - now > CLIMBED * abs(now):
             break
         book = best
     return book

@@ -20,6 +20,7 @@ directions (a net minimum and a gross maximum), it takes all trades back togethe
 because every limit is convex and holds, or is no worse, at the weights before.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -133,7 +134,7 @@ def _limited(
 
     def one_round(weight: Array) -> tuple[_Exposed, Array, Array]:
         """After the limits on sums, after turnover and after cash."""
-        exposed = _exposures(weight, lines, members, bounds)
+        exposed = _exposures(weight, lines, members, bounds, jnp.clip(before, *box))
         bound, first = scalars[Scalar.TURNOVER_MAX], cured(exposed.weight)
         turned = projection.cap_turnover(exposed.weight, before, bound, first)
         turned = jnp.where(active > 0.0, turned, before)
@@ -216,11 +217,12 @@ class _Rounds(NamedTuple):
     paid: Array
 
 
-def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _Exposed:
+def _exposures(weight: Array, lines: Array, members: Array, bounds: Array, own: Array) -> _Exposed:
     """Applies each column of `bounds` in turn: gross, net maximum, net minimum.
 
-    The last column is what is shared, the one before it the portfolio. One loop body for all of
-    them keeps the program small; a bound that holds costs two dot products.
+    own: the weights before, inside each line's own limits. The last column is what is shared, the
+    one before it the portfolio. One loop body for all of them keeps the program small; a bound that
+    holds costs two dot products.
     """
     before, trade_max = lines[Line.WEIGHT_BEFORE], _trade_max(lines)
     n_bounds = members.shape[0]
@@ -230,8 +232,8 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array) -> _E
         gross, net = bound[Exposure.OTHER_GROSS], bound[Exposure.OTHER_NET]
         steps = (
             (projection.shrink_gross, gross, bound[Exposure.GROSS_MAX]),
-            (projection.shrink_net, net, bound[Exposure.NET_MAX]),
-            (projection.raise_net, net, bound[Exposure.NET_MIN]),
+            (partial(projection.shrink_net, own=own), net, bound[Exposure.NET_MAX]),
+            (partial(projection.raise_net, own=own), net, bound[Exposure.NET_MIN]),
         )
         for code, (shrink, other, limit) in enumerate(steps):
             smaller = shrink(weight, before, member, other, limit, trade_max)

@@ -127,22 +127,30 @@ class _Work:
     enqueued: float
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
 
     def limit(self) -> TimeLimit:
         """What the work sees of its deadline, and of its caller."""
-        return TimeLimit(lambda: self.deadline - time.monotonic(), self.future.cancelled)
+        return TimeLimit(lambda: self.deadline - self.clock(), self.future.cancelled)
 
 
 class ComputeThread:
     """Runs work in order, interactive before bulk; `await run(...)` from the event loop."""
 
-    def __init__(self, waiting_max: int = 1024, name: str = "compute") -> None:
+    def __init__(
+        self,
+        waiting_max: int = 1024,
+        name: str = "compute",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._interactive: FairQueue[_Work] = FairQueue(waiting_max)
         self._bulk: FairQueue[_Work] = FairQueue(waiting_max)
         self._wake = threading.Condition()
         self._stopped = False
         self._one_s = 0.0
-        self._began: float | None = None
+        self._under_way: tuple[float, _Work] | None = None
+        """When the work at hand began, and which it is."""
         self.busy_s = 0.0
         self.dropped = 0
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -167,12 +175,12 @@ class ComputeThread:
         over; `StoppedError` from the work itself.
         """
         loop = asyncio.get_running_loop()
-        now = time.monotonic()
-        item = _Work(work, now + deadline_s, now, loop.create_future(), loop)
+        now = self._clock()
+        item = _Work(work, now + deadline_s, now, loop.create_future(), loop, self._clock)
         with self._wake:
             queue = self._interactive if n_lines <= INTERACTIVE_LINES else self._bulk
-            if self._began is not None:
-                left_s = max(0.0, self._one_s - (now - self._began))
+            if self._under_way is not None:
+                left_s = self._left_s(now, *self._under_way)
                 check_time(queue.wait_s(caller, self._one_s) + left_s, deadline_s)
             displaced = queue.push(caller, item)
             self._wake.notify()
@@ -195,6 +203,16 @@ class ComputeThread:
             self._wake.notify()
         self._thread.join(timeout_s)
 
+    def _left_s(self, now: float, began: float, item: "_Work") -> float:
+        """About how long the work at hand goes on: what is left of the time that work takes.
+
+        Work that has taken longer than that is expected to take as long again, as nothing says that
+        it is about to end but its deadline.
+        """
+        taken_s = now - began
+        expected_s = self._one_s - taken_s if taken_s < self._one_s else taken_s
+        return min(expected_s, max(item.deadline - now, 0.0))
+
     def _loop(self) -> None:
         while True:
             with self._wake:
@@ -204,16 +222,17 @@ class ComputeThread:
                     return
                 queue = self._next_queue()
                 caller, item = queue.pop()
-                self._began = time.monotonic()
-            self._run_one(item, self._began)
+                began = self._clock()
+                self._under_way = began, item
+            self._run_one(item, began)
             with self._wake:
-                queue.charge(caller, time.monotonic() - self._began)
-                self._began = None
+                queue.charge(caller, self._clock() - began)
+                self._under_way = None
 
     def _next_queue(self) -> FairQueue[_Work]:
         """Where the next work is: interactive, or bulk that has waited long."""
         bulk = len(self._bulk) > 0
-        overdue = bulk and time.monotonic() - self._bulk.first().enqueued > BULK_WAIT_MAX_S
+        overdue = bulk and self._clock() - self._bulk.first().enqueued > BULK_WAIT_MAX_S
         return self._bulk if overdue or not len(self._interactive) else self._interactive
 
     def _run_one(self, item: _Work, started: float) -> None:
@@ -232,7 +251,7 @@ class ComputeThread:
             _deliver(item, None, error)
         else:
             _deliver(item, result, None)
-        took = time.monotonic() - started
+        took = self._clock() - started
         self.busy_s += took
         usual = self._one_s or took
         self._one_s = _MEMORY * usual + (1.0 - _MEMORY) * took

@@ -104,12 +104,14 @@ def find(
         ),
     )
 
+    settled = settled_keys(state, market, at_rest) if change.begun else set()
+
     def event(breach: Breach) -> NewEvent:
         portfolio_id, members = state.portfolio.portfolio_id, at_rest.members_of(breach.name)
 
         def build(sequence: int) -> bytes:
             told = sequence, portfolio_id, breach, snapshot_id, found_by, now, members
-            return limit_breached(*told)
+            return limit_breached(*told, only_reserved=breach.key not in settled)
 
         return NewEvent("limit-breached", "LimitBreached", build, trace_id=trace_id)
 
@@ -137,6 +139,22 @@ def beyond(
         book = positions(state, market) if book is None else book
         guard = Guard(market, book, limits, shared_use(state, market))
     return breaches(guard)
+
+
+def settled_keys(
+    state: PortfolioState, market: Market, at_rest: BookClusters
+) -> set[tuple[int, str]]:
+    """Keys of what a book is beyond without what is reserved, or with all of it filled.
+
+    What it is beyond apart from these, open reservations alone are the reason of.
+    """
+    book = positions(state, market)
+    nothing = np.zeros_like(book.held)
+    ends = (
+        replace(book, open_buy=nothing, open_sell=nothing),
+        filled(market, book, np.empty(0, dtype=np.int64), np.empty(0)),
+    )
+    return {breach.key for end in ends for breach in beyond(state, market, at_rest, book=end)}
 
 
 class BreachWatch:
@@ -221,15 +239,7 @@ async def check(
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
     book = positions(state, market)
     at_rest = clusters_at_rest(state.book_limits, market, book, matrix)
-    nothing = np.zeros_like(book.held)
-    settled = {
-        breach.key
-        for end in (
-            replace(book, open_buy=nothing, open_sell=nothing),
-            filled(market, book, np.empty(0, dtype=np.int64), np.empty(0)),
-        )
-        for breach in beyond(state, market, at_rest, book=end)
-    }
+    settled = settled_keys(state, market, at_rest)
     found = tuple(
         FoundBreach(
             breach,

@@ -38,6 +38,11 @@ class Breach:
         """What tells the limits of a portfolio apart."""
         return int(self.kind), self.name
 
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the value falls short of the bound; that of a wealth floor is of another unit."""
+        return self.kind is not LimitKind.DRAWDOWN_RISK and self.value < self.bound
+
 
 def breaches(guard: Guard) -> list[Breach]:
     """Every limit the guard's book is beyond, each once; empty in the usual case."""

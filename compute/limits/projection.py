@@ -3,12 +3,14 @@
 Every function takes the weights wanted and the weights before, both signed (n,), and returns
 weights that keep the limit, or come as near to it as the batch can. First the increases are
 scaled back together, each towards its weight before; only if the positions themselves are too
-large are they scaled towards zero. Weights never change side, and lines outside `member` or not
-`active` never move. A bound of `NO_LIMIT` does nothing.
+large are they scaled towards zero, and what one trade can't take off a line is taken off the
+others. Weights never change side, and lines outside `member` or not `active` never move. A bound of
+`NO_LIMIT` does nothing.
 """
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -54,6 +56,32 @@ def _share(room: Any, wanted: Any, xp: Any = jnp) -> Any:
     return xp.where(fits, 1.0, xp.maximum(room, 0.0) / divisor)
 
 
+def _part_left(
+    base: Array, before: Array, member: Array, room: Array, trade_max: TradeMax
+) -> Array:
+    """The part s of the sizes of `base` at which sum_i member_i max(s |base_i|, stop_i) = room.
+
+    stop: the smallest size that one trade reaches. What a line can't give up the others do: each
+    round leaves out those that are stopped, of which there are only more as s gets smaller, so that
+    the rounds end. 0 where all are stopped; exact in no round where none is.
+    """
+    size, stop = member * jnp.abs(base), member * jnp.abs(trade_cap(0.0 * base, before, trade_max))
+
+    def is_stopped(part: Array) -> Array:
+        return stop > part * size
+
+    def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        stopped = is_stopped(state[0])
+        left = room - jnp.sum(jnp.where(stopped, stop, 0.0))
+        return _share(left, jnp.sum(jnp.where(stopped, 0.0, size))), stopped
+
+    def goes_on(state: tuple[Array, Array]) -> Array:
+        return jnp.any(is_stopped(state[0]) & ~state[1])
+
+    start = _share(room, jnp.sum(size)), jnp.zeros_like(size, dtype=bool)
+    return jax.lax.while_loop(goes_on, again, start)[0]
+
+
 def shrink_gross(
     weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
 ) -> Array:
@@ -66,34 +94,55 @@ def shrink_gross(
     gross_base = jnp.sum(member * jnp.abs(base))
     increase = jnp.sum(member * (jnp.abs(weight) - jnp.abs(base)))
     grown = base + _share(room - gross_base, increase) * (weight - base)
-    shrunk = trade_cap(_share(room, gross_base) * base, before, trade_max)
+    part = _part_left(base, before, member, room, trade_max)
+    shrunk = trade_cap(part * base, before, trade_max)
     projected = jnp.where(gross_base > room, shrunk, grown)
     return jnp.where(member > 0, projected, weight)
 
 
 def shrink_net(
-    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
+    weight: Array,
+    before: Array,
+    member: Array,
+    other: Array,
+    bound: Array,
+    trade_max: TradeMax,
+    own: Array,
 ) -> Array:
-    """sum_i member_i w_i + other <= bound, by less buying first, then by smaller long positions."""
+    """sum_i member_i w_i + other <= bound.
+
+    First by less buying, then by smaller long positions, in the end by shorts that are kept.
+    own: the weights before, brought inside each line's own limits: of those nothing is taken back.
+    """
     room = inside(bound) - other
     longer = (weight > 0) & (weight > before)
     base = jnp.where(longer, jnp.maximum(before, 0.0), weight)
     net_base = jnp.sum(member * base)
     increase = jnp.sum(member * (weight - base))
     grown = base + _share(room - net_base, increase) * (weight - base)
-    longs = jnp.sum(member * jnp.maximum(base, 0.0))
-    smaller = jnp.where(base > 0, _share(room - (net_base - longs), longs) * base, base)
-    shrunk = trade_cap(smaller, before, trade_max)
+    long = jnp.maximum(base, 0.0)
+    left = room - (net_base - jnp.sum(member * long))
+    part = _part_left(long, jnp.maximum(before, 0.0), member, left, trade_max)
+    shrunk = trade_cap(jnp.where(base > 0, part * base, base), before, trade_max)
+    covered = jnp.where(before < 0.0, jnp.maximum(shrunk - own, 0.0), 0.0)
+    still = jnp.sum(member * (shrunk - covered))
+    shrunk = shrunk - (1.0 - _share(room - still, jnp.sum(member * covered))) * covered
     projected = jnp.where(net_base > room, shrunk, grown)
     return jnp.where(member > 0, projected, weight)
 
 
 def raise_net(
-    weight: Array, before: Array, member: Array, other: Array, bound: Array, trade_max: TradeMax
+    weight: Array,
+    before: Array,
+    member: Array,
+    other: Array,
+    bound: Array,
+    trade_max: TradeMax,
+    own: Array,
 ) -> Array:
     """sum_i member_i w_i + other >= bound: `shrink_net` seen from the other side."""
     turned = TradeMax(buy=trade_max.sell, sell=trade_max.buy)
-    return -shrink_net(-weight, -before, member, -other, -bound, turned)
+    return -shrink_net(-weight, -before, member, -other, -bound, turned, -own)
 
 
 def cap_turnover(weight: Any, before: Any, bound: Any, cured: Any = 0.0, xp: Any = jnp) -> Any:

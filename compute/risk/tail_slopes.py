@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.signal import lfilter
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from compute.history import Floats
 from compute.risk.conditional import FILTER_DECAY, FILTERED_MIN
@@ -22,6 +22,7 @@ from compute.risk.measures import (
     Tail,
     cornish_fisher_tail,
     moments,
+    normal_density,
     normal_tail,
     student_degrees,
     student_tail,
@@ -149,11 +150,11 @@ def _multiple(
         by_degrees = (of(degrees + step) - of(degrees - step)) / (2.0 * step)
         return of(degrees), 0.0, by_degrees * -6.0 / kurtosis**2
     value = _of(cornish_fisher_tail(level, skewness, kurtosis), kind)
-    z = float(norm.ppf(1.0 - level))
+    z = float(ndtri(1.0 - level))
     if kind is TailKind.VALUE_AT_RISK:
         by_s = -((z * z - 1.0) / 6.0 - (2.0 * z**3 - 5.0 * z) * skewness / 18.0)
         return value, by_s, -(z**3 - 3.0 * z) / 24.0
-    density = float(norm.pdf(z)) / (1.0 - level)
+    density = normal_density(z) / (1.0 - level)
     by_s = density * (z / 6.0 + (1.0 - 2.0 * z * z) * skewness / 18.0)
     return value, by_s, -density * (1.0 - z * z) / 24.0
 

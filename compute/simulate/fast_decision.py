@@ -211,8 +211,9 @@ def limited(
 
     def one_round(weight: Array) -> Array:
         for member, gross_max, net_min, net_max in rows:
+            bounds = gross_max, net_min, net_max
             weight = _within_sums(
-                weight, before, member, active, (gross_max, net_min, net_max), trade_max, features
+                weight, before, jnp.clip(before, *box), member, active, bounds, trade_max, features
             )
         if features.turnover:
             first = projection.cures(weight, before, box, exceeded)
@@ -265,21 +266,22 @@ def _exceeded(before: Array, rows: list[_Sums]) -> projection.Sums:
 def _within_sums(
     weight: Array,
     before: Array,
+    inside: Array,
     member: Array,
     active: Array,
     bounds: tuple[Array, Array, Array],
     trade_max: TradeMax,
     features: Features,
 ) -> Array:
-    """One row of `_sums` applied; bounds are no lower than what is held already."""
+    """One row of `_sums` applied; inside: what is held, inside each line's own limits."""
     gross_max, net_min, net_max = bounds
     mine, idle = member * active, member * (1.0 - active)
     other = jnp.sum(idle * jnp.abs(before))
     weight = projection.shrink_gross(weight, before, mine, other, gross_max, trade_max)
     if features.net or features.n_groups:
         net = jnp.sum(idle * before)
-        weight = projection.shrink_net(weight, before, mine, net, net_max, trade_max)
-        weight = projection.raise_net(weight, before, mine, net, net_min, trade_max)
+        weight = projection.shrink_net(weight, before, mine, net, net_max, trade_max, inside)
+        weight = projection.raise_net(weight, before, mine, net, net_min, trade_max, inside)
     return weight
 
 

@@ -20,6 +20,7 @@ def limit_check(check: LimitCheck) -> pb.GetBreachesResponse:
             value=item.breach.value,
             instrument_ids=item.members,
             only_reserved=item.only_reserved,
+            is_lower_bound=item.breach.is_lower_bound,
         )
         if item.begin_time is not None:
             breach.begin_time.CopyFrom(timestamp(item.begin_time))

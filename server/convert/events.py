@@ -46,7 +46,9 @@ def limit_breached(
     snapshot_id: str,
     found_by: str,
     time: datetime,
-    members: Sequence[str] = (),
+    members: Sequence[str],
+    *,
+    only_reserved: bool,
 ) -> bytes:
     """LimitBreached; `members` of a cluster."""
     return events_pb2.LimitBreached(
@@ -60,6 +62,8 @@ def limit_breached(
         market_snapshot_id=snapshot_id,
         found_by=found_by,
         instrument_ids=members,
+        is_lower_bound=breach.is_lower_bound,
+        only_reserved=only_reserved,
     ).SerializeToString()
 
 

@@ -25,4 +25,5 @@ def limits_exceeded(
             name=item.name,
             bound=item.bound,
             value=item.value,
+            is_lower_bound=item.is_lower_bound,
         )

@@ -143,6 +143,40 @@ async def test_work_in_the_thread_ends_with_its_deadline_and_with_its_caller():
     thread.stop()
 
 
+async def test_work_that_goes_on_for_longer_than_usual_is_waited_for_only_in_time():
+    """The usual is a second; one that has taken ten and may take twenty more is at hand."""
+    now, begun, go_on = [0.0], threading.Event(), threading.Event()
+    thread = ComputeThread(clock=lambda: now[0])
+
+    def quick(_: TimeLimit) -> None:
+        now[0] += 1.0
+
+    def slow(_: TimeLimit) -> int:
+        begun.set()
+        go_on.wait()
+        return 1
+
+    await thread.run(quick, n_lines=1, deadline_s=600.0)
+    first = asyncio.ensure_future(thread.run(slow, n_lines=1, deadline_s=30.0))
+    assert await asyncio.to_thread(begun.wait, 600.0)
+    now[0] += 10.0
+    with pytest.raises(Refusal) as refused:
+        await thread.run(lambda _: 2, n_lines=1, deadline_s=9.0)
+    assert refused.value.reason == "OVERLOADED"
+    assert refused.value.retry_after_s == pytest.approx(1.05)
+    longer = asyncio.ensure_future(thread.run(lambda _: 3, n_lines=1, deadline_s=600.0))
+    await asyncio.sleep(0)
+    # The two before it are expected to take eleven: it asks for less.
+    with pytest.raises(Refusal):
+        await thread.run(lambda _: 4, n_lines=1, deadline_s=10.5)
+    now[0] += 18.0  # the deadline of the first comes in two: no longer than that
+    soon = asyncio.ensure_future(thread.run(lambda _: 5, n_lines=1, deadline_s=100.0, caller="b"))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await asyncio.gather(first, longer, soon) == [1, 3, 5]
+    thread.stop()
+
+
 async def test_what_cannot_begin_in_time_is_refused_at_once():
     thread, go_on = ComputeThread(), threading.Event()
     await thread.run(lambda _: time.sleep(0.3), n_lines=1, deadline_s=600.0)

@@ -364,6 +364,8 @@ class LimitBreached(_message.Message):
     MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     FOUND_BY_FIELD_NUMBER: _builtins.int
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    ONLY_RESERVED_FIELD_NUMBER: _builtins.int
     portfolio_sequence: _builtins.int
     """Position in the portfolio's sequence of events."""
     portfolio_id: _builtins.str
@@ -386,6 +388,10 @@ class LimitBreached(_message.Message):
     """The prices it was found at."""
     found_by: _builtins.str
     """What brought it to light: "decision:<id>", "fills", "holdings" or "limits"."""
+    is_lower_bound: _builtins.bool
+    """Whether the bound is a least value, which the book falls short of; see `ExceededLimit`."""
+    only_reserved: _builtins.bool
+    """Whether open reservations alone were the reason when it was found; see `LimitBreach`."""
     @_builtins.property
     def detect_time(self) -> _timestamp_pb2.Timestamp:
         """When it was found."""
@@ -407,10 +413,12 @@ class LimitBreached(_message.Message):
         market_snapshot_id: _builtins.str = ...,
         found_by: _builtins.str = ...,
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        is_lower_bound: _builtins.bool = ...,
+        only_reserved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detect_time", b"detect_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "found_by", b"found_by", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "market_snapshot_id", b"market_snapshot_id", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "detect_time", b"detect_time", "found_by", b"found_by", "instrument_ids", b"instrument_ids", "is_lower_bound", b"is_lower_bound", "kind", b"kind", "limit", b"limit", "market_snapshot_id", b"market_snapshot_id", "only_reserved", b"only_reserved", "portfolio_id", b"portfolio_id", "portfolio_sequence", b"portfolio_sequence", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

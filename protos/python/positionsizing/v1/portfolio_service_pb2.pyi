@@ -1114,6 +1114,7 @@ class LimitBreach(_message.Message):
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     BEGIN_TIME_FIELD_NUMBER: _builtins.int
     ONLY_RESERVED_FIELD_NUMBER: _builtins.int
+    IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     limit: _builtins.str
@@ -1129,6 +1130,10 @@ class LimitBreach(_message.Message):
     only_reserved: _builtins.bool
     """Whether open reservations alone are the reason: what is held keeps the limit, and so does the book once
     all that is reserved is filled; a part of it may not, such as one leg of a hedge without the other.
+    """
+    is_lower_bound: _builtins.bool
+    """Whether the bound is a least value, which the book falls short of: a least net, the cash buffer, no
+    short positions. False where it is a largest value.
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1150,10 +1155,11 @@ class LimitBreach(_message.Message):
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         begin_time: _timestamp_pb2.Timestamp | None = ...,
         only_reserved: _builtins.bool = ...,
+        is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "bound", b"bound", "instrument_ids", b"instrument_ids", "kind", b"kind", "limit", b"limit", "only_reserved", b"only_reserved", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "bound", b"bound", "instrument_ids", b"instrument_ids", "is_lower_bound", b"is_lower_bound", "kind", b"kind", "limit", b"limit", "only_reserved", b"only_reserved", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1154,6 +1154,7 @@ class ExceededLimit(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     BOUND_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     kind: _types_pb2.LimitKind.ValueType
     """Its kind."""
     name: _builtins.str
@@ -1166,6 +1167,10 @@ class ExceededLimit(_message.Message):
     """The value with all trades filled, in the unit of the bound; infinite for a weight where equity is 0
     or less. For a wealth floor, whose bound is the floor: log E[W^-k], at most 0 where it is kept.
     """
+    is_lower_bound: _builtins.bool
+    """Whether the bound is a least value, which the book falls short of: a least net, `LinearLimit.lower`, the
+    cash buffer, no short positions. False where it is a largest value, and of a wealth floor.
+    """
     def __init__(
         self,
         *,
@@ -1173,10 +1178,11 @@ class ExceededLimit(_message.Message):
         name: _builtins.str = ...,
         bound: _builtins.float = ...,
         value: _builtins.float = ...,
+        is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "kind", b"kind", "name", b"name", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "is_lower_bound", b"is_lower_bound", "kind", b"kind", "name", b"name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
