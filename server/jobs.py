@@ -140,6 +140,7 @@ class JobRunner:
             await self._finish(job, claim_id, "FAILED", why=refusal)
         except WorkerDiedError:
             if job.attempts < ATTEMPTS_MAX:
+                _log.warning("a job is begun again", job=job.job_id, attempts=job.attempts)
                 await self._give_back(job, claim_id, counts=True)
             else:
                 await self._finish(job, claim_id, "FAILED", why=died(job.attempts))

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -121,6 +122,7 @@ class Worker:
             except WorkerDiedError as error:
                 if not error.by_signal:
                     raise
+                _log.warning("worker is started again", method=method)
         return await self.work(method, content)
 
     async def work(self, method: str, content: bytes, told: Told | None = None) -> bytes:
@@ -140,7 +142,8 @@ class Worker:
         if process.returncode == REFUSED:
             raise _refusal(answer)
         if code := process.returncode:
-            _log.error("worker failed", method=method, code=code, log=errors[-4000:])
+            told = {"method": method, "ended": _ending(code), "log": errors[-4000:]}
+            _log.error("worker failed", **told)
             raise WorkerDiedError(method, by_signal=code < 0)
         return answer
 
@@ -164,6 +167,16 @@ class Worker:
         except OSError as error:  # the machine has no memory or no place for another process
             _log.error("worker not started", method=method, error=str(error))
             raise WorkerDiedError(method, by_signal=True) from error
+
+
+def _ending(code: int) -> str:
+    """An exit code in words: of the signal that ended the process, or its own."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _died(error: WorkerDiedError) -> Refusal:
