@@ -55,7 +55,7 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
             if least <= most + slack:
                 continue
             named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
-            now = _value(row, before, named)
+            now = value_now(row, before, named)
             if now <= most + slack:
                 continue
             if least > now + slack:  # another row asks for more of it: nothing is kept
@@ -77,7 +77,7 @@ def _least(row: Floats, box: Box, before: Floats) -> tuple[float, Floats]:
     return float(row @ nearest), nearest
 
 
-def _value(row: Floats, before: Floats, named: Named) -> float:
+def value_now(row: Floats, before: Floats, named: Named) -> float:
     """The value of a row now: what counts sizes counts them on whichever side they are."""
     if named.kind in _SIGNED:
         return float(row @ before)

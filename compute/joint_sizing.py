@@ -11,6 +11,7 @@ become rows of the problem: a line may only be held on the side of its signal, s
 are linear. Lots, cash and the guard follow as in the closed form (`pipeline.py`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,6 +24,7 @@ from compute.joint_cuts import JointCuts, Named, joint_cuts, limit_of
 from compute.joint_data import returns_of
 from compute.joint_limits import MARGIN_ROW, book_limits, kept_by_cuts, refuse_unmeasured, sides
 from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
+from compute.joint_nearest import nearest_rows
 from compute.joint_outcomes import COMBINED_MAX
 from compute.joint_reach import within_reach
 from compute.joint_returns import BookMatrix
@@ -80,6 +82,8 @@ class JointAnswer:
     """Lines that nothing bounds, where the objective grows without end."""
     notes: tuple[str, ...] = ()
     """What to know about the problem, in words."""
+    reached: Mapping[str, float] = field(default_factory=dict)
+    """Rows that one decision can't bring to their limit, and where it brings them, by name."""
     owner: Integers | None = None
     """The line or holding of each variable, where some lines are divided (`joint_margin.py`)."""
 
@@ -125,12 +129,21 @@ def solve_joint(
     if found.solution.status is Status.INFEASIBLE and has_least_gross(stated):
         stated = of_largest_gross(stated, solver)
         found = solve_within(stated, tails(everything), solver)
+    reached: Mapping[str, float] = {}
+    notes = made.notes
+    if found.solution.status is Status.INFEASIBLE:
+        nearest = nearest_rows(inputs, stated, made.box)
+        if nearest is not None:
+            near = solve_within(nearest.problem, tails(everything), solver)
+            if near.solution.status is Status.OPTIMAL:
+                found, stated, reached = near, nearest.problem, nearest.bounds
+                notes = (*notes, nearest.note)
     if found.solution.status is Status.OPTIMAL and (
         exact := _exact_margin(inputs, stated, lines, found.solution.weights)
     ):
         owner = exact.owner
         found = solve_within(exact.problem, tails(everything[owner]), solver)
-    problem, notes = found.problem, (*made.notes, *found.notes)
+    problem, notes = found.problem, (*notes, *found.notes)
     solution, why = recognised(problem, found.solution, execution)
     ids = inputs.limit_bounds.market.instrument_ids
     names = tuple(ids[place] for place in everything[owner])
@@ -170,6 +183,7 @@ def solve_joint(
         cuts,
         named,
         notes=notes,
+        reached=reached,
         owner=owner,
     )
 

@@ -45,16 +45,18 @@ def size_together(
     """The same for several batches, those of one shape in one compiled call; in their order."""
     targets = [target_of(inputs, kernels, runner, time_limit) for inputs in batches]
     sizings = run_pipeline([target.inputs for target in targets], kernels)
-    return [_of_target(*item, kernels) for item in zip(targets, sizings, strict=True)]
+    return [_of_target(*item, kernels) for item in zip(batches, targets, sizings, strict=True)]
 
 
-def _of_target(target: Target, rounded: Sizing, kernels: KernelRegistry) -> Sizing:
+def _of_target(given: Inputs, target: Target, rounded: Sizing, kernels: KernelRegistry) -> Sizing:
     """The sizing with how it came about; no trade where lots are worth less than that."""
     target, sizing, compared = _of_search(target, rounded, kernels)
     inputs, joint = target.inputs, target.answer
     if joint is not None and is_worse_than_keeping(inputs, joint, sizing.weight):
         keep = replace(inputs, target=inputs.limit_bounds.before[inputs.index])
         sizing = run_pipeline([keep], kernels)[0]
+    if inputs.limit_bounds is not given.limit_bounds:  # limits as stated, which it is held against
+        inputs = replace(inputs, limit_bounds=given.limit_bounds)
     return replace(
         sizing,
         inputs=inputs,

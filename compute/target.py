@@ -12,6 +12,7 @@ from compute.algorithm import with_sizes
 from compute.inputs import Inputs
 from compute.joint_box import line_box
 from compute.joint_data import has_bets
+from compute.joint_nearest import with_reached
 from compute.joint_returns import BookMatrix
 from compute.joint_risk_budget import solve_risk_budget
 from compute.joint_sizing import JointAnswer, solve_joint
@@ -116,6 +117,7 @@ def target_of(
         )
     if answer.weights is None:
         return _closed_form(answer.status.value, inputs)
+    inputs = with_reached(inputs, answer.reached)
     inputs = searched(runner, inputs, answer, time_limit)
     around = answer if inputs.lot_search is not None else None
     lots = with_found_lots(inputs, answer)

@@ -20,6 +20,7 @@ directions (a net minimum and a gross maximum), it takes all trades back togethe
 because every limit is convex and holds, or is no worse, at the weights before.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -230,7 +231,7 @@ def _exposures(weight: Array, lines: Array, members: Array, bounds: Array, own: 
     def project(state: _Exposed, index: Array, member: Array, bound: Array) -> _Exposed:
         weight, cut, kind = state.weight, state.cut, state.cut_kind
         gross, net = bound[Exposure.OTHER_GROSS], bound[Exposure.OTHER_NET]
-        steps = (
+        steps: tuple[tuple[Callable[..., Array], Array, Array], ...] = (
             (projection.shrink_gross, gross, bound[Exposure.GROSS_MAX]),
             (partial(projection.shrink_net, own=own), net, bound[Exposure.NET_MAX]),
             (partial(projection.raise_net, own=own), net, bound[Exposure.NET_MIN]),

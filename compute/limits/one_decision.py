@@ -53,7 +53,7 @@ def with_limits_where_it_is(inputs: Inputs) -> Inputs:
         if rule.kind is LimitKind.RISK_BUDGET:
             parameters = replace(parameters, risk_budget=now)
         else:
-            joint = _held(joint, rule, now)
+            joint = held_at(joint, rule, now)
     limits = replace(limit_bounds.limits, joint=joint)
     return replace(
         inputs,
@@ -62,7 +62,7 @@ def with_limits_where_it_is(inputs: Inputs) -> Inputs:
     )
 
 
-def _held(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
+def held_at(joint: JointLimits, rule: Rule, now: float) -> JointLimits:
     """The limits with the one of a rule at its value now."""
     if rule.kind is LimitKind.DRAWDOWN_RISK:
         return replace(joint, wealth_floor=None, wealth_floor_probability=None)
