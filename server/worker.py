@@ -96,7 +96,9 @@ class Worker:
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def run(self, method: str, request: Message | bytes, *, deadline_s: float) -> bytes:
+    async def run(
+        self, method: str, request: Message | bytes, *, deadline_s: float, told: Told | None = None
+    ) -> bytes:
         """The encoded answer. Raises `Refusal`: the work's own, too busy, or out of time."""
         if self._waiting >= WAITING_MAX:
             text = f"{WAITING_MAX} calls of this kind wait already"
@@ -105,7 +107,7 @@ class Worker:
         try:
             async with asyncio.timeout(deadline_s):
                 async with self._turn:
-                    return await self._work_again(method, _encoded(request))
+                    return await self._work_again(method, _encoded(request), told)
         except WorkerDiedError as error:
             raise _died(error) from error
         except TimeoutError as error:
@@ -114,16 +116,16 @@ class Worker:
         finally:
             self._waiting -= 1
 
-    async def _work_again(self, method: str, content: bytes) -> bytes:
+    async def _work_again(self, method: str, content: bytes, told: Told | None) -> bytes:
         """The encoded answer, also where a signal ended the first process."""
         for _ in range(ATTEMPTS - 1):
             try:
-                return await self.work(method, content)
+                return await self.work(method, content, told)
             except WorkerDiedError as error:
                 if not error.by_signal:
                     raise
                 _log.warning("worker is started again", method=method)
-        return await self.work(method, content)
+        return await self.work(method, content, told)
 
     async def work(self, method: str, content: bytes, told: Told | None = None) -> bytes:
         """The encoded answer, whoever else works; the process ends with this coroutine.

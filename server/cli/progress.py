@@ -15,22 +15,31 @@ _LINE_EVERY_S = 10.0
 
 
 @contextlib.contextmanager
-def progress(out: "Console", clock: Callable[[], float] = time.monotonic) -> Iterator[Tell]:
-    """What the block tells is shown; the bar goes away at its end, lines stay."""
+def progress(
+    out: "Console", clock: Callable[[], float] = time.monotonic, *, is_percent: bool = False
+) -> Iterator[Tell]:
+    """What the block tells is shown; the bar goes away at its end, lines stay.
+
+    is_percent: what is told are percent, of 100.
+    """
     if not out.is_terminal:
-        yield _lines(out, clock)
+        yield _lines(out, clock, is_percent=is_percent)
         return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     described = TextColumn("{task.description}", markup=False)
-    counted = (BarColumn(bar_width=20), MofNCompleteColumn())
+    counted = (
+        BarColumn(bar_width=20),
+        TaskProgressColumn() if is_percent else MofNCompleteColumn(),
+    )
     timed = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(described, *counted, *timed, console=out, transient=True) as shown:
         task = shown.add_task("", total=None)
@@ -41,7 +50,7 @@ def progress(out: "Console", clock: Callable[[], float] = time.monotonic) -> Ite
         yield tell
 
 
-def _lines(out: "Console", clock: Callable[[], float]) -> Tell:
+def _lines(out: "Console", clock: Callable[[], float], *, is_percent: bool) -> Tell:
     """A line when something new begins, at its end, and every 10 s between where it went on."""
     said: tuple[str, int] = ("", -1)
     began = said_at = clock()
@@ -56,7 +65,8 @@ def _lines(out: "Console", clock: Callable[[], float]) -> Tell:
         if not (is_new or (went_on and (done == total or now - said_at >= _LINE_EVERY_S))):
             return
         said, said_at = (what, done), now
-        line = f"{what}: {done} of {total}" if total else what
+        much = f"{done} %" if is_percent else f"{done} of {total}"
+        line = f"{what}: {much}" if total else what
         if 0 < done < total and now > began:
             line += f", about {(now - began) * (total - done) / done:.0f} s left"
         out.print(line)

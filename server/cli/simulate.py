@@ -12,8 +12,12 @@ from server.cli.errors import CommandError
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
 
+    from server.client import Client
+
 TIMEOUT_S = 3600.0
 """A backtest of decades takes minutes."""
+WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
+"""Fields of FollowSimulationRequest in words."""
 
 
 def backtest(
@@ -57,9 +61,8 @@ def backtest(
         with connect(address) as client:
             start(client, work, as_json=as_json)
         return
-    out = console()
-    with connect(address) as client, out.status("running, in a process of the service"):
-        answer = client.simulation.RunBacktest(request, timeout=TIMEOUT_S)
+    with connect(address) as client:
+        answer = followed(client, pb.FollowSimulationRequest(run_backtest=request)).run_backtest
     if report:
         from server.cli.backtest_page import write_backtest
 
@@ -67,6 +70,7 @@ def backtest(
     if as_json:
         print_json(answer)
         return
+    out = console()
     simulated.show_backtest(out, answer)
     if report:
         out.print(f"report: {report}", markup=False)
@@ -115,11 +119,32 @@ def simulate(
     else:
         request.distribution.mean, request.distribution.volatility = mean, volatility
     with connect(address) as client:
-        answer = client.simulation.SimulateGrowth(request, timeout=TIMEOUT_S)
+        work = pb.FollowSimulationRequest(simulate_growth=request)
+        answer = followed(client, work).simulate_growth
     if as_json:
         print_json(answer)
         return
     console().print(simulated.fan_table(request, answer))
+
+
+def followed(
+    client: "Client", request: "pb.FollowSimulationRequest"
+) -> "pb.FollowSimulationResponse":
+    """What came of the work; how far it is goes to standard error meanwhile."""
+    from rich.console import Console
+
+    from server.cli.progress import progress
+
+    field = str(request.WhichOneof("work"))
+    told = None
+    with progress(Console(stderr=True), is_percent=True) as tell:
+        for told in client.simulation.FollowSimulation(request, timeout=TIMEOUT_S):
+            if told.HasField("progress"):
+                tell(WORK[field], round(100.0 * told.progress), 100)
+            elif told.WhichOneof("result") is None:
+                tell(f"{WORK[field]}: begins when it is its turn", 0, 0)
+    assert told is not None, "it ends with a result or an error"
+    return told
 
 
 def use_history(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
     from rich.console import Console
 
-TIMEOUT_S = 3600.0
 SHOWN = 8
 OBJECTIONS = {
     "NOTHING_BETTER": "no trial has a better plateau",
@@ -58,7 +57,7 @@ def tune(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files
-    from server.cli.simulate import use_history
+    from server.cli.simulate import followed, use_history
 
     request = files.read_message(file, pb.TuneParametersRequest())
     use_history(request, prices, universe, "search on")
@@ -67,13 +66,13 @@ def tune(
 
         from server.cli.jobs import start
 
-        work = job_service_pb2.StartJobRequest(tune_parameters=request, about=file.name)
+        job_request = job_service_pb2.StartJobRequest(tune_parameters=request, about=file.name)
         with connect(address) as client:
-            start(client, work, as_json=as_json)
+            start(client, job_request, as_json=as_json)
         return
-    out = console()
-    with connect(address) as client, out.status("searching, in a process of the service"):
-        answer = client.simulation.TuneParameters(request, timeout=TIMEOUT_S)
+    work = pb.FollowSimulationRequest(tune_parameters=request)
+    with connect(address) as client:
+        answer = followed(client, work).tune_parameters
     proposed = is_proposed(answer, anyway=propose_anyway)
     if proposal and proposed:
         told = MessageToDict(answer.proposal, preserving_proto_field_name=True)
@@ -81,6 +80,7 @@ def tune(
     if as_json:
         print_json(answer)
         return
+    out = console()
     show_tuned(out, answer)
     if proposed:
         where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"

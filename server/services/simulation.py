@@ -1,5 +1,7 @@
 """SimulationService: backtests and simulated futures, in a process of their own."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import numpy as np
@@ -7,15 +9,19 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from server.convert import simulation as convert
 from server.convert.columns import set_floats
+from server.convert.job import METHODS
 from server.convert.names import checked_id, optional_moment
 from server.errors import invalid, invalid_fields
 from server.histories import Span, read
+from server.reading import check_bytes
 from server.request_context import Call
 from server.tune import tune_violations
 from server.worker import Worker
 from storage.postgres.pool import Database
 
 NANOSECONDS = 1e9
+TELL_S = 0.2
+"""Work that is followed is looked at so often."""
 Request = pb.RunBacktestRequest | pb.TuneParametersRequest | pb.SimulateGrowthRequest
 
 
@@ -37,6 +43,31 @@ class SimulationService:
     async def simulate_growth(self, call: Call, request: pb.SimulateGrowthRequest) -> bytes:
         """Futures of fractions of Kelly."""
         return await self._run(call, "SimulateGrowth", request)
+
+    async def follow_simulation(
+        self, call: Call, request: pb.FollowSimulationRequest
+    ) -> AsyncIterator[pb.FollowSimulationResponse | None]:
+        """How far the work is whenever that has changed, and what came of it."""
+        field = request.WhichOneof("work")
+        if field is None:
+            raise invalid("run_backtest", "MISSING", "give the work")
+        checked = await self.ready(call, getattr(request, field))
+        heard: list[float] = []
+        work = asyncio.create_task(
+            self._worker.run(METHODS[field], checked, deadline_s=call.left_s, told=heard.append)
+        )
+        try:
+            yield pb.FollowSimulationResponse()
+            before = 0
+            while not (await asyncio.wait([work], timeout=TELL_S))[0]:
+                is_news, before = len(heard) > before, len(heard)
+                yield pb.FollowSimulationResponse(progress=heard[-1]) if is_news else None
+            found = work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        check_bytes(len(found), call.bytes_max)
+        yield await asyncio.to_thread(_with_result, field, found)
 
     async def ready(self, call: Call, request: Request) -> Request:
         """A request of one of the methods, checked, with its prices in it. Raises `Refusal`."""
@@ -77,3 +108,10 @@ class SimulationService:
         )
         set_floats(table, "close", np.nan_to_num(history.table.values).ravel())
         return table
+
+
+def _with_result(field: str, content: bytes) -> pb.FollowSimulationResponse:
+    told = pb.FollowSimulationResponse()
+    getattr(told, field).MergeFromString(content)
+    getattr(told, field).SetInParent()
+    return told

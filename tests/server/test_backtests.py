@@ -73,6 +73,35 @@ async def test_settings_are_measured_compared_and_deflated(client: Client) -> No
     assert again == answer
 
 
+async def test_work_that_is_followed_tells_how_far_it_is_and_ends_with_its_answer(
+    client: Client,
+) -> None:
+    request = pb.RunBacktestRequest(prices=table(150), settings=[momentum("full", 1.0, 20)] * 3)
+    call = client.simulation.FollowSimulation(
+        pb.FollowSimulationRequest(run_backtest=request), timeout=LONG_S
+    )
+    told = [answer async for answer in call]
+    assert told[0] == pb.FollowSimulationResponse(), "nothing is known before it begins"
+    assert told[-1].run_backtest == await client.simulation.RunBacktest(request, timeout=LONG_S)
+    parts = [answer.progress for answer in told[1:-1]]
+    assert parts == sorted(set(parts))
+    assert all(0.0 < part <= 1.0 for part in parts)
+    growth = pb.SimulateGrowthRequest(fractions=[1.0], paths=100, years=1.0)
+    growth.distribution.mean, growth.distribution.volatility = 0.05, 0.2
+    work = pb.FollowSimulationRequest(simulate_growth=growth)
+    *_, last = [answer async for answer in client.simulation.FollowSimulation(work, timeout=LONG_S)]
+    assert last.simulate_growth == await client.simulation.SimulateGrowth(growth, timeout=LONG_S)
+
+
+async def test_what_is_wrong_with_followed_work_is_named_as_its_method_does(client: Client) -> None:
+    none = client.simulation.FollowSimulation(pb.FollowSimulationRequest())
+    assert (await refusal(none.read())).fields == {"run_backtest": "MISSING"}
+    wrong = pb.RunBacktestRequest(prices=table(30), settings=[momentum("a", 0.5, 5)])
+    wrong.settings[0].cash = -1.0
+    call = client.simulation.FollowSimulation(pb.FollowSimulationRequest(run_backtest=wrong))
+    assert "settings[0].cash" in (await refusal(call.read())).fields
+
+
 async def test_signals_of_the_caller_are_sized_on_their_dates(client: Client) -> None:
     prices = table(20)
     given = pb.GivenSignals(

@@ -127,6 +127,18 @@ async def test_what_runs_and_what_waits_can_be_cancelled(firm: Client) -> None:
     assert found.WhichOneof("result") is None
 
 
+async def test_work_that_is_followed_ends_with_its_call(firm: Client) -> None:
+    request = simulation.FollowSimulationRequest(run_backtest=long())
+    call = firm.simulation.FollowSimulation(request, timeout=LONG_S)
+    async for answer in call:
+        if answer.HasField("progress"):
+            break
+    assert len(workers()) == 1
+    call.cancel()
+    while workers():  # noqa: ASYNC110  (a process tells nobody)
+        await asyncio.sleep(0.05)
+
+
 async def test_a_job_says_how_far_it_is(firm: Client) -> None:
     job = await start(firm, long())
     parts: list[float] = []

@@ -40,6 +40,8 @@ async def test_a_backtest_is_shown_by_stage_and_reported_in_a_page(
     html = page.read_text()
     assert "Fall from the peak" in html
     assert "<script src=" not in html, "the page opens without a network"
+    assert "backtest: begins when it is its turn" in shown.err
+    assert "begins" not in shown.out
     printed = await sizing("backtest", str(file), "--prices", str(prices), "--json")
     assert [item["name"] for item in json.loads(printed.out)["results"]] == ["half", "quarter"]
 

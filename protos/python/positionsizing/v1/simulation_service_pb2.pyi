@@ -1613,3 +1613,88 @@ class TuneParametersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__superior_ability_p) -> _WhichOneofReturnType__superior_ability_p | None: ...
 
 Global___TuneParametersResponse: _TypeAlias = TuneParametersResponse  # noqa: Y015
+
+@_typing.final
+class FollowSimulationRequest(_message.Message):
+    """Request of FollowSimulation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_BACKTEST_FIELD_NUMBER: _builtins.int
+    TUNE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    SIMULATE_GROWTH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_backtest(self) -> Global___RunBacktestRequest:
+        """As RunBacktest."""
+
+    @_builtins.property
+    def tune_parameters(self) -> Global___TuneParametersRequest:
+        """As TuneParameters."""
+
+    @_builtins.property
+    def simulate_growth(self) -> Global___SimulateGrowthRequest:
+        """As SimulateGrowth."""
+
+    def __init__(
+        self,
+        *,
+        run_backtest: Global___RunBacktestRequest | None = ...,
+        tune_parameters: Global___TuneParametersRequest | None = ...,
+        simulate_growth: Global___SimulateGrowthRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run_backtest", b"run_backtest", "simulate_growth", b"simulate_growth", "tune_parameters", b"tune_parameters", "work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_backtest", b"run_backtest", "simulate_growth", b"simulate_growth", "tune_parameters", b"tune_parameters", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["run_backtest", "tune_parameters", "simulate_growth"]  # noqa: Y015
+    _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
+
+Global___FollowSimulationRequest: _TypeAlias = FollowSimulationRequest  # noqa: Y015
+
+@_typing.final
+class FollowSimulationResponse(_message.Message):
+    """Response of FollowSimulation: how far the work is, again and again, and what came of it at the end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    RUN_BACKTEST_FIELD_NUMBER: _builtins.int
+    TUNE_PARAMETERS_FIELD_NUMBER: _builtins.int
+    SIMULATE_GROWTH_FIELD_NUMBER: _builtins.int
+    progress: _builtins.float
+    """Part of the work done, from 0 to 1; unset until it is known: work waits for its turn, and begins."""
+    @_builtins.property
+    def run_backtest(self) -> Global___RunBacktestResponse:
+        """Of `run_backtest`."""
+
+    @_builtins.property
+    def tune_parameters(self) -> Global___TuneParametersResponse:
+        """Of `tune_parameters`."""
+
+    @_builtins.property
+    def simulate_growth(self) -> Global___SimulateGrowthResponse:
+        """Of `simulate_growth`."""
+
+    def __init__(
+        self,
+        *,
+        progress: _builtins.float | None = ...,
+        run_backtest: Global___RunBacktestResponse | None = ...,
+        tune_parameters: Global___TuneParametersResponse | None = ...,
+        simulate_growth: Global___SimulateGrowthResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "progress", b"progress", "result", b"result", "run_backtest", b"run_backtest", "simulate_growth", b"simulate_growth", "tune_parameters", b"tune_parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "progress", b"progress", "result", b"result", "run_backtest", b"run_backtest", "simulate_growth", b"simulate_growth", "tune_parameters", b"tune_parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
+    _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["run_backtest", "tune_parameters", "simulate_growth"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__progress) -> _WhichOneofReturnType__progress | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___FollowSimulationResponse: _TypeAlias = FollowSimulationResponse  # noqa: Y015

@@ -52,6 +52,11 @@ class SimulationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthResponse.FromString,
                 _registered_method=True)
+        self.FollowSimulation = channel.unary_stream(
+                '/positionsizing.v1.SimulationService/FollowSimulation',
+                request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationResponse.FromString,
+                _registered_method=True)
 
 
 class SimulationServiceServicer:
@@ -84,6 +89,14 @@ class SimulationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowSimulation(self, request, context):
+        """Does the work of one of the methods above and tells how far it is, its answer last. It ends with
+        this call; work that should not is a job (`JobService`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SimulationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +114,11 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     servicer.SimulateGrowth,
                     request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthResponse.SerializeToString,
+            ),
+            'FollowSimulation': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowSimulation,
+                    request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -187,6 +205,33 @@ class SimulationService:
             '/positionsizing.v1.SimulationService/SimulateGrowth',
             positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.SerializeToString,
             positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowSimulation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/positionsizing.v1.SimulationService/FollowSimulation',
+            positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationRequest.SerializeToString,
+            positionsizing_dot_v1_dot_simulation__service__pb2.FollowSimulationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class SimulationServiceStub:
     """
     SimulateGrowth: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
+    FollowSimulation: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.FollowSimulationRequest, _simulation_service_pb2.FollowSimulationResponse]
+    """Does the work of one of the methods above and tells how far it is, its answer last. It ends with
+    this call; work that should not is a job (`JobService`).
+    """
 
 @_typing.type_check_only
 class SimulationServiceAsyncStub(SimulationServiceStub):
@@ -67,6 +71,10 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     """
     SimulateGrowth: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]  # type: ignore[assignment]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
+    FollowSimulation: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.FollowSimulationRequest, _simulation_service_pb2.FollowSimulationResponse]  # type: ignore[assignment]
+    """Does the work of one of the methods above and tells how far it is, its answer last. It ends with
+    this call; work that should not is a job (`JobService`).
+    """
 
 class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
@@ -102,5 +110,15 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.SimulateGrowthResponse, _abc.Awaitable[_simulation_service_pb2.SimulateGrowthResponse]]:
         """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
+
+    @_abc_1.abstractmethod
+    def FollowSimulation(
+        self,
+        request: _simulation_service_pb2.FollowSimulationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_simulation_service_pb2.FollowSimulationResponse], _abc.AsyncIterator[_simulation_service_pb2.FollowSimulationResponse]]:
+        """Does the work of one of the methods above and tells how far it is, its answer last. It ends with
+        this call; work that should not is a job (`JobService`).
+        """
 
 def add_SimulationServiceServicer_to_server(servicer: SimulationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
