@@ -43,17 +43,17 @@ async def test_a_file_of_closes_is_loaded_listed_and_shown(sizing: Sizing) -> No
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet", "long.csv"])
 def test_every_form_of_a_table_is_the_same_part(tmp_path: Path, form: str) -> None:
-    text = "date,A,B\n2020-01-03,2.0,\n2020-01-02,1.0,5.0\n"
+    text = "date,A,B\n2020-01-02,1.0,5.0\n2020-01-03,2.0,\n"
     path = tmp_path / f"prices.{form}"
     if form == "csv":
         path.write_text(text)
     elif form == "csv.gz":
         path.write_bytes(gzip.compress(text.encode()))
     elif form == "parquet":
-        days = [date(2020, 1, 3), date(2020, 1, 2)]
-        polars.DataFrame({"date": days, "A": [2.0, 1.0], "B": [None, 5.0]}).write_parquet(path)
+        days = [date(2020, 1, 2), date(2020, 1, 3)]
+        polars.DataFrame({"date": days, "A": [1.0, 2.0], "B": [5.0, None]}).write_parquet(path)
     else:
-        lines = ("date,instrument_id,close", "2020-01-02,A,1", "2020-01-02,B,5", "2020-01-03,A,2")
+        lines = ("date,instrument_id,close", "2020-01-02,A,1", "2020-01-03,A,2", "2020-01-02,B,5")
         path.write_text("\n".join(lines))
     part = read_history(path, "prices")
     assert list(part.instrument_ids) == ["A", "B"]
@@ -67,10 +67,17 @@ def test_every_form_of_a_table_is_the_same_part(tmp_path: Path, form: str) -> No
     ("text", "words"),
     [
         ("day,A\n2020-01-02,1\n", "no column of times"),
-        ("date,A\n02.01.2020,1\n", "not a time"),
-        ("date,A\n2020-01-02,x\n", "not a number"),
-        ("date,A\n2020-01-02,1\n2020-01-02,2\n", "twice"),
-        ("date,instrument_id,price\n2020-01-02,A,1\n2020-01-02,A,2\n", "twice"),
+        ("date,A\n02.01.2020,1\n", "line 2: '02.01.2020' is not a time"),
+        ("date,A\n2020-01-02,x\n", "line 2: A is 'x', not a number"),
+        ("date,A\n2020-01-02,inf\n", "line 2: A is 'inf', not a number"),
+        ("date,A,B\n2020-01-02,1,2\n2020-01-03,1,0\n", "line 3: B is 0, not a price"),
+        ("date,A,B\n2020-01-02,1,-2.5\n", "line 2: B is -2.5, not a price"),
+        ("date,A,B\n2020-01-02,1\n", "line 2: has not the 3 cells"),
+        ("date,A,A\n2020-01-02,1,2\n", "'A' is there twice"),
+        ("date,A\n2020-01-02,1\n2020-01-02,2\n", "line 3: date is 2020-01-02 21:00, twice"),
+        ("date,A\n2020-01-03,1\n\n2020-01-02,2\n", "line 4: date is .*, after 2020-01-03"),
+        ("date,instrument_id,price\n2020-01-02,A,1\n2020-01-02,A,2\n", "line 3: A is .* twice"),
+        ("date,instrument_id,price\n2020-01-02,A,0\n", "line 2: price is 0, not a price"),
         ("date,instrument_id,size\n2020-01-02,A,1\n", "no column of prices"),
         ("date\n2020-01-02\n", "no observations"),
     ],
@@ -80,6 +87,20 @@ def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, words: str) 
     path.write_text(text)
     with pytest.raises(CommandError, match=words):
         read_history(path, "prices")
+
+
+def test_rows_of_a_parquet_file_are_named_too(tmp_path: Path) -> None:
+    path = tmp_path / "prices.parquet"
+    days = [date(2020, 1, 2), date(2020, 1, 3)]
+    polars.DataFrame({"date": days, "A": [1.0, -2.0]}).write_parquet(path)
+    with pytest.raises(CommandError, match=r"prices.parquet, row 2: A is -2.0, not a price"):
+        read_history(path, "prices")
+
+
+def test_returns_may_be_zero_or_below(tmp_path: Path) -> None:
+    path = tmp_path / "returns.csv"
+    path.write_text("date,A,B\n2020-01-02,0,-0.5\n")
+    assert list(read_history(path, "returns").values) == [0.0, -0.5]
 
 
 def test_offsets_are_turned_into_utc(tmp_path: Path) -> None:
