@@ -27,6 +27,9 @@ Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Firm = Annotated[bool, typer.Option("--firm", help="The whole firm instead of one portfolio.")]
 Group = Annotated[str, typer.Option("--group", help="A group of portfolios, by id.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
+Report = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
+]
 GuaranteePeriods = Annotated[
     float | None,
     typer.Option(help="Growth kept over so many, whatever the distribution; with the next."),

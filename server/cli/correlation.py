@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.market import parse_time
 
 correlation = typer.Typer(no_args_is_help=True, help="Estimated matrices, and clusters.")
@@ -152,11 +152,13 @@ def clusters(
     matrix_id: Annotated[str, typer.Argument(help="Id of a correlation or covariance.")],
     count: Annotated[int, typer.Option(min=0, help="How many; 0: the largest gap.")] = 0,
     linkage: Annotated[str, typer.Option(help="single, complete, average or ward.")] = "ward",
+    report: Report = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Clusters instruments by their correlation."""
     from positionsizing.v1 import correlation_service_pb2 as pb
+    from positionsizing.v1 import market_service_pb2 as market_pb
 
     from server.cli.render import table
 
@@ -167,6 +169,11 @@ def clusters(
     )
     with connect(address) as client:
         answer = client.correlations.ClusterInstruments(request)
+        if report:
+            from server.cli.correlation_page import write_correlation
+
+            stored = client.market.GetMatrix(market_pb.GetMatrixRequest(matrix_id=matrix_id))
+            write_correlation(report, stored.matrix, answer)
     if as_json:
         print_json(answer)
         return
@@ -183,3 +190,5 @@ def clusters(
         f"mean correlation within clusters {answer.correlation_within:.3f}, "
         f"between them {answer.correlation_between:.3f}"
     )
+    if report:
+        typer.echo(f"report: {report}")

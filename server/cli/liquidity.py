@@ -27,7 +27,7 @@ def liquidity(
     from server.cli.labels import money
     from server.cli.render import table
 
-    closes, traded = read_history(prices, "prices"), read_history(volumes, "returns")
+    closes, traded = read_history(prices, "prices"), read_history(volumes, "amounts")
     same = list(closes.instrument_ids) == list(traded.instrument_ids)
     if not same or list(closes.observation_times) != list(traded.observation_times):
         raise CommandError(f"{volumes} has not the days and columns of {prices}")

@@ -236,20 +236,21 @@ def show_matrix(
 
     from server.cli.labels import enum_words
     from server.cli.render import table
+    from server.convert import market as convert
 
     with connect(address) as client:
         found = client.market.GetMatrix(pb.GetMatrixRequest(matrix_id=matrix_id)).matrix
     if as_json:
         print_json(found)
         return
-    names, values = list(found.instrument_ids), found.dense.values
+    names, values = list(found.instrument_ids), convert.matrix(found).values
     kind = enum_words(pb.MatrixKind, found.kind, "MATRIX_KIND_")
     form = "" if found.HasField("dense") else f", as {found.WhichOneof('form')}"
-    title = f"Matrix {found.matrix_id}: {kind}, {len(values) // len(names)} rows{form}"
+    title = f"Matrix {found.matrix_id}: {kind}, {len(values)} rows{form}"
     out = table(title, *names, drop=tuple(reversed(names[1:])))
-    for start in range(0, min(len(values), rows * len(names)), len(names)):
-        out.add_row(*(f"{value:.4g}" for value in values[start : start + len(names)]))
-    if len(values) > rows * len(names):
+    for row in values[:rows]:
+        out.add_row(*(f"{value:.4g}" for value in row))
+    if len(values) > rows:
         out.caption = f"the first {rows} rows; --rows N shows more, --json all"
     console().print(out)
 

@@ -12,6 +12,7 @@ from server.cli.common import (
     AsJson,
     GuaranteePeriods,
     GuaranteeProbability,
+    Report,
     connect,
     console,
     print_json,
@@ -88,6 +89,7 @@ def frontier(
     points: Annotated[int, typer.Option(min=2, max=200, help="How many.")] = 20,
     guarantee_periods: GuaranteePeriods = None,
     guarantee_probability: GuaranteeProbability = None,
+    report: Report = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -106,10 +108,17 @@ def frontier(
         request.guarantee.probability = guarantee_probability or 0.0
     with connect(address) as client:
         answer = client.optimization.TraceFrontier(request)
+    if report:
+        from server.cli.frontier_page import write_frontier
+
+        write_frontier(report, answer)
     if as_json:
         print_json(answer)
-    else:
-        console().print(optimum.frontier_table(problem, answer))
+        return
+    out = console()
+    out.print(optimum.frontier_table(problem, answer))
+    if report:
+        out.print(f"report: {report}", markup=False)
 
 
 def _read(

@@ -16,7 +16,9 @@ def subplots(titles: Sequence[str]) -> Any:
         raise CommandError(
             "reports need the package plotly, which make setup installs", hint
         ) from error
-    return make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.06)
+    return make_subplots(
+        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.18 / max(len(titles), 3)
+    )
 
 
 def write_page(path: Path, figure: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from server.client import Client
 
+Beside = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Beside --prices.")]
 TIMEOUT_S = 3600.0
 """A backtest of decades takes minutes."""
 WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
@@ -30,9 +31,11 @@ def backtest(
         typer.Option(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet."),
     ] = None,
     universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
-    report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
-    ] = None,
+    opens: Beside = None,
+    dividends: Beside = None,
+    splits: Beside = None,
+    volumes: Beside = None,
+    report: Report = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
     ] = False,
@@ -42,13 +45,21 @@ def backtest(
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Runs settings through past prices, by the code that sizes live, and says what each earned."""
+    """Runs settings through past prices, by the code that sizes live, and says what each earned.
+
+    Files of --opens, --dividends (cash a unit, on the day it goes ex), --splits (units for one) and
+    --volumes are like that of closes; days and names that they lack are none.
+    """
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files, simulated
 
     request = files.read_message(file, pb.RunBacktestRequest())
     use_history(request, prices, universe, "run through")
+    beside = {"open": opens, "dividend": dividends, "split": splits, "volume": volumes}
+    for name, path in beside.items():
+        if path:
+            add_beside(request.prices, name, path)
     if fast:
         request.mode = pb.BACKTEST_MODE_FAST
         request.summary_only = len(request.settings) > 64
@@ -97,6 +108,7 @@ def simulate(
         int | None, typer.Option(help="Steps a year; withdrawals come before each.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    report: Report = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -121,10 +133,17 @@ def simulate(
     with connect(address) as client:
         work = pb.FollowSimulationRequest(simulate_growth=request)
         answer = followed(client, work).simulate_growth
+    if report:
+        from server.cli.fan_page import write_fan
+
+        write_fan(report, request, answer)
     if as_json:
         print_json(answer)
         return
-    console().print(simulated.fan_table(request, answer))
+    out = console()
+    out.print(simulated.fan_table(request, answer))
+    if report:
+        out.print(f"report: {report}", markup=False)
 
 
 def followed(
@@ -161,6 +180,32 @@ def use_history(
     if request.WhichOneof("history") is None:
         hint = "give --prices FILE or --universe"
         raise CommandError(f"there are no prices to {purpose}", hint)
+
+
+def add_beside(table: "pb.PriceTable", name: str, path: Path) -> None:
+    """A column of a table of prices from a file of its own; what the file lacks is none."""
+    from server.cli.history_files import read_history
+
+    if not table.dates:
+        raise CommandError(f"{path} needs closes beside it", "give --prices FILE")
+    part = read_history(path, "prices" if name in ("open", "split") else "amounts")
+    days = [time.ToDatetime().date().isoformat() for time in part.observation_times]
+    for kind, given, known in (
+        ("day", days, table.dates),
+        ("instrument", part.instrument_ids, table.instrument_ids),
+    ):
+        if unknown := [item for item in given if item not in set(known)]:
+            raise CommandError(f"{path}: {kind} {unknown[0]!r} is not in the file of closes")
+    width, missing = len(table.instrument_ids), set(part.missing)
+    values = [1.0 if name == "split" else 0.0] * (len(table.dates) * width)
+    row_of = {day: row for row, day in enumerate(table.dates)}
+    column_of = {item: column for column, item in enumerate(table.instrument_ids)}
+    for cell, value in enumerate(part.values):
+        if cell not in missing:
+            row, column = divmod(cell, len(part.instrument_ids))
+            place = row_of[days[row]] * width + column_of[part.instrument_ids[column]]
+            values[place] = value
+    getattr(table, name).extend(values)
 
 
 def _prices_of(path: Path) -> "pb.PriceTable":

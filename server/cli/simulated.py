@@ -125,6 +125,8 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
         share = percent(luck.overfitting_probability, 0)
         yield f"probability of overfitting {share} (about 50 % +- 25 on pure noise)"
     for result in answer.results:
+        if not result.decisions and not result.refused:
+            yield f"{result.name}: no decision, as there was no signal before the last session"
         if result.measures.HasField("evidence_periods") and result.name == luck.best:
             sessions = result.measures.evidence_periods
             yield f"its growth is two standard errors from 0 after {sessions:,.0f} sessions"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.layout import Table
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def tune(
         bool,
         typer.Option("--propose-anyway", help="Propose also what its own evidence speaks against."),
     ] = False,
+    report: Report = None,
     job: Annotated[
         bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
     ] = False,
@@ -73,6 +74,10 @@ def tune(
     work = pb.FollowSimulationRequest(tune_parameters=request)
     with connect(address) as client:
         answer = followed(client, work).tune_parameters
+    if report:
+        from server.cli.tune_page import write_tuned
+
+        write_tuned(report, answer)
     proposed = is_proposed(answer, anyway=propose_anyway)
     if proposal and proposed:
         told = MessageToDict(answer.proposal, preserving_proto_field_name=True)
@@ -82,6 +87,8 @@ def tune(
         return
     out = console()
     show_tuned(out, answer)
+    if report:
+        out.print(f"report: {report}", markup=False)
     if proposed:
         where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"
         out.print(f'to apply: sizing parameters set {where} --reason "tuned"')

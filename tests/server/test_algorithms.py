@@ -35,6 +35,8 @@ EXAMPLES = ROOT / "examples" / "algorithms"
 CUSTOM = types_pb2.SIZING_METHOD_CUSTOM
 WIDE = {"weight_max": 1.0, "leverage_max": 3.0, "allow_short": True}
 PATIENT = "deadline_ms = 10000"
+LONG_S = 600.0
+"""For work in a process of its own, on a machine that has much else to do."""
 
 
 def python_table(name: str, function: str, folder: Path, more: str = PATIENT) -> str:
@@ -426,7 +428,8 @@ def backtest(name: str, **numbers: float) -> simulation_service_pb2.RunBacktestR
 
 async def test_a_backtest_asks_the_algorithm(firm: Client) -> None:
     """Shares of 2/3 and 1/3 of 0.9, the first cut by the limit: 5,000 of A, 30,000 of B short."""
-    answer = await firm.simulation.RunBacktest(backtest("inverse-volatility", gross=0.9))
+    request = backtest("inverse-volatility", gross=0.9)
+    answer = await firm.simulation.RunBacktest(request, timeout=LONG_S)
     (result,) = answer.results
     assert list(result.gross_weight) == pytest.approx([0.0, 0.0, 0.8, 0.8], abs=1e-9)
     assert (result.decisions, result.trades) == (1, 2)
@@ -434,10 +437,10 @@ async def test_a_backtest_asks_the_algorithm(firm: Client) -> None:
 
 
 async def test_a_backtest_ends_where_the_algorithm_is_unknown_or_fails(firm: Client) -> None:
-    refused = await refusal(firm.simulation.RunBacktest(backtest("missing")))
+    refused = await refusal(firm.simulation.RunBacktest(backtest("missing"), timeout=LONG_S))
     field = "settings[0].parameters.algorithm.name"
     assert refused.fields == {field: "UNKNOWN_ALGORITHM"}
-    refused = await refusal(firm.simulation.RunBacktest(backtest("nobody")))
+    refused = await refusal(firm.simulation.RunBacktest(backtest("nobody"), timeout=LONG_S))
     assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
     assert refused.reason == "ALGORITHM_UNAVAILABLE"
 

@@ -155,6 +155,8 @@ async def test_signals_of_the_caller_are_sized_on_their_dates(client: Client) ->
         (lambda r: setattr(r.settings[0].limits, "weight_max", -1.0),
          "settings[0].limits.weight_max"),
         (lambda r: r.prices.close.__setitem__(7, -3.0), "prices.close[7]"),
+        (lambda r: r.prices.close.__setitem__(slice(60, 80), [0.0] * 20), "prices.close[60]"),
+        (lambda r: r.prices.CopyFrom(table(1)), "prices.dates"),
         (lambda r: r.prices.dates.__setitem__(3, "yesterday"), "prices.dates[3]"),
         (lambda r: r.prices.dates.__setitem__(3, r.prices.dates[2]), "prices.dates"),
         (lambda r: r.prices.close.pop(), "prices.close"),

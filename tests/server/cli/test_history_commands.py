@@ -111,15 +111,20 @@ def test_offsets_are_turned_into_utc(tmp_path: Path) -> None:
     assert np.array(part.missing).tolist() == [1]
 
 
-async def test_a_matrix_is_estimated_and_clustered(sizing: Sizing) -> None:
+async def test_a_matrix_is_estimated_and_clustered(sizing: Sizing, tmp_path: Path) -> None:
     file = str(EXAMPLES / "prices.csv")
     await sizing("history", "load", file, "--universe", "cli-clusters")
     made = await sizing("correlation", "estimate", "cli-clusters", "--id", "cli-lw")
     assert made.code == 0, made.err
     assert "covariance of 20 instruments" in made.out
     assert "log likelihood, held out" in made.out
-    found = await sizing("correlation", "clusters", "cli-lw")
+    page = tmp_path / "correlation.html"
+    found = await sizing("correlation", "clusters", "cli-lw", "--report", str(page))
     assert "mean correlation within clusters" in found.out
+    assert "cli-lw: 20 instruments" in page.read_text()
+    kept = await sizing("market", "show-matrix", "cli-lw", "--rows", "2")
+    assert "20 rows" in kept.out
+    assert "the first 2 rows" in kept.out
     wrong = await sizing("correlation", "estimate", "cli-clusters", "--estimator", "magic")
     assert wrong.code == 2
     assert "ledoit-wolf" in wrong.err

@@ -94,6 +94,10 @@ async def test_a_frontier_rises(
     assert code == 0, err
     assert "volatility" in out
     assert out.count("█") > 5
+    page = tmp_path / "frontier.html"
+    code, out, err = await said(joint_app, capsys, *words, "--report", page)
+    assert (code, f"report: {page}" in out) == (0, True), err
+    assert "5 books of least risk" in page.read_text()
     code, out, _ = await said(joint_app, capsys, *words, "--json")
     points = json.loads(out)["points"]
     assert len(points) == 5

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
 from positionsizing.v1 import simulation_service_pb2 as simulation
 from test_commands import EXAMPLES, Sizing, sizing
 
+from server.cli.errors import CommandError
+from server.cli.simulate import add_beside, use_history
 from server.cli.tune import OBJECTIONS, advice, is_proposed
 
 __all__ = ["sizing"]
@@ -85,10 +88,55 @@ async def test_a_backtest_without_prices_says_what_to_add(sizing: Sizing, tmp_pa
     assert "--prices" in refused.err
 
 
-async def test_futures_are_a_row_a_fraction(sizing: Sizing) -> None:
-    words = ("--fraction", "1.1", "--fraction", "2.2", "--mean", "0.05", "--volatility", "0.15")
-    shown = await sizing("simulate", *words, "--level", "0.7", "--paths", "500")
+def test_files_beside_the_closes_fill_their_columns(tmp_path: Path) -> None:
+    closes, splits, paid = (tmp_path / f"{name}.csv" for name in ("closes", "splits", "paid"))
+    closes.write_text("date,A,B\n2020-01-02,4,5\n2020-01-03,2,6\n")
+    splits.write_text("date,A\n2020-01-03,2\n")
+    paid.write_text("date,B,A\n2020-01-02,0,0.5\n2020-01-03,0.25,\n")
+    request = simulation.RunBacktestRequest()
+    use_history(request, closes, "", "run through")
+    add_beside(request.prices, "split", splits)
+    add_beside(request.prices, "dividend", paid)
+    assert list(request.prices.split) == [1.0, 1.0, 2.0, 1.0]
+    assert list(request.prices.dividend) == [0.5, 0.0, 0.0, 0.25]
+    for text, words in (
+        ("date,A\n2020-01-04,2\n", "day '2020-01-04' is not in the file of closes"),
+        ("date,C\n2020-01-03,2\n", "instrument 'C' is not in the file of closes"),
+        ("date,A\n2020-01-03,0\n", "line 2: A is 0, not a price"),
+    ):
+        splits.write_text(text)
+        with pytest.raises(CommandError, match=words):
+            add_beside(request.prices, "split", splits)
+    paid.write_text("date,A\n2020-01-03,-1\n")
+    with pytest.raises(CommandError, match="line 2: A is -1; it must not be below 0"):
+        add_beside(request.prices, "dividend", paid)
+    with pytest.raises(CommandError, match="needs closes beside it"):
+        add_beside(simulation.PriceTable(), "split", splits)
+
+
+async def test_dividends_of_a_file_are_paid(sizing: Sizing, tmp_path: Path) -> None:
+    prices, file, paid = (tmp_path / name for name in ("prices.csv", "b.toml", "paid.csv"))
+    lines = (EXAMPLES / "prices.csv").read_text().splitlines()
+    prices.write_text("\n".join(lines[:70]) + "\n")
+    file.write_text(SHORT)
+    names = lines[0].split(",")[1:]
+    day = lines[65].split(",")[0]
+    paid.write_text(f"date,{','.join(names)}\n{day}{',0.5' * len(names)}\n")
+    words = ("backtest", str(file), "--prices", str(prices), "--dividends", str(paid), "--json")
+    shown = await sizing(*words)
     assert shown.code == 0, shown.err
+    told = json.loads(shown.out[shown.out.index("{\n") :])
+    assert all(item["account"]["dividends"] > 0.0 for item in told["results"])
+
+
+async def test_futures_are_a_row_a_fraction(sizing: Sizing, tmp_path: Path) -> None:
+    words = ("--fraction", "1.1", "--fraction", "2.2", "--mean", "0.05", "--volatility", "0.15")
+    page = tmp_path / "fan.html"
+    more = ("--level", "0.7", "--paths", "500", "--report", str(page))
+    shown = await sizing("simulate", *words, *more)
+    assert shown.code == 0, shown.err
+    assert f"report: {page}" in shown.out
+    assert "fraction 2.2" in page.read_text()
     assert "1.1" in shown.out
     assert "2.2" in shown.out
     assert "ever 0.7" in shown.out
