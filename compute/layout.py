@@ -169,7 +169,14 @@ class Source(IntEnum):
 
 def is_of(source: Any, family: Family) -> Any:
     """Which entries of a row of sources are of a family, as a mask of NumPy or JAX."""
-    return reduce(or_, (source == one for one in Source if one.is_seen and one.family is family))
+    return reduce(or_, (source == number for number in _SEEN[family]))
+
+
+_SEEN = {
+    family: tuple(int(one) for one in Source if one.is_seen and one.family is family)
+    for family in Family
+}
+"""Numbers of the sources of a family that are seen: looked up for each decision."""
 
 
 class Stage(IntEnum):

@@ -115,9 +115,10 @@ def check(signals: Signals, price: Floats) -> list[LineError]:
     """
     errors = [*_sides(signals), *_sources(signals), *_histories(signals)]
     for name, (sources, needed) in _COLUMNS.items():
-        values, allowed = getattr(signals, name), _range(name)
+        values = getattr(signals, name)
         if values is None and not needed:
             continue
+        allowed = _range(name)
         if values is not None and allowed.holds(values):
             continue
         used = _uses(signals.source, sources)

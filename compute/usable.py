@@ -46,13 +46,20 @@ def check_market(
     ]
 
 
-def check_book(market: Market, positions: Positions, budget: float | None, limits: Limits) -> None:
+def check_book(
+    market: Market,
+    positions: Positions,
+    budget: float | None,
+    limits: Limits,
+    equity: float | None = None,
+) -> None:
     """The same of what is held or reserved, which counts whether it is sized or not.
 
-    budget: the parameter risk_budget. Raises `MissingInputError` for the whole book; without
-    equity, where no limit applies and positions are closed, nothing is missing.
+    budget: the parameter risk_budget. equity: of the book, where it is known. Raises
+    `MissingInputError` for the whole book; without equity, where no limit applies and positions
+    are closed, nothing is missing.
     """
-    if not is_solvent(equity_of(market, positions)):
+    if not is_solvent(equity_of(market, positions) if equity is None else equity):
         return
     taken = positions.taken
     if budget is not None and market.volatility is not None:

@@ -7,11 +7,9 @@ from uuid import UUID
 
 import numpy as np
 
-from compute.market import equity_of
 from compute.parameters import EffectiveParameters
 from server import conditions, decision_inputs, limit_monitor
 from server.adaptation import new_mark
-from server.convert import decision as decision_convert
 from server.convert.columns import Piece
 from server.convert.encoded_decision import Recording, ToldRequest, answer, sized_event
 from server.portfolio_state import PortfolioState
@@ -110,7 +108,7 @@ def _portfolio_write(
         found_by=f"decision:{decision_id}",
         now=now,
         trace_id=call.trace_id,
-        guard=limit_bounds.guard,
+        of_decision=limit_bounds,
         at_rest=problem.at_rest,
     )
     sized = NewEvent(
@@ -120,7 +118,7 @@ def _portfolio_write(
         trace_id=call.trace_id,
     )
     price = limit_bounds.market.price[problem.inputs.index]
-    equity = equity_of(limit_bounds.market, limit_bounds.positions)
+    equity = limit_bounds.equity
     cash = [] if reservation is None else reservation.cash.tolist()
     told = ToldRequest(*part_of, state.portfolio.base_currency, cash, equity)
     write = PortfolioWrite(
@@ -174,7 +172,7 @@ def _reservation(
         trade_lots=trade[traded],
         lot_size=market.lot_size[inputs.index[traded]],
         price=market.price[inputs.index[traded]],
-        cash=decision_convert.cash_needed(solved.sizing, inputs)[traded],
+        cash=solved.decision.cash_needed[traded],
         expire_time=now + timedelta(seconds=ttl_s),
     )
 

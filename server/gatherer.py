@@ -153,20 +153,23 @@ class Gatherer:
                 context = replace(context, history_sequence=found.outcomes.sequence)
             equity = equity_of(prices, context.positions)
             context = adapted(context, request, found.time, equity, state)
-            context = replace(context, stored_features=found.stored_features)
-            context = replace(context, regimes=found.regimes)
+            context = replace(
+                context,
+                stored_features=found.stored_features,
+                regimes=found.regimes,
+                stress=found.stress,
+            )
             context = prediction.predicted(context, request, found.models, found.time)
             if found.volatilities is not None:
                 key = (found.tenant_id, snapshot_id, currency)
                 prices = self.states.volatilities.market(*key, prices, found.volatilities)
                 places = concerned(request, context, prices)
                 context = replace(context, volatility=found.volatilities.recorded(prices, places))
-            context = replace(context, stress=found.stress)
             matrices = found.scenarios, found.covariance
             made = assemble(request, context, prices, *matrices, state.derived, found.outcomes)
             check_equity(state, equity)
             bounds, budget = made.inputs.limit_bounds, context.parameters.risk_budget
-            check_book(bounds.market, bounds.positions, budget, bounds.limits)
+            check_book(bounds.market, bounds.positions, budget, bounds.limits, bounds.equity)
             if state.book_limits is None or not state.book_limits.clusters:
                 return made
             book = state.book_limits, prices, context.positions

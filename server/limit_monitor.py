@@ -13,6 +13,7 @@ import asyncpg
 import numpy as np
 
 from compute.currency import in_base
+from compute.limits.bounds import LimitBounds
 from compute.limits.breaches import Breach, breaches
 from compute.limits.cluster_limits import of_book_at_rest
 from compute.limits.guard import Guard
@@ -80,10 +81,10 @@ def find(
     found_by: str,
     now: datetime,
     trace_id: str,
-    guard: Guard | None = None,
+    of_decision: LimitBounds | None = None,
     at_rest: BookClusters = NO_CLUSTERS,
 ) -> Finding:
-    """Compares the breaches of a state with those known. `guard`: of a decision on that state.
+    """Compares the breaches of a state with those known. `of_decision`: of one on that state.
 
     at_rest: the clusters of its book. Where they are unknown, what is known of limits on clusters
     stays. Raises `MissingInputError` where the market has no price for what is held.
@@ -92,7 +93,7 @@ def find(
         return Finding(BreachChange(ended=tuple(sorted(state.breaches))), ())
     found = {
         (int(breach.kind), at_rest.key_of(breach.name)): breach
-        for breach in beyond(state, market, at_rest, guard)
+        for breach in beyond(state, market, at_rest, of_decision)
     }
     limits = state.book_limits
     change = BreachChange(
@@ -122,7 +123,7 @@ def beyond(
     state: PortfolioState,
     market: Market,
     at_rest: BookClusters = NO_CLUSTERS,
-    guard: Guard | None = None,
+    of_decision: LimitBounds | None = None,
     book: Positions | None = None,
 ) -> list[Breach]:
     """The limits of the book that it is beyond; none where none are stored.
@@ -135,10 +136,10 @@ def beyond(
     limits = in_base(state.book_limits, market.rates)
     if limits.clusters:
         limits = of_book_at_rest(limits, at_rest.clusters)
-    if guard is None or guard.limits is not limits or state.shared:
+    if of_decision is None or of_decision.limits is not limits or state.shared:
         book = positions(state, market) if book is None else book
-        guard = Guard(market, book, limits, shared_use(state, market))
-    return breaches(guard)
+        return breaches(Guard(market, book, limits, shared_use(state, market)))
+    return of_decision.breaches
 
 
 def settled_keys(

@@ -19,7 +19,7 @@ from compute.inputs import Inputs
 from compute.layout import Line, Source
 from compute.market import Floats, Integers
 
-_ESTIMATED = (Source.HISTORY, Source.SCENARIOS)
+_ESTIMATED = int(Source.HISTORY), int(Source.SCENARIOS)
 
 
 def edges_of_decision(inputs: Inputs, lines: Floats) -> EdgeEstimates | None:
@@ -28,7 +28,7 @@ def edges_of_decision(inputs: Inputs, lines: Floats) -> EdgeEstimates | None:
     lines: the kernel's input (len(Line), n).
     """
     source = np.where(inputs.active, inputs.signals.source, 0)
-    if not np.isin(source, _ESTIMATED).any():
+    if not any((source == kind).any() for kind in _ESTIMATED):  # np.isin takes four times as long
         return None
     n = len(source)
     out = EdgeEstimates(**{item.name: np.full(n, np.nan) for item in fields(EdgeEstimates)})

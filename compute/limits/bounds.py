@@ -8,17 +8,18 @@ Trades that are reserved but not filled count at their worst: they use up headro
 that they would free can't be used before they are filled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from compute.layout import Exposure
+from compute.limits.breaches import Breach, breaches
+from compute.limits.caps import Caps, caps_of
 from compute.limits.closing import closing_only, is_solvent, scale_of
 from compute.limits.guard import Guard
-from compute.limits.liquidity import daily_volume, position_cap
-from compute.limits.policy import InstrumentLimit, LimitKind, Limits
+from compute.limits.policy import LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.trade_min import TradeMin, trade_min_of
 from compute.margin import Capital, Terms, capital, terms_of
@@ -35,19 +36,6 @@ from compute.market import (
     group_members,
 )
 from compute.shapes import GROUPS_MAX
-
-
-@dataclass(frozen=True)
-class Caps:
-    """What limits, prices and equity alone say of each instrument, (m,) each, as weights."""
-
-    weight: Floats
-    kind: Integers
-    bound: Floats
-    adv: Floats
-    trade: Floats
-    trade_kind: Integers
-    trade_bound: Floats
 
 
 @dataclass(frozen=True)
@@ -104,6 +92,11 @@ class LimitBounds:
     def trade_min(self) -> TradeMin:
         """The smallest trade worth making."""
         return trade_min_of(self.limits, self.scale)
+
+    @cached_property
+    def breaches(self) -> list[Breach]:
+        """What the book is beyond before anything is decided."""
+        return breaches(self.guard)
 
     @cached_property
     def most(self) -> Floats:
@@ -166,19 +159,16 @@ def prepare(
     unit_weight = market.price / scale
     before = unit_weight * positions.expected
     if earlier is not None and _same_rules(earlier, market, limits, shared, equity):
-        caps = earlier.caps
+        caps, members, terms = earlier.caps, earlier.members, earlier.terms
     else:
-        caps = Caps(
-            *_instrument_caps(market, limits, shared, scale, is_closing=not is_solvent(equity)),
-            position_cap(market, limits, unit_weight),
-            *_trade_caps(market, limits, scale),
-        )
+        caps = caps_of(market, limits, shared, scale, is_closing=not is_solvent(equity))
+        groups = [group_members(market, group) for group in limits.groups]
+        members = np.stack([*groups, *np.ones((2, len(before)))])
+        terms = terms_of(market, limits)
     sellable, coverable = _reversible(positions, limits)
     sellable, coverable = unit_weight * sellable, unit_weight * coverable
     pending_sell, pending_buy = unit_weight * positions.open_sell, unit_weight * positions.open_buy
     gross_max, gross_kind, gross_bound = _gross_cap(limits, scale)
-    groups = [group_members(market, group) for group in limits.groups]
-    members = np.stack([*groups, *np.ones((2, len(before)))])
     limited = [
         *(
             (group.gross_weight_max, group.net_weight_min, group.net_weight_max)
@@ -187,7 +177,6 @@ def prepare(
         (gross_max, limits.net_weight_min, limits.net_weight_max),
         (_shared_gross(shared, scale), None, None),
     ]
-    terms = terms_of(market, limits)
     bound, buffer = capital(market, positions, terms), _or(limits.cash_buffer, 0.0) * equity
     weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
     adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
@@ -236,7 +225,7 @@ def _same_rules(
         limit_bounds.market is market
         and limit_bounds.equity == equity
         and limit_bounds.shared is shared
-        and limit_bounds.limits == limits
+        and (limit_bounds.limits is limits or limit_bounds.limits == limits)
     )
 
 
@@ -279,76 +268,6 @@ def _box(
         np.where(crossed & (before <= high), high, low),
         np.where(crossed & (before > high), low, high),
     )
-
-
-def _tightest_of(
-    candidates: Sequence[tuple[LimitKind, Floats, Floats]], size: int
-) -> tuple[Floats, Integers, Floats]:
-    """Per instrument the smallest cap, its kind, and its bound in its own unit.
-
-    Each candidate is (kind, cap as a weight, bound).
-    """
-    cap, bound = np.full(size, NO_LIMIT), np.zeros(size)
-    kind = np.zeros(size, dtype=np.int64)
-    for candidate_kind, weights, bounds in candidates:
-        tighter = weights < cap
-        cap = np.where(tighter, weights, cap)
-        bound = np.where(tighter, bounds, bound)
-        kind = np.where(tighter, int(candidate_kind), kind)
-    return cap, kind, bound
-
-
-def _instrument_caps(
-    market: Market, limits: Limits, shared: SharedUse | None, equity: float, *, is_closing: bool
-) -> tuple[Floats, Integers, Floats]:
-    size = len(market.price)
-    weight = _override(market, limits, "weight_max", limits.weight_max)
-    notional = _override(market, limits, "notional_max", limits.notional_max)
-    quantity = _override(market, limits, "quantity_max", None)
-    allowed = np.full(size, NO_LIMIT)
-    allowed[[market.index[name] for name in limits.restricted if name in market.index]] = 0.0
-    candidates = [
-        (LimitKind.RESTRICTED, allowed, np.zeros(size)),
-        (LimitKind.WEIGHT_MAX, weight, weight),
-        (LimitKind.NOTIONAL_MAX, notional / equity, notional),
-        (LimitKind.QUANTITY_MAX, quantity * market.price / equity, quantity),
-    ]
-    if is_closing:
-        candidates.insert(0, (LimitKind.NO_EQUITY, np.zeros(size), np.zeros(size)))
-    if shared is not None and shared.limits.instrument_notional_max is not None:
-        room = np.maximum(shared.limits.instrument_notional_max - shared.instrument_notional, 0.0)
-        kind = LimitKind.SHARED_INSTRUMENT_NOTIONAL_MAX
-        candidates.append((kind, room / equity, room))
-    return _tightest_of(candidates, size)
-
-
-def _override(market: Market, limits: Limits, name: str, general: float | None) -> Floats:
-    """The general bound with tighter ones of single instruments, (m,)."""
-    bounds = np.full(len(market.price), _or(general, NO_LIMIT))
-    overrides: Mapping[str, InstrumentLimit] = limits.instruments
-    for instrument_id, override in overrides.items():
-        value = getattr(override, name)
-        position = market.index.get(instrument_id)
-        if value is not None and position is not None:
-            bounds[position] = min(bounds[position], value)
-    return bounds
-
-
-def _trade_caps(market: Market, limits: Limits, equity: float) -> tuple[Floats, Integers, Floats]:
-    size = len(market.price)
-    candidates = []
-    if limits.trade_notional_max is not None:
-        bound = np.full(size, limits.trade_notional_max)
-        candidates.append((LimitKind.TRADE_NOTIONAL_MAX, bound / equity, bound))
-    if market.contracts is not None:
-        largest = market.contracts.quantity_max
-        weights = np.minimum(largest * market.price / equity, NO_LIMIT)
-        candidates.append((LimitKind.ORDER_MAX, weights, largest))
-    if limits.adv_trade_max is not None:
-        units = limits.adv_trade_max * daily_volume(market, "adv_trade_max")
-        bound = np.full(size, limits.adv_trade_max)
-        candidates.append((LimitKind.ADV_TRADE_MAX, units * market.price / equity, bound))
-    return _tightest_of(candidates, size)
 
 
 def _reversible(positions: Positions, limits: Limits) -> tuple[Floats, Floats]:

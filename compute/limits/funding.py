@@ -31,9 +31,21 @@ class Funding:
     at_once: bool
 
     @classmethod
-    def of(cls, market: Market, positions: Positions, limits: Limits) -> "Funding":
-        """Raises nothing: what is missing counts as paid in full."""
-        rate_long, rate_short, fee = _rates(market, limits)
+    def of(
+        cls,
+        market: Market,
+        positions: Positions,
+        limits: Limits,
+        earlier: "Funding | None" = None,
+    ) -> "Funding":
+        """Raises nothing: what is missing counts as paid in full.
+
+        earlier: of the same market and limits, whose rates are taken.
+        """
+        if earlier is None:
+            rate_long, rate_short, fee = _rates(market, limits)
+        else:
+            rate_long, rate_short, fee = earlier.rate_long, earlier.rate_short, earlier.fee
         worth = market.value * positions.held
         held = market.price * positions.held
         lowest = held - market.price * positions.open_sell

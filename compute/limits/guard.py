@@ -84,11 +84,12 @@ class Guard:
         self.trade_max: Floats = same.trade_max if same else trade_ceilings(market, limits)
         self.groups = [(g, self._sum_over(group_members(market, g))) for g in limits.groups]
         self.whole = self._sum_over(np.ones(len(self.before)))
-        self.funding = Funding.of(market, positions, limits)
+        known = same.funding if same else None
+        self.funding: Funding = Funding.of(market, positions, limits, known)
 
     def _has_ceilings_of(self, other: "Guard") -> bool:
         same_market = self.market is other.market and self.equity == other.equity
-        return same_market and self.limits == other.limits
+        return same_market and (self.limits is other.limits or self.limits == other.limits)
 
     def worst_case(self, value: Floats, index: Integers) -> Floats:
         """Largest absolute notional, (n,), that positions of `value` may turn out to be.

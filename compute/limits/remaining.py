@@ -22,7 +22,7 @@ def exceeded(inputs: Inputs, trade_lots: Integers) -> list[Breach]:
     guard, market = bounds.guard, bounds.market
     cash = _cash(guard, Proposal(index, trade_lots))
     before = [] if book is None else book.beyond(book.before)
-    if not (before or bounds.is_closing or breaches(guard)):
+    if not (before or bounds.is_closing or bounds.breaches):
         return cash
     held = filled(market, guard.positions, index, market.lot_size[index] * trade_lots)
     after = Guard(market, held, bounds.stated, guard.shared)

@@ -13,6 +13,7 @@ from positionsizing.v1 import sizing_pb2 as pb
 from compute.joint_sizing import JointAnswer
 from compute.joint_value import joint_objective
 from compute.limits.unmatched import unmatched_notes
+from compute.market import Floats
 from compute.pipeline import Attempt, LineStatus, Sizing, sensitivities
 from compute.planned_periods import planned_periods
 from compute.shapes import KernelRegistry
@@ -76,6 +77,8 @@ class EncodedDecision:
 
     head: pb.SizingDecision
     columns: list[Piece]
+    cash_needed: Floats
+    """What each line's trade may bind, base currency, (n,)."""
 
     def pieces(self) -> list[Piece]:
         """The decision on the wire, to be joined with what goes around it."""
@@ -199,7 +202,7 @@ def encoded(problem: PreparedRequest, sizing: Sizing, kernels: KernelRegistry) -
     if problem.request.include_sensitivities:
         gradient = sensitivities(problem.inputs, kernels)
         columns += decision_convert.sensitivities(gradient)
-    return EncodedDecision(head, columns)
+    return EncodedDecision(head, columns, cash)
 
 
 def _rejected(sizing: Sizing) -> Iterator[Attempt]:

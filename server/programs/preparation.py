@@ -52,6 +52,7 @@ class Preparation:
         self.shapes = shapes
         self._store = store
         self._wanted = sorted(self.kernels.keys, key=_rank)
+        self._first = self._wanted[: _urgent(self._wanted)]
         self._there: dict[Key, asyncio.Event] = {key: asyncio.Event() for key in self._wanted}
         self._child: subprocess.Popen[str] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +79,7 @@ class Preparation:
 
     def has_first(self) -> bool:
         """Whether the commonest sizes can be computed."""
-        return all(self._there[key].is_set() for key in self._wanted[: _urgent(self._wanted)])
+        return all(self._there[key].is_set() for key in self._first)
 
     @property
     def count(self) -> int:
@@ -97,7 +98,7 @@ class Preparation:
     async def first(self) -> None:
         """Starts the preparation and waits until the commonest sizes can be computed."""
         self._task = asyncio.create_task(self._run(), name="programs")
-        for key in self._wanted[: _urgent(self._wanted)]:
+        for key in self._first:
             waiting = asyncio.create_task(self._there[key].wait())
             await asyncio.wait((waiting, self._task), return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
@@ -146,8 +147,7 @@ class Preparation:
     async def _run(self) -> None:
         """What a start waits for; then, once the service serves, everything else."""
         loop, started, attempts = asyncio.get_running_loop(), time.monotonic(), 0
-        first = self._wanted[: _urgent(self._wanted)]
-        await asyncio.to_thread(self._take_kept, loop, first)
+        await asyncio.to_thread(self._take_kept, loop, self._first)
         if self.has_first():
             await self._serving.wait()
             await asyncio.to_thread(self._take_kept, loop, self._wanted)

@@ -22,6 +22,11 @@ from storage.errors import InvalidContent
 from storage.postgres.rows import Document, Floats, Integers, Strings, to_json
 
 _INT2, _INT8, _TEXT, _FLOAT8 = 21, 20, 25, 701  # type ids, fixed in PostgreSQL's catalog
+_CELL = {
+    type_id: np.dtype([("size", ">i4"), ("value", kind)])
+    for type_id, kind in ((_INT2, ">i2"), (_INT8, ">i8"), (_FLOAT8, ">f8"))
+}
+"""An element of an array with its length before it."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _NULL = struct.pack(">i", -1)
@@ -79,19 +84,19 @@ def jsonb(value: Document) -> bytes:
 
 def float8_array(values: Floats) -> bytes:
     """A float8[] column, bit for bit."""
-    return _array(values, ">f8", _FLOAT8)
+    return _array(values, _FLOAT8)
 
 
 def int8_array(values: Integers) -> bytes:
     """An int8[] column."""
-    return _array(values, ">i8", _INT8)
+    return _array(values, _INT8)
 
 
 def int2_array(values: Integers) -> bytes:
     """An int2[] column. Errors: `InvalidContent` if a value needs more than 16 bits."""
     if values.size and not (values.min() >= -(2**15) and values.max() < 2**15):
         raise InvalidContent("a value is out of the range of int2")
-    return _array(values, ">i2", _INT2)
+    return _array(values, _INT2)
 
 
 @lru_cache(maxsize=64)
@@ -102,9 +107,10 @@ def text_array(values: Strings) -> bytes:
     return _array_header(len(values), _TEXT) + b"".join(parts)
 
 
-def _array(values: NDArray[np.float64] | NDArray[np.int64], kind: str, element: int) -> bytes:
-    cells = np.empty(len(values), dtype=[("size", ">i4"), ("value", kind)])
-    cells["size"] = cells.dtype["value"].itemsize
+def _array(values: NDArray[np.float64] | NDArray[np.int64], element: int) -> bytes:
+    cell = _CELL[element]
+    cells = np.empty(len(values), cell)
+    cells["size"] = cell["value"].itemsize
     cells["value"] = values
     return _array_header(len(values), element) + cells.tobytes()
 
