@@ -100,7 +100,7 @@ class Sizing:
 
 @np.errstate(over="ignore")  # what overflows is beyond every limit, and ends at one
 def run_pipeline(items: Sequence[Inputs], kernels: KernelRegistry) -> list[Sizing]:
-    """Sizes several batches, those of one shape in one compiled call; in the order given.
+    """Sizes several batches; in the order given.
 
     Raises `MissingInputError` where a parameter needs data that isn't there.
     """

@@ -42,7 +42,7 @@ def size_together(
     runner: Runner = IN_THIS_THREAD,
     time_limit: TimeLimit = ENDLESS,
 ) -> list[Sizing]:
-    """The same for several batches, those of one shape in one compiled call; in their order."""
+    """The same for several batches; in their order."""
     targets = [target_of(inputs, kernels, runner, time_limit) for inputs in batches]
     sizings = run_pipeline([target.inputs for target in targets], kernels)
     return [_of_target(*item, kernels) for item in zip(batches, targets, sizings, strict=True)]

@@ -9,7 +9,6 @@ import numpy as np
 from positionsizing.v1 import explanation_service_pb2 as pb
 
 from compute.analytics.shapley import shapley_values
-from compute.kernels import WATERFALL_BATCH
 from compute.market import Floats, MissingInputError
 from compute.optimize.time_limit import TimeLimit
 from server import recorded
@@ -19,7 +18,7 @@ from server.errors import Refusal, precondition
 from server.recorded import Inputs, Recorded
 from server.request_context import Call
 from server.sized_request import SizedRequest
-from server.sizing_engine import SizingEngine
+from server.sizing_engine import TOGETHER_MAX, SizingEngine
 from storage.postgres.pool import Database
 
 DIFFERENCES_MAX = 50
@@ -76,8 +75,8 @@ class Comparison:
 
         pair = await self._engine.run(begin, n_lines, call)
         numbers, rows = list(pair.combinations), []
-        for start in range(0, len(numbers), WATERFALL_BATCH):
-            work = partial(self._positions, pair, numbers[start : start + WATERFALL_BATCH])
+        for start in range(0, len(numbers), TOGETHER_MAX):
+            work = partial(self._positions, pair, numbers[start : start + TOGETHER_MAX])
             rows += await self._engine.run(work, n_lines, call, is_joint=is_joint)
         _divide(response, pair, np.stack(rows))
         response.replays_equal = _replays(rows[0], pair, first) and _replays(rows[-1], pair, second)

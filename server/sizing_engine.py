@@ -33,6 +33,9 @@ from server.sizing_request import SizingRequest
 
 T = TypeVar("T")
 
+TOGETHER_MAX = 16
+"""Variations of a request that are sized in one go; then other work gets its turn."""
+
 PROGRAMS_MAX = 16
 """A request calls at most so many programs."""
 
@@ -198,7 +201,7 @@ class SizingEngine:
     def answers(
         self, problems: Sequence[PreparedRequest], time_limit: TimeLimit = ENDLESS
     ) -> list[SizedRequest]:
-        """The same for several problems, those of one shape in one compiled call."""
+        """The same for several problems."""
         with profile.span("compute: sizes, limits, lots, guard"):
             inputs = [problem.inputs for problem in problems]
             sizings = size_together(inputs, self.kernels, self._foreseen, time_limit)

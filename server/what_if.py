@@ -11,7 +11,6 @@ from positionsizing.v1 import types_pb2
 
 from compute.currency import in_base
 from compute.inputs import Inputs
-from compute.kernels import WATERFALL_BATCH
 from compute.limits.bounds import prepare
 from compute.limits.cluster_limits import find_clusters, with_clusters
 from compute.limits.policy import tightest
@@ -37,7 +36,7 @@ from server.reading import check_bytes
 from server.request_context import Call
 from server.shocks import Multipliers, multipliers, shock_violations
 from server.sized_request import SizedRequest
-from server.sizing_engine import SizingEngine
+from server.sizing_engine import TOGETHER_MAX, SizingEngine
 from server.sizing_request import SizingRequest, path_of, violations_of
 from server.stress import scenarios_of
 from storage.errors import NotFound
@@ -90,10 +89,10 @@ class WhatIf:
         check_bytes(n_bytes, call.bytes_max, is_estimate=True)
 
         n_lines, engine = base.n_lines, solved.problem.inputs.method.engine
-        for start in range(0, len(request.variations), WATERFALL_BATCH):
+        for start in range(0, len(request.variations), TOGETHER_MAX):
             piece = [
                 (variation, await self._start(call, problem, variation, state))
-                for variation in request.variations[start : start + WATERFALL_BATCH]
+                for variation in request.variations[start : start + TOGETHER_MAX]
             ]
             asked = [Method(v.parameters.method) for v, _ in piece if v.parameters.method]
             engines = {method.engine for method in asked}
@@ -157,7 +156,7 @@ class WhatIf:
         return [await asked(variation, start) for variation, start in piece]
 
     def _vary(self, piece: Sequence[_Varied], time_limit: TimeLimit) -> list[pb.WhatIfResult]:
-        """The variations in one compiled call; one by one where any of them can't be sized."""
+        """The variations together; one by one where any of them can't be sized."""
         try:
             problems = [varied(_usable(start), each) for each, start in piece]
             solved = self._engine.answers(problems, time_limit)

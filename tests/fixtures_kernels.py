@@ -43,7 +43,7 @@ def kept_programs(folder: Path = CACHE) -> Iterator[None]:
 
 def small(kernel: Kernel) -> Kernel:
     """The kernel for the shapes that tests use."""
-    if kernel.name not in ("waterfall", "waterfalls"):
+    if kernel.name != "waterfall":
         return replace(kernel, shapes=kernel.shapes[:1])
     shapes = [shape for shape in kernel.shapes if (shape[0][-1], shape[3][-1]) in WATERFALLS]
     return replace(kernel, shapes=tuple(shapes))
