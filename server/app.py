@@ -9,20 +9,16 @@ import asyncio
 import contextlib
 import gc
 import os
-import socket
 from collections.abc import AsyncIterator
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
-from grpc_reflection.v1alpha import reflection
 
 from compute.kernels import registry
 from compute.optimize.execution import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
-from server import cluster, gauges, opening, tracing
+from server import cluster, gauges, listening, opening, tracing
 from server.admission import Admission
 from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
@@ -47,7 +43,6 @@ from server.models import Models
 from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
 from server.replay import Replay
-from server.rpc import bind
 from server.secret_keys import ensure as ensure_secret_keys
 from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
@@ -144,7 +139,7 @@ class App:
 
         programs: compiled already, for tests; joint work then runs in this process.
         """
-        _check_port(config.listen_host, config.listen_port)
+        listening.check_port(config.listen_host, config.listen_port)
         app = cls(config, Telemetry())
         app._algorithms = Algorithms.of(config.algorithms_file)
         app._stack.push_async_callback(tracing.stop, tracing.start(config))
@@ -311,42 +306,16 @@ class App:
     ) -> None:
         config = self.config
         self._health = health
-        options = [
-            ("grpc.max_receive_message_length", config.message_bytes_max),
-            ("grpc.max_send_message_length", config.message_bytes_max),
-            ("grpc.so_reuseport", 0),
-            ("grpc.http2.bdp_probe", 0),  # else megabytes are held of each body that nobody reads
-        ]
         if (certificates := self._certificates) is not None:
-            options += certificates.options()
             self._stack.callback(asyncio.create_task(certificates.run(), name="tls").cancel)
             text = "When the certificate in use expires, in seconds since 1970."
             name = "sizing_certificate_not_after_seconds"
             self.telemetry.watch(name, text, lambda: certificates.not_after)
-        server = grpc.aio.server(interceptors=gate.interceptors, options=options)
+        server = listening.server_of(
+            config, implementations, health, gate, self._admission, self.telemetry, certificates
+        )
         self._server = server
-        for name, descriptor in SERVICES.items():
-            bind(
-                server,
-                descriptor,
-                implementations[name],
-                gate=gate,
-                deadline_default_s=config.deadline_default_s,
-                admission=self._admission,
-                telemetry=self.telemetry,
-                bytes_max=config.message_bytes_max,
-            )
-        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-        names = [*(d.full_name for d in SERVICES.values()), HEALTH_NAME]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-        address = f"{config.listen_host}:{config.listen_port}"
-        try:
-            if certificates is None:
-                self.port = server.add_insecure_port(address)
-            else:
-                self.port = server.add_secure_port(address, certificates.credentials())
-        except RuntimeError as error:
-            raise _not_listening(address) from error
+        self.port = listening.bound(server, config, certificates)
         await server.start()
         await health.say()
         self._stack.callback(asyncio.create_task(health.watch(), name="health").cancel)
@@ -381,20 +350,3 @@ def _health_of(prepared: Preparation, database: Database) -> Health:
         if name == "OptimizationService":
             services[descriptor.full_name] = lambda: prepared.is_complete(joint=True)
     return Health(services, lambda deadline_s: answers(database, deadline_s))
-
-
-def _check_port(host: str, port: int) -> None:
-    """Tells before a minute of compiling that there will be nothing to listen on."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise _not_listening(f"{host}:{port}") from error
-
-
-def _not_listening(address: str) -> OSError:
-    return OSError(f"cannot listen on {address}: is another server running?")
