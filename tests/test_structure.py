@@ -151,7 +151,7 @@ MESSAGES = {"positionsizing", "google", "grpc_health"}
 BORDER = ("convert", "services", "cli", "gateway", "auth")
 RPC_LAYER = {
     "algorithms/process",  # asks an algorithm over gRPC
-    "app",  # health
+    "listening",  # health
     "client",
     "contract",
     "errors",
