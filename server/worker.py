@@ -144,8 +144,8 @@ class Worker:
         if process.returncode == REFUSED:
             raise _refusal(answer)
         if code := process.returncode:
-            told = {"method": method, "ended": _ending(code), "log": errors[-4000:]}
-            _log.error("worker failed", **told)
+            ended, log = _ending(code), errors[-4000:]
+            _log.error("worker failed", method=method, ended=ended, log=log)
             raise WorkerDiedError(method, by_signal=code < 0)
         return answer
 
