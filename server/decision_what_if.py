@@ -29,6 +29,7 @@ from server.convert.market import MatrixData, Snapshot
 from server.convert.names import optional_moment
 from server.convert.request import sizing_request
 from server.errors import Refusal, invalid_fields, of_storage, precondition
+from server.histories import lent_by
 from server.prepared_request import PreparedRequest, assemble
 from server.reading import check_bytes
 from server.recorded import Recorded
@@ -103,7 +104,8 @@ class DecisionWhatIf:
         )
         limits = map(limits_convert.limits, (variation.change.limits, variation.limits_instead))
         names = snapshot.message.instrument_ids
-        stress = await read_events(self._database, call, scenarios_of(*limits), names)
+        lend = lent_by(self._database, call)
+        stress = await read_events(lend, call, scenarios_of(*limits), names)
         matrices = scenarios or told.scenarios, covariance or told.covariance
         return _Read(snapshot, *matrices, actions, stress)
 

@@ -16,7 +16,7 @@ from compute.parameters import EffectiveParameters
 from compute.usable import check_book
 from server import prediction, profile
 from server.adaptation import adapted
-from server.book_clusters import COVARIANCES, clusters_at_rest, matrix_at_rest
+from server.book_at_rest import COVARIANCES, RestData, book_at_rest, is_looked_up, matrix_at_rest
 from server.convert.market import (
     COVARIANCE_KINDS,
     SCALABLE_KINDS,
@@ -28,6 +28,7 @@ from server.convert.market import (
 from server.equity_jumps import check_equity
 from server.errors import invalid_fields, precondition
 from server.halt import refused
+from server.histories import lent_by
 from server.method import needs_default
 from server.missed_actions import check_shown
 from server.models import Models
@@ -51,7 +52,7 @@ class Gathered:
     """What was read for a request at `time`; pure data.
 
     covariance_default_id: of a covariance that the parameters stand for. jumped: instruments whose
-    price is not accepted. at_rest: what clusters the book whatever is sized, where that matters.
+    price is not accepted. at_rest: what tells of the book whatever is sized, where that matters.
     """
 
     tenant_id: str
@@ -68,7 +69,7 @@ class Gathered:
     volatilities: Estimates | None
     regimes: RegimeProbabilities | None
     jumped: frozenset[str]
-    at_rest: MatrixData | None = None
+    at_rest: RestData | None = None
     stress: tuple[StressEvent, ...] = ()
     """The stress scenarios that limits name."""
 
@@ -99,10 +100,14 @@ class Gatherer:
                 universe = parameters.covariance_universe or ""
                 default_id = await self.states.latest_matrix_id(tenant_id, universe, COVARIANCES)
                 covariance = await self.states.matrix(tenant_id, default_id)
-            at_rest = await matrix_at_rest(self.states, tenant_id, state)
             outcomes = await self.outcomes(call, request)
-            named = scenarios_of(state.limits, request.limits)
-            stress = await self.stress(call, named, request, state)
+            named = scenarios_of(state.limits, state.book_limits, request.limits)
+            names = (*request.instrument_ids, *state.own_instrument_ids)
+            stress = await self.stress(call, named, names)
+            at_rest = None
+            if is_looked_up(state.book_limits):
+                matrix = await matrix_at_rest(self.states, tenant_id, state)
+                at_rest = RestData(matrix, stress)
         regimes = await regimes_of(self._database, tenant_id, request, call.left_s)
         models = await prediction.asked(self._models, tenant_id, request, parameters)
         now = datetime.now(UTC)
@@ -131,11 +136,10 @@ class Gatherer:
         )
 
     async def stress(
-        self, call: Call, scenario_ids: Iterable[str], request: SizingRequest, state: PortfolioState
+        self, call: Call, scenario_ids: Iterable[str], names: Iterable[str]
     ) -> tuple[StressEvent, ...]:
-        """What stored scenarios say of the instruments of a request and its book."""
-        names = (*request.instrument_ids, *state.own_instrument_ids)
-        return await read_events(self._database, call, scenario_ids, names)
+        """What stored scenarios say of the instruments of a book."""
+        return await read_events(lent_by(self._database, call), call, scenario_ids, names)
 
     def prepared(self, found: Gathered) -> PreparedRequest:
         """The same as arrays. Raises `Refusal`, `MissingInputError`."""
@@ -170,10 +174,10 @@ class Gatherer:
             check_equity(state, equity)
             bounds, budget = made.inputs.limit_bounds, context.parameters.risk_budget
             check_book(bounds.market, bounds.positions, budget, bounds.limits, bounds.equity)
-            if state.book_limits is None or not state.book_limits.clusters:
+            if found.at_rest is None:
                 return made
             book = state.book_limits, prices, context.positions
-            return replace(made, at_rest=clusters_at_rest(*book, found.at_rest))
+            return replace(made, at_rest=book_at_rest(*book, found.at_rest))
 
     async def gather_under(
         self,

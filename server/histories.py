@@ -1,6 +1,7 @@
 """The history of a universe as it was known at a moment, read from storage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,6 +49,15 @@ class Read:
         return self.kind == "PRICES"
 
 
+Lend = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
+"""Lends a connection for a block: one of its own, or that of a transaction that is under way."""
+
+
+def lent_by(database: Database, call: Call) -> Lend:
+    """Lends connections for a call."""
+    return lambda: database.connection(call.tenant_id, deadline_s=call.left_s)
+
+
 async def read(
     database: Database,
     call: Call,
@@ -57,7 +67,19 @@ async def read(
     path: str = "",
 ) -> Read:
     """The history within a span. Raises `Refusal`: nothing known then, or an unknown instrument."""
-    async with database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+    return await read_by(lent_by(database, call), call, universe_id, span, instrument_ids, path)
+
+
+async def read_by(
+    lend: Lend,
+    call: Call,
+    universe_id: str,
+    span: Span,
+    instrument_ids: Sequence[str] = (),
+    path: str = "",
+) -> Read:
+    """The same on a connection that is lent."""
+    async with lend() as connection:
         parts = await histories.parts(
             connection,
             call.tenant_id,

@@ -3,9 +3,12 @@
 Looked for in two places: each recorded decision looks at the book it starts from, and what changes
 a book or its limits (fills, holdings, limits) looks at what it leaves, at the newest prices. The
 limits are those of firm, group and portfolio; those of a strategy or a request bind decisions.
-Limits on clusters are looked at with the clusters of the book itself (`book_clusters.py`).
+Limits on clusters and on losses in stress scenarios are looked at with what those of the book
+itself are (`book_at_rest.py`).
 """
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,22 +17,25 @@ import numpy as np
 
 from compute.currency import in_base
 from compute.limits.bounds import LimitBounds
-from compute.limits.breaches import Breach, breaches
-from compute.limits.cluster_limits import of_book_at_rest
+from compute.limits.breaches import Breach, breaches, linear_breaches
 from compute.limits.guard import Guard
+from compute.limits.stress_limits import StressEvent
 from compute.market import Market, MissingInputError, Positions, filled
-from server.book_clusters import (
-    NO_CLUSTERS,
-    BookClusters,
-    clusters_at_rest,
-    is_of_cluster,
+from server.book_at_rest import (
+    NOTHING_AT_REST,
+    BookAtRest,
+    RestData,
+    book_at_rest,
     matrix_at_rest,
+    names_of,
 )
 from server.convert.events import limit_breached
 from server.convert.market import Snapshot
+from server.histories import Lend
 from server.portfolio_state import PortfolioState, load_state, positions, shared_use
 from server.request_context import Call
 from server.state import States
+from server.stress import read_events, scenarios_of
 from storage.errors import NotFound
 from storage.postgres import breaches as storage
 from storage.postgres import locks, outbox
@@ -66,11 +72,11 @@ class FoundBreach:
 
 @dataclass(frozen=True)
 class LimitCheck:
-    """What a book is beyond at the prices of a snapshot; unknown: what was not looked at, or ""."""
+    """What a book is beyond at the prices of a snapshot; unknown: what was not looked at."""
 
     found: tuple[FoundBreach, ...]
     snapshot_id: str
-    unknown: str
+    unknown: tuple[str, ...]
 
 
 def find(
@@ -82,12 +88,12 @@ def find(
     now: datetime,
     trace_id: str,
     of_decision: LimitBounds | None = None,
-    at_rest: BookClusters = NO_CLUSTERS,
+    at_rest: BookAtRest = NOTHING_AT_REST,
 ) -> Finding:
     """Compares the breaches of a state with those known. `of_decision`: of one on that state.
 
-    at_rest: the clusters of its book. Where they are unknown, what is known of limits on clusters
-    stays. Raises `MissingInputError` where the market has no price for what is held.
+    at_rest: of its book. What is known of a limit that could not be looked at stays. Raises
+    `MissingInputError` where the market has no price for what is held.
     """
     if state.book_limits is None:
         return Finding(BreachChange(ended=tuple(sorted(state.breaches))), ())
@@ -101,7 +107,7 @@ def find(
         tuple(
             key
             for key in sorted(state.breaches)
-            if key not in found and not (at_rest.unknown and is_of_cluster(key[1], limits))
+            if key not in found and not at_rest.is_untold(key, limits)
         ),
     )
 
@@ -122,7 +128,7 @@ def find(
 def beyond(
     state: PortfolioState,
     market: Market,
-    at_rest: BookClusters = NO_CLUSTERS,
+    at_rest: BookAtRest = NOTHING_AT_REST,
     of_decision: LimitBounds | None = None,
     book: Positions | None = None,
 ) -> list[Breach]:
@@ -133,17 +139,16 @@ def beyond(
     """
     if state.book_limits is None:
         return []
-    limits = in_base(state.book_limits, market.rates)
-    if limits.clusters:
-        limits = of_book_at_rest(limits, at_rest.clusters)
+    limits = at_rest.limits(in_base(state.book_limits, market.rates))
     if of_decision is None or of_decision.limits is not limits or state.shared:
         book = positions(state, market) if book is None else book
-        return breaches(Guard(market, book, limits, shared_use(state, market)))
-    return of_decision.breaches
+        guard = Guard(market, book, limits, shared_use(state, market))
+        return [*breaches(guard), *linear_breaches(guard)]
+    return [*of_decision.breaches, *linear_breaches(of_decision.guard)]
 
 
 def settled_keys(
-    state: PortfolioState, market: Market, at_rest: BookClusters
+    state: PortfolioState, market: Market, at_rest: BookAtRest
 ) -> set[tuple[int, str]]:
     """Keys of what a book is beyond without what is reserved, or with all of it filled.
 
@@ -197,16 +202,20 @@ class BreachWatch:
         """Tells what locked portfolios are newly beyond, where the market has their prices."""
         if snapshot is None:
             return
-        for portfolio_id in portfolio_ids:
-            state = await load_state(connection, call.tenant_id, portfolio_id, "")
+        loaded = [
+            await load_state(connection, call.tenant_id, portfolio_id, "")
+            for portfolio_id in portfolio_ids
+        ]
+        events, unread = await _scenarios(lambda: nullcontext(connection), call, loaded)
+        for portfolio_id, state in zip(portfolio_ids, loaded, strict=True):
             currency = state.portfolio.base_currency
             now = datetime.now(tz=state.portfolio.as_of_time.tzinfo)
             matrix = await matrix_at_rest(self._states, call.tenant_id, state, connection)
+            data = RestData(matrix, events, unread)
             try:
                 market = self._states.market(call.tenant_id, snapshot, currency)
-                at_rest = clusters_at_rest(
-                    state.book_limits, market, positions(state, market), matrix
-                )
+                book = positions(state, market)
+                at_rest = book_at_rest(state.book_limits, market, book, data)
                 finding = find(
                     state,
                     market,
@@ -236,10 +245,11 @@ async def check(
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
         begun = await storage.begin_times(connection, call.tenant_id, portfolio_id)
         matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
+        scenarios = await _scenarios(lambda: nullcontext(connection), call, [state])
     snapshot = await states.snapshot(call.tenant_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
     book = positions(state, market)
-    at_rest = clusters_at_rest(state.book_limits, market, book, matrix)
+    at_rest = book_at_rest(state.book_limits, market, book, RestData(matrix, *scenarios))
     settled = settled_keys(state, market, at_rest)
     found = tuple(
         FoundBreach(
@@ -251,3 +261,13 @@ async def check(
         for breach in beyond(state, market, at_rest)
     )
     return LimitCheck(found, snapshot.snapshot_id, at_rest.unknown)
+
+
+async def _scenarios(
+    lend: Lend, call: Call, states: Sequence[PortfolioState]
+) -> tuple[tuple[StressEvent, ...], dict[str, str]]:
+    """The scenarios that limits of books name, and why others can't be read, by their id."""
+    unread: dict[str, str] = {}
+    wanted = scenarios_of(*(state.book_limits for state in states))
+    events = await read_events(lend, call, wanted, names_of(states), unread)
+    return events, unread

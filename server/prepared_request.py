@@ -29,7 +29,7 @@ from compute.parameters import AlgorithmChoice
 from compute.signals import LineError, check, check_features
 from compute.usable import check_market
 from server import decision_inputs
-from server.book_clusters import NO_CLUSTERS, BookClusters
+from server.book_at_rest import NOTHING_AT_REST, BookAtRest
 from server.convert.market import MatrixData, covariance_of
 from server.custom import sized_by
 from server.errors import invalid_fields, precondition
@@ -54,8 +54,8 @@ class PreparedRequest:
     context: decision_inputs.DecisionInputs
     algorithm: AlgorithmChoice | None = None
     """Of method CUSTOM."""
-    at_rest: BookClusters = NO_CLUSTERS
-    """The clusters of the book that the decision starts from, for limits that it may be beyond."""
+    at_rest: BookAtRest = NOTHING_AT_REST
+    """What tells of limits that the book which the decision starts from may be beyond."""
 
     @property
     def ids(self) -> tuple[str, ...]:

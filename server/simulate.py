@@ -32,6 +32,7 @@ from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
 from server.convert.backtest_setting import setting_of
 from server.convert.columns import Floats, floats, set_floats
+from server.convert.risk import shock_event
 from server.progress import Progress
 
 
@@ -46,8 +47,10 @@ def run_backtest(
     what runs the chunks of mode FAST; None: this machine.
     """
     history = convert.price_history(request.prices)
+    stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
     settings = [
-        setting_of(message, place, history) for place, message in enumerate(request.settings)
+        setting_of(message, place, history, stress)
+        for place, message in enumerate(request.settings)
     ]
     is_fast = request.mode == pb.BACKTEST_MODE_FAST
     named = [(f"settings[{place}]", item) for place, item in enumerate(settings)]

@@ -1,8 +1,9 @@
 """Stored stress scenarios as what they say of a book's instruments."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
+from positionsizing.v1 import limits_pb2
 from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.history import Table, carried, simple_returns
@@ -11,13 +12,13 @@ from compute.limits.policy import Limits
 from compute.limits.stress_limits import Others, StressEvent, returns_in
 from compute.market import MissingInputError
 from compute.risk.scenarios import window_shocks
-from server.convert.columns import Floats, floats
+from server.convert.columns import Floats
 from server.convert.names import optional_moment
-from server.errors import Refusal, precondition
-from server.histories import Span, read
+from server.convert.risk import shock_event
+from server.errors import FieldViolation, Refusal, invalid, precondition
+from server.histories import Lend, Span, read_by
 from server.request_context import Call
 from storage.postgres import stress
-from storage.postgres.pool import Database
 from storage.postgres.stress import StoredScenario
 
 
@@ -27,36 +28,95 @@ def scenarios_of(*limits: Limits | None) -> tuple[str, ...]:
     return tuple(sorted(set(named)))
 
 
+def unknown_scenarios(
+    joint: limits_pb2.JointLimits, known: Collection[str], path: str
+) -> Iterator[FieldViolation]:
+    """Scenarios that limits name and that are not among those known."""
+    for place, item in enumerate(joint.stress):
+        if item.scenario_id not in known:
+            text = f"{item.scenario_id!r} is no stress scenario in force"
+            yield FieldViolation(f"{path}.stress[{place}].scenario_id", "NOT_FOUND", text)
+
+
 async def read_events(
-    database: Database, call: Call, scenario_ids: Iterable[str], names: Iterable[str]
+    lend: Lend,
+    call: Call,
+    scenario_ids: Iterable[str],
+    names: Iterable[str],
+    unread: dict[str, str] | None = None,
 ) -> tuple[StressEvent, ...]:
-    """The scenarios of these ids that are in force, as they are now, for a book of `names`."""
+    """The scenarios of these ids that are in force, as they are now, for a book of `names`.
+
+    unread: takes why a scenario can't be read, by its id; None: that raises `Refusal`.
+    """
+    stored = await _in_force(lend, call, scenario_ids)
+    ids = sorted(set(names))
+    events = []
+    for item in stored:
+        try:
+            events.append(await event_of(lend, call, item, ids))
+        except Refusal as refusal:
+            if unread is None:
+                raise
+            unread[item.scenario_id] = refusal.message
+    return tuple(events)
+
+
+async def read_stored(
+    lend: Lend, call: Call, scenario_ids: Iterable[str]
+) -> list[pb.StressScenario]:
+    """The scenarios of these ids that are in force, as they were put."""
+    stored = await _in_force(lend, call, scenario_ids)
+    return [pb.StressScenario.FromString(item.payload) for item in stored]
+
+
+async def _in_force(lend: Lend, call: Call, scenario_ids: Iterable[str]) -> list[StoredScenario]:
     wanted = sorted(set(scenario_ids))
     if not wanted:
-        return ()
-    async with database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-        stored = await stress.in_force(connection, call.tenant_id, wanted)
-    ids = sorted(set(names))
-    return tuple([await event_of(database, call, item, ids) for item in stored])
+        return []
+    async with lend() as connection:
+        return await stress.in_force(connection, call.tenant_id, wanted)
+
+
+async def in_shocks(
+    lend: Lend,
+    call: Call,
+    scenario: pb.StressScenario,
+    names: Sequence[str],
+    path: str,
+) -> pb.StressScenario:
+    """A scenario without a window: what happened in it to each of `names`.
+
+    Raises `Refusal` naming the path where one of them has no whole history in it.
+    """
+    if scenario.WhichOneof("event") != "window":
+        return scenario
+    found = await _window(lend, call, scenario.window, names)
+    for name in names:
+        if name not in found:
+            text = (
+                f"{name!r} has no whole history in the window of the stress scenario "
+                f"{scenario.scenario_id!r}"
+            )
+            raise invalid(path, "HISTORY_GAPS", text)
+    shock = pb.ShockEvent(instrument_ids=found.keys(), returns=found.values())
+    return pb.StressScenario(scenario_id=scenario.scenario_id, shock=shock)
 
 
 async def event_of(
-    database: Database, call: Call, stored: StoredScenario, names: Iterable[str]
+    lend: Lend, call: Call, stored: StoredScenario, names: Iterable[str]
 ) -> StressEvent:
     """What a scenario says of `names`. Raises `Refusal` where its window has no history."""
     scenario = pb.StressScenario.FromString(stored.payload)
     head = stored.scenario_id, stored.version
     if scenario.WhichOneof("event") == "window":
-        found = await _window(database, call, scenario.window, names)
+        found = await _window(lend, call, scenario.window, names)
         return StressEvent(*head, Others.UNKNOWN, tuple(found), tuple(found.values()))
-    shock = scenario.shock
-    others = Others.SPREAD if shock.spread_by_covariance else Others.STAY
-    given = tuple(floats(shock.returns).tolist())
-    return StressEvent(*head, others, tuple(shock.instrument_ids), given)
+    return shock_event(*head, scenario.shock)
 
 
 async def shocks_of(
-    database: Database,
+    lend: Lend,
     call: Call,
     stored: StoredScenario,
     names: tuple[str, ...],
@@ -66,7 +126,7 @@ async def shocks_of(
 
     covariance: of the instruments in its own order, for shocks that spread.
     """
-    event = await event_of(database, call, stored, names)
+    event = await event_of(lend, call, stored, names)
     matrix = ReturnMatrix(covariance.instrument_ids, covariance.values, np.zeros(0))
     try:
         return returns_in(event, names, ReturnData(covariance=matrix))
@@ -75,7 +135,7 @@ async def shocks_of(
 
 
 async def _window(
-    database: Database, call: Call, window: pb.WindowEvent, names: Iterable[str]
+    lend: Lend, call: Call, window: pb.WindowEvent, names: Iterable[str]
 ) -> dict[str, float]:
     """Returns over a window of those of `names` that have their whole history in it."""
     span = Span(
@@ -83,7 +143,7 @@ async def _window(
         optional_moment(window, "end_time", "window."),
     )
     try:
-        history = await read(database, call, window.universe_id, span)
+        history = await read_by(lend, call, window.universe_id, span)
     except Refusal as refusal:
         raise precondition("NO_HISTORY", refusal.message) from refusal
     values = history.table.values

@@ -82,7 +82,8 @@ class WhatIf:
             raise invalid_fields(wrong)
         response = pb.WhatIfResponse(base=solved.decision.message())
         named = scenarios_of(*(limits_convert.limits(v.limits) for v in request.variations))
-        events = await self._engine.gatherer.stress(call, named, base, state)
+        names = (*base.instrument_ids, *state.own_instrument_ids)
+        events = await self._engine.gatherer.stress(call, named, names)
         problem = with_events(solved.problem, events)
         one = result("", solved).ByteSize() + 8
         n_bytes = response.ByteSize() + one * len(request.variations)

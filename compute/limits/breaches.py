@@ -3,6 +3,8 @@
 A book is holdings with every reserved trade at its worst: purchases that fill while sales don't,
 and the other way round. These limits speak of a book; others speak of a trade or a decision
 (turnover, trade sizes, lots) or need scenarios (volatility, drawdown), and are not looked at.
+Linear limits and those on stress scenarios, which are linear too, are looked at by themselves:
+where a decision is made the guard of its book tells of them (`book_guard.py`).
 """
 
 from collections.abc import Iterator
@@ -47,6 +49,25 @@ class Breach:
 def breaches(guard: Guard) -> list[Breach]:
     """Every limit the guard's book is beyond, each once; empty in the usual case."""
     return [*_positions(guard), *_sums(guard), *_shared(guard), *_cash(guard)]
+
+
+def linear_breaches(guard: Guard) -> Iterator[Breach]:
+    """Every linear limit without a price that the guard's book is beyond, each end once."""
+    place = guard.market.index
+    for limit in guard.limits.joint.linear:
+        if limit.soft_price is not None:
+            continue
+        row = np.zeros(len(guard.before))
+        for name, value in limit.coefficients.items():
+            if name in place:
+                row[place[name]] += value
+        longs, shorts = np.maximum(row, 0.0), np.maximum(-row, 0.0)
+        net, size = float(row @ guard.before), float(np.abs(row) @ np.abs(guard.before))
+        high = net + float(longs @ guard.pending_sell + shorts @ guard.pending_buy)
+        low = net - float(longs @ guard.pending_buy + shorts @ guard.pending_sell)
+        ends, values = (limit.lower, limit.upper), (low, high)
+        kinds = limit.kind, limit.kind
+        yield from _outside(guard, kinds, limit.name, ends, values, _weight(guard, size))
 
 
 def _positions(guard: Guard) -> Iterator[Breach]:

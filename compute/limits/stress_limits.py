@@ -46,12 +46,18 @@ def with_stress(
     """The limits with a linear one in the place of each on a scenario, and none on these left.
 
     ids: all instruments that are sized, held or reserved. data: what shocks spread by, covariances
-    first. Raises `MissingInputError`, naming the limit, where a loss can't be told.
+    first. A scenario that has a linear limit already keeps it, with the smaller of both bounds.
+    Raises `MissingInputError`, naming the limit, where a loss can't be told.
     """
     by_id = {event.scenario_id: event for event in events}
-    taken = {row.name for row in limits.joint.linear}
-    rows = []
+    rows = list(limits.joint.linear)
+    taken = {row.name for row in rows}
+    place = {row.scenario_id: i for i, row in enumerate(rows) if row.scenario_id}
     for limit in _tightest(limits.joint.stress):
+        if (i := place.get(limit.scenario_id)) is not None:
+            bounds = [limit.loss_max, *filter(None, [rows[i].upper])]
+            rows[i] = replace(rows[i], upper=min(bounds))
+            continue
         event = by_id.get(limit.scenario_id)
         if event is None:
             text = f"the limit {path_of(limit)} names no stress scenario in force"
@@ -65,7 +71,7 @@ def with_stress(
         taken.add(name)
         losses = {i: -x for i, x in zip(ids, shocks.tolist(), strict=True) if x != 0.0}
         rows.append(LinearLimit(name, losses, upper=limit.loss_max, scenario_id=limit.scenario_id))
-    joint = replace(limits.joint, linear=(*limits.joint.linear, *rows), stress=())
+    joint = replace(limits.joint, linear=tuple(rows), stress=())
     return replace(limits, joint=joint)
 
 

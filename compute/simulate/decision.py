@@ -30,6 +30,7 @@ from compute.limits.book_guard import NO_DATA, ReturnData
 from compute.limits.bounds import prepare
 from compute.limits.closing import is_solvent
 from compute.limits.cluster_limits import find_clusters, with_clusters
+from compute.limits.stress_limits import with_stress
 from compute.market import Floats, Integers, Market, Positions, equity_of
 from compute.methods import Engine
 from compute.parameters import AlgorithmChoice, EffectiveParameters
@@ -109,9 +110,15 @@ class Decider:
         ]
         active = np.ones(len(index), dtype=bool)
         active[[error.line for error in errors]] = False
-        if limits.clusters and is_solvent(equity_of(market, positions)):
-            found = find_clusters(limits, market, positions, index[active], returns)
-            limits = with_clusters(limits, found)
+        if is_solvent(equity_of(market, positions)):
+            sized = index[active]
+            if limits.clusters:
+                found = find_clusters(limits, market, positions, sized, returns)
+                limits = with_clusters(limits, found)
+            if limits.joint.stress:
+                concern = np.union1d(positions.taken, sized)
+                names = [market.instrument_ids[place] for place in concern]
+                limits = with_stress(limits, setting.stress, names, returns)
         inputs = Inputs(
             signals=signals,
             index=index,

@@ -12,6 +12,7 @@ from enum import Enum
 from compute.adapt.schedule import NO_SCHEDULE
 from compute.correlation.penalty import CorrelationPenalty
 from compute.limits.policy import JointLimits, Limits
+from compute.limits.stress_limits import Others
 from compute.methods import Engine, Method
 from compute.parameters import PARAMETERS, EffectiveParameters, Shrinkage
 from compute.simulate.history import PriceHistory
@@ -65,7 +66,7 @@ IN_EXACT = (
     | _of(
         "joint",
         "volatility_max var_max var_level cvar_max cvar_level cdar_max cdar_level wealth_floor "
-        "wealth_floor_probability linear tails",
+        "wealth_floor_probability linear tails stress",
     )
 )
 
@@ -90,7 +91,6 @@ IN_NONE: Mapping[str, str] = {
     "parameters.size_model_id": _MODEL,
     "parameters.condition_rules": "a history has no observations of conditions",
     "parameters.volatility_model": "volatilities are those of the history",
-    "joint.stress": "its scenario may be of days that come later: say it as limits.joint.linear",
     "limits.currency": "amounts are in the currency of the prices",
     "limits.foreign": "amounts are in the currency of the prices",
 }
@@ -184,12 +184,33 @@ def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
     if setting.estimates is None:
         for name in _on_estimates(setting):
             yield _missing(name, "it needs `estimates`: what is estimated from the history")
+    yield from _on_stress(setting, history)
     if parameters.schedule != NO_SCHEDULE:
         if parameters.schedule.exchanges:
             text = "a history has no sessions of exchanges: give rows in local time"
             yield _no("parameters.schedule", text)
         if setting.clock is None:
             yield _missing("decision_time", "a schedule needs the time of day of the decisions")
+
+
+def _on_stress(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
+    """What the scenarios that limits name need to say the loss of a book."""
+    events = {event.scenario_id: event for event in setting.stress}
+    known = set(history.instrument_ids)
+    for limit in setting.limits.joint.stress:
+        event = events.get(limit.scenario_id)
+        if event is None:
+            yield _missing("joint.stress", f"{limit.scenario_id!r} is no stress scenario in force")
+        elif event.others is Others.SPREAD and setting.estimates is None:
+            text = (
+                f"the shocks of {limit.scenario_id!r} spread by a covariance: it needs `estimates`"
+            )
+            yield _missing("joint.stress", text)
+        elif event.others is Others.SPREAD and (
+            outside := [name for name in event.instrument_ids if name not in known]
+        ):
+            text = f"{outside[0]!r}, by which {limit.scenario_id!r} spreads, is not in the history"
+            yield _no("joint.stress", text)
 
 
 def _on_estimates(setting: Setting) -> Iterator[str]:

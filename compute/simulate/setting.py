@@ -6,6 +6,7 @@ from enum import IntEnum
 from zoneinfo import ZoneInfo
 
 from compute.limits.policy import Limits
+from compute.limits.stress_limits import StressEvent
 from compute.parameters import EffectiveParameters
 from compute.simulate.account import TradingCosts
 from compute.simulate.estimates import Estimates
@@ -40,7 +41,7 @@ class Setting:
 
     cash: at the start. lot_size: of every instrument. rebalance_sessions: a decision every so many
     sessions. estimates: what is estimated from the history before each decision; None: nothing.
-    clock: when decisions are made, for schedules.
+    clock: when decisions are made, for schedules. stress: the scenarios that limits name.
     """
 
     strategy: Strategy
@@ -54,3 +55,4 @@ class Setting:
     rebalance_sessions: int = 1
     estimates: Estimates | None = None
     clock: Clock | None = None
+    stress: tuple[StressEvent, ...] = ()

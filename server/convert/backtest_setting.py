@@ -12,6 +12,7 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 from compute.correlation.estimate import Estimator
 from compute.layout import Source
 from compute.limits.policy import Limits
+from compute.limits.stress_limits import StressEvent
 from compute.parameters import EffectiveParameters, overlaid
 from compute.simulate.account import TradingCosts
 from compute.simulate.estimates import Estimates
@@ -64,8 +65,16 @@ def setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[Field
     yield from _clock_violations(setting, path)
 
 
-def setting_of(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:
-    """The domain's setting; the message has been checked. Raises `Refusal`."""
+def setting_of(
+    message: pb.BacktestSetting,
+    place: int,
+    history: PriceHistory,
+    stress: tuple[StressEvent, ...] = (),
+) -> Setting:
+    """The domain's setting; the message has been checked. Raises `Refusal`.
+
+    stress: the scenarios of the request.
+    """
     path = f"settings[{place}]"
     costs = TradingCosts(**{name: getattr(message.costs, name) for name in COSTS})
     parameters = overlaid(EffectiveParameters(), parameters_convert.parameters(message.parameters))
@@ -83,6 +92,7 @@ def setting_of(message: pb.BacktestSetting, place: int, history: PriceHistory) -
         ),
         estimates=_estimates(message.estimates) if message.HasField("estimates") else None,
         clock=_clock(message),
+        stress=stress,
     )
 
 

@@ -10,8 +10,7 @@ from server.limit_monitor import LimitCheck
 def limit_check(check: LimitCheck) -> pb.GetBreachesResponse:
     """What was found and what could not be looked at."""
     answer = pb.GetBreachesResponse(market_snapshot_id=check.snapshot_id)
-    if check.unknown:
-        answer.not_checked.append(check.unknown)
+    answer.not_checked.extend(check.unknown)
     for item in check.found:
         breach = answer.breaches.add(
             kind=types_pb2.LimitKind.ValueType(int(item.breach.kind)),

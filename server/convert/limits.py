@@ -98,18 +98,28 @@ def limits(message: limits_pb2.Limits) -> Limits:
         sale_proceeds=SaleProceeds(message.sale_proceeds) if message.sale_proceeds else None,
         joint=JointLimits(
             **_given(message.joint),
-            linear=tuple(
-                LinearLimit(
-                    name=item.name,
-                    coefficients=dict(zip(item.instrument_ids, item.coefficients, strict=True)),
-                    **_given(item),
-                )
-                for item in message.joint.linear
-            ),
+            linear=linear(message.joint),
             tails=tails(message.joint),
-            stress=tuple(StressLimit(i.scenario_id, i.loss_max) for i in message.joint.stress),
+            stress=stress(message.joint),
         ),
     )
+
+
+def linear(message: limits_pb2.JointLimits) -> tuple[LinearLimit, ...]:
+    """Linear limits by name."""
+    return tuple(
+        LinearLimit(
+            name=item.name,
+            coefficients=dict(zip(item.instrument_ids, item.coefficients, strict=True)),
+            **_given(item),
+        )
+        for item in message.linear
+    )
+
+
+def stress(message: limits_pb2.JointLimits) -> tuple[StressLimit, ...]:
+    """Limits on losses in stored stress scenarios."""
+    return tuple(StressLimit(item.scenario_id, item.loss_max) for item in message.stress)
 
 
 def tails(message: limits_pb2.JointLimits) -> tuple[TailLimit, ...]:

@@ -8,6 +8,7 @@ from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
+from compute.limits.policy import LinearLimit
 from compute.optimize.execution import Execution
 from compute.optimize.explanation import named
 from compute.optimize.infeasibility.conflict import Explanation
@@ -29,7 +30,7 @@ from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 from compute.tail_cuts import normal_cap
 from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
-from server.convert.limits import joint_violations, tails
+from server.convert.limits import joint_violations, linear, tails
 from server.convert.market import (
     MatrixData,
     instrument_violations,
@@ -145,9 +146,6 @@ def violations(message: pb.OptimizationProblem, path: str) -> Iterator[FieldViol
             wrong = f"has {length} entries for {n} instruments"
             yield FieldViolation(f"{path}.{name}", "LENGTH_MISMATCH", wrong)
     yield from joint_violations(message.limits, f"{path}.limits")
-    if message.limits.stress:
-        text = "no stored scenario is read here: say it as `linear`, with the returns of a report"
-        yield FieldViolation(f"{path}.limits.stress", "NOT_APPLICABLE", text)
     for name, stored, kind in (
         ("scenarios", message.scenario_matrix_id, MATRIX_KIND_SCENARIOS),
         ("covariance", message.covariance_matrix_id, MATRIX_KIND_COVARIANCE),
@@ -250,9 +248,14 @@ def sensitivity(
 
 
 def problem(
-    message: pb.OptimizationProblem, scenarios: MatrixData | None, covariance: MatrixData | None
+    message: pb.OptimizationProblem,
+    scenarios: MatrixData | None,
+    covariance: MatrixData | None,
+    stress: Sequence[LinearLimit] = (),
 ) -> Problem:
     """The domain's problem; the message has been checked (`violations`).
+
+    stress: what its limits on stress scenarios have become.
 
     Raises `KeyError` with the instrument that a matrix doesn't have.
     """
@@ -267,7 +270,7 @@ def problem(
         chosen = covariance.values[np.ix_(place, place)]
     return Problem(
         objective=objective_convert.objective(message.objective),
-        limits=_limits(message, n, ids),
+        limits=_limits(message, n, ids, stress),
         costs=Costs(_column(message.linear_cost), _column(message.impact_cost)),
         mean=_column(message.mean),
         covariance=chosen,
@@ -278,7 +281,9 @@ def problem(
     )
 
 
-def _limits(message: pb.OptimizationProblem, n: int, ids: list[str]) -> Limits:
+def _limits(
+    message: pb.OptimizationProblem, n: int, ids: list[str], stress: Sequence[LinearLimit]
+) -> Limits:
     joint = message.limits
     lower, upper = _column(message.weight_min), _column(message.weight_max)
     risk = None
@@ -289,7 +294,7 @@ def _limits(message: pb.OptimizationProblem, n: int, ids: list[str]) -> Limits:
         upper=np.ones(n) if upper is None else upper,
         budget_min=_given(message, "budget_min"),
         budget_max=message.budget_max if message.HasField("budget_max") else 1.0,
-        rows=_rows(joint, ids),
+        rows=_rows([*linear(joint), *stress], ids),
         gross_max=_given(message, "gross_max"),
         turnover_max=_given(message, "turnover_max"),
         trade_max=_column(message.trade_max),
@@ -305,20 +310,20 @@ def _limits(message: pb.OptimizationProblem, n: int, ids: list[str]) -> Limits:
     )
 
 
-def _rows(joint: limits_pb2.JointLimits, ids: list[str]) -> Rows | None:
-    if not joint.linear:
+def _rows(limits: Sequence[LinearLimit], ids: list[str]) -> Rows | None:
+    if not limits:
         return None
     place = {name: i for i, name in enumerate(ids)}
-    matrix = np.zeros((len(joint.linear), len(ids)))
-    for row, limit in enumerate(joint.linear):
-        for name, value in zip(limit.instrument_ids, limit.coefficients, strict=True):
+    matrix = np.zeros((len(limits), len(ids)))
+    for row, limit in enumerate(limits):
+        for name, value in limit.coefficients.items():
             matrix[row, place[name]] = value
     return Rows(
         matrix,
-        np.array([r.lower if r.HasField("lower") else -np.inf for r in joint.linear]),
-        np.array([r.upper if r.HasField("upper") else np.inf for r in joint.linear]),
-        tuple(r.name for r in joint.linear),
-        np.array([r.soft_price if r.HasField("soft_price") else np.inf for r in joint.linear]),
+        np.array([-np.inf if x.lower is None else x.lower for x in limits]),
+        np.array([np.inf if x.upper is None else x.upper for x in limits]),
+        tuple(x.name for x in limits),
+        np.array([np.inf if x.soft_price is None else x.soft_price for x in limits]),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from positionsizing.v1 import risk_service_pb2 as pb
 
+from compute.limits.stress_limits import Others, StressEvent
 from compute.risk.liquidation import Liquidation
 from compute.risk.report import BookRisk, Choices
 from compute.risk.scenarios import reverse_stress, worst_in_ellipsoid
@@ -78,6 +79,13 @@ def scenario_violations(scenario: pb.StressScenario, path: str) -> Iterator[Fiel
                     yield FieldViolation(f"{path}.window.{name}", "MISSING", "must be given")
         case _:
             yield FieldViolation(f"{path}.shock", "MISSING", "a shock or a window must be given")
+
+
+def shock_event(scenario_id: str, version: int, shock: pb.ShockEvent) -> StressEvent:
+    """The domain's scenario of shocks by instrument; the message has been checked."""
+    others = Others.SPREAD if shock.spread_by_covariance else Others.STAY
+    given = tuple(floats(shock.returns).tolist())
+    return StressEvent(scenario_id, version, others, tuple(shock.instrument_ids), given)
 
 
 def view_violations(views: Sequence[pb.RiskView], path: str) -> Iterator[FieldViolation]:

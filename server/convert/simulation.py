@@ -19,6 +19,7 @@ from server.convert.backtest_setting import setting_violations
 from server.convert.columns import floats
 from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
+from server.convert.risk import scenario_violations
 from server.errors import FieldViolation, invalid, invalid_fields
 
 SETTINGS_MAX, FAST_SETTINGS_MAX = 64, 4096
@@ -46,6 +47,13 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
     yield from number_violations(request)
     for place, setting in enumerate(request.settings):
         yield from setting_violations(setting, f"settings[{place}].")
+    seen: set[str] = set()
+    for place, scenario in enumerate(request.stress_scenarios):
+        where = f"stress_scenarios[{place}]"
+        yield from scenario_violations(scenario, where)
+        if scenario.scenario_id in seen:
+            yield FieldViolation(where, "DUPLICATE", f"{scenario.scenario_id!r} is given twice")
+        seen.add(scenario.scenario_id)
 
 
 def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:

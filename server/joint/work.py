@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from positionsizing.v1 import optimization_service_pb2 as pb
 
-from compute.limits.policy import TailLimit
+from compute.limits.policy import LimitKind, TailLimit
 from compute.market import MissingInputError
 from compute.optimize import solve, solve_batch
 from compute.optimize.diversification import as_sharpe
@@ -78,9 +78,12 @@ def _of_well_formed(work: Callable[[], T]) -> T:
         raise invalid("problem", "NOT_WELL_FORMED", str(error)) from error
 
 
-def _kind(name: str, problem: Problem, found: Cut) -> int:
+def _kind(name: str, problem: Problem, found: Cut, stress: Sequence[str]) -> int:
     """The kind of a limit that has a price."""
-    cut = found.limits.get(name.removesuffix(" max"))
+    row = name.removesuffix(" max")
+    if row in stress:
+        return int(LimitKind.STRESS_LOSS_MAX)
+    cut = found.limits.get(row)
     return optimization.limit_kind(name, problem) if cut is None else int(cut.kind)
 
 
@@ -102,10 +105,14 @@ def optimized(
     problem: Problem,
     ids: list[str],
     request: pb.OptimizePortfolioRequest,
+    stress: Sequence[str] = (),
     *,
     execution: Execution,
 ) -> pb.OptimizePortfolioResponse:
-    """One problem solved and proven. Raises `Refusal`."""
+    """One problem solved and proven. Raises `Refusal`.
+
+    stress: names of its rows that are limits on stress scenarios.
+    """
     time_limit = execution.time_limit
     problem = _of_well_formed(lambda: as_sharpe(problem))
     tails = limits_convert.tails(request.problem.limits)
@@ -137,7 +144,7 @@ def optimized(
     if not proof.is_optimal:
         response.status = pb.OPTIMIZATION_STATUS_UNPROVEN
     set_floats(response, "weights", solution.weights)
-    kinds = {name: _kind(name, problem, found) for name in prices}
+    kinds = {name: _kind(name, problem, found, stress) for name in prices}
     optimization.certificate(response.certificate, proof, prices, problem, ids, kinds)
     normal = normal_cap(None, tails)[1]
     told = "" if normal is None else f"{normal.name} is a bound on the volatility"

@@ -9,13 +9,16 @@ from positionsizing.v1 import edge_service_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.kelly.growth_guarantee import Guarantee, guaranteed_growth
+from compute.limits.book_guard import ReturnData
+from compute.limits.policy import JointLimits, Limits, LinearLimit
+from compute.limits.stress_limits import with_stress
 from compute.optimize.frontier import is_risk
 from compute.optimize.lots.outer_approximation import Effort
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
 from compute.tail_cuts import is_cut
+from server.convert import limits as limits_convert
 from server.convert import optimization
-from server.convert.limits import tails
 from server.convert.market import matrix
 from server.convert.ranges import number_violations
 from server.errors import invalid, invalid_fields
@@ -24,6 +27,7 @@ from server.joint.expected import Expected, size_of
 from server.reading import check_bytes
 from server.request_context import Call
 from server.sizing_engine import SizingEngine
+from server.stress import unknown_scenarios
 
 T = TypeVar("T")
 
@@ -46,7 +50,7 @@ class OptimizationService:
         self, call: Call, request: pb.OptimizePortfolioRequest
     ) -> pb.OptimizePortfolioResponse:
         """Solves one problem and proves the answer."""
-        problem = await self._problem(call, request.problem)
+        problem, stress = await self._problem(call, request.problem)
         ids = list(request.problem.instrument_ids)
         if len(request.sensitivities) > SENSITIVITIES_MAX:
             text = f"has {len(request.sensitivities)} entries; at most {SENSITIVITIES_MAX}"
@@ -59,7 +63,7 @@ class OptimizationService:
                 raise invalid("lots", "TOO_MANY", text)
         sensitivities = 2 * len(request.sensitivities)
         check_bytes(_bytes(ids, 1 + sensitivities), call.bytes_max, is_estimate=True)
-        return await self._run(call, work.optimized, problem, ids, request)
+        return await self._run(call, work.optimized, problem, ids, request, stress)
 
     async def trace_frontier(
         self, call: Call, request: pb.TraceFrontierRequest
@@ -68,7 +72,7 @@ class OptimizationService:
         count = request.point_count or POINTS_DEFAULT
         if found := list(number_violations(request)):
             raise invalid_fields(found)
-        problem = await self._problem(call, request.problem)
+        problem, _ = await self._problem(call, request.problem)
         _refuse_tails(request.problem)
         if not is_risk(problem.objective):
             text = (
@@ -90,7 +94,7 @@ class OptimizationService:
         self, call: Call, request: pb.ExplainInfeasibilityRequest
     ) -> pb.ExplainInfeasibilityResponse:
         """The smallest conflict among the limits and the cheapest way out."""
-        problem = await self._problem(call, request.problem)
+        problem, _ = await self._problem(call, request.problem)
         _refuse_tails(request.problem)
         ids = list(request.problem.instrument_ids)
         return await self._run(call, work.explained, problem, ids)
@@ -119,7 +123,10 @@ class OptimizationService:
 
         return await self._engine.run(run, problem.size, call, is_joint=True)
 
-    async def _problem(self, call: Call, message: pb.OptimizationProblem) -> Problem:
+    async def _problem(
+        self, call: Call, message: pb.OptimizationProblem
+    ) -> tuple[Problem, tuple[str, ...]]:
+        """The problem, and the names of its rows that are limits on stress scenarios."""
         if found := list(optimization.violations(message, "problem")):
             raise invalid_fields(found)
         scenarios, covariance = await self._engine.gatherer.matrices(
@@ -133,11 +140,33 @@ class OptimizationService:
             scenarios = matrix(message.scenarios)
         if message.HasField("covariance"):
             covariance = matrix(message.covariance)
+        data = ReturnData(
+            None if scenarios is None else scenarios.returns,
+            None if covariance is None else covariance.returns,
+        )
+        stress = await self._stress(call, message, data)
         try:
-            return optimization.problem(message, scenarios, covariance)
+            made = optimization.problem(message, scenarios, covariance, stress)
+            return made, tuple(row.name for row in stress)
         except KeyError as error:
             text = f"{error.args[0]!r} is not in every matrix and limit that needs it"
             raise invalid("problem.instrument_ids", "UNKNOWN_INSTRUMENT", text) from error
+
+    async def _stress(
+        self, call: Call, message: pb.OptimizationProblem, data: ReturnData
+    ) -> tuple[LinearLimit, ...]:
+        """What the limits on stored stress scenarios say of the instruments, as linear limits."""
+        wanted, ids = [item.scenario_id for item in message.limits.stress], message.instrument_ids
+        events = await self._engine.gatherer.stress(call, wanted, ids)
+        known = {event.scenario_id for event in events}
+        if unknown := list(unknown_scenarios(message.limits, known, "problem.limits")):
+            raise invalid_fields(unknown)
+        joint = JointLimits(
+            linear=limits_convert.linear(message.limits),
+            stress=limits_convert.stress(message.limits),
+        )
+        told = with_stress(Limits(joint=joint), events, ids, data)
+        return told.joint.linear[len(joint.linear) :]
 
 
 def _guarantee(response: pb.TraceFrontierResponse, asked: edge_service_pb2.GrowthGuarantee) -> None:
@@ -151,7 +180,7 @@ def _guarantee(response: pb.TraceFrontierResponse, asked: edge_service_pb2.Growt
 
 def _refuse_tails(problem: pb.OptimizationProblem) -> None:
     """Raises `Refusal` for tails that only one optimum at a time is held to; they are checked."""
-    if any(is_cut(tail) for tail in tails(problem.limits)):
+    if any(is_cut(tail) for tail in limits_convert.tails(problem.limits)):
         text = "only NORMAL ones here; OptimizePortfolio and SizePositions know the others"
         raise invalid("problem.limits.tails", "NOT_APPLICABLE", text)
 

@@ -18,6 +18,7 @@ from server.four_eyes import Approval
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import change_record, tell
 from server.services.portfolio_money import PortfolioMoney
+from server.stress import unknown_scenarios
 from storage.errors import NotFound, VersionConflict
 from storage.postgres import (
     closing,
@@ -304,19 +305,12 @@ async def _unknown_scenarios(
     connection: asyncpg.Connection, tenant_id: str, request: pb.SetLimitsRequest
 ) -> list[FieldViolation]:
     """Stress scenarios that limits name and that are not in force."""
-    named = [item.scenario_id for item in request.limits.joint.stress]
+    joint = request.limits.joint
+    named = [item.scenario_id for item in joint.stress]
     if not named:
         return []
     known = {item.scenario_id for item in await stress.in_force(connection, tenant_id, named)}
-    return [
-        FieldViolation(
-            f"limits.joint.stress[{place}].scenario_id",
-            "NOT_FOUND",
-            f"{name!r} is no stress scenario in force",
-        )
-        for place, name in enumerate(named)
-        if name not in known
-    ]
+    return list(unknown_scenarios(joint, known, "limits.joint"))
 
 
 async def ensure_group(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> None:

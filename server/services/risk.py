@@ -20,7 +20,7 @@ from server.convert.names import (
     timestamp,
 )
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
-from server.histories import Span, read
+from server.histories import Span, lent_by, read
 from server.long_work import in_thread
 from server.request_context import Call, first_delivery
 from server.risk_report import Basis, basis_of, reported
@@ -81,7 +81,8 @@ class RiskService:
         basis: Basis,
         response: pb.ReportRiskResponse,
     ) -> None:
-        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+        lend = lent_by(self._database, call)
+        async with lend() as connection:
             rows = await stress.list_in_force(connection, call.tenant_id, limit=SCENARIOS_MAX)
         known = {row.scenario_id: row for row in rows}
         for place, scenario_id in enumerate(request.scenario_ids):
@@ -93,7 +94,7 @@ class RiskService:
             out = response.stress_losses.add(scenario_id=scenario_id)
             try:
                 stored = known[scenario_id]
-                shocks = await shocks_of(self._database, call, stored, both.instrument_ids, whole)
+                shocks = await shocks_of(lend, call, stored, both.instrument_ids, whole)
             except Refusal as refusal:
                 out.refused = refusal.message
                 continue

@@ -12,9 +12,10 @@ from server.convert.columns import set_floats
 from server.convert.job import METHODS
 from server.convert.names import checked_id, optional_moment
 from server.errors import invalid, invalid_fields
-from server.histories import Span, read
+from server.histories import Span, lent_by, read
 from server.reading import check_bytes
 from server.request_context import Call
+from server.stress import in_shocks, read_stored, unknown_scenarios
 from server.tune import tune_violations
 from server.worker import Worker
 from storage.postgres.pool import Database
@@ -83,7 +84,31 @@ class SimulationService:
             return request
         if request.WhichOneof("history") == "universe_id":
             request.prices.CopyFrom(await self._prices(call, request))
+        if isinstance(request, pb.RunBacktestRequest):
+            await self._read_scenarios(call, request)
         return request
+
+    async def _read_scenarios(self, call: Call, request: pb.RunBacktestRequest) -> None:
+        """Puts the scenarios that limits name into a request, as shocks. Raises `Refusal`."""
+        named = {
+            item.scenario_id: f"settings[{place}].limits.joint.stress[{i}].scenario_id"
+            for place, setting in reversed([*enumerate(request.settings)])
+            for i, item in enumerate(setting.limits.joint.stress)
+        }
+        given = {item.scenario_id: item for item in request.stress_scenarios}
+        lend = lent_by(self._database, call)
+        stored = await read_stored(lend, call, named.keys() - given.keys())
+        known = {item.scenario_id: item for item in (*given.values(), *stored)}
+        for place, setting in enumerate(request.settings):
+            path = f"settings[{place}].limits.joint"
+            if unknown := list(unknown_scenarios(setting.limits.joint, known, path)):
+                raise invalid_fields(unknown)
+        names = request.prices.instrument_ids
+        del request.stress_scenarios[:]
+        for item in known.values():
+            path = named.get(item.scenario_id, "stress_scenarios")
+            shocks = await in_shocks(lend, call, item, names, path)
+            request.stress_scenarios.append(shocks)
 
     async def _run(self, call: Call, method: str, request: Request) -> bytes:
         work = await self.ready(call, request)

@@ -16,6 +16,7 @@ from positionsizing.v1 import (
     limits_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
+    risk_service_pb2,
     simulation_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
@@ -434,6 +435,28 @@ async def test_a_backtest_asks_the_algorithm(firm: Client) -> None:
     assert list(result.gross_weight) == pytest.approx([0.0, 0.0, 0.8, 0.8], abs=1e-9)
     assert (result.decisions, result.trades) == (1, 2)
     assert result.cash[-1] == pytest.approx(1e6 - 5e5 + 3e5)
+
+
+async def test_an_algorithm_loses_no_more_in_a_scenario(firm: Client) -> None:
+    """Of 0.2, 0.4 and 0.1 the second is cut to where half of it is a tenth; in a backtest too."""
+    shock = risk_service_pb2.ShockEvent(instrument_ids=["I1"], returns=[-0.5])
+    crash = risk_service_pb2.StressScenario(scenario_id="halved", shock=shock)
+    await firm.risk.PutStressScenario(risk_service_pb2.PutStressScenarioRequest(scenario=crash))
+    stress = [limits_pb2.StressLimit(scenario_id="halved", loss_max=0.1)]
+    portfolio_id = await firm.ready(**WIDE, joint=limits_pb2.JointLimits(stress=stress))
+    decision = await firm.size(asked(portfolio_id, "inverse-volatility", {"gross": 0.7}))
+    assert decision.method == CUSTOM
+    assert list(decision.sizes.weight) == pytest.approx([0.2, 0.2, 0.1], abs=1e-4)
+    assert 0.5 * decision.sizes.weight[1] <= 0.1
+    assert decision.sizes.binding[1] == types_pb2.LIMIT_KIND_STRESS_LOSS_MAX
+    assert (await replayed(firm, decision)).lots_equal
+
+    request = backtest("inverse-volatility", gross=0.9)
+    request.settings[0].limits.joint.stress.extend(stress)
+    crash.shock.instrument_ids[:] = ["A"]
+    request.stress_scenarios.append(crash)
+    (result,) = (await firm.simulation.RunBacktest(request)).results
+    assert list(result.gross_weight) == pytest.approx([0.0, 0.0, 0.5, 0.5], abs=1e-4)
 
 
 async def test_a_backtest_ends_where_the_algorithm_is_unknown_or_fails(firm: Client) -> None:

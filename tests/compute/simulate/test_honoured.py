@@ -23,6 +23,7 @@ from compute.limits.policy import (
     StressLimit,
     TailLimit,
 )
+from compute.limits.stress_limits import Others, StressEvent
 from compute.methods import Method
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import (
@@ -232,6 +233,8 @@ def pair(field: str) -> tuple[Setting, Setting]:
         base = with_fields(base, {name: CorrelationPenalty.NONE})
     if name == "schedule":
         base = replace(base, clock=Clock(16 * 3600, "UTC"))
+    if name == "stress":
+        base = replace(base, stress=(StressEvent("crash", 1, Others.STAY, ("A",), (-0.5,)),))
     if name == "stop_required":
         base = replace(base, strategy=Told(has_stops=False))
     base = with_fields(base, BESIDE.get(name, {}))

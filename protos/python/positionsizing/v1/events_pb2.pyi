@@ -346,6 +346,10 @@ class LimitBreached(_message.Message):
     portfolios follow with what comes next). New prices alone are not looked at until then;
     `GetBreaches` looks whenever it is asked.
 
+    Linear limits are looked at, and those on stress scenarios with the scenarios in force: one that is retired, or
+    can't say what an instrument of the book does, is not looked at, and what was found before stays found; shocks
+    that spread do so by the matrix that clusters are found by.
+
     Limits on clusters are looked at with the clusters of the book itself, what is held and reserved, by the
     latest covariance or correlation of the portfolio's `SizingParameters.covariance_universe`. Each
     cluster, of one instrument too, is told as a group. Without such a matrix, or where it lacks an instrument

@@ -701,8 +701,9 @@ class StressLimit(_message.Message):
     covariance of the request, or that of `SizingParameters.covariance_universe`, or else of the request's
     scenarios. A decision that can't tell the loss is refused (FAILED_PRECONDITION, naming the limit): of a scenario
     that is retired (NO_STRESS_SCENARIO), of an instrument of the book without whole history in its window
-    (HISTORY_GAPS), of a shock that spreads without a matrix (MISSING_MATRIX, MISSING_MATRIX_ENTRY). Backtests and
-    `OptimizationProblem.limits` know no stored scenarios: say them there as `linear`.
+    (HISTORY_GAPS), of a shock that spreads without a matrix (MISSING_MATRIX, MISSING_MATRIX_ENTRY). Backtests of mode
+    EXACT know such limits too (`RunBacktestRequest.stress_scenarios`), and so does `OptimizationProblem.limits`, over
+    the instruments of the problem.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from positionsizing.v1 import correlation_service_pb2 as _correlation_service_pb2
 from positionsizing.v1 import limits_pb2 as _limits_pb2
 from positionsizing.v1 import parameter_service_pb2 as _parameter_service_pb2
+from positionsizing.v1 import risk_service_pb2 as _risk_service_pb2
 from positionsizing.v1 import sizing_pb2 as _sizing_pb2
 from positionsizing.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -484,6 +485,7 @@ class RunBacktestRequest(_message.Message):
     RISK_FREE_RATE_FIELD_NUMBER: _builtins.int
     SUMMARY_ONLY_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    STRESS_SCENARIOS_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     sessions_per_year: _builtins.float
@@ -512,6 +514,14 @@ class RunBacktestRequest(_message.Message):
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___BacktestSetting]:
         """Settings to try, 1 to 64; 1 to 4096 in mode FAST. The first is what the others are compared with."""
 
+    @_builtins.property
+    def stress_scenarios(self) -> _containers.RepeatedCompositeFieldContainer[_risk_service_pb2.StressScenario]:
+        """Stress scenarios for `Limits.joint.stress` of the settings, each by an id of its own; what they name and is
+        not here is read as it is stored now. Every decision takes them as they are, those before a window as well:
+        a scenario of days inside the history knows the future. Windows need the whole history of every instrument
+        of the backtest; shocks that spread do so by the covariance of `estimates`. Mode EXACT only.
+        """
+
     def __init__(
         self,
         *,
@@ -524,10 +534,11 @@ class RunBacktestRequest(_message.Message):
         risk_free_rate: _builtins.float = ...,
         summary_only: _builtins.bool = ...,
         mode: Global___BacktestMode.ValueType = ...,
+        stress_scenarios: _abc.Iterable[_risk_service_pb2.StressScenario] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sessions_per_year: _TypeAlias = _typing.Literal["sessions_per_year"]  # noqa: Y015
     _WhichOneofArgType__sessions_per_year: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year"]  # noqa: Y015
