@@ -50,9 +50,9 @@ def correlation_factors(inputs: Inputs, lines: Floats, alone: Floats) -> Floats:
 
 def _columns(book: ReturnMatrix, inputs: Inputs, places: Integers) -> Integers:
     """The column of each instrument, by its place in the market."""
-    column = {name: i for i, name in enumerate(book.instrument_ids)}
-    names = inputs.limit_bounds.market.instrument_ids
-    columns = np.array([column.get(names[place], -1) for place in places], dtype=np.int64)
+    column, names = book.place, inputs.limit_bounds.market.instrument_ids
+    found = [column.get(names[place], -1) for place in places.tolist()]
+    columns = np.array(found, dtype=np.int64)
     missing = np.flatnonzero(columns < 0)
     if len(missing):
         name = inputs.limit_bounds.market.instrument_ids[int(places[missing[0]])]

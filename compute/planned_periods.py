@@ -3,8 +3,8 @@
 The first period is the decision itself. The next ones are sized as it was, through every rule and
 limit and to whole lots, from what the one before leaves: at today's prices and equity, with edges
 that have faded as they are said to, and a period less to go. An optimum of several lines fades line
-by line and is not solved anew. Periods beyond `steps_of` follow from there by the plan alone,
-before limits and lots.
+by line and is not solved anew: that is exact where all fade alike. Periods beyond `steps_of` follow
+from there by the plan alone, before limits and lots.
 """
 
 from dataclasses import dataclass, replace

@@ -81,7 +81,7 @@ def covariance_of(inputs: "Inputs", places: Integers, method: str) -> Floats:
             "covariance_universe in the sizing parameters"
         )
         raise MissingInputError("MISSING_MATRIX", text)
-    column = {name: i for i, name in enumerate(book.instrument_ids)}
+    column = book.place
     names = [inputs.limit_bounds.market.instrument_ids[i] for i in places]
     for name in names:
         if name not in column:

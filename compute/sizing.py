@@ -20,6 +20,7 @@ from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.pipeline import Sizing, run_pipeline
 from compute.shapes import KernelRegistry
 from compute.target import Target, target_of
+from compute.trade_plan import line_by_line_notes
 
 
 def size(
@@ -62,7 +63,11 @@ def _of_target(given: Inputs, target: Target, rounded: Sizing, kernels: KernelRe
         inputs=inputs,
         joint=joint,
         tried=target.tried,
-        notes=(*target.notes, *fee_notes(sizing)),
+        notes=(
+            *target.notes,
+            *(() if joint is None else line_by_line_notes(inputs)),
+            *fee_notes(sizing),
+        ),
         lots_compared=compared,
         method=target.method,
     )

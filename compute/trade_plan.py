@@ -7,6 +7,12 @@ from compute.kelly.multiperiod import TradePlan, aim_share, trade_plan
 from compute.market import Floats
 from compute.methods import Method
 
+LINE_BY_LINE = (
+    "edges fade at different speeds, and the joint optimum is followed and planned line by line, "
+    "which takes lines as uncorrelated from the next period on; the method MULTI_PERIOD plans them "
+    "together"
+)
+
 
 def plan_of(inputs: Inputs) -> TradePlan | None:
     """The plan of the parameters for the lines of a batch; None where none is asked for."""
@@ -32,6 +38,19 @@ def aims(inputs: Inputs) -> Floats:
     if plan is not None:
         return plan.share[0]
     return aim_share(half_lives(inputs), inputs.parameters.trade_rate)
+
+
+def line_by_line_notes(inputs: Inputs) -> list[str]:
+    """What to know of a joint optimum that is traded towards over several periods.
+
+    It is followed line by line. That is the best of all lines together where edges fade alike, for
+    then the optimum only gets smaller (`trade_plan`), and not where they don't.
+    """
+    parameters, lives = inputs.parameters, half_lives(inputs)[inputs.active]
+    is_at_once = parameters.trade_rate == 1.0 and parameters.plan_periods <= 1
+    if is_at_once or len(np.unique(lives)) < 2:
+        return []
+    return [LINE_BY_LINE]
 
 
 def half_lives(inputs: Inputs) -> Floats:

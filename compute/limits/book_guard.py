@@ -11,6 +11,7 @@ there or come nearer, and may not move away.
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -38,6 +39,11 @@ class ReturnMatrix:
     _parts: Cache[bytes, Floats] = field(
         default_factory=lambda: Cache(PARTS_KEPT), compare=False, repr=False
     )
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The column of each instrument."""
+        return {name: column for column, name in enumerate(self.instrument_ids)}
 
     def part(self, columns: Integers) -> Floats:
         """A covariance of some of the instruments, (k, k), in this order."""
@@ -338,8 +344,8 @@ def _columns(
     matrix: ReturnMatrix, market: Market, places: Integers, limit: str, what: str
 ) -> Integers:
     """Where the instruments at `places` are in the matrix."""
-    column = {name: i for i, name in enumerate(matrix.instrument_ids)}
-    names = [market.instrument_ids[place] for place in places]
+    column, ids = matrix.place, market.instrument_ids
+    names = [ids[place] for place in places.tolist()]
     for name in names:
         if name not in column:
             raise MissingInputError(

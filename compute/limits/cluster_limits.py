@@ -117,7 +117,7 @@ def _correlation(limit: ClusterLimit, ids: Sequence[str], data: ReturnData) -> F
             f"the limit {limit.name!r} on clusters needs correlations: name a covariance by "
             "covariance_matrix_id, or a covariance_universe in the sizing parameters",
         )
-    column = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    column = matrix.place
     for name in ids:
         if name not in column:
             kind = "covariance" if data.covariance is not None else "scenario matrix"

@@ -119,7 +119,7 @@ def _spread(
             "one by covariance_matrix_id, or a covariance_universe in the sizing parameters"
         )
         raise MissingInputError("MISSING_MATRIX", text)
-    place = {name: i for i, name in enumerate(matrix.instrument_ids)}
+    place = matrix.place
     for name in (*given, *ids):
         if name not in place:
             text = (

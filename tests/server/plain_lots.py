@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from math import fsum
 from typing import Any
 
+import numpy as np
 from plain_risks import measured
 from plain_units import Line, Unit, unit_of
-from positionsizing.v1 import limits_pb2, sizing_pb2
+from positionsizing.v1 import limits_pb2, market_service_pb2, sizing_pb2
 from wide_books import RATES, Wide
 
 ROUNDING = 1e-11
@@ -265,7 +266,7 @@ class Reading:
                 slack = max(slack, 1e-14)
                 if now > max(bound, was) + slack:
                     yield f"{name}: {now!r} is above {bound!r} and was {was!r}"
-            for row in joint.linear:
+            for row in rows_of(self.case, joint):
                 if not row.HasField("soft_price"):
                     yield from _row(row, names, before, after, buy, sell)
 
@@ -283,6 +284,42 @@ class Reading:
         was, now = (measured(self.case, names, book) for book in (before, after))
         for name in wanted:
             yield name, was[name](joint), now[name](joint)
+
+
+def rows_of(case: Wide, joint: limits_pb2.JointLimits) -> list[limits_pb2.LinearLimit]:
+    """Linear limits, and for each limit on a scenario one on what the book loses in it."""
+    rows = list(joint.linear)
+    for limit in joint.stress:
+        returns = _returns(case, limit.scenario_id)
+        rows.append(
+            limits_pb2.LinearLimit(
+                name=f"loss in {limit.scenario_id}",
+                instrument_ids=returns.keys(),
+                coefficients=[-x for x in returns.values()],
+                upper=limit.loss_max,
+            )
+        )
+    return rows
+
+
+def _returns(case: Wide, scenario_id: str) -> dict[str, float]:
+    """What each instrument returns in a scenario; of a spreading one, one return is given.
+
+    Then the others return their covariance with that one, in units of its variance, and no less
+    than everything.
+    """
+    given = case.stress[scenario_id]
+    if scenario_id not in case.spreading:
+        return given
+    ((name, shock),) = given.items()
+    chosen = case.matrices.get("covariance_matrix_id") or case.matrices["scenario_matrix_id"]
+    names = list(chosen.instrument_ids)
+    values = np.array(chosen.dense.values).reshape(-1, len(names))
+    if chosen.kind == market_service_pb2.MATRIX_KIND_SCENARIOS:
+        values = np.cov(values.T)
+    column = values[:, names.index(name)]
+    moved = np.maximum(shock * column / column[names.index(name)], -1.0)
+    return dict(zip(names, moved.tolist(), strict=True))
 
 
 def _over(name: str, value: float, bound: float, scale: float) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import fsum
 
 import numpy as np
-from plain_lots import ROUNDING, Reading
+from plain_lots import ROUNDING, Reading, rows_of
 from plain_units import Line, Unit
 from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -41,7 +41,9 @@ class TraderReading(Reading):
             for line in new:
                 found += self._one(line, limits)
             found += self._sums(new, limits)
-            found += [text for row in limits.joint.linear for text in self._passed(row, new)]
+            found += [
+                text for row in rows_of(self.case, limits.joint) for text in self._passed(row, new)
+            ]
         found += [*self._book(new), *self._tails(new), *self._clusters(new)]
         found = [
             text for text in found if not text.startswith(OF_A_DECISION) and " trade" not in text

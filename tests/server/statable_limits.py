@@ -128,6 +128,14 @@ def _row(name: str, end: str, loose: float, tight: float, soft: float | None = N
     return Statable(name, state)
 
 
+def _stress(kind: str, tight: float, needs: str) -> Statable:
+    def state(limits: limits_pb2.Limits, book: Trader, level: int) -> None:
+        bound = tight * book.usual if level else 1e6
+        limits.joint.stress.add(scenario_id=book.scenario_id(kind), loss_max=bound)
+
+    return Statable(f"stress {kind}", state, needs=needs, called=f"joint.stress ({kind}")
+
+
 def _restricted(limits: limits_pb2.Limits, book: Trader, level: int) -> None:
     limits.restricted_instrument_ids.append(book.names[1] if level else NOWHERE)
 
@@ -206,12 +214,18 @@ STATABLE = (
     _tail("FILTERED_HISTORICAL", VAR, 0.004, "scenarios"),
     _row("most", "upper", 1e9, 0.08),
     _row("least", "lower", -1e9, -0.05),
+    _stress("shock", 0.02, ""),
+    _stress("spread", 0.03, "matrix"),
     _row("soft", "upper", 1e9, 0.02, soft=1e-3),
 )
 SIZE = 9
 """Limits in a row: with all at once only the tightest would ever bind."""
 
 Row = tuple[tuple[int, int], ...]
+
+
+LOOSE_ROW: Row = tuple((i, LOOSE) for i, limit in enumerate(STATABLE) if not limit.slow)
+"""Under which a book is inside every limit by itself."""
 
 
 def rows(seed: int, size: int = SIZE) -> list[Row]:

@@ -20,12 +20,13 @@ from positionsizing.v1 import (
     market_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
+    risk_service_pb2,
     sizing_pb2,
     sizing_service_pb2,
     types_pb2,
 )
 from service_client import Client, new_id, refusal_of
-from wide_books import NAMES, UNIVERSE, Wide, drawn
+from wide_books import NAMES, RETURNS, STRESS, UNIVERSE, Wide, drawn
 
 BOOKS = int(os.environ.get("FUZZ_WIDE_BOOKS", "200" if os.environ.get("CI") else "60"))
 SEED = int(os.environ.get("FUZZ_WIDE_SEED", "0"))
@@ -47,18 +48,25 @@ TYPED = {
 @pytest_asyncio.fixture(scope="session")
 async def wide_client(joint_client: Client) -> Client:
     """A client of a service that has a history of the instruments."""
-    rng = np.random.default_rng(3)
-    returns = 0.015 * rng.standard_normal((40, len(NAMES))) + 0.001
     history = history_service_pb2.History(
         universe_id=UNIVERSE,
         kind=history_service_pb2.HISTORY_KIND_RETURNS,
         instrument_ids=NAMES,
-        values=returns.ravel(),
+        values=RETURNS.ravel(),
     )
-    for day in range(len(returns)):
+    for day in range(len(RETURNS)):
         when = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
         history.observation_times.add().FromDatetime(when)
     await joint_client.history.PutHistory(history_service_pb2.PutHistoryRequest(history=history))
+    shock, days = (risk_service_pb2.StressScenario(scenario_id=name) for name in STRESS)
+    shock.shock.instrument_ids.extend(STRESS["wide-shock"])
+    shock.shock.returns.extend(STRESS["wide-shock"].values())
+    times = history.observation_times
+    days.window.universe_id, days.window.start_time.seconds = UNIVERSE, times[0].seconds
+    days.window.end_time.seconds = times[-1].seconds
+    for scenario in (shock, days):
+        put = risk_service_pb2.PutStressScenarioRequest(scenario=scenario)
+        await joint_client.risk.PutStressScenario(put)
     return joint_client
 
 

@@ -119,6 +119,7 @@ async def test_a_buffer_that_a_least_exposure_contradicts_is_refused(
 
 GROUP = limits_pb2.GroupLimit(name="g", net_weight_max=0.25, gross_weight_max=0.28)
 BELOW = limits_pb2.GroupLimit(name="b", net_weight_min=-0.05)
+ROW = limits_pb2.LinearLimit(name="row", coefficients=[1.0, -2.0], lower=-1.0, upper=0.4)
 # Of 100,000: 30 % long the first, 10 % short the second, 20 % short of the volume of a day.
 BEYOND: dict[str, dict[str, Any]] = {
     "weight": {"weight_max": 0.2},
@@ -136,6 +137,7 @@ BEYOND: dict[str, dict[str, Any]] = {
     "net below": {"net_weight_min": 0.25},
     "positions": {"positions_max": 1},
     "buffer": {"cash_buffer": 0.75},
+    "linear": {"joint": limits_pb2.JointLimits(linear=[ROW])},
 }
 
 
@@ -153,6 +155,8 @@ async def test_each_kind_of_breach_is_named(joint_client: Client, method: str, c
         limits["instruments"] = [
             limits_pb2.InstrumentLimit(instrument_id=book.names[0], quantity_max=200.0)
         ]
+    for row in limits["joint"].linear if "joint" in limits else ():
+        row.instrument_ids[:] = book.names[:2]
     for group in limits.get("groups", ()):
         member = book.names[1] if group.name == "b" else book.names[0]
         group.instrument_ids[:] = [member]

@@ -13,7 +13,7 @@ from positionsizing.v1 import (
 )
 from service_client import PRICES, Client, refusal, sizing_request
 from test_limits_on_lots import put_matrix
-from test_trading_costs import NONE, Parameters, book
+from test_trading_costs import JOINT, NONE, Parameters, book
 
 PLANNED = types_pb2.SIZING_METHOD_MULTI_PERIOD
 NAMES, OTHER = ["I0", "I1", "I2"], "I3"
@@ -62,7 +62,8 @@ async def planned(client: Client, portfolio_id: str, **given: Any) -> sizing_pb2
         "edge_half_life_periods": HALF_LIFE,
     }
     signals = columns | given.pop("signals", {})
-    return await client.size(sizing_request(portfolio_id, NAMES, signals, method=PLANNED, **given))
+    given.setdefault("method", PLANNED)
+    return await client.size(sizing_request(portfolio_id, NAMES, signals, **given))
 
 
 def path(decision: sizing_pb2.SizingDecision) -> np.ndarray:
@@ -193,3 +194,55 @@ async def test_the_example_of_the_page(client: Client) -> None:
     decision = await planned(client, portfolio_id, signals=signals, covariance_matrix_id=covariance)
     expected = [[0.166, 0.018], [0.274, 0.008]]
     np.testing.assert_allclose(path(decision)[:2], expected, atol=5e-4)
+
+
+def joint_horizon(before: np.ndarray, left: np.ndarray, risk_costs: np.ndarray) -> np.ndarray:
+    """As `whole_horizon`, the cost of each trade by any matrix; left: of each edge by a period."""
+    n, k, own = len(MEANS), (1 - RATE) / RATE**2, COVARIANCE[:3, :3]
+    moves = np.eye(PERIODS) - np.eye(PERIODS, k=-1)
+    system = np.kron(np.eye(PERIODS), own) + k * np.kron(moves.T @ moves, risk_costs)
+    right = (MEANS * left ** np.arange(PERIODS)[:, None]).ravel()
+    right[:n] += k * risk_costs @ before
+    return np.linalg.solve(system, right).reshape(PERIODS, n)
+
+
+async def of_joint(client: Client, half_life: np.ndarray) -> sizing_pb2.SizingDecision:
+    portfolio_id = await book(client, 0.5, trade_rate=RATE, plan_periods=PERIODS)
+    signals = {"edge_half_life_periods": half_life}
+    return await planned(client, portfolio_id, signals=signals, method=JOINT)
+
+
+async def test_a_joint_optimum_is_planned_at_its_best_where_edges_fade_alike(
+    joint_client: Client,
+) -> None:
+    """The whole horizon of correlated names at once, costs by their covariance, edges alike."""
+    decision = await of_joint(joint_client, np.full(3, 4.0))
+    before = np.array([0.5, 0.0, 0.0])
+    expected = joint_horizon(before, np.full(3, 2 ** (-1 / 4)), COVARIANCE[:3, :3])
+    assert (expected[-1] > 0.0).all()
+    np.testing.assert_allclose(path(decision), expected, rtol=0.0, atol=4e-6)
+    assert not any("line by line" in note for note in decision.notes)
+
+
+async def test_a_joint_plan_of_edges_that_fade_unlike_says_what_it_is(joint_client: Client) -> None:
+    decision = await of_joint(joint_client, HALF_LIFE)
+    (note,) = (note for note in decision.notes if "line by line" in note)
+    assert "MULTI_PERIOD" in note
+    left = np.where(HALF_LIFE > 0, 2.0 ** (-1 / np.maximum(HALF_LIFE, 1e-9)), 1.0)
+    best = joint_horizon(np.array([0.5, 0.0, 0.0]), left, COVARIANCE[:3, :3])
+    assert np.abs(path(decision) - best).max() > 0.01
+    # Each line follows its own part of the optimum of today.
+    wanted = np.linalg.solve(COVARIANCE[:3, :3], MEANS)
+    alone = [
+        joint_line(start, aim, part)
+        for start, aim, part in zip([0.5, 0.0, 0.0], wanted, left, strict=True)
+    ]
+    np.testing.assert_allclose(path(decision), np.array(alone).T, rtol=0.0, atol=4e-6)
+
+
+def joint_line(before: float, wanted: float, left: float) -> np.ndarray:
+    """One line by itself over the horizon, in units of its own risk, (H,)."""
+    k, moves = (1 - RATE) / RATE**2, np.eye(PERIODS) - np.eye(PERIODS, k=-1)
+    right = wanted * left ** np.arange(PERIODS)
+    right[0] += k * before
+    return np.linalg.solve(np.eye(PERIODS) + k * moves.T @ moves, right)

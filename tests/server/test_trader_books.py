@@ -16,10 +16,16 @@ import grpc
 import numpy as np
 import pytest
 from plain_traders import TraderReading, growth
-from positionsizing.v1 import limits_pb2, portfolio_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import (
+    limits_pb2,
+    portfolio_service_pb2,
+    risk_service_pb2,
+    sizing_pb2,
+    types_pb2,
+)
 from positionsizing.v1 import sizing_service_pb2 as pb
 from service_client import Client, new_id, refusal_of
-from statable_limits import SIZE, STATABLE, Row, lacking, rows, stated
+from statable_limits import LOOSE_ROW, SIZE, STATABLE, Row, lacking, rows, stated
 from test_fuzz_wide import stored
 from trader_books import TRADERS, Trader
 from wide_books import Wide
@@ -31,7 +37,7 @@ ROWS = [
     row
     for seed in range(FIRST, FIRST + max(SEEDS, 1))
     for row in rows(seed, int(os.environ.get("TRADER_SIZE", SIZE)))
-]
+] + [LOOSE_ROW] * (2 * len(TRADERS))
 METHODS = {"closed": types_pb2.SIZING_METHOD_CLOSED_FORM, "joint": types_pb2.SIZING_METHOD_JOINT}
 MATRICES = {"scenarios": "scenario_matrix_id", "covariance": "covariance_matrix_id"}
 DATA = ("", "covariance", "scenarios")
@@ -65,6 +71,7 @@ BIND = {
     "CDAR_MAX",
     "DRAWDOWN_RISK",
     "LINEAR",
+    "STRESS_LOSS_MAX",
 }
 
 
@@ -88,6 +95,15 @@ class Desk:
         case.stored.MergeFrom(
             limits_pb2.Limits(trade_notional_max=small, allow_short=True, allow_flip=True)
         )
+        for scenario_id, returns in case.stress.items():
+            shock = risk_service_pb2.ShockEvent(
+                instrument_ids=returns.keys(),
+                returns=returns.values(),
+                spread_by_covariance=scenario_id in case.spreading,
+            )
+            scenario = risk_service_pb2.StressScenario(scenario_id=scenario_id, shock=shock)
+            put = risk_service_pb2.PutStressScenarioRequest(scenario=scenario)
+            await client.risk.PutStressScenario(put)
         desk = cls(client, book, case, await stored(client, case, "traders"))
         sizes = (await client.size(desk.request("closed", "", None, signals=case.signals[0]))).sizes
         units = np.multiply(sizes.trade_lots, sizes.lot_size)

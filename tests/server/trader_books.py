@@ -6,6 +6,7 @@ the signal, and an order that an earlier decision left open.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,22 @@ class Trader:
             parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.5),
             matrices=self.matrices(),
             signals=[self.signals()],
+            stress=self.stress(),
+            spreading=frozenset([self.scenario_id("spread")]),
         )
+
+    def scenario_id(self, kind: str) -> str:
+        """The id of one of its stress scenarios."""
+        return "-".join([kind, *re.findall("[a-z]+", self.name.lower())])
+
+    def stress(self) -> dict[str, dict[str, float]]:
+        """Returns of what its scenarios name: of all, and of the first one, which spreads."""
+        fall = [(-1.0) ** (i + 1) * (0.2 + 0.1 * i) for i in range(len(self.names))]
+        shock = dict(zip(self.names, fall, strict=True))
+        return {
+            self.scenario_id("shock"): shock,
+            self.scenario_id("spread"): {self.names[0]: -0.3},
+        }
 
 
 _UNSTATED = {

@@ -25,6 +25,13 @@ Kind = market_service_pb2
 Edge = sizing_pb2
 NAMES = tuple(f"W{i}" for i in range(8))
 UNIVERSE = "wide"
+RETURNS = 0.015 * np.random.default_rng(3).standard_normal((40, len(NAMES))) + 0.001
+"""Of its history, a day each."""
+STRESS = {
+    "wide-shock": {"W0": -0.4, "W1": 0.2, "W3": -0.1, "W6": 2.0, "W7": -1.0},
+    "wide-days": dict(zip(NAMES, (np.prod(1.0 + RETURNS, axis=0) - 1.0).tolist(), strict=True)),
+}
+"""Stored scenarios: a shock to some, and all days of the history."""
 RATES = {"USD": 1.0, "EUR": 1.1, "JPY": 0.0067, "GBP": 1.25, "GBX": 0.0125, "BTC": 60_000.0}
 """Dollars for one unit."""
 QUOTED = (
@@ -58,6 +65,10 @@ class Wide:
     asked: list[limits_pb2.Limits | None] = field(default_factory=list)
     method: int = 0
     reducing: bool = False
+    stress: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Returns of what stored stress scenarios name, by their id."""
+    spreading: frozenset[str] = frozenset()
+    """Those whose shocks spread by the matrix of the request."""
 
 
 def drawn(seed: int, beside: Wide | None = None) -> Wide:
@@ -86,6 +97,7 @@ def drawn(seed: int, beside: Wide | None = None) -> Wide:
         parameters=parameters_drawn(draw),
         matrices=_matrices(draw, size),
         reducing=draw.chance(0.05),
+        stress=STRESS,
     )
     if draw.chance(0.9):
         _measurable(wide)

@@ -89,6 +89,7 @@ def limits_drawn(
     if draw.chance(0.5 * p):
         limits.restricted_instrument_ids.append(draw.one(*names))
     _joint(draw, limits, names, p)
+    _stress(draw, limits, p)
     return limits
 
 
@@ -130,6 +131,15 @@ def _joint(draw: Draw, limits: limits_pb2.Limits, names: list[str], p: float) ->
             row.lower = draw.one(-1.0, -0.05, -1e9)
         if draw.chance(0.25):
             row.soft_price = draw.one(1e-6, 1e-3, 10.0)
+
+
+def _stress(draw: Draw, limits: limits_pb2.Limits, p: float) -> None:
+    """Losses in stored scenarios, drawn apart so that all else stays as it was drawn."""
+    rng = draw.rng.spawn(1)[0]
+    for scenario_id in ("wide-shock", "wide-days"):
+        if rng.random() < 0.5 * p:
+            loss_max = float(rng.choice([1e-9, 0.005, 0.05, 0.3, 1e9]))
+            limits.joint.stress.add(scenario_id=scenario_id, loss_max=loss_max)
 
 
 def parameters_drawn(draw: Draw) -> parameter_service_pb2.SizingParameters:

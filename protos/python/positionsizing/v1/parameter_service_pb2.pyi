@@ -475,8 +475,10 @@ class SizingParameters(_message.Message):
     """
     plan_periods: _builtins.int
     """Periods for which trades are planned ahead: the plan (`SizingDecision.plan`) of largest
-    expected growth less trading costs, of either method, over which edges fade by
-    `SignalBatch.edge_half_life_periods`. The decision takes its first step, inside the limits; each step
+    expected growth less trading costs, over which edges fade by
+    `SignalBatch.edge_half_life_periods`. MULTI_PERIOD plans the lines together. Other methods plan each by itself
+    towards the sizes of one period; of JOINT that is the best of all lines where their edges fade alike, and where
+    they don't a note says that its optimum is followed line by line. The decision takes its first step, inside the limits; each step
     is the best that is left from where the limits left the one before. `trade_rate` says what trades
     cost, as the part of the way that would be best to trade without an end. Nothing is expected after
     the last period, so the nearer the end the less is traded. 0: no plan, and no end. Default 0. 0 or
