@@ -195,7 +195,7 @@ STATABLE = (
     _flag("allow_flip", tight=False, stored=True),
     Statable("sale_proceeds", _proceeds, stored=True),
     Statable("currency", _currency),
-    _number("trade_weight_min", 0.0, 0.03, "usual"),
+    _number("trade_weight_min", 0.0, 0.1, "usual"),
     _flag("stop_required", tight=True, stored=False),
     _number("positions_max", 1_000_000, 2),
     Statable("exit_days_max", _exit),

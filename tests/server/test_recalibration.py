@@ -22,7 +22,7 @@ async def calibrated(
 
 
 async def test_platt_r24(client: Client) -> None:
-    """p = 1 / (1 + exp(A s + B)) with the targets of his paper, of scores as log odds.
+    """R24, R24b: p = 1 / (1 + exp(A s + B)), the targets of his paper, scores as log odds.
 
     A and B by mpmath; his are the same to the digits he prints.
     """

@@ -57,8 +57,7 @@ def weighted(returns: np.ndarray, decay: float) -> np.ndarray:
 async def test_dynamic_correlations_are_the_recursion_r16(client: Client) -> None:
     """With the a and b that were fitted, period by period, written as Engle (2002) does.
 
-    The step from 0.5 by the shocks (1.5, -1) and (-2, -1.5) is in tests/compute/correlation: no
-    history of 20 periods and more begins with a given state.
+    The table's two steps are in test_reference_properties.py.
     """
     rng = np.random.default_rng(16)
     common = rng.standard_normal((300, 1)) * np.where(np.arange(300) < 150, 0.2, 2.0)[:, None]

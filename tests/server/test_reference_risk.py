@@ -139,9 +139,17 @@ async def test_cornish_fisher_r5_and_student_r4(
 
 
 @pytest.mark.parametrize(
-    ("level", "evar"), [(0.7, 9.3581167317), (0.8, 9.7061843806), (0.9, 10.0), (0.95, 10.0)]
+    ("level", "evar"),
+    [
+        (0.7, 9.3581167317),
+        (0.75, 9.5342812079),
+        (0.8, 9.7061843806),
+        (0.9, 10.0),
+        (0.95, 10.0),
+    ],
 )
 async def test_entropic_value_at_risk_r27(client: Client, level: float, evar: float) -> None:
+    """R27b: losses of 1 to 10; from 0.9 on it is the largest."""
     universe = await losses_universe(client, np.arange(1.0, 11.0) / 100)
     answer = await report(client, universe_id=universe, proposed=weights(A=1.0), level=level)
     assert answer.after.entropic_value_at_risk == pytest.approx(evar / 100, abs=6e-13)

@@ -109,7 +109,7 @@ class Random:
 async def test_no_book_loses_more_in_any_scenario(
     joint_client: Client, method: types_pb2.SizingMethod.ValueType, seed: int
 ) -> None:
-    """More than the limit only where it lost more before, and then no more than before."""
+    """R26: more than the limit only where it lost more before, and then no more than before."""
     client, case = joint_client, Random(seed)
     scenarios = await case.put(client)
     snapshot = await client.put_market()
