@@ -266,6 +266,7 @@ RANGES: dict[str, Range] = {
     "BacktestEstimates.sessions": Range(20, 2520, "sessions"),
     "ListJobsRequest.limit": Range(1, 1000, "jobs"),
     "FactorExposures.exposures": Range(-1000.0, 1000.0, "returns for one"),
+    "ShockEvent.returns": Range(-1.0, 100.0, "a return, as a fraction", hint=PERCENT),
     "EstimatorSettings.decay": Range(0.5, 0.9999, "a session"),
     "EstimatorSettings.factor_count": Range(0, 10_000, "factors"),
     "EstimatorSettings.stress_fraction": Range(0.001, 0.9, "of the sessions"),

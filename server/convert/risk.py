@@ -47,22 +47,19 @@ def book_violations(book: pb.BookWeights, path: str) -> Iterator[FieldViolation]
     yield from _column(book.weights, len(book.instrument_ids), f"{path}.weights", WEIGHT_MAX)
 
 
-def _column(
-    column: Sequence[float], n: int, path: str, high: float, low: float | None = None
-) -> Iterator[FieldViolation]:
+def _column(column: Sequence[float], n: int, path: str, high: float) -> Iterator[FieldViolation]:
     if len(column) != n:
         yield FieldViolation(path, "LENGTH_MISMATCH", f"has {len(column)} entries for {n}")
         return
-    low = -high if low is None else low
     values = floats(column)
-    for place in np.flatnonzero(~((values >= low) & (values <= high)))[:10]:
+    for place in np.flatnonzero(~(np.abs(values) <= high))[:10]:
         finite = math.isfinite(values[place])
-        text = f"is {values[place]:g}; it must be from {low:g} to {high:g}"
+        text = f"is {values[place]:g}; it must be from {-high:g} to {high:g}"
         yield FieldViolation(f"{path}[{place}]", "OUT_OF_RANGE" if finite else "NOT_FINITE", text)
 
 
 def scenario_violations(scenario: pb.StressScenario, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with a stress scenario."""
+    """What is wrong with a stress scenario but its numbers."""
     yield from id_violations(scenario.scenario_id, f"{path}.scenario_id")
     yield from text_violations(scenario.description, f"{path}.description")
     match scenario.WhichOneof("event"):
@@ -70,7 +67,9 @@ def scenario_violations(scenario: pb.StressScenario, path: str) -> Iterator[Fiel
             names = scenario.shock.instrument_ids
             yield from instrument_violations(names, f"{path}.shock.instrument_ids")
             returns = scenario.shock.returns
-            yield from _column(returns, len(names), f"{path}.shock.returns", 100.0, -1.0)
+            if len(returns) != len(names):
+                text = f"has {len(returns)} entries for {len(names)} instruments"
+                yield FieldViolation(f"{path}.shock.returns", "LENGTH_MISMATCH", text)
         case "window":
             window = scenario.window
             yield from id_violations(window.universe_id, f"{path}.window.universe_id")

@@ -19,6 +19,7 @@ from server.convert.names import (
     page_token,
     timestamp,
 )
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation, Refusal, invalid, invalid_fields
 from server.histories import Span, lent_by, read
 from server.long_work import in_thread
@@ -108,7 +109,8 @@ class RiskService:
     ) -> pb.PutStressScenarioResponse:
         """Stores a scenario; the same one again is no new version."""
         scenario = request.scenario
-        if found := list(convert.scenario_violations(scenario, "scenario")):
+        found = list(number_violations(request))
+        if found := found or list(convert.scenario_violations(scenario, "scenario")):
             raise invalid_fields(found)
         if scenario.WhichOneof("event") == "window":
             start = optional_moment(scenario.window, "start_time", "scenario.window.")

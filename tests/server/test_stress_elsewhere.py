@@ -22,6 +22,7 @@ from service_client import INSTRUMENTS, Client, new_id, refusal
 from test_backtests import LONG_S, table
 from test_breach_events import app_dsn, breach_events, hold
 from test_cluster_breaches import breaches, put_correlation, set_universe
+from test_histories import START
 from test_limits_on_lots import bets
 from test_stress_limits import STRESS, limits_on, put_scenario, put_shock, put_window, scope_of
 
@@ -119,7 +120,7 @@ async def test_windows_that_miss_a_holding_are_not_checked(client: Client) -> No
     days[1, 1] = np.nan
     gap = await put_window(client, days)
     nothing = await put_scenario(
-        client, window={"universe_id": new_id("none"), "start_time": {}, "end_time": {"seconds": 9}}
+        client, window={"universe_id": new_id("none"), "start_time": START, "end_time": START}
     )
     portfolio_id = await resting(client, limits_on((whole, 0.05), (gap, 0.05), (nothing, 0.05)))
     answer = await breaches(client, portfolio_id)
