@@ -26,7 +26,7 @@ from compute.kernels import SENSITIVE, chunks, run_waterfalls
 from compute.layout import COMPILED_STAGES, Exposure, Extra, Line, Scalar, Stage
 from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
-from compute.limits.book_stage import within_book_limits
+from compute.limits.book_stage import needed_trades, within_book_limits
 from compute.limits.guard import Violation
 from compute.limits.lots import counted, whole_lots
 from compute.limits.places import without_place
@@ -191,6 +191,8 @@ def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> S
     stages, extra = out[: len(COMPILED_STAGES)], out[len(COMPILED_STAGES) :]
     moved = within_book_limits(stages[Stage.RECONCILE], inputs)
     kept = np.round(moved.weight * GRID) / GRID
+    # Before turnover took back a part, which in whole lots can be another.
+    unturned = stages[Stage.SHARED_LIMIT] if moved.unturned is None else moved.unturned
     lots = whole_lots(
         kept,
         inputs.index,
@@ -201,6 +203,7 @@ def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> S
         book=inputs.book_guard,
         stopless=may_not_grow(inputs),
         ends=ends_of_optimum(inputs),
+        needed=lambda: needed_trades(unturned, inputs),
     )
     quantity = np.where(inputs.known, lots.quantity, 0.0)
     weight = quantity * inputs.limit_bounds.unit_weight[inputs.index]

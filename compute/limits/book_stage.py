@@ -19,7 +19,8 @@ from compute.inputs import Inputs
 from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
-from compute.limits.projection import Sums, cap_turnover, cures, part_needed, without_increase
+from compute.limits.cures import needed, sums_excess
+from compute.limits.projection import cap_turnover, part_needed, without_increase
 from compute.market import Floats, Integers
 
 STEPS = 60
@@ -36,10 +37,14 @@ batch can't keep it, it comes as near as this."""
 
 @dataclass(frozen=True)
 class Moved:
-    """Weights (n,) inside the limits of the book, and which rule moved each line, -1 for none."""
+    """Weights (n,) inside the limits of the book, and which rule moved each line, -1 for none.
+
+    unturned: before turnover took back a part of that, where it was looked at again here.
+    """
 
     weight: Floats
     rule: Integers
+    unturned: Floats | None = None
 
 
 def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
@@ -57,7 +62,20 @@ def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
     cut = np.where(in_rows != wanted, stage.worst(wanted, linear=True), nobody)
     cut = np.where(scaled != in_rows, stage.worst(in_rows, linear=False), cut)
     cut = np.where((kept != wanted) & (cut < 0), worst, cut)
-    return Moved(kept, np.where(kept != wanted, cut, -1))
+    return Moved(kept, np.where(kept != wanted, cut, -1), scaled)
+
+
+def needed_trades(weight: Floats, inputs: Inputs) -> Floats:
+    """The part of each trade to `weight` that brings the book inside any limit, (n,), signed."""
+    bounds, index, active = inputs.limit_bounds, inputs.index, inputs.active
+    before = np.where(active, bounds.before[index], weight)
+    if inputs.book_guard is None:
+        part = needed(bounds, index, active, before, weight)
+    else:
+        stage = _Stage(weight, index, active, bounds, inputs.book_guard)
+        part = stage.cures(weight, weight - before)
+    signed: Floats = np.sign(weight - before) * part
+    return signed
 
 
 class _Stage:
@@ -249,20 +267,13 @@ class _Stage:
         if turnover is None or float(np.abs(trade).sum()) <= turnover:
             return weight
         capped: Floats = cap_turnover(
-            self.before + trade, self.before, turnover, self._cures(weight, trade), np
+            self.before + trade, self.before, turnover, self.cures(weight, trade), np
         )
         return np.where(self.active, capped, weight)
 
-    def _cures(self, weight: Floats, trade: Floats) -> Floats:
+    def cures(self, weight: Floats, trade: Floats) -> Floats:
         """How much of each trade brings the book inside its limits, curved ones too."""
-        bounds, index = self.limit_bounds, self.index
-        low, high = bounds.least[index], bounds.most[index]
-        if not bounds.limits.allow_short:
-            low = np.maximum(low, 0.0)
-        sums = Sums(bounds.members[:, index] * self.active, self._sums(self.before))
-        out: Floats = cures(
-            weight, self.before, (np.minimum(low, high), np.maximum(low, high)), sums, np
-        )
+        out = needed(self.limit_bounds, self.index, self.active, self.before, weight)
         excess, whole = self.excess(self.before), self.over_market(self.before)
         for rule, over in zip(self.guard.rules, excess, strict=True):
             if rule.is_linear and over > SLACK:
@@ -287,20 +298,7 @@ class _Stage:
         return high
 
     def _sums(self, weight: Floats) -> Floats:
-        """Value less bound of gross, net maximum and net minimum of each membership, (3, g)."""
-        bounds = self.limit_bounds.bounds
-        change = np.where(self.active, weight - self.before, 0.0)
-        grown = np.where(self.active, np.abs(weight) - np.abs(self.before), 0.0)
-        members = self.limit_bounds.members[:, self.index]
-        gross = bounds[Exposure.OTHER_GROSS] + members @ grown
-        net = bounds[Exposure.OTHER_NET] + members @ change
-        return np.stack(
-            [
-                gross - bounds[Exposure.GROSS_MAX],
-                net - bounds[Exposure.NET_MAX],
-                bounds[Exposure.NET_MIN] - net,
-            ]
-        )
+        return sums_excess(self.limit_bounds, self.index, self.active, self.before, weight)
 
     def all_excess(self, weight: Floats) -> Floats:
         """Value less bound of every limit on sums: of the book, exposures, turnover."""

@@ -20,6 +20,7 @@ from compute.limits.guard import NOTHING_REACHED, Guard, Proposal, Reached, Viol
 from compute.limits.near_lots import nearest_inside, window
 from compute.limits.policy import LimitKind
 from compute.limits.repair import Repair
+from compute.limits.turnover_lots import whole_needed, within_turnover
 from compute.market import LOTS_MAX, Floats, Integers
 from compute.waterfall import GRID
 
@@ -65,11 +66,14 @@ def whole_lots(
     book: BookGuard | None = None,
     stopless: NDArray[np.bool_] | None = None,
     ends: Callable[[], tuple[Floats, Floats]] | None = None,
+    needed: Callable[[], Floats] | None = None,
 ) -> Lots:
     """The largest whole trades towards `weight` (n,) that break no limit.
 
     index: the lines' instruments in the market. Lines with `active` 0 are not traded. Trades that
-    only increase a position and are smaller than the minimum are dropped. `book`: of the limits of
+    are smaller than the minimum are dropped, but what closes a position or `needed` gives: the part
+    of each trade that brings the book inside a limit, (n,) weights, signed; it also has turnover
+    before other trades. `book`: of the limits of
     the whole book, None where there are none. `stopless`: lines that may not grow, (n,). `ends`:
     gives the least and the largest weight of each line, (n,) each, where rounding to the safe side
     breaks a limit that `weight` keeps; without it no trade is rounded the other way.
@@ -94,8 +98,19 @@ def whole_lots(
     increase = np.abs(before + outward * lot) > np.abs(before)
     inward = np.where(increase, outward, inward)
     turnover_max = limit_bounds.limits.turnover_max
-    if turnover_max is not None and np.abs(outward) @ lot_weight > turnover_max:
-        outward = inward
+    minimum, minimum_kind = limit_bounds.trade_min.notional, limit_bounds.trade_min.kind
+    smallest = np.zeros(len(index))
+    if minimum:
+        smallest = minimum / (lot * limit_bounds.market.price[index])
+    demanded = np.zeros(len(index))
+    if needed is not None and (turnover_max is not None or (np.abs(outward) < smallest).any()):
+        demanded = whole_needed(needed(), before * unit_weight, lot_weight, slack)
+        demanded = np.maximum(np.minimum(demanded, buy_most), -sell_most)
+    if turnover_max is not None and (
+        np.abs(outward) @ lot_weight > turnover_max or (np.abs(demanded) > np.abs(outward)).any()
+    ):
+        outward = inward = within_turnover(inward, outward, demanded, lot_weight, turnover_max)
+        increase = np.abs(before + outward * lot) > np.abs(before)
     order_min = least_order(index, limit_bounds)
     if order_min is not None:
         # As far as whole lots go: the part of a lot that is left can't be sold alone either.
@@ -104,12 +119,15 @@ def whole_lots(
         unsent = (np.abs(outward) < order_min) & ~closes & (outward != 0.0)
         outward, inward = np.where(unsent, 0.0, outward), np.where(unsent, 0.0, inward)
         increase = increase & ~unsent
-    minimum, minimum_kind = limit_bounds.trade_min.notional, limit_bounds.trade_min.kind
-    dropped = np.zeros(len(index), dtype=bool)
-    smallest = np.zeros(len(index))
+    dropped = too_small = np.zeros(len(index), dtype=bool)
     if minimum:
-        smallest = minimum / (lot * limit_bounds.market.price[index])
         dropped = increase & (np.abs(outward) < smallest)
+        if needed is not None and not reducing and limit_bounds.free >= 0.0:
+            # Made smaller by limits that come after the minimum, and asked for by none.
+            closes = np.abs(before + outward * lot) < (1.0 - NEAR_LOT) * lot
+            too_small = (np.abs(outward) < smallest) & (outward != 0.0) & (demanded == 0.0)
+            too_small &= ~increase & ~closes
+            outward, inward = np.where(too_small, 0.0, outward), np.where(too_small, 0.0, inward)
     rejected: tuple[Violation, ...] = ()
 
     def made(lots: Integers, *, scaled_back: bool = False) -> Lots:
@@ -117,6 +135,7 @@ def whole_lots(
         limit[np.abs(outward) >= LOTS_MAX] = LimitKind.LOT_SIZE
         if order_min is not None:
             limit[unsent] = LimitKind.ORDER_MIN
+        limit[too_small] = minimum_kind
         less = lots != outward
         if less.any():
             kind = rejected[0].kind if rejected else LimitKind.NONE
