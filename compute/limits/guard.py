@@ -214,18 +214,42 @@ class Guard:
     ) -> Iterator[Violation]:
         if bound is None:
             return
-        after = total.gross + float(total.member[valued.index] @ valued.grown)
-        ceiling = max(bound * self.equity, total.gross)
-        yield from _beyond(kind, name, ceiling, after)
+        member = total.member[valued.index]
+        yield from self._gross_in(valued, member, kind, name, total.gross, bound * self.equity)
+
+    def _gross_in(
+        self,
+        valued: "_Valued",
+        member: Floats,
+        kind: LimitKind,
+        name: str,
+        worst: float,
+        bound: float,
+    ) -> Iterator[Violation]:
+        """In each outcome the bound holds, or the trades add nothing. worst: the largest before.
+
+        That earlier reserved trades may lead beyond the bound by themselves is no room for trades
+        that do so where those are cancelled.
+        """
+        scale = max(worst, float(member @ np.abs(valued.trade)))
+        for start in valued.outcomes():
+            after = np.abs(start + valued.moved)
+            growth = float(member @ (after - np.abs(start)))
+            change = member @ np.where(valued.moved == 0.0, 0.0, after - valued.worst)
+            ceiling = bound if growth > ROUNDING * scale else max(bound, worst)
+            yield from _beyond(kind, name, ceiling, worst + float(change))
 
     def _count(self, valued: "_Valued", most: int) -> Iterator[Violation]:
         """Instruments of which there may be more than dust, whichever reserved trades fill."""
-        i, dust = valued.index, DUST * self.lot_value
-        before = int((self.worst > dust).sum())
-        after = self.worst_case(valued.after, i) > dust[i]
-        value = before - int((self.worst[i] > dust[i]).sum()) + int(after.sum())
-        kind = LimitKind.POSITIONS_MAX
-        yield from _beyond(kind, "portfolio", float(max(most, before)), float(value))
+        dust = DUST * self.lot_value
+        before, dust = int((self.worst > dust).sum()), dust[valued.index]
+        for start in valued.outcomes():
+            after = np.where(valued.moved == 0.0, valued.worst, np.abs(start + valued.moved))
+            is_held = np.where(valued.moved == 0.0, valued.worst, np.abs(start)) > dust
+            growth = int((after > dust).sum()) - int(is_held.sum())
+            value = before - int((valued.worst > dust).sum()) + int((after > dust).sum())
+            ceiling = most if growth > 0 else max(most, before)
+            yield from _beyond(LimitKind.POSITIONS_MAX, "portfolio", float(ceiling), float(value))
 
     def _nets(self) -> Iterator["_Net"]:
         """The limits on net sums: of groups, then of the portfolio."""
@@ -249,10 +273,10 @@ class Guard:
             return
         bounds, others = self.shared.limits, self.shared
         if bounds.gross_notional_max is not None:
+            kind, member = LimitKind.SHARED_GROSS_NOTIONAL_MAX, np.ones(len(valued.trade))
             before = self.whole.gross + others.gross_notional
-            after = before + float(valued.grown.sum())
-            ceiling = max(bounds.gross_notional_max, before)
-            yield from _beyond(LimitKind.SHARED_GROSS_NOTIONAL_MAX, "group", ceiling, after)
+            most = bounds.gross_notional_max
+            yield from self._gross_in(valued, member, kind, "group", before, most)
         if bounds.instrument_notional_max is not None:
             other = others.instrument_notional[valued.index]
             worst = self.worst[valued.index]
@@ -312,8 +336,14 @@ class _Valued:
     before: Floats
     trade: Floats
     after: Floats
+    moved: Floats
     grown: Floats
     """By how much the largest absolute notional that the position may turn out to be grows."""
+    worst: Floats
+    """That notional before."""
+    high: Floats
+    low: Floats
+    """Value before if of what is reserved only the purchases fill, or only the sales."""
 
     @classmethod
     def of(cls, guard: Guard, proposal: Proposal) -> "_Valued":
@@ -324,7 +354,20 @@ class _Valued:
         # 0.3 held less 3 lots of 0.1 is nothing, though doubles say otherwise.
         closed = np.abs(after) <= ROUNDING * (np.abs(before) + np.abs(trade))
         after = np.where(closed, 0.0, after)
-        return cls(i, before, trade, after, guard.worst_case(after, i) - guard.worst[i])
+        grown = guard.worst_case(after, i) - guard.worst[i]
+        high, low = before + guard.pending_sell[i], before - guard.pending_buy[i]
+        high, low = before + guard.pending_sell[i], before - guard.pending_buy[i]
+        moved = after - before
+        return cls(i, before, trade, after, moved, grown, guard.worst[i], high, low)
+
+    def outcomes(self) -> tuple[Floats, Floats]:
+        """Positions, (n,), before the trades in two outcomes of what is reserved.
+
+        Where they are largest after the trades, and where the trades add most to them.
+        """
+        at_high = np.abs(self.high + self.moved) >= np.abs(self.low + self.moved)
+        ends = self.high, self.low
+        return np.where(at_high, *ends), np.where(self.moved > 0.0, *ends)
 
 
 def _where(broken: NDArray[np.bool_]) -> Integers:

@@ -105,12 +105,19 @@ class Repair:
         before = self.guard.before[self.index]
         after = before + self.guard.lot_value[self.index] * lots
         if broken.kind in _GROSS:
-            return member * np.sign(after), excess
+            return member * np.sign(self._farthest(after)), excess
         if broken.kind is LimitKind.TURNOVER_MAX:
             return trade, excess
         if broken.kind is LimitKind.CASH:
             return np.where(np.abs(after) > np.abs(before), trade, 0.0), excess
         return None
+
+    def _farthest(self, after: Floats) -> Floats:
+        """Where positions are largest, whichever reserved trades fill."""
+        high = after + self.guard.pending_sell[self.index]
+        low = after - self.guard.pending_buy[self.index]
+        farthest: Floats = np.where(np.abs(high) >= np.abs(low), high, low)
+        return farthest
 
     def _members(self, broken: Violation) -> Floats:
         for group, _ in self.guard.groups:

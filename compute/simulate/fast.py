@@ -155,12 +155,13 @@ def decided(account: Account, own: Bounds, session: Session, features: Features)
     active = session.active[own.strategy]
     if features.volatility_target or features.risk_budget:
         # As live: a rule that weighs with the volatility can't size a line that has none.
-        needed = (own.volatility_target < NO_LIMIT) | (own.risk_budget < NO_LIMIT)
-        active = jnp.where(needed & (session.annual_volatility <= 0.0), 0.0, active)
+        weighs = (own.volatility_target < NO_LIMIT) | (own.risk_budget < NO_LIMIT)
+        active = jnp.where(weighs & (session.annual_volatility <= 0.0), 0.0, active)
     unit = session.mark / equity
     before = unit * account.units
     wanted = stakes(own, session, active, before, features)
-    weight = limited(wanted, before, active, unit, equity, own, session, features)
-    lots = whole_lots(weight, before, active, unit, account.units, equity, own, features)
+    weight, needed = limited(wanted, before, active, unit, equity, own, session, features)
+    held = account.units
+    lots = whole_lots(weight, before, active, unit, held, equity, needed, own, features)
     orders = jnp.where(due, lots * own.lot_size, account.orders)
     return account._replace(orders=orders, decisions=account.decisions + due)

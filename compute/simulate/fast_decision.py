@@ -178,8 +178,11 @@ def limited(
     own: Bounds,
     session: Session,
     features: Features,
-) -> Array:
-    """Weights after every limit that any setting has, in the order of the waterfall."""
+) -> tuple[Array, Array]:
+    """Weights after every limit that any setting has, in the order of the waterfall.
+
+    And the part of each trade that brings the book inside them, see `projection.cures`.
+    """
 
     def kept(wanted: Array) -> Array:
         return jnp.where(active > 0.0, wanted, before)
@@ -225,7 +228,10 @@ def limited(
         weight = _again(weight, before, rows, one_round)
     if features.net or features.n_groups or features.liquidity:
         weight = _reconciled(weight, before, rows)
-    return jnp.round(weight * GRID) / GRID
+    weight = jnp.round(weight * GRID) / GRID
+    if features.trade_min:
+        return weight, projection.cures(weight, before, box, exceeded)
+    return weight, jnp.zeros_like(weight)
 
 
 def _cap(unit: Array, equity: Array, own: Bounds, features: Features) -> Array:
@@ -338,6 +344,7 @@ def whole_lots(
     unit: Array,
     held: Array,
     equity: Array,
+    needed: Array,
     own: Bounds,
     features: Features,
 ) -> Array:
@@ -360,7 +367,9 @@ def whole_lots(
         back = jnp.where(beyond & (wanted * held < 0.0), jnp.trunc(exact), closer)
         rounded = jnp.where(crossed, back, rounded)
     if features.trade_min:
-        increase = jnp.abs(held + rounded * lot) > jnp.abs(held)
-        small = jnp.abs(rounded) * lot_weight * equity < own.trade_notional_min
-        rounded = jnp.where(increase & small, 0.0, rounded)
+        after = jnp.abs(held + rounded * lot)
+        closes = (after < (1.0 - NEAR_LOT) * lot) & (after < jnp.abs(held))
+        stays = closes | ((needed > 0.0) & (after < jnp.abs(held)))
+        least = jnp.maximum(own.trade_notional_min / equity, own.trade_weight_min)
+        rounded = jnp.where((jnp.abs(rounded) * lot_weight < least) & ~stays, 0.0, rounded)
     return rounded
