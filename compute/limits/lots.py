@@ -109,7 +109,10 @@ def whole_lots(
     if turnover_max is not None and (
         np.abs(outward) @ lot_weight > turnover_max or (np.abs(demanded) > np.abs(outward)).any()
     ):
-        outward = inward = within_turnover(inward, outward, demanded, lot_weight, turnover_max)
+        whole = np.rint(exact)
+        down = np.where(_near(exact, whole, slack) & ~increase, whole, inward)
+        down = inward if np.abs(down) @ lot_weight > turnover_max else down
+        outward = inward = within_turnover(down, outward, demanded, lot_weight, turnover_max)
         increase = np.abs(before + outward * lot) > np.abs(before)
     order_min = least_order(index, limit_bounds)
     if order_min is not None:

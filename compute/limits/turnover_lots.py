@@ -2,9 +2,9 @@
 
 Rounded to the safe side, reductions are up to a lot larger than worked out, which can be more
 than the turnover. Rounded down all alike, a book beyond a limit by less than a lot would stay there
-for ever. So each line begins with its trade rounded down, and what turnover is left goes by lots:
-to trades that bring the book inside, for which others are made smaller where it takes that, then to
-other reductions.
+for ever. So each line begins with its trade rounded down, and what turnover is left goes by lots
+to trades that bring the book inside, to the one furthest from it first, for which others are made
+smaller where it takes that; then to other reductions.
 """
 
 import numpy as np
@@ -23,25 +23,21 @@ def within_turnover(
     down, safe: rounded towards no trade, and to the safe side. needed: those that limits ask for,
     signed; as near as turnover lets to the larger of both.
     """
+    most = turnover_max * (1.0 + ROUNDING)
     goal = np.where(np.abs(needed) > np.abs(down), needed, down)
-    lots, most = down.copy(), turnover_max * (1.0 + ROUNDING)
-    missing = (np.abs(goal) - np.abs(lots)) * lot_weight
-    for line in np.argsort(-missing, kind="stable")[: np.count_nonzero(missing > 0.0)]:
-        spare = np.where(
-            np.sign(lots) == np.sign(needed), np.abs(lots) - np.abs(needed), np.abs(lots)
-        )
-        spare = np.floor(np.maximum(spare, 0.0))
-        spare[line] = 0.0
-        room = most - np.abs(lots) @ lot_weight
-        count = min(
-            abs(goal[line]) - abs(lots[line]),
-            np.floor((room + spare @ lot_weight) / lot_weight[line]),
-        )
-        if count <= 0.0:
+    lots, spare = down.copy(), _spare(down, needed)
+    while ((missing := (np.abs(goal) - np.abs(lots)) * lot_weight) > 0.0).any():
+        line, lacking = int(np.argmax(missing)), np.count_nonzero(missing > 0.0)
+        room = most - np.abs(lots) @ lot_weight + spare @ lot_weight
+        # Alike, but not lot by lot: a part of the room each, at least a lot.
+        share = np.floor(room / lot_weight[line] / lacking)
+        count = min(max(share, 1.0), abs(goal[line] - lots[line]))
+        if count * lot_weight[line] > room:
+            goal[line] = lots[line]
             continue
         lots[line] += np.sign(goal[line]) * count
-        over = float(np.abs(lots) @ lot_weight) - most
-        lots = _given_back(lots, spare, lot_weight, over)
+        back = _given_back(spare, lot_weight, float(np.abs(lots) @ lot_weight) - most)
+        lots, spare = lots - np.sign(lots) * back, spare - back
     extra = (np.abs(safe) - np.abs(lots)) * lot_weight
     for line in np.argsort(extra, kind="stable"):
         if extra[line] > 0.0 and np.abs(lots) @ lot_weight + extra[line] <= most:
@@ -49,16 +45,21 @@ def within_turnover(
     return lots
 
 
-def _given_back(lots: Floats, spare: Floats, lot_weight: Floats, over: float) -> Floats:
-    """`lots` with as many of `spare` less as weigh `over`, the smallest lots first."""
-    lots = lots.copy()
+def _spare(lots: Floats, needed: Floats) -> Floats:
+    """Lots of each trade that no limit needs, (n,) >= 0."""
+    same = np.sign(lots) == np.sign(needed)
+    return np.maximum(np.abs(lots) - np.where(same, np.abs(needed), 0.0), 0.0)
+
+
+def _given_back(spare: Floats, lot_weight: Floats, over: float) -> Floats:
+    """As many of `spare` as weigh `over`, the smallest lots first, (n,)."""
+    back = np.zeros(len(spare))
     for line in np.argsort(lot_weight, kind="stable"):
         if over <= 0.0:
             break
-        count = min(spare[line], np.ceil(over / lot_weight[line]))
-        lots[line] -= np.sign(lots[line]) * count
-        over -= count * lot_weight[line]
-    return lots
+        back[line] = min(spare[line], np.ceil(over / lot_weight[line]))
+        over -= back[line] * lot_weight[line]
+    return back
 
 
 def whole_needed(needed: Floats, before: Floats, lot_weight: Floats, slack: Floats) -> Floats:
