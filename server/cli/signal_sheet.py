@@ -66,10 +66,11 @@ def signals_of(sheet: Sheet) -> sizing_pb2.SignalBatch:
     return batch
 
 
-def _source(row: Row, where: str) -> sizing_pb2.EdgeSource:
+def _source(row: Row, where: str) -> sizing_pb2.EdgeSource.ValueType:
     """What a line's edge comes from: as said, or by the cells it fills; 0 where by none."""
     if row.get("edge_source"):
-        return chosen(row, "edge_source", _SOURCES, where)  # type: ignore[no-any-return]
+        found: sizing_pb2.EdgeSource.ValueType = chosen(row, "edge_source", _SOURCES, where)
+        return found
     for first, second in _NEEDS.items():
         if row.get(first) and not row.get(second):
             raise CommandError(f"{where}: {first} is given, so {second} is needed too")

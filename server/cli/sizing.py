@@ -172,7 +172,9 @@ def use_matrix(
         request.covariance_matrix_id = made_id
 
 
-def _fill_sources(signals: "sizing_pb2.SignalBatch", source: "sizing_pb2.EdgeSource") -> None:
+def _fill_sources(
+    signals: "sizing_pb2.SignalBatch", source: "sizing_pb2.EdgeSource.ValueType"
+) -> None:
     """Lines that say no edge of their own take it from there."""
     for line, given in enumerate(signals.edge_source):
         if not given:
