@@ -262,19 +262,20 @@ def _await_serving(
             compiled = _compiled(log)
             if compiled and compiled != seen:
                 give_up, seen = time.monotonic() + STALLED_TIMEOUT_S, compiled
-                tell("compiling the first kernels, once on this machine", *compiled)
+                tell("compiling what the start waits for, once on this machine", *compiled)
     said = [line for line in log.read_text().splitlines() if '"compiling kernels"' not in line]
     tail = "\n".join(said[-5:]) or f"it got no further for {STALLED_TIMEOUT_S:.0f} s"
     raise CommandError(f"the service did not start:\n{tail}", "sizing doctor")
 
 
 def _compiled(log: Path) -> tuple[int, int] | None:
-    """Programs compiled and to be compiled, from the service's log; None where it doesn't say."""
+    """Of the programs that the start waits for, those compiled and all, from the service's log."""
     for line in reversed(log.read_text().splitlines()):
         if '"compiling kernels"' in line:
             with contextlib.suppress(ValueError):  # a line that is being written
                 entry = json.loads(line)
-                return entry["done"], entry["total"]
+                first = entry.get("of_first", entry["total"])
+                return first - entry.get("serves_after", 0), first
     return None
 
 

@@ -13,9 +13,13 @@ def percent(value: float, digits: int = 2) -> str:
     return f"{value + 0.0:.{digits}%}"
 
 
-def money(value: float) -> str:
-    """An amount to six digits at least: large ones without cents, a coin with its parts."""
-    return f"{value + 0.0:,.0f}" if abs(value) >= 1e5 else f"{value + 0.0:,.6g}"
+def money(value: float, more: int = 0) -> str:
+    """An amount to six digits at least: large ones without cents, a coin with its parts.
+
+    more: further digits.
+    """
+    shown = f".{more}f" if abs(value) >= 1e5 else f".{6 + more}g"
+    return f"{value + 0.0:,{shown}}"
 
 
 def units(value: float, sign: str = "") -> str:
@@ -23,16 +27,19 @@ def units(value: float, sign: str = "") -> str:
     return f"{value:{sign},.12g}"
 
 
-def _plain(value: float) -> str:
-    return f"{value:,.6g}"
+def _plain(value: float, more: int = 0) -> str:
+    return f"{value:,.{6 + more}g}"
 
 
-_SHOWN: Mapping[int, Callable[[float], str]] = {
-    label_pb2.LABEL_UNIT_UNSPECIFIED: lambda bound: "",
-    label_pb2.LABEL_UNIT_SHARE: percent,
+_SHOWN: Mapping[int, Callable[[float, int], str]] = {
+    label_pb2.LABEL_UNIT_UNSPECIFIED: _plain,
+    label_pb2.LABEL_UNIT_SHARE: lambda value, more: percent(value, 2 + more),
     label_pb2.LABEL_UNIT_MONEY: money,
     label_pb2.LABEL_UNIT_NUMBER: _plain,
 }
+"""A number in the unit of a label, with so many further digits."""
+
+MORE_DIGITS_MAX = 10
 
 
 STAGES: tuple[int, ...] = tuple(
@@ -74,21 +81,23 @@ def is_before_limits(stage: int) -> bool:
     return label_of(types_pb2.SizingStage, stage).is_stake
 
 
-def limit_text(kind: int, bound: float, group: str = "") -> str:
-    """A limit in words with its bound; empty for none."""
+def limit_text(kind: int, bound: float, group: str = "", more: int = 0) -> str:
+    """A limit in words with its bound, of so many further digits; empty for none."""
     if kind == 0:
         return ""
     label = label_of(types_pb2.LimitKind, kind)
     if not label.text:
         return f"limit {kind}"
-    told = label.text.format(_SHOWN[label.unit](bound), group=group)
+    told = label.text.format(_SHOWN[label.unit](bound, more), group=group)
     return f"{told} ({group})" if group and "{group}" not in label.text else told
 
 
-def limit_value(kind: int, value: float) -> str:
-    """A value that a limit bounds, in the unit of its bound."""
-    unit = label_of(types_pb2.LimitKind, kind).unit
-    return _plain(value) if unit == label_pb2.LABEL_UNIT_UNSPECIFIED else _SHOWN[unit](value)
+def limit_and_value(kind: int, bound: float, value: float, group: str = "") -> tuple[str, str]:
+    """A limit in words and the value that it bounds, with digits enough to tell these apart."""
+    shown = _SHOWN[label_of(types_pb2.LimitKind, kind).unit]
+    digits = range(MORE_DIGITS_MAX)
+    more = next((n for n in digits if shown(bound, n) != shown(value, n)), 0)
+    return limit_text(kind, bound, group, more), shown(value, more)
 
 
 def group_name(sizes: sizing_pb2.PositionSizes, place: int) -> str:

@@ -298,7 +298,7 @@ def breaches(
     """Shows the limits that the book is beyond at the prices of a market snapshot."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
-    from server.cli.labels import limit_text, limit_value
+    from server.cli.labels import limit_and_value
     from server.cli.render import table
 
     request = pb.GetBreachesRequest(portfolio_id=portfolio_id, market_snapshot_id=snapshot)
@@ -310,11 +310,11 @@ def breaches(
     left = ("limit", "of", "told")
     out = table("Limits passed", "limit", "of", "is", "told", left=left)
     for item in answer.breaches:
-        limit = limit_text(item.kind, item.bound, item.limit if item.instrument_ids else "")
+        group = item.limit if item.instrument_ids else ""
+        limit, value = limit_and_value(item.kind, item.bound, item.value, group)
         of = ", ".join(item.instrument_ids) or item.limit
         time = item.begin_time.ToDatetime() if item.HasField("begin_time") else None
         told = "" if time is None else f"{time:%Y-%m-%d %H:%M}"
-        value = limit_value(item.kind, item.value)
         out.add_row(limit, of, f"{value}, reserved" if item.only_reserved else value, told)
     if answer.breaches:
         console().print(out)

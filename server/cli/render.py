@@ -10,6 +10,7 @@ from server.cli.labels import (
     enum_words,
     group_name,
     is_before_limits,
+    limit_and_value,
     limit_text,
     money,
     percent,
@@ -219,6 +220,7 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
     ]
     if decision.HasField("algorithm") and not decision.algorithm.failure:
         lines.append(f"sized by algorithm {decision.algorithm.name} {decision.algorithm.version}")
+    lines += [_exceeded_words(item) for item in decision.limits_exceeded]
     for step in decision.fallback_chain:
         lines.append(f"tried {step.method}: {step.outcome}")
     if decision.HasField("certificate"):
@@ -237,6 +239,12 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
     else:
         lines.append("not recorded")
     return lines
+
+
+def _exceeded_words(item: sizing_pb2.ExceededLimit) -> str:
+    named = "" if item.name in ("portfolio", "group") else item.name
+    limit, value = limit_and_value(item.kind, item.bound, item.value, named)
+    return f"limit exceeded: {limit}; it is {value}"
 
 
 def _cluster_words(item: sizing_pb2.InstrumentCluster) -> str:

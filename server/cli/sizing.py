@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from server.client import Client
 
 DecisionId = Annotated[str, typer.Argument(metavar="[DECISION]", help="Id; default: the newest.")]
+NewestOf = Annotated[
+    str,
+    typer.Option("--portfolio", help="The newest decision of this portfolio, instead of an id."),
+]
 SignalsFile = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="CSV, CSV.gz, Parquet or JSON.")
 ]
@@ -197,6 +201,7 @@ def show(decision: "sizing_pb2.SizingDecision", file: Path | None = None) -> Non
 
 def explain(
     decision_id: DecisionId = "",
+    portfolio: NewestOf = "",
     instrument: Annotated[list[str] | None, typer.Option(help="Only this one; repeat.")] = None,
     top: Annotated[
         int, typer.Option(min=0, help="Lines to explain, the largest trades first; 0: all.")
@@ -226,7 +231,9 @@ def explain(
         answer = from_archive(archive, decision_id)
     else:
         with connect(address) as client:
-            wanted = pb.GetDecisionRequest(decision_id=decision_id or newest(client))
+            wanted = pb.GetDecisionRequest(
+                decision_id=decision_named(client, decision_id, portfolio)
+            )
             answer = client.sizing.GetDecision(wanted)
     decision = answer.decision
     if as_json and not why_not_larger:
@@ -285,18 +292,28 @@ def _largest_trades(sizes: "sizing_pb2.PositionSizes") -> list[int]:
     return sorted(range(len(sizes.instrument_ids)), key=value, reverse=True)
 
 
-def newest(client: "Client") -> str:
-    """Id of the newest decision."""
+def decision_named(client: "Client", decision_id: str, portfolio: str) -> str:
+    """The id that was given, or that of the newest decision: of a portfolio, or of all."""
     from positionsizing.v1 import sizing_service_pb2 as pb
 
-    found = client.sizing.ListDecisions(pb.ListDecisionsRequest(page_size=1)).decisions
+    if decision_id and portfolio:
+        raise typer.BadParameter(
+            "name a decision, or a portfolio for its newest", param_hint="--portfolio"
+        )
+    if decision_id:
+        return decision_id
+    wanted = pb.ListDecisionsRequest(portfolio_id=portfolio, page_size=1)
+    found = client.sizing.ListDecisions(wanted).decisions
     if not found:
-        raise CommandError("no decision is recorded yet", "sizing size FILE --portfolio PORTFOLIO")
+        of = f" of {portfolio!r}" if portfolio else ""
+        way = f"sizing size FILE --portfolio {portfolio or 'PORTFOLIO'}"
+        raise CommandError(f"no decision{of} is recorded yet", way)
     return str(found[0].decision_id)
 
 
 def replay(
     decision_id: DecisionId = "",
+    portfolio: NewestOf = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -304,7 +321,9 @@ def replay(
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     with connect(address) as client:
-        wanted = pb.ReplayDecisionRequest(decision_id=decision_id or newest(client))
+        wanted = pb.ReplayDecisionRequest(
+            decision_id=decision_named(client, decision_id, portfolio)
+        )
         answer = client.sizing.ReplayDecision(wanted)
     if as_json:
         print_json(

@@ -7,12 +7,13 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json
 from server.cli.market import TIME, parse_time
-from server.cli.sizing import DecisionId, newest
+from server.cli.sizing import DecisionId, NewestOf, decision_named
 from server.cli.what_if import Factor, factor, show, variations_of
 
 
 def whatif_decision(
     decision_id: DecisionId = "",
+    portfolio: NewestOf = "",
     snapshot: Annotated[str, typer.Option(help="On this market snapshot.")] = "",
     as_of: Annotated[str, typer.Option(help=f"Or on the newest one as of this time. {TIME}")] = "",
     scenarios: Annotated[str, typer.Option(help="With these scenarios.")] = "",
@@ -79,7 +80,7 @@ def whatif_decision(
     if not changes and common == pb.DecisionVariation():
         raise typer.BadParameter("vary something: --snapshot, --instead FILE, --shock ID=0.7 ...")
     with connect(address) as client:
-        request.decision_id = decision_id or newest(client)
+        request.decision_id = decision_named(client, decision_id, portfolio)
         answer = client.explanation.WhatIfDecision(request)
     if as_json:
         print_json(answer)

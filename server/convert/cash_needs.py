@@ -34,7 +34,7 @@ def tell(
             currency=code,
             balance=balance,
             cash_needed=need,
-            shortfall=max(need - max(balance, 0.0), 0.0),
+            shortfall=max(need - balance, 0.0),
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2
 
 from compute.limits.book_guard import ReturnMatrix
+from compute.limits.book_measures import ScenarioReturns
 from compute.pipeline import Sizing
 from compute.risk.contributions import diversification_ratio, effective_bets_principal
 from compute.risk.measures import historical_tail, normal_tail
@@ -51,8 +52,9 @@ def _of_scenarios(
     returns, probability = matrix.values[:, columns], matrix.probability
     losses = -(returns @ weights)
     tail = historical_tail(losses, probability, LEVEL)
-    mean = float(probability @ losses)
-    deviation = math.sqrt(max(float(probability @ (losses - mean) ** 2), 0.0))
+    deviation = 0.0
+    if len(probability) > 1:
+        deviation, _ = ScenarioReturns(returns, probability).volatility(weights)
     covariance = None
     if len(columns) <= BETS_MAX:
         centred = returns - probability @ returns

@@ -79,7 +79,11 @@ class Preparation:
 
     def has_first(self) -> bool:
         """Whether the commonest sizes can be computed."""
-        return all(self._there[key].is_set() for key in self._first)
+        return not self.first_left()[1]
+
+    def first_left(self) -> tuple[int, int]:
+        """How many programs a start waits for, and how many of these are not there yet."""
+        return len(self._first), sum(not self._there[key].is_set() for key in self._first)
 
     @property
     def count(self) -> int:
@@ -217,7 +221,9 @@ class Preparation:
             if self._take(key):
                 loop.call_soon_threadsafe(self._there[key].set)
             done = self.count - self.missing
-            _log.info("compiling kernels", done=done, total=self.count, kernel=key[0])
+            first, left = self.first_left()
+            told = {"serves_after": left, "of_first": first} if left else {}
+            _log.info("compiling kernels", done=done, total=self.count, kernel=key[0], **told)
 
 
 def not_ready(missing: int, count: int) -> Refusal:

@@ -45,6 +45,22 @@ def test_every_limit_has_words(kind: EnumValueDescriptor) -> None:
     assert "{" not in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "bound", "value", "shown"),
+    [
+        ("WEIGHT_MAX", 0.08, 0.08005, ("at most 8.000% of equity in one instrument", "8.005%")),
+        ("WEIGHT_MAX", 0.08, 0.3, ("at most 8.00% of equity in one instrument", "30.00%")),
+        ("CASH", 0.0, -2.5, ("0 of cash to spend", "-2.5")),
+        ("NOTIONAL_MAX", 1e6, 1e6 + 0.25, ("at most 1,000,000.0 in one instrument", "1,000,000.2")),
+    ],
+)
+def test_a_limit_and_what_passes_it_are_told_apart(
+    kind: str, bound: float, value: float, shown: tuple[str, str]
+) -> None:
+    number = types_pb2.LimitKind.Value(f"LIMIT_KIND_{kind}")
+    assert labels.limit_and_value(number, bound, value) == shown
+
+
 def test_numbers_of_a_newer_release_are_shown_as_they_are() -> None:
     assert labels.stage_label(999) == ("999", "")
     assert labels.limit_text(999, 1.0) == "limit 999"
