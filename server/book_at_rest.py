@@ -1,9 +1,10 @@
-"""What limits of the book are told by where nobody sizes it: its clusters, its losses in scenarios.
+"""What limits of the book are told by where nobody sizes it: its clusters, losses and risk.
 
 A decision finds the clusters of what it sizes and holds, by the matrix that it was given. A book
 that nobody sizes has clusters of its own: by the latest covariance or correlation of the
 `covariance_universe` in force for the portfolio, whatever its strategies name, so that a limit is
-looked at alike whoever asks. Shocks that spread do so by that matrix too.
+looked at alike whoever asks. Shocks that spread do so by that matrix too, and it tells volatility
+and normal values at risk; other tails need scenarios, which only requests name.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,24 @@ from dataclasses import dataclass, field, replace
 import asyncpg
 import numpy as np
 
-from compute.limits.book_guard import ReturnData, ReturnMatrix
+from compute.limits.book_guard import ReturnData, ReturnMatrix, Rule
+from compute.limits.closing import is_solvent
 from compute.limits.cluster_limits import Cluster, find_clusters, of_book_at_rest
 from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit
+from compute.limits.risk_at_rest import risk_limits, risk_rules
 from compute.limits.stress_limits import Others, StressEvent, with_stress
-from compute.market import Market, MissingInputError, Positions
+from compute.market import Market, MissingInputError, Positions, equity_of
+from compute.parameters import EffectiveParameters
 from server.convert.market import MatrixData, covariance_of
 from server.portfolio_state import PortfolioState
 from server.state import States
 from storage.errors import NotFound
 from storage.postgres.breaches import BreachKey
+
+NO_MATRIX = (
+    "no covariance or correlation is stored of a covariance_universe in the sizing parameters of "
+    "the portfolio"
+)
 
 COVARIANCES = ("COVARIANCE", "CORRELATION")
 """Kinds of matrices that a universe stands for."""
@@ -29,28 +38,31 @@ COVARIANCES = ("COVARIANCE", "CORRELATION")
 
 @dataclass(frozen=True)
 class RestData:
-    """What was read for a book at rest: its matrix, and scenarios as they are now.
+    """What was read for a book at rest: its matrix, and stress scenarios as they are now.
 
-    unread: why scenarios could not be read, by their id.
+    unread: why scenarios could not be read, by their id. periods_per_year: of the matrix.
     """
 
     matrix: MatrixData | None = None
     stress: tuple[StressEvent, ...] = ()
     unread: dict[str, str] = field(default_factory=dict)
+    periods_per_year: float = EffectiveParameters().periods_per_year
 
 
 @dataclass(frozen=True)
 class BookAtRest:
-    """The clusters of what is held and reserved, and the losses of scenarios as linear limits.
+    """The clusters of what is held and reserved, losses as linear limits, risk as rules.
 
     no_clusters: why limits on clusters could not be looked at, "" where they could or there are
-    none. no_loss: the same of limits on scenarios, by the scenario.
+    none. no_loss: the same of limits on scenarios, by the scenario; no_risk: of those on risk.
     """
 
     clusters: tuple[Cluster, ...] = ()
     no_clusters: str = ""
     stress: tuple[LinearLimit, ...] = ()
     no_loss: dict[str, str] = field(default_factory=dict)
+    risk: tuple[Rule, ...] = ()
+    no_risk: dict[BreachKey, str] = field(default_factory=dict)
 
     def limits(self, limits: Limits) -> Limits:
         """With groups in the place of clusters, and linear limits in that of scenarios."""
@@ -64,7 +76,8 @@ class BookAtRest:
     @property
     def unknown(self) -> tuple[str, ...]:
         """What could not be looked at, and why."""
-        return tuple(filter(None, [self.no_clusters, *self.no_loss.values()]))
+        why = self.no_clusters, *self.no_loss.values(), *self.no_risk.values()
+        return tuple(filter(None, why))
 
     def key_of(self, name: str) -> str:
         """What an episode of a breach is known by: its limit and the first of its members.
@@ -82,6 +95,8 @@ class BookAtRest:
 
     def is_untold(self, key: BreachKey, limits: Limits) -> bool:
         """Whether an episode is of a limit that could not be looked at."""
+        if key in self.no_risk:
+            return True
         kind, name = key
         if kind == LimitKind.STRESS_LOSS_MAX:
             return name in self.no_loss
@@ -101,7 +116,8 @@ def book_at_rest(
     data = data or RestData()
     clusters, no_clusters = _clusters(limits, market, positions, data.matrix)
     stress, no_loss = _stress(limits, market, positions, data)
-    return BookAtRest(clusters, no_clusters, stress, no_loss)
+    risk, no_risk = _risk(limits, market, positions, data)
+    return BookAtRest(clusters, no_clusters, stress, no_loss, risk, no_risk)
 
 
 def _clusters(
@@ -111,10 +127,7 @@ def _clusters(
         return (), ""
     if matrix is None:
         names = ", ".join(repr(limit.name) for limit in limits.clusters)
-        return (), (
-            f"limits on clusters ({names}) need correlations: no covariance or correlation "
-            "is stored of a covariance_universe in the sizing parameters of the portfolio"
-        )
+        return (), (f"limits on clusters ({names}) need correlations: {NO_MATRIX}")
     nothing = np.zeros(0, dtype=np.int64)
     try:
         return find_clusters(limits, market, positions, nothing, _returns(matrix)), ""
@@ -147,6 +160,35 @@ def _stress(
     return tuple(rows), unknown
 
 
+def _risk(
+    limits: Limits, market: Market, positions: Positions, data: RestData
+) -> tuple[tuple[Rule, ...], dict[BreachKey, str]]:
+    """The limits on risk that a covariance tells as rules, or why there is none."""
+    rules: list[Rule] = []
+    unknown: dict[BreachKey, str] = {}
+    returns: ReturnData | None = None
+    for limit in risk_limits(limits.joint):
+        why = ""
+        if limit.needs_scenarios:
+            why = "needs scenarios, which requests name and a book at rest has none of"
+        elif data.matrix is None:
+            why = f"needs a covariance: {NO_MATRIX}"
+        elif not is_solvent(equity_of(market, positions)):
+            why = "is a part of equity, and there is none"
+        if not why:
+            assert data.matrix is not None, "seen above"
+            try:
+                if returns is None:
+                    matrix = covariance_of(data.matrix, market, data.periods_per_year)
+                    returns = _returns(matrix)
+                rules += risk_rules(limit, market, positions, returns)
+                continue
+            except MissingInputError as error:
+                why = f"can't be measured: {error}"
+        unknown[int(limit.kind), limit.name] = f"the limit {limit.path} {why}"
+    return tuple(rules), unknown
+
+
 def _returns(matrix: MatrixData) -> ReturnData:
     return ReturnData(
         covariance=ReturnMatrix(matrix.instrument_ids, matrix.values, matrix.probability)
@@ -155,7 +197,9 @@ def _returns(matrix: MatrixData) -> ReturnData:
 
 def is_looked_up(limits: Limits | None) -> bool:
     """Whether limits of a book need more than its market to be looked at."""
-    return limits is not None and bool(limits.clusters or limits.joint.stress)
+    if limits is None:
+        return False
+    return bool(limits.clusters or limits.joint.stress) or any(risk_limits(limits.joint))
 
 
 def names_of(states: Sequence[PortfolioState]) -> tuple[str, ...]:
@@ -173,7 +217,7 @@ async def matrix_at_rest(
 
     connection: of the transaction that the caller is in, which must not wait for a second one.
     """
-    universe = state.book_universe
+    universe = state.book_parameters.covariance_universe
     if universe is None or not is_looked_up(state.book_limits):
         return None
     try:

@@ -107,7 +107,8 @@ class Gatherer:
             at_rest = None
             if is_looked_up(state.book_limits):
                 matrix = await matrix_at_rest(self.states, tenant_id, state)
-                at_rest = RestData(matrix, stress)
+                periods = state.book_parameters.periods_per_year
+                at_rest = RestData(matrix, stress, periods_per_year=periods)
         regimes = await regimes_of(self._database, tenant_id, request, call.left_s)
         models = await prediction.asked(self._models, tenant_id, request, parameters)
         now = datetime.now(UTC)

@@ -3,8 +3,8 @@
 Looked for in two places: each recorded decision looks at the book it starts from, and what changes
 a book or its limits (fills, holdings, limits) looks at what it leaves, at the newest prices. The
 limits are those of firm, group and portfolio; those of a strategy or a request bind decisions.
-Limits on clusters and on losses in stress scenarios are looked at with what those of the book
-itself are (`book_at_rest.py`).
+Limits on clusters, on losses in stress scenarios and on risk are looked at with what those of the
+book itself are (`book_at_rest.py`).
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from compute.currency import in_base
 from compute.limits.bounds import LimitBounds
 from compute.limits.breaches import Breach, breaches, linear_breaches
 from compute.limits.guard import Guard
+from compute.limits.risk_at_rest import risk_breaches
 from compute.limits.stress_limits import StressEvent
 from compute.market import Market, MissingInputError, Positions, filled
 from server.book_at_rest import (
@@ -143,8 +144,10 @@ def beyond(
     if of_decision is None or of_decision.limits is not limits or state.shared:
         book = positions(state, market) if book is None else book
         guard = Guard(market, book, limits, shared_use(state, market))
-        return [*breaches(guard), *linear_breaches(guard)]
-    return [*of_decision.breaches, *linear_breaches(of_decision.guard)]
+        found = breaches(guard)
+    else:
+        guard, found = of_decision.guard, of_decision.breaches
+    return [*found, *linear_breaches(guard), *risk_breaches(guard, at_rest.risk)]
 
 
 def settled_keys(
@@ -211,7 +214,8 @@ class BreachWatch:
             currency = state.portfolio.base_currency
             now = datetime.now(tz=state.portfolio.as_of_time.tzinfo)
             matrix = await matrix_at_rest(self._states, call.tenant_id, state, connection)
-            data = RestData(matrix, events, unread)
+            periods = state.book_parameters.periods_per_year
+            data = RestData(matrix, events, unread, periods)
             try:
                 market = self._states.market(call.tenant_id, snapshot, currency)
                 book = positions(state, market)
@@ -249,7 +253,8 @@ async def check(
     snapshot = await states.snapshot(call.tenant_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
     book = positions(state, market)
-    at_rest = book_at_rest(state.book_limits, market, book, RestData(matrix, *scenarios))
+    data = RestData(matrix, *scenarios, state.book_parameters.periods_per_year)
+    at_rest = book_at_rest(state.book_limits, market, book, data)
     settled = settled_keys(state, market, at_rest)
     found = tuple(
         FoundBreach(

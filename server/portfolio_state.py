@@ -61,8 +61,8 @@ class PortfolioState:
     """Where the trading state comes from: who set it and why; None where it is ACTIVE."""
     parameters: EffectiveParameters
     parameters_versions: ParameterVersions
-    book_universe: str | None = None
-    """The `covariance_universe` in force without the strategy's parameters."""
+    book_parameters: EffectiveParameters
+    """Those in force without the strategy's."""
     high_water_mark: float | None = None
     """Highest equity, where a drawdown floor has been used; it changes with the version."""
     sessions: Mapping[str, Sessions] = field(default_factory=dict)
@@ -160,7 +160,7 @@ async def load_state(
         restriction=restriction,
         parameters=in_use,
         parameters_versions=parameters.versions_of(layers, portfolio_id, strategy_id),
-        book_universe=_book_universe(layers),
+        book_parameters=_of_book(layers, in_use),
         sessions=await calendars.sessions(in_use.schedule),
         strategy_id=strategy_id,
         conditions=await observed(connection, tenant_id, in_use, portfolio_id, strategy_id),
@@ -168,12 +168,10 @@ async def load_state(
     )
 
 
-def _book_universe(layers: Sequence[ParameterSet]) -> str | None:
-    """The covariance universe of what is in force for a portfolio, whoever trades it."""
+def _of_book(layers: Sequence[ParameterSet], in_use: EffectiveParameters) -> EffectiveParameters:
+    """The parameters in force for a portfolio, whoever trades it."""
     own = [layer.document for layer in layers if not layer.strategy_id]
-    if not any("covariance_universe" in document for document in own):
-        return None
-    return parameters_convert.effective(own).covariance_universe
+    return in_use if len(own) == len(layers) else parameters_convert.effective(own)
 
 
 async def restated(

@@ -18,7 +18,7 @@ import numpy as np
 from compute.cache import Cache
 from compute.limits.book_measures import Covariance, Measure, Measured, ScenarioReturns
 from compute.limits.guard import REACHED, ROUNDING, Proposal, Violation
-from compute.limits.policy import JointLimits, LimitKind, Limits
+from compute.limits.policy import JointLimits, LimitKind, Limits, TailLimit
 from compute.limits.tail_measures import limit_path, tail_measure
 from compute.market import Floats, Integers, Market, MissingInputError, Positions, equity_of
 from compute.risk.tail_method import TailKind, TailMethod
@@ -27,6 +27,17 @@ PARTS_KEPT = 4
 """Of a matrix, of the batches that were sized last: a strategy asks for the same names again."""
 LEVEL = 0.95
 """Of value at risk and its kin, where the limits name none."""
+
+MEASURED = {
+    "volatility_max": LimitKind.VOLATILITY_MAX,
+    "var_max": LimitKind.VAR_MAX,
+    "cvar_max": LimitKind.CVAR_MAX,
+    "cdar_max": LimitKind.CDAR_MAX,
+    "wealth_floor": LimitKind.DRAWDOWN_RISK,
+}
+"""Joint limits on what is measured of the whole book, by field; tails by named methods apart."""
+OF_COVARIANCE = ("volatility_max", "var_max")
+"""Those that a covariance alone tells."""
 
 
 @dataclass(frozen=True)
@@ -266,17 +277,10 @@ def _curved(
         raise MissingInputError(
             "INCOMPLETE_LIMIT", "joint.wealth_floor and wealth_floor_probability go together"
         )
-    asked = [
-        (LimitKind.VOLATILITY_MAX, "volatility_max", joint.volatility_max),
-        (LimitKind.VAR_MAX, "var_max", joint.var_max),
-        (LimitKind.CVAR_MAX, "cvar_max", joint.cvar_max),
-        (LimitKind.CDAR_MAX, "cdar_max", joint.cdar_max),
-        (LimitKind.DRAWDOWN_RISK, "wealth_floor", joint.wealth_floor),
-    ]
     model: ScenarioReturns | Covariance | None = None
-    for kind, name, bound in asked:
-        if bound is not None:
-            is_tail = name not in ("volatility_max", "var_max")
+    for name, kind in MEASURED.items():
+        if (bound := getattr(joint, name)) is not None:
+            is_tail = name not in OF_COVARIANCE
             path = f"joint.{name}"
             model = model or _model(market, places, data, path, needs_scenarios=is_tail)
             measure = _over_market(_measure(joint, name, model, cash_return), places)
@@ -292,12 +296,15 @@ def _tails(
     for number, limit in enumerate(joint.tails):
         is_normal = limit.method is TailMethod.NORMAL
         model = _model(market, places, data, limit_path(limit), needs_scenarios=not is_normal)
-        kind = LimitKind.VAR_MAX
-        if limit.kind is TailKind.EXPECTED_SHORTFALL:
-            kind = LimitKind.CVAR_MAX
         measure = _over_market(tail_measure(limit, model), places)
         row = len(joint.linear) + number
-        yield Rule(kind, limit.name, limit.bound, limit.bound, measure, row=row)
+        yield Rule(kind_of_tail(limit), limit.name, limit.bound, limit.bound, measure, row=row)
+
+
+def kind_of_tail(limit: TailLimit) -> LimitKind:
+    """What a limit by a named method bounds."""
+    is_shortfall = limit.kind is TailKind.EXPECTED_SHORTFALL
+    return LimitKind.CVAR_MAX if is_shortfall else LimitKind.VAR_MAX
 
 
 def _model(
@@ -321,7 +328,7 @@ def _measure(
     joint: JointLimits, name: str, model: ScenarioReturns | Covariance, cash_return: float
 ) -> Measure:
     """The measure of one limit; raises `MissingInputError` where the data can't give it."""
-    if name in ("volatility_max", "var_max"):
+    if name in OF_COVARIANCE:
         if isinstance(model, ScenarioReturns) and len(model.probability) < 2:
             text = f"the limit joint.{name} needs two or more scenarios; the matrix has one"
             raise MissingInputError("MISSING_SCENARIOS", text)

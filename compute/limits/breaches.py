@@ -2,7 +2,7 @@
 
 A book is holdings with every reserved trade at its worst: purchases that fill while sales don't,
 and the other way round. These limits speak of a book; others speak of a trade or a decision
-(turnover, trade sizes, lots) or need scenarios (volatility, drawdown), and are not looked at.
+(turnover, trade sizes, lots), and are not looked at. Those on its risk are in `risk_at_rest.py`.
 Linear limits and those on stress scenarios, which are linear too, are looked at by themselves:
 where a decision is made the guard of its book tells of them (`book_guard.py`).
 """

@@ -123,6 +123,17 @@ async def test_shares_are_paid_from_the_account_of_their_currency(client: Client
     assert (await book.size(validate_only=True)).summary.equity == cents(22_566.94)
 
 
+async def test_what_was_borrowed_before_is_a_part_of_the_shortfall(client: Client) -> None:
+    book = await Account(client, "EUR", price=[40.0]).open(100_000.0, cash(EUR=-5_000.0, GBP=-10.0))
+    decision = await book.size(include_cash_needs=True)
+    table = {n.currency: n for n in decision.cash_needs.currencies}
+    euros = table["EUR"]
+    assert euros.cash_needed > 10_000.0
+    assert euros.balance == cents(-5_000.0)
+    assert euros.shortfall == cents(euros.cash_needed + 5_000.0)
+    assert table["GBP"].shortfall == cents(10.0)
+
+
 async def test_where_fills_settle(client: Client) -> None:
     book = await Account(client, "EUR", price=[40.0]).open(100_000.0, [], weight_max=0.1)
 

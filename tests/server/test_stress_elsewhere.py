@@ -1,5 +1,6 @@
 """Limits on stress scenarios in books at rest, problems, backtests, and several books at once."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -119,9 +120,12 @@ async def test_windows_that_miss_a_holding_are_not_checked(client: Client) -> No
     whole = await put_window(client, days)
     days[1, 1] = np.nan
     gap = await put_window(client, days)
-    nothing = await put_scenario(
-        client, window={"universe_id": new_id("none"), "start_time": START, "end_time": START}
-    )
+    window = {
+        "universe_id": new_id("none"),
+        "start_time": START,
+        "end_time": START + timedelta(days=1),
+    }
+    nothing = await put_scenario(client, window=window)
     portfolio_id = await resting(client, limits_on((whole, 0.05), (gap, 0.05), (nothing, 0.05)))
     answer = await breaches(client, portfolio_id)
     (listed,) = answer.breaches

@@ -336,8 +336,8 @@ class LimitBreached(_message.Message):
 
     The book is holdings with open reservations at their worst: purchases filled and sales not, or
     the other way round. Limits of a strategy or a request bind decisions and are never breached by
-    a book; nor are those on trades (turnover, trade size, lots) and those that need scenarios. No
-    decision of this service leads beyond a limit: markets, fees, fills elsewhere and new limits do.
+    a book; nor are those on trades (turnover, trade size, lots) and those that need the scenarios of a
+    request (`cvar_max`, `cdar_max`, `wealth_floor`, `tails` but NORMAL ones). No decision of this service leads beyond a limit: markets, fees, fills elsewhere and new limits do.
 
     One event for each limit an episode: it begins when the limit is found breached that was not
     before, and is over when the limit is found kept. It is looked for, and committed, with each
@@ -349,6 +349,10 @@ class LimitBreached(_message.Message):
     Linear limits are looked at, and those on stress scenarios with the scenarios in force: one that is retired, or
     can't say what an instrument of the book does, is not looked at, and what was found before stays found; shocks
     that spread do so by the matrix that clusters are found by.
+
+    `volatility_max`, `var_max` and NORMAL `tails` are looked at by the matrix that clusters are found by, with all open
+    reservations filled, as for final lots; of a correlation with the volatilities of the market and the portfolio's
+    `SizingParameters.periods_per_year`. Without a matrix that has the whole book, what was found before stays found.
 
     Limits on clusters are looked at with the clusters of the book itself, what is held and reserved, by the
     latest covariance or correlation of the portfolio's `SizingParameters.covariance_universe`. Each
@@ -375,9 +379,7 @@ class LimitBreached(_message.Message):
     portfolio_id: _builtins.str
     """The portfolio."""
     limit: _builtins.str
-    """What it bounds: the instrument, the limit's group by name, "portfolio" for the whole book, or
-    "group" for what portfolios share.
-    """
+    """What it bounds, as in `ExceededLimit.name`."""
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     bound: _builtins.float

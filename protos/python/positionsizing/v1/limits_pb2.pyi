@@ -153,9 +153,10 @@ class Limits(_message.Message):
     nowhere: 0. From 0 to 0.5.
     """
     short_margin_rate: _builtins.float
-    """Margin that a short position binds, as a fraction of its notional and beside the proceeds of
-    its sale, where the market snapshot states none for the instrument; above 1.0 it counts for
-    all. Set nowhere: 1.0. From 0 to 10. What positions and open reservations bind is not free:
+    """Margin that a short position binds, beside the proceeds of its sale, where the market snapshot states
+    none for the instrument; above 1.0 it counts for all whose stated margin is less. A fraction of the
+    larger of the position's value (price x multiplier, of which `margin_rate_short` of a snapshot is the
+    fraction) and its exposure (what weights count), which are not the same of an option. Set nowhere: 1.0. From 0 to 10. What positions and open reservations bind is not free:
     equity - margin - buffer is all that a decision may bind anew, before and after its fills.
     """
     adv_trade_max: _builtins.float

@@ -238,9 +238,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def margin_rate_short(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The same of a short position, beside the proceeds of a short sale. Empty column:
-        `Limits.short_margin_rate`, which otherwise counts where it is above 1.0 and larger. From 0.0001
-        to 10.
+        """The same of a short position, also a fraction of price x multiplier, and beside the proceeds of a short
+        sale. Empty column: `Limits.short_margin_rate`, which otherwise counts where it is above 1.0 and larger in
+        money. From 0.0001 to 10.
         """
 
     @_builtins.property

@@ -1084,7 +1084,10 @@ class GetBreachesResponse(_message.Message):
 
     @_builtins.property
     def not_checked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Limits that could not be looked at, and why, in words."""
+        """Limits that could not be looked at, and why, in words: those on clusters, shocks that spread, volatility and NORMAL
+        value at risk without a matrix of the portfolio's `covariance_universe` that has the whole book, and those that
+        need the scenarios of a request (`cvar_max`, `cdar_max`, `wealth_floor`, other `tails`).
+        """
 
     def __init__(
         self,
@@ -1118,9 +1121,7 @@ class LimitBreach(_message.Message):
     kind: _types_pb2.LimitKind.ValueType
     """Kind of the limit."""
     limit: _builtins.str
-    """What it bounds: the instrument, the limit's group or cluster by name, "portfolio" for the whole book,
-    or "group" for what portfolios share.
-    """
+    """What it bounds, as in `ExceededLimit.name`."""
     bound: _builtins.float
     """Its bound: a fraction of equity, units, a number of positions, or base currency, as in `Limits`."""
     value: _builtins.float

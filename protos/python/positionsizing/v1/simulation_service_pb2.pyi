@@ -282,7 +282,12 @@ Global___GivenSignals: _TypeAlias = GivenSignals  # noqa: Y015
 
 @_typing.final
 class TradingCosts(_message.Message):
-    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size."""
+    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size.
+    Rates are of a year of 360 nights, nights are calendar days. What the nights from a close to the next one earn and
+    cost is booked at the first of them, at its prices, on what is held after its session and before what is decided
+    there fills (FILL_AT_SAME_CLOSE): so it is in the equity of that close already, that of the first close as well. The
+    last close has none.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,7 +306,7 @@ class TradingCosts(_message.Message):
     credit_rate: _builtins.float
     """Annual rate on free cash, which is cash less the value of short positions; from 0 to 1."""
     debit_rate: _builtins.float
-    """Annual rate on borrowed cash; from 0 to 1."""
+    """Annual rate on borrowed cash: on cash less the value of short positions where that is below 0; from 0 to 1."""
     borrow_rate: _builtins.float
     """Annual rate on the value of short positions; from 0 to 1."""
     def __init__(

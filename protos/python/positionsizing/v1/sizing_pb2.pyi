@@ -998,7 +998,9 @@ class CurrencyNeed(_message.Message):
     cash_needed: _builtins.float
     """What the decision reserves of it."""
     shortfall: _builtins.float
-    """What would be borrowed, or has to be converted from others first: needed less balance, or 0."""
+    """What is borrowed once all is paid for, with what was borrowed before (a balance below 0), or has to be
+    converted from others first: needed less balance, or 0.
+    """
     def __init__(
         self,
         *,
@@ -1158,7 +1160,9 @@ class ExceededLimit(_message.Message):
     kind: _types_pb2.LimitKind.ValueType
     """Its kind."""
     name: _builtins.str
-    """What it bounds: the instrument, the group or linear limit by name, "portfolio", or "group" for
+    """What it bounds: the instrument; the group, cluster or linear limit by name; of a limit on a stress scenario the
+    scenario's id, with " (2)" behind it where a linear limit is called so; of `JointLimits.tails` the method, level
+    and measure, as "historical 95 % VaR" or "student 99 % ES"; "portfolio" for the book as a whole; "group" for
     what portfolios share.
     """
     bound: _builtins.float
@@ -1232,7 +1236,9 @@ class RiskNumbers(_message.Message):
     DIVERSIFICATION_RATIO_FIELD_NUMBER: _builtins.int
     EFFECTIVE_BETS_FIELD_NUMBER: _builtins.int
     volatility: _builtins.float
-    """Standard deviation of the return."""
+    """Standard deviation of the return, as `JointLimits.volatility_max` measures it: of scenarios divided by 1 - sum p^2,
+    which is (n - 1) / n where all n are equally likely; 0 of a single one.
+    """
     value_at_risk: _builtins.float
     """Value at risk: normal with a covariance, of the scenarios with scenarios."""
     expected_shortfall: _builtins.float
