@@ -12,6 +12,8 @@ from compute.inputs import Inputs
 from compute.joint_lots import LotComparison, LotSearch, search_lots
 from compute.joint_sizing import JointAnswer
 from compute.joint_value import ROUNDING, joint_objective
+from compute.layout import Stage
+from compute.limits.bindings import ROUNDING as UNMOVED
 from compute.limits.remaining import exceeded
 from compute.market import Floats
 from compute.optimize.execution import Runner
@@ -19,6 +21,7 @@ from compute.optimize.time_limit import TimeLimit
 from compute.parameters import LotChoice
 from compute.pipeline import Sizing, run_pipeline
 from compute.shapes import KernelRegistry
+from compute.waterfall import GRID
 
 ELSEWHERE = "limits, cash or the guard moved the lots that were found"
 
@@ -86,6 +89,21 @@ def better(
         note=told.note if is_same else ELSEWHERE,
     )
     return (sizing if is_used else None), told
+
+
+def by_way_of_optimum(sizing: Sizing, answer: JointAnswer) -> Sizing:
+    """The sizes of lots that were found, with a waterfall that comes to them from the optimum.
+
+    They were aimed at, so the stages go from them; whole lots are the last stage only. What a limit
+    has moved stays as that left it.
+    """
+    assert answer.weights is not None, "it was searched around"
+    stages, first = sizing.stages.copy(), int(Stage.JOINT_OPTIMUM)
+    aimed, optimum = stages[first].copy(), np.round(answer.weights * GRID) / GRID
+    optimum = np.where(sizing.inputs.active, optimum, aimed)
+    is_as_aimed = np.abs(stages[first:-1] - aimed) <= UNMOVED
+    stages[first:-1] = np.where(is_as_aimed, optimum, stages[first:-1])
+    return replace(sizing, stages=stages)
 
 
 def _broken(sizing: Sizing) -> set[tuple[int, str]]:

@@ -14,7 +14,7 @@ import numpy as np
 from compute.inputs import Inputs
 from compute.joint_lots import LotComparison
 from compute.joint_value import is_worse_than_keeping
-from compute.lot_choice import better
+from compute.lot_choice import better, by_way_of_optimum
 from compute.optimize.execution import IN_THIS_THREAD, Runner
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.pipeline import Sizing, run_pipeline
@@ -96,4 +96,5 @@ def _of_search(
     sizing, compared = better(target.inputs, target.lots, target.around, rounded, kernels)
     if sizing is None or target.lots is None:
         return target, rounded, compared
+    sizing = by_way_of_optimum(sizing, target.around)
     return replace(target, inputs=target.lots, answer=target.around, tried=()), sizing, compared

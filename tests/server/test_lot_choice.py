@@ -143,6 +143,11 @@ async def test_the_lots_are_the_best_of_all_that_keep_the_limits(
     assert search.is_used
     assert search.gap <= 1e-6
     assert any("relative from the best" in line for line in summary_lines(decision))
+    # The waterfall comes to the lots from the optimum that is proven, with no other cut between.
+    stages = {stage.stage: np.array(stage.weight) for stage in decision.waterfall.stages}
+    optimum = stages[types_pb2.SIZING_STAGE_JOINT_OPTIMUM]
+    assert book.value(optimum) == pytest.approx(decision.certificate.objective, rel=1e-6)
+    assert stages[types_pb2.SIZING_STAGE_LOTS] == pytest.approx(weights, abs=1e-12)
     assert search.objective == pytest.approx(value, abs=1e-12)
     assert value == pytest.approx(book.best(), rel=1e-6, abs=1e-12)
     replay = await joint_client.sizing.ReplayDecision(
