@@ -128,7 +128,11 @@ REASONS: Mapping[str, Reason] = {
     "NOT_IN_SCENARIOS": _told("Send scenarios that have the instrument.", LINE),
     "NOT_TRADED": _told("Wait until it trades, or correct its state in the snapshot.", LINE),
     "PRICE_JUMP": _told(
-        "Check the price; record the split, or confirm it (`sizing market confirm`).", LINE, STATE
+        "Check the price; record the split, or confirm it (`sizing market confirm`; "
+        "in backtests and searches `--confirm-prices`).",
+        FIELD,
+        LINE,
+        STATE,
     ),
     "STOP_ON_WRONG_SIDE": _told(
         "A stop lies below the price of a long, above that of a short.", LINE

@@ -46,7 +46,7 @@ def run_backtest(
     algorithms_file: settings of the algorithms of method CUSTOM; None: there are none. run_chunks:
     what runs the chunks of mode FAST; None: this machine.
     """
-    history = convert.price_history(request.prices)
+    history = convert.checked_history(request)
     stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
     settings = [
         setting_of(message, place, history, stress)

@@ -93,7 +93,7 @@ def tune_parameters(
 
     run_chunks: what runs the chunks of the search; None: this machine.
     """
-    whole = convert.price_history(request.prices)
+    whole = convert.checked_history(request)
     cut = _cut(request, whole)
     past = whole.until(cut)
     cube, values = _trials(request)

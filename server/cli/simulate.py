@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from server.client import Client
 
 Beside = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Beside --prices.")]
+ConfirmPrices = Annotated[
+    bool, typer.Option("--confirm-prices", help="Run through prices that jump like splits as well.")
+]
 TIMEOUT_S = 3600.0
 """A backtest of decades takes minutes."""
 WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
@@ -39,6 +42,7 @@ def backtest(
     fast: Annotated[
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
     ] = False,
+    confirm_prices: ConfirmPrices = False,
     job: Annotated[
         bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
     ] = False,
@@ -60,6 +64,7 @@ def backtest(
     for name, path in beside.items():
         if path:
             add_beside(request.prices, name, path)
+    request.confirm_prices |= confirm_prices
     if fast:
         request.mode = pb.BACKTEST_MODE_FAST
         request.summary_only = len(request.settings) > 64

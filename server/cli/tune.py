@@ -8,6 +8,7 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.layout import Table
+from server.cli.simulate import ConfirmPrices
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -35,6 +36,7 @@ def tune(
         typer.Option(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet."),
     ] = None,
     universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
+    confirm_prices: ConfirmPrices = False,
     proposal: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write the proposed parameters (JSON).")
     ] = None,
@@ -62,6 +64,7 @@ def tune(
 
     request = files.read_message(file, pb.TuneParametersRequest())
     use_history(request, prices, universe, "search on")
+    request.confirm_prices |= confirm_prices
     if job:
         from positionsizing.v1 import job_service_pb2
 

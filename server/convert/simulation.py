@@ -13,6 +13,7 @@ from compute.simulate.fast_settings import RunChunks, in_threads, run_fast
 from compute.simulate.history import HistoryError, PriceHistory
 from compute.simulate.honoured import Mode, refused
 from compute.simulate.monte_carlo import STEPS_MAX
+from compute.simulate.price_jumps import jumps
 from compute.simulate.setting import Setting
 from compute.simulate.signal_table import UnsupportedError
 from server.convert.backtest_setting import setting_violations
@@ -99,6 +100,37 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
         )
     except HistoryError as error:
         raise invalid(f"{path}.dates", error.reason, str(error)) from error
+
+
+def checked_history(
+    request: pb.RunBacktestRequest | pb.TuneParametersRequest,
+) -> PriceHistory:
+    """The history of a request. Raises `Refusal`, also for prices that jump unconfirmed."""
+    history = price_history(request.prices)
+    if not request.confirm_prices:
+        refuse_jumps(history)
+    return history
+
+
+def refuse_jumps(history: PriceHistory, universe: str = "") -> None:
+    """Raises `Refusal` for closes that look like splits that nobody announced.
+
+    universe: the field that names it, where the prices are of a stored one.
+    """
+    announce = "record the corporate action" if universe else "announce the split in prices.split"
+    found = []
+    for jump in jumps(history):
+        name, day = history.instrument_ids[jump.instrument], history.dates[jump.session]
+        before = "its open" if jump.session_before == jump.session else "the close before"
+        text = (
+            f"the close of {name!r} on {day} is {jump.close:g}, {before} of "
+            f"{history.dates[jump.session_before]} is {jump.before:g}: {announce}, put the price "
+            "right, or confirm it with confirm_prices"
+        )
+        place = jump.session * len(history.instrument_ids) + jump.instrument
+        found.append(FieldViolation(universe or f"prices.close[{place}]", "PRICE_JUMP", text))
+    if found:
+        raise invalid_fields(found)
 
 
 def _is_date(text: str) -> bool:

@@ -491,6 +491,7 @@ class RunBacktestRequest(_message.Message):
     SUMMARY_ONLY_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     STRESS_SCENARIOS_FIELD_NUMBER: _builtins.int
+    CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     sessions_per_year: _builtins.float
@@ -507,6 +508,11 @@ class RunBacktestRequest(_message.Message):
     """
     mode: Global___BacktestMode.ValueType
     """How it is computed."""
+    confirm_prices: _builtins.bool
+    """Runs through prices that jump too. Without, a close that is 45 % below the close before or more, or as
+    much above it in logs (82 %), splits and dividends of the table counted, or that far from the open of its
+    session, is refused (PRICE_JUMP): it looks like a split that nobody announced.
+    """
     @_builtins.property
     def prices(self) -> Global___PriceTable:
         """Prices with the request."""
@@ -540,10 +546,11 @@ class RunBacktestRequest(_message.Message):
         summary_only: _builtins.bool = ...,
         mode: Global___BacktestMode.ValueType = ...,
         stress_scenarios: _abc.Iterable[_risk_service_pb2.StressScenario] | None = ...,
+        confirm_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sessions_per_year: _TypeAlias = _typing.Literal["sessions_per_year"]  # noqa: Y015
     _WhichOneofArgType__sessions_per_year: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year"]  # noqa: Y015
@@ -1406,6 +1413,7 @@ class TuneParametersRequest(_message.Message):
     LOCKED_SHARE_FIELD_NUMBER: _builtins.int
     TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     trials: _builtins.int
@@ -1422,6 +1430,8 @@ class TuneParametersRequest(_message.Message):
     """Settings tried before on this history, from 0 to 1e9; counted too."""
     seed: _builtins.int
     """Seed, from 0 to 4294967295; the same request gives the same answer."""
+    confirm_prices: _builtins.bool
+    """Searches on prices that jump too, see RunBacktestRequest."""
     @_builtins.property
     def prices(self) -> Global___PriceTable:
         """Prices with the request."""
@@ -1452,10 +1462,11 @@ class TuneParametersRequest(_message.Message):
         locked_share: _builtins.float | None = ...,
         trials_before: _builtins.int = ...,
         seed: _builtins.int = ...,
+        confirm_prices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__locked_share: _TypeAlias = _typing.Literal["locked_share"]  # noqa: Y015
     _WhichOneofArgType__locked_share: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share"]  # noqa: Y015
