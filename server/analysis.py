@@ -183,7 +183,8 @@ def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome
 
 def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> None:
     expected, realised, claimed, break_even, won = [], [], [], [], []
-    for line in found:
+    decision = list[Integers]()
+    for number, line in enumerate(found):
         weight, moved = line.outcome.stages[-1], line.outcome.simple_return
         held = (weight != 0.0) & (1.0 + weight * moved > 0.0)
         expected.append(floats(line.decided.answer.sizes.expected_growth)[line.rows][held])
@@ -199,6 +200,7 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> Non
             claimed.append(p[is_bet])
             break_even.append((a / (a + b))[is_bet])
             won.append((line.outcome.side * moved > 0.0)[is_bet].astype(float))
+            decision.append(np.full(len(won[-1]), number))
     growth = growth_forecast(_joined(expected), _joined(realised))
     if growth is not None:
         response.growth_forecast.CopyFrom(
@@ -211,7 +213,7 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> Non
             )
         )
     p, even, x = _joined(claimed), _joined(break_even), _joined(won)
-    bets = bet_forecast(p, even, x)
+    bets = bet_forecast(p, even, x, np.concatenate(decision)) if decision else None
     if bets is not None:
         stopped = sequential_result(p, even, x)
         response.bet_forecast.CopyFrom(

@@ -3,7 +3,7 @@
     every second   reservations whose time is over are closed, each with its event
     every 10 s     rules that have moved parameters are told
     every minute   matrices whose histories have moved are estimated again, and models are trained
-                   and scored by their schedules
+                   and scored by their schedules; decisions that have got their outcome are analyzed
     every hour     ids of events taken in so long ago that they can't come again are dropped,
                    events of webhooks that are a week old, and jobs over for a month; decisions and
                    settlements of hours that are over are sealed
@@ -26,6 +26,8 @@ from server.effective_parameters import INTERVAL_S as EFFECTIVE_INTERVAL_S
 from server.effective_parameters import EffectiveParametersWatch
 from server.matrix_refresh import MatrixRefreshes
 from server.model_schedules import ModelSchedules
+from server.sizing_analytics import INTERVAL_S as ANALYSIS_INTERVAL_S
+from server.sizing_analytics import SizingAnalytics
 from server.state import States
 from server.telemetry import Telemetry
 from storage.errors import StorageError
@@ -109,6 +111,7 @@ class MaintenanceTasks:
         schedules: ModelSchedules,
     ) -> None:
         effective = EffectiveParametersWatch(database, states)
+        analytics = SizingAnalytics(database, states)
         self._database = database
         self._states = states
         self.repeated = (
@@ -116,6 +119,7 @@ class MaintenanceTasks:
             Repeated("effective_parameters", effective.run_due, EFFECTIVE_INTERVAL_S),
             Repeated("matrices", refreshes.run_due, REFRESH_INTERVAL_S),
             Repeated("models", schedules.run_due, REFRESH_INTERVAL_S),
+            Repeated("analysis", analytics.run_due, ANALYSIS_INTERVAL_S),
             Repeated("forget", self.forget, FORGET_INTERVAL_S),
             Repeated("seal", self.seal, SEAL_INTERVAL_S),
         )

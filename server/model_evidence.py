@@ -5,15 +5,13 @@ import asyncio
 import numpy as np
 from positionsizing.v1 import learning_service_pb2 as pb
 
+from compute.analytics.forecasts import E_VALUE_GONE
 from compute.learn.evidence import evidence
 from compute.learn.models import ModelKind
 from server.convert import learning as convert
 from server.convert.training_rows import nanoseconds, rows_of, scored_bytes, scored_rows
 from server.errors import Refusal, invalid, precondition
 from server.models import ReadModel
-
-E_VALUE_GONE = 20.0
-"""An edge is gone where betting a bar against the model has made so much of 1."""
 
 
 def judged(known: ReadModel, message: pb.TrainingRows, scores: list[bytes]) -> bytes:

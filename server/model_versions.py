@@ -9,9 +9,10 @@ live makes the one before its predecessor, and retires the predecessor before th
 import asyncpg
 from positionsizing.v1 import learning_service_pb2 as pb
 
+from compute.analytics.forecasts import E_VALUE_GONE
 from server.alerts import INFO, WARNING, alert
 from server.convert.events import Severity
-from server.model_evidence import E_VALUE_GONE, scored, unproven
+from server.model_evidence import scored, unproven
 from server.models import Models, read
 from storage.errors import NotFound
 from storage.postgres import model_schedules, models, outbox

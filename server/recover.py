@@ -33,7 +33,13 @@ DEADLINE_S = 600.0
 PARTLY_LOST = " (partly lost)"
 """What the method of a request is called whose answer is not whole: it is refused, not repeated."""
 _IN_A_PORTFOLIO = {"PositionSized", "DecisionSettled", "ReservationExpired"}
-_TOLD_ONLY = {"Alert", "SignalsRefused", "LimitBreached", "EffectiveParametersChanged"}
+_TOLD_ONLY = {
+    "Alert",
+    "SignalsRefused",
+    "LimitBreached",
+    "EffectiveParametersChanged",
+    "SizingAnalyzed",
+}
 """Events that change nothing by themselves."""
 
 

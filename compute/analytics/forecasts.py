@@ -2,6 +2,8 @@
 
 Looking as often as one likes is allowed: an e-value is the wealth of a bet against a claim, and
 whatever the claim, wealth above 20 is as surprising as one chance in 20 (Ville's inequality).
+Bets of one decision come out together and may move together: wealth is split evenly over them,
+which needs no independence; from decision to decision it is staked anew.
 """
 
 from dataclasses import dataclass
@@ -9,12 +11,16 @@ from math import sqrt
 
 import numpy as np
 
-from compute.market import Floats
+from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
 
 PROBABILITY_MARGIN = 1e-9
 """Claims of certainty are moved in by this much, so that a surprise costs much and not all."""
 
+E_VALUE_GONE = 20.0
+"""An edge is doubted where betting against it has made so much of 1: 5 % whenever one looks."""
+E_LOG_MAX = 700.0
+"""E-values are kept within exp of plus and minus this."""
 BINS = 10
 
 
@@ -70,10 +76,13 @@ def growth_forecast(expected: Floats, realised: Floats) -> GrowthForecast | None
     return GrowthForecast(float(expected.mean()), float(realised.mean()), difference, slope, error)
 
 
-def bet_forecast(claimed: Floats, break_even: Floats, won: Floats) -> BetForecast | None:
+def bet_forecast(
+    claimed: Floats, break_even: Floats, won: Floats, decision: Integers
+) -> BetForecast | None:
     """Compares claimed win probabilities with wins in {0, 1}, (n,) each; None for no bets.
 
-    break_even: the probability at which the bet is worth nothing, a / (a + b).
+    break_even: the probability at which the bet is worth nothing, a / (a + b). decision: number of
+    the decision that made the bet.
     """
     n = len(claimed)
     if n == 0:
@@ -86,28 +95,31 @@ def bet_forecast(claimed: Floats, break_even: Floats, won: Floats) -> BetForecas
         brier=float(np.mean((p - won) ** 2)),
         brier_base=float(np.mean((base - won) ** 2)),
         log_loss=float(-np.mean(np.where(won > 0.0, np.log(p), np.log1p(-p)))),
-        e_value_gone=edge_gone(p, q, won),
-        e_value_edge=likelihood_ratio(p, q, won),
+        e_value_gone=edge_gone(p, q, won, decision),
+        e_value_edge=e_value(p, q, won, decision),
         bins=_reliability(p, won),
     )
 
 
-def edge_gone(claimed: Floats, break_even: Floats, won: Floats) -> float:
+def edge_gone(claimed: Floats, break_even: Floats, won: Floats, decision: Integers) -> float:
     """Wealth of betting that wins come at the break-even rate, not at the claimed one.
 
-    prod (1 + lam (p0 - x)) with lam = (p0 - p1) / (p0 (1 - p0)): the likelihood ratio of p1 against
-    p0. Only claims above break-even are bets; the others say nothing.
+    A bet gives 1 + lam (p0 - x) with lam = (p0 - p1) / (p0 (1 - p0)): the likelihood ratio of p1
+    against p0. Only claims above break-even are bets; the others say nothing.
     """
-    with_edge = claimed > break_even
-    return likelihood_ratio(break_even[with_edge], claimed[with_edge], won[with_edge])
+    held = claimed > break_even
+    return e_value(break_even[held], claimed[held], won[held], decision[held])
 
 
-def likelihood_ratio(alternative: Floats, null: Floats, won: Floats) -> float:
-    """prod of p1^x (1 - p1)^(1 - x) / (p0^x (1 - p0)^(1 - x)), 1 for no bets."""
-    logs = np.where(
-        won > 0.0, np.log(alternative / null), np.log((1.0 - alternative) / (1.0 - null))
-    )
-    return float(np.exp(np.clip(logs.sum(), -700.0, 700.0)))
+def e_value(alternative: Floats, null: Floats, won: Floats, decision: Integers) -> float:
+    """Wealth of betting p1 against p0: prod over decisions of the mean of its bets' ratios.
+
+    The ratio of a bet is p1^x (1 - p1)^(1 - x) / (p0^x (1 - p0)^(1 - x)). 1 for no bets.
+    """
+    ratio = np.where(won > 0.0, alternative / null, (1.0 - alternative) / (1.0 - null))
+    _, place = np.unique(decision, return_inverse=True)
+    means = np.bincount(place, ratio) / np.bincount(place)
+    return float(np.exp(np.clip(np.log(means).sum(), -E_LOG_MAX, E_LOG_MAX)))
 
 
 def _reliability(claimed: Floats, won: Floats) -> list[tuple[float, float, int]]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
 
-from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import analytics_service_pb2, events_pb2, sizing_pb2, types_pb2
 
 from compute.adapt.moves import Move
+from compute.analytics.running_evidence import RunningEvidence
 from compute.limits.breaches import Breach
 from server.convert.names import timestamp
 from server.convert.portfolio import reservation_message
@@ -93,6 +94,29 @@ def effective_parameters_changed(
             multiplier=item.after,
             explanation=item.explanation,
         )
+    return event.SerializeToString()
+
+
+def sizing_analyzed(
+    sequence: int,
+    request: analytics_service_pb2.AnalyzeDecisionsRequest,
+    analysis: analytics_service_pb2.AnalyzeDecisionsResponse,
+    so_far: tuple[datetime, RunningEvidence] | None,
+    time: datetime,
+) -> bytes:
+    """SizingAnalyzed; so_far: evidence, and when its first decision was made."""
+    event = events_pb2.SizingAnalyzed(
+        portfolio_sequence=sequence,
+        request=request,
+        analysis=analysis,
+        analyze_time=timestamp(time),
+    )
+    if so_far is not None:
+        begin, found = so_far
+        event.evidence.create_time_from.CopyFrom(timestamp(begin))
+        event.evidence.decisions, event.evidence.bets = found.decisions, found.bets
+        event.evidence.e_value_gone = found.e_value_gone
+        event.evidence.e_value_edge = found.e_value_edge
     return event.SerializeToString()
 
 

@@ -20,6 +20,8 @@ _BUDGET = "risk-budget"
 _CONFIGURATION = "configuration"
 _REPORTING = "reporting"
 _OPERATORS = "operators"
+_ATTRIBUTION = "performance-attribution"
+_OPTIMISATION = "strategy-optimisation"
 _SERVICE = "position-sizing"
 
 
@@ -48,6 +50,7 @@ OUTGOING = (
     Outgoing("limits-changed", (_RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)),
     Outgoing("parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),
     Outgoing("effective-parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),
+    Outgoing("sizing-analytics", (_REPORTING, _ATTRIBUTION, _OPTIMISATION)),
     Outgoing(
         "trading-state-changed", (_COORDINATION, _RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)
     ),

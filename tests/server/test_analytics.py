@@ -95,9 +95,10 @@ async def test_decisions_are_held_against_what_came(client: Client) -> None:
     assert bets.bets == 6
     claimed, won = np.array([0.6, 0.52] * 3), np.array([1, 0, 0, 1, 1, 0])
     assert bets.brier == pytest.approx(np.mean((claimed - won) ** 2))
-    edge = np.prod(np.where(won > 0, claimed / 0.5, (1 - claimed) / 0.5))
-    assert bets.e_value_edge == pytest.approx(edge)
-    assert bets.e_value_gone == pytest.approx(1.0 / edge)
+    ratio = np.where(won > 0, claimed / 0.5, (1 - claimed) / 0.5)
+    edge = np.prod(ratio)
+    assert bets.e_value_edge == pytest.approx(np.prod(ratio.reshape(3, 2).mean(axis=1)))
+    assert bets.e_value_gone == pytest.approx(np.prod((1 / ratio).reshape(3, 2).mean(axis=1)))
     assert answer.growth_forecast.realised == pytest.approx(
         np.mean([np.log1p(w * r) for w, r in zip(weights, returns, strict=True)]), abs=1e-9
     )
@@ -211,6 +212,11 @@ async def test_nothing_decided_is_an_empty_answer_and_wrong_input_is_named(clien
     assert answer.decisions == 0
     refused = await refusal(client.analytics.AnalyzeDecisions(pb.AnalyzeDecisionsRequest()))
     assert "portfolio_id" in refused.fields
+    both = pb.AnalyzeDecisionsRequest(
+        portfolio_id=portfolio_id, strategy_id="s", without_strategy=True
+    )
+    refused = await refusal(client.analytics.AnalyzeDecisions(both))
+    assert refused.fields == {"without_strategy": "NOT_APPLICABLE"}
     unknown = pb.AnalyzeDecisionsRequest(portfolio_id="nobody")
     assert (
         await refusal(client.analytics.AnalyzeDecisions(unknown))

@@ -30,5 +30,6 @@ async def test_what_fails_is_overdue_until_it_succeeds(error: Exception) -> None
 
 async def test_every_task_is_exported(app: App) -> None:
     text = generate_latest(app.telemetry.registry).decode()
-    for task in ("expire", "effective_parameters", "matrices", "models", "forget", "seal"):
+    tasks = ("expire", "effective_parameters", "matrices", "models", "analysis", "forget", "seal")
+    for task in tasks:
         assert f'sizing_maintenance_overdue_seconds{{task="{task}"}}' in text

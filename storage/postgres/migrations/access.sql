@@ -45,7 +45,8 @@ BEGIN
     GRANT SELECT ON alembic_version TO sizing_tenant;
     GRANT UPDATE ON tenant, tenant_stream, portfolio_group, portfolio, holding, reservation,
         high_water_mark, trading_day, volatility_state, matrix_refresh, webhook, webhook_delivery,
-        model_schedule, job, effective_parameters, effective_parameters_look TO sizing_tenant;
+        model_schedule, job, effective_parameters, effective_parameters_look, edge_evidence,
+        edge_evidence_look TO sizing_tenant;
     GRANT DELETE ON holding, limit_breach, price_jump, matrix_refresh, webhook, model_schedule,
         tenant_change TO sizing_tenant;
 

@@ -26,6 +26,7 @@ UPDATED = {
     *("tenant", "tenant_stream", "portfolio_group", "portfolio", "holding", "reservation"),
     *("high_water_mark", "trading_day", "volatility_state", "matrix_refresh"),
     *("effective_parameters", "effective_parameters_look"),
+    *("edge_evidence", "edge_evidence_look"),
     *("webhook", "webhook_delivery", "model_schedule", "job"),
 }
 DELETED = {

@@ -63,12 +63,15 @@ class AnalyzeDecisionsRequest(_message.Message):
     END_MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     BENCHMARK_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
+    WITHOUT_STRATEGY_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio; required."""
     strategy_id: _builtins.str
     """Decisions of this strategy alone; empty: of all."""
     end_market_snapshot_id: _builtins.str
     """Snapshot at which the last decision is valued; empty: the newest."""
+    without_strategy: _builtins.bool
+    """Decisions without a strategy alone; not with `strategy_id`."""
     @_builtins.property
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
         """Decisions made from then on; unset: from the first."""
@@ -95,10 +98,11 @@ class AnalyzeDecisionsRequest(_message.Message):
         end_market_snapshot_id: _builtins.str = ...,
         benchmark: Global___BenchmarkWeights | None = ...,
         factors: Global___FactorExposures | None = ...,
+        without_strategy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "factors", b"factors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "factors", b"factors", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "factors", b"factors", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id", "without_strategy", b"without_strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -512,11 +516,12 @@ class BetForecast(_message.Message):
     log_loss: _builtins.float
     """Mean -log of the probability of what came."""
     e_value_gone: _builtins.float
-    """Evidence that the edge is gone: wealth of a bet that wins come at the break-even rate. At 20 or
-    more doubt it; may be looked at as often as one likes.
+    """Evidence that the edge is gone: wealth of a bet that wins come at the break-even rate, split evenly
+    over the lines of a decision, which may move together, and staked anew with each decision. At 20 or
+    more doubt it; may be looked at as often as one likes (Ville's inequality).
     """
     e_value_edge: _builtins.float
-    """Evidence that there is an edge: wealth of betting the claims against the break-even rate."""
+    """Evidence that there is an edge: wealth of betting the claims against the break-even rate, split alike."""
     @_builtins.property
     def bins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReliabilityBin]:
         """Tenths of the claims that are not empty."""

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from positionsizing.v1 import analytics_service_pb2 as positionsizing_dot_v1_dot_analytics__service__pb2
 from positionsizing.v1 import condition_service_pb2 as positionsizing_dot_v1_dot_condition__service__pb2
 from positionsizing.v1 import corporate_action_pb2 as positionsizing_dot_v1_dot_corporate__action__pb2
 from positionsizing.v1 import feature_service_pb2 as positionsizing_dot_v1_dot_feature__service__pb2
@@ -36,7 +37,7 @@ from positionsizing.v1 import sizing_service_pb2 as positionsizing_dot_v1_dot_si
 from positionsizing.v1 import types_pb2 as positionsizing_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/events.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)positionsizing/v1/condition_service.proto\x1a(positionsizing/v1/corporate_action.proto\x1a\'positionsizing/v1/feature_service.proto\x1a\'positionsizing/v1/history_service.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a)positionsizing/v1/parameter_service.proto\x1a)positionsizing/v1/portfolio_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a&positionsizing/v1/sizing_service.proto\x1a\x1dpositionsizing/v1/types.proto\"\x93\x01\n\rPositionSized\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x33\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x31\n\x06record\x18\x03 \x01(\x0b\x32!.positionsizing.v1.DecisionRecord\"\x96\x01\n\x0e\x44\x65\x63isionRecord\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x14\n\x0crequest_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04part\x18\x03 \x01(\x05\x12\x12\n\npart_count\x18\x04 \x01(\x05\x12\x15\n\rbase_currency\x18\x05 \x01(\t\x12\x15\n\rreserved_cash\x18\x06 \x03(\x01\x12\x0e\n\x06\x65quity\x18\x07 \x01(\x01\"\xa5\x02\n\x0f\x44\x65\x63isionSettled\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\'\n\x05\x66ills\x18\x04 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12<\n\x10settlement_state\x18\x05 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12/\n\x0bsettle_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06record\x18\x07 \x01(\x0b\x32#.positionsizing.v1.SettlementRecord\"\xc7\x02\n\x10SettlementRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x63lose\x18\x02 \x01(\x08\x12\x16\n\x0e\x63onfirm_prices\x18\x03 \x01(\x08\x12\x19\n\x11portfolio_version\x18\x04 \x01(\x03\x12\r\n\x05price\x18\x05 \x03(\x01\x12H\n\x0b\x63\x61sh_change\x18\x06 \x03(\x0b\x32\x33.positionsizing.v1.SettlementRecord.CashChangeEntry\x12\x13\n\x0bgain_factor\x18\x07 \x03(\x01\x12\x12\n\nis_inverse\x18\x08 \x03(\x08\x12\x12\n\nsettles_in\x18\t \x03(\t\x12\x14\n\x0crequest_hash\x18\n \x01(\x0c\x1a\x31\n\x0f\x43\x61shChangeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xbe\x01\n\x12ReservationExpired\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x30\n\x08released\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Reservation\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc0\x02\n\rLimitBreached\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t\x12*\n\x04kind\x18\x04 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05value\x18\x06 \x01(\x01\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x08 \x01(\t\x12\x10\n\x08\x66ound_by\x18\t \x01(\t\x12\x16\n\x0einstrument_ids\x18\n \x03(\t\x12\x16\n\x0eis_lower_bound\x18\x0b \x01(\x08\x12\x15\n\ronly_reserved\x18\x0c \x01(\x08\"\xc5\x01\n\rLimitsChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xdc\x01\n\x11ParametersChanged\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xf7\x01\n\x1a\x45\x66\x66\x65\x63tiveParametersChanged\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x03 \x01(\t\x12\x1d\n\x15kelly_fraction_before\x18\x04 \x01(\x01\x12\x16\n\x0ekelly_fraction\x18\x05 \x01(\x01\x12*\n\x05moves\x18\x06 \x03(\x0b\x32\x1b.positionsizing.v1.RuleMove\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa8\x01\n\x08RuleMove\x12\x33\n\x06source\x18\x01 \x01(\x0e\x32#.positionsizing.v1.AdjustmentSource\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rinstrument_id\x18\x03 \x01(\t\x12\x19\n\x11multiplier_before\x18\x04 \x01(\x01\x12\x12\n\nmultiplier\x18\x05 \x01(\x01\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\"\xc6\x01\n\x13TradingStateChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x03 \x01(\x03\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xd6\x01\n\x16\x43orporateActionApplied\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x32\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x38\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0b\x32(.positionsizing.v1.CorporateActionEffect\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x9e\x01\n\x05\x41lert\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32 .positionsizing.v1.AlertSeverity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x10SignalsSubmitted\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\"i\n\x0eSignalsRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"O\n\x15PortfolioStateUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.SetHoldingsRequest\"E\n\rLimitsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SetLimitsRequest\"M\n\x11RiskBudgetUpdated\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SetParametersRequest\"Q\n\x11MarketDataUpdated\x12<\n\x07request\x18\x01 \x01(\x0b\x32+.positionsizing.v1.PutMarketSnapshotRequest\"G\n\x0eHistoryUpdated\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.positionsizing.v1.PutHistoryRequest\"K\n\x13\x43orrelationsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.PutMatrixRequest\"K\n\x10\x43onditionUpdated\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.positionsizing.v1.PutConditionRequest\"I\n\x0f\x46\x65\x61turesUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.PutFeaturesRequest\"J\n\rFillsReported\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.positionsizing.v1.SettleDecisionRequest*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epositionsizing/v1/events.proto\x12\x11positionsizing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)positionsizing/v1/analytics_service.proto\x1a)positionsizing/v1/condition_service.proto\x1a(positionsizing/v1/corporate_action.proto\x1a\'positionsizing/v1/feature_service.proto\x1a\'positionsizing/v1/history_service.proto\x1a\x1epositionsizing/v1/limits.proto\x1a&positionsizing/v1/market_service.proto\x1a)positionsizing/v1/parameter_service.proto\x1a)positionsizing/v1/portfolio_service.proto\x1a\x1epositionsizing/v1/sizing.proto\x1a&positionsizing/v1/sizing_service.proto\x1a\x1dpositionsizing/v1/types.proto\"\x93\x01\n\rPositionSized\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x33\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32!.positionsizing.v1.SizingDecision\x12\x31\n\x06record\x18\x03 \x01(\x0b\x32!.positionsizing.v1.DecisionRecord\"\x96\x01\n\x0e\x44\x65\x63isionRecord\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x14\n\x0crequest_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04part\x18\x03 \x01(\x05\x12\x12\n\npart_count\x18\x04 \x01(\x05\x12\x15\n\rbase_currency\x18\x05 \x01(\t\x12\x15\n\rreserved_cash\x18\x06 \x03(\x01\x12\x0e\n\x06\x65quity\x18\x07 \x01(\x01\"\xa5\x02\n\x0f\x44\x65\x63isionSettled\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\'\n\x05\x66ills\x18\x04 \x01(\x0b\x32\x18.positionsizing.v1.Fills\x12<\n\x10settlement_state\x18\x05 \x01(\x0e\x32\".positionsizing.v1.SettlementState\x12/\n\x0bsettle_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x06record\x18\x07 \x01(\x0b\x32#.positionsizing.v1.SettlementRecord\"\xc7\x02\n\x10SettlementRecord\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x63lose\x18\x02 \x01(\x08\x12\x16\n\x0e\x63onfirm_prices\x18\x03 \x01(\x08\x12\x19\n\x11portfolio_version\x18\x04 \x01(\x03\x12\r\n\x05price\x18\x05 \x03(\x01\x12H\n\x0b\x63\x61sh_change\x18\x06 \x03(\x0b\x32\x33.positionsizing.v1.SettlementRecord.CashChangeEntry\x12\x13\n\x0bgain_factor\x18\x07 \x03(\x01\x12\x12\n\nis_inverse\x18\x08 \x03(\x08\x12\x12\n\nsettles_in\x18\t \x03(\t\x12\x14\n\x0crequest_hash\x18\n \x01(\x0c\x1a\x31\n\x0f\x43\x61shChangeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xbe\x01\n\x12ReservationExpired\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x03 \x01(\t\x12\x30\n\x08released\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.Reservation\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc0\x02\n\rLimitBreached\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\t\x12*\n\x04kind\x18\x04 \x01(\x0e\x32\x1c.positionsizing.v1.LimitKind\x12\r\n\x05\x62ound\x18\x05 \x01(\x01\x12\r\n\x05value\x18\x06 \x01(\x01\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12market_snapshot_id\x18\x08 \x01(\t\x12\x10\n\x08\x66ound_by\x18\t \x01(\t\x12\x16\n\x0einstrument_ids\x18\n \x03(\t\x12\x16\n\x0eis_lower_bound\x18\x0b \x01(\x08\x12\x15\n\ronly_reserved\x18\x0c \x01(\x08\"\xc5\x01\n\rLimitsChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.positionsizing.v1.Limits\x12/\n\x06shared\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.SharedLimits\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xdc\x01\n\x11ParametersChanged\x12\x14\n\x0cportfolio_id\x18\x01 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x02 \x01(\t\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32#.positionsizing.v1.SizingParameters\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x63hange\x18\x05 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xf7\x01\n\x1a\x45\x66\x66\x65\x63tiveParametersChanged\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x13\n\x0bstrategy_id\x18\x03 \x01(\t\x12\x1d\n\x15kelly_fraction_before\x18\x04 \x01(\x01\x12\x16\n\x0ekelly_fraction\x18\x05 \x01(\x01\x12*\n\x05moves\x18\x06 \x03(\x0b\x32\x1b.positionsizing.v1.RuleMove\x12/\n\x0b\x64\x65tect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa8\x01\n\x08RuleMove\x12\x33\n\x06source\x18\x01 \x01(\x0e\x32#.positionsizing.v1.AdjustmentSource\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rinstrument_id\x18\x03 \x01(\t\x12\x19\n\x11multiplier_before\x18\x04 \x01(\x01\x12\x12\n\nmultiplier\x18\x05 \x01(\x01\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\"\x8d\x02\n\x0eSizingAnalyzed\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12;\n\x07request\x18\x02 \x01(\x0b\x32*.positionsizing.v1.AnalyzeDecisionsRequest\x12=\n\x08\x61nalysis\x18\x03 \x01(\x0b\x32+.positionsizing.v1.AnalyzeDecisionsResponse\x12\x31\n\x08\x65vidence\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.EdgeEvidence\x12\x30\n\x0c\x61nalyze_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x91\x01\n\x0c\x45\x64geEvidence\x12\x34\n\x10\x63reate_time_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdecisions\x18\x02 \x01(\x03\x12\x0c\n\x04\x62\x65ts\x18\x03 \x01(\x03\x12\x14\n\x0c\x65_value_gone\x18\x04 \x01(\x01\x12\x14\n\x0c\x65_value_edge\x18\x05 \x01(\x01\"\xc6\x01\n\x13TradingStateChanged\x12\'\n\x05scope\x18\x01 \x01(\x0b\x32\x18.positionsizing.v1.Scope\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.positionsizing.v1.TradingState\x12\x1d\n\x15trading_state_version\x18\x03 \x01(\x03\x12/\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1f.positionsizing.v1.ChangeRecord\"\xd6\x01\n\x16\x43orporateActionApplied\x12\x1a\n\x12portfolio_sequence\x18\x01 \x01(\x03\x12\x32\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\".positionsizing.v1.CorporateAction\x12\x38\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0b\x32(.positionsizing.v1.CorporateActionEffect\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x9e\x01\n\x05\x41lert\x12\x32\n\x08severity\x18\x01 \x01(\x0e\x32 .positionsizing.v1.AlertSeverity\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x10SignalsSubmitted\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SizePositionsRequest\"i\n\x0eSignalsRefused\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cportfolio_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"O\n\x15PortfolioStateUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.SetHoldingsRequest\"E\n\rLimitsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.SetLimitsRequest\"M\n\x11RiskBudgetUpdated\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.positionsizing.v1.SetParametersRequest\"Q\n\x11MarketDataUpdated\x12<\n\x07request\x18\x01 \x01(\x0b\x32+.positionsizing.v1.PutMarketSnapshotRequest\"G\n\x0eHistoryUpdated\x12\x35\n\x07request\x18\x01 \x01(\x0b\x32$.positionsizing.v1.PutHistoryRequest\"K\n\x13\x43orrelationsUpdated\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.positionsizing.v1.PutMatrixRequest\"K\n\x10\x43onditionUpdated\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.positionsizing.v1.PutConditionRequest\"I\n\x0f\x46\x65\x61turesUpdated\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.positionsizing.v1.PutFeaturesRequest\"J\n\rFillsReported\x12\x39\n\x07request\x18\x01 \x01(\x0b\x32(.positionsizing.v1.SettleDecisionRequest*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,56 +47,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
   _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._loaded_options = None
   _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._serialized_options = b'8\001'
-  _globals['_ALERTSEVERITY']._serialized_start=4260
-  _globals['_ALERTSEVERITY']._serialized_end=4389
-  _globals['_POSITIONSIZED']._serialized_start=515
-  _globals['_POSITIONSIZED']._serialized_end=662
-  _globals['_DECISIONRECORD']._serialized_start=665
-  _globals['_DECISIONRECORD']._serialized_end=815
-  _globals['_DECISIONSETTLED']._serialized_start=818
-  _globals['_DECISIONSETTLED']._serialized_end=1111
-  _globals['_SETTLEMENTRECORD']._serialized_start=1114
-  _globals['_SETTLEMENTRECORD']._serialized_end=1441
-  _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._serialized_start=1392
-  _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._serialized_end=1441
-  _globals['_RESERVATIONEXPIRED']._serialized_start=1444
-  _globals['_RESERVATIONEXPIRED']._serialized_end=1634
-  _globals['_LIMITBREACHED']._serialized_start=1637
-  _globals['_LIMITBREACHED']._serialized_end=1957
-  _globals['_LIMITSCHANGED']._serialized_start=1960
-  _globals['_LIMITSCHANGED']._serialized_end=2157
-  _globals['_PARAMETERSCHANGED']._serialized_start=2160
-  _globals['_PARAMETERSCHANGED']._serialized_end=2380
-  _globals['_EFFECTIVEPARAMETERSCHANGED']._serialized_start=2383
-  _globals['_EFFECTIVEPARAMETERSCHANGED']._serialized_end=2630
-  _globals['_RULEMOVE']._serialized_start=2633
-  _globals['_RULEMOVE']._serialized_end=2801
-  _globals['_TRADINGSTATECHANGED']._serialized_start=2804
-  _globals['_TRADINGSTATECHANGED']._serialized_end=3002
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=3005
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=3219
-  _globals['_ALERT']._serialized_start=3222
-  _globals['_ALERT']._serialized_end=3380
-  _globals['_SIGNALSSUBMITTED']._serialized_start=3382
-  _globals['_SIGNALSSUBMITTED']._serialized_end=3458
-  _globals['_SIGNALSREFUSED']._serialized_start=3460
-  _globals['_SIGNALSREFUSED']._serialized_end=3565
-  _globals['_PORTFOLIOSTATEUPDATED']._serialized_start=3567
-  _globals['_PORTFOLIOSTATEUPDATED']._serialized_end=3646
-  _globals['_LIMITSUPDATED']._serialized_start=3648
-  _globals['_LIMITSUPDATED']._serialized_end=3717
-  _globals['_RISKBUDGETUPDATED']._serialized_start=3719
-  _globals['_RISKBUDGETUPDATED']._serialized_end=3796
-  _globals['_MARKETDATAUPDATED']._serialized_start=3798
-  _globals['_MARKETDATAUPDATED']._serialized_end=3879
-  _globals['_HISTORYUPDATED']._serialized_start=3881
-  _globals['_HISTORYUPDATED']._serialized_end=3952
-  _globals['_CORRELATIONSUPDATED']._serialized_start=3954
-  _globals['_CORRELATIONSUPDATED']._serialized_end=4029
-  _globals['_CONDITIONUPDATED']._serialized_start=4031
-  _globals['_CONDITIONUPDATED']._serialized_end=4106
-  _globals['_FEATURESUPDATED']._serialized_start=4108
-  _globals['_FEATURESUPDATED']._serialized_end=4181
-  _globals['_FILLSREPORTED']._serialized_start=4183
-  _globals['_FILLSREPORTED']._serialized_end=4257
+  _globals['_ALERTSEVERITY']._serialized_start=4723
+  _globals['_ALERTSEVERITY']._serialized_end=4852
+  _globals['_POSITIONSIZED']._serialized_start=558
+  _globals['_POSITIONSIZED']._serialized_end=705
+  _globals['_DECISIONRECORD']._serialized_start=708
+  _globals['_DECISIONRECORD']._serialized_end=858
+  _globals['_DECISIONSETTLED']._serialized_start=861
+  _globals['_DECISIONSETTLED']._serialized_end=1154
+  _globals['_SETTLEMENTRECORD']._serialized_start=1157
+  _globals['_SETTLEMENTRECORD']._serialized_end=1484
+  _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._serialized_start=1435
+  _globals['_SETTLEMENTRECORD_CASHCHANGEENTRY']._serialized_end=1484
+  _globals['_RESERVATIONEXPIRED']._serialized_start=1487
+  _globals['_RESERVATIONEXPIRED']._serialized_end=1677
+  _globals['_LIMITBREACHED']._serialized_start=1680
+  _globals['_LIMITBREACHED']._serialized_end=2000
+  _globals['_LIMITSCHANGED']._serialized_start=2003
+  _globals['_LIMITSCHANGED']._serialized_end=2200
+  _globals['_PARAMETERSCHANGED']._serialized_start=2203
+  _globals['_PARAMETERSCHANGED']._serialized_end=2423
+  _globals['_EFFECTIVEPARAMETERSCHANGED']._serialized_start=2426
+  _globals['_EFFECTIVEPARAMETERSCHANGED']._serialized_end=2673
+  _globals['_RULEMOVE']._serialized_start=2676
+  _globals['_RULEMOVE']._serialized_end=2844
+  _globals['_SIZINGANALYZED']._serialized_start=2847
+  _globals['_SIZINGANALYZED']._serialized_end=3116
+  _globals['_EDGEEVIDENCE']._serialized_start=3119
+  _globals['_EDGEEVIDENCE']._serialized_end=3264
+  _globals['_TRADINGSTATECHANGED']._serialized_start=3267
+  _globals['_TRADINGSTATECHANGED']._serialized_end=3465
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=3468
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=3682
+  _globals['_ALERT']._serialized_start=3685
+  _globals['_ALERT']._serialized_end=3843
+  _globals['_SIGNALSSUBMITTED']._serialized_start=3845
+  _globals['_SIGNALSSUBMITTED']._serialized_end=3921
+  _globals['_SIGNALSREFUSED']._serialized_start=3923
+  _globals['_SIGNALSREFUSED']._serialized_end=4028
+  _globals['_PORTFOLIOSTATEUPDATED']._serialized_start=4030
+  _globals['_PORTFOLIOSTATEUPDATED']._serialized_end=4109
+  _globals['_LIMITSUPDATED']._serialized_start=4111
+  _globals['_LIMITSUPDATED']._serialized_end=4180
+  _globals['_RISKBUDGETUPDATED']._serialized_start=4182
+  _globals['_RISKBUDGETUPDATED']._serialized_end=4259
+  _globals['_MARKETDATAUPDATED']._serialized_start=4261
+  _globals['_MARKETDATAUPDATED']._serialized_end=4342
+  _globals['_HISTORYUPDATED']._serialized_start=4344
+  _globals['_HISTORYUPDATED']._serialized_end=4415
+  _globals['_CORRELATIONSUPDATED']._serialized_start=4417
+  _globals['_CORRELATIONSUPDATED']._serialized_end=4492
+  _globals['_CONDITIONUPDATED']._serialized_start=4494
+  _globals['_CONDITIONUPDATED']._serialized_end=4569
+  _globals['_FEATURESUPDATED']._serialized_start=4571
+  _globals['_FEATURESUPDATED']._serialized_end=4644
+  _globals['_FILLSREPORTED']._serialized_start=4646
+  _globals['_FILLSREPORTED']._serialized_end=4720
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from positionsizing.v1 import analytics_service_pb2 as _analytics_service_pb2
 from positionsizing.v1 import condition_service_pb2 as _condition_service_pb2
 from positionsizing.v1 import corporate_action_pb2 as _corporate_action_pb2
 from positionsizing.v1 import feature_service_pb2 as _feature_service_pb2
@@ -615,6 +616,105 @@ class RuleMove(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuleMove: _TypeAlias = RuleMove  # noqa: Y015
+
+@_typing.final
+class SizingAnalyzed(_message.Message):
+    """Topic sizing-analytics: decisions of a portfolio and strategy have got their outcome and were analyzed.
+
+    A decision has its outcome when a later one of the same portfolio and strategy was made on another market
+    snapshot. Looked for every minute; one event for all that are new, of at most 500 decisions. Each decision
+    is in one event: sums of events over time are sums of decisions. Decisions count from the first look of a
+    service that publishes this topic; those that moved to the archive before are left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ANALYSIS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    ANALYZE_TIME_FIELD_NUMBER: _builtins.int
+    portfolio_sequence: _builtins.int
+    """Position in the portfolio's sequence of events."""
+    @_builtins.property
+    def request(self) -> _analytics_service_pb2.AnalyzeDecisionsRequest:
+        """What gives `analysis` again, by AnalyzeDecisions: portfolio, strategy (or `without_strategy`), from when
+        to when decisions were made, and the snapshot that the last is valued at. Add a benchmark or factors for
+        attributions. Fills that are settled later change the shortfall, and no more than that.
+        """
+
+    @_builtins.property
+    def analysis(self) -> _analytics_service_pb2.AnalyzeDecisionsResponse:
+        """What was found: counts, realised growth by stage, expected against realised growth, e-values."""
+
+    @_builtins.property
+    def evidence(self) -> Global___EdgeEvidence:
+        """E-values of all decisions that count so far, these included."""
+
+    @_builtins.property
+    def analyze_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        portfolio_sequence: _builtins.int = ...,
+        request: _analytics_service_pb2.AnalyzeDecisionsRequest | None = ...,
+        analysis: _analytics_service_pb2.AnalyzeDecisionsResponse | None = ...,
+        evidence: Global___EdgeEvidence | None = ...,
+        analyze_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "evidence", b"evidence", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "evidence", b"evidence", "portfolio_sequence", b"portfolio_sequence", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SizingAnalyzed: _TypeAlias = SizingAnalyzed  # noqa: Y015
+
+@_typing.final
+class EdgeEvidence(_message.Message):
+    """What bets say of the edge of a portfolio and strategy, over the events of SizingAnalyzed so far: products of
+    the e-values of each, which any look may be taken at (Ville's inequality).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    BETS_FIELD_NUMBER: _builtins.int
+    E_VALUE_GONE_FIELD_NUMBER: _builtins.int
+    E_VALUE_EDGE_FIELD_NUMBER: _builtins.int
+    decisions: _builtins.int
+    """Decisions that were valued."""
+    bets: _builtins.int
+    """Lines with a claimed win probability; others say nothing here."""
+    e_value_gone: _builtins.float
+    """Evidence that the edge is gone, see `BetForecast`: where claims hold, it ever reaches 20 with a
+    probability of at most 0.05.
+    """
+    e_value_edge: _builtins.float
+    """Evidence that there is an edge, alike against bets that are worth nothing."""
+    @_builtins.property
+    def create_time_from(self) -> _timestamp_pb2.Timestamp:
+        """When the first decision that counts was made."""
+
+    def __init__(
+        self,
+        *,
+        create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        decisions: _builtins.int = ...,
+        bets: _builtins.int = ...,
+        e_value_gone: _builtins.float = ...,
+        e_value_edge: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "create_time_from", b"create_time_from", "decisions", b"decisions", "e_value_edge", b"e_value_edge", "e_value_gone", b"e_value_gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EdgeEvidence: _TypeAlias = EdgeEvidence  # noqa: Y015
 
 @_typing.final
 class TradingStateChanged(_message.Message):

@@ -1,0 +1,133 @@
+"""SizingAnalyzed: each decision once, when its outcome is known, as AnalyzeDecisions has it."""
+
+import itertools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from outcomes import CLAIMS, Book, Desk
+from service_client import Client, started
+
+from compute.shapes import KernelRegistry
+from server import sizing_analytics
+from server.sizing_analytics import SizingAnalytics
+from storage import embedded
+from storage.events.topics import OUTGOING
+
+
+@pytest_asyncio.fixture
+async def desk(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SizingAnalytics, "run_due", _nothing)
+        async with (
+            started(postgres_server, kernels, tmp_path) as app,
+            Client.connected(app.port) as connected,
+        ):
+            desk = Desk(connected, app)
+            assert await desk.look() == 0  # from here on decisions count
+            yield desk
+
+
+async def _nothing(watch: SizingAnalytics) -> int:
+    return 0
+
+
+def e_values(won: list[list[int]]) -> tuple[float, float]:
+    """That the edge is gone and that there is one, by hand: wealth split over X and Y."""
+    x, p = np.array(won), np.array(CLAIMS)
+    ratio = np.where(x > 0, p / 0.5, (1.0 - p) / 0.5)
+    return float((1.0 / ratio).mean(axis=1).prod()), float(ratio.mean(axis=1).prod())
+
+
+async def test_each_decision_is_told_once_when_its_outcome_is_known(desk: Desk) -> None:
+    book = await Book(desk.client).open()
+    await book.days([[1, -1], [-1, 1], [1, -1]])
+    await book.decide()  # on the last prices: it shows what came of the third
+    assert await desk.look() == 1
+    assert await desk.look() == 0
+    await book.decide()  # on the same snapshot: nothing came of any yet
+    assert await desk.look() == 0
+    (event,) = await desk.told(book.id)
+    asked = event.request
+    assert (asked.portfolio_id, asked.strategy_id, asked.without_strategy) == (book.id, "", True)
+    assert asked.end_market_snapshot_id == book.snapshots[3]
+    assert event.analysis == await desk.client.analytics.AnalyzeDecisions(asked)
+    assert (event.analysis.decisions, event.analysis.bet_forecast.bets) == (3, 6)
+    assert event.analysis.HasField("growth_forecast")
+    so_far = event.evidence
+    assert so_far.create_time_from == asked.create_time_from
+    assert (so_far.decisions, so_far.bets) == (3, 6)
+    gone, edge = e_values([[1, 0], [0, 1], [1, 0]])
+    assert (so_far.e_value_gone, so_far.e_value_edge) == pytest.approx((gone, edge))
+    assert event.analyze_time.ToDatetime(tzinfo=UTC) <= datetime.now(UTC)
+    # Of the two on one snapshot the first is superseded, and the second is told with the next.
+    await book.market([-1, -1])
+    await book.decide()
+    assert await desk.look() == 1
+    event = (await desk.told(book.id))[1]
+    assert event.portfolio_sequence > 0
+    assert event.request.create_time_from == asked.create_time_to
+    assert event.analysis == await desk.client.analytics.AnalyzeDecisions(event.request)
+    assert event.analysis.decisions == 1
+    assert [(item.name, item.count) for item in event.analysis.left_out] == [("SUPERSEDED", 1)]
+    gone, edge = e_values([[1, 0], [0, 1], [1, 0], [0, 0]])
+    so_far = event.evidence
+    assert (so_far.decisions, so_far.bets) == (4, 8)
+    assert (so_far.e_value_gone, so_far.e_value_edge) == pytest.approx((gone, edge))
+    assert so_far.create_time_from == asked.create_time_from
+
+
+async def test_strategies_are_told_apart(desk: Desk) -> None:
+    book = await Book(desk.client).open()
+    for moves in ([1, 1], [1, -1], [-1, -1]):
+        await book.decide("up")
+        await book.decide()
+        await book.market(moves)
+    await book.decide("up")
+    assert await desk.look() == 2
+    told = {event.request.strategy_id: event for event in await desk.told(book.id)}
+    assert told["up"].evidence.decisions == 3
+    assert told[""].evidence.decisions == 2  # of its third the outcome is not known yet
+    for event in told.values():
+        assert event.analysis == await desk.client.analytics.AnalyzeDecisions(event.request)
+    assert told["up"].evidence.e_value_gone == pytest.approx(e_values([[1, 1], [1, 0], [0, 0]])[0])
+
+
+async def test_many_are_several_events_and_none_is_left_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing_analytics, "DECISIONS_MAX", 2)
+    book = await Book(desk.client).open()
+    moves = [[1, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]]
+    await book.days(moves)
+    for _ in range(4):  # more than a period on one snapshot
+        await book.decide()
+    await book.market([1, 1])
+    await book.decide()
+    await desk.look()
+    events = await desk.told(book.id)
+    assert len(events) > 3
+    for event, later in itertools.pairwise(events):
+        assert event.request.create_time_to == later.request.create_time_from
+    counted = sum(
+        event.analysis.decisions + sum(item.count for item in event.analysis.left_out)
+        for event in events
+    )
+    assert counted == 9
+    wins = [[int(move > 0) for move in each] for each in [*moves, [1, 1]]]
+    assert events[-1].evidence.decisions == 6
+    assert events[-1].evidence.e_value_gone == pytest.approx(e_values(wins)[0])
+
+
+def test_the_topic_keeps_its_messages_for_three_readers() -> None:
+    (topic,) = [item for item in OUTGOING if item.name == "sizing-analytics"]
+    assert topic.subscriptions == (
+        "reporting",
+        "performance-attribution",
+        "strategy-optimisation",
+    )
