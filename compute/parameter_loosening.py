@@ -13,6 +13,7 @@ from compute.correlation.penalty import CorrelationPenalty
 from compute.parameters import (
     PARAMETERS,
     DrawdownTolerance,
+    EdgeGoneAction,
     EffectiveParameters,
     RobustSet,
     Shrinkage,
@@ -108,6 +109,7 @@ _RULES: Mapping[str, Callable[[Any, Any], bool]] = {
     "robust": _larger_set,
     "confidence_shrinkage": lambda before, after: before is Shrinkage.NONE,
     "correlation_penalty": lambda before, after: before is CorrelationPenalty.NONE,
+    "edge_gone_action": lambda before, after: before is EdgeGoneAction.ALERT,
     # Of several rows or rules that hold, the smallest multiplier counts: more of them are tighter.
     "schedule": lambda before, after: set(before.rows) <= set(after.rows),
     "condition_rules": lambda before, after: set(before) <= set(after),

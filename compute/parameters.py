@@ -33,6 +33,14 @@ class LotChoice(IntEnum):
     SEARCHED = 2
 
 
+class EdgeGoneAction(IntEnum):
+    """What happens when outcomes say that an edge is gone. The numbers are the contract's."""
+
+    ALERT = 1
+    REDUCE_PORTFOLIO = 2
+    REDUCE_STRATEGY = 3
+
+
 class NoTradeRegion(IntEnum):
     """Between which weights a position is kept. The numbers are those of the contract."""
 
@@ -142,6 +150,7 @@ class EffectiveParameters:
     volatility_model: str | None = None
     price_jump_max: float = ranged(0.5, Range(1e-6, 1e6, "a fraction of the price"))
     equity_jump_max: float = ranged(0.5, Range(1e-6, 1e6, "a fraction of equity"))
+    edge_gone_action: EdgeGoneAction = EdgeGoneAction.ALERT
     fraction_multiplier: float = 1.0
     """What the rules on the Kelly fraction come to in one decision (`adapt/adjustment.py`)."""
     edge_multiplier: float = 1.0

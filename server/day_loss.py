@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.day_loss import TradingDay, day_at, start_of
@@ -21,7 +20,7 @@ from server.alerts import WARNING, alert
 from server.convert.market import Snapshot
 from server.portfolio_state import PortfolioState, load_state
 from server.request_context import Call
-from server.services.portfolio_life import change_record, tell
+from server.services.portfolio_life import set_state_and_tell
 from server.state import States
 from server.valuation import equity_at, known_equity, newest_market
 from storage.errors import NotFound
@@ -162,7 +161,7 @@ class DayLossMonitor:
             look = await self._look(connection, call, portfolio_id, newest)
             if look is None:
                 return
-            now = datetime.now(UTC)
+            now, scope = datetime.now(UTC), Scope(ScopeKind.PORTFOLIO, portfolio_id)
             if look.passes:
                 bound = look.state.book_limits.day_loss_max if look.state.book_limits else 0.0
                 lost = (look.day.equity_reference - look.equity) / look.day.equity_start
@@ -170,7 +169,9 @@ class DayLossMonitor:
                     f"lost {lost:.2%} of the equity {look.day.equity_start:.6g} at the start of "
                     f"{look.day.day}; day_loss_max allows {bound:.2%}"
                 )
-                await self._set(connection, call, portfolio_id, TradingState.REDUCING, reason)
+                await set_state_and_tell(
+                    connection, call, scope, TradingState.REDUCING, author=AUTHOR, reason=reason
+                )
                 day = replace(look.day, equity_reference=look.equity, equity_last=look.equity)
                 look = replace(look, day=day, pass_time=now)
                 text = f"trading of {portfolio_id} is reduced: {reason}"
@@ -179,29 +180,11 @@ class DayLossMonitor:
                 await outbox.append(connection, call.tenant_id, "", [told])
             elif look.resumes:
                 reason = f"a new trading day, {look.day.day}"
-                await self._set(connection, call, portfolio_id, TradingState.ACTIVE, reason)
+                await set_state_and_tell(
+                    connection, call, scope, TradingState.ACTIVE, author=AUTHOR, reason=reason
+                )
             await _keep(connection, call, portfolio_id, look)
         self._states.changed(call.tenant_id)
-
-    async def _set(
-        self,
-        connection: asyncpg.Connection,
-        call: Call,
-        portfolio_id: str,
-        state: TradingState,
-        reason: str,
-    ) -> None:
-        scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
-        stored = await trading_state.put(
-            connection, call.tenant_id, scope, state, author=AUTHOR, reason=reason
-        )
-        event = events_pb2.TradingStateChanged(
-            scope=pb.Scope(portfolio_id=portfolio_id),
-            trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{state}"),
-            trading_state_version=stored.tenant_version,
-            change=change_record(stored),
-        )
-        await tell(connection, call, "trading-state-changed", scope, event)
 
     async def _look(
         self, connection: asyncpg.Connection, call: Call, portfolio_id: str, newest: Snapshot

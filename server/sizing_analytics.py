@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from positionsizing.v1 import analytics_service_pb2 as pb
 
-from compute.analytics.running_evidence import RunningEvidence
 from compute.market import MissingInputError
+from server import edge_gone
 from server.auth.identity import Identity
 from server.convert.events import sizing_analyzed
 from server.convert.names import timestamp
@@ -23,7 +23,14 @@ from server.errors import Refusal
 from server.request_context import Call
 from server.state import States
 from storage.errors import NotFound, StorageError
-from storage.postgres import decisions, edge_evidence, outbox, portfolios, tenants
+from storage.postgres import (
+    decisions,
+    edge_evidence,
+    outbox,
+    portfolios,
+    tenant_lock,
+    tenants,
+)
 from storage.postgres.decisions import DecisionFilter, RecordedDecision
 from storage.postgres.edge_evidence import StoredEvidence
 from storage.postgres.outbox import NewEvent
@@ -51,8 +58,12 @@ class Period:
     end_id: str
 
 
-def closed_period(rows: Sequence[RecordedDecision], limit: int) -> Period | None:
+def closed_period(
+    rows: Sequence[RecordedDecision], limit: int, cut: datetime | None = None
+) -> Period | None:
     """The decisions whose outcome is known, of decisions oldest first; None for none.
+
+    cut: a period lies before or after it.
 
     So many as `limit` that are all on one snapshot are a period too: all but the last one were
     superseded.
@@ -65,6 +76,9 @@ def closed_period(rows: Sequence[RecordedDecision], limit: int) -> Period | None
         last -= 1
     if last == 0 and len(rows) > limit:
         last = len(rows) - 1
+    if cut is not None:
+        before = sum(row.create_time < cut for row in rows[:last])
+        last = before or last
     end = rows[last].create_time
     inside = [row for row in rows[:last] if row.create_time < end]
     return Period(inside, end, names[last]) if inside else None
@@ -110,11 +124,12 @@ class SizingAnalytics:
         now: StoredEvidence | None = seen
         while now is not None:
             call = self._call(tenant_id)
-            period = await self._next(call, now)
-            if period is None:
+            found = await self._next(call, now)
+            if found is None:
                 break
-            analysis = await self._analyzed(call, now, period)
-            now = await self._tell(call, now, period, analysis)
+            seen, period = found
+            analysis = await self._analyzed(call, seen, period)
+            now = await self._tell(call, seen, period, analysis)
             count += now is not None and analysis is not None
         return count
 
@@ -122,8 +137,8 @@ class SizingAnalytics:
         identity = Identity(tenant_id, AUTHOR, frozenset())
         return Call(identity, time.monotonic() + _DEADLINE_S)
 
-    async def _next(self, call: Call, seen: StoredEvidence) -> Period | None:
-        """The next period; None where there is none yet, which is stored."""
+    async def _next(self, call: Call, seen: StoredEvidence) -> tuple[StoredEvidence, Period] | None:
+        """The next period, and what it adds to; None where there is none yet, which is stored."""
         where = DecisionFilter(
             portfolio_id=seen.portfolio_id,
             strategy_id=seen.strategy_id,
@@ -133,10 +148,14 @@ class SizingAnalytics:
             rows = await decisions.recorded(
                 connection, call.tenant_id, where, limit=DECISIONS_MAX + 1
             )
-            period = closed_period(rows, DECISIONS_MAX)
+            resume = await edge_gone.resume_time(connection, call.tenant_id, seen)
+            period = closed_period(rows, DECISIONS_MAX, resume)
             if period is None:
                 await edge_evidence.rest(connection, call.tenant_id, seen)
-        return period
+                return None
+        if resume is not None and period.rows[0].create_time >= resume:
+            seen = edge_gone.resumed(seen)
+        return seen, period
 
     async def _analyzed(
         self, call: Call, seen: StoredEvidence, period: Period
@@ -171,17 +190,34 @@ class SizingAnalytics:
         now = replace(seen, next_time=period.end)
         events = list[NewEvent]()
         if analysis is not None:
-            now = _counted(now, period, analysis)
+            now = now if now.reduced else _counted(now, period, analysis)
             events.append(_event(now, period, analysis))
+        if edge_gone.evidence_of(now).is_gone:
+            return await self._act(call, seen, now, events)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await edge_evidence.advance(connection, call.tenant_id, seen, now)
             if stored is not None:
                 await outbox.append(connection, call.tenant_id, seen.portfolio_id, events)
         return stored
 
-
-def _evidence(stored: StoredEvidence) -> RunningEvidence:
-    return RunningEvidence(stored.decisions, stored.bets, stored.log_gone, stored.log_edge)
+    async def _act(
+        self, call: Call, seen: StoredEvidence, now: StoredEvidence, events: Sequence[NewEvent]
+    ) -> StoredEvidence | None:
+        """The same where the edge is gone; no decision can be committed meanwhile."""
+        key = (call.tenant_id, now.portfolio_id)
+        action = (await self._states.portfolio(*key, now.strategy_id)).parameters.edge_gone_action
+        async with tenant_lock.exclusively(
+            self._database, call.tenant_id, deadline_s=call.left_s
+        ) as connection:
+            reduced = await edge_gone.scope_to_reduce(connection, call.tenant_id, now, action)
+            after = edge_gone.after_alert(now, reduced)
+            stored = await edge_evidence.advance(connection, call.tenant_id, seen, after)
+            if stored is None:
+                return None
+            await outbox.append(connection, *key, events)
+            await edge_gone.act(connection, call, now, reduced)
+        self._states.changed(call.tenant_id)
+        return stored
 
 
 def _counted(
@@ -190,7 +226,7 @@ def _counted(
     """With the bets of a period."""
     bets = analysis.bet_forecast
     e_values = (bets.e_value_gone, bets.e_value_edge) if bets.bets else (1.0, 1.0)
-    found = _evidence(seen).with_period(analysis.decisions, bets.bets, *e_values)
+    found = edge_gone.evidence_of(seen).with_period(analysis.decisions, bets.bets, *e_values)
     return replace(seen, begin_time=seen.begin_time or period.rows[0].create_time, **asdict(found))
 
 
@@ -203,7 +239,7 @@ def _event(now: StoredEvidence, period: Period, analysis: pb.AnalyzeDecisionsRes
         create_time_to=timestamp(period.end),
         end_market_snapshot_id=period.end_id,
     )
-    so_far = None if now.begin_time is None else (now.begin_time, _evidence(now))
+    so_far = None if now.begin_time is None else (now.begin_time, edge_gone.evidence_of(now))
     now_time = datetime.now(UTC)
 
     def build(sequence: int) -> bytes:

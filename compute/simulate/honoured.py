@@ -90,6 +90,7 @@ IN_NONE: Mapping[str, str] = {
     "parameters.edge_model_id": _MODEL,
     "parameters.size_model_id": _MODEL,
     "parameters.condition_rules": "a history has no observations of conditions",
+    "parameters.edge_gone_action": "a backtest doesn't stop where a bettor would doubt its edge",
     "parameters.volatility_model": "volatilities are those of the history",
     "limits.currency": "amounts are in the currency of the prices",
     "limits.foreign": "amounts are in the currency of the prices",

@@ -61,6 +61,7 @@ REACH = {
     "volatility_model": Reach.PREPARED,
     "price_jump_max": Reach.NOT_APPLICABLE,  # looked at when a snapshot is stored
     "equity_jump_max": Reach.PREPARED,
+    "edge_gone_action": Reach.NOT_APPLICABLE,  # looked at when outcomes are known
 }
 """By name in `EffectiveParameters`."""
 

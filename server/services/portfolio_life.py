@@ -116,6 +116,28 @@ async def tell(
     await outbox.append(connection, call.tenant_id, stream, [made])
 
 
+async def set_state_and_tell(
+    connection: asyncpg.Connection,
+    call: Call,
+    scope: Scope,
+    state: TradingState,
+    *,
+    author: str,
+    reason: str,
+) -> None:
+    """What the service decides by itself; see `trading_state.put`."""
+    stored = await trading_state.put(
+        connection, call.tenant_id, scope, state, author=author, reason=reason
+    )
+    event = events_pb2.TradingStateChanged(
+        scope=scope_message(scope),
+        trading_state=types_pb2.TradingState.Value(f"TRADING_STATE_{state}"),
+        trading_state_version=stored.tenant_version,
+        change=change_record(stored),
+    )
+    await tell(connection, call, "trading-state-changed", scope, event)
+
+
 def scope_message(scope: Scope) -> pb.Scope:
     """A scope as the contract has it."""
     if scope.kind is ScopeKind.TENANT:

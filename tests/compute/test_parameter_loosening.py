@@ -26,6 +26,7 @@ from compute.parameters import (
     PARAMETERS,
     AlgorithmChoice,
     DrawdownTolerance,
+    EdgeGoneAction,
     EffectiveParameters,
     LotChoice,
     NoTradeRegion,
@@ -63,6 +64,7 @@ STEPS: dict[str, list[Any]] = {
     "edge_half_life_s": [60.0, 900.0, None],
     "size_model_id": ["m", None],
     "drawdown_floor": [0.9, 0.8, None],
+    "edge_gone_action": [EdgeGoneAction.REDUCE_PORTFOLIO, EdgeGoneAction.ALERT],
     "condition_rules": [(RULE, replace(RULE, name="wild")), (RULE,), ()],
     "volatility_model": ["v", None],
 }
@@ -76,6 +78,7 @@ INCOMPARABLE: dict[str, list[Any]] = {
     "prior_losses": [1.0, 2.0],
     "joint_objective": [None, Objective(ObjectiveKind.LOG_GROWTH)],
     "lot_choice": list(LotChoice),
+    "edge_gone_action": [EdgeGoneAction.REDUCE_PORTFOLIO, EdgeGoneAction.REDUCE_STRATEGY],
     "periods_per_year": [1.0, 252.0],
     "covariance_universe": [None, "u"],
     "edge_model_id": [None, "m"],

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from fixtures_pulsar import TestBroker
+from outcomes import Desk
 from service_client import Client, started
 from subscriber import Sender, Subscriber
 
 from compute.optimize.execution import Programs
 from compute.shapes import KernelRegistry
 from server.app import App
+from server.sizing_analytics import SizingAnalytics
 from storage import embedded
 from storage.events import topics
 from storage.events.client import BrokerConfig, PulsarBroker
@@ -123,3 +125,23 @@ def subscriber(events_broker: PulsarBroker) -> Subscriber:
 def sender(events_broker: PulsarBroker, events_app: App) -> Sender:
     """A writer of the service's incoming topics."""
     return Sender(events_broker, events_app.config.tenant_id)
+
+
+@pytest_asyncio.fixture
+async def desk(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> AsyncIterator[Desk]:
+    """A service whose outcomes are looked at by the test alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SizingAnalytics, "run_due", _no_look)
+        async with (
+            started(postgres_server, kernels, tmp_path) as app,
+            Client.connected(app.port) as connected,
+        ):
+            desk = Desk(connected, app)
+            assert await desk.look() == 0  # from here on decisions count
+            yield desk
+
+
+async def _no_look(watch: SizingAnalytics) -> int:
+    return 0

@@ -24,6 +24,7 @@ from compute.parameters import (
     PARAMETERS,
     AlgorithmChoice,
     DrawdownTolerance,
+    EdgeGoneAction,
     EffectiveParameters,
     Form,
     LotChoice,
@@ -50,6 +51,7 @@ CHOICES = {
     "confidence_shrinkage": Shrinkage.NONE,
     "no_trade_region": NoTradeRegion.LONG_RUN,
     "lot_choice": LotChoice.SEARCHED,
+    "edge_gone_action": EdgeGoneAction.REDUCE_STRATEGY,
     "correlation_penalty": CorrelationPenalty.PROPORTIONAL,
 }
 

@@ -1,40 +1,14 @@
 """SizingAnalyzed: each decision once, when its outcome is known, as AnalyzeDecisions has it."""
 
 import itertools
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from outcomes import CLAIMS, Book, Desk
-from service_client import Client, started
 
-from compute.shapes import KernelRegistry
 from server import sizing_analytics
-from server.sizing_analytics import SizingAnalytics
-from storage import embedded
 from storage.events.topics import OUTGOING
-
-
-@pytest_asyncio.fixture
-async def desk(
-    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
-) -> AsyncIterator[Desk]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SizingAnalytics, "run_due", _nothing)
-        async with (
-            started(postgres_server, kernels, tmp_path) as app,
-            Client.connected(app.port) as connected,
-        ):
-            desk = Desk(connected, app)
-            assert await desk.look() == 0  # from here on decisions count
-            yield desk
-
-
-async def _nothing(watch: SizingAnalytics) -> int:
-    return 0
 
 
 def e_values(won: list[list[int]]) -> tuple[float, float]:

@@ -73,6 +73,7 @@ SAMPLES: dict[str, Any] = {
     "equity_jump_max": 1e-6,
     "plan_periods": 5,
     "lot_choice": "LOT_CHOICE_SEARCHED",
+    "edge_gone_action": "EDGE_GONE_ACTION_REDUCE_PORTFOLIO",
 }
 """One value of every parameter, other than its default."""
 
@@ -88,6 +89,7 @@ NOT_APPLICABLE = {
     "edge_model_id",
     "size_model_id",
     "price_jump_max",
+    "edge_gone_action",
 }
 WITHOUT_EFFECT = {
     "interval_probability",  # of intervals, not of sizes

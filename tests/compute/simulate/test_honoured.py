@@ -29,6 +29,7 @@ from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameters import (
     AlgorithmChoice,
     DrawdownTolerance,
+    EdgeGoneAction,
     EffectiveParameters,
     LotChoice,
     NoTradeRegion,
@@ -127,6 +128,7 @@ CALLED = {
     "portfolio_age_max_s": 60.0,
     "joint_objective": Objective(ObjectiveKind.MIN_VARIANCE),
     "lot_choice": LotChoice.SEARCHED,
+    "edge_gone_action": EdgeGoneAction.REDUCE_PORTFOLIO,
     "matrix_age_max_s": 60.0,
     "periods_per_year": 252.0,
     "fill_deviation_max": 0.1,

@@ -649,7 +649,9 @@ class SizingAnalyzed(_message.Message):
 
     @_builtins.property
     def evidence(self) -> Global___EdgeEvidence:
-        """E-values of all decisions that count so far, these included."""
+        """E-values of all decisions that count so far, these included. They count anew after an alert EDGE_GONE
+        (`SizingParameters.edge_gone_action`); unset while trading is reduced because of it.
+        """
 
     @_builtins.property
     def analyze_time(self) -> _timestamp_pb2.Timestamp:

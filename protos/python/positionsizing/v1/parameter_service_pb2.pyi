@@ -183,6 +183,41 @@ lognormal (Taksar, Klass and Assaf 1988; Gerhold et al. 2013); the holding time 
 """
 Global___NoTradeRegion: _TypeAlias = NoTradeRegion  # noqa: Y015
 
+class _EdgeGoneAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EdgeGoneActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EdgeGoneAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EDGE_GONE_ACTION_UNSPECIFIED: _EdgeGoneAction.ValueType  # 0
+    """Left to the more general scope."""
+    EDGE_GONE_ACTION_ALERT: _EdgeGoneAction.ValueType  # 1
+    """Nothing but the alert."""
+    EDGE_GONE_ACTION_REDUCE_PORTFOLIO: _EdgeGoneAction.ValueType  # 2
+    """The trading state of the portfolio becomes REDUCING, for all strategies on it."""
+    EDGE_GONE_ACTION_REDUCE_STRATEGY: _EdgeGoneAction.ValueType  # 3
+    """The trading state of the strategy becomes REDUCING, in all portfolios; of decisions without a strategy
+    that of the portfolio.
+    """
+
+class EdgeGoneAction(_EdgeGoneAction, metaclass=_EdgeGoneActionEnumTypeWrapper):
+    """What happens when the edge of a portfolio and strategy is gone. Each raises the alert EDGE_GONE, and evidence
+    begins anew after it. Trading that is reduced, or halted, already stays as it is. Once reduced, it stays so
+    until a person resumes it (SetTradingState); evidence then begins with the first decision after that.
+    """
+
+EDGE_GONE_ACTION_UNSPECIFIED: EdgeGoneAction.ValueType  # 0
+"""Left to the more general scope."""
+EDGE_GONE_ACTION_ALERT: EdgeGoneAction.ValueType  # 1
+"""Nothing but the alert."""
+EDGE_GONE_ACTION_REDUCE_PORTFOLIO: EdgeGoneAction.ValueType  # 2
+"""The trading state of the portfolio becomes REDUCING, for all strategies on it."""
+EDGE_GONE_ACTION_REDUCE_STRATEGY: EdgeGoneAction.ValueType  # 3
+"""The trading state of the strategy becomes REDUCING, in all portfolios; of decisions without a strategy
+that of the portfolio.
+"""
+Global___EdgeGoneAction: _TypeAlias = EdgeGoneAction  # noqa: Y015
+
 class _LotChoice:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -364,6 +399,7 @@ class SizingParameters(_message.Message):
     EQUITY_JUMP_MAX_FIELD_NUMBER: _builtins.int
     PLAN_PERIODS_FIELD_NUMBER: _builtins.int
     LOT_CHOICE_FIELD_NUMBER: _builtins.int
+    EDGE_GONE_ACTION_FIELD_NUMBER: _builtins.int
     method: _types_pb2.SizingMethod.ValueType
     """Engine used where the request names none. Default CLOSED_FORM."""
     kelly_fraction: _builtins.float
@@ -488,6 +524,12 @@ class SizingParameters(_message.Message):
     """How JOINT comes from its optimum to whole lots, places (`Limits.positions_max`) and trades that are
     large enough. Default: ROUNDED.
     """
+    edge_gone_action: Global___EdgeGoneAction.ValueType
+    """What happens when the outcomes of decisions say that their edge is gone: when the e-value against the
+    claimed win probabilities of a portfolio and strategy (`EdgeEvidence.e_value_gone`, topic
+    sizing-analytics) reaches 20. Where claims hold, that ever happens with a probability of at most 0.05,
+    however often one looks (Ville's inequality). Looked at every minute. Default: ALERT.
+    """
     @_builtins.property
     def drawdown_tolerance(self) -> Global___DrawdownTolerance:
         """Chooses the fraction from a tolerated drawdown as well: the smaller of both is used."""
@@ -589,10 +631,11 @@ class SizingParameters(_message.Message):
         equity_jump_max: _builtins.float | None = ...,
         plan_periods: _builtins.int | None = ...,
         lot_choice: Global___LotChoice.ValueType = ...,
+        edge_gone_action: Global___EdgeGoneAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "lot_choice", b"lot_choice", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate", "_covariance_universe", b"_covariance_universe", "_drawdown_floor", b"_drawdown_floor", "_edge_model_id", b"_edge_model_id", "_equity_jump_max", b"_equity_jump_max", "_fill_deviation_max", b"_fill_deviation_max", "_impact_coefficient", b"_impact_coefficient", "_interval_probability", b"_interval_probability", "_kelly_fraction", b"_kelly_fraction", "_periods_per_year", b"_periods_per_year", "_plan_periods", b"_plan_periods", "_price_jump_max", b"_price_jump_max", "_prior_losses", b"_prior_losses", "_prior_wins", b"_prior_wins", "_risk_budget", b"_risk_budget", "_risk_free_rate", b"_risk_free_rate", "_size_model_id", b"_size_model_id", "_stop_risk_max", b"_stop_risk_max", "_trade_rate", b"_trade_rate", "_volatility_model", b"_volatility_model", "_volatility_target", b"_volatility_target", "algorithm", b"algorithm", "condition_rules", b"condition_rules", "confidence_shrinkage", b"confidence_shrinkage", "correlation_penalty", b"correlation_penalty", "cost_rate", b"cost_rate", "covariance_universe", b"covariance_universe", "drawdown_floor", b"drawdown_floor", "drawdown_tolerance", b"drawdown_tolerance", "edge_gone_action", b"edge_gone_action", "edge_half_life", b"edge_half_life", "edge_model_id", b"edge_model_id", "equity_jump_max", b"equity_jump_max", "fill_deviation_max", b"fill_deviation_max", "impact_coefficient", b"impact_coefficient", "interval_probability", b"interval_probability", "joint_objective", b"joint_objective", "kelly_fraction", b"kelly_fraction", "lot_choice", b"lot_choice", "market_age_max", b"market_age_max", "matrix_age_max", b"matrix_age_max", "method", b"method", "no_trade_region", b"no_trade_region", "periods_per_year", b"periods_per_year", "plan_periods", b"plan_periods", "portfolio_age_max", b"portfolio_age_max", "price_jump_max", b"price_jump_max", "prior_losses", b"prior_losses", "prior_wins", b"prior_wins", "reservation_ttl", b"reservation_ttl", "risk_budget", b"risk_budget", "risk_free_rate", b"risk_free_rate", "robust", b"robust", "schedule", b"schedule", "size_model_id", b"size_model_id", "stop_risk_max", b"stop_risk_max", "trade_rate", b"trade_rate", "volatility_model", b"volatility_model", "volatility_target", b"volatility_target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_rate: _TypeAlias = _typing.Literal["cost_rate"]  # noqa: Y015
     _WhichOneofArgType__cost_rate: _TypeAlias = _typing.Literal["_cost_rate", b"_cost_rate"]  # noqa: Y015
