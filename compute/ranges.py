@@ -265,6 +265,7 @@ RANGES: dict[str, Range] = {
     "TradingCosts.borrow_rate": ANNUAL,
     "BacktestEstimates.sessions": Range(20, 2520, "sessions"),
     "ListJobsRequest.limit": Range(1, 1000, "jobs"),
+    "ListTrialsRequest.limit": Range(1, 1000, "trials"),
     "FactorExposures.exposures": Range(-1000.0, 1000.0, "returns for one"),
     "ShockEvent.returns": Range(-1.0, 100.0, "a return, as a fraction", hint=PERCENT),
     "EstimatorSettings.decay": Range(0.5, 0.9999, "a session"),

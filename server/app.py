@@ -71,6 +71,7 @@ from server.sizing_coordinator import SizingCoordinator
 from server.sizing_engine import Places, SizingEngine
 from server.state import States
 from server.telemetry import Telemetry
+from server.trials import METHODS, keep_tried_of_job
 from server.webhooks.process import WebhookProcess
 from server.webhooks.secrets import seal_plain
 from server.what_if import WhatIf
@@ -202,7 +203,8 @@ class App:
         maintenance.watch(self.telemetry)
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         simulation = SimulationService(database, worker)
-        jobs = JobRunner(database, Worker(means, JOB_NICE), endings={"TrainModel": keep_trained})
+        endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}
+        jobs = JobRunner(database, Worker(means, JOB_NICE), endings=endings)
         self._stack.push_async_callback(ended, asyncio.create_task(jobs.run(), name="jobs"))
         learning = LearningService(database, worker, models, schedules)
         portfolio = PortfolioService(database, states)

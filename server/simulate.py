@@ -1,7 +1,6 @@
 """Backtests and simulated futures: from a checked request to its answer, without I/O."""
 
 from collections.abc import Callable
-from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,15 @@ from compute.simulate.overfitting import (
     sharpe_ratios,
 )
 from compute.simulate.setting import Setting
+from compute.simulate.sharpe import sharpe_error
 from server.algorithms.simulated import SimulatedAlgorithms
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
+from server.convert import trials
 from server.convert.backtest_setting import setting_of
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.risk import shock_event
+from server.convert.trials import Ran, SharpeRatios
 from server.progress import Progress
 
 
@@ -40,7 +42,7 @@ def run_backtest(
     request: pb.RunBacktestRequest,
     algorithms_file: Path | None = None,
     run_chunks: RunChunks | None = None,
-) -> pb.RunBacktestResponse:
+) -> Ran:
     """The answer to RunBacktest; the prices are in the request. Raises `Refusal`.
 
     algorithms_file: settings of the algorithms of method CUSTOM; None: there are none. run_chunks:
@@ -69,10 +71,16 @@ def run_backtest(
         request.sessions_per_year if request.HasField("sessions_per_year") else SESSIONS_PER_YEAR
     )
     growth = [np.log1p(np.maximum(item.returns, -1.0 + 1e-300)) for item in found]
+    hashes = trials.hashes_of(request.settings, history, request.stress_scenarios)
+    luck = pb.Overfitting(
+        trials=len(set(hashes)) + request.trials_before,
+        experiment=trials.experiment_of(request),
+    )
+    sharpes = _overfitting(luck, request, settings, found)
     response = pb.RunBacktestResponse(
         dates=history.dates,
         mode=pb.BACKTEST_MODE_FAST if is_fast else pb.BACKTEST_MODE_EXACT,
-        overfitting=_overfitting(request, settings, found),
+        overfitting=luck,
         history_hash=answer.history_hash(history),
     )
     sure = mean_interval if len(settings) <= convert.SETTINGS_MAX else _mean_alone
@@ -90,7 +98,17 @@ def run_backtest(
                 is_summary=request.summary_only,
             )
         )
-    return response
+    tried = trials.Tried(
+        luck.experiment,
+        "RunBacktest",
+        history.dates[0],
+        history.dates[-1],
+        hashes,
+        sharpes.each,
+        sharpes.best,
+        request.trials_before,
+    )
+    return Ran(response, tried)
 
 
 def _part_of(place: int, count: int) -> Callable[[float], None]:
@@ -101,9 +119,12 @@ def _part_of(place: int, count: int) -> Callable[[float], None]:
 
 def backtest_work(
     algorithms_file: Path | None, run_chunks: RunChunks | None
-) -> tuple[Callable[[bytes], Any], Callable[[Any], Message]]:
+) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """How a worker reads and answers RunBacktest."""
-    work = partial(run_backtest, algorithms_file=algorithms_file, run_chunks=run_chunks)
+
+    def work(request: pb.RunBacktestRequest) -> bytes:
+        return run_backtest(request, algorithms_file, run_chunks).encoded()
+
     return pb.RunBacktestRequest.FromString, work
 
 
@@ -118,22 +139,23 @@ def _mean_alone(logs: Floats) -> Interval:
 
 
 def _overfitting(
-    request: pb.RunBacktestRequest, settings: list[Setting], found: list[Backtest]
-) -> pb.Overfitting:
+    message: pb.Overfitting,
+    request: pb.RunBacktestRequest,
+    settings: list[Setting],
+    found: list[Backtest],
+) -> SharpeRatios:
+    """Fills in how much of the best of the settings is luck."""
     alive = min(len(item.returns) for item in found)
     excess = np.stack([item.returns[:alive] for item in found], axis=1) - request.risk_free_rate
     ratios = sharpe_ratios(excess)
-    trials = len(settings) + request.trials_before
-    message = pb.Overfitting(trials=trials)
     if np.isnan(ratios).all():
-        return message
+        return SharpeRatios((None,) * len(found), None)
     best = int(np.nanargmax(ratios))
     message.best = settings[best].name
-    tell_luck(message, excess, best)
-    return message
+    return tell_luck(message, excess, best)
 
 
-def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> None:
+def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> SharpeRatios:
     """Fills in how much of column `best` of returns (n, settings) is luck after `trials`."""
     ratios = sharpe_ratios(returns)
     deflated = deflated_sharpe(returns[:, best], ratios[~np.isnan(ratios)], message.trials)
@@ -141,6 +163,9 @@ def tell_luck(message: pb.Overfitting, returns: Floats, best: int) -> None:
         message.deflated_sharpe = deflated
     if returns.shape[1] > 1 and len(returns) >= 2 * BLOCKS:
         message.overfitting_probability = overfitting_probability(returns).probability
+    each = tuple(None if np.isnan(ratio) else float(ratio) for ratio in ratios)
+    error = sharpe_error(returns[:, best])
+    return SharpeRatios(each, (float(ratios[best]), error) if error else None)
 
 
 def _lognormal_chances(

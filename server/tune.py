@@ -1,7 +1,6 @@
 """TuneParameters: from a checked request to its answer, without I/O."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,10 @@ from compute.simulate.superiority import superiority
 from compute.simulate.tuning import Choice, Evidence, Objection, choose, objections, points
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
+from server.convert import trials
 from server.convert.backtest_setting import setting_of, setting_violations
 from server.convert.ranges import number_violations
+from server.convert.trials import Ran, SharpeRatios, experiment_violations
 from server.errors import FieldViolation, invalid
 from server.progress import Progress
 from server.simulate import tell_luck
@@ -43,6 +44,7 @@ def tune_violations(request: pb.TuneParametersRequest) -> Iterator[FieldViolatio
     if request.WhichOneof("history") is None:
         yield FieldViolation("prices", "MISSING", "give prices or universe_id")
     yield from number_violations(request)
+    yield from experiment_violations(request)
     yield from setting_violations(request.setting, "setting.")
     if not 1 <= len(request.ranges) <= RANGES_MAX:
         text = f"has {len(request.ranges)} entries; 1 to {RANGES_MAX} are accepted"
@@ -86,9 +88,7 @@ def _descriptor(path: str) -> FieldDescriptor | None:
     return field
 
 
-def tune_parameters(
-    request: pb.TuneParametersRequest, run_chunks: RunChunks | None = None
-) -> pb.TuneParametersResponse:
+def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | None = None) -> Ran:
     """The answer to TuneParameters; the prices are in the request. Raises `Refusal`.
 
     run_chunks: what runs the chunks of the search; None: this machine.
@@ -116,13 +116,27 @@ def tune_parameters(
     )
     _tell(response, values, choice)
     _locked(response, request, whole, cut, [messages[0], messages[chosen]])
-    _luck(response, request, found, growth, chosen)
+    hashes = trials.hashes_of(messages, past)
+    response.overfitting.trials = len(set(hashes)) + request.trials_before
+    response.overfitting.experiment = trials.experiment_of(request)
+    sharpes = _luck(response, request, growth, chosen)
     held = _objections(response)
     response.is_recommended = not held
     response.objections.extend(
         pb.TuneObjection.Value(f"TUNE_OBJECTION_{objection.name}") for objection in held
     )
-    return response
+    tried = trials.Tried(
+        response.overfitting.experiment,
+        "TuneParameters",
+        past.dates[0],
+        past.dates[-1],
+        hashes,
+        sharpes.each,
+        sharpes.best,
+        request.trials_before,
+        (whole.dates[cut], whole.dates[-1]),
+    )
+    return Ran(response, tried)
 
 
 def _objections(response: pb.TuneParametersResponse) -> tuple[Objection, ...]:
@@ -264,22 +278,30 @@ def _locked(
 def _luck(
     response: pb.TuneParametersResponse,
     request: pb.TuneParametersRequest,
-    found: Sequence[Backtest],
     growth: Floats,
     chosen: int,
-) -> None:
-    response.overfitting.trials = len(found) + request.trials_before
+) -> SharpeRatios:
+    """Fills in how much of the choice is luck; what was ruined has no ratio."""
     response.overfitting.best = str(chosen)
     alive = np.asarray(np.isfinite(growth).all(axis=0))
+    each: list[float | None] = [None] * growth.shape[1]
     if not alive[chosen]:
-        return
-    tell_luck(response.overfitting, np.expm1(growth[:, alive]), int(alive[:chosen].sum()))
+        return SharpeRatios(tuple(each), None)
+    place = int(alive[:chosen].sum())
+    found = tell_luck(response.overfitting, np.expm1(growth[:, alive]), place)
+    for column, ratio in zip(np.flatnonzero(alive), found.each, strict=True):
+        each[int(column)] = ratio
     if alive[0]:
         tested = superiority(growth[:, alive] - growth[:, [0]], seed=request.seed)
         if tested is not None:
             response.superior_ability_p, response.reality_check_p = tested
+    return SharpeRatios(tuple(each), found.best)
 
 
 def work(run_chunks: RunChunks | None) -> tuple[Any, Any]:
     """How the worker reads the request, and what it does with it."""
-    return pb.TuneParametersRequest.FromString, partial(tune_parameters, run_chunks=run_chunks)
+
+    def tune(request: pb.TuneParametersRequest) -> bytes:
+        return tune_parameters(request, run_chunks).encoded()
+
+    return pb.TuneParametersRequest.FromString, tune

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from compute.market import Floats
-from compute.simulate.sharpe import probabilistic_sharpe, sharpe_ratio
+from compute.simulate.sharpe import sharpe_error, sharpe_ratio
 
 EULER = 0.5772156649015329
 BLOCKS = 16
@@ -53,10 +53,19 @@ def deflated_sharpe(excess: Floats, ratios: Floats, trials: int) -> float | None
     excess: returns of the chosen series less the risk-free rate, (n,); ratios: Sharpe ratios per
     period of all that were tried, (k,), whose spread says how much luck there was to be had.
     """
-    if len(ratios) < 2:
-        return probabilistic_sharpe(excess, 0.0)
-    benchmark = float(ratios.std(ddof=1)) * expected_maximum(trials)
-    return probabilistic_sharpe(excess, benchmark)
+    ratio, error = sharpe_ratio(excess), sharpe_error(excess)
+    if ratio is None or not error:
+        return None
+    deviation = float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
+    return deflated(ratio, error, deviation, trials)
+
+
+def deflated(ratio: float, error: float, deviation: float, trials: int) -> float:
+    """The same of a Sharpe ratio per period, its standard error, and the spread of all ratios.
+
+    Phi((S - sd E[max of N]) / se).
+    """
+    return NormalDist().cdf((ratio - deviation * expected_maximum(trials)) / error)
 
 
 def overfitting_probability(returns: Floats, blocks: int = BLOCKS) -> Overfitting:

@@ -18,6 +18,9 @@ Beside = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="
 ConfirmPrices = Annotated[
     bool, typer.Option("--confirm-prices", help="Run through prices that jump like splits as well.")
 ]
+Experiment = Annotated[
+    str, typer.Option(help="What settings are counted under; the instruments if not given.")
+]
 TIMEOUT_S = 3600.0
 """A backtest of decades takes minutes."""
 WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
@@ -43,6 +46,7 @@ def backtest(
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
     ] = False,
     confirm_prices: ConfirmPrices = False,
+    experiment: Experiment = "",
     job: Annotated[
         bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
     ] = False,
@@ -65,6 +69,7 @@ def backtest(
         if path:
             add_beside(request.prices, name, path)
     request.confirm_prices |= confirm_prices
+    request.experiment = experiment or request.experiment
     if fast:
         request.mode = pb.BACKTEST_MODE_FAST
         request.summary_only = len(request.settings) > 64

@@ -116,6 +116,7 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
         else:
             yield f"{result.name}: too few sessions to compare with {answer.results[0].name}"
     luck = answer.overfitting
+    yield from counted(luck)
     if luck.HasField("deflated_sharpe"):
         yield (
             f"best: {luck.best}, of {luck.trials} tried; "
@@ -134,6 +135,15 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
             yield f"{result.name}: ruined on {result.ruin_date}"
         for refused in result.refused:
             yield f"{result.name}: {refused.count} decisions refused, {refused.name}"
+
+
+def counted(luck: pb.Overfitting) -> Iterator[str]:
+    """How many settings the service knows of, and where they are listed."""
+    if luck.experiment:
+        yield (
+            f"tried so far: {luck.trials_counted:,} distinct settings "
+            f"(sizing trials {luck.experiment})"
+        )
 
 
 def fan_table(request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthResponse) -> Table:

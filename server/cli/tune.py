@@ -8,7 +8,7 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.layout import Table
-from server.cli.simulate import ConfirmPrices
+from server.cli.simulate import ConfirmPrices, Experiment
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -37,6 +37,7 @@ def tune(
     ] = None,
     universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
     confirm_prices: ConfirmPrices = False,
+    experiment: Experiment = "",
     proposal: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write the proposed parameters (JSON).")
     ] = None,
@@ -65,6 +66,7 @@ def tune(
     request = files.read_message(file, pb.TuneParametersRequest())
     use_history(request, prices, universe, "search on")
     request.confirm_prices |= confirm_prices
+    request.experiment = experiment or request.experiment
     if job:
         from positionsizing.v1 import job_service_pb2
 
@@ -139,6 +141,8 @@ def trials_table(answer: "pb.TuneParametersResponse") -> Table:
 
 def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
     """How much of what was found is skill, in sentences."""
+    from server.cli.simulated import counted
+
     forward, base = answer.walk_forward_growth, answer.base_growth
     better = sum(a > b for a, b in zip(forward, base, strict=True))
     said = [
@@ -149,12 +153,16 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
         f"{sum(base) / len(base):+.2e} as it is; better in {better} of {len(base)} segments",
     ]
     locked = answer.locked_growth
-    said.append(f"locked since {answer.locked_from}, looked at once: {locked.mean:+.2e} a session")
+    seen = answer.locked_openings_before + answer.locked_trials_before
+    once = "looked at before" if seen else "looked at once"
+    said.append(f"locked since {answer.locked_from}, {once}: {locked.mean:+.2e} a session")
+    said += not_unseen(answer)
     if answer.HasField("locked_difference"):
         found = answer.locked_difference
         ends = f", 95 % from {found.low:+.2e} to {found.high:+.2e}" if found.HasField("low") else ""
         said.append(f"there it differs from the setting as it is by {found.mean:+.2e}{ends}")
     luck = answer.overfitting
+    said += counted(luck)
     if luck.HasField("deflated_sharpe"):
         said.append(
             f"that its returns are more than the luck of {luck.trials} trials: probability "
@@ -169,6 +177,21 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
             f"(reality check {answer.reality_check_p:.2f})"
         )
     return [*said, advice(answer)]
+
+
+def not_unseen(answer: "pb.TuneParametersResponse") -> list[str]:
+    """What was seen of the locked sessions before; nothing where they were unseen."""
+    said = []
+    if count := answer.locked_openings_before:
+        last = answer.locked_opened_last
+        times = "once" if count == 1 else f"{count} times"
+        said.append(
+            f"they are no longer unseen: searches have opened them {times} before, last "
+            f"{last.author}, {last.open_time.ToDatetime():%Y-%m-%d %H:%M} UTC"
+        )
+    if count := answer.locked_trials_before:
+        said.append(f"they are no longer unseen: {count} settings were run over them before")
+    return said
 
 
 def advice(answer: "pb.TuneParametersResponse") -> str:

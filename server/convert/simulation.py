@@ -21,6 +21,7 @@ from server.convert.columns import floats
 from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
 from server.convert.risk import scenario_violations
+from server.convert.trials import experiment_violations
 from server.errors import FieldViolation, invalid, invalid_fields
 
 SETTINGS_MAX, FAST_SETTINGS_MAX = 64, 4096
@@ -46,6 +47,7 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
         text = f"must be set for more than {SETTINGS_MAX} settings"
         yield FieldViolation("summary_only", "MISSING", text)
     yield from number_violations(request)
+    yield from experiment_violations(request)
     for place, setting in enumerate(request.settings):
         yield from setting_violations(setting, f"settings[{place}].")
     seen: set[str] = set()

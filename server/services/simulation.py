@@ -8,6 +8,7 @@ import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 
 from server.convert import simulation as convert
+from server.convert import trials as trials_convert
 from server.convert.columns import set_floats
 from server.convert.job import METHODS
 from server.convert.names import checked_id, optional_moment
@@ -16,11 +17,15 @@ from server.histories import Span, lent_by, read
 from server.reading import check_bytes
 from server.request_context import Call
 from server.stress import in_shocks, read_stored, unknown_scenarios
+from server.trials import METHODS as COUNTED
+from server.trials import keep_tried
 from server.tune import tune_violations
 from server.worker import Worker
+from storage.postgres import trials
 from storage.postgres.pool import Database
 
 NANOSECONDS = 1e9
+LISTED_DEFAULT = 100
 TELL_S = 0.2
 """Work that is followed is looked at so often."""
 Request = pb.RunBacktestRequest | pb.TuneParametersRequest | pb.SimulateGrowthRequest
@@ -45,6 +50,20 @@ class SimulationService:
         """Futures of fractions of Kelly."""
         return await self._run(call, "SimulateGrowth", request)
 
+    async def list_trials(self, call: Call, request: pb.ListTrialsRequest) -> pb.ListTrialsResponse:
+        """What was tried in an experiment, and who looked at its locked sessions."""
+        if found := list(trials_convert.list_violations(request)):
+            raise invalid_fields(found)
+        limit = request.limit if request.HasField("limit") else LISTED_DEFAULT
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+            key = (connection, call.tenant_id, request.experiment)
+            counted, _ = await trials.totals(*key)
+            return pb.ListTrialsResponse(
+                trials_counted=counted,
+                trials=map(trials_convert.trial_message, await trials.newest(*key, limit)),
+                locked_openings=map(trials_convert.opening_message, await trials.openings(*key)),
+            )
+
     async def follow_simulation(
         self, call: Call, request: pb.FollowSimulationRequest
     ) -> AsyncIterator[pb.FollowSimulationResponse | None]:
@@ -63,7 +82,7 @@ class SimulationService:
             while not (await asyncio.wait([work], timeout=TELL_S))[0]:
                 is_news, before = len(heard) > before, len(heard)
                 yield pb.FollowSimulationResponse(progress=heard[-1]) if is_news else None
-            found = work.result()
+            found = await self._kept(call, METHODS[field], work.result())
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -114,7 +133,15 @@ class SimulationService:
         work = await self.ready(call, request)
         if call.ticket is not None:  # its latency says nothing of how busy the server is
             call.ticket.takes_long()
-        return await self._worker.run(method, work, deadline_s=call.left_s)
+        found = await self._worker.run(method, work, deadline_s=call.left_s)
+        return await self._kept(call, method, found)
+
+    async def _kept(self, call: Call, method: str, found: bytes) -> bytes:
+        """The answer, after what was tried for it is counted."""
+        if method not in COUNTED:
+            return found
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
+            return await keep_tried(connection, call.tenant_id, call.author, found)
 
     async def _prices(
         self, call: Call, request: pb.RunBacktestRequest | pb.TuneParametersRequest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import simulation_service_pb2 as pb
-from service_client import Client, refusal
+from service_client import Client, new_id, refusal
 
 PRICES = Path(__file__).parents[2] / "examples" / "prices.csv"
 LONG_S = 600.0
@@ -36,7 +36,10 @@ def momentum(name: str, fraction: float, sessions: int = 60) -> pb.BacktestSetti
 
 async def test_settings_are_measured_compared_and_deflated(client: Client) -> None:
     request = pb.RunBacktestRequest(
-        prices=table(), settings=[momentum("full", 1.0), momentum("half", 0.5)], trials_before=8
+        prices=table(),
+        settings=[momentum("full", 1.0), momentum("half", 0.5)],
+        trials_before=8,
+        experiment=new_id("experiment"),
     )
     answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
     assert len(answer.dates) == 300
@@ -243,7 +246,11 @@ async def test_futures_from_a_history_choose_their_blocks(client: Client) -> Non
 async def test_the_fast_mode_agrees_and_takes_many_settings(client: Client) -> None:
     names = [momentum(f"{n}", 0.1 + 0.01 * n) for n in range(70)]
     request = pb.RunBacktestRequest(
-        prices=table(120), settings=names, mode=pb.BACKTEST_MODE_FAST, summary_only=True
+        prices=table(120),
+        settings=names,
+        mode=pb.BACKTEST_MODE_FAST,
+        summary_only=True,
+        experiment=new_id("experiment"),
     )
     fast = await client.simulation.RunBacktest(request, timeout=LONG_S)
     assert fast.mode == pb.BACKTEST_MODE_FAST

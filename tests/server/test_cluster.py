@@ -179,7 +179,9 @@ class TestOnTwoMachines:
             told = [one.job async for one in client.jobs.WatchJob(asked, timeout=LONG_S)]
             answer = await client.jobs.GetJob(job_service_pb2.GetJobRequest(job_id=job.job_id))
         assert (told[-1].state, told[-1].attempts) == (job_service_pb2.JOB_STATE_SUCCEEDED, 2)
-        assert answer.run_backtest == run_backtest(request)
+        known = run_backtest(request).answer
+        known.overfitting.trials_counted = len(request.settings)
+        assert answer.run_backtest == known
         assert not list(chunks.iterdir())
 
     def test_what_was_done_is_not_done_again(self, machines: Any, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from compute.simulate.overfitting import (
+    deflated,
     deflated_sharpe,
     expected_maximum,
     overfitting_probability,
     sharpe_ratios,
 )
+from compute.simulate.sharpe import probabilistic_sharpe, sharpe_error
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(1, 0.0), (100, 2.5306)])
@@ -40,6 +42,17 @@ def test_a_single_trial_is_not_deflated() -> None:
     assert alone is not None
     assert among is not None
     assert among < alone
+
+
+def test_deflation_from_the_spread_alone_is_that_from_all_ratios() -> None:
+    many = np.random.default_rng(2).normal(0.0005, 0.01, (500, 40))
+    ratios, chosen = sharpe_ratios(many), many[:, 7]
+    error = sharpe_error(chosen)
+    assert error is not None
+    for trials in (40, 1000):
+        whole = deflated_sharpe(chosen, ratios, trials)
+        assert deflated(ratios[7], error, ratios.std(ddof=1), trials) == whole
+    assert deflated(ratios[7], error, 0.0, 40) == probabilistic_sharpe(chosen, 0.0)
 
 
 def test_noise_is_overfitted_about_half_the_time_and_an_edge_is_not() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from positionsizing.v1 import simulation_service_pb2 as simulation
+from service_client import new_id
 from test_commands import EXAMPLES, Sizing, sizing
 
 from server.cli.errors import CommandError
 from server.cli.simulate import add_beside, use_history
-from server.cli.tune import OBJECTIONS, advice, is_proposed
+from server.cli.tune import OBJECTIONS, advice, is_proposed, not_unseen
 
 __all__ = ["sizing"]
 
@@ -162,16 +163,56 @@ def test_what_its_own_evidence_speaks_against_is_not_proposed() -> None:
         assert name.removeprefix("TUNE_OBJECTION_") in OBJECTIONS
 
 
+def test_locked_sessions_that_were_seen_are_told_in_words() -> None:
+    unseen = simulation.TuneParametersResponse()
+    assert not_unseen(unseen) == []
+    seen = simulation.TuneParametersResponse(locked_openings_before=2, locked_trials_before=5)
+    seen.locked_opened_last.author = "ann"
+    seen.locked_opened_last.open_time.FromJsonString("2026-03-02T10:30:00Z")
+    assert not_unseen(seen) == [
+        "they are no longer unseen: searches have opened them 2 times before, last ann, "
+        "2026-03-02 10:30 UTC",
+        "they are no longer unseen: 5 settings were run over them before",
+    ]
+
+
+async def test_a_split_that_nobody_announced_is_refused_or_confirmed(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    prices, file, splits = (tmp_path / name for name in ("prices.csv", "b.toml", "splits.csv"))
+    head, *rows = (EXAMPLES / "prices.csv").read_text().splitlines()[:40]
+    cells = [row.split(",") for row in rows]
+    for row in cells[20:]:
+        row[1] = f"{float(row[1]) / 2.0}"
+    prices.write_text("\n".join([head, *(",".join(row) for row in cells)]) + "\n")
+    file.write_text(SHORT)
+    words = ("backtest", str(file), "--prices", str(prices))
+    refused = await sizing(*words)
+    assert refused.code == 1
+    for part in (head.split(",")[1], cells[20][0], cells[19][0], "prices.close"):
+        assert part in refused.err
+    confirmed = await sizing(*words, "--confirm-prices")
+    assert confirmed.code == 0, confirmed.err
+    splits.write_text(f"date,{head.split(',')[1]}\n{cells[20][0]},2\n")
+    announced = await sizing(*words, "--splits", str(splits))
+    assert announced.code == 0, announced.err
+
+
 async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
     sizing: Sizing, tmp_path: Path
 ) -> None:
     proposal = tmp_path / "tuned.json"
     words = ("--prices", str(EXAMPLES / "prices.csv"), "--proposal", str(proposal))
-    words = (*words, "--propose-anyway")
+    name = new_id("experiment")
+    words = (*words, "--propose-anyway", "--experiment", name)
     shown = await sizing("tune", str(EXAMPLES / "tune.toml"), *words)
     assert shown.code == 0, shown.err
     for text in ("as it is", "walk-forward", "looked at once", "64 trials", "keep what you have"):
         assert text in shown.out
+    assert f"tried so far: 64 distinct settings (sizing trials {name})" in shown.out
+    listed = await sizing("trials", name)
+    assert f"64 settings tried in {name}" in listed.out
+    assert listed.out.count("looked at by") == 1
     kept = json.loads(proposal.read_text())
     assert 0.05 <= kept["kelly_fraction"] <= 1.0
     applied = await sizing("parameters", "set", str(proposal), "--strategy", "tuned")

@@ -282,12 +282,7 @@ Global___GivenSignals: _TypeAlias = GivenSignals  # noqa: Y015
 
 @_typing.final
 class TradingCosts(_message.Message):
-    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size.
-    Rates are of a year of 360 nights, nights are calendar days. What the nights from a close to the next one earn and
-    cost is booked at the first of them, at its prices, on what is held after its session and before what is decided
-    there fills (FILL_AT_SAME_CLOSE): so it is in the equity of that close already, that of the first close as well. The
-    last close has none.
-    """
+    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -306,7 +301,7 @@ class TradingCosts(_message.Message):
     credit_rate: _builtins.float
     """Annual rate on free cash, which is cash less the value of short positions; from 0 to 1."""
     debit_rate: _builtins.float
-    """Annual rate on borrowed cash: on cash less the value of short positions where that is below 0; from 0 to 1."""
+    """Annual rate on borrowed cash; from 0 to 1."""
     borrow_rate: _builtins.float
     """Annual rate on the value of short positions; from 0 to 1."""
     def __init__(
@@ -492,6 +487,7 @@ class RunBacktestRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     STRESS_SCENARIOS_FIELD_NUMBER: _builtins.int
     CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     sessions_per_year: _builtins.float
@@ -512,6 +508,10 @@ class RunBacktestRequest(_message.Message):
     """Runs through prices that jump too. Without, a close that is 45 % below the close before or more, or as
     much above it in logs (82 %), splits and dividends of the table counted, or that far from the open of its
     session, is refused (PRICE_JUMP): it looks like a split that nobody announced.
+    """
+    experiment: _builtins.str
+    """What the settings are counted under (`Overfitting.trials_counted`): one search for the best, over as many
+    calls as it takes. Unset: a name made of the instruments, so that all that is tried on them counts together.
     """
     @_builtins.property
     def prices(self) -> Global___PriceTable:
@@ -547,10 +547,11 @@ class RunBacktestRequest(_message.Message):
         mode: Global___BacktestMode.ValueType = ...,
         stress_scenarios: _abc.Iterable[_risk_service_pb2.StressScenario] | None = ...,
         confirm_prices: _builtins.bool = ...,
+        experiment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sessions_per_year: _TypeAlias = _typing.Literal["sessions_per_year"]  # noqa: Y015
     _WhichOneofArgType__sessions_per_year: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year"]  # noqa: Y015
@@ -1021,8 +1022,12 @@ class Overfitting(_message.Message):
     BEST_FIELD_NUMBER: _builtins.int
     DEFLATED_SHARPE_FIELD_NUMBER: _builtins.int
     OVERFITTING_PROBABILITY_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    TRIALS_COUNTED_FIELD_NUMBER: _builtins.int
     trials: _builtins.int
-    """Settings tried, those before included."""
+    """Settings tried: those of this call, each once, and the larger of `trials_before` and what the service had
+    counted of the experiment without them.
+    """
     best: _builtins.str
     """Setting of the largest Sharpe ratio."""
     deflated_sharpe: _builtins.float
@@ -1032,7 +1037,14 @@ class Overfitting(_message.Message):
     overfitting_probability: _builtins.float
     """How often the best in one half of the sessions is at or below the median in the other, over all
     ways to halve 16 blocks; unset for one setting or fewer than 32 sessions. On pure noise it is
-    about a half, with a standard deviation of about a quarter: no proof by itself.
+    about a half, with a standard deviation of about a quarter: no proof by itself. Of the settings of
+    this call alone, as it needs the returns of each.
+    """
+    experiment: _builtins.str
+    """What the settings were counted under."""
+    trials_counted: _builtins.int
+    """Distinct settings that the service has counted under it, those of this call included. The same setting over
+    the same dates counts once, however often it runs and in either mode.
     """
     def __init__(
         self,
@@ -1041,10 +1053,12 @@ class Overfitting(_message.Message):
         best: _builtins.str = ...,
         deflated_sharpe: _builtins.float | None = ...,
         overfitting_probability: _builtins.float | None = ...,
+        experiment: _builtins.str = ...,
+        trials_counted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deflated_sharpe", b"_deflated_sharpe", "_overfitting_probability", b"_overfitting_probability", "deflated_sharpe", b"deflated_sharpe", "overfitting_probability", b"overfitting_probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deflated_sharpe", b"_deflated_sharpe", "_overfitting_probability", b"_overfitting_probability", "best", b"best", "deflated_sharpe", b"deflated_sharpe", "overfitting_probability", b"overfitting_probability", "trials", b"trials"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deflated_sharpe", b"_deflated_sharpe", "_overfitting_probability", b"_overfitting_probability", "best", b"best", "deflated_sharpe", b"deflated_sharpe", "experiment", b"experiment", "overfitting_probability", b"overfitting_probability", "trials", b"trials", "trials_counted", b"trials_counted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deflated_sharpe: _TypeAlias = _typing.Literal["deflated_sharpe"]  # noqa: Y015
     _WhichOneofArgType__deflated_sharpe: _TypeAlias = _typing.Literal["_deflated_sharpe", b"_deflated_sharpe"]  # noqa: Y015
@@ -1414,6 +1428,7 @@ class TuneParametersRequest(_message.Message):
     TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     trials: _builtins.int
@@ -1432,6 +1447,8 @@ class TuneParametersRequest(_message.Message):
     """Seed, from 0 to 4294967295; the same request gives the same answer."""
     confirm_prices: _builtins.bool
     """Searches on prices that jump too, see RunBacktestRequest."""
+    experiment: _builtins.str
+    """What the trials are counted under, see RunBacktestRequest."""
     @_builtins.property
     def prices(self) -> Global___PriceTable:
         """Prices with the request."""
@@ -1463,10 +1480,11 @@ class TuneParametersRequest(_message.Message):
         trials_before: _builtins.int = ...,
         seed: _builtins.int = ...,
         confirm_prices: _builtins.bool = ...,
+        experiment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__locked_share: _TypeAlias = _typing.Literal["locked_share"]  # noqa: Y015
     _WhichOneofArgType__locked_share: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share"]  # noqa: Y015
@@ -1553,6 +1571,9 @@ class TuneParametersResponse(_message.Message):
     HISTORY_HASH_FIELD_NUMBER: _builtins.int
     IS_RECOMMENDED_FIELD_NUMBER: _builtins.int
     OBJECTIONS_FIELD_NUMBER: _builtins.int
+    LOCKED_OPENINGS_BEFORE_FIELD_NUMBER: _builtins.int
+    LOCKED_OPENED_LAST_FIELD_NUMBER: _builtins.int
+    LOCKED_TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
     chosen: _builtins.int
     """Place of the chosen one; 0 where none is better than the setting as it is."""
     locked_from: _builtins.str
@@ -1568,6 +1589,14 @@ class TuneParametersResponse(_message.Message):
     is_recommended: _builtins.bool
     """Whether nothing of the evidence speaks against the chosen trial. Where something does, keep the
     setting as it is.
+    """
+    locked_openings_before: _builtins.int
+    """How often locked sessions of this experiment were looked at before that are among those of this search.
+    Above 0 they are no longer unseen, and what they say of the choice is worth less each time.
+    """
+    locked_trials_before: _builtins.int
+    """Settings of the experiment that were run over locked sessions before, by backtests or as trials of searches
+    on later dates: these sessions have been seen as well.
     """
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1607,6 +1636,10 @@ class TuneParametersResponse(_message.Message):
     def objections(self) -> _containers.RepeatedScalarFieldContainer[Global___TuneObjection.ValueType]:
         """What speaks against it; empty where it is recommended."""
 
+    @_builtins.property
+    def locked_opened_last(self) -> Global___LockedOpening:
+        """The newest of these."""
+
     def __init__(
         self,
         *,
@@ -1625,10 +1658,13 @@ class TuneParametersResponse(_message.Message):
         history_hash: _builtins.str = ...,
         is_recommended: _builtins.bool = ...,
         objections: _abc.Iterable[Global___TuneObjection.ValueType] | None = ...,
+        locked_openings_before: _builtins.int = ...,
+        locked_opened_last: Global___LockedOpening | None = ...,
+        locked_trials_before: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "locked_difference", b"locked_difference", "locked_growth", b"locked_growth", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "locked_difference", b"locked_difference", "locked_growth", b"locked_growth", "locked_opened_last", b"locked_opened_last", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "is_recommended", b"is_recommended", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "objections", b"objections", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "is_recommended", b"is_recommended", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "locked_opened_last", b"locked_opened_last", "locked_openings_before", b"locked_openings_before", "locked_trials_before", b"locked_trials_before", "objections", b"objections", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
     _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015
@@ -1640,6 +1676,154 @@ class TuneParametersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__superior_ability_p) -> _WhichOneofReturnType__superior_ability_p | None: ...
 
 Global___TuneParametersResponse: _TypeAlias = TuneParametersResponse  # noqa: Y015
+
+@_typing.final
+class LockedOpening(_message.Message):
+    """A look at the locked sessions of a search."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_DATE_FIELD_NUMBER: _builtins.int
+    LAST_DATE_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    first_date: _builtins.str
+    """First and last date of the sessions."""
+    last_date: _builtins.str
+    """See `first_date`."""
+    author: _builtins.str
+    """Who searched."""
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        first_date: _builtins.str = ...,
+        last_date: _builtins.str = ...,
+        author: _builtins.str = ...,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_time", b"open_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "first_date", b"first_date", "last_date", b"last_date", "open_time", b"open_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockedOpening: _TypeAlias = LockedOpening  # noqa: Y015
+
+@_typing.final
+class ListTrialsRequest(_message.Message):
+    """Request of ListTrials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """The experiment, as requests name it or answers tell it; required."""
+    limit: _builtins.int
+    """The most trials to be listed, from 1 to 1000. Unset: 100."""
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "experiment", b"experiment", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___ListTrialsRequest: _TypeAlias = ListTrialsRequest  # noqa: Y015
+
+@_typing.final
+class CountedTrial(_message.Message):
+    """A setting that was tried over a span of sessions, counted once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_HASH_FIELD_NUMBER: _builtins.int
+    FIRST_DATE_FIELD_NUMBER: _builtins.int
+    LAST_DATE_FIELD_NUMBER: _builtins.int
+    SHARPE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    trial_hash: _builtins.str
+    """SHA-256 of setting, instruments and span, as hexadecimal digits."""
+    first_date: _builtins.str
+    """First and last date of the sessions."""
+    last_date: _builtins.str
+    """See `first_date`."""
+    sharpe: _builtins.float
+    """Sharpe ratio a session; unset where it is not defined."""
+    method: _builtins.str
+    """RunBacktest or TuneParameters."""
+    author: _builtins.str
+    """Who tried it first."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        trial_hash: _builtins.str = ...,
+        first_date: _builtins.str = ...,
+        last_date: _builtins.str = ...,
+        sharpe: _builtins.float | None = ...,
+        method: _builtins.str = ...,
+        author: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sharpe", b"_sharpe", "create_time", b"create_time", "sharpe", b"sharpe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sharpe", b"_sharpe", "author", b"author", "create_time", b"create_time", "first_date", b"first_date", "last_date", b"last_date", "method", b"method", "sharpe", b"sharpe", "trial_hash", b"trial_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sharpe: _TypeAlias = _typing.Literal["sharpe"]  # noqa: Y015
+    _WhichOneofArgType__sharpe: _TypeAlias = _typing.Literal["_sharpe", b"_sharpe"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sharpe) -> _WhichOneofReturnType__sharpe | None: ...
+
+Global___CountedTrial: _TypeAlias = CountedTrial  # noqa: Y015
+
+@_typing.final
+class ListTrialsResponse(_message.Message):
+    """Response of ListTrials. An experiment that nothing was counted under is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIALS_COUNTED_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    LOCKED_OPENINGS_FIELD_NUMBER: _builtins.int
+    trials_counted: _builtins.int
+    """All that were counted."""
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedTrial]:
+        """The newest of them, the newest first."""
+
+    @_builtins.property
+    def locked_openings(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockedOpening]:
+        """Every look at locked sessions, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        trials_counted: _builtins.int = ...,
+        trials: _abc.Iterable[Global___CountedTrial] | None = ...,
+        locked_openings: _abc.Iterable[Global___LockedOpening] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locked_openings", b"locked_openings", "trials", b"trials", "trials_counted", b"trials_counted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTrialsResponse: _TypeAlias = ListTrialsResponse  # noqa: Y015
 
 @_typing.final
 class FollowSimulationRequest(_message.Message):

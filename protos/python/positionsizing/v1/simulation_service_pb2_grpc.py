@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SimulationServiceStub:
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -47,6 +47,11 @@ class SimulationServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.FromString,
                 _registered_method=True)
+        self.ListTrials = channel.unary_unary(
+                '/positionsizing.v1.SimulationService/ListTrials',
+                request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsResponse.FromString,
+                _registered_method=True)
         self.SimulateGrowth = channel.unary_unary(
                 '/positionsizing.v1.SimulationService/SimulateGrowth',
                 request_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.SerializeToString,
@@ -60,8 +65,8 @@ class SimulationServiceStub:
 
 
 class SimulationServiceServicer:
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -76,7 +81,15 @@ class SimulationServiceServicer:
     def TuneParameters(self, request, context):
         """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
         choice is judged walk-forward, and a last part of the history is looked at once, by the choice
-        alone. The answer is a proposal; nothing is set.
+        alone; each such look is recorded, as the next one is not at unseen sessions. The answer is a
+        proposal; nothing is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTrials(self, request, context):
+        """Lists what was tried in an experiment, and who looked at its locked sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +123,11 @@ def add_SimulationServiceServicer_to_server(servicer, server):
                     request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.SerializeToString,
             ),
+            'ListTrials': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrials,
+                    request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsResponse.SerializeToString,
+            ),
             'SimulateGrowth': grpc.unary_unary_rpc_method_handler(
                     servicer.SimulateGrowth,
                     request_deserializer=positionsizing_dot_v1_dot_simulation__service__pb2.SimulateGrowthRequest.FromString,
@@ -129,8 +147,8 @@ def add_SimulationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SimulationService:
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -178,6 +196,33 @@ class SimulationService:
             '/positionsizing.v1.SimulationService/TuneParameters',
             positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersRequest.SerializeToString,
             positionsizing_dot_v1_dot_simulation__service__pb2.TuneParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.SimulationService/ListTrials',
+            positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsRequest.SerializeToString,
+            positionsizing_dot_v1_dot_simulation__service__pb2.ListTrialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

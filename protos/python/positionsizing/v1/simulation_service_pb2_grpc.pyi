@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SimulationServiceStub:
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -43,8 +43,11 @@ class SimulationServiceStub:
     TuneParameters: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.TuneParametersRequest, _simulation_service_pb2.TuneParametersResponse]
     """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
     choice is judged walk-forward, and a last part of the history is looked at once, by the choice
-    alone. The answer is a proposal; nothing is set.
+    alone; each such look is recorded, as the next one is not at unseen sessions. The answer is a
+    proposal; nothing is set.
     """
+    ListTrials: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ListTrialsRequest, _simulation_service_pb2.ListTrialsResponse]
+    """Lists what was tried in an experiment, and who looked at its locked sessions."""
     SimulateGrowth: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
     FollowSimulation: _grpc.UnaryStreamMultiCallable[_simulation_service_pb2.FollowSimulationRequest, _simulation_service_pb2.FollowSimulationResponse]
@@ -54,8 +57,8 @@ class SimulationServiceStub:
 
 @_typing.type_check_only
 class SimulationServiceAsyncStub(SimulationServiceStub):
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -67,8 +70,11 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     TuneParameters: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.TuneParametersRequest, _simulation_service_pb2.TuneParametersResponse]  # type: ignore[assignment]
     """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
     choice is judged walk-forward, and a last part of the history is looked at once, by the choice
-    alone. The answer is a proposal; nothing is set.
+    alone; each such look is recorded, as the next one is not at unseen sessions. The answer is a
+    proposal; nothing is set.
     """
+    ListTrials: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ListTrialsRequest, _simulation_service_pb2.ListTrialsResponse]  # type: ignore[assignment]
+    """Lists what was tried in an experiment, and who looked at its locked sessions."""
     SimulateGrowth: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.SimulateGrowthRequest, _simulation_service_pb2.SimulateGrowthResponse]  # type: ignore[assignment]
     """Simulates futures of several fractions of Kelly: wealth, drawdowns, chances of falling."""
     FollowSimulation: _aio.UnaryStreamMultiCallable[_simulation_service_pb2.FollowSimulationRequest, _simulation_service_pb2.FollowSimulationResponse]  # type: ignore[assignment]
@@ -77,8 +83,8 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     """
 
 class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What sizes would have earned, and what may come. Nothing is recorded and no portfolio is touched.
-    Each call runs in a process of its own, at low priority, and ends with the caller's deadline: give
+    """What sizes would have earned, and what may come. No portfolio is touched, and nothing is recorded but
+    which settings were tried. Each long call runs in a process of its own, at low priority, and ends with the caller's deadline: give
     a long one (minutes for years of many instruments).
     """
 
@@ -100,8 +106,17 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_simulation_service_pb2.TuneParametersResponse, _abc.Awaitable[_simulation_service_pb2.TuneParametersResponse]]:
         """Searches parameters on a history so that luck is not taken for skill: every trial is counted, the
         choice is judged walk-forward, and a last part of the history is looked at once, by the choice
-        alone. The answer is a proposal; nothing is set.
+        alone; each such look is recorded, as the next one is not at unseen sessions. The answer is a
+        proposal; nothing is set.
         """
+
+    @_abc_1.abstractmethod
+    def ListTrials(
+        self,
+        request: _simulation_service_pb2.ListTrialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_simulation_service_pb2.ListTrialsResponse, _abc.Awaitable[_simulation_service_pb2.ListTrialsResponse]]:
+        """Lists what was tried in an experiment, and who looked at its locked sessions."""
 
     @_abc_1.abstractmethod
     def SimulateGrowth(

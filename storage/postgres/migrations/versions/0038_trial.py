@@ -1,0 +1,13 @@
+"""Settings that were tried on past prices, and when locked sessions were looked at."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0038"
+down_revision = "0037"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    op.execute(Path(__file__).with_suffix(".sql").read_text())
