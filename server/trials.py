@@ -5,14 +5,12 @@ stored, and the answer is completed by what else was tried in the experiment, wh
 runs of an experiment at once end one after the other, so that the second knows of the first.
 """
 
+from dataclasses import replace
 from datetime import date
 
 import asyncpg
-from google.protobuf.message import Message
-from positionsizing.v1 import simulation_service_pb2 as pb
 
-from compute.simulate.overfitting import deflated
-from server.convert.trials import Tried, decoded, opening_message
+from server.convert.trials import Known, completion, decoded
 from storage.postgres import trials
 from storage.postgres.jobs import StoredJob
 
@@ -25,9 +23,17 @@ async def keep_tried(
 ) -> bytes:
     """Stores what was tried. The answer of the worker with what is known of it now."""
     tried, answer = decoded(content)
-    await trials.lock(connection, tenant_id, tried.experiment)
+    key = (connection, tenant_id, tried.experiment)
+    await trials.lock(*key)
+    await trials.add(*key, tried.trials(), method=tried.method, author=author)
+    known = Known(*await trials.totals(*key))
+    if tried.locked is not None:
+        span = tuple(map(date.fromisoformat, tried.locked))
+        openings, seen = await trials.openings(*key, *span), await trials.within(*key, *span)
+        known = replace(known, openings=openings, seen=seen)
+        await trials.open_locked(*key, *span, author=author)
     # Fields of an encoded message that come again take the place of those before.
-    return answer + (await _completed(connection, tenant_id, author, tried)).SerializeToString()
+    return answer + completion(tried, known).SerializeToString()
 
 
 async def keep_tried_of_job(
@@ -35,30 +41,3 @@ async def keep_tried_of_job(
 ) -> bytes:
     """The same in the name of whoever started a job."""
     return await keep_tried(connection, job.tenant_id, job.author, content)
-
-
-async def _completed(
-    connection: asyncpg.Connection, tenant_id: str, author: str, tried: Tried
-) -> Message:
-    """Stores what was tried, and tells the part of the answer that depends on what else was."""
-    key, own = (connection, tenant_id, tried.experiment), tried.trials()
-    await trials.add(*key, own, method=tried.method, author=author)
-    counted, deviation = await trials.totals(*key)
-    luck = pb.Overfitting(
-        trials=len(own) + max(tried.trials_before, counted - len(own)),
-        experiment=tried.experiment,
-        trials_counted=counted,
-    )
-    if tried.best is not None:
-        luck.deflated_sharpe = deflated(*tried.best, deviation or 0.0, luck.trials)
-    if tried.locked is None:
-        return pb.RunBacktestResponse(overfitting=luck)
-    span = tuple(map(date.fromisoformat, tried.locked))
-    before = await trials.openings(*key, *span)
-    await trials.open_locked(*key, *span, author=author)
-    return pb.TuneParametersResponse(
-        overfitting=luck,
-        locked_openings_before=len(before),
-        locked_opened_last=opening_message(before[0]) if before else None,
-        locked_trials_before=await trials.within(*key, *span),
-    )

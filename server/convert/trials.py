@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.simulate.history import PriceHistory
+from compute.simulate.overfitting import deflated
 from server.convert.names import id_violations, timestamp
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation
@@ -109,6 +110,40 @@ def hashes_of(
         digest.update(packed(part.SerializeToString(deterministic=True) for part in parts))
         found.append(digest.hexdigest())
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What else is known of an experiment.
+
+    counted, deviation: of all trials and of their Sharpe ratios, None below two. openings: looks
+    before at locked sessions of this search, newest first. seen: trials that ran over these.
+    """
+
+    counted: int
+    deviation: float | None
+    openings: Sequence[LockedOpening] = ()
+    seen: int = 0
+
+
+def completion(tried: Tried, known: Known) -> Message:
+    """The part of an answer that depends on what else was tried."""
+    own = len(set(tried.hashes))
+    luck = pb.Overfitting(
+        trials=own + max(tried.trials_before, known.counted - own),
+        experiment=tried.experiment,
+        trials_counted=known.counted,
+    )
+    if tried.best is not None:
+        luck.deflated_sharpe = deflated(*tried.best, known.deviation or 0.0, luck.trials)
+    if tried.locked is None:
+        return pb.RunBacktestResponse(overfitting=luck)
+    return pb.TuneParametersResponse(
+        overfitting=luck,
+        locked_openings_before=len(known.openings),
+        locked_opened_last=opening_message(known.openings[0]) if known.openings else None,
+        locked_trials_before=known.seen,
+    )
 
 
 def list_violations(request: pb.ListTrialsRequest) -> Iterator[FieldViolation]:
