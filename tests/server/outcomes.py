@@ -1,7 +1,7 @@
 """A book whose decisions have outcomes, and the look that finds them."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -25,12 +25,12 @@ class Desk:
     client: Client
     app: App
 
-    async def look(self) -> int:
+    async def look(self, interval: timedelta = timedelta(0)) -> int:
         """What the maintenance of a server does; how many events."""
         database = await self._open()
         try:
             watch = SizingAnalytics(database, States(database, 60.0))
-            return await watch.look(self.app.config.tenant_id)
+            return await watch.look(self.app.config.tenant_id, interval)
         finally:
             await database.aclose()
 

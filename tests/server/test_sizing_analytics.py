@@ -1,13 +1,17 @@
 """SizingAnalyzed: each decision once, when its outcome is known, as AnalyzeDecisions has it."""
 
+import asyncio
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from outcomes import CLAIMS, Book, Desk
 
 from server import sizing_analytics
+from server.decision_analysis import DecisionAnalysis
+from storage.errors import NotFound
 from storage.events.topics import OUTGOING
 
 
@@ -96,6 +100,61 @@ async def test_many_are_several_events_and_none_is_left_out(
     wins = [[int(move > 0) for move in each] for each in [*moves, [1, 1]]]
     assert events[-1].evidence.decisions == 6
     assert events[-1].evidence.e_value_gone == pytest.approx(e_values(wins)[0])
+
+
+async def test_several_servers_tell_a_decision_once(desk: Desk) -> None:
+    book = await Book(desk.client).open()
+    await book.days([[1, 1], [1, -1]])
+    await book.decide()
+    assert await desk.look(timedelta(days=1)) == 0  # another has looked within a day
+    assert sum(await asyncio.gather(*(desk.look() for _ in range(3)))) == 1
+    (event,) = await desk.told(book.id)
+    assert event.evidence.decisions == 2
+
+
+async def test_what_cannot_be_analyzed_is_left_out_and_holds_up_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> None:
+        raise NotFound("market snapshot", "s")
+
+    book = await Book(desk.client).open()
+    await book.days([[1, 1], [1, -1]])
+    await book.decide()
+    with monkeypatch.context() as patch:
+        patch.setattr(DecisionAnalysis, "analyzed", gone)
+        assert await desk.look() == 0
+    await book.market([-1, -1])
+    await book.decide()
+    assert await desk.look() == 1
+    (event,) = await desk.told(book.id)
+    assert event.evidence.decisions == 1
+    assert event.evidence.e_value_gone == pytest.approx(e_values([[0, 0]])[0])
+
+
+async def test_a_bug_in_one_holds_up_no_other_and_is_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = [await Book(desk.client).open() for _ in range(2)]
+    for book in books:
+        await book.days([[1, 1]])
+        await book.decide()
+    analyzed = DecisionAnalysis.analyzed
+
+    async def sometimes(
+        self: DecisionAnalysis, call: Any, currency: str, rows: Any, end: str
+    ) -> Any:
+        if rows[0].portfolio_id == books[0].id:
+            raise ZeroDivisionError
+        return await analyzed(self, call, currency, rows, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DecisionAnalysis, "analyzed", sometimes)
+        with pytest.raises(ExceptionGroup, match="decisions of 1 were not analyzed"):
+            await desk.look()
+    assert [len(await desk.told(book.id)) for book in books] == [0, 1]
+    assert await desk.look() == 1
+    assert [len(await desk.told(book.id)) for book in books] == [1, 1]
 
 
 def test_the_topic_keeps_its_messages_for_three_readers() -> None:
