@@ -15,8 +15,8 @@ import numpy as np
 from compute.inputs import Inputs
 from compute.joint_sizing import JointAnswer
 from compute.joint_value import variables
-from compute.limits.lots import least_order
 from compute.limits.places import taken_places
+from compute.limits.rounded_lots import least_order
 from compute.market import Floats, Integers
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.lots.outer_approximation import Effort, IntegerRules, solve_integer

@@ -28,10 +28,11 @@ from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import needed_trades, within_book_limits
 from compute.limits.guard import Violation
-from compute.limits.lots import counted, whole_lots
+from compute.limits.lots import whole_lots
 from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_of_batch
+from compute.limits.rounded_lots import counted
 from compute.limits.stops import line_bounds, may_not_grow, stop_loss
 from compute.margin import uses_proceeds
 from compute.market import Floats, Integers, MissingInputError

@@ -13,8 +13,8 @@ from jax import Array
 from compute import stake_rules
 from compute.layout import Line, Scalar, Source
 from compute.limits import projection
-from compute.limits.lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.limits.projection import NO_LIMIT, TradeMax, Trades
+from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.waterfall import GRID, RECONCILE_STEPS, ROUNDS
 
 

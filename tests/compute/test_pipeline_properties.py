@@ -12,8 +12,8 @@ from compute import pipeline
 from compute.inputs import Inputs
 from compute.layout import Source, Stage
 from compute.limits.bounds import prepare
-from compute.limits.lots import counted
 from compute.limits.policy import GroupLimit, Limits, tightest
+from compute.limits.rounded_lots import counted
 from compute.market import Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.pipeline import LineStatus, Sizing
