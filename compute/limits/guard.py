@@ -356,7 +356,6 @@ class _Valued:
         after = np.where(closed, 0.0, after)
         grown = guard.worst_case(after, i) - guard.worst[i]
         high, low = before + guard.pending_sell[i], before - guard.pending_buy[i]
-        high, low = before + guard.pending_sell[i], before - guard.pending_buy[i]
         moved = after - before
         return cls(i, before, trade, after, moved, grown, guard.worst[i], high, low)
 
