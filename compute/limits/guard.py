@@ -232,24 +232,29 @@ class Guard:
         that do so where those are cancelled.
         """
         scale = max(worst, float(member @ np.abs(valued.trade)))
-        for start in valued.outcomes():
-            after = np.abs(start + valued.moved)
-            growth = float(member @ (after - np.abs(start)))
+        found: list[Violation] = []
+        for before, after in _outcomes(np.abs(valued.starts), np.abs(valued.ends)):
+            growth = float(member @ (after - before))
             change = member @ np.where(valued.moved == 0.0, 0.0, after - valued.worst)
             ceiling = bound if growth > ROUNDING * scale else max(bound, worst)
-            yield from _beyond(kind, name, ceiling, worst + float(change))
+            found += _beyond(kind, name, ceiling, worst + float(change))
+        yield from sorted(found, key=lambda broken: -broken.value)[:1]
 
     def _count(self, valued: "_Valued", most: int) -> Iterator[Violation]:
         """Instruments of which there may be more than dust, whichever reserved trades fill."""
         dust = DUST * self.lot_value
-        before, dust = int((self.worst > dust).sum()), dust[valued.index]
-        for start in valued.outcomes():
-            after = np.where(valued.moved == 0.0, valued.worst, np.abs(start + valued.moved))
-            is_held = np.where(valued.moved == 0.0, valued.worst, np.abs(start)) > dust
-            growth = int((after > dust).sum()) - int(is_held.sum())
-            value = before - int((valued.worst > dust).sum()) + int((after > dust).sum())
-            ceiling = most if growth > 0 else max(most, before)
-            yield from _beyond(LimitKind.POSITIONS_MAX, "portfolio", float(ceiling), float(value))
+        worst, dust = int((self.worst > dust).sum()), dust[valued.index]
+        others = worst - int((valued.worst > dust).sum())
+        sizes = (
+            np.where(valued.moved == 0.0, valued.worst, np.abs(end)) > dust
+            for end in (valued.starts, valued.ends)
+        )
+        found: list[Violation] = []
+        for before, after in _outcomes(*(size.astype(np.float64) for size in sizes)):
+            ceiling = most if after.sum() > before.sum() else max(most, worst)
+            value = others + after.sum()
+            found += _beyond(LimitKind.POSITIONS_MAX, "portfolio", float(ceiling), float(value))
+        yield from sorted(found, key=lambda broken: -broken.value)[:1]
 
     def _nets(self) -> Iterator["_Net"]:
         """The limits on net sums: of groups, then of the portfolio."""
@@ -341,9 +346,8 @@ class _Valued:
     """By how much the largest absolute notional that the position may turn out to be grows."""
     worst: Floats
     """That notional before."""
-    high: Floats
-    low: Floats
-    """Value before if of what is reserved only the purchases fill, or only the sales."""
+    starts: Floats
+    """Value before, (2, n), if of what is reserved only the purchases fill, or only the sales."""
 
     @classmethod
     def of(cls, guard: Guard, proposal: Proposal) -> "_Valued":
@@ -355,18 +359,26 @@ class _Valued:
         closed = np.abs(after) <= ROUNDING * (np.abs(before) + np.abs(trade))
         after = np.where(closed, 0.0, after)
         grown = guard.worst_case(after, i) - guard.worst[i]
-        high, low = before + guard.pending_sell[i], before - guard.pending_buy[i]
+        starts = np.stack([before + guard.pending_sell[i], before - guard.pending_buy[i]])
         moved = after - before
-        return cls(i, before, trade, after, moved, grown, guard.worst[i], high, low)
+        return cls(i, before, trade, after, moved, grown, guard.worst[i], starts)
 
-    def outcomes(self) -> tuple[Floats, Floats]:
-        """Positions, (n,), before the trades in two outcomes of what is reserved.
+    @property
+    def ends(self) -> Floats:
+        """`starts` after the trades."""
+        return self.starts + self.moved
 
-        Where they are largest after the trades, and where the trades add most to them.
-        """
-        at_high = np.abs(self.high + self.moved) >= np.abs(self.low + self.moved)
-        ends = self.high, self.low
-        return np.where(at_high, *ends), np.where(self.moved > 0.0, *ends)
+
+def _outcomes(before: Floats, after: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Two outcomes of what is reserved, (n,) before and after the trades each, of (2, n) ends.
+
+    Where all together is largest after the trades, and where the trades add most to it.
+    """
+    growth, tie = after - before, ROUNDING * (before + after).max(axis=0)
+    for first, second in ((after, growth), (growth, after)):
+        is_same = np.abs(first[0] - first[1]) <= tie
+        upper = np.where(is_same, second[0] >= second[1], first[0] > first[1])
+        yield np.where(upper, before[0], before[1]), np.where(upper, after[0], after[1])
 
 
 def _where(broken: NDArray[np.bool_]) -> Integers:

@@ -4,7 +4,7 @@ Nothing here is shared with the pipeline or with its guard but the data types. A
 beyond a bound may stay or come nearer; what reserved trades may still use of a bound is not free.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import fsum
 
@@ -53,6 +53,22 @@ class Position:
     def worst_after(self) -> float:
         """The same once the decision is filled too."""
         return max(abs(self.after + self.sell), abs(self.after - self.buy))
+
+    def outcomes(self, size: Callable[[float], float] = abs) -> list[tuple[float, float]]:
+        """Size before and after the decision: where it ends largest, and where it grows most."""
+        ends = [self.before + self.sell, self.before - self.buy]
+        if not self.trade:
+            ends = [max(ends, key=abs)]
+        both = [(size(end), size(end + self.trade)) for end in ends]
+        unit = 1e9 / (max(map(max, both)) or 1.0)
+
+        def key(*parts: float) -> tuple[int, ...]:
+            return tuple(round(part * unit) for part in parts)
+
+        return [
+            max(both, key=lambda pair: key(pair[1], pair[1] - pair[0])),
+            max(both, key=lambda pair: key(pair[1] - pair[0], pair[1])),
+        ]
 
 
 def breaches(
@@ -193,17 +209,36 @@ def _gross(
 ) -> list[str]:
     if weight_max is None:
         return []
-    before = fsum(position.worst_before for position in members)
-    after = fsum(position.worst_after for position in members)
-    return _over(f"{name} gross", after, max(weight_max * equity, before), before + after)
+    return _gross_of(f"{name} gross", members, weight_max * equity, 0.0)
+
+
+def _gross_of(name: str, members: Sequence[Position], most: float, others: float) -> list[str]:
+    """Beyond the bound nothing is added, whichever reserved trades fill."""
+    worst = others + fsum(position.worst_before for position in members)
+    found = []
+    for outcome in (0, 1):
+        before, after = (
+            others + fsum(position.outcomes()[outcome][side] for position in members)
+            for side in (0, 1)
+        )
+        moved = fsum(abs(position.trade) for position in members)
+        adds = after - before > 1e-12 * max(worst, moved)
+        found += _over(name, after, most if adds else max(most, worst), before + after)
+    return found
 
 
 def _count(book: Sequence[Position], most: int | None) -> list[str]:
     if most is None:
         return []
-    before = sum(_is_one(p.worst_before, p) for p in book)
-    after = sum(_is_one(p.worst_after, p) for p in book)
-    return [] if after <= max(most, before) else [f"{after} positions, at most {most}"]
+    worst = sum(_is_one(p.worst_before, p) for p in book)
+    for outcome in (0, 1):
+        before, after = (
+            sum(p.outcomes(lambda size, p=p: _is_one(abs(size), p))[outcome][side] for p in book)  # type: ignore[misc]
+            for side in (0, 1)
+        )
+        if after > (most if after > before else max(most, worst)):
+            return [f"{after} positions, at most {most}"]
+    return []
 
 
 def _is_one(worst: float, position: Position) -> bool:
@@ -234,10 +269,8 @@ def _shared(book: Iterable[Position], shared: SharedUse | None) -> Iterator[str]
         return
     book = list(book)
     if shared.limits.gross_notional_max is not None:
-        before = shared.gross_notional + fsum(position.worst_before for position in book)
-        after = shared.gross_notional + fsum(position.worst_after for position in book)
-        bound = max(shared.limits.gross_notional_max, before)
-        yield from _over("shared gross", after, bound, after)
+        bound = shared.limits.gross_notional_max
+        yield from _gross_of("shared gross", book, bound, shared.gross_notional)
     most = shared.limits.instrument_notional_max
     if most is None:
         return
