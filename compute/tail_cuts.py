@@ -45,8 +45,9 @@ NEAR = 1e-4
 WORTH = 1e-8
 """Of an objective; a smaller gain is none."""
 
-CLIMBED = 1e-9
-"""The same of a step towards the best; a smaller one is the last."""
+CLIMBED = 1e-11
+"""The same of a step towards the best; small ones lead round the corners of a quantile, so that a
+larger bound ends them far from it."""
 
 ALLOWED = 1e-9
 """Of a bound; what is left beyond is less than rounding to lots takes off."""

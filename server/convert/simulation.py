@@ -66,9 +66,6 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
     if sessions * m > CELLS_MAX:
         text = f"has {sessions} sessions of {m} instruments; at most {CELLS_MAX} numbers"
         found.append(FieldViolation(f"{path}.dates", "TOO_MANY", text))
-    if sessions == 1:
-        text = "has one session; what is decided at a close is filled in the next"
-        found.append(FieldViolation(f"{path}.dates", "TOO_FEW", text))
     for place, text in enumerate(table.dates):
         if not _is_date(text):
             words = f"is {text!r}; it must be an ISO date such as 2024-03-01"
@@ -92,10 +89,6 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
     for name in ("close", "open"):
         if name in columns:
             columns[name] = np.where(columns[name] == 0.0, np.nan, columns[name])
-    empty = np.flatnonzero(np.isnan(columns["close"]).all(axis=1))
-    if len(empty):
-        text = f"no instrument has a close on {table.dates[empty[0]]}; leave such a session out"
-        raise invalid(f"{path}.close[{empty[0] * m}]", "MISSING", text)
     try:
         return PriceHistory(
             tuple(table.dates), tuple(table.instrument_ids), sector=tuple(table.sectors), **columns
@@ -109,6 +102,14 @@ def checked_history(
 ) -> PriceHistory:
     """The history of a request. Raises `Refusal`, also for prices that jump unconfirmed."""
     history = price_history(request.prices)
+    if len(history.dates) == 1:
+        text = "has one session; what is decided at a close is filled in the next"
+        raise invalid("prices.dates", "TOO_FEW", text)
+    empty = np.flatnonzero(np.isnan(history.close).all(axis=1))
+    if len(empty):
+        text = f"no instrument has a close on {history.dates[empty[0]]}; leave such a session out"
+        place = empty[0] * len(history.instrument_ids)
+        raise invalid(f"prices.close[{place}]", "MISSING", text)
     if not request.confirm_prices:
         refuse_jumps(history)
     return history
