@@ -89,7 +89,7 @@ async def test_a_frontier_rises(
 ) -> None:
     file = tmp_path / "risk.toml"
     file.write_text('budget_min = 1.0\n[objective]\nkind = "OBJECTIVE_KIND_MIN_VARIANCE"\n')
-    words = ("frontier", file, "--prices", prices, "--points", "5")
+    words = ("frontier", file, "--prices", prices, "--points", "5", "--timeout", "600")
     code, out, err = await said(joint_app, capsys, *words)
     assert code == 0, err
     assert "volatility" in out

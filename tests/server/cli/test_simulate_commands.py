@@ -35,7 +35,10 @@ async def test_a_backtest_is_shown_by_stage_and_reported_in_a_page(
     prices.write_text("\n".join(lines[:140]) + "\n")
     file, page = tmp_path / "backtest.toml", tmp_path / "report.html"
     file.write_text(SHORT)
-    shown = await sizing("backtest", str(file), "--prices", str(prices), "--report", str(page))
+    named = ("--experiment", "by-stage")
+    shown = await sizing(
+        "backtest", str(file), "--prices", str(prices), "--report", str(page), *named
+    )
     assert shown.code == 0, shown.err
     # So few sessions for a mean return give stakes that lose all until a limit holds them.
     ledger = ("before these", "ruin", "instrument", "exposure", "lots", "execution", "total")
@@ -60,7 +63,8 @@ async def test_a_backtest_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
     lines = (EXAMPLES / "prices.csv").read_text().splitlines()
     prices.write_text("\n".join(lines[:60]) + "\n")
     file.write_text(SHORT)
-    begun = await sizing("backtest", str(file), "--prices", str(prices), "--job")
+    named = ("backtest", str(file), "--prices", str(prices), "--experiment", "by-a-job")
+    begun = await sizing(*named, "--job")
     assert begun.code == 0, begun.err
     name = begun.out.split()[-1]
     assert f"sizing jobs watch {name}" in begun.err
@@ -69,7 +73,7 @@ async def test_a_backtest_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
     assert f"{name}: succeeded" in watched.out.splitlines()
     shown = await sizing("jobs", "result", name)
     assert "of 2 tried" in shown.out
-    direct = await sizing("backtest", str(file), "--prices", str(prices))
+    direct = await sizing(*named)
     assert own_words(shown.out) == own_words(direct.out)
     listed = await sizing("jobs", "list")
     assert name[:8] in listed.out
