@@ -206,9 +206,11 @@ async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
     sizing: Sizing, tmp_path: Path
 ) -> None:
     proposal = tmp_path / "tuned.json"
-    words = ("--prices", str(EXAMPLES / "prices.csv"), "--proposal", str(proposal))
     name = new_id("experiment")
-    words = (*words, "--propose-anyway", "--experiment", name)
+    words = (
+        *("--prices", str(EXAMPLES / "prices.csv"), "--proposal", str(proposal)),
+        *("--propose-anyway", "--experiment", name),
+    )
     shown = await sizing("tune", str(EXAMPLES / "tune.toml"), *words)
     assert shown.code == 0, shown.err
     for text in ("as it is", "walk-forward", "looked at once", "64 trials", "keep what you have"):
