@@ -7,7 +7,7 @@ which needs no independence; from decision to decision it is staked anew.
 """
 
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, sqrt
 
 import numpy as np
 
@@ -119,7 +119,12 @@ def e_value(alternative: Floats, null: Floats, won: Floats, decision: Integers) 
     ratio = np.where(won > 0.0, alternative / null, (1.0 - alternative) / (1.0 - null))
     _, place = np.unique(decision, return_inverse=True)
     means = np.bincount(place, ratio) / np.bincount(place)
-    return float(np.exp(np.clip(np.log(means).sum(), -E_LOG_MAX, E_LOG_MAX)))
+    return from_log(float(np.log(means).sum()))
+
+
+def from_log(log_e_value: float) -> float:
+    """The e-value of a logarithm, finite and above 0."""
+    return exp(max(-E_LOG_MAX, min(E_LOG_MAX, log_e_value)))
 
 
 def _reliability(claimed: Floats, won: Floats) -> list[tuple[float, float, int]]:

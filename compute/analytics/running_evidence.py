@@ -5,9 +5,9 @@ wealth of a bettor who stakes in each what the ones before have left.
 """
 
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 
-from compute.analytics.forecasts import E_LOG_MAX, E_VALUE_GONE
+from compute.analytics.forecasts import E_VALUE_GONE, from_log
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class RunningEvidence:
     @property
     def e_value_gone(self) -> float:
         """That the edge is gone."""
-        return exp(max(-E_LOG_MAX, min(E_LOG_MAX, self.log_gone)))
+        return from_log(self.log_gone)
 
     @property
     def e_value_edge(self) -> float:
         """That there is an edge."""
-        return exp(max(-E_LOG_MAX, min(E_LOG_MAX, self.log_edge)))
+        return from_log(self.log_edge)
 
     @property
     def is_gone(self) -> bool:
