@@ -26,7 +26,15 @@ async def test_lines_without_an_edge_take_it_from_a_stored_history(
     signals.write_text(
         "instrument_id,side,expected_return,volatility\nAAPL,long,,\nKO,long,,\nWMT,long,0.001,0.02\n"
     )
-    words = ("--portfolio", "of-a-history", "--history", "cli-edges", "--json")
+    words = (
+        "--portfolio",
+        "of-a-history",
+        "--history",
+        "cli-edges",
+        "--snapshot",
+        "cli-close",
+        "--json",
+    )
     sized = await sizing("size", str(signals), *words)
     assert sized.code == 0, sized.err
     found = await sizing("history", "edges", "cli-edges", "--instrument", "AAPL", "--json")
@@ -61,7 +69,7 @@ async def test_lines_by_regime_are_sized_by_the_mixture_predicted(
         "instrument_id,side,regime_expected_return,regime_volatility,expected_return,volatility\n"
         "AAPL,long,0.0006 -0.001,0.008;0.02,,\nKO,long,,,0.0004,0.01\n"
     )
-    words = ("--portfolio", "by-regime", "--regimes", "cli-edge-regimes")
+    words = ("--portfolio", "by-regime", "--regimes", "cli-edge-regimes", "--snapshot", "cli-close")
     sized = await sizing("size", str(signals), *words, "--regimes-of", "AAPL", "--json")
     assert sized.code == 0, sized.err
     regimes = sized.json["regimes"]
