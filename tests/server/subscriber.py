@@ -71,6 +71,11 @@ class Sender:
         await self.publish(topic, OutMessage(key, event.SerializeToString(), known))
         return event_id
 
+    @property
+    def topics(self) -> set[str]:
+        """Those that something was sent to."""
+        return set(self._open)
+
     async def publish(self, topic: str, message: OutMessage) -> None:
         """A message as it is."""
         if topic not in self._open:

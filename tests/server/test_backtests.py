@@ -69,7 +69,11 @@ async def test_settings_are_measured_compared_and_deflated(client: Client) -> No
         assert result.growth.low < result.growth.mean < result.growth.high
         assert max(result.gross_weight) < 1.2
     assert not full.HasField("growth_difference")
-    assert half.growth_difference.observations == 299
+    difference = half.growth_difference
+    assert difference.observations == 299
+    logs_half, logs_full = (np.diff(np.log(result.equity)) for result in (half, full))
+    assert difference.mean == pytest.approx((logs_half - logs_full).mean(), rel=1e-9)
+    assert difference.low < difference.mean < difference.high
     assert answer.overfitting.trials == 10
     assert 0.0 <= answer.overfitting.overfitting_probability <= 1.0
     again = await client.simulation.RunBacktest(request, timeout=LONG_S)

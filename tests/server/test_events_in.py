@@ -14,6 +14,7 @@ from positionsizing.v1 import (
     condition_service_pb2,
     events_pb2,
     feature_service_pb2,
+    history_service_pb2,
     limits_pb2,
     market_service_pb2,
     parameter_service_pb2,
@@ -32,6 +33,7 @@ from server.models import Models
 from server.state import States
 from server.worker import Means, Worker
 from storage.events.ports import OutMessage
+from storage.events.topics import INCOMING
 from storage.postgres.pool import Database
 
 pytestmark = pytest.mark.integration
@@ -100,14 +102,18 @@ async def _condition(client: Client, condition_id: str) -> float | None:
     return next((c.value for c in found if c.condition_id == condition_id), None)
 
 
-async def features(client: Client) -> events_pb2.FeaturesUpdated:
-    """A value of a feature set that is declared."""
+async def feature_set(client: Client) -> str:
+    """A set of one feature, declared."""
     made = feature_service_pb2.FeatureSet(feature_set_id=new_id("set"), features=["x"])
     await client.features.PutFeatureSet(feature_service_pb2.PutFeatureSetRequest(feature_set=made))
+    return made.feature_set_id
+
+
+def features(feature_set_id: str, value: float) -> events_pb2.FeaturesUpdated:
     request = feature_service_pb2.PutFeaturesRequest(
-        feature_set_id=made.feature_set_id,
+        feature_set_id=feature_set_id,
         instrument_ids=["I0"],
-        features=[sizing_pb2.FeatureColumn(name="x", values=[0.7])],
+        features=[sizing_pb2.FeatureColumn(name="x", values=[value])],
     )
     request.as_of_times.add().GetCurrentTime()
     return events_pb2.FeaturesUpdated(request=request)
@@ -118,6 +124,29 @@ async def _feature(client: Client, feature_set_id: str) -> list[float]:
         feature_set_id=feature_set_id, instrument_ids=["I0"]
     )
     return list((await client.features.GetFeatures(request)).known[0].values)
+
+
+def history(universe_id: str, close: float) -> events_pb2.HistoryUpdated:
+    message = history_service_pb2.History(
+        universe_id=universe_id,
+        kind=history_service_pb2.HISTORY_KIND_PRICES,
+        instrument_ids=["I0"],
+        values=[100.0, close],
+    )
+    for day in (2, 1):
+        time = datetime.now(UTC) - timedelta(days=day)
+        message.observation_times.add().FromDatetime(time)
+    return events_pb2.HistoryUpdated(request=history_service_pb2.PutHistoryRequest(history=message))
+
+
+async def _history(client: Client, universe_id: str) -> list[float] | None:
+    listed = await client.history.ListHistories(
+        history_service_pb2.ListHistoriesRequest(page_size=1000)
+    )
+    if universe_id not in {item.universe_id for item in listed.histories}:
+        return None
+    request = history_service_pb2.GetHistoryRequest(universe_id=universe_id)
+    return list((await client.history.GetHistory(request)).history.values)
 
 
 def correlations(value: float) -> events_pb2.CorrelationsUpdated:
@@ -145,8 +174,9 @@ async def test_every_topic_does_what_its_call_does(
     matrix = correlations(0.5)
     await sender.send("correlations", "m", matrix)
     await sender.send("conditions", name := new_id("condition"), condition(name, 0.4))
-    values = await features(client)
-    await sender.send("features", values.request.feature_set_id, values)
+    set_id, universe_id = await feature_set(client), new_id("universe")
+    await sender.send("features", set_id, features(set_id, 0.7))
+    await sender.send("histories", universe_id, history(universe_id, 101.5))
     await sender.send("limits", portfolio_id, limits(portfolio_id, 0.25))
     await sender.send("risk-budgets", portfolio_id, budget(portfolio_id, 0.4))
     await sender.send("portfolio-state", portfolio_id, state(portfolio_id, 1e6))
@@ -174,7 +204,9 @@ async def test_every_topic_does_what_its_call_does(
     )
     assert list(stored.matrix.dense.values) == [1.0, 0.5, 0.5, 1.0]
     await _until(lambda: _condition(client, name), 0.4)
-    await _until(lambda: _feature(client, values.request.feature_set_id), [0.7])
+    await _until(lambda: _feature(client, set_id), [0.7])
+    await _until(lambda: _history(client, universe_id), [100.0, 101.5])
+    assert sender.topics >= {topic.name for topic in INCOMING}, "none is left out"
 
 
 async def test_an_event_is_handled_once_whatever_it_says_the_second_time(
@@ -240,7 +272,11 @@ async def test_poison_on_every_topic_is_put_aside_and_the_next_is_done(
         "risk-budgets": (budget(portfolio_id, nan), budget("nobody", 0.5)),
         "market-data": (market(nan), None),
         "correlations": (correlations(7.0), None),
+        "histories": (history(new_id("universe"), nan), None),
+        "conditions": (condition(new_id("condition"), nan), None),
+        "features": (features(await feature_set(client), math.inf), features("nothing", 0.7)),
     }
+    assert bad.keys() == {topic.name for topic in INCOMING}
     for topic, (wrong, unknown) in bad.items():
         send, ids = sender.send, [str(uuid4()) for _ in range(7)]
         await sender.publish(
@@ -291,15 +327,20 @@ async def test_what_says_nothing_changes_nothing(
     """An empty payload is a valid message, and so are bytes of fields nobody knows."""
     firm = portfolio_service_pb2.Scope()
     await client.set_limits(firm, weight_max=0.3)
-    for topic, kind in (
-        ("limits", events_pb2.LimitsUpdated),
-        ("risk-budgets", events_pb2.RiskBudgetUpdated),
-        ("portfolio-state", events_pb2.PortfolioStateUpdated),
-        ("signals", events_pb2.SignalsSubmitted),
-        ("fills", events_pb2.FillsReported),
-        ("market-data", events_pb2.MarketDataUpdated),
-        ("correlations", events_pb2.CorrelationsUpdated),
-    ):
+    kinds: dict[str, type[Message]] = {
+        "limits": events_pb2.LimitsUpdated,
+        "risk-budgets": events_pb2.RiskBudgetUpdated,
+        "portfolio-state": events_pb2.PortfolioStateUpdated,
+        "signals": events_pb2.SignalsSubmitted,
+        "fills": events_pb2.FillsReported,
+        "market-data": events_pb2.MarketDataUpdated,
+        "correlations": events_pb2.CorrelationsUpdated,
+        "histories": events_pb2.HistoryUpdated,
+        "conditions": events_pb2.ConditionUpdated,
+        "features": events_pb2.FeaturesUpdated,
+    }
+    assert kinds.keys() == {topic.name for topic in INCOMING}
+    for topic, kind in kinds.items():
         event_id = await sender.send(topic, "k", kind())
         letter = await subscriber.letter(topic, event_id)
         assert letter.properties["dead_letter_reason"] == "MISSING"

@@ -14,6 +14,7 @@ from positionsizing.v1 import (
 from service_client import Client, sizing_request
 
 SHRINK = parameter_service_pb2.ConfidenceShrinkage
+BAKER_MCHALE = SHRINK.CONFIDENCE_SHRINKAGE_BAKER_MCHALE
 
 
 async def ready(client: Client, cash: float = 1e6, lot: float = 1e-6, **parameters: object) -> str:
@@ -77,7 +78,7 @@ async def test_the_next_card_game_ends_the_same_whatever_the_order(
     [
         (SHRINK.CONFIDENCE_SHRINKAGE_NONE, [1.0] * 6, 1e-10),
         (
-            SHRINK.CONFIDENCE_SHRINKAGE_BAKER_MCHALE,
+            BAKER_MCHALE,
             [0.8, 0.5, 0.8620689655, 0.5, 0.7208971164, 0.3076923077],
             1e-9,
         ),
@@ -102,6 +103,23 @@ async def test_uncertain_edges(
     raw = np.array(stage(decision, "RAW_KELLY"))
     np.testing.assert_allclose(raw, [0.2, 0.1, 0.1, 0.2, 0.09, 0.04], rtol=1e-10)
     np.testing.assert_allclose(np.array(stage(decision, "CONFIDENCE")) / raw, kept, atol=within)
+
+
+async def test_a_share_of_confidence_is_the_share_of_the_stake_that_is_kept(client: Client) -> None:
+    """Of bets and of returns over cash; a standard error of a mean is se / s^2 of the stake."""
+    portfolio_id = await ready(client, confidence_shrinkage=BAKER_MCHALE, risk_free_rate=0.01)
+    share = [0.7, 0.25]
+    bet = await sized(client, portfolio_id, {"win_probability": [0.6] * 2, "confidence": share}, 2)
+    assert stage(bet, "CONFIDENCE") == pytest.approx(np.multiply(share, stage(bet, "RAW_KELLY")))
+    lines: dict[str, object] = {"win_probability": [], "payoff": []}
+    lines |= {"expected_return": [0.06] * 2, "volatility": [0.2] * 2}
+    sure = await sized(client, portfolio_id, lines | {"confidence": share}, 2)
+    assert stage(sure, "RAW_KELLY") == pytest.approx([1.25] * 2, rel=1e-12)
+    assert stage(sure, "CONFIDENCE") == pytest.approx(np.multiply(share, 1.25), rel=1e-12)
+    noisy = await sized(client, portfolio_id, lines | {"expected_return_error": [0.02, 0.05]}, 2)
+    # Standard errors of the stake of 0.5 and 1.25: it keeps 25/29 and a half.
+    kept = [1.25 * 25 / 29, 1.25 / 2]
+    assert stage(noisy, "CONFIDENCE") == pytest.approx(kept, rel=1e-12)
 
 
 async def test_a_history_is_sized_at_its_posterior_mean(client: Client) -> None:

@@ -308,7 +308,10 @@ class OptimizationProblem(_message.Message):
     scenario_matrix_id: _builtins.str
     """Scenarios of simple returns stored by PutMatrix; empty: none."""
     covariance_matrix_id: _builtins.str
-    """Covariance stored by PutMatrix; empty: that of the scenarios."""
+    """Covariance stored by PutMatrix; empty: that of the scenarios, which are taken as a sample: the weighted
+    squares over 1 - sum p^2, of T alike scenarios over T - 1. Of outcomes that are all there are (a bet of
+    few outcomes and their probabilities) that is too much: give their covariance, or an objective of growth.
+    """
     budget_min: _builtins.float
     """Smallest sum of weights. Unset: not limited. From -1e9 to 1e9."""
     budget_max: _builtins.float
