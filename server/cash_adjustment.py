@@ -16,7 +16,7 @@ from server.limit_monitor import BreachWatch
 from server.request_context import Call
 from server.services.portfolio_life import read_portfolio
 from server.state import States
-from server.valuation import last_equity, newest_market
+from server.valuation import last_equity
 from storage.postgres import (
     cash,
     closing,
@@ -43,7 +43,6 @@ async def adjust(
         raise invalid_fields(found)
     content = request.SerializeToString(deterministic=True)
     digest = hashlib.sha256(content).digest()
-    market = await newest_market(states, call.tenant_id)
     key = (call.tenant_id, portfolio_id)
     async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         await requests.lock(connection, call.tenant_id, request_id)
@@ -54,7 +53,9 @@ async def adjust(
         locked = await locks.lock_portfolio(connection, *key)
         if locked.group_id is not None:
             await locks.bump_groups(connection, {(call.tenant_id, locked.group_id)})
-        base = (await portfolios.get(connection, *key)).base_currency
+        portfolio = await portfolios.get(connection, *key)
+        base = portfolio.base_currency
+        market = await states.newest_within(connection, call.tenant_id, portfolio.universe_id)
         before = await last_equity(connection, states, *key, market)
         if request.kind == pb.CASH_FLOW_KIND_CONVERSION and market is not None:
             _check_conversion(request, to_base(rates_of(market.message), base))
@@ -74,7 +75,7 @@ async def adjust(
             await scale(connection, *key, after / before)
             await portfolios.scale_equity(connection, *key, after / before)
         await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
-        await BreachWatch(states).look(connection, call, [portfolio_id], market, "holdings")
+        await BreachWatch(states).look(connection, call, [portfolio_id], "holdings")
         stored = await read_portfolio(connection, *key)
         answer = pb.AdjustCashResponse(portfolio=stored).SerializeToString(deterministic=True)
         made = Request(request_id, METHOD, digest, content, answer)

@@ -1,12 +1,13 @@
 """Corporate actions: recorded, and applied to books, open trades, limits and prices at once.
 
+`action_plans.py` says what one does to the newest prices of each universe.
+
 All in one transaction that raises the tenant's version first: a decision that was computed before
 is refused at its commit and computed anew, on the quantities and the price that hold then.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,18 +19,16 @@ from positionsizing.v1 import events_pb2
 from positionsizing.v1 import market_service_pb2 as pb
 from positionsizing.v1 import portfolio_service_pb2 as portfolio_pb
 
-from compute.contracts import ContractKind
-from compute.corporate_actions import Change
 from server import four_eyes, price_jumps, trade_changes, volatility
+from server.action_plans import Plan, accept_shown, planned
 from server.convert import corporate_action as convert
 from server.convert import limits as limits_convert
 from server.convert.bars import has_bars
-from server.convert.names import past_moment, timestamp, uuid
-from server.errors import Refusal, invalid, invalid_fields, precondition
+from server.convert.names import past_moment, uuid
+from server.errors import Refusal, invalid_fields
 from server.request_context import Call
 from server.services.portfolio_life import change_record, scope_message, tell
 from server.state import States
-from storage.errors import NotFound
 from storage.postgres import (
     changes,
     limits,
@@ -63,32 +62,6 @@ class _Undone(Exception):
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An action over the newest market. place: of the instrument; change: with its old multiplier.
-
-    is_shown: the market's prices show it already.
-    """
-
-    action: action_pb.CorporateAction
-    time: datetime
-    change: Change
-    newest: pb.MarketSnapshot
-    place: int
-    is_shown: bool
-    after: pb.MarketSnapshot
-
-    @property
-    def instrument_id(self) -> str:
-        """The instrument."""
-        return self.action.instrument_id
-
-    @property
-    def kind(self) -> str:
-        """SPLIT and so on."""
-        return str(self.action.WhichOneof("action")).upper()
 
 
 async def apply(
@@ -148,7 +121,8 @@ class _Work:
         await volatility_storage.share(connection, tenant_id)
         if given is None:
             await self._refuse_repeated()
-        plan = await self._plan(given)
+        plans = await planned(connection, tenant_id, self._request.action, given, self._request_id)
+        plan = plans[0]
         held = await storage.concerned(connection, tenant_id, plan.instrument_id)
         trades = await storage.open_trades(connection, tenant_id, plan.instrument_id)
         bounds = await self._bounds(plan)
@@ -166,10 +140,9 @@ class _Work:
             author=self._call.author,
             reason=self._request.reason,
         )
-        if not plan.is_shown:
-            await volatility.reprice(connection, tenant_id, stored)
-        books = trade_changes.Books(self._states, tenant_id, plan, held, trades)
-        effects = await books.changed(connection)
+        shown = {item.universe_id for item in plans if item.is_shown}
+        await volatility.reprice(connection, tenant_id, stored, shown)
+        effects = await self._effects(plans, held, trades)
         await portfolio_updates.apply(
             connection,
             [
@@ -182,13 +155,41 @@ class _Work:
         await outbox.append(connection, tenant_id, "", [told])
         proposed = [await self._set_limits(scope, document, plan) for scope, document in bounds]
         proposal_ids = [str(item.proposal_id) for item in proposed if item is not None]
+        made = [await self._set_market(item) for item in plans if not item.is_shown]
+        for item in plans:
+            if item.is_shown:
+                await accept_shown(connection, tenant_id, item)
         return pb.ApplyCorporateActionResponse(
             action=plan.action,
             effects=effects,
-            market_snapshot_id=await self._set_market(plan),
+            market_snapshot_id=made[0] if made else "",
+            market_snapshot_ids=made,
             limits_changed=len(bounds) - len(proposal_ids),
             proposal_ids=() if self._request.validate_only else proposal_ids,
         )
+
+    async def _effects(
+        self,
+        plans: Sequence[Plan],
+        held: Sequence[storage.Holding],
+        trades: Sequence[storage.OpenTrade],
+    ) -> list[action_pb.CorporateActionEffect]:
+        """What is held and reserved, each at the market of its portfolio's universe.
+
+        Where that doesn't have the instrument, at the first that has.
+        """
+        known = {item.universe_id for item in plans}
+        effects = []
+        for place, plan in enumerate(plans):
+            own = [
+                item
+                for item in held
+                if item.universe_id == plan.universe_id
+                or (place == 0 and item.universe_id not in known)
+            ]
+            books = trade_changes.Books(self._states, self._call.tenant_id, plan, own, trades)
+            effects += await books.changed(self._connection)
+        return sorted(effects, key=lambda effect: effect.portfolio_id)
 
     async def _refuse_repeated(self) -> None:
         """Raises `Refusal` where the last action of the instrument is this one."""
@@ -207,67 +208,6 @@ class _Work:
                     "effective_time"
                 )
                 raise Refusal(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", text)
-
-    async def _plan(self, given: datetime | None) -> Plan:
-        connection, tenant_id = self._connection, self._call.tenant_id
-        action = action_pb.CorporateAction()
-        action.CopyFrom(self._request.action)
-        try:
-            stored = await market.latest_snapshot(connection, tenant_id)
-        except NotFound as error:
-            raise precondition("NO_MARKET", "there is no market snapshot yet") from error
-        newest = pb.MarketSnapshot.FromString(stored.payload)
-        place = convert.place_of(newest, action.instrument_id)
-        if place < 0:
-            text = f"is not in the newest market snapshot {newest.snapshot_id!r}"
-            raise invalid("action.instrument_id", "UNKNOWN_INSTRUMENT", text)
-        old = convert.of_instrument(newest, "multiplier", place, 1.0)
-        jump = await self._jump(newest, action.instrument_id)
-        time, is_shown = given or datetime.now(UTC), False
-        if given is not None:
-            shown = convert.shown_until(newest)
-            is_shown = convert.shown_to(shown, action.instrument_id, stored.as_of_time) >= given
-        elif jump is not None:
-            expected = convert.change_of(action, old).price(jump.accepted)
-            if is_shown := await self._is_near(newest.price[place], expected):
-                time = stored.as_of_time
-        if is_shown and action.WhichOneof("action") == "multiplier_change":
-            old = await self._multiplier_before(action.instrument_id, time)
-        action.effective_time.CopyFrom(timestamp(time))
-        change = convert.change_of(action, old)
-        _check_kind(action, newest, place)
-        mark = f"ca-{str(self._request_id)[:8]}"
-        after = newest if is_shown else convert.successor(newest, place, change, mark, time)
-        return Plan(action, time, change, newest, place, is_shown, after)
-
-    async def _jump(
-        self, snapshot: pb.MarketSnapshot, instrument_id: str
-    ) -> jump_storage.PriceJump | None:
-        found = await jump_storage.of_snapshot(
-            self._connection, self._call.tenant_id, snapshot.snapshot_id
-        )
-        price = jump_storage.JumpKind.PRICE
-        return next((j for j in found if (j.kind, j.name) == (price, instrument_id)), None)
-
-    async def _is_near(self, price: float, expected: float) -> bool:
-        bound = await price_jumps.jump_max(self._connection, self._call.tenant_id)
-        return expected > 0.0 and abs(price - expected) <= bound * expected
-
-    async def _multiplier_before(self, instrument_id: str, time: datetime) -> float:
-        before = time - timedelta(microseconds=1)
-        try:
-            stored = await market.latest_snapshot(
-                self._connection, self._call.tenant_id, time=before
-            )
-        except NotFound as error:
-            text = "no market snapshot from before it says the old multiplier"
-            raise precondition("NO_MARKET", text) from error
-        earlier = pb.MarketSnapshot.FromString(stored.payload)
-        place = convert.place_of(earlier, instrument_id)
-        if place < 0:
-            text = "the market snapshot before it doesn't have the instrument"
-            raise precondition("NO_MARKET", text)
-        return convert.of_instrument(earlier, "multiplier", place, 1.0)
 
     async def _bounds(self, plan: Plan) -> list[tuple[Scope, dict[str, Any]]]:
         """The limits that count units of the instrument, as they will be."""
@@ -345,17 +285,9 @@ class _Work:
         return None
 
     async def _set_market(self, plan: Plan) -> str:
-        """Stores the successor of the newest snapshot; its id, empty where there is none."""
+        """Stores the successor of the newest snapshot of a universe; its id."""
         tenant_id, connection = self._call.tenant_id, self._connection
         found = await jump_storage.of_snapshot(connection, tenant_id, plan.newest.snapshot_id)
-        own = await self._jump(plan.newest, plan.instrument_id)
-        if plan.is_shown:
-            if own is not None and await self._is_near(
-                plan.newest.price[plan.place], plan.change.price(own.accepted)
-            ):
-                named = (tenant_id, plan.newest.snapshot_id, [plan.instrument_id])
-                await jump_storage.accept(connection, *named)
-            return ""
         after = plan.after
         await market.put_snapshot(
             connection,
@@ -365,6 +297,7 @@ class _Work:
             instrument_id=tuple(after.instrument_ids),
             payload=after.SerializeToString(deterministic=True),
             has_bars=has_bars(after),
+            universe_id=plan.universe_id,
         )
         # What had jumped for another reason has jumped still.
         moved = price_jumps.moved(found, plan.instrument_id, plan.change, plan.time)
@@ -384,16 +317,3 @@ class _Work:
             return event.SerializeToString()
 
         return NewEvent(TOPIC, "CorporateActionApplied", build, trace_id=self._call.trace_id)
-
-
-def _check_kind(action: action_pb.CorporateAction, snapshot: pb.MarketSnapshot, place: int) -> None:
-    """Raises `Refusal` for what the contract of the instrument doesn't have."""
-    kind = int(snapshot.contract_kind[place]) if len(snapshot.contract_kind) else 0
-    name = action.WhichOneof("action")
-    if kind == ContractKind.INVERSE_FUTURE and name in ("split", "cash_dividend"):
-        raise invalid(f"action.{name}", "NOT_APPLICABLE", "is not for inverse futures")
-    if kind in (ContractKind.FUTURE, ContractKind.INVERSE_FUTURE) and name != "cash_dividend":
-        policy = getattr(getattr(action, str(name)), "fraction_policy", 0)
-        if policy == action_pb.FRACTION_POLICY_PAY_CASH:
-            where = f"action.{name}.fraction_policy"
-            raise invalid(where, "NOT_APPLICABLE", "parts of futures are kept: KEEP")

@@ -22,10 +22,10 @@ from server.portfolio_state import PortfolioState, load_state
 from server.request_context import Call
 from server.services.portfolio_life import set_state_and_tell
 from server.state import States
-from server.valuation import equity_at, known_equity, newest_market
+from server.valuation import NewestMarkets, equity_at, known_equity
 from storage.errors import NotFound
+from storage.postgres import market as market_storage
 from storage.postgres import (
-    market,
     outbox,
     tenant_lock,
     trading_days,
@@ -86,15 +86,17 @@ class DayLossMonitor:
         """Begins their day, where it is a new one; those that `after` has to look at."""
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             ids = await trading_days.limited(
-                connection, call.tenant_id, portfolio_ids, PORTFOLIOS_MAX
+                connection, call.tenant_id, PORTFOLIOS_MAX, portfolio_ids=portfolio_ids
             )
         await self.after(call, ids)
         return ids
 
-    async def marked(self, call: Call) -> None:
-        """Looks at all portfolios after a new snapshot."""
+    async def marked(self, call: Call, universe_id: str) -> None:
+        """Looks at all portfolios of a universe after a new snapshot of it."""
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-            ids = await trading_days.limited(connection, call.tenant_id, None, PORTFOLIOS_MAX)
+            ids = await trading_days.limited(
+                connection, call.tenant_id, PORTFOLIOS_MAX, universe_id=universe_id
+            )
         await self.after(call, ids)
 
     async def after(self, call: Call, portfolio_ids: Sequence[str]) -> None:
@@ -102,9 +104,7 @@ class DayLossMonitor:
         if not portfolio_ids:
             return
         self._states.changed(call.tenant_id)
-        newest = await newest_market(self._states, call.tenant_id)
-        if newest is None:
-            return
+        newest = NewestMarkets(self._states, call.tenant_id)
         for portfolio_id in portfolio_ids:
             async with self._database.transaction(
                 call.tenant_id, deadline_s=call.left_s
@@ -127,8 +127,10 @@ class DayLossMonitor:
         limits = state.book_limits
         if limits is None or limits.day_loss_max is None:
             return state
-        newest = await newest_market(self._states, call.tenant_id)
-        if newest is None:
+        try:
+            universe_id = state.portfolio.universe_id
+            newest = await self._states.snapshot_of(call.tenant_id, universe_id)
+        except NotFound:
             return state
         jumped = await self._states.price_jumps.instruments(
             call.tenant_id, state.tenant_version, newest, state.portfolio.base_currency
@@ -153,7 +155,7 @@ class DayLossMonitor:
         await self.after(call, [portfolio_id])
         return await self._states.portfolio(call.tenant_id, portfolio_id, strategy_id)
 
-    async def _act(self, call: Call, portfolio_id: str, newest: Snapshot) -> None:
+    async def _act(self, call: Call, portfolio_id: str, newest: NewestMarkets) -> None:
         """Looks again while no decision can be committed, and changes the trading state."""
         async with tenant_lock.exclusively(
             self._database, call.tenant_id, deadline_s=call.left_s
@@ -187,13 +189,20 @@ class DayLossMonitor:
         self._states.changed(call.tenant_id)
 
     async def _look(
-        self, connection: asyncpg.Connection, call: Call, portfolio_id: str, newest: Snapshot
+        self,
+        connection: asyncpg.Connection,
+        call: Call,
+        portfolio_id: str,
+        newest: NewestMarkets,
     ) -> _Look | None:
         """None where there is no such limit, or no accepted price for what is held."""
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
         if state.book_limits is None or state.book_limits.day_loss_max is None:
             return None
-        equity = await known_equity(connection, self._states, call.tenant_id, state, newest)
+        market = await newest.of(connection, state.portfolio.universe_id)
+        if market is None:
+            return None
+        equity = await known_equity(connection, self._states, call.tenant_id, state, market)
         if equity is None:
             return None
         scope = Scope(ScopeKind.PORTFOLIO, portfolio_id)
@@ -217,7 +226,9 @@ class DayLossMonitor:
         zone = state.portfolio.time_zone
         begin = start_of(day_at(datetime.now(UTC), zone), zone) - timedelta(microseconds=1)
         try:
-            stored = await market.latest_snapshot(connection, call.tenant_id, time=begin)
+            stored = await market_storage.latest_snapshot(
+                connection, call.tenant_id, state.portfolio.universe_id, time=begin
+            )
         except NotFound:
             return now
         snapshot = Snapshot.of(stored.payload)

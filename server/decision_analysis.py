@@ -20,6 +20,7 @@ from storage.postgres import corporate_actions, settlements
 from storage.postgres.corporate_actions import StoredAction
 from storage.postgres.decisions import RecordedDecision
 from storage.postgres.pool import Database
+from storage.postgres.portfolios import Portfolio
 
 DECISIONS_MAX = 5_000
 """So many are analyzed at once."""
@@ -35,7 +36,7 @@ class DecisionAnalysis:
     async def analyzed(
         self,
         call: Call,
-        currency: str,
+        portfolio: Portfolio,
         rows: Sequence[RecordedDecision],
         end_id: str,
         benchmark: pb.BenchmarkWeights | None = None,
@@ -43,17 +44,21 @@ class DecisionAnalysis:
     ) -> pb.AnalyzeDecisionsResponse:
         """Growth by stage, forecasts and shortfall of decisions of a portfolio, oldest first.
 
-        currency: its base currency. end_id: snapshot at which the last is valued, "": the newest.
+        end_id: snapshot at which the last is valued, "": the newest of the portfolio's universe.
         benchmark, factors: checked before.
 
         Errors: `Refusal` where a price is missing, `NotFound`.
         """
+        currency = portfolio.base_currency
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             reports = await settlements.reports(
                 connection, call.tenant_id, [row.decision_id for row in rows]
             )
         decided = await in_thread(call, lambda: [_decided(row) for row in rows])
-        end = await self._states.snapshot(call.tenant_id, end_id) if decided else None
+        end = None
+        if decided:
+            newest = (call.tenant_id, portfolio.universe_id, end_id)
+            end = await self._states.snapshot_of(*newest)
         names = {item.snapshot_id for item in decided}
         markets = {name: await self._market(call, name, currency) for name in names}
         if end is not None:

@@ -92,7 +92,9 @@ class DecisionWhatIf:
         time = optional_moment(variation, "market_time", "market_time")
         if time is not None:
             async with self._database.connection(tenant_id, deadline_s=call.left_s) as connection:
-                newest = await market_storage.latest_snapshot(connection, tenant_id, time=time)
+                newest = await market_storage.latest_snapshot(
+                    connection, tenant_id, snapshot.universe_id, time=time
+                )
             wanted = newest.snapshot_id
         if wanted and wanted != snapshot.snapshot_id:
             snapshot = await gatherer.states.snapshot(tenant_id, wanted)

@@ -37,9 +37,9 @@ _DEADLINE_S = 30.0
 
 
 async def equity_now(states: States, tenant_id: str, state: PortfolioState) -> float | None:
-    """Equity at the newest market; None where there is none that values the book."""
+    """Equity at the newest of its universe; None where there is none that values the book."""
     with suppress(NotFound, MissingInputError):
-        snapshot = await states.snapshot(tenant_id, "")
+        snapshot = await states.snapshot_of(tenant_id, state.portfolio.universe_id)
         prices = states.market(tenant_id, snapshot, state.portfolio.base_currency)
         return equity_of(prices, positions(state, prices))
     return None

@@ -40,9 +40,9 @@ async def confirm(
 
     Returns it with the equity at the newest market, None where there is none or it isn't known.
     """
-    market = await newest_market(states, call.tenant_id)
     async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         before = await portfolios.forget_equity(connection, call.tenant_id, portfolio_id)
+        market = await newest_market(connection, states, call.tenant_id, portfolio_id)
         equity = await stored_equity(connection, states, call.tenant_id, portfolio_id, market)
         now = "unknown" if equity is None else f"{equity:.6g}"
         was = "none" if before is None else f"{before:.6g}"

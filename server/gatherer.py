@@ -4,7 +4,7 @@
 Nothing after them reads anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -32,7 +32,7 @@ from server.histories import lent_by
 from server.method import needs_default
 from server.missed_actions import check_shown
 from server.models import Models
-from server.portfolio_state import PortfolioState, restated
+from server.portfolio_state import PortfolioState, restated, universe_words
 from server.prepared_request import PreparedRequest, assemble, concerned, context_of
 from server.price_jumps import refuse_held
 from server.regime_prediction import regimes_of
@@ -113,7 +113,7 @@ class Gatherer:
         models = await prediction.asked(self._models, tenant_id, request, parameters)
         now = datetime.now(UTC)
         known = await prediction.read_stored(self._features, tenant_id, request, models, now)
-        _check_ages(state, now, snapshot.as_of_time, (scenarios, covariance))
+        _check_ages(state, now, snapshot, (scenarios, covariance))
         jumped = await self.states.price_jumps.instruments(
             tenant_id, state.tenant_version, snapshot, state.portfolio.base_currency
         )
@@ -231,11 +231,12 @@ class Gatherer:
     ) -> Snapshot:
         """The market asked for. Raises `Refusal` for one that misses a corporate action."""
         missed, wanted = self.states.missed_actions, request.market_snapshot_id
-        snapshot = await self.states.snapshot(tenant_id, wanted)
+        asked = (tenant_id, state.portfolio.universe_id, wanted)
+        snapshot = await self.states.snapshot_of(*asked)
         missing = await missed.of(tenant_id, state.tenant_version, snapshot)
         if missing and not wanted:  # the latest is kept for a moment
             self.states.changed(tenant_id)
-            snapshot = await self.states.snapshot(tenant_id, wanted)
+            snapshot = await self.states.snapshot_of(*asked)
             missing = await missed.of(tenant_id, state.tenant_version, snapshot)
         check_shown(missing, state, snapshot.snapshot_id, request.instrument_ids)
         return snapshot
@@ -244,7 +245,7 @@ class Gatherer:
 def _check_ages(
     state: PortfolioState,
     now: datetime,
-    market_time: datetime,
+    snapshot: Snapshot,
     matrices: Sequence[MatrixData | None],
 ) -> None:
     """Raises `Refusal` where trading is halted or an input is older than the policy allows."""
@@ -252,7 +253,11 @@ def _check_ages(
         raise refused(state)
     parameters = state.parameters
     for name, moment, age_max_s in (
-        ("market snapshot", market_time, parameters.market_age_max_s),
+        ("market snapshot", snapshot.as_of_time, parameters.market_age_max_s),
+        *(
+            (f"newest snapshot of {universe_words(universe_id)}", time, parameters.market_age_max_s)
+            for universe_id, time in _used_elsewhere(state, snapshot)
+        ),
         ("portfolio state", state.portfolio.as_of_time, parameters.portfolio_age_max_s),
         *(("matrix", m.as_of_time, parameters.matrix_age_max_s) for m in matrices if m is not None),
     ):
@@ -260,3 +265,14 @@ def _check_ages(
         if age_max_s is not None and age_s > age_max_s:
             message = f"the {name} is {age_s:.0f} s old; at most {age_max_s:.0f} s are allowed"
             raise precondition("STALE_INPUT", message)
+
+
+def _used_elsewhere(state: PortfolioState, snapshot: Snapshot) -> Iterator[tuple[str, datetime]]:
+    """Other universes that what members of the group hold is priced at, and as of when."""
+    known = None
+    for book in state.others.values():
+        if book.elsewhere is None:
+            continue
+        known = set(snapshot.message.instrument_ids) if known is None else known
+        if not known.issuperset(book.instrument_ids):
+            yield book.universe_id, book.elsewhere.time

@@ -74,10 +74,10 @@ class HighWaterMarks:
         portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
         if found := list(reason_violations(request.reason)):
             raise invalid_fields(found)
-        market = await newest_market(self._states, call.tenant_id)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await locks.lock_portfolio(connection, call.tenant_id, portfolio_id)
             key = (call.tenant_id, portfolio_id)
+            market = await newest_market(connection, self._states, *key)
             equity = await stored_equity(connection, self._states, *key, market)
             if equity is None:
                 text = "the newest market does not value what the portfolio holds"

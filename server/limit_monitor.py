@@ -31,13 +31,12 @@ from server.book_at_rest import (
     names_of,
 )
 from server.convert.events import limit_breached
-from server.convert.market import Snapshot
 from server.histories import Lend
 from server.portfolio_state import PortfolioState, load_state, positions, shared_use
 from server.request_context import Call
 from server.state import States
 from server.stress import read_events, scenarios_of
-from storage.errors import NotFound
+from server.valuation import NewestMarkets
 from storage.postgres import breaches as storage
 from storage.postgres import locks, outbox
 from storage.postgres.breaches import BreachChange
@@ -172,13 +171,6 @@ class BreachWatch:
     def __init__(self, states: States) -> None:
         self._states = states
 
-    async def snapshot(self, call: Call) -> Snapshot | None:
-        """The newest market, None where there is none. Ask before the transaction begins."""
-        try:
-            return await self._states.snapshot(call.tenant_id, "")
-        except NotFound:
-            return None
-
     async def affected(self, connection: asyncpg.Connection, call: Call, scope: Scope) -> list[str]:
         """The portfolios a change of a scope's limits is looked at with, locked."""
         if scope.kind is ScopeKind.PORTFOLIO:
@@ -199,19 +191,19 @@ class BreachWatch:
         connection: asyncpg.Connection,
         call: Call,
         portfolio_ids: list[str],
-        snapshot: Snapshot | None,
         found_by: str,
     ) -> None:
-        """Tells what locked portfolios are newly beyond, where the market has their prices."""
-        if snapshot is None:
-            return
-        loaded = [
-            await load_state(connection, call.tenant_id, portfolio_id, "")
-            for portfolio_id in portfolio_ids
-        ]
+        """Tells what locked portfolios are newly beyond, where their markets have the prices."""
+        newest, loaded = NewestMarkets(self._states, call.tenant_id), []
+        for portfolio_id in portfolio_ids:
+            state = await load_state(connection, call.tenant_id, portfolio_id, "")
+            loaded.append(await self._states.with_others_priced(connection, call.tenant_id, state))
         events, unread = await _scenarios(lambda: nullcontext(connection), call, loaded)
         for portfolio_id, state in zip(portfolio_ids, loaded, strict=True):
             currency = state.portfolio.base_currency
+            snapshot = await newest.of(connection, state.portfolio.universe_id)
+            if snapshot is None:
+                continue
             now = datetime.now(tz=state.portfolio.as_of_time.tzinfo)
             matrix = await matrix_at_rest(self._states, call.tenant_id, state, connection)
             periods = state.book_parameters.periods_per_year
@@ -239,7 +231,7 @@ class BreachWatch:
 async def check(
     database: Database, states: States, call: Call, portfolio_id: str, snapshot_id: str
 ) -> LimitCheck:
-    """What the book of a portfolio is beyond at the prices of a snapshot, "": the newest.
+    """What the book of a portfolio is beyond at a snapshot, "": the newest of its universe.
 
     Nothing is told or recorded.
 
@@ -247,10 +239,12 @@ async def check(
     """
     async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
+        state = await states.with_others_priced(connection, call.tenant_id, state)
         begun = await storage.begin_times(connection, call.tenant_id, portfolio_id)
         matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
         scenarios = await _scenarios(lambda: nullcontext(connection), call, [state])
-    snapshot = await states.snapshot(call.tenant_id, snapshot_id)
+    universe_id = state.portfolio.universe_id
+    snapshot = await states.snapshot_of(call.tenant_id, universe_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
     book = positions(state, market)
     data = RestData(matrix, *scenarios, state.book_parameters.periods_per_year)

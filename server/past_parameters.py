@@ -133,7 +133,7 @@ async def simulated(
             spans,
             await _conditions(connection, call.tenant_id, asked, every),
             equity,
-            await _readings(connection, call, asked, tried),
+            await _readings(connection, call, asked, tried, state.portfolio.universe_id),
         )
     sessions = {item.schedule: await calendars.sessions(item.schedule) for item in every}
     found = await in_thread(call, lambda: _through(past, asked, sessions))
@@ -224,6 +224,7 @@ async def _readings(
     call: Call,
     asked: PastRequest,
     tried: Sequence[EffectiveParameters],
+    universe_id: str,
 ) -> dict[str | None, Readings]:
     if not asked.instrument_ids:
         return {}
@@ -233,6 +234,7 @@ async def _readings(
             connection,
             call.tenant_id,
             model_id,
+            universe_id,
             asked.instrument_ids,
             asked.times,
             as_told=asked.as_told,

@@ -33,24 +33,28 @@ async def volatilities(
     connection: asyncpg.Connection,
     tenant_id: str,
     model_id: str | None,
+    universe_id: str,
     instrument_ids: Sequence[str],
     times: Sequence[datetime],
     *,
     as_told: bool,
 ) -> Readings:
-    """What a model, or the newest snapshot (None), said at each of `times`, rising.
+    """What a model, or the newest snapshot of a universe (None), said at each of `times`, rising.
 
     A model's state begins `PERIODS_DEFAULT` periods before the first. as_told: a snapshot counts
     from when it was stored. Errors: `NotFound` (the model).
     """
     if model_id is None:
-        return await _of_snapshots(connection, tenant_id, instrument_ids, times, as_told=as_told)
+        of = (tenant_id, universe_id, instrument_ids, times)
+        return await _of_snapshots(connection, *of, as_told=as_told)
     entry = await storage.entry(connection, tenant_id, model_id)
-    known = convert.model(convert.parse(entry.document))
+    message = convert.parse(entry.document)
+    known = convert.model(message)
     start = times[0] - timedelta(seconds=PERIODS_DEFAULT * known.sampling_period_s)
     ids = await market_storage.sampled_ids(
         connection,
         tenant_id,
+        message.universe_id,
         start,
         known.sampling_period_s,
         with_bars=known.range is not None,
@@ -78,12 +82,15 @@ async def volatilities(
 async def _of_snapshots(
     connection: asyncpg.Connection,
     tenant_id: str,
+    universe_id: str,
     instrument_ids: Sequence[str],
     times: Sequence[datetime],
     *,
     as_told: bool,
 ) -> Readings:
-    ids = await market_storage.latest_ids(connection, tenant_id, times, as_told=as_told)
+    ids = await market_storage.latest_ids(
+        connection, tenant_id, universe_id, times, as_told=as_told
+    )
     distinct = sorted({name for name in ids if name is not None})
     said: dict[str | None, Floats] = {None: np.zeros(len(instrument_ids))}
     for begin in range(0, len(distinct), _PAGE):

@@ -28,12 +28,31 @@ from storage.postgres.trading_state import TradingState, TradingStateChange
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Prices of what a member of another universe holds, at the newest of that, as of `time`.
+
+    By instrument, in the base currency of the portfolio that looks; without those it doesn't have.
+    """
+
+    time: datetime
+    price: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class StoredPositions:
     """Holdings and open reservations of one portfolio, as stored."""
 
     base_currency: str
     holdings: Holdings
     totals: OpenTotals
+    universe_id: str = ""
+    elsewhere: Elsewhere | None = None
+    """Of another member in another universe; None in the same one, or where that has none yet."""
+
+    @property
+    def instrument_ids(self) -> tuple[str, ...]:
+        """What is held or reserved."""
+        return tuple(dict.fromkeys((*self.holdings.instrument_id, *self.totals.instrument_id)))
 
 
 @dataclass(frozen=True)
@@ -82,12 +101,13 @@ class PortfolioState:
     @property
     def instrument_ids(self) -> set[str]:
         """What is held or reserved by the portfolio, and by others whose books it reads."""
-        return self.own_instrument_ids.union(*map(_instruments, self.others.values()))
+        others = (book.instrument_ids for book in self.others.values())
+        return self.own_instrument_ids.union(*others)
 
     @property
     def own_instrument_ids(self) -> set[str]:
         """What is held or reserved by the portfolio."""
-        return _instruments(self.book)
+        return set(self.book.instrument_ids)
 
     @property
     def versions(self) -> snapshots.Versions:
@@ -98,10 +118,6 @@ class PortfolioState:
             self.group_version,
             self.parameters_versions,
         )
-
-
-def _instruments(book: StoredPositions) -> set[str]:
-    return {*book.holdings.instrument_id, *book.totals.instrument_id}
 
 
 async def load_state(
@@ -137,7 +153,10 @@ async def load_state(
         members.remove(portfolio_id)
         for other in await snapshots.read_many(connection, tenant_id, members):
             others[other.portfolio.portfolio_id] = StoredPositions(
-                other.portfolio.base_currency, other.holdings, other.reserved
+                other.portfolio.base_currency,
+                other.holdings,
+                other.reserved,
+                other.portfolio.universe_id,
             )
     base_currency = portfolio.base_currency
     bounds = _merged(stored_limits, base_currency)
@@ -146,7 +165,9 @@ async def load_state(
         portfolio=portfolio,
         tenant_version=snapshot.tenant_version,
         group_version=snapshot.group_version,
-        book=StoredPositions(base_currency, snapshot.holdings, snapshot.reserved),
+        book=StoredPositions(
+            base_currency, snapshot.holdings, snapshot.reserved, portfolio.universe_id
+        ),
         limits=bounds,
         book_limits=bounds if of_book == stored_limits else _merged(of_book, base_currency),
         breaches=snapshot.breaches,
@@ -229,6 +250,7 @@ def after_decision(
 def positions(state: PortfolioState, prices: Market) -> Positions:
     """Holdings and reservations over the instruments of a market. Raises `MissingInputError`."""
     held, totals = state.book.holdings, state.book.totals
+    _check_priced(state, prices)
     buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
     units, entry = _over(prices, held.instrument_id, held.quantity, held.average_price)
     gains = 0.0
@@ -257,31 +279,92 @@ def shared_use(state: PortfolioState, prices: Market) -> SharedUse | None:
     """What the other members of the group use, at their worst. Raises `MissingInputError`."""
     if not state.shared:
         return None
-    notional = np.zeros(len(prices.price))
-    for book in state.others.values():
+    notional, elsewhere = others_use(state, prices)
+    bounds = limits_convert.shared_of_document(state.shared)
+    bases = {state.portfolio.base_currency, *(book.base_currency for book in state.others.values())}
+    bounds = shared_in_base(bounds, prices.rates, has_one_base=len(bases) == 1)
+    return SharedUse(bounds, float(notional.sum()) + sum(elsewhere.values()), notional)
+
+
+def others_use(state: PortfolioState, prices: Market) -> tuple[Floats, dict[str, float]]:
+    """Absolute notional of the other members at their worst, base currency.
+
+    Of each instrument of the market, (m,), and by name of those that only the universes of members
+    have. Raises `MissingInputError`.
+    """
+    notional, elsewhere = np.zeros(len(prices.price)), dict[str, float]()
+    for portfolio_id, book in state.others.items():
         (held,) = _over(prices, book.holdings.instrument_id, book.holdings.quantity)
         totals = book.totals
         buy, sell = _over(prices, totals.instrument_id, totals.buy_quantity, totals.sell_quantity)
         notional += prices.price * np.maximum(np.abs(held + buy), np.abs(held + sell))
-    bounds = limits_convert.shared_of_document(state.shared)
-    bases = {state.portfolio.base_currency, *(book.base_currency for book in state.others.values())}
-    bounds = shared_in_base(bounds, prices.rates, has_one_base=len(bases) == 1)
-    return SharedUse(bounds, float(notional.sum()), notional)
+        for name, units in _absent(book, prices).items():
+            price = book.elsewhere.price.get(name) if book.elsewhere is not None else None
+            if price is None:
+                raise _unpriced_of_group(state, portfolio_id, name)
+            elsewhere[name] = elsewhere.get(name, 0.0) + abs(price) * units
+    return notional, elsewhere
+
+
+def _absent(book: StoredPositions, prices: Market) -> dict[str, float]:
+    """Units at their worst of what is held or reserved and not in a market, by instrument."""
+    names = book.instrument_ids
+    places = prices.places(names)
+    if (places >= 0).all():
+        return {}
+    units = {name: [0.0, 0.0, 0.0] for name, place in zip(names, places, strict=True) if place < 0}
+    held, totals = book.holdings, book.totals
+    for column, (ids, amounts) in enumerate(
+        (
+            (held.instrument_id, held.quantity),
+            (totals.instrument_id, totals.buy_quantity),
+            (totals.instrument_id, totals.sell_quantity),
+        )
+    ):
+        for name, amount in zip(ids, amounts.tolist(), strict=True):
+            if name in units:
+                units[name][column] = amount
+    worst = {name: max(abs(h + b), abs(h + s)) for name, (h, b, s) in units.items()}
+    return {name: amount for name, amount in worst.items() if amount}
+
+
+def _check_priced(state: PortfolioState, prices: Market) -> None:
+    """Raises `MissingInputError` where a market has no price for what is held or reserved."""
+    for name in _absent(state.book, prices):
+        raise MissingInputError(
+            "MISSING_PRICE",
+            f"{name!r} is held or reserved, but the market snapshot has no price for it; a request "
+            f"that names none takes the newest of {universe_words(state.portfolio.universe_id)}: "
+            "name one that has it (market_snapshot_id), load one, or set the universe that the "
+            "portfolio is priced at (SetUniverse)",
+        )
+
+
+def _unpriced_of_group(state: PortfolioState, other_id: str, name: str) -> MissingInputError:
+    other = state.others[other_id]
+    where = "the market snapshot has no price for it"
+    if other.universe_id != state.portfolio.universe_id:
+        where = (
+            "neither the market snapshot nor the newest of "
+            f"{universe_words(other.universe_id)} has a price for it"
+        )
+    return MissingInputError(
+        "MISSING_PRICE",
+        f"{name!r} is held or reserved by {other_id!r}, which shares limits with it, but {where} "
+        f"in {state.portfolio.base_currency}: load one that has, or name one that has all that "
+        "the group holds (market_snapshot_id)",
+    )
+
+
+def universe_words(universe_id: str) -> str:
+    """A universe of market snapshots in an error."""
+    return f"universe {universe_id!r}" if universe_id else "the universe without a name"
 
 
 def _over(prices: Market, names: tuple[str, ...], *columns: Floats) -> list[Floats]:
     """Columns of the named instruments, each over all instruments of the market."""
     places = prices.places(names)
     known = places >= 0
-    if not known.all():
-        used = np.any([column != 0.0 for column in columns], axis=0)
-        for line in np.flatnonzero(~known & used):
-            raise MissingInputError(
-                "MISSING_PRICE",
-                f"{names[line]!r} is held or reserved, but the market snapshot has no price for "
-                "it; a request that names none takes the newest of all: name one that has it "
-                "(market_snapshot_id), or load one",
-            )
     out = [np.zeros(len(prices.price)) for _ in columns]
     for over, column in zip(out, columns, strict=True):
         over[places[known]] = column[known]

@@ -26,7 +26,7 @@ from storage.postgres.pool import Database
 from storage.postgres.price_jumps import JumpKind, PriceJump
 
 SNAPSHOTS_BACK = 8
-"""So many snapshots are looked through for what the last one doesn't have."""
+"""So many snapshots of a universe are looked through for what the last one doesn't have."""
 OF_INSTRUMENTS = (JumpKind.PRICE, JumpKind.UNDERLYING)
 _ROUNDING = 1.0 + 1e-12
 
@@ -47,11 +47,16 @@ class Quote:
 async def found(
     connection: asyncpg.Connection, tenant_id: str, snapshot: Snapshot, time: datetime
 ) -> list[PriceJump]:
-    """What is not accepted of a new snapshot. Call it before it is stored."""
+    """What is not accepted of a new snapshot, against earlier ones of its universe.
+
+    Call it before it is stored.
+    """
     accepted: dict[Key, Quote] = {}
     missing = {key for key, _ in quotes(snapshot)}
     for back in range(SNAPSHOTS_BACK):
-        before = await storage.snapshot_before(connection, tenant_id, time, back)
+        before = await storage.snapshot_before(
+            connection, tenant_id, snapshot.universe_id, time, back
+        )
         if before is None:
             break
         jumped = await storage.of_snapshot(connection, tenant_id, before.snapshot_id)

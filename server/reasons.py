@@ -190,6 +190,9 @@ REASONS: Mapping[str, Reason] = {
     "NO_HIGH_WATER_MARK": _told("Set a drawdown floor first.", STATE),
     "NO_HISTORY": _told("Store a history first (`PutHistory`).", STATE),
     "NO_LIMITS": _told("Set limits of the portfolio, its group or the firm first.", STATE),
+    "MULTIPLIERS_DIFFER": _told(
+        "Store market snapshots with one multiplier in all universes.", STATE
+    ),
     "NO_MARKET": _told("Store a market snapshot first.", STATE),
     "NO_PROBABILITY": _told("A size multiplier can't be scored.", STATE),
     "NO_SECOND_PERSON": _told("A person with a credential of their own has to approve.", STATE),

@@ -27,7 +27,8 @@ async def announce(
         message = convert.parse(document)
         told, known = convert.told(message), convert.model(message)
         bucket = bucket_of(snapshot.as_of_time.timestamp(), known)
-        if told is None or told.instrument_id not in listed or bucket < newest:
+        is_of = message.universe_id == snapshot.universe_id
+        if told is None or not is_of or told.instrument_id not in listed or bucket < newest:
             continue
         if bucket == newest:  # another feed began the period
             entry = await storage.entry(connection, tenant_id, message.model_id)

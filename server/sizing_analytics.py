@@ -163,9 +163,8 @@ class SizingAnalytics:
         """What `AnalyzeDecisions` says of a period; None where it can't be asked."""
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             portfolio = await portfolios.get(connection, call.tenant_id, seen.portfolio_id)
-        currency = portfolio.base_currency
         try:
-            return await self._analysis.analyzed(call, currency, period.rows, period.end_id)
+            return await self._analysis.analyzed(call, portfolio, period.rows, period.end_id)
         except (Refusal, NotFound, MissingInputError) as error:
             if isinstance(error, Refusal) and error.reason == "DEADLINE":
                 raise

@@ -8,9 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
-from compute.limits.shared import divided
 from compute.methods import Engine
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 from compute.shapes import KernelRegistry, Key, NotReadyError
@@ -27,7 +24,7 @@ from server.method import is_joint_request, is_short
 from server.portfolio_state import PortfolioState
 from server.prepared_request import PreparedRequest
 from server.request_context import Call
-from server.shared_limits import notional_after, notional_before, outside_use, with_shared
+from server.shared_limits import parts_of, with_shared
 from server.sized_request import SizedRequest, sized
 from server.sizing_request import SizingRequest
 
@@ -155,11 +152,10 @@ class SizingEngine:
                 alone.append(await self.solve(call, request, state))
             except Refusal as refusal:
                 raise refusal.within(f"requests[{position}].") from refusal
-        groups: dict[tuple[str, str], list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for i, (state, solved) in enumerate(zip(states, alone, strict=True)):
             if solved.problem.context.shared is not None and state.portfolio.group_id:
-                key = (state.portfolio.group_id, solved.problem.context.market_snapshot_id)
-                groups.setdefault(key, []).append(i)
+                groups.setdefault(state.portfolio.group_id, []).append(i)
         for members in groups.values():
             if len(members) > 1:
                 await self._divide(members, states, alone, call)
@@ -173,16 +169,9 @@ class SizingEngine:
         call: Call,
     ) -> None:
         """Solves the members of a group again, each within its part of what they share."""
-        contexts = [solved[i].problem.context for i in members]
 
         def work(time_limit: TimeLimit) -> list[SizedRequest]:
-            before = np.stack([notional_before(solved[i].problem) for i in members])
-            wanted = np.stack([notional_after(solved[i]) for i in members])
-            uses = [context.shared for context in contexts if context.shared is not None]
-            outside = outside_use(
-                states[members[0]], [states[i] for i in members], solved[members[0]]
-            )
-            parts = divided(uses, before, wanted, outside)
+            parts = parts_of([states[i] for i in members], [solved[i] for i in members])
             return [
                 self.answer(with_shared(solved[i].problem, part), time_limit)
                 for i, part in zip(members, parts, strict=True)

@@ -8,18 +8,21 @@ there is no state and so no size: the service fails closed.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
 
 from compute.cache import Cache
-from compute.market import Market
+from compute.market import Market, MissingInputError
 from server.convert.market import MatrixData, Snapshot, market, stored_matrix
 from server.missed_actions import MissedActions
-from server.portfolio_state import PortfolioState, after_decision, load_state
+from server.portfolio_state import Elsewhere, PortfolioState, after_decision, load_state
 from server.price_jumps import PriceJumps
 from server.refreshing_cache import RefreshingCache
 from server.volatility import Volatilities
+from storage.errors import NotFound
 from storage.postgres import market as market_storage
 from storage.postgres import snapshots
 from storage.postgres.listen import Change, listen
@@ -70,7 +73,8 @@ class States:
             async with self._database.transaction(
                 tenant_id, deadline_s=self._deadline_s
             ) as connection:
-                return await load_state(connection, tenant_id, portfolio_id, strategy_id)
+                state = await load_state(connection, tenant_id, portfolio_id, strategy_id)
+                return await self.with_others_priced(connection, tenant_id, state)
 
         return await self._states.get(key, load)
 
@@ -124,8 +128,8 @@ class States:
             self._market_moved(tenant_id)
 
     def _market_moved(self, tenant_id: str) -> None:
-        """Forgets which snapshot is the latest, and the states that snapshots move."""
-        self._latest.drop(lambda key: key == tenant_id)
+        """Forgets which snapshots are the latest, and the states that snapshots move."""
+        self._latest.drop(lambda key: key[0] == tenant_id)
         self.volatilities.drop(tenant_id)
 
     def recorded(
@@ -149,11 +153,54 @@ class States:
         self._states.advance(mine, state, after_decision(state, reservation, equity))
 
     async def snapshot(self, tenant_id: str, snapshot_id: str) -> Snapshot:
-        """A market snapshot, the latest where the id is empty. Errors: `NotFound`."""
-        if not snapshot_id:
-            snapshot_id = await self._latest.get(tenant_id, lambda: self._latest_id(tenant_id))
+        """The market snapshot of this id, of whichever universe. Errors: `NotFound`."""
         key = (tenant_id, snapshot_id)
         return await self._snapshots.get(key, lambda: self._read_snapshot(*key))
+
+    async def snapshot_of(
+        self, tenant_id: str, universe_id: str, snapshot_id: str = ""
+    ) -> Snapshot:
+        """The newest snapshot of a universe, or the one that is named. Errors: `NotFound`."""
+        if not snapshot_id:
+            key = (tenant_id, universe_id)
+            snapshot_id = await self._latest.get(key, lambda: self._latest_id(*key))
+        return await self.snapshot(tenant_id, snapshot_id)
+
+    async def newest_within(
+        self, connection: asyncpg.Connection, tenant_id: str, universe_id: str
+    ) -> Snapshot | None:
+        """The newest snapshot of a universe for the transaction of `connection`; None: none yet."""
+        found = self._latest.peek((tenant_id, universe_id))
+        if found is None:
+            try:
+                found = await market_storage.latest_id(connection, tenant_id, universe_id)
+            except NotFound:
+                return None
+        kept = self._snapshots.last((tenant_id, found))
+        if kept is not None:
+            return kept
+        stored = await market_storage.get_snapshot(connection, tenant_id, found)
+        return Snapshot.of(stored.payload)
+
+    async def with_others_priced(
+        self, connection: asyncpg.Connection, tenant_id: str, state: PortfolioState
+    ) -> PortfolioState:
+        """The state with prices of what members of other universes hold (`shared_use`)."""
+        own, base = state.portfolio.universe_id, state.portfolio.base_currency
+        newest: dict[str, Snapshot | None] = {own: None}
+        others = dict(state.others)
+        for portfolio_id, book in state.others.items():
+            universe_id = book.universe_id
+            if universe_id not in newest:
+                newest[universe_id] = await self.newest_within(connection, tenant_id, universe_id)
+            snapshot = newest[universe_id]
+            if snapshot is not None:
+                prices = dict[str, float]()
+                with suppress(MissingInputError):  # no rate, so no price in the base currency
+                    prices = priced(self.market(tenant_id, snapshot, base), book.instrument_ids)
+                elsewhere = Elsewhere(snapshot.as_of_time, prices)
+                others[portfolio_id] = replace(book, elsewhere=elsewhere)
+        return replace(state, others=others) if len(newest) > 1 else state
 
     def market(self, tenant_id: str, snapshot: Snapshot, currency: str) -> Market:
         """The snapshot as arrays in a base currency. Raises `MissingInputError`."""
@@ -200,9 +247,9 @@ class States:
         """Forgets which matrix of a universe is the latest."""
         self._latest_matrices.drop(lambda key: key[:2] == (tenant_id, universe_id))
 
-    async def _latest_id(self, tenant_id: str) -> str:
+    async def _latest_id(self, tenant_id: str, universe_id: str) -> str:
         async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
-            return (await market_storage.latest_snapshot(connection, tenant_id)).snapshot_id
+            return await market_storage.latest_id(connection, tenant_id, universe_id)
 
     async def _read_snapshot(self, tenant_id: str, snapshot_id: str) -> Snapshot:
         async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
@@ -213,3 +260,13 @@ class States:
         async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
             stored = await market_storage.get_matrix(connection, tenant_id, matrix_id)
         return stored_matrix(stored.payload)
+
+
+def priced(prices: Market, names: Sequence[str]) -> dict[str, float]:
+    """The prices of those of these instruments that a market has."""
+    places = prices.places(names)
+    return {
+        name: float(prices.price[place])
+        for name, place in zip(names, places.tolist(), strict=True)
+        if place >= 0
+    }

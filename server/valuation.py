@@ -8,16 +8,35 @@ from server.missed_actions import missed
 from server.portfolio_state import PortfolioState, load_state, positions
 from server.price_jumps import SNAPSHOTS_BACK, jumped_of, not_accepted
 from server.state import States
-from storage.errors import NotFound
-from storage.postgres import corporate_actions, price_jumps
+from storage.postgres import corporate_actions, price_jumps, universes
 
 
-async def newest_market(states: States, tenant_id: str) -> Snapshot | None:
-    """The newest market, None where there is none. Ask before the transaction begins."""
-    try:
-        return await states.snapshot(tenant_id, "")
-    except NotFound:
-        return None
+class NewestMarkets:
+    """The newest snapshots of universes for one piece of work, each read once."""
+
+    def __init__(self, states: States, tenant_id: str) -> None:
+        self._states = states
+        self._tenant_id = tenant_id
+        self._known: dict[str, Snapshot | None] = {}
+
+    async def of(self, connection: asyncpg.Connection, universe_id: str) -> Snapshot | None:
+        """The newest of a universe, None where there is none."""
+        if universe_id not in self._known:
+            self._known[universe_id] = await self._states.newest_within(
+                connection, self._tenant_id, universe_id
+            )
+        return self._known[universe_id]
+
+
+async def newest_market(
+    connection: asyncpg.Connection, states: States, tenant_id: str, portfolio_id: str
+) -> Snapshot | None:
+    """The newest snapshot of the universe of a portfolio, None where there is none.
+
+    Errors: `NotFound` (the portfolio).
+    """
+    universe_id = await universes.of_portfolio(connection, tenant_id, portfolio_id)
+    return await states.newest_within(connection, tenant_id, universe_id)
 
 
 async def stored_equity(
@@ -41,7 +60,7 @@ async def last_equity(
     portfolio_id: str,
     market: Snapshot | None,
 ) -> float | None:
-    """The same at the newest snapshot that values what is held; others may be of other venues."""
+    """The same at the newest snapshot of its universe that values what is held."""
     if market is None:
         return None
     state = await load_state(connection, tenant_id, portfolio_id, "")
@@ -49,7 +68,9 @@ async def last_equity(
     back = 0
     while equity is None and back < SNAPSHOTS_BACK:
         back += 1
-        earlier = await price_jumps.snapshot_before(connection, tenant_id, market.as_of_time, back)
+        earlier = await price_jumps.snapshot_before(
+            connection, tenant_id, market.universe_id, market.as_of_time, back
+        )
         if earlier is None:
             return None
         snapshot = Snapshot.of(earlier.payload)

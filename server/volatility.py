@@ -6,6 +6,7 @@ record (`record.Volatility`), so that a replay comes nowhere near here.
 
 import asyncio
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -119,7 +120,7 @@ async def observe(
     snapshot: MarketSnapshot,
     announced: frozenset[str] = frozenset(),
 ) -> None:
-    """Moves the states of all models of a tenant by a snapshot stored in this transaction.
+    """Moves the states of the models of its universe by a snapshot stored in this transaction.
 
     The caller has taken `storage.share` before it stored the snapshot. announced: as `announce`
     gave them; a condition of a model that was put since is left to the next snapshot.
@@ -131,7 +132,7 @@ async def observe(
     for entry in entries:
         message = convert.parse(entry.document)
         known = convert.model(message)
-        if not convert.is_seen(seen, known):
+        if message.universe_id != snapshot.universe_id or not convert.is_seen(seen, known):
             continue
         before = convert.state(entry.state)
         after = step(before, convert.prices(seen, known), known)
@@ -143,12 +144,19 @@ async def observe(
         await storage.put_state(connection, tenant_id, _after(entry.state, after, snapshot))
 
 
-async def reprice(connection: asyncpg.Connection, tenant_id: str, action: StoredAction) -> None:
+async def reprice(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    action: StoredAction,
+    shown: AbstractSet[str],
+) -> None:
     """Moves the states of all models over a corporate action that no snapshot showed them.
 
-    The caller has taken `storage.share` before.
+    shown: the universes whose newest snapshots did. The caller has taken `storage.share` before.
     """
     for entry in await storage.entries(connection, tenant_id, for_update=True):
+        if convert.parse(entry.document).universe_id in shown:
+            continue
         before = convert.state(entry.state)
         after = repriced(before, action.instrument_id, action.price_factor, action.payment)
         if after is not before:
@@ -168,17 +176,18 @@ class Anew:
 async def computed(
     connection: asyncpg.Connection,
     tenant_id: str,
+    universe_id: str,
     known: VolatilityModel,
     start: datetime | None,
     earlier: Anew | None = None,
 ) -> Anew:
-    """The state of a model from the stored snapshots, in the order of their times.
+    """The state of a model from the stored snapshots of a universe, in the order of their times.
 
     start: None for `PERIODS_DEFAULT` periods. earlier: as computed a moment ago, to go on from: so
     what is computed while the models are held (`storage.hold`) takes no time.
     """
     try:
-        newest = await market_storage.latest_snapshot(connection, tenant_id)
+        newest = await market_storage.latest_snapshot(connection, tenant_id, universe_id)
     except NotFound:
         return Anew()
     if start is None:
@@ -186,6 +195,7 @@ async def computed(
     ids = await market_storage.sampled_ids(
         connection,
         tenant_id,
+        universe_id,
         start,
         known.sampling_period_s,
         with_bars=known.range is not None,

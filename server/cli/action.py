@@ -211,9 +211,9 @@ def _show(answer: "market_service_pb2.ApplyCorporateActionResponse", dry_run: bo
             str(len(item.decision_ids)),
         )
     console().print(out)
-    if answer.market_snapshot_id:
-        say(f"  newest market: {answer.market_snapshot_id}")
-    elif not dry_run:
+    for snapshot_id in answer.market_snapshot_ids:
+        say(f"  newest market: {snapshot_id}")
+    if not (answer.market_snapshot_ids or dry_run):
         say("  the newest market shows it already")
 
 

@@ -27,6 +27,10 @@ _KINDS = ("scenarios", "covariance", "correlation")
 
 market = typer.Typer(no_args_is_help=True, help="Market snapshots and matrices.")
 
+OfUniverse = Annotated[
+    str, typer.Option("--universe", help="The latest of this universe; default: without a name.")
+]
+
 
 @market.command()
 def load(
@@ -35,6 +39,9 @@ def load(
     ],
     snapshot_id: Annotated[str, typer.Option("--id", help="Default: made from the time.")] = "",
     as_of: Annotated[str, typer.Option(help=f"{TIME}; default: now.")] = "",
+    universe: Annotated[
+        str, typer.Option(help="Portfolios of this universe take the newest; default: no name.")
+    ] = "",
     rates: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,6 +55,8 @@ def load(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Stores a market snapshot; the same one again is no error.
+
+    Portfolios are priced at the newest snapshot of their universe (`sizing portfolio universe`).
 
     Where instruments or cash are in other currencies than the portfolio's, give exchange rates.
 
@@ -63,6 +72,7 @@ def load(
     if as_of or not snapshot.HasField("as_of_time"):
         now = datetime.now(UTC).replace(tzinfo=None)
         snapshot.as_of_time.FromDatetime(parse_time(as_of, "--as-of") if as_of else now)
+    snapshot.universe_id = universe or snapshot.universe_id
     made_id = snapshot.as_of_time.ToDatetime().isoformat()  # two in one second are two
     snapshot.snapshot_id = snapshot_id or snapshot.snapshot_id or made_id
     with connect(address) as client, files.naming_lines(file):
@@ -72,7 +82,8 @@ def load(
     if as_json:
         print_json(answer)
     else:
-        say(f"market snapshot {answer.snapshot_id}: {answer.instrument_count} instruments")
+        of = f" of universe {snapshot.universe_id}" if snapshot.universe_id else ""
+        say(f"market snapshot {answer.snapshot_id}{of}: {answer.instrument_count} instruments")
         _say_jumps(answer.price_jumps, f"sizing market confirm {answer.snapshot_id}")
 
 
@@ -95,6 +106,7 @@ def _exchange_rate(given: str) -> "market_service_pb2.ExchangeRate":
 @market.command()
 def confirm(
     snapshot_id: Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help="Default: latest.")] = "",
+    universe: OfUniverse = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -102,7 +114,7 @@ def confirm(
     from positionsizing.v1 import market_service_pb2 as pb
 
     with connect(address) as client:
-        wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id)
+        wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id, universe_id=universe)
         found = client.market.GetMarketSnapshot(wanted)
         request = pb.PutMarketSnapshotRequest(snapshot=found.snapshot, confirm_prices=True)
         answer = client.market.PutMarketSnapshot(request)
@@ -132,6 +144,9 @@ def _say_jumps(jumps: "Iterable[market_service_pb2.PriceJump]", hint: str = "") 
 @market.command("list")
 def list_snapshots(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    universe: Annotated[
+        str | None, typer.Option(help="Of this universe; default: of all.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -140,21 +155,27 @@ def list_snapshots(
 
     from server.cli.render import table
 
+    request = pb.ListMarketSnapshotsRequest(page_size=limit, universe_id=universe)
     with connect(address) as client:
-        answer = client.market.ListMarketSnapshots(pb.ListMarketSnapshotsRequest(page_size=limit))
+        answer = client.market.ListMarketSnapshots(request)
     if as_json:
         print_json(answer)
         return
-    out = table("Market snapshots", "snapshot", "as of", "instruments", left=("snapshot", "as of"))
+    left: tuple[str, ...] = ("snapshot", "as of")
+    if has_universes := any(item.universe_id for item in answer.snapshots):
+        left += ("universe",)
+    out = table("Market snapshots", *left, "instruments", left=left)
     for item in answer.snapshots:
         moment = f"{item.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
-        out.add_row(item.snapshot_id, moment, str(item.instrument_count))
+        of = (item.universe_id,) if has_universes else ()
+        out.add_row(item.snapshot_id, moment, *of, str(item.instrument_count))
     console().print(out)
 
 
 @market.command("show")
 def show_snapshot(
     snapshot_id: Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help="Default: latest.")] = "",
+    universe: OfUniverse = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -163,7 +184,7 @@ def show_snapshot(
 
     from server.cli.render import columns_table
 
-    wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id)
+    wanted = pb.GetMarketSnapshotRequest(snapshot_id=snapshot_id, universe_id=universe)
     with connect(address) as client:
         answer = client.market.GetMarketSnapshot(wanted)
     if as_json:
@@ -172,7 +193,8 @@ def show_snapshot(
     found = answer.snapshot
     moment = f"{found.as_of_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
     out = console()
-    out.print(columns_table(f"Market snapshot {found.snapshot_id}, as of {moment} UTC", found))
+    of = f" of universe {found.universe_id}" if found.universe_id else ""
+    out.print(columns_table(f"Market snapshot {found.snapshot_id}{of}, as of {moment} UTC", found))
     for rate in found.exchange_rates:
         out.print(f"1 {rate.from_currency} = {rate.rate:,.6g} {rate.to_currency}")
 

@@ -52,6 +52,9 @@ def create(
     group: Annotated[str, typer.Option(help="Group whose limits it shares.")] = "",
     name: Annotated[str, typer.Option(help="Name for people.")] = "",
     time_zone: Annotated[str, typer.Option(help="Of its trading day, IANA; default: UTC.")] = "",
+    universe: Annotated[
+        str, typer.Option(help="Of the market snapshots it is priced at; default: no name.")
+    ] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -69,6 +72,7 @@ def create(
         holdings=files.read_holdings(holdings) if holdings else None,
         cash_balances=balances(cash_in),
         time_zone=time_zone,
+        universe_id=universe,
     )
     with connect(address) as client, files.naming_lines(holdings):
         made = client.portfolios.CreatePortfolio(pb.CreatePortfolioRequest(portfolio=wanted))
@@ -354,6 +358,7 @@ def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> N
         return
     state = _state_words(found)
     group = f", group {found.group_id}" if found.group_id else ""
+    group += f", universe {found.universe_id}" if found.universe_id else ""
     out = table(
         f"{found.display_name or found.portfolio_id}: cash {money(found.cash)} "
         f"{found.base_currency}, {state}{group}, version {found.version}",

@@ -72,6 +72,26 @@ def time_zone(
 
 
 @portfolio.command()
+def universe(
+    portfolio_id: PortfolioId,
+    universe_id: Annotated[
+        str, typer.Argument(metavar="UNIVERSE", help='Of market snapshots; "": the one without.')
+    ],
+    reason: Annotated[str, typer.Option(help="Why, for the history; required.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sets the universe of market snapshots whose newest the portfolio is priced at."""
+    from positionsizing.v1 import portfolio_service_pb2 as pb
+
+    request = pb.SetUniverseRequest(
+        portfolio_id=portfolio_id, universe_id=universe_id, reason=reason
+    )
+    with connect(address) as client:
+        show_portfolio(client.portfolios.SetUniverse(request).portfolio, as_json)
+
+
+@portfolio.command()
 def cash(
     portfolio_id: PortfolioId,
     changes: Annotated[

@@ -158,9 +158,10 @@ def _open_fills(
 ) -> "sizing_service_pb2.Fills":
     """What is still open of a decision, filled at the prices it was sized at.
 
-    Where a corporate action has changed an instrument since, at its newest price.
+    Where a corporate action has changed an instrument since, at its newest price in the portfolio's
+    universe.
     """
-    from positionsizing.v1 import market_service_pb2
+    from positionsizing.v1 import market_service_pb2, portfolio_service_pb2
     from positionsizing.v1 import sizing_service_pb2 as pb
 
     reservation = _reservation(client, decision)
@@ -176,7 +177,9 @@ def _open_fills(
         if item.action.effective_time.ToNanoseconds() > snapshot.as_of_time.ToNanoseconds()
     }
     if changed & set(reservation.instrument_ids):
-        latest = market_service_pb2.GetMarketSnapshotRequest()
+        asked = portfolio_service_pb2.GetPortfolioRequest(portfolio_id=decision.portfolio_id)
+        universe_id = client.portfolios.GetPortfolio(asked).portfolio.universe_id
+        latest = market_service_pb2.GetMarketSnapshotRequest(universe_id=universe_id)
         newest = client.market.GetMarketSnapshot(latest).snapshot
         now = dict(zip(newest.instrument_ids, newest.price, strict=True))
         price |= {name: now[name] for name in changed if name in now}

@@ -64,13 +64,15 @@ def list_models(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> 
     if as_json:
         print_json(answer)
         return
-    names = ("model", "version", "instruments", "periods", "late", "newest snapshot")
-    out = table("Volatility models", *names, left=("model", "newest snapshot"))
+    names = ("model", "version", "instruments", "periods", "late", "newest snapshot", "universe")
+    left = ("model", "newest snapshot", "universe")
+    out = table("Volatility models", *names, left=left, drop=("universe",))
     for item in answer.models:
         state = item.state
         counts = (state.instrument_count, state.period_count, state.late_count)
         name, version = item.model.model_id, str(item.change.version)
-        out.add_row(name, version, *map(str, counts), state.market_snapshot_id)
+        of = (state.market_snapshot_id, item.model.universe_id)
+        out.add_row(name, version, *map(str, counts), *of)
     console().print(out)
 
 

@@ -1,6 +1,6 @@
 """`sizing watch`: folders of files in, decisions as files out.
 
-    FOLDER/prices/FILE                          a market snapshot
+    FOLDER/prices[/UNIVERSE]/FILE               a market snapshot, of a universe
     FOLDER/fills/FILE                           executions, each booked once
     FOLDER/signals/PORTFOLIO[/STRATEGY]/FILE    signals, sized as one request
     FOLDER/decisions/...                        out: what was decided, as a table
@@ -137,7 +137,15 @@ def _prices(client: "Client", folder: Path, file: Path) -> str:
 
     from server.cli.files import read_market
 
+    parts = file.parent.relative_to(folder / "prices").parts
+    if len(parts) > 1:
+        text = "prices belong into prices or prices/UNIVERSE"
+        raise BadFileError([Fault("", "", "BAD_FORMAT", text)])
     snapshot = read_market(file)
+    if parts and snapshot.universe_id not in ("", parts[0]):
+        text = f"the file is of universe {snapshot.universe_id}, in the folder of {parts[0]}"
+        raise BadFileError([Fault("", "universe_id", "CONTRADICTORY", text)])
+    snapshot.universe_id = parts[0] if parts else snapshot.universe_id
     if not snapshot.HasField("as_of_time"):
         snapshot.as_of_time.FromDatetime(datetime.fromtimestamp(file.stat().st_mtime, UTC))
     if not snapshot.snapshot_id:

@@ -45,6 +45,7 @@ _COLUMNS = (
 def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldViolation]:
     """What is wrong with a snapshot, by field path below `path`."""
     yield from id_violations(snapshot.snapshot_id, f"{path}.snapshot_id")
+    yield from universe_violations(snapshot.universe_id, f"{path}.universe_id")
     if not snapshot.HasField("as_of_time"):
         yield FieldViolation(f"{path}.as_of_time", "MISSING", "must be given")
     n = len(snapshot.instrument_ids)
@@ -69,6 +70,12 @@ def snapshot_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[Fiel
         position = list(snapshot.currency).index(wrong)
         yield from currency_violations(wrong, f"{path}.currency[{position}]")
     yield from _rate_violations(snapshot, f"{path}.exchange_rates")
+
+
+def universe_violations(universe_id: str, path: str) -> Iterator[FieldViolation]:
+    """The universe of a snapshot or a matrix, or the one that a portfolio is priced at."""
+    if universe_id:
+        yield from id_violations(universe_id, path)
 
 
 def _rate_violations(snapshot: pb.MarketSnapshot, path: str) -> Iterator[FieldViolation]:
@@ -129,6 +136,11 @@ class Snapshot:
     def snapshot_id(self) -> str:
         """Its id."""
         return self.message.snapshot_id
+
+    @property
+    def universe_id(self) -> str:
+        """The universe it is of, "" for the one without a name."""
+        return self.message.universe_id
 
     @property
     def as_of_time(self) -> datetime:
@@ -229,8 +241,7 @@ def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[Fie
 def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]:
     """What is wrong with a matrix, by field path below `path`."""
     yield from id_violations(message.matrix_id, f"{path}.matrix_id")
-    if message.universe_id:
-        yield from id_violations(message.universe_id, f"{path}.universe_id")
+    yield from universe_violations(message.universe_id, f"{path}.universe_id")
     if message.kind not in pb.MatrixKind.values() or not message.kind:
         yield FieldViolation(f"{path}.kind", "MISSING", "must be given")
         return

@@ -13,7 +13,7 @@ from compute.currency import MINOR_UNITS
 from compute.market import Market
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
-from server.convert.market import Snapshot, instrument_violations
+from server.convert.market import Snapshot, instrument_violations, universe_violations
 from server.convert.names import (
     checked_id,
     id_violations,
@@ -38,6 +38,7 @@ def portfolio_violations(portfolio: pb.Portfolio) -> Iterator[FieldViolation]:
     yield from number_violations(portfolio, "portfolio")
     yield from holding_violations(portfolio.holdings, "portfolio.holdings")
     yield from zone_violations(portfolio.time_zone, "portfolio.time_zone")
+    yield from universe_violations(portfolio.universe_id, "portfolio.universe_id")
     base = portfolio.base_currency
     yield from balance_violations(portfolio.cash_balances, "portfolio.cash_balances", base)
 
@@ -154,6 +155,7 @@ def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.
         update_time=timestamp(row.update_time),
         close_time=None if close_time is None else timestamp(close_time),
         time_zone=row.time_zone,
+        universe_id=row.universe_id,
         cash_balances=[
             pb.CashBalance(currency=code, amount=amount)
             for code, amount in sorted(row.balances.items())
@@ -163,7 +165,7 @@ def portfolio_message(row: Portfolio, close_time: datetime | None = None) -> pb.
 
 def same_portfolio(stored: pb.Portfolio, wanted: pb.Portfolio) -> bool:
     """Whether a portfolio was created as wanted; what the service sets is not compared."""
-    names = ("display_name", "base_currency", "group_id", "cash")
+    names = ("display_name", "base_currency", "group_id", "cash", "universe_id")
     pairs = [
         dict(zip(item.holdings.instrument_ids, item.holdings.quantity, strict=True))
         for item in (stored, wanted)

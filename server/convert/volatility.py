@@ -23,7 +23,7 @@ from compute.adapt.volatility_model import (
 )
 from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.columns import floats
-from server.convert.market import Snapshot
+from server.convert.market import Snapshot, universe_violations
 from server.convert.names import id_violations, text_violations, timestamp
 from server.errors import FieldViolation
 from storage.postgres.rows import Document
@@ -100,7 +100,9 @@ def filled(message: pb.VolatilityModel) -> pb.VolatilityModel:
     """The message with every default filled in."""
     known = model(message)
     out = pb.VolatilityModel(
-        model_id=message.model_id, **{name: getattr(known, name) for name in _NUMBERS}
+        model_id=message.model_id,
+        universe_id=message.universe_id,
+        **{name: getattr(known, name) for name in _NUMBERS},
     )
     out.sampling_period.FromNanoseconds(round(known.sampling_period_s * 1e9))
     if message.HasField("garch"):
@@ -128,6 +130,7 @@ def parse(stored: Document) -> pb.VolatilityModel:
 def violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:
     """What is wrong with a model but its numbers, by field path."""
     yield from id_violations(message.model_id, f"{path}.model_id")
+    yield from universe_violations(message.universe_id, f"{path}.universe_id")
     if message.HasField("sampling_period") and not 1.0 <= _seconds(message) <= PERIOD_MAX_S:
         text = f"is {_seconds(message):g} s; it must be from 1 s to 7 days"
         yield FieldViolation(f"{path}.sampling_period", "OUT_OF_RANGE", text)

@@ -45,9 +45,7 @@ class AnalyticsService:
                 text = f"the range has more than {DECISIONS_MAX} decisions; ask for less at once"
                 raise invalid("create_time_from", "TOO_MANY", text)
         end_id = optional_id(request.end_market_snapshot_id, "end_market_snapshot_id")
-        return await self._analysis.analyzed(
-            call, portfolio.base_currency, rows, end_id, benchmark, factors
-        )
+        return await self._analysis.analyzed(call, portfolio, rows, end_id, benchmark, factors)
 
 
 def _strategy(request: pb.AnalyzeDecisionsRequest) -> str | None:

@@ -49,7 +49,9 @@ class LiquidityService:
         numbers = len(request.instrument_ids) * 2 * convert.periods_of(request)
         check_bytes(_NUMBER_BYTES * numbers, call.bytes_max, is_estimate=True)
         state = await self._states.portfolio(call.tenant_id, portfolio_id, "")
-        snapshot = await self._states.snapshot(call.tenant_id, request.market_snapshot_id)
+        snapshot = await self._states.snapshot_of(
+            call.tenant_id, state.portfolio.universe_id, request.market_snapshot_id
+        )
         prices = self._states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
         covariance = None
         if matrix_id:

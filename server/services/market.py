@@ -9,6 +9,7 @@ from server.convert.market import Snapshot, matrix_violations, snapshot_violatio
 from server.convert.names import (
     checked_id,
     instant,
+    optional_id,
     page_size,
     page_start,
     page_token,
@@ -74,6 +75,7 @@ class MarketService:
                     instrument_id=tuple(snapshot.instrument_ids),
                     payload=payload,
                     has_bars=has_bars(snapshot),
+                    universe_id=snapshot.universe_id,
                 )
                 await price_jump_storage.put(
                     connection, call.tenant_id, snapshot.snapshot_id, jumped
@@ -92,7 +94,7 @@ class MarketService:
                     await changes.raise_version(connection, call.tenant_id, subject)
                 jumped = await price_jump_storage.of_snapshot(connection, *key)
         self._states.changed(call.tenant_id)
-        await self._days.marked(call)
+        await self._days.marked(call, snapshot.universe_id)
         return pb.PutMarketSnapshotResponse(
             snapshot_id=stored.snapshot_id,
             create_time=timestamp(stored.create_time),
@@ -103,10 +105,13 @@ class MarketService:
     async def get_market_snapshot(
         self, call: Call, request: pb.GetMarketSnapshotRequest
     ) -> pb.GetMarketSnapshotResponse:
-        """One snapshot, or the latest."""
-        if request.snapshot_id:
-            checked_id(request.snapshot_id, "snapshot_id")
-        snapshot = await self._states.snapshot(call.tenant_id, request.snapshot_id)
+        """One snapshot, or the latest of a universe."""
+        wanted = optional_id(request.snapshot_id, "snapshot_id")
+        universe_id = optional_id(request.universe_id, "universe_id")
+        if wanted and universe_id:
+            text = "is of the latest; snapshot_id names one of whichever universe"
+            raise invalid("universe_id", "NOT_APPLICABLE", text)
+        snapshot = await self._states.snapshot_of(call.tenant_id, universe_id, wanted)
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             jumped = await price_jump_storage.of_snapshot(
                 connection, call.tenant_id, snapshot.snapshot_id
@@ -122,10 +127,14 @@ class MarketService:
         """Snapshots, the latest first."""
         size = page_size(request.page_size)
         start = page_start(request, instant, position)
+        universe_id = None
+        if request.HasField("universe_id"):
+            universe_id = optional_id(request.universe_id, "universe_id")
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             rows = await market.list_snapshots(
                 connection,
                 call.tenant_id,
+                universe_id=universe_id,
                 before=None if start is None else (start[0], start[1]),
                 limit=size + 1,
             )
@@ -135,6 +144,7 @@ class MarketService:
                     snapshot_id=row.snapshot_id,
                     as_of_time=timestamp(row.as_of_time),
                     instrument_count=row.n_instruments,
+                    universe_id=row.universe_id,
                 )
                 for row in rows[:size]
             ]

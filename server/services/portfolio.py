@@ -34,12 +34,13 @@ from server.portfolio_state import cash_in_base
 from server.request_context import Call
 from server.services.portfolio_control import PortfolioControl, ensure_group
 from server.services.portfolio_life import read_portfolio
-from storage.errors import AlreadyExists
+from storage.errors import AlreadyExists, NotFound
 from storage.postgres import (
     closing,
     portfolios,
     reservations,
     trading_state,
+    universes,
 )
 from storage.postgres.scopes import Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
@@ -56,7 +57,6 @@ class PortfolioService(PortfolioControl):
         if found := list(portfolio_violations(wanted)):
             raise invalid_fields(found)
         as_of_time = time_or_now(wanted, "portfolio.")
-        held = entered(holdings(wanted.holdings), await self._breaches.snapshot(call))
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             if wanted.group_id:
                 await ensure_group(connection, call.tenant_id, wanted.group_id)
@@ -65,6 +65,9 @@ class PortfolioService(PortfolioControl):
             )
             if wrong:
                 raise invalid_fields(wrong)
+            newest = await self._states.newest_within(
+                connection, call.tenant_id, wanted.universe_id
+            )
             try:
                 await portfolios.create(
                     connection,
@@ -74,11 +77,21 @@ class PortfolioService(PortfolioControl):
                     base_currency=wanted.base_currency,
                     as_of_time=as_of_time,
                     cash=wanted.cash,
-                    holdings=held,
+                    holdings=entered(holdings(wanted.holdings), newest),
                     group_id=wanted.group_id or None,
                     balances=balances(wanted.cash_balances),
                     time_zone=wanted.time_zone or "UTC",
+                    universe_id=wanted.universe_id,
                 )
+                if wanted.universe_id:
+                    await universes.note(
+                        connection,
+                        call.tenant_id,
+                        wanted.portfolio_id,
+                        wanted.universe_id,
+                        author=call.author,
+                        reason="created with it",
+                    )
             except AlreadyExists:
                 stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
                 if not same_portfolio(stored, wanted):
@@ -101,13 +114,12 @@ class PortfolioService(PortfolioControl):
             row = await portfolios.get(connection, call.tenant_id, portfolio_id)
         if row.equity_accepted is not None:
             response.equity_accepted = row.equity_accepted
-        snapshot = await self._breaches.snapshot(call)
-        if snapshot is not None:
-            with suppress(MissingInputError):  # no exchange rate, so no sum in the base currency
-                prices = self._states.market(call.tenant_id, snapshot, stored.base_currency)
-                response.cash_total = cash_in_base(row, prices)
-                if not stored.holdings.instrument_ids:
-                    return response
+        # Without a market or an exchange rate there is no sum in the base currency.
+        with suppress(NotFound, MissingInputError):
+            snapshot = await self._states.snapshot_of(call.tenant_id, row.universe_id)
+            prices = self._states.market(call.tenant_id, snapshot, stored.base_currency)
+            response.cash_total = cash_in_base(row, prices)
+            if stored.holdings.instrument_ids:
                 pnl = unrealised_pnl(stored.holdings, prices, snapshot.snapshot_id)
                 response.unrealised_pnl.CopyFrom(pnl)
         return response

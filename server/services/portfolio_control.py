@@ -53,7 +53,6 @@ class PortfolioControl(PortfolioMoney):
         """Stores a version of a scope's limits; what allows more may become a proposal."""
         scope = scope_of(request.scope)
         _check_limits(scope, request)
-        market = await self._breaches.snapshot(call)
         change, affected = None, list[str]()
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
@@ -69,7 +68,7 @@ class PortfolioControl(PortfolioMoney):
             if proposal is None:
                 change = await self._put_limits(connection, call, scope, request, approval)
                 affected = await self._breaches.affected(connection, call, scope)
-                await self._breaches.look(connection, call, affected, market, "limits")
+                await self._breaches.look(connection, call, affected, "limits")
         if proposal is not None:
             raise four_eyes.required(proposal)
         self._states.changed(call.tenant_id)

@@ -1,9 +1,11 @@
 """What a portfolio owns: its books of record, and what people say of its equity."""
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
+from positionsizing.v1 import types_pb2
 
 from server import cash_adjustment, equity_jumps, high_water_mark, missed_actions
-from server.convert.names import checked_id, moment, reason_violations
+from server.convert.market import universe_violations
+from server.convert.names import checked_id, moment, reason_violations, timestamp
 from server.convert.portfolio import (
     balance_violations,
     balances,
@@ -21,7 +23,7 @@ from server.limit_monitor import BreachWatch
 from server.request_context import Call, first_delivery
 from server.services.portfolio_life import PortfolioLife, read_portfolio
 from server.state import States
-from storage.postgres import closing, portfolios
+from storage.postgres import closing, portfolios, universes
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump
 
@@ -48,17 +50,18 @@ class PortfolioMoney(PortfolioLife):
         if request.HasField("expected_version"):
             expected = request.expected_version
         limited = await self._days.before(call, [portfolio_id])
-        market = await self._breaches.snapshot(call)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await closing.check_open(connection, call.tenant_id, portfolio_id)
-            base = (await portfolios.get(connection, call.tenant_id, portfolio_id)).base_currency
+            known = await portfolios.get(connection, call.tenant_id, portfolio_id)
+            base, universe_id = known.base_currency, known.universe_id
             if wrong := list(balance_violations(request.cash_balances, "cash_balances", base)):
                 raise invalid_fields(wrong)
             if request.HasField("as_of_time"):
                 time = moment(request.as_of_time, "as_of_time")
                 held = request.holdings.instrument_ids
                 await missed_actions.check_books(connection, call.tenant_id, held, time)
+            market = await self._states.newest_within(connection, call.tenant_id, universe_id)
             marked = (connection, call, portfolio_id, market)
             before = await self._marks.before_payment(*marked)
             await portfolios.replace_state(
@@ -74,7 +77,7 @@ class PortfolioMoney(PortfolioLife):
             )
             payment = request.payment if request.HasField("payment") else None
             await self._marks.after_payment(*marked, before, payment)
-            await self._breaches.look(connection, call, [portfolio_id], market, "holdings")
+            await self._breaches.look(connection, call, [portfolio_id], "holdings")
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         if limited:
@@ -105,6 +108,35 @@ class PortfolioMoney(PortfolioLife):
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.SetTimeZoneResponse(portfolio=stored)
+
+    async def set_universe(
+        self, call: Call, request: pb.SetUniverseRequest
+    ) -> pb.SetUniverseResponse:
+        """Sets the universe whose newest snapshot a portfolio is priced at."""
+        portfolio_id = checked_id(request.portfolio_id, "portfolio_id")
+        wrong = [*universe_violations(request.universe_id, "universe_id")]
+        if wrong := [*wrong, *reason_violations(request.reason)]:
+            raise invalid_fields(wrong)
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
+            change = await universes.set_universe(
+                connection,
+                call.tenant_id,
+                portfolio_id,
+                request.universe_id,
+                author=call.author,
+                reason=request.reason,
+            )
+            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        self._states.changed(call.tenant_id)
+        return pb.SetUniverseResponse(
+            portfolio=stored,
+            change=types_pb2.ChangeRecord(
+                version=change.version,
+                author=change.author,
+                reason=change.reason,
+                create_time=timestamp(change.create_time),
+            ),
+        )
 
     async def _stored(self, call: Call, portfolio_id: str) -> pb.Portfolio:
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:

@@ -55,7 +55,9 @@ class RiskService:
         if not request.portfolio_id:
             return books(None, None, request.proposed)
         state = await self._states.portfolio(call.tenant_id, request.portfolio_id, "")
-        snapshot = await self._states.snapshot(call.tenant_id, request.market_snapshot_id)
+        snapshot = await self._states.snapshot_of(
+            call.tenant_id, state.portfolio.universe_id, request.market_snapshot_id
+        )
         prices = self._states.market(call.tenant_id, snapshot, state.portfolio.base_currency)
         return books(state, prices, request.proposed)
 

@@ -1,6 +1,7 @@
 """SizingService: sizes, what-ifs, and what became of them."""
 
 import hashlib
+from contextlib import suppress
 from uuid import UUID
 
 import numpy as np
@@ -10,7 +11,6 @@ from positionsizing.v1 import types_pb2
 from compute.market import MissingInputError
 from server import decision_inputs, reading, recorded
 from server.convert.columns import integers
-from server.convert.market import Snapshot
 from server.convert.names import (
     instant,
     optional_id,
@@ -163,8 +163,7 @@ class SizingService:
                 raise precondition("NOTHING_TO_TRADE", text) from error
             known = await requests.find(connection, call.tenant_id, request_id)
         content = request.SerializeToString(deterministic=True)
-        market = await self._breaches.snapshot(call)
-        booked = await self._booked(call, request, decision, held, market, again=known is not None)
+        booked = await self._booked(call, request, decision, held, again=known is not None)
         write = SettlementWrite(
             tenant_id=call.tenant_id,
             request=Request(
@@ -189,7 +188,7 @@ class SizingService:
             await first_delivery(connection, call)
             result = await settlements.settle(connection, write)
             if not result.is_replay:
-                await self._breaches.look(connection, call, [held.portfolio_id], market, "fills")
+                await self._breaches.look(connection, call, [held.portfolio_id], "fills")
         self._states.changed(call.tenant_id)
         await self._days.after(call, limited)
         return result.response
@@ -200,24 +199,23 @@ class SizingService:
         request: pb.SettleDecisionRequest,
         decision: Decision,
         held: Reservation,
-        newest: Snapshot | None,
         *,
         again: bool,
     ) -> list[Booking]:
-        """What the fills book, held against the newest market that has them.
+        """What the fills book, held against the newest market of its universe that has them.
 
         A settlement that comes again is answered as it was, wherever the market has gone.
         """
         snapshot_id, currency = decision_inputs.market_named(decision.inputs)
         decided = await self._states.snapshot(call.tenant_id, snapshot_id)
-        snapshots = [decided] if newest is None else [newest, decided]
-        try:
-            markets = [self._states.market(call.tenant_id, item, currency) for item in snapshots]
-        except MissingInputError:
-            markets = [self._states.market(call.tenant_id, decided, currency)]
         state = await self._states.portfolio(
             call.tenant_id, held.portfolio_id, decision.strategy_id
         )
+        markets = [self._states.market(call.tenant_id, decided, currency)]
+        with suppress(NotFound, MissingInputError):
+            universe_id = state.portfolio.universe_id
+            newest = await self._states.snapshot_of(call.tenant_id, universe_id)
+            markets.insert(0, self._states.market(call.tenant_id, newest, currency))
         most = None if request.confirm_prices or again else state.parameters.fill_deviation_max
         lot_size = dict(zip(held.instrument_id, held.lot_size.tolist(), strict=True))
         for instrument_id in request.fills.instrument_ids:

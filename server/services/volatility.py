@@ -55,8 +55,9 @@ class VolatilityService:
         start, known = _start(request), convert.model(request.model)
         told = convert.told(request.model)
         tenant_id, model_id = call.tenant_id, request.model.model_id
+        of = (tenant_id, request.model.universe_id)
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-            earlier = await computed(connection, tenant_id, known, start)
+            earlier = await computed(connection, *of, known, start)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             await changes.change(connection, tenant_id, _subject(model_id))
@@ -76,7 +77,7 @@ class VolatilityService:
                 author=call.author,
                 reason=request.reason,
             )
-            anew = await computed(connection, tenant_id, known, start, earlier)
+            anew = await computed(connection, *of, known, start, earlier)
             stored = stored_anew(before, anew, version)
             await storage.put_state(connection, tenant_id, stored)
             if told is not None and anew.newest is not None:
@@ -149,16 +150,17 @@ class VolatilityService:
             raise invalid_fields(found)
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             entry = await storage.entry(connection, tenant_id, model_id)
-            known = convert.model(convert.parse(entry.document))
+            message = convert.parse(entry.document)
+            of, known = (tenant_id, message.universe_id), convert.model(message)
             start = _start(request) or entry.state.start_time
-            earlier = await computed(connection, tenant_id, known, start)
+            earlier = await computed(connection, *of, known, start)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if not request.validate_only:
                 await changes.change(connection, tenant_id, _subject(model_id))
             await storage.hold(connection, tenant_id)
             before = (await storage.entry(connection, tenant_id, model_id)).state
-            anew = await computed(connection, tenant_id, known, start, earlier)
+            anew = await computed(connection, *of, known, start, earlier)
             stored = stored_anew(before, anew, before.model_version)
             if not request.validate_only:
                 await storage.put_state(connection, tenant_id, stored)

@@ -39,6 +39,7 @@ class Holding:
 
     portfolio_id: str
     group_id: str | None
+    universe_id: str
     base_currency: str
     accounts: str
     """Cash by currency, a JSON object."""
@@ -137,7 +138,8 @@ async def concerned(
 ) -> list[Holding]:
     """The portfolios that hold or reserve an instrument, by id."""
     rows = await connection.fetch(
-        """SELECT p.portfolio_id, p.group_id, p.base_currency, p.cash_balances AS accounts,
+        """SELECT p.portfolio_id, p.group_id, p.universe_id, p.base_currency,
+            p.cash_balances AS accounts,
             coalesce(h.quantity, 0) AS quantity, coalesce(h.average_price, 'NaN') AS average_price
         FROM portfolio AS p LEFT JOIN holding AS h
             ON h.tenant_id = p.tenant_id AND h.portfolio_id = p.portfolio_id

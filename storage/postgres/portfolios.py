@@ -20,7 +20,7 @@ from storage.postgres.rows import (
 )
 
 COLUMNS = """portfolio_id, group_id, display_name, base_currency, cash, version, event_sequence,
-    as_of_time, create_time, update_time, equity_accepted, cash_balances, time_zone"""
+    as_of_time, create_time, update_time, equity_accepted, cash_balances, time_zone, universe_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Portfolio:
     `event_sequence` numbers the portfolio's events without a gap, 0 before the first.
     `cash_balances` are accounts in other currencies, a JSON object of amounts by code (`balances`).
     `equity_accepted` is that of the last recorded decision, None where any will be accepted next.
+    `universe_id` is that of the market snapshots it is priced at, "" for the one without a name.
     """
 
     portfolio_id: str
@@ -46,6 +47,7 @@ class Portfolio:
     equity_accepted: float | None
     cash_balances: str
     time_zone: str
+    universe_id: str
 
     @property
     def balances(self) -> dict[str, float]:
@@ -86,6 +88,7 @@ async def create(
     group_id: str | None = None,
     balances: Mapping[str, float] | None = None,
     time_zone: str = "UTC",
+    universe_id: str = "",
 ) -> Portfolio:
     """A new portfolio at version 1. Call it in a transaction.
 
@@ -94,8 +97,8 @@ async def create(
     with missing_reference(tenant=tenant_id, portfolio_group=group_id):
         row = await connection.fetchrow(
             f"""INSERT INTO portfolio (tenant_id, portfolio_id, group_id, display_name,
-                base_currency, cash, as_of_time, cash_balances, time_zone)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                base_currency, cash, as_of_time, cash_balances, time_zone, universe_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
             tenant_id,
             portfolio_id,
@@ -106,6 +109,7 @@ async def create(
             as_of_time,
             to_json(balances or {}),
             time_zone,
+            universe_id,
         )
     if row is None:
         raise AlreadyExists("portfolio", portfolio_id)

@@ -36,14 +36,15 @@ class EarlierSnapshot:
 
 
 async def snapshot_before(
-    connection: asyncpg.Connection, tenant_id: str, time: datetime, back: int
+    connection: asyncpg.Connection, tenant_id: str, universe_id: str, time: datetime, back: int
 ) -> EarlierSnapshot | None:
-    """The latest snapshot up to `time`, or one `back` before it; None where there is none."""
+    """The universe's latest snapshot up to `time`, or one `back` before it; None: there is none."""
     row = await connection.fetchrow(
         """SELECT snapshot_id, as_of_time, payload FROM market_snapshot
-        WHERE tenant_id = $1 AND as_of_time <= $2
-        ORDER BY as_of_time DESC, sequence DESC OFFSET $3 LIMIT 1""",
+        WHERE tenant_id = $1 AND universe_id = $2 AND as_of_time <= $3
+        ORDER BY as_of_time DESC, sequence DESC OFFSET $4 LIMIT 1""",
         tenant_id,
+        universe_id,
         time,
         back,
     )

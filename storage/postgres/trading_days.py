@@ -68,9 +68,17 @@ async def scale(
 
 
 async def limited(
-    connection: asyncpg.Connection, tenant_id: str, portfolio_ids: Sequence[str] | None, limit: int
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    limit: int,
+    *,
+    portfolio_ids: Sequence[str] | None = None,
+    universe_id: str | None = None,
 ) -> list[str]:
-    """Portfolios of these (None: of all) that a limit on the loss of a day applies to, by id."""
+    """Portfolios that a limit on the loss of a day applies to, by id.
+
+    Of these and of this universe; None: of all.
+    """
     rows = await connection.fetch(
         """WITH bound AS (
             SELECT scope_kind, scope_id FROM (
@@ -80,7 +88,8 @@ async def limited(
             ) AS newest WHERE document->'limits' ? 'day_loss_max'
         )
         SELECT portfolio_id FROM portfolio AS p
-        WHERE tenant_id = $1 AND ($2::text[] IS NULL OR portfolio_id = ANY ($2)) AND EXISTS (
+        WHERE tenant_id = $1 AND ($2::text[] IS NULL OR portfolio_id = ANY ($2))
+            AND ($4::text IS NULL OR universe_id = $4) AND EXISTS (
             SELECT FROM bound WHERE scope_kind = 'TENANT'
                 OR (scope_kind = 'GROUP' AND scope_id = p.group_id)
                 OR (scope_kind = 'PORTFOLIO' AND scope_id = p.portfolio_id))
@@ -88,5 +97,6 @@ async def limited(
         tenant_id,
         None if portfolio_ids is None else list(portfolio_ids),
         limit,
+        universe_id,
     )
     return [row["portfolio_id"] for row in rows]

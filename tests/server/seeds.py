@@ -172,6 +172,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "SetTimeZone": portfolio_service_pb2.SetTimeZoneRequest(
             portfolio_id=portfolio_id, time_zone="Europe/Zurich"
         ),
+        "SetUniverse": portfolio_service_pb2.SetUniverseRequest(
+            portfolio_id=portfolio_id, reason="one feed for all"
+        ),
         # Of an instrument that no market has: another one's price would change for all tests.
         "ApplyCorporateAction": market_service_pb2.ApplyCorporateActionRequest(
             request_id=str(uuid4()),

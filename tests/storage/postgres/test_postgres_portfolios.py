@@ -112,6 +112,48 @@ async def test_columns_of_different_length_are_refused() -> None:
         Holdings(("ABC",), np.zeros(2), np.zeros(1))
 
 
+async def test_the_latest_of_a_universe_is_one_look_at_an_index(
+    connection: asyncpg.Connection,
+) -> None:
+    async def put(snapshot_id: str, universe_id: str, hours: int, *names: str) -> None:
+        await market.put_snapshot(
+            connection,
+            TENANT,
+            snapshot_id,
+            as_of_time=NOON + timedelta(hours=hours),
+            instrument_id=names,
+            payload=b"",
+            universe_id=universe_id,
+        )
+
+    await put("e1", "equities", 1, "ABC", "XYZ")
+    await put("e2", "equities", 2, "ABC")
+    await put("c3", "crypto", 3, "BTC", "XYZ")
+    await put("n0", "", 0, "ABC")
+    for universe_id, expected in (("equities", "e2"), ("crypto", "c3"), ("", "n0")):
+        assert await market.latest_id(connection, TENANT, universe_id) == expected
+    with pytest.raises(NotFound, match="bonds"):
+        await market.latest_id(connection, TENANT, "bonds")
+    listed = await market.latest_with(connection, TENANT, "ABC")
+    assert [item.snapshot_id for item in listed] == ["n0", "e2"]
+    assert [item.snapshot_id for item in await market.latest_with(connection, TENANT, "XYZ")] == [
+        "c3"
+    ], "the newest of equities has it no more"
+    rows = await market.list_snapshots(connection, TENANT, universe_id="equities")
+    assert [row.snapshot_id for row in rows] == ["e2", "e1"]
+    assert len(await market.list_snapshots(connection, TENANT)) == 4
+    await connection.execute("SET LOCAL enable_seqscan = off")
+    plan = await connection.fetch(
+        """EXPLAIN SELECT snapshot_id FROM market_snapshot
+        WHERE tenant_id = $1 AND universe_id = 'equities'
+        ORDER BY as_of_time DESC, sequence DESC LIMIT 1""",
+        TENANT,
+    )
+    text = "\n".join(row[0] for row in plan)
+    assert "market_snapshot_latest_of_universe" in text
+    assert "Sort" not in text
+
+
 async def test_the_latest_market_snapshot_is_by_as_of_time_then_by_arrival(
     connection: asyncpg.Connection,
 ) -> None:
@@ -128,11 +170,11 @@ async def test_the_latest_market_snapshot_is_by_as_of_time_then_by_arrival(
         )
 
     with pytest.raises(NotFound):
-        await market.latest_snapshot(connection, TENANT)
+        await market.latest_snapshot(connection, TENANT, "")
     for snapshot_id, hours in (("late", 2), ("early", 1), ("corrected", 2)):
         await put(snapshot_id, hours)
-    assert (await market.latest_snapshot(connection, TENANT)).snapshot_id == "corrected"
-    at_one = await market.latest_snapshot(connection, TENANT, time=NOON + timedelta(hours=1))
+    assert (await market.latest_snapshot(connection, TENANT, "")).snapshot_id == "corrected"
+    at_one = await market.latest_snapshot(connection, TENANT, "", time=NOON + timedelta(hours=1))
     assert at_one.snapshot_id == "early"
     stored = await market.get_snapshot(connection, TENANT, "late")
     assert (stored.payload, stored.instrument_id) == (payload, ("ABC", "XYZ"))

@@ -69,7 +69,7 @@ class AnalyzeDecisionsRequest(_message.Message):
     strategy_id: _builtins.str
     """Decisions of this strategy alone; empty: of all."""
     end_market_snapshot_id: _builtins.str
-    """Snapshot at which the last decision is valued; empty: the newest."""
+    """Snapshot at which the last decision is valued; empty: the newest of the portfolio's universe."""
     without_strategy: _builtins.bool
     """Decisions without a strategy alone; not with `strategy_id`."""
     @_builtins.property

@@ -98,7 +98,7 @@ class DecisionVariation(_message.Message):
 
     @_builtins.property
     def market_time(self) -> _timestamp_pb2.Timestamp:
-        """Or on the newest snapshot as of this time."""
+        """Or on the newest snapshot as of this time, of the universe of the one that it was made on."""
 
     @_builtins.property
     def limits_instead(self) -> _limits_pb2.Limits:

@@ -122,7 +122,9 @@ class PlanExecutionRequest(_message.Message):
     the risk aversion where none is given.
     """
     market_snapshot_id: _builtins.str
-    """Market snapshot with prices, `spread`, `volatility` and `average_daily_volume`; empty: the latest."""
+    """Market snapshot with prices, `spread`, `volatility` and `average_daily_volume`; empty: the latest
+    of the portfolio's universe.
+    """
     days: _builtins.float
     """Days of trading in which all is done. Unset: 1. From 0.001 to 250."""
     period_count: _builtins.int

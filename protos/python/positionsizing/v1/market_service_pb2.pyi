@@ -155,12 +155,22 @@ class MarketSnapshot(_message.Message):
     OPEN_PRICE_FIELD_NUMBER: _builtins.int
     HIGH_PRICE_FIELD_NUMBER: _builtins.int
     LOW_PRICE_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Id chosen by the writer, e.g. "2022-12-28-close"; 1 to 128 characters of [A-Za-z0-9._:-]."""
+    """Id chosen by the writer, e.g. "2022-12-28-close", unique within the firm whatever the universe; 1 to 128
+    characters of [A-Za-z0-9._:-].
+    """
+    universe_id: _builtins.str
+    """Universe the snapshot is of, such as "equities": where a request names no snapshot, the portfolios that name
+    this universe (`Portfolio.universe_id`) take the latest of these, and no others do. Prices are compared with
+    those of snapshots of the same universe before it. A request that names a snapshot may name one of any
+    universe. Empty: the universe without a name, which is one like the others. 1 to 128 characters of
+    [A-Za-z0-9._:-].
+    """
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """The moment the data was true, not in the future (but for 5 minutes that clocks may differ).
-        Staleness is counted from here, and the latest snapshot is the one with the latest time.
+        Staleness is counted from here, and the latest snapshot of a universe is the one with the latest time.
         """
 
     @_builtins.property
@@ -365,10 +375,11 @@ class MarketSnapshot(_message.Message):
         open_price: _abc.Iterable[_builtins.float] | None = ...,
         high_price: _abc.Iterable[_builtins.float] | None = ...,
         low_price: _abc.Iterable[_builtins.float] | None = ...,
+        universe_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "high_price", b"high_price", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "low_price", b"low_price", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "open_price", b"open_price", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustments", b"adjustments", "as_of_time", b"as_of_time", "average_daily_volume", b"average_daily_volume", "contract_kind", b"contract_kind", "currency", b"currency", "delta", b"delta", "exchange_rates", b"exchange_rates", "fee_fixed", b"fee_fixed", "fee_min", b"fee_min", "fee_per_unit", b"fee_per_unit", "fee_rate", b"fee_rate", "halted", b"halted", "high_price", b"high_price", "initial_margin_long", b"initial_margin_long", "initial_margin_short", b"initial_margin_short", "instrument_ids", b"instrument_ids", "lot_size", b"lot_size", "low_price", b"low_price", "margin_rate_long", b"margin_rate_long", "margin_rate_short", b"margin_rate_short", "multiplier", b"multiplier", "notional_min", b"notional_min", "open_price", b"open_price", "price", b"price", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "sector", b"sector", "snapshot_id", b"snapshot_id", "spread", b"spread", "stop_price", b"stop_price", "underlying_price", b"underlying_price", "universe_id", b"universe_id", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,16 +534,22 @@ class GetMarketSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Which one; empty: the latest by `as_of_time`."""
+    """Which one; empty: the latest of `universe_id` by `as_of_time`."""
+    universe_id: _builtins.str
+    """Universe whose latest is wanted, see `MarketSnapshot.universe_id`; empty: the one without a name. Not with
+    `snapshot_id`.
+    """
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
+        universe_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -576,23 +593,29 @@ class ListMarketSnapshotsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 0 means 50, above 1000 means 1000; negative is refused. From 0 to
     2147483647.
     """
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
+    universe_id: _builtins.str
+    """Only those of this universe, see `MarketSnapshot.universe_id`; empty: of the one without a name. Unset: all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        universe_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_universe_id", b"_universe_id", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_universe_id", b"_universe_id", "page_size", b"page_size", "page_token", b"page_token", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__universe_id: _TypeAlias = _typing.Literal["universe_id"]  # noqa: Y015
+    _WhichOneofArgType__universe_id: _TypeAlias = _typing.Literal["_universe_id", b"_universe_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__universe_id) -> _WhichOneofReturnType__universe_id | None: ...
 
 Global___ListMarketSnapshotsRequest: _TypeAlias = ListMarketSnapshotsRequest  # noqa: Y015
 
@@ -633,10 +656,13 @@ class MarketSnapshotSummary(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
     INSTRUMENT_COUNT_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id."""
     instrument_count: _builtins.int
     """Number of instruments."""
+    universe_id: _builtins.str
+    """Universe it is of; empty: the one without a name."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """The moment the data was true."""
@@ -647,10 +673,11 @@ class MarketSnapshotSummary(_message.Message):
         snapshot_id: _builtins.str = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
         instrument_count: _builtins.int = ...,
+        universe_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "instrument_count", b"instrument_count", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "instrument_count", b"instrument_count", "snapshot_id", b"snapshot_id", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,10 +1117,9 @@ class ApplyCorporateActionResponse(_message.Message):
     MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     LIMITS_CHANGED_FIELD_NUMBER: _builtins.int
     PROPOSAL_IDS_FIELD_NUMBER: _builtins.int
+    MARKET_SNAPSHOT_IDS_FIELD_NUMBER: _builtins.int
     market_snapshot_id: _builtins.str
-    """The successor of the newest snapshot; empty where that shows the action already, or doesn't have the
-    instrument.
-    """
+    """The first of `market_snapshot_ids`; empty where there is none."""
     limits_changed: _builtins.int
     """How many scopes have a new version of limits."""
     @_builtins.property
@@ -1110,6 +1136,12 @@ class ApplyCorporateActionResponse(_message.Message):
         approves these proposals (ApprovalService).
         """
 
+    @_builtins.property
+    def market_snapshot_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The successors of the newest snapshots of each universe that has the instrument, by universe; without those
+        that show the action already.
+        """
+
     def __init__(
         self,
         *,
@@ -1118,10 +1150,11 @@ class ApplyCorporateActionResponse(_message.Message):
         market_snapshot_id: _builtins.str = ...,
         limits_changed: _builtins.int = ...,
         proposal_ids: _abc.Iterable[_builtins.str] | None = ...,
+        market_snapshot_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effects", b"effects", "limits_changed", b"limits_changed", "market_snapshot_id", b"market_snapshot_id", "proposal_ids", b"proposal_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "effects", b"effects", "limits_changed", b"limits_changed", "market_snapshot_id", b"market_snapshot_id", "market_snapshot_ids", b"market_snapshot_ids", "proposal_ids", b"proposal_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,7 +88,7 @@ class MarketServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMarketSnapshot(self, request, context):
-        """Returns one snapshot, or the latest.
+        """Returns one snapshot, or the latest of a universe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +112,8 @@ class MarketServiceServicer:
     def ApplyCorporateAction(self, request, context):
         """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
         holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
-        market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+        market snapshot of each universe that has the instrument, which gets a successor with the new price.
+        Equity and weights stay as they were, but
         for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
         grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
         same instrument and time under another one is refused (ALREADY_EXISTS).

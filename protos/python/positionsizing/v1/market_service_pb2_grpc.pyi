@@ -41,7 +41,7 @@ class MarketServiceStub:
     decimal point look like this.
     """
     GetMarketSnapshot: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]
-    """Returns one snapshot, or the latest."""
+    """Returns one snapshot, or the latest of a universe."""
     ListMarketSnapshots: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListMarketSnapshotsRequest, _market_service_pb2.ListMarketSnapshotsResponse]
     """Lists snapshots, the latest `as_of_time` first, without their columns."""
     PutMatrix: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PutMatrixRequest, _market_service_pb2.PutMatrixResponse]
@@ -51,7 +51,8 @@ class MarketServiceStub:
     ApplyCorporateAction: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ApplyCorporateActionRequest, _market_service_pb2.ApplyCorporateActionResponse]
     """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
     holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
-    market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+    market snapshot of each universe that has the instrument, which gets a successor with the new price.
+    Equity and weights stay as they were, but
     for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
     grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
     same instrument and time under another one is refused (ALREADY_EXISTS).
@@ -74,7 +75,7 @@ class MarketServiceAsyncStub(MarketServiceStub):
     decimal point look like this.
     """
     GetMarketSnapshot: _aio.UnaryUnaryMultiCallable[_market_service_pb2.GetMarketSnapshotRequest, _market_service_pb2.GetMarketSnapshotResponse]  # type: ignore[assignment]
-    """Returns one snapshot, or the latest."""
+    """Returns one snapshot, or the latest of a universe."""
     ListMarketSnapshots: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListMarketSnapshotsRequest, _market_service_pb2.ListMarketSnapshotsResponse]  # type: ignore[assignment]
     """Lists snapshots, the latest `as_of_time` first, without their columns."""
     PutMatrix: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PutMatrixRequest, _market_service_pb2.PutMatrixResponse]  # type: ignore[assignment]
@@ -84,7 +85,8 @@ class MarketServiceAsyncStub(MarketServiceStub):
     ApplyCorporateAction: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ApplyCorporateActionRequest, _market_service_pb2.ApplyCorporateActionResponse]  # type: ignore[assignment]
     """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
     holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
-    market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+    market snapshot of each universe that has the instrument, which gets a successor with the new price.
+    Equity and weights stay as they were, but
     for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
     grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
     same instrument and time under another one is refused (ALREADY_EXISTS).
@@ -116,7 +118,7 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_service_pb2.GetMarketSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.GetMarketSnapshotResponse, _abc.Awaitable[_market_service_pb2.GetMarketSnapshotResponse]]:
-        """Returns one snapshot, or the latest."""
+        """Returns one snapshot, or the latest of a universe."""
 
     @_abc_1.abstractmethod
     def ListMarketSnapshots(
@@ -144,7 +146,8 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_market_service_pb2.ApplyCorporateActionResponse, _abc.Awaitable[_market_service_pb2.ApplyCorporateActionResponse]]:
         """Records a split, a change of lot size or multiplier, or a cash dividend, and applies it at once to
         holdings and open trades of every portfolio, to `quantity_max` of stored limits and to the newest
-        market snapshot, which gets a successor with the new price. Equity and weights stay as they were, but
+        market snapshot of each universe that has the instrument, which gets a successor with the new price.
+        Equity and weights stay as they were, but
         for fractions paid at another price. Decisions computed before can't be committed after it. Needs a
         grant of all portfolios. The same `request_id` is answered as it was; the same kind of action of the
         same instrument and time under another one is refused (ALREADY_EXISTS).

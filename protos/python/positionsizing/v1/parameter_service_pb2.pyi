@@ -1443,7 +1443,7 @@ class SimulatedLine(_message.Message):
 
     @_builtins.property
     def volatility(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """By time: annual volatility that counts, the larger of the newest snapshot's and the model's
+        """By time: annual volatility that counts, the larger of the newest snapshot's (of the portfolio's universe) and the model's
         (`SizingParameters.volatility_model`); 0: none known.
         """
 

@@ -74,6 +74,7 @@ class Portfolio(_message.Message):
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
     CASH_BALANCES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Id chosen by the creator; 1 to 128 characters of [A-Za-z0-9._:-]."""
     display_name: _builtins.str
@@ -94,6 +95,11 @@ class Portfolio(_message.Message):
     """Trading state of this portfolio itself. Set by the service: SetTradingState changes it."""
     time_zone: _builtins.str
     """IANA zone, e.g. "America/New_York", whose midnight begins the trading day. Empty: UTC."""
+    universe_id: _builtins.str
+    """Universe of market snapshots (`MarketSnapshot.universe_id`) that its prices come from: "the newest market
+    snapshot" of a portfolio is the newest of this universe. Empty: of the one without a name. 1 to 128 characters
+    of [A-Za-z0-9._:-]. SetUniverse changes it.
+    """
     @_builtins.property
     def holdings(self) -> Global___Holdings:
         """What is held."""
@@ -141,10 +147,11 @@ class Portfolio(_message.Message):
         close_time: _timestamp_pb2.Timestamp | None = ...,
         cash_balances: _abc.Iterable[Global___CashBalance] | None = ...,
         time_zone: _builtins.str = ...,
+        universe_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "close_time", b"close_time", "create_time", b"create_time", "holdings", b"holdings", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "cash_balances", b"cash_balances", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "time_zone", b"time_zone", "trading_state", b"trading_state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "base_currency", b"base_currency", "cash", b"cash", "cash_balances", b"cash_balances", "close_time", b"close_time", "create_time", b"create_time", "display_name", b"display_name", "group_id", b"group_id", "holdings", b"holdings", "portfolio_id", b"portfolio_id", "time_zone", b"time_zone", "trading_state", b"trading_state", "universe_id", b"universe_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -736,7 +743,12 @@ Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final
 class SharedLimits(_message.Message):
-    """Limits on the sum over the portfolios of a group."""
+    """Limits on the sum over the portfolios of a group. Each is sized at its own market snapshot, and what the others
+    hold counts at that one's prices. A member of another universe (`Portfolio.universe_id`) may hold what that
+    snapshot doesn't have: it counts at the newest prices of the member's universe, in the base currency of who is
+    sized. Where these don't have it either, nothing is sized (MISSING_PRICE), and where they are older than
+    `SizingParameters.market_age_max` neither (STALE_INPUT).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1470,6 +1482,66 @@ class SetTimeZoneResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetTimeZoneResponse: _TypeAlias = SetTimeZoneResponse  # noqa: Y015
+
+@_typing.final
+class SetUniverseRequest(_message.Message):
+    """Request of SetUniverse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Which portfolio."""
+    universe_id: _builtins.str
+    """Universe of market snapshots, as `Portfolio.universe_id`; empty: the one without a name."""
+    reason: _builtins.str
+    """Why, for the history; required."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        universe_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id", "reason", b"reason", "universe_id", b"universe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUniverseRequest: _TypeAlias = SetUniverseRequest  # noqa: Y015
+
+@_typing.final
+class SetUniverseResponse(_message.Message):
+    """Response of SetUniverse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def portfolio(self) -> Global___Portfolio:
+        """As stored."""
+
+    @_builtins.property
+    def change(self) -> _types_pb2.ChangeRecord:
+        """Who, why and when; versions count from 1 by portfolio."""
+
+    def __init__(
+        self,
+        *,
+        portfolio: Global___Portfolio | None = ...,
+        change: _types_pb2.ChangeRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "portfolio", b"portfolio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "portfolio", b"portfolio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUniverseResponse: _TypeAlias = SetUniverseResponse  # noqa: Y015
 
 @_typing.final
 class AdjustCashRequest(_message.Message):

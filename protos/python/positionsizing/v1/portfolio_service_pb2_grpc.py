@@ -70,6 +70,11 @@ class PortfolioServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.FromString,
                 _registered_method=True)
+        self.SetUniverse = channel.unary_unary(
+                '/positionsizing.v1.PortfolioService/SetUniverse',
+                request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseResponse.FromString,
+                _registered_method=True)
         self.AdjustCash = channel.unary_unary(
                 '/positionsizing.v1.PortfolioService/AdjustCash',
                 request_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.AdjustCashRequest.SerializeToString,
@@ -168,6 +173,15 @@ class PortfolioServiceServicer:
 
     def SetTimeZone(self, request, context):
         """Sets the zone whose midnight begins the trading day, from the next look on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUniverse(self, request, context):
+        """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
+        reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
+        held, the portfolio is not sized (MISSING_PRICE) until one has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,6 +294,11 @@ def add_PortfolioServiceServicer_to_server(servicer, server):
                     servicer.SetTimeZone,
                     request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.SerializeToString,
+            ),
+            'SetUniverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUniverse,
+                    request_deserializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseResponse.SerializeToString,
             ),
             'AdjustCash': grpc.unary_unary_rpc_method_handler(
                     servicer.AdjustCash,
@@ -517,6 +536,33 @@ class PortfolioService:
             '/positionsizing.v1.PortfolioService/SetTimeZone',
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneRequest.SerializeToString,
             positionsizing_dot_v1_dot_portfolio__service__pb2.SetTimeZoneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUniverse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.PortfolioService/SetUniverse',
+            positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseRequest.SerializeToString,
+            positionsizing_dot_v1_dot_portfolio__service__pb2.SetUniverseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class PortfolioServiceStub:
     """Replaces holdings and cash by the books of record."""
     SetTimeZone: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTimeZoneRequest, _portfolio_service_pb2.SetTimeZoneResponse]
     """Sets the zone whose midnight begins the trading day, from the next look on."""
+    SetUniverse: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetUniverseRequest, _portfolio_service_pb2.SetUniverseResponse]
+    """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
+    reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
+    held, the portfolio is not sized (MISSING_PRICE) until one has it.
+    """
     AdjustCash: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]
@@ -107,6 +112,11 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """Replaces holdings and cash by the books of record."""
     SetTimeZone: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetTimeZoneRequest, _portfolio_service_pb2.SetTimeZoneResponse]  # type: ignore[assignment]
     """Sets the zone whose midnight begins the trading day, from the next look on."""
+    SetUniverse: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetUniverseRequest, _portfolio_service_pb2.SetUniverseResponse]  # type: ignore[assignment]
+    """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
+    reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
+    held, the portfolio is not sized (MISSING_PRICE) until one has it.
+    """
     AdjustCash: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]  # type: ignore[assignment]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
     RebaseHighWaterMark: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.RebaseHighWaterMarkRequest, _portfolio_service_pb2.RebaseHighWaterMarkResponse]  # type: ignore[assignment]
@@ -201,6 +211,17 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetTimeZoneResponse, _abc.Awaitable[_portfolio_service_pb2.SetTimeZoneResponse]]:
         """Sets the zone whose midnight begins the trading day, from the next look on."""
+
+    @_abc_1.abstractmethod
+    def SetUniverse(
+        self,
+        request: _portfolio_service_pb2.SetUniverseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_portfolio_service_pb2.SetUniverseResponse, _abc.Awaitable[_portfolio_service_pb2.SetUniverseResponse]]:
+        """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
+        reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
+        held, the portfolio is not sized (MISSING_PRICE) until one has it.
+        """
 
     @_abc_1.abstractmethod
     def AdjustCash(

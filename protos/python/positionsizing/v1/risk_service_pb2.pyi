@@ -187,7 +187,7 @@ class ReportRiskRequest(_message.Message):
     before.
     """
     market_snapshot_id: _builtins.str
-    """Market snapshot that values it; empty: the latest."""
+    """Market snapshot that values it; empty: the latest of the portfolio's universe."""
     universe_id: _builtins.str
     """Universe of the history; must have every instrument of the books."""
     gap_policy: _history_service_pb2.GapPolicy.ValueType

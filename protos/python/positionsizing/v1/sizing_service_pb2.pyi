@@ -92,7 +92,9 @@ class SizePositionsRequest(_message.Message):
     strategy_id: _builtins.str
     """Strategy the signals come from; selects parameters and limits. May be empty."""
     market_snapshot_id: _builtins.str
-    """Market snapshot to use; empty: the latest."""
+    """Market snapshot to use, of any universe; empty: the latest of the portfolio's
+    (`Portfolio.universe_id`), each portfolio's own where a call is for several.
+    """
     method: _types_pb2.SizingMethod.ValueType
     """Engine; unspecified: as the sizing parameters say."""
     scenario_matrix_id: _builtins.str

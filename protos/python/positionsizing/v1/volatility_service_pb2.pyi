@@ -115,6 +115,7 @@ class VolatilityModel(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     REGIMES_FIELD_NUMBER: _builtins.int
     HAR_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id chosen by the writer; 1 to 128 characters of [A-Za-z0-9._:-]."""
     periods_per_year: _builtins.float
@@ -129,6 +130,10 @@ class VolatilityModel(_message.Message):
     """
     observations_min: _builtins.int
     """With fewer returns of an instrument the model says nothing of it. Unset: 20. From 1 to 1000."""
+    universe_id: _builtins.str
+    """Universe of the market snapshots that move it (`MarketSnapshot.universe_id`). Empty: the one without a name.
+    1 to 128 characters of [A-Za-z0-9._:-].
+    """
     @_builtins.property
     def sampling_period(self) -> _duration_pb2.Duration:
         """Length of a period, from 1 s to 7 days. Unset: a day."""
@@ -166,10 +171,11 @@ class VolatilityModel(_message.Message):
         range: Global___RangeModel | None = ...,
         regimes: Global___RegimeSwitching | None = ...,
         har: Global___HarModel | None = ...,
+        universe_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "har", b"har", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "har", b"har", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_band", b"_band", "_half_life", b"_half_life", "_observations_min", b"_observations_min", "_periods_per_year", b"_periods_per_year", "band", b"band", "garch", b"garch", "half_life", b"half_life", "har", b"har", "model_id", b"model_id", "observations_min", b"observations_min", "periods_per_year", b"periods_per_year", "range", b"range", "regimes", b"regimes", "sampling_period", b"sampling_period", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__band: _TypeAlias = _typing.Literal["band"]  # noqa: Y015
     _WhichOneofArgType__band: _TypeAlias = _typing.Literal["_band", b"_band"]  # noqa: Y015

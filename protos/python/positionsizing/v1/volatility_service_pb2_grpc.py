@@ -72,7 +72,7 @@ class VolatilityServiceServicer:
 
     def PutVolatilityModel(self, request, context):
         """Stores a model, new or changed, and computes its state from the snapshots stored so far. From then
-        on every PutMarketSnapshot moves it.
+        on every PutMarketSnapshot of its universe moves it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

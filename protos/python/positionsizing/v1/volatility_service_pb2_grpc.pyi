@@ -38,7 +38,7 @@ class VolatilityServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VolatilityServiceAsyncStub: ...
     PutVolatilityModel: _grpc.UnaryUnaryMultiCallable[_volatility_service_pb2.PutVolatilityModelRequest, _volatility_service_pb2.PutVolatilityModelResponse]
     """Stores a model, new or changed, and computes its state from the snapshots stored so far. From then
-    on every PutMarketSnapshot moves it.
+    on every PutMarketSnapshot of its universe moves it.
     """
     ListVolatilityModels: _grpc.UnaryUnaryMultiCallable[_volatility_service_pb2.ListVolatilityModelsRequest, _volatility_service_pb2.ListVolatilityModelsResponse]
     """Lists the models, by id."""
@@ -63,7 +63,7 @@ class VolatilityServiceAsyncStub(VolatilityServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutVolatilityModel: _aio.UnaryUnaryMultiCallable[_volatility_service_pb2.PutVolatilityModelRequest, _volatility_service_pb2.PutVolatilityModelResponse]  # type: ignore[assignment]
     """Stores a model, new or changed, and computes its state from the snapshots stored so far. From then
-    on every PutMarketSnapshot moves it.
+    on every PutMarketSnapshot of its universe moves it.
     """
     ListVolatilityModels: _aio.UnaryUnaryMultiCallable[_volatility_service_pb2.ListVolatilityModelsRequest, _volatility_service_pb2.ListVolatilityModelsResponse]  # type: ignore[assignment]
     """Lists the models, by id."""
@@ -91,7 +91,7 @@ class VolatilityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_volatility_service_pb2.PutVolatilityModelResponse, _abc.Awaitable[_volatility_service_pb2.PutVolatilityModelResponse]]:
         """Stores a model, new or changed, and computes its state from the snapshots stored so far. From then
-        on every PutMarketSnapshot moves it.
+        on every PutMarketSnapshot of its universe moves it.
         """
 
     @_abc_1.abstractmethod
