@@ -163,6 +163,7 @@ RPC_LAYER = {
 # What methods do that is more than their service has room for: messages in, messages out. None of
 # it is on the way of a sizing.
 METHODS = {
+    "action_plans",
     "analysis",
     "archive",
     "attribution",
