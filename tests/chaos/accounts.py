@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -66,9 +67,11 @@ class Account:
 class Callers:
     """Calls to all replicas; a call that fails for a reason that may pass is sent again."""
 
-    def __init__(self, addresses: Sequence[str], seed: int = 0) -> None:
+    def __init__(
+        self, addresses: Sequence[str], seed: int = 0, options: Sequence[tuple[str, Any]] = OPTIONS
+    ) -> None:
         self._rng = random.Random(seed)
-        self._channels = {a: grpc.aio.insecure_channel(a, OPTIONS) for a in addresses}
+        self._channels = {a: grpc.aio.insecure_channel(a, options) for a in addresses}
 
     async def close(self) -> None:
         for channel in self._channels.values():

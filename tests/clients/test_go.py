@@ -19,6 +19,7 @@ from server.algorithms.registry import Algorithms
 from storage import embedded
 
 SOURCES = Path(__file__).parent / "go"
+CONFIG = ROOT / "protos" / "python" / "positionsizing" / "service_config.json"
 
 pytestmark = pytest.mark.timeout(2 * BUILD_TIMEOUT_S)
 
@@ -31,7 +32,7 @@ async def test_a_client_in_go_sizes_a_signal(
     program = await asyncio.to_thread(build, SOURCES, tmp_path)
     async with started(postgres_server, kernels, tmp_path) as app:
         address = f"127.0.0.1:{app.port}"
-        output = await asyncio.to_thread(run, str(program), address, cwd=tmp_path)
+        output = await asyncio.to_thread(run, str(program), address, str(CONFIG), cwd=tmp_path)
     assert output.splitlines() == [
         "contract positionsizing.v1 lines at most 100000",
         "lots 500 LIMIT_KIND_WEIGHT_MAX",

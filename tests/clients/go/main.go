@@ -1,6 +1,6 @@
 // A client in Go, from code generated out of the contract: sizes one signal and prints the lots.
 //
-//	go run . ADDRESS
+//	go run . ADDRESS service_config.json
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // asks each server whether it serves
 	"google.golang.org/grpc/status"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
@@ -37,7 +38,14 @@ func check(err error) {
 }
 
 func main() {
-	connection, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// How calls are spread and repeated: service_config.json of the contract.
+	config, err := os.ReadFile(os.Args[2])
+	check(err)
+	connection, err := grpc.NewClient(
+		os.Args[1],
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(string(config)),
+	)
 	check(err)
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
