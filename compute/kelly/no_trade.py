@@ -8,7 +8,7 @@ eps, hold the risky fraction between (mu - lam) / (gamma s^2), valued at the ask
     w' + (1 - gamma) w^2 + (2 mu / s^2 - 1) w = (mu^2 - lam^2) / (gamma s^4)
     u/l = (mu + lam)(mu - lam - gamma s^2) / ((1 - eps)(mu - lam)(mu + lam - gamma s^2))
 
-Gerhold, Guasoni, Muhle-Karbe and Schachermayer (arXiv:1108.1167); the log case goes back to
+Gerhold, Guasoni, Muhle-Karbe and Schachermayer (2014, arXiv:1108.1167); the log case goes back to
 Taksar, Klass and Assaf 1988. The equation is autonomous, so the time it takes from one boundary
 to the other is a quadrature, and lam the root of one smooth function.
 """

@@ -79,9 +79,12 @@ async def add(
 async def totals(
     connection: asyncpg.Connection, tenant_id: str, experiment: str
 ) -> tuple[int, float | None]:
-    """How many there are, and the standard deviation of their Sharpe ratios; None below two."""
+    """How many there are, and the standard deviation of their Sharpe ratios; None below two.
+
+    Summed by size: the same trials give the same digits, whichever was stored first.
+    """
     row = await connection.fetchrow(
-        """SELECT count(*), stddev_samp(sharpe) FROM trial
+        """SELECT count(*), stddev_samp(sharpe ORDER BY sharpe) FROM trial
         WHERE tenant_id = $1 AND experiment = $2""",
         tenant_id,
         experiment,

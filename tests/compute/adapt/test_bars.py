@@ -135,7 +135,7 @@ def test_what_a_drift_and_a_gap_do() -> None:
 
 
 def test_few_trades_make_ranges_small_and_scaling_mends_it() -> None:
-    """Ranges of a walk of 10 steps a day: biased by about a quarter, which the returns tell."""
+    """Ranges of a walk of 10 steps a day: volatilities 18 % too small, which the returns tell."""
     rng = np.random.default_rng(11)
     walks = np.exp(np.cumsum(rng.normal(0.0, 0.02 / np.sqrt(10), (4000, 10)).ravel()))
     path = np.append(1.0, walks)
@@ -144,7 +144,7 @@ def test_few_trades_make_ranges_small_and_scaling_mends_it() -> None:
     slow = {"half_life": 1000.0}
     raw = replace(of(RangeEstimator.PARKINSON), **slow)
     mended = replace(of(RangeEstimator.PARKINSON, scale_to_returns=True), **slow)
-    assert estimates(after(rows, raw, 1.0)[-1], raw)[0] < 0.88 * 0.02
+    assert estimates(after(rows, raw, 1.0)[-1], raw)[0] == pytest.approx(0.815 * 0.02, rel=0.03)
     assert estimates(after(rows, mended, 1.0)[-1], mended)[0] == pytest.approx(0.02, rel=0.05)
 
 

@@ -352,7 +352,7 @@ class StakeRow(_message.Message):
     no_trade_low: _builtins.float
     """With `spread`, for an investor whose risk aversion is 1 over the multiple: the lower end of the stakes at
     which nothing is traded, valued at the price that one trades at there (the ask, of a short position the
-    bid). Gerhold, Guasoni, Muhle-Karbe and Schachermayer 2013. Unset where every stake or none is traded:
+    bid). Gerhold, Guasoni, Muhle-Karbe and Schachermayer 2014. Unset where every stake or none is traded:
     without a stake, and at a stake of exactly 1, which is bought and held.
     """
     no_trade_high: _builtins.float
