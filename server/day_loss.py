@@ -127,10 +127,8 @@ class DayLossMonitor:
         limits = state.book_limits
         if limits is None or limits.day_loss_max is None:
             return state
-        try:
-            universe_id = state.portfolio.universe_id
-            newest = await self._states.snapshot_of(call.tenant_id, universe_id)
-        except NotFound:
+        newest = await self._states.newest(call.tenant_id, state.portfolio.universe_id)
+        if newest is None:
             return state
         jumped = await self._states.price_jumps.instruments(
             call.tenant_id, state.tenant_version, newest, state.portfolio.base_currency

@@ -197,7 +197,11 @@ class BreachWatch:
         newest, loaded = NewestMarkets(self._states, call.tenant_id), []
         for portfolio_id in portfolio_ids:
             state = await load_state(connection, call.tenant_id, portfolio_id, "")
-            loaded.append(await self._states.with_others_priced(connection, call.tenant_id, state))
+            loaded.append(
+                await self._states.with_others_priced(
+                    call.tenant_id, state, lambda universe_id: newest.of(connection, universe_id)
+                )
+            )
         events, unread = await _scenarios(lambda: nullcontext(connection), call, loaded)
         for portfolio_id, state in zip(portfolio_ids, loaded, strict=True):
             currency = state.portfolio.base_currency
@@ -239,10 +243,10 @@ async def check(
     """
     async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         state = await load_state(connection, call.tenant_id, portfolio_id, "")
-        state = await states.with_others_priced(connection, call.tenant_id, state)
         begun = await storage.begin_times(connection, call.tenant_id, portfolio_id)
         matrix = await matrix_at_rest(states, call.tenant_id, state, connection)
         scenarios = await _scenarios(lambda: nullcontext(connection), call, [state])
+    state = await states.with_others_priced(call.tenant_id, state)
     universe_id = state.portfolio.universe_id
     snapshot = await states.snapshot_of(call.tenant_id, universe_id, snapshot_id)
     market = states.market(call.tenant_id, snapshot, state.portfolio.base_currency)

@@ -171,7 +171,9 @@ REASONS: Mapping[str, Reason] = {
     "MISSING_MATRIX": _told(_DATA, STATE),
     "MISSING_MATRIX_ENTRY": _told(_DATA, STATE),
     "MISSING_PLAN_PERIODS": _told("Set `SizingParameters.plan_periods`.", STATE),
-    "MISSING_PRICE": _told(_DATA, STATE),
+    "MISSING_PRICE": _told(
+        "Name a market snapshot that has it, or store one of the portfolio's universe.", STATE
+    ),
     "MISSING_RISK_BUDGET": _told("Give each line a share of the risk budget.", STATE),
     "MISSING_SCENARIOS": _told(_DATA, STATE),
     "MIXED_CURRENCIES": _told("Ask for one currency at a time.", STATE),

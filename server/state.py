@@ -7,10 +7,11 @@ there is no state and so no size: the service fails closed.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import asyncpg
 
@@ -40,6 +41,8 @@ _LOOK_MAX = 64
 
 _StateKey = tuple[str, str, str]
 """Tenant, portfolio and strategy."""
+NewestOf = Callable[[str], Awaitable[Snapshot | None]]
+"""The newest snapshot of a universe, None where there is none."""
 
 
 class States:
@@ -74,7 +77,7 @@ class States:
                 tenant_id, deadline_s=self._deadline_s
             ) as connection:
                 state = await load_state(connection, tenant_id, portfolio_id, strategy_id)
-                return await self.with_others_priced(connection, tenant_id, state)
+            return await self.with_others_priced(tenant_id, state)
 
         return await self._states.get(key, load)
 
@@ -166,6 +169,13 @@ class States:
             snapshot_id = await self._latest.get(key, lambda: self._latest_id(*key))
         return await self.snapshot(tenant_id, snapshot_id)
 
+    async def newest(self, tenant_id: str, universe_id: str) -> Snapshot | None:
+        """The newest snapshot of a universe; None: none yet. Not inside a transaction."""
+        try:
+            return await self.snapshot_of(tenant_id, universe_id)
+        except NotFound:
+            return None
+
     async def newest_within(
         self, connection: asyncpg.Connection, tenant_id: str, universe_id: str
     ) -> Snapshot | None:
@@ -183,16 +193,20 @@ class States:
         return Snapshot.of(stored.payload)
 
     async def with_others_priced(
-        self, connection: asyncpg.Connection, tenant_id: str, state: PortfolioState
+        self, tenant_id: str, state: PortfolioState, look: NewestOf | None = None
     ) -> PortfolioState:
-        """The state with prices of what members of other universes hold (`shared_use`)."""
+        """The state with prices of what members of other universes hold (`shared_use`).
+
+        look: what finds the newest snapshot of a universe inside a transaction; None outside.
+        """
+        look = look or partial(self.newest, tenant_id)
         own, base = state.portfolio.universe_id, state.portfolio.base_currency
         newest: dict[str, Snapshot | None] = {own: None}
         others = dict(state.others)
         for portfolio_id, book in state.others.items():
             universe_id = book.universe_id
             if universe_id not in newest:
-                newest[universe_id] = await self.newest_within(connection, tenant_id, universe_id)
+                newest[universe_id] = await look(universe_id)
             snapshot = newest[universe_id]
             if snapshot is not None:
                 prices = dict[str, float]()

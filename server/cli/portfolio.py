@@ -121,14 +121,16 @@ def list_portfolios(
     if as_json:
         print_json(answer)
         return
-    names = ("portfolio", "name", "group", "state")
-    out = table(
-        "Portfolios", *names, "cash", "version", left=names, drop=("version", "group", "name")
-    )
+    names: tuple[str, ...] = ("portfolio", "name", "group", "state")
+    if has_universes := any(item.universe_id for item in answer.portfolios):
+        names += ("universe",)
+    drop = ("version", "group", "name")
+    out = table("Portfolios", *names, "cash", "version", left=names, drop=drop)
     for item in answer.portfolios:
-        state = _state_words(item)
-        identity = (item.portfolio_id, item.display_name, item.group_id, state)
-        out.add_row(*identity, f"{money(item.cash)} {item.base_currency}", str(item.version))
+        identity = (item.portfolio_id, item.display_name, item.group_id, _state_words(item))
+        of = (item.universe_id,) if has_universes else ()
+        cash = f"{money(item.cash)} {item.base_currency}"
+        out.add_row(*identity, *of, cash, str(item.version))
     console().print(out)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import grpc
 import pytest
 from google.protobuf.message import Message
 from positionsizing.v1 import (
@@ -81,8 +82,8 @@ def budget(portfolio_id: str, kelly_fraction: float) -> events_pb2.RiskBudgetUpd
     return events_pb2.RiskBudgetUpdated(request=request)
 
 
-def market(price: float) -> events_pb2.MarketDataUpdated:
-    snapshot = snapshot_message(price=[price] * 8)
+def market(price: float, universe_id: str = "") -> events_pb2.MarketDataUpdated:
+    snapshot = snapshot_message(price=[price] * 8, universe_id=universe_id)
     return events_pb2.MarketDataUpdated(
         request=market_service_pb2.PutMarketSnapshotRequest(snapshot=snapshot)
     )
@@ -207,6 +208,35 @@ async def test_every_topic_does_what_its_call_does(
     await _until(lambda: _feature(client, set_id), [0.7])
     await _until(lambda: _history(client, universe_id), [100.0, 101.5])
     assert sender.topics >= {topic.name for topic in INCOMING}, "none is left out"
+
+
+async def test_market_data_of_a_universe_is_of_that_alone(
+    client: Client, sender: Sender, subscriber: Subscriber
+) -> None:
+    """A desk is sized by a signal from a topic at its own feed, whatever another one told later."""
+    own, other = new_id("universe"), new_id("universe")
+    portfolio_id = await client.put_portfolio(1e6, universe_id=own)
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.1)
+    first = market(10.0, own)
+    await sender.send("market-data", own, first)
+    await _until(lambda: _newest(client, own), first.request.snapshot.snapshot_id)
+    later = market(99.0, other)
+    await sender.send("market-data", other, later)
+    await _until(lambda: _newest(client, other), later.request.snapshot.snapshot_id)
+    await sender.send("signals", portfolio_id, signals(portfolio_id))
+    _, sized = await subscriber.wait_for("position-sized", "PositionSized", sized_for(portfolio_id))
+    used = sized.decision.versions.market_snapshot_id
+    assert used == first.request.snapshot.snapshot_id
+
+
+async def _newest(client: Client, universe_id: str) -> str | None:
+    request = market_service_pb2.GetMarketSnapshotRequest(universe_id=universe_id)
+    try:
+        return (await client.market.GetMarketSnapshot(request)).snapshot.snapshot_id
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        return None
 
 
 async def test_an_event_is_handled_once_whatever_it_says_the_second_time(
@@ -429,7 +459,7 @@ async def _cash(client: Client, portfolio_id: str) -> float:
     return float((await client.portfolio.GetPortfolio(request)).portfolio.cash)
 
 
-async def _until(read: Callable[[], Any], wanted: float) -> None:
+async def _until(read: Callable[[], Any], wanted: Any) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while await read() != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -14,6 +14,7 @@ from positionsizing.v1 import explanation_service_pb2 as explanation_pb
 from positionsizing.v1 import history_service_pb2 as history_pb
 from positionsizing.v1 import liquidity_service_pb2 as liquidity_pb
 from positionsizing.v1 import market_service_pb2 as market_pb
+from positionsizing.v1 import parameter_service_pb2 as parameter_pb
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import risk_service_pb2 as risk_pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
@@ -209,6 +210,49 @@ async def test_money_paid_in_is_no_gain_whichever_feed_told_last(client: Client)
         pb.ConfirmEquityRequest(portfolio_id=equities.id, reason="looked at")
     )
     assert confirmed.equity == 200_000.0
+
+
+async def test_a_high_water_mark_is_set_and_kept_at_the_prices_of_the_own_feed(
+    client: Client,
+) -> None:
+    equities, crypto = await two(client)
+    request = parameter_pb.SetParametersRequest(
+        portfolio_id=equities.id, parameters=parameter_pb.SizingParameters(drawdown_floor=0.5)
+    )
+    await client.parameter.SetParameters(request)
+    await equities.size()
+    await crypto.tell(1.0)
+    asked = parameter_pb.GetParametersRequest(portfolio_id=equities.id)
+    found = await client.parameter.GetParameters(asked)
+    (floor,) = found.adjustments
+    assert floor.explanation == "equity 100000 over a floor of 50000, 0.5 of 100000"
+    rebased = await client.portfolio.RebaseHighWaterMark(
+        pb.RebaseHighWaterMarkRequest(portfolio_id=equities.id, reason="a new mandate")
+    )
+    assert rebased.rebase.equity_after == 100_000.0
+
+
+async def test_past_volatilities_are_those_of_the_own_feed(client: Client) -> None:
+    calm = Desk(client)
+    wild = Desk(client, calm.name)
+    times = [datetime.now(UTC) - timedelta(days=days) for days in (3, 1)]
+    stamps = [Timestamp(), Timestamp()]
+    for stamp, time in zip(stamps, times, strict=True):
+        stamp.FromDatetime(time)
+    before = Timestamp()
+    before.FromDatetime(times[0] - timedelta(days=1))
+    await calm.tell(100.0, time=before, volatility=[0.1])
+    await calm.open(100.0)
+    await wild.tell(100.0, time=stamps[0], volatility=[0.9])
+    request = parameter_pb.SimulateParametersRequest(
+        portfolio_id=calm.id,
+        start_time=stamps[0],
+        end_time=stamps[1],
+        instrument_ids=[calm.name],
+        parameters=parameter_pb.SizingParameters(volatility_target=0.05),
+    )
+    (line,) = (await client.parameter.SimulateParameters(request)).lines
+    assert set(line.volatility) == {0.1}
 
 
 async def test_decisions_are_marked_at_the_newest_of_the_own_feed(client: Client) -> None:

@@ -51,8 +51,9 @@ async def test_two_feeds_and_two_desks(sizing: Sizing, tmp_path: Path) -> None:
         assert both.code != 0
         assert "universe_id" in both.err
     assert "universe" in (await sizing("market", "list")).out
-
     first, second = desks
+    assert desks[first][2] in (await sizing("portfolio", "list")).out
+
     universe = desks[second][2]
     moved = ("portfolio", "universe", first, universe, "--reason", "one feed for both", "--json")
     assert (await sizing(*moved)).json["universe_id"] == universe

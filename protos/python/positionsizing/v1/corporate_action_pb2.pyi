@@ -62,7 +62,8 @@ class CorporateAction(_message.Message):
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """From when on prices show it (the ex-date), not in the future. Unset: the `as_of_time` of the newest
         market snapshot where its price there is refused as a jump that this action explains; else now. Required
-        for an action equal to the instrument's last one of the past day (ALREADY_EXISTS).
+        for an action equal to the instrument's last one of the past day (ALREADY_EXISTS), and where the newest
+        snapshot of one universe shows it so and that of another does not.
         """
 
     @_builtins.property

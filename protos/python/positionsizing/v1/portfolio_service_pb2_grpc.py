@@ -180,8 +180,10 @@ class PortfolioServiceServicer:
 
     def SetUniverse(self, request, context):
         """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
-        reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
-        held, the portfolio is not sized (MISSING_PRICE) until one has it.
+        reason. What has been decided stays as it is, and so do the equity that the next decision is compared with
+        (`SizingParameters.equity_jump_max`), the high-water mark and the begin of the trading day, which are in the
+        prices of before. Where the newest of the new universe lacks something that is held, the portfolio is not
+        sized (MISSING_PRICE) until one has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

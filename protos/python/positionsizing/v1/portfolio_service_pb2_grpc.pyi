@@ -54,8 +54,10 @@ class PortfolioServiceStub:
     """Sets the zone whose midnight begins the trading day, from the next look on."""
     SetUniverse: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetUniverseRequest, _portfolio_service_pb2.SetUniverseResponse]
     """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
-    reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
-    held, the portfolio is not sized (MISSING_PRICE) until one has it.
+    reason. What has been decided stays as it is, and so do the equity that the next decision is compared with
+    (`SizingParameters.equity_jump_max`), the high-water mark and the begin of the trading day, which are in the
+    prices of before. Where the newest of the new universe lacks something that is held, the portfolio is not
+    sized (MISSING_PRICE) until one has it.
     """
     AdjustCash: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
@@ -114,8 +116,10 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     """Sets the zone whose midnight begins the trading day, from the next look on."""
     SetUniverse: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.SetUniverseRequest, _portfolio_service_pb2.SetUniverseResponse]  # type: ignore[assignment]
     """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
-    reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
-    held, the portfolio is not sized (MISSING_PRICE) until one has it.
+    reason. What has been decided stays as it is, and so do the equity that the next decision is compared with
+    (`SizingParameters.equity_jump_max`), the high-water mark and the begin of the trading day, which are in the
+    prices of before. Where the newest of the new universe lacks something that is held, the portfolio is not
+    sized (MISSING_PRICE) until one has it.
     """
     AdjustCash: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.AdjustCashRequest, _portfolio_service_pb2.AdjustCashResponse]  # type: ignore[assignment]
     """Moves cash: payments, income and costs, conversions. The same `request_id` is answered as it was."""
@@ -219,8 +223,10 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.SetUniverseResponse, _abc.Awaitable[_portfolio_service_pb2.SetUniverseResponse]]:
         """Sets the universe of market snapshots whose newest the portfolio is priced at, from now on. Recorded with its
-        reason. What has been decided stays as it is; where the newest of the new universe lacks something that is
-        held, the portfolio is not sized (MISSING_PRICE) until one has it.
+        reason. What has been decided stays as it is, and so do the equity that the next decision is compared with
+        (`SizingParameters.equity_jump_max`), the high-water mark and the begin of the trading day, which are in the
+        prices of before. Where the newest of the new universe lacks something that is held, the portfolio is not
+        sized (MISSING_PRICE) until one has it.
         """
 
     @_abc_1.abstractmethod
