@@ -170,6 +170,21 @@ lock: setup  ## resolve the dependencies again, with hashes
 	$(BIN)/$(LOCK) --extra build --extra dev --extra cluster $(EXTRAS) -c requirements-dev.txt \
 	  pyproject.toml -o requirements-cluster.txt
 	$(BIN)/$(LOCK) --extra build -c requirements-dev.txt pyproject.toml -o requirements.txt
+	$(BIN)/$(LOCK) --group ops -o requirements-ops.txt
+
+.venv-ops: requirements-ops.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: check-kubernetes
+check-kubernetes: .venv-ops  ## the manifests in ops/kubernetes against the schemas of Kubernetes
+	.venv-ops/bin/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard ops/kubernetes/*.yaml))
+
+.PHONY: sbom
+sbom: .venv-ops  ## sbom.cdx.json: what an installation consists of, with hashes (CycloneDX)
+	.venv-ops/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml \
+	  --output-reproducible -o sbom.cdx.json
 
 .PHONY: clean
 clean:  ## remove what the service and the tools have written here, but not .venv

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # only `joint_shapes` needs it, and it brings JAX
     from compute.optimize.execution import JointShapes
 
 PREFIX = "SIZING_"
-_ELSEWHERE = {
+READ_ELSEWHERE = {
     "SIZING_CONFIG",
     "SIZING_CRASH_POINT",
     "SIZING_ADDRESS",
@@ -190,7 +190,7 @@ class Config(BaseSettings):
 
 def load(**overrides: Any) -> Config:
     """The configuration of this process. Raises `ConfigError`."""
-    known = {f"{PREFIX}{name.upper()}" for name in Config.model_fields} | _ELSEWHERE
+    known = {f"{PREFIX}{name.upper()}" for name in Config.model_fields} | READ_ELSEWHERE
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known:
             raise ConfigError(f"{name} is not a setting; `sizing doctor` lists them")

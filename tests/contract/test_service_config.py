@@ -28,5 +28,5 @@ def test_what_sizes_and_settles_is_repeated_and_what_stores_without_an_id_is_not
     assert not REPEATED & {*stores, f"{prefix}JobService/StartJob"}
 
 
-def test_only_what_says_that_nothing_was_done_is_repeated() -> None:
+def test_only_unavailable_is_repeated() -> None:
     assert METHODS["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
