@@ -34,7 +34,7 @@ from server.missed_actions import check_shown
 from server.models import Models
 from server.portfolio_state import PortfolioState, restated, universe_words
 from server.prepared_request import PreparedRequest, assemble, concerned, context_of
-from server.price_jumps import refuse_held
+from server.price_jumps import refuse_held, refuse_shared
 from server.regime_prediction import regimes_of
 from server.request_context import Call
 from server.sizing_request import SizingRequest
@@ -149,6 +149,7 @@ class Gatherer:
         with profile.span("gather: arrays"):
             prices = self.states.market(found.tenant_id, found.snapshot, currency)
             context = context_of(state, snapshot_id, prices)
+            refuse_shared(state, prices, found.jumped)
             if found.jumped:
                 refuse_held(prices, context.positions, found.jumped)
                 context = replace(context, jumped=found.jumped)

@@ -32,10 +32,12 @@ class Elsewhere:
     """Prices of what a member of another universe holds, at the newest of that, as of `time`.
 
     By instrument, in the base currency of the portfolio that looks; without those it doesn't have.
+    jumped: those whose price is not accepted.
     """
 
     time: datetime
     price: Mapping[str, float]
+    jumped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

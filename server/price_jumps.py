@@ -18,6 +18,7 @@ from server.convert.corporate_action import of_instrument, shown_to, shown_until
 from server.convert.market import Snapshot, rates_of
 from server.convert.price_jump import Key, quotes
 from server.errors import precondition
+from server.portfolio_state import PortfolioState
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import corporate_actions, parameters
 from storage.postgres import price_jumps as storage
@@ -186,6 +187,27 @@ def refuse_held(prices: Market, positions: Positions, jumped: frozenset[str]) ->
             "worth: store one that is right, or confirm it (`sizing market confirm`)"
         )
         raise precondition("PRICE_JUMP", text, instrument_ids=", ".join(names[:20]))
+
+
+def refuse_shared(state: PortfolioState, prices: Market, jumped: frozenset[str]) -> None:
+    """Raises `Refusal` where what other members of a group that shares limits have jumped.
+
+    Nobody knows what they use then. jumped: of the market; those of other universes come with the
+    state.
+    """
+    for portfolio_id, book in state.others.items():
+        names = set(book.instrument_ids)
+        found = names & jumped
+        if book.elsewhere is not None:
+            found |= {name for name in names & book.elsewhere.jumped if name not in prices.index}
+        for name in sorted(found):
+            text = (
+                f"the price of {name!r}, which is held or reserved by {portfolio_id!r}, is further "
+                "from the last accepted one than price_jump_max allows, and so nobody knows what "
+                "it uses of the limits that the group shares: store one that is right, or confirm "
+                "it (`sizing market confirm`)"
+            )
+            raise precondition("PRICE_JUMP", text, instrument_ids=name)
 
 
 class PriceJumps:

@@ -197,9 +197,10 @@ class States:
     ) -> PortfolioState:
         """The state with prices of what members of other universes hold (`shared_use`).
 
-        look: what finds the newest snapshot of a universe inside a transaction; None outside.
+        look: what finds the newest snapshot of a universe inside a transaction, where jumps of
+        prices are not looked for; None outside.
         """
-        look = look or partial(self.newest, tenant_id)
+        is_outside, look = look is None, look or partial(self.newest, tenant_id)
         own, base = state.portfolio.universe_id, state.portfolio.base_currency
         newest: dict[str, Snapshot | None] = {own: None}
         others = dict(state.others)
@@ -213,6 +214,10 @@ class States:
                 with suppress(MissingInputError):  # no rate, so no price in the base currency
                     prices = priced(self.market(tenant_id, snapshot, base), book.instrument_ids)
                 elsewhere = Elsewhere(snapshot.as_of_time, prices)
+                if is_outside:
+                    version = state.tenant_version
+                    jumped = await self.price_jumps.instruments(tenant_id, version, snapshot, base)
+                    elsewhere = replace(elsewhere, jumped=jumped)
                 others[portfolio_id] = replace(book, elsewhere=elsewhere)
         return replace(state, others=others) if len(newest) > 1 else state
 

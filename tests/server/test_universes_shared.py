@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import numpy as np
 import pytest
 from desks import Desk
 from google.protobuf.duration_pb2 import Duration
@@ -13,7 +14,8 @@ from positionsizing.v1 import parameter_service_pb2 as parameter_pb
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as sizing
-from service_client import Client, new_id, refusal
+from service_client import INSTRUMENTS, Client, new_id, refusal, sizing_request
+from test_shared import PRICE, Book, size_all
 
 RATE = market_pb.ExchangeRate(from_currency="EUR", to_currency="USD", rate=1.25)
 
@@ -183,3 +185,82 @@ async def test_a_shared_limit_that_is_passed_elsewhere_is_found(client: Client) 
             types_pb2.LIMIT_KIND_SHARED_GROSS_NOTIONAL_MAX,
             60_000.0,
         )
+
+
+async def test_a_member_whose_price_jumped_holds_up_the_group(client: Client) -> None:
+    """A slipped decimal point would make what it uses small, wherever it is priced."""
+    equities, crypto = await two(client, gross_notional_max=5e4)
+    same = Desk(client, equities.name, universe_id=equities.universe_id)
+    group_id = (await equities.look()).portfolio.group_id
+    await same.open(100.0, cash=1e5, held=10.0, group_id=group_id)
+    assert list((await equities.size(validate_only=True)).sizes.trade_lots) == [290]
+    await crypto.tell(0.2, confirm=False)
+    refused = await refusal(equities.size(validate_only=True))
+    assert (refused.reason, refused.metadata["instrument_ids"]) == ("PRICE_JUMP", crypto.name)
+    assert crypto.id in refused.message
+    await crypto.tell(20.0, confirm=False)
+    assert list((await equities.size(validate_only=True)).sizes.trade_lots) == [290]
+    both = Desk(client, equities.name, crypto.name)
+    await both.tell(100.0, 20.0)
+    await equities.tell(1.0, confirm=False)
+    refused = await refusal(crypto.size(validate_only=True))
+    assert (refused.reason, refused.metadata["instrument_ids"]) == ("PRICE_JUMP", equities.name)
+    decision = await crypto.size(validate_only=True, market_snapshot_id=both.snapshot_id)
+    assert decision.sizes.trade_lots[0] > 0, "the snapshot that is named has prices of all"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_books_of_two_universes_never_use_more_than_they_share(
+    client: Client, seed: int
+) -> None:
+    """Feeds that have some instruments in common, and one call for all of the group each time."""
+    rng = np.random.default_rng([71, seed])
+    group, feeds = new_id("group"), (INSTRUMENTS[:5], INSTRUMENTS[3:])
+    universes = [new_id("universe") for _ in feeds]
+    for names, universe_id in zip(feeds, universes, strict=True):
+        price = [PRICE[name] for name in names]
+        columns: dict[str, Any] = {"volatility": [], "average_daily_volume": [], "sector": []}
+        await client.put_market(
+            instrument_ids=names, price=price, universe_id=universe_id, **columns
+        )
+    books: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {}
+    for member in range(4):
+        names, universe_id = feeds[member % 2], universes[member % 2]
+        chosen = rng.choice(names, 2, replace=False).tolist()
+        held = {name: float(np.round(rng.normal(0.0, 40_000.0) / PRICE[name])) for name in chosen}
+        given = {"group_id": group, "universe_id": universe_id}
+        books[await client.put_portfolio(1e6, held, **given)] = held, names
+    gross_max, instrument_max = rng.uniform(3e5, 1e6), rng.uniform(5e4, 2e5)
+    shared = pb.SharedLimits(gross_notional_max=gross_max, instrument_notional_max=instrument_max)
+    limits: dict[str, Any] = {"weight_max": 0.3, "allow_short": True, "allow_flip": True}
+    await client.set_limits(pb.Scope(group_id=group), **limits, shared=shared)
+    outside = next(iter(books))  # is in no call
+    traded = 0
+    for _ in range(4):
+        before = {name: await Book.read(client, name, held) for name, (held, _) in books.items()}
+        requests = []
+        for name, (_, names) in books.items():
+            if name != outside:
+                lines = {
+                    "side": rng.integers(1, 3, 3),
+                    "win_probability": rng.uniform(0.5, 0.65, 3),
+                    "payoff": [1.0] * 3,
+                }
+                asked = rng.choice(names, 3, replace=False).tolist()
+                requests.append(sizing_request(name, asked, lines, request_id=""))
+        decisions = {one.portfolio_id: one for one in await size_all(client, requests)}
+        after = {
+            name: book.filled(decisions[name]) if name in decisions else book
+            for name, book in before.items()
+        }
+        used = sum(max(before[name].gross(), after[name].gross()) for name in books)
+        least = sum(book.gross() for book in before.values())
+        assert used <= max(gross_max, least) * (1.0 + 1e-9)
+        for instrument in INSTRUMENTS:
+            pairs = [
+                (before[name].worst(instrument), after[name].worst(instrument)) for name in books
+            ]
+            used = sum(map(max, pairs))
+            assert used <= max(instrument_max, sum(old for old, _ in pairs)) * (1.0 + 1e-9)
+        traded += any(any(one.sizes.trade_lots) for one in decisions.values())
+    assert traded

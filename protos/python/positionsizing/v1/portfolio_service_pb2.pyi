@@ -746,8 +746,9 @@ class SharedLimits(_message.Message):
     """Limits on the sum over the portfolios of a group. Each is sized at its own market snapshot, and what the others
     hold counts at that one's prices. A member of another universe (`Portfolio.universe_id`) may hold what that
     snapshot doesn't have: it counts at the newest prices of the member's universe, in the base currency of who is
-    sized. Where these don't have it either, nothing is sized (MISSING_PRICE), and where they are older than
-    `SizingParameters.market_age_max` neither (STALE_INPUT).
+    sized. Where these don't have it either, nothing is sized (MISSING_PRICE), where they are older than
+    `SizingParameters.market_age_max` neither (STALE_INPUT), nor where a price of what a member holds is not accepted
+    (PRICE_JUMP).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
