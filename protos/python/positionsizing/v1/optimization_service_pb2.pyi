@@ -48,9 +48,11 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     OBJECTIVE_KIND_MIN_CVAR: _ObjectiveKind.ValueType  # 8
     """Minimise the mean of the worst losses."""
     OBJECTIVE_KIND_MIN_CDAR: _ObjectiveKind.ValueType  # 9
-    """Minimise the mean of the worst drawdowns along the scenarios as a path."""
+    """Minimise the mean of the worst drawdowns along the scenarios as a path: of summed, uncompounded returns
+    (Chekhlov, Uryasev and Zabarankin 2005), a drawdown a scenario, the start a peak.
+    """
     OBJECTIVE_KIND_MIN_MAX_DRAWDOWN: _ObjectiveKind.ValueType  # 10
-    """Minimise the maximum drawdown along the scenarios as a path."""
+    """Minimise the maximum drawdown along the scenarios as a path, of summed returns likewise."""
     OBJECTIVE_KIND_RISK_BUDGET: _ObjectiveKind.ValueType  # 11
     """Risk contributions in proportion to the budgets."""
     OBJECTIVE_KIND_COMBINATION: _ObjectiveKind.ValueType  # 12
@@ -87,9 +89,11 @@ OBJECTIVE_KIND_MIN_VARIANCE: ObjectiveKind.ValueType  # 7
 OBJECTIVE_KIND_MIN_CVAR: ObjectiveKind.ValueType  # 8
 """Minimise the mean of the worst losses."""
 OBJECTIVE_KIND_MIN_CDAR: ObjectiveKind.ValueType  # 9
-"""Minimise the mean of the worst drawdowns along the scenarios as a path."""
+"""Minimise the mean of the worst drawdowns along the scenarios as a path: of summed, uncompounded returns
+(Chekhlov, Uryasev and Zabarankin 2005), a drawdown a scenario, the start a peak.
+"""
 OBJECTIVE_KIND_MIN_MAX_DRAWDOWN: ObjectiveKind.ValueType  # 10
-"""Minimise the maximum drawdown along the scenarios as a path."""
+"""Minimise the maximum drawdown along the scenarios as a path, of summed returns likewise."""
 OBJECTIVE_KIND_RISK_BUDGET: ObjectiveKind.ValueType  # 11
 """Risk contributions in proportion to the budgets."""
 OBJECTIVE_KIND_COMBINATION: ObjectiveKind.ValueType  # 12

@@ -632,7 +632,9 @@ class ParetoDiagnostics(_message.Message):
     exceedances: _builtins.int
     """Losses above the threshold; below 100, treat it with care."""
     distance: _builtins.float
-    """Kolmogorov-Smirnov distance; above 1.36 / sqrt(exceedances) it fits badly."""
+    """Kolmogorov-Smirnov distance; above 1.36 / sqrt(exceedances) it fits badly. Below that is no proof: the tail
+    was fitted to the same losses, which makes distances smaller.
+    """
     shape_of_half: _builtins.float
     """Shape fitted to the larger half alone; far from `shape`, the threshold is too low."""
     def __init__(

@@ -650,13 +650,13 @@ class PerformanceMeasures(_message.Message):
     volatility: _builtins.float
     """Standard deviation a year, n - 1 in the denominator."""
     sharpe: _builtins.float
-    """mean(r - rf) / sd(r - rf) times sqrt(sessions a year)."""
+    """mean(r - rf) / sd(r - rf) times sqrt(sessions a year), n - 1 in the denominator of sd."""
     sharpe_error: _builtins.float
-    """Its standard error (Mertens 2002)."""
+    """Its standard error, a year (Mertens 2002)."""
     sharpe_probability: _builtins.float
     """P(true Sharpe ratio > 0)."""
     sortino: _builtins.float
-    """As the Sharpe ratio, over the root mean square of returns below rf."""
+    """As the Sharpe ratio, over the root mean square of min(r - rf, 0): all sessions count, n in the denominator."""
     max_drawdown: _builtins.float
     """Largest fall from the peak before, as a fraction of it, the start included."""
     calmar: _builtins.float
@@ -664,7 +664,7 @@ class PerformanceMeasures(_message.Message):
     ulcer: _builtins.float
     """Root mean square of drawdowns."""
     omega: _builtins.float
-    """Gains over losses."""
+    """Sum of gains over sum of losses."""
     hit_rate: _builtins.float
     """Part of the sessions with a gain."""
     sharpe_autocorrelated: _builtins.float
