@@ -127,6 +127,11 @@ REASONS: Mapping[str, Reason] = {
     "NOT_IN_REGIMES": _told("Name an instrument that the filter has seen returns of.", LINE),
     "NOT_IN_SCENARIOS": _told("Send scenarios that have the instrument.", LINE),
     "NOT_TRADED": _told("Wait until it trades, or correct its state in the snapshot.", LINE),
+    "PRICES_END": _told(
+        "Say at what price or return the instrument is delisted (`--delistings`), or a return for "
+        "all that end (`--delisting-return`).",
+        FIELD,
+    ),
     "PRICE_JUMP": _told(
         "Check the price; record the split, or confirm it (`sizing market confirm`; "
         "in backtests and searches `--confirm-prices`).",

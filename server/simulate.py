@@ -33,6 +33,7 @@ from server.convert import simulation_answer as answer
 from server.convert import trials
 from server.convert.backtest_setting import setting_of
 from server.convert.columns import Floats, floats, set_floats
+from server.convert.delisting import applied
 from server.convert.risk import shock_event
 from server.convert.trials import Ran, SharpeRatios
 from server.progress import Progress
@@ -82,6 +83,7 @@ def run_backtest(
         mode=pb.BACKTEST_MODE_FAST if is_fast else pb.BACKTEST_MODE_EXACT,
         overfitting=luck,
         history_hash=answer.history_hash(history),
+        delistings=applied(history),
     )
     sure = mean_interval if len(settings) <= convert.SETTINGS_MAX else _mean_alone
     for setting, item, logs in zip(settings, found, growth, strict=True):

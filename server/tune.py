@@ -21,6 +21,7 @@ from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
 from server.convert import trials
 from server.convert.backtest_setting import setting_of, setting_violations
+from server.convert.delisting import applied
 from server.convert.ranges import number_violations
 from server.convert.trials import Ran, SharpeRatios, experiment_violations
 from server.errors import FieldViolation, invalid
@@ -113,6 +114,7 @@ def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | N
         base_growth=[float(piece[:, 0].mean()) for piece in np.array_split(growth, segments)][1:],
         locked_from=whole.dates[cut],
         history_hash=answer.history_hash(whole),
+        delistings=applied(whole),
     )
     _tell(response, values, choice)
     _locked(response, request, whole, cut, [messages[0], messages[chosen]])

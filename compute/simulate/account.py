@@ -1,7 +1,7 @@
 """The account of a backtest: cash and units through splits, dividends, fills and nights.
 
 Each function takes an account and returns the next one. Order within a session: `corporate_actions`
-before the open, `fill` at the open, `night` after the close.
+and `delist` before the open, `fill` at the open, `night` after the close.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +31,11 @@ class TradingCosts:
 
 @dataclass(frozen=True)
 class Account:
-    """cash in money, units signed (m,); what was paid and earned since the start, in money."""
+    """cash in money, units signed (m,); what was paid and earned since the start, in money.
+
+    delistings: received for what was held of delisted instruments, less paid for shorts of them;
+    delisted: how many positions that were.
+    """
 
     cash: float
     units: Floats
@@ -40,6 +44,8 @@ class Account:
     dividends: float = 0.0
     interest: float = 0.0
     borrow: float = 0.0
+    delistings: float = 0.0
+    delisted: int = 0
 
     def equity(self, price: Floats) -> float:
         """Cash plus the value of all units; a position without a price counts nothing."""
@@ -54,6 +60,21 @@ def corporate_actions(account: Account, dividend: Floats | None, split: Floats |
     if split is not None:
         account = replace(account, units=account.units * np.nan_to_num(split, nan=1.0))
     return account
+
+
+def delist(account: Account, price: Floats | None) -> Account:
+    """Closes what is held where `price` is not NaN, at it, without fees; None: nothing anywhere."""
+    if price is None:
+        return account
+    closed = ~np.isnan(price) & (account.units != 0.0)
+    paid = float(np.where(closed, price, 0.0) @ account.units)
+    return replace(
+        account,
+        cash=account.cash + paid,
+        units=np.where(closed, 0.0, account.units),
+        delistings=account.delistings + paid,
+        delisted=account.delisted + int(np.count_nonzero(closed)),
+    )
 
 
 def fill(account: Account, trade: Floats, price: Floats, costs: TradingCosts) -> Account:

@@ -1,6 +1,6 @@
 """A strategy through the past: decided at each close as live, filled later, kept as an account.
 
-    corporate actions -> fills of what was decided before -> mark -> night -> decide
+    corporate actions, delistings -> fills of what was decided before -> mark -> night -> decide
 
 Sizes come from `sizing.size`, the function that sizes live: the same waterfall, limits, whole lots
 and guard. Nothing of a later session is known to a decision.
@@ -18,7 +18,7 @@ from compute.layout import Stage
 from compute.limits.policy import LimitKind
 from compute.market import Floats, MissingInputError
 from compute.shapes import KernelRegistry
-from compute.simulate.account import Account, corporate_actions, fill, night
+from compute.simulate.account import Account, corporate_actions, delist, fill, night
 from compute.simulate.decision import Ask, Decider, Standing
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
@@ -103,6 +103,8 @@ class _Run:
         self.account = corporate_actions(self.account, dividend, split)
         if split is not None:
             self.orders = self.orders * np.nan_to_num(split, nan=1.0)
+        ends = self.history.delisting_price
+        self.account = delist(self.account, None if ends is None else ends[t])
 
     def _mark(self, t: int, mark: Floats) -> bool:
         equity = self.account.equity(mark)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.adapt.adjustment import Adjustment, floored, fraction_multiplier, scheduled
 from compute.adapt.edge import multiplied
@@ -95,8 +96,9 @@ class Decider:
         places = np.flatnonzero(~np.isnan(history.last_close[t]))
         nothing = np.zeros(len(places))
         positions = Positions(held[places], nothing, nothing, standing.account.cash)
-        index = np.searchsorted(places, said.instrument)
-        ids = tuple(market.instrument_ids[place] for place in index)
+        known = np.isin(said.instrument, places)
+        index = np.where(known, np.searchsorted(places, said.instrument), 0)
+        ids = tuple(history.instrument_ids[place] for place in said.instrument)
         parameters, adjustments = self._adjusted(ids, t, standing)
         signals = said.signals
         if (m := line_multipliers(adjustments)) is not None:
@@ -104,8 +106,9 @@ class Decider:
         returns = NO_DATA if setting.estimates is None else setting.estimates.at(history, t)
         limits = setting.limits
         errors = [
+            *_unpriced(ids, known),
             *check(said.signals, market.price[index]),
-            *check_market(said.signals, index, market, parameters, limits),
+            *check_market(said.signals, np.where(known, index, -1), market, parameters, limits),
             *_unestimated(ids, parameters, returns),
         ]
         active = np.ones(len(index), dtype=bool)
@@ -123,7 +126,7 @@ class Decider:
             signals=signals,
             index=index,
             active=active,
-            known=np.ones(len(index), dtype=bool),
+            known=known,
             limit_bounds=prepare(market, positions, limits),
             parameters=parameters,
             reducing=standing.reducing,
@@ -185,6 +188,15 @@ class Decider:
         return with_sizes(inputs, weight, lines), left
 
 
+def _unpriced(ids: tuple[str, ...], known: NDArray[np.bool_]) -> list[LineError]:
+    """Lines of instruments that have had no price yet, or are delisted."""
+    text, reason = "has no price at this session: it begins later, or is gone", "UNKNOWN_INSTRUMENT"
+    return [
+        LineError(int(line), "instrument_ids", reason, f"{ids[line]!r} {text}")
+        for line in np.flatnonzero(~known)
+    ]
+
+
 def _unestimated(
     ids: tuple[str, ...], parameters: EffectiveParameters, returns: ReturnData
 ) -> list[LineError]:
@@ -203,7 +215,7 @@ def _unestimated(
 
 
 def market_at(history: PriceHistory, t: int, lot_size: float) -> Market:
-    """The market at the close of session t: instruments that have had a price by then."""
+    """The market at the close of session t: those that have had a price and aren't delisted."""
     last = history.last_close[t]
     places = np.flatnonzero(~np.isnan(last))
     volatility = np.nan_to_num(history.daily_volatility[t][places]) * np.sqrt(SESSIONS_PER_YEAR)

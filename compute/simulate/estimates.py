@@ -1,7 +1,8 @@
 """Covariance and scenarios of returns as they could be estimated at each close of a history.
 
 The window is the last `sessions` total returns (dividends and splits in) up to that close. An
-instrument is in it that has had a price before the window began, and whose return has moved in it.
+instrument is in it that has had a price before the window began, isn't delisted, and whose return
+has moved in it.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ class Estimates:
             raise MissingInputError("TOO_FEW_SESSIONS", text)
         window = history.total_return[t + 1 - self.sessions : t + 1]
         has_begun = ~np.isnan(history.last_close[t - self.sessions])
-        inside = np.flatnonzero(has_begun & (np.ptp(window, axis=0) > 0.0))
+        is_there = has_begun & ~np.isnan(history.last_close[t])
+        inside = np.flatnonzero(is_there & (np.ptp(window, axis=0) > 0.0))
         returns = window[:, inside]
         if not len(inside):
             raise MissingInputError("NOT_ESTIMABLE", "no instrument has a whole window of returns")

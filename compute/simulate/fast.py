@@ -16,6 +16,9 @@ from jax import Array
 from compute.limits.projection import NO_LIMIT
 from compute.simulate.fast_decision import Bounds, Features, Session, limited, stakes, whole_lots
 
+PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings")
+"""Fields of `account.Account`."""
+
 
 class Account(NamedTuple):
     """Cash and units of one setting, its open orders, and what it has done."""
@@ -30,7 +33,8 @@ class Account(NamedTuple):
     decisions: Array
     scaled_fills: Array
     costs: Array
-    """Commission, slippage, dividends, interest, borrow fees, (5,)."""
+    """What was paid and earned in the order of `PAID`, (6,)."""
+    delisted: Array
 
 
 @partial(jax.jit, static_argnames="features")
@@ -47,7 +51,7 @@ def run_all(
     zeros, counts = jnp.zeros((n, m)), jnp.zeros(n)
     start = Account(
         bounds.cash, zeros, zeros, bounds.cash, counts == 0.0, counts, counts, counts,
-        jnp.zeros((n, 5)),
+        jnp.zeros((n, len(PAID))), counts,
     )  # fmt: skip
 
     def one(account: Account, session: Session) -> tuple[Account, tuple[Array, ...]]:
@@ -90,6 +94,15 @@ def _corporate_actions(account: Account, session: Session, features: Features) -
     if features.split:
         account = account._replace(
             units=account.units * session.split, orders=account.orders * session.split
+        )
+    if features.delisting:
+        paid = session.delisting_price @ account.units
+        closed = (session.is_delisted > 0.0) & (account.units != 0.0)
+        account = account._replace(
+            cash=account.cash + paid,
+            units=jnp.where(closed, 0.0, account.units),
+            costs=account.costs.at[5].add(paid),
+            delisted=account.delisted + jnp.sum(closed),
         )
     return account
 

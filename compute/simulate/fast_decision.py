@@ -25,6 +25,7 @@ class Features(NamedTuple):
     has_bets: bool
     dividend: bool
     split: bool
+    delisting: bool
     fixed_commission: bool
     shrinks: bool
     volatility_target: bool
@@ -91,7 +92,8 @@ class Session(NamedTuple):
     """What every setting sees of a session; (m,), scalars, and the signals of strategies (k, m).
 
     price: at which orders are filled, 0 where there is none. mark: the last close known, 0 before
-    the first. volume: average daily volume in units. before: the mark of the session before.
+    the first. delisting_price: 0 where nothing is delisted. volume: average daily volume in units.
+    before: the mark of the session before.
     """
 
     number: Array
@@ -102,6 +104,8 @@ class Session(NamedTuple):
     nights: Array
     dividend: Array
     split: Array
+    is_delisted: Array
+    delisting_price: Array
     annual_volatility: Array
     volume: Array
     said: Array

@@ -19,8 +19,8 @@ from compute.parameters import Shrinkage
 from compute.simulate.account import Account
 from compute.simulate.backtest import Backtest
 from compute.simulate.decision import SESSIONS_PER_YEAR
+from compute.simulate.fast import PAID, run_all
 from compute.simulate.fast import Account as FastAccount
-from compute.simulate.fast import run_all
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
@@ -115,7 +115,8 @@ def _chunk(
 def _backtest(history: PriceHistory, outcome: Outcome, place: int) -> Backtest:
     parts = len(FastAccount._fields)
     final, columns = outcome[:parts], outcome[parts:]
-    cash, units, _, _, _, trades, decisions, scaled, costs = (part[place] for part in final)
+    cash, units, _, _, _, trades, decisions, scaled, costs, gone = (part[place] for part in final)
+    paid: dict[str, Any] = dict(zip(PAID, map(float, costs), strict=True))
     equity = np.ascontiguousarray(columns[0][:, place])
     ended = np.flatnonzero(equity == 0.0)
     return Backtest(
@@ -127,7 +128,7 @@ def _backtest(history: PriceHistory, outcome: Outcome, place: int) -> Backtest:
         trades=int(trades),
         decisions=int(decisions),
         stage_growth=None,
-        account=Account(float(cash), units, *(float(cost) for cost in costs)),
+        account=Account(float(cash), units, delisted=int(gone), **paid),
         scaled_fills=int(scaled),
         refused={},
         bindings={},
@@ -156,6 +157,7 @@ def _features(
         has_bets=any(table.is_bet.any() for table in tables),
         dividend=history.dividend is not None,
         split=history.split is not None,
+        delisting=history.delisting_price is not None,
         fixed_commission=any(setting.costs.commission_fixed for setting in settings),
         shrinks=any(one.confidence_shrinkage is not Shrinkage.NONE for one in parameters),
         volatility_target=any(one.volatility_target is not None for one in parameters),
@@ -185,6 +187,7 @@ def _sessions(
     if features.liquidity and history.volume is not None:
         found = (history.average_daily_volume(t) for t in range(sessions))
         volume = np.stack([row for row in found if row is not None])
+    ends = nothing if history.delisting_price is None else history.delisting_price
     columns = {
         name: np.zeros((sessions, 1, 1))
         if name in _BETS and not features.has_bets
@@ -201,6 +204,8 @@ def _sessions(
         nights=np.append(np.diff(days), 0).astype(np.float64),
         dividend=nothing if history.dividend is None else np.nan_to_num(history.dividend),
         split=nothing if history.split is None else np.nan_to_num(history.split, nan=1.0),
+        is_delisted=nothing if ends is nothing else ~np.isnan(ends) * 1.0,
+        delisting_price=np.nan_to_num(ends),
         annual_volatility=np.nan_to_num(history.daily_volatility) * years,
         volume=volume,
         said=np.stack([table.said for table in tables], axis=1),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from compute.market import Floats
+from compute.simulate.delisting import Delisting, wrong_delistings
 
 DECAY = 0.97
 """Of the exponentially weighted volatility, a session."""
@@ -36,7 +37,8 @@ class PriceHistory:
     dates: ISO dates, (T,). close, open: prices in one currency, (T, m); without `open`, orders are
     filled at the next close. dividend: cash a unit, going ex in that session, for units held at the
     close before. split: units for one unit, effective before that session opens, 1 for none.
-    volume: units traded, for limits on the average daily volume.
+    volume: units traded, for limits on the average daily volume. delistings: instruments that leave
+    the market, at most one each; without one, what is held of prices that end stays at the last.
     """
 
     dates: tuple[str, ...]
@@ -47,6 +49,7 @@ class PriceHistory:
     split: Floats | None = None
     volume: Floats | None = None
     sector: tuple[str, ...] = ()
+    delistings: tuple[Delisting, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `HistoryError` for the first thing that is wrong."""
@@ -68,6 +71,10 @@ class PriceHistory:
                     f"{column[session, instrument]:g}; it must be {'> 0' if positive else '>= 0'}"
                 )
                 raise HistoryError("OUT_OF_RANGE", text, session, instrument)
+        given = (self.delistings, self.close, self.dates, self.instrument_ids)
+        for bad in wrong_delistings(*given):
+            item = self.delistings[bad.place]
+            raise HistoryError(bad.reason, bad.message, item.session, item.instrument)
 
     def _check_dates(self) -> None:
         if not self.dates or not self.instrument_ids:
@@ -84,7 +91,7 @@ class PriceHistory:
     def last_close(self) -> Floats:
         """The newest close known at each session, adjusted for splits since, (T, m).
 
-        NaN before the first.
+        NaN before the first, and from the delisting on.
         """
         last = np.empty_like(self.close)
         known = np.full(self.close.shape[1], np.nan)
@@ -93,19 +100,38 @@ class PriceHistory:
                 known = known / self.split[session]
             known = np.where(np.isnan(row), known, row)
             last[session] = known
+        for item in self.delistings:
+            last[item.session :, item.instrument] = np.nan
         return last
+
+    @cached_property
+    def delisting_price(self) -> Floats | None:
+        """At which what is held is closed in each session, (T, m), NaN where it isn't.
+
+        None where nothing is delisted.
+        """
+        if not self.delistings:
+            return None
+        price = np.full_like(self.close, np.nan)
+        for item in self.delistings:
+            price[item.session, item.instrument] = item.price
+        return price
 
     @cached_property
     def total_return(self) -> Floats:
         """Return of holding each instrument from the close before, (T, m): splits and dividends in.
 
-        0 in the first session and where either price is missing.
+        The last one of a delisted instrument is to its delisting price. 0 in the first session and
+        where either price is missing.
         """
         marks = self.last_close
+        if self.delisting_price is not None:
+            marks = np.where(np.isnan(marks), self.delisting_price, marks)
         out = np.zeros_like(marks)
         split = 1.0 if self.split is None else self.split[1:]
         paid = 0.0 if self.dividend is None else self.dividend[1:]
-        out[1:] = (split * marks[1:] + paid) / marks[:-1] - 1.0
+        before = np.where(marks[:-1] > 0.0, marks[:-1], np.nan)  # 0: it was delisted, worthless
+        out[1:] = (split * marks[1:] + paid) / before - 1.0
         return np.nan_to_num(out)
 
     @cached_property
@@ -127,7 +153,8 @@ class PriceHistory:
         names = ("close", "open", "dividend", "split", "volume")
         columns = {name: getattr(self, name) for name in names}
         cut: dict[str, Any] = {n: None if c is None else c[:end] for n, c in columns.items()}
-        return replace(self, dates=self.dates[:end], **cut)
+        left = tuple(item for item in self.delistings if item.session < end)
+        return replace(self, dates=self.dates[:end], delistings=left, **cut)
 
     def average_daily_volume(self, session: int) -> Floats | None:
         """Median units traded in the last sessions, (m,); None without volumes."""

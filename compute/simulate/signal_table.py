@@ -78,7 +78,7 @@ def _write(
     for name in ("cost_rate", "holding_periods"):
         if getattr(signals, name) is not None:
             raise UnsupportedError(f"{name} of single signals")
-    good = np.ones(len(places), dtype=bool)
+    good = ~np.isnan(history.last_close[t][places])
     good[[error.line for error in check(signals, history.last_close[t][places])]] = False
     kept, bet = places[good], (signals.source == Source.WIN_LOSS)[good]
     table["said"][t] = 1.0

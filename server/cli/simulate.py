@@ -18,6 +18,18 @@ Beside = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="
 ConfirmPrices = Annotated[
     bool, typer.Option("--confirm-prices", help="Run through prices that jump like splits as well.")
 ]
+Delistings = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="Instruments that leave: date, instrument_id, and price or return.",
+    ),
+]
+DelistingReturn = Annotated[
+    float | None,
+    typer.Option(help="Return on the last close where prices end without a line in --delistings."),
+]
 Experiment = Annotated[
     str, typer.Option(help="What settings are counted under; the instruments if not given.")
 ]
@@ -41,6 +53,8 @@ def backtest(
     dividends: Beside = None,
     splits: Beside = None,
     volumes: Beside = None,
+    delistings: Delistings = None,
+    delisting_return: DelistingReturn = None,
     report: Report = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
@@ -56,7 +70,8 @@ def backtest(
     """Runs settings through past prices, by the code that sizes live, and says what each earned.
 
     Files of --opens, --dividends (cash a unit, on the day it goes ex), --splits (units for one) and
-    --volumes are like that of closes; days and names that they lack are none.
+    --volumes are like that of closes; days and names that they lack are none. A line of
+    --delistings says what is got for a position in an instrument whose prices have ended.
     """
     from positionsizing.v1 import simulation_service_pb2 as pb
 
@@ -68,6 +83,7 @@ def backtest(
     for name, path in beside.items():
         if path:
             add_beside(request.prices, name, path)
+    use_delistings(request, delistings, delisting_return)
     request.confirm_prices |= confirm_prices
     request.experiment = experiment or request.experiment
     if fast:
@@ -216,6 +232,40 @@ def add_beside(table: "pb.PriceTable", name: str, path: Path) -> None:
             place = row_of[days[row]] * width + column_of[part.instrument_ids[column]]
             values[place] = value
     getattr(table, name).extend(values)
+
+
+def use_delistings(
+    request: "pb.RunBacktestRequest | pb.TuneParametersRequest",
+    path: Path | None,
+    default: float | None,
+) -> None:
+    """The lines of a file of delistings, and the return of those that it lacks, for the request."""
+    if default is not None:
+        request.delisting_return = default
+    if path is None:
+        return
+    from server.cli.sheet import read_sheet
+
+    sheet = read_sheet(path)
+    sheet.check_columns(("date", "instrument_id", "price", "return"), ("date", "instrument_id"))
+    days, names = set(request.prices.dates), set(request.prices.instrument_ids)
+    pairs = zip(sheet.texts("date"), sheet.texts("instrument_id"), strict=True)
+    for row, (day, name) in enumerate(pairs):
+        for kind, given, known in (("day", day, days), ("instrument", name, names)):
+            if known and given not in known:  # of a stored universe the service knows them
+                raise CommandError(
+                    f"{sheet.at(row)}: {kind} {given!r} is not in the file of closes"
+                )
+        cells = {key: sheet.rows[row].get(key) for key in ("price", "return")}
+        said = [key for key, cell in cells.items() if cell]
+        if len(said) != 1:
+            raise CommandError(f"{sheet.at(row)}: give either a price or a return")
+        value, least = sheet.number(row, said[0]), 0.0 if said[0] == "price" else -1.0
+        if value < least:
+            text = f"{said[0]} is {cells[said[0]]}; it must not be below {least:g}"
+            raise CommandError(f"{sheet.at(row)}: {text}")
+        item = request.delistings.add(instrument_id=name, date=day)
+        setattr(item, "price" if said[0] == "price" else "delisting_return", value)
 
 
 def _prices_of(path: Path) -> "pb.PriceTable":

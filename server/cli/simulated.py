@@ -1,6 +1,6 @@
 """Backtests and simulated futures as tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
@@ -16,7 +16,7 @@ def show_backtest(out: Console, answer: pb.RunBacktestResponse) -> None:
     for found in backtest_tables(answer):
         out.print(found)
         out.print()
-    for line in overfitting_lines(answer):
+    for line in (*delisting_lines(answer.delistings), *overfitting_lines(answer)):
         out.print(line, markup=False)
 
 
@@ -77,7 +77,9 @@ def _stages_table(answer: pb.RunBacktestResponse) -> Table:
 
 
 def _costs_table(answer: pb.RunBacktestResponse) -> Table:
-    columns = ("setting", "commission", "slippage", "dividends", "interest", "borrow")
+    columns = ["setting", "commission", "slippage", "dividends", "interest", "borrow"]
+    if answer.delistings:
+        columns.append("delistings")
     out = table("Paid and earned", *columns, left=("setting",))
     for result in answer.results:
         amounts = [money(getattr(result.account, name)) for name in columns[1:]]
@@ -98,6 +100,13 @@ def _unsized_table(answer: pb.RunBacktestResponse) -> Table | None:
             out.add_row(result.name, what, why, f"{count:,}")
             is_any = True
     return out if is_any else None
+
+
+def delisting_lines(delistings: Iterable[pb.AppliedDelisting]) -> Iterator[str]:
+    """At what positions in instruments that left were closed, and by whose word."""
+    for item in delistings:
+        by = "by --delisting-return" if item.is_default else "as given"
+        yield f"{item.instrument_id}: delisted on {item.date} at {item.price:g}, {by}"
 
 
 def _known(message: Any, name: str, words: Any) -> str:

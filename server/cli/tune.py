@@ -8,7 +8,7 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
 from server.cli.layout import Table
-from server.cli.simulate import ConfirmPrices, Experiment
+from server.cli.simulate import ConfirmPrices, DelistingReturn, Delistings, Experiment
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -36,6 +36,8 @@ def tune(
         typer.Option(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet."),
     ] = None,
     universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
+    delistings: Delistings = None,
+    delisting_return: DelistingReturn = None,
     confirm_prices: ConfirmPrices = False,
     experiment: Experiment = "",
     proposal: Annotated[
@@ -61,10 +63,11 @@ def tune(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files
-    from server.cli.simulate import followed, use_history
+    from server.cli.simulate import followed, use_delistings, use_history
 
     request = files.read_message(file, pb.TuneParametersRequest())
     use_history(request, prices, universe, "search on")
+    use_delistings(request, delistings, delisting_return)
     request.confirm_prices |= confirm_prices
     request.experiment = experiment or request.experiment
     if job:
@@ -141,7 +144,7 @@ def trials_table(answer: "pb.TuneParametersResponse") -> Table:
 
 def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
     """How much of what was found is skill, in sentences."""
-    from server.cli.simulated import counted
+    from server.cli.simulated import counted, delisting_lines
 
     forward, base = answer.walk_forward_growth, answer.base_growth
     better = sum(a > b for a, b in zip(forward, base, strict=True))
@@ -176,7 +179,7 @@ def verdict(answer: "pb.TuneParametersResponse") -> list[str]:
             f"that the best is no better than the setting is: p {answer.superior_ability_p:.2f} "
             f"(reality check {answer.reality_check_p:.2f})"
         )
-    return [*said, advice(answer)]
+    return [*delisting_lines(answer.delistings), *said, advice(answer)]
 
 
 def not_unseen(answer: "pb.TuneParametersResponse") -> list[str]:

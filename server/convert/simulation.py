@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from compute.market import Floats
 from compute.simulate.backtest import Backtest
 from compute.simulate.fast_settings import RunChunks, in_threads, run_fast
 from compute.simulate.history import HistoryError, PriceHistory
@@ -18,6 +18,7 @@ from compute.simulate.setting import Setting
 from compute.simulate.signal_table import UnsupportedError
 from server.convert.backtest_setting import setting_violations
 from server.convert.columns import floats
+from server.convert.delisting import with_delistings
 from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
 from server.convert.risk import scenario_violations
@@ -74,7 +75,7 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
     if table.sectors and len(table.sectors) != m:
         text = f"has {len(table.sectors)} entries for {m} instruments"
         found.append(FieldViolation(f"{path}.sectors", "LENGTH_MISMATCH", text))
-    columns: dict[str, Floats] = {}
+    columns: dict[str, Any] = {}
     for name in ("close", "open", "dividend", "split", "volume"):
         values = floats(getattr(table, name))
         if not len(values) and name != "close":
@@ -99,9 +100,15 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
 
 def checked_history(
     request: pb.RunBacktestRequest | pb.TuneParametersRequest,
+    table: pb.PriceTable | None = None,
+    universe: str = "",
 ) -> PriceHistory:
-    """The history of a request. Raises `Refusal`, also for prices that jump unconfirmed."""
-    history = price_history(request.prices)
+    """The history of a request, with its delistings.
+
+    table, universe: prices of a stored universe, and the field that names it. Raises `Refusal`,
+    also for prices that jump unconfirmed or end without a word.
+    """
+    history = price_history(request.prices if table is None else table)
     if len(history.dates) == 1:
         text = "has one session; what is decided at a close is filled in the next"
         raise invalid("prices.dates", "TOO_FEW", text)
@@ -111,11 +118,11 @@ def checked_history(
         place = empty[0] * len(history.instrument_ids)
         raise invalid(f"prices.close[{place}]", "MISSING", text)
     if not request.confirm_prices:
-        refuse_jumps(history)
-    return history
+        _refuse_jumps(history, universe)
+    return with_delistings(history, request, universe)
 
 
-def refuse_jumps(history: PriceHistory, universe: str = "") -> None:
+def _refuse_jumps(history: PriceHistory, universe: str) -> None:
     """Raises `Refusal` for closes that look like splits that nobody announced.
 
     universe: the field that names it, where the prices are of a stored one.

@@ -45,7 +45,9 @@ def result(
             dividends=backtest.account.dividends,
             interest=backtest.account.interest,
             borrow=backtest.account.borrow,
+            delistings=backtest.account.delistings,
         ),
+        delisted_positions=backtest.account.delisted,
         trades=backtest.trades,
         decisions=backtest.decisions,
         scaled_fills=backtest.scaled_fills,
@@ -119,4 +121,6 @@ def history_hash(history: PriceHistory) -> str:
     columns = (history.close, history.open, history.dividend, history.split)
     data = b"".join(b"-" if column is None else column.tobytes() for column in columns)
     names = "\0".join((*history.dates, *history.instrument_ids)).encode()
+    ends = [(item.session, item.instrument, item.price) for item in history.delistings]
+    data += repr(sorted(ends)).encode() if ends else b""
     return hashlib.sha256(names + data).hexdigest()

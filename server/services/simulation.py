@@ -159,13 +159,9 @@ class SimulationService:
             instrument_ids=history.table.instrument_ids,
         )
         set_floats(table, "close", np.nan_to_num(history.table.values).ravel())
-        if not request.confirm_prices:  # here, where the field is known that names them
-            await asyncio.to_thread(_refuse_jumps, table)
+        # Here, where the field is known that names them.
+        await asyncio.to_thread(convert.checked_history, request, table, "universe_id")
         return table
-
-
-def _refuse_jumps(table: pb.PriceTable) -> None:
-    convert.refuse_jumps(convert.price_history(table), "universe_id")
 
 
 def _with_result(field: str, content: bytes) -> pb.FollowSimulationResponse:

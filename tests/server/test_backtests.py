@@ -1,12 +1,19 @@
 """Backtests and simulated futures over gRPC."""
 
 import csv
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import (
+    history_service_pb2,
+    limits_pb2,
+    parameter_service_pb2,
+    sizing_pb2,
+    types_pb2,
+)
 from positionsizing.v1 import simulation_service_pb2 as pb
 from service_client import Client, new_id, refusal
 
@@ -300,3 +307,111 @@ async def test_the_joint_method_is_backtested_on_estimates_from_the_past(client:
     assert found.trades > 0
     assert plain.decisions == 75 - 1 - 20
     assert {item.name for item in found.bindings} & {"VOLATILITY_MAX", "WEIGHT_MAX"}
+
+
+def ends_early(sessions: int = 60, last: int = 40) -> pb.PriceTable:
+    """Real closes, those of KO missing after `last` sessions."""
+    prices = table(sessions)
+    width, column = len(prices.instrument_ids), list(prices.instrument_ids).index("KO")
+    for session in range(last, sessions):
+        prices.close[session * width + column] = 0.0
+    return prices
+
+
+def holds_ko(mode: int, **more: object) -> pb.RunBacktestRequest:
+    """A tenth in KO, decided once and long before its prices end."""
+    prices = ends_early()
+    setting = pb.BacktestSetting(
+        given=pb.GivenSignals(
+            dates=[prices.dates[3]],
+            signals=sizing_pb2.SignalBatch(
+                instrument_ids=["KO"], side=[types_pb2.SIDE_LONG], win_probability=[0.9],
+                payoff=[1.0],
+            ),
+        ),
+        limits=limits_pb2.Limits(weight_max=0.1),
+    )  # fmt: skip
+    return pb.RunBacktestRequest(prices=prices, settings=[setting], mode=mode, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", [pb.BACKTEST_MODE_EXACT, pb.BACKTEST_MODE_FAST])
+async def test_what_is_held_when_prices_end_is_closed_at_what_the_caller_says(
+    client: Client, mode: int
+) -> None:
+    request = holds_ko(mode)
+    width, place = len(request.prices.instrument_ids), 40 * len(request.prices.instrument_ids)
+    column = list(request.prices.instrument_ids).index("KO")
+    last = request.prices.close[39 * width + column]
+    refused = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
+    assert refused.fields == {f"prices.close[{place + column}]": "PRICES_END"}
+
+    named = {"instrument_id": "KO", "date": request.prices.dates[42]}
+    for change, price, is_default, day in (
+        ({"delistings": [pb.Delisting(**named, price=31.5)]}, 31.5, False, 42),
+        ({"delistings": [pb.Delisting(**named, delisting_return=-1.0)]}, 0.0, False, 42),
+        ({"delisting_return": -0.25}, 0.75 * last, True, 40),
+    ):
+        request = holds_ko(mode, **change)
+        answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+        (applied,), (result,) = answer.delistings, answer.results
+        assert (applied.instrument_id, applied.is_default) == ("KO", is_default)
+        assert applied.date == request.prices.dates[day]
+        assert applied.price == pytest.approx(price, rel=1e-12)
+        assert result.delisted_positions == 1
+        assert result.trades == 1
+        units = (result.equity[20] - result.cash[20]) / request.prices.close[20 * width + column]
+        assert result.account.delistings == pytest.approx(units * price, abs=1e-6)
+        cash = result.cash[20] + units * price
+        assert list(result.equity[day:]) == pytest.approx([cash] * (60 - day), abs=1e-6)
+        assert result.equity[day - 1] == pytest.approx(result.cash[20] + units * last, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"instrument_id": "XX"}, {"delistings[0].instrument_id": "UNKNOWN_INSTRUMENT"}),
+        ({"date": "2020-01-01"}, {"delistings[0].date": "UNKNOWN_DATE"}),
+        ({"date": "early"}, {"delistings[0].date": "CONTRADICTORY"}),
+        ({"price": -1.0}, {"delistings[0].price": "OUT_OF_RANGE"}),
+        ({"price": None}, {"delistings[0].price": "MISSING"}),
+        ({"price": None, "delisting_return": -1.5},
+         {"delistings[0].delisting_return": "OUT_OF_RANGE"}),
+    ],
+)  # fmt: skip
+async def test_a_delisting_that_is_wrong_is_named_by_its_path(
+    client: Client, change: dict[str, object], fields: dict[str, str]
+) -> None:
+    request = holds_ko(pb.BACKTEST_MODE_FAST)
+    if change.get("date") == "early":
+        change = {"date": request.prices.dates[30]}
+    values = {"instrument_id": "KO", "date": request.prices.dates[42], "price": 1.0, **change}
+    given = {name: value for name, value in values.items() if value is not None}
+    request.delistings.add(**given)  # type: ignore[arg-type]
+    refused = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
+    assert refused.fields == fields
+
+
+async def test_prices_of_a_stored_universe_that_end_are_named_by_it_and_closed(
+    client: Client,
+) -> None:
+    prices, universe = ends_early(), new_id("universe")
+    days = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in prices.dates]
+    history = history_service_pb2.History(
+        universe_id=universe,
+        instrument_ids=prices.instrument_ids,
+        kind=history_service_pb2.HISTORY_KIND_PRICES,
+        values=prices.close,
+        missing=[cell for cell, price in enumerate(prices.close) if not price],
+    )
+    for day in days:
+        history.observation_times.add().FromDatetime(day)
+    history.known_time.FromDatetime(days[-1] + timedelta(hours=1))
+    await client.history.PutHistory(history_service_pb2.PutHistoryRequest(history=history))
+    asked = holds_ko(pb.BACKTEST_MODE_FAST)
+    asked.universe_id = universe
+    refused = await refusal(client.simulation.RunBacktest(asked, timeout=LONG_S))
+    assert refused.fields == {"universe_id": "PRICES_END"}
+    asked.delistings.add(instrument_id="KO", date=prices.dates[40], price=3.0)
+    answer = await client.simulation.RunBacktest(asked, timeout=LONG_S)
+    assert [item.price for item in answer.delistings] == [3.0]
+    assert answer.results[0].delisted_positions == 1

@@ -9,7 +9,7 @@ from service_client import new_id
 from test_commands import EXAMPLES, Sizing, sizing
 
 from server.cli.errors import CommandError
-from server.cli.simulate import add_beside, use_history
+from server.cli.simulate import add_beside, use_delistings, use_history
 from server.cli.tune import OBJECTIONS, advice, is_proposed, not_unseen
 
 __all__ = ["sizing"]
@@ -117,6 +117,59 @@ def test_files_beside_the_closes_fill_their_columns(tmp_path: Path) -> None:
         add_beside(request.prices, "dividend", paid)
     with pytest.raises(CommandError, match="needs closes beside it"):
         add_beside(simulation.PriceTable(), "split", splits)
+
+
+def test_lines_of_delistings_are_read_or_refused_by_their_line(tmp_path: Path) -> None:
+    closes, ends = tmp_path / "closes.csv", tmp_path / "ends.csv"
+    closes.write_text("date,A,B\n2020-01-02,4,5\n2020-01-03,,6\n2020-01-06,,\n")
+    request = simulation.RunBacktestRequest()
+    use_history(request, closes, "", "run through")
+    ends.write_text("date,instrument_id,price,return\n2020-01-03,A,0,\n2020-01-06,B,,-0.5\n")
+    use_delistings(request, ends, -0.3)
+    assert request.delisting_return == -0.3
+    told = [
+        (item.instrument_id, item.date, item.WhichOneof("value")) for item in request.delistings
+    ]
+    assert told == [("A", "2020-01-03", "price"), ("B", "2020-01-06", "delisting_return")]
+    assert (request.delistings[0].price, request.delistings[1].delisting_return) == (0.0, -0.5)
+    for text, words in (
+        ("2020-01-04,A,1,", "line 2: day '2020-01-04' is not in the file of closes"),
+        ("2020-01-03,C,1,", "line 2: instrument 'C' is not in the file of closes"),
+        ("2020-01-03,A,-1,", "line 2: price is -1; it must not be below 0"),
+        ("2020-01-03,A,,-1.1", "line 2: return is -1.1; it must not be below -1"),
+        ("2020-01-03,A,x,", "line 2: price is 'x', not a number"),
+        ("2020-01-03,A,,", "line 2: give either a price or a return"),
+        ("2020-01-03,A,1,0.1", "line 2: give either a price or a return"),
+        ("2020-01-03,,1,", "line 2: instrument_id is empty"),
+    ):
+        ends.write_text(f"date,instrument_id,price,return\n{text}\n")
+        with pytest.raises(CommandError, match=words):
+            use_delistings(simulation.RunBacktestRequest(prices=request.prices), ends, None)
+
+
+async def test_a_name_that_ends_is_refused_or_closed_as_its_line_says(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    prices, file, ends = (tmp_path / name for name in ("prices.csv", "b.toml", "ends.csv"))
+    head, *rows = (EXAMPLES / "prices.csv").read_text().splitlines()[:71]
+    cells = [row.split(",") for row in rows]
+    for row in cells[60:]:
+        row[1] = ""
+    prices.write_text("\n".join([head, *(",".join(row) for row in cells)]) + "\n")
+    file.write_text(SHORT)
+    name, day = head.split(",")[1], cells[60][0]
+    words = ("backtest", str(file), "--prices", str(prices))
+    refused = await sizing(*words)
+    assert refused.code == 1
+    for part in (name, cells[59][0], "delistings", "delisting_return"):
+        assert part in refused.err
+    ends.write_text(f"date,instrument_id,price\n{day},{name},1.5\n")
+    closed = await sizing(*words, "--delistings", str(ends))
+    assert closed.code == 0, closed.err
+    assert f"{name}: delisted on {day} at 1.5, as given" in closed.out
+    default = await sizing(*words, "--delisting-return", "-1")
+    assert default.code == 0, default.err
+    assert f"{name}: delisted on {day} at 0, by --delisting-return" in default.out
 
 
 async def test_dividends_of_a_file_are_paid(sizing: Sizing, tmp_path: Path) -> None:

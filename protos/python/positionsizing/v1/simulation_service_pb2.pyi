@@ -215,6 +215,78 @@ class PriceTable(_message.Message):
 Global___PriceTable: _TypeAlias = PriceTable  # noqa: Y015
 
 @_typing.final
+class Delisting(_message.Message):
+    """The end of an instrument in a history. From this session on it has no price and isn't traded; what is held
+    of it is closed there, longs and shorts alike, without fees, after the dividends and splits of the session.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    DELISTING_RETURN_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Instrument of the history; one entry each."""
+    date: _builtins.str
+    """Session of the end, a date of the history: after the last close of the instrument."""
+    price: _builtins.float
+    """Money a unit, of units after the splits of that session; from 0 to 1e12, 0: worthless."""
+    delisting_return: _builtins.float
+    """Return of the price on the last close, which splits since have adjusted; from -1 to 100, -1: worthless."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        date: _builtins.str = ...,
+        price: _builtins.float = ...,
+        delisting_return: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delisting_return", b"delisting_return", "price", b"price", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "delisting_return", b"delisting_return", "instrument_id", b"instrument_id", "price", b"price", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["price", "delisting_return"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___Delisting: _TypeAlias = Delisting  # noqa: Y015
+
+@_typing.final
+class AppliedDelisting(_message.Message):
+    """A delisting as a backtest has closed positions by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Instrument."""
+    date: _builtins.str
+    """Session of the end."""
+    price: _builtins.float
+    """Money a unit."""
+    is_default: _builtins.bool
+    """Whether it is of `delisting_return` of the request: nothing was said of this instrument."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        date: _builtins.str = ...,
+        price: _builtins.float = ...,
+        is_default: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "instrument_id", b"instrument_id", "is_default", b"is_default", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedDelisting: _TypeAlias = AppliedDelisting  # noqa: Y015
+
+@_typing.final
 class MeanReturnStrategy(_message.Message):
     """The mean return of the last sessions is expected to go on, or to turn."""
 
@@ -488,6 +560,8 @@ class RunBacktestRequest(_message.Message):
     STRESS_SCENARIOS_FIELD_NUMBER: _builtins.int
     CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
+    DELISTINGS_FIELD_NUMBER: _builtins.int
+    DELISTING_RETURN_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     sessions_per_year: _builtins.float
@@ -513,6 +587,11 @@ class RunBacktestRequest(_message.Message):
     """What the settings are counted under (`Overfitting.trials_counted`): one search for the best, over as many
     calls as it takes. Unset: a name made of the instruments, so that all that is tried on them counts together.
     """
+    delisting_return: _builtins.float
+    """Return on the last close of each instrument whose prices end and that `delistings` doesn't name, in the
+    session after that close; from -1 to 100. Unset: such prices are refused (PRICES_END). They have ended where
+    the last 5 sessions or more have no close; fewer are a gap, in which a position keeps its last price.
+    """
     @_builtins.property
     def prices(self) -> Global___PriceTable:
         """Prices with the request."""
@@ -533,6 +612,10 @@ class RunBacktestRequest(_message.Message):
         of the backtest; shocks that spread do so by the covariance of `estimates`. Mode EXACT only.
         """
 
+    @_builtins.property
+    def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delisting]:
+        """Instruments that leave the market within the history, with what is held of them then."""
+
     def __init__(
         self,
         *,
@@ -548,15 +631,21 @@ class RunBacktestRequest(_message.Message):
         stress_scenarios: _abc.Iterable[_risk_service_pb2.StressScenario] | None = ...,
         confirm_prices: _builtins.bool = ...,
         experiment: _builtins.str = ...,
+        delistings: _abc.Iterable[Global___Delisting] | None = ...,
+        delisting_return: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "delisting_return", b"delisting_return", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__delisting_return: _TypeAlias = _typing.Literal["delisting_return"]  # noqa: Y015
+    _WhichOneofArgType__delisting_return: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return"]  # noqa: Y015
     _WhichOneofReturnType__sessions_per_year: _TypeAlias = _typing.Literal["sessions_per_year"]  # noqa: Y015
     _WhichOneofArgType__sessions_per_year: _TypeAlias = _typing.Literal["_sessions_per_year", b"_sessions_per_year"]  # noqa: Y015
     _WhichOneofReturnType_history: _TypeAlias = _typing.Literal["prices", "universe_id"]  # noqa: Y015
     _WhichOneofArgType_history: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delisting_return) -> _WhichOneofReturnType__delisting_return | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sessions_per_year) -> _WhichOneofReturnType__sessions_per_year | None: ...
     @_typing.overload
@@ -843,6 +932,7 @@ class AccountTotals(_message.Message):
     DIVIDENDS_FIELD_NUMBER: _builtins.int
     INTEREST_FIELD_NUMBER: _builtins.int
     BORROW_FIELD_NUMBER: _builtins.int
+    DELISTINGS_FIELD_NUMBER: _builtins.int
     commission: _builtins.float
     """Commissions paid."""
     slippage: _builtins.float
@@ -853,6 +943,8 @@ class AccountTotals(_message.Message):
     """Interest received, less paid."""
     borrow: _builtins.float
     """Borrow fees paid."""
+    delistings: _builtins.float
+    """Received for what was held of delisted instruments, less paid for shorts of them."""
     def __init__(
         self,
         *,
@@ -861,10 +953,11 @@ class AccountTotals(_message.Message):
         dividends: _builtins.float = ...,
         interest: _builtins.float = ...,
         borrow: _builtins.float = ...,
+        delistings: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["borrow", b"borrow", "commission", b"commission", "dividends", b"dividends", "interest", b"interest", "slippage", b"slippage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["borrow", b"borrow", "commission", b"commission", "delistings", b"delistings", "dividends", b"dividends", "interest", b"interest", "slippage", b"slippage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -920,6 +1013,7 @@ class BacktestResult(_message.Message):
     RUIN_DATE_FIELD_NUMBER: _builtins.int
     REFUSED_LINES_FIELD_NUMBER: _builtins.int
     REDUCING_DECISIONS_FIELD_NUMBER: _builtins.int
+    DELISTED_POSITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     trades: _builtins.int
@@ -934,6 +1028,8 @@ class BacktestResult(_message.Message):
     """Decisions in which no position could grow after the loss of a day (`Limits.day_loss_max`). Without
     `day_loss_resumes` that holds to the end, as nobody is there to lift it. Of mode EXACT.
     """
+    delisted_positions: _builtins.int
+    """Positions that were closed because their instrument was delisted; no trades."""
     @_builtins.property
     def equity(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Equity at each close, a value a session; 0 from ruin on."""
@@ -1003,10 +1099,11 @@ class BacktestResult(_message.Message):
         ruin_date: _builtins.str = ...,
         refused_lines: _abc.Iterable[Global___NamedCount] | None = ...,
         reducing_decisions: _builtins.int = ...,
+        delisted_positions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bindings", b"bindings", "cash", b"cash", "decisions", b"decisions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "reducing_decisions", b"reducing_decisions", "refused", b"refused", "refused_lines", b"refused_lines", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bindings", b"bindings", "cash", b"cash", "decisions", b"decisions", "delisted_positions", b"delisted_positions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "reducing_decisions", b"reducing_decisions", "refused", b"refused", "refused_lines", b"refused_lines", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1082,6 +1179,7 @@ class RunBacktestResponse(_message.Message):
     OVERFITTING_FIELD_NUMBER: _builtins.int
     HISTORY_HASH_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    DELISTINGS_FIELD_NUMBER: _builtins.int
     history_hash: _builtins.str
     """SHA-256 of the prices, as hexadecimal digits."""
     mode: Global___BacktestMode.ValueType
@@ -1098,6 +1196,10 @@ class RunBacktestResponse(_message.Message):
     def overfitting(self) -> Global___Overfitting:
         """Corrected for how many were tried."""
 
+    @_builtins.property
+    def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedDelisting]:
+        """Instruments that left the market, and at what positions in them were closed."""
+
     def __init__(
         self,
         *,
@@ -1106,10 +1208,11 @@ class RunBacktestResponse(_message.Message):
         overfitting: Global___Overfitting | None = ...,
         history_hash: _builtins.str = ...,
         mode: Global___BacktestMode.ValueType = ...,
+        delistings: _abc.Iterable[Global___AppliedDelisting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overfitting", b"overfitting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dates", b"dates", "history_hash", b"history_hash", "mode", b"mode", "overfitting", b"overfitting", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dates", b"dates", "delistings", b"delistings", "history_hash", b"history_hash", "mode", b"mode", "overfitting", b"overfitting", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1429,6 +1532,8 @@ class TuneParametersRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     CONFIRM_PRICES_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
+    DELISTINGS_FIELD_NUMBER: _builtins.int
+    DELISTING_RETURN_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     trials: _builtins.int
@@ -1449,6 +1554,11 @@ class TuneParametersRequest(_message.Message):
     """Searches on prices that jump too, see RunBacktestRequest."""
     experiment: _builtins.str
     """What the trials are counted under, see RunBacktestRequest."""
+    delisting_return: _builtins.float
+    """Return on the last close of each instrument whose prices end and that `delistings` doesn't name, in the
+    session after that close; from -1 to 100. Unset: such prices are refused (PRICES_END). They have ended where
+    the last 5 sessions or more have no close; fewer are a gap, in which a position keeps its last price.
+    """
     @_builtins.property
     def prices(self) -> Global___PriceTable:
         """Prices with the request."""
@@ -1464,6 +1574,10 @@ class TuneParametersRequest(_message.Message):
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunedRange]:
         """What is searched, 1 to 8 fields."""
+
+    @_builtins.property
+    def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delisting]:
+        """Instruments that leave the market within the history, with what is held of them then."""
 
     def __init__(
         self,
@@ -1481,11 +1595,15 @@ class TuneParametersRequest(_message.Message):
         seed: _builtins.int = ...,
         confirm_prices: _builtins.bool = ...,
         experiment: _builtins.str = ...,
+        delistings: _abc.Iterable[Global___Delisting] | None = ...,
+        delisting_return: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "delisting_return", b"delisting_return", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__delisting_return: _TypeAlias = _typing.Literal["delisting_return"]  # noqa: Y015
+    _WhichOneofArgType__delisting_return: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return"]  # noqa: Y015
     _WhichOneofReturnType__locked_share: _TypeAlias = _typing.Literal["locked_share"]  # noqa: Y015
     _WhichOneofArgType__locked_share: _TypeAlias = _typing.Literal["_locked_share", b"_locked_share"]  # noqa: Y015
     _WhichOneofReturnType__quantile: _TypeAlias = _typing.Literal["quantile"]  # noqa: Y015
@@ -1496,6 +1614,8 @@ class TuneParametersRequest(_message.Message):
     _WhichOneofArgType__trials: _TypeAlias = _typing.Literal["_trials", b"_trials"]  # noqa: Y015
     _WhichOneofReturnType_history: _TypeAlias = _typing.Literal["prices", "universe_id"]  # noqa: Y015
     _WhichOneofArgType_history: _TypeAlias = _typing.Literal["history", b"history"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delisting_return) -> _WhichOneofReturnType__delisting_return | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__locked_share) -> _WhichOneofReturnType__locked_share | None: ...
     @_typing.overload
@@ -1574,6 +1694,7 @@ class TuneParametersResponse(_message.Message):
     LOCKED_OPENINGS_BEFORE_FIELD_NUMBER: _builtins.int
     LOCKED_OPENED_LAST_FIELD_NUMBER: _builtins.int
     LOCKED_TRIALS_BEFORE_FIELD_NUMBER: _builtins.int
+    DELISTINGS_FIELD_NUMBER: _builtins.int
     chosen: _builtins.int
     """Place of the chosen one; 0 where none is better than the setting as it is."""
     locked_from: _builtins.str
@@ -1640,6 +1761,10 @@ class TuneParametersResponse(_message.Message):
     def locked_opened_last(self) -> Global___LockedOpening:
         """The newest of these."""
 
+    @_builtins.property
+    def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedDelisting]:
+        """Instruments that left the market, and at what positions in them were closed."""
+
     def __init__(
         self,
         *,
@@ -1661,10 +1786,11 @@ class TuneParametersResponse(_message.Message):
         locked_openings_before: _builtins.int = ...,
         locked_opened_last: Global___LockedOpening | None = ...,
         locked_trials_before: _builtins.int = ...,
+        delistings: _abc.Iterable[Global___AppliedDelisting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "locked_difference", b"locked_difference", "locked_growth", b"locked_growth", "locked_opened_last", b"locked_opened_last", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "fields", b"fields", "history_hash", b"history_hash", "is_recommended", b"is_recommended", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "locked_opened_last", b"locked_opened_last", "locked_openings_before", b"locked_openings_before", "locked_trials_before", b"locked_trials_before", "objections", b"objections", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "base_growth", b"base_growth", "chosen", b"chosen", "delistings", b"delistings", "fields", b"fields", "history_hash", b"history_hash", "is_recommended", b"is_recommended", "locked_difference", b"locked_difference", "locked_from", b"locked_from", "locked_growth", b"locked_growth", "locked_opened_last", b"locked_opened_last", "locked_openings_before", b"locked_openings_before", "locked_trials_before", b"locked_trials_before", "objections", b"objections", "overfitting", b"overfitting", "proposal", b"proposal", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p", "trials", b"trials", "walk_forward_growth", b"walk_forward_growth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
     _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015
