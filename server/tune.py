@@ -17,6 +17,7 @@ from compute.simulate.honoured import Mode
 from compute.simulate.setting import Setting
 from compute.simulate.superiority import superiority
 from compute.simulate.tuning import Choice, Evidence, Objection, choose, objections, points
+from compute.simulate.volatility_forecast import HALF_LIFE, SESSIONS
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
 from server.convert import trials
@@ -29,7 +30,14 @@ from server.progress import Progress
 from server.simulate import tell_luck
 
 RANGES_MAX = 8
-PARTS = ("parameters", "limits", "mean_return", "costs")
+STRATEGIES = ("mean_return", "volatility_forecast")
+"""Those that have numbers to search."""
+PARTS = ("parameters", "limits", "costs", *STRATEGIES)
+DEFAULTS = {
+    "mean_return.sessions": 252.0,
+    "volatility_forecast.half_life": HALF_LIFE,
+    "volatility_forecast.sessions": float(SESSIONS),
+}
 SESSIONS_MIN = 20
 """Fewer in a segment say nothing of a growth."""
 
@@ -53,6 +61,7 @@ def tune_violations(request: pb.TuneParametersRequest) -> Iterator[FieldViolatio
     seen: set[str] = set()
     for place, item in enumerate(request.ranges):
         yield from _range_violations(item, f"ranges[{place}]", seen)
+        yield from _other_strategy(item, f"ranges[{place}]", request.setting)
         seen.add(item.field)
 
 
@@ -75,6 +84,20 @@ def _range_violations(item: pb.TunedRange, path: str, seen: set[str]) -> Iterato
         if allowed is not None and not allowed.holds(np.array([value])):
             text = f"is {value:g}; for {item.field} it must be {allowed.advice(value)}"
             yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
+
+
+def _other_strategy(
+    item: pb.TunedRange, path: str, setting: pb.BacktestSetting
+) -> Iterator[FieldViolation]:
+    """A number of a rule that the setting doesn't follow would put that rule in its place."""
+    part, _, name = item.field.partition(".")
+    if part not in STRATEGIES:
+        return
+    is_other = setting.WhichOneof("strategy") != part
+    expected = setting.volatility_forecast.WhichOneof("expected")
+    if is_other or (name in ("premium", "sharpe") and name != expected):
+        text = f"{item.field!r} is not what the setting's signals come from"
+        yield FieldViolation(f"{path}.field", "NOT_APPLICABLE", text)
 
 
 def _descriptor(path: str) -> FieldDescriptor | None:
@@ -193,7 +216,7 @@ def _value(setting: pb.BacktestSetting, path: str) -> float:
 
         known = getattr(EffectiveParameters(), name, None)
         return float("nan") if known is None else float(known)
-    return 252.0 if path == "mean_return.sessions" else float("nan")
+    return DEFAULTS.get(path, float("nan"))
 
 
 def _has_presence(path: str) -> bool:

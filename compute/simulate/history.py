@@ -148,6 +148,11 @@ class PriceHistory:
             out[session] = np.sqrt(square / weight)
         return out
 
+    @cached_property
+    def forecasts(self) -> dict[tuple[float, int], Floats]:
+        """What `volatility_forecast.forecasts` has made of this history, by half-life and start."""
+        return {}
+
     def until(self, end: int) -> "PriceHistory":
         """The sessions before `end`: what was known then."""
         names = ("close", "open", "dividend", "split", "volume")

@@ -70,12 +70,13 @@ class MeanReturn:
         chosen = np.flatnonzero(usable & (mean != 0.0))
         if not len(chosen):
             return None
-        return _moments(chosen, mean[chosen], volatility[chosen], error[chosen])
+        return of_moments(chosen, mean[chosen], volatility[chosen], error[chosen])
 
 
-def _moments(
+def of_moments(
     instrument: Integers, mean: Floats, volatility: Floats, error: Floats
 ) -> SessionSignals:
+    """Signals of means a session and what is around them; a mean below 0 is a short, (n,) each."""
     side = np.where(mean < 0.0, -1.0, 1.0)
     return SessionSignals(
         instrument,

@@ -19,6 +19,7 @@ from compute.simulate.estimates import Estimates
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Clock, FillAt, Setting
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals, Strategy
+from compute.simulate.volatility_forecast import HALF_LIFE, SESSIONS, VolatilityForecast
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert import request as request_convert
@@ -50,7 +51,12 @@ NOT_READ = {
 def setting_violations(setting: pb.BacktestSetting, path: str) -> Iterator[FieldViolation]:
     """What is wrong with a setting, by field path below `path`."""
     if setting.WhichOneof("strategy") is None:
-        yield FieldViolation(f"{path}mean_return", "MISSING", "give mean_return or given")
+        text = "give mean_return, volatility_forecast or given"
+        yield FieldViolation(f"{path}mean_return", "MISSING", text)
+    rule = setting.volatility_forecast
+    if setting.HasField("volatility_forecast") and rule.WhichOneof("expected") is None:
+        where = f"{path}volatility_forecast.premium"
+        yield FieldViolation(where, "MISSING", "give premium or sharpe")
     if setting.fill_at not in pb.FillAt.values():
         yield FieldViolation(f"{path}fill_at", "UNKNOWN_VALUE", f"is {setting.fill_at}")
     yield from parameters_convert.violations(setting.parameters, f"{path}parameters")
@@ -132,7 +138,20 @@ def _strategy(message: pb.BacktestSetting, path: str, history: PriceHistory) -> 
             is_reversal=rule.is_reversal,
             is_long_only=rule.is_long_only,
         )
+    if message.WhichOneof("strategy") == "volatility_forecast":
+        return _forecast(message.volatility_forecast)
     return _given(message.given, f"{path}.given", history)
+
+
+def _forecast(rule: pb.VolatilityForecastStrategy) -> VolatilityForecast:
+    is_sharpe = rule.WhichOneof("expected") == "sharpe"
+    return VolatilityForecast(
+        premium=rule.sharpe if is_sharpe else rule.premium,
+        is_sharpe=is_sharpe,
+        error=rule.error,
+        half_life=rule.half_life if rule.HasField("half_life") else HALF_LIFE,
+        sessions=rule.sessions if rule.HasField("sessions") else SESSIONS,
+    )
 
 
 def _given(given: pb.GivenSignals, path: str, history: PriceHistory) -> GivenSignals:

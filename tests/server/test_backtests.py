@@ -415,3 +415,19 @@ async def test_prices_of_a_stored_universe_that_end_are_named_by_it_and_closed(
     answer = await client.simulation.RunBacktest(asked, timeout=LONG_S)
     assert [item.price for item in answer.delistings] == [3.0]
     assert answer.results[0].delisted_positions == 1
+
+
+async def test_a_stated_edge_is_sized_by_forecasts_of_volatility_in_both_modes(
+    client: Client,
+) -> None:
+    setting = pb.BacktestSetting(
+        volatility_forecast=pb.VolatilityForecastStrategy(sharpe=0.02, half_life=10.0, sessions=30),
+        limits=limits_pb2.Limits(weight_max=0.1, leverage_max=1.0),
+    )
+    ends = []
+    for mode in (pb.BACKTEST_MODE_EXACT, pb.BACKTEST_MODE_FAST):
+        request = pb.RunBacktestRequest(prices=table(80), settings=[setting], mode=mode)
+        (result,) = (await client.simulation.RunBacktest(request, timeout=LONG_S)).results
+        assert result.decisions == 79 - 30
+        ends.append(result.equity[-1])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)

@@ -157,3 +157,24 @@ async def test_a_search_over_grpc_ends_in_a_proposal(client: Client) -> None:
     asked.setting.parameters.kelly_fraction = 7.0
     refused = await refusal(client.simulation.TuneParameters(asked, timeout=LONG_S))
     assert set(refused.fields) == {"ranges[1].field", "setting.parameters.kelly_fraction"}
+
+
+def test_the_forecast_of_a_stated_edge_is_searched_and_no_rule_is_put_in_its_place() -> None:
+    asked = request()
+    rule = pb.VolatilityForecastStrategy(premium=0.0005, sessions=20)
+    asked.setting.volatility_forecast.CopyFrom(rule)
+    found = {item.field: item.reason for item in tune_violations(asked)}
+    assert found == {"ranges[1].field": "NOT_APPLICABLE"}
+    asked.ranges[1].field = "volatility_forecast.sharpe"
+    asked.ranges[1].low, asked.ranges[1].high = 0.01, 0.1
+    found = {item.field: item.reason for item in tune_violations(asked)}
+    assert found == {"ranges[1].field": "NOT_APPLICABLE"}
+    asked.ranges[1].field = "volatility_forecast.half_life"
+    asked.ranges[1].low, asked.ranges[1].high = 5.0, 40.0
+    assert not list(tune_violations(asked))
+    answer = tuned(asked)
+    assert list(answer.trials[0].values) == [0.5, 23.0]
+    assert len({trial.objective for trial in answer.trials}) > 8
+    asked.setting.volatility_forecast.ClearField("premium")
+    found = {item.field: item.reason for item in tune_violations(asked)}
+    assert found == {"setting.volatility_forecast.premium": "MISSING"}

@@ -319,6 +319,58 @@ class MeanReturnStrategy(_message.Message):
 Global___MeanReturnStrategy: _TypeAlias = MeanReturnStrategy  # noqa: Y015
 
 @_typing.final
+class VolatilityForecastStrategy(_message.Message):
+    """A stated edge in every instrument that has a price, with its volatility forecast at each close: sizes fall where
+    it rises. The forecast is the exponentially weighted one that `VolatilityService` moves live, of returns with
+    dividends and splits in. The edge is stated, never estimated: one fitted to the whole history knows the future.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREMIUM_FIELD_NUMBER: _builtins.int
+    SHARPE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    premium: _builtins.float
+    """Return a session, whatever the volatility; from -1 to 1. A full Kelly size is premium / volatility^2."""
+    sharpe: _builtins.float
+    """Return a session per unit of forecast volatility; from -10 to 10. A full Kelly size is sharpe / volatility."""
+    error: _builtins.float
+    """Standard error of it, in the same unit, which confidence shrinks by; from 0 to 10."""
+    half_life: _builtins.float
+    """Half-life of the forecast in sessions, from 1 to 2520. Unset: 23, about RiskMetrics' decay of 0.97."""
+    sessions: _builtins.int
+    """Returns that an instrument needs before its first signal, from 2 to 2520. Unset: 60."""
+    def __init__(
+        self,
+        *,
+        premium: _builtins.float = ...,
+        sharpe: _builtins.float = ...,
+        error: _builtins.float = ...,
+        half_life: _builtins.float | None = ...,
+        sessions: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_half_life", b"_half_life", "_sessions", b"_sessions", "expected", b"expected", "half_life", b"half_life", "premium", b"premium", "sessions", b"sessions", "sharpe", b"sharpe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life", b"_half_life", "_sessions", b"_sessions", "error", b"error", "expected", b"expected", "half_life", b"half_life", "premium", b"premium", "sessions", b"sessions", "sharpe", b"sharpe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__half_life: _TypeAlias = _typing.Literal["half_life"]  # noqa: Y015
+    _WhichOneofArgType__half_life: _TypeAlias = _typing.Literal["_half_life", b"_half_life"]  # noqa: Y015
+    _WhichOneofReturnType__sessions: _TypeAlias = _typing.Literal["sessions"]  # noqa: Y015
+    _WhichOneofArgType__sessions: _TypeAlias = _typing.Literal["_sessions", b"_sessions"]  # noqa: Y015
+    _WhichOneofReturnType_expected: _TypeAlias = _typing.Literal["premium", "sharpe"]  # noqa: Y015
+    _WhichOneofArgType_expected: _TypeAlias = _typing.Literal["expected", b"expected"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__half_life) -> _WhichOneofReturnType__half_life | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sessions) -> _WhichOneofReturnType__sessions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_expected) -> _WhichOneofReturnType_expected | None: ...
+
+Global___VolatilityForecastStrategy: _TypeAlias = VolatilityForecastStrategy  # noqa: Y015
+
+@_typing.final
 class GivenSignals(_message.Message):
     """Signals that the caller gives, as they were known at the close of their date. What a session
     knows of the future here makes the backtest worthless; nothing can check that.
@@ -446,6 +498,7 @@ class BacktestSetting(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEAN_RETURN_FIELD_NUMBER: _builtins.int
     GIVEN_FIELD_NUMBER: _builtins.int
+    VOLATILITY_FORECAST_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
@@ -481,6 +534,10 @@ class BacktestSetting(_message.Message):
         """The caller's signals."""
 
     @_builtins.property
+    def volatility_forecast(self) -> Global___VolatilityForecastStrategy:
+        """A stated edge, and forecasts of volatility."""
+
+    @_builtins.property
     def parameters(self) -> _parameter_service_pb2.SizingParameters:
         """As in SetParameters; unset fields have the built-in defaults. What a backtest doesn't size by is
         refused by its field: ages and checks of live inputs, stored matrices, models and conditions; in
@@ -508,6 +565,7 @@ class BacktestSetting(_message.Message):
         name: _builtins.str = ...,
         mean_return: Global___MeanReturnStrategy | None = ...,
         given: Global___GivenSignals | None = ...,
+        volatility_forecast: Global___VolatilityForecastStrategy | None = ...,
         parameters: _parameter_service_pb2.SizingParameters | None = ...,
         limits: _limits_pb2.Limits | None = ...,
         costs: Global___TradingCosts | None = ...,
@@ -519,9 +577,9 @@ class BacktestSetting(_message.Message):
         decision_time: _builtins.str = ...,
         time_zone: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "estimates", b"estimates", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "estimates", b"estimates", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy", "volatility_forecast", b"volatility_forecast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "decision_time", b"decision_time", "estimates", b"estimates", "fill_at", b"fill_at", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "name", b"name", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cash", b"_cash", "_lot_size", b"_lot_size", "_rebalance_sessions", b"_rebalance_sessions", "cash", b"cash", "costs", b"costs", "decision_time", b"decision_time", "estimates", b"estimates", "fill_at", b"fill_at", "given", b"given", "limits", b"limits", "lot_size", b"lot_size", "mean_return", b"mean_return", "name", b"name", "parameters", b"parameters", "rebalance_sessions", b"rebalance_sessions", "strategy", b"strategy", "time_zone", b"time_zone", "volatility_forecast", b"volatility_forecast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cash: _TypeAlias = _typing.Literal["cash"]  # noqa: Y015
     _WhichOneofArgType__cash: _TypeAlias = _typing.Literal["_cash", b"_cash"]  # noqa: Y015
@@ -529,7 +587,7 @@ class BacktestSetting(_message.Message):
     _WhichOneofArgType__lot_size: _TypeAlias = _typing.Literal["_lot_size", b"_lot_size"]  # noqa: Y015
     _WhichOneofReturnType__rebalance_sessions: _TypeAlias = _typing.Literal["rebalance_sessions"]  # noqa: Y015
     _WhichOneofArgType__rebalance_sessions: _TypeAlias = _typing.Literal["_rebalance_sessions", b"_rebalance_sessions"]  # noqa: Y015
-    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["mean_return", "given"]  # noqa: Y015
+    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["mean_return", "given", "volatility_forecast"]  # noqa: Y015
     _WhichOneofArgType_strategy: _TypeAlias = _typing.Literal["strategy", b"strategy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cash) -> _WhichOneofReturnType__cash | None: ...
@@ -1488,8 +1546,8 @@ class TunedRange(_message.Message):
     HIGH_FIELD_NUMBER: _builtins.int
     IS_LOGARITHMIC_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """Field of the setting, such as "parameters.kelly_fraction", "limits.weight_max" or
-    "mean_return.sessions".
+    """Field of the setting, such as "parameters.kelly_fraction", "limits.weight_max",
+    "mean_return.sessions" or "volatility_forecast.half_life".
     """
     low: _builtins.float
     """Least value, inside the field's own range; from -1e18 to 1e18."""
