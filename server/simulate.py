@@ -27,6 +27,7 @@ from compute.simulate.overfitting import (
 )
 from compute.simulate.setting import Setting
 from compute.simulate.sharpe import sharpe_error
+from server import beside
 from server.algorithms.simulated import SimulatedAlgorithms
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
@@ -50,6 +51,7 @@ def run_backtest(
     what runs the chunks of mode FAST; None: this machine.
     """
     history = convert.checked_history(request)
+    wealth = beside.benchmark_wealth(request, history)
     stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
     settings = [
         setting_of(message, place, history, stress)
@@ -100,6 +102,9 @@ def run_backtest(
                 is_summary=request.summary_only,
             )
         )
+    if wealth is not None:
+        beside.tell_benchmark(response, request, wealth, growth, per_year)
+    beside.tell_superiority(response, found, growth, wealth)
     tried = trials.Tried(
         luck.experiment,
         "RunBacktest",

@@ -10,12 +10,15 @@ from server.cli.common import (
     DEFAULT_ADDRESS,
     Address,
     AsJson,
+    Report,
     Strategy,
+    Tables,
     connect,
     console,
     print_json,
 )
 from server.cli.errors import CommandError
+from server.cli.page import Output
 
 if TYPE_CHECKING:
     from positionsizing.v1 import analytics_service_pb2 as pb
@@ -46,9 +49,8 @@ def performance(
             "each factor, an instrument by its name, with the exposures to it.",
         ),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
-    ] = None,
+    report: Report = None,
+    tables: Tables = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -68,10 +70,11 @@ def performance(
         request.factors.CopyFrom(read_exposures(factors))
     with connect(address) as client:
         answer = client.analytics.AnalyzeDecisions(request, timeout=TIMEOUT_S)
-    if report:
+    output = Output(report, tables)
+    if output:
         from server.cli.performance_page import write_performance
 
-        write_performance(report, answer, portfolio)
+        write_performance(output, answer, portfolio)
     if as_json:
         print_json(answer)
         return
@@ -81,8 +84,8 @@ def performance(
         out.print()
     for line in performance_lines(answer):
         out.print(line, markup=False)
-    if report:
-        out.print(f"report: {report}", markup=False)
+    for line in output.lines():
+        out.print(line, markup=False)
 
 
 def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":

@@ -30,6 +30,12 @@ Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
 Report = Annotated[
     Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
 ]
+Tables = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False, help="Write what the page draws into this folder, as CSV and Parquet."
+    ),
+]
 GuaranteePeriods = Annotated[
     float | None,
     typer.Option(help="Growth kept over so many, whatever the distribution; with the next."),

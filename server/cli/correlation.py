@@ -4,8 +4,18 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Report,
+    Tables,
+    connect,
+    console,
+    print_json,
+)
 from server.cli.market import parse_time
+from server.cli.page import Output
 
 correlation = typer.Typer(no_args_is_help=True, help="Estimated matrices, and clusters.")
 
@@ -153,6 +163,7 @@ def clusters(
     count: Annotated[int, typer.Option(min=0, help="How many; 0: the largest gap.")] = 0,
     linkage: Annotated[str, typer.Option(help="single, complete, average or ward.")] = "ward",
     report: Report = None,
+    tables: Tables = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -167,13 +178,14 @@ def clusters(
         cluster_count=count,
         linkage=_value(pb.Linkage, "LINKAGE_", linkage, "--linkage"),
     )
+    output = Output(report, tables)
     with connect(address) as client:
         answer = client.correlations.ClusterInstruments(request)
-        if report:
+        if output:
             from server.cli.correlation_page import write_correlation
 
             stored = client.market.GetMatrix(market_pb.GetMatrixRequest(matrix_id=matrix_id))
-            write_correlation(report, stored.matrix, answer)
+            write_correlation(output, stored.matrix, answer)
     if as_json:
         print_json(answer)
         return
@@ -190,5 +202,5 @@ def clusters(
         f"mean correlation within clusters {answer.correlation_within:.3f}, "
         f"between them {answer.correlation_between:.3f}"
     )
-    if report:
-        typer.echo(f"report: {report}")
+    for line in output.lines():
+        typer.echo(line)

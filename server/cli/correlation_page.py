@@ -1,13 +1,12 @@
 """A correlation with its tree of clusters as one HTML page that opens without a network."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2 as market_pb
 
-from server.cli.page import subplots, write_page
+from server.cli.page import Output, Plot, subplots, write_page
 from server.convert import market as convert
 
 HEIGHT = 1200
@@ -15,10 +14,15 @@ Branch = tuple[list[float], list[float]]
 
 
 def write_correlation(
-    path: Path, matrix: market_pb.Matrix, answer: pb.ClusterInstrumentsResponse
+    output: Output, matrix: market_pb.Matrix, answer: pb.ClusterInstrumentsResponse
 ) -> None:
     """The tree, and below it the correlations in the order of its leaves."""
-    figure = subplots(("Distance at which instruments are joined", "Correlation"))
+    figure = subplots(
+        (
+            Plot("Distance at which instruments are joined", "tree", "place", "distance"),
+            Plot("Correlation", "correlation", "instrument_id", "other_instrument_id"),
+        )
+    )
     import plotly.graph_objects as go
 
     for across, up in branches(list(answer.left), list(answer.right), list(answer.distance)):
@@ -41,7 +45,7 @@ def write_correlation(
     figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", row=2, col=1)
     title = f"{matrix.matrix_id}: {len(names)} instruments, {answer.cluster_count} clusters"
     figure.update_layout(height=HEIGHT, title=title)
-    write_page(path, figure)
+    write_page(output, figure)
 
 
 def branches(left: list[int], right: list[int], distance: list[float]) -> Iterator[Branch]:

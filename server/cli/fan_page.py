@@ -1,11 +1,10 @@
 """Simulated futures as one HTML page that opens without a network."""
 
-from pathlib import Path
 from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from server.cli.page import subplots, write_page
+from server.cli.page import Output, Plot, subplots, write_page
 
 HEIGHT = 420
 """Of a plot."""
@@ -13,18 +12,26 @@ QUANTILES = ("5 %", "25 %", "50 %", "75 %", "95 %")
 
 
 def write_fan(
-    path: Path, request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthResponse
+    output: Output, request: pb.SimulateGrowthRequest, answer: pb.SimulateGrowthResponse
 ) -> None:
     """Quantiles of wealth over time of each fraction, and how likely it falls to each level."""
-    titles = [f"Wealth, fraction {fan.fraction:g}, log scale" for fan in answer.fans]
-    figure = subplots([*titles, "Chance of ever falling to a part of the start"])
+    plots = [
+        Plot(
+            f"Wealth, fraction {fan.fraction:g}, log scale",
+            f"wealth_{fan.fraction:g}",
+            *("years", "wealth"),
+        )
+        for fan in answer.fans
+    ]
+    falls = ("Chance of ever falling to a part of the start", "fell_below", "level", "probability")
+    figure = subplots([*plots, Plot(*falls)])
     for row, fan in enumerate(answer.fans, 1):
         _fan(figure, list(answer.years), fan, row)
         figure.update_yaxes(type="log", row=row, col=1)
     _chances(figure, request, answer)
     title = f"{request.paths:,} futures of {answer.years[-1]:g} years, seed {request.seed}"
-    figure.update_layout(height=HEIGHT * (len(titles) + 1), title=title, barmode="group")
-    write_page(path, figure)
+    figure.update_layout(height=HEIGHT * (len(plots) + 1), title=title, barmode="group")
+    write_page(output, figure)
 
 
 def _fan(figure: Any, years: list[float], fan: pb.GrowthFan, row: int) -> None:

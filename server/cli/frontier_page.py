@@ -1,17 +1,20 @@
 """An efficient frontier as one HTML page that opens without a network."""
 
-from pathlib import Path
-
 from positionsizing.v1 import optimization_service_pb2 as pb
 
-from server.cli.page import subplots, write_page
+from server.cli.page import Output, Plot, subplots, write_page
 
 HEIGHT = 900
 
 
-def write_frontier(path: Path, answer: pb.TraceFrontierResponse) -> None:
+def write_frontier(output: Output, answer: pb.TraceFrontierResponse) -> None:
     """Return over risk, and what the books along it hold."""
-    figure = subplots(("Expected return over risk, a period", "Weights by risk"))
+    figure = subplots(
+        (
+            Plot("Expected return over risk, a period", "frontier", "risk", "expected_return"),
+            Plot("Weights by risk", "weights", "risk", "weight"),
+        )
+    )
     import plotly.graph_objects as go
 
     risk = [point.risk for point in answer.points]
@@ -24,4 +27,4 @@ def write_frontier(path: Path, answer: pb.TraceFrontierResponse) -> None:
             held = go.Scatter(x=risk, y=weights, name=name, mode="lines")
             figure.add_trace(held, row=2, col=1)
     figure.update_layout(height=HEIGHT, title=f"{len(risk)} books of least risk")
-    write_page(path, figure)
+    write_page(output, figure)

@@ -13,11 +13,13 @@ from server.cli.common import (
     GuaranteePeriods,
     GuaranteeProbability,
     Report,
+    Tables,
     connect,
     console,
     print_json,
 )
 from server.cli.errors import CommandError
+from server.cli.page import Output
 from server.cli.prices import (
     HALF_LIFE,
     EstimatorName,
@@ -90,6 +92,7 @@ def frontier(
     guarantee_periods: GuaranteePeriods = None,
     guarantee_probability: GuaranteeProbability = None,
     report: Report = None,
+    tables: Tables = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -108,17 +111,18 @@ def frontier(
         request.guarantee.probability = guarantee_probability or 0.0
     with connect(address) as client:
         answer = client.optimization.TraceFrontier(request)
-    if report:
+    output = Output(report, tables)
+    if output:
         from server.cli.frontier_page import write_frontier
 
-        write_frontier(report, answer)
+        write_frontier(output, answer)
     if as_json:
         print_json(answer)
         return
     out = console()
     out.print(optimum.frontier_table(problem, answer))
-    if report:
-        out.print(f"report: {report}", markup=False)
+    for line in output.lines():
+        out.print(line, markup=False)
 
 
 def _read(

@@ -1,14 +1,46 @@
-"""Plots as one HTML page that opens without a network; needs the extra `reports`."""
+"""Plots as one HTML page that opens without a network, and as tables of what is drawn.
+
+Needs the extra `reports`. A page says of each of its plots what table it is (`Plot`); the tables
+are read off the figure, so that they hold the numbers that are drawn and no page makes its own.
+"""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from server.cli.errors import CommandError
 
 
-def subplots(titles: Sequence[str]) -> Any:
-    """A figure with a row for each title."""
+@dataclass(frozen=True)
+class Plot:
+    """One plot of a page: its title, and the table that it is: file, column across, column up."""
+
+    title: str
+    table: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a page goes: into an HTML file, into a folder of tables, or both; None: not there."""
+
+    page: Path | None = None
+    tables: Path | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it goes anywhere."""
+        return self.page is not None or self.tables is not None
+
+    def lines(self) -> list[str]:
+        """What was written, to be told."""
+        told = [] if self.page is None else [f"report: {self.page}"]
+        return told if self.tables is None else [*told, f"tables: {self.tables}"]
+
+
+def subplots(plots: Sequence[Plot], **options: Any) -> Any:
+    """A figure with a row for each plot."""
     try:
         from plotly.subplots import make_subplots
     except ImportError as error:
@@ -16,11 +48,22 @@ def subplots(titles: Sequence[str]) -> Any:
         raise CommandError(
             "reports need the package plotly, which make setup installs", hint
         ) from error
-    return make_subplots(
-        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.18 / max(len(titles), 3)
+    figure = make_subplots(
+        rows=len(plots),
+        cols=1,
+        subplot_titles=[plot.title for plot in plots],
+        vertical_spacing=0.18 / max(len(plots), 3),
+        **options,
     )
+    figure.update_layout(meta={"plots": [asdict(plot) for plot in plots]})
+    return figure
 
 
-def write_page(path: Path, figure: Any) -> None:
-    """The page of a figure; the script of the plots is inside it."""
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True))
+def write_page(output: Output, figure: Any) -> None:
+    """The page of a figure, with the script of the plots inside it, and its tables."""
+    if output.page is not None:
+        output.page.write_text(figure.to_html(include_plotlyjs=True, full_html=True))
+    if output.tables is not None:
+        from server.cli.page_tables import write_tables
+
+        write_tables(output.tables, figure, [Plot(**item) for item in figure.layout.meta["plots"]])

@@ -1,6 +1,5 @@
 """What decisions were worth, as one HTML page that opens without a network."""
 
-from pathlib import Path
 from typing import Any
 
 from positionsizing.v1 import analytics_service_pb2 as pb
@@ -8,26 +7,35 @@ from positionsizing.v1 import simulation_service_pb2 as simulation_pb
 
 from server.cli.errors import CommandError
 from server.cli.labels import stage_name
-from server.cli.page import subplots, write_page
+from server.cli.page import Output, Plot, subplots, write_page
 
 HEIGHT = 1560
-TITLES = (
-    "Log growth by stage, from the stake to whole lots",
-    "Log growth a decision more than other sizes, with 95 % intervals",
-    "Claimed win probability against the rate of wins",
-    "Forecast returns: lines by tenths of the probability of at most what came",
-    "Against the benchmark, by group",
-    "Money lost between decisions and positions",
+PLOTS = (
+    Plot("Log growth by stage, from the stake to whole lots", "stage_growth", "stage", "growth"),
+    Plot(
+        "Log growth a decision more than other sizes, with 95 % intervals",
+        *("other_sizes", "size", "difference"),
+    ),
+    Plot(
+        "Claimed win probability against the rate of wins",
+        *("calibration", "claimed", "won"),
+    ),
+    Plot(
+        "Forecast returns: lines by tenths of the probability of at most what came",
+        *("return_forecasts", "tenth_from", "lines"),
+    ),
+    Plot("Against the benchmark, by group", "attribution", "group", "return"),
+    Plot("Money lost between decisions and positions", "shortfall", "part", "money"),
 )
 
 
-def write_performance(path: Path, answer: pb.AnalyzeDecisionsResponse, portfolio: str) -> None:
+def write_performance(output: Output, answer: pb.AnalyzeDecisionsResponse, portfolio: str) -> None:
     """The growth ledger, other sizes, calibration, attribution and shortfall of a portfolio."""
     if not answer.decisions:
         raise CommandError(
             "no decision can be valued yet", "store later prices: sizing market load FILE"
         )
-    figure = subplots(TITLES)
+    figure = subplots(PLOTS)
     _growth(figure, answer)
     _other_sizes(figure, answer)
     _calibration(figure, answer)
@@ -36,7 +44,7 @@ def write_performance(path: Path, answer: pb.AnalyzeDecisionsResponse, portfolio
     _shortfall(figure, answer)
     title = f"{portfolio}: {answer.decisions} decisions, {answer.lines} lines"
     figure.update_layout(height=HEIGHT, title=title, showlegend=False, barmode="group")
-    write_page(path, figure)
+    write_page(output, figure)
 
 
 def _growth(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Report,
+    Tables,
+    connect,
+    console,
+    print_json,
+)
 from server.cli.errors import CommandError
+from server.cli.page import Output
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -33,6 +43,7 @@ DelistingReturn = Annotated[
 Experiment = Annotated[
     str, typer.Option(help="What settings are counted under; the instruments if not given.")
 ]
+EQUAL_WEIGHTS = "equal-weights"
 TIMEOUT_S = 3600.0
 """A backtest of decades takes minutes."""
 WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
@@ -55,7 +66,11 @@ def backtest(
     volumes: Beside = None,
     delistings: Delistings = None,
     delisting_return: DelistingReturn = None,
+    benchmark: Annotated[
+        str, typer.Option(help="Show beside: an instrument by its name, or equal-weights, held.")
+    ] = "",
     report: Report = None,
+    tables: Tables = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="All settings at once; see BacktestMode of the contract.")
     ] = False,
@@ -84,6 +99,10 @@ def backtest(
         if path:
             add_beside(request.prices, name, path)
     use_delistings(request, delistings, delisting_return)
+    if benchmark == EQUAL_WEIGHTS:
+        request.benchmark.equal_weights = True
+    elif benchmark:
+        request.benchmark.instrument_id = benchmark
     request.confirm_prices |= confirm_prices
     request.experiment = experiment or request.experiment
     if fast:
@@ -100,17 +119,18 @@ def backtest(
         return
     with connect(address) as client:
         answer = followed(client, pb.FollowSimulationRequest(run_backtest=request)).run_backtest
-    if report:
+    output = Output(report, tables)
+    if output:
         from server.cli.backtest_page import write_backtest
 
-        write_backtest(report, answer)
+        write_backtest(output, answer)
     if as_json:
         print_json(answer)
         return
     out = console()
     simulated.show_backtest(out, answer)
-    if report:
-        out.print(f"report: {report}", markup=False)
+    for line in output.lines():
+        out.print(line, markup=False)
 
 
 def simulate(
@@ -135,6 +155,7 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     report: Report = None,
+    tables: Tables = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -159,17 +180,18 @@ def simulate(
     with connect(address) as client:
         work = pb.FollowSimulationRequest(simulate_growth=request)
         answer = followed(client, work).simulate_growth
-    if report:
+    output = Output(report, tables)
+    if output:
         from server.cli.fan_page import write_fan
 
-        write_fan(report, request, answer)
+        write_fan(output, request, answer)
     if as_json:
         print_json(answer)
         return
     out = console()
     out.print(simulated.fan_table(request, answer))
-    if report:
-        out.print(f"report: {report}", markup=False)
+    for line in output.lines():
+        out.print(line, markup=False)
 
 
 def followed(

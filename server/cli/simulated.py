@@ -37,16 +37,18 @@ def _measures_table(answer: pb.RunBacktestResponse) -> Table:
         *("setting", "total", "growth/yr", "vol/yr", "Sharpe", "max fall", "trades"),
         left=("setting",),
     )
-    for result in answer.results:
-        found = result.measures
+    rows = [(item.name, item.measures, f"{item.trades:,}") for item in answer.results]
+    if answer.HasField("benchmark"):
+        rows.append((f"{answer.benchmark.name}, held", answer.benchmark.measures, ""))
+    for name, found, trades in rows:
         out.add_row(
-            result.name,
+            name,
             _known(found, "total_return", percent),
             _known(found, "log_growth", percent),
             _known(found, "volatility", percent),
             _known(found, "sharpe", lambda value: f"{value:.2f}"),
             _known(found, "max_drawdown", percent),
-            f"{result.trades:,}",
+            trades,
         )
     return out
 
@@ -116,14 +118,18 @@ def _known(message: Any, name: str, words: Any) -> str:
 def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
     """How far to believe the best of them."""
     for result in answer.results[1:]:
-        found = result.growth_difference
-        if found.HasField("low"):
-            yield (
-                f"{result.name} less {answer.results[0].name}: {found.mean:+.2e} a session, "
-                f"95 % from {found.low:+.2e} to {found.high:+.2e}"
-            )
-        else:
-            yield f"{result.name}: too few sessions to compare with {answer.results[0].name}"
+        yield _difference(result.name, answer.results[0].name, result.growth_difference)
+    if answer.HasField("benchmark"):
+        for result in answer.results:
+            if result.HasField("benchmark_difference"):
+                beside = answer.benchmark.name
+                yield _difference(result.name, beside, result.benchmark_difference)
+    if answer.HasField("superior_ability_p"):
+        beside = answer.benchmark.name or answer.results[0].name
+        yield (
+            f"that the best of them is no better than {beside}: p {answer.superior_ability_p:.2f} "
+            f"(reality check {answer.reality_check_p:.2f}), all of this call counted"
+        )
     luck = answer.overfitting
     yield from counted(luck)
     if luck.HasField("deflated_sharpe"):
@@ -144,6 +150,15 @@ def overfitting_lines(answer: pb.RunBacktestResponse) -> Iterator[str]:
             yield f"{result.name}: ruined on {result.ruin_date}"
         for refused in result.refused:
             yield f"{result.name}: {refused.count} decisions refused, {refused.name}"
+
+
+def _difference(name: str, other: str, found: pb.MeanInterval) -> str:
+    if not found.HasField("low"):
+        return f"{name}: too few sessions to compare with {other}"
+    return (
+        f"{name} less {other}: {found.mean:+.2e} a session, "
+        f"95 % from {found.low:+.2e} to {found.high:+.2e}"
+    )
 
 
 def counted(luck: pb.Overfitting) -> Iterator[str]:

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Report, connect, console, print_json
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    Report,
+    Tables,
+    connect,
+    console,
+    print_json,
+)
 from server.cli.layout import Table
+from server.cli.page import Output
 from server.cli.simulate import ConfirmPrices, DelistingReturn, Delistings, Experiment
 
 if TYPE_CHECKING:
@@ -48,6 +58,7 @@ def tune(
         typer.Option("--propose-anyway", help="Propose also what its own evidence speaks against."),
     ] = False,
     report: Report = None,
+    tables: Tables = None,
     job: Annotated[
         bool, typer.Option("--job", help="Only start it, and say the job's id; see sizing jobs.")
     ] = False,
@@ -82,10 +93,11 @@ def tune(
     work = pb.FollowSimulationRequest(tune_parameters=request)
     with connect(address) as client:
         answer = followed(client, work).tune_parameters
-    if report:
+    output = Output(report, tables)
+    if output:
         from server.cli.tune_page import write_tuned
 
-        write_tuned(report, answer)
+        write_tuned(output, answer)
     proposed = is_proposed(answer, anyway=propose_anyway)
     if proposal and proposed:
         told = MessageToDict(answer.proposal, preserving_proto_field_name=True)
@@ -95,8 +107,8 @@ def tune(
         return
     out = console()
     show_tuned(out, answer)
-    if report:
-        out.print(f"report: {report}", markup=False)
+    for line in output.lines():
+        out.print(line, markup=False)
     if proposed:
         where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"
         out.print(f'to apply: sizing parameters set {where} --reason "tuned"')

@@ -1,23 +1,30 @@
 """A search of parameters as one HTML page that opens without a network."""
 
-from pathlib import Path
 from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from server.cli.page import subplots, write_page
+from server.cli.page import Output, Plot, subplots, write_page
 from server.cli.tune import advice
 
 HEIGHT = 420
 """Of a plot."""
 
 
-def write_tuned(path: Path, answer: pb.TuneParametersResponse) -> None:
+def write_tuned(output: Output, answer: pb.TuneParametersResponse) -> None:
     """What trials are worth over each field, over the first two together, and walk-forward."""
     fields = list(answer.fields)
-    pair = [f"Worth with neighbours over {fields[0]} and {fields[1]}"] if len(fields) > 1 else []
-    titles = [f"Worth over {name}, log growth a session" for name in fields]
-    figure = subplots([*pair, *titles, "Growth a session in segments not seen before"])
+    pair = [
+        Plot(f"Worth with neighbours over {fields[0]} and {fields[1]}", "map", *fields[:2])
+        for _ in fields[1:2]
+    ]
+    worth = [
+        Plot(f"Worth over {name}, log growth a session", f"worth_{name}", name, "log_growth")
+        for name in fields
+    ]
+    unseen = "Growth a session in segments not seen before"
+    forward = Plot(unseen, "walk_forward", "segment", "log_growth")
+    figure = subplots([*pair, *worth, forward])
     if pair:
         _map(figure, answer)
     for place in range(len(fields)):
@@ -26,7 +33,7 @@ def write_tuned(path: Path, answer: pb.TuneParametersResponse) -> None:
     height = HEIGHT * (len(pair) + len(fields) + 1)
     title = f"{len(answer.trials)} trials, prices {answer.history_hash[:12]}: {advice(answer)}"
     figure.update_layout(height=height, title={"text": title, "font": {"size": 13}})
-    write_page(path, figure)
+    write_page(output, figure)
 
 
 def _known(answer: pb.TuneParametersResponse) -> list[tuple[int, pb.TunedTrial]]:

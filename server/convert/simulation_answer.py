@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -10,14 +11,32 @@ from positionsizing.v1 import types_pb2
 
 from compute.layout import Stage
 from compute.limits.policy import LimitKind
+from compute.market import Floats
 from compute.simulate.backtest import Backtest
 from compute.simulate.bootstrap import Interval
+from compute.simulate.calendar_returns import calendar_returns
 from compute.simulate.growth_ledger import GrowthLedger
 from compute.simulate.history import PriceHistory
 from compute.simulate.measures import Measures
 from compute.simulate.monte_carlo import Fan, LognormalChances
 from server.convert.columns import set_floats
 from server.convert.decision import STAGE_NUMBERS
+
+
+def performance(found: Measures) -> pb.PerformanceMeasures:
+    """Measures; those that are not defined stay unset."""
+    known = {key: value for key, value in asdict(found).items() if value is not None}
+    return pb.PerformanceMeasures(**known)
+
+
+def by_calendar(dates: Sequence[str], equity: Floats) -> list[pb.CalendarReturn]:
+    """Months and years of a path."""
+    return [
+        pb.CalendarReturn(
+            year=item.year, month=item.month, value=item.value, undefined_reason=item.reason
+        )
+        for item in calendar_returns(dates, equity)
+    ]
 
 
 def result(
@@ -33,9 +52,7 @@ def result(
     """One setting's result."""
     message = pb.BacktestResult(
         name=name,
-        measures=pb.PerformanceMeasures(
-            **{key: value for key, value in asdict(measures).items() if value is not None}
-        ),
+        measures=performance(measures),
         growth=interval(growth),
         growth_difference=None if difference is None else interval(difference),
         stage_growth=None if ledger is None else stage_growth(ledger),
@@ -62,6 +79,7 @@ def result(
     if not is_summary:
         for column in ("equity", "cash", "gross_weight", "turnover"):
             set_floats(message, column, getattr(backtest, column))
+        message.calendar_returns.extend(by_calendar(backtest.dates, backtest.equity))
     return message
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 
+from server.beside import benchmark_violations
 from server.convert import simulation as convert
 from server.convert import trials as trials_convert
 from server.convert.columns import set_floats
@@ -96,7 +97,7 @@ class SimulationService:
         elif isinstance(request, pb.TuneParametersRequest):
             found = list(tune_violations(request))
         else:
-            found = list(convert.backtest_violations(request))
+            found = [*convert.backtest_violations(request), *benchmark_violations(request)]
         if found:
             raise invalid_fields(found)
         if isinstance(request, pb.SimulateGrowthRequest):

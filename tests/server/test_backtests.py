@@ -17,6 +17,8 @@ from positionsizing.v1 import (
 from positionsizing.v1 import simulation_service_pb2 as pb
 from service_client import Client, new_id, refusal
 
+from compute.simulate.superiority import superiority
+
 PRICES = Path(__file__).parents[2] / "examples" / "prices.csv"
 LONG_S = 600.0
 
@@ -431,3 +433,62 @@ async def test_a_stated_edge_is_sized_by_forecasts_of_volatility_in_both_modes(
         assert result.decisions == 79 - 30
         ends.append(result.equity[-1])
     assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+
+
+async def test_settings_are_beside_a_benchmark_and_the_best_of_them_is_tested(
+    client: Client,
+) -> None:
+    """Against Hansen's test by hand on the same differences, for a benchmark and for a setting."""
+    settings = [momentum("full", 1.0), momentum("half", 0.5), momentum("slow", 0.5, 90)]
+    request = pb.RunBacktestRequest(
+        prices=table(), settings=settings, benchmark=pb.Benchmark(equal_weights=True),
+        mode=pb.BACKTEST_MODE_FAST,
+    )  # fmt: skip
+    answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    close = np.array(request.prices.close).reshape(300, -1)
+    wealth = (close / close[0]).mean(axis=1)
+    beside = answer.benchmark
+    assert beside.name == "equal weights"
+    np.testing.assert_allclose(beside.wealth, wealth, rtol=1e-12)
+    assert beside.measures.total_return == pytest.approx(wealth[-1] - 1.0, rel=1e-9)
+    logs = np.stack([np.diff(np.log(item.equity)) for item in answer.results], axis=1)
+    held = np.diff(np.log(wealth))
+    for column, result in zip(logs.T, answer.results, strict=True):
+        found = result.benchmark_difference
+        assert found.mean == pytest.approx((column - held).mean(), abs=1e-15)
+        assert found.low < found.mean < found.high
+        months = [x.value for x in result.calendar_returns if x.month and x.HasField("value")]
+        grown = result.equity[-1] / result.equity[0]
+        assert np.prod(1.0 + np.array(months)) == pytest.approx(grown, rel=1e-12)
+    expected = superiority(logs - held[:, None])
+    assert (answer.superior_ability_p, answer.reality_check_p) == pytest.approx(expected)
+
+    request.ClearField("benchmark")
+    answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    assert not answer.HasField("benchmark")
+    assert not answer.results[0].HasField("benchmark_difference")
+    expected = superiority(logs[:, 1:] - logs[:, :1])
+    assert (answer.superior_ability_p, answer.reality_check_p) == pytest.approx(expected)
+    del request.settings[2:]
+    answer = await client.simulation.RunBacktest(request, timeout=LONG_S)
+    assert not answer.HasField("superior_ability_p"), "one against one is a difference, no search"
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "fields"),
+    [
+        (pb.Benchmark(), {"benchmark.instrument_id": "MISSING"}),
+        (pb.Benchmark(instrument_id="XX"), {"benchmark.instrument_id": "UNKNOWN_INSTRUMENT"}),
+        (pb.Benchmark(instrument_id="KO"), {"benchmark.instrument_id": "MISSING"}),
+    ],
+)
+async def test_a_benchmark_that_can_t_be_held_is_named_by_its_path(
+    client: Client, benchmark: pb.Benchmark, fields: dict[str, str]
+) -> None:
+    prices = table(20)
+    prices.close[list(prices.instrument_ids).index("KO")] = 0.0
+    request = pb.RunBacktestRequest(
+        prices=prices, settings=[momentum("a", 0.5, 5)], benchmark=benchmark
+    )
+    refused = await refusal(client.simulation.RunBacktest(request, timeout=LONG_S))
+    assert refused.fields == fields

@@ -36,10 +36,14 @@ async def test_a_backtest_is_shown_by_stage_and_reported_in_a_page(
     file, page = tmp_path / "backtest.toml", tmp_path / "report.html"
     file.write_text(SHORT)
     named = ("--experiment", "by-stage")
-    shown = await sizing(
-        "backtest", str(file), "--prices", str(prices), "--report", str(page), *named
-    )
+    folder = tmp_path / "tables"
+    pages = ("--report", str(page), "--tables", str(folder), "--benchmark", "KO")
+    shown = await sizing("backtest", str(file), "--prices", str(prices), *pages, *named)
     assert shown.code == 0, shown.err
+    for words in ("KO, held", "half less KO", "no better than KO", f"tables: {folder}"):
+        assert words in shown.out
+    assert (folder / "monthly_returns.csv").read_text().startswith("series,year,month,value,label")
+    assert (folder / "wealth.parquet").exists()
     # So few sessions for a mean return give stakes that lose all until a limit holds them.
     ledger = ("before these", "ruin", "instrument", "exposure", "lots", "execution", "total")
     for words in ("half", "quarter", *ledger, "of 2 tried"):

@@ -620,6 +620,7 @@ class RunBacktestRequest(_message.Message):
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     DELISTINGS_FIELD_NUMBER: _builtins.int
     DELISTING_RETURN_FIELD_NUMBER: _builtins.int
+    BENCHMARK_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     sessions_per_year: _builtins.float
@@ -674,6 +675,10 @@ class RunBacktestRequest(_message.Message):
     def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delisting]:
         """Instruments that leave the market within the history, with what is held of them then."""
 
+    @_builtins.property
+    def benchmark(self) -> Global___Benchmark:
+        """What the settings are shown beside. Unset: nothing."""
+
     def __init__(
         self,
         *,
@@ -691,10 +696,11 @@ class RunBacktestRequest(_message.Message):
         experiment: _builtins.str = ...,
         delistings: _abc.Iterable[Global___Delisting] | None = ...,
         delisting_return: _builtins.float | None = ...,
+        benchmark: Global___Benchmark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "delisting_return", b"delisting_return", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "benchmark", b"benchmark", "delisting_return", b"delisting_return", "history", b"history", "known_time", b"known_time", "prices", b"prices", "sessions_per_year", b"sessions_per_year", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_sessions_per_year", b"_sessions_per_year", "benchmark", b"benchmark", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "mode", b"mode", "prices", b"prices", "risk_free_rate", b"risk_free_rate", "sessions_per_year", b"sessions_per_year", "settings", b"settings", "stress_scenarios", b"stress_scenarios", "summary_only", b"summary_only", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__delisting_return: _TypeAlias = _typing.Literal["delisting_return"]  # noqa: Y015
     _WhichOneofArgType__delisting_return: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return"]  # noqa: Y015
@@ -1048,6 +1054,114 @@ class NamedCount(_message.Message):
 Global___NamedCount: _TypeAlias = NamedCount  # noqa: Y015
 
 @_typing.final
+class CalendarReturn(_message.Message):
+    """A calendar month or year of a path of equity: its last session over the last one before it. The first
+    begins with the first session, so that it may be a part of a month, as the last.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    YEAR_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    UNDEFINED_REASON_FIELD_NUMBER: _builtins.int
+    year: _builtins.int
+    """Year, such as 2024."""
+    month: _builtins.int
+    """Month, 1 to 12; 0: all of the year."""
+    value: _builtins.float
+    """Simple return; unset where it is not defined."""
+    undefined_reason: _builtins.str
+    """Why it is unset: NO_SESSION (none in it), FIRST_SESSION (nothing before it to compare with), RUINED."""
+    def __init__(
+        self,
+        *,
+        year: _builtins.int = ...,
+        month: _builtins.int = ...,
+        value: _builtins.float | None = ...,
+        undefined_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "month", b"month", "undefined_reason", b"undefined_reason", "value", b"value", "year", b"year"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___CalendarReturn: _TypeAlias = CalendarReturn  # noqa: Y015
+
+@_typing.final
+class Benchmark(_message.Message):
+    """What a backtest is shown beside: bought at the first close and held, dividends kept in what paid them,
+    without costs; what is delisted is cash from then on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    EQUAL_WEIGHTS_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """One instrument of the history, with a close in its first session."""
+    equal_weights: _builtins.bool
+    """All instruments with a close in the first session, the same money in each; must be true."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        equal_weights: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["equal_weights", b"equal_weights", "held", b"held", "instrument_id", b"instrument_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["equal_weights", b"equal_weights", "held", b"held", "instrument_id", b"instrument_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_held: _TypeAlias = _typing.Literal["instrument_id", "equal_weights"]  # noqa: Y015
+    _WhichOneofArgType_held: _TypeAlias = _typing.Literal["held", b"held"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_held) -> _WhichOneofReturnType_held | None: ...
+
+Global___Benchmark: _TypeAlias = Benchmark  # noqa: Y015
+
+@_typing.final
+class BenchmarkResult(_message.Message):
+    """What came of the benchmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WEALTH_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    CALENDAR_RETURNS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Instrument, or "equal weights"."""
+    @_builtins.property
+    def wealth(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Wealth at each close over that at the first, a value a session; left out by `summary_only`."""
+
+    @_builtins.property
+    def measures(self) -> Global___PerformanceMeasures:
+        """Measures of its returns."""
+
+    @_builtins.property
+    def calendar_returns(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalendarReturn]:
+        """Its months and years."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        wealth: _abc.Iterable[_builtins.float] | None = ...,
+        measures: Global___PerformanceMeasures | None = ...,
+        calendar_returns: _abc.Iterable[Global___CalendarReturn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measures", b"measures"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_returns", b"calendar_returns", "measures", b"measures", "name", b"name", "wealth", b"wealth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BenchmarkResult: _TypeAlias = BenchmarkResult  # noqa: Y015
+
+@_typing.final
 class BacktestResult(_message.Message):
     """What came of one setting."""
 
@@ -1072,6 +1186,8 @@ class BacktestResult(_message.Message):
     REFUSED_LINES_FIELD_NUMBER: _builtins.int
     REDUCING_DECISIONS_FIELD_NUMBER: _builtins.int
     DELISTED_POSITIONS_FIELD_NUMBER: _builtins.int
+    CALENDAR_RETURNS_FIELD_NUMBER: _builtins.int
+    BENCHMARK_DIFFERENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     trades: _builtins.int
@@ -1136,6 +1252,14 @@ class BacktestResult(_message.Message):
     def refused_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedCount]:
         """Lines of the decisions made that were not sized, by reason; their positions stayed. Of mode EXACT."""
 
+    @_builtins.property
+    def calendar_returns(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalendarReturn]:
+        """Its months and years in time, each year after its months; left out by `summary_only`."""
+
+    @_builtins.property
+    def benchmark_difference(self) -> Global___MeanInterval:
+        """Log growth a session less that of the benchmark; unset without one."""
+
     def __init__(
         self,
         *,
@@ -1158,10 +1282,12 @@ class BacktestResult(_message.Message):
         refused_lines: _abc.Iterable[Global___NamedCount] | None = ...,
         reducing_decisions: _builtins.int = ...,
         delisted_positions: _builtins.int = ...,
+        calendar_returns: _abc.Iterable[Global___CalendarReturn] | None = ...,
+        benchmark_difference: Global___MeanInterval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "benchmark_difference", b"benchmark_difference", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bindings", b"bindings", "cash", b"cash", "decisions", b"decisions", "delisted_positions", b"delisted_positions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "reducing_decisions", b"reducing_decisions", "refused", b"refused", "refused_lines", b"refused_lines", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "benchmark_difference", b"benchmark_difference", "bindings", b"bindings", "calendar_returns", b"calendar_returns", "cash", b"cash", "decisions", b"decisions", "delisted_positions", b"delisted_positions", "equity", b"equity", "gross_weight", b"gross_weight", "growth", b"growth", "growth_difference", b"growth_difference", "measures", b"measures", "name", b"name", "reducing_decisions", b"reducing_decisions", "refused", b"refused", "refused_lines", b"refused_lines", "ruin_date", b"ruin_date", "scaled_fills", b"scaled_fills", "stage_growth", b"stage_growth", "trades", b"trades", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1238,10 +1364,21 @@ class RunBacktestResponse(_message.Message):
     HISTORY_HASH_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     DELISTINGS_FIELD_NUMBER: _builtins.int
+    BENCHMARK_FIELD_NUMBER: _builtins.int
+    SUPERIOR_ABILITY_P_FIELD_NUMBER: _builtins.int
+    REALITY_CHECK_P_FIELD_NUMBER: _builtins.int
     history_hash: _builtins.str
     """SHA-256 of the prices, as hexadecimal digits."""
     mode: Global___BacktestMode.ValueType
     """How it was computed: EXACT or FAST."""
+    superior_ability_p: _builtins.float
+    """P(the best mean log growth of the settings over what they are compared with is luck): the benchmark, or
+    without one the first setting. Consistent (Hansen 2005); in it counts how many were compared here. Unset for
+    fewer than two settings to compare, fewer than 60 sessions, and more than 64 settings. Settings that were
+    ruined are left out: they are not the best.
+    """
+    reality_check_p: _builtins.float
+    """The same by White's reality check (2000), which more bad settings make larger."""
     @_builtins.property
     def dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dates of the sessions."""
@@ -1258,6 +1395,10 @@ class RunBacktestResponse(_message.Message):
     def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedDelisting]:
         """Instruments that left the market, and at what positions in them were closed."""
 
+    @_builtins.property
+    def benchmark(self) -> Global___BenchmarkResult:
+        """What came of the benchmark of the request."""
+
     def __init__(
         self,
         *,
@@ -1267,12 +1408,22 @@ class RunBacktestResponse(_message.Message):
         history_hash: _builtins.str = ...,
         mode: Global___BacktestMode.ValueType = ...,
         delistings: _abc.Iterable[Global___AppliedDelisting] | None = ...,
+        benchmark: Global___BenchmarkResult | None = ...,
+        superior_ability_p: _builtins.float | None = ...,
+        reality_check_p: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["overfitting", b"overfitting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "benchmark", b"benchmark", "overfitting", b"overfitting", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dates", b"dates", "delistings", b"delistings", "history_hash", b"history_hash", "mode", b"mode", "overfitting", b"overfitting", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "benchmark", b"benchmark", "dates", b"dates", "delistings", b"delistings", "history_hash", b"history_hash", "mode", b"mode", "overfitting", b"overfitting", "reality_check_p", b"reality_check_p", "results", b"results", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
+    _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015
+    _WhichOneofReturnType__superior_ability_p: _TypeAlias = _typing.Literal["superior_ability_p"]  # noqa: Y015
+    _WhichOneofArgType__superior_ability_p: _TypeAlias = _typing.Literal["_superior_ability_p", b"_superior_ability_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reality_check_p) -> _WhichOneofReturnType__reality_check_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__superior_ability_p) -> _WhichOneofReturnType__superior_ability_p | None: ...
 
 Global___RunBacktestResponse: _TypeAlias = RunBacktestResponse  # noqa: Y015
 
