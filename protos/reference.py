@@ -52,7 +52,7 @@ def comments() -> Mapping[str, str]:
                 continue
             if value := re.match(r"  ([A-Z][A-Z0-9_]+) = \d+", line):
                 found[value[1]] = " ".join(lines)
-            elif field := re.match(r"  (?:optional |repeated )?[\w.]+ (\w+) = \d+", line):
+            elif field := re.match(r" {2,4}(?:optional |repeated )?[\w.]+ (\w+) = \d+", line):
                 found[f"{message}.{field[1]}"] = " ".join(lines)
             lines = []
     return found

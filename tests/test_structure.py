@@ -167,6 +167,7 @@ METHODS = {
     "analysis",
     "archive",
     "attribution",
+    "beside",
     "books",
     "cash_adjustment",
     "combine",
