@@ -371,9 +371,7 @@ async def latest_matrix_id(
 
 def _none_of(universe_id: str) -> NotFound:
     """There is no snapshot of a universe."""
-    if universe_id:
-        return NotFound("market snapshot of universe", universe_id)
-    return NotFound("market snapshot", "latest")
+    return NotFound("market snapshot", "latest" + (universe_id and f" of universe {universe_id}"))
 
 
 def _snapshot(row: asyncpg.Record) -> MarketSnapshot:

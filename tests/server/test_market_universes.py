@@ -113,8 +113,11 @@ async def test_execution_and_risk_are_of_the_own_feed(client: Client) -> None:
 async def test_a_universe_without_snapshots_says_so(client: Client) -> None:
     desk = await Desk(client).open(100.0, universe_id=(empty := new_id("universe")))
     refused = await refusal(desk.size())
-    assert refused.code is grpc.StatusCode.NOT_FOUND
-    assert empty in refused.message
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.NOT_FOUND,
+        "MARKET_SNAPSHOT_NOT_FOUND",
+    )
+    assert f"latest of universe {empty}" in refused.message
     decision = await desk.size(market_snapshot_id=desk.snapshot_id)
     assert decision.summary.equity == 100_000.0
 

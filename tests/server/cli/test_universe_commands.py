@@ -62,6 +62,33 @@ async def test_two_feeds_and_two_desks(sizing: Sizing, tmp_path: Path) -> None:
     assert f"the newest of universe '{universe}'" in refused.err
 
 
+async def test_orders_are_filled_at_the_newest_price_of_the_own_feed_after_a_split(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    name, desk, own, other = new_id("stock"), new_id("desk"), new_id("u"), new_id("u")
+    limits = tmp_path / "limits.toml"
+    limits.write_text("weight_max = 0.5")
+    assert (
+        await sizing("market", "load", prices(tmp_path, name, 100.0), "--universe", own)
+    ).code == 0
+    assert (
+        await sizing("portfolio", "create", desk, "--cash", "10000", "--universe", own)
+    ).code == 0
+    set_to = ("portfolio", "limits", desk, "--set", str(limits), "--reason", "test")
+    assert (await sizing(*set_to)).code == 0
+    sized = await sizing("size", asked(tmp_path, name), "--portfolio", desk, "--json")
+    assert sized.json["sizes"]["trade_lots"] == ["50"]
+    assert (
+        await sizing("market", "load", prices(tmp_path, name, 7.0), "--universe", other)
+    ).code == 0
+    split = await sizing("action", "split", name, "2:1")
+    assert split.out.count("newest market: ") == 2
+    filled = await sizing("settle", sized.json["decision_id"], "--filled")
+    assert filled.code == 0, filled.err
+    held = (await sizing("portfolio", "show", desk, "--json")).json
+    assert (held["holdings"]["quantity"], held["cash"]) == ([100.0], 5_000.0)
+
+
 async def test_a_file_in_the_folder_of_a_universe_is_of_it(sizing: Sizing, tmp_path: Path) -> None:
     name, universe = new_id("stock"), new_id("u")
     folder = tmp_path / "watched"

@@ -1065,7 +1065,7 @@ class GetBreachesRequest(_message.Message):
     portfolio_id: _builtins.str
     """Whose book."""
     market_snapshot_id: _builtins.str
-    """At the prices of this market snapshot; empty: of the newest."""
+    """At the prices of this market snapshot; empty: of the newest of the portfolio's universe."""
     def __init__(
         self,
         *,

@@ -244,8 +244,8 @@ class PortfolioServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBreaches(self, request, context):
-        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
-        those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices of its
+        universe, or at those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
         (FAILED_PRECONDITION) where a price is missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -83,8 +83,8 @@ class PortfolioServiceStub:
     GetTradingState: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]
     """Returns the trading state of a scope by itself."""
     GetBreaches: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]
-    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
-    those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices of its
+    universe, or at those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
     (FAILED_PRECONDITION) where a price is missing.
     """
     ListReservations: _grpc.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]
@@ -145,8 +145,8 @@ class PortfolioServiceAsyncStub(PortfolioServiceStub):
     GetTradingState: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetTradingStateRequest, _portfolio_service_pb2.GetTradingStateResponse]  # type: ignore[assignment]
     """Returns the trading state of a scope by itself."""
     GetBreaches: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.GetBreachesRequest, _portfolio_service_pb2.GetBreachesResponse]  # type: ignore[assignment]
-    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
-    those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+    """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices of its
+    universe, or at those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
     (FAILED_PRECONDITION) where a price is missing.
     """
     ListReservations: _aio.UnaryUnaryMultiCallable[_portfolio_service_pb2.ListReservationsRequest, _portfolio_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
@@ -300,8 +300,8 @@ class PortfolioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portfolio_service_pb2.GetBreachesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portfolio_service_pb2.GetBreachesResponse, _abc.Awaitable[_portfolio_service_pb2.GetBreachesResponse]]:
-        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices, or at
-        those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
+        """Returns the limits of firm, group and portfolio that the book is beyond at the newest prices of its
+        universe, or at those of a snapshot: those that `LimitBreached` tells of, looked for now. Records nothing. Refused
         (FAILED_PRECONDITION) where a price is missing.
         """
 
