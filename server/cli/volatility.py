@@ -27,6 +27,9 @@ _FROM = typer.Option("--from", help=f"Earliest snapshot to begin with, {TIME}.")
 def put(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML or JSON.")],
     start: Annotated[str, _FROM] = "",
+    universe: Annotated[
+        str, typer.Option(help="Of the market snapshots that move it; default: as the file says.")
+    ] = "",
     reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
@@ -37,6 +40,7 @@ def put(
     from server.cli import files
 
     model = files.read_message(file, pb.VolatilityModel())
+    model.universe_id = universe or model.universe_id
     request = pb.PutVolatilityModelRequest(model=model, reason=reason)
     if start:
         request.start_time.FromDatetime(parse_time(start, "--from"))

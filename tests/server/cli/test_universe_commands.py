@@ -89,6 +89,17 @@ async def test_orders_are_filled_at_the_newest_price_of_the_own_feed_after_a_spl
     assert (held["holdings"]["quantity"], held["cash"]) == ([100.0], 5_000.0)
 
 
+async def test_a_volatility_model_is_put_for_a_universe(sizing: Sizing, tmp_path: Path) -> None:
+    own, model_id = new_id("u"), new_id("model")
+    file = tmp_path / "model.toml"
+    file.write_text(f'model_id = "{model_id}"\nuniverse_id = "another"')
+    assert (await sizing("volatility", "put", str(file), "--universe", own)).code == 0
+    listed = (await sizing("volatility", "list", "--json")).json["models"]
+    (model,) = [item["model"] for item in listed if item["model"]["model_id"] == model_id]
+    assert model["universe_id"] == own
+    assert own in (await sizing("volatility", "list")).out
+
+
 async def test_a_file_in_the_folder_of_a_universe_is_of_it(sizing: Sizing, tmp_path: Path) -> None:
     name, universe = new_id("stock"), new_id("u")
     folder = tmp_path / "watched"
