@@ -480,7 +480,8 @@ class SizingParameters(_message.Message):
     """
     impact_coefficient: _builtins.float
     """Coefficient Y of the square-root law of market impact: a trade of notional q costs the part
-    Y x daily volatility x sqrt(q / daily value traded) of it, with the annual volatility of the market
+    Y x daily volatility x sqrt(q / daily value traded) of it on average over its fills, as AnalyzeDecisions fits
+    it (the move up to the last fill is half as large again), with the annual volatility of the market
     snapshot over sqrt(252) and its average daily volume; spread over the holding time as other costs
     are. 0.7 is a usual value. Default 0. From 0 to 10.
     """
