@@ -85,6 +85,14 @@ bench-latency: setup  ## F7, F9: latency at half load with commits, time to star
 bench-overload: setup  ## R6: goodput at twice the load that the service can take
 	$(BIN)/python -m benchmarks.overload
 
+.PHONY: bench-scale
+bench-scale: setup  ## what a decision costs with one to four servers on one database
+	$(BIN)/python -m benchmarks.scale
+
+.PHONY: bench-streaming
+bench-streaming: setup  ## a stream of requests against calls, the transport alone
+	$(BIN)/python -m benchmarks.streaming
+
 .PHONY: bench-beside
 bench-beside: setup  ## latency of the closed form alone and while a long frontier is traced
 	$(BIN)/python -m benchmarks.beside

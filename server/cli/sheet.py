@@ -1,4 +1,4 @@
-"""Tables in files (CSV, gzipped CSV, Parquet, lists of JSON objects) as rows of text.
+"""Tables in files (CSV, gzipped CSV, Parquet, Arrow, lists of JSON objects) as rows of text.
 
 What a file is is seen from its content, not from its name. What is wrong is told in one line, with
 the file, the row and the column.
@@ -28,6 +28,9 @@ _FOREIGN = {
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
 }
+
+_FRAMES = {"Parquet": (b"PAR1", "read_parquet"), "Arrow": (b"ARROW1", "read_ipc")}
+"""What files of a kind begin with, and what reads them: Arrow's file form, also called Feather."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ def read_sheet(path: Path, *, keep_case: bool = False) -> Sheet:
     """The table of a file. `keep_case`: names of columns are instruments, not field names."""
     data = content(path)
     named = str.strip if keep_case else _field_name
-    if data[:4] == b"PAR1":
-        return _parquet(path, data, named)
+    for kind, (magic, _) in _FRAMES.items():
+        if data.startswith(magic):
+            return _frame(path, data, kind, named)
     text = decoded(path, data)
     if path.name.lower().removesuffix(".gz").endswith(".json") or text.lstrip()[:1] in ("[", "{"):
         return json_sheet(path, document(path), named)
@@ -193,14 +197,14 @@ def _csv(path: Path, text: str, named: Any) -> Sheet:
     return Sheet(path, columns, rows, places)
 
 
-def _parquet(path: Path, data: bytes, named: Any) -> Sheet:
+def _frame(path: Path, data: bytes, kind: str, named: Any) -> Sheet:
     import polars
 
     try:
-        frame = polars.read_parquet(io.BytesIO(data))
+        frame = getattr(polars, _FRAMES[kind][1])(io.BytesIO(data))
     except (polars.exceptions.PolarsError, OSError) as error:
         first = str(error).splitlines()[0]
-        raise CommandError(f"{path} is a broken Parquet file: {first}") from error
+        raise CommandError(f"{path} is a broken {kind} file: {first}") from error
     columns = _columns(path, frame.columns, named)
     rows = [
         {

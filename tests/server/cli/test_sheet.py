@@ -60,6 +60,7 @@ def problem(read: Callable[[Path], Any], path: Path) -> str:
         ("x.csv", "a,b\n1,2\né,2\n".encode("latin-1"), "line 3: byte 0xe9 at column 1"),
         ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 50, mtime=0)[:30], "broken gzip"),
         ("x.parquet", b"PAR1 and no more", "broken Parquet"),
+        ("x.arrow", b"ARROW1 and no more", "broken Arrow"),
         ("x.csv", b"A,a ,A\n1,2,3\n", "twice"),
         ("x.csv", b"A,\n1,2\n", "column 2 of the header has no name"),
         ("x.csv", b"A,B\n1,2\n1\n", "line 3: has not the 2 cells"),
@@ -83,19 +84,20 @@ def test_a_folder_is_no_file(tmp_path: Path, kind: str) -> None:
 
 
 @each_reader
-def test_csv_gzip_parquet_and_json_say_the_same(tmp_path: Path, kind: str) -> None:
+def test_csv_gzip_parquet_arrow_and_json_say_the_same(tmp_path: Path, kind: str) -> None:
     text = TABLES[kind]
     (tmp_path / "x.csv").write_text(text)
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text.encode()))
     frame = polars.read_csv(text.encode(), try_parse_dates=True)
     frame.write_parquet(tmp_path / "x.parquet")
+    frame.write_ipc(tmp_path / "x.arrow")
     rows = polars.read_csv(text.encode()).to_dicts()
     (tmp_path / "x.json").write_text(json.dumps(rows))
     (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     (tmp_path / "crlf.csv").write_bytes(text.replace("\n", "\r\n").encode())
     read = READERS[kind]
     expected = str(read(tmp_path / "x.csv"))
-    for name in ("x.csv.gz", "x.parquet", "x.json", "bom.csv", "crlf.csv"):
+    for name in ("x.csv.gz", "x.parquet", "x.arrow", "x.json", "bom.csv", "crlf.csv"):
         assert str(read(tmp_path / name)) == expected, name
 
 
