@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import structlog
@@ -204,7 +205,8 @@ class App:
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         simulation = SimulationService(database, worker)
         endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}
-        jobs = JobRunner(database, Worker(means, JOB_NICE), endings=endings)
+        of_jobs = Worker(replace(means, keeps_chunks=True), JOB_NICE)
+        jobs = JobRunner(database, of_jobs, endings=endings)
         self._stack.push_async_callback(ended, asyncio.create_task(jobs.run(), name="jobs"))
         learning = LearningService(database, worker, models, schedules)
         portfolio = PortfolioService(database, states)

@@ -2,32 +2,27 @@
 
     run_fast(history, settings, run=Cluster("head:6379", folder).run)
 
-A chunk that is done is a file named by the hash of all that it depends on. So a chunk that runs
-twice changes nothing, and a run that ended before it was over goes on where it was; a run that is
-over drops its files. A machine that is lost loses nothing: Ray runs its chunks on another.
+A chunk that is done is a file (`server.chunks`), so a chunk that runs twice changes nothing, and a
+run that ended before it was over goes on where it was. A machine that is lost loses nothing: Ray
+runs its chunks on another.
 
 Every machine needs this package, of the same versions, with the extra `cluster`. Ray is imported by
 the worker that uses it alone, never by the server.
 """
 
-import hashlib
 import logging
 import os
 import socket
-import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 
-from compute.market import Floats
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.fast_settings import Outcome, run_chunk
+from server.chunks import keep, kept_in, keys, load, versions
 from server.config import ConfigError
 from server.errors import Refusal, precondition
 
@@ -35,8 +30,6 @@ PACKAGE = "ray"
 ATTEMPTS_MAX = 5
 """Of a chunk whose machine or process is lost; one that fails by itself fails the run at once."""
 CONNECT_S = 5.0
-KEPT_S = 7 * 86400.0
-"""Chunks of runs that nobody went on with are dropped after so long."""
 
 
 def is_installed() -> bool:
@@ -48,11 +41,6 @@ def check(address: str | None) -> None:
     """Raises `ConfigError` where a cluster is to be used and the package is missing."""
     if address is not None and not is_installed():
         raise ConfigError("cluster needs ray: pip install 'position-sizing[cluster]'")
-
-
-def versions() -> dict[str, str]:
-    """What has to be the same on all machines for the results to be."""
-    return {name: version(name) for name in ("position-sizing", "jax", "jaxlib", "numpy")}
 
 
 class Cluster:
@@ -100,8 +88,7 @@ class Cluster:
     def _connect(self) -> None:
         import ray
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        forget_old(self._folder, time.time() - KEPT_S)
+        kept_in(self._folder)
         if ray.is_initialized():
             return
         _refuse_unreachable(self._address)
@@ -140,50 +127,6 @@ def _on_a_machine(
         text = f"{socket.gethostname()} has {own}; {dict(wanted)} is asked for"
         raise OtherVersionsError(text)
     return run_chunk(sessions, features, bounds)
-
-
-def keys(sessions: Session, features: Features, chunks: Sequence[Bounds]) -> list[str]:
-    """The hash of all that the outcome of each chunk depends on."""
-    common = hashlib.sha256(repr((sorted(versions().items()), features)).encode())
-    _add(common, sessions._asdict())
-    found = []
-    for chunk in chunks:
-        own = common.copy()
-        _add(own, chunk._asdict())
-        found.append(own.hexdigest())
-    return found
-
-
-def _add(digest: Any, arrays: Mapping[str, Any]) -> None:
-    for name, array in arrays.items():
-        values = np.ascontiguousarray(array)
-        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
-        digest.update(values.tobytes())
-
-
-def keep(path: Path, outcome: Outcome) -> None:
-    """Writes what came of a chunk: whole, or not at all."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, *outcome)
-    part.replace(path)
-
-
-def load(path: Path) -> Outcome | None:
-    """What came of a chunk; None where the file is missing or damaged."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            parts: list[Floats] = [found[f"arr_{place}"] for place in range(len(found.files))]
-            return parts
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def forget_old(folder: Path, before: float) -> None:
-    """Drops files last written before a moment, in seconds since 1970."""
-    for path in folder.iterdir():
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
 
 
 def _refuse_unreachable(address: str) -> None:

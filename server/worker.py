@@ -48,16 +48,18 @@ class Means:
 
     cache_dir: where compiled programs are kept between processes. algorithms_file: settings of the
     custom algorithms that backtests may ask. cluster: HOST:PORT of the Ray cluster that backtests
-    in mode FAST and searches run on; None: this machine.
+    in mode FAST and searches run on; None: this machine. keeps_chunks: keep there what of these is
+    done until all is, so that work that was ended goes on from it; a cluster always does.
     """
 
     cache_dir: Path
     algorithms_file: Path | None = None
     cluster: str | None = None
+    keeps_chunks: bool = False
 
     @property
     def chunks_dir(self) -> Path:
-        """Where what a cluster has done is kept until all is."""
+        """Where what is done is kept until all is."""
         return self.cache_dir.parent / "chunks"
 
     def encoded(self) -> str:
@@ -69,7 +71,8 @@ class Means:
         """From `encoded`."""
         told = json.loads(content)
         own = told["algorithms_file"]
-        return cls(Path(told["cache_dir"]), None if own is None else Path(own), told["cluster"])
+        algorithms = None if own is None else Path(own)
+        return cls(Path(told["cache_dir"]), algorithms, told["cluster"], told["keeps_chunks"])
 
 
 ATTEMPTS = 2
@@ -268,7 +271,8 @@ _Work = tuple[Callable[[bytes], Any], Callable[[Any], Message | bytes]]
 def _backtest(means: Means) -> _Work:
     from server.simulate import backtest_work
 
-    return backtest_work(means.algorithms_file, _chunks_of(means))
+    run, drop = _chunks_of(means)
+    return _then(drop, backtest_work(means.algorithms_file, run))
 
 
 def _growth(_: Means) -> _Work:
@@ -298,16 +302,36 @@ def _scheduled_scoring(_: Means) -> _Work:
 def _tune(means: Means) -> _Work:
     from server.tune import work
 
-    return work(_chunks_of(means))
+    run, drop = _chunks_of(means)
+    return _then(drop, work(run))
 
 
-def _chunks_of(means: Means) -> "RunChunks | None":
-    """What runs the chunks of fast backtests: the cluster, where there is one."""
-    if means.cluster is None:
-        return None
-    from server.cluster import Cluster
+def _chunks_of(means: Means) -> "tuple[RunChunks | None, Callable[[], None]]":
+    """What runs the chunks of fast backtests, None for threads of this process; and what drops
+    those that it keeps, once all is done."""
+    if means.cluster is not None:
+        from server.cluster import Cluster
 
-    return Cluster(means.cluster, means.chunks_dir).run
+        return Cluster(means.cluster, means.chunks_dir).run, lambda: None
+    if means.keeps_chunks:
+        from compute.simulate.fast_settings import in_threads
+        from server.chunks import KeptChunks
+
+        kept = KeptChunks(means.chunks_dir, in_threads(os.cpu_count() or 1))
+        return kept.run, kept.drop
+    return None, lambda: None
+
+
+def _then(last: Callable[[], None], work: _Work) -> _Work:
+    """The same work, and what is to be done after it."""
+    read, answer = work
+
+    def both(request: Any) -> Message | bytes:
+        found = answer(request)
+        last()
+        return found
+
+    return read, both
 
 
 _WORK: dict[str, Callable[[Means], _Work]] = {

@@ -37,7 +37,7 @@ def list_(
         print_json(answer)
         return
     left = ("job", "work", "state", "started by", "about")
-    out = table("Jobs", *left, left=left)
+    out = table("Jobs", *left, left=left, drop=("started by", "about"))
     for job in answer.jobs:
         out.add_row(job.job_id, job.method, state_words(job), job.author, job.about)
     console().print(out)
@@ -63,6 +63,21 @@ def cancel(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
 
 
 @jobs.command()
+def resume(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
+    """Queues a job again that was cancelled or has failed.
+
+    Searches and backtests in mode FAST go on from what was done; other work begins anew.
+    """
+    from positionsizing.v1 import job_service_pb2 as pb
+
+    with connect(address) as client:
+        answer = client.jobs.ResumeJob(pb.ResumeJobRequest(job_id=name))
+    say(f"{name}: {state_words(answer.job)}")
+    if not answer.job.HasField("end_time"):
+        typer.echo(f"to follow it: sizing jobs watch {name}", err=True)
+
+
+@jobs.command()
 def result(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Shows what came of a job."""
     from positionsizing.v1 import job_service_pb2 as pb
@@ -72,7 +87,9 @@ def result(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRE
     _refuse_failed(answer.job)
     field = answer.WhichOneof("result")
     if field is None:
-        raise CommandError(f"job {name!r} has no result: {state_words(answer.job)}", "watch it")
+        over = answer.job.state == pb.JOB_STATE_CANCELLED
+        text = f"job {name!r} has no result: {state_words(answer.job)}"
+        raise CommandError(text, f"sizing jobs {'resume' if over else 'watch'} {name}")
     found = getattr(answer, field)
     if as_json or field == "simulate_growth":
         print_json(found)
@@ -130,4 +147,5 @@ def state_words(job: "pb.Job") -> str:
 
 def _refuse_failed(job: "pb.Job") -> None:
     if job.HasField("error"):
-        raise CommandError(f"job {job.job_id!r} failed: {job.error.message}", job.error.reason)
+        text = f"job {job.job_id!r} failed, {job.error.reason}: {job.error.message}"
+        raise CommandError(text, f"sizing jobs resume {job.job_id} tries it again")

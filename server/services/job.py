@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
+import asyncpg
 import grpc
 from google.protobuf.message import Message
 from positionsizing.v1 import job_service_pb2 as pb
@@ -62,10 +63,7 @@ class JobService:
                 about=request.about,
                 author=call.author,
             )
-            if await jobs.n_open(connection, call.tenant_id) > OPEN_MAX:
-                text = f"{OPEN_MAX} jobs wait or run already"
-                code = grpc.StatusCode.RESOURCE_EXHAUSTED
-                raise Refusal(code, "BUSY", text, retry_after_s=60.0)
+            await _check_open(connection, call)
         self._runner.wake()
         return pb.StartJobResponse(job=convert.message(stored))
 
@@ -73,8 +71,7 @@ class JobService:
         """The work, checked, with all that it reads in it. Raises `Refusal`."""
         if field != "train_model":
             return await self._simulation.ready(call, getattr(request, field))
-        if PARAMETERS_WRITE not in call.identity.scopes:  # as TrainModel itself
-            raise denied(PARAMETERS_WRITE)
+        _check_may_train(call)
         return await self._learning.ready(call, request.train_model)
 
     async def get_job(self, call: Call, request: pb.GetJobRequest) -> pb.GetJobResponse:
@@ -129,3 +126,29 @@ class JobService:
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             stored = await jobs.cancel(connection, call.tenant_id, job_id)
         return pb.CancelJobResponse(job=convert.message(stored))
+
+    async def resume_job(self, call: Call, request: pb.ResumeJobRequest) -> pb.ResumeJobResponse:
+        """Queues a job again that was cancelled or has failed."""
+        job_id = checked_id(request.job_id, "job_id")
+        async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
+            stored = await jobs.get(connection, call.tenant_id, job_id)
+            if stored.method == convert.METHODS["train_model"]:
+                _check_may_train(call)
+            stored = await jobs.resume(connection, call.tenant_id, job_id)
+            await _check_open(connection, call)
+        self._runner.wake()
+        return pb.ResumeJobResponse(job=convert.message(stored))
+
+
+def _check_may_train(call: Call) -> None:
+    """Raises `Refusal` where the caller may not call TrainModel itself."""
+    if PARAMETERS_WRITE not in call.identity.scopes:
+        raise denied(PARAMETERS_WRITE)
+
+
+async def _check_open(connection: asyncpg.Connection, call: Call) -> None:
+    """Raises `Refusal` where too many jobs wait."""
+    if await jobs.n_open(connection, call.tenant_id) > OPEN_MAX:
+        text = f"{OPEN_MAX} jobs wait or run already"
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        raise Refusal(code, "BUSY", text, retry_after_s=60.0)

@@ -143,6 +143,27 @@ async def cancel(connection: asyncpg.Connection, tenant_id: str, job_id: str) ->
     return await get(connection, tenant_id, job_id)
 
 
+async def resume(connection: asyncpg.Connection, tenant_id: str, job_id: str) -> StoredJob:
+    """Queues a job again that was cancelled or has failed; one that runs is not to be ended.
+
+    Errors: `NotFound`.
+    """
+    await connection.execute(
+        """UPDATE job SET cancel_time = NULL
+        WHERE tenant_id = $1 AND job_id = $2 AND end_time IS NULL""",
+        tenant_id,
+        job_id,
+    )
+    await connection.execute(
+        """UPDATE job SET state = 'QUEUED', cancel_time = NULL, end_time = NULL, start_time = NULL,
+            failure = NULL, progress = NULL, claim_id = NULL, claim_time = NULL, attempts = 0
+        WHERE tenant_id = $1 AND job_id = $2 AND state IN ('CANCELLED', 'FAILED')""",
+        tenant_id,
+        job_id,
+    )
+    return await get(connection, tenant_id, job_id)
+
+
 _OPEN = """state = 'QUEUED' OR (state = 'RUNNING' AND claim_time <= $1)"""
 
 
@@ -228,10 +249,17 @@ async def finish(
     answer: bytes | None = None,
     failure: str | None = None,
 ) -> bool:
-    """The job is over; False where somebody else has claimed it meanwhile."""
+    """The job is over; False where somebody else has claimed it meanwhile.
+
+    CANCELLED: queued again where it was resumed since its worker was told to end.
+    """
     found = await connection.fetchval(
-        """UPDATE job SET state = $4, answer = $5, failure = $6, end_time = clock_timestamp(),
-            claim_id = NULL, progress = CASE $4 WHEN 'SUCCEEDED' THEN 1.0 ELSE progress END
+        """UPDATE job SET answer = $5, failure = $6, claim_id = NULL,
+            state = CASE WHEN is_wanted THEN 'QUEUED' ELSE $4 END,
+            end_time = CASE WHEN NOT is_wanted THEN clock_timestamp() END,
+            progress = CASE $4 WHEN 'SUCCEEDED' THEN 1.0 ELSE progress END
+        FROM (SELECT $4 = 'CANCELLED' AND cancel_time IS NULL AS is_wanted FROM job
+            WHERE tenant_id = $1 AND job_id = $2 FOR UPDATE) AS now
         WHERE tenant_id = $1 AND job_id = $2 AND claim_id = $3 AND state = 'RUNNING'
         RETURNING job_id""",
         job.tenant_id,

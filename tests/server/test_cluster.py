@@ -23,7 +23,8 @@ from compute.simulate.fast_settings import CHUNK, Outcome, in_threads, run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Setting
 from compute.simulate.strategies import MeanReturn
-from server.cluster import Cluster, forget_old, is_installed, keep, keys, load
+from server.chunks import keep, keys
+from server.cluster import Cluster, is_installed
 from server.config import ConfigError
 from server.errors import Refusal
 from server.simulate import run_backtest
@@ -76,32 +77,6 @@ class Kept:
         self.given = given
         self.outcomes = list(in_threads(1)(*given))
         yield from self.outcomes
-
-
-def test_a_chunk_is_named_by_all_that_it_depends_on(tmp_path: Path) -> None:
-    kept = Kept()
-    run_fast(history(60), settings(CHUNK + 2), run=kept.run)
-    first = keys(*kept.given)
-    assert len(set(first)) == len(first) == 2
-    run_fast(history(60), settings(CHUNK + 2), run=kept.run)
-    assert keys(*kept.given) == first
-    sessions, features, chunks = kept.given
-    other = chunks[0]._replace(fraction=np.nextafter(chunks[0].fraction, 2.0))
-    assert keys(sessions, features, [other])[0] != first[0]
-    assert keys(sessions, features._replace(positions=True), chunks)[0] != first[0]
-    later = sessions._replace(price=np.nextafter(sessions.price, 1e9))
-    assert keys(later, features, chunks)[0] != first[0]
-    # What is kept is read as it was; what is damaged or old is not read.
-    path = tmp_path / f"{first[0]}.npz"
-    assert load(path) is None
-    keep(path, kept.outcomes[0])
-    again = load(path)
-    assert again is not None
-    assert [part.tobytes() for part in again] == [part.tobytes() for part in kept.outcomes[0]]
-    path.write_bytes(path.read_bytes()[:-40])
-    assert load(path) is None
-    forget_old(tmp_path, time.time() + 60.0)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(is_installed(), reason="ray is installed")

@@ -127,6 +127,40 @@ async def test_what_runs_and_what_waits_can_be_cancelled(firm: Client) -> None:
     assert found.WhichOneof("result") is None
 
 
+async def test_what_was_cancelled_or_has_failed_can_be_resumed(firm: Client) -> None:
+    async def resumed(job: pb.Job) -> pb.Job:
+        return (await firm.jobs.ResumeJob(pb.ResumeJobRequest(job_id=job.job_id))).job
+
+    job = await start(firm, long())
+    await until(firm, job, RUNNING)
+    await firm.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
+    await until(firm, job, CANCELLED)
+    again = await resumed(job)
+    assert (again.state, again.attempts) == (QUEUED, 0)
+    assert not again.HasField("end_time")
+    assert not again.HasField("progress")
+    running = (await until(firm, job, RUNNING))[-1]
+    assert (running.state, running.attempts) == (RUNNING, 1)
+    assert (await resumed(job)).state == RUNNING
+    # An end that was asked for, and is taken back before it has come, doesn't come.
+    await firm.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
+    assert (await resumed(job)).state in (RUNNING, QUEUED)
+    await until(firm, job, RUNNING)
+    await firm.jobs.CancelJob(pb.CancelJobRequest(job_id=job.job_id))
+    await until(firm, job, CANCELLED)
+
+    work = short()
+    work.prices.dates[3] = "yesterday"
+    failed = (await until(firm, await start(firm, work), FAILED))[-1]
+    assert not (await resumed(failed)).HasField("error")
+    assert (await until(firm, failed, FAILED))[-1].error == failed.error
+
+    done = (await until(firm, await start(firm, short()), SUCCEEDED))[-1]
+    assert await resumed(done) == done
+    refused = await refusal(firm.jobs.ResumeJob(pb.ResumeJobRequest(job_id="no-such-job")))
+    assert refused.reason == "JOB_NOT_FOUND"
+
+
 async def test_work_that_is_followed_ends_with_its_call(firm: Client) -> None:
     request = simulation.FollowSimulationRequest(run_backtest=long())
     call = firm.simulation.FollowSimulation(request, timeout=LONG_S)

@@ -63,6 +63,11 @@ class JobServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/positionsizing.v1.JobService/ResumeJob',
+                request_serializer=positionsizing_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_job__service__pb2.ResumeJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -109,6 +114,17 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeJob(self, request, context):
+        """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
+        nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
+        A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
+        the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+        A job of `train_model` also needs the scope of TrainModel.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +152,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=positionsizing_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=positionsizing_dot_v1_dot_job__service__pb2.ResumeJobRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_job__service__pb2.ResumeJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +298,33 @@ class JobService:
             '/positionsizing.v1.JobService/CancelJob',
             positionsizing_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             positionsizing_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.JobService/ResumeJob',
+            positionsizing_dot_v1_dot_job__service__pb2.ResumeJobRequest.SerializeToString,
+            positionsizing_dot_v1_dot_job__service__pb2.ResumeJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

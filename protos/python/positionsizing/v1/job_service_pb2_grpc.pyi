@@ -51,6 +51,13 @@ class JobServiceStub:
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Ends a job that is queued or runs; of one that is over nothing changes."""
+    ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]
+    """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
+    nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
+    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
+    the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+    A job of `train_model` also needs the scope of TrainModel.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -75,6 +82,13 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Ends a job that is queued or runs; of one that is over nothing changes."""
+    ResumeJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]  # type: ignore[assignment]
+    """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
+    nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
+    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
+    the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+    A job of `train_model` also needs the scope of TrainModel.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Long work that outlives the call that asks for it: started, watched, cancelled, and its result
@@ -126,5 +140,18 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
         """Ends a job that is queued or runs; of one that is over nothing changes."""
+
+    @_abc_1.abstractmethod
+    def ResumeJob(
+        self,
+        request: _job_service_pb2.ResumeJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ResumeJobResponse, _abc.Awaitable[_job_service_pb2.ResumeJobResponse]]:
+        """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
+        nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
+        A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
+        the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+        A job of `train_model` also needs the scope of TrainModel.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
