@@ -2,15 +2,17 @@
 
 from positionsizing.v1 import analytics_service_pb2 as pb
 
+from server import edge_gone
 from server.attribution import benchmark_problem, factors_problem
-from server.convert.names import checked_id, moment, optional_id
+from server.convert.names import checked_id, moment, optional_id, timestamp
 from server.convert.ranges import number_violations
 from server.decision_analysis import DECISIONS_MAX, DecisionAnalysis
 from server.errors import invalid, invalid_fields
 from server.request_context import Call
 from server.state import States
-from storage.postgres import decisions, portfolios, records
+from storage.postgres import decisions, edge_evidence, portfolios, records
 from storage.postgres.decisions import DecisionFilter
+from storage.postgres.edge_evidence import StoredEvidence
 from storage.postgres.pool import Database
 
 
@@ -44,8 +46,31 @@ class AnalyticsService:
             if len(rows) > DECISIONS_MAX:
                 text = f"the range has more than {DECISIONS_MAX} decisions; ask for less at once"
                 raise invalid("create_time_from", "TOO_MANY", text)
+            watched = (
+                await edge_evidence.of_portfolio(
+                    connection, call.tenant_id, portfolio_id, where.strategy_id
+                )
+                if request.include_watched_edges
+                else []
+            )
         end_id = optional_id(request.end_market_snapshot_id, "end_market_snapshot_id")
-        return await self._analysis.analyzed(call, portfolio, rows, end_id, benchmark, factors)
+        answer = await self._analysis.analyzed(call, portfolio, rows, end_id, benchmark, factors)
+        answer.watched_edges.extend(map(_watched, watched))
+        return answer
+
+
+def _watched(stored: StoredEvidence) -> pb.WatchedEdge:
+    found = edge_gone.evidence_of(stored)
+    begun = None if stored.begin_time is None else timestamp(stored.begin_time)
+    return pb.WatchedEdge(
+        strategy_id=stored.strategy_id,
+        create_time_from=begun,
+        decisions=found.decisions,
+        bets=found.bets,
+        e_value_gone=found.e_value_gone,
+        e_value_edge=found.e_value_edge,
+        is_reduced=bool(stored.reduced),
+    )
 
 
 def _strategy(request: pb.AnalyzeDecisionsRequest) -> str | None:

@@ -79,6 +79,21 @@ async def due(connection: asyncpg.Connection, tenant_id: str, limit: int) -> lis
     return [StoredEvidence(**row) for row in rows]
 
 
+async def of_portfolio(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, strategy_id: str | None
+) -> list[StoredEvidence]:
+    """What is known of the strategies of a portfolio, by id; strategy_id: of this one alone."""
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM edge_evidence
+        WHERE tenant_id = $1 AND portfolio_id = $2 AND strategy_id = coalesce($3, strategy_id)
+        ORDER BY strategy_id""",
+        tenant_id,
+        portfolio_id,
+        strategy_id,
+    )
+    return [StoredEvidence(**row) for row in rows]
+
+
 async def rest(connection: asyncpg.Connection, tenant_id: str, seen: StoredEvidence) -> None:
     """Nothing is due any more, unless something changed since it was seen."""
     await connection.execute(

@@ -2,7 +2,7 @@
 
 import pytest
 from outcomes import Book, Desk, new_id
-from positionsizing.v1 import events_pb2, parameter_service_pb2, types_pb2
+from positionsizing.v1 import analytics_service_pb2, events_pb2, parameter_service_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from service_client import refusal
 
@@ -47,9 +47,23 @@ async def alerts(desk: Desk, book: Book) -> list[events_pb2.Alert]:
 
 
 async def test_bets_that_lose_reduce_trading_until_somebody_resumes_it(desk: Desk) -> None:
+    async def watched() -> list[analytics_service_pb2.WatchedEdge]:
+        asked = analytics_service_pb2.AnalyzeDecisionsRequest(
+            portfolio_id=book.id, include_watched_edges=True
+        )
+        return list((await desk.client.analytics.AnalyzeDecisions(asked)).watched_edges)
+
     book = await gambler(desk, REDUCE_PORTFOLIO)
     await book.days(LOSSES)
     assert await desk.look() == 1  # the fifth has no outcome yet: 16
+    (before,) = await watched()
+    assert (before.strategy_id, before.decisions, before.bets) == ("", 4, 8)
+    assert before.e_value_gone == pytest.approx(16.0)
+    assert before.e_value_edge == pytest.approx(
+        (await desk.told(book.id))[-1].evidence.e_value_edge
+    )
+    assert before.HasField("create_time_from")
+    assert not before.is_reduced
     assert (await state_of(desk, portfolio_id=book.id)).trading_state == ACTIVE
     assert await alerts(desk, book) == []
     await book.decide()
@@ -63,6 +77,8 @@ async def test_bets_that_lose_reduce_trading_until_somebody_resumes_it(desk: Des
     state = await state_of(desk, portfolio_id=book.id)
     assert (state.trading_state, state.change.author) == (REDUCING, edge_gone.AUTHOR)
     assert told.message.startswith(state.change.reason)
+    (after,) = await watched()
+    assert (after.is_reduced, after.bets, after.e_value_gone) == (True, 0, 1.0)
     (changed,) = await desk.payloads("trading-state-changed", book.id)
     change = events_pb2.TradingStateChanged.FromString(changed)
     assert (change.trading_state, change.change) == (REDUCING, state.change)

@@ -64,6 +64,7 @@ class AnalyzeDecisionsRequest(_message.Message):
     BENCHMARK_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
     WITHOUT_STRATEGY_FIELD_NUMBER: _builtins.int
+    INCLUDE_WATCHED_EDGES_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio; required."""
     strategy_id: _builtins.str
@@ -72,6 +73,8 @@ class AnalyzeDecisionsRequest(_message.Message):
     """Snapshot at which the last decision is valued; empty: the newest of the portfolio's universe."""
     without_strategy: _builtins.bool
     """Decisions without a strategy alone; not with `strategy_id`."""
+    include_watched_edges: _builtins.bool
+    """Tell `watched_edges` too: what the service knows by now, which another call may find changed."""
     @_builtins.property
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
         """Decisions made from then on; unset: from the first."""
@@ -99,10 +102,11 @@ class AnalyzeDecisionsRequest(_message.Message):
         benchmark: Global___BenchmarkWeights | None = ...,
         factors: Global___FactorExposures | None = ...,
         without_strategy: _builtins.bool = ...,
+        include_watched_edges: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "factors", b"factors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "factors", b"factors", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id", "without_strategy", b"without_strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "factors", b"factors", "include_watched_edges", b"include_watched_edges", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id", "without_strategy", b"without_strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -820,6 +824,7 @@ class AnalyzeDecisionsResponse(_message.Message):
     FACTOR_ATTRIBUTION_FIELD_NUMBER: _builtins.int
     RETURN_FORECAST_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    WATCHED_EDGES_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -874,6 +879,12 @@ class AnalyzeDecisionsResponse(_message.Message):
     def evidence(self) -> Global___GrowthEvidence:
         """Unset for fewer than two decisions, after ruin, and where growth never varied."""
 
+    @_builtins.property
+    def watched_edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchedEdge]:
+        """What the service itself watches by now, by strategy of the portfolio, or of the strategy asked for,
+        whatever the times asked for. Only with `include_watched_edges`.
+        """
+
     def __init__(
         self,
         *,
@@ -892,11 +903,62 @@ class AnalyzeDecisionsResponse(_message.Message):
         factor_attribution: Global___FactorAttribution | None = ...,
         return_forecast: Global___ReturnForecast | None = ...,
         evidence: Global___GrowthEvidence | None = ...,
+        watched_edges: _abc.Iterable[Global___WatchedEdge] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth", "watched_edges", b"watched_edges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnalyzeDecisionsResponse: _TypeAlias = AnalyzeDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class WatchedEdge(_message.Message):
+    """E-values of a strategy in a portfolio over all decisions that count so far, as SizingAnalyzed carries them on:
+    where `e_value_gone` reaches 20 the alert EDGE_GONE says so, and `SizingParameters.edge_gone_action` acts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    BETS_FIELD_NUMBER: _builtins.int
+    E_VALUE_GONE_FIELD_NUMBER: _builtins.int
+    E_VALUE_EDGE_FIELD_NUMBER: _builtins.int
+    IS_REDUCED_FIELD_NUMBER: _builtins.int
+    strategy_id: _builtins.str
+    """The strategy; empty: decisions without one."""
+    decisions: _builtins.int
+    """Decisions that were valued."""
+    bets: _builtins.int
+    """Lines with a claimed win probability; others say nothing here."""
+    e_value_gone: _builtins.float
+    """Evidence that the edge is gone, see `BetForecast`; 1 before there are bets."""
+    e_value_edge: _builtins.float
+    """Evidence that there is an edge."""
+    is_reduced: _builtins.bool
+    """Trading was reduced because the edge was gone. Nothing counts until it is resumed."""
+    @_builtins.property
+    def create_time_from(self) -> _timestamp_pb2.Timestamp:
+        """When the first decision that counts was made; unset before there is one."""
+
+    def __init__(
+        self,
+        *,
+        strategy_id: _builtins.str = ...,
+        create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        decisions: _builtins.int = ...,
+        bets: _builtins.int = ...,
+        e_value_gone: _builtins.float = ...,
+        e_value_edge: _builtins.float = ...,
+        is_reduced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bets", b"bets", "create_time_from", b"create_time_from", "decisions", b"decisions", "e_value_edge", b"e_value_edge", "e_value_gone", b"e_value_gone", "is_reduced", b"is_reduced", "strategy_id", b"strategy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedEdge: _TypeAlias = WatchedEdge  # noqa: Y015
