@@ -121,10 +121,10 @@ def precondition(reason: str, message: str, **metadata: str) -> Refusal:
     return Refusal(grpc.StatusCode.FAILED_PRECONDITION, reason, message, metadata=metadata)
 
 
-def not_found(kind: str, id: str) -> Refusal:
+def not_found(kind: str, id: str, text: str = "") -> Refusal:
     """NOT_FOUND, with the words that don't tell whether a thing of another tenant exists."""
     name = kind.replace(" ", "_")
-    message = f"{kind} {id!r} does not exist"
+    message = text or f"{kind} {id!r} does not exist"
     reason = f"{name.upper()}_NOT_FOUND"
     return Refusal(grpc.StatusCode.NOT_FOUND, reason, message, metadata={name: id})
 
@@ -162,7 +162,7 @@ def of_storage(error: storage_errors.StorageError) -> Refusal:
     text = str(error)
     match error:
         case storage_errors.NotFound():
-            return not_found(error.kind, error.id)
+            return not_found(error.kind, error.id, text)
         case storage_errors.AlreadyExists():
             message = f"{text} with other content"
             return Refusal(code.ALREADY_EXISTS, error.reason, message, metadata={"id": error.id})

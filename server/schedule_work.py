@@ -19,6 +19,7 @@ from server import frames
 from server.convert import learning as convert
 from server.convert.history import table
 from server.convert.training_rows import nanoseconds, scored_bytes, scored_rows
+from server.errors import precondition
 from server.learning import trained_on
 from server.model_evidence import score_of
 from server.models import ReadModel
@@ -63,7 +64,15 @@ def train_on_closes(content: bytes) -> pb.Model:
     request.ClearField("rows")
     for name in (*FEATURES, *names_of(stored)):
         request.rows.features.add(name=name)
-    return trained_on(request, with_stored(*_bets(schedule, parts), stored))
+    rows, instrument_ids = _bets(schedule, parts)
+    joined = with_stored(rows, instrument_ids, stored)
+    if len(rows) and not len(joined):
+        text = (
+            f"none of {len(rows)} bets has its features: the set {request.feature_set_id!r} knew "
+            "nothing before them that was young enough; put values with the times they were known"
+        )
+        raise precondition("MISSING_FEATURE", text)
+    return trained_on(request, joined)
 
 
 def scoring_job(

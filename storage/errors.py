@@ -59,8 +59,9 @@ class NotFound(RequestError):
 
     reason = "NOT_FOUND"
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"{kind} {id!r} does not exist")
+    def __init__(self, kind: str, id: str, text: str = "") -> None:
+        """text: where there is more to say than that it doesn't exist."""
+        super().__init__(text or f"{kind} {id!r} does not exist")
         self.kind = kind
         self.id = id
 

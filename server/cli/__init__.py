@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `sizing --help` is fast.
 """
 
+import inspect
 import io
 import itertools
 import os
@@ -212,3 +213,16 @@ app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.add_typer(algorithm, name="algorithm")
 app.add_typer(webhooks, name="webhooks")
+
+
+def _flow(commands: typer.Typer) -> None:
+    """Help is wrapped by the terminal alone; typer keeps the line ends of our source."""
+    for command in commands.registered_commands:
+        paragraphs = inspect.cleandoc(command.help or inspect.getdoc(command.callback) or "")
+        command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _flow(group.typer_instance)
+
+
+_flow(app)

@@ -58,7 +58,10 @@ def performance(
     from positionsizing.v1 import analytics_service_pb2 as pb
 
     request = pb.AnalyzeDecisionsRequest(
-        portfolio_id=portfolio, strategy_id=strategy, end_market_snapshot_id=end
+        portfolio_id=portfolio,
+        strategy_id=strategy,
+        end_market_snapshot_id=end,
+        include_watched_edges=True,
     )
     if benchmark:
         from server.cli.files import read_weights
@@ -124,28 +127,21 @@ def _tables(answer: "pb.AnalyzeDecisionsResponse") -> "Iterator[Table]":
 
 
 def read_exposures(path: Path) -> "pb.FactorExposures":
-    """Exposures of a CSV: instrument_id, then a column for each factor."""
-    import csv
-
+    """Exposures of a table: instrument_id, then a column for each factor."""
     from positionsizing.v1 import analytics_service_pb2 as pb
 
-    with path.open(newline="") as file:
-        header, *rows = [row for row in csv.reader(file) if row]
-    if header[:1] != ["instrument_id"] or len(header) < 2:
+    from server.cli.sheet import read_sheet
+
+    sheet = read_sheet(path, keep_case=True)
+    if sheet.columns[:1] != ("instrument_id",) or len(sheet.columns) < 2:
         hint = "instrument_id,SPY,IWM"
         raise CommandError(f"{path}: the first line must name instrument_id and factors", hint)
-    told = pb.FactorExposures(factor_ids=header[1:])
-    for number, row in enumerate(rows, 2):
-        try:
-            values = [float(cell) for cell in row[1:]]
-        except ValueError:
-            raise CommandError(f"{path}, line {number}: an exposure is no number") from None
-        if len(values) != len(told.factor_ids):
-            text = f"{path}, line {number}: has {len(values)} exposures"
-            raise CommandError(text, f"give one for each of {', '.join(told.factor_ids)}")
-        told.instrument_ids.append(row[0])
-        told.exposures.extend(values)
-    return told
+    factors = sheet.columns[1:]
+    return pb.FactorExposures(
+        factor_ids=factors,
+        instrument_ids=sheet.texts("instrument_id"),
+        exposures=[sheet.number(row, name) for row in range(len(sheet.rows)) for name in factors],
+    )
 
 
 def _factor_table(found: "pb.FactorAttribution") -> "Table":
@@ -174,6 +170,22 @@ def _evidence(answer: "pb.AnalyzeDecisionsResponse") -> str:
     if abs(found.t_statistic) >= 2.0 or not found.HasField("decisions_needed"):
         return told
     return f"{told}; two take {found.decisions_needed:,.0f} decisions like these"
+
+
+def _watched(edge: "pb.WatchedEdge") -> str:
+    from server.cli.labels import count_words
+
+    whose = f"strategy {edge.strategy_id}" if edge.strategy_id else "decisions of no strategy"
+    if edge.is_reduced:
+        return f"watched, {whose}: its edge was gone; nothing counts until trading is resumed"
+    if not edge.bets:
+        return f"watched, {whose}: no bets with an outcome yet; the alert EDGE_GONE comes at 20"
+    begun = f"{edge.create_time_from.ToDatetime():%Y-%m-%d %H:%M}"
+    made = f"{count_words(edge.bets, 'bet')} since {begun}"
+    return (
+        f"watched, {whose}: {made}, evidence for an edge {edge.e_value_edge:.3g}, that it is gone "
+        f"{edge.e_value_gone:.3g} (the alert EDGE_GONE comes at 20)"
+    )
 
 
 def _sequential(found: "pb.SequentialResult") -> str:
@@ -213,10 +225,10 @@ LEFT_OUT = {
 
 def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
     """What there is to say of decisions beside the tables; on the first day, that it is early."""
-    from server.cli.labels import money
+    from server.cli.labels import count_words, money
 
     if answer.decisions:
-        yield f"{answer.decisions} decisions, {answer.lines} lines"
+        yield f"{count_words(answer.decisions, 'decision')}, {count_words(answer.lines, 'line')}"
     elif answer.left_out:
         yield "nothing can be measured yet: no decision has prices after its own"
     else:
@@ -231,7 +243,7 @@ def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
     if answer.HasField("bet_forecast"):
         bets = answer.bet_forecast
         yield (
-            f"{bets.bets} bets: Brier score {bets.brier:.4f} (the win rate alone "
+            f"{count_words(bets.bets, 'bet')}: Brier score {bets.brier:.4f} (the win rate alone "
             f"{bets.brier_base:.4f}), evidence for an edge {bets.e_value_edge:.3g}, "
             f"that it is gone {bets.e_value_gone:.3g} (20 is strong)"
         )
@@ -239,6 +251,7 @@ def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
             yield _sequential(bets.sequential)
     if answer.HasField("evidence"):
         yield _evidence(answer)
+    yield from map(_watched, answer.watched_edges)
     if answer.HasField("return_forecast"):
         yield from _return_lines(answer.return_forecast)
     if answer.shortfall.HasField("rate"):

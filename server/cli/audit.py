@@ -12,6 +12,7 @@ from server.cli.common import (
     AsJson,
     connect,
     console,
+    file_to_write,
     print_json,
     say,
 )
@@ -62,7 +63,7 @@ def list_(
 def verify(
     noted: Annotated[
         Path | None,
-        typer.Option(help="File that keeps the newest hash for the next time; made where missing."),
+        file_to_write("File that keeps the newest hash for the next time; made where missing."),
     ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,

@@ -27,13 +27,59 @@ Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Firm = Annotated[bool, typer.Option("--firm", help="The whole firm instead of one portfolio.")]
 Group = Annotated[str, typer.Option("--group", help="A group of portfolios, by id.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="A strategy, by id.")]
+
+
+def _can_be_written(path: Path | None) -> Path | None:
+    """Refuses before any work what could not be written after it."""
+    if path is not None:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise typer.BadParameter(f"there is no folder {folder}")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise typer.BadParameter(f"{path} can't be written")
+    return path
+
+
+def _page_can_be_written(path: Path | None) -> Path | None:
+    if path is not None:
+        from server.cli.page import check_installed
+
+        check_installed()
+    return _can_be_written(path)
+
+
+def _tables_can_be_written(folder: Path | None) -> Path | None:
+    if folder is not None:
+        from server.cli.page import check_installed
+
+        check_installed()
+        there = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+        if not os.access(there, os.W_OK):
+            raise typer.BadParameter(f"{folder} can't be written")
+    return folder
+
+
+def file_to_write(what: str) -> typer.models.OptionInfo:
+    """An option that names a file to write; what can't be written is refused before any work."""
+    return typer.Option(dir_okay=False, callback=_can_be_written, help=what)
+
+
 Report = Annotated[
-    Path | None, typer.Option(dir_okay=False, help="Write an HTML page that opens offline.")
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        callback=_page_can_be_written,
+        help="Write an HTML page that opens offline.",
+    ),
 ]
 Tables = Annotated[
     Path | None,
     typer.Option(
-        file_okay=False, help="Write what the page draws into this folder, as CSV and Parquet."
+        file_okay=False,
+        callback=_tables_can_be_written,
+        help="Write what the page draws into this folder, as CSV and Parquet.",
     ),
 ]
 GuaranteePeriods = Annotated[

@@ -11,16 +11,31 @@ from server.cli.layout import visible
 _HINTS = {
     "NO_LIMITS": "store limits: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
     "PORTFOLIO_NOT_FOUND": "list them: sizing portfolio list; or make one: sizing portfolio create",
-    "MARKET SNAPSHOT_NOT_FOUND": "load one: sizing market load examples/market.csv --id NAME",
     "MARKET_SNAPSHOT_NOT_FOUND": "load one: sizing market load examples/market.csv --id NAME",
     "DECISION_NOT_FOUND": "list them: sizing decisions",
     "LIMITS_NOT_FOUND": "store some: sizing portfolio limits PORTFOLIO --set examples/limits.toml",
+    "JOB_NOT_FOUND": "list them: sizing jobs list",
+    "HISTORY_NOT_FOUND": "list them: sizing history list; or load one: sizing history load",
+    "MATRIX_NOT_FOUND": "store one: sizing market matrix FILE --id NAME",
+    "MATRIX_OF_UNIVERSE_NOT_FOUND": "estimate one: sizing correlation estimate UNIVERSE --id NAME",
+    "MODEL_NOT_FOUND": "list them: sizing learn list, sizing learn schedule list",
+    "MODEL_SCHEDULE_NOT_FOUND": "list them: sizing learn schedule list",
+    "MODEL_NOT_LIVE": "see why: sizing learn show MODEL",
+    "VOLATILITY_MODEL_NOT_FOUND": "list them: sizing volatility list",
+    "FEATURE_SET_NOT_FOUND": "list them: sizing features list",
+    "API_KEY_NOT_FOUND": "list them: sizing keys list",
+    "WEBHOOK_NOT_FOUND": "list them: sizing webhooks list",
+    "WEBHOOK_EVENT_NOT_FOUND": "list what was sent: sizing webhooks deliveries WEBHOOK",
+    "GROUP_NOT_FOUND": "make it with its first portfolio: sizing portfolio create --group",
+    "RESERVATION_NOT_FOUND": "list them: sizing portfolio reservations PORTFOLIO",
     "TRADING_HALTED": "see who and why: sizing state PORTFOLIO; go on: sizing portfolio resume",
     "PORTFOLIO_IN_USE": "trade what is held, and settle: sizing portfolio reservations PORTFOLIO",
     "PORTFOLIO_CLOSED": "make another: sizing portfolio create",
     "STALE_INPUT": "load newer data, or allow older in the sizing parameters",
     "MISSING_PRICE": "name a snapshot that has every instrument held (--snapshot), or load one: "
     "sizing market load",
+    "MISSING_SPREAD": "add the column spread, a fraction of the price, to the market snapshot",
+    "MISSING_MATRIX": "name one: --covariance or --scenarios; sizing market matrix stores them",
     "MISSING_VOLATILITY": "add the column volatility to the market snapshot, or drop the parameter",
     "REQUEST_ID_REUSED": "use a new --request-id for a new request",
     "ALREADY_EXISTS": "choose another id",
@@ -86,9 +101,16 @@ def problem_of(error: Exception) -> Problem:
         reason = error.reason  # type: ignore[attr-defined]
         return Problem(str(error), reason, hint=_HINTS.get(reason, ""))
     if isinstance(error, OSError):
-        return Problem(str(error), "SYSTEM")
+        return Problem(_system_words(error), "SYSTEM")
     hint = "the same command with --trace shows where; please report it"
     return Problem(f"unexpected {type(error).__name__}: {error}", "UNEXPECTED", hint=hint)
+
+
+def _system_words(error: OSError) -> str:
+    """The file and what is wrong with it, where the system says both."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
 
 
 def _is(error: Exception, module: str, name: str) -> bool:

@@ -29,7 +29,9 @@ from server.cli.signal_sheet import signals_of
 
 M = TypeVar("M", bound=Message)
 
-_ENTRY = re.compile(r"\b(?:signals|snapshot|holdings)\.\w+\[(\d+)\]")
+_ENTRY = re.compile(
+    r"\b(?:(?:signals|snapshot|holdings|rows)\.\w+|strategies\[\d+\]\.returns)\[(\d+)\]"
+)
 _CONTRACTS = {"cash": 1, "future": 2, "inverse_future": 3, "": 1}
 _ANSWERS = {
     "yes": True,

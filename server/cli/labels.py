@@ -13,7 +13,7 @@ def percent(value: float, digits: int = 2) -> str:
     return f"{value + 0.0:.{digits}%}"
 
 
-def money(value: float, more: int = 0) -> str:
+def amount(value: float, more: int = 0) -> str:
     """An amount to six digits at least: large ones without cents, a coin with its parts.
 
     more: further digits.
@@ -22,20 +22,25 @@ def money(value: float, more: int = 0) -> str:
     return f"{value + 0.0:,{shown}}"
 
 
+money = amount
+"""Of money."""
+
+
+def count_words(count: int, what: str) -> str:
+    """So many of something: "1 line", "2,000 lines"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def units(value: float, sign: str = "") -> str:
     """A quantity with all of its digits; sign: "+" shows that of what is above 0 as well."""
     return f"{value:{sign},.12g}"
 
 
-def _plain(value: float, more: int = 0) -> str:
-    return f"{value:,.{6 + more}g}"
-
-
 _SHOWN: Mapping[int, Callable[[float, int], str]] = {
-    label_pb2.LABEL_UNIT_UNSPECIFIED: _plain,
+    label_pb2.LABEL_UNIT_UNSPECIFIED: amount,
     label_pb2.LABEL_UNIT_SHARE: lambda value, more: percent(value, 2 + more),
     label_pb2.LABEL_UNIT_MONEY: money,
-    label_pb2.LABEL_UNIT_NUMBER: _plain,
+    label_pb2.LABEL_UNIT_NUMBER: amount,
 }
 """A number in the unit of a label, with so many further digits."""
 

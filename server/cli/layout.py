@@ -2,7 +2,7 @@
 
 A number, an id or a word is never broken. Where a table is wider than the terminal, sentences wrap
 at blanks first, then columns marked as less important are left out and named below; where even
-that is too wide, each row becomes a record: one `name  value` a line.
+that is too wide, each row becomes a record: one `name  value` a line. Without rows it says `none`.
 
 Control and formatting characters (escape sequences, U+202E) are shown as escapes, so that a name
 can't move the cursor, colour the screen, or turn the reading direction of what follows.
@@ -75,7 +75,9 @@ class Table:
                 shown.remove(self._columns.index(name))
                 gone.append(name)
         out = [Text(line, "italic") for line in _wrapped(visible(self.title), width)]
-        if self._least(shown) <= width:
+        if not self.rows:
+            out += _notes("none", width)
+        elif self._least(shown) <= width:
             out += self._grid(shown, self._widths(shown, width))
             if named := [name for name in gone if name]:
                 out += _notes(f"not shown for lack of room: {', '.join(named)}", width)
@@ -161,9 +163,16 @@ def _notes(text: str, width: int) -> list[Text]:
 
 
 def _wrapped(text: str, width: int, *, whole: bool = True) -> list[str]:
-    """Lines of whole words; a word wider than a line ends in `…`, or goes on below if not whole."""
+    """Lines of whole words; a word wider than a line ends in `…`, or goes on below if not whole.
+
+    All of them begin where the text begins: what is indented stays below what it belongs to.
+    """
     if cell_len(text) <= width:
         return [text]
+    if indent := len(text) - len(text.lstrip(" ")):
+        indent = min(indent, width // 2)
+        below = _wrapped(text.lstrip(" "), width - indent, whole=whole)
+        return [" " * indent + line for line in below]
     lines = [""]
     for word in _words(text):
         longer = f"{lines[-1]} {word}" if lines[-1] else word

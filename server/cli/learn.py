@@ -13,6 +13,7 @@ from server.cli.common import (
     AsJson,
     connect,
     console,
+    file_to_write,
     print_json,
     say,
 )
@@ -38,10 +39,8 @@ def bets(
     prices: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet.")
     ],
-    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write past bets here.")] = None,
-    signals: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write signals of the last close here.")
-    ] = None,
+    out: Annotated[Path | None, file_to_write("Write past bets here.")] = None,
+    signals: Annotated[Path | None, file_to_write("Write signals of the last close here.")] = None,
     horizon: Annotated[int, typer.Option(min=1, max=252, help="Bars until a bet is over.")] = 10,
     width: Annotated[
         float, typer.Option(min=0.05, max=5.0, help="Barriers, in deviations of the horizon.")

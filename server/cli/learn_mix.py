@@ -39,6 +39,7 @@ def mix(
     """Divides money among strategies, and says how far that fell behind the best of them."""
     from positionsizing.v1 import learning_service_pb2 as pb
 
+    from server.cli.files import naming_lines
     from server.cli.labels import enum_value
     from server.cli.render import table
     from server.cli.sheet import read_sheet
@@ -55,7 +56,7 @@ def mix(
         even_prior=even_prior,
         cost_rate=cost,
     )
-    with connect(address) as client:
+    with connect(address) as client, naming_lines(file):
         answer = client.learning.MixStrategies(request)
     if as_json:
         print_json(answer)

@@ -1,12 +1,17 @@
 """Commands on liquidity: how liquid instruments were, and how fast to trade."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
 from server.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import history_service_pb2
+
+_NAMED_MAX = 5
 
 
 def liquidity(
@@ -28,14 +33,16 @@ def liquidity(
     from server.cli.render import table
 
     closes, traded = read_history(prices, "prices"), read_history(volumes, "amounts")
-    same = list(closes.instrument_ids) == list(traded.instrument_ids)
-    if not same or list(closes.observation_times) != list(traded.observation_times):
-        raise CommandError(f"{volumes} has not the days and columns of {prices}")
+    days, columns = _days(closes), list(closes.instrument_ids)
+    for what, wanted, found in (
+        ("columns", columns, list(traded.instrument_ids)),
+        ("days", days, _days(traded)),
+    ):
+        if wanted != found:
+            raise CommandError(f"{volumes} has not the {what} of {prices}", _apart(wanted, found))
     request = pb.MeasureLiquidityRequest()
-    request.prices.dates.extend(
-        time.ToDatetime().date().isoformat() for time in closes.observation_times
-    )
-    request.prices.instrument_ids.extend(closes.instrument_ids)
+    request.prices.dates.extend(days)
+    request.prices.instrument_ids.extend(columns)
     request.prices.close.extend(closes.values)
     request.prices.volume.extend(traded.values)
     with connect(address) as client:
@@ -59,6 +66,24 @@ def liquidity(
             str(answer.left_out_count[i]),
         )
     console().print(out)
+
+
+def _days(history: "history_service_pb2.History") -> list[str]:
+    return [time.ToDatetime().date().isoformat() for time in history.observation_times]
+
+
+def _apart(wanted: list[str], found: list[str]) -> str:
+    """How to make the second list the first."""
+    if lacking := [name for name in wanted if name not in found]:
+        return f"add {_some(lacking)}"
+    if surplus := [name for name in found if name not in wanted]:
+        return f"leave out {_some(surplus)}"
+    return "write them in the same order"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED_MAX
+    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def execution(

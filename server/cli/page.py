@@ -6,6 +6,7 @@ are read off the figure, so that they hold the numbers that are drawn and no pag
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,18 @@ class Output:
         return told if self.tables is None else [*told, f"tables: {self.tables}"]
 
 
+def check_installed() -> None:
+    """Raises `CommandError` where the package that draws is missing."""
+    if find_spec("plotly") is None:
+        hint = "make setup in the project, or there: pip install '.[reports]'"
+        raise CommandError("reports need the package plotly, which make setup installs", hint)
+
+
 def subplots(plots: Sequence[Plot], **options: Any) -> Any:
     """A figure with a row for each plot."""
-    try:
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        hint = "make setup in the project, or there: pip install '.[reports]'"
-        raise CommandError(
-            "reports need the package plotly, which make setup installs", hint
-        ) from error
+    check_installed()
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(
         rows=len(plots),
         cols=1,

@@ -1,7 +1,8 @@
 """Commands on sizing parameters: how signals become stakes."""
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,11 @@ from server.cli.common import (
     say,
 )
 from server.cli.market import TIME, parse_time
+
+if TYPE_CHECKING:
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    from server.client import Client
 
 parameters = typer.Typer(no_args_is_help=True, help="Versioned sizing parameters.")
 
@@ -64,9 +70,17 @@ def show(
 
 @parameters.command("set")
 def set_parameters(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML or JSON, whole.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="TOML or JSON; what it leaves out is as by default."
+        ),
+    ],
     portfolio: Portfolio = "",
     strategy: OfStrategy = "",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="What the file leaves out stays as this scope has it.")
+    ] = False,
     effective: Annotated[str, typer.Option(help=f"From when, {TIME}; default: at once.")] = "",
     reason: Reason = "",
     as_json: AsJson = False,
@@ -86,11 +100,38 @@ def set_parameters(
     if effective:
         request.effective_time.FromDatetime(parse_time(effective, "--effective"))
     with connect(address) as client:
+        if merge:
+            _merge(client, request)
         answer = client.parameters.SetParameters(request)
     if as_json:
         print_json(answer)
     else:
-        say(f"parameters stored, version {answer.change.version}")
+        named = {"strategy": strategy, "portfolio": portfolio}
+        whose = " in ".join(f"{what} {name}" for what, name in named.items() if name)
+        of = whose or "all portfolios and strategies"
+        say(f"parameters of {of} stored, version {answer.change.version}")
+
+
+def _merge(client: "Client", request: "pb.SetParametersRequest") -> None:
+    """Fills in what the scope has when the request is to count; nobody may change it meanwhile."""
+    from positionsizing.v1 import parameter_service_pb2 as pb
+
+    wanted = pb.ListParameterVersionsRequest(
+        portfolio_id=request.portfolio_id, strategy_id=request.strategy_id, page_size=1000
+    )
+    versions = client.parameters.ListParameterVersions(wanted).versions
+    request.expected_version = versions[0].change.version if versions else 0
+    given = request.effective_time.ToDatetime(UTC) if request.HasField("effective_time") else None
+    moment = given or datetime.now(UTC)
+    past = [item for item in versions if item.effective_time.ToDatetime(UTC) <= moment]
+    if not past:
+        return
+    newest = max(past, key=lambda x: (x.effective_time.ToDatetime(UTC), x.change.version))
+    merged = newest.parameters
+    for field, _ in request.parameters.ListFields():
+        merged.ClearField(field.name)  # type: ignore[arg-type]  # a name that it told itself
+    merged.MergeFrom(request.parameters)
+    request.parameters.CopyFrom(merged)
 
 
 @parameters.command()
@@ -101,7 +142,9 @@ def simulate(
         typer.Argument(exists=True, dir_okay=False, help="TOML or JSON to try out; default: none."),
     ] = None,
     strategy: OfStrategy = "",
-    start: Annotated[str, typer.Option("--from", help=f"First, {TIME}; default: 30 days.")] = "",
+    start: Annotated[
+        str, typer.Option("--from", help=f"First, {TIME}; default: 30 days ago.")
+    ] = "",
     end: Annotated[str, typer.Option("--to", help=f"Last, {TIME}; default: now.")] = "",
     step_s: Annotated[float, typer.Option("--step", help="Seconds between times.")] = 86400.0,
     instrument: Annotated[

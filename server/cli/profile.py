@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json
+from server.cli.common import (
+    DEFAULT_ADDRESS,
+    Address,
+    AsJson,
+    connect,
+    console,
+    file_to_write,
+    print_json,
+)
 from server.cli.layout import Table
 from server.cli.sizing import (
     Covariance,
@@ -59,7 +67,7 @@ def profile(
     ] = False,
     trace_file: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Write a Chrome trace (chrome://tracing, Perfetto)."),
+        file_to_write("Write a Chrome trace (chrome://tracing, Perfetto)."),
     ] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,

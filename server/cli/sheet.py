@@ -55,7 +55,8 @@ class Sheet:
             raise CommandError(f"{self.path}: column {wrong[0]!r} is not known", hint)
         for name in needed:
             if name not in self.columns:
-                raise CommandError(f"{self.path}: column {name!r} is missing", "see examples/")
+                hint = f"it needs: {', '.join(needed)}"
+                raise CommandError(f"{self.path}: column {name!r} is missing", hint)
 
     def texts(self, name: str, *, required: bool = True) -> list[str]:
         """A column of texts."""

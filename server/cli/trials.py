@@ -28,6 +28,8 @@ def trials(
         return
     left = ("setting", "sessions", "tried by", "first by", "at")
     title = f"{answer.trials_counted:,} settings tried in {experiment}"
+    if len(answer.trials) < answer.trials_counted:
+        title += f", the newest {len(answer.trials)}"
     tried = table(title, *left, "Sharpe a session", left=left)
     for item in answer.trials:
         sharpe = f"{item.sharpe:+.4f}" if item.HasField("sharpe") else "-"

@@ -1,6 +1,7 @@
 """`sizing tune`: a search of parameters, judged walk-forward, that ends in a proposal."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from server.cli.common import (
     Tables,
     connect,
     console,
+    file_to_write,
     print_json,
 )
 from server.cli.layout import Table
@@ -50,9 +52,7 @@ def tune(
     delisting_return: DelistingReturn = None,
     confirm_prices: ConfirmPrices = False,
     experiment: Experiment = "",
-    proposal: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the proposed parameters (JSON).")
-    ] = None,
+    proposal: Annotated[Path | None, file_to_write("Write the proposed parameters (JSON).")] = None,
     propose_anyway: Annotated[
         bool,
         typer.Option("--propose-anyway", help="Propose also what its own evidence speaks against."),
@@ -111,7 +111,8 @@ def tune(
         out.print(line, markup=False)
     if proposed:
         where = str(proposal) if proposal else "FILE (write one with --proposal FILE)"
-        out.print(f'to apply: sizing parameters set {where} --reason "tuned"')
+        for line in how_to_apply(answer, where):
+            out.print(line)
     elif proposal and answer.chosen:
         out.print(f"{proposal} was not written; --propose-anyway writes it all the same")
 
@@ -119,6 +120,18 @@ def tune(
 def is_proposed(answer: "pb.TuneParametersResponse", *, anyway: bool) -> bool:
     """Whether the chosen trial is to be given to a person."""
     return bool(answer.chosen) and (answer.is_recommended or anyway)
+
+
+def how_to_apply(answer: "pb.TuneParametersResponse", where: str) -> Iterator[str]:
+    """The command that sets the proposal, and what was chosen with it that is no parameter."""
+    yield (
+        "to apply, for one strategy or for one --portfolio: "
+        f'sizing parameters set {where} --merge --strategy STRATEGY --reason "tuned"'
+    )
+    chosen = zip(answer.fields, answer.trials[answer.chosen].values, strict=True)
+    if others := [item for item in chosen if not item[0].startswith("parameters.")]:
+        told = ", ".join(f"{name} {value:.6g}" for name, value in others)
+        yield f"chosen with it, and in no file of parameters: {told}; set that as well, or neither"
 
 
 def show_tuned(out: "Console", answer: "pb.TuneParametersResponse") -> None:

@@ -11,6 +11,7 @@ from server.cli.common import (
     AsJson,
     connect,
     console,
+    file_to_write,
     print_json,
     say,
 )
@@ -106,6 +107,11 @@ def show(
         columns = (answer.volatility[place], answer.estimate[place], answer.long_run[place])
         told = [f"{value:.4g}" if value else "-" for value in columns]
         out.add_row(name, *told, str(answer.return_count[place]), *regimes[place : place + 1])
+    if silent := sum(not value for value in answer.volatility):
+        out.caption = (
+            f"of {silent} instruments it says nothing yet: it needs the prices of more periods "
+            "(observations_min of the model), one snapshot a period"
+        )
     console().print(out)
 
 
@@ -120,7 +126,7 @@ def fit(
     regimes: Annotated[int, typer.Option(help="How many, of regimes; 0: 2.")] = 0,
     bars: Annotated[str, typer.Option(help=_BARS)] = "",
     estimator: Annotated[str, typer.Option(help="Variance of a bar, of har.")] = "garman-klass",
-    out: Annotated[Path | None, typer.Option(help="JSON file to write the proposal to.")] = None,
+    out: Annotated[Path | None, file_to_write("JSON file to write the proposal to.")] = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -137,6 +143,9 @@ def fit(
         base=pb.VolatilityModel(model_id=model_id),
         regime_count=regimes,
     )
+    if request.fit in (pb.VOLATILITY_FIT_HAR, pb.VOLATILITY_FIT_LOG_HAR) and not bars:
+        text = "HAR is of bars: name the columns of their prices, as SPX.open,SPX.high,SPX.low"
+        raise typer.BadParameter(text, param_hint="--bars")
     if bars:
         columns = [part.strip() for part in bars.split(",")]
         if len(columns) != 3:

@@ -66,6 +66,8 @@ def whatif_decision(
         covariance_matrix_id=covariance,
         limits_lifted=without or [],
     )
+    if as_of and snapshot:
+        raise typer.BadParameter("give --snapshot or --as-of, not both")
     if as_of:
         common.market_time.FromDatetime(parse_time(as_of, "--as-of"))
     if instead:

@@ -129,7 +129,7 @@ async def latest_snapshot(
         time,
     )
     if row is None:
-        raise _none_of(universe_id)
+        raise _none_of(universe_id, time)
     return _snapshot(row)
 
 
@@ -369,9 +369,11 @@ async def latest_matrix_id(
     return str(row)
 
 
-def _none_of(universe_id: str) -> NotFound:
-    """There is no snapshot of a universe."""
-    return NotFound("market snapshot", "latest" + (universe_id and f" of universe {universe_id}"))
+def _none_of(universe_id: str, time: datetime | None = None) -> NotFound:
+    """There is no snapshot of a universe, up to a time."""
+    of = f" of universe {universe_id}" if universe_id else ""
+    when = "" if time is None else f" as of {time:%Y-%m-%dT%H:%M:%SZ} or before"
+    return NotFound("market snapshot", f"latest{of}", f"no market snapshot{of} is stored{when}")
 
 
 def _snapshot(row: asyncpg.Record) -> MarketSnapshot:

@@ -414,6 +414,22 @@ async def test_a_schedule_of_nothing_says_so(desk: Desk) -> None:
     assert gone.reason == "MODEL_NOT_FOUND"
 
 
+async def test_a_schedule_of_an_empty_set_says_what_is_missing(desk: Desk) -> None:
+    set_id = new_id("set")
+    declared = feature_service_pb2.FeatureSet(feature_set_id=set_id, features=["breadth"])
+    await desk.client.features.PutFeatureSet(
+        feature_service_pb2.PutFeatureSetRequest(feature_set=declared)
+    )
+    training = pb.TrainModelRequest(feature_set_id=set_id)
+    training.MergeFrom(SMALL)
+    await desk.store(FIRST)
+    await desk.set(training=training)
+    await desk.work(0.01)
+    shown = await desk.shown()
+    assert shown.failure.startswith(f"none of {len(plain_bets(desk.closes[:FIRST]))} bets has its")
+    assert f"the set {set_id!r} knew nothing before them" in shown.failure
+
+
 @pytest.mark.parametrize(
     ("given", "fields"),
     [

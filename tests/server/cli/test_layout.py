@@ -92,3 +92,22 @@ def test_a_bar_is_as_long_as_its_value() -> None:
     assert bar(0.5, 1.0, 8) == "█" * 4
     assert bar(0.0, 0.0, 8) == ""
     assert cell_len(bar(0.49, 1.0, 8)) <= 8
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_no_rows_are_an_answer(width: int) -> None:
+    table = Table("Jobs", ("job", "state"), left=("job", "state"))
+    assert text(table, width) == ["Jobs", "none"]
+    table.caption = "start one"
+    assert text(table, width) == ["Jobs", "none", "start one"]
+
+
+def test_what_is_indented_stays_so_where_it_is_narrowed_or_wrapped() -> None:
+    table = Table("T", ("span", "time"), left=("span",))
+    table.add_row("      gather: market snapshot and matrices", "0.065 ms")
+    table.add_row("server", "4.781 ms")
+    for width in (48, 40, 30):
+        lines = text(table, width)[2:-1]
+        assert all(line.startswith("      ") and line[6] != " " for line in lines)
+        told = " ".join(line.replace("0.065 ms", "").strip() for line in lines)
+        assert told == "gather: market snapshot and matrices"

@@ -27,7 +27,12 @@ async def test_how_liquid_names_were(sizing: Sizing, tmp_path: Path) -> None:
         "risk", "liquidity", str(closes), "--volumes", str(EXAMPLES / "prices.csv")
     )
     assert wrong.code == 1
-    assert "has not the days and columns of" in wrong.err
+    assert "has not the columns of" in wrong.err
+    assert "add BIG, SMALL" in wrong.err
+    volumes.write_text("date,BIG,SMALL\n2024-03-01,1e6,1000\n2024-03-05,1e6,0\n")
+    short = await sizing(*asked)
+    assert "has not the days of" in short.err
+    assert "add 2024-03-04" in short.err
 
 
 async def test_how_fast_to_trade(sizing: Sizing, tmp_path: Path) -> None:

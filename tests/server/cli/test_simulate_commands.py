@@ -84,9 +84,29 @@ async def test_a_backtest_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
     assert "backtest.toml" in listed.out
     over = await sizing("jobs", "cancel", name)
     assert f"{name}: succeeded" in over.out.splitlines()
+    assert f"{name}: succeeded" in (await sizing("jobs", "resume", name)).out.splitlines()
     missing = await sizing("jobs", "result", "no-such-job")
     assert missing.code == 1
     assert "does not exist" in missing.err
+    assert "sizing jobs list" in missing.err
+
+
+async def test_a_job_that_was_cancelled_is_resumed(sizing: Sizing, tmp_path: Path) -> None:
+    file = tmp_path / "backtest.toml"
+    file.write_text(SHORT)
+    words = ("backtest", str(file), "--prices", str(EXAMPLES / "prices.csv"), "--job")
+    first, name = [(await sizing(*words)).out.split()[-1] for _ in range(2)]
+    await sizing("jobs", "cancel", name)
+    await sizing("jobs", "cancel", first)
+    await sizing("jobs", "watch", name)
+    none = await sizing("jobs", "result", name)
+    assert none.code == 1
+    assert f"sizing jobs resume {name}" in none.err
+    resumed = await sizing("jobs", "resume", name)
+    assert resumed.code == 0, resumed.err
+    assert f"{name}: queued" in resumed.out
+    assert f"sizing jobs watch {name}" in resumed.err
+    await sizing("jobs", "cancel", name)
 
 
 async def test_a_backtest_without_prices_says_what_to_add(sizing: Sizing, tmp_path: Path) -> None:
@@ -274,9 +294,18 @@ async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
         assert text in shown.out
     assert f"tried so far: 64 distinct settings (sizing trials {name})" in shown.out
     listed = await sizing("trials", name)
-    assert f"64 settings tried in {name}" in listed.out
+    assert f"64 settings tried in {name}, the newest 20" in listed.out
     assert listed.out.count("looked at by") == 1
     kept = json.loads(proposal.read_text())
     assert 0.05 <= kept["kelly_fraction"] <= 1.0
-    applied = await sizing("parameters", "set", str(proposal), "--strategy", "tuned")
+    assert f"sizing parameters set {proposal} --merge --strategy STRATEGY" in shown.out
+    assert "in no file of parameters: limits.weight_max 0." in shown.out
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps({"volatility_target": 0.02, "kelly_fraction": 0.5}))
+    scope = ("--strategy", "tuned")
+    await sizing("parameters", "set", str(before), *scope)
+    applied = await sizing("parameters", "set", str(proposal), "--merge", *scope)
     assert applied.code == 0, applied.err
+    told = json.loads((await sizing("parameters", "show", *scope, "--json")).out)["parameters"]
+    assert told["kelly_fraction"] == kept["kelly_fraction"]
+    assert told["volatility_target"] == 0.02, "what the search didn't look at stays"
