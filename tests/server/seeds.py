@@ -377,6 +377,7 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "GetJob": job_service_pb2.GetJobRequest(job_id="none"),
         "ListJobs": job_service_pb2.ListJobsRequest(),
         "CancelJob": job_service_pb2.CancelJobRequest(job_id="none"),
+        "ResumeJob": job_service_pb2.ResumeJobRequest(job_id="none"),
         "WhatIfDecision": explanation_service_pb2.WhatIfDecisionRequest(
             decision_id=decision_id,
             variations=[explanation_service_pb2.DecisionVariation(change=variation)],
