@@ -297,7 +297,10 @@ def add_shortfall(
 def _slippage(
     filled: Floats, price: Floats, place: Integers, market: Market
 ) -> tuple[Floats, Floats]:
-    """Slippage in daily volatilities and quantity over a day's volume, of the fills with both."""
+    """Slippage in daily volatilities and quantity over a day's volume, of the fills with both.
+
+    Half the spread is taken off the slippage: sizing charges it beside the impact.
+    """
     volatility, volume = market.volatility, market.average_daily_volume
     if volatility is None or volume is None:
         return np.zeros(0), np.zeros(0)
@@ -307,6 +310,8 @@ def _slippage(
     usable = (daily > 0.0) & (volume[at] > 0.0)
     rows, at, daily = rows[usable], at[usable], daily[usable]
     moved = np.sign(filled[rows]) * (price[rows] / market.price[at] - 1.0)
+    if market.spread is not None:
+        moved = moved - 0.5 * market.spread[at]
     return moved / daily, np.abs(filled[rows]) / volume[at]
 
 

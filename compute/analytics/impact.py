@@ -27,8 +27,8 @@ class Impact:
 def impact(slippage: Floats, participation: Floats) -> Impact | None:
     """Y of trades, (n,) each; None for fewer than `TRADES_MIN`, or where none has any slippage.
 
-    slippage: fill against decision, in daily volatilities, positive where dearer. participation:
-    quantity over a day's volume, > 0.
+    slippage: fill against decision less half the spread, in daily volatilities, positive where
+    dearer. participation: quantity over a day's volume, > 0.
     """
     if len(slippage) < TRADES_MIN or not slippage.any():
         return None

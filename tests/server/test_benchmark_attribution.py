@@ -15,7 +15,7 @@ VOLUME, VOLATILITY = [2e5, 1e5, 3e5], [0.2, 0.3, 0.25]
 COEFFICIENT = 0.9
 
 
-async def put_market(client: Client, prices: np.ndarray) -> str:
+async def put_market(client: Client, prices: np.ndarray, spread: float = 0.0) -> str:
     snapshot = market_service_pb2.MarketSnapshot(
         snapshot_id=new_id("snapshot"),
         instrument_ids=NAMES,
@@ -23,6 +23,7 @@ async def put_market(client: Client, prices: np.ndarray) -> str:
         sector=SECTORS,
         volatility=VOLATILITY,
         average_daily_volume=VOLUME,
+        spread=[spread] * len(NAMES) if spread else [],
     )
     now = Timestamp()
     now.GetCurrentTime()
@@ -33,14 +34,15 @@ async def put_market(client: Client, prices: np.ndarray) -> str:
     return snapshot.snapshot_id
 
 
-async def decided(client: Client) -> tuple[str, str, np.ndarray, np.ndarray]:
-    """Five decisions filled dearer by the square-root law; weights (5, 3), prices (6, 3)."""
+async def decided(client: Client, spread: float = 0.0) -> tuple[str, str, np.ndarray, np.ndarray]:
+    """Five decisions filled dearer by half the spread and the square-root law; weights (5, 3),
+    prices (6, 3)."""
     portfolio_id = await client.put_portfolio(1e6)
     await client.set_limits(portfolio_service_pb2.Scope(portfolio_id=portfolio_id), weight_max=0.2)
     prices = np.cumprod(1.0 + np.random.default_rng(1).normal(0.0, 0.02, (6, 3)), axis=0) * 100.0
     weights = []
     for day in range(5):
-        snapshot_id = await put_market(client, prices[day])
+        snapshot_id = await put_market(client, prices[day], spread)
         chances = [0.55, 0.58, 0.6] if day % 2 else [0.6, 0.53, 0.56]
         edge = {"side": [1, 1, 1], "win_probability": chances, "payoff": [1.0] * 3}
         decision = await client.size(
@@ -53,7 +55,7 @@ async def decided(client: Client) -> tuple[str, str, np.ndarray, np.ndarray]:
         fills = sizing_service_pb2.Fills(
             instrument_ids=NAMES,
             lots=traded.astype(int),
-            price=prices[day] * (1.0 + np.sign(traded) * share),
+            price=prices[day] * (1.0 + np.sign(traded) * (share + spread / 2)),
         )
         await client.sizing.SettleDecision(
             sizing_service_pb2.SettleDecisionRequest(
@@ -89,6 +91,15 @@ async def test_decisions_are_attributed_by_sector_and_their_impact_is_fitted(
     assert answer.impact.trades == 15
     request.ClearField("benchmark")
     assert not (await client.analytics.AnalyzeDecisions(request)).HasField("attribution")
+
+
+async def test_half_the_spread_is_no_impact_of_size(client: Client) -> None:
+    """Sizing charges both: a coefficient with the spread in it would charge that twice."""
+    portfolio_id, end, _, _ = await decided(client, spread=0.004)
+    request = pb.AnalyzeDecisionsRequest(portfolio_id=portfolio_id, end_market_snapshot_id=end)
+    found = (await client.analytics.AnalyzeDecisions(request)).impact
+    assert found.trades > 10
+    assert found.coefficient == pytest.approx(COEFFICIENT, rel=1e-6)
 
 
 async def test_returns_and_risk_are_divided_among_factors(client: Client) -> None:

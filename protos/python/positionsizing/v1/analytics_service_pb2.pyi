@@ -349,7 +349,8 @@ Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
 
 @_typing.final
 class ImpactEstimate(_message.Message):
-    """The square-root law of market impact fitted to the fills, each against the price of its decision:
+    """The square-root law of market impact fitted to the fills, each against the price of its decision and less half
+    the spread of that snapshot, where it has one, which sizing charges beside the impact:
     slippage over daily volatility = coefficient x sqrt(quantity / average daily volume).
     """
 
