@@ -98,6 +98,7 @@ async def test_other_prices_and_another_date(client: Client) -> None:
     request = pb.WhatIfDecisionRequest(decision_id=decision_id, variations=[variation])
     refused = await refusal(client.explanation.WhatIfDecision(request))
     assert refused.code is grpc.StatusCode.NOT_FOUND
+    assert refused.message.startswith("no market snapshot is stored as of 20")
 
 
 async def test_what_is_held_moves_with_the_market(client: Client) -> None:

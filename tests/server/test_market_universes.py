@@ -117,7 +117,7 @@ async def test_a_universe_without_snapshots_says_so(client: Client) -> None:
         grpc.StatusCode.NOT_FOUND,
         "MARKET_SNAPSHOT_NOT_FOUND",
     )
-    assert f"latest of universe {empty}" in refused.message
+    assert f"no market snapshot of universe {empty} is stored" in refused.message
     decision = await desk.size(market_snapshot_id=desk.snapshot_id)
     assert decision.summary.equity == 100_000.0
 
