@@ -166,10 +166,11 @@ class ModelSchedules:
         schedule = pb.ModelSchedule.FromString(stored.document)
         days = schedule.interval_days if schedule.HasField("interval_days") else INTERVAL_DAYS
         interval, failure = timedelta(days=days), ""
-        trained, is_due = stored.trained_parts, stored.train_time <= now
+        trained, is_new = stored.trained_parts, stored.scored_parts < n_parts
+        is_due = stored.train_time <= now or (not trained and is_new and bool(stored.failure))
         train_time = now + min(interval, RETRY) if is_due else stored.train_time
         try:
-            if stored.scored_parts < n_parts:
+            if is_new:
                 await self._score(stored, schedule)
             if is_due:
                 if trained < n_parts or not n_parts:

@@ -414,6 +414,16 @@ async def test_a_schedule_of_nothing_says_so(desk: Desk) -> None:
     assert gone.reason == "MODEL_NOT_FOUND"
 
 
+async def test_a_schedule_that_had_no_closes_is_trained_when_they_come(desk: Desk) -> None:
+    await desk.set()
+    await desk.work(0.01)
+    assert desk.universe in (await desk.shown()).failure
+    await desk.store(FIRST)
+    await desk.work(0.01)
+    shown = await desk.shown()
+    assert (shown.failure, bool(shown.newest_model_id)) == ("", True), "not a day later"
+
+
 async def test_a_schedule_of_an_empty_set_says_what_is_missing(desk: Desk) -> None:
     set_id = new_id("set")
     declared = feature_service_pb2.FeatureSet(feature_set_id=set_id, features=["breadth"])
