@@ -234,7 +234,8 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
     lines += [_cluster_words(item) for item in decision.clusters if len(item.instrument_ids) > 1]
     if decision.decision_id:
         until = decision.reservation_expire_time
-        held = f", reserved until {until.ToJsonString()}" if until.seconds else ""
+        told = f"{until.ToDatetime():%Y-%m-%d %H:%M:%S} UTC"
+        held = f", reserved until {told}" if until.seconds else ""
         lines.append(f"decision {decision.decision_id}{held}")
     else:
         lines.append("not recorded")

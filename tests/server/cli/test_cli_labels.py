@@ -4,10 +4,11 @@ import json
 
 import pytest
 from google.protobuf.descriptor import EnumValueDescriptor
-from positionsizing.v1 import types_pb2
+from positionsizing.v1 import sizing_pb2, types_pb2
 
 from server.cli import labels
 from server.cli.errors import CommandError, report
+from server.cli.render import summary_lines
 from server.config import ConfigError
 from storage.errors import Unavailable
 
@@ -91,3 +92,9 @@ def test_errors_are_said_in_words(
     assert report(error, as_json=True) == code
     shown = json.loads(capsys.readouterr().err)["error"]
     assert shown["message"] in said
+
+
+def test_the_end_of_a_reservation_is_said_to_the_second() -> None:
+    decision = sizing_pb2.SizingDecision(decision_id="d")
+    decision.reservation_expire_time.FromJsonString("2026-11-30T20:48:12.111150Z")
+    assert "decision d, reserved until 2026-11-30 20:48:12 UTC" in summary_lines(decision)
