@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from positionsizing.v1 import simulation_service_pb2 as pb
 
+from compute.limits.stress_limits import StressEvent
 from compute.market import Floats
 from compute.ranges import RANGES
 from compute.simulate.backtest import Backtest
@@ -24,6 +25,7 @@ from server.convert import trials
 from server.convert.backtest_setting import setting_of, setting_violations
 from server.convert.delisting import applied
 from server.convert.ranges import number_violations
+from server.convert.risk import shock_event
 from server.convert.trials import Ran, SharpeRatios, experiment_violations
 from server.errors import FieldViolation, invalid
 from server.progress import Progress
@@ -55,6 +57,7 @@ def tune_violations(request: pb.TuneParametersRequest) -> Iterator[FieldViolatio
     yield from number_violations(request)
     yield from experiment_violations(request)
     yield from setting_violations(request.setting, "setting.")
+    yield from convert.stress_violations(request)
     if not 1 <= len(request.ranges) <= RANGES_MAX:
         text = f"has {len(request.ranges)} entries; 1 to {RANGES_MAX} are accepted"
         yield FieldViolation("ranges", "OUT_OF_RANGE", text)
@@ -122,7 +125,8 @@ def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | N
     past = whole.until(cut)
     cube, values = _trials(request)
     messages = [_with(request, row) for row in values]
-    settings = [_checked(message, place, past) for place, message in enumerate(messages)]
+    stress = tuple(shock_event(x.scenario_id, 0, x.shock) for x in request.stress_scenarios)
+    settings = [_checked(message, place, past, stress) for place, message in enumerate(messages)]
     found = convert.ran_fast(past, settings, run_chunks, Progress().tell)
     growth = np.stack([_log_growth(item, cut - 1) for item in found], axis=1)
     segments = request.segments if request.HasField("segments") else 6
@@ -140,8 +144,8 @@ def tune_parameters(request: pb.TuneParametersRequest, run_chunks: RunChunks | N
         delistings=applied(whole),
     )
     _tell(response, values, choice)
-    _locked(response, request, whole, cut, [messages[0], messages[chosen]])
-    hashes = trials.hashes_of(messages, past)
+    _locked(response, whole, cut, [setting_of(messages[i], i, whole, stress) for i in (0, chosen)])
+    hashes = trials.hashes_of(messages, past, request.stress_scenarios)
     response.overfitting.trials = len(set(hashes)) + request.trials_before
     response.overfitting.experiment = trials.experiment_of(request)
     sharpes = _luck(response, request, growth, chosen)
@@ -255,8 +259,10 @@ def _with(request: pb.TuneParametersRequest, values: Sequence[float]) -> pb.Back
     return setting
 
 
-def _checked(message: pb.BacktestSetting, place: int, history: PriceHistory) -> Setting:
-    made = setting_of(message, place, history)
+def _checked(
+    message: pb.BacktestSetting, place: int, history: PriceHistory, stress: tuple[StressEvent, ...]
+) -> Setting:
+    made = setting_of(message, place, history, stress)
     # A range may set a field that the setting as it is leaves unset.
     convert.check_honoured(history, [("setting", made)], Mode.FAST)
     return made
@@ -284,13 +290,11 @@ def _tell(
 
 def _locked(
     response: pb.TuneParametersResponse,
-    request: pb.TuneParametersRequest,
     whole: PriceHistory,
     cut: int,
-    messages: Sequence[pb.BacktestSetting],
+    settings: Sequence[Setting],
 ) -> None:
-    """Looks at the locked sessions, once, with the choice and the setting as it was."""
-    settings = [setting_of(message, i, whole) for i, message in enumerate(messages)]
+    """Looks at the locked sessions, once, with the setting as it was and the choice."""
     runs = convert.ran_fast(whole, settings)
     base, best = (_log_growth(item, len(whole.dates) - 1)[cut - 1 :] for item in runs)
     best = np.maximum(best, -700.0)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from compute.limits.projection import NO_LIMIT
-from compute.simulate.fast_decision import Bounds, Features, Session, limited, stakes, whole_lots
+from compute.simulate.fast_decision import Bounds, Features, Session, stakes, whole_lots
+from compute.simulate.fast_limits import limited
 
 PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings")
 """Fields of `account.Account`."""

@@ -3,19 +3,15 @@
 Everything is about one setting, (m,) arrays over its instruments; `fast.py` maps it over settings.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from compute import stake_rules
 from compute.layout import Line, Scalar, Source
-from compute.limits import projection
-from compute.limits.projection import NO_LIMIT, TradeMax, Trades
 from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
-from compute.waterfall import GRID, RECONCILE_STEPS, ROUNDS
+from compute.waterfall import GRID
 
 
 class Features(NamedTuple):
@@ -38,6 +34,8 @@ class Features(NamedTuple):
     net: bool
     turnover: bool
     n_groups: int
+    n_rows: int
+    """Linear limits of the whole book, losses in stress scenarios among them."""
     positions: bool
     """Whether the units held at each close are kept."""
 
@@ -76,6 +74,8 @@ class Bounds(NamedTuple):
     group_gross_max: Array
     group_net_min: Array
     group_net_max: Array
+    row_coefficient: Array
+    row_bound: Array
     cash: Array
     lot_size: Array
     rebalance: Array
@@ -171,174 +171,6 @@ def stakes(
         scalars[Scalar.RISK_BUDGET] = jnp.maximum(own.risk_budget - others, 0.0)
         stake = stake_rules.risk_budgeted(stake, lines, scalars)  # type: ignore[arg-type]
     return session.side[k] * stake
-
-
-def limited(
-    weight: Array,
-    before: Array,
-    active: Array,
-    unit: Array,
-    equity: Array,
-    own: Bounds,
-    session: Session,
-    features: Features,
-) -> tuple[Array, Array]:
-    """Weights after every limit that any setting has, in the order of the waterfall.
-
-    And the part of each trade that brings the book inside them, see `projection.cures`.
-    """
-
-    def kept(wanted: Array) -> Array:
-        return jnp.where(active > 0.0, wanted, before)
-
-    weight = jnp.where((weight < 0.0) & (own.allow_short == 0.0), 0.0, weight)
-    weight = kept(jnp.where((weight * before < 0.0) & (own.allow_flip == 0.0), 0.0, weight))
-    if features.trade_min:
-        least = jnp.maximum(own.trade_notional_min / equity, own.trade_weight_min)
-        small = (jnp.abs(weight - before) < least) & (weight != 0.0)
-        weight = jnp.where(small, before, weight)
-    cap = _cap(unit, equity, own, features)
-    weight = kept(jnp.clip(weight, -cap, cap))
-    most_held = cap
-    trade_max = TradeMax(jnp.full_like(weight, NO_LIMIT), jnp.full_like(weight, NO_LIMIT))
-    if features.liquidity:
-        volume = session.volume * unit
-        cap = jnp.minimum(own.adv_position_max * volume, NO_LIMIT)
-        most_held = jnp.minimum(most_held, cap)
-        most = jnp.minimum(own.trade_notional_max / equity, own.adv_trade_max * volume)
-        trade_max = TradeMax(most, most)
-        weight = kept(projection.trade_cap(jnp.clip(weight, -cap, cap), before, trade_max))
-    rows = _sums(active, equity, own, features)
-    ones = jnp.ones_like(weight)
-    trades = Trades(before, before, ones, own.short_margin_rate * ones, own.fee_rate * ones)
-    margin = jnp.maximum(before, 0.0) - own.short_margin_rate * jnp.minimum(before, 0.0)
-    free = 1.0 - jnp.sum(margin) - own.cash_buffer
-    box = (jnp.where(own.allow_short > 0.0, -most_held, 0.0) * ones, most_held * ones)
-    exceeded = _exceeded(before, rows)
-
-    def one_round(weight: Array) -> Array:
-        for member, gross_max, net_min, net_max in rows:
-            bounds = gross_max, net_min, net_max
-            weight = _within_sums(
-                weight, before, jnp.clip(before, *box), member, active, bounds, trade_max, features
-            )
-        if features.turnover:
-            first = projection.cures(weight, before, box, exceeded)
-            weight = kept(projection.cap_turnover(weight, before, own.turnover_max, first))
-        return kept(projection.fit_free(weight, before, free, trades, own.at_once > 0.0))
-
-    weight = one_round(weight)
-    if features.net or features.n_groups:
-        weight = _again(weight, before, rows, one_round)
-    if features.net or features.n_groups or features.liquidity:
-        weight = _reconciled(weight, before, rows)
-    weight = jnp.round(weight * GRID) / GRID
-    if features.trade_min:
-        return weight, projection.cures(weight, before, box, exceeded)
-    return weight, jnp.zeros_like(weight)
-
-
-def _cap(unit: Array, equity: Array, own: Bounds, features: Features) -> Array:
-    cap = own.weight_max
-    if features.notional:
-        cap = jnp.minimum(cap, own.notional_max / equity)
-    if features.quantity:
-        cap = jnp.minimum(cap, own.quantity_max * unit)
-    return cap
-
-
-_Sums = tuple[Array, Array, Array, Array]
-
-
-def _sums(active: Array, equity: Array, own: Bounds, features: Features) -> list[_Sums]:
-    """Member, gross maximum, net minimum and net maximum: of each group, then of the book."""
-    rows = [
-        (own.group_member[g], own.group_gross_max[g], own.group_net_min[g], own.group_net_max[g])
-        for g in range(features.n_groups)
-    ]
-    if features.gross or features.net:
-        gross = jnp.minimum(own.gross_weight_max, own.gross_notional_max / equity)
-        rows.append((jnp.ones_like(active), gross, own.net_min, own.net_max))
-    return rows
-
-
-def _exceeded(before: Array, rows: list[_Sums]) -> projection.Sums:
-    """How far the book before is beyond each row; a row of nobody where there is none."""
-    if not rows:
-        return projection.Sums(jnp.zeros((1, len(before))), jnp.zeros((3, 1)))
-    members = jnp.stack([member for member, *_ in rows])
-    gross_max, net_min, net_max = (jnp.stack([row[i] for row in rows]) for i in (1, 2, 3))
-    net = members @ before
-    gross = members @ jnp.abs(before)
-    return projection.Sums(members, jnp.stack([gross - gross_max, net - net_max, net_min - net]))
-
-
-def _within_sums(
-    weight: Array,
-    before: Array,
-    inside: Array,
-    member: Array,
-    active: Array,
-    bounds: tuple[Array, Array, Array],
-    trade_max: TradeMax,
-    features: Features,
-) -> Array:
-    """One row of `_sums` applied; inside: what is held, inside each line's own limits."""
-    gross_max, net_min, net_max = bounds
-    mine, idle = member * active, member * (1.0 - active)
-    other = jnp.sum(idle * jnp.abs(before))
-    weight = projection.shrink_gross(weight, before, mine, other, gross_max, trade_max)
-    if features.net or features.n_groups:
-        net = jnp.sum(idle * before)
-        weight = projection.shrink_net(weight, before, mine, net, net_max, trade_max, inside)
-        weight = projection.raise_net(weight, before, mine, net, net_min, trade_max, inside)
-    return weight
-
-
-def _again(
-    weight: Array, before: Array, rows: list[_Sums], one_round: Callable[[Array], Array]
-) -> Array:
-    """Further rounds, as in the waterfall, while a net that was beyond its limit still is."""
-
-    def excess(at: Array) -> Array:
-        parts = [(member @ at - most, least - member @ at) for member, _, least, most in rows]
-        return jnp.stack([part for pair in parts for part in pair])
-
-    beyond = excess(before) > 0.0
-
-    def is_missed(state: tuple[Array, Array]) -> Array:
-        number, at = state
-        return (number < ROUNDS) & jnp.any(beyond & (excess(at) > 0.0))
-
-    def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        return state[0] + 1, one_round(state[1])
-
-    return jax.lax.while_loop(is_missed, again, (jnp.asarray(0), weight))[1]
-
-
-def _reconciled(weight: Array, before: Array, rows: list[_Sums]) -> Array:
-    """The largest part of all trades that exceeds no sum by more than before."""
-
-    def excess(at: Array) -> Array:
-        parts = []
-        for member, gross_max, net_min, net_max in rows:
-            gross, net = member @ jnp.abs(at), member @ at
-            parts += [gross - gross_max, net - net_max, net_min - net]
-        return jnp.stack(parts)
-
-    if not rows:
-        return weight
-    allowed = jnp.maximum(excess(before), 0.0)
-
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = 0.5 * (low + high)
-        good = jnp.all(excess(before + middle * (weight - before)) <= allowed)
-        return jnp.where(good, middle, low), jnp.where(good, high, middle)
-
-    low, _ = jax.lax.fori_loop(0, RECONCILE_STEPS, halve, (jnp.zeros(()), jnp.ones(())))
-    holds = jnp.all(excess(weight) <= allowed)
-    return jnp.where(holds, weight, before + low * (weight - before))
 
 
 def whole_lots(

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from compute.limits.book_guard import NO_DATA
 from compute.limits.policy import GroupLimit, SaleProceeds
 from compute.limits.projection import NO_LIMIT
+from compute.limits.stress_limits import with_stress
 from compute.market import Floats
 from compute.parameters import Shrinkage
 from compute.simulate.account import Account
@@ -170,6 +172,7 @@ def _features(
         net=has("net_weight_min", "net_weight_max"),
         turnover=has("turnover_max"),
         n_groups=max((len(one.groups) for one in limits), default=0),
+        n_rows=max((len(book_rows(setting, history)) for setting in settings), default=0),
         positions=units,
     )
 
@@ -238,6 +241,11 @@ def _bounds(
         rows = [[*row, *[default] * (features.n_groups - len(row))] for row in padded]
         return np.array(rows, dtype=np.float64)
 
+    def row(of: Any, default: Any) -> Floats:
+        found = ([*map(of, book_rows(setting, history))] for setting in settings)
+        rows = [[*one, *[default] * (features.n_rows - len(one))] for one in found]
+        return np.array(rows, dtype=np.float64)
+
     m = len(history.instrument_ids)
     columns: dict[str, Any] = dict(  # noqa: C408 - a field a line
         strategy=np.array(rows),
@@ -270,6 +278,8 @@ def _bounds(
         group_gross_max=group(lambda one: _or(one.gross_weight_max, NO_LIMIT), NO_LIMIT),
         group_net_min=group(lambda one: _or(one.net_weight_min, -NO_LIMIT), -NO_LIMIT),
         group_net_max=group(lambda one: _or(one.net_weight_max, NO_LIMIT), NO_LIMIT),
+        row_coefficient=row(lambda one: one[0], np.zeros(m)),
+        row_bound=row(lambda one: one[1], NO_LIMIT),
         cash=each(lambda s: s.cash),
         lot_size=each(lambda s: s.lot_size),
         rebalance=np.array([setting.rebalance_sessions for setting in settings]),
@@ -298,6 +308,23 @@ def _instrument_bounds(history: PriceHistory, settings: Sequence[Setting], name:
         if name == "weight_max":
             row[[place[item] for item in setting.limits.restricted if item in place]] = 0.0
     return out
+
+
+def book_rows(setting: Setting, history: PriceHistory) -> list[tuple[Floats, float]]:
+    """The linear limits of a setting, losses in its stress scenarios among them: a'w <= b each.
+
+    Nothing spreads by a covariance here: `honoured.refused` names what would.
+    """
+    ids = history.instrument_ids
+    limits = with_stress(setting.limits, setting.stress, ids, NO_DATA)
+    found = []
+    for limit in limits.joint.linear:
+        row = np.array([limit.coefficients.get(name, 0.0) for name in ids])
+        if limit.upper is not None:
+            found.append((row, limit.upper))
+        if limit.lower is not None:
+            found.append((-row, -limit.lower))
+    return found
 
 
 def _members(history: PriceHistory, group: GroupLimit) -> Floats:

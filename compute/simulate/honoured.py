@@ -39,18 +39,22 @@ def _of(part: str, names: str) -> frozenset[str]:
     return frozenset(f"{part}.{name}" for name in names.split())
 
 
-IN_BOTH = _of(
-    "parameters",
-    "method kelly_fraction drawdown_tolerance confidence_shrinkage risk_free_rate cost_rate "
-    "volatility_target risk_budget correlation_penalty",
-) | _of(
-    "limits",
-    "weight_max notional_max instruments groups gross_notional_max leverage_max net_weight_min "
-    "net_weight_max turnover_max cash_buffer fee_rate short_margin_rate sale_proceeds "
-    "adv_trade_max adv_position_max trade_notional_min trade_notional_max trade_weight_min "
-    "restricted allow_short allow_flip",
+IN_BOTH = (
+    _of("joint", "linear stress")
+    | _of(
+        "parameters",
+        "method kelly_fraction drawdown_tolerance confidence_shrinkage risk_free_rate cost_rate "
+        "volatility_target risk_budget correlation_penalty",
+    )
+    | _of(
+        "limits",
+        "weight_max notional_max instruments groups gross_notional_max leverage_max net_weight_min "
+        "net_weight_max turnover_max cash_buffer fee_rate short_margin_rate sale_proceeds "
+        "adv_trade_max adv_position_max trade_notional_min trade_notional_max trade_weight_min "
+        "restricted allow_short allow_flip",
+    )
 )
-"""Some values of these are not known to FAST: other methods, penalties, numeric shrinkage."""
+"""Some values are not known to FAST: other methods, penalties, numeric shrinkage, soft limits."""
 
 IN_EXACT = (
     _of(
@@ -66,7 +70,7 @@ IN_EXACT = (
     | _of(
         "joint",
         "volatility_max var_max var_level cvar_max cvar_level cdar_max cdar_level wealth_floor "
-        "wealth_floor_probability linear tails stress",
+        "wealth_floor_probability tails",
     )
 )
 
@@ -111,7 +115,7 @@ _CONTRACT = {
 def refused(setting: Setting, history: PriceHistory, mode: Mode) -> Iterator[Refused]:
     """What of a setting the mode can't size by, and what it lacks to do so: once for each field."""
     found: dict[str, Refused] = {}
-    for item in (*_unused(setting, mode), *_unread(setting), *_lacking(setting, history)):
+    for item in (*_unused(setting, mode), *_unread(setting), *_lacking(setting, history, mode)):
         found.setdefault(item.field, item)
     yield from found.values()
 
@@ -146,6 +150,8 @@ def _known_to_fast(name: str, value: object) -> bool:
         return value is Method.CLOSED_FORM
     if name == "parameters.correlation_penalty":
         return value is CorrelationPenalty.NONE
+    if name == "joint.linear":
+        return all(one.soft_price is None for one in value)  # type: ignore[attr-defined]
     if name == "parameters.confidence_shrinkage":
         return value is not Shrinkage.BAKER_MCHALE_NUMERIC
     return True
@@ -170,7 +176,7 @@ def _unread(setting: Setting) -> Iterator[Refused]:
         yield _missing("parameters.plan_periods", "the method MULTI_PERIOD plans so far ahead")
 
 
-def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
+def _lacking(setting: Setting, history: PriceHistory, mode: Mode) -> Iterator[Refused]:
     """What the history or the setting has to bring for a parameter or limit."""
     parameters, limits = setting.parameters, setting.limits
     if history.volume is None:
@@ -185,7 +191,7 @@ def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
     if setting.estimates is None:
         for name in _on_estimates(setting):
             yield _missing(name, "it needs `estimates`: what is estimated from the history")
-    yield from _on_stress(setting, history)
+    yield from _on_stress(setting, history, mode)
     if parameters.schedule != NO_SCHEDULE:
         if parameters.schedule.exchanges:
             text = "a history has no sessions of exchanges: give rows in local time"
@@ -194,7 +200,7 @@ def _lacking(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
             yield _missing("decision_time", "a schedule needs the time of day of the decisions")
 
 
-def _on_stress(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
+def _on_stress(setting: Setting, history: PriceHistory, mode: Mode) -> Iterator[Refused]:
     """What the scenarios that limits name need to say the loss of a book."""
     events = {event.scenario_id: event for event in setting.stress}
     known = set(history.instrument_ids)
@@ -212,6 +218,11 @@ def _on_stress(setting: Setting, history: PriceHistory) -> Iterator[Refused]:
         ):
             text = f"{outside[0]!r}, by which {limit.scenario_id!r} spreads, is not in the history"
             yield _no("joint.stress", text)
+        elif event.others is Others.UNKNOWN and mode is Mode.FAST:
+            # The exact mode asks of what is held or sized alone, and counts the decisions refused.
+            for name in sorted(known - set(event.instrument_ids))[:1]:
+                text = f"{limit.scenario_id!r} doesn't say the return of {name!r}; use mode EXACT"
+                yield _no("joint.stress", text)
 
 
 def _on_estimates(setting: Setting) -> Iterator[str]:

@@ -51,6 +51,13 @@ def backtest_violations(request: pb.RunBacktestRequest) -> Iterator[FieldViolati
     yield from experiment_violations(request)
     for place, setting in enumerate(request.settings):
         yield from setting_violations(setting, f"settings[{place}].")
+    yield from stress_violations(request)
+
+
+def stress_violations(
+    request: pb.RunBacktestRequest | pb.TuneParametersRequest,
+) -> Iterator[FieldViolation]:
+    """What is wrong with the scenarios of a request."""
     seen: set[str] = set()
     for place, scenario in enumerate(request.stress_scenarios):
         where = f"stress_scenarios[{place}]"

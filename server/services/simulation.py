@@ -104,23 +104,28 @@ class SimulationService:
             return request
         if request.WhichOneof("history") == "universe_id":
             request.prices.CopyFrom(await self._prices(call, request))
-        if isinstance(request, pb.RunBacktestRequest):
-            await self._read_scenarios(call, request)
+        await self._read_scenarios(call, request)
         return request
 
-    async def _read_scenarios(self, call: Call, request: pb.RunBacktestRequest) -> None:
+    async def _read_scenarios(
+        self, call: Call, request: pb.RunBacktestRequest | pb.TuneParametersRequest
+    ) -> None:
         """Puts the scenarios that limits name into a request, as shocks. Raises `Refusal`."""
+        if isinstance(request, pb.TuneParametersRequest):
+            settings = {"setting": request.setting}
+        else:
+            settings = {f"settings[{i}]": item for i, item in enumerate(request.settings)}
         named = {
-            item.scenario_id: f"settings[{place}].limits.joint.stress[{i}].scenario_id"
-            for place, setting in reversed([*enumerate(request.settings)])
+            item.scenario_id: f"{place}.limits.joint.stress[{i}].scenario_id"
+            for place, setting in reversed(settings.items())
             for i, item in enumerate(setting.limits.joint.stress)
         }
         given = {item.scenario_id: item for item in request.stress_scenarios}
         lend = lent_by(self._database, call)
         stored = await read_stored(lend, call, named.keys() - given.keys())
         known = {item.scenario_id: item for item in (*given.values(), *stored)}
-        for place, setting in enumerate(request.settings):
-            path = f"settings[{place}].limits.joint"
+        for place, setting in settings.items():
+            path = f"{place}.limits.joint"
             if unknown := list(unknown_scenarios(setting.limits.joint, known, path)):
                 raise invalid_fields(unknown)
         names = request.prices.instrument_ids

@@ -178,3 +178,22 @@ def test_the_forecast_of_a_stated_edge_is_searched_and_no_rule_is_put_in_its_pla
     asked.setting.volatility_forecast.ClearField("premium")
     found = {item.field: item.reason for item in tune_violations(asked)}
     assert found == {"setting.volatility_forecast.premium": "MISSING"}
+
+
+async def test_a_search_keeps_the_limits_on_stress_scenarios_of_its_request(
+    client: Client,
+) -> None:
+    """A crash of half of every price with 2 % to lose leaves long books a gross weight of 4 %."""
+    asked = request()
+    asked.setting.limits.allow_short = False
+    free = tuned(asked)
+    asked.setting.limits.joint.stress.add(scenario_id="crash", loss_max=0.02)
+    refused = await refusal(client.simulation.TuneParameters(asked, timeout=LONG_S))
+    assert "setting.limits.joint.stress[0].scenario_id" in refused.fields
+    names = asked.prices.instrument_ids
+    scenario = asked.stress_scenarios.add(scenario_id="crash")
+    scenario.shock.instrument_ids.extend(names)
+    scenario.shock.returns.extend([-0.5] * len(names))
+    held = await client.simulation.TuneParameters(asked, timeout=LONG_S)
+    moved = [max(abs(one.objective) for one in answer.trials) for answer in (free, held)]
+    assert 0.0 < moved[1] < 0.1 * moved[0]

@@ -229,7 +229,7 @@ def pair(field: str) -> tuple[Setting, Setting]:
     """Settings without and with another value of a field."""
     part, name = field.split(".")
     base = BASE
-    if (part == "joint" and name != "linear") or name in NEEDS_ESTIMATES:
+    if (part == "joint" and name not in ("linear", "stress")) or name in NEEDS_ESTIMATES:
         base = replace(base, estimates=ESTIMATES)
     if name == "correlation_penalty":
         base = with_fields(base, {name: CorrelationPenalty.NONE})

@@ -70,8 +70,8 @@ class _BacktestModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Backtest
     """All settings at once in doubles, with the same limits and rounding to lots, and without the
     guard, which may take back lots where limits pull in opposite directions. On random settings
     four of five have every position within a lot of EXACT, and all equities agree within 0.3 %. Up
-    to 4096 settings. No stage growth, bindings or refusals; no limits of the whole book, stops, or
-    a largest number of positions.
+    to 4096 settings. No stage growth, bindings or refusals; of the limits of the whole book those
+    that are linear, stress losses among them; no stops, nor a largest number of positions.
     """
 
 class BacktestMode(_BacktestMode, metaclass=_BacktestModeEnumTypeWrapper):
@@ -87,8 +87,8 @@ BACKTEST_MODE_FAST: BacktestMode.ValueType  # 2
 """All settings at once in doubles, with the same limits and rounding to lots, and without the
 guard, which may take back lots where limits pull in opposite directions. On random settings
 four of five have every position within a lot of EXACT, and all equities agree within 0.3 %. Up
-to 4096 settings. No stage growth, bindings or refusals; no limits of the whole book, stops, or
-a largest number of positions.
+to 4096 settings. No stage growth, bindings or refusals; of the limits of the whole book those
+that are linear, stress losses among them; no stops, nor a largest number of positions.
 """
 Global___BacktestMode: _TypeAlias = BacktestMode  # noqa: Y015
 
@@ -668,7 +668,7 @@ class RunBacktestRequest(_message.Message):
         """Stress scenarios for `Limits.joint.stress` of the settings, each by an id of its own; what they name and is
         not here is read as it is stored now. Every decision takes them as they are, those before a window as well:
         a scenario of days inside the history knows the future. Windows need the whole history of every instrument
-        of the backtest; shocks that spread do so by the covariance of `estimates`. Mode EXACT only.
+        of the backtest; shocks that spread do so by the covariance of `estimates`, in mode EXACT only.
         """
 
     @_builtins.property
@@ -1743,6 +1743,7 @@ class TuneParametersRequest(_message.Message):
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     DELISTINGS_FIELD_NUMBER: _builtins.int
     DELISTING_RETURN_FIELD_NUMBER: _builtins.int
+    STRESS_SCENARIOS_FIELD_NUMBER: _builtins.int
     universe_id: _builtins.str
     """A universe of HistoryService of kind PRICES."""
     trials: _builtins.int
@@ -1788,6 +1789,10 @@ class TuneParametersRequest(_message.Message):
     def delistings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delisting]:
         """Instruments that leave the market within the history, with what is held of them then."""
 
+    @_builtins.property
+    def stress_scenarios(self) -> _containers.RepeatedCompositeFieldContainer[_risk_service_pb2.StressScenario]:
+        """Stress scenarios that limits of the setting name, see RunBacktestRequest."""
+
     def __init__(
         self,
         *,
@@ -1806,10 +1811,11 @@ class TuneParametersRequest(_message.Message):
         experiment: _builtins.str = ...,
         delistings: _abc.Iterable[Global___Delisting] | None = ...,
         delisting_return: _builtins.float | None = ...,
+        stress_scenarios: _abc.Iterable[_risk_service_pb2.StressScenario] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "delisting_return", b"delisting_return", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "segments", b"segments", "setting", b"setting", "trials", b"trials", "universe_id", b"universe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return", "_locked_share", b"_locked_share", "_quantile", b"_quantile", "_segments", b"_segments", "_trials", b"_trials", "confirm_prices", b"confirm_prices", "delisting_return", b"delisting_return", "delistings", b"delistings", "experiment", b"experiment", "history", b"history", "known_time", b"known_time", "locked_share", b"locked_share", "prices", b"prices", "quantile", b"quantile", "ranges", b"ranges", "seed", b"seed", "segments", b"segments", "setting", b"setting", "stress_scenarios", b"stress_scenarios", "trials", b"trials", "trials_before", b"trials_before", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__delisting_return: _TypeAlias = _typing.Literal["delisting_return"]  # noqa: Y015
     _WhichOneofArgType__delisting_return: _TypeAlias = _typing.Literal["_delisting_return", b"_delisting_return"]  # noqa: Y015
