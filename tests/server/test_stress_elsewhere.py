@@ -319,7 +319,6 @@ async def test_backtests_spread_shocks_by_what_they_estimate(client: Client) -> 
 async def test_backtests_refuse_scenarios_by_their_field(client: Client) -> None:
     prices = table(30)
     days = await put_window(client, np.full((3, N), -0.2))
-    crash = await put_shock(client, {prices.instrument_ids[0]: -0.3})
     stranger = await put_shock(client, {"INDEX": -0.3}, spreads=True)
     at = "settings[0].limits.joint.stress"
     estimates = simulation_pb2.BacktestEstimates(sessions=20)
@@ -327,7 +326,7 @@ async def test_backtests_refuse_scenarios_by_their_field(client: Client) -> None
         (long_only(("nothing", 0.1)), "EXACT", {f"{at}[0].scenario_id": "NOT_FOUND"}),
         (long_only((days, 0.1)), "EXACT", {f"{at}[0].scenario_id": "HISTORY_GAPS"}),
         (long_only((stranger, 0.1), estimates=estimates), "EXACT", {at: "NOT_APPLICABLE"}),
-        (long_only((crash, 0.1)), "FAST", {at: "NOT_APPLICABLE"}),
+        (long_only((stranger, 0.1)), "FAST", {at: "MISSING"}),
     ):
         request = simulation_pb2.RunBacktestRequest(
             prices=prices,
