@@ -16,8 +16,8 @@ from compute.shapes import KernelRegistry
 from compute.sizing import size_together
 from compute.waterfall import GRID
 
-# A hundred thousand where it counts, fewer where somebody waits; `make books` runs a million.
-BOOKS = int(os.environ.get("BOOKS", "100000" if os.environ.get("CI") == "true" else "10000"))
+# Fifty thousand where it counts, fewer where somebody waits; `make books` runs a million.
+BOOKS = int(os.environ.get("BOOKS", "50000" if os.environ.get("CI") == "true" else "10000"))
 CHUNKS = 20
 TOGETHER = 64
 """Books sized in one go, as the service does with what waits."""
