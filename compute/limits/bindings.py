@@ -106,10 +106,31 @@ def _lots_cut(stages: Floats, lots: Lots, inputs: Inputs) -> Binding | None:
         bound[taken] = _in_own_unit(broken, limit_bounds.scale)
         if broken.name in limit_bounds.limit_names:
             group[taken] = limit_bounds.limit_names.index(broken.name)
+    kind, bound = _of_instruments(kind, bound, limit_bounds, inputs.index)
     bound[kind == limit_bounds.trade_min.kind] = limit_bounds.trade_min.bound
     whole = kind == LimitKind.LOT_SIZE
     bound[whole] = limit_bounds.market.lot_size[inputs.index[whole]]
     return Binding(kind, group, bound, wanted)
+
+
+def _of_instruments(
+    kind: Integers, bound: Floats, limit_bounds: LimitBounds, index: Integers
+) -> tuple[Integers, Floats]:
+    """Kinds and bounds with the limits behind the guard's ceilings, (n,) each.
+
+    The guard holds a position, and a trade, against one ceiling in money, the least of all; which
+    limit that is of, and its bound in its own unit, is told here.
+    """
+    caps = limit_bounds.caps
+    volume_kind, _, volume_bound = volume_share(limit_bounds.limits)
+    by_volume = caps.adv[index] < caps.weight[index]
+    position_kind = np.where(by_volume, int(volume_kind), caps.kind[index])
+    position_bound = np.where(by_volume, volume_bound, caps.bound[index])
+    of_position, of_trade = kind == LimitKind.NOTIONAL_MAX, kind == LimitKind.TRADE_NOTIONAL_MAX
+    bound = np.where(of_position, position_bound, bound)
+    bound = np.where(of_trade, caps.trade_bound[index], bound)
+    kind = np.where(of_position, position_kind, kind)
+    return np.where(of_trade, caps.trade_kind[index], kind), bound
 
 
 def _book_cut(wanted: Floats, inputs: Inputs, moved: Integers) -> Binding:

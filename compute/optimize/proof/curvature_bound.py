@@ -35,7 +35,8 @@ def curved_gap(data: ProblemData, objective: Objective, weights: Vector, rest: V
     flat = values <= FLAT * max(float(values[-1]), 0.0)
     if np.any(np.abs(along[flat]) > 0.0) and not _nothing(along[flat], along):
         return float("inf")
-    size = float(np.sum(along[~flat] ** 2 / values[~flat]))
+    with np.errstate(over="ignore"):  # slopes of 1e160 and more bound nothing: beyond any reach
+        size = float(np.sum(along[~flat] ** 2 / values[~flat]))
     return 0.25 * size if size <= reach else float("inf")
 
 
