@@ -17,9 +17,7 @@ each pair of servers costs (Gunther, "Guerrilla Capacity Planning", 2007, ch. 6)
 import argparse
 import asyncio
 import os
-import re
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -59,21 +57,6 @@ class Cost:
     service_ms: float
     postgres_ms: float
     wal_kib: float
-
-
-def another(folder: Path, dsn: str, number: int) -> Server:
-    """A further server on the same database and with the same programs."""
-    log = folder / f"serve-{number}.log"
-    environment = {**os.environ, "SIZING_DSN": dsn, "SIZING_DEADLINE_DEFAULT_S": "60"}
-    command = [str(Path(sys.executable).parent / "sizing"), "serve", "--port", "0"]
-    with log.open("wb") as written:
-        process = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
-    while process.poll() is None:
-        text = log.read_text()
-        if "all kernels are there" in text:
-            return Server(process, int(re.findall(r"address=127\.0\.0\.1:(\d+)", text)[-1]))
-        time.sleep(0.2)
-    raise SystemExit(log.read_text())
 
 
 def processor_s(*roots: int) -> tuple[float, float]:
@@ -190,7 +173,9 @@ def main() -> None:
             print(TABLE, flush=True)
             for replicas in arguments.replicas:
                 while len(servers) < replicas:
-                    servers.append(another(folder, dsn, len(servers)))
+                    (own := folder / str(len(servers))).mkdir()
+                    process, port, _ = start_service(own, dsn=dsn)
+                    servers.append(Server(process, port))
                 run = measured(servers[:replicas], dsn, postmaster, arguments.seconds)
                 costs.append(uvloop.run(run))
                 print(row(costs[-1]), flush=True)

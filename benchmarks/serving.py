@@ -245,14 +245,19 @@ async def measure(
     return Timing.of(spent[0], used[0]), Timing.of(spent[1], used[1])
 
 
-def start_service(folder: Path, *, whole: bool = True) -> tuple[subprocess.Popen[bytes], int, str]:
+def start_service(
+    folder: Path, *, whole: bool = True, dsn: str = ""
+) -> tuple[subprocess.Popen[bytes], int, str]:
     """The service on a free port, its embedded server's DSN beside it.
 
-    whole: wait until every program is there, not only until it serves.
+    whole: wait until every program is there, not only until it serves. dsn: of a database that is
+    there already, instead of an embedded server.
     """
     data = os.environ.get("SIZING_DATA_DIR", str(folder / "data"))
     log = (folder / "serve.log").open("wb")
     environment = {**os.environ, "SIZING_DATA_DIR": data, "SIZING_DEADLINE_DEFAULT_S": "60"}
+    if dsn:
+        environment["SIZING_DSN"] = dsn
     command = [str(Path(sys.executable).parent / "sizing"), "serve", "--port", "0"]
     process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
     give_up = time.monotonic() + 3600
@@ -261,7 +266,7 @@ def start_service(folder: Path, *, whole: bool = True) -> tuple[subprocess.Popen
         if "address=" in text and (not whole or "all kernels are there" in text):
             port = int(re.findall(r"address=127\.0\.0\.1:(\d+)", text)[-1])
             socket = Path(data).resolve() / "postgres" / "socket"
-            return process, port, f"postgresql://postgres@/sizing?host={socket}"
+            return process, port, dsn or f"postgresql://postgres@/sizing?host={socket}"
         time.sleep(0.2)
     raise SystemExit((folder / "serve.log").read_text())
 

@@ -10,10 +10,8 @@ stands what the service itself spends on such a call (F7), which the transport i
 import argparse
 import asyncio
 import multiprocessing
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -22,7 +20,7 @@ from positionsizing.v1 import sizing_pb2
 from positionsizing.v1.sizing_service_pb2 import SizePositionsRequest as Request
 from positionsizing.v1.sizing_service_pb2 import SizePositionsResponse as Response
 
-from benchmarks.serving import OPTIONS, request_of
+from benchmarks.serving import OPTIONS, Peer, request_of
 
 N_LINES, N_STAGES, UNDER_WAY, ROUNDS = 50, 8, 16, 5
 UNARY, STREAM = "/bench.Echo/Unary", "/bench.Echo/Stream"
@@ -105,12 +103,6 @@ class Streamed:
         await self._reader
 
 
-def processor_s(pid: int) -> float:
-    """Processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def timed(ask: Ask, calls: int, under_way: int) -> tuple[list[float], float]:
     """Seconds of each call, and calls a second."""
     request, seconds = request_of(N_LINES), []
@@ -135,7 +127,7 @@ async def measure(address: str, pid: int, calls: int) -> list[str]:
             request_serializer=Request.SerializeToString,
             response_deserializer=Response.FromString,
         )
-        streamed = Streamed(channel)
+        streamed, peer = Streamed(channel), Peer(channel, pid)
         ways: dict[str, Ask] = {"unary": unary, "stream": streamed.ask}
         for under_way in (1, UNDER_WAY):
             seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -143,12 +135,12 @@ async def measure(address: str, pid: int, calls: int) -> list[str]:
             used = dict.fromkeys(ways, 0.0)
             for turn in range(ROUNDS + 1):  # the first doesn't count
                 for name, ask in ways.items():
-                    before = processor_s(pid)
+                    before = peer.cpu_s()
                     found, rate = await timed(ask, calls, under_way)
                     if turn:
                         seconds[name] += found
                         rates[name].append(rate)
-                        used[name] += processor_s(pid) - before
+                        used[name] += peer.cpu_s() - before
             for name in ways:
                 p50, p99 = 1e3 * np.quantile(seconds[name], (0.5, 0.99))
                 spent = 1e3 * used[name] / len(seconds[name])

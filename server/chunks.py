@@ -40,7 +40,7 @@ class KeptChunks:
     ) -> Iterator[Outcome]:
         """What came of each chunk, in their order; those that were done before are read."""
         kept_in(self._folder)
-        files = [self._folder / f"{key}.npz" for key in keys(sessions, features, chunks)]
+        files = files_of(self._folder, sessions, features, chunks)
         self._files |= set(files)
         known = {path: load(path) for path in files}
         missing = {
@@ -63,6 +63,13 @@ class KeptChunks:
 def versions() -> dict[str, str]:
     """What has to be the same wherever chunks run for the results to be."""
     return {name: version(name) for name in ("position-sizing", "jax", "jaxlib", "numpy")}
+
+
+def files_of(
+    folder: Path, sessions: Session, features: Features, chunks: Sequence[Bounds]
+) -> list[Path]:
+    """Where the outcome of each chunk is kept."""
+    return [folder / f"{key}.npz" for key in keys(sessions, features, chunks)]
 
 
 def keys(sessions: Session, features: Features, chunks: Sequence[Bounds]) -> list[str]:

@@ -22,7 +22,7 @@ import grpc
 
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.fast_settings import Outcome, run_chunk
-from server.chunks import keep, kept_in, keys, load, versions
+from server.chunks import files_of, keep, kept_in, load, versions
 from server.config import ConfigError
 from server.errors import Refusal, precondition
 
@@ -67,7 +67,7 @@ class Cluster:
         import ray
 
         self._connect()
-        files = [self._folder / f"{key}.npz" for key in keys(sessions, features, chunks)]
+        files = files_of(self._folder, sessions, features, chunks)
         remote = ray.remote(_on_a_machine).options(
             num_cpus=1, max_retries=ATTEMPTS_MAX, scheduling_strategy="SPREAD"
         )

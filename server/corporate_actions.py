@@ -24,10 +24,11 @@ from server.action_plans import Plan, accept_shown, planned
 from server.convert import corporate_action as convert
 from server.convert import limits as limits_convert
 from server.convert.bars import has_bars
+from server.convert.change_record import change_record
 from server.convert.names import past_moment, uuid
 from server.errors import Refusal, invalid_fields
 from server.request_context import Call
-from server.services.portfolio_life import change_record, scope_message, tell
+from server.services.portfolio_life import scope_message, tell
 from server.state import States
 from storage.postgres import (
     changes,

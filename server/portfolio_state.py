@@ -310,11 +310,9 @@ def others_use(state: PortfolioState, prices: Market) -> tuple[Floats, dict[str,
 
 def _absent(book: StoredPositions, prices: Market) -> dict[str, float]:
     """Units at their worst of what is held or reserved and not in a market, by instrument."""
-    names = book.instrument_ids
-    places = prices.places(names)
-    if (places >= 0).all():
+    units = {n: [0.0, 0.0, 0.0] for n in book.instrument_ids if n not in prices.index}
+    if not units:
         return {}
-    units = {name: [0.0, 0.0, 0.0] for name, place in zip(names, places, strict=True) if place < 0}
     held, totals = book.holdings, book.totals
     for column, (ids, amounts) in enumerate(
         (

@@ -6,7 +6,7 @@ W_last: at the last session of the month, W_before at the last one before the mo
 month W_before is at the first session, so that it may be of a part of the month only, as the last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compute.market import Floats
@@ -31,27 +31,24 @@ class CalendarReturn:
 
 def calendar_returns(dates: Sequence[str], equity: Floats) -> list[CalendarReturn]:
     """Every month of every year, each year before the next; equity (T,), 0 from ruin on."""
-    years = range(int(dates[0][:4]), int(dates[-1][:4]) + 1)
+    spans: dict[str, tuple[int, int]] = {}
+    for t, day in enumerate(dates):
+        for span in (day[:4], day[:7]):
+            spans[span] = (spans.get(span, (t,))[0], t)
     return [
-        found
-        for year in years
+        _return(spans.get(f"{year:04}-{month:02}" if month else f"{year:04}"), equity, year, month)
+        for year in range(int(dates[0][:4]), int(dates[-1][:4]) + 1)
         for month in (*MONTHS, YEAR)
-        for found in _returns(dates, equity, year, month)
     ]
 
 
-def _returns(
-    dates: Sequence[str], equity: Floats, year: int, month: int
-) -> Iterator[CalendarReturn]:
-    prefix = f"{year:04}-" if month == YEAR else f"{year:04}-{month:02}-"
-    inside = [t for t, day in enumerate(dates) if day.startswith(prefix)]
-    if not inside:
-        yield CalendarReturn(year, month, None, "NO_SESSION")
-        return
-    before = max(inside[0] - 1, 0)
-    if inside[-1] == before:
-        yield CalendarReturn(year, month, None, "FIRST_SESSION")
-    elif not equity[before] > 0.0:
-        yield CalendarReturn(year, month, None, "RUINED")
-    else:
-        yield CalendarReturn(year, month, float(equity[inside[-1]] / equity[before]) - 1.0)
+def _return(span: tuple[int, int] | None, equity: Floats, year: int, month: int) -> CalendarReturn:
+    """Of the sessions from the first to the last of a span; None: it has none."""
+    if span is None:
+        return CalendarReturn(year, month, None, "NO_SESSION")
+    before, last = max(span[0] - 1, 0), span[1]
+    if last == before:
+        return CalendarReturn(year, month, None, "FIRST_SESSION")
+    if not equity[before] > 0.0:
+        return CalendarReturn(year, month, None, "RUINED")
+    return CalendarReturn(year, month, float(equity[last] / equity[before]) - 1.0)

@@ -6,11 +6,12 @@ from typing import Any
 
 import grpc
 from positionsizing.v1 import approval_service_pb2 as pb
-from positionsizing.v1 import parameter_service_pb2, portfolio_service_pb2, types_pb2
+from positionsizing.v1 import parameter_service_pb2, portfolio_service_pb2
 
 from server import four_eyes
 from server.auth.certificates import SPIFFE
 from server.auth.identity import Kind
+from server.convert.change_record import change_record
 from server.convert.names import page_size, page_start, page_token, text_violations, timestamp, uuid
 from server.convert.ranges import number_violations
 from server.errors import Refusal, invalid, invalid_fields, precondition
@@ -21,7 +22,7 @@ from server.services.portfolio import PortfolioService
 from storage.errors import NotFound
 from storage.postgres import proposals
 from storage.postgres.pool import Database
-from storage.postgres.proposals import HOURS_DEFAULT, Policy, Proposal, ProposalState
+from storage.postgres.proposals import HOURS_DEFAULT, Proposal, ProposalState
 
 _Change = Callable[[Call, Any, Approval | None], Awaitable[Any]]
 
@@ -88,7 +89,7 @@ class ApprovalService:
                 )
         if proposal is not None:
             raise four_eyes.required(proposal)
-        return pb.SetApprovalPolicyResponse(change=_change(stored))
+        return pb.SetApprovalPolicyResponse(change=change_record(stored))
 
     async def get_approval_policy(
         self, call: Call, request: pb.GetApprovalPolicyRequest
@@ -101,7 +102,7 @@ class ApprovalService:
         response.policy.required = stored.required
         response.policy.proposal_hours_max = stored.proposal_hours_max
         if stored.version:
-            response.change.CopyFrom(_change(stored))
+            response.change.CopyFrom(change_record(stored))
         return response
 
     async def list_proposals(
@@ -193,17 +194,6 @@ def _check_person(call: Call) -> None:
     if call.author.startswith(("service:", SPIFFE)):
         text = f"{call.author} is a service: a person has to approve"
         raise precondition("NO_SECOND_PERSON", text)
-
-
-def _change(stored: Policy) -> types_pb2.ChangeRecord:
-    assert stored.create_time is not None
-    return types_pb2.ChangeRecord(
-        version=stored.version,
-        author=stored.author,
-        approver=stored.approver,
-        reason=stored.reason,
-        create_time=timestamp(stored.create_time),
-    )
 
 
 def _message(row: Proposal) -> pb.Proposal:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from positionsizing.v1 import events_pb2, types_pb2
+from positionsizing.v1 import events_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
 from server import adaptation, four_eyes
 from server.convert import parameters as convert
 from server.convert.adjustment import adjustments
+from server.convert.change_record import change_record
 from server.convert.names import (
     moment,
     optional_id,
@@ -89,7 +90,7 @@ class ParameterService:
         if proposal is not None:
             raise four_eyes.required(proposal)
         self._states.changed(call.tenant_id)
-        return pb.SetParametersResponse(change=_change(stored))
+        return pb.SetParametersResponse(change=change_record(stored))
 
     async def get_parameters(
         self, call: Call, request: pb.GetParametersRequest
@@ -158,7 +159,7 @@ class ParameterService:
                 pb.ParameterVersion(
                     parameters=convert.parse(dict(row.document)),
                     effective_time=timestamp(row.effective_time),
-                    change=_change(row),
+                    change=change_record(row),
                 )
                 for row in rows[:size]
             ]
@@ -189,21 +190,11 @@ def _origins(layers: Sequence[ParameterSet]) -> list[pb.ParameterOrigin]:
             portfolio_id=setters[field.name].portfolio_id,
             strategy_id=setters[field.name].strategy_id,
             effective_time=timestamp(setters[field.name].effective_time),
-            change=_change(setters[field.name]),
+            change=change_record(setters[field.name]),
         )
         for field in pb.SizingParameters.DESCRIPTOR.fields
         if field.name in setters
     ]
-
-
-def _change(stored: ParameterSet) -> types_pb2.ChangeRecord:
-    return types_pb2.ChangeRecord(
-        version=stored.version,
-        author=stored.author,
-        approver=stored.approver,
-        reason=stored.reason,
-        create_time=timestamp(stored.create_time),
-    )
 
 
 def _event(request: pb.SetParametersRequest, stored: ParameterSet, trace_id: str) -> NewEvent:
@@ -212,7 +203,7 @@ def _event(request: pb.SetParametersRequest, stored: ParameterSet, trace_id: str
         strategy_id=stored.strategy_id,
         parameters=request.parameters,
         effective_time=timestamp(stored.effective_time),
-        change=_change(stored),
+        change=change_record(stored),
     )
     payload = event.SerializeToString()
     return NewEvent("parameters-changed", "ParametersChanged", lambda _: payload, trace_id=trace_id)

@@ -10,13 +10,14 @@ from compute.limits.loosening import loosened, loosened_shared
 from server import currencies, four_eyes
 from server.alerts import CRITICAL, WARNING, alert
 from server.convert import limits as limits_convert
+from server.convert.change_record import change_record
 from server.convert.names import text_violations
 from server.convert.portfolio import scope_of
 from server.convert.ranges import number_violations
 from server.errors import FieldViolation, invalid, invalid_fields, not_found
 from server.four_eyes import Approval
 from server.request_context import Call, first_delivery
-from server.services.portfolio_life import change_record, tell
+from server.services.portfolio_life import tell
 from server.services.portfolio_money import PortfolioMoney
 from server.stress import unknown_scenarios
 from storage.errors import NotFound, VersionConflict

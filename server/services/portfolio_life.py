@@ -5,19 +5,19 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server.convert.change_record import change_record
 from server.convert.columns import set_floats
-from server.convert.names import checked_id, text_violations, timestamp
+from server.convert.names import checked_id, text_violations
 from server.convert.portfolio import portfolio_message
 from server.convert.ranges import number_violations
 from server.errors import invalid_fields
 from server.request_context import Call
 from server.state import States
 from storage.postgres import closing, outbox, portfolios, tenant_lock, trading_state
-from storage.postgres.limits import LimitSet
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind
-from storage.postgres.trading_state import TradingState, TradingStateChange
+from storage.postgres.trading_state import TradingState
 
 
 class PortfolioLife:
@@ -143,14 +143,3 @@ def scope_message(scope: Scope) -> pb.Scope:
     if scope.kind is ScopeKind.TENANT:
         return pb.Scope()
     return pb.Scope(**{f"{scope.kind.lower()}_id": scope.id})
-
-
-def change_record(stored: LimitSet | TradingStateChange) -> types_pb2.ChangeRecord:
-    """Version, author, reason and time of a change."""
-    return types_pb2.ChangeRecord(
-        version=stored.version,
-        author=stored.author,
-        reason=stored.reason,
-        create_time=timestamp(stored.create_time),
-        approver=stored.approver,
-    )

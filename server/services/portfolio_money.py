@@ -1,11 +1,11 @@
 """What a portfolio owns: its books of record, and what people say of its equity."""
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
-from positionsizing.v1 import types_pb2
 
 from server import cash_adjustment, equity_jumps, high_water_mark, missed_actions
+from server.convert.change_record import change_record
 from server.convert.market import universe_violations
-from server.convert.names import checked_id, moment, reason_violations, timestamp
+from server.convert.names import checked_id, moment, reason_violations
 from server.convert.portfolio import (
     balance_violations,
     balances,
@@ -130,12 +130,7 @@ class PortfolioMoney(PortfolioLife):
         self._states.changed(call.tenant_id)
         return pb.SetUniverseResponse(
             portfolio=stored,
-            change=types_pb2.ChangeRecord(
-                version=change.version,
-                author=change.author,
-                reason=change.reason,
-                create_time=timestamp(change.create_time),
-            ),
+            change=change_record(change),
         )
 
     async def _stored(self, call: Call, portfolio_id: str) -> pb.Portfolio:

@@ -18,6 +18,8 @@ class UniverseChange:
     author: str
     reason: str
     create_time: datetime
+    approver: str = ""
+    """Nobody: one person sets it."""
 
 
 async def of_portfolio(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> str:
