@@ -56,12 +56,15 @@ def _read_one(
     if not _has_any(client, full_name, since):
         return
     # By a consumer, since a reader never comes to the end after a message in chunks.
-    consumer = client.subscribe(
-        full_name, f"recover-{uuid4()}", initial_position=pulsar.InitialPosition.Earliest
-    )
+    subscription = f"recover-{uuid4()}"
+    consumer = _subscribe(client, full_name, subscription)
     try:
         if since is not None:
             consumer.seek(_milliseconds(since))
+            # A consumer that had received some chunks of a message before it moved leaves out
+            # those chunks when they come again, and the message with them. A new one has none.
+            consumer.close()
+            consumer = _subscribe(client, full_name, subscription)
         last = _place(consumer.get_last_message_id())
         while True:
             message = consumer.receive(_TIMEOUT_MS)
@@ -81,6 +84,12 @@ def _read_one(
     finally:
         consumer.unsubscribe()
         consumer.close()
+
+
+def _subscribe(client: pulsar.Client, full_name: str, subscription: str) -> pulsar.Consumer:
+    return client.subscribe(
+        full_name, subscription, initial_position=pulsar.InitialPosition.Earliest
+    )
 
 
 def _has_any(client: pulsar.Client, full_name: str, since: datetime | None) -> bool:

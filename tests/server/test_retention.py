@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -41,8 +41,7 @@ from storage.postgres.pool import Database
 
 TENANT = "local"
 NOW = datetime.now(UTC)
-AGO = timedelta(days=40)
-DAY = (NOW - AGO).date()
+DAY = (NOW - timedelta(days=40)).date()
 
 
 @pytest_asyncio.fixture
@@ -61,15 +60,19 @@ async def served(
 
 
 async def made_older(dsn: str, portfolio_id: str, settled_later: str = "") -> None:
-    """Everything decided and reported for a portfolio was 40 days ago, but for one report."""
+    """All decided and reported for a portfolio was at noon of `DAY`, but for one report."""
     owner = await asyncpg.connect(dsn)
+    first = await owner.fetchval(
+        "SELECT min(create_time) FROM decision WHERE portfolio_id = $1", portfolio_id
+    )
+    ago = first - datetime.combine(DAY, time(12), UTC)
     for table in ("decision", "settlement"):
         await owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
         await owner.execute(
             f"""UPDATE {table} SET create_time = create_time - $1::interval
             WHERE portfolio_id = $2
                 AND (decision_id::text <> $3 OR '{table}' = 'decision')""",
-            AGO,
+            ago,
             portfolio_id,
             settled_later,
         )

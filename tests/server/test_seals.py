@@ -25,10 +25,14 @@ from storage.postgres.pool import Database
 from storage.postgres.records import COLUMNS, record_digest
 
 TENANT = "local"
-LATER = datetime.now(UTC) + timedelta(hours=3)
 TABLES = ("decision", "settlement", "request", "record_seal")
 NOT_SEALED = {("request", "archive"), ("request", "create_time"), ("record_seal", "create_time")}
 """Where a record is, and moments of writing that a decision says in a column of its own."""
+
+
+def later() -> datetime:
+    """A time at which all that is recorded now belongs to a period that is over."""
+    return datetime.now(UTC) + timedelta(hours=3)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -50,10 +54,10 @@ async def sealed(
         yield dsn, client, app.port
 
 
-async def seal(dsn: str, now: datetime = LATER) -> int:
+async def seal(dsn: str, now: datetime | None = None) -> int:
     database = await Database.open(dsn)
     try:
-        return await seal_due(database, TENANT, lambda: now)
+        return await seal_due(database, TENANT, lambda: now or later())
     finally:
         await database.aclose()
 
@@ -70,7 +74,7 @@ async def test_seals_hold_and_are_in_the_chain(sealed: tuple[str, Client, int]) 
     answer = await client.audit.VerifySeals(pb.VerifySealsRequest())
     assert (answer.last, answer.is_last) == (1, True)
     assert answer.records == 6, "three decisions, and what was filled of each"
-    assert answer.sealed_until.ToDatetime(UTC) <= LATER - timedelta(hours=1)
+    assert answer.sealed_until.ToDatetime(UTC) <= later() - timedelta(hours=1)
     events = await client.audit.ListAuditEvents(pb.ListAuditEventsRequest(page_size=1000))
     (made,) = [json.loads(e.document) for e in events.events if e.table_name == "record_seal"]
     assert made["records"] == 6
