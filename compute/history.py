@@ -56,6 +56,8 @@ def overlaid(parts: Sequence[Table], instrument_ids: Sequence[str] = ()) -> Tabl
     for name in columns:
         if name not in known:
             raise KeyError(name)
+    if len(parts) == 1 and columns == parts[0].instrument_ids:
+        return _with_some(parts[0])
     column = {name: i for i, name in enumerate(columns)}
     times = np.unique(np.concatenate([np.zeros(0, np.int64), *(part.times for part in parts)]))
     values = np.full((len(times), len(columns)), np.nan)
@@ -69,8 +71,15 @@ def overlaid(parts: Sequence[Table], instrument_ids: Sequence[str] = ()) -> Tabl
         place = np.ix_(rows, wanted)
         new = part.values[:, chosen]
         values[place] = np.where(np.isnan(new), values[place], new)
-    some = ~np.isnan(values).all(axis=1)
-    return Table(columns, times[some], values[some])
+    return _with_some(Table(columns, times, values))
+
+
+def _with_some(table: Table) -> Table:
+    """Without the times at which nothing was observed."""
+    none = np.isnan(table.values).all(axis=1)
+    if not none.any():
+        return table
+    return Table(table.instrument_ids, table.times[~none], table.values[~none])
 
 
 def scaled(table: Table, factor: Mapping[str, float]) -> Table:
@@ -124,7 +133,8 @@ def sample(table: Table, *, is_prices: bool, gaps: Gaps) -> tuple[Floats, Intege
             f"{moment}Z; choose another gap policy, a later start, or leave the instrument out"
         )
     keep = ~missing.any(axis=1) if gaps is Gaps.COMPLETE else ~missing.all(axis=1)
-    values, times = values[keep], times[keep]
+    if not keep.all():
+        values, times = values[keep], times[keep]
     if len(values) < 2:
         raise HistoryGapError(
             f"{len(values)} periods have a return of every instrument; at least 2 are needed"

@@ -58,8 +58,10 @@ def returns_of(request: pb.EstimateMatrixRequest, history: Read) -> Returns:
         raise precondition("HISTORY_GAPS", str(error)) from error
     column = {name: i for i, name in enumerate(table.instrument_ids)}
     factors = [column[name] for name in request.factor_ids]
+    if not factors:
+        return Returns(values, None, times, gaps)
     rest = [i for i in range(len(column)) if i not in set(factors)]
-    return Returns(values[:, rest], values[:, factors] if factors else None, times, gaps)
+    return Returns(values[:, rest], values[:, factors], times, gaps)
 
 
 def estimated(request: pb.EstimateMatrixRequest, history: Read) -> market_service_pb2.Matrix:

@@ -43,7 +43,7 @@ async def estimate_matrix(
 
     def work() -> market_service_pb2.Matrix:
         matrix = estimated(request, history)
-        if found := list(matrix_violations(matrix, "matrix")):
+        if found := list(matrix_violations(matrix, "matrix", is_semidefinite=True)):
             raise precondition("NOT_ESTIMABLE", f"{found[0].field}: {found[0].description}")
         return matrix
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["JAX_ENABLE_X64"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the service; read by NumPy's import
 
 import jax
 import pytest

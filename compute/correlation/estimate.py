@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cholesky, solve_triangular
 
 from compute.correlation.dynamic import fit_dcc
 from compute.correlation.factors import FactorForm, given_factors, principal_factors
@@ -129,16 +129,16 @@ def log_likelihood(covariance: Floats, mean: Floats, returns: Floats) -> float |
     None where S is singular or indefinite: then no likelihood exists.
     """
     try:
-        factor = cho_factor(covariance, lower=True)
+        factor = cholesky(covariance, lower=True)
     except np.linalg.LinAlgError:
         return None
-    diagonal = np.diag(factor[0])
+    diagonal = np.diag(factor)
     if diagonal.min() <= 1e-9 * diagonal.max():
         return None
-    centred = returns - mean
-    square = np.einsum("ti,it->t", centred, cho_solve(factor, centred.T))
+    # r' S^-1 r = |L^-1 r|^2 for S = L L'.
+    white = solve_triangular(factor, (returns - mean).T, lower=True)
     constant = len(mean) * np.log(2.0 * np.pi) + 2.0 * np.log(diagonal).sum()
-    return float(-0.5 * (constant + square.mean()))
+    return float(-0.5 * (constant + (white * white).sum() / len(returns)))
 
 
 def held_out(
@@ -157,9 +157,12 @@ def held_out(
         return None, None
     early, late = returns[:split], returns[split:]
     mean = early.mean(axis=0)
+    of_sample = log_likelihood(sample_covariance(early), mean, late)
+    if estimator is Estimator.SAMPLE:
+        return of_sample, of_sample
     try:
         made = estimate(early, estimator, settings, None if factors is None else factors[:split])
         ours = log_likelihood(made.covariance, mean, late)
     except ValueError:
         ours = None
-    return ours, log_likelihood(sample_covariance(early), mean, late)
+    return ours, of_sample

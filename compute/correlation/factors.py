@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.correlation.random_matrix import signal_count
+from compute.correlation.random_matrix import marchenko_pastur_edges
 from compute.correlation.sample import correlation_of, sample_covariance
+from compute.correlation.spectrum import largest_pairs, pairs_above
 from compute.history import Floats
 
 
@@ -31,11 +32,16 @@ def principal_factors(returns: Floats, count: int = 0) -> FactorForm:
     count: k; 0 takes the components above the edge of noise, one at least.
     """
     correlation, deviation = correlation_of(sample_covariance(returns))
-    values, vectors = np.linalg.eigh(correlation)
-    k = count or max(1, signal_count(values, len(returns)))
-    if k >= len(values):
-        raise ValueError(f"has {len(values)} instruments; there must be fewer factors than that")
-    loadings = vectors[:, -k:] * np.sqrt(np.maximum(values[-k:], 0.0))
+    n, values, vectors = len(correlation), np.zeros(0), np.zeros((0, 0))
+    if not count:
+        _, edge = marchenko_pastur_edges(n, len(returns))
+        values, vectors = pairs_above(correlation, edge)
+    k = count or max(1, len(values))
+    if k >= n:
+        raise ValueError(f"has {n} instruments; there must be fewer factors than that")
+    if len(values) < k:
+        values, vectors = largest_pairs(correlation, k)
+    loadings = vectors * np.sqrt(np.maximum(values, 0.0))
     specific = np.maximum(1.0 - (loadings**2).sum(axis=1), 0.0)
     return FactorForm(deviation[:, None] * loadings, np.eye(k), deviation**2 * specific)
 

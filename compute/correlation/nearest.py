@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compute.correlation.sample import correlation_of, scaled
+from compute.correlation.spectrum import smallest_eigenvalue
 from compute.history import Floats
 from compute.optimize.time_limit import checkpoint
 
@@ -54,7 +55,7 @@ def repaired(matrix: Floats, tolerance: float = 0.0) -> Repaired:
     by rounding an estimate from fewer periods than instruments always is.
     """
     correlation, deviation = correlation_of(matrix)
-    smallest = float(np.linalg.eigvalsh(correlation)[0])
+    smallest = smallest_eigenvalue(correlation)
     if smallest >= -tolerance:
         return Repaired(matrix, 0.0, smallest)
     nearest = nearest_correlation(correlation)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from compute.correlation.spectrum import largest_pairs, pairs_above
 from compute.history import Floats
 
 
@@ -14,12 +15,6 @@ def marchenko_pastur_edges(n: int, count: int, variance: float = 1.0) -> tuple[f
     return variance * float((1.0 - root) ** 2), variance * float((1.0 + root) ** 2)
 
 
-def signal_count(eigenvalues: Floats, count: int, variance: float = 1.0) -> int:
-    """How many eigenvalues of a correlation lie above the edge of noise of that variance."""
-    _, edge = marchenko_pastur_edges(len(eigenvalues), count, variance)
-    return int((eigenvalues > edge).sum())
-
-
 def denoised(correlation: Floats, count: int, variance: float = 1.0) -> tuple[Floats, int]:
     """The correlation with the eigenvalues of noise replaced by their mean, and how many are kept.
 
@@ -27,12 +22,15 @@ def denoised(correlation: Floats, count: int, variance: float = 1.0) -> tuple[Fl
     eigenvalue, Lopez de Prado 2020, "Machine Learning for Asset Managers", section 2.5). variance:
     of the noise, a part of 1.
     """
-    values, vectors = np.linalg.eigh(correlation)
-    kept = signal_count(values, count, variance)
-    noise = len(values) - kept
-    if noise > 0:
-        values = np.concatenate([np.full(noise, values[:noise].mean()), values[noise:]])
-    return _unit_diagonal((vectors * values) @ vectors.T), kept
+    n = len(correlation)
+    values, vectors = pairs_above(correlation, marchenko_pastur_edges(n, count, variance)[1])
+    if len(values) == n:
+        return _unit_diagonal(correlation), n
+    # With all noise at one value m the matrix is V diag(l - m) V' + m I over what is kept.
+    noise = (float(np.trace(correlation)) - float(values.sum())) / (n - len(values))
+    cleaned = (vectors * (values - noise)) @ vectors.T
+    cleaned[np.diag_indices(n)] += noise
+    return _unit_diagonal(cleaned), len(values)
 
 
 def detoned(correlation: Floats, removed: int = 1) -> Floats:
@@ -40,12 +38,11 @@ def detoned(correlation: Floats, removed: int = 1) -> Floats:
 
     It is singular: for clustering, not for sizing. Lopez de Prado 2020, section 2.6.
     """
-    values, vectors = np.linalg.eigh(correlation)
-    rest = len(values) - removed
-    if rest < 1:
-        raise ValueError(f"removes {removed} of {len(values)} components; one must be left")
-    low = vectors[:, :rest]
-    return _unit_diagonal((low * values[:rest]) @ low.T)
+    n = len(correlation)
+    if removed >= n:
+        raise ValueError(f"removes {removed} of {n} components; one must be left")
+    values, vectors = largest_pairs(correlation, removed)
+    return _unit_diagonal(correlation - (vectors * values) @ vectors.T)
 
 
 def _unit_diagonal(matrix: Floats) -> Floats:

@@ -50,7 +50,8 @@ def ewma_covariance(returns: Floats, decay: float) -> Floats:
     weights = ewma_weights(len(returns), decay)
     if np.isnan(returns).any():
         return _pairwise(returns, weights, centre=False)
-    return (returns * weights[:, None]).T @ returns
+    rooted = returns * np.sqrt(weights)[:, None]
+    return rooted.T @ rooted  # a matrix and its own transpose: half the work, and symmetric
 
 
 def _pairwise(returns: Floats, weights: Floats, *, centre: bool = True) -> Floats:

@@ -17,13 +17,14 @@ def ledoit_wolf(returns: Floats) -> tuple[Floats, float]:
     x = returns - returns.mean(axis=0)
     sample = x.T @ x / count
     mu = float(np.trace(sample)) / n
-    squared = float((sample * sample).sum())
+    squared = float(np.vdot(sample, sample))
     distance = squared / n - mu * mu
-    error = (float((x * x).sum(axis=1) @ (x * x).sum(axis=1)) / count - squared) / (n * count)
+    lengths = np.einsum("ti,ti->t", x, x)
+    error = (float(lengths @ lengths) / count - squared) / (n * count)
     amount = 0.0 if distance <= 0.0 else float(np.clip(error / distance, 0.0, 1.0))
-    shrunk = (1.0 - amount) * sample
-    shrunk[np.diag_indices(n)] += amount * mu
-    return shrunk, amount
+    sample *= 1.0 - amount
+    sample[np.diag_indices(n)] += amount * mu
+    return sample, amount
 
 
 def nonlinear_eigenvalues(eigenvalues: Floats, count: int) -> Floats:

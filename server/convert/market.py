@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
+from scipy.linalg import cholesky
 
 from compute.contracts import Contracts
 from compute.currency import Rate, contradictions, to_base
@@ -14,7 +15,7 @@ from compute.kernels import SCENARIO_BUCKETS
 from compute.limits.book_guard import ReturnMatrix
 from compute.market import Floats, Market, MissingInputError
 from server.convert.bars import BAR_COLUMNS, bar_violations
-from server.convert.columns import floats, optional_floats
+from server.convert.columns import floats, optional_floats, symmetric
 from server.convert.contracts import contract_violations, contracts_of, may_be_negative
 from server.convert.currencies import CURRENCIES, currency_violations
 from server.convert.names import id_violations, text_violations
@@ -105,6 +106,7 @@ def instrument_violations(ids: Sequence[str], path: str) -> Iterator[FieldViolat
         yield FieldViolation(path, "TOO_MANY", message)
         return
     # One pass over joined text: this is on the way of every request.
+    ids = tuple(ids)  # a repeated field makes a text anew each time it is read
     lengths = set(map(len, ids))
     plain = 0 not in lengths and max(lengths, default=0) <= ID_LENGTH_MAX
     if plain and "\x00" not in "".join(ids) and len(set(ids)) == len(ids):
@@ -238,8 +240,13 @@ def kind_violations(kind: int, wanted: Sequence[int], path: str) -> Iterator[Fie
         yield FieldViolation(path, "WRONG_KIND", text)
 
 
-def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]:
-    """What is wrong with a matrix, by field path below `path`."""
+def matrix_violations(
+    message: pb.Matrix, path: str, *, is_semidefinite: bool = False
+) -> Iterator[FieldViolation]:
+    """What is wrong with a matrix, by field path below `path`.
+
+    is_semidefinite: whoever made it has looked at its eigenvalues.
+    """
     yield from id_violations(message.matrix_id, f"{path}.matrix_id")
     yield from universe_violations(message.universe_id, f"{path}.universe_id")
     if message.kind not in pb.MatrixKind.values() or not message.kind:
@@ -260,7 +267,11 @@ def matrix_violations(message: pb.Matrix, path: str) -> Iterator[FieldViolation]
     shape = list(number_violations(message, path)) or list(_shape_violations(message, form, path))
     yield from shape
     if not shape and message.kind != pb.MATRIX_KIND_SCENARIOS:
-        yield from _square_violations(matrix(message), message.kind, f"{path}.{form}")
+        data = matrix(message)
+        found = list(_square_violations(data.values, message.kind, f"{path}.{form}"))
+        yield from found
+        if not found and not is_semidefinite:
+            yield from _indefinite_violations(data.values, f"{path}.{form}")
 
 
 def _shape_violations(message: pb.Matrix, form: str, path: str) -> Iterator[FieldViolation]:
@@ -324,17 +335,20 @@ def _scenario_violations(message: pb.Matrix, form: str, path: str) -> Iterator[F
         yield FieldViolation(f"{path}.scenario_probability", "OUT_OF_RANGE", text)
 
 
-def _square_violations(data: MatrixData, kind: int, path: str) -> Iterator[FieldViolation]:
-    values = data.values
-    scale = float(np.abs(values).max())
-    if not np.abs(values - values.T).max() <= 1e-9 * scale:
+def _square_violations(values: Floats, kind: int, path: str) -> Iterator[FieldViolation]:
+    if not np.abs(values - values.T).max() <= 1e-9 * np.abs(values).max():
         yield FieldViolation(path, "NOT_SYMMETRIC", "must be symmetric")
-        return
-    if kind == pb.MATRIX_KIND_CORRELATION and not np.allclose(np.diag(values), 1.0, atol=1e-9):
+    elif kind == pb.MATRIX_KIND_CORRELATION and not np.allclose(np.diag(values), 1.0, atol=1e-9):
         yield FieldViolation(path, "OUT_OF_RANGE", "a correlation has ones on the diagonal")
+
+
+def _indefinite_violations(values: Floats, path: str) -> Iterator[FieldViolation]:
+    scale = float(np.abs(values).max())
     tolerance = _PSD_TOLERANCE * max(scale, 1e-300) * len(values)
     try:  # takes a tenth of the time of eigenvalues, which only a refusal tells
-        np.linalg.cholesky(values + tolerance * np.eye(len(values)))
+        shifted = values.copy()
+        shifted[np.diag_indices(len(values))] += tolerance
+        cholesky(shifted, lower=True, overwrite_a=True)
     except np.linalg.LinAlgError:
         smallest = float(np.linalg.eigvalsh(values)[0])
         text = f"is not positive semidefinite: the smallest eigenvalue is {smallest:.3g}"
@@ -353,10 +367,7 @@ def matrix(message: pb.Matrix) -> MatrixData:
             inner = floats(factor.factor_covariance).reshape(k, k)
             values = loadings @ inner @ loadings.T + np.diag(floats(factor.specific_variance))
         case "upper_triangle":
-            values = np.zeros((n, n))
-            rows, columns = np.triu_indices(n)
-            values[rows, columns] = floats(message.upper_triangle.values)
-            values[columns, rows] = values[rows, columns]
+            values = symmetric(floats(message.upper_triangle.values), n)
         case _:
             # An instrument's scenarios side by side in memory, as whoever reads some wants them.
             values = np.asfortranarray(floats(message.dense.values).reshape(-1, n))

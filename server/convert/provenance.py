@@ -1,18 +1,17 @@
 """Matrices made semidefinite, and matrices made by the service, as messages."""
 
-import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 
 from compute.correlation.factors import FactorForm
 from compute.correlation.nearest import repaired
-from server.convert.columns import Floats, set_floats
+from server.convert.columns import Floats, set_floats, upper_triangle
 from server.convert.market import matrix
 
 
 def with_covariance(message: pb.Matrix, values: Floats) -> None:
     """Puts a symmetric matrix into a message, as its upper triangle."""
     message.upper_triangle.Clear()
-    set_floats(message.upper_triangle, "values", values[np.triu_indices(len(values))])
+    set_floats(message.upper_triangle, "values", upper_triangle(values))
 
 
 def with_factors(message: pb.Matrix, form: FactorForm) -> None:

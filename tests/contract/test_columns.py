@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from positionsizing.v1 import sizing_pb2
 
-from server.convert.columns import floats, integers, optional_floats, set_floats
+from server.convert.columns import (
+    floats,
+    integers,
+    optional_floats,
+    set_floats,
+    symmetric,
+    upper_triangle,
+)
 
 
 def written_both_ways(values: np.ndarray) -> tuple[bytes, bytes]:
@@ -55,3 +62,12 @@ def test_reading_copies() -> None:
     assert message.weight[0] == 1.0
     assert integers(message.lots).tolist() == [3, -4]
     assert optional_floats(message.notional) is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_upper_triangles_row_by_row_make_the_symmetric_matrix_again(n: int) -> None:
+    whole = np.random.default_rng(n).standard_normal((n, n))
+    whole = whole + whole.T
+    triangle = upper_triangle(whole)
+    np.testing.assert_array_equal(triangle, whole[np.triu_indices(n)])
+    np.testing.assert_array_equal(symmetric(triangle, n), whole)
