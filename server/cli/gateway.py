@@ -1,5 +1,6 @@
 """The command that runs the HTTP gateway."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,9 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, channel_of, say
 from server.cli.errors import CommandError
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?")
+"""As browsers say it: in small letters, without a path, not `*`."""
 
 
 def gateway(
@@ -19,11 +23,15 @@ def gateway(
         Path | None, typer.Option(exists=True, help="Key of that certificate (PEM).")
     ] = None,
     body_max_mb: Annotated[int, typer.Option(min=1, max=64, help="Largest request.")] = 16,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Pages of it may call, such as https://desk.example; repeatable."),
+    ] = None,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Runs a gateway: every call of the service as JSON over HTTP, until Ctrl-C.
+    """Runs a gateway: every call of the service over HTTP, until Ctrl-C.
 
-    Errors and paths are those of the Connect protocol; the authorization header goes on.
+    By JSON, by the Connect protocol, or by gRPC-Web; the authorization header goes on.
     """
     import socket
 
@@ -39,7 +47,10 @@ def gateway(
         ) from error
     if (serve_cert is None) != (serve_key is None):
         raise typer.BadParameter("HTTPS needs --serve-cert and --serve-key")
-    settings = GatewaySettings(host=host, body_bytes_max=body_max_mb << 20)
+    for given in origin or ():
+        if not _ORIGIN.fullmatch(given):
+            raise typer.BadParameter(f"--origin {given}: give scheme://host or scheme://host:port")
+    settings = GatewaySettings(host, tuple(origin or ()), body_max_mb << 20)
     made = application(lambda: channel_of(address), settings)
     config = uvicorn.Config(
         made,

@@ -1,12 +1,13 @@
-"""The gateway: takes JSON over HTTP, calls the server over gRPC, and answers JSON.
+"""The gateway: takes calls over HTTP, makes them over gRPC, and answers in the form of the call.
 
-It owns no credential: what is in `authorization` goes on to the server, which alone decides. It is
-for programs: a page of another origin gets no answer, as no header allows one.
+It owns no credential: what is in `authorization` goes on to the server, which alone decides. Pages
+of other origins than its own get no answer, but of those that it is told.
 """
 
 import contextlib
+import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +17,29 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from server.contract import SERVICES
-from server.gateway import connect
+from server.gateway import connect, forms, grpc_web
 from server.gateway.connect import Refused, WireError
+from server.gateway.forms import Form
 from server.hosts import is_loopback
 
-JSON, PROTO = "application/json", "application/proto"
 TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S = 30.0, 600.0
 RECEIVE_LIMIT = "sizing-max-response-bytes"
 _PASSED = ("authorization", "traceparent", "tracestate", RECEIVE_LIMIT)
 """Headers that go on to the server as metadata."""
+_FROM_PAGES = (
+    *_PASSED,
+    *(connect.TIMEOUT, "connect-protocol-version"),
+    *(grpc_web.TIMEOUT, "x-grpc-web", "x-user-agent"),
+    "content-type",
+)
+"""Headers that pages of named origins may send; the last of each protocol say nothing here."""
 _SAFE = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -40,21 +50,24 @@ _OPEN = "the server behind answers strangers: the gateway may then listen on loo
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """How a gateway works; `host` is where it listens."""
+    """How a gateway works; `host` is where it listens, `origins` whose pages may call."""
 
     host: str
+    origins: tuple[str, ...] = ()
     body_bytes_max: int = 16 << 20
     answer_bytes_max: int = 64 << 20
 
 
 def methods() -> dict[str, MethodDescriptor]:
-    """Every method that can be called, by path: all unary ones of the contract, and health."""
+    """Every method that can be called, by path: all of the contract, and health but for watching,
+    which never ends and asks for no credential.
+    """
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
     return {
         f"/{service.full_name}/{method.name}": method
         for service in (*SERVICES.values(), health)
         for method in service.methods
-        if not (method.client_streaming or method.server_streaming)
+        if not (service is health and method.server_streaming)
     }
 
 
@@ -69,8 +82,16 @@ def gateway(open_channel: Callable[[], grpc.aio.Channel], settings: GatewaySetti
             made.channel = channel
             yield
 
+    pages = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["POST"],
+        allow_headers=_FROM_PAGES,
+        expose_headers=["retry-after"],
+    )
     return Starlette(
         lifespan=lifespan,
+        middleware=[pages] if settings.origins else [],
         routes=[
             Route("/livez", made.alive, methods=["GET"]),
             Route("/readyz", made.ready, methods=["GET"]),
@@ -110,49 +131,63 @@ class _Gateway:
 
     async def call(self, request: Request) -> Response:
         """One call."""
+        form = forms.JSON  # of refusals before it is known what the caller speaks
         try:
-            return await self._call(request)
+            self._check_origin(request)
+            method = self._method(request)
+            form = _form(request, method)
+            return await self._answer(request, method, form)
         except WireError as error:
-            headers = dict(_SAFE)
-            if error.retry_after_s is not None:
-                headers["retry-after"] = str(math.ceil(error.retry_after_s))
-            return Response(error.body, error.http_status, headers=headers, media_type=JSON)
+            return _refusal(error, form)
         except ClientDisconnect:
             return Response(status_code=499)
 
-    async def _call(self, request: Request) -> Response:
-        self._check_origin(request)
-        method = self._methods.get(request.url.path)
-        if method is None:
-            text = f"there is no method {request.url.path}"
-            raise Refused(
-                grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", text, http_status=404
-            ).error()
-        media = _media(request)
-        timeout_s = _timeout(request)
-        content = await self._body(request)
-        if media == JSON:
+    def _method(self, request: Request) -> MethodDescriptor:
+        if found := self._methods.get(request.url.path):
+            return found
+        text = f"there is no method {request.url.path}"
+        code = grpc.StatusCode.UNIMPLEMENTED
+        raise Refused(code, "NO_SUCH_METHOD", text, http_status=404).error()
+
+    async def _answer(self, request: Request, method: MethodDescriptor, form: Form) -> Response:
+        timeout_s = _timeout(request, is_stream=method.server_streaming)
+        content = form.read(await self._body(request))
+        if form.is_json:
             message = connect.parse(content, GetMessageClass(method.input_type)())
             content = message.SerializeToString()
         metadata = [(name, request.headers[name]) for name in _PASSED if name in request.headers]
         if RECEIVE_LIMIT not in request.headers:
             metadata.append((RECEIVE_LIMIT, str(self._settings.answer_bytes_max)))
+        path = request.url.path
         try:
             await self._check_closed()
-            answer = await self._rpc(request.url.path, content, timeout_s, metadata)
+            if method.server_streaming:
+                answers = self._stream(path, content, timeout_s, metadata)
+                frames = _frames(answers, method, form)
+                return StreamingResponse(frames, headers=_SAFE, media_type=form.media)
+            answer = await self._rpc(path, content, timeout_s, metadata)
         except grpc.aio.AioRpcError as error:
             raise connect.of_rpc(error) from error
-        if media == JSON:
-            answer = connect.render(_decoded(method, answer))
-        return Response(answer, headers=_SAFE, media_type=media)
+        body = _written(answer, method, form)
+        if form.is_framed:
+            body = form.frame(body) + form.last_frame(None)
+        return Response(body, headers=_SAFE, media_type=form.media)
 
     async def _rpc(
-        self, path: str, content: bytes, timeout_s: float, metadata: list[tuple[str, str]]
+        self, path: str, content: bytes, timeout_s: float | None, metadata: list[tuple[str, str]]
     ) -> bytes:
         assert self.channel is not None, "called while the application runs"
         call: Any = self.channel.unary_unary(path)
         answer: bytes = await call(content, timeout=timeout_s, metadata=metadata)
         return answer
+
+    def _stream(
+        self, path: str, content: bytes, timeout_s: float | None, metadata: list[tuple[str, str]]
+    ) -> AsyncIterable[bytes]:
+        assert self.channel is not None, "called while the application runs"
+        call: Any = self.channel.unary_stream(path)
+        answers: AsyncIterable[bytes] = call(content, timeout=timeout_s, metadata=metadata)
+        return answers
 
     async def _check_closed(self) -> None:
         """A gateway that others reach must not open a server that trusts its own machine."""
@@ -173,7 +208,8 @@ class _Gateway:
         """Pages of other origins, and other names of this machine, are turned away."""
         host = request.headers.get("host", "")
         origin = request.headers.get("origin")
-        is_foreign = origin is not None and origin.partition("://")[2] != host
+        is_named = origin in self._settings.origins
+        is_foreign = origin is not None and not is_named and origin.partition("://")[2] != host
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         if is_foreign or (is_loopback(self._settings.host) and not is_loopback(name)):
             text = "pages of other origins are not answered"
@@ -193,30 +229,56 @@ class _Gateway:
         return b"".join(pieces)
 
 
-def _media(request: Request) -> str:
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoding = request.headers.get("content-encoding", "identity")
-    if given in (JSON, PROTO) and encoding == "identity":
-        return given
-    text = f"send content-type {JSON} or {PROTO}, not compressed"
-    code = grpc.StatusCode.INVALID_ARGUMENT
-    raise Refused(code, "UNSUPPORTED_CONTENT", text, http_status=415).error()
+def _form(request: Request, method: MethodDescriptor) -> Form:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        code, text = grpc.StatusCode.INVALID_ARGUMENT, "send the body as it is, not compressed"
+        raise Refused(code, "UNSUPPORTED_CONTENT", text, http_status=415).error()
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return forms.form_of(media, is_stream=method.server_streaming)
 
 
-def _timeout(request: Request) -> float:
-    """Seconds until the deadline that the caller sets (`connect-timeout-ms`)."""
-    given: Mapping[str, str] = request.headers
-    if (text := given.get("connect-timeout-ms")) is None:
-        return TIMEOUT_DEFAULT_S
-    if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 10):
-        words = "connect-timeout-ms must be a number of milliseconds"
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FORMAT", words).error()
-    return min(int(text) / 1000, TIMEOUT_MAX_S)
+def _timeout(request: Request, *, is_stream: bool) -> float | None:
+    """Seconds until the deadline that the caller sets; streams without one have none."""
+    timeout_s: float | None = None if is_stream else TIMEOUT_DEFAULT_S
+    for protocol in (grpc_web, connect):
+        if (text := request.headers.get(protocol.TIMEOUT)) is not None:
+            timeout_s = protocol.timeout_s(text)
+    return timeout_s if is_stream or timeout_s is None else min(timeout_s, TIMEOUT_MAX_S)
 
 
-def _decoded(method: MethodDescriptor, answer: bytes) -> Any:
+def _refusal(error: WireError, form: Form) -> Response:
+    """An error in the form of the call; frames say it in the last one, under status 200."""
+    headers = dict(_SAFE)
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    if form.is_framed:
+        return Response(form.last_frame(error), headers=headers, media_type=form.media)
+    body = json.dumps(error.document).encode()
+    return Response(body, error.http_status, headers=headers, media_type=forms.JSON.media)
+
+
+async def _frames(
+    answers: AsyncIterable[bytes], method: MethodDescriptor, form: Form
+) -> AsyncIterator[bytes]:
+    """A stream of answers as it is written, with how it ended."""
+    error: WireError | None = None
     try:
-        return GetMessageClass(method.output_type).FromString(answer)
+        async for answer in answers:
+            yield form.frame(_written(answer, method, form))
+    except grpc.aio.AioRpcError as failed:
+        error = connect.of_rpc(failed)
+    except WireError as failed:
+        error = failed
+    yield form.last_frame(error)
+
+
+def _written(answer: bytes, method: MethodDescriptor, form: Form) -> bytes:
+    """An answer of the server in the form of the call, not framed yet."""
+    if not form.is_json:
+        return answer
+    try:
+        message = GetMessageClass(method.output_type).FromString(answer)
     except DecodeError as error:
         text = "the server's answer can't be decoded: is it of another release?"
         raise Refused(grpc.StatusCode.INTERNAL, "UNDECODABLE", text).error() from error
+    return connect.render(message)

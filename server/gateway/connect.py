@@ -1,4 +1,4 @@
-"""Errors and messages in the Connect protocol's unary form, and protobuf's JSON.
+"""Errors and messages as the Connect protocol has them, and protobuf's JSON.
 
 An error is an HTTP status with {"code", "message", "details"}; a detail is the encoded message in
 base64 with its type, and the same in JSON under "debug" for people (connectrpc.com/docs/protocol).
@@ -18,6 +18,8 @@ from google.rpc import error_details_pb2, status_pb2
 from server.gateway.wrong_value import wrong_value
 
 DOMAIN = "positionsizing"
+END_FLAG = 0x02
+TIMEOUT = "connect-timeout-ms"
 _TYPES = "type.googleapis.com/"
 
 HTTP_STATUS = {
@@ -57,16 +59,15 @@ class WireError(Exception):
     def __init__(self, status: status_pb2.Status, http_status: int | None = None) -> None:
         super().__init__(status.message)
         name = _code_name(status.code)
+        self.status = status
         self.http_status = http_status or HTTP_STATUS[name]
         self.retry_after_s = _retry_after(status)
-        self.body = json.dumps(
-            {
-                # The one code that Connect spells otherwise than gRPC.
-                "code": "canceled" if name == "CANCELLED" else name.lower(),
-                "message": status.message,
-                "details": [_detail(item) for item in status.details],
-            }
-        ).encode()
+        self.document = {
+            # The one code that Connect spells otherwise than gRPC.
+            "code": "canceled" if name == "CANCELLED" else name.lower(),
+            "message": status.message,
+            "details": [_detail(item) for item in status.details],
+        }
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,19 @@ def of_rpc(error: Any) -> WireError:
     if code is grpc.StatusCode.UNAVAILABLE:
         text = "the sizing service does not answer; the gateway does"
     return WireError(status_pb2.Status(code=code.value[0], message=text))
+
+
+def timeout_s(text: str) -> float:
+    """Seconds that `connect-timeout-ms` gives. WireError where it is no time."""
+    if text.isascii() and text.isdecimal() and len(text) <= 10:
+        return int(text) / 1000
+    words = f"{TIMEOUT} must be a number of milliseconds"
+    raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FORMAT", words).error()
+
+
+def end_of_stream(error: WireError | None) -> bytes:
+    """What the last frame of a stream says."""
+    return json.dumps({} if error is None else {"error": error.document}).encode()
 
 
 _JSON_SPACE = " \t\r\n"

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,23 @@ def run(*arguments: str, cwd: Path, **environment: str) -> str:
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(arguments)}: {(done.stderr or done.stdout)[-2000:]}")
     return done.stdout
+
+
+def npm_packages(sources: Path, folder: Path, language: str) -> Path:
+    """Installs what `sources/package-lock.json` names, unless it is there; where its tools are."""
+    if shutil.which("npm") is None:
+        missing(language, "there is no `npm`")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, installed = sources / "package-lock.json", folder / "installed.json"
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
+        shutil.copy(lock, folder)
+        shutil.copy(sources / "package.json", folder)
+        try:
+            run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+        except RuntimeError as error:
+            missing(language, str(error))
+        shutil.copy(lock, installed)
+    return folder / "node_modules" / ".bin"
 
 
 def protoc(*options: str, **environment: str) -> None:

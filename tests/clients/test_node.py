@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, missing, protoc, run
+from foreign import BUILD_TIMEOUT_S, ROOT, npm_packages, protoc, run
 from service_client import started
 
 from compute.shapes import KernelRegistry
@@ -22,25 +22,13 @@ pytestmark = pytest.mark.timeout(2 * BUILD_TIMEOUT_S)
 @pytest.fixture(scope="module")
 def program() -> Path:
     """The compiled client, in a folder that keeps its packages between runs."""
-    if shutil.which("npm") is None:
-        missing("TypeScript", "there is no `npm`")
     folder = ROOT / ".cache" / "node"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, installed = SOURCES / "package-lock.json", folder / "installed.json"
-    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-        shutil.copy(lock, folder)
-        shutil.copy(SOURCES / "package.json", folder)
-        try:
-            run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
-        except RuntimeError as error:
-            missing("TypeScript", str(error))
-        shutil.copy(lock, installed)
+    tools = npm_packages(SOURCES, folder, "TypeScript")
     for name in ("gen", "out"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "gen").mkdir()
     for name in ("main.ts", "tsconfig.json"):
         shutil.copy(SOURCES / name, folder)
-    tools = folder / "node_modules" / ".bin"
     protoc(
         f"--plugin=protoc-gen-ts_proto={tools / 'protoc-gen-ts_proto'}",
         f"--ts_proto_out={folder / 'gen'}",
