@@ -126,14 +126,15 @@ def _spectral(returns: Floats, estimator: Estimator, settings: Settings) -> Esti
 def log_likelihood(covariance: Floats, mean: Floats, returns: Floats) -> float | None:
     """Mean of log N(r_t; m, S) over the rows of `returns` (T, n), nats a period.
 
-    None where S is singular or indefinite: then no likelihood exists.
+    None where S is indefinite, or singular as far as rounding can tell: then no likelihood exists.
     """
     try:
         factor = cholesky(covariance, lower=True)
     except np.linalg.LinAlgError:
         return None
     diagonal = np.diag(factor)
-    if diagonal.min() <= 1e-9 * diagonal.max():
+    # The square is 1 - R^2 of an instrument on those before it; its rounding errors are near 1e-16.
+    if (diagonal / np.sqrt(np.diag(covariance))).min() <= 1e-7:
         return None
     # r' S^-1 r = |L^-1 r|^2 for S = L L'.
     white = solve_triangular(factor, (returns - mean).T, lower=True)

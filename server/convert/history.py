@@ -32,8 +32,8 @@ def violations(history: pb.History, path: str) -> Iterator[FieldViolation]:
     wrong += _too_many(n, INSTRUMENTS_MAX, f"{path}.instrument_ids", "instruments")
     wrong += _too_many(count, OBSERVATIONS_MAX, f"{path}.observation_times", "observations")
     wrong += _too_many(n * count, NUMBERS_MAX, f"{path}.values", "numbers")
-    wrong += _time_violations(history, path)
     wrong = wrong or list(number_violations(history, path))
+    wrong = wrong or list(_time_violations(history, path))
     yield from wrong
     if not wrong:
         yield from _value_violations(history, path)
@@ -49,15 +49,8 @@ def _time_violations(history: pb.History, path: str) -> Iterator[FieldViolation]
     if not history.observation_times:
         yield FieldViolation(f"{path}.observation_times", "EMPTY", "needs at least one observation")
         return
-    try:
-        times = [item.ToDatetime(tzinfo=UTC) for item in history.observation_times]
-        known = (
-            history.known_time.ToDatetime(tzinfo=UTC) if history.HasField("known_time") else None
-        )
-    except (ValueError, OverflowError):
-        text = "must be times from year 1 to 9999"
-        yield FieldViolation(f"{path}.observation_times", "OUT_OF_RANGE", text)
-        return
+    last = history.observation_times[-1].ToDatetime(tzinfo=UTC)
+    known = history.known_time.ToDatetime(tzinfo=UTC) if history.HasField("known_time") else None
     nanoseconds = _nanoseconds(history)
     if len(nanoseconds) > 1 and (falling := np.flatnonzero(np.diff(nanoseconds) <= 0)).size:
         text = "is not after the observation before it"
@@ -66,13 +59,13 @@ def _time_violations(history: pb.History, path: str) -> Iterator[FieldViolation]
         return
     latest = datetime.now(UTC) + CLOCKS_DIFFER
     for moment, name in (
-        (times[-1], f"observation_times[{len(times) - 1}]"),
+        (last, f"observation_times[{len(nanoseconds) - 1}]"),
         (known, "known_time"),
     ):
         if moment is not None and moment > latest:
             text = f"is {moment:%Y-%m-%dT%H:%M:%SZ}; it must not be in the future"
             yield FieldViolation(f"{path}.{name}", "OUT_OF_RANGE", text)
-    if known is not None and known < times[-1]:
+    if known is not None and known < last:
         text = "nothing is known before it is observed: must not be before the last observation"
         yield FieldViolation(f"{path}.known_time", "OUT_OF_RANGE", text)
 

@@ -20,7 +20,10 @@ ID_LENGTH_MAX = 128
 _ID = re.compile(rf"[A-Za-z0-9._:\-]{{1,{ID_LENGTH_MAX}}}")
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 50, 1000
 TEXT_LENGTH_MAX = 1000
-NO_TIME = "must be a time from year 1 to 9999"
+TIME_MIN = datetime(1678, 1, 1, tzinfo=UTC)
+"""Histories keep nanoseconds in 64 bits, whose first whole year it is; and nothing that looks a
+little before a time falls off the calendar."""
+NO_TIME = "must be a time from year 1678 to 9999"
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -78,10 +81,18 @@ def timestamp(moment: datetime) -> Timestamp:
 
 def moment(value: Timestamp, path: str) -> datetime:
     """A message as a time in UTC, or INVALID_ARGUMENT."""
+    if (found := known_moment(value)) is None:
+        raise invalid(path, "OUT_OF_RANGE", NO_TIME)
+    return found
+
+
+def known_moment(value: Timestamp) -> datetime | None:
+    """A message as a time in UTC; None where it is none that a caller may give."""
     try:
-        return value.ToDatetime(tzinfo=UTC)
+        found = value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise invalid(path, "OUT_OF_RANGE", NO_TIME) from None
+        return None
+    return found if found >= TIME_MIN else None
 
 
 def optional_moment(message: Message, name: str, path: str = "") -> datetime | None:

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from compute.ranges import RANGES
 from compute.value_range import Range
 from server.convert.columns import floats
-from server.convert.names import NO_TIME
+from server.convert.names import NO_TIME, known_moment
 from server.errors import FieldViolation
 
 WRONG_MAX = 10
@@ -77,9 +77,7 @@ def column_violations(values: Any, allowed: Range, path: str) -> Iterator[FieldV
 
 
 def _time_violations(value: Timestamp, path: str) -> Iterator[FieldViolation]:
-    try:
-        value.ToDatetime()
-    except (ValueError, OverflowError):
+    if known_moment(value) is None:
         yield FieldViolation(path, "OUT_OF_RANGE", NO_TIME)
 
 

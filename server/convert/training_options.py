@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.combinatorial import Combinatorial
+from server.convert.ranges import number_violations
 from server.errors import FieldViolation
 
 SPLITS_MAX = 500
@@ -52,6 +53,8 @@ def _combinatorial_violations(request: pb.TrainModelRequest) -> Iterator[FieldVi
     if request.kind == pb.MODEL_KIND_SIZE_MULTIPLIER:
         text = "is of forecasts; a multiplier makes none"
         yield FieldViolation("combinatorial", "NOT_APPLICABLE", text)
+    if any(number_violations(own)):
+        return  # told already, and choices of such numbers can't be counted
     if not own.tested_groups < own.groups:
         text = f"is {own.tested_groups}; it must be below groups, {own.groups}"
         yield FieldViolation("combinatorial.tested_groups", "OUT_OF_RANGE", text)

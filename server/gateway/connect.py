@@ -8,13 +8,15 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf import any_pb2, json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from server.gateway.spelled_twice import spelled_twice
 from server.gateway.wrong_value import wrong_value
 
 DOMAIN = "positionsizing"
@@ -126,13 +128,16 @@ _JSON_SPACE = " \t\r\n"
 def parse(content: bytes, message: Message) -> Message:
     """The message out of its JSON; names in camel case or as in the contract.
 
-    Raises `WireError`: no JSON, a field that doesn't exist, a value of another type.
+    Raises `WireError`: no JSON, a field that doesn't exist or is given twice, another type's value.
     """
     code = grpc.StatusCode.INVALID_ARGUMENT
     try:
         text = content.decode() or "{}"
         if text.lstrip(_JSON_SPACE)[:1] != "{":
             raise Refused(code, "UNDECODABLE", "the body is not a JSON object").error()
+        if twice := spelled_twice(_json_of(content), cast("Descriptor", message.DESCRIPTOR)):
+            words = f"{twice}: is given twice, by its name and in camel case"
+            raise Refused(code, "DUPLICATE", words, twice).error()
         return json_format.Parse(text, message)
     except UnicodeDecodeError as error:
         raise Refused(code, "UNDECODABLE", "the body is not UTF-8").error() from error
@@ -153,7 +158,7 @@ def parse(content: bytes, message: Message) -> Message:
 
 
 def _json_of(content: bytes) -> Any:
-    """The body as JSON; None where it is none."""
+    """The body as JSON; None where it is none. RecursionError where it is too deep."""
     try:
         return json.loads(content)
     except ValueError:

@@ -32,6 +32,8 @@ _log = structlog.get_logger(__name__)
 FIRST_LINES = (16, 64, 256, 1024)
 """A start waits for the waterfalls of so many lines with few groups, and for no other program."""
 
+TELL_S = 0.25
+"""How long before its deadline a call is told that its program is missing: after it, none can."""
 ATTEMPTS_MAX = 3
 """A compiler that ended without having made anything new is started so often."""
 
@@ -135,7 +137,7 @@ class Preparation:
                 child.stdin.write(json.dumps(key) + "\n")
                 child.stdin.flush()
         try:
-            await asyncio.wait_for(self._there[key].wait(), deadline_s)
+            await asyncio.wait_for(self._there[key].wait(), max(deadline_s - TELL_S, 0.0))
         except TimeoutError as error:
             raise not_ready(self.missing, self.count) from error
 

@@ -47,6 +47,20 @@ async def estimate(client: Client, universe: str, **given: Any) -> pb.EstimateMa
     return await client.correlation.EstimateMatrix(request)
 
 
+async def test_twins_whose_likelihood_is_one_of_rounding_errors_are_estimated_all_the_same(
+    client: Client,
+) -> None:
+    rng, universe = np.random.default_rng(8), new_id("twins")
+    first = 100.0 * np.cumprod(1.0 + 0.01 * rng.standard_normal(60))
+    late = np.where(np.arange(60) < 50, 1.0, 1.0 + 1e-3 * rng.standard_normal(60))
+    prices = np.column_stack([first, 3.0 * first * (1.0 + 1e-12 * rng.standard_normal(60)) * late])
+    await put(client, part(universe, prices.tolist(), instrument_ids=["A", "B"]))
+    made = await estimate(client, universe)
+    assert not made.provenance.HasField("log_likelihood_sample")
+    assert made.provenance.HasField("log_likelihood")
+    assert made.instrument_count == 2
+
+
 async def test_the_default_is_ledoit_wolf_of_scikit_learn(client: Client) -> None:
     universe, returns = await stored_closes(client)
     made = await estimate(client, universe)

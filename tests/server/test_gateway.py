@@ -165,6 +165,17 @@ async def test_an_error_keeps_its_code_reason_and_fields(client: Client, gateway
         ({"limits": {"groups": [{}, {"sector": 1}]}}, "BAD_FORMAT", "limits.groups[1].sector"),
         ({"validateOnly": "yes"}, "BAD_FORMAT", "validate_only"),
         (b'{"portfolioId": "a", "portfolioId": "b"}', "UNDECODABLE", None),
+        ({"portfolioId": "a", "portfolio_id": "a"}, "DUPLICATE", "portfolio_id"),
+        (
+            {"signals": {"payoff": [1], "winProbability": [0.6], "win_probability": [0.6]}},
+            "DUPLICATE",
+            "signals.win_probability",
+        ),
+        (
+            {"limits": {"groups": [{}, {"net_weight_max": 1, "netWeightMax": 1}]}},
+            "DUPLICATE",
+            "limits.groups[1].net_weight_max",
+        ),
         (b"{", "UNDECODABLE", None),
         (b"[1]", "UNDECODABLE", None),
         (b"\xff\xfe", "UNDECODABLE", None),

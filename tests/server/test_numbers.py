@@ -9,9 +9,17 @@ from uuid import uuid4
 import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 from mutations import EXPECTED, infinite
-from positionsizing.v1 import parameter_service_pb2, sizing_service_pb2
+from positionsizing.v1 import (
+    learning_service_pb2,
+    parameter_service_pb2,
+    simulation_service_pb2,
+    sizing_service_pb2,
+)
 from seeds import batch, seeds, stubs
 from service_client import INSTRUMENTS, Client, refusal, refusal_of, sizing_request
 
@@ -21,6 +29,14 @@ from server.convert.ranges import NUMBERS
 NAN, INF = math.nan, math.inf
 DOUBLES = (1e308, -1e308, 5e-324, NAN, INF, -INF)
 METHODS = sorted(seeds("p", "d"))
+TIMES = (
+    Timestamp(seconds=-62135596800),
+    Timestamp(seconds=-62135596800, nanos=1),
+    Timestamp(seconds=253402300799),
+    Timestamp(seconds=253402300799, nanos=999_999_999),
+    *(NO_TIMES := (Timestamp(seconds=-62135596801), Timestamp(seconds=253402300800))),
+)
+"""The first and the last that a message can say, and what is before and after."""
 LOSES = {"history_length"}
 """Fields of which another rule speaks first."""
 
@@ -104,6 +120,88 @@ async def test_numbers_out_of_range_are_refused_by_path(client: Client, method: 
             else:
                 assert inside, (path, value, str(answer)[:500])
                 assert not infinite(answer), (path, value, infinite(answer))
+
+
+WORK = sorted(
+    (service.full_name, method.name)
+    for module in (learning_service_pb2, simulation_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not method.server_streaming
+)
+"""Methods whose work is done in a process of its own, which no wrong number may reach."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("service", "method"), WORK)
+async def test_no_work_begins_with_numbers_out_of_range(
+    client: Client, service: str, method: str
+) -> None:
+    stub: Any = client.simulation if "Simulation" in service else client.learning
+    empty = GetMessageClass(
+        Default().FindServiceByName(service).methods_by_name[method].input_type
+    )()
+    for path in paths(empty.DESCRIPTOR):
+        if "signals" in path:
+            continue  # those refuse their line, once work has begun
+        field = field_at(empty.DESCRIPTOR, path)
+        allowed = RANGES[f"{field.containing_type.name}.{field.name}"]
+        is_double = field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE
+        for value in DOUBLES if is_double else integers(field):
+            if allowed.least <= value <= allowed.most or (allowed.or_zero and value == 0):
+                continue
+            request: Any = copy.deepcopy(empty)
+            put(request, path, value)
+            for name, given in (("request_id", str(uuid4())), ("model_id", "m")):
+                if name in request.DESCRIPTOR.fields_by_name:
+                    setattr(request, name, given)
+            refused = await refusal(getattr(stub, method)(request))
+            assert refused.code in EXPECTED, (path, value, refused)
+            names = {p.rpartition(".")[2].partition("[")[0] for p in refused.fields}
+            assert field.name in names, (path, value, refused)
+
+
+def times(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of field names to all times below a message, none through the same field twice."""
+    for field in descriptor.fields:
+        path = (*above, field.name)
+        if field.message_type is not None and field.name not in above:
+            if field.message_type is Timestamp.DESCRIPTOR:
+                yield path
+            yield from times(field.message_type, path)
+
+
+def put_time(message: Any, path: tuple[str, ...], value: Timestamp) -> None:
+    for name in path:
+        field, child = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
+        if field.is_repeated:
+            message = child[0] if len(child) else child.add()
+        else:
+            child.SetInParent()
+            message = child
+    message.CopyFrom(value)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", METHODS)
+async def test_times_at_the_ends_of_time_never_surprise(client: Client, method: str) -> None:
+    portfolio_id = await client.ready()
+    decision = await client.size(sizing_request(portfolio_id))
+    call: Any = stubs(client)[method]
+    good = seeds(portfolio_id, decision.decision_id)[method]
+    for path in times(good.DESCRIPTOR):
+        for value in TIMES:
+            request: Any = copy.deepcopy(good)
+            put_time(request, path, value)
+            if "request_id" in request.DESCRIPTOR.fields_by_name:
+                request.request_id = str(uuid4())
+            try:
+                await call(request)
+            except grpc.aio.AioRpcError as error:
+                refused = refusal_of(error)
+                assert refused.code in EXPECTED, (path, value, refused)
+            else:
+                assert value not in NO_TIMES, (path, value)
 
 
 async def test_percent_for_a_fraction_is_asked_about(client: Client) -> None:

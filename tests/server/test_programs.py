@@ -4,7 +4,9 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ from compute.shapes import (
 )
 from server.errors import Refusal
 from server.programs import store as store_module
-from server.programs.preparation import Preparation
+from server.programs.preparation import TELL_S, Preparation
 from server.programs.store import ProgramStore
 
 
@@ -66,7 +68,9 @@ FACTORED = Kernel("solved", solved, (((3, 3), (3,)),))
 
 IN_ANOTHER_PROCESS = """
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 import numpy as np
 from server.programs.store import ProgramStore
 from test_programs import FACTORED
@@ -149,6 +153,24 @@ async def test_a_call_that_cannot_wait_for_its_program_is_told_to_come_again(
     assert refused.value.reason == "PREPARING"
     assert refused.value.retry_after_s is not None
     assert prepared.waits == 1
+
+
+async def test_a_call_is_told_to_come_again_before_its_deadline_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float]()
+
+    async def wait_for(work: Coroutine[Any, Any, bool], most_s: float) -> None:
+        work.close()
+        waited.append(most_s)
+        raise TimeoutError
+
+    monkeypatch.setattr(asyncio, "wait_for", wait_for)
+    prepared = Preparation([KERNEL], JointShapes(), ProgramStore(tmp_path))
+    for deadline_s in (30.0, 0.1):
+        with pytest.raises(Refusal):
+            await prepared.ready(("waterfall", SHAPES), deadline_s)
+    assert waited == [30.0 - TELL_S, 0.0]
 
 
 async def test_a_call_is_told_to_come_again_while_the_compiler_is_between_two_lives(

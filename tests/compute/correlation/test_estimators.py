@@ -270,6 +270,12 @@ def test_likelihood_out_of_sample_favours_shrinkage_where_data_are_few() -> None
     ours, sample = held_out(few, Estimator.LEDOIT_WOLF, Settings(), 0.2)
     assert ours is not None
     assert sample is None, "singular: no likelihood"
+    for noise, is_singular in ((1e-9, True), (1e-4, False)):
+        returns = draw(truth, 75)
+        twin = 1e3 * (returns[:, :1] + noise * draw(truth, 75, 2)[:, :1])
+        both = np.hstack([returns[:, :3], twin])
+        _, sample = held_out(both, Estimator.LEDOIT_WOLF, Settings(), 0.2)
+        assert (sample is None) == is_singular, "no likelihood of rounding errors, at any scale"
     exact = log_likelihood(truth, np.zeros(40), draw(truth, 20_000, 5))
     expected = -0.5 * (40 * np.log(2 * np.pi) + np.linalg.slogdet(truth)[1] + 40)
     assert exact == pytest.approx(expected, abs=0.2)

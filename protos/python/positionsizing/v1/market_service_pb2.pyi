@@ -797,11 +797,11 @@ class MatrixProvenance(_message.Message):
     """
     log_likelihood: _builtins.float
     """Mean Gaussian log likelihood, in nats a period, of the held-out periods under an estimate from
-    those before; unset where there is none: a singular estimate, or too few periods. From -1e12 to
-    1e12.
+    those before; unset where there is none: an estimate that is singular but for rounding, or too few
+    periods. From -1e30 to 1e30.
     """
     log_likelihood_sample: _builtins.float
-    """The same of the sample covariance. From -1e12 to 1e12."""
+    """The same of the sample covariance. From -1e30 to 1e30."""
     @_builtins.property
     def first_observation_time(self) -> _timestamp_pb2.Timestamp:
         """First observation."""

@@ -406,7 +406,10 @@ Global___GivenSignals: _TypeAlias = GivenSignals  # noqa: Y015
 
 @_typing.final
 class TradingCosts(_message.Message):
-    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size."""
+    """What trading and holding cost, beside what `Limits` and `SizingParameters` count when they size. Rates
+    are simple, of a year of 360 days, by calendar days from a session to the next; what they come to is
+    booked at the close before these days, so that the value of a session has it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
