@@ -251,6 +251,8 @@ def _prepare_jax(folder: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Else the folder's path, where XLA's caches for GPUs would be, is part of what names a program.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def _refusal_bytes(refusal: Refusal) -> bytes:

@@ -30,14 +30,22 @@ SLOW = (
     *("tests/server/test_tail_limits.py", "tests/server/test_fuzz", "tests/server/test_jobs.py"),
     "tests/server/test_trader_books.py",
     "tests/server/test_reference_floors.py",
+    "tests/server/test_training_options.py",
+    *("tests/server/test_trials.py::test_a_second_look", "tests/server/test_trials.py::test_jobs"),
+    *("tests/server/test_trials.py::test_runs", "tests/server/test_trials.py::test_the_larger"),
+    "tests/server/test_trials.py::test_settings_tried_one_by_one",
+    "tests/server/test_unannounced_splits.py::test_a_split_is_announced_or_confirmed_or_refused[tu",
+    "tests/server/test_chunks.py::test_a_job_that_is_resumed",
+    "tests/compute/simulate/test_fast_rows.py::test_stress_limits_are_kept",
+    "tests/compute/simulate/test_delisting.py::test_random_settings",
     *("tests/server/cli/test_simulate_", "tests/server/cli/test_learn_"),
 )
-"""What `make test` leaves out: it takes four fifths of the time of all tests."""
+"""Files, and single tests, that `make test` leaves out: three quarters of the time of all tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(item.config.rootpath).as_posix().startswith(SLOW):
+        if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 
 

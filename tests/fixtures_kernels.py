@@ -20,6 +20,15 @@ WATERFALLS = ((16, 8), (64, 8), (16, 64), (256, 8))
 """Buckets of lines and of groups that tests may use."""
 
 
+def share_programs(folder: Path) -> None:
+    """What processes of a service's work compile is kept in one place for all services of tests."""
+    kept = CACHE.parent / "work"
+    kept.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.symlink_to(kept, target_is_directory=True)
+
+
 @contextmanager
 def kept_programs(folder: Path = CACHE) -> Iterator[None]:
     """Compiled programs are read from and written to `folder` inside the block."""
@@ -27,11 +36,12 @@ def kept_programs(folder: Path = CACHE) -> Iterator[None]:
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
         "jax_persistent_cache_min_entry_size_bytes",
+        "jax_persistent_cache_enable_xla_caches",  # with them a program is named by the path, too
     )
     before = {name: getattr(jax.config, name) for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for name, value in zip(names, (str(folder), 0.0, -1), strict=True):
+        for name, value in zip(names, (str(folder), 0.0, -1, "none"), strict=True):
             jax.config.update(name, value)
         compilation_cache.reset_cache()  # it looks at its settings once
         yield

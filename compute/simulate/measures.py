@@ -71,7 +71,7 @@ def measures(returns: Floats, periods_per_year: float, risk_free_rate: float = 0
     ratio = sharpe_ratio(excess)
     error = None if ratio is None else sharpe_error(excess)
     below = sqrt(per_year * float(np.mean(np.minimum(excess, 0.0) ** 2))) if n else 0.0
-    falls = np.asarray(drawdowns(returns))
+    falls = drawdowns(returns)
     worst = float(falls.max(initial=0.0))
     known = growth_evidence(np.log1p(returns)) if solvent else None
     dependent = autocorrelated_sharpe(excess, round(per_year))

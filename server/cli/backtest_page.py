@@ -69,7 +69,7 @@ def _path(figure: Any, dates: list[str], equity: Any, look: dict[str, Any]) -> N
 
     alive = equity > 0.0
     moved = equity[alive][1:] / equity[alive][:-1] - 1.0
-    falls = np.concatenate([[0.0], np.asarray(drawdowns(moved))])
+    falls = np.concatenate([[0.0], drawdowns(moved)])
     days = [day for day, is_alive in zip(dates, alive, strict=True) if is_alive]
     figure.add_trace(go.Scatter(x=days, y=equity[alive] / equity[0], **look), row=1, col=1)
     hidden = {**look, "showlegend": False}

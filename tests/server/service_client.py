@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from fixtures_kernels import share_programs
 from fixtures_postgres import create_database
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -133,6 +134,7 @@ def started(
     It runs on the database `dsn`, by default on one of its own.
     """
     dsn = dsn or create_database(server, template=embedded.DATABASE)
+    share_programs(folder / "kernels")
     # Timings decide no test: connections and calls have long on a busy machine.
     patch = pytest.MonkeyPatch()
     patch.setattr(app_module, "PoolOptions", functools.partial(PoolOptions, connect_timeout_s=60.0))

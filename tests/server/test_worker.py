@@ -165,3 +165,19 @@ def test_a_process_forked_from_a_server_has_no_threads_of_grpc() -> None:
     command = [sys.executable, "-W", "ignore", "-c", THREADS]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1"] * 5
+
+
+def test_a_program_is_found_again_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    """In a process each, as workers are: what the first has compiled the second only reads."""
+    script = (
+        "import sys; from pathlib import Path; from server.worker import _prepare_jax\n"
+        "_prepare_jax(Path(sys.argv[1])); import jax\n"
+        "print(jax.jit(lambda x: x * 3.0)(2.0))"
+    )
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        if folder.name == "there":
+            (tmp_path / "here").rename(folder)
+        subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    kept = [path.name for path in (tmp_path / "there").glob("jit_*-cache")]
+    assert kept
+    assert len(kept) == len({name.rsplit("-", 2)[0] for name in kept}), "compiled again"
