@@ -73,6 +73,7 @@ from server.sizing_engine import Places, SizingEngine
 from server.state import States
 from server.telemetry import Telemetry
 from server.trials import METHODS, keep_tried_of_job
+from server.usage import Usage, UsageWriter
 from server.webhooks.process import WebhookProcess
 from server.webhooks.secrets import seal_plain
 from server.what_if import WhatIf
@@ -131,6 +132,7 @@ class App:
         self._places: Places | None = None
         self._joint: JointRunner | None = None
         self._algorithms = Algorithms({})
+        self._usage = Usage()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -202,6 +204,9 @@ class App:
         schedules = ModelSchedules(database, worker, models)
         maintenance = MaintenanceTasks(database, states, refreshes, schedules)
         maintenance.watch(self.telemetry)
+        writer = UsageWriter(database, self._usage)
+        self._stack.push_async_callback(writer.flush)
+        self._stack.callback(asyncio.create_task(writer.run(), name="usage").cancel)
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         simulation = SimulationService(database, worker)
         endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}
@@ -316,7 +321,14 @@ class App:
             name = "sizing_certificate_not_after_seconds"
             self.telemetry.watch(name, text, lambda: certificates.not_after)
         server = listening.server_of(
-            config, implementations, health, gate, self._admission, self.telemetry, certificates
+            config,
+            implementations,
+            health,
+            gate,
+            self._admission,
+            self.telemetry,
+            self._usage,
+            certificates,
         )
         self._server = server
         self.port = listening.bound(server, config, certificates)

@@ -16,6 +16,7 @@ from server.contract import SERVICES
 from server.health import Health
 from server.rpc import bind
 from server.telemetry import Telemetry
+from server.usage import Usage
 
 
 def server_of(
@@ -25,6 +26,7 @@ def server_of(
     gate: gates.Gate,
     admission: Admission,
     telemetry: Telemetry,
+    usage: Usage,
     certificates: Certificates | None,
 ) -> grpc.aio.Server:
     """A server with every service of the contract, health and reflection, not started yet.
@@ -49,6 +51,7 @@ def server_of(
             deadline_default_s=config.deadline_default_s,
             admission=admission,
             telemetry=telemetry,
+            usage=usage,
             bytes_max=config.message_bytes_max,
         )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)

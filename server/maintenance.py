@@ -38,6 +38,7 @@ from storage.postgres import (
     quota_use,
     reservations,
     tenants,
+    usage,
     webhook_deliveries,
 )
 from storage.postgres.outbox import NewEvent
@@ -57,6 +58,8 @@ QUIET = timedelta(days=1)
 """After which the lines that a caller has used are forgotten."""
 DELIVERIES_KEPT = timedelta(days=7)
 """How long an event is kept for webhooks, delivered or not."""
+USAGE_KEPT = timedelta(days=400)
+"""How long it is known what callers have asked for: a year, and a month to charge for it."""
 JOBS_KEPT = timedelta(days=30)
 """How long a job is kept after it is over."""
 _DEADLINE_S = 5.0
@@ -174,6 +177,7 @@ class MaintenanceTasks:
         ) as connection:
             now = datetime.now(UTC)
             await quota_use.forget(connection, before=now - QUIET)
+            await usage.forget(connection, before=now - USAGE_KEPT)
             await webhook_deliveries.forget(connection, before=now - DELIVERIES_KEPT)
             await jobs.forget(connection, before=now - JOBS_KEPT)
             return await inbox.forget(connection, before=now - REMEMBER)

@@ -31,6 +31,7 @@ from server.reading import bytes_receivable, check_bytes
 from server.request_context import Call
 from server.telemetry import Telemetry
 from server.tracing import Trace
+from server.usage import Usage
 from storage.errors import is_foreign_cancellation
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ def bind(
     deadline_default_s: float,
     admission: Admission,
     telemetry: Telemetry,
+    usage: Usage,
     bytes_max: int,
 ) -> None:
     """Adds every method of `service`, served by `implementation`, to the server."""
@@ -61,7 +63,7 @@ def bind(
     for method in service.methods:
         handler = getattr(implementation, _snake(method.name))
         endpoint = _Endpoint(
-            method, handler, gate, deadline_default_s, admission, telemetry, bytes_max
+            method, handler, gate, deadline_default_s, admission, telemetry, usage, bytes_max
         )
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(
@@ -101,6 +103,7 @@ class _Endpoint:
         deadline_default_s: float,
         admission: Admission,
         telemetry: Telemetry,
+        usage: Usage,
         bytes_max: int,
     ) -> None:
         self._bytes_max = bytes_max
@@ -113,6 +116,7 @@ class _Endpoint:
         self._deadline_default_s = deadline_default_s
         self._admission = admission
         self._telemetry = telemetry
+        self._usage = usage
 
     async def serve(self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         metadata = dict(context.invocation_metadata() or ())
@@ -129,12 +133,13 @@ class _Endpoint:
         started = time.monotonic()
         code = "OK"
         ticket: Ticket | None = None
+        known: tuple[Identity, Message] | None = None
         try:
             given_s = context.time_remaining()
             left_s = self._deadline_default_s if given_s is None else given_s
             ticket = self._admission.enter(left_s, is_urgent=self._name in URGENT)
             with profile.span("admit: identity, decoding, access"):
-                identity, request = self._checked(data, context)
+                identity, request = known = self._checked(data, context)
             call = self._call(identity, started + left_s, context, ticket, trace)
             async with asyncio.timeout(
                 None if given_s is not None else left_s
@@ -152,7 +157,7 @@ class _Endpoint:
             if ticket is not None:
                 self._admission.leave(ticket)
             trace.ended(code)
-            self._telemetry.answered(self._name, code, time.monotonic() - started)
+            self._count(known, code, time.monotonic() - started)
 
     async def stream(
         self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]
@@ -165,11 +170,12 @@ class _Endpoint:
         started = first = time.monotonic()
         code = "OK"
         ticket: Ticket | None = None
+        known: tuple[Identity, Message] | None = None
         try:
             given_s = context.time_remaining()
             left_s = STREAM_S if given_s is None else given_s
             ticket = self._admission.enter(left_s)
-            identity, request = self._checked(data, context)
+            identity, request = known = self._checked(data, context)
             call = self._call(identity, started + left_s, context, ticket, Trace())
             async for message in self._handler(call, request):
                 if ticket is not None:
@@ -187,7 +193,14 @@ class _Endpoint:
         finally:
             if ticket is not None:
                 self._admission.leave(ticket)
-            self._telemetry.answered(self._name, code, max(first - started, 0.0))
+            self._count(known, code, max(first - started, 0.0))
+
+    def _count(self, known: tuple[Identity, Message] | None, code: str, seconds: float) -> None:
+        """known: who asked and for what, None where that was not found out."""
+        self._telemetry.answered(self._name, code, seconds)
+        if known is not None:
+            identity, request = known
+            self._usage.count(identity, self._name, request, seconds, is_ok=code == "OK")
 
     def _checked(
         self, data: bytes, context: grpc.aio.ServicerContext[Any, Any]

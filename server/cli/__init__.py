@@ -185,6 +185,7 @@ for command in (
     watch.watch,
     service.health,
     server.server,
+    server.usage,
     doctor.doctor,
 ):
     app.command()(command)

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -13,13 +14,24 @@ from positionsizing.v1 import server_service_pb2 as pb
 from server.admission import Admission
 from server.config import Config
 from server.contract import SERVICES
-from server.convert.names import PAGE_SIZE_MAX, timestamp
+from server.convert.names import PAGE_SIZE_MAX, optional_moment, timestamp
+from server.convert.ranges import number_violations
+from server.errors import FieldViolation, invalid, invalid_fields
 from server.request_context import Call
 from server.version import VERSION
+from storage.postgres import usage
 from storage.postgres.migrations import newest_version
 from storage.postgres.pool import Database
+from storage.postgres.usage import Dimension, Sum
 
 PACKAGE = "positionsizing.v1"
+SUMS_MAX = 10_000
+_DIMENSIONS = {
+    pb.USAGE_DIMENSION_HOUR: Dimension.HOUR,
+    pb.USAGE_DIMENSION_DAY: Dimension.DAY,
+    pb.USAGE_DIMENSION_SUBJECT: Dimension.SUBJECT,
+    pb.USAGE_DIMENSION_METHOD: Dimension.METHOD,
+}
 
 
 class ServerService:
@@ -27,6 +39,7 @@ class ServerService:
 
     def __init__(self, config: Config, database: Database, admission: Admission) -> None:
         self._admission = admission
+        self._database = database
         self._start_time = datetime.now(UTC)
         self._info = pb.GetServerInfoResponse(
             version=VERSION,
@@ -57,6 +70,44 @@ class ServerService:
         answer.tenant_id = call.tenant_id
         answer.time.CopyFrom(timestamp(datetime.now(UTC)))
         return answer
+
+    async def list_usage(self, call: Call, request: pb.ListUsageRequest) -> pb.ListUsageResponse:
+        """Sums of what callers have asked for."""
+        if found := list(_usage_violations(request)):
+            raise invalid_fields(found)
+        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
+            sums = await usage.sums(
+                connection,
+                call.tenant_id,
+                [_DIMENSIONS[dimension] for dimension in request.by],
+                start=optional_moment(request, "start_time"),
+                end=optional_moment(request, "end_time"),
+                limit=SUMS_MAX + 1,
+            )
+        if len(sums) > SUMS_MAX:
+            text = f"makes more than {SUMS_MAX} sums; ask for fewer dimensions or hours"
+            raise invalid("by", "TOO_MANY", text)
+        return pb.ListUsageResponse(usage=map(_usage, sums))
+
+
+def _usage_violations(request: pb.ListUsageRequest) -> Iterator[FieldViolation]:
+    yield from number_violations(request)
+    for place, dimension in enumerate(request.by):
+        if dimension not in _DIMENSIONS:
+            yield FieldViolation(f"by[{place}]", "UNKNOWN_VALUE", "is not known")
+        elif dimension in request.by[:place]:
+            yield FieldViolation(f"by[{place}]", "DUPLICATE", "is given twice")
+    if {pb.USAGE_DIMENSION_HOUR, pb.USAGE_DIMENSION_DAY} <= set(request.by):
+        yield FieldViolation("by", "NOT_APPLICABLE", "names hours and days: give one of them")
+
+
+def _usage(found: Sum) -> pb.Usage:
+    message = pb.Usage(
+        subject=found.subject or "", method=found.method or "", **asdict(found.count)
+    )
+    if found.time is not None:
+        message.time.CopyFrom(timestamp(found.time))
+    return message
 
 
 def contract_lines() -> list[str]:

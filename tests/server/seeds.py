@@ -383,6 +383,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
             variations=[explanation_service_pb2.DecisionVariation(change=variation)],
         ),
         "GetServerInfo": server_service_pb2.GetServerInfoRequest(),
+        "ListUsage": server_service_pb2.ListUsageRequest(
+            start_time=THEN, by=[server_service_pb2.USAGE_DIMENSION_METHOD]
+        ),
     }
 
 

@@ -46,7 +46,7 @@ BEGIN
     GRANT UPDATE ON tenant, tenant_stream, portfolio_group, portfolio, holding, reservation,
         high_water_mark, trading_day, volatility_state, matrix_refresh, webhook, webhook_delivery,
         model_schedule, job, effective_parameters, effective_parameters_look, edge_evidence,
-        edge_evidence_look TO sizing_tenant;
+        edge_evidence_look, usage_hour TO sizing_tenant;
     GRANT DELETE ON holding, limit_breach, price_jump, matrix_refresh, webhook, model_schedule,
         tenant_change TO sizing_tenant;
 
@@ -66,9 +66,10 @@ BEGIN
     GRANT SELECT (tenant_id, webhook_id, event_id, position, state) ON webhook_delivery
         TO sizing_all_tenants;
     GRANT SELECT (tenant_id, event_id, create_time), DELETE ON webhook_event TO sizing_all_tenants;
+    GRANT SELECT (tenant_id, hour), DELETE ON usage_hour TO sizing_all_tenants;
     FOREACH name IN ARRAY ARRAY['outbox', 'inbox', 'quota_use', 'tenant', 'api_key', 'identity_block',
         'reservation', 'matrix_refresh', 'history_part', 'model_schedule', 'webhook', 'webhook_delivery',
-        'webhook_event', 'job']
+        'webhook_event', 'job', 'usage_hour']
     LOOP
         IF NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema()
             AND tablename = name AND policyname = 'of_all_tenants') THEN

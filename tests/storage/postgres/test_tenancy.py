@@ -27,7 +27,7 @@ UPDATED = {
     *("high_water_mark", "trading_day", "volatility_state", "matrix_refresh"),
     *("effective_parameters", "effective_parameters_look"),
     *("edge_evidence", "edge_evidence_look"),
-    *("webhook", "webhook_delivery", "model_schedule", "job"),
+    *("webhook", "webhook_delivery", "model_schedule", "job", "usage_hour"),
 }
 DELETED = {
     *("holding", "limit_breach", "price_jump", "matrix_refresh", "webhook", "model_schedule"),
@@ -186,7 +186,7 @@ async def test_what_is_done_for_all_tenants_is_little(
         AND relkind = 'r' AND has_table_privilege($1, oid, 'DELETE')""",
         ALL_TENANTS_ROLE,
     )
-    forgotten = {"outbox", "inbox", "quota_use", "webhook_event", "job"}
+    forgotten = {"outbox", "inbox", "quota_use", "webhook_event", "job", "usage_hour"}
     assert {row["relname"] for row in found} == forgotten
 
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from positionsizing.v1 import access_pb2 as positionsizing_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/server_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\x16\n\x14GetServerInfoRequest\"A\n\x0c\x43ontractInfo\x12\x0f\n\x07package\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08services\x18\x03 \x03(\t\"\xf1\x01\n\x0cServerLimits\x12\x11\n\tlines_max\x18\x01 \x01(\x03\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\x12\x18\n\x10joint_assets_max\x18\x03 \x01(\x03\x12\x1b\n\x13joint_scenarios_max\x18\x04 \x01(\x03\x12\x15\n\rpage_size_max\x18\x05 \x01(\x03\x12\x15\n\rin_flight_max\x18\x06 \x01(\x03\x12\x33\n\x10\x64\x65\x61\x64line_default\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11in_flight_now_max\x18\x08 \x01(\x03\"d\n\x0bServerBuild\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x13\n\x0bjax_version\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x16\n\x0eschema_version\x18\x04 \x01(\t\"\xba\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x08\x63ontract\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.ContractInfo\x12/\n\x06limits\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ServerLimits\x12-\n\x05\x62uild\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.ServerBuild\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x11\n\ttenant_id\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2{\n\rServerService\x12j\n\rGetServerInfo\x12\'.positionsizing.v1.GetServerInfoRequest\x1a(.positionsizing.v1.GetServerInfoResponse\"\x06\xba\xd7\x18\x02\x08\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&positionsizing/v1/server_service.proto\x12\x11positionsizing.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epositionsizing/v1/access.proto\"\x16\n\x14GetServerInfoRequest\"A\n\x0c\x43ontractInfo\x12\x0f\n\x07package\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08services\x18\x03 \x03(\t\"\xf1\x01\n\x0cServerLimits\x12\x11\n\tlines_max\x18\x01 \x01(\x03\x12\x19\n\x11message_bytes_max\x18\x02 \x01(\x03\x12\x18\n\x10joint_assets_max\x18\x03 \x01(\x03\x12\x1b\n\x13joint_scenarios_max\x18\x04 \x01(\x03\x12\x15\n\rpage_size_max\x18\x05 \x01(\x03\x12\x15\n\rin_flight_max\x18\x06 \x01(\x03\x12\x33\n\x10\x64\x65\x61\x64line_default\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11in_flight_now_max\x18\x08 \x01(\x03\"d\n\x0bServerBuild\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x13\n\x0bjax_version\x18\x02 \x01(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12\x16\n\x0eschema_version\x18\x04 \x01(\t\"\xba\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x31\n\x08\x63ontract\x18\x02 \x01(\x0b\x32\x1f.positionsizing.v1.ContractInfo\x12/\n\x06limits\x18\x03 \x01(\x0b\x32\x1f.positionsizing.v1.ServerLimits\x12-\n\x05\x62uild\x18\x04 \x01(\x0b\x32\x1e.positionsizing.v1.ServerBuild\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12\x11\n\ttenant_id\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9f\x01\n\x10ListUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x02\x62y\x18\x03 \x03(\x0e\x32!.positionsizing.v1.UsageDimension\"\xa7\x01\n\x05Usage\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x12\n\ncall_count\x18\x04 \x01(\x03\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x12\n\nline_count\x18\x06 \x01(\x03\x12\x14\n\x0c\x62usy_seconds\x18\x07 \x01(\x01\"<\n\x11ListUsageResponse\x12\'\n\x05usage\x18\x01 \x03(\x0b\x32\x18.positionsizing.v1.Usage*\x9d\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x18\n\x14USAGE_DIMENSION_HOUR\x10\x01\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x02\x12\x1b\n\x17USAGE_DIMENSION_SUBJECT\x10\x03\x12\x1a\n\x16USAGE_DIMENSION_METHOD\x10\x04\x32\xdd\x01\n\rServerService\x12j\n\rGetServerInfo\x12\'.positionsizing.v1.GetServerInfoRequest\x1a(.positionsizing.v1.GetServerInfoResponse\"\x06\xba\xd7\x18\x02\x08\x01\x12`\n\tListUsage\x12#.positionsizing.v1.ListUsageRequest\x1a$.positionsizing.v1.ListUsageResponse\"\x08\xba\xd7\x18\x04\x08\x0c\x30\x01\x42X\n\x15\x63om.positionsizing.v1P\x01Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\025com.positionsizing.v1P\001Z=positionsizing.example/gen/positionsizing/v1;positionsizingv1'
   _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\272\327\030\002\010\001'
+  _globals['_SERVERSERVICE'].methods_by_name['ListUsage']._loaded_options = None
+  _globals['_SERVERSERVICE'].methods_by_name['ListUsage']._serialized_options = b'\272\327\030\004\010\0140\001'
+  _globals['_USAGEDIMENSION']._serialized_start=1307
+  _globals['_USAGEDIMENSION']._serialized_end=1464
   _globals['_GETSERVERINFOREQUEST']._serialized_start=158
   _globals['_GETSERVERINFOREQUEST']._serialized_end=180
   _globals['_CONTRACTINFO']._serialized_start=182
@@ -47,6 +51,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVERBUILD']._serialized_end=593
   _globals['_GETSERVERINFORESPONSE']._serialized_start=596
   _globals['_GETSERVERINFORESPONSE']._serialized_end=910
-  _globals['_SERVERSERVICE']._serialized_start=912
-  _globals['_SERVERSERVICE']._serialized_end=1035
+  _globals['_LISTUSAGEREQUEST']._serialized_start=913
+  _globals['_LISTUSAGEREQUEST']._serialized_end=1072
+  _globals['_USAGE']._serialized_start=1075
+  _globals['_USAGE']._serialized_end=1242
+  _globals['_LISTUSAGERESPONSE']._serialized_start=1244
+  _globals['_LISTUSAGERESPONSE']._serialized_end=1304
+  _globals['_SERVERSERVICE']._serialized_start=1467
+  _globals['_SERVERSERVICE']._serialized_end=1688
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UsageDimension:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageDimension.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_DIMENSION_UNSPECIFIED: _UsageDimension.ValueType  # 0
+    """Refused."""
+    USAGE_DIMENSION_HOUR: _UsageDimension.ValueType  # 1
+    """Hours, UTC."""
+    USAGE_DIMENSION_DAY: _UsageDimension.ValueType  # 2
+    """Days, UTC; not beside HOUR."""
+    USAGE_DIMENSION_SUBJECT: _UsageDimension.ValueType  # 3
+    """Callers, as the audit chain names them."""
+    USAGE_DIMENSION_METHOD: _UsageDimension.ValueType  # 4
+    """Methods, such as "SizePositions"."""
+
+class UsageDimension(_UsageDimension, metaclass=_UsageDimensionEnumTypeWrapper):
+    """What sums of usage are by."""
+
+USAGE_DIMENSION_UNSPECIFIED: UsageDimension.ValueType  # 0
+"""Refused."""
+USAGE_DIMENSION_HOUR: UsageDimension.ValueType  # 1
+"""Hours, UTC."""
+USAGE_DIMENSION_DAY: UsageDimension.ValueType  # 2
+"""Days, UTC; not beside HOUR."""
+USAGE_DIMENSION_SUBJECT: UsageDimension.ValueType  # 3
+"""Callers, as the audit chain names them."""
+USAGE_DIMENSION_METHOD: UsageDimension.ValueType  # 4
+"""Methods, such as "SizePositions"."""
+Global___UsageDimension: _TypeAlias = UsageDimension  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
@@ -226,3 +259,113 @@ class GetServerInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class ListUsageRequest(_message.Message):
+    """Request of ListUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Hours that begin then or later; unset: all that are kept."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Hours that begin before; unset: until now."""
+
+    @_builtins.property
+    def by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageDimension.ValueType]:
+        """A sum for each of these together; empty: one sum of all."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        by: _abc.Iterable[Global___UsageDimension.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageRequest: _TypeAlias = ListUsageRequest  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
+    """What was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CALL_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    LINE_COUNT_FIELD_NUMBER: _builtins.int
+    BUSY_SECONDS_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Caller; empty where the sum is over all."""
+    method: _builtins.str
+    """Method; empty where the sum is over all."""
+    call_count: _builtins.int
+    """Calls of callers who were let in. Calls that a broker brought are not among them."""
+    refused_count: _builtins.int
+    """Of them, those that were answered with an error."""
+    line_count: _builtins.int
+    """Lines of the others, as quotas count them: those of a sizing request, those of each variation of a what-if,
+    else one a call.
+    """
+    busy_seconds: _builtins.float
+    """From their arrival to their answer, streams to their first message, added up."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Begin of the hour or day; unset where the sum is not by one."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        subject: _builtins.str = ...,
+        method: _builtins.str = ...,
+        call_count: _builtins.int = ...,
+        refused_count: _builtins.int = ...,
+        line_count: _builtins.int = ...,
+        busy_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy_seconds", b"busy_seconds", "call_count", b"call_count", "line_count", b"line_count", "method", b"method", "refused_count", b"refused_count", "subject", b"subject", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class ListUsageResponse(_message.Message):
+    """Response of ListUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___Usage]:
+        """In the order of time, subject and method; at most 10000: more are refused (TOO_MANY)."""
+
+    def __init__(
+        self,
+        *,
+        usage: _abc.Iterable[Global___Usage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageResponse: _TypeAlias = ListUsageResponse  # noqa: Y015

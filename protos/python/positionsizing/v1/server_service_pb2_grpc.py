@@ -40,6 +40,11 @@ class ServerServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ListUsage = channel.unary_unary(
+                '/positionsizing.v1.ServerService/ListUsage',
+                request_serializer=positionsizing_dot_v1_dot_server__service__pb2.ListUsageRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_server__service__pb2.ListUsageResponse.FromString,
+                _registered_method=True)
 
 
 class ServerServiceServicer:
@@ -53,6 +58,15 @@ class ServerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUsage(self, request, context):
+        """Sums of what callers of the firm have asked for, over all servers: calls, refusals, lines and seconds.
+        Needs a grant of all portfolios. What was asked for in the last 10 seconds may be missing. Hours are kept
+        for 400 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +74,11 @@ def add_ServerServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'ListUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsage,
+                    request_deserializer=positionsizing_dot_v1_dot_server__service__pb2.ListUsageRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_server__service__pb2.ListUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +109,33 @@ class ServerService:
             '/positionsizing.v1.ServerService/GetServerInfo',
             positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
             positionsizing_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.ServerService/ListUsage',
+            positionsizing_dot_v1_dot_server__service__pb2.ListUsageRequest.SerializeToString,
+            positionsizing_dot_v1_dot_server__service__pb2.ListUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,11 @@ class ServerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ServerServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]
     """Returns the release of the server, the contract that it speaks, its bounds and what is switched on."""
+    ListUsage: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.ListUsageRequest, _server_service_pb2.ListUsageResponse]
+    """Sums of what callers of the firm have asked for, over all servers: calls, refusals, lines and seconds.
+    Needs a grant of all portfolios. What was asked for in the last 10 seconds may be missing. Hours are kept
+    for 400 days.
+    """
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
@@ -43,6 +48,11 @@ class ServerServiceAsyncStub(ServerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Returns the release of the server, the contract that it speaks, its bounds and what is switched on."""
+    ListUsage: _aio.UnaryUnaryMultiCallable[_server_service_pb2.ListUsageRequest, _server_service_pb2.ListUsageResponse]  # type: ignore[assignment]
+    """Sums of what callers of the firm have asked for, over all servers: calls, refusals, lines and seconds.
+    Needs a grant of all portfolios. What was asked for in the last 10 seconds may be missing. Hours are kept
+    for 400 days.
+    """
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a server is, for clients that want to know before they ask for more than it has."""
@@ -54,5 +64,16 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_server_service_pb2.GetServerInfoResponse, _abc.Awaitable[_server_service_pb2.GetServerInfoResponse]]:
         """Returns the release of the server, the contract that it speaks, its bounds and what is switched on."""
+
+    @_abc_1.abstractmethod
+    def ListUsage(
+        self,
+        request: _server_service_pb2.ListUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_server_service_pb2.ListUsageResponse, _abc.Awaitable[_server_service_pb2.ListUsageResponse]]:
+        """Sums of what callers of the firm have asked for, over all servers: calls, refusals, lines and seconds.
+        Needs a grant of all portfolios. What was asked for in the last 10 seconds may be missing. Hours are kept
+        for 400 days.
+        """
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
