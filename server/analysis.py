@@ -49,10 +49,11 @@ class Decided:
     signals: sizing_pb2.SignalBatch
     answer: sizing_pb2.SizingDecision
     scenario_matrix_id: str = ""
+    strategy_id: str = ""
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """Sized lines of a decision with what came of them."""
 
     outcome: Outcome
@@ -68,7 +69,7 @@ Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
 class Valued:
     """Decisions with a later price, in the order they were made, and how many were left out."""
 
-    lines: list[_Line]
+    lines: list[Line]
     periods: list[Held]
     left_out: Counter[str]
 
@@ -144,7 +145,7 @@ def analyze(
     return response
 
 
-def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
+def _valued(item: Decided, before: Market, after: Market) -> Line | None:
     """The lines that were sized and have a price on both snapshots; None where there is none."""
     ids = item.answer.sizes.instrument_ids[:]
     first, last = before.places(ids), after.places(ids)
@@ -154,7 +155,7 @@ def _valued(item: Decided, before: Market, after: Market) -> _Line | None:
         return None
     moved = after.price[last[rows]] / before.price[first[rows]] - 1.0
     side = np.where(integers(item.signals.side)[rows] == types_pb2.SIDE_SHORT, -1.0, 1.0)
-    return _Line(Outcome(stage_weights(item.answer)[:, rows], side, moved), rows, item)
+    return Line(Outcome(stage_weights(item.answer)[:, rows], side, moved), rows, item)
 
 
 def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome]) -> None:
@@ -181,7 +182,7 @@ def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome
         )
 
 
-def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[_Line]) -> None:
+def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[Line]) -> None:
     expected, realised, claimed, break_even, won = [], [], [], [], []
     decision = list[Integers]()
     for number, line in enumerate(found):

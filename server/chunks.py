@@ -8,23 +8,14 @@ A file is named by the hash of all that its chunk depends on: settings, prices, 
 that was ended goes on where it was, and another run never reads what is not its own.
 """
 
-import hashlib
-import os
-import time
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from compute.market import Floats
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.fast_settings import Outcome, RunChunks
+from server.kept_files import add, digest_of, kept_in, read, write
 
-KEPT_S = 7 * 86400.0
-"""Chunks of runs that nobody went on with are dropped after so long."""
+_PART = "arr_"
 
 
 class KeptChunks:
@@ -60,11 +51,6 @@ class KeptChunks:
             path.unlink(missing_ok=True)
 
 
-def versions() -> dict[str, str]:
-    """What has to be the same wherever chunks run for the results to be."""
-    return {name: version(name) for name in ("position-sizing", "jax", "jaxlib", "numpy")}
-
-
 def files_of(
     folder: Path, sessions: Session, features: Features, chunks: Sequence[Bounds]
 ) -> list[Path]:
@@ -74,49 +60,24 @@ def files_of(
 
 def keys(sessions: Session, features: Features, chunks: Sequence[Bounds]) -> list[str]:
     """The hash of all that the outcome of each chunk depends on."""
-    common = hashlib.sha256(repr((sorted(versions().items()), features)).encode())
-    _add(common, sessions._asdict())
+    common = digest_of(features)
+    add(common, sessions._asdict())
     found = []
     for chunk in chunks:
         own = common.copy()
-        _add(own, chunk._asdict())
+        add(own, chunk._asdict())
         found.append(own.hexdigest())
     return found
 
 
-def _add(digest: Any, arrays: Mapping[str, Any]) -> None:
-    for name, array in arrays.items():
-        values = np.ascontiguousarray(array)
-        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
-        digest.update(values.tobytes())
-
-
 def keep(path: Path, outcome: Outcome) -> None:
     """Writes what came of a chunk: whole, or not at all."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, *outcome)
-    part.replace(path)
+    write(path, {f"{_PART}{place}": part for place, part in enumerate(outcome)})
 
 
 def load(path: Path) -> Outcome | None:
     """What came of a chunk; None where the file is missing or damaged."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            parts: list[Floats] = [found[f"arr_{place}"] for place in range(len(found.files))]
-            return parts
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    arrays = read(path)
+    if arrays is None:
         return None
-
-
-def forget_old(folder: Path, before: float) -> None:
-    """Drops files last written before a moment, in seconds since 1970."""
-    for path in folder.iterdir():
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
-
-
-def kept_in(folder: Path) -> None:
-    """Makes the folder, and drops what nobody went on with."""
-    folder.mkdir(parents=True, exist_ok=True)
-    forget_old(folder, time.time() - KEPT_S)
+    return [arrays[f"{_PART}{place}"] for place in range(len(arrays))]

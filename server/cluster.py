@@ -22,9 +22,10 @@ import grpc
 
 from compute.simulate.fast_decision import Bounds, Features, Session
 from compute.simulate.fast_settings import Outcome, run_chunk
-from server.chunks import files_of, keep, kept_in, load, versions
+from server.chunks import files_of, keep, load
 from server.config import ConfigError
 from server.errors import Refusal, precondition
+from server.kept_files import kept_in, versions
 
 PACKAGE = "ray"
 ATTEMPTS_MAX = 5

@@ -16,6 +16,7 @@ from server.price_adjustment import Marks
 from server.request_context import Call
 from server.return_forecasts import read_scores
 from server.state import States
+from server.strategy_comparison import Strategy, strategies_of
 from storage.postgres import corporate_actions, settlements
 from storage.postgres.corporate_actions import StoredAction
 from storage.postgres.decisions import RecordedDecision
@@ -49,26 +50,16 @@ class DecisionAnalysis:
 
         Errors: `Refusal` where a price is missing, `NotFound`.
         """
-        currency = portfolio.base_currency
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             reports = await settlements.reports(
                 connection, call.tenant_id, [row.decision_id for row in rows]
             )
-        decided = await in_thread(call, lambda: [_decided(row) for row in rows])
-        end = None
-        if decided:
-            newest = (call.tenant_id, portfolio.universe_id, end_id)
-            end = await self._states.snapshot_of(*newest)
-        names = {item.snapshot_id for item in decided}
-        markets = {name: await self._market(call, name, currency) for name in names}
-        if end is not None:
-            markets[end.snapshot_id] = self._priced(call, end, currency)
+        decided = await in_thread(call, lambda: [decided_of(row) for row in rows])
+        marks, end_name = await self.marks(call, portfolio, decided, end_id)
         fills: dict[UUID, list[sizing.SettleDecisionRequest]] = {}
         for decision_id, content in reports:
             report = sizing.SettleDecisionRequest.FromString(content)
             fills.setdefault(decision_id, []).append(report)
-        end_name = "" if end is None else end.snapshot_id
-        marks = Marks(markets, *await self._actions(call, set(markets)))
         found = await in_thread(call, lambda: analysis.valued(decided, marks, end_name))
         matrix = partial(self._states.matrix, call.tenant_id)
         scores = await read_scores(call, found.forecasts(), matrix)
@@ -79,6 +70,33 @@ class DecisionAnalysis:
             return response
 
         return await in_thread(call, analyzed)
+
+    async def strategies(
+        self, call: Call, portfolio: Portfolio, rows: Sequence[RecordedDecision], end_id: str
+    ) -> list[Strategy]:
+        """Every strategy of recorded decisions of a portfolio, oldest first; see `analyzed`."""
+        decided = await in_thread(call, lambda: [decided_of(row) for row in rows])
+        marks, end = await self.marks(call, portfolio, decided, end_id)
+        found = strategies_of(portfolio.portfolio_id, decided, marks, end)
+        return await in_thread(call, lambda: list(found))
+
+    async def marks(
+        self, call: Call, portfolio: Portfolio, decided: Sequence[analysis.Decided], end_id: str
+    ) -> tuple[Marks, str]:
+        """What decisions of a portfolio are valued by, and the snapshot of the last, "": none.
+
+        end_id: see `analyzed`.
+        """
+        currency, end = portfolio.base_currency, None
+        if decided:
+            newest = (call.tenant_id, portfolio.universe_id, end_id)
+            end = await self._states.snapshot_of(*newest)
+        names = {item.snapshot_id for item in decided}
+        markets = {name: await self._market(call, name, currency) for name in names}
+        if end is not None:
+            markets[end.snapshot_id] = self._priced(call, end, currency)
+        marks = Marks(markets, *await self._actions(call, set(markets)))
+        return marks, "" if end is None else end.snapshot_id
 
     async def _actions(
         self, call: Call, names: set[str]
@@ -100,12 +118,17 @@ class DecisionAnalysis:
         return self._states.market(call.tenant_id, snapshot, currency)
 
 
-def _decided(row: RecordedDecision) -> analysis.Decided:
+def decided_of(row: RecordedDecision) -> analysis.Decided:
     """A recorded decision as messages."""
     asked = asked_of(row.method, row.request, row.portfolio_id)
     answered = answer_of(row.method, row.response, str(row.decision_id))
     return analysis.Decided(
-        row.decision_id, market_of(row), asked.signals, answered, asked.scenario_matrix_id
+        row.decision_id,
+        market_of(row),
+        asked.signals,
+        answered,
+        asked.scenario_matrix_id,
+        asked.strategy_id,
     )
 
 

@@ -1,6 +1,6 @@
 """Backtests and simulated futures: from a checked request to its answer, without I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from google.protobuf.message import Message
 from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.kernels import just_in_time
+from compute.methods import Engine
 from compute.simulate import monte_carlo
 from compute.simulate.backtest import Backtest, run
 from compute.simulate.bootstrap import Interval, block_length, mean_interval
 from compute.simulate.decision import SESSIONS_PER_YEAR
 from compute.simulate.fast_settings import RunChunks
 from compute.simulate.growth_ledger import growth_ledger
+from compute.simulate.history import PriceHistory
 from compute.simulate.honoured import Mode
 from compute.simulate.measures import measures
 from compute.simulate.monte_carlo import LognormalChances, lognormal_chances
@@ -25,6 +27,7 @@ from compute.simulate.overfitting import (
     overfitting_probability,
     sharpe_ratios,
 )
+from compute.simulate.run_state import RunState
 from compute.simulate.setting import Setting
 from compute.simulate.sharpe import sharpe_error
 from server import beside
@@ -37,6 +40,7 @@ from server.convert.columns import Floats, floats, set_floats
 from server.convert.delisting import applied
 from server.convert.risk import shock_event
 from server.convert.trials import Ran, SharpeRatios
+from server.kept_states import KeptState, KeptStates, keys_of
 from server.progress import Progress
 
 
@@ -44,11 +48,13 @@ def run_backtest(
     request: pb.RunBacktestRequest,
     algorithms_file: Path | None = None,
     run_chunks: RunChunks | None = None,
+    kept: KeptStates | None = None,
 ) -> Ran:
     """The answer to RunBacktest; the prices are in the request. Raises `Refusal`.
 
     algorithms_file: settings of the algorithms of method CUSTOM; None: there are none. run_chunks:
-    what runs the chunks of mode FAST; None: this machine.
+    what runs the chunks of mode FAST; None: this machine. kept: where mode EXACT keeps how far it
+    is, and goes on from; None: nowhere.
     """
     history = convert.checked_history(request)
     wealth = beside.benchmark_wealth(request, history)
@@ -63,13 +69,10 @@ def run_backtest(
     if is_fast:
         found = convert.ran_fast(history, settings, run_chunks, Progress().tell)
     else:
-        kernels = just_in_time()
         with SimulatedAlgorithms(algorithms_file) as algorithms:
             algorithms.check_known(named)
-            found = [
-                run(history, setting, kernels, algorithms.ask, _part_of(place, len(settings)))
-                for place, setting in enumerate(settings)
-            ]
+            places = None if kept is None else _places(kept, request, history, settings, algorithms)
+            found = _ran_exact(history, settings, algorithms, places)
     per_year = (
         request.sessions_per_year if request.HasField("sessions_per_year") else SESSIONS_PER_YEAR
     )
@@ -118,19 +121,58 @@ def run_backtest(
     return Ran(response, tried)
 
 
-def _part_of(place: int, count: int) -> Callable[[float], None]:
-    """Tells how much of all is done from how much of one setting is."""
-    progress = Progress()
-    return lambda part: progress.tell((place + part) / count)
+def _ran_exact(
+    history: PriceHistory,
+    settings: Sequence[Setting],
+    algorithms: SimulatedAlgorithms,
+    places: Sequence[KeptState] | None,
+) -> list[Backtest]:
+    """All settings in the mode EXACT, one after another; each goes on from its place."""
+    kernels, progress, found = just_in_time(), Progress(), list[Backtest]()
+    for i, setting in enumerate(settings):
+        place = None if places is None else places[i]
+
+        def after(state: RunState, done: int = i, place: KeptState | None = place) -> None:
+            progress.tell((done + state.session / len(history.dates)) / len(settings))
+            if place is not None:
+                place.keep(state)
+
+        state = None if place is None else place.found()
+        more: dict[str, Any] = {"state": state, "after_session": after, "keeps_units": False}
+        found.append(run(history, setting, kernels, algorithms.ask, **more))
+    return found
+
+
+def _places(
+    kept: KeptStates,
+    request: pb.RunBacktestRequest,
+    history: PriceHistory,
+    settings: Sequence[Setting],
+    algorithms: SimulatedAlgorithms,
+) -> list[KeptState]:
+    """Where the state of each setting is kept."""
+
+    def encoded(messages: Iterable[Message]) -> list[bytes]:
+        return [message.SerializeToString(deterministic=True) for message in messages]
+
+    asked = [
+        algorithms.describe(chosen.name)
+        if (chosen := setting.parameters.algorithm)
+        and setting.parameters.method.engine is Engine.OUTSIDE
+        else None
+        for setting in settings
+    ]
+    given = encoded(request.settings), encoded(request.stress_scenarios)
+    return [kept.of(key) for key in keys_of(history, *given, asked)]
 
 
 def backtest_work(
-    algorithms_file: Path | None, run_chunks: RunChunks | None
+    algorithms_file: Path | None, run_chunks: RunChunks | None, kept: KeptStates | None
 ) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """How a worker reads and answers RunBacktest."""
 
     def work(request: pb.RunBacktestRequest) -> bytes:
-        return run_backtest(request, algorithms_file, run_chunks).encoded()
+        return run_backtest(request, algorithms_file, run_chunks, kept).encoded()
 
     return pb.RunBacktestRequest.FromString, work
 

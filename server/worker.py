@@ -48,8 +48,9 @@ class Means:
 
     cache_dir: where compiled programs are kept between processes. algorithms_file: settings of the
     custom algorithms that backtests may ask. cluster: HOST:PORT of the Ray cluster that backtests
-    in mode FAST and searches run on; None: this machine. keeps_chunks: keep there what of these is
-    done until all is, so that work that was ended goes on from it; a cluster always does.
+    in mode FAST and searches run on; None: this machine. keeps_chunks: keep what of backtests and
+    searches is done until all is, so that work that was ended goes on from it; a cluster always
+    does of what runs on it.
     """
 
     cache_dir: Path
@@ -271,10 +272,18 @@ _Work = tuple[Callable[[bytes], Any], Callable[[Any], Message | bytes]]
 
 
 def _backtest(means: Means) -> _Work:
+    from server.kept_states import KeptStates
     from server.simulate import backtest_work
 
     run, drop = _chunks_of(means)
-    return _then(drop, backtest_work(means.algorithms_file, run))
+    states = KeptStates(means.chunks_dir) if means.keeps_chunks else None
+
+    def drop_all() -> None:
+        drop()
+        if states is not None:
+            states.drop()
+
+    return _then(drop_all, backtest_work(means.algorithms_file, run, states))
 
 
 def _growth(_: Means) -> _Work:

@@ -52,27 +52,36 @@ def chosen_growth(outcomes: Sequence[Outcome]) -> Floats:
     return np.array([_log_wealth(outcome.stages[-1:], outcome)[0] for outcome in outcomes])
 
 
-def against(outcomes: Sequence[Outcome]) -> list[Counterfactual]:
-    """What was chosen against nothing, full and half Kelly, and equal sizes.
+def other_growth(outcomes: Sequence[Outcome]) -> dict[str, Floats]:
+    """Log growth of each decision at other sizes, (n,) each; -inf after ruin.
 
-    Equal: every line at the mean absolute weight that was chosen, on the side of its signal.
+    Nothing, full and half Kelly, and equal: every line at the mean absolute weight that was chosen,
+    on the side of its signal.
     """
-    chosen = chosen_growth(outcomes)
-    mean = float(np.mean(np.concatenate([np.abs(outcome.stages[-1]) for outcome in outcomes])))
-    ways = {
+    sizes = [np.abs(outcome.stages[-1]) for outcome in outcomes]
+    mean = float(np.mean(np.concatenate(sizes))) if sizes else 0.0
+    ways: dict[str, list[Floats]] = {
         "nothing": [np.zeros(len(outcome.side)) for outcome in outcomes],
         "full Kelly": [outcome.stages[0] for outcome in outcomes],
         "half Kelly": [0.5 * outcome.stages[0] for outcome in outcomes],
         "equal": [mean * outcome.side for outcome in outcomes],
     }
-    found = []
-    for name, weights in ways.items():
-        other = np.array(
+    return {
+        name: np.array(
             [
                 _log_wealth(w[None, :], outcome)[0]
                 for w, outcome in zip(weights, outcomes, strict=True)
             ]
         )
+        for name, weights in ways.items()
+    }
+
+
+def against(outcomes: Sequence[Outcome]) -> list[Counterfactual]:
+    """What was chosen against nothing, full and half Kelly, and equal sizes (`other_growth`)."""
+    chosen = chosen_growth(outcomes)
+    found = []
+    for name, other in other_growth(outcomes).items():
         alive = np.isfinite(other) & np.isfinite(chosen)
         growth = float(other.sum()) if np.isfinite(other).all() else None
         found.append(Counterfactual(name, growth, mean_interval(chosen[alive] - other[alive])))

@@ -6,7 +6,6 @@ Sizes come from `sizing.size`, the function that sizes live: the same waterfall,
 and guard. Nothing of a later session is known to a decision.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,6 +20,7 @@ from compute.shapes import KernelRegistry
 from compute.simulate.account import Account, corporate_actions, delist, fill, night
 from compute.simulate.decision import Ask, Decider, Standing
 from compute.simulate.history import PriceHistory
+from compute.simulate.run_state import RunState
 from compute.simulate.setting import FillAt, Setting
 
 
@@ -66,95 +66,91 @@ class Backtest:
 class _Run:
     """One setting on its way through the history."""
 
-    def __init__(self, history: PriceHistory, setting: Setting, decider: Decider) -> None:
-        self.history, self.setting, self.decider = history, setting, decider
-        sessions, m = history.close.shape
-        self.account, self.orders = Account(setting.cash, np.zeros(m)), np.zeros(m)
-        self.equity, self.cash = np.zeros(sessions), np.zeros(sessions)
-        self.gross_weight, self.turnover = np.zeros(sessions), np.zeros(sessions)
-        self.units = np.zeros((sessions, m))
-        self.stage_growth = np.zeros(len(Stage) + 1)
-        self.trades = self.decisions = self.scaled_fills = 0
-        self.refused: Counter[str] = Counter()
-        self.refused_lines: Counter[str] = Counter()
-        self.reduced, self.is_reducing, self.highest = 0, False, setting.cash
-        self.bindings: Counter[LimitKind] = Counter()
-        self.ruined: int | None = None
+    def __init__(
+        self, history: PriceHistory, setting: Setting, decider: Decider, state: RunState
+    ) -> None:
+        self.history, self.setting, self.decider, self.state = history, setting, decider, state
 
-    def step(self, t: int) -> bool:
-        """One session; false where nothing is left to go on with."""
-        history, setting = self.history, self.setting
+    def step(self) -> None:
+        """The next session."""
+        history, setting, state = self.history, self.setting, self.state
+        t = state.session
         mark, is_last = history.last_close[t], t + 1 == len(history.dates)
         self._corporate_actions(t)
         if setting.fill_at is not FillAt.SAME_CLOSE:
             self._fill(t)
         if not is_last:
-            self.account = night(self.account, mark, setting.costs, _nights(history, t))
-        if not self._mark(t, mark):
-            return False
-        self._watch_day(t)
-        if not is_last:
-            self._decide(t, mark)
-        return True
+            state.account = night(state.account, mark, setting.costs, _nights(history, t))
+        self._mark(t, mark)
+        if state.ruined is None:
+            self._watch_day(t)
+            if not is_last:
+                self._decide(t, mark)
+        state.session = t + 1
 
     def _corporate_actions(self, t: int) -> None:
-        split = None if self.history.split is None else self.history.split[t]
-        dividend = None if self.history.dividend is None else self.history.dividend[t]
-        self.account = corporate_actions(self.account, dividend, split)
+        state, history = self.state, self.history
+        split = None if history.split is None else history.split[t]
+        dividend = None if history.dividend is None else history.dividend[t]
+        state.account = corporate_actions(state.account, dividend, split)
         if split is not None:
-            self.orders = self.orders * np.nan_to_num(split, nan=1.0)
-        ends = self.history.delisting_price
-        self.account = delist(self.account, None if ends is None else ends[t])
+            state.orders = state.orders * np.nan_to_num(split, nan=1.0)
+        ends = history.delisting_price
+        state.account = delist(state.account, None if ends is None else ends[t])
 
-    def _mark(self, t: int, mark: Floats) -> bool:
-        equity = self.account.equity(mark)
+    def _mark(self, t: int, mark: Floats) -> None:
+        state = self.state
+        equity = state.account.equity(mark)
         if equity <= 0.0:
-            self.ruined = t
-            return False
-        self.equity[t], self.cash[t] = equity, self.account.cash
-        self.highest = max(self.highest, equity)
-        self.units[t] = self.account.units
-        self.gross_weight[t] = float(np.nansum(np.abs(self.account.units * mark))) / equity
-        return True
+            state.ruined = t
+            return
+        state.equity[t], state.cash[t] = equity, state.account.cash
+        state.highest = max(state.highest, equity)
+        if state.units is not None:
+            state.units[t] = state.account.units
+        state.gross_weight[t] = float(np.nansum(np.abs(state.account.units * mark))) / equity
 
     def _fill(self, t: int) -> None:
         """Fills the orders; those in instruments without a price are gone, as day orders are."""
-        history, at_open = self.history, self.setting.fill_at is FillAt.NEXT_OPEN
+        history, state = self.history, self.state
+        at_open = self.setting.fill_at is FillAt.NEXT_OPEN
         price = history.open[t] if at_open and history.open is not None else history.close[t]
-        wanted = np.where(np.isnan(price), 0.0, self.orders)
-        self.orders = np.zeros(len(wanted))
+        wanted = np.where(np.isnan(price), 0.0, state.orders)
+        state.orders = np.zeros(len(wanted))
         if not wanted.any():
             return
-        trade = affordable(self.account, wanted, price, self.setting)
-        self.scaled_fills += bool((trade != wanted).any())
-        before = self.account.equity(history.last_close[max(t - 1, 0)])
-        self.turnover[t] = float(np.nansum(np.abs(trade * price))) / max(before, 1e-300)
-        self.trades += int(np.count_nonzero(trade))
-        self.account = fill(self.account, trade, price, self.setting.costs)
+        trade = affordable(state.account, wanted, price, self.setting)
+        state.scaled_fills += bool((trade != wanted).any())
+        before = state.account.equity(history.last_close[max(t - 1, 0)])
+        state.turnover[t] = float(np.nansum(np.abs(trade * price))) / max(before, 1e-300)
+        state.trades += int(np.count_nonzero(trade))
+        state.account = fill(state.account, trade, price, self.setting.costs)
 
     def _decide(self, t: int, mark: Floats) -> None:
         """Orders for what the strategy says now; without a word from it positions stay."""
-        weights = np.nan_to_num(self.account.units * mark) / self.equity[t]
+        state, setting = self.state, self.setting
+        equity = float(state.equity[t])
+        weights = np.nan_to_num(state.account.units * mark) / equity
         stages = np.tile(weights, (len(Stage) + 1, 1))
         said = None
-        if t % self.setting.rebalance_sessions == 0:
-            said = self.setting.strategy(self.history, t)
+        if t % setting.rebalance_sessions == 0:
+            said = setting.strategy(self.history, t)
         if said is not None:
-            standing = Standing(self.account, float(self.equity[t]), self.highest, self.is_reducing)
+            standing = Standing(state.account, equity, state.highest, state.is_reducing)
             try:
                 decided = self.decider.decide(said, t, standing)
             except MissingInputError as error:
-                self.refused[error.reason] += 1
+                state.refused[error.reason] += 1
             else:
                 sizing = decided.sizing
-                self.decisions += 1
-                self.reduced += self.is_reducing
-                self.refused_lines.update(decided.refused_lines)
+                state.decisions += 1
+                state.reducing += state.is_reducing
+                state.refused_lines.update(decided.refused_lines)
                 stages[:, said.instrument] = sizing.stages
-                self.orders[said.instrument] = sizing.trade_lots * self.setting.lot_size
-                self.bindings.update(LimitKind(int(kind)) for kind in sizing.binding.kind if kind)
+                state.orders[said.instrument] = sizing.trade_lots * setting.lot_size
+                state.bindings.update(LimitKind(int(kind)) for kind in sizing.binding.kind if kind)
         self._attribute(stages, t)
-        if self.setting.fill_at is FillAt.SAME_CLOSE:
+        if setting.fill_at is FillAt.SAME_CLOSE:
             self._fill(t)
 
     def _watch_day(self, t: int) -> None:
@@ -162,18 +158,19 @@ class _Run:
 
         Where the limit says so a new day lifts it; else it holds to the end, as no person is there.
         """
-        limits = self.setting.limits
+        limits, state = self.setting.limits, self.state
         if limits.day_loss_max is None or t == 0:
             return
-        day = TradingDay.opened(date.fromisoformat(self.history.dates[t]), self.equity[t - 1])
-        self.is_reducing &= not limits.day_loss_resumes
-        self.is_reducing |= day.passes(float(self.equity[t]), limits.day_loss_max)
+        before, now = (float(equity) for equity in state.equity[t - 1 : t + 1])
+        day = TradingDay.opened(date.fromisoformat(self.history.dates[t]), before)
+        state.is_reducing &= not limits.day_loss_resumes
+        state.is_reducing |= day.passes(now, limits.day_loss_max)
 
     def _attribute(self, stages: Floats, t: int) -> None:
         """Adds the growth to the next close of the weights after each stage."""
         wealth = 1.0 + stages @ self.history.total_return[t + 1]
         with np.errstate(divide="ignore"):
-            self.stage_growth += np.log(np.maximum(wealth, 0.0))
+            self.state.stage_growth += np.log(np.maximum(wealth, 0.0))
 
 
 def run(
@@ -181,20 +178,26 @@ def run(
     setting: Setting,
     kernels: KernelRegistry,
     ask: Ask | None = None,
-    told: Callable[[float], None] = lambda part: None,
+    *,
+    state: RunState | None = None,
+    after_session: Callable[[RunState], None] = lambda state: None,
+    keeps_units: bool = True,
 ) -> Backtest:
     """Runs one setting over the whole history; `ask` is for the method CUSTOM.
 
-    told: hears the part of the sessions that is done.
+    state: of a run of the same history and setting, which is gone on with and changed; None: from
+    the beginning. after_session: is shown the state after each session, and may keep a copy.
+    keeps_units: whether the answer has `units`.
 
     Without opens in the history, orders for the next open are filled at the next close. A decision
     that lacks data is refused and counted; positions stay.
     """
-    state = _Run(history, setting, Decider(history, setting, kernels, ask))
-    for t in range(len(history.dates)):
-        if not state.step(t):
-            break
-        told((t + 1) / len(history.dates))
+    if state is None:
+        state = RunState.at_start(setting.cash, history.close.shape, keeps_units=keeps_units)
+    on_its_way = _Run(history, setting, Decider(history, setting, kernels, ask), state)
+    while not state.is_over:
+        on_its_way.step()
+        after_session(state)
     return Backtest(
         dates=history.dates,
         equity=state.equity,
@@ -211,7 +214,7 @@ def run(
         ruined=state.ruined,
         units=state.units,
         refused_lines=dict(state.refused_lines),
-        reducing=state.reduced,
+        reducing=state.reducing,
     )
 
 

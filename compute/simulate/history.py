@@ -16,6 +16,9 @@ from compute.simulate.delisting import Delisting, wrong_delistings
 DECAY = 0.97
 """Of the exponentially weighted volatility, a session."""
 
+COLUMNS = ("close", "open", "dividend", "split", "volume")
+"""What a history says of each instrument in each session."""
+
 VOLUME_SESSIONS = 20
 """Average daily volume is the median of so many sessions: one index rebalance moves a mean."""
 
@@ -55,7 +58,7 @@ class PriceHistory:
         """Raises `HistoryError` for the first thing that is wrong."""
         self._check_dates()
         shape = (len(self.dates), len(self.instrument_ids))
-        for name in ("close", "open", "dividend", "split", "volume"):
+        for name in COLUMNS:
             column = getattr(self, name)
             if column is None:
                 continue
@@ -155,8 +158,7 @@ class PriceHistory:
 
     def until(self, end: int) -> "PriceHistory":
         """The sessions before `end`: what was known then."""
-        names = ("close", "open", "dividend", "split", "volume")
-        columns = {name: getattr(self, name) for name in names}
+        columns = {name: getattr(self, name) for name in COLUMNS}
         cut: dict[str, Any] = {n: None if c is None else c[:end] for n, c in columns.items()}
         left = tuple(item for item in self.delistings if item.session < end)
         return replace(self, dates=self.dates[:end], delistings=left, **cut)

@@ -5,7 +5,8 @@ one of chance and of the machine's load, and so a failure ends it.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ import numpy as np
 from compute.algorithm import AlgorithmAnswer, AlgorithmInput
 from compute.parameters import AlgorithmChoice
 from compute.simulate.setting import Setting
-from server.algorithms.asked import AlgorithmError
+from server.algorithms.asked import AlgorithmError, Description
 from server.algorithms.registry import Algorithms
 from server.errors import FieldViolation, invalid_fields, precondition
 
@@ -58,17 +59,18 @@ class SimulatedAlgorithms:
         if found:
             raise invalid_fields(found)
 
+    def describe(self, name: str) -> Description:
+        """Who answers under a name that is known. Raises `Refusal` where nobody does."""
+        with _refused(name):
+            return self._runner.run(self._algorithms.describe(name))
+
     def ask(self, chosen: AlgorithmChoice, question: AlgorithmInput) -> AlgorithmAnswer:
         """What the algorithm says. Raises `Refusal` where it fails."""
         settings = self._algorithms.settings(chosen.name)
         assert settings is not None, "see `check_known`"
-        try:
+        with _refused(chosen.name):
             asked = self._algorithms.ask(chosen.name, question, PATIENCE_S)
             reply = self._runner.run(asked)
-        except AlgorithmError as error:
-            text = f"the algorithm {chosen.name!r} failed: {error.message}"
-            reason = f"ALGORITHM_{error.reason}"
-            raise precondition(reason, text, algorithm=chosen.name) from error
         return AlgorithmAnswer(
             name=chosen.name,
             tier=settings.tier,
@@ -77,6 +79,16 @@ class SimulatedAlgorithms:
             version=reply.version,
             sha256=reply.sha256,
         )
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """A failure of an algorithm as a refusal."""
+    try:
+        yield
+    except AlgorithmError as error:
+        text = f"the algorithm {name!r} failed: {error.message}"
+        raise precondition(f"ALGORITHM_{error.reason}", text, algorithm=name) from error
 
 
 async def _made(path: Path | None) -> Algorithms:

@@ -49,6 +49,15 @@ def performance(
             "each factor, an instrument by its name, with the exposures to it.",
         ),
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PORTFOLIO",
+            help="Instead, whether the best strategy of this portfolio and of that one sizes "
+            "better than nothing, Kelly or equal sizes, seeing how many there are; may be "
+            "repeated, and may be the same.",
+        ),
+    ] = None,
     report: Report = None,
     tables: Tables = None,
     as_json: AsJson = False,
@@ -57,6 +66,24 @@ def performance(
     """What the decisions of a portfolio were worth: by stage, against other sizes, after costs."""
     from positionsizing.v1 import analytics_service_pb2 as pb
 
+    if compare:
+        if strategy or benchmark or factors or report or tables:
+            hint = "it compares every strategy, and has no page"
+            raise CommandError("--compare takes none of the other options but --end", hint)
+        from server.cli.compared import show_compared
+
+        named = [
+            pb.ComparedPortfolio(portfolio_id=name)
+            for name in {portfolio: 0, **dict.fromkeys(compare)}
+        ]
+        asked = pb.CompareStrategiesRequest(portfolios=named, end_market_snapshot_id=end)
+        with connect(address) as client:
+            found = client.analytics.CompareStrategies(asked, timeout=TIMEOUT_S)
+        if as_json:
+            print_json(found)
+        else:
+            show_compared(console(), found)
+        return
     request = pb.AnalyzeDecisionsRequest(
         portfolio_id=portfolio,
         strategy_id=strategy,

@@ -66,7 +66,7 @@ def cancel(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
 def resume(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
     """Queues a job again that was cancelled or has failed.
 
-    Searches and backtests in mode FAST go on from what was done; other work begins anew.
+    Searches and backtests go on from what was done; other work begins anew.
     """
     from positionsizing.v1 import job_service_pb2 as pb
 

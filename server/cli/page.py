@@ -12,6 +12,9 @@ from typing import Any
 
 from server.cli.errors import CommandError
 
+_PLOTS = "plots"
+"""Id of the element that they are drawn in; plotly's own would be another each time."""
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -64,9 +67,13 @@ def subplots(plots: Sequence[Plot], **options: Any) -> Any:
 
 
 def write_page(output: Output, figure: Any) -> None:
-    """The page of a figure, with the script of the plots inside it, and its tables."""
+    """The page of a figure, with the script of the plots inside it, and its tables.
+
+    The same figure gives the same bytes.
+    """
     if output.page is not None:
-        output.page.write_text(figure.to_html(include_plotlyjs=True, full_html=True))
+        html = figure.to_html(include_plotlyjs=True, full_html=True, div_id=_PLOTS)
+        output.page.write_text(html)
     if output.tables is not None:
         from server.cli.page_tables import write_tables
 

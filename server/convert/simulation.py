@@ -10,7 +10,7 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.simulate.backtest import Backtest
 from compute.simulate.fast_settings import RunChunks, in_threads, run_fast
-from compute.simulate.history import HistoryError, PriceHistory
+from compute.simulate.history import COLUMNS, HistoryError, PriceHistory
 from compute.simulate.honoured import Mode, refused
 from compute.simulate.monte_carlo import STEPS_MAX
 from compute.simulate.price_jumps import jumps
@@ -83,7 +83,7 @@ def price_history(table: pb.PriceTable, path: str = "prices") -> PriceHistory:
         text = f"has {len(table.sectors)} entries for {m} instruments"
         found.append(FieldViolation(f"{path}.sectors", "LENGTH_MISMATCH", text))
     columns: dict[str, Any] = {}
-    for name in ("close", "open", "dividend", "split", "volume"):
+    for name in COLUMNS:
         values = floats(getattr(table, name))
         if not len(values) and name != "close":
             continue

@@ -1,5 +1,9 @@
 """AnalyticsService: what recorded decisions were worth."""
 
+from datetime import datetime
+from typing import Literal
+
+from asyncpg import Connection
 from positionsizing.v1 import analytics_service_pb2 as pb
 
 from server import edge_gone
@@ -8,12 +12,20 @@ from server.convert.names import checked_id, moment, optional_id, timestamp
 from server.convert.ranges import number_violations
 from server.decision_analysis import DECISIONS_MAX, DecisionAnalysis
 from server.errors import invalid, invalid_fields
+from server.long_work import in_thread
 from server.request_context import Call
 from server.state import States
+from server.strategy_comparison import Strategy, compared
 from storage.postgres import decisions, edge_evidence, portfolios, records
 from storage.postgres.decisions import DecisionFilter
 from storage.postgres.edge_evidence import StoredEvidence
 from storage.postgres.pool import Database
+
+Time = Literal["create_time_from", "create_time_to"]
+TIMES: tuple[Time, Time] = ("create_time_from", "create_time_to")
+
+PORTFOLIOS_MAX = 64
+"""Are compared at once."""
 
 
 class AnalyticsService:
@@ -36,16 +48,7 @@ class AnalyticsService:
             end_time=_optional(request, "create_time_to"),
         )
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-            portfolio = await portfolios.get(connection, call.tenant_id, portfolio_id)
-            await records.check_here(
-                connection, call.tenant_id, where.start_time, where.end_time, portfolio_id
-            )
-            rows = await decisions.recorded(
-                connection, call.tenant_id, where, limit=DECISIONS_MAX + 1
-            )
-            if len(rows) > DECISIONS_MAX:
-                text = f"the range has more than {DECISIONS_MAX} decisions; ask for less at once"
-                raise invalid("create_time_from", "TOO_MANY", text)
+            portfolio, rows = await _recorded(connection, call, portfolio_id, where, DECISIONS_MAX)
             watched = (
                 await edge_evidence.of_portfolio(
                     connection, call.tenant_id, portfolio_id, where.strategy_id
@@ -57,6 +60,53 @@ class AnalyticsService:
         answer = await self._analysis.analyzed(call, portfolio, rows, end_id, benchmark, factors)
         answer.watched_edges.extend(map(_watched, watched))
         return answer
+
+    async def compare_strategies(
+        self, call: Call, request: pb.CompareStrategiesRequest
+    ) -> pb.CompareStrategiesResponse:
+        """Whether the best strategy of some portfolios sizes better, seeing how many there are."""
+        names = _compared(request)
+        start, end = (_optional(request, name) for name in TIMES)
+        end_id = optional_id(request.end_market_snapshot_id, "end_market_snapshot_id")
+        strategies, left = list[Strategy](), DECISIONS_MAX
+        for name in names:
+            where = DecisionFilter(portfolio_id=name, start_time=start, end_time=end)
+            async with self._database.connection(
+                call.tenant_id, deadline_s=call.left_s
+            ) as connection:
+                portfolio, rows = await _recorded(connection, call, name, where, left)
+            left -= len(rows)
+            strategies += await self._analysis.strategies(call, portfolio, rows, end_id)
+        return await in_thread(call, lambda: compared(strategies))
+
+
+async def _recorded(
+    connection: Connection, call: Call, portfolio_id: str, where: DecisionFilter, most: int
+) -> tuple[portfolios.Portfolio, list[decisions.RecordedDecision]]:
+    """A portfolio and its decisions, oldest first. Raises `Refusal` for more than `most`."""
+    portfolio = await portfolios.get(connection, call.tenant_id, portfolio_id)
+    await records.check_here(
+        connection, call.tenant_id, where.start_time, where.end_time, portfolio_id
+    )
+    rows = await decisions.recorded(connection, call.tenant_id, where, limit=most + 1)
+    if len(rows) > most:
+        text = f"the range has more than {DECISIONS_MAX} decisions; ask for less at once"
+        raise invalid("create_time_from", "TOO_MANY", text)
+    return portfolio, rows
+
+
+def _compared(request: pb.CompareStrategiesRequest) -> list[str]:
+    """The portfolios to be compared, checked."""
+    paths = [f"portfolios[{place}].portfolio_id" for place in range(len(request.portfolios))]
+    given = [item.portfolio_id for item in request.portfolios]
+    if not 1 <= len(given) <= PORTFOLIOS_MAX:
+        text = f"has {len(given)} entries; 1 to {PORTFOLIOS_MAX} are accepted"
+        raise invalid("portfolios", "OUT_OF_RANGE", text)
+    names = [checked_id(name, path) for name, path in zip(given, paths, strict=True)]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise invalid(paths[place], "DUPLICATE", f"{name!r} is given twice")
+    return names
 
 
 def _watched(stored: StoredEvidence) -> pb.WatchedEdge:
@@ -103,5 +153,8 @@ def _factors(request: pb.AnalyzeDecisionsRequest) -> pb.FactorExposures | None:
     return request.factors
 
 
-def _optional(request: pb.AnalyzeDecisionsRequest, name: str):  # type: ignore[no-untyped-def]
-    return moment(getattr(request, name), name) if request.HasField(name) else None  # type: ignore[arg-type]
+def _optional(
+    request: pb.AnalyzeDecisionsRequest | pb.CompareStrategiesRequest,
+    name: Time,
+) -> datetime | None:
+    return moment(getattr(request, name), name) if request.HasField(name) else None

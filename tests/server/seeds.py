@@ -348,6 +348,9 @@ def seeds(portfolio_id: str, decision_id: str) -> dict[str, Message]:
         "AnalyzeDecisions": analytics_service_pb2.AnalyzeDecisionsRequest(
             portfolio_id=portfolio_id
         ),
+        "CompareStrategies": analytics_service_pb2.CompareStrategiesRequest(
+            portfolios=[analytics_service_pb2.ComparedPortfolio(portfolio_id=portfolio_id)]
+        ),
         "OptimizePortfolio": optimization_service_pb2.OptimizePortfolioRequest(
             problem=problem(), lots=lots
         ),

@@ -15,7 +15,8 @@ from test_jobs import CANCELLED, QUEUED, SUCCEEDED, firm, got, jobs_app, long, s
 
 from compute.simulate.fast_settings import CHUNK, Outcome, in_threads, run_fast
 from server.app import App
-from server.chunks import KeptChunks, forget_old, keep, keys, load
+from server.chunks import KeptChunks, keep, keys, load
+from server.kept_files import forget_old
 from server.simulate import run_backtest
 
 __all__ = ["firm", "jobs_app"]

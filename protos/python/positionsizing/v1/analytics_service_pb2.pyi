@@ -963,3 +963,217 @@ class WatchedEdge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchedEdge: _TypeAlias = WatchedEdge  # noqa: Y015
+
+@_typing.final
+class ComparedPortfolio(_message.Message):
+    """A portfolio whose strategies are compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Which one; required."""
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["portfolio_id", b"portfolio_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedPortfolio: _TypeAlias = ComparedPortfolio  # noqa: Y015
+
+@_typing.final
+class CompareStrategiesRequest(_message.Message):
+    """Request of CompareStrategies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIOS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_TO_FIELD_NUMBER: _builtins.int
+    END_MARKET_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    end_market_snapshot_id: _builtins.str
+    """Snapshot at which the last decision of each strategy is valued; empty: the newest of its portfolio's
+    universe.
+    """
+    @_builtins.property
+    def portfolios(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedPortfolio]:
+        """Portfolios, each once, 1 to 64. Every strategy that made a decision in one is compared, whether it did
+        well or not, and so are decisions without a strategy: the best of many is worth what it is worth among
+        all of them, those that were given up included.
+        """
+
+    @_builtins.property
+    def create_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Decisions made from then on; unset: from the first."""
+
+    @_builtins.property
+    def create_time_to(self) -> _timestamp_pb2.Timestamp:
+        """Decisions made before then; unset: to the last."""
+
+    def __init__(
+        self,
+        *,
+        portfolios: _abc.Iterable[Global___ComparedPortfolio] | None = ...,
+        create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        create_time_to: _timestamp_pb2.Timestamp | None = ...,
+        end_market_snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from", "create_time_to", b"create_time_to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_from", b"create_time_from", "create_time_to", b"create_time_to", "end_market_snapshot_id", b"end_market_snapshot_id", "portfolios", b"portfolios"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareStrategiesRequest: _TypeAlias = CompareStrategiesRequest  # noqa: Y015
+
+@_typing.final
+class ComparedStrategy(_message.Message):
+    """A strategy of a portfolio. Its decisions are valued as AnalyzeDecisions values them: each at the snapshot of its
+    next one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_ID_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    GROWTH_FIELD_NUMBER: _builtins.int
+    portfolio_id: _builtins.str
+    """Portfolio."""
+    strategy_id: _builtins.str
+    """Strategy; empty: decisions without one."""
+    decisions: _builtins.int
+    """Decisions that were valued."""
+    growth: _builtins.float
+    """Sum of log(1 + w'r) over the decisions, w what was chosen; unset where it was ruined, which is then not
+    compared, or where no decision was valued.
+    """
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_service_pb2.NamedCount]:
+        """Decisions left out, by reason, see AnalyzeDecisionsResponse."""
+
+    def __init__(
+        self,
+        *,
+        portfolio_id: _builtins.str = ...,
+        strategy_id: _builtins.str = ...,
+        decisions: _builtins.int = ...,
+        left_out: _abc.Iterable[_simulation_service_pb2.NamedCount] | None = ...,
+        growth: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "growth", b"growth"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "decisions", b"decisions", "growth", b"growth", "left_out", b"left_out", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__growth: _TypeAlias = _typing.Literal["growth"]  # noqa: Y015
+    _WhichOneofArgType__growth: _TypeAlias = _typing.Literal["_growth", b"_growth"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__growth) -> _WhichOneofReturnType__growth | None: ...
+
+Global___ComparedStrategy: _TypeAlias = ComparedStrategy  # noqa: Y015
+
+@_typing.final
+class SuperiorityTest(_message.Message):
+    """The best of all strategies against one other way to size their decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: _builtins.int
+    STRATEGIES_COMPARED_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    SUPERIOR_ABILITY_P_FIELD_NUMBER: _builtins.int
+    REALITY_CHECK_P_FIELD_NUMBER: _builtins.int
+    UNDEFINED_REASON_FIELD_NUMBER: _builtins.int
+    benchmark: _builtins.str
+    """"nothing", "full Kelly", "half Kelly" or "equal", see CounterfactualGrowth."""
+    strategies_compared: _builtins.int
+    """Strategies that the best is the best of: those with decisions that were valued, not ruined."""
+    best: _builtins.int
+    """Place of the best in `strategies`; unset where none is compared."""
+    superior_ability_p: _builtins.float
+    """P(the best is no better than its benchmark), corrected for how many there are (Hansen 2005). Unset with
+    `undefined_reason`.
+    """
+    reality_check_p: _builtins.float
+    """The same by White's reality check (2000), which more bad strategies make larger."""
+    undefined_reason: _builtins.str
+    """Why there is no probability: TOO_FEW_OUTCOMES for fewer than 60 days with decisions, NOTHING_DIFFERS where
+    every strategy sized as the benchmark does, ALL_RUINED. Empty where there is one.
+    """
+    @_builtins.property
+    def difference(self) -> _simulation_service_pb2.MeanInterval:
+        """Log growth a day of the best less its benchmark, by itself: the interval isn't corrected for its being
+        the best.
+        """
+
+    def __init__(
+        self,
+        *,
+        benchmark: _builtins.str = ...,
+        strategies_compared: _builtins.int = ...,
+        best: _builtins.int | None = ...,
+        difference: _simulation_service_pb2.MeanInterval | None = ...,
+        superior_ability_p: _builtins.float | None = ...,
+        reality_check_p: _builtins.float | None = ...,
+        undefined_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best", b"_best", "_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "best", b"best", "difference", b"difference", "reality_check_p", b"reality_check_p", "superior_ability_p", b"superior_ability_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best", b"_best", "_reality_check_p", b"_reality_check_p", "_superior_ability_p", b"_superior_ability_p", "benchmark", b"benchmark", "best", b"best", "difference", b"difference", "reality_check_p", b"reality_check_p", "strategies_compared", b"strategies_compared", "superior_ability_p", b"superior_ability_p", "undefined_reason", b"undefined_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best: _TypeAlias = _typing.Literal["best"]  # noqa: Y015
+    _WhichOneofArgType__best: _TypeAlias = _typing.Literal["_best", b"_best"]  # noqa: Y015
+    _WhichOneofReturnType__reality_check_p: _TypeAlias = _typing.Literal["reality_check_p"]  # noqa: Y015
+    _WhichOneofArgType__reality_check_p: _TypeAlias = _typing.Literal["_reality_check_p", b"_reality_check_p"]  # noqa: Y015
+    _WhichOneofReturnType__superior_ability_p: _TypeAlias = _typing.Literal["superior_ability_p"]  # noqa: Y015
+    _WhichOneofArgType__superior_ability_p: _TypeAlias = _typing.Literal["_superior_ability_p", b"_superior_ability_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best) -> _WhichOneofReturnType__best | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reality_check_p) -> _WhichOneofReturnType__reality_check_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__superior_ability_p) -> _WhichOneofReturnType__superior_ability_p | None: ...
+
+Global___SuperiorityTest: _TypeAlias = SuperiorityTest  # noqa: Y015
+
+@_typing.final
+class CompareStrategiesResponse(_message.Message):
+    """Response of CompareStrategies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGIES_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    """Days (UTC) of the snapshots that decisions were made on. Growth is summed by day, and a strategy that
+    decides nothing on a day grows like its benchmark on it.
+    """
+    @_builtins.property
+    def strategies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedStrategy]:
+        """All strategies, by portfolio in the order given and by name."""
+
+    @_builtins.property
+    def tests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuperiorityTest]:
+        """Against each benchmark."""
+
+    def __init__(
+        self,
+        *,
+        strategies: _abc.Iterable[Global___ComparedStrategy] | None = ...,
+        days: _builtins.int = ...,
+        tests: _abc.Iterable[Global___SuperiorityTest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "strategies", b"strategies", "tests", b"tests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareStrategiesResponse: _TypeAlias = CompareStrategiesResponse  # noqa: Y015

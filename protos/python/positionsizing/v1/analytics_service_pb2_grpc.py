@@ -41,6 +41,11 @@ class AnalyticsServiceStub:
                 request_serializer=positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsRequest.SerializeToString,
                 response_deserializer=positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsResponse.FromString,
                 _registered_method=True)
+        self.CompareStrategies = channel.unary_unary(
+                '/positionsizing.v1.AnalyticsService/CompareStrategies',
+                request_serializer=positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesRequest.SerializeToString,
+                response_deserializer=positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesResponse.FromString,
+                _registered_method=True)
 
 
 class AnalyticsServiceServicer:
@@ -56,6 +61,14 @@ class AnalyticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareStrategies(self, request, context):
+        """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
+        Kelly, or equal sizes would have, seeing that it is the best of so many: the service counts them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnalyticsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +76,11 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
                     servicer.AnalyzeDecisions,
                     request_deserializer=positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsRequest.FromString,
                     response_serializer=positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsResponse.SerializeToString,
+            ),
+            'CompareStrategies': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareStrategies,
+                    request_deserializer=positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesRequest.FromString,
+                    response_serializer=positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +112,33 @@ class AnalyticsService:
             '/positionsizing.v1.AnalyticsService/AnalyzeDecisions',
             positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsRequest.SerializeToString,
             positionsizing_dot_v1_dot_analytics__service__pb2.AnalyzeDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareStrategies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/positionsizing.v1.AnalyticsService/CompareStrategies',
+            positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesRequest.SerializeToString,
+            positionsizing_dot_v1_dot_analytics__service__pb2.CompareStrategiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class AnalyticsServiceStub:
     """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
     came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
     """
+    CompareStrategies: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.CompareStrategiesRequest, _analytics_service_pb2.CompareStrategiesResponse]
+    """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
+    Kelly, or equal sizes would have, seeing that it is the best of so many: the service counts them.
+    """
 
 @_typing.type_check_only
 class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
@@ -50,6 +54,10 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     AnalyzeDecisions: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.AnalyzeDecisionsRequest, _analytics_service_pb2.AnalyzeDecisionsResponse]  # type: ignore[assignment]
     """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
     came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+    """
+    CompareStrategies: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.CompareStrategiesRequest, _analytics_service_pb2.CompareStrategiesResponse]  # type: ignore[assignment]
+    """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
+    Kelly, or equal sizes would have, seeing that it is the best of so many: the service counts them.
     """
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,6 +73,16 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_analytics_service_pb2.AnalyzeDecisionsResponse, _abc.Awaitable[_analytics_service_pb2.AnalyzeDecisionsResponse]]:
         """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
         came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+        """
+
+    @_abc_1.abstractmethod
+    def CompareStrategies(
+        self,
+        request: _analytics_service_pb2.CompareStrategiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_service_pb2.CompareStrategiesResponse, _abc.Awaitable[_analytics_service_pb2.CompareStrategiesResponse]]:
+        """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
+        Kelly, or equal sizes would have, seeing that it is the best of so many: the service counts them.
         """
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -54,8 +54,10 @@ class JobServiceStub:
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]
     """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
     nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
-    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
-    the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, one in
+    mode EXACT from the session that it had come to, kept every 5 seconds; the answer is the same to the
+    last bit. The machine that did them keeps them for 7 days. Other work has no checkpoints and begins
+    anew.
     A job of `train_model` also needs the scope of TrainModel.
     """
 
@@ -85,8 +87,10 @@ class JobServiceAsyncStub(JobServiceStub):
     ResumeJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResumeJobRequest, _job_service_pb2.ResumeJobResponse]  # type: ignore[assignment]
     """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
     nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
-    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
-    the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+    A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, one in
+    mode EXACT from the session that it had come to, kept every 5 seconds; the answer is the same to the
+    last bit. The machine that did them keeps them for 7 days. Other work has no checkpoints and begins
+    anew.
     A job of `train_model` also needs the scope of TrainModel.
     """
 
@@ -149,8 +153,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.ResumeJobResponse, _abc.Awaitable[_job_service_pb2.ResumeJobResponse]]:
         """Queues a job again that was cancelled or has failed, as if it had never been begun; of others
         nothing changes, but that an end that was asked for and has not come yet is not wanted any more.
-        A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, which
-        the machine that did them keeps for 7 days; other work has no checkpoints and begins anew.
+        A backtest in mode FAST and a search go on from the settings that were done, 128 in a piece, one in
+        mode EXACT from the session that it had come to, kept every 5 seconds; the answer is the same to the
+        last bit. The machine that did them keeps them for 7 days. Other work has no checkpoints and begins
+        anew.
         A job of `train_model` also needs the scope of TrainModel.
         """
 
