@@ -205,6 +205,7 @@ METHODS = {
     "simulate",
     "sizing_analytics",
     "stakes",
+    "strategy_comparison",
     "stress",
     "trade_changes",
     "tune",
