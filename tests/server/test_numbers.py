@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -52,9 +52,8 @@ def paths(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from paths(field.message_type, path)
 
 
-def put(message: Any, path: tuple[str, ...], value: float) -> tuple[Message, FieldDescriptor]:
-    """Sets the number at a path, in all entries of a column; what is missing on the way is made."""
-    *way, last = path
+def message_at(message: Any, way: Iterable[str]) -> Any:
+    """The message at a path; what is missing on the way is made."""
     for name in way:
         field, child = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
         if field.is_repeated:
@@ -62,6 +61,13 @@ def put(message: Any, path: tuple[str, ...], value: float) -> tuple[Message, Fie
         else:
             child.SetInParent()
             message = child
+    return message
+
+
+def put(message: Any, path: tuple[str, ...], value: float) -> tuple[Message, FieldDescriptor]:
+    """Sets the number at a path, in all entries of a column; what is missing on the way is made."""
+    *way, last = path
+    message = message_at(message, way)
     field = message.DESCRIPTOR.fields_by_name[last]
     number = value if field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else int(value)
     if not field.is_repeated:
@@ -171,17 +177,6 @@ def times(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from times(field.message_type, path)
 
 
-def put_time(message: Any, path: tuple[str, ...], value: Timestamp) -> None:
-    for name in path:
-        field, child = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
-        if field.is_repeated:
-            message = child[0] if len(child) else child.add()
-        else:
-            child.SetInParent()
-            message = child
-    message.CopyFrom(value)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", METHODS)
 async def test_times_at_the_ends_of_time_never_surprise(client: Client, method: str) -> None:
@@ -192,7 +187,7 @@ async def test_times_at_the_ends_of_time_never_surprise(client: Client, method: 
     for path in times(good.DESCRIPTOR):
         for value in TIMES:
             request: Any = copy.deepcopy(good)
-            put_time(request, path, value)
+            message_at(request, path).CopyFrom(value)
             if "request_id" in request.DESCRIPTOR.fields_by_name:
                 request.request_id = str(uuid4())
             try:
