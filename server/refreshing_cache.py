@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,14 +24,23 @@ class _Entry(Generic[T]):
 class RefreshingCache(Generic[T]):
     """Values that are loaded once, by one loader at a time, and kept for `age_max_s`.
 
-    At most `size_max` of them: what was asked for least lately goes first.
+    At most `size_max` of them: what was asked for least lately goes first. `family` says which keys
+    `drop_family` forgets together, without a look at all others.
     """
 
-    def __init__(self, age_max_s: float, size_max: int = _SIZE_MAX) -> None:
+    def __init__(
+        self,
+        age_max_s: float,
+        size_max: int = _SIZE_MAX,
+        family: Callable[[Any], Hashable] = lambda key: key,
+    ) -> None:
         self._age_max_s = age_max_s
         self._size_max = size_max
-        self._entries: dict[Hashable, _Entry[T]] = {}
+        self._family = family
+        self._entries: dict[Hashable, _Entry[T]] = {}  # the one asked for last comes last
         self._loading: dict[Hashable, asyncio.Future[T]] = {}
+        self._families: dict[Hashable, set[Hashable]] = {}
+        """Of all keys that are kept or loaded."""
 
     def peek(self, key: Hashable) -> T | None:
         """The kept value, None where there is none young enough."""
@@ -59,6 +68,7 @@ class RefreshingCache(Generic[T]):
             loading = asyncio.ensure_future(self._load(key, load))
             loading.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._loading[key] = loading
+            self._families.setdefault(self._family(key), set()).add(key)
         if entry is not None and now - entry.started <= self._age_max_s:
             return entry.value
         assert loading is not None
@@ -74,11 +84,15 @@ class RefreshingCache(Generic[T]):
             is_wanted = self._loading.get(key) is mine
             if is_wanted:
                 del self._loading[key]
+                self._leave_family(key)
         if is_wanted:
             self._entries.pop(key, None)
             self._entries[key] = _Entry(value, started, asked=time.monotonic())
+            self._families.setdefault(self._family(key), set()).add(key)
             while len(self._entries) > self._size_max:
-                del self._entries[next(iter(self._entries))]
+                first = next(iter(self._entries))
+                del self._entries[first]
+                self._leave_family(first)
         return value
 
     def due(self, count_max: int, keys: Callable[[Any], bool] = lambda key: True) -> dict[Any, T]:
@@ -87,13 +101,12 @@ class RefreshingCache(Generic[T]):
         Who looks whether one of them has changed may as well look at the others.
         """
         now = time.monotonic()
-        found = [
-            (key, entry)
-            for key, entry in self._entries.items()
-            if now - entry.started > self._age_max_s / 2
-            and now - entry.asked <= _IN_USE_S
-            and keys(key)
-        ]
+        found = []
+        for key, entry in reversed(self._entries.items()):
+            if now - entry.asked > _IN_USE_S:
+                break  # and all before it were asked for still earlier
+            if now - entry.started > self._age_max_s / 2 and keys(key):
+                found.append((key, entry))
         found.sort(key=lambda item: item[1].started)
         return {key: entry.value for key, entry in found[:count_max]}
 
@@ -112,6 +125,23 @@ class RefreshingCache(Generic[T]):
 
     def drop(self, keys: Callable[[Any], bool] = lambda key: True) -> None:
         """Forgets the values whose key matches, and loads under way of them."""
-        for stored in (self._entries, self._loading):
-            for key in [key for key in stored if keys(key)]:
-                del stored[key]
+        self._forget([key for key in {**self._entries, **self._loading} if keys(key)])
+
+    def drop_family(self, key: Hashable) -> None:
+        """Forgets the other keys of the family of `key`, and loads under way of them."""
+        self._forget([k for k in self._families.get(self._family(key), ()) if k != key])
+
+    def _forget(self, keys: Iterable[Hashable]) -> None:
+        for key in keys:
+            self._entries.pop(key, None)
+            self._loading.pop(key, None)
+            self._leave_family(key)
+
+    def _leave_family(self, key: Hashable) -> None:
+        if key in self._entries or key in self._loading:
+            return
+        family = self._family(key)
+        if others := self._families.get(family):
+            others.discard(key)
+            if not others:
+                del self._families[family]

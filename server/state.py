@@ -52,7 +52,7 @@ class States:
         self._database = database
         self._deadline_s = deadline_s
         self._states: RefreshingCache[PortfolioState] = RefreshingCache(
-            STATE_AGE_MAX_S, _STATES_MAX
+            STATE_AGE_MAX_S, _STATES_MAX, family=lambda key: key[:2]  # a portfolio's
         )
         self._latest: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
         self._snapshots: RefreshingCache[Snapshot] = RefreshingCache(float("inf"), _MARKETS_MAX)
@@ -152,7 +152,7 @@ class States:
             self.changed(tenant_id)
             return
         mine = (tenant_id, state.portfolio.portfolio_id, strategy_id)
-        self._states.drop(lambda key: key[:2] == mine[:2] and key != mine)
+        self._states.drop_family(mine)
         self._states.advance(mine, state, after_decision(state, reservation, equity))
 
     async def snapshot(self, tenant_id: str, snapshot_id: str) -> Snapshot:

@@ -106,3 +106,34 @@ async def test_a_renewed_value_is_as_old_as_the_look():
     kept.renew("k", 1, look)
     await asyncio.sleep(0.6 * AGE_MAX_S)
     assert kept.peek("k") is None
+
+
+async def test_a_family_is_forgotten_but_for_the_key_itself_and_loads_under_way_with_it():
+    kept = RefreshingCache[int](60.0, size_max=4, family=lambda key: key[0])
+    source = Source()
+    for key in ("ax", "ay", "bx"):
+        await kept.get(key, source.load)
+    source.gate.clear()
+    waiting = asyncio.ensure_future(kept.get("az", source.load))
+    await asyncio.sleep(0)
+    kept.drop_family("ax")
+    source.gate.set()
+    assert await waiting == 4, "who has asked is answered"
+    assert [kept.last(key) for key in ("ax", "ay", "az", "bx")] == [1, None, None, 3]
+    kept.drop_family("cx")  # of which there is none
+    for key in ("ay", "bx", "by", "bz", "cx"):  # "ax" goes first, and then "ay"
+        await kept.get(key, source.load)
+    kept.drop_family("bz")
+    assert [kept.last(key) for key in ("ax", "bx", "by", "bz", "cx")] == [None, None, None, 7, 8]
+
+
+async def test_what_nobody_asks_for_any_more_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server.refreshing_cache._IN_USE_S", 1.5 * AGE_MAX_S)
+    kept, source = RefreshingCache[int](AGE_MAX_S), Source()
+    for key in "ab":
+        await kept.get(key, source.load)
+    await asyncio.sleep(AGE_MAX_S)
+    kept.advance("b", 2, 20)
+    await kept.get("a", source.load)  # loaded again, and asked for now
+    await asyncio.sleep(0.8 * AGE_MAX_S)
+    assert kept.due(9) == {"a": 3}
