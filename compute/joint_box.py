@@ -127,12 +127,17 @@ def _within_reach(inputs: Inputs, index: Integers, box: Box) -> Box:
     bought = np.where(buy < trade, bought_kind, limit_bounds.trade_kind[index])
     sold = np.where(sell < trade, sold_kind, limit_bounds.trade_kind[index])
     bought_at, sold_at = np.where(buy < trade, 0.0, own), np.where(sell < trade, 0.0, own)
-    nearest = np.clip(before, box.lower.weight, box.upper.weight)
+    # Where the ends cross, what has to stay because reserved trades may fail counts, not the side.
+    inner, outer = (ends(box.lower.weight, box.upper.weight) for ends in (np.minimum, np.maximum))
+    nearest = np.clip(before, inner, outer)
     goal = before + np.clip(nearest - before, -sell, buy)
     upper = box.upper.tightened(1.0, before + buy, bought, bought_at)
     lower = box.lower.tightened(-1.0, before - sell, sold, sold_at)
     missed = lower.weight > upper.weight
     kind, at = np.where(goal > before, (bought, bought_at), (sold, sold_at))
+    for end in (box.lower, box.upper):
+        is_end = goal == end.weight
+        kind, at = np.where(is_end, end.kind, kind), np.where(is_end, end.own, at)
     ends = [
         Side(
             _finite(np.where(missed, goal, end.weight)),

@@ -22,7 +22,7 @@ from compute.limits.one_decision import (
     without_limits_of_one_decision,
 )
 from compute.limits.places import without_place
-from compute.limits.remaining import exceeded
+from compute.limits.remaining import is_beyond
 from compute.lot_choice import searched, with_found_lots
 from compute.market import Floats, MissingInputError
 from compute.methods import Method
@@ -174,12 +174,6 @@ def _without_optimum(inputs: Inputs, wanted: Floats) -> Target:
 def _without_stakes(inputs: Inputs) -> Target:
     """Where the rules leave nothing of the Kelly fraction there is nothing to optimise."""
     return Target(replace(inputs, target=np.zeros(len(inputs.index))))
-
-
-def is_beyond(inputs: Inputs) -> bool:
-    """Whether the book held and reserved, all of it filled, is beyond a limit already."""
-    nothing = np.zeros(len(inputs.index), dtype=np.int64)
-    return bool(exceeded(inputs, nothing))
 
 
 def _is_outside(inputs: Inputs) -> bool:

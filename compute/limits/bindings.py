@@ -133,6 +133,24 @@ def _of_instruments(
     return np.where(of_trade, caps.trade_kind[index], kind), bound
 
 
+def stated_limit(broken: Violation, limit_bounds: LimitBounds) -> tuple[LimitKind, float]:
+    """The limit that lots would break, and its bound in its own unit as its field states it."""
+    limits, field = limit_bounds.limits, broken.kind.fields[:1]
+    bound = _in_own_unit(broken, limit_bounds.scale)
+    if (place := limit_bounds.market.index.get(broken.name)) is not None:
+        one = np.array([int(broken.kind)]), np.array([bound])
+        kind, own = _of_instruments(*one, limit_bounds, np.array([place]))
+        return LimitKind(int(kind[0])), float(own[0])
+    # What the guard held it against may be less: what pending trades may still use is off it.
+    holder: object = None
+    if broken.kind.holder is Holder.LIMITS and broken.kind is not LimitKind.CASH:
+        holder = limits
+    elif broken.kind.holder is Holder.GROUP:
+        holder = next((group for group in limits.groups if group.name == broken.name), None)
+    given = getattr(holder, field[0], None) if field else None
+    return broken.kind, bound if given is None else float(given)
+
+
 def _book_cut(wanted: Floats, inputs: Inputs, moved: Integers) -> Binding:
     """`moved`: the rule of the book that moved each line, -1 for none."""
     guard = inputs.book_guard

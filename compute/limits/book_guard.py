@@ -90,7 +90,8 @@ class Rule:
     limits by name (linear ones, then tails), or -1. sign: -1 for a lower bound, whose measure is
     the value turned. measure: value and slope (m,) at weights (m,). pending: what reserved trades
     that fail may add. counted: what of that the measure has in it already. size: a bound on the
-    terms that the value is summed of, for its rounding.
+    terms that the value is summed of, for its rounding. filled: the measure with all that is
+    reserved filled, None where `measure` is that.
     """
 
     kind: LimitKind
@@ -103,6 +104,7 @@ class Rule:
     pending: float = 0.0
     counted: float = 0.0
     size: Callable[[Floats], float] = lambda weights: 0.0
+    filled: Measure | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -170,10 +172,19 @@ class BookGuard:
         return found
 
     def beyond(self, weights: Floats) -> list[Violation]:
-        """The limits that a book is beyond by its own value, whatever it was before."""
+        """The limits that a book is beyond by its own value, whatever it was before.
+
+        Where it holds whichever reserved trades fill, with those at their worst.
+        """
+        return self._outside(weights, [r.measure(weights)[0] + r.pending for r in self.rules])
+
+    def beyond_filled(self, weights: Floats) -> list[Violation]:
+        """The limits that a book is beyond once all that is reserved is filled."""
+        return self._outside(weights, [(r.filled or r.measure)(weights)[0] for r in self.rules])
+
+    def _outside(self, weights: Floats, values: list[float]) -> list[Violation]:
         found = []
-        for rule in self.rules:
-            value = rule.measure(weights)[0] + rule.pending
+        for rule, value in zip(self.rules, values, strict=True):
             if value > rule.bound + 1e3 * ROUNDING * max(abs(rule.bound), rule.size(weights)):
                 found.append(Violation(rule.kind, rule.name, rule.stated, rule.sign * value))
         return found
@@ -223,8 +234,11 @@ def _risk_budget(market: Market, positions: Positions, budget: float, unit_weigh
         worst = np.where(longer, high, low)
         return float(volatility @ np.abs(worst)), volatility * np.sign(worst)
 
+    def filled(weights: Floats) -> Measured:
+        return float(volatility @ np.abs(weights)), volatility * np.sign(weights)
+
     kind, before = LimitKind.RISK_BUDGET, unit_weight * positions.expected
-    counted = measure(before)[0] - float(volatility @ np.abs(before))
+    counted = measure(before)[0] - filled(before)[0]
     return Rule(
         kind,
         "portfolio",
@@ -233,6 +247,7 @@ def _risk_budget(market: Market, positions: Positions, budget: float, unit_weigh
         measure,
         counted=counted,
         size=lambda weights: measure(weights)[0],
+        filled=filled,
     )
 
 

@@ -180,6 +180,7 @@ def prepare(
     bound, buffer = capital(market, positions, terms), _or(limits.cash_buffer, 0.0) * equity
     weight_min, weight_max = _box(caps.weight, before, pending_buy, pending_sell)
     adv_min, adv_max = _box(caps.adv, before, pending_buy, pending_sell)
+    least, most = np.maximum(weight_min, adv_min), np.minimum(weight_max, adv_max)
     return LimitBounds(
         market=market,
         positions=positions,
@@ -196,8 +197,8 @@ def prepare(
         weight_max=weight_max,
         adv_weight_min=adv_min,
         adv_weight_max=adv_max,
-        buy_max=np.minimum(caps.trade, coverable),
-        sell_max=np.minimum(caps.trade, sellable),
+        buy_max=np.minimum(np.minimum(caps.trade, coverable), _way(before, most)),
+        sell_max=np.minimum(np.minimum(caps.trade, sellable), _way(-before, -least)),
         trade_max=caps.trade,
         cap_kind=caps.kind,
         cap_bound=caps.bound,
@@ -278,6 +279,18 @@ def _reversible(positions: Positions, limits: Limits) -> tuple[Floats, Floats]:
     sell_any = bool(limits.allow_short) & (bool(limits.allow_flip) | ~long)
     buy_any = bool(limits.allow_flip) | ~short
     return np.where(sell_any, np.inf, sellable), np.where(buy_any, np.inf, coverable)
+
+
+def _way(before: Floats, most: Floats) -> Floats:
+    """The largest purchase of a short position that has to stay one, (m,), infinite elsewhere.
+
+    A reserved sale may fail, and a long position then be larger than `most` allows: of such a line
+    no sum is a reason to buy more, and towards zero is not the safe side.
+    """
+    way = np.maximum(most - before, 0.0)
+    way = np.where(before + way < most, np.nextafter(way, np.inf), way)  # as far as the end itself
+    kept: Floats = np.where((most < 0.0) & (before < 0.0), way, np.inf)
+    return kept
 
 
 def _gross_cap(limits: Limits, equity: float) -> tuple[float, LimitKind, float]:

@@ -5,6 +5,8 @@ traded allow; what is left is said in the answer. Of capital too, which no decis
 for: below its buffer a book takes on nothing that binds more, and says so until it is above.
 """
 
+import numpy as np
+
 from compute.inputs import Inputs
 from compute.limits.breaches import ROUNDING, Breach, breaches
 from compute.limits.guard import Guard, Proposal
@@ -28,9 +30,17 @@ def exceeded(inputs: Inputs, trade_lots: Integers) -> list[Breach]:
     after = Guard(market, held, bounds.stated, guard.shared)
     found = [breach for breach in breaches(after) if breach.kind is not LimitKind.CASH] + cash
     if book is not None:
-        beyond = book.beyond(book.after(Proposal(index, trade_lots)))
+        beyond = book.beyond_filled(book.after(Proposal(index, trade_lots)))
         found += [Breach(item.kind, item.name, item.bound, item.value) for item in beyond]
     return found
+
+
+def is_beyond(inputs: Inputs) -> bool:
+    """Whether the book held and reserved is beyond a limit already, filled or at its worst."""
+    book = inputs.book_guard
+    if inputs.limit_bounds.breaches or (book is not None and book.beyond(book.before)):
+        return True
+    return bool(exceeded(inputs, np.zeros(len(inputs.index), dtype=np.int64)))
 
 
 def _cash(guard: Guard, proposal: Proposal) -> list[Breach]:

@@ -78,12 +78,17 @@ class Repair:
         return int(usable[best]), int(needed[best])
 
     def _smallest_opening(self, lots: Integers) -> tuple[int, int] | None:
-        """All lots of the smallest new position."""
-        size = np.abs(lots) * self.guard.lot_value[self.index]
-        is_new = (lots != 0) & (self.guard.worst[self.index] <= DUST * size)
+        """All lots of the smallest position that is new, in some outcome of what is reserved."""
+        guard, index = self.guard, self.index
+        trade = guard.lot_value[index] * lots
+        start = np.stack([guard.pending_sell[index], -guard.pending_buy[index]])
+        start = guard.before[index] + start
+        dust = DUST * guard.lot_value[index]
+        opens = (np.abs(start) <= dust) & (np.abs(start + trade) > dust)
+        is_new = (lots != 0) & opens.any(axis=0)
         if not is_new.any():
             return None
-        line = int(np.argmin(np.where(is_new, size, np.inf)))
+        line = int(np.argmin(np.where(is_new, np.abs(trade), np.inf)))
         return line, int(abs(lots[line]))
 
     def slope(self, lots: Integers, broken: Violation) -> tuple[Floats, float] | None:

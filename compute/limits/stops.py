@@ -32,7 +32,8 @@ def may_not_grow(inputs: Inputs) -> NDArray[np.bool_]:
 def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
     """Least and largest weight of each line, (n,) each.
 
-    Lines without a stop that need one end at what they hold, those without a place at 0.
+    Lines without a stop that need one end at what they hold, those without a place at 0, or
+    as near as reserved trades let them.
     """
     limit_bounds, index = inputs.limit_bounds, inputs.index
     lower, upper = limit_bounds.weight_min[index], limit_bounds.weight_max[index]
@@ -41,5 +42,6 @@ def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
         lower = np.where(stopless, np.maximum(lower, np.minimum(before, 0.0)), lower)
         upper = np.where(stopless, np.minimum(upper, np.maximum(before, 0.0)), upper)
     if inputs.placeless is not None:
-        lower, upper = (np.where(inputs.placeless, 0.0, bound) for bound in (lower, upper))
+        nearest = np.clip(0.0, np.minimum(lower, upper), np.maximum(lower, upper))
+        lower, upper = (np.where(inputs.placeless, nearest, bound) for bound in (lower, upper))
     return lower, upper

@@ -245,7 +245,14 @@ def summary_lines(decision: sizing_pb2.SizingDecision) -> list[str]:
 def _exceeded_words(item: sizing_pb2.ExceededLimit) -> str:
     named = "" if item.name in ("portfolio", "group") else item.name
     limit, value = limit_and_value(item.kind, item.bound, item.value, named)
-    return f"limit exceeded: {limit}; it is {value}"
+    return f"limit exceeded: {limit}; it is {value}{_UNIT_OF_VALUE.get(item.kind, '')}"
+
+
+_UNIT_OF_VALUE = {
+    types_pb2.LIMIT_KIND_RESTRICTED: " in base currency",
+    types_pb2.LIMIT_KIND_SHORT_NOT_ALLOWED: " units",
+}
+"""Of limits whose words have no number."""
 
 
 def _cluster_words(item: sizing_pb2.InstrumentCluster) -> str:

@@ -1,4 +1,8 @@
-"""Risk of the book before and after a decision, from the matrices the decision had at hand."""
+"""Risk of the book before and after a decision, from the matrices the decision had at hand.
+
+Scenarios count before a covariance, as in limits (`ReturnData`); the covariance does where they
+lack an instrument of the book.
+"""
 
 import math
 
@@ -21,20 +25,21 @@ BETS_MAX = 100
 def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizing) -> None:
     """Puts the risk into a decision, where there is a matrix that has the whole book."""
     inputs, returns = problem.inputs, problem.inputs.returns
-    matrix = returns.scenarios if returns.covariance is None else returns.covariance
-    if matrix is None:
-        return
     before = inputs.limit_bounds.before
     after = before.copy()
     after[inputs.index[inputs.active]] = sizing.weight[inputs.active]
     held = np.flatnonzero((before != 0.0) | (after != 0.0))
-    columns = matrix.columns(inputs.limit_bounds.market.index)[held]
-    if (columns < 0).any():
-        return
-    is_scenarios = matrix is returns.scenarios
-    numbers = _of_scenarios if is_scenarios else _of_covariance
-    numbers(head.risk.before, before[held], matrix, columns)
-    numbers(head.risk.after, after[held], matrix, columns)
+    for matrix, numbers in (
+        (returns.scenarios, _of_scenarios),
+        (returns.covariance, _of_covariance),
+    ):
+        if matrix is None:
+            continue
+        columns = matrix.columns(inputs.limit_bounds.market.index)[held]
+        if not (columns < 0).any():
+            numbers(head.risk.before, before[held], matrix, columns)
+            numbers(head.risk.after, after[held], matrix, columns)
+            return
 
 
 def _of_covariance(

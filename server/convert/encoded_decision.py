@@ -12,6 +12,7 @@ from positionsizing.v1 import sizing_pb2 as pb
 
 from compute.joint_sizing import JointAnswer
 from compute.joint_value import joint_objective
+from compute.limits.bindings import stated_limit
 from compute.limits.unmatched import unmatched_notes
 from compute.market import Floats
 from compute.pipeline import Attempt, LineStatus, Sizing, sensitivities
@@ -24,6 +25,7 @@ from server.convert import optimization as joint_convert
 from server.convert.adjustment import adjustments
 from server.convert.columns import Piece, encoder
 from server.convert.exceeded_limits import limits_exceeded
+from server.convert.limit_words import limit_words
 from server.convert.names import timestamp
 from server.custom import tried_by
 from server.decision_inputs import DecisionInputs
@@ -209,8 +211,8 @@ def _rejected(sizing: Sizing) -> Iterator[Attempt]:
     """Lots that the guard refused."""
     if sizing.rejected:
         broken = sizing.rejected[0]
-        outcome = f"would break {broken.kind.name.lower()} of {broken.name}"
-        yield Attempt("largest whole lots", outcome)
+        limit = limit_words(*stated_limit(broken, sizing.inputs.limit_bounds), broken.name)
+        yield Attempt("largest whole lots", f"would break {limit}")
         yield Attempt("smaller increases", "answered")
 
 

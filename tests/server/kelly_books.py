@@ -44,7 +44,10 @@ class KellyBook:
             name: units for name, units in zip(self.names, held, strict=False) if units != 0.0
         }
         self.portfolio_id = await self.client.put_portfolio(cash, holdings)
-        parameters = parameter_service_pb2.SizingParameters(kelly_fraction=1.0)
+        return await self.parametrised()
+
+    async def parametrised(self, **given: Any) -> "KellyBook":
+        parameters = parameter_service_pb2.SizingParameters(kelly_fraction=1.0, **given)
         await self.client.parameter.SetParameters(
             parameter_service_pb2.SetParametersRequest(
                 portfolio_id=self.portfolio_id, parameters=parameters

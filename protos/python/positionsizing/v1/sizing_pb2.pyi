@@ -1168,7 +1168,8 @@ class ExceededLimit(_message.Message):
     bound: _builtins.float
     """Its bound, in its own unit, as in `Limits`; of CASH the buffer in base currency."""
     value: _builtins.float
-    """The value with all trades filled, in the unit of the bound; infinite for a weight where equity is 0
+    """The value with all trades filled, reserved ones too, in the unit of the bound, whatever could come of it if
+    some of them failed (`Breach.only_reserved` tells that); infinite for a weight where equity is 0
     or less. For a wealth floor, whose bound is the floor: log E[W^-k], at most 0 where it is kept.
     """
     is_lower_bound: _builtins.bool
@@ -1195,7 +1196,9 @@ Global___ExceededLimit: _TypeAlias = ExceededLimit  # noqa: Y015
 @_typing.final
 class DecisionRisk(_message.Message):
     """Risk of the whole book before and after a decision, holdings outside the batch included; open
-    trades count as filled. RiskService.ReportRisk tells more.
+    trades count as filled. Measured on the scenarios where the decision had both scenarios and a covariance, as
+    its limits are; on the covariance where the scenarios lack an instrument of the book. RiskService.ReportRisk
+    tells more.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
