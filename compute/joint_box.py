@@ -1,9 +1,10 @@
 """The bounds of each line in the joint problem, and which limit each of them comes from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.inputs import Inputs
 from compute.limits.bindings import reversal_kinds
@@ -53,7 +54,8 @@ class Box:
 def line_box(inputs: Inputs, lines: Integers) -> Box:
     """Bounds of each line: its side, its instrument's limits, what may be traded at once.
 
-    What can't be reached in one trade is approached as far as one trade goes.
+    What can't be reached in one trade is approached as far as one trade goes. An instrument's
+    limits go before sides, permissions and risk rules, as they do in the waterfall.
     """
     limit_bounds, index, side = inputs.limit_bounds, inputs.index[lines], inputs.signals.side[lines]
     limits, before = limit_bounds.limits, limit_bounds.before[index]
@@ -66,6 +68,7 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
     lower = replace(empty, weight=-free).tightened(-1.0, limit_bounds.weight_min[index], caps, owns)
     upper = upper.tightened(1.0, limit_bounds.adv_weight_max[index], int(adv), stated)
     lower = lower.tightened(-1.0, limit_bounds.adv_weight_min[index], int(adv), stated)
+    hard = Box(lower, upper)
     for cap in risk_caps(inputs):
         upper = upper.tightened(1.0, cap.weight_max[lines], int(cap.kind), cap.bound)
         lower = lower.tightened(-1.0, -cap.weight_max[lines], int(cap.kind), cap.bound)
@@ -91,7 +94,30 @@ def line_box(inputs: Inputs, lines: Integers) -> Box:
         places = float(limits.positions_max or 0)
         lower = lower.tightened(-1.0, np.where(closed, 0.0, -np.inf), kind, places)
         upper = upper.tightened(1.0, np.where(closed, 0.0, np.inf), kind, places)
-    return _within_reach(inputs, index, Box(lower, upper))
+    return _within_reach(inputs, index, _kept(Box(lower, upper), hard))
+
+
+def _kept(box: Box, hard: Box) -> Box:
+    """The box where it is beyond one end of `hard` at that end.
+
+    With trades open on both sides an instrument's limit can leave no more than one side of zero,
+    that against the signal too.
+    """
+
+    def at(end: Side, low: NDArray[np.bool_], high: NDArray[np.bool_]) -> Side:
+        fields = [
+            np.select([low, high], [below, above], own)
+            for below, above, own in zip(
+                astuple(hard.lower), astuple(hard.upper), astuple(end), strict=True
+            )
+        ]
+        return Side(*fields)
+
+    low = (box.upper.weight < hard.lower.weight) & (hard.lower.weight <= hard.upper.weight)
+    high = (box.lower.weight > hard.upper.weight) & (hard.lower.weight <= hard.upper.weight)
+    if not (low | high).any():
+        return box
+    return Box(at(box.lower, low, high), at(box.upper, low, high))
 
 
 def ends_of_optimum(inputs: Inputs) -> Callable[[], tuple[Floats, Floats]] | None:

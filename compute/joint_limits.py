@@ -38,12 +38,13 @@ Bound = TypeVar("Bound")
 def sides(inputs: Inputs, lines: Integers, everything: Integers, box: Box) -> Floats:
     """The side each variable can only be on, (v,), 1 or -1.
 
-    That of the signal, or of what is held where one trade doesn't lead off it.
+    That of the signal, or of what is held where one trade doesn't lead off it or it may stay.
     """
     sign = np.sign(inputs.limit_bounds.before[everything])
     own = np.where(inputs.signals.side[lines] > 0, 1.0, -1.0)
-    own = np.where(box.lower.weight > 0.0, 1.0, own)
-    sign[: len(lines)] = np.where(box.upper.weight < 0.0, -1.0, own)
+    is_long = (box.lower.weight >= 0.0) & (box.upper.weight > 0.0)
+    is_short = (box.lower.weight < 0.0) & (box.upper.weight <= 0.0)
+    sign[: len(lines)] = np.where(is_short, -1.0, np.where(is_long, 1.0, own))
     return sign
 
 

@@ -4,6 +4,9 @@ A holding outside the request can put a group, a net or a linear limit beyond it
 The row is then approached as far as the lines reach, as an instrument's own limit is
 (`joint_box.py`): each line with a part in it is fixed at the nearest end of its bounds, and the row
 asks for nothing more. Everything else stays a problem that has an optimum.
+
+Where a signal or a risk rule asks that a position is made smaller, and that takes the book further
+from a limit that it can't keep then, the position may stay: limits go first, as in the waterfall.
 """
 
 from dataclasses import replace
@@ -15,6 +18,7 @@ from compute.inputs import Inputs
 from compute.joint_box import Box, Side
 from compute.joint_cuts import Named, limit_of
 from compute.joint_limits import MARGIN_ROW
+from compute.limits.cures import own_bounds
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers
 from compute.optimize.problem import Limits, Rows
@@ -31,6 +35,58 @@ _SIGNED = {
     LimitKind.GROUP_NET_MAX,
 }
 _NO_OWNER: Integers = np.empty(0, dtype=np.int64)
+
+
+def unforced(
+    inputs: Inputs, lines: Integers, everything: Integers, limits: Limits, box: Box
+) -> Box:
+    """The box in which positions may stay that hard rows need, whatever asks to make them smaller.
+
+    lines: (k,), the first of the variables `everything` (v,). A position beyond an instrument's own
+    limit goes on towards that.
+    """
+    rows, bounds, index = limits.rows, inputs.limit_bounds, inputs.index[lines]
+    before = bounds.before[everything]
+    own = np.clip(before[: len(lines)], *own_bounds(bounds, index)) - before[: len(lines)]
+    own = before[: len(lines)] + np.clip(own, -bounds.sell_max[index], bounds.buy_max[index])
+    above, below = own > box.upper.weight, own < box.lower.weight
+    if rows is None or not (above | below).any():
+        return box
+    price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
+    for place in np.flatnonzero(np.isinf(price)):
+        for end, bound, sign in (("max", rows.row_max, 1.0), ("min", rows.row_min, -1.0)):
+            named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
+            if named.kind not in _SIGNED or rows.names[place] == MARGIN_ROW:
+                continue
+            row, most = sign * rows.matrix[place], float(sign * bound[place])
+            least, nearest = _least(row, box, before)
+            if least > most + SLACK * float(np.abs(row) @ np.abs(nearest)):
+                raised, lowered = (
+                    above & (row[: len(lines)] < 0.0),
+                    below & (row[: len(lines)] > 0.0),
+                )
+                box = _stretched(box, own, raised, lowered, named)
+    return box
+
+
+def _stretched(
+    box: Box, own: Floats, raised: NDArray[np.bool_], lowered: NDArray[np.bool_], named: Named
+) -> Box:
+    """The box with upper ends of `raised` lines and lower ends of `lowered` ones at `own`, (k,).
+
+    Each line keeps to one side of zero.
+    """
+
+    def end(side: Side, moved: NDArray[np.bool_], kept: NDArray[np.bool_]) -> Side:
+        weight = np.where(moved, own, side.weight)
+        return Side(
+            np.where(kept & (weight * own < 0.0), 0.0, weight),
+            np.where(moved, int(named.kind), side.kind),
+            np.where(moved, named.bound, side.own),
+            np.where(moved, named.group, side.group),
+        )
+
+    return Box(end(box.lower, lowered, raised), end(box.upper, raised, lowered))
 
 
 def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tuple[Limits, Box]:

@@ -26,7 +26,7 @@ from compute.joint_limits import MARGIN_ROW, book_limits, kept_by_cuts, refuse_u
 from compute.joint_margin import Divided, LineNeeds, divided, line_needs, only_reducing
 from compute.joint_nearest import nearest_rows
 from compute.joint_outcomes import COMBINED_MAX
-from compute.joint_reach import within_reach
+from compute.joint_reach import unforced, within_reach
 from compute.joint_returns import BookMatrix
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers, MissingInputError
@@ -220,6 +220,9 @@ def joint_problem(
     everything = np.concatenate([inside, outside])
     before = inputs.limit_bounds.before[everything]
     box = line_box(inputs, lines)
+    side = sides(inputs, lines, everything, box)
+    stated = book_limits(inputs, lines, everything, side, None, frozenset())
+    box = unforced(inputs, lines, everything, stated, box)
     needs: LineNeeds | None = line_needs(inputs, lines, box.lower.weight, box.upper.weight)
     if needs is not None and not needs.are_payable:
         # Nothing is free to grow with; what is forced, and fees, always may go.

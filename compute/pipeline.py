@@ -28,6 +28,7 @@ from compute.limits.binding import Binding
 from compute.limits.bindings import cuts_of, last_binding
 from compute.limits.book_stage import needed_trades, within_book_limits
 from compute.limits.guard import Violation
+from compute.limits.line_risk import within_caps
 from compute.limits.lots import whole_lots
 from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
@@ -195,7 +196,7 @@ def _decided(inputs: Inputs, lines: Floats, waterfall: Floats, kernel: str) -> S
     # Before turnover took back a part, which in whole lots can be another.
     unturned = stages[Stage.SHARED_LIMIT] if moved.unturned is None else moved.unturned
     lots = whole_lots(
-        kept,
+        within_caps(kept, inputs),
         inputs.index,
         lines[Line.ACTIVE],
         inputs.limit_bounds,

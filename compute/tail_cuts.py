@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from compute.limits.book_measures import Measured, ScenarioReturns
+from compute.limits.book_stage import SLACK
 from compute.limits.policy import LimitKind, TailLimit
 from compute.limits.tail_measures import CONVEX, tail_measure
 from compute.market import Floats, MissingInputError
@@ -51,6 +52,10 @@ larger bound ends them far from it."""
 
 ALLOWED = 1e-9
 """Of a bound; what is left beyond is less than rounding to lots takes off."""
+
+ALLOWED_OF_NONE = SLACK
+"""The same of a bound of 0, as what comes after the optimum has it: a measure may move a thousand
+times less than the weights do."""
 
 NOT_CONVEX = "{} is not convex in the weights: the proof is of the best book inside its linear cuts"
 NOT_REACHED = "the cuts of {} did not end: the book is made smaller to keep it"
@@ -359,7 +364,7 @@ def _beyond(tails: Sequence[Bounded], weights: Floats) -> list[_Beyond]:
             float(slope @ weights) - value if tail.is_convex else 0.0,
         )
         for tail, value, slope in measured
-        if value > tail.bound + ALLOWED * (tail.bound or 1.0)
+        if value > tail.bound + (ALLOWED * tail.bound or ALLOWED_OF_NONE)
     ]
 
 

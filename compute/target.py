@@ -37,6 +37,11 @@ from compute.shapes import KernelRegistry
 FRACTION_MIN = 1e-6
 """Of Kelly; below, a risk aversion of 1 / fraction is beyond what is solved."""
 
+NO_STAKES = (
+    "the rules leave less than a millionth of full Kelly: nothing is optimised, positions are "
+    "closed as far as limits let"
+)
+
 PLACES = (
     "the optimum is that of the lines that got one of {most} places: those with a position first, "
     "then new ones, by their expected growth in the optimum of all lines"
@@ -173,7 +178,7 @@ def _without_optimum(inputs: Inputs, wanted: Floats) -> Target:
 
 def _without_stakes(inputs: Inputs) -> Target:
     """Where the rules leave nothing of the Kelly fraction there is nothing to optimise."""
-    return Target(replace(inputs, target=np.zeros(len(inputs.index))))
+    return Target(replace(inputs, target=np.zeros(len(inputs.index))), notes=(NO_STAKES,))
 
 
 def _is_outside(inputs: Inputs) -> bool:

@@ -59,6 +59,11 @@ def within_book_limits(wanted: Floats, inputs: Inputs) -> Moved:
     in_rows = stage.projected(wanted)
     scaled = stage.scaled(in_rows)
     kept = stage.reconciled(stage.turned(scaled))
+    if scaled is not in_rows and stage.relative_excess(kept).max() > 0.0:
+        # What comes nearest to one limit may lead away from another, and all of it be taken back.
+        without = stage.reconciled(stage.turned(in_rows))
+        if stage.relative_excess(without).max() < stage.relative_excess(kept).max():
+            scaled, kept = in_rows, without
     cut = np.where(in_rows != wanted, stage.worst(wanted, linear=True), nobody)
     cut = np.where(scaled != in_rows, stage.worst(in_rows, linear=False), cut)
     cut = np.where((kept != wanted) & (cut < 0), worst, cut)

@@ -8,6 +8,7 @@ from compute.inputs import Inputs
 from compute.limits.policy import LimitKind
 from compute.limits.stops import stop_loss
 from compute.market import Floats
+from compute.waterfall import GRID
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ def risk_caps(inputs: Inputs) -> list[RiskCap]:
     if parameters.stop_risk_max is not None:
         found.append(_cap(LimitKind.STOP_RISK, parameters.stop_risk_max, stop_loss(inputs)))
     return found
+
+
+def within_caps(weight: Floats, inputs: Inputs) -> Floats:
+    """Weights (n,) of the waterfall, put on the cap of a rule where its grid is all they are over.
+
+    Half a step of the grid can be many lots.
+    """
+    for cap in risk_caps(inputs):
+        by_grid = np.abs(weight) - cap.weight_max
+        on_cap = (by_grid > 0.0) & (by_grid <= 1.0 / GRID)
+        weight = np.where(on_cap, np.copysign(cap.weight_max, weight), weight)
+    return weight
 
 
 def _cap(kind: LimitKind, bound: float, risk: Floats) -> RiskCap:

@@ -136,6 +136,21 @@ async def test_a_line_against_its_signal_is_closed_as_turnover_allows(
     assert decision.sizes.weight[0] == pytest.approx(0.2, abs=1e-4)
 
 
+async def test_a_position_that_a_net_limit_needs_stays_against_its_signal(
+    joint_client: Client,
+) -> None:
+    """30 % net where 50 % is the least: a sale for the signal leads further from the limit."""
+    portfolio_id, matrix_id = await held_book(
+        joint_client, {"I0": 30_000.0}, 700_000.0, 2, allow_short=True, net_weight_min=0.5
+    )
+    request = moments(portfolio_id, [0.01], [SHORT], scenario_matrix_id=matrix_id)
+    decision = await joint_client.size(request)
+    optimum, kept = after_the_optimum(decision)
+    assert optimum[0] == pytest.approx(0.3, abs=1e-9)
+    np.testing.assert_allclose(kept, optimum, atol=1e-9)
+    assert list(decision.sizes.trade_lots) == [0]
+
+
 async def test_limits_of_instruments_in_a_conflict_are_named_with_them(
     joint_client: Client,
 ) -> None:

@@ -23,6 +23,7 @@ from compute.optimize.problem import Array, Multipliers, Problem, Solution, Stat
 SNAP = 1e-12  # a weight this close to a bound that holds it is put on the bound
 SNAP_PRICED = 1e-14  # the same where a soft limit may cost thousands of times the objective
 ACCEPTED = 1e-10  # scaled KKT error above which a solve has not converged
+ROUNDED = 1e-15  # of wealth; a utility of risk aversion rho makes rho times as much of it
 DECIDED = 5e-9  # of the objective, above which a sum of complementarity leaves digits open
 OF_TAILS: dict[str, Any] = dict.fromkeys(("cvar_max", "cdar_max", "drawdown_max"), 0.0)
 OF_NORMS = ("gross_max", "turnover_max", "drawdown_risk", "volatility_max", "var_max")
@@ -38,7 +39,7 @@ def empty(problem: Problem, status: Status, method: str) -> Solution:
 def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
     """Read an answer on the host; NOT_CONVERGED (without weights) above ACCEPTED."""
     residual, iterations = float(answer.error), int(answer.iterations)
-    if residual <= ACCEPTED:
+    if residual <= accepted(encoded):
         weights = snapped(encoded, answer)
         value = float(evaluate(encoded.problem, encoded.blocks, weights))
         if math.isfinite(value):  # neither a riskless ratio nor a book that loses everything
@@ -48,6 +49,12 @@ def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
             )
     failed = empty(encoded.problem, Status.NOT_CONVERGED, method)
     return replace(failed, iterations=iterations, residual=residual)
+
+
+def accepted(encoded: Encoded) -> float:
+    """The error above which a solve has not converged: no answer is better than rounding."""
+    crra = encoded.blocks.crra
+    return ACCEPTED if crra is None else max(ACCEPTED, ROUNDED * crra[1])
 
 
 def decode_stack(encoded: Encoded, answer: Answer, method: str) -> Iterator[Solution | None]:

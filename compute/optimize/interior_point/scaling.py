@@ -17,7 +17,7 @@ from compute.optimize.problem import Array, Costs
 
 UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
 SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
-NOTHING = 1e-6  # of the unit, below which a largest weight is none
+NOTHING = 1e-9  # of the unit, below which a largest weight is none
 
 
 def unit_of(constraints: Linear, alike: Scalar) -> Scalar:
@@ -77,9 +77,18 @@ def balance(compiled: Blocks, costs: Costs) -> Scalar:
     return np.where(tells & (alike < UNEVEN), power, np.inf)
 
 
+def unit_of_utility(rho: float, slope: float) -> float:
+    """A power of two near the weight that changes a utility W^(1 - rho) by a factor.
+
+    slope: the largest change of wealth by a weight of 1. Weights of the usual size may take a
+    utility of large `rho` beyond doubles, though the best ones are far smaller.
+    """
+    return float(2.0 ** math.floor(-math.log2(max(rho * slope, 1.0))))
+
+
 def own_unit(weights: Array, unit: float) -> float | None:
     """A power of two near the largest weight; None where it says nothing or is the unit already."""
-    largest = float(np.abs(weights).max())
+    largest = float(np.abs(weights).max(initial=0.0))
     if not NOTHING * unit < largest < math.inf:
         return None
     power: float = 2.0 ** math.floor(math.log2(largest))

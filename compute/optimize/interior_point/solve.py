@@ -21,7 +21,7 @@ from compute.optimize.interior_point.output import Answer, unpack
 from compute.optimize.interior_point.phase_one import infeasibility
 from compute.optimize.interior_point.problem_data import shape_of, spread
 from compute.optimize.interior_point.recover import decode, decode_stack, empty, openness
-from compute.optimize.interior_point.scaling import own_unit
+from compute.optimize.interior_point.scaling import own_unit, unit_of_utility
 from compute.optimize.interior_point.sharpe_frontier import CONSTANT, vanishing, without_size
 from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
@@ -139,6 +139,9 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     conflict = infeasibility(encoded.problem, execution)
     if conflict is not None:
         return conflict
+    smaller = _in_unit_of_utility(encoded)
+    if smaller is not None:
+        return smaller
     second = run_kernel(encoded, CAUTIOUS)
     solution = decode(encoded, second, f"{METHOD}, second attempt")
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
@@ -154,7 +157,8 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
     """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
     left = openness(encoded, answer, solution.objective)
-    unit = own_unit(solution.weights, float(encoded.unit)) if left > 1.0 else None
+    free = encoded.linear.lower < encoded.linear.upper
+    unit = own_unit(solution.weights[free], float(encoded.unit)) if left > 1.0 else None
     if unit is None:
         return solution
     again = encode(
@@ -167,6 +171,23 @@ def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
     found = replace(found, iterations=solution.iterations + found.iterations)
     better = openness(again, closer, found.objective) < left
     return found if better else solution
+
+
+def _in_unit_of_utility(encoded: Encoded) -> Solution | None:
+    """The answer where weights are counted in what a utility of constant risk aversion can tell."""
+    if encoded.blocks.crra is None:
+        return None
+    assert encoded.data.returns is not None, "its wealth"
+    slope = float(np.abs(encoded.data.returns).max(initial=0.0)) / float(encoded.unit)
+    unit = unit_of_utility(encoded.blocks.crra[1], slope)
+    if unit >= float(encoded.unit):
+        return None
+    again = encode(
+        encoded.problem, encoded.blocks, encoded.levels, unit, execution=encoded.execution
+    )
+    answer = run_kernel(again, CAUTIOUS)
+    found = decode(again, answer, f"{METHOD}, unit of the utility")
+    return _decided(again, answer, found) if found.status is Status.OPTIMAL else None
 
 
 def _senseless(encoded: Encoded, solution: Solution) -> bool:

@@ -55,9 +55,10 @@ def ratio_gap(problem: Problem, program: Tangent, ratio: float, excess_gap: floa
         # A least volatility of rounding size says nothing.
         if least > LEAST * float(slope @ program.weights):
             return excess_gap / least
-    if _apart(program) > APART_MAX:
+    inside = duality_gap.bounded(program)  # a bound that others imply is none, whatever its number
+    if _apart(inside) > APART_MAX:
         return float("inf")
-    inner = relaxation(duality_gap.bounded(program)).build()
+    inner = relaxation(inside).build()
     cost_change = np.zeros(len(inner.cost))
     cost_change[: len(slope)] = slope
     worth = inner.cost * program.scale + ratio * cost_change
