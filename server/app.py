@@ -295,6 +295,9 @@ class App:
             folder = config.data_dir / "postgres"
             server = await opening.start_embedded(folder)
             self._stack.callback(server.stop)
+            if server.is_owner:
+                watching = asyncio.create_task(opening.keep_running(server), name="PostgreSQL")
+                self._stack.push_async_callback(ended, watching)
             dsn = server.dsn
         else:
             dsn = config.dsn.get_secret_value()

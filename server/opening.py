@@ -15,6 +15,7 @@ OPENINGS_MAX = 30
 """A start tries so often to open its connections, each of which has a time limit."""
 
 CLOSE_TIMEOUT_S = 5.0
+LOOK_INTERVAL_S = 1.0
 
 
 async def start_embedded(folder: Path) -> embedded.EmbeddedServer:
@@ -25,6 +26,23 @@ async def start_embedded(folder: Path) -> embedded.EmbeddedServer:
     except asyncio.CancelledError:
         (await starting).stop()
         raise
+
+
+async def keep_running(server: embedded.EmbeddedServer) -> None:
+    """Starts the embedded server again whenever its process has ended; until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_INTERVAL_S)
+        if server.is_running:
+            continue
+        _log.error("PostgreSQL has ended; it is started again", folder=str(server.data_dir))
+        starting = asyncio.ensure_future(asyncio.to_thread(server.start_again))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.gather(starting, return_exceptions=True)
+            raise
+        except StorageError as error:  # its children may still be ending
+            _log.error("PostgreSQL could not be started", error=str(error))
 
 
 async def open_pool(dsn: str, options: PoolOptions) -> Database:

@@ -70,6 +70,19 @@ class EmbeddedServer:
         """Whether `stop` of this object stops the server (another process may own it)."""
         return self._lock is not None and not self._lock.closed
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process is there, accepting connections or not."""
+        try:
+            return "postgres" in psutil.Process(_pid(self.data_dir)).name()
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return False
+
+    def start_again(self) -> None:
+        """Start the server whose process has ended, if this object owns it. Errors: as `start`."""
+        if self.is_owner:
+            _start_server(self.data_dir, self.socket_dir)
+
     def stop(self) -> None:
         """Stop the server if this object owns it: open connections are cut, no commit is lost."""
         if self._lock is None or self._lock.closed:
@@ -165,7 +178,7 @@ def _initialise(folder: Path) -> None:
 def _start_server(folder: Path, socket_dir: Path) -> None:
     if _is_accepting(socket_dir):
         return  # orphaned by an owner that was killed: ours now
-    _forget_reused_pid(folder / "pgdata" / "postmaster.pid")
+    _forget_reused_pid(folder)
     log = folder / "postgres.log"
     log.touch()
     if (user := server_user()) is not None:
@@ -176,16 +189,24 @@ def _start_server(folder: Path, socket_dir: Path) -> None:
     _run(folder, "pg_ctl", "start", "-w", "-t", f"{_START_TIMEOUT_S:.0f}", *data, "-o", options)
 
 
-def _forget_reused_pid(pid_file: Path) -> None:
+def _pid_file(folder: Path) -> Path:
+    return folder / "pgdata" / "postmaster.pid"
+
+
+def _pid(folder: Path) -> int:
+    """The server's process, as its lock file says. Errors: FileNotFoundError, ValueError."""
+    return int(_pid_file(folder).read_text().split("\n", 1)[0])
+
+
+def _forget_reused_pid(folder: Path) -> None:
     """Remove a lock file left by a killed server whose process id now belongs to something else.
 
     PostgreSQL clears the file itself when no process has the id; after a restart of a container,
     where ids are small, one often has, and the server would refuse to start.
     """
     try:
-        process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
-        if "postgres" not in process.name():
-            pid_file.unlink()
+        if "postgres" not in psutil.Process(_pid(folder)).name():
+            _pid_file(folder).unlink()
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return
 
