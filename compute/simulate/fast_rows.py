@@ -23,7 +23,8 @@ RIDGE = 1e-13
 """Of rows that say the same: a step is then not unique."""
 HALVINGS = 60
 SETTLED = 1e-13
-"""Where no weight moves further in a sweep, in weights."""
+"""Where no price moves further in a sweep, in weights. Prices may still trade places while lines at
+the ends of their boxes keep every weight where it is."""
 Excess = Callable[[Array], Array]
 
 
@@ -61,13 +62,13 @@ def nearest(wanted: Array, low: Array, high: Array, rows: Rows) -> Array:
         return jnp.where(dual(other) > dual(price), other, price)
 
     def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        number, price, _ = state
-        before = moved(price)
+        number, before, _ = state
+        price = before
         for j in range(len(b)):
             others = wanted - price @ a + price[j] * a[j]
             price = price.at[j].set(_price(others, low, high, a[j], b[j]))
         price = newton(price) if len(b) > 1 else price
-        return number + 1, price, jnp.max(jnp.abs(moved(price) - before))
+        return number + 1, price, jnp.max(jnp.abs(price - before) / jnp.maximum(1.0, price))
 
     def goes_on(state: tuple[Array, Array, Array]) -> Array:
         return (state[0] < SWEEPS) & (state[2] > SETTLED)

@@ -20,7 +20,7 @@ from server.cli.common import (
 )
 from server.cli.layout import Table
 from server.cli.page import Output
-from server.cli.simulate import ConfirmPrices, DelistingReturn, Delistings, Experiment
+from server.cli.past import Past, over_the_past
 
 if TYPE_CHECKING:
     from positionsizing.v1 import simulation_service_pb2 as pb
@@ -36,6 +36,7 @@ OBJECTIONS = {
 }
 
 
+@over_the_past
 def tune(
     file: Annotated[
         Path,
@@ -43,15 +44,7 @@ def tune(
             exists=True, dir_okay=False, help="TOML or JSON of a TuneParametersRequest."
         ),
     ],
-    prices: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Closes: CSV, CSV.gz or Parquet."),
-    ] = None,
-    universe: Annotated[str, typer.Option(help="Or a universe stored before, by name.")] = "",
-    delistings: Delistings = None,
-    delisting_return: DelistingReturn = None,
-    confirm_prices: ConfirmPrices = False,
-    experiment: Experiment = "",
+    past: Past,
     proposal: Annotated[Path | None, file_to_write("Write the proposed parameters (JSON).")] = None,
     propose_anyway: Annotated[
         bool,
@@ -74,13 +67,10 @@ def tune(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files
-    from server.cli.simulate import followed, use_delistings, use_history
+    from server.cli.simulate import followed
 
     request = files.read_message(file, pb.TuneParametersRequest())
-    use_history(request, prices, universe, "search on")
-    use_delistings(request, delistings, delisting_return)
-    request.confirm_prices |= confirm_prices
-    request.experiment = experiment or request.experiment
+    past.put_into(request, "search on")
     if job:
         from positionsizing.v1 import job_service_pb2
 

@@ -51,6 +51,27 @@ def test_the_nearest_weights_are_those_of_a_quadratic_program(seed: int) -> None
     assert (found <= high).all()
 
 
+def test_rows_whose_prices_trade_places_while_no_weight_moves() -> None:
+    """Lines at the ends of their boxes hold the weights still in the second of four sweeps."""
+    wanted = np.array([0.194560808838, 0.034240910464, 0.175420783556, 0.047474991278])
+    low = np.array([0.08491057568, 0.034240910464, 0.0, 0.0])
+    rows = np.array(
+        [
+            [0.348859929543, 0.002211666602, 0.092924782168, 0.392146027188],
+            [0.358184140702, 0.310221329839, 0.181990807266, 0.34166455289],
+        ]
+    )
+    bound = np.array([0.054385985256, 0.062901637366])
+    found = np.asarray(nearest(*map(jnp.asarray, (wanted, low, wanted)), Rows(rows, bound)))
+    w = cvxpy.Variable(4)
+    held = [rows @ w <= bound, w >= low, w <= wanted]
+    cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(w - wanted)), held).solve(
+        solver=cvxpy.CLARABEL, tol_gap_abs=1e-13, tol_gap_rel=1e-13, tol_feas=1e-13
+    )
+    np.testing.assert_allclose(found, w.value, atol=1e-7)
+    assert found[0] > 0.08508, "0.08491 is where it had stopped"
+
+
 def test_rows_that_can_t_be_kept_are_missed_least() -> None:
     """One line may go from 0.5 to 0.2: 0.2 is as near to 0.1 as it comes."""
     one = np.ones(1)
