@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import qmc
 
 from compute.market import Floats
 
@@ -199,6 +198,8 @@ def _raked(wins: Floats, chance: Floats) -> Floats:
 
 def _normals(size: int, count: int) -> Floats:
     """`count` points of a Sobol sequence as standard normal numbers, (count, size)."""
+    from scipy.stats import qmc  # brings all of scipy.stats, a seventh of a start or more
+
     points = qmc.Sobol(size, scramble=True, rng=np.random.default_rng(_SEED)).random(count)
     tiny = 1e-12
     out: Floats = ndtri(np.clip(points, tiny, 1.0 - tiny))

@@ -52,7 +52,9 @@ class States:
         self._database = database
         self._deadline_s = deadline_s
         self._states: RefreshingCache[PortfolioState] = RefreshingCache(
-            STATE_AGE_MAX_S, _STATES_MAX, family=lambda key: key[:2]  # a portfolio's
+            STATE_AGE_MAX_S,
+            _STATES_MAX,
+            family=lambda key: key[:2],  # a portfolio's
         )
         self._latest: RefreshingCache[str] = RefreshingCache(STATE_AGE_MAX_S)
         self._snapshots: RefreshingCache[Snapshot] = RefreshingCache(float("inf"), _MARKETS_MAX)

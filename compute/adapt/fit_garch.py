@@ -14,9 +14,9 @@ from math import log, pi
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.signal import lfilter
 
 from compute.market import Floats
+from compute.recursion import decayed_sums
 
 PERSISTENCE_MAX = 1.0 - 1e-6
 _STARTS = tuple(product((0.02, 0.05, 0.1, 0.2), (0.0, 0.05, 0.15), (0.6, 0.9, 0.97)))
@@ -116,7 +116,7 @@ def _recursion(theta: Floats, e: Floats) -> tuple[Floats, tuple[Floats, Floats, 
     fell = np.concatenate([[0.5 * level], np.where(e[:-1] < 0.0, square[:-1], 0.0)])
     news = w + a * before + g * fell
     news[0] += b * level
-    h: Floats = lfilter([1.0], [1.0, -b], news)
+    h = decayed_sums(news, b)
     return h, (before, fell, level)
 
 
@@ -131,6 +131,6 @@ def _likelihood(theta: Floats, x: Floats) -> tuple[float, Floats]:
     last = np.concatenate([[level], h[:-1]])
     news = np.stack([of_mean, np.ones_like(e), before, fell, last])
     by_h = -0.5 * (1.0 / h - e**2 / h**2)
-    slope = lfilter([1.0], [1.0, -b], news, axis=1) @ by_h
+    slope = decayed_sums(news, b) @ by_h
     slope[0] += float(np.sum(e / h))
     return value, slope

@@ -7,11 +7,11 @@ of returns is not taken out of them.
 """
 
 import numpy as np
-from scipy.signal import lfilter
 
 from compute.adapt.fit_garch import GarchFit
 from compute.adapt.regimes import RegimeSwitching, ahead, filtered, mixture
 from compute.market import Floats
+from compute.recursion import decayed_sums
 
 
 def qlike(returns: Floats, variance: Floats) -> float:
@@ -24,7 +24,7 @@ def qlike(returns: Floats, variance: Floats) -> float:
 def exponential_variances(returns: Floats, half_life: float) -> Floats:
     """Of exponential weights before each return, (T,); the first is NaN: nothing came before."""
     decay = 0.5 ** (1.0 / half_life)
-    sums = lfilter([1.0 - decay], [1.0, -decay], returns**2)
+    sums = decayed_sums((1.0 - decay) * returns**2, decay)
     weights = 1.0 - decay ** np.arange(1, len(returns) + 1)
     out: Floats = np.concatenate([[np.nan], (sums / weights)[:-1]])
     return out
@@ -34,7 +34,7 @@ def garch_variances(returns: Floats, fit: GarchFit) -> Floats:
     """Of GARCH before each return, (T,), from its long-run variance on."""
     news = fit.omega + (fit.alpha + fit.gamma * (returns < 0.0)) * returns**2
     level = fit.long_run_variance
-    rest = lfilter([1.0], [1.0, -fit.beta], news[:-1], zi=[fit.beta * level])[0]
+    rest = decayed_sums(news[:-1], fit.beta, before=level)
     out: Floats = np.concatenate([[level], rest])
     return out
 

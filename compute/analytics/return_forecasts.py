@@ -17,7 +17,6 @@ from math import pi, sqrt
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import kstwo
 
 from compute.market import Floats, Integers
 from compute.simulate.bootstrap import Interval, mean_interval
@@ -164,6 +163,8 @@ def return_forecast(decisions: Sequence[Scores]) -> ReturnForecast | None:
     held = [scores for scores in decisions if len(scores.crps)]
     if not held:
         return None
+    from scipy.stats import kstwo  # brings all of scipy.stats, a seventh of a start or more
+
     every = joined(held)
     gains = np.array([float((item.crps_no_edge - item.crps).mean()) for item in held])
     normal = every.log_score[np.isfinite(every.log_score)]

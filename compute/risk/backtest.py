@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
-from scipy.stats import binom, chi2, norm, t
+from scipy.special import bdtr, chdtrc, ndtr, stdtr, xlogy
 
 from compute.history import Floats
 from compute.risk.measures import normal_tail, student_tail
@@ -39,7 +38,7 @@ def kupiec(count: int, exceedances: int, probability: float) -> LikelihoodRatio:
     null = xlogy(stayed, 1.0 - probability) + xlogy(exceedances, probability)
     found = xlogy(stayed, 1.0 - rate) + xlogy(exceedances, rate)
     statistic = float(max(-2.0 * (null - found), 0.0))
-    return LikelihoodRatio(statistic, float(chi2.sf(statistic, 1)))
+    return LikelihoodRatio(statistic, float(chdtrc(1, statistic)))
 
 
 def transitions(hits: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -65,7 +64,7 @@ def independence(hits: NDArray[np.bool_]) -> LikelihoodRatio:
     null = xlogy(n00 + n10, 1.0 - rate) + xlogy(n01 + n11, rate)
     found = xlogy(n00, 1.0 - calm) + xlogy(n01, calm) + xlogy(n10, 1.0 - after) + xlogy(n11, after)
     statistic = float(max(-2.0 * (null - found), 0.0))
-    return LikelihoodRatio(statistic, float(chi2.sf(statistic, 1)))
+    return LikelihoodRatio(statistic, float(chdtrc(1, statistic)))
 
 
 def conditional_coverage(hits: NDArray[np.bool_], probability: float) -> LikelihoodRatio:
@@ -73,7 +72,7 @@ def conditional_coverage(hits: NDArray[np.bool_], probability: float) -> Likelih
     statistic = (
         kupiec(len(hits), int(hits.sum()), probability).statistic + independence(hits).statistic
     )
-    return LikelihoodRatio(statistic, float(chi2.sf(statistic, 2)))
+    return LikelihoodRatio(statistic, float(chdtrc(2, statistic)))
 
 
 def traffic_light(count: int, exceedances: int, probability: float) -> tuple[str, float]:
@@ -81,7 +80,7 @@ def traffic_light(count: int, exceedances: int, probability: float) -> tuple[str
 
     For 250 days of 99 %: green to 4, yellow 5 to 9, red from 10 exceedances.
     """
-    reached = float(binom.cdf(exceedances, count, probability))
+    reached = float(bdtr(exceedances, count, probability))
     zone = "GREEN" if reached < 0.95 else "YELLOW" if reached < 0.9999 else "RED"
     return zone, reached
 
@@ -113,16 +112,14 @@ def shortfall_p_value(
         return 1.0
     step = 8.0 * max(reached, count * probability, 1.0) / GRID
     level = 1.0 - probability
-    if degrees is None:
-        law, tail = norm(), normal_tail(level)
-    else:
-        law, tail = (
-            t(degrees, scale=np.sqrt((degrees - 2.0) / degrees)),
-            student_tail(level, degrees),
-        )
+    tail = normal_tail(level) if degrees is None else student_tail(level, degrees)
     # What lies between two midpoints is put on the point between them, all beyond on the last.
     ends = (np.arange(GRID // 2) + 0.5) * step * tail.expected_shortfall
-    beyond = law.sf(np.maximum(ends, tail.value_at_risk))
+    losses = np.maximum(ends, tail.value_at_risk)
+    if degrees is None:
+        beyond = ndtr(-losses)
+    else:  # of variance one
+        beyond = stdtr(degrees, -losses * np.sqrt(degrees / (degrees - 2.0)))
     cells = np.zeros(GRID)
     cells[: GRID // 2] = np.concatenate([[1.0], beyond[:-1]]) - beyond
     cells[GRID // 2] = beyond[-1]

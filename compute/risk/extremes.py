@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.stats import genpareto
+from scipy.special import inv_boxcox1p
 
 from compute.history import Floats
 from compute.risk.measures import OutsideDomainError, Tail
@@ -88,6 +88,13 @@ def fit_pareto(excesses: Floats) -> tuple[float, float]:
     return xi, xi / ratio * float(excesses.mean())
 
 
+def _pareto_cdf(scaled: Floats, xi: float) -> Floats:
+    """1 - (1 + xi x)^(-1 / xi), x the excess over the scale; 1 beyond the end of a bounded tail."""
+    if xi < 0.0:
+        scaled = np.minimum(scaled, -1.0 / xi)
+    return np.asarray(-inv_boxcox1p(-scaled, -xi))
+
+
 def pareto_tail(losses: Floats, fraction: float = 0.1) -> ParetoTail:
     """The tail fitted above the threshold that `fraction` of the losses exceed.
 
@@ -107,7 +114,7 @@ def pareto_tail(losses: Floats, fraction: float = 0.1) -> ParetoTail:
         raise OutsideDomainError(f"only {len(excesses)} losses differ from the threshold")
     xi, b = fit_pareto(excesses)
     n = len(excesses)
-    model = genpareto.cdf(excesses, xi, scale=b)
+    model = _pareto_cdf(excesses / b, xi)
     steps = np.arange(n + 1) / n
     distance = max(np.abs(model - steps[1:]).max(), np.abs(model - steps[:-1]).max())
     middle = excesses[n // 2]

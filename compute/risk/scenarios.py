@@ -6,7 +6,7 @@ Shocks are simple returns of instruments over the event; losses fractions of equ
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from compute.history import Floats, Integers
 
@@ -64,4 +64,4 @@ def reverse_stress(weights: Floats, covariance: Floats, loss: float) -> Extreme:
 
 
 def _exceeded(distance: float, n: int) -> float:
-    return float(chi2.sf(distance**2, n))
+    return float(chdtrc(n, distance**2))

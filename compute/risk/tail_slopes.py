@@ -10,10 +10,10 @@ is the measure. Only HISTORICAL expected shortfall and NORMAL are convex in w.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.special import ndtri
 
 from compute.history import Floats
+from compute.recursion import decayed_sums
 from compute.risk.conditional import FILTER_DECAY, FILTERED_MIN
 from compute.risk.extremes import EXCEEDANCES_MIN, ParetoTail, fit_pareto
 from compute.risk.measures import (
@@ -99,13 +99,13 @@ def _filtered_historical(
         raise OutsideDomainError("scenarios are not equally likely")
     squares = losses**2
     start = float(squares.mean())
-    later, _ = lfilter([1.0 - d], [1.0, -d], squares, zi=[d * start])
+    later = decayed_sums((1.0 - d) * squares, d, before=start)
     variances = np.concatenate([[start], later])
     ratio = np.sqrt(variances[-1] / variances[:-1])
     found = _historical(kind, level, ratio * losses, probability)
     by_variance = found.slope * ratio * losses
     by_itself = np.append(-by_variance, by_variance.sum()) / (2.0 * variances)
-    by_variance = lfilter([1.0], [1.0, -d], by_itself[::-1])[::-1]
+    by_variance = decayed_sums(by_itself[::-1], d)[::-1]
     through = (1.0 - d) * by_variance[1:] + by_variance[0] / count
     return Sloped(found.value, found.slope * ratio + 2.0 * losses * through)
 

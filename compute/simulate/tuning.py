@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy.stats import qmc
 
 from compute.market import Floats, Integers
 
@@ -83,6 +82,8 @@ def points(dimensions: int, count: int, seed: int) -> Floats:
     They fill it evenly in every number, so that a trial has neighbours on all sides, and are known
     before any is tried: all of them run at once.
     """
+    from scipy.stats import qmc  # brings all of scipy.stats, a seventh of a start or more
+
     drawn = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
     found: Floats = drawn.random(1 << (count - 1).bit_length())[:count]
     return found
