@@ -296,7 +296,8 @@ class _SizingStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SizingSta
     """Scaled so that the portfolio stays inside the risk budget."""
     SIZING_STAGE_JOINT_OPTIMUM: _SizingStage.ValueType  # 19
     """Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
-    nothing to cut but rounding.
+    nothing to cut but rounding. 0, without a certificate, where the rules leave less than a millionth
+    of full Kelly: limits may then ask that positions stay.
     """
     SIZING_STAGE_ALGORITHM: _SizingStage.ValueType  # 22
     """What the algorithm of method CUSTOM or the methods RISK_PARITY and MULTI_PERIOD sized, times what the rules took off
@@ -368,7 +369,8 @@ SIZING_STAGE_RISK_BUDGET: SizingStage.ValueType  # 7
 """Scaled so that the portfolio stays inside the risk budget."""
 SIZING_STAGE_JOINT_OPTIMUM: SizingStage.ValueType  # 19
 """Joint optimum of the whole book, within the risk rules of single lines; the limits that follow find
-nothing to cut but rounding.
+nothing to cut but rounding. 0, without a certificate, where the rules leave less than a millionth
+of full Kelly: limits may then ask that positions stay.
 """
 SIZING_STAGE_ALGORITHM: SizingStage.ValueType  # 22
 """What the algorithm of method CUSTOM or the methods RISK_PARITY and MULTI_PERIOD sized, times what the rules took off
