@@ -9,7 +9,7 @@ from service_client import new_id
 from test_commands import EXAMPLES, Sizing, sizing
 
 from server.cli.errors import CommandError
-from server.cli.simulate import add_beside, use_delistings, use_history
+from server.cli.past import Past
 from server.cli.tune import OBJECTIONS, advice, is_proposed, not_unseen
 
 __all__ = ["sizing"]
@@ -123,9 +123,7 @@ def test_files_beside_the_closes_fill_their_columns(tmp_path: Path) -> None:
     splits.write_text("date,A\n2020-01-03,2\n")
     paid.write_text("date,B,A\n2020-01-02,0,0.5\n2020-01-03,0.25,\n")
     request = simulation.RunBacktestRequest()
-    use_history(request, closes, "", "run through")
-    add_beside(request.prices, "split", splits)
-    add_beside(request.prices, "dividend", paid)
+    Past(closes, splits=splits, dividends=paid).put_into(request, "run through")
     assert list(request.prices.split) == [1.0, 1.0, 2.0, 1.0]
     assert list(request.prices.dividend) == [0.5, 0.0, 0.0, 0.25]
     for text, words in (
@@ -135,21 +133,21 @@ def test_files_beside_the_closes_fill_their_columns(tmp_path: Path) -> None:
     ):
         splits.write_text(text)
         with pytest.raises(CommandError, match=words):
-            add_beside(request.prices, "split", splits)
+            Past(closes, splits=splits).put_into(request, "run through")
     paid.write_text("date,A\n2020-01-03,-1\n")
     with pytest.raises(CommandError, match="line 2: A is -1; it must not be below 0"):
-        add_beside(request.prices, "dividend", paid)
+        Past(closes, dividends=paid).put_into(request, "run through")
     with pytest.raises(CommandError, match="needs closes beside it"):
-        add_beside(simulation.PriceTable(), "split", splits)
+        Past(universe="stored", splits=splits).put_into(request, "run through")
 
 
 def test_lines_of_delistings_are_read_or_refused_by_their_line(tmp_path: Path) -> None:
     closes, ends = tmp_path / "closes.csv", tmp_path / "ends.csv"
     closes.write_text("date,A,B\n2020-01-02,4,5\n2020-01-03,,6\n2020-01-06,,\n")
     request = simulation.RunBacktestRequest()
-    use_history(request, closes, "", "run through")
     ends.write_text("date,instrument_id,price,return\n2020-01-03,A,0,\n2020-01-06,B,,-0.5\n")
-    use_delistings(request, ends, -0.3)
+    past = Past(closes, delistings=ends, delisting_return=-0.3)
+    past.put_into(request, "run through")
     assert request.delisting_return == -0.3
     told = [
         (item.instrument_id, item.date, item.WhichOneof("value")) for item in request.delistings
@@ -168,7 +166,7 @@ def test_lines_of_delistings_are_read_or_refused_by_their_line(tmp_path: Path) -
     ):
         ends.write_text(f"date,instrument_id,price,return\n{text}\n")
         with pytest.raises(CommandError, match=words):
-            use_delistings(simulation.RunBacktestRequest(prices=request.prices), ends, None)
+            past.put_into(simulation.RunBacktestRequest(), "run through")
 
 
 async def test_a_name_that_ends_is_refused_or_closed_as_its_line_says(
