@@ -29,6 +29,8 @@ from compute.tail_cuts import Bounded, is_cut, normal_cap
 
 MARGIN_ROW = "cash"
 _OF_TAILS = (LimitKind.VAR_MAX, LimitKind.CVAR_MAX)
+ONE_VALUE = 1e-12
+"""Ends of a row that are no further apart are one: they differ by the rounding of their sums."""
 RUINED = 1e-6 * RUIN
 """A measure of a wealth floor beyond this says that a scenario takes all wealth."""
 
@@ -66,6 +68,10 @@ def book_limits(
     def add(name: str, row: Floats, least: float, most: float) -> None:
         # A row without a name in it holds already: margins of 0 need no cash.
         bounded = least > -ENDLESS or most < ENDLESS
+        if (
+            abs(most - least) <= ONE_VALUE
+        ):  # the sum may not move: an interval has to have an inside
+            least = most = 0.5 * (least + most)
         if bounded and (row.any() or not least <= 0.0 <= most):
             names.append(name)
             rows.append(row)

@@ -91,7 +91,7 @@ def search_lots(
     except OutOfTimeError:  # of all lots none is worth more than the optimum
         found = replace(found, gap=max(found.shortfall, 0.0))
     if found.weights is None:
-        return LotSearch(note="no whole lots near the optimum keep all limits")
+        return LotSearch(note="no whole lots that keep all limits were found near the optimum")
     weight = np.zeros(len(inputs.index))
     weight[lines] = found.weights[: len(lines)]
     return LotSearch(weight, found.shortfall, found.gap)
@@ -131,6 +131,7 @@ def _rules(inputs: Inputs, answer: JointAnswer, lines: Integers) -> IntegerRules
         trade_min=smallest * (1.0 + SLACK) if has_smallest else None,
         names_max=most,
         reach_lots=None if has_smallest or most is not None else REACH_LOTS,
+        stays=True,
     )
 
 

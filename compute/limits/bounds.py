@@ -37,6 +37,9 @@ from compute.market import (
 )
 from compute.shapes import GROUPS_MAX
 
+SUM_ROUNDING = 1e-14
+"""Relative to its terms: what a sum of weights in doubles may differ by in another order."""
+
 
 @dataclass(frozen=True)
 class LimitBounds:
@@ -319,9 +322,15 @@ def _exposure_bounds(
     )
     bounds[Exposure.OTHER_GROSS] = gross
     bounds[Exposure.OTHER_NET] = net
-    bounds[Exposure.GROSS_MAX] = _headroom(gross_max, members @ (worst - np.abs(before)), gross)
-    bounds[Exposure.NET_MAX] = _headroom(net_max, members @ pending_sell, net)
-    bounds[Exposure.NET_MIN] = -_headroom(-net_min, members @ pending_buy, -net)
+    terms = SUM_ROUNDING * (members @ worst)
+    for row, sign, bound, pending, used in (
+        (Exposure.GROSS_MAX, 1.0, gross_max, members @ (worst - np.abs(before)), gross),
+        (Exposure.NET_MAX, 1.0, net_max, members @ pending_sell, net),
+        (Exposure.NET_MIN, -1.0, -net_min, members @ pending_buy, -net),
+    ):
+        room = _headroom(bound, pending, used)
+        # Lots that are swapped one for one leave a sum where it is, but for its last digits.
+        bounds[row] = sign * np.where(np.abs(room - used) <= terms, room + terms, room)
     return bounds
 
 

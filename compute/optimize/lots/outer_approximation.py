@@ -45,7 +45,8 @@ class IntegerRules:
     a name is left alone (an odd
     lot included), closed, or traded by at least this weight. position_min: f64[n], a name is not
     held or held with at least this |weight|. names_max: most names held. reach_lots: look only
-    this many lots around the continuous weights (None: anywhere within the limits).
+    this many lots around the continuous weights (None: anywhere within the limits). stays: the
+    holdings are such lots, so that no trade is known to be one answer where it keeps the limits.
     """
 
     lot: Vector | None = None
@@ -54,6 +55,7 @@ class IntegerRules:
     names_max: int | None = None
     reach_lots: int | None = None
     odd: Vector | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def solve_integer(
     value = objective_value(problem, weights)
     base = _linear_part(problem, weights)
     size = max(abs(value), 1e-3 * base.scale)
-    cuts, best, best_worth, bound = _Cuts(), None, -np.inf, np.inf
+    cuts, bound = _Cuts(), np.inf
+    best = _no_trade(problem, rules)
+    best_worth = -np.inf if best is None else _worth(problem, weights, best)
     _visit(problem, weights, weights, cuts)
     start = _worth(problem, weights, weights)
     seen: set[bytes] = set()
@@ -126,6 +130,9 @@ def solve_integer(
         found, point = _integer_program(base, rules, cuts, weights, left)
         time_limit.check()  # that there was no time is not that there are no lots
         if found.status is not LpStatus.OPTIMAL:
+            # A program that was given up has a bound all the same, but no point.
+            if found.status is LpStatus.FAILED and np.isfinite(found.bound):
+                bound = min(bound, found.bound * base.scale)
             break
         bound = min(bound, found.bound * base.scale)
         worth = _worth(problem, weights, point)
@@ -143,6 +150,19 @@ def solve_integer(
     objective, unit = objective_value(problem, best), size
     gap = max(bound - best_worth, 0.0) / unit
     return IntegerSolution(best, lots, objective, (start - best_worth) / unit, gap, rounds)
+
+
+def _no_trade(problem: Problem, rules: IntegerRules) -> Vector | None:
+    """The holdings, where they are known to be whole lots and keep all rules and limits."""
+    held = problem.holdings
+    if not rules.stays or held is None:
+        return None
+    names, least = np.flatnonzero(held), rules.position_min
+    if rules.names_max is not None and len(names) > rules.names_max:
+        return None
+    if least is not None and (np.abs(held[names]) < least[names]).any():
+        return None
+    return held if largest_violation(problem, held) <= TOLERANCE else None
 
 
 def _linear_part(problem: Problem, weights: Vector) -> Tangent:
