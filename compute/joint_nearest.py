@@ -20,7 +20,7 @@ from compute.inputs import Inputs
 from compute.joint_box import Box
 from compute.joint_cuts import RISK_BUDGET_ROW, limit_of, linear_name
 from compute.joint_limits import MARGIN_ROW
-from compute.joint_reach import value_now
+from compute.joint_reach import SIGNED, value_now
 from compute.layout import Exposure
 from compute.limits.one_decision import held_at
 from compute.market import Floats, Integers
@@ -52,14 +52,18 @@ class Nearest:
 
 
 @dataclass(frozen=True)
-class _End:
-    """One end of a hard row, a'w <= most; excess: how far the book is beyond it, <= 0 inside."""
+class End:
+    """One end of a hard row, a'w <= most; excess: how far the book is beyond it, <= 0 inside.
+
+    is_signed: it is of the weights, not of their sizes.
+    """
 
     place: int
     name: str
     row: Floats
     most: float
     excess: float
+    is_signed: bool
 
 
 def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
@@ -70,7 +74,7 @@ def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
     rows, before = problem.limits.rows, problem.holdings
     if rows is None or before is None:
         return None
-    ends = _hard_ends(inputs, rows, box, before)
+    ends = hard_ends(inputs, rows, box, before)
     beyond = [end for end in ends if end.excess > ROOM]
     if not beyond:
         return None
@@ -91,7 +95,8 @@ def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
     return Nearest(replace(problem, limits=limits), bounds)
 
 
-def _hard_ends(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[_End]:
+def hard_ends(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[End]:
+    """Both ends of every row without a price, where they are bounded."""
     price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
     out = []
     for place in np.flatnonzero(np.isinf(price)):
@@ -99,14 +104,15 @@ def _hard_ends(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[_En
             most = float(sign * bound[place])
             if np.isfinite(most):
                 name, row = f"{rows.names[place]} {end}", sign * rows.matrix[place]
-                now = value_now(row, before, limit_of(name, inputs, box, _NO_OWNER))
+                named = limit_of(name, inputs, box, _NO_OWNER)
+                now = value_now(row, before, named)
                 excess = 0.0 if rows.names[place] in _KEPT else now - most
-                out.append(_End(int(place), name, row, most, excess))
+                out.append(End(int(place), name, row, most, excess, named.kind in SIGNED))
     return out
 
 
 def _least_excess(
-    problem: Problem, ends: list[_End], beyond: list[_End], before: Floats
+    problem: Problem, ends: list[End], beyond: list[End], before: Floats
 ) -> Floats | None:
     """The excesses (b,) of the rows `beyond` whose sum is least, each in units of its largest term.
 

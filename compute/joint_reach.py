@@ -26,7 +26,7 @@ from compute.optimize.problem import Limits, Rows
 SLACK = 1e-12
 """Relative to the terms of a row: what is missed by less is kept."""
 
-_SIGNED = {
+SIGNED = {
     LimitKind.STRESS_LOSS_MAX,
     LimitKind.LINEAR,
     LimitKind.NET_MIN,
@@ -34,6 +34,7 @@ _SIGNED = {
     LimitKind.GROUP_NET_MIN,
     LimitKind.GROUP_NET_MAX,
 }
+"""Limits on sums of signed weights; others are on sums of sizes."""
 _NO_OWNER: Integers = np.empty(0, dtype=np.int64)
 
 
@@ -135,7 +136,7 @@ def _least(row: Floats, box: Box, before: Floats) -> tuple[float, Floats]:
 
 def value_now(row: Floats, before: Floats, named: Named) -> float:
     """The value of a row now: what counts sizes counts them on whichever side they are."""
-    if named.kind in _SIGNED:
+    if named.kind in SIGNED:
         return float(row @ before)
     return float(np.abs(row) @ np.abs(before))
 

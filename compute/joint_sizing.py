@@ -11,7 +11,7 @@ become rows of the problem: a line may only be held on the side of its signal, s
 are linear. Lots, cash and the guard follow as in the closed form (`pipeline.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -28,6 +28,7 @@ from compute.joint_nearest import nearest_rows
 from compute.joint_outcomes import COMBINED_MAX
 from compute.joint_reach import unforced, within_reach
 from compute.joint_returns import BookMatrix
+from compute.joint_stay import held_where, lines_that_stay
 from compute.limits.policy import LimitKind
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
@@ -46,11 +47,12 @@ from compute.optimize.problem import (
     Objective,
     ObjectiveKind,
     Problem,
+    Solution,
     Status,
 )
 from compute.optimize.proof.certificate import Certificate, certify
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
-from compute.tail_cuts import solve_within
+from compute.tail_cuts import Cut, solve_within
 from compute.trading_costs import trading_costs
 
 _ON_SCENARIOS = frozenset(kind for kind in ObjectiveKind if kind.needs == "scenarios")
@@ -121,28 +123,25 @@ def solve_joint(
     """
     time_limit, programs = execution.time_limit, execution.programs
     shapes = None if programs is None else programs.shapes
-    made = joint_problem(inputs, scenarios, covariance, edges, shapes)
-    stated, lines, everything = made.problem, made.lines, made.everything
-    owner, solver = np.arange(len(everything)), partial(solve, execution=execution)
-    tails = partial(kept_by_cuts, inputs, unmeasured=made.unmeasured)
-    found = solve_within(stated, tails(everything), solver)
-    if found.solution.status is Status.INFEASIBLE and has_least_gross(stated):
-        stated = of_largest_gross(stated, solver)
-        found = solve_within(stated, tails(everything), solver)
-    reached: Mapping[str, float] = {}
-    notes = made.notes
-    if found.solution.status is Status.INFEASIBLE:
-        nearest = nearest_rows(inputs, stated, made.box)
-        if nearest is not None:
-            near = solve_within(nearest.problem, tails(everything), solver)
-            if near.solution.status is Status.OPTIMAL:
-                found, stated, reached = near, nearest.problem, nearest.bounds
-                notes = (*notes, nearest.note)
+    data = inputs, scenarios, covariance, edges, shapes
+    solver = partial(solve, execution=execution)
+    tails = partial(kept_by_cuts, inputs)
+    attempt = _attempt(inputs, joint_problem(*data), solver)
+    if attempt.found.solution.status is Status.INFEASIBLE:
+        stay = lines_that_stay(inputs, attempt.stated, attempt.made.box)
+        if stay is not None:
+            again = _attempt(inputs, joint_problem(*data, stay), solver)
+            if again.found.solution.status is Status.OPTIMAL:
+                attempt = again.noted(_staying(inputs, attempt.made, stay))
+    made, found, stated = attempt.made, attempt.found, attempt.stated
+    lines, everything, notes = made.lines, made.everything, attempt.notes
+    owner = np.arange(len(everything))
     if found.solution.status is Status.OPTIMAL and (
         exact := _exact_margin(inputs, stated, lines, found.solution.weights)
     ):
         owner = exact.owner
-        found = solve_within(exact.problem, tails(everything[owner]), solver)
+        bounded = tails(everything[owner], made.unmeasured)
+        found = solve_within(exact.problem, bounded, solver)
     problem, notes = found.problem, (*notes, *found.notes)
     solution, why = recognised(problem, found.solution, execution)
     ids = inputs.limit_bounds.market.instrument_ids
@@ -183,9 +182,51 @@ def solve_joint(
         cuts,
         named,
         notes=notes,
-        reached=reached,
+        reached=attempt.reached,
         owner=owner,
     )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A problem as it was solved; reached, notes: as in `JointAnswer`."""
+
+    made: JointProblem
+    stated: Problem
+    found: Cut
+    reached: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    def noted(self, note: str) -> "_Attempt":
+        return replace(self, notes=(*self.notes, note))
+
+
+def _attempt(inputs: Inputs, made: JointProblem, solver: Callable[[Problem], Solution]) -> _Attempt:
+    """The problem, or where one decision can't reach its rows, that with them as near as it can."""
+    stated, notes = made.problem, made.notes
+    tails = kept_by_cuts(inputs, made.everything, made.unmeasured)
+    found = solve_within(stated, tails, solver)
+    if found.solution.status is Status.INFEASIBLE and has_least_gross(stated):
+        stated = of_largest_gross(stated, solver)
+        found = solve_within(stated, tails, solver)
+    if found.solution.status is Status.INFEASIBLE:
+        nearest = nearest_rows(inputs, stated, made.box)
+        if nearest is not None:
+            near = solve_within(nearest.problem, tails, solver)
+            if near.solution.status is Status.OPTIMAL:
+                notes = (*notes, nearest.note)
+                return _Attempt(made, nearest.problem, near, nearest.bounds, notes)
+    return _Attempt(made, stated, found, {}, notes)
+
+
+def _staying(inputs: Inputs, made: JointProblem, stay: Floats) -> str:
+    """Which lines stay, in words."""
+    ids = inputs.limit_bounds.market.instrument_ids
+    told = ", ".join(
+        f"{ids[inputs.index[made.lines[place]]]} at {stay[place]:.6g}"
+        for place in np.flatnonzero(~np.isnan(stay))
+    )
+    return f"limits on sums leave no way for positions that are to be smaller; they stay: {told}"
 
 
 def _exact_margin(
@@ -209,10 +250,12 @@ def joint_problem(
     covariance: BookMatrix | None,
     edges: Floats | None = None,
     shapes: JointShapes | None = None,
+    stay: Floats | None = None,
 ) -> JointProblem:
     """The problem over the active lines and, fixed, everything else that is held.
 
-    shapes: of the programs that solve it; None: any.
+    shapes: of the programs that solve it; None: any. stay: weights of lines that are fixed, NaN of
+    others (`lines_that_stay`).
     """
     lines = np.flatnonzero(inputs.active)
     inside = inputs.index[lines]
@@ -223,6 +266,7 @@ def joint_problem(
     side = sides(inputs, lines, everything, box)
     stated = book_limits(inputs, lines, everything, side, None, frozenset())
     box = unforced(inputs, lines, everything, stated, box)
+    box = box if stay is None else held_where(box, stay)
     needs: LineNeeds | None = line_needs(inputs, lines, box.lower.weight, box.upper.weight)
     if needs is not None and not needs.are_payable:
         # Nothing is free to grow with; what is forced, and fees, always may go.

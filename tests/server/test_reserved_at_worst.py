@@ -181,3 +181,41 @@ async def test_scenarios_count_before_a_covariance_in_the_risk_of_a_decision(
     losses = -(returns @ [0.2, 0.2])
     assert decision.risk.after.expected_shortfall == pytest.approx(losses.max())
     assert decision.risk.after.volatility == pytest.approx(losses.std(ddof=1))
+
+
+@pytest.mark.parametrize("form", NETS)
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_position_against_its_signal_stays_where_nothing_makes_up_for_it(
+    joint_client: Client, method: str, form: str
+) -> None:
+    """The 10 % reserved are to be sold, which would take the net away from 0: they stay."""
+    book = await KellyBook(joint_client, method).opened(100_000.0, [])
+    await book.limited(weight_max=0.1, leverage_max=1.0, **SHORTS, **NETS[form](book.names, 0.05))
+    assert list((await book.size(0.4, -0.4)).sizes.trade_lots) == [100, -100]
+    alone = await book.size(-0.0001, validate_only=True)
+    assert list(alone.sizes.trade_lots) == [0]
+    assert not alone.fallback_chain
+    assert alone.status == CAPPED
+    assert alone.method == METHODS[method]
+
+
+async def test_a_position_stays_where_several_sums_together_leave_no_way_for_it(
+    joint_client: Client,
+) -> None:
+    """Another line could make up for each of two sums that may not move, but not for both."""
+    book = await KellyBook(joint_client, "joint").opened(100_000.0, [])
+    rows = [
+        limits_pb2.LinearLimit(
+            name=name, instrument_ids=book.names, coefficients=row, lower=-0.05, upper=0.05
+        )
+        for name, row in (("once", [1.0, 1.0, 1.0]), ("twice", [1.0, 2.0, 1.0]))
+    ]
+    joint = limits_pb2.JointLimits(linear=rows)
+    await book.limited(weight_max=0.1, leverage_max=1.0, joint=joint, **SHORTS)
+    assert list((await book.size(0.4, 0.0, -0.4)).sizes.trade_lots) == [100, 0, -100]
+    decision = await book.size(-0.0001, 0.4, validate_only=True)
+    assert list(decision.sizes.trade_lots) == [0, 0]
+    assert not decision.fallback_chain
+    assert decision.status == CAPPED
+    assert any("they stay" in note for note in decision.notes), decision.notes
+    assert decision.HasField("certificate")
