@@ -57,7 +57,7 @@ def unforced(
     for place in np.flatnonzero(np.isinf(price)):
         for end, bound, sign in (("max", rows.row_max, 1.0), ("min", rows.row_min, -1.0)):
             named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
-            if named.kind not in _SIGNED or rows.names[place] == MARGIN_ROW:
+            if named.kind not in SIGNED or rows.names[place] == MARGIN_ROW:
                 continue
             row, most = sign * rows.matrix[place], float(sign * bound[place])
             least, nearest = _least(row, box, before)
