@@ -104,7 +104,7 @@ async def put_model(client: Client, universe_id: str, **given: Any) -> str:
     fields = {"band": 0.0, "half_life": 10.0, "observations_min": 5, **given}
     model = pb.VolatilityModel(model_id=new_id("model"), universe_id=universe_id, **fields)
     start = Timestamp()
-    start.FromDatetime(datetime.now(UTC) - timedelta(days=DAYS + 1))
+    start.FromDatetime(datetime.now(UTC) - timedelta(days=DAYS + 2))
     request = pb.PutVolatilityModelRequest(model=model, start_time=start)
     await client.volatility.PutVolatilityModel(request)
     return model.model_id
@@ -116,8 +116,10 @@ async def said(client: Client, model_id: str) -> dict[str, float]:
 
 
 def ago(days: float) -> Timestamp:
+    """Before yesterday noon: models take an observation a day (UTC), whatever time it is now."""
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
     time = Timestamp()
-    time.FromDatetime(datetime.now(UTC) - timedelta(days=days))
+    time.FromDatetime(noon - timedelta(days=1 + days))
     return time
 
 
