@@ -4,10 +4,11 @@ A position against its signal is to be closed, one beyond its own limit to be ma
 reserved trades hold a net where it is, no others may be there to make up for that. As the guard
 says, such a line may stay: a linear program finds how little of the way back has to be missed,
 
-    minimise  sum_i c_i e_i + sum_j x_j     rows, turnover and boxes kept,
+    minimise  sum_i c_i e_i                 rows, turnover and boxes kept,
 
 e_i: what line i is left away from its bounds, c_i: 1 for a limit of its own, `OF_A_SIDE` where
-only its signal is on the other side. x_j: by how much a row that the book is beyond is missed.
+only its signal is on the other side. A book that is beyond a limit on a sum itself is for what
+comes nearest to that (`joint_nearest.py`).
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from scipy.optimize import linprog
 from compute.inputs import Inputs
 from compute.joint_box import Box, Side
 from compute.joint_nearest import ROOM, End, hard_ends
+from compute.limits.remaining import exceeded
 from compute.market import Floats
 from compute.optimize.limits import box as box_of
 from compute.optimize.problem import Problem
@@ -41,10 +43,11 @@ class _Ways:
 def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None:
     """The weights (k,) at which lines have to stay, NaN for the others; None where none has to.
 
-    None also where rows can't be kept with all of them as they are.
+    None also where rows can't be kept with all of them as they are, or the book is beyond a limit
+    on a sum.
     """
     rows, before = problem.limits.rows, problem.holdings
-    if rows is None or before is None:
+    if rows is None or before is None or _is_beyond_a_sum(inputs):
         return None
     lower, upper = box_of(problem)
     k = len(box.lower.weight)
@@ -63,6 +66,13 @@ def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None
     left = np.minimum(left + ROOM, ways.size)
     out[line[stays]] = (before[line] + ways.sign * (ways.size - left))[stays]
     return out
+
+
+def _is_beyond_a_sum(inputs: Inputs) -> bool:
+    """Whether the book, all that is reserved filled, is beyond a limit of several instruments."""
+    nothing = np.zeros(len(inputs.index), dtype=np.int64)
+    instruments = inputs.limit_bounds.market.index
+    return any(item.name not in instruments for item in exceeded(inputs, nothing))
 
 
 def held_where(box: Box, stay: Floats) -> Box:
@@ -86,22 +96,19 @@ def _costs(box: Box, ways: _Ways) -> Floats:
 def _least_left(
     problem: Problem, ends: list[End], ways: _Ways, costs: Floats, before: Floats
 ) -> Floats | None:
-    """What is left of each way, (f,): over trades on from the bounds, ways back, and excesses."""
+    """What is left of each way, (f,): over trades on from the bounds, and ways back."""
     lower, upper = box_of(problem)
     v, f, turnover = len(before), len(ways.line), problem.limits.turnover_max
     start = before.copy()
     start[ways.line] += ways.sign * ways.size
-    beyond = [end for end in ends if end.excess > ROOM]
-    matrix = np.zeros((len(ends) + (turnover is not None), 2 * v + f + len(beyond)))
+    matrix = np.zeros((len(ends) + (turnover is not None), 2 * v + f))
     most = np.zeros(len(matrix))
     for number, end in enumerate(ends):
         row = end.row[ways.line]
         # What is left is on the way back: of a sum of sizes it counts as large as it is.
         still = -ways.sign * row if end.is_signed else np.abs(row)
-        matrix[number, : 2 * v + f] = np.concatenate([end.row, -end.row, still])
+        matrix[number] = np.concatenate([end.row, -end.row, still])
         most[number] = end.most - float(end.row @ start)
-    for number, end in enumerate(beyond):
-        matrix[ends.index(end), 2 * v + f + number] = -1.0
     if turnover is not None:
         matrix[-1, : 2 * v], matrix[-1, 2 * v : 2 * v + f] = 1.0, -1.0
         most[-1] = turnover - float(ways.size.sum())
@@ -110,12 +117,10 @@ def _least_left(
         *zip(np.maximum(lower - start, 0.0), np.maximum(upper - start, 0.0), strict=True),
         *zip(np.maximum(start - upper, 0.0), np.maximum(start - lower, 0.0), strict=True),
         *zip(np.zeros(f), ways.size, strict=True),
-        *((0.0, end.excess) for end in beyond),
     ]
-    units = [1.0 / max(float(np.abs(end.row).max()), 1e-300) for end in beyond]
-    cost = np.concatenate([zero, zero, costs, units])
+    cost = np.concatenate([zero, zero, costs])
     found = linprog(cost, A_ub=matrix, b_ub=most, bounds=bounds)
     if found.x is None:
         return None
-    left: Floats = np.maximum(found.x[2 * v : 2 * v + f], 0.0)
+    left: Floats = np.maximum(found.x[2 * v :], 0.0)
     return left

@@ -12,7 +12,7 @@ from compute.limits.policy import SAFE, JointLimits, Limits
 from compute.parameters import PARAMETERS
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
-from server.convert.names import optional_moment
+from server.convert.names import id_violations, optional_moment
 from server.convert.ranges import number_violations
 from server.convert.variation_parameters import not_applicable
 from server.errors import FieldViolation, Refusal
@@ -62,6 +62,9 @@ def _violations(variation: pb.DecisionVariation, path: str) -> Iterator[FieldVio
     ):
         yield from limits_convert.violations(message, name)
         yield from limits_convert.book_only_violations(message, name)
+    for name in ("market_snapshot_id", "scenario_matrix_id", "covariance_matrix_id"):
+        if given := getattr(variation, name):
+            yield from id_violations(given, f"{path}.{name}")
     if variation.market_snapshot_id and variation.HasField("market_time"):
         text = "give market_snapshot_id or market_time, not both"
         yield FieldViolation(f"{path}.market_time", "AMBIGUOUS", text)
