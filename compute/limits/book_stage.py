@@ -176,7 +176,10 @@ class _Stage:
         whole = self.over_market(wanted)
         rows = np.stack([self._row(rule, whole) for rule in rules])
         room = -self.excess(wanted)[self.linear] + rows @ wanted
-        norm = np.maximum(np.sqrt((rows**2).sum(axis=1)), 1e-300)
+        norm = np.sqrt((rows**2).sum(axis=1))
+        norm = np.where(
+            norm > 1e-100, norm, 1.0
+        )  # no line of these moves the rule: nothing to scale
         rows, room = rows / norm[:, None], room / norm
 
         def weight(price: Floats) -> Floats:

@@ -41,7 +41,8 @@ class Rows(NamedTuple):
 
 def nearest(wanted: Array, low: Array, high: Array, rows: Rows) -> Array:
     """The weights nearest to `wanted` in the box that keep the rows, or miss them least, (m,)."""
-    norm = jnp.maximum(jnp.sqrt(jnp.sum(rows.coefficient**2, axis=1)), 1e-300)
+    norm = jnp.sqrt(jnp.sum(rows.coefficient**2, axis=1))
+    norm = jnp.where(norm > 1e-100, norm, 1.0)  # no instrument moves the row: nothing to scale
     a, b = rows.coefficient / norm[:, None], rows.bound / norm
 
     def moved(price: Array) -> Array:
