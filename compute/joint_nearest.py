@@ -20,7 +20,7 @@ from compute.inputs import Inputs
 from compute.joint_box import Box
 from compute.joint_cuts import RISK_BUDGET_ROW, limit_of, linear_name
 from compute.joint_limits import MARGIN_ROW
-from compute.joint_reach import SIGNED, value_now
+from compute.joint_reach import SIGNED, hard_ends, value_now
 from compute.layout import Exposure
 from compute.limits.one_decision import held_at
 from compute.market import Floats, Integers
@@ -74,7 +74,7 @@ def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
     rows, before = problem.limits.rows, problem.holdings
     if rows is None or before is None:
         return None
-    ends = hard_ends(inputs, rows, box, before)
+    ends = ends_now(inputs, rows, box, before)
     beyond = [end for end in ends if end.excess > ROOM]
     if not beyond:
         return None
@@ -95,19 +95,14 @@ def nearest_rows(inputs: Inputs, problem: Problem, box: Box) -> Nearest | None:
     return Nearest(replace(problem, limits=limits), bounds)
 
 
-def hard_ends(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[End]:
-    """Both ends of every row without a price, where they are bounded."""
-    price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
+def ends_now(inputs: Inputs, rows: Rows, box: Box, before: Floats) -> list[End]:
+    """The ends of the hard rows, with where the book is."""
     out = []
-    for place in np.flatnonzero(np.isinf(price)):
-        for end, bound, sign in (("max", rows.row_max, 1.0), ("min", rows.row_min, -1.0)):
-            most = float(sign * bound[place])
-            if np.isfinite(most):
-                name, row = f"{rows.names[place]} {end}", sign * rows.matrix[place]
-                named = limit_of(name, inputs, box, _NO_OWNER)
-                now = value_now(row, before, named)
-                excess = 0.0 if rows.names[place] in _KEPT else now - most
-                out.append(End(int(place), name, row, most, excess, named.kind in SIGNED))
+    for place, name, _, row, most in hard_ends(rows):
+        named = limit_of(name, inputs, box, _NO_OWNER)
+        now = value_now(row, before, named)
+        excess = 0.0 if rows.names[place] in _KEPT else now - most
+        out.append(End(place, name, row, most, excess, named.kind in SIGNED))
     return out
 
 

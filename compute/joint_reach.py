@@ -9,7 +9,9 @@ Where a signal or a risk rule asks that a position is made smaller, and that tak
 from a limit that it can't keep then, the position may stay: limits go first, as in the waterfall.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,35 +40,54 @@ SIGNED = {
 _NO_OWNER: Integers = np.empty(0, dtype=np.int64)
 
 
+class RowEnd(NamedTuple):
+    """One end of a row as an upper bound, row'w <= most; sign: -1 for the lower end, turned."""
+
+    place: int
+    name: str
+    sign: float
+    row: Floats
+    most: float
+
+
+def hard_ends(rows: Rows) -> Iterator[RowEnd]:
+    """The ends of every row without a price, where they are bounded."""
+    for place in np.flatnonzero(np.isinf(_prices(rows))):
+        for end, bound, sign in (("max", rows.row_max, 1.0), ("min", rows.row_min, -1.0)):
+            most = float(sign * bound[place])
+            if np.isfinite(most):
+                name, row = f"{rows.names[place]} {end}", sign * rows.matrix[place]
+                yield RowEnd(int(place), name, sign, row, most)
+
+
 def unforced(
-    inputs: Inputs, lines: Integers, everything: Integers, limits: Limits, box: Box
+    inputs: Inputs,
+    lines: Integers,
+    everything: Integers,
+    limits: Callable[[], Limits],
+    box: Box,
 ) -> Box:
     """The box in which positions may stay that hard rows need, whatever asks to make them smaller.
 
-    lines: (k,), the first of the variables `everything` (v,). A position beyond an instrument's own
-    limit goes on towards that.
+    lines: (k,), the first of the variables `everything` (v,). limits: those of the book, which are
+    seldom asked for. A position beyond an instrument's own limit goes on towards that.
     """
-    rows, bounds, index = limits.rows, inputs.limit_bounds, inputs.index[lines]
+    bounds, index = inputs.limit_bounds, inputs.index[lines]
     before = bounds.before[everything]
     own = np.clip(before[: len(lines)], *own_bounds(bounds, index)) - before[: len(lines)]
     own = before[: len(lines)] + np.clip(own, -bounds.sell_max[index], bounds.buy_max[index])
     above, below = own > box.upper.weight, own < box.lower.weight
-    if rows is None or not (above | below).any():
+    rows = limits().rows if (above | below).any() else None
+    if rows is None:
         return box
-    price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
-    for place in np.flatnonzero(np.isinf(price)):
-        for end, bound, sign in (("max", rows.row_max, 1.0), ("min", rows.row_min, -1.0)):
-            named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
-            if named.kind not in SIGNED or rows.names[place] == MARGIN_ROW:
-                continue
-            row, most = sign * rows.matrix[place], float(sign * bound[place])
-            least, nearest = _least(row, box, before)
-            if least > most + SLACK * float(np.abs(row) @ np.abs(nearest)):
-                raised, lowered = (
-                    above & (row[: len(lines)] < 0.0),
-                    below & (row[: len(lines)] > 0.0),
-                )
-                box = _stretched(box, own, raised, lowered, named)
+    for end in hard_ends(rows):
+        named = limit_of(end.name, inputs, box, _NO_OWNER)
+        if named.kind not in SIGNED or rows.names[end.place] == MARGIN_ROW:
+            continue
+        least, nearest = _least(end.row, box, before)
+        if least > end.most + SLACK * float(np.abs(end.row) @ np.abs(nearest)):
+            row = end.row[: len(lines)]
+            box = _stretched(box, own, above & (row < 0.0), below & (row > 0.0), named)
     return box
 
 
@@ -101,26 +122,24 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
     if rows is None:
         return limits, box
     low, high = rows.row_min.copy(), rows.row_max.copy()
-    price = np.full(len(rows.names), np.inf) if rows.price is None else rows.price
-    for place in np.flatnonzero(np.isinf(price)):
+    for place, name, sign, row, most in hard_ends(rows):
         if rows.names[place] == MARGIN_ROW:
             continue  # without free capital lines are only reduced (`joint_margin.only_reducing`)
-        for end, bound, sign in (("max", high, 1.0), ("min", low, -1.0)):
-            row, most = sign * rows.matrix[place], float(sign * bound[place])
-            least, nearest = _least(row, box, before)
-            slack = SLACK * float(np.abs(row) @ np.abs(nearest))
-            if least <= most + slack:
-                continue
-            named = limit_of(f"{rows.names[place]} {end}", inputs, box, _NO_OWNER)
-            now = value_now(row, before, named)
-            if now <= most + slack:
-                continue
-            if least > now + slack:  # another row asks for more of it: nothing is kept
-                bound[place] = sign * now
-                continue
-            bound[place] = sign * np.inf
-            box = _fixed(box, nearest, row != 0.0, named)
-    return replace(limits, rows=_with_bounds(rows, low, high, price)), box
+        least, nearest = _least(row, box, before)
+        slack = SLACK * float(np.abs(row) @ np.abs(nearest))
+        if least <= most + slack:
+            continue
+        named = limit_of(name, inputs, box, _NO_OWNER)
+        now = value_now(row, before, named)
+        if now <= most + slack:
+            continue
+        bound = high if sign > 0.0 else low
+        if least > now + slack:  # another row asks for more of it: nothing is kept
+            bound[place] = sign * now
+            continue
+        bound[place] = sign * np.inf
+        box = _fixed(box, nearest, row != 0.0, named)
+    return replace(limits, rows=_with_bounds(rows, low, high)), box
 
 
 def _least(row: Floats, box: Box, before: Floats) -> tuple[float, Floats]:
@@ -157,10 +176,15 @@ def _fixed(box: Box, nearest: Floats, member: NDArray[np.bool_], named: Named) -
     return Box(end(box.lower), end(box.upper))
 
 
-def _with_bounds(rows: Rows, low: Floats, high: Floats, price: Floats) -> Rows | None:
+def _prices(rows: Rows) -> Floats:
+    """Of each row, infinite for those that have to hold."""
+    return np.full(len(rows.names), np.inf) if rows.price is None else rows.price
+
+
+def _with_bounds(rows: Rows, low: Floats, high: Floats) -> Rows | None:
     """The rows that still have a bound."""
     kept = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if len(kept) == 0:
         return None
     names = tuple(rows.names[place] for place in kept)
-    return Rows(rows.matrix[kept], low[kept], high[kept], names, price[kept])
+    return Rows(rows.matrix[kept], low[kept], high[kept], names, _prices(rows)[kept])

@@ -44,6 +44,7 @@ from compute.optimize.limits import of_asset
 from compute.optimize.presolve import open_sides
 from compute.optimize.problem import (
     Costs,
+    Limits,
     Objective,
     ObjectiveKind,
     Problem,
@@ -263,9 +264,7 @@ def joint_problem(
     everything = np.concatenate([inside, outside])
     before = inputs.limit_bounds.before[everything]
     box = line_box(inputs, lines)
-    side = sides(inputs, lines, everything, box)
-    stated = book_limits(inputs, lines, everything, side, None, frozenset())
-    box = unforced(inputs, lines, everything, stated, box)
+    box = unforced(inputs, lines, everything, partial(_stated, inputs, lines, everything, box), box)
     box = box if stay is None else held_where(box, stay)
     needs: LineNeeds | None = line_needs(inputs, lines, box.lower.weight, box.upper.weight)
     if needs is not None and not needs.are_payable:
@@ -308,6 +307,12 @@ def joint_problem(
         held = float(np.abs(fixed).sum())
         problem = with_gross(as_sharpe(problem, side), side, max(named.gross_weight or 1.0, held))
     return JointProblem(problem, lines, everything, box, found.notes, found.unmeasured)
+
+
+def _stated(inputs: Inputs, lines: Integers, everything: Integers, box: Box) -> Limits:
+    """The limits of the book with the sides that the box leaves."""
+    side = sides(inputs, lines, everything, box)
+    return book_limits(inputs, lines, everything, side, None, frozenset())
 
 
 def _costs(inputs: Inputs, lines: Integers, size: int) -> Costs:

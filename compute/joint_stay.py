@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 
 from compute.inputs import Inputs
 from compute.joint_box import Box, Side
-from compute.joint_nearest import ROOM, End, hard_ends
+from compute.joint_nearest import ROOM, End, ends_now
 from compute.limits.remaining import exceeded
 from compute.market import Floats
 from compute.optimize.limits import box as box_of
@@ -57,7 +57,7 @@ def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None
         return None
     bought = short[line] > ROOM
     ways = _Ways(line, np.where(bought, 1.0, -1.0), np.where(bought, short[line], long[line]))
-    ends = hard_ends(inputs, rows, box, before)
+    ends = ends_now(inputs, rows, box, before)
     left = _least_left(problem, ends, ways, _costs(box, ways), before)
     if left is None or not (left > ROOM).any():
         return None

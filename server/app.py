@@ -73,7 +73,7 @@ from server.sizing_engine import Places, SizingEngine
 from server.state import States
 from server.telemetry import Telemetry
 from server.trials import METHODS, keep_tried_of_job
-from server.usage import Usage, UsageWriter
+from server.usage import Usage
 from server.webhooks.process import WebhookProcess
 from server.webhooks.secrets import seal_plain
 from server.what_if import WhatIf
@@ -202,11 +202,9 @@ class App:
         means = Means(config.data_dir / "kernels", config.algorithms_file, config.cluster)
         worker = Worker(means)
         schedules = ModelSchedules(database, worker, models)
-        maintenance = MaintenanceTasks(database, states, refreshes, schedules)
+        maintenance = MaintenanceTasks(database, states, refreshes, schedules, self._usage)
         maintenance.watch(self.telemetry)
-        writer = UsageWriter(database, self._usage)
-        self._stack.push_async_callback(writer.flush)
-        self._stack.callback(asyncio.create_task(writer.run(), name="usage").cancel)
+        self._stack.push_async_callback(maintenance.usage.turn)  # what was counted until the end
         self._stack.callback(asyncio.create_task(maintenance.run(), name="maintenance").cancel)
         simulation = SimulationService(database, worker)
         endings = {"TrainModel": keep_trained, **dict.fromkeys(METHODS, keep_tried_of_job)}

@@ -1,7 +1,7 @@
 """What a server process does by itself again and again; several replicas may do it at once.
 
     every second   reservations whose time is over are closed, each with its event
-    every 10 s     rules that have moved parameters are told
+    every 10 s     rules that have moved parameters are told, and what callers asked for is added up
     every minute   matrices whose histories have moved are estimated again, and models are trained
                    and scored by their schedules; decisions that have got their outcome are analyzed
     every hour     ids of events taken in so long ago that they can't come again are dropped,
@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -30,6 +31,8 @@ from server.sizing_analytics import INTERVAL_S as ANALYSIS_INTERVAL_S
 from server.sizing_analytics import SizingAnalytics
 from server.state import States
 from server.telemetry import Telemetry
+from server.usage import INTERVAL_S as USAGE_INTERVAL_S
+from server.usage import Usage, flush
 from storage.errors import StorageError
 from storage.postgres import (
     inbox,
@@ -112,11 +115,13 @@ class MaintenanceTasks:
         states: States,
         refreshes: MatrixRefreshes,
         schedules: ModelSchedules,
+        counted: Usage,
     ) -> None:
         effective = EffectiveParametersWatch(database, states)
         analytics = SizingAnalytics(database, states)
         self._database = database
         self._states = states
+        self.usage = Repeated("usage", partial(flush, database, counted), USAGE_INTERVAL_S)
         self.repeated = (
             Repeated("expire", self.expire, EXPIRY_INTERVAL_S),
             Repeated("effective_parameters", effective.run_due, EFFECTIVE_INTERVAL_S),
@@ -125,6 +130,7 @@ class MaintenanceTasks:
             Repeated("analysis", analytics.run_due, ANALYSIS_INTERVAL_S),
             Repeated("forget", self.forget, FORGET_INTERVAL_S),
             Repeated("seal", self.seal, SEAL_INTERVAL_S),
+            self.usage,
         )
 
     async def run(self) -> None:

@@ -5,13 +5,10 @@ and when the service stops. A server that dies loses what it has counted since. 
 is not known are nobody's, and are not counted.
 """
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-
-import structlog
 
 from server.auth.identity import Identity
 from server.auth.quota import lines_of
@@ -19,8 +16,6 @@ from storage.errors import StorageError
 from storage.postgres import usage
 from storage.postgres.pool import Database
 from storage.postgres.usage import Count, Place
-
-_log = structlog.get_logger(__name__)
 
 INTERVAL_S = 10.0
 _DEADLINE_S = 5.0
@@ -59,30 +54,21 @@ class Usage:
         self._counts.setdefault(key, Count()).add(count)
 
 
-class UsageWriter:
-    """`run()` as a task; `flush()` once more at the end."""
+async def flush(database: Database, counted: Usage) -> None:
+    """Adds what was counted, tenant by tenant; what can't be added waits for the next time.
 
-    def __init__(self, database: Database, counted: Usage) -> None:
-        self._database = database
-        self._counted = counted
-
-    async def run(self) -> None:
-        """For ever."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Adds what was counted, tenant by tenant; what can't be added waits for the next time."""
-        counts = sorted(self._counted.taken().items())
-        for tenant_id, group in itertools.groupby(counts, key=lambda item: item[0][0]):
-            mine = dict(group)
-            try:
-                async with self._database.transaction(
-                    tenant_id, deadline_s=_DEADLINE_S
-                ) as connection:
-                    places = {place: count for (_, place), count in mine.items()}
-                    await usage.add(connection, tenant_id, places)
-            except StorageError as error:
-                self._counted.not_told(mine)
-                _log.warning("usage is told later", error=str(error))
+    Errors: `StorageError`, once all tenants have been tried.
+    """
+    failed: StorageError | None = None
+    counts = sorted(counted.taken().items())
+    for tenant_id, group in itertools.groupby(counts, key=lambda item: item[0][0]):
+        mine = dict(group)
+        try:
+            async with database.transaction(tenant_id, deadline_s=_DEADLINE_S) as connection:
+                places = {place: count for (_, place), count in mine.items()}
+                await usage.add(connection, tenant_id, places)
+        except StorageError as error:
+            counted.not_told(mine)
+            failed = error
+    if failed is not None:
+        raise failed

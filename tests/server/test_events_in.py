@@ -32,6 +32,7 @@ from server.matrix_refresh import MatrixRefreshes
 from server.model_schedules import ModelSchedules
 from server.models import Models
 from server.state import States
+from server.usage import Usage
 from server.worker import Means, Worker
 from storage.events.ports import OutMessage
 from storage.events.topics import INCOMING
@@ -445,7 +446,9 @@ async def test_ids_that_can_come_no_more_are_forgotten(
     schedules = ModelSchedules(
         database, Worker(Means(events_app.config.data_dir)), Models(database, 5.0)
     )
-    tasks = MaintenanceTasks(database, states, MatrixRefreshes(database, states), schedules)
+    tasks = MaintenanceTasks(
+        database, states, MatrixRefreshes(database, states), schedules, Usage()
+    )
     assert await tasks.forget() == 1
     left = await owner.fetch("SELECT event_id FROM inbox WHERE topic = 'signals'")
     await owner.close()

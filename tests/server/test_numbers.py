@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -41,15 +41,32 @@ LOSES = {"history_length"}
 """Fields of which another rule speaks first."""
 
 
-def paths(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of field names to all numbers below a message, none through the same field twice."""
+def paths(
+    descriptor: Descriptor,
+    is_wanted: Callable[[FieldDescriptor], bool],
+    above: tuple[str, ...] = (),
+) -> Iterator[tuple[str, ...]]:
+    """Paths of field names to all fields that are wanted below a message, none through the same
+    field twice."""
     for field in descriptor.fields:
         path = (*above, field.name)
-        if field.message_type is None:
-            if field.cpp_type in NUMBERS and f"{descriptor.name}.{field.name}" in RANGES:
-                yield path
-        elif field.name not in above and not field.message_type.full_name.startswith("google."):
-            yield from paths(field.message_type, path)
+        if is_wanted(field):
+            yield path
+        elif (
+            field.message_type is not None
+            and field.name not in above
+            and not field.message_type.full_name.startswith("google.")
+        ):
+            yield from paths(field.message_type, is_wanted, path)
+
+
+def is_number(field: FieldDescriptor) -> bool:
+    name = f"{field.containing_type.name}.{field.name}"
+    return field.cpp_type in NUMBERS and name in RANGES
+
+
+def is_time(field: FieldDescriptor) -> bool:
+    return field.message_type is Timestamp.DESCRIPTOR
 
 
 def message_at(message: Any, way: Iterable[str]) -> Any:
@@ -101,7 +118,7 @@ async def test_numbers_out_of_range_are_refused_by_path(client: Client, method: 
     decision = await client.size(sizing_request(portfolio_id))
     call: Any = stubs(client)[method]
     good = seeds(portfolio_id, decision.decision_id)[method]
-    for path in paths(good.DESCRIPTOR):
+    for path in paths(good.DESCRIPTOR, is_number):
         field = field_at(good.DESCRIPTOR, path)
         allowed = RANGES[f"{field.containing_type.name}.{field.name}"]
         is_double = field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE
@@ -147,7 +164,7 @@ async def test_no_work_begins_with_numbers_out_of_range(
     empty = GetMessageClass(
         Default().FindServiceByName(service).methods_by_name[method].input_type
     )()
-    for path in paths(empty.DESCRIPTOR):
+    for path in paths(empty.DESCRIPTOR, is_number):
         if "signals" in path:
             continue  # those refuse their line, once work has begun
         field = field_at(empty.DESCRIPTOR, path)
@@ -167,16 +184,6 @@ async def test_no_work_begins_with_numbers_out_of_range(
             assert field.name in names, (path, value, refused)
 
 
-def times(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of field names to all times below a message, none through the same field twice."""
-    for field in descriptor.fields:
-        path = (*above, field.name)
-        if field.message_type is not None and field.name not in above:
-            if field.message_type is Timestamp.DESCRIPTOR:
-                yield path
-            yield from times(field.message_type, path)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", METHODS)
 async def test_times_at_the_ends_of_time_never_surprise(client: Client, method: str) -> None:
@@ -184,7 +191,7 @@ async def test_times_at_the_ends_of_time_never_surprise(client: Client, method: 
     decision = await client.size(sizing_request(portfolio_id))
     call: Any = stubs(client)[method]
     good = seeds(portfolio_id, decision.decision_id)[method]
-    for path in times(good.DESCRIPTOR):
+    for path in paths(good.DESCRIPTOR, is_time):
         for value in TIMES:
             request: Any = copy.deepcopy(good)
             message_at(request, path).CopyFrom(value)

@@ -1,33 +1,22 @@
 """Every text of every request with a character that PostgreSQL has no room for: told by path."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from mutations import EXPECTED
 from seeds import seeds, stubs
 from service_client import Client, refusal_of, sizing_request
-from test_numbers import METHODS, message_at
+from test_numbers import METHODS, message_at, paths
 
 NUL = "a\x00b"
 
 
-def texts(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of field names to all texts below a message, none through the same field twice."""
-    for field in descriptor.fields:
-        path = (*above, field.name)
-        if field.type == FieldDescriptor.TYPE_STRING:
-            yield path
-        elif (
-            field.message_type is not None
-            and field.name not in above
-            and not field.message_type.full_name.startswith("google.")
-        ):
-            yield from texts(field.message_type, path)
+def is_text(field: FieldDescriptor) -> bool:
+    return field.type == FieldDescriptor.TYPE_STRING
 
 
 @pytest.mark.timeout(600)
@@ -37,7 +26,7 @@ async def test_a_text_that_cannot_be_stored_is_told_by_path(client: Client, meth
     decision = await client.size(sizing_request(portfolio_id))
     call: Any = stubs(client)[method]
     good = seeds(portfolio_id, decision.decision_id)[method]
-    for path in texts(good.DESCRIPTOR):
+    for path in paths(good.DESCRIPTOR, is_text):
         request: Any = copy.deepcopy(good)
         *way, last = path
         holder = message_at(request, way)

@@ -20,7 +20,7 @@ from compute.shapes import KernelRegistry
 from server.auth.access import SCOPES
 from server.auth.identity import Identity
 from server.cli import app as cli
-from server.usage import Usage, UsageWriter
+from server.usage import Usage, flush
 from storage import embedded
 from storage.errors import Unavailable
 from storage.postgres import usage as storage
@@ -131,13 +131,14 @@ async def test_servers_add_up_and_what_the_database_did_not_take_is_told_later(
 
     monkeypatch.setattr(storage, "add", away)
     for server in servers:
-        await UsageWriter(database, server).flush()
+        with pytest.raises(Unavailable):
+            await flush(database, server)
     monkeypatch.setattr(storage, "add", add)
     moment += timedelta(minutes=1)
     servers[0].count(ann, "SizePositions", sizing_request("p"), 0.25, is_ok=True)
     for server in servers:
-        await UsageWriter(database, server).flush()
-        await UsageWriter(database, server).flush()  # nothing twice
+        await flush(database, server)
+        await flush(database, server)  # nothing twice
     by = [storage.Dimension.HOUR, storage.Dimension.METHOD]
     async with database.connection(TENANT, deadline_s=5) as connection:
         found = await storage.sums(connection, TENANT, by, start=NOON, end=None, limit=10)
