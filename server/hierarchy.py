@@ -16,6 +16,7 @@ from server.convert.market import MatrixData, instrument_violations
 from server.errors import invalid, invalid_fields, precondition
 
 TOTAL_RANGE = (1e-6, 100.0)
+_ROUNDING = 1e-14
 
 
 def allocated(
@@ -33,6 +34,11 @@ def allocated(
     total = request.total if request.HasField("total") else 1.0
     lower = _bounds(request, "lower", len(ids), 0.0)
     upper = _bounds(request, "upper", len(ids), np.inf)
+    crossed = np.flatnonzero(lower > upper)
+    if len(crossed):
+        first = int(crossed[0])
+        text = f"is {lower[first]:g}, above upper[{first}] of {upper[first]:g}"
+        raise invalid(f"lower[{first}]", "CONTRADICTORY", text)
     hrp = request.method == pb.HIERARCHY_METHOD_HRP
     linkage = Linkage(request.linkage or (Linkage.SINGLE if hrp else Linkage.WARD)).method
     if hrp:
@@ -45,8 +51,10 @@ def allocated(
         weights = bounded(total * raw, lower, np.minimum(upper, 2.0 * total + lower))
     except ValueError as error:
         raise precondition("INFEASIBLE_LIMITS", str(error)) from error
-    product = covariance @ weights
-    variance = float(weights @ product)
+    parts = weights * (covariance @ weights)
+    variance = float(parts.sum())
+    if variance <= _ROUNDING * float(np.abs(weights) @ np.abs(covariance) @ np.abs(weights)):
+        variance = 0.0  # what rounding leaves of a perfect hedge
     name = pb.HierarchyMethod.Name(request.method).removeprefix("HIERARCHY_METHOD_")
     response = pb.AllocateByHierarchyResponse(
         instrument_ids=ids,
@@ -54,7 +62,8 @@ def allocated(
         variant=f"{name}, {linkage} linkage, condensed distances sqrt((1-rho)/2)",
     )
     set_floats(response, "weights", weights)
-    set_floats(response, "risk_share", weights * product / variance)
+    if variance > 0.0:
+        set_floats(response, "risk_share", parts / variance)
     return response
 
 

@@ -113,13 +113,12 @@ def least_variance(covariance: Floats) -> Floats:
     x >= 0 and y = Sx - 1 >= 0 with x'y = 0, found by exchanging all names of the wrong sign at
     once, and only the last of them, which can't cycle, where that stops to help (Judice and Pires
     1994, "A block principal pivoting algorithm for large-scale strictly monotone linear
-    complementarity problems"). A singular S is moved by a millionth of a millionth of its trace.
+    complementarity problems"). For singular S variances are larger by a millionth of a millionth.
     """
     n = len(covariance)
     scale = np.sqrt(np.diag(covariance))
     scale = np.where(scale > 0.0, scale, 1.0)
-    ridge = 1e-12 * float(np.trace(covariance)) / n
-    matrix = (covariance + ridge * np.eye(n)) / np.outer(scale, scale)
+    matrix = covariance / np.outer(scale, scale) + 1e-12 * np.eye(n)
     aim = float(scale.min()) / scale
     held, fewest, tries = np.ones(n, dtype=np.bool_), n + 1, _BLOCKS_MAX
     point = np.zeros(n)

@@ -5,6 +5,9 @@ import numpy as np
 from compute.correlation.spectrum import largest_pairs, pairs_above
 from compute.history import Floats
 
+_NOTHING = 1e-12
+"""Of a variance of 1; less is what rounding leaves."""
+
 
 def marchenko_pastur_edges(n: int, count: int, variance: float = 1.0) -> tuple[float, float]:
     """s2 (1 -+ sqrt(n / T))^2: where the eigenvalues of pure noise lie, n instruments, T = count.
@@ -36,13 +39,19 @@ def denoised(correlation: Floats, count: int, variance: float = 1.0) -> tuple[Fl
 def detoned(correlation: Floats, removed: int = 1) -> Floats:
     """The correlation without its `removed` largest components (the market), unit diagonal.
 
-    It is singular: for clustering, not for sizing. Lopez de Prado 2020, section 2.6.
+    It is singular: for clustering, not for sizing. Lopez de Prado 2020, section 2.6. Raises
+    `ValueError` where an instrument has no part in what is left.
     """
     n = len(correlation)
     if removed >= n:
         raise ValueError(f"removes {removed} of {n} components; one must be left")
     values, vectors = largest_pairs(correlation, removed)
-    return _unit_diagonal(correlation - (vectors * values) @ vectors.T)
+    left = correlation - (vectors * values) @ vectors.T
+    if np.diag(left).min() <= _NOTHING:
+        raise ValueError(
+            f"nothing is left of an instrument without the {removed} largest components"
+        )
+    return _unit_diagonal(left)
 
 
 def _unit_diagonal(matrix: Floats) -> Floats:

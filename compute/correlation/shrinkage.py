@@ -4,6 +4,12 @@ import numpy as np
 
 from compute.history import Floats
 
+_ROOT = np.sqrt(5.0)
+_FAR = 2.0 * _ROOT
+"""From where the series of `_hilbert` is summed; 26 terms of it are exact there."""
+_ODD = 2.0 * np.arange(26) + 1.0
+_SERIES = 1.0 / (_ODD * (_ODD + 2.0))
+
 
 def ledoit_wolf(returns: Floats) -> tuple[Floats, float]:
     """(1 - d) S + d mu I and the shrinkage d in [0, 1].
@@ -45,33 +51,37 @@ def nonlinear_eigenvalues(eigenvalues: Floats, count: int) -> Floats:
     width = count ** (-1.0 / 3.0)
     scale = width * values[None, :]
     x = (values[:, None] - values[None, :]) / scale
-    root = np.sqrt(5.0)
-    inside = np.maximum(1.0 - x * x / 5.0, 0.0)
-    density = (0.75 / root * inside / scale).mean(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logarithm = (1.0 - x * x / 5.0) * np.log(np.abs((root - x) / (root + x)))
-    logarithm = np.where(np.abs(x) == root, 0.0, logarithm)
-    hilbert = ((-0.3 / np.pi * x + 0.75 / root / np.pi * logarithm) / scale).mean(axis=1)
+    density = (0.75 / _ROOT * np.maximum(1.0 - x * x / 5.0, 0.0) / scale).mean(axis=1)
+    hilbert = (_hilbert(x) / scale).mean(axis=1)
     if p <= count:
         ratio = p / count
         imaginary = np.pi * ratio * values * density
         real = 1.0 - ratio - np.pi * ratio * values * hilbert
         return np.asarray(values / (imaginary**2 + real**2))
-    at_zero = (
-        (
-            0.3 / width**2
-            + 0.75
-            / root
-            / width
-            * (1.0 - 0.2 / width**2)
-            * np.log((1.0 + root * width) / (1.0 - root * width))
-        )
-        * float(np.mean(1.0 / values))
-        / np.pi
-    )
+    at_zero = float(_hilbert(np.array(-1.0 / width))) / width * float(np.mean(1.0 / values))
     null = 1.0 / (np.pi * (p - count) / count * at_zero)
     rest = values / (np.pi**2 * values**2 * (density**2 + hilbert**2))
     return np.concatenate([np.full(p - count, null), rest])
+
+
+def _hilbert(x: Floats) -> Floats:
+    """The Hilbert transform of the Epanechnikov kernel 3 (1 - x^2/5)+ / (4 sqrt 5), of any shape.
+
+        H(x) = -3x / (10 pi) + 3 / (4 sqrt(5) pi) (1 - x^2/5) log |(sqrt 5 - x) / (sqrt 5 + x)|
+
+    Far out that is a small difference of large numbers: nothing is left of it where eigenvalues are
+    of unlike size, as of a money market fund beside shares. With y = sqrt(5) / x it is
+    -3 / (sqrt(5) pi) sum_k y^(2k+1) / ((2k+1) (2k+3)).
+    """
+    far = np.abs(x) >= _FAR
+    near = np.where(far, 0.0, x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithm = (1.0 - near * near / 5.0) * np.log(np.abs((_ROOT - near) / (_ROOT + near)))
+    logarithm = np.where(np.abs(near) == _ROOT, 0.0, logarithm)
+    y = _ROOT / np.where(far, x, np.inf)
+    series = y * np.polynomial.polynomial.polyval(y * y, _SERIES)
+    close = -0.3 / np.pi * near + 0.75 / _ROOT / np.pi * logarithm
+    return np.where(far, -3.0 / _ROOT / np.pi * series, close)
 
 
 def ledoit_wolf_nonlinear(returns: Floats) -> Floats:

@@ -642,7 +642,7 @@ class AllocateByHierarchyResponse(_message.Message):
 
     @_builtins.property
     def risk_share(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Share of each in the variance of the book; sums to 1."""
+        """Share of each in the variance of the book; sums to 1. Empty where the book has no risk."""
 
     def __init__(
         self,
