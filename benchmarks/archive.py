@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars
 
-from server.archive import CHANGES, NUMBERS, line_types
+from server.maintenance.archive import CHANGES, NUMBERS, line_types
 from storage.archive import files, report, sums
 
 LINES_A_DECISION, STRATEGIES, DAYS = 50, 20, 250

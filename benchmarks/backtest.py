@@ -19,7 +19,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from compute.kernels import just_in_time
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters
 from compute.simulate.account import TradingCosts
@@ -28,6 +27,7 @@ from compute.simulate.fast_settings import in_threads, run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Setting
 from compute.simulate.strategies import MeanReturn
+from compute.waterfall.kernels import just_in_time
 
 T = TypeVar("T")
 WINDOWS = (40, 60, 120, 250)

@@ -20,8 +20,6 @@ import jax
 import numpy as np
 
 from benchmarks.backtest import random_walk, timed
-from compute.kernels import just_in_time
-from compute.layout import Source
 from compute.limits.policy import InstrumentLimit, Limits, SaleProceeds
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.signals import Signals
@@ -31,6 +29,8 @@ from compute.simulate.fast_settings import in_threads, run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import GivenSignals, SessionSignals
+from compute.waterfall.kernels import just_in_time
+from compute.waterfall.layout import Source
 
 PRICES = Path(__file__).parents[1] / "examples" / "prices.csv"
 CASH = 1e6

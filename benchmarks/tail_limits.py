@@ -12,12 +12,12 @@ import time
 
 import numpy as np
 
+from compute.joint.tail_cuts import bounded_tails, solve_within
 from compute.limits.policy import TailLimit
 from compute.market import Floats
 from compute.optimize import solve
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Solution
 from compute.risk.tail_method import TailKind, TailMethod
-from compute.tail_cuts import bounded_tails, solve_within
 
 METHODS = (TailMethod.STUDENT, TailMethod.FILTERED_HISTORICAL)
 # Bets of so heavy tails are mostly outside the domain of the Cornish-Fisher expansion.

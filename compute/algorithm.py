@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.kernels import run_waterfalls
-from compute.layout import Exposure, Family, Line, Stage, is_of
 from compute.limits.binding import Binding
 from compute.limits.line_risk import risk_caps
 from compute.limits.projection import NO_LIMIT
 from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
-from compute.pipeline import line_columns, scalar_inputs
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, padded
 from compute.signals import LineError
+from compute.waterfall.kernels import run_waterfalls
+from compute.waterfall.layout import Exposure, Family, Line, Stage, is_of
+from compute.waterfall.pipeline import line_columns, scalar_inputs
 
 COLUMNS = (
     "side",

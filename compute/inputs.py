@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.edge_inputs import Scenarios
 from compute.limits.binding import Binding
 from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
 from compute.limits.bounds import LimitBounds
@@ -16,9 +15,10 @@ from compute.market import Floats, Integers
 from compute.methods import Method
 from compute.parameters import EffectiveParameters
 from compute.signals import Signals
+from compute.waterfall.edge_inputs import Scenarios
 
 if TYPE_CHECKING:
-    from compute.joint_lots import LotSearch
+    from compute.joint.lots import LotSearch
 
 
 @dataclass(frozen=True)

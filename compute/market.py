@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.cache import Cache
-from compute.contracts import Contracts
 from compute.limits.policy import GroupLimit, SharedLimits
+from compute.money.contracts import Contracts
 
 LOTS_MAX = 2.0**53
 """Beyond this doubles no longer count single lots."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compute.kelly.multi_period import cost_of_rate, planned_weights
-from compute.layout import Family, is_of
 from compute.market import Floats, Integers, MissingInputError
 from compute.risk_parity import covariance_of
+from compute.waterfall.layout import Family, is_of
 
 if TYPE_CHECKING:
     from compute.inputs import Inputs
@@ -58,8 +58,8 @@ def _path(
     inputs: "Inputs", lines: Integers, periods: int, held: Floats | None = None, first: int = 0
 ) -> Floats:
     # Imported late: both know parameters, which know the methods.
-    from compute.joint_expected import expected_means
-    from compute.trade_plan import half_lives
+    from compute.joint.expected import expected_means
+    from compute.waterfall.trade_plan import half_lives
 
     bounds, parameters = inputs.limit_bounds, inputs.parameters
     if len(lines) > LINES_MAX:

@@ -27,7 +27,7 @@ class Shrinkage(IntEnum):
 
 
 class LotChoice(IntEnum):
-    """How JOINT comes to whole lots (`joint_lots.py`). The numbers are those of the contract."""
+    """How JOINT comes to whole lots (`joint/lots.py`). The numbers are those of the contract."""
 
     ROUNDED = 1
     SEARCHED = 2
@@ -104,7 +104,7 @@ class EffectiveParameters:
     contract, in records and in the documentation follows (`PARAMETERS`). Rates and returns are per
     period of the signals, `volatility_target` and `risk_budget` annualised.
 
-    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint_sizing.py`).
+    joint_objective: of the joint method; None is growth at the Kelly fraction (`joint/sizing.py`).
     """
 
     method: Method = Method.CLOSED_FORM

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.layout import Source
 from compute.market import Floats, Integers
 from compute.ranges import OUTCOMES_MAX, RANGES
 from compute.value_range import Range
+from compute.waterfall.layout import Source
 
 NDArrayBool = NDArray[np.bool_]
 

@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.joint_lots import LotComparison
-from compute.joint_value import is_worse_than_keeping
-from compute.lot_choice import better, by_way_of_optimum
+from compute.joint.lot_choice import better, by_way_of_optimum
+from compute.joint.lots import LotComparison
+from compute.joint.value import is_worse_than_keeping
 from compute.optimize.execution import IN_THIS_THREAD, Runner
 from compute.optimize.time_limit import ENDLESS, TimeLimit
-from compute.pipeline import Sizing, run_pipeline
 from compute.shapes import KernelRegistry
 from compute.target import Target, target_of
-from compute.trade_plan import line_by_line_notes
+from compute.waterfall.pipeline import Sizing, run_pipeline
+from compute.waterfall.trade_plan import line_by_line_notes
 
 
 def size(

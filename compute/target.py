@@ -10,12 +10,13 @@ import numpy as np
 
 from compute.algorithm import with_sizes
 from compute.inputs import Inputs
-from compute.joint_box import line_box
-from compute.joint_data import has_bets
-from compute.joint_nearest import with_reached
-from compute.joint_returns import BookMatrix
-from compute.joint_risk_budget import solve_risk_budget
-from compute.joint_sizing import JointAnswer, solve_joint
+from compute.joint.box import line_box
+from compute.joint.data import has_bets
+from compute.joint.lot_choice import searched, with_found_lots
+from compute.joint.nearest import with_reached
+from compute.joint.returns import BookMatrix
+from compute.joint.risk_budget import solve_risk_budget
+from compute.joint.sizing import JointAnswer, solve_joint
 from compute.limits.contradiction import InfeasibleLimitsError, contradiction
 from compute.limits.one_decision import (
     with_limits_where_it_is,
@@ -23,16 +24,15 @@ from compute.limits.one_decision import (
 )
 from compute.limits.places import without_place
 from compute.limits.remaining import is_beyond
-from compute.lot_choice import searched, with_found_lots
 from compute.market import Floats, MissingInputError
 from compute.methods import Method
 from compute.optimize.execution import Runner
 from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters
-from compute.pipeline import Attempt, line_columns
-from compute.robust import robust_column
 from compute.shapes import KernelRegistry
+from compute.waterfall.pipeline import Attempt, line_columns
+from compute.waterfall.robust import robust_column
 
 FRACTION_MIN = 1e-6
 """Of Kelly; below, a risk aversion of 1 / fraction is beyond what is solved."""

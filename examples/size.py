@@ -3,14 +3,14 @@
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.kernels import just_in_time
-from compute.layout import Source
 from compute.limits.bounds import prepare
 from compute.limits.policy import Limits
 from compute.market import Market, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.signals import Signals
 from compute.sizing import size
+from compute.waterfall.kernels import just_in_time
+from compute.waterfall.layout import Source
 
 market = Market(("AAPL", "MSFT"), price=np.array([200.0, 400.0]), lot_size=np.ones(2))
 book = Positions(held=np.zeros(2), open_buy=np.zeros(2), open_sell=np.zeros(2), cash=100_000.0)

@@ -29,7 +29,7 @@ from positionsizing.v1 import (
 from compute.limits.policy import LimitKind
 from compute.optimize.problem import ObjectiveKind
 from compute.parameters import PARAMETERS, Form, Parameter
-from server.reasons import REASONS
+from server.calls.reasons import REASONS
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOGUE = "server/cli/catalogue.json"

@@ -15,35 +15,41 @@ from dataclasses import replace
 import grpc
 import structlog
 
-from compute.kernels import registry
 from compute.optimize.execution import JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel
-from server import cluster, gauges, listening, opening, tracing
-from server.admission import Admission
+from compute.waterfall.kernels import registry
+from server import opening
 from server.algorithms.registry import Algorithms
 from server.auth import gate as gates
 from server.auth.tls import certificates_of
-from server.batching import ComputeLoop, ComputeThread
+from server.calls import listening
+from server.calls.admission import Admission
+from server.calls.batching import ComputeLoop, ComputeThread
+from server.calls.contract import SERVICES
+from server.calls.health import Health
 from server.config import Config
-from server.contract import SERVICES
-from server.events import Events
-from server.gatherer import Gatherer
-from server.health import Health
-from server.ingest import Intake
-from server.jobs import NICE as JOB_NICE
-from server.jobs import JobRunner
+from server.decisions.replay import Replay
+from server.decisions.what_if import WhatIf
+from server.jobs.runner import NICE as JOB_NICE
+from server.jobs.runner import JobRunner
+from server.jobs.worker import Means, Worker
 from server.joint.process import JointProcess
 from server.joint.runner import InThisProcess, JointRunner
-from server.lag import watch_lag
-from server.maintenance import MaintenanceTasks
-from server.matrix_refresh import MatrixRefreshes
-from server.metrics import DecisionMetrics
-from server.model_schedules import ModelSchedules
-from server.models import Models
+from server.learning.model_schedules import ModelSchedules
+from server.learning.models import Models
+from server.maintenance.tasks import MaintenanceTasks
+from server.messaging.events import Events
+from server.messaging.ingest import Intake
+from server.observability import gauges, tracing
+from server.observability.lag import watch_lag
+from server.observability.metrics import DecisionMetrics
+from server.observability.telemetry import Telemetry
+from server.observability.usage import Usage
+from server.portfolios.state import States
 from server.programs.preparation import Preparation, is_joint
 from server.programs.store import ProgramStore
-from server.replay import Replay
+from server.risk.matrix_refresh import MatrixRefreshes
 from server.secret_keys import ensure as ensure_secret_keys
 from server.services.algorithm import AlgorithmService
 from server.services.analytics import AnalyticsService
@@ -68,16 +74,13 @@ from server.services.simulation import SimulationService
 from server.services.sizing import SizingService
 from server.services.volatility import VolatilityService
 from server.services.webhook import WebhookService
-from server.sizing_coordinator import SizingCoordinator
-from server.sizing_engine import Places, SizingEngine
-from server.state import States
-from server.telemetry import Telemetry
-from server.trials import METHODS, keep_tried_of_job
-from server.usage import Usage
+from server.simulation import cluster
+from server.simulation.trials import METHODS, keep_tried_of_job
+from server.sizing.coordinator import SizingCoordinator
+from server.sizing.engine import Places, SizingEngine
+from server.sizing.gatherer import Gatherer
 from server.webhooks.process import WebhookProcess
 from server.webhooks.secrets import seal_plain
-from server.what_if import WhatIf
-from server.worker import Means, Worker
 from storage.postgres import tenants
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.liveness import answers

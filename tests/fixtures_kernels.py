@@ -9,10 +9,10 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from compute.kernels import registry
 from compute.optimize.execution import Execution, JointShapes, Programs
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import Kernel, KernelRegistry
+from compute.waterfall.kernels import registry
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "kernels"
 

@@ -52,6 +52,16 @@ def test_files_stay_readable(path: Path) -> None:
     assert len(lines) <= LINES_MAX, f"{len(lines)} lines"
 
 
+def test_the_map_of_the_house_names_every_folder() -> None:
+    page = (ROOT / "docs/architecture.md").read_text().split("## One request to")[0]
+    for package in PACKAGES:
+        folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        section = page.split(f"\n`{package}/`")[1].split("\n`")[0]
+        assert folders <= set(re.findall(r"`([a-z]+)`", section)), package
+    files = re.findall(r"`((?:server|compute|storage)/[a-z_/]+\.(?:py|sql))`", page)
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
 def public_functions(tree: ast.Module) -> Iterator[tuple[str, Any]]:
     """Public functions and methods of public classes."""
     owners: list[tuple[str, ast.Module | ast.ClassDef]] = [("", tree)]
@@ -151,67 +161,67 @@ MESSAGES = {"positionsizing", "google", "grpc_health"}
 BORDER = ("convert", "services", "cli", "gateway", "auth")
 RPC_LAYER = {
     "algorithms/process",  # asks an algorithm over gRPC
-    "listening",  # health
+    "calls/contract",
+    "calls/errors",
+    "calls/health",
+    "calls/listening",  # health
+    "calls/reading",
+    "calls/rpc",
     "client",
-    "contract",
-    "errors",
-    "health",
-    "ingest",  # events that come in
-    "reading",
-    "rpc",
+    "messaging/ingest",  # events that come in
 }
 # What methods do that is more than their service has room for: messages in, messages out. None of
 # it is on the way of a sizing.
 METHODS = {
-    "action_plans",
-    "analysis",
-    "archive",
-    "attribution",
-    "beside",
-    "books",
-    "cash_adjustment",
-    "combine",
-    "compare",
-    "corporate_actions",
-    "currencies",
-    "day_loss",
-    "decision_analysis",
-    "decision_what_if",
-    "estimation",
-    "feature_join",
-    "fills",
-    "four_eyes",
-    "hierarchy",
-    "high_water_mark",
+    "analytics/analysis",
+    "analytics/attribution",
+    "analytics/decision_analysis",
+    "analytics/return_forecasts",
+    "analytics/sizing_analytics",
+    "analytics/strategy_comparison",
+    "decisions/combine",
+    "decisions/compare",
+    "decisions/decision_what_if",
+    "decisions/ladder",
+    "decisions/recorded",
+    "decisions/replay",
+    "decisions/shocks",
+    "decisions/what_if",
+    "jobs/worker",
     "joint/work",
-    "ladder",
-    "learning",
-    "matrices",
-    "matrix_estimate",
-    "matrix_refresh",
-    "model_evidence",
-    "model_schedules",
-    "model_versions",
-    "parameter_approval",
-    "price_adjustment",
-    "recorded",
-    "replay",
-    "return_forecasts",
-    "risk_backtest",
-    "risk_report",
-    "schedule_features",
-    "schedule_work",
-    "shocks",
-    "simulate",
-    "sizing_analytics",
-    "stakes",
-    "strategy_comparison",
-    "stress",
-    "trade_changes",
-    "tune",
+    "learning/feature_join",
+    "learning/model_evidence",
+    "learning/model_schedules",
+    "learning/model_versions",
+    "learning/schedule_features",
+    "learning/schedule_work",
+    "learning/training",
+    "maintenance/archive",
+    "market/action_plans",
+    "market/corporate_actions",
+    "market/price_adjustment",
+    "market/trade_changes",
+    "parameters/parameter_approval",
+    "portfolios/books",
+    "portfolios/cash_adjustment",
+    "portfolios/currencies",
+    "portfolios/day_loss",
+    "portfolios/fills",
+    "portfolios/four_eyes",
+    "portfolios/high_water_mark",
+    "risk/estimation",
+    "risk/hierarchy",
+    "risk/matrices",
+    "risk/matrix_estimate",
+    "risk/matrix_refresh",
+    "risk/risk_backtest",
+    "risk/risk_report",
+    "risk/stress",
+    "simulation/beside",
+    "simulation/simulate",
+    "simulation/tune",
+    "sizing/stakes",
     "webhooks/body",
-    "what_if",
-    "worker",
 }
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from compute.edge_inputs import Scenarios
 from compute.market import Floats
 from compute.signals import Signals
+from compute.waterfall.edge_inputs import Scenarios
 
 
 def multiplied(signals: Signals, rate: float, m: Floats) -> Signals:

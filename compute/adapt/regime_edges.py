@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compute.layout import Source
 from compute.market import Floats, Integers
 from compute.ranges import RANGES
 from compute.signals import LineError, Signals
+from compute.waterfall.layout import Source
 
 _COLUMNS = ("regime_expected_return", "regime_volatility")
 

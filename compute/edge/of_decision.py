@@ -16,8 +16,8 @@ from compute.edge.estimate import (
     estimates_of_scenarios,
 )
 from compute.inputs import Inputs
-from compute.layout import Line, Source
 from compute.market import Floats, Integers
+from compute.waterfall.layout import Line, Source
 
 _ESTIMATED = int(Source.HISTORY), int(Source.SCENARIOS)
 

@@ -3,7 +3,7 @@
     max_f  min_{pi in set}  sum_k pi_k ln(1 + f x_k)
 
 For two outcomes the worst distribution has the lowest win probability of the set, whatever the
-stake: `compute.robust.worst_chance`. Sun and Boyd, arXiv:1812.10371.
+stake: `compute.waterfall.robust.worst_chance`. Sun and Boyd, arXiv:1812.10371.
 """
 
 from typing import NamedTuple

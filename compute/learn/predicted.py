@@ -11,9 +11,9 @@ import numpy as np
 
 from compute.adapt.adjustment import Adjustment, AdjustmentSource
 from compute.adapt.line_rules import rule_multipliers
-from compute.layout import Source
 from compute.market import Floats
 from compute.signals import LineError, Signals
+from compute.waterfall.layout import Source
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.inputs import Inputs
-from compute.layout import Exposure, Extra, Stage
 from compute.limits.binding import Binding
 from compute.limits.bounds import LimitBounds
 from compute.limits.guard import Violation
@@ -15,7 +14,8 @@ from compute.limits.lots import Lots
 from compute.limits.policy import Holder, LimitKind
 from compute.limits.stops import may_not_grow
 from compute.market import Floats, Integers
-from compute.stake_rules import RULES
+from compute.waterfall.layout import Exposure, Extra, Stage
+from compute.waterfall.stake_rules import RULES
 
 _ONE_LIMIT = {rule.stage: rule.limit for rule in RULES if rule.limit} | {
     Stage.TURNOVER_LIMIT: LimitKind.TURNOVER_MAX

@@ -16,12 +16,12 @@ import numpy as np
 from scipy.optimize import minimize
 
 from compute.inputs import Inputs
-from compute.layout import Exposure
 from compute.limits.book_guard import BookGuard, Rule
 from compute.limits.bounds import LimitBounds
 from compute.limits.cures import needed, sums_excess
 from compute.limits.projection import cap_turnover, part_needed, without_increase
 from compute.market import Floats, Integers
+from compute.waterfall.layout import Exposure
 
 STEPS = 60
 """Halvings of an interval: more than a double has digits."""

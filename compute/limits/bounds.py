@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 
-from compute.layout import Exposure
 from compute.limits.breaches import Breach, breaches
 from compute.limits.caps import Caps, caps_of
 from compute.limits.closing import closing_only, is_solvent, scale_of
@@ -22,7 +21,6 @@ from compute.limits.guard import Guard
 from compute.limits.policy import LimitKind, Limits
 from compute.limits.projection import NO_LIMIT
 from compute.limits.trade_min import TradeMin, trade_min_of
-from compute.margin import Capital, Terms, capital, terms_of
 from compute.market import (
     EQUITY_MAX,
     LOTS_MAX,
@@ -35,7 +33,9 @@ from compute.market import (
     equity_of,
     group_members,
 )
+from compute.money.margin import Capital, Terms, capital, terms_of
 from compute.shapes import GROUPS_MAX
+from compute.waterfall.layout import Exposure
 
 SUM_ROUNDING = 1e-14
 """Relative to its terms: what a sum of weights in doubles may differ by in another order."""

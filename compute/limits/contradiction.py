@@ -15,8 +15,8 @@ from scipy.optimize import linprog
 
 from compute.limits.ceilings import position_ceilings
 from compute.limits.policy import InstrumentLimit, Limits
-from compute.margin import terms_of
 from compute.market import Floats, Market, MissingInputError, group_members
+from compute.money.margin import terms_of
 
 INSTRUMENTS_MAX = 20_000
 """Larger markets are not looked at: the program would take seconds."""

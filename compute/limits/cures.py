@@ -6,10 +6,10 @@ Limits on single instruments and on sums; `book_stage.py` adds those of the whol
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.layout import Exposure
 from compute.limits.bounds import LimitBounds
 from compute.limits.projection import Sums, cures
 from compute.market import Floats, Integers
+from compute.waterfall.layout import Exposure
 
 Mask = NDArray[np.bool_]
 

@@ -1,7 +1,7 @@
 """The guard's own look at margin: capital that a proposal needs against capital that is free.
 
-It goes position by position in money, and shares nothing with `compute.margin` but the statement:
-equity has to cover the margin of whatever the open trades can leave, and the fees.
+It goes position by position in money, and shares nothing with `compute.money.margin` but the
+statement: equity has to cover the margin of whatever the open trades can leave, and the fees.
 """
 
 from dataclasses import dataclass

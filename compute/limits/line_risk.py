@@ -8,7 +8,7 @@ from compute.inputs import Inputs
 from compute.limits.policy import LimitKind
 from compute.limits.stops import stop_loss
 from compute.market import Floats
-from compute.waterfall import GRID
+from compute.waterfall.stages import GRID
 
 
 @dataclass(frozen=True)

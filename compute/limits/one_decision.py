@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.layout import Exposure
 from compute.limits.book_guard import Rule
 from compute.limits.policy import JointLimits, LimitKind
 from compute.limits.projection import NO_LIMIT
+from compute.waterfall.layout import Exposure
 
 ROOM = 1e-8
 """Relative: a limit that holds a book where it is leaves this much, so that it has an inside."""

@@ -10,9 +10,9 @@ closed. A line that would be closed anyhow, or is too small for one lot, takes n
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.growth import growth
 from compute.inputs import Inputs
 from compute.market import DUST, Floats, Market, Positions
+from compute.waterfall.growth import growth
 
 
 def taken_places(market: Market, positions: Positions) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from compute.margin import need
+from compute.money.margin import need
 
 NO_LIMIT = 1e30
 """Stands for a bound that is not set: finite, so that arithmetic with it stays free of NaN."""
@@ -191,7 +191,7 @@ def part_needed(help: Any, excess: Any, xp: Any = jnp) -> Any:
 
 
 class Trades(NamedTuple):
-    """What trades cost and where reserved ones may lead, (n,) each; see `compute.margin`."""
+    """What trades cost and where reserved ones may lead, (n,) each; see `compute.money.margin`."""
 
     low: Array
     high: Array

@@ -14,7 +14,7 @@ from compute.limits.bounds import LimitBounds
 from compute.limits.policy import LimitKind
 from compute.limits.turnover_lots import whole_needed, within_turnover
 from compute.market import LOTS_MAX, Floats, Integers
-from compute.waterfall import GRID
+from compute.waterfall.stages import GRID
 
 Mask = NDArray[np.bool_]
 

@@ -125,7 +125,7 @@ class Objective:
     tail: confidence level of MIN_CVAR and MIN_CDAR, 0 < tail < 1 (0.95: the worst 5 %).
     budgets: f64[n] > 0 of RISK_BUDGET, any positive sum; None is equal risk contribution.
     terms: (weight > 0, objective) pairs of COMBINATION; combinations do not nest.
-    shares: budgets of RISK_BUDGET by instrument, of those not named 1 (`joint_risk_budget.py`).
+    shares: budgets of RISK_BUDGET by instrument, of those not named 1 (`joint/risk_budget.py`).
     gross_weight: sum of |w| aimed at by RISK_BUDGET and MAX_DIVERSIFICATION of a stored portfolio.
     MAX_DIVERSIFICATION is stated as MAX_SHARPE before it is solved (`diversification.py`).
 

@@ -12,16 +12,16 @@ from datetime import date
 
 import numpy as np
 
-from compute.day_loss import TradingDay
-from compute.layout import Stage
 from compute.limits.policy import LimitKind
 from compute.market import Floats, MissingInputError
+from compute.money.day_loss import TradingDay
 from compute.shapes import KernelRegistry
 from compute.simulate.account import Account, corporate_actions, delist, fill, night
 from compute.simulate.decision import Ask, Decider, Standing
 from compute.simulate.history import PriceHistory
 from compute.simulate.run_state import RunState
 from compute.simulate.setting import FillAt, Setting
+from compute.waterfall.layout import Stage
 
 
 @dataclass(frozen=True)

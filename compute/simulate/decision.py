@@ -35,7 +35,6 @@ from compute.limits.stress_limits import with_stress
 from compute.market import Floats, Integers, Market, Positions, equity_of
 from compute.methods import Engine
 from compute.parameters import AlgorithmChoice, EffectiveParameters
-from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
 from compute.signals import LineError, check
 from compute.simulate.account import Account
@@ -43,7 +42,8 @@ from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Setting
 from compute.simulate.strategies import SessionSignals
 from compute.sizing import size
-from compute.usable import check_book, check_market
+from compute.waterfall.pipeline import Sizing
+from compute.waterfall.usable import check_book, check_market
 
 SESSIONS_PER_YEAR = 252.0
 

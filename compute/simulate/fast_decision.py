@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from compute import stake_rules
-from compute.layout import Line, Scalar, Source
 from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
-from compute.waterfall import GRID
+from compute.waterfall import stake_rules
+from compute.waterfall.layout import Line, Scalar, Source
+from compute.waterfall.stages import GRID
 
 
 class Features(NamedTuple):

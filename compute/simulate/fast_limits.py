@@ -14,7 +14,7 @@ from compute.limits.book_stage import SLACK, STEPS
 from compute.limits.projection import NO_LIMIT, TradeMax, Trades
 from compute.simulate import fast_rows
 from compute.simulate.fast_decision import Bounds, Features, Session
-from compute.waterfall import GRID, RECONCILE_STEPS, ROUNDS
+from compute.waterfall.stages import GRID, RECONCILE_STEPS, ROUNDS
 
 _Sums = tuple[Array, Array, Array, Array]
 """Member, gross maximum, net minimum and net maximum of one sum of weights."""

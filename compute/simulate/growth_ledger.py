@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compute.layout import Stage
 from compute.market import Floats
 from compute.simulate.backtest import Backtest
+from compute.waterfall.layout import Stage
 
 LOTS = len(Stage)
 """Index of the final lots among the stages."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.layout import Stage
 from compute.limits.policy import LimitKind
 from compute.market import Floats
 from compute.simulate.account import Account
+from compute.waterfall.layout import Stage
 
 _NUMBERS = "numbers"
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from compute.layout import Source
 from compute.market import Floats, Integers
 from compute.ranges import RANGES
 from compute.signals import Signals, check
 from compute.simulate.history import PriceHistory
 from compute.simulate.strategies import MeanReturn, Strategy
+from compute.waterfall.layout import Source
 
 
 @dataclass(frozen=True)

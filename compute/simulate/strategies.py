@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from compute.layout import Source
 from compute.market import Floats, Integers
 from compute.signals import Signals
 from compute.simulate.history import PriceHistory
+from compute.waterfall.layout import Source
 
 
 @dataclass(frozen=True)

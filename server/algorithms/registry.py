@@ -15,7 +15,7 @@ from server.algorithms.process import ProcessAlgorithm
 from server.algorithms.settings import AlgorithmSettings, load
 from server.algorithms.trusted import TrustedAlgorithm
 from server.config import ConfigError
-from server.telemetry import Telemetry
+from server.observability.telemetry import Telemetry
 
 DESCRIBE_S = 2.0
 """For an algorithm to say who it is."""

@@ -17,7 +17,7 @@ from compute.parameters import AlgorithmChoice
 from compute.simulate.setting import Setting
 from server.algorithms.asked import AlgorithmError, Description
 from server.algorithms.registry import Algorithms
-from server.errors import FieldViolation, invalid_fields, precondition
+from server.calls.errors import FieldViolation, invalid_fields, precondition
 
 PATIENCE_S = 3600.0
 """Each answer has the deadline of its algorithm's settings; there is no call to be in time for."""

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from positionsizing.v1 import access_pb2 as pb
 
 from server.auth.identity import Identity
-from server.errors import Refusal
+from server.calls.errors import Refusal
 
 SCOPES: dict[int, str] = {
     number: "sizing." + name.removeprefix("ACCESS_SCOPE_").lower().replace("_", ".")

@@ -22,8 +22,8 @@ from server.auth.identity import Identity
 from server.auth.keys import PREFIX
 from server.auth.quota import Quotas
 from server.auth.tokens import Tokens
-from server.contract import SERVICES
-from server.errors import Refusal
+from server.calls.contract import SERVICES
+from server.calls.errors import Refusal
 
 _log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import grpc
 
-from server.errors import Refusal
+from server.calls.errors import Refusal
 
 CAUSES = (
     "no_credential",

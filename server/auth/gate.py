@@ -18,9 +18,9 @@ from server.auth.keyset import KeySet, KeySetError
 from server.auth.quota import Quotas
 from server.auth.shared_quota import SharedUse
 from server.auth.tokens import Rules, Tokens
+from server.calls.contract import SERVICES
 from server.config import Config
-from server.contract import SERVICES
-from server.telemetry import Telemetry
+from server.observability.telemetry import Telemetry
 from storage.postgres.pool import Database
 
 _log = structlog.get_logger(__name__)

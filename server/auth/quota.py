@@ -15,7 +15,7 @@ import grpc
 from positionsizing.v1 import portfolio_service_pb2, sizing_service_pb2
 
 from server.auth.identity import Identity
-from server.errors import Refusal
+from server.calls.errors import Refusal
 
 Key = tuple[str, str]
 """Tenant and subject."""

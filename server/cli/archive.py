@@ -35,8 +35,8 @@ def archive(
     """
     import asyncio
 
-    from server.archive import ArchivedDay
-    from server.archive import archive as run
+    from server.maintenance.archive import ArchivedDay
+    from server.maintenance.archive import archive as run
     from storage.archive.records import RecordError
     from storage.postgres.pool import Database
 

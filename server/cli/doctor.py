@@ -139,7 +139,7 @@ def _secret_keys(config: Any) -> Check:
 
 
 def _broker(config: Any) -> Check:
-    from server.events import broker_config
+    from server.messaging.events import broker_config
     from storage.errors import StorageError
     from storage.events.topics import missing
 

@@ -9,7 +9,7 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json, say
 from server.cli.errors import CommandError
-from server.executions import Execution, Unbooked
+from server.messaging.executions import Execution, Unbooked
 
 if TYPE_CHECKING:
     from server.client import Client
@@ -96,7 +96,7 @@ def _from_table(path: Path) -> Iterator[Execution]:
 
 def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
     try:
-        from server.fix import read_reports
+        from server.messaging.fix import read_reports
     except ImportError as error:
         raise CommandError(
             f"FIX needs {error.name}", "make setup, or in the project: pip install '.[fix]'"

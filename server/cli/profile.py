@@ -105,7 +105,7 @@ def _profiled(
     client: "Client", request: "sizing_service_pb2.SizePositionsRequest", origin: float
 ) -> tuple[list[Span], "sizing_pb2.SizingDecision", tuple[int, int]]:
     """The spans of one request, the server's placed in the middle of the round trip."""
-    from server.profile import ANSWER, ASK
+    from server.observability.profile import ANSWER, ASK
 
     began = time.perf_counter()
     answer, call = client.sizing.SizePositions.with_call(request, metadata=((ASK, "1"),))

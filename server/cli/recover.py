@@ -10,7 +10,7 @@ from server.cli.market import TIME, parse_time
 from server.cli.service import DataDir, database, load_config
 
 if TYPE_CHECKING:
-    from server.recover import Report
+    from server.maintenance.recover import Report
     from storage.postgres.pool import Database
 
 _STOP = "stop them: what they commit meanwhile takes numbers that were published already"
@@ -31,8 +31,8 @@ def recover(
     """
     import asyncio
 
-    from server.events import broker_config
-    from server.recover import recover as work
+    from server.maintenance.recover import recover as work
+    from server.messaging.events import broker_config
     from storage.events import history
     from storage.events.topics import OUTGOING
     from storage.postgres.pool import Database, PoolOptions
@@ -84,10 +84,10 @@ async def halt_all(opened: "Database") -> None:
     from positionsizing.v1 import portfolio_service_pb2, types_pb2
 
     from server.auth.identity import Identity
-    from server.recover import DEADLINE_S, known_streams
-    from server.request_context import Call
+    from server.calls.request_context import Call
+    from server.maintenance.recover import DEADLINE_S, known_streams
+    from server.portfolios.state import States
     from server.services.portfolio import PortfolioService
-    from server.state import States
 
     service = PortfolioService(opened, States(opened, DEADLINE_S))
     request = portfolio_service_pb2.SetTradingStateRequest(

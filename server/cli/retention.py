@@ -14,7 +14,7 @@ from server.cli.service import DataDir, database, load_config
 if TYPE_CHECKING:
     from positionsizing.v1 import sizing_service_pb2 as pb
 
-    from server.retention import Removed
+    from server.maintenance.retention import Removed
 
 KEEP_DAYS_DEFAULT, KEEP_DAYS_MIN = 90, 30
 
@@ -45,7 +45,7 @@ def retention(
     """
     import asyncio
 
-    from server.retention import Retention, first_kept, retain
+    from server.maintenance.retention import Retention, first_kept, retain
     from storage.archive.records import RecordError
 
     config, done, now = load_config(data_dir=data_dir), list["Removed"](), datetime.now(UTC)

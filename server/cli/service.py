@@ -24,8 +24,8 @@ def serve(
     """Runs the service until SIGTERM or Ctrl-C."""
     import uvloop
 
+    from server.observability.telemetry import configure_logging
     from server.process import run
-    from server.telemetry import configure_logging
 
     config = load_config(listen_host=host, listen_port=port, data_dir=data_dir)
     configure_logging(config.log_level, as_json=config.log_json)
@@ -77,7 +77,7 @@ def ensure(
 
     An option that is not given leaves the policy the namespace has, or sets the default.
     """
-    from server.events import broker_config
+    from server.messaging.events import broker_config
     from storage.events.topics import Policies
     from storage.events.topics import ensure as ensure_topics
 

@@ -7,9 +7,9 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.algorithm import AlgorithmAnswer
 from compute.parameters import AlgorithmChoice
+from server.calls.errors import FieldViolation
 from server.convert.columns import set_floats
 from server.convert.names import id_violations
-from server.errors import FieldViolation
 
 NUMBERS_MAX = 64
 

@@ -10,7 +10,6 @@ from positionsizing.v1 import correlation_service_pb2
 from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.correlation.estimate import Estimator
-from compute.layout import Source
 from compute.limits.policy import Limits
 from compute.limits.stress_limits import StressEvent
 from compute.parameters import EffectiveParameters, overlaid
@@ -20,12 +19,13 @@ from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Clock, FillAt, Setting
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals, Strategy
 from compute.simulate.volatility_forecast import HALF_LIFE, SESSIONS, VolatilityForecast
+from compute.waterfall.layout import Source
+from server.calls.errors import FieldViolation, invalid, invalid_fields
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert import request as request_convert
 from server.convert.estimator import settings_of, settings_violations
 from server.convert.schedule import is_clock, second_of
-from server.errors import FieldViolation, invalid, invalid_fields
 
 COSTS = tuple(item.name for item in fields(TradingCosts) if item.name != "days_per_year")
 _ZONES = available_timezones()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
-from server.errors import FieldViolation
 
 BAR_COLUMNS = ("open_price", "high_price", "low_price")
 """Of the period that ends with the snapshot; its close is the price."""

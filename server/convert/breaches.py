@@ -4,7 +4,7 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from server.convert.names import timestamp
-from server.limit_monitor import LimitCheck
+from server.portfolios.limit_monitor import LimitCheck
 
 
 def limit_check(check: LimitCheck) -> pb.GetBreachesResponse:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from positionsizing.v1 import sizing_pb2 as pb
 
-from compute.currency import major_of
 from compute.market import Floats, Market
-from compute.pipeline import Sizing
-from server.prepared_request import PreparedRequest
+from compute.money.currency import major_of
+from compute.waterfall.pipeline import Sizing
+from server.sizing.prepared_request import PreparedRequest
 
 
 def tell(

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.condition import ConditionRule, ConditionScope
+from server.calls.errors import FieldViolation
 from server.convert.names import (
     id_violations,
     some_instruments_violations,
     text_violations,
 )
-from server.errors import FieldViolation
 
 RULES_MAX = 100
 AGE_MAX_S = 3650 * 86400.0

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from positionsizing.v1 import market_service_pb2 as pb
 
-from compute.contracts import ContractKind, Contracts, contracts
+from compute.money.contracts import ContractKind, Contracts, contracts
+from server.calls.errors import FieldViolation
 from server.convert.columns import Floats, floats, optional_floats
-from server.errors import FieldViolation
 
 _COLUMNS = (
     "multiplier",

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from positionsizing.v1 import corporate_action_pb2 as pb
 from positionsizing.v1 import market_service_pb2 as market_pb2
 
-from compute.corporate_actions import Change, exactly, multiplier_change, split
+from compute.money.corporate_actions import Change, exactly, multiplier_change, split
+from server.calls.errors import FieldViolation, invalid
 from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.market import PRICE_MIN, instrument_violations
 from server.convert.names import text_violations, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid
 
 _BY_PRICE = ("stop_price", "underlying_price")
 _BY_VALUE = ("initial_margin_long", "initial_margin_short")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from server.errors import FieldViolation
+from server.calls.errors import FieldViolation
 
 
 def _codes(text: str) -> frozenset[str]:

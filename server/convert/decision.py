@@ -7,17 +7,17 @@ from positionsizing.v1 import sizing_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.inputs import Inputs
-from compute.joint_lots import LotComparison
-from compute.kernels import SENSITIVE
-from compute.layout import Stage
+from compute.joint.lots import LotComparison
 from compute.limits.cluster_limits import Cluster
-from compute.margin import need
-from compute.pipeline import Sizing
-from compute.planned_periods import PlannedPeriod
+from compute.money.margin import need
 from compute.signals import LineError
+from compute.waterfall.kernels import SENSITIVE
+from compute.waterfall.layout import Stage
+from compute.waterfall.pipeline import Sizing
+from compute.waterfall.planned_periods import PlannedPeriod
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, Piece, encoder, set_floats
-from server.sizing_request import path_of
+from server.sizing.request import path_of
 
 Stages = Sequence[types_pb2.SizingStage.ValueType]
 
@@ -58,7 +58,7 @@ def _edges(ids: Sequence[str], sizing: Sizing) -> list[Piece]:
 
 
 def sensitivities(gradient: Floats) -> list[Piece]:
-    """d weight / d input, encoded; rows in the order of `compute.kernels.SENSITIVE`."""
+    """d weight / d input, encoded; rows in the order of `compute.waterfall.kernels.SENSITIVE`."""
     rows = zip(SENSITIVE, gradient, strict=True)
     pieces = [p for line, row in rows for p in _SENSITIVITIES.floats(line.name.lower(), row)]
     return _DECISION.message("sensitivities", pieces)
@@ -186,7 +186,7 @@ def summary(message: pb.PortfolioSummary, sizing: Sizing, inputs: Inputs, cash: 
 
 
 def cash_needed(sizing: Sizing, inputs: Inputs) -> Floats:
-    """What each line's trade may bind, fees included, base currency, (n,); see `compute.margin`.
+    """What each line's trade may bind, fees included, base currency, (n,); `compute.money.margin`.
 
     Reductions bind their fee, and give nothing back before they are filled.
     """

@@ -11,11 +11,11 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.limits.book_guard import ReturnMatrix
 from compute.limits.book_measures import ScenarioReturns
-from compute.pipeline import Sizing
 from compute.risk.contributions import diversification_ratio, effective_bets_principal
 from compute.risk.measures import historical_tail, normal_tail
+from compute.waterfall.pipeline import Sizing
 from server.convert.columns import Floats, Integers
-from server.prepared_request import PreparedRequest
+from server.sizing.prepared_request import PreparedRequest
 
 LEVEL = 0.99
 BETS_MAX = 100

@@ -7,15 +7,15 @@ from typing import Any
 from positionsizing.v1 import explanation_service_pb2 as pb
 from positionsizing.v1 import limits_pb2, parameter_service_pb2
 
-from compute.currency import in_base
 from compute.limits.policy import SAFE, JointLimits, Limits
+from compute.money.currency import in_base
 from compute.parameters import PARAMETERS
+from server.calls.errors import FieldViolation, Refusal
 from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.names import id_violations, optional_moment
 from server.convert.ranges import number_violations
 from server.convert.variation_parameters import not_applicable
-from server.errors import FieldViolation, Refusal
 
 VARIATIONS_MAX = 100
 _LOOKED_UP = frozenset(

@@ -8,7 +8,7 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.simulate.delisting import Delisting, WrongDelisting, ended, wrong_delistings
 from compute.simulate.history import PriceHistory
-from server.errors import FieldViolation, invalid_fields
+from server.calls.errors import FieldViolation, invalid_fields
 
 Request = pb.RunBacktestRequest | pb.TuneParametersRequest
 

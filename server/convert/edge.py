@@ -8,10 +8,10 @@ from positionsizing.v1 import edge_service_pb2 as pb
 from positionsizing.v1 import history_service_pb2, sizing_pb2, types_pb2
 
 from compute.edge.estimate import EdgeEstimates, EdgeSettings
+from server.calls.errors import FieldViolation
 from server.convert.columns import Floats, Piece, encoder, floats, integers, set_floats
 from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 VIEWS_MAX = 100
 OUTCOMES_MIN = 2

@@ -10,14 +10,14 @@ import numpy as np
 from positionsizing.v1 import events_pb2, sizing_service_pb2, types_pb2
 from positionsizing.v1 import sizing_pb2 as pb
 
-from compute.joint_sizing import JointAnswer
-from compute.joint_value import joint_objective
+from compute.joint.sizing import JointAnswer
+from compute.joint.value import joint_objective
 from compute.limits.bindings import stated_limit
 from compute.limits.unmatched import unmatched_notes
 from compute.market import Floats
-from compute.pipeline import Attempt, LineStatus, Sizing, sensitivities
-from compute.planned_periods import planned_periods
 from compute.shapes import KernelRegistry
+from compute.waterfall.pipeline import Attempt, LineStatus, Sizing, sensitivities
+from compute.waterfall.planned_periods import planned_periods
 from server.convert import algorithm as algorithm_convert
 from server.convert import cash_needs, decision_risk, volatility_answer
 from server.convert import decision as decision_convert
@@ -27,9 +27,9 @@ from server.convert.columns import Piece, encoder
 from server.convert.exceeded_limits import limits_exceeded
 from server.convert.limit_words import limit_words
 from server.convert.names import timestamp
-from server.custom import tried_by
-from server.decision_inputs import DecisionInputs
-from server.prepared_request import PreparedRequest
+from server.sizing.custom import tried_by
+from server.sizing.decision_inputs import DecisionInputs
+from server.sizing.prepared_request import PreparedRequest
 from server.version import VERSION
 
 LIBRARIES = f"jax {jax.__version__}, numpy {np.__version__}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from positionsizing.v1 import correlation_service_pb2 as pb
 
 from compute.correlation.estimate import Settings
-from server.errors import FieldViolation
+from server.calls.errors import FieldViolation
 
 
 def settings_of(message: pb.EstimatorSettings) -> Settings:

@@ -3,9 +3,9 @@
 from positionsizing.v1 import sizing_pb2, types_pb2
 
 from compute.limits.remaining import exceeded
-from compute.pipeline import Sizing
 from compute.target import refuse_contradiction
-from server.prepared_request import PreparedRequest
+from compute.waterfall.pipeline import Sizing
+from server.sizing.prepared_request import PreparedRequest
 
 
 def limits_exceeded(

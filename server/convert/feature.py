@@ -6,6 +6,7 @@ from typing import Any
 
 from positionsizing.v1 import feature_service_pb2 as pb
 
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
 from server.convert.learning import AGE_MAX_S, schema_hash
 from server.convert.market import instrument_violations
@@ -14,7 +15,6 @@ from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.request import feature_name_violations
 from server.convert.training_rows import FEATURES_MAX, nanoseconds
-from server.errors import FieldViolation
 from storage.postgres.features import FeatureRow, FeatureSet
 
 ROWS_MAX = 10_000

@@ -7,11 +7,11 @@ import numpy as np
 from positionsizing.v1 import history_service_pb2 as pb
 
 from compute.history import Table
+from server.calls.errors import FieldViolation
 from server.convert.columns import Floats, Integers, floats, integers, set_floats
 from server.convert.market import instrument_violations
 from server.convert.names import CLOCKS_DIFFER, id_violations, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 INSTRUMENTS_MAX = 2000
 OBSERVATIONS_MAX = 100_000

@@ -10,8 +10,8 @@ from positionsizing.v1 import job_service_pb2 as pb
 from positionsizing.v1 import learning_service_pb2 as learning
 from positionsizing.v1 import simulation_service_pb2 as simulation
 
+from server.calls.errors import FieldViolation, Refusal
 from server.convert.names import timestamp
-from server.errors import FieldViolation, Refusal
 from storage.postgres.jobs import StoredJob
 
 ABOUT_LENGTH_MAX = 200

@@ -23,13 +23,13 @@ from compute.learn.rows import Rows
 from compute.learn.training import Trained
 from compute.learn.tree_import import of_json
 from compute.learn.trees import TreeError, Trees
+from server.calls.errors import FieldViolation, invalid
 from server.convert.names import id_violations, text_violations
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.simulation_answer import interval
 from server.convert.training_options import option_violations
 from server.convert.training_rows import NANOSECONDS, nanoseconds, rows_violations, time_of
-from server.errors import FieldViolation, invalid
 
 MEMBERS_MAX = 16
 FOLDS = 5

@@ -22,9 +22,9 @@ from compute.limits.policy import (
 )
 from compute.risk.tail_method import PARETO_FRACTION, TailKind, TailMethod
 from compute.shapes import GROUPS_MAX
+from server.calls.errors import FieldViolation
 from server.convert.currencies import currency_violations
 from server.convert.names import id_violations, text_violations
-from server.errors import FieldViolation
 
 TAILS_MAX = CLUSTERS_MAX = 8
 STRESS_MAX = 32

@@ -20,7 +20,8 @@ from compute.risk.execution import (
 )
 from compute.risk.illiquidity import Liquidity
 from compute.simulate.history import PriceHistory
-from compute.trading_costs import DAYS_PER_YEAR
+from compute.waterfall.trading_costs import DAYS_PER_YEAR
+from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.convert.columns import Floats, Integers, floats, set_floats
 from server.convert.market import (
     SCALABLE_KINDS,
@@ -30,7 +31,6 @@ from server.convert.market import (
     kind_violations,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields, precondition
 
 DAYS_DEFAULT, PERIODS_DEFAULT = 1.0, 10
 TEMPORARY, PERMANENT = 0.01, 0.1

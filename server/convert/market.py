@@ -9,18 +9,18 @@ import numpy as np
 from positionsizing.v1 import market_service_pb2 as pb
 from scipy.linalg import cholesky
 
-from compute.contracts import Contracts
-from compute.currency import Rate, contradictions, to_base
-from compute.kernels import SCENARIO_BUCKETS
 from compute.limits.book_guard import ReturnMatrix
 from compute.market import Floats, Market, MissingInputError
+from compute.money.contracts import Contracts
+from compute.money.currency import Rate, contradictions, to_base
+from compute.waterfall.kernels import SCENARIO_BUCKETS
+from server.calls.errors import FieldViolation
 from server.convert.bars import BAR_COLUMNS, bar_violations
 from server.convert.columns import floats, optional_floats, symmetric
 from server.convert.contracts import contract_violations, contracts_of, may_be_negative
 from server.convert.currencies import CURRENCIES, currency_violations
 from server.convert.names import id_violations, text_violations
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 INSTRUMENTS_MAX = 100_000
 SQUARE_MAX = 2000

@@ -7,10 +7,10 @@ import numpy as np
 from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.universal import best_mixture, by_wealth, node_count, trading_costs, universal
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
 from server.convert.names import text_violations
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 STRATEGIES_MAX, PERIODS_MAX = 100, 10_000
 UNIVERSAL_MAX, NODES_MAX = 5, 200_000

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from compute.ranges import RANGES
-from server.errors import FieldViolation, invalid
+from server.calls.errors import FieldViolation, invalid
 
 ID_LENGTH_MAX = 128
 _ID = re.compile(rf"[A-Za-z0-9._:\-]{{1,{ID_LENGTH_MAX}}}")

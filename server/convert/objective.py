@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from positionsizing.v1 import optimization_service_pb2 as pb
 
 from compute.optimize.problem import Objective, ObjectiveKind
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
 from server.convert.names import text_violations
-from server.errors import FieldViolation
 
 TERMS_MAX = 16
 TAIL_LEVEL = 0.95

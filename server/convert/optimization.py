@@ -8,6 +8,7 @@ from positionsizing.v1 import limits_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 from positionsizing.v1.market_service_pb2 import MATRIX_KIND_COVARIANCE, MATRIX_KIND_SCENARIOS
 
+from compute.joint.tail_cuts import normal_cap
 from compute.limits.policy import LinearLimit
 from compute.optimize.execution import Execution
 from compute.optimize.explanation import named
@@ -27,7 +28,7 @@ from compute.optimize.proof.certificate import Certificate
 from compute.optimize.sensitivity import Sides
 from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
-from compute.tail_cuts import normal_cap
+from server.calls.errors import FieldViolation
 from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.limits import joint_violations, linear, tails
@@ -38,7 +39,6 @@ from server.convert.market import (
     matrix_violations,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 SIZE_MAX = 2000
 _OWN = re.compile(r"(lower|upper|trade_max)\[(.+)\]")

@@ -26,12 +26,12 @@ from compute.parameters import (
     RobustSet,
     merged,
 )
+from server.calls.errors import FieldViolation
 from server.convert import algorithm as algorithm_convert
 from server.convert import condition as condition_convert
 from server.convert import objective as objective_convert
 from server.convert import schedule as schedule_convert
 from server.convert.names import id_violations
-from server.errors import FieldViolation
 
 _FIELDS = pb.SizingParameters.DESCRIPTOR.fields_by_name
 

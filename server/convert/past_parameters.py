@@ -9,6 +9,7 @@ from positionsizing.v1 import sizing_pb2
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
 from compute.market import Floats
+from server.calls.errors import FieldViolation, invalid, invalid_fields
 from server.convert import parameters as parameters_convert
 from server.convert.columns import set_floats
 from server.convert.names import (
@@ -21,8 +22,7 @@ from server.convert.names import (
 )
 from server.convert.parameters import seconds
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields
-from server.past_parameters import PastRequest, Simulated, Then
+from server.parameters.past_parameters import PastRequest, Simulated, Then
 
 TIMES_MAX = 2000
 INSTRUMENTS_MAX = 100

@@ -8,9 +8,10 @@ from zoneinfo import available_timezones
 import numpy as np
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from compute.contracts import ContractKind
-from compute.currency import MINOR_UNITS
 from compute.market import Market
+from compute.money.contracts import ContractKind
+from compute.money.currency import MINOR_UNITS
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats, set_floats
 from server.convert.currencies import currency_violations
 from server.convert.market import Snapshot, instrument_violations, universe_violations
@@ -22,7 +23,6 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 from storage.postgres.portfolios import Holdings, Portfolio
 from storage.postgres.reservations import Reservation
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind

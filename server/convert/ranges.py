@@ -17,9 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from compute.ranges import RANGES
 from compute.value_range import Range
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
 from server.convert.names import NO_TIME, known_moment
-from server.errors import FieldViolation
 
 WRONG_MAX = 10
 """Entries of one column that are told."""

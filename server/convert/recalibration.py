@@ -9,9 +9,9 @@ from compute.learn.calibration import Calibration, Calibrator, calibrator, chose
 from compute.learn.recalibration import forward_score
 from compute.learn.scores import decomposed
 from compute.market import Floats
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats, set_floats
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 BETS_MAX = 100_000
 VENN_ABERS_MAX = 20_000

@@ -6,11 +6,12 @@ import numpy as np
 from positionsizing.v1 import sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from compute.layout import Source
 from compute.market import Integers
 from compute.methods import Method
 from compute.ranges import RANGES
 from compute.signals import Feature, Signals
+from compute.waterfall.layout import Source
+from server.calls.errors import FieldViolation, invalid_fields
 from server.convert.algorithm import choice
 from server.convert.algorithm import violations as algorithm_violations
 from server.convert.columns import floats, integers, optional_floats
@@ -25,8 +26,7 @@ from server.convert.names import (
 )
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import column_violations, number_violations
-from server.errors import FieldViolation, invalid_fields
-from server.sizing_request import HistoryAsked, RegimesAsked, SizingRequest
+from server.sizing.request import HistoryAsked, RegimesAsked, SizingRequest
 
 # Columns that are empty or as long as the ids.
 _COLUMNS = (

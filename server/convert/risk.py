@@ -11,10 +11,10 @@ from compute.risk.liquidation import Liquidation
 from compute.risk.report import BookRisk, Choices
 from compute.risk.scenarios import reverse_stress, worst_in_ellipsoid
 from compute.risk.tail_method import TailMethod
+from server.calls.errors import FieldViolation
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.market import instrument_violations
 from server.convert.names import id_violations, text_violations
-from server.errors import FieldViolation
 
 WEIGHT_MAX = 1e6
 LEVEL_DEFAULT, DISTANCE_DEFAULT, REVERSE_DEFAULT, BETTING_DEFAULT = 0.99, 3.0, 0.1, 0.01

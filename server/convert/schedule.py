@@ -9,8 +9,8 @@ from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.schedule import DAY_S, Schedule, ScheduleRow
 from server import calendars
+from server.calls.errors import FieldViolation
 from server.convert.names import some_instruments_violations, text_violations
-from server.errors import FieldViolation
 
 ROWS_MAX, DATES_MAX = 1000, 1000
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")

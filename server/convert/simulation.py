@@ -16,6 +16,7 @@ from compute.simulate.monte_carlo import STEPS_MAX
 from compute.simulate.price_jumps import jumps
 from compute.simulate.setting import Setting
 from compute.simulate.signal_table import UnsupportedError
+from server.calls.errors import FieldViolation, invalid, invalid_fields
 from server.convert.backtest_setting import setting_violations
 from server.convert.columns import floats
 from server.convert.delisting import with_delistings
@@ -23,7 +24,6 @@ from server.convert.market import instrument_violations
 from server.convert.ranges import number_violations
 from server.convert.risk import scenario_violations
 from server.convert.trials import experiment_violations
-from server.errors import FieldViolation, invalid, invalid_fields
 
 SETTINGS_MAX, FAST_SETTINGS_MAX = 64, 4096
 FRACTIONS_MAX = 16

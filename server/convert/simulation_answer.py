@@ -9,7 +9,6 @@ import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
-from compute.layout import Stage
 from compute.limits.policy import LimitKind
 from compute.market import Floats
 from compute.simulate.backtest import Backtest
@@ -19,6 +18,7 @@ from compute.simulate.growth_ledger import GrowthLedger
 from compute.simulate.history import PriceHistory
 from compute.simulate.measures import Measures
 from compute.simulate.monte_carlo import Fan, LognormalChances
+from compute.waterfall.layout import Stage
 from server.convert.columns import set_floats
 from server.convert.decision import STAGE_NUMBERS
 

@@ -5,11 +5,11 @@ from functools import partial
 from google.protobuf.field_mask_pb2 import FieldMask
 from positionsizing.v1 import sizing_service_pb2 as pb
 
+from server.calls.errors import invalid, invalid_fields
+from server.calls.reading import mask_violations, read_answer, without_mask
 from server.convert.names import uuid
 from server.convert.request import check, sizing_request
-from server.errors import invalid, invalid_fields
-from server.reading import mask_violations, read_answer, without_mask
-from server.sizing_request import SizingCall, SizingRequest
+from server.sizing.request import SizingCall, SizingRequest
 
 PORTFOLIOS_MAX = 256
 

@@ -9,9 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from positionsizing.v1 import events_pb2, sizing_pb2, types_pb2
 from positionsizing.v1 import sizing_service_pb2 as pb
 
-from server import decision_inputs
 from server.convert.columns import Floats, Integers, encoder, floats, integers
 from server.convert.settlement import settled_answer
+from server.sizing import decision_inputs
 from storage.postgres.decisions import Decision, Lines
 from storage.postgres.requests import Request
 from storage.postgres.reservations import NewReservation

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.combinatorial import Combinatorial
+from server.calls.errors import FieldViolation
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 
 SPLITS_MAX = 500
 _DRAWN = (

@@ -10,11 +10,11 @@ from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn.rows import Rows
 from compute.market import Floats, Integers
+from server.calls.errors import FieldViolation
 from server.convert.columns import floats
 from server.convert.market import instrument_violations
 from server.convert.names import CLOCKS_DIFFER, timestamp
 from server.convert.request import feature_name_violations
-from server.errors import FieldViolation
 
 FEATURES_MAX = 200
 CELLS_MAX = 4_000_000

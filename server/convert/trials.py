@@ -11,9 +11,9 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from compute.simulate.history import PriceHistory
 from compute.simulate.overfitting import deflated
+from server.calls.errors import FieldViolation
 from server.convert.names import id_violations, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation
 from server.frames import packed, unpacked
 from storage.postgres.trials import LockedOpening, StoredTrial, Trial
 

@@ -11,8 +11,8 @@ from enum import Enum
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.parameters import PARAMETERS
+from server.calls.errors import FieldViolation
 from server.convert import parameters as parameters_convert
-from server.errors import FieldViolation
 
 
 class Reach(Enum):

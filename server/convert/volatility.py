@@ -21,11 +21,11 @@ from compute.adapt.volatility_model import (
     VolatilityModel,
     VolatilityState,
 )
+from server.calls.errors import FieldViolation
 from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.columns import floats
 from server.convert.market import Snapshot, universe_violations
 from server.convert.names import id_violations, text_violations, timestamp
-from server.errors import FieldViolation
 from storage.postgres.rows import Document
 from storage.postgres.volatility import StoredState
 

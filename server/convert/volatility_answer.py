@@ -3,12 +3,12 @@
 import numpy as np
 from positionsizing.v1 import sizing_pb2
 
-from compute.layout import Stage
 from compute.methods import Engine
-from compute.pipeline import Sizing
+from compute.waterfall.layout import Stage
+from compute.waterfall.pipeline import Sizing
 from server.convert import decision as decision_convert
 from server.convert.columns import Piece
-from server.prepared_request import PreparedRequest
+from server.sizing.prepared_request import PreparedRequest
 
 
 def fill(head: sizing_pb2.SizingDecision, problem: PreparedRequest, sizing: Sizing) -> list[Piece]:

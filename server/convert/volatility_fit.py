@@ -19,12 +19,12 @@ from compute.adapt.held_out import (
     regime_variances,
 )
 from compute.market import Floats
+from server.calls.errors import FieldViolation, precondition
 from server.convert import volatility as volatility_convert
 from server.convert.history import moment_of
 from server.convert.names import id_violations, text_violations, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, precondition
-from server.histories import Read
+from server.risk.histories import Read
 
 RETURNS_MAX = 20_000
 _GARCH_MIN = 100

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from server.contract import SERVICES
+from server.calls.contract import SERVICES
 from server.gateway import connect, forms, grpc_web
 from server.gateway.connect import Refused, WireError
 from server.gateway.forms import Form

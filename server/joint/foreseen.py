@@ -11,9 +11,9 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from compute.inputs import Inputs
-from compute.layout import Family, is_of
 from compute.optimize.execution import Runner
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit, TooLongError
+from compute.waterfall.layout import Family, is_of
 from server.joint.expected import FORGOTTEN, KEYS_MAX
 
 T = TypeVar("T")

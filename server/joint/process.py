@@ -23,9 +23,9 @@ import structlog
 
 from compute.optimize.execution import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, StoppedError, TimeLimit
-from server import profile
-from server.batching import draining
-from server.errors import Refusal
+from server.calls.batching import draining
+from server.calls.errors import Refusal
+from server.observability import profile
 
 T = TypeVar("T")
 

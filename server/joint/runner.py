@@ -17,7 +17,7 @@ from compute.optimize.execution import Execution, Programs, Runner
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.time_limit import StoppedError, TimeLimit
 from compute.shapes import NotCompiledError
-from server.errors import Refusal, precondition
+from server.calls.errors import Refusal, precondition
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from positionsizing.v1 import optimization_service_pb2 as pb
 
+from compute.joint.tail_cuts import Bounded, Cut, bounded_tails, is_cut, normal_cap, solve_within
 from compute.limits.policy import LimitKind, TailLimit
 from compute.market import MissingInputError
 from compute.optimize import solve, solve_batch
@@ -24,11 +25,10 @@ from compute.optimize.lots.whole_lots import round_to_lots
 from compute.optimize.presolve import open_sides, without_redundant
 from compute.optimize.problem import Problem, Status
 from compute.optimize.proof.certificate import certify
-from compute.tail_cuts import Bounded, Cut, bounded_tails, is_cut, normal_cap, solve_within
+from server.calls.errors import invalid, precondition
 from server.convert import limits as limits_convert
 from server.convert import optimization
 from server.convert.columns import set_floats
-from server.errors import invalid, precondition
 
 T = TypeVar("T")
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import jax
 
-from compute.kernels import registry
 from compute.optimize.execution import JointShapes
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry, Key, compiled_of, lowered
+from compute.waterfall.kernels import registry
 from server.programs.store import ProgramStore
 
 NICENESS = 10

@@ -23,7 +23,7 @@ import structlog
 
 from compute.optimize.execution import JointShapes, Programs
 from compute.shapes import Kernel, KernelRegistry, Key, Program
-from server.errors import Refusal
+from server.calls.errors import Refusal
 from server.programs.compiler import Job, key_of
 from server.programs.store import ProgramStore
 

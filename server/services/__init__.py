@@ -1,1 +1,1 @@
-"""The RPC services: each method checks, calls, and converts; errors are `server.errors.Refusal`."""
+"""The RPC services: each method checks, calls, converts, and refuses by `server.calls.errors`."""

@@ -7,7 +7,7 @@ from positionsizing.v1 import sizing_pb2
 
 from server.algorithms.asked import AlgorithmError
 from server.algorithms.registry import Algorithms
-from server.request_context import Call
+from server.calls.request_context import Call
 
 
 class AlgorithmService:

@@ -6,16 +6,16 @@ from typing import Literal
 from asyncpg import Connection
 from positionsizing.v1 import analytics_service_pb2 as pb
 
-from server import edge_gone
-from server.attribution import benchmark_problem, factors_problem
+from server.analytics import edge_gone
+from server.analytics.attribution import benchmark_problem, factors_problem
+from server.analytics.decision_analysis import DECISIONS_MAX, DecisionAnalysis
+from server.analytics.strategy_comparison import Strategy, compared
+from server.calls.errors import invalid, invalid_fields
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call
 from server.convert.names import checked_id, moment, optional_id, timestamp
 from server.convert.ranges import number_violations
-from server.decision_analysis import DECISIONS_MAX, DecisionAnalysis
-from server.errors import invalid, invalid_fields
-from server.long_work import in_thread
-from server.request_context import Call
-from server.state import States
-from server.strategy_comparison import Strategy, compared
+from server.portfolios.state import States
 from storage.postgres import decisions, edge_evidence, portfolios, records
 from storage.postgres.decisions import DecisionFilter
 from storage.postgres.edge_evidence import StoredEvidence

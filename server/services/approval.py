@@ -8,15 +8,15 @@ import grpc
 from positionsizing.v1 import approval_service_pb2 as pb
 from positionsizing.v1 import parameter_service_pb2, portfolio_service_pb2
 
-from server import four_eyes
 from server.auth.certificates import SPIFFE
 from server.auth.identity import Kind
+from server.calls.errors import Refusal, invalid, invalid_fields, precondition
+from server.calls.request_context import Call
 from server.convert.change_record import change_record
 from server.convert.names import page_size, page_start, page_token, text_violations, timestamp, uuid
 from server.convert.ranges import number_violations
-from server.errors import Refusal, invalid, invalid_fields, precondition
-from server.four_eyes import Approval
-from server.request_context import Call
+from server.portfolios import four_eyes
+from server.portfolios.four_eyes import Approval
 from server.services.parameter import ParameterService
 from server.services.portfolio import PortfolioService
 from storage.errors import NotFound

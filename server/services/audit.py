@@ -3,11 +3,11 @@
 import grpc
 from positionsizing.v1 import audit_service_pb2 as pb
 
-from server import audit, seals
+from server.calls.errors import Refusal, invalid_fields
+from server.calls.request_context import Call
 from server.convert.names import page_size, page_start, page_token, position, timestamp
 from server.convert.ranges import number_violations
-from server.errors import Refusal, invalid_fields
-from server.request_context import Call
+from server.maintenance import audit, seals
 from storage.postgres import audit as storage
 from storage.postgres.audit import AuditEvent, Head
 from storage.postgres.pool import Database

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 from positionsizing.v1 import condition_service_pb2 as pb
 
+from server.calls.errors import FieldViolation, invalid_fields
+from server.calls.request_context import Call, first_delivery
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid_fields
-from server.request_context import Call, first_delivery
-from server.state import States
+from server.portfolios.state import States
 from storage.postgres import changes, conditions
 from storage.postgres.conditions import StoredCondition, subject_of
 from storage.postgres.pool import Database

@@ -7,15 +7,15 @@ from positionsizing.v1 import market_service_pb2
 from compute.correlation.clusters import clustered, mean_correlations
 from compute.correlation.linkage import Linkage
 from compute.correlation.sample import correlation_of
-from server import hierarchy
+from server.calls.errors import invalid, invalid_fields
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call
 from server.convert.columns import Floats
 from server.convert.market import instrument_violations
 from server.convert.names import checked_id
-from server.errors import invalid, invalid_fields
-from server.long_work import in_thread
-from server.matrix_refresh import MatrixRefreshes
-from server.request_context import Call
-from server.state import States
+from server.portfolios.state import States
+from server.risk import hierarchy
+from server.risk.matrix_refresh import MatrixRefreshes
 
 _SQUARE = (market_service_pb2.MATRIX_KIND_COVARIANCE, market_service_pb2.MATRIX_KIND_CORRELATION)
 

@@ -13,16 +13,16 @@ from compute.edge.shrinkage import (
     with_views,
 )
 from compute.history import Gaps, HistoryGapError, sample
-from server import stakes
+from server.calls.errors import invalid, invalid_fields, precondition
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call
 from server.convert import edge as edge_convert
 from server.convert.columns import Floats, floats
 from server.convert.history import moment_of
 from server.convert.names import checked_id, optional_moment, timestamp
-from server.errors import invalid, invalid_fields, precondition
-from server.histories import Read, Span, read
-from server.long_work import in_thread
-from server.request_context import Call
-from server.sizing_engine import SizingEngine
+from server.risk.histories import Read, Span, read
+from server.sizing import stakes
+from server.sizing.engine import SizingEngine
 from storage.postgres.pool import Database
 
 

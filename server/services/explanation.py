@@ -2,12 +2,12 @@
 
 from positionsizing.v1 import explanation_service_pb2 as pb
 
-from server.compare import Comparison
+from server.calls.request_context import Call
 from server.convert.names import checked_id, uuid
-from server.decision_what_if import DecisionWhatIf
-from server.ladder import Ladder
-from server.request_context import Call
-from server.sizing_engine import SizingEngine
+from server.decisions.compare import Comparison
+from server.decisions.decision_what_if import DecisionWhatIf
+from server.decisions.ladder import Ladder
+from server.sizing.engine import SizingEngine
 from storage.postgres.pool import Database
 
 

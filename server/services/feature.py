@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 from positionsizing.v1 import feature_service_pb2 as pb
 
+from server.calls.errors import invalid_fields, precondition
+from server.calls.request_context import Call, first_delivery
 from server.convert import feature as convert
 from server.convert.market import instrument_violations
 from server.convert.names import checked_id, past_moment, timestamp
 from server.convert.ranges import number_violations
-from server.errors import invalid_fields, precondition
-from server.request_context import Call, first_delivery
 from storage.postgres import features
 from storage.postgres.features import FeatureRow, FeatureSet
 from storage.postgres.pool import Database

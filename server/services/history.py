@@ -5,6 +5,9 @@ from datetime import UTC
 
 from positionsizing.v1 import history_service_pb2 as pb
 
+from server.calls.errors import invalid_fields
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call, first_delivery
 from server.convert import history as history_convert
 from server.convert.market import instrument_violations
 from server.convert.names import (
@@ -17,10 +20,7 @@ from server.convert.names import (
     past_moment,
     timestamp,
 )
-from server.errors import invalid_fields
-from server.histories import Span, read
-from server.long_work import in_thread
-from server.request_context import Call, first_delivery
+from server.risk.histories import Span, read
 from storage.postgres import histories
 from storage.postgres.pool import Database
 

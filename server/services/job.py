@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 from positionsizing.v1 import job_service_pb2 as pb
 
 from server.auth.access import PARAMETERS_WRITE, denied
+from server.calls.errors import Refusal, invalid_fields
+from server.calls.request_context import Call
 from server.convert import job as convert
 from server.convert.names import checked_id, optional_id
 from server.convert.ranges import number_violations
-from server.errors import Refusal, invalid_fields
-from server.jobs import JobRunner
-from server.request_context import Call
+from server.jobs.runner import JobRunner
 from server.services.learning import LearningService
 from server.services.simulation import SimulationService
 from storage.postgres import jobs

@@ -10,7 +10,9 @@ import asyncpg
 from google.protobuf.message import Message
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from server import feature_join
+from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call
 from server.convert import learning as convert
 from server.convert import mix, recalibration
 from server.convert.names import (
@@ -25,14 +27,12 @@ from server.convert.names import (
 )
 from server.convert.ranges import number_violations
 from server.convert.training_rows import rows_violations
-from server.errors import FieldViolation, invalid, invalid_fields, precondition
-from server.long_work import in_thread
-from server.model_evidence import is_unbounded, judged, scored, unproven
-from server.model_schedules import ModelSchedules
-from server.model_versions import ModelVersions
-from server.models import Models, read
-from server.request_context import Call
-from server.worker import Worker
+from server.jobs.worker import Worker
+from server.learning import feature_join
+from server.learning.model_evidence import is_unbounded, judged, scored, unproven
+from server.learning.model_schedules import ModelSchedules
+from server.learning.model_versions import ModelVersions
+from server.learning.models import Models, read
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import model_schedules, models, requests
 from storage.postgres.jobs import StoredJob

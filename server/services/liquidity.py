@@ -5,15 +5,15 @@ from positionsizing.v1 import liquidity_service_pb2 as pb
 from compute.market import equity_of
 from compute.risk.execution import kelly_aversion
 from compute.risk.illiquidity import liquidity
+from server.calls.errors import invalid, invalid_fields, precondition
+from server.calls.long_work import in_thread
+from server.calls.reading import check_bytes
+from server.calls.request_context import Call
 from server.convert import liquidity as convert
 from server.convert.names import checked_id, optional_id
 from server.convert.simulation import price_history
-from server.errors import invalid, invalid_fields, precondition
-from server.long_work import in_thread
-from server.portfolio_state import positions
-from server.reading import check_bytes
-from server.request_context import Call
-from server.state import States
+from server.portfolios.portfolio_state import positions
+from server.portfolios.state import States
 
 _NUMBER_BYTES = 9
 

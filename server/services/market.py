@@ -3,7 +3,9 @@
 from positionsizing.v1 import corporate_action_pb2
 from positionsizing.v1 import market_service_pb2 as pb
 
-from server import corporate_actions, price_jumps, regime_conditions, volatility
+from server.calls.errors import invalid, invalid_fields, not_found
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call, first_delivery
 from server.convert.bars import has_bars
 from server.convert.market import Snapshot, matrix_violations, snapshot_violations
 from server.convert.names import (
@@ -20,12 +22,10 @@ from server.convert.names import (
 )
 from server.convert.price_jump import messages as price_jump_messages
 from server.convert.provenance import semidefinite
-from server.day_loss import DayLossMonitor
-from server.errors import invalid, invalid_fields, not_found
-from server.long_work import in_thread
-from server.matrices import store_matrix
-from server.request_context import Call, first_delivery
-from server.state import States
+from server.market import corporate_actions, price_jumps, regime_conditions, volatility
+from server.portfolios.day_loss import DayLossMonitor
+from server.portfolios.state import States
+from server.risk.matrices import store_matrix
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import changes, market
 from storage.postgres import corporate_actions as action_storage

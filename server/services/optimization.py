@@ -8,6 +8,7 @@ import numpy as np
 from positionsizing.v1 import edge_service_pb2
 from positionsizing.v1 import optimization_service_pb2 as pb
 
+from compute.joint.tail_cuts import is_cut
 from compute.kelly.growth_guarantee import Guarantee, guaranteed_growth
 from compute.limits.book_guard import ReturnData
 from compute.limits.policy import JointLimits, Limits, LinearLimit
@@ -16,18 +17,17 @@ from compute.optimize.frontier import is_risk
 from compute.optimize.lots.outer_approximation import Effort
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.time_limit import OutOfTimeError, TimeLimit
-from compute.tail_cuts import is_cut
+from server.calls.errors import invalid, invalid_fields
+from server.calls.reading import check_bytes
+from server.calls.request_context import Call
 from server.convert import limits as limits_convert
 from server.convert import optimization
 from server.convert.market import matrix
 from server.convert.ranges import number_violations
-from server.errors import invalid, invalid_fields
 from server.joint import work
 from server.joint.expected import Expected, size_of
-from server.reading import check_bytes
-from server.request_context import Call
-from server.sizing_engine import SizingEngine
-from server.stress import unknown_scenarios
+from server.risk.stress import unknown_scenarios
+from server.sizing.engine import SizingEngine
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ from positionsizing.v1 import events_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
-from server import adaptation, four_eyes
+from server.calls.errors import FieldViolation, invalid_fields
+from server.calls.request_context import Call, first_delivery
 from server.convert import parameters as convert
 from server.convert.adjustment import adjustments
 from server.convert.change_record import change_record
@@ -23,13 +24,13 @@ from server.convert.names import (
 )
 from server.convert.past_parameters import answer, past_request
 from server.convert.ranges import number_violations
-from server.effective_parameters import equity_now
-from server.errors import FieldViolation, invalid_fields
-from server.four_eyes import Approval
-from server.parameter_approval import proposed_parameters
-from server.past_parameters import simulated
-from server.request_context import Call, first_delivery
-from server.state import States
+from server.parameters import adaptation
+from server.parameters.effective_parameters import equity_now
+from server.parameters.parameter_approval import proposed_parameters
+from server.parameters.past_parameters import simulated
+from server.portfolios import four_eyes
+from server.portfolios.four_eyes import Approval
+from server.portfolios.state import States
 from storage.postgres import changes, outbox, parameters, portfolios
 from storage.postgres.changes import WHOLE_TENANT, Subject, SubjectKind
 from storage.postgres.outbox import NewEvent

@@ -6,7 +6,8 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.market import MissingInputError
-from server import currencies, high_water_mark, limit_monitor
+from server.calls.errors import invalid_fields
+from server.calls.request_context import Call
 from server.convert.breaches import limit_check
 from server.convert.names import (
     checked_id,
@@ -28,10 +29,9 @@ from server.convert.portfolio import (
     time_or_now,
     unrealised_pnl,
 )
-from server.day_loss import tell_day
-from server.errors import invalid_fields
-from server.portfolio_state import cash_in_base
-from server.request_context import Call
+from server.portfolios import currencies, high_water_mark, limit_monitor
+from server.portfolios.day_loss import tell_day
+from server.portfolios.portfolio_state import cash_in_base
 from server.services.portfolio_control import PortfolioControl, ensure_group
 from server.services.portfolio_life import read_portfolio
 from storage.errors import AlreadyExists, NotFound

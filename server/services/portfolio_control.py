@@ -7,19 +7,19 @@ from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
 from compute.limits.loosening import loosened, loosened_shared
-from server import currencies, four_eyes
-from server.alerts import CRITICAL, WARNING, alert
+from server.calls.errors import FieldViolation, invalid, invalid_fields, not_found
+from server.calls.request_context import Call, first_delivery
 from server.convert import limits as limits_convert
 from server.convert.change_record import change_record
 from server.convert.names import text_violations
 from server.convert.portfolio import scope_of
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields, not_found
-from server.four_eyes import Approval
-from server.request_context import Call, first_delivery
+from server.messaging.alerts import CRITICAL, WARNING, alert
+from server.portfolios import currencies, four_eyes
+from server.portfolios.four_eyes import Approval
+from server.risk.stress import unknown_scenarios
 from server.services.portfolio_life import tell
 from server.services.portfolio_money import PortfolioMoney
-from server.stress import unknown_scenarios
 from storage.errors import NotFound, VersionConflict
 from storage.postgres import (
     closing,

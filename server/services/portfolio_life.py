@@ -5,14 +5,14 @@ import numpy as np
 from positionsizing.v1 import events_pb2, types_pb2
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
+from server.calls.errors import invalid_fields
+from server.calls.request_context import Call
 from server.convert.change_record import change_record
 from server.convert.columns import set_floats
 from server.convert.names import checked_id, text_violations
 from server.convert.portfolio import portfolio_message
 from server.convert.ranges import number_violations
-from server.errors import invalid_fields
-from server.request_context import Call
-from server.state import States
+from server.portfolios.state import States
 from storage.postgres import closing, outbox, portfolios, tenant_lock, trading_state
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database

@@ -2,7 +2,8 @@
 
 from positionsizing.v1 import portfolio_service_pb2 as pb
 
-from server import cash_adjustment, equity_jumps, high_water_mark, missed_actions
+from server.calls.errors import invalid_fields
+from server.calls.request_context import Call, first_delivery
 from server.convert.change_record import change_record
 from server.convert.market import universe_violations
 from server.convert.names import checked_id, moment, reason_violations
@@ -16,13 +17,13 @@ from server.convert.portfolio import (
     zone_violations,
 )
 from server.convert.ranges import number_violations
-from server.day_loss import DayLossMonitor
-from server.errors import invalid_fields
-from server.four_eyes import Approval
-from server.limit_monitor import BreachWatch
-from server.request_context import Call, first_delivery
+from server.market import missed_actions
+from server.portfolios import cash_adjustment, equity_jumps, high_water_mark
+from server.portfolios.day_loss import DayLossMonitor
+from server.portfolios.four_eyes import Approval
+from server.portfolios.limit_monitor import BreachWatch
+from server.portfolios.state import States
 from server.services.portfolio_life import PortfolioLife, read_portfolio
-from server.state import States
 from storage.postgres import closing, portfolios, universes
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump

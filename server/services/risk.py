@@ -6,8 +6,9 @@ from positionsizing.v1 import risk_service_pb2 as pb
 
 from compute.history import Gaps, Table
 from compute.risk.scenarios import shock_loss
-from server import risk_backtest
-from server.books import Books, books
+from server.calls.errors import FieldViolation, Refusal, invalid, invalid_fields
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call, first_delivery
 from server.convert import risk as convert
 from server.convert.names import (
     checked_id,
@@ -20,13 +21,12 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, Refusal, invalid, invalid_fields
-from server.histories import Span, lent_by, read
-from server.long_work import in_thread
-from server.request_context import Call, first_delivery
-from server.risk_report import Basis, basis_of, reported
-from server.state import States
-from server.stress import shocks_of
+from server.portfolios.books import Books, books
+from server.portfolios.state import States
+from server.risk import risk_backtest
+from server.risk.histories import Span, lent_by, read
+from server.risk.risk_report import Basis, basis_of, reported
+from server.risk.stress import shocks_of
 from storage.postgres import stress
 from storage.postgres.pool import Database
 

@@ -11,13 +11,13 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from positionsizing.v1 import events_pb2, sizing_algorithm_pb2
 from positionsizing.v1 import server_service_pb2 as pb
 
-from server.admission import Admission
+from server.calls.admission import Admission
+from server.calls.contract import SERVICES
+from server.calls.errors import FieldViolation, invalid, invalid_fields
+from server.calls.request_context import Call
 from server.config import Config
-from server.contract import SERVICES
 from server.convert.names import PAGE_SIZE_MAX, optional_moment, timestamp
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields
-from server.request_context import Call
 from server.version import VERSION
 from storage.postgres import usage
 from storage.postgres.migrations import newest_version

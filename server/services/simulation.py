@@ -7,21 +7,21 @@ from datetime import UTC, datetime
 import numpy as np
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from server.beside import benchmark_violations
+from server.calls.errors import invalid, invalid_fields
+from server.calls.reading import check_bytes
+from server.calls.request_context import Call
 from server.convert import simulation as convert
 from server.convert import trials as trials_convert
 from server.convert.columns import set_floats
 from server.convert.job import METHODS
 from server.convert.names import checked_id, optional_moment
-from server.errors import invalid, invalid_fields
-from server.histories import Span, lent_by, read
-from server.reading import check_bytes
-from server.request_context import Call
-from server.stress import in_shocks, read_stored, unknown_scenarios
-from server.trials import METHODS as COUNTED
-from server.trials import keep_tried
-from server.tune import tune_violations
-from server.worker import Worker
+from server.jobs.worker import Worker
+from server.risk.histories import Span, lent_by, read
+from server.risk.stress import in_shocks, read_stored, unknown_scenarios
+from server.simulation.beside import benchmark_violations
+from server.simulation.trials import METHODS as COUNTED
+from server.simulation.trials import keep_tried
+from server.simulation.tune import tune_violations
 from storage.postgres import trials
 from storage.postgres.pool import Database
 

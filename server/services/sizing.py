@@ -9,7 +9,10 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.market import MissingInputError
-from server import decision_inputs, reading, recorded
+from server.calls import reading
+from server.calls.errors import invalid, invalid_fields, precondition
+from server.calls.reading import mask_violations
+from server.calls.request_context import Call, first_delivery
 from server.convert.columns import integers
 from server.convert.names import (
     instant,
@@ -24,16 +27,15 @@ from server.convert.names import uuid as parse_uuid
 from server.convert.recorded import answer_of
 from server.convert.settlement import SETTLED, settled_answer, settled_event
 from server.convert.sizing_call import for_one, for_several
-from server.day_loss import DayLossMonitor
-from server.errors import invalid, invalid_fields, precondition
-from server.fills import Accounts, Band, Booking, bookings, fill_violations, paid
-from server.limit_monitor import BreachWatch
-from server.reading import mask_violations
-from server.replay import Replay
-from server.request_context import Call, first_delivery
-from server.sizing_coordinator import SizingCoordinator
-from server.state import States
-from server.what_if import WhatIf
+from server.decisions import recorded
+from server.decisions.replay import Replay
+from server.decisions.what_if import WhatIf
+from server.portfolios.day_loss import DayLossMonitor
+from server.portfolios.fills import Accounts, Band, Booking, bookings, fill_violations, paid
+from server.portfolios.limit_monitor import BreachWatch
+from server.portfolios.state import States
+from server.sizing import decision_inputs
+from server.sizing.coordinator import SizingCoordinator
 from storage.errors import NotFound
 from storage.postgres import decisions, requests, reservations, settlements
 from storage.postgres.decisions import Decision, DecisionFilter

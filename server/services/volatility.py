@@ -9,6 +9,9 @@ from positionsizing.v1 import volatility_service_pb2 as pb
 from compute.adapt.volatility import estimates, long_run, regime_probabilities
 from compute.adapt.volatility_model import ROWS, Row, VolatilityState
 from compute.market import Floats
+from server.calls.errors import invalid, invalid_fields
+from server.calls.long_work import in_thread
+from server.calls.request_context import Call, first_delivery
 from server.convert import volatility as convert
 from server.convert import volatility_fit as fit_convert
 from server.convert.columns import set_floats
@@ -20,13 +23,10 @@ from server.convert.names import (
     timestamp,
 )
 from server.convert.ranges import number_violations
-from server.errors import invalid, invalid_fields
-from server.histories import Span, read
-from server.long_work import in_thread
-from server.regime_conditions import tell
-from server.request_context import Call, first_delivery
-from server.state import States
-from server.volatility import computed, nothing_yet, stored_anew
+from server.market.regime_conditions import tell
+from server.market.volatility import computed, nothing_yet, stored_anew
+from server.portfolios.state import States
+from server.risk.histories import Span, read
 from storage.errors import NotFound
 from storage.postgres import changes, conditions
 from storage.postgres import volatility as storage

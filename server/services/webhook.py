@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from positionsizing.v1 import webhook_service_pb2 as pb
 
-from server.alerts import INFO, alert
+from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.calls.request_context import Call
 from server.convert.names import (
     checked_id,
     id_violations,
@@ -19,8 +20,7 @@ from server.convert.names import (
     uuid,
 )
 from server.convert.ranges import number_violations
-from server.errors import FieldViolation, invalid, invalid_fields, precondition
-from server.request_context import Call
+from server.messaging.alerts import INFO, alert
 from server.secret_keys import SecretKeys, SecretKeysError
 from server.webhooks import address, secrets, signature
 from server.webhooks.address import Network

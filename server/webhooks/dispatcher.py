@@ -139,7 +139,7 @@ class Dispatcher:
         return not error
 
     async def _disable(self, connection: asyncpg.Connection, target: Target, why: str) -> None:
-        from server.alerts import WARNING, alert  # brings JAX, which a post doesn't need
+        from server.messaging.alerts import WARNING, alert  # brings JAX, which a post doesn't need
 
         await webhooks.update(
             connection,

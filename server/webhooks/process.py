@@ -9,10 +9,10 @@ import sys
 
 import structlog
 
-from server.child import tell
 from server.config import Config
+from server.jobs.child import tell
+from server.observability.telemetry import Telemetry
 from server.secret_keys import SecretKeys
-from server.telemetry import Telemetry
 from storage.errors import StorageError
 from storage.postgres import webhook_deliveries
 from storage.postgres.pool import Database

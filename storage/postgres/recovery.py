@@ -1,4 +1,7 @@
-"""What a database that was restored to an earlier time takes in again: see `server/recover.py`."""
+"""What a database that was restored to an earlier time takes in again.
+
+`server/maintenance/recover.py` says what that is.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence

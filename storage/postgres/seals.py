@@ -1,6 +1,7 @@
 """Seals: each says which records a period had, by a digest of their digests.
 
-They are in the chain of changes (migration 0036). `server/seals.py` makes and verifies them.
+They are in the chain of changes (migration 0036). `server/maintenance/seals.py` makes and verifies
+them.
 """
 
 from dataclasses import dataclass

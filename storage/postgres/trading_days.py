@@ -11,7 +11,7 @@ _COLUMNS = "day, equity_start, equity_reference, equity_last, pass_time"
 
 @dataclass(frozen=True, slots=True)
 class StoredDay:
-    """The newest day of a portfolio; see `compute/day_loss.py`."""
+    """The newest day of a portfolio; see `compute/money/day_loss.py`."""
 
     day: date
     equity_start: float

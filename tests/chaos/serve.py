@@ -7,8 +7,8 @@ import dataclasses
 import sys
 
 import server.app
-from compute.kernels import registry
 from compute.shapes import KernelRegistry
+from compute.waterfall.kernels import registry
 from server.cli import app
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from compute.layout import Source
 from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
 from compute.market import Floats, Market, Positions, SharedUse, equity_of
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
 from compute.signals import Signals
+from compute.waterfall.layout import Source
 
 NAMES = tuple(f"I{i}" for i in range(16))
 SECTORS = ("A", "B", "C")

@@ -10,16 +10,16 @@ from plain_limits import breaches
 from random_books import Case, case
 from test_pipeline_properties import simple
 
-from compute.contracts import contracts
 from compute.inputs import Inputs
-from compute.layout import Stage
 from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.bounds import prepare
 from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit
 from compute.market import MissingInputError, Positions
-from compute.pipeline import Sizing
+from compute.money.contracts import contracts
 from compute.shapes import KernelRegistry
 from compute.sizing import size
+from compute.waterfall.layout import Stage
+from compute.waterfall.pipeline import Sizing
 
 
 def matrix(values: np.ndarray, n: int) -> ReturnMatrix:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from compute.currency import Rate, contradictions, in_base, shared_in_base, to_base
 from compute.limits.policy import InstrumentLimit, Limits, SharedLimits
 from compute.market import MissingInputError
+from compute.money.currency import Rate, contradictions, in_base, shared_in_base, to_base
 
 EUR, GBP, JPY = Rate("EUR", "USD", 1.10), Rate("GBP", "USD", 1.25), Rate("USD", "JPY", 150.0)
 

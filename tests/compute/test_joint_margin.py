@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from compute.joint_margin import LineNeeds, divided
+from compute.joint.margin import LineNeeds, divided
 from compute.optimize.problem import Costs, Limits, Objective, ObjectiveKind, Problem, Rows
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
-from compute.joint_outcomes import _FIRM, COMBINED_MAX, Bets, _fitted, drawn_together, outcomes
+from compute.joint.outcomes import _FIRM, COMBINED_MAX, Bets, _fitted, drawn_together, outcomes
 from compute.market import Floats
 from compute.optimize import solve
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from compute.inputs import Inputs
-from compute.joint_box import line_box
-from compute.layout import Source
+from compute.joint.box import line_box
 from compute.limits.bounds import prepare
 from compute.limits.policy import LimitKind, Limits
 from compute.market import Market, Positions
@@ -13,6 +12,7 @@ from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size
+from compute.waterfall.layout import Source
 
 ONE = np.ones(1, dtype=bool)
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from compute.contracts import contracts
 from compute.inputs import Inputs
-from compute.layout import Source
 from compute.limits.bounds import prepare
 from compute.limits.policy import Limits
-from compute.margin import capital, need, terms_of
 from compute.market import Market, Positions, equity_of
+from compute.money.contracts import contracts
+from compute.money.margin import capital, need, terms_of
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size
+from compute.waterfall.layout import Source
 
 N = 6
 STEPS = 12

@@ -12,7 +12,6 @@ from test_pipeline_properties import gross, simple
 from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.correlation.penalty import CorrelationPenalty
-from compute.layout import Source
 from compute.methods import Method
 from compute.optimize.problem import Objective, ObjectiveKind
 from compute.parameter_loosening import (
@@ -36,6 +35,7 @@ from compute.parameters import (
 )
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
+from compute.waterfall.layout import Source
 
 DEFAULTS = EffectiveParameters()
 ROW = ScheduleRow("night", "UTC", 0.5)

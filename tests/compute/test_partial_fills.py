@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from compute.inputs import Inputs
-from compute.layout import Source
 from compute.limits.bounds import prepare
 from compute.limits.policy import InstrumentLimit, Limits
 from compute.market import Market, Positions
@@ -15,6 +14,7 @@ from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size
+from compute.waterfall.layout import Source
 
 N = 4
 EQUITY = 1e6

@@ -8,14 +8,14 @@ import pytest
 from test_pipeline_golden import sized, with_signals
 from test_pipeline_properties import simple
 
-from compute.edge_inputs import Scenarios
 from compute.kelly.confidence import numeric_shrinkage
 from compute.kelly.exact import exact_kelly_fraction
-from compute.layout import Source, Stage
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
+from compute.waterfall.edge_inputs import Scenarios
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.pipeline import Sizing
 
 FULL = EffectiveParameters(kelly_fraction=1.0)
 Z = float(mpmath.sqrt(2) * mpmath.erfinv(mpmath.mpf("0.95")))

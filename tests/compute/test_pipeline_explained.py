@@ -8,12 +8,12 @@ from plain_limits import breaches
 from random_books import Case, case
 from test_pipeline_properties import decided, simple
 
-from compute.layout import Source, Stage
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
 from compute.market import Positions, SharedUse
-from compute.pipeline import LineStatus, Sizing
 from compute.shapes import KernelRegistry
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.pipeline import LineStatus, Sizing
 
 
 def made_of(item: Case, kernels: KernelRegistry) -> Sizing:

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from test_pipeline_properties import decided, simple, weights
 
-from compute.edge_inputs import Scenarios
 from compute.inputs import Inputs
-from compute.kernels import SENSITIVE
-from compute.layout import Source, Stage
 from compute.limits.bounds import prepare
 from compute.limits.policy import Limits
 from compute.parameters import DrawdownTolerance, EffectiveParameters, Shrinkage
-from compute.pipeline import LineStatus, sensitivities
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size
+from compute.waterfall.edge_inputs import Scenarios
+from compute.waterfall.kernels import SENSITIVE
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.pipeline import LineStatus, sensitivities
 
 mpmath.mp.dps = 50
 

@@ -8,13 +8,13 @@ from plain_limits import breaches
 from random_books import Case, case
 
 from compute.inputs import Inputs
-from compute.layout import Stage
 from compute.limits.bounds import prepare
 from compute.market import MissingInputError, equity_of
-from compute.pipeline import LineStatus, Sizing
 from compute.shapes import KernelRegistry
 from compute.sizing import size_together
-from compute.waterfall import GRID
+from compute.waterfall.layout import Stage
+from compute.waterfall.pipeline import LineStatus, Sizing
+from compute.waterfall.stages import GRID
 
 # Fifty thousand where it counts, fewer where somebody waits; `make books` runs a million.
 BOOKS = int(os.environ.get("BOOKS", "50000" if os.environ.get("CI") == "true" else "10000"))

@@ -9,9 +9,9 @@ from random_books import Case, case
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
 from compute.market import MissingInputError
-from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
 from compute.sizing import size
+from compute.waterfall.pipeline import Sizing
 
 
 def _sized(item: Case, kernels: KernelRegistry) -> Sizing | str:

@@ -8,18 +8,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from random_books import Case, case
 
-from compute import pipeline
 from compute.inputs import Inputs
-from compute.layout import Source, Stage
 from compute.limits.bounds import prepare
 from compute.limits.policy import GroupLimit, Limits, tightest
 from compute.limits.rounded_lots import counted
 from compute.market import Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
-from compute.pipeline import LineStatus, Sizing
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size, size_together
+from compute.waterfall import pipeline
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.pipeline import LineStatus, Sizing
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(

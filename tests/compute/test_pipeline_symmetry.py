@@ -8,13 +8,13 @@ import pytest
 from random_books import Case, case
 from test_pipeline_properties import asked, decided, simple
 
-from compute.layout import Stage
 from compute.limits.guard import Proposal
 from compute.limits.policy import LimitKind, Limits, SharedLimits
 from compute.market import SharedUse, equity_of
-from compute.pipeline import Sizing
 from compute.shapes import KernelRegistry
 from compute.sizing import size
+from compute.waterfall.layout import Stage
+from compute.waterfall.pipeline import Sizing
 
 SEEDS = range(200)
 OTHER_SIDE = {

@@ -26,6 +26,6 @@ def test_rows_are_summed_each_by_itself() -> None:
 
 def test_a_worker_starts_without_scipy_stats() -> None:
     """It takes a seventh of the processor time of a start, and few works need it."""
-    script = "import server.worker, server.simulate, sys; print('scipy.stats' in sys.modules)"
+    script = "import server.jobs.worker, sys; print('scipy.stats' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert found.stdout.split() == [b"False"]

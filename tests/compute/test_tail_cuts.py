@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
+from compute.joint.tail_cuts import bounded_tails, solve_within
 from compute.limits.policy import TailLimit
 from compute.market import Floats, MissingInputError
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Solution, Status
 from compute.risk.tail_method import TailKind, TailMethod
-from compute.tail_cuts import bounded_tails, solve_within
 
 N, K = 4, 400
 QUANTILE = TailKind.VALUE_AT_RISK

@@ -7,7 +7,7 @@ from scipy.optimize import linprog, minimize_scalar
 from scipy.stats import norm
 
 from compute.parameters import Robust, RobustSet
-from compute.robust import mean_shift, worst_chance, worst_scenarios
+from compute.waterfall.robust import mean_shift, worst_chance, worst_scenarios
 
 X = np.array([[-0.25, -0.1, -0.02, 0.0, 0.05, 0.15, 0.3]])
 P = np.array([0.05, 0.1, 0.2, 0.1, 0.25, 0.2, 0.1])

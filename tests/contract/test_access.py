@@ -12,8 +12,8 @@ from positionsizing.v1 import webhook_service_pb2 as webhook
 from server.auth.access import SCOPES, Access, AccessError, load, of_option
 from server.auth.identity import Identity
 from server.auth.roles import ROLES
-from server.contract import SERVICES
-from server.errors import Refusal
+from server.calls.contract import SERVICES
+from server.calls.errors import Refusal
 
 GOLDEN = Path(__file__).parent / "access.golden"
 

@@ -17,12 +17,12 @@ from positionsizing.v1 import (
 )
 
 from compute.algorithm import COLUMNS, AlgorithmTier
-from compute.kernels import SENSITIVE
-from compute.layout import Source, Stage
 from compute.limits.policy import LimitKind
 from compute.methods import Method
 from compute.parameters import Shrinkage
-from compute.pipeline import LineStatus
+from compute.waterfall.kernels import SENSITIVE
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.pipeline import LineStatus
 from server.convert.decision import ALGORITHM_STAGE_NUMBERS, STAGE_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]

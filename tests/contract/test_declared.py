@@ -17,7 +17,6 @@ from positionsizing.v1 import (
     types_pb2,
 )
 
-from compute.layout import Source, Stage
 from compute.limits.policy import (
     GroupLimit,
     Holder,
@@ -31,7 +30,8 @@ from compute.limits.policy import (
 from compute.methods import Engine, Method
 from compute.optimize.problem import ObjectiveKind
 from compute.parameters import PARAMETERS, EffectiveParameters, Form, Parameter, RobustSet
-from compute.stake_rules import RULES
+from compute.waterfall.layout import Source, Stage
+from compute.waterfall.stake_rules import RULES
 from server.convert.parameters import MESSAGES
 
 CONTRACT = parameter_service_pb2.SizingParameters.DESCRIPTOR.fields_by_name
@@ -146,9 +146,11 @@ def test_every_number_that_bounds_has_a_kind_to_be_told_by(record: type) -> None
 
 def check_stages(contract: list[str], declared: list[str]) -> None:
     missing, unknown = set(contract) - set(declared), set(declared) - set(contract)
-    assert not missing, f"add to Stage of compute/layout.py: {sorted(missing)}"
+    assert not missing, f"add to Stage of compute/waterfall/layout.py: {sorted(missing)}"
     assert not unknown, f"add to SizingStage of types.proto: {sorted(unknown)}"
-    assert declared == contract, "make their order the same in compute/layout.py and types.proto"
+    assert declared == contract, (
+        "make their order the same in compute/waterfall/layout.py and types.proto"
+    )
 
 
 def test_stages_are_those_of_the_contract_in_its_order() -> None:
@@ -160,8 +162,10 @@ def test_stages_are_those_of_the_contract_in_its_order() -> None:
 
 def check_rules(stages: list[Stage], rules: list[Stage]) -> None:
     missing = [stage.name for stage in stages if stage not in rules]
-    assert not missing, f"add a StakeRule to RULES of compute/stake_rules.py: {missing}"
-    assert rules == stages, "make the order of RULES in compute/stake_rules.py that of Stage"
+    assert not missing, f"add a StakeRule to RULES of compute/waterfall/stake_rules.py: {missing}"
+    assert rules == stages, (
+        "make the order of RULES in compute/waterfall/stake_rules.py that of Stage"
+    )
 
 
 def test_the_stages_of_a_stake_have_a_rule_each() -> None:
@@ -170,13 +174,13 @@ def test_the_stages_of_a_stake_have_a_rule_each() -> None:
 
 
 def test_a_stage_without_its_parts_says_what_to_add() -> None:
-    with pytest.raises(AssertionError, match=r"compute/layout.py: \['NEW'\]"):
+    with pytest.raises(AssertionError, match=r"compute/waterfall/layout.py: \['NEW'\]"):
         check_stages(["OLD", "NEW"], ["OLD"])
     with pytest.raises(AssertionError, match=r"types.proto: \['NEW'\]"):
         check_stages(["OLD"], ["OLD", "NEW"])
     with pytest.raises(AssertionError, match=r"their order the same"):
         check_stages(["A", "B"], ["B", "A"])
-    with pytest.raises(AssertionError, match=r"compute/stake_rules.py: \['ROBUST'\]"):
+    with pytest.raises(AssertionError, match=r"compute/waterfall/stake_rules.py: \['ROBUST'\]"):
         check_rules([Stage.CONFIDENCE, Stage.ROBUST], [Stage.CONFIDENCE])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from server.reasons import REASONS, Place
+from server.calls.reasons import REASONS, Place
 
 ROOT = Path(__file__).parents[2]
 REASON = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")

@@ -5,7 +5,7 @@ import json
 from positionsizing import SERVICE_CONFIG
 
 from server.auth.access import load
-from server.contract import SERVICES
+from server.calls.contract import SERVICES
 
 (METHODS,) = json.loads(SERVICE_CONFIG)["methodConfig"]
 REPEATED = {f"/{name['service']}/{name['method']}" for name in METHODS["name"]}

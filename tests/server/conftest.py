@@ -12,8 +12,8 @@ from subscriber import Sender, Subscriber
 
 from compute.optimize.execution import Programs
 from compute.shapes import KernelRegistry
+from server.analytics.sizing_analytics import SizingAnalytics
 from server.app import App
-from server.sizing_analytics import SizingAnalytics
 from storage import embedded
 from storage.events import topics
 from storage.events.client import BrokerConfig, PulsarBroker

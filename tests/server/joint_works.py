@@ -7,7 +7,7 @@ import numpy as np
 
 from compute.market import MissingInputError
 from compute.optimize.execution import Execution
-from server.errors import invalid
+from server.calls.errors import invalid
 
 
 def doubled(values: np.ndarray, *, execution: Execution) -> tuple[int, np.ndarray]:

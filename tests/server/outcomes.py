@@ -9,9 +9,9 @@ from positionsizing.v1 import events_pb2, market_service_pb2, portfolio_service_
 from positionsizing.v1 import sizing_service_pb2 as sizing
 from service_client import Client, new_id, sizing_request
 
+from server.analytics.sizing_analytics import SizingAnalytics
 from server.app import App
-from server.sizing_analytics import SizingAnalytics
-from server.state import States
+from server.portfolios.state import States
 from storage.postgres.pool import Database
 
 NAMES = ["X", "Y"]

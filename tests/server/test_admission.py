@@ -2,9 +2,9 @@
 
 import pytest
 
-from server import admission
-from server.admission import LIMIT_MIN, Admission, Ticket
-from server.errors import Refusal
+from server.calls import admission
+from server.calls.admission import LIMIT_MIN, Admission, Ticket
+from server.calls.errors import Refusal
 
 
 class Clock:

@@ -12,7 +12,7 @@ from service_client import Client
 from test_analytics import decided_days
 
 from server.app import App
-from server.archive import CHANGES, ArchivedDay, archive, closed_days
+from server.maintenance.archive import CHANGES, ArchivedDay, archive, closed_days
 from storage.archive import files, report
 from storage.postgres.pool import Database
 

@@ -18,9 +18,9 @@ from positionsizing.v1 import webhook_service_pb2 as webhook_pb
 from service_client import Client, refusal, started
 
 from compute.shapes import KernelRegistry
-from server import audit
-from server.audit import chain_faults
 from server.cli import app as cli
+from server.maintenance import audit
+from server.maintenance.audit import chain_faults
 from storage import embedded
 from storage.postgres import audit as storage
 from storage.postgres import credentials, limits, model_schedules, tenants

@@ -15,8 +15,8 @@ from compute.optimize.time_limit import (
     StoppedError,
     TimeLimit,
 )
-from server.batching import ComputeLoop, ComputeThread
-from server.errors import Refusal, refusal_of
+from server.calls.batching import ComputeLoop, ComputeThread
+from server.calls.errors import Refusal, refusal_of
 
 
 async def test_alone_it_runs_at_once():

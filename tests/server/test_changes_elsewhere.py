@@ -17,7 +17,7 @@ from positionsizing.v1 import (
 from service_client import Client, refusal, sizing_request, started
 
 from compute.shapes import KernelRegistry
-from server.sizing_engine import SizingEngine
+from server.sizing.engine import SizingEngine
 from storage import embedded
 
 Change = Callable[[Client, str], Awaitable[object]]

@@ -15,9 +15,9 @@ from test_jobs import CANCELLED, QUEUED, SUCCEEDED, firm, got, jobs_app, long, s
 
 from compute.simulate.fast_settings import CHUNK, Outcome, in_threads, run_fast
 from server.app import App
-from server.chunks import KeptChunks, keep, keys, load
-from server.kept_files import forget_old
-from server.simulate import run_backtest
+from server.simulation.chunks import KeptChunks, keep, keys, load
+from server.simulation.kept_files import forget_old
+from server.simulation.simulate import run_backtest
 
 __all__ = ["firm", "jobs_app"]
 

@@ -23,11 +23,11 @@ from compute.simulate.fast_settings import CHUNK, Outcome, in_threads, run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import Setting
 from compute.simulate.strategies import MeanReturn
-from server.chunks import keep, keys
-from server.cluster import Cluster, is_installed
+from server.calls.errors import Refusal
 from server.config import ConfigError
-from server.errors import Refusal
-from server.simulate import run_backtest
+from server.simulation.chunks import keep, keys
+from server.simulation.cluster import Cluster, is_installed
+from server.simulation.simulate import run_backtest
 from storage import embedded
 
 needs_ray = pytest.mark.skipif(
@@ -213,6 +213,6 @@ def _worker() -> int:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if parent == os.getpid() and b"server.worker" in words and b"RunBacktest" in words:
+        if parent == os.getpid() and b"server.jobs.worker" in words and b"RunBacktest" in words:
             return int(folder.name)
     raise AssertionError("nobody works")

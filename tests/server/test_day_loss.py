@@ -14,9 +14,9 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
 from service_client import Client, all_that_may_be_had, new_id, refusal, snapshot_message
 
-from compute.day_loss import TradingDay, day_at, start_of
-from server import day_loss
+from compute.money.day_loss import TradingDay, day_at, start_of
 from server.app import App
+from server.portfolios import day_loss
 
 ACTIVE, REDUCING = types_pb2.TRADING_STATE_ACTIVE, types_pb2.TRADING_STATE_REDUCING
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SharedLimits
 from compute.market import Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters, merged
-from server import decision_inputs
+from server.sizing import decision_inputs
 
 SIZE = 4
 MARKET = Market(tuple("abcd"), np.ones(SIZE), np.ones(SIZE))

@@ -27,8 +27,8 @@ from compute.shapes import KernelRegistry
 from server.app import App
 from server.auth.access import SCOPES
 from server.auth.keys import new_key
-from server.contract import SERVICES
-from server.rpc import _Endpoint
+from server.calls.contract import SERVICES
+from server.calls.rpc import _Endpoint
 from storage import embedded
 from storage.postgres import credentials, tenants
 

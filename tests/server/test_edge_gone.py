@@ -6,7 +6,7 @@ from positionsizing.v1 import analytics_service_pb2, events_pb2, parameter_servi
 from positionsizing.v1 import portfolio_service_pb2 as pb
 from service_client import refusal
 
-from server import edge_gone
+from server.analytics import edge_gone
 
 ALERT = parameter_service_pb2.EDGE_GONE_ACTION_ALERT
 REDUCE_PORTFOLIO = parameter_service_pb2.EDGE_GONE_ACTION_REDUCE_PORTFOLIO

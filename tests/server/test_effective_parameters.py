@@ -20,10 +20,10 @@ from positionsizing.v1 import parameter_service_pb2 as pb
 from service_client import PRICES, Client, new_id, sizing_request, started
 
 from compute.shapes import KernelRegistry
-from server import maintenance
 from server.app import App
-from server.effective_parameters import EffectiveParametersWatch
-from server.state import States
+from server.maintenance import tasks as maintenance
+from server.parameters.effective_parameters import EffectiveParametersWatch
+from server.portfolios.state import States
 from storage import embedded
 from storage.postgres.pool import Database
 

@@ -27,13 +27,13 @@ from service_client import Client, new_id, sizing_request, snapshot_message
 from subscriber import PATIENCE_S, Sender, Subscriber
 
 from server.app import App
-from server.maintenance import REMEMBER, MaintenanceTasks
-from server.matrix_refresh import MatrixRefreshes
-from server.model_schedules import ModelSchedules
-from server.models import Models
-from server.state import States
-from server.usage import Usage
-from server.worker import Means, Worker
+from server.jobs.worker import Means, Worker
+from server.learning.model_schedules import ModelSchedules
+from server.learning.models import Models
+from server.maintenance.tasks import REMEMBER, MaintenanceTasks
+from server.observability.usage import Usage
+from server.portfolios.state import States
+from server.risk.matrix_refresh import MatrixRefreshes
 from storage.events.ports import OutMessage
 from storage.events.topics import INCOMING
 from storage.postgres.pool import Database

@@ -17,9 +17,10 @@ from positionsizing.v1 import (
 from service_client import Client, sizing_request
 from subscriber import Sender, Subscriber
 
-from server import alerts, maintenance
-from server.alerts import Alerts
 from server.app import App
+from server.maintenance import tasks as maintenance
+from server.messaging import alerts
+from server.messaging.alerts import Alerts
 from storage.postgres.pool import Database
 
 pytestmark = pytest.mark.integration

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import Refusal
-from server.fair_queue import FairQueue, tenant_of
+from server.calls.errors import Refusal
+from server.calls.fair_queue import FairQueue, tenant_of
 
 A, B = [f"a {i}" for i in range(6)], ["b 0"]
 CALLERS = st.sampled_from(["a 0", "a 1", "a 2", "b 0", "b 1", "c 0"])

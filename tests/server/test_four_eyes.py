@@ -39,11 +39,11 @@ from compute.shapes import KernelRegistry
 from server.app import App
 from server.auth.access import SCOPES
 from server.auth.identity import topic
+from server.calls.request_context import Call
 from server.cli import app as cli
-from server.ingest import Intake
-from server.request_context import Call
+from server.messaging.ingest import Intake
+from server.portfolios.state import States
 from server.services.portfolio import PortfolioService
-from server.state import States
 from storage import embedded
 from storage.errors import DuplicateEvent
 from storage.events.ports import InMessage

@@ -159,7 +159,7 @@ class Run:
 async def test_random_groups_stay_inside_what_each_and_all_may_have(
     wide_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.rpc._log", ShortLog())
+    monkeypatch.setattr("server.calls.rpc._log", ShortLog())
     monkeypatch.setattr("server.joint.runner._log", ShortLog())
     run = Run(wide_client)
     for seed in range(SEED, SEED + GROUPS):

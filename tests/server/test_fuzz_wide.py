@@ -236,7 +236,7 @@ class ShortLog:
 async def test_random_books_stay_inside_every_limit(
     wide_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.rpc._log", ShortLog())
+    monkeypatch.setattr("server.calls.rpc._log", ShortLog())
     monkeypatch.setattr("server.joint.runner._log", ShortLog())
     run = Run(wide_client)
     for seed in dict.fromkeys((*FOUND, *range(SEED, SEED + BOOKS))):

@@ -22,7 +22,7 @@ from service_client import Client, sizing_request, started
 
 from compute.shapes import KernelRegistry
 from server.app import App
-from server.contract import SERVICES
+from server.calls.contract import SERVICES
 from server.gateway.app import methods
 from storage import embedded
 

@@ -3,7 +3,7 @@
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from server.health import Health
+from server.calls.health import Health
 
 
 class Context:

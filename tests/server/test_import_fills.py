@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from server.app import App
 from server.cli import app as sizing
-from server.executions import Execution, Unbooked
-from server.fix import read_reports
+from server.messaging.executions import Execution, Unbooked
+from server.messaging.fix import read_reports
 
 
 def report(sep: str = "\x01", **fields: object) -> bytes:

@@ -81,7 +81,7 @@ def workers() -> list[int]:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-        if parent == os.getpid() and b"server.worker" in words and b"RunBacktest" in words:
+        if parent == os.getpid() and b"server.jobs.worker" in words and b"RunBacktest" in words:
             found.append(int(folder.name))
     return found
 

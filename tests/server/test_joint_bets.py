@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from service_client import INSTRUMENTS, Client
 from test_joint_truth import before_lots, covariance_of, set_parameters, stored
 
-from compute.joint_outcomes import Bets, drawn_together
+from compute.joint.outcomes import Bets, drawn_together
 
 
 def bets(

@@ -14,7 +14,7 @@ import pytest
 from compute.market import MissingInputError
 from compute.optimize.execution import JointShapes
 from compute.optimize.time_limit import AbandonedError, OutOfTimeError, TimeLimit
-from server.errors import Refusal
+from server.calls.errors import Refusal
 from server.joint.process import JointProcess
 
 

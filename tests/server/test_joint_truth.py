@@ -23,7 +23,7 @@ from test_joint import RETURNS, Joint, joint_request, optimize, problem, scenari
 
 from server.cli import render
 from server.cli.optimum import prices_table
-from server.sizing_engine import SizingEngine
+from server.sizing.engine import SizingEngine
 
 UNLIMITED: dict[str, Any] = {"allow_short": True}
 WRITTEN = {"none": {}} | {

@@ -13,7 +13,7 @@ from service_client import Client, new_id, refusal, sizing_request, snapshot_mes
 
 from server.convert.market import Snapshot
 from server.convert.price_jump import quotes
-from server.price_jumps import Quote, jumps, not_accepted
+from server.market.price_jumps import Quote, jumps, not_accepted
 from storage.postgres.price_jumps import JumpKind, PriceJump
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)

@@ -36,10 +36,10 @@ from server.app import App
 from server.cli.backtest_page import write_backtest
 from server.cli.page import Output
 from server.convert.simulation import checked_history
-from server.kept_files import write
-from server.kept_states import KeptState, KeptStates, keys_of
-from server.simulate import run_backtest
-from server.worker import Means
+from server.jobs.worker import Means
+from server.simulation.kept_files import write
+from server.simulation.kept_states import KeptState, KeptStates, keys_of
+from server.simulation.simulate import run_backtest
 
 __all__ = ["firm", "jobs_app"]
 
@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_has_kept_what_it_has_done(tmp_path: Path) -> No
         import sys
         from functools import partialmethod
         from server import worker
-        from server.kept_states import KeptStates
+        from server.simulation.kept_states import KeptStates
 
         KeptStates.__init__ = partialmethod(KeptStates.__init__, every_s=0.2)
         sys.exit(worker.main())

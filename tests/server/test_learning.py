@@ -14,8 +14,8 @@ from positionsizing.v1 import sizing_pb2
 from scipy.special import expit
 from service_client import Client, new_id, refusal, same
 
-from server.errors import Refusal
-from server.models import read
+from server.calls.errors import Refusal
+from server.learning.models import read
 from storage.postgres.models import StoredModel
 
 LONG_S = 600.0

@@ -15,8 +15,8 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 from service_client import Client, new_id
 from test_backtests import LONG_S
 
-from compute.kernels import just_in_time
 from compute.simulate.backtest import run
+from compute.waterfall.kernels import just_in_time
 from server.convert.backtest_setting import setting_of
 from server.convert.simulation import price_history
 

@@ -16,7 +16,7 @@ from positionsizing.v1 import (
 from service_client import INSTRUMENTS, PRICES, Client, sizing_request
 from test_limits_on_lots import put_matrix
 
-from compute import joint_lots
+from compute.joint import lots as joint_lots
 from server.cli.render import summary_lines
 
 SEARCHED = parameter_service_pb2.LOT_CHOICE_SEARCHED

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from server.app import App
-from server.maintenance import Repeated
+from server.maintenance.tasks import Repeated
 from storage.errors import StorageError, Unavailable
 
 

@@ -12,11 +12,11 @@ from test_correlation_penalty import ALONE, book, sized, stage
 from test_estimates import closes, estimate, stored_closes, values_of
 from test_histories import part, put
 
-from server import matrix_refresh
 from server.app import App
-from server.matrix_estimate import estimate_matrix
-from server.matrix_refresh import MatrixRefreshes
-from server.state import States
+from server.portfolios.state import States
+from server.risk import matrix_refresh
+from server.risk.matrix_estimate import estimate_matrix
+from server.risk.matrix_refresh import MatrixRefreshes
 from storage.postgres.pool import Database, PoolOptions
 
 

@@ -27,11 +27,12 @@ from test_learning import promotion
 
 from compute.learn.features import FEATURES, bets_of_closes, bets_of_universe
 from compute.shapes import KernelRegistry
-from server import frames, maintenance
+from server import frames
 from server.app import App
-from server.model_schedules import ModelSchedules
-from server.models import STAGE_AGE_MAX_S, Models
-from server.worker import _WORK, Means, Worker
+from server.jobs.worker import _WORK, Means, Worker
+from server.learning.model_schedules import ModelSchedules
+from server.learning.models import STAGE_AGE_MAX_S, Models
+from server.maintenance import tasks as maintenance
 from storage import embedded
 from storage.postgres.pool import Database
 

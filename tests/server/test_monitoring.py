@@ -32,9 +32,9 @@ OPS = ROOT / "ops"
 ALERTS = (OPS / "alerts.yaml").read_text()
 ELSEWHERE = {"up", "time", "vector"}
 CONDITIONAL = {
-    "sizing_events_published_total": "server/events.py",
-    "sizing_messages_handled_total": "server/events.py",
-    "sizing_dead_letters_total": "server/events.py",
+    "sizing_events_published_total": "server/messaging/events.py",
+    "sizing_messages_handled_total": "server/messaging/events.py",
+    "sizing_dead_letters_total": "server/messaging/events.py",
     "sizing_auth_denied_total": "server/auth/gate.py",
     "sizing_quota_refused_total": "server/auth/gate.py",
     "sizing_algorithm_questions_total": "server/algorithms/registry.py",

@@ -16,11 +16,11 @@ from service_client import Client, new_id, refusal
 from test_four_eyes import Firm, approving, firm
 
 from server.auth.identity import topic
+from server.calls.request_context import Call
 from server.cli import app as cli
-from server.ingest import Intake
-from server.request_context import Call
+from server.messaging.ingest import Intake
+from server.portfolios.state import States
 from server.services.parameter import ParameterService
-from server.state import States
 from storage.events.ports import InMessage
 from storage.postgres.pool import Database
 

@@ -9,7 +9,7 @@ from positionsizing.v1 import sizing_service_pb2_grpc
 from service_client import Client, sizing_request
 
 from server.app import App
-from server.profile import ANSWER, ASK, BYTES_MAX, begun, handed_over, span
+from server.observability.profile import ANSWER, ASK, BYTES_MAX, begun, handed_over, span
 
 
 def test_without_a_wish_nothing_is_kept() -> None:

@@ -22,7 +22,7 @@ from compute.shapes import (
     compiled_of,
     lowered,
 )
-from server.errors import Refusal
+from server.calls.errors import Refusal
 from server.programs import store as store_module
 from server.programs.preparation import TELL_S, Preparation
 from server.programs.store import ProgramStore

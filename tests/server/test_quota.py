@@ -19,7 +19,7 @@ from server.auth.access import SCOPES
 from server.auth.identity import Identity
 from server.auth.quota import BURST_S, Quotas, lines_of
 from server.auth.shared_quota import SharedUse
-from server.errors import Refusal
+from server.calls.errors import Refusal
 from storage import embedded
 from storage.errors import Unavailable
 from storage.postgres import tenants

@@ -15,9 +15,9 @@ from service_client import Client, new_id, refusal, sizing_request
 
 from server.app import App
 from server.client import Client as ShippedClient
-from server.prepared_request import PreparedRequest
-from server.sized_request import SizedRequest
-from server.sizing_engine import SizingEngine
+from server.sizing.engine import SizingEngine
+from server.sizing.prepared_request import PreparedRequest
+from server.sizing.sized_request import SizedRequest
 
 N_LINES = 200
 SAID = "sizing-max-response-bytes"

@@ -20,7 +20,7 @@ from service_client import Client, refusal, same, sizing_request, started
 
 from compute.shapes import KernelRegistry
 from server.cli.recover import halt_all
-from server.recover import Outcome, Report, recover
+from server.maintenance.recover import Outcome, Report, recover
 from storage import embedded
 from storage.events.ports import InMessage
 from storage.events.shard import message_of

@@ -25,14 +25,14 @@ from test_analytics import NAMES, decided_days
 from typer.testing import CliRunner
 
 from compute.shapes import KernelRegistry
-from server import retention
-from server.archive import archive
 from server.auth.identity import Identity
+from server.calls.request_context import Call
 from server.cli import app as cli
-from server.recorded import granted_decision
-from server.request_context import Call
-from server.retention import Removed, Retention, first_kept, retain
-from server.seals import seal_due
+from server.decisions.recorded import granted_decision
+from server.maintenance import retention
+from server.maintenance.archive import archive
+from server.maintenance.retention import Removed, Retention, first_kept, retain
+from server.maintenance.seals import seal_due
 from storage import embedded
 from storage.archive import files
 from storage.archive.records import RecordError, find

@@ -17,9 +17,9 @@ from test_analytics import decided_days
 from typer.testing import CliRunner
 
 from compute.shapes import KernelRegistry
-from server import seals
 from server.cli import app as cli
-from server.seals import seal_due
+from server.maintenance import seals
+from server.maintenance.seals import seal_due
 from storage import embedded
 from storage.postgres.pool import Database
 from storage.postgres.records import COLUMNS, record_digest

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from outcomes import CLAIMS, Book, Desk
 
-from server import sizing_analytics
-from server.decision_analysis import DecisionAnalysis
+from server.analytics import sizing_analytics
+from server.analytics.decision_analysis import DecisionAnalysis
 from storage.errors import NotFound
 from storage.events.topics import OUTGOING
 

@@ -13,8 +13,8 @@ from positionsizing.v1 import sizing_service_pb2
 from service_client import Client, refusal, sizing_request, started
 
 from compute.shapes import KernelRegistry
-from server import tracing
 from server.app import App
+from server.observability import tracing
 from storage import embedded
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -11,7 +11,7 @@ from positionsizing.v1 import types_pb2
 from service_client import Client, new_id, sizing_request
 
 from server.app import App
-from server.errors import Refusal
+from server.calls.errors import Refusal
 
 HALTED, ACTIVE = types_pb2.TRADING_STATE_HALTED, types_pb2.TRADING_STATE_ACTIVE
 

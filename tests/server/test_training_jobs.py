@@ -16,10 +16,10 @@ from test_learning import bets, trained, training
 from test_tune import request as search
 
 from server.auth.identity import Identity
-from server.errors import Refusal
-from server.request_context import Call
+from server.calls.errors import Refusal
+from server.calls.request_context import Call
+from server.jobs.worker import Means, Worker
 from server.services.job import JobService
-from server.worker import Means, Worker
 
 SUCCEEDED, FAILED = pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED
 

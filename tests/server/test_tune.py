@@ -10,8 +10,8 @@ from service_client import Client, new_id, refusal
 from test_backtests import LONG_S, momentum, table
 
 from compute.simulate.tuning import Evidence, Objection, objections
-from server.errors import Refusal
-from server.tune import tune_parameters, tune_violations
+from server.calls.errors import Refusal
+from server.simulation.tune import tune_parameters, tune_violations
 
 
 def request() -> pb.TuneParametersRequest:

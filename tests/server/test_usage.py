@@ -20,7 +20,7 @@ from compute.shapes import KernelRegistry
 from server.auth.access import SCOPES
 from server.auth.identity import Identity
 from server.cli import app as cli
-from server.usage import Usage, flush
+from server.observability.usage import Usage, flush
 from storage import embedded
 from storage.errors import Unavailable
 from storage.postgres import usage as storage

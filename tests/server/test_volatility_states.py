@@ -17,7 +17,7 @@ from compute.adapt.volatility_model import (
     VolatilityState,
 )
 from server.convert import volatility as convert
-from server.volatility import nothing_yet
+from server.market.volatility import nothing_yet
 
 N = 3
 NAMES = ("A", "B", "C")

@@ -23,7 +23,7 @@ from positionsizing.v1 import (
 from service_client import Client, new_id, refusal
 
 from compute.optimize.time_limit import TimeLimit
-from server import long_work
+from server.calls import long_work
 
 N, PERIODS = 12, 150
 IDS = [f"W{i}" for i in range(N)]

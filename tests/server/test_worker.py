@@ -14,10 +14,10 @@ import pytest
 import structlog
 import uvloop
 
-from server import worker as module
-from server.child import exchange
-from server.errors import Refusal
-from server.worker import ATTEMPTS, Means, Worker, WorkerDiedError
+from server.calls.errors import Refusal
+from server.jobs import worker as module
+from server.jobs.child import exchange
+from server.jobs.worker import ATTEMPTS, Means, Worker, WorkerDiedError
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 """uvloop forks; the child runs another program at once, which JAX can't know."""
@@ -170,7 +170,7 @@ def test_a_process_forked_from_a_server_has_no_threads_of_grpc() -> None:
 def test_a_program_is_found_again_in_a_folder_that_was_moved(tmp_path: Path) -> None:
     """In a process each, as workers are: what the first has compiled the second only reads."""
     script = (
-        "import sys; from pathlib import Path; from server.worker import _prepare_jax\n"
+        "import sys; from pathlib import Path; from server.jobs.worker import _prepare_jax\n"
         "_prepare_jax(Path(sys.argv[1])); import jax\n"
         "print(jax.jit(lambda x: x * 3.0)(2.0))"
     )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
 from compute.adapt.regime_edges import RegimeProbabilities, mixed, with_regimes
-from compute.layout import Source
 from compute.signals import Signals
+from compute.waterfall.layout import Source
 
 MEAN, DEVIATION = (0.0006, -0.0010), (0.008, 0.020)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compute.layout import Source
 from compute.limits.policy import LimitKind, Limits
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
@@ -17,6 +16,7 @@ from compute.simulate.backtest import Backtest, run
 from compute.simulate.history import HistoryError, PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals
+from compute.waterfall.layout import Source
 
 PRICES = Path(__file__).parents[3] / "examples" / "prices.csv"
 FULL = EffectiveParameters(kelly_fraction=1.0, confidence_shrinkage=Shrinkage.NONE)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compute.layout import Source
 from compute.limits.policy import (
     GroupLimit,
     InstrumentLimit,
@@ -23,6 +22,7 @@ from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.signal_table import UnsupportedError, signal_table
 from compute.simulate.strategies import GivenSignals, MeanReturn, SessionSignals
+from compute.waterfall.layout import Source
 
 SESSIONS, NAMES = 45, tuple(f"I{i}" for i in range(6))
 RNG = np.random.default_rng(20261129)

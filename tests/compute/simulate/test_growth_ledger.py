@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compute.layout import Stage
 from compute.simulate.account import Account
 from compute.simulate.backtest import Backtest
 from compute.simulate.growth_ledger import LOTS, growth_ledger
+from compute.waterfall.layout import Stage
 
 RETURNS = np.array([[0.02, -0.01], [-0.03, 0.02], [0.015, 0.005]])
 WEIGHTS = [(1.5, 1.0), (0.9, 0.6), (0.9, 0.4), (0.85, 0.4)]

@@ -11,7 +11,6 @@ from compute.adapt.schedule import Schedule, ScheduleRow
 from compute.algorithm import AlgorithmAnswer, AlgorithmInput, AlgorithmTier
 from compute.correlation.linkage import Linkage
 from compute.correlation.penalty import CorrelationPenalty
-from compute.layout import Source
 from compute.limits.policy import (
     ClusterLimit,
     GroupLimit,
@@ -56,6 +55,7 @@ from compute.simulate.honoured import (
 )
 from compute.simulate.setting import Clock, Setting
 from compute.simulate.strategies import SessionSignals
+from compute.waterfall.layout import Source
 
 SESSIONS, NAMES = 40, ("A", "B", "C", "D")
 ESTIMATES = Estimates(sessions=20, scenarios=True)

@@ -8,7 +8,6 @@ from sklearn.covariance import LedoitWolf
 
 from compute.correlation.estimate import Estimator
 from compute.correlation.linkage import Linkage
-from compute.layout import Source
 from compute.limits.policy import ClusterLimit, JointLimits, Limits
 from compute.market import Floats, MissingInputError
 from compute.methods import Method
@@ -21,6 +20,7 @@ from compute.simulate.estimates import Estimates
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import MeanReturn, SessionSignals
+from compute.waterfall.layout import Source
 
 NAMES = ("A", "B", "C")
 WINDOW = 30

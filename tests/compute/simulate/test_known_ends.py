@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compute.layout import Source
 from compute.limits.policy import Limits, SaleProceeds
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
@@ -20,6 +19,7 @@ from compute.simulate.fast_settings import run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import GivenSignals, SessionSignals, Strategy
+from compute.waterfall.layout import Source
 
 PRICES = Path(__file__).parents[3] / "examples" / "prices.csv"
 FULL = EffectiveParameters(kelly_fraction=1.0, confidence_shrinkage=Shrinkage.NONE)

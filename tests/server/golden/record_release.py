@@ -27,9 +27,9 @@ from positionsizing.v1 import (
 from random_world import NAMES, World
 from service_client import Client, new_id, sizing_request, started
 
-from compute.kernels import registry
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry
+from compute.waterfall.kernels import registry
 from storage import embedded
 from storage.postgres.migrations import migrate
 

@@ -16,8 +16,8 @@ from compute.limits.policy import Limits
 from compute.market import Positions
 from compute.optimize.execution import Programs
 from compute.parameters import merged
-from server import decision_inputs
-from server.errors import Refusal
+from server.calls.errors import Refusal
+from server.sizing import decision_inputs
 from storage import embedded
 from storage.postgres.migrations import migrate
 

@@ -1,0 +1,102 @@
+"""Risk budgets of a batch: weights whose contributions to risk are as asked, whatever the edges.
+
+    x_i (Sx)_i in proportion to b_i,    0 <= x_i <= cap_i,    sum x = gross
+
+x are weights on the side of each signal, S the covariance with the signs of the sides. Where a cap
+cuts in, the budgets can't all be met; then x is the book of Richard and Roncalli (2019) inside the
+caps, which gives what is cut to the others. What is held outside the batch is left as it is and
+counts in no share.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.inputs import Inputs
+from compute.joint.box import line_box
+from compute.joint.returns import BookMatrix
+from compute.market import Floats, Integers, MissingInputError
+from compute.optimize import solve
+from compute.optimize.execution import JUST_IN_TIME, Execution
+from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, Status
+
+EMPTY = 1e-12
+"""A line that may hold no more has no part of the risk."""
+
+
+@dataclass(frozen=True)
+class RiskBudgetBook:
+    """Signed weights (n,), None where there are none and `status` says why; and what to know."""
+
+    status: Status
+    weights: Floats | None
+    notes: tuple[str, ...] = ()
+
+
+def solve_risk_budget(
+    inputs: Inputs,
+    scenarios: BookMatrix | None,
+    covariance: BookMatrix | None,
+    execution: Execution = JUST_IN_TIME,
+) -> RiskBudgetBook:
+    """The book of the batch's risk budgets. The covariance is used without scenarios only.
+
+    Raises `MissingInputError` where there is neither, one lacks a line, or a line has no risk.
+    """
+    named = inputs.parameters.joint_objective
+    assert named is not None, "an objective of kind RISK_BUDGET"
+    lines = np.flatnonzero(inputs.active)
+    side, box = inputs.signals.side[lines], line_box(inputs, lines)
+    cap = np.where(side > 0.0, box.upper.weight, -box.lower.weight)
+    usable = cap > EMPTY
+    lines, side, cap = lines[usable], side[usable], cap[usable]
+    weights = np.zeros(len(inputs.index))
+    if not len(lines):
+        return RiskBudgetBook(Status.OPTIMAL, weights)
+    own = dict(named.shares)
+    ids = inputs.limit_bounds.market.instrument_ids
+    budgets = np.array([own.get(ids[place], 1.0) for place in inputs.index[lines]])
+    problem = Problem(
+        Objective(ObjectiveKind.RISK_BUDGET, budgets=budgets),
+        covariance=_covariance(inputs, lines, scenarios, covariance) * np.outer(side, side),
+        limits=Limits(lower=np.zeros(len(lines)), upper=cap, budget_max=named.gross_weight or 1.0),
+    )
+    try:
+        solution = solve(problem, execution=execution)
+    except ValueError as error:
+        raise MissingInputError("NO_VARIANCE", f"risk budgets: {error}") from error
+    if solution.status is not Status.OPTIMAL:
+        return RiskBudgetBook(solution.status, None)
+    weights[lines] = side * solution.weights
+    return RiskBudgetBook(Status.OPTIMAL, weights, _notes(solution.objective))
+
+
+def _notes(missed: float) -> tuple[str, ...]:
+    if not missed > 1e-6:
+        return ()
+    text = f"limits of single instruments keep a line {missed:.2g} of an equal share off its budget"
+    return (text,)
+
+
+def _covariance(
+    inputs: Inputs, lines: Integers, scenarios: BookMatrix | None, covariance: BookMatrix | None
+) -> Floats:
+    """Covariance of the lines' instruments, (k, k)."""
+    matrix = scenarios or covariance
+    if matrix is None:
+        text = "risk budgets need scenario_matrix_id or covariance_matrix_id"
+        raise MissingInputError("MISSING_MATRIX", text)
+    places = inputs.index[lines]
+    columns = matrix.place[places]
+    if (columns < 0).any():
+        name = inputs.limit_bounds.market.instrument_ids[int(places[columns < 0][0])]
+        raise MissingInputError("MISSING_MATRIX_ENTRY", f"{name!r} is sized, but not in the matrix")
+    if scenarios is None:
+        return matrix.values[np.ix_(columns, columns)]
+    returns = matrix.values[:, columns]
+    centred = returns - matrix.probability @ returns
+    divisor = 1.0 - float(matrix.probability @ matrix.probability)
+    if not divisor > 0.0:
+        raise MissingInputError("MISSING_SCENARIOS", "risk budgets need two or more scenarios")
+    out: Floats = (centred.T * matrix.probability) @ centred / divisor
+    return out

@@ -1,0 +1,1 @@
+"""Recorded decisions looked at again: replayed, varied, compared, explained."""

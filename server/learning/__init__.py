@@ -1,0 +1,1 @@
+"""Models: trained, scored, promoted, asked."""

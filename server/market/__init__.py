@@ -1,0 +1,1 @@
+"""Prices: what may not be sized on, corporate actions, volatility models."""

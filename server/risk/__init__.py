@@ -1,0 +1,1 @@
+"""Histories, matrices estimated from them, risk reports and stress."""

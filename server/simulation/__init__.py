@@ -1,0 +1,1 @@
+"""Backtests, searches of parameters and simulated futures, here and on a cluster."""

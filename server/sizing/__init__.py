@@ -1,0 +1,1 @@
+"""The way of a sizing: gather, size, record."""
