@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_has_kept_what_it_has_done(tmp_path: Path) -> No
     program = """if True:
         import sys
         from functools import partialmethod
-        from server import worker
+        from server.jobs import worker
         from server.simulation.kept_states import KeptStates
 
         KeptStates.__init__ = partialmethod(KeptStates.__init__, every_s=0.2)
