@@ -162,7 +162,8 @@ def _risk_budget(
     found = runner.run(solve_risk_budget, inputs, scenarios, covariance, time_limit=time_limit)
     if found.weights is None:
         return _closed_form(found.status.value, inputs)
-    inputs = replace(inputs, target=_multiplied(found.weights, inputs.parameters))
+    target = _multiplied(found.weights, inputs.parameters)
+    inputs = replace(inputs, target=target, target_binding=found.binding)
     return Target(inputs, notes=found.notes)
 
 

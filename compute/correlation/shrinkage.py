@@ -11,22 +11,30 @@ _ODD = 2.0 * np.arange(26) + 1.0
 _SERIES = 1.0 / (_ODD * (_ODD + 2.0))
 
 
-def ledoit_wolf(returns: Floats) -> tuple[Floats, float]:
+def ledoit_wolf(returns: Floats, probability: Floats | None = None) -> tuple[Floats, float]:
     """(1 - d) S + d mu I and the shrinkage d in [0, 1].
 
     S = X'X / T of centred returns X (T, n), mu = tr S / n, d = min(b, c) / c with
     c = |S - mu I|^2 / n and b = (sum_t |x_t|^4 / T - |S|^2) / (n T)
     (Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
     matrices", J. Multivariate Analysis 88; the convention of scikit-learn).
+
+    probability: of each period, (T,), summing to 1; None: alike. Means are weighted by them, and
+    b = sum_t p_t^2 |x_t x_t' - S|^2 / n, which is that above where all p_t are 1 / T.
     """
     count, n = returns.shape
-    x = returns - returns.mean(axis=0)
-    sample = x.T @ x / count
+    mean = returns.mean(axis=0) if probability is None else probability @ returns
+    x = returns - mean
+    sample = x.T @ x / count if probability is None else (x.T * probability) @ x
     mu = float(np.trace(sample)) / n
     squared = float(np.vdot(sample, sample))
     distance = squared / n - mu * mu
     lengths = np.einsum("ti,ti->t", x, x)
-    error = (float(lengths @ lengths) / count - squared) / (n * count)
+    if probability is None:
+        error = (float(lengths @ lengths) / count - squared) / (n * count)
+    else:
+        apart = lengths**2 - 2.0 * np.einsum("ti,ti->t", x @ sample, x) + squared
+        error = float(probability**2 @ apart) / n
     amount = 0.0 if distance <= 0.0 else float(np.clip(error / distance, 0.0, 1.0))
     sample *= 1.0 - amount
     sample[np.diag_indices(n)] += amount * mu

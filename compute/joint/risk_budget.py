@@ -8,13 +8,14 @@ caps, which gives what is cut to the others. What is held outside the batch is l
 counts in no share.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.joint.box import line_box
+from compute.joint.box import Side, line_box
 from compute.joint.returns import BookMatrix
+from compute.limits.binding import Binding
 from compute.market import Floats, Integers, MissingInputError
 from compute.optimize import solve
 from compute.optimize.execution import JUST_IN_TIME, Execution
@@ -22,15 +23,21 @@ from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem, 
 
 EMPTY = 1e-12
 """A line that may hold no more has no part of the risk."""
+AT_END = 1e-9
+"""Of what a line may hold: what the solver leaves of it."""
 
 
 @dataclass(frozen=True)
 class RiskBudgetBook:
-    """Signed weights (n,), None where there are none and `status` says why; and what to know."""
+    """Signed weights (n,), None where there are none and `status` says why; and what to know.
+
+    binding: the limit that keeps each line at less than its part of the risk.
+    """
 
     status: Status
     weights: Floats | None
     notes: tuple[str, ...] = ()
+    binding: Binding | None = None
 
 
 def solve_risk_budget(
@@ -52,7 +59,7 @@ def solve_risk_budget(
     lines, side, cap = lines[usable], side[usable], cap[usable]
     weights = np.zeros(len(inputs.index))
     if not len(lines):
-        return RiskBudgetBook(Status.OPTIMAL, weights)
+        return RiskBudgetBook(Status.OPTIMAL, weights, binding=_bound(inputs, weights))
     own = dict(named.shares)
     ids = inputs.limit_bounds.market.instrument_ids
     budgets = np.array([own.get(ids[place], 1.0) for place in inputs.index[lines]])
@@ -68,7 +75,25 @@ def solve_risk_budget(
     if solution.status is not Status.OPTIMAL:
         return RiskBudgetBook(solution.status, None)
     weights[lines] = side * solution.weights
-    return RiskBudgetBook(Status.OPTIMAL, weights, _notes(solution.objective))
+    notes, binding = _notes(solution.objective), _bound(inputs, weights)
+    return RiskBudgetBook(Status.OPTIMAL, weights, notes, binding)
+
+
+def _bound(inputs: Inputs, weights: Floats) -> Binding:
+    """The limits of lines at the end of what they may hold, at the optimum `weights` (n,)."""
+    lines = np.flatnonzero(inputs.active)
+    box, is_long = line_box(inputs, lines), inputs.signals.side[lines] > 0.0
+    ends = [
+        np.where(is_long, up, low)
+        for up, low in zip(astuple(box.upper), astuple(box.lower), strict=True)
+    ]
+    end = Side(*ends)
+    none = np.zeros(len(weights), dtype=np.int64)
+    kind, group, bound = none.copy(), none - 1, np.zeros(len(weights))
+    at_end = np.abs(weights[lines]) >= np.abs(end.weight) * (1.0 - AT_END) - EMPTY
+    held = lines[at_end]
+    kind[held], group[held], bound[held] = end.kind[at_end], end.group[at_end], end.own[at_end]
+    return Binding(kind, group, bound, weights.copy())
 
 
 def _notes(missed: float) -> tuple[str, ...]:

@@ -68,8 +68,9 @@ def basis_of(
             returns, times = _returns(history, names, gaps)
         except HistoryGapError as error:
             raise precondition("HISTORY_GAPS", str(error)) from error
+    pooled = _viewed(dict(zip(whole, returns.T, strict=True)), views)
     if covariance is None:
-        values, _ = ledoit_wolf(returns)
+        values, _ = ledoit_wolf(returns, pooled.probability if views else None)
         ids = whole
     else:
         values, ids = covariance.values, covariance.instrument_ids
@@ -80,7 +81,7 @@ def basis_of(
     own = returns[:, [whole.index(name) for name in names]]
     return Basis(
         returns=own,
-        pooled=_viewed(dict(zip(whole, returns.T, strict=True)), views),
+        pooled=pooled,
         times=times,
         instrument_ids=ids,
         covariance=values,

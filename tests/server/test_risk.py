@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import pytest
 from positionsizing.v1 import history_service_pb2 as history_pb
@@ -160,6 +161,47 @@ async def test_views_r29(client: Client) -> None:
     refused = await refusal(report(client, **asked, views=[view]))
     assert refused.reason == "INFEASIBLE_VIEWS"
     assert "views[0]" in refused.message
+
+
+async def test_views_weigh_every_measure_of_the_history(client: Client) -> None:
+    """A view on a volatility moves volatility and what follows from it; one that holds, nothing."""
+    rng = np.random.default_rng(6)
+    returns = 0.01 * rng.standard_normal((200, 1)) + 0.01 * rng.standard_normal((200, 3))
+    universe = new_id("viewed")
+    names = ["A", "B", "C"]
+    kind = history_pb.HISTORY_KIND_RETURNS
+    await put(client, part(universe, returns.tolist(), kind=kind, instrument_ids=names))
+    w = np.array([0.5, -0.2, 0.4])
+    asked = {"universe_id": universe, "proposed": weights(A=0.5, B=-0.2, C=0.4)}
+    volatility = pb.RISK_VIEW_MEASURE_VOLATILITY
+    plain = await report(client, **asked)
+    view = pb.RiskView(instrument_id="A", measure=volatility, lower_bound=0.001, upper_bound=1.0)
+    assert (await report(client, **asked, views=[view])).after.volatility == pytest.approx(
+        plain.after.volatility, rel=1e-6
+    )
+    view.lower_bound = view.upper_bound = 0.025
+    book = (await report(client, **asked, views=[view])).after
+
+    q = cp.Variable(200)
+    square = 1e4 * returns[:, 0] ** 2
+    nearest = cp.Minimize(cp.sum(cp.kl_div(q, np.full(200, 1 / 200))))
+    held = [cp.sum(q) == 1, square @ q == 1e4 * 0.025**2]
+    cp.Problem(nearest, held).solve(cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12)
+    p = np.asarray(q.value)
+    x = returns - p @ returns
+    sample = (x.T * p) @ x
+    mu = np.trace(sample) / 3
+    error = sum(p[t] ** 2 * ((np.outer(x[t], x[t]) - sample) ** 2).sum() for t in range(200))
+    amount = error / ((sample - mu * np.eye(3)) ** 2).sum()
+    assert 0.0 < amount < 1.0
+    covariance = (1 - amount) * sample + amount * mu * np.eye(3)
+    expected = np.sqrt(w @ covariance @ w)
+    assert expected > 1.2 * plain.after.volatility
+    assert book.volatility == pytest.approx(expected, rel=1e-6)
+    found = tails(book)
+    assert found["NORMAL"].value_at_risk == pytest.approx(2.3263478740 * expected, rel=1e-6)
+    assert sum(book.component_normal) == pytest.approx(found["NORMAL"].expected_shortfall)
+    assert book.worst_case_loss == pytest.approx(3 * expected, rel=1e-6)
 
 
 async def test_stress_scenarios_are_stored_and_applied(client: Client) -> None:

@@ -112,6 +112,33 @@ async def test_what_a_cap_cuts_goes_to_the_others_and_every_limit_holds(
     assert "limits of single instruments" in decision.notes[0]
 
 
+@pytest.mark.parametrize("side", [LONG, SHORT])
+async def test_a_line_that_a_limit_keeps_off_its_budget_is_told_as_cut(
+    joint_client: Client, side: int
+) -> None:
+    """Independent instruments: alike parts are 1 / s_i, and the calmest may have less of that."""
+    matrix = np.diag([0.01, 0.04, 0.09]) / 252
+    own = limits_pb2.InstrumentLimit(instrument_id="I0", weight_max=0.3)
+    objective = optimization_service_pb2.Objective(kind=RISK_BUDGET)
+    decision = await asked(
+        joint_client,
+        objective,
+        matrix,
+        sides=[side] * 3,
+        limits={"instruments": [own], "allow_short": True},
+    )
+    sizes = decision.sizes
+    sign = 1.0 if side == LONG else -1.0
+    free = np.array([3.0, 2.0]) / 11.0
+    assert list(sizes.weight) == pytest.approx([0.3 * sign, *(sign * free)], abs=2e-5)
+    none = types_pb2.LIMIT_KIND_UNSPECIFIED
+    assert list(sizes.binding) == [types_pb2.LIMIT_KIND_WEIGHT_MAX, none, none]
+    assert sizes.binding_bound[0] == 0.3
+    capped, sized = types_pb2.LINE_STATUS_CAPPED, types_pb2.LINE_STATUS_SIZED
+    assert list(sizes.line_status) == [capped, sized, sized]
+    assert decision.status == types_pb2.SIZING_STATUS_CAPPED
+
+
 async def test_nothing_to_measure_risk_by_is_refused(joint_client: Client) -> None:
     portfolio_id = await joint_client.ready()
     objective = optimization_service_pb2.Objective(kind=RISK_BUDGET)

@@ -53,7 +53,9 @@ class _CovarianceEstimatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     COVARIANCE_ESTIMATOR_DCC: _CovarianceEstimator.ValueType  # 9
     """Dynamic conditional correlation (Engle 2002): the forecast for the next period."""
     COVARIANCE_ESTIMATOR_STRESS: _CovarianceEstimator.ValueType  # 10
-    """Second moments of the least likely periods (Chow et al. 1999)."""
+    """Second moments, about the mean of all, of the least likely periods (Chow et al. 1999): those farthest from
+    the mean by Ledoit-Wolf's covariance, of which there is always an inverse.
+    """
 
 class CovarianceEstimator(_CovarianceEstimator, metaclass=_CovarianceEstimatorEnumTypeWrapper):
     """How a covariance is estimated from returns."""
@@ -83,7 +85,9 @@ COVARIANCE_ESTIMATOR_GIVEN_FACTORS: CovarianceEstimator.ValueType  # 8
 COVARIANCE_ESTIMATOR_DCC: CovarianceEstimator.ValueType  # 9
 """Dynamic conditional correlation (Engle 2002): the forecast for the next period."""
 COVARIANCE_ESTIMATOR_STRESS: CovarianceEstimator.ValueType  # 10
-"""Second moments of the least likely periods (Chow et al. 1999)."""
+"""Second moments, about the mean of all, of the least likely periods (Chow et al. 1999): those farthest from
+the mean by Ledoit-Wolf's covariance, of which there is always an inverse.
+"""
 Global___CovarianceEstimator: _TypeAlias = CovarianceEstimator  # noqa: Y015
 
 class _Linkage:

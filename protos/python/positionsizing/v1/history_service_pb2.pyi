@@ -61,9 +61,9 @@ class _GapPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapPolicy.V
     GAP_POLICY_COMPLETE: _GapPolicy.ValueType  # 2
     """Only periods for which every instrument has a return; the shortest history decides the length."""
     GAP_POLICY_PAIRWISE: _GapPolicy.ValueType  # 3
-    """Each pair of instruments by the periods that both have. Uses all there is, but the matrix may
-    be indefinite, and is then refused or repaired as the request says. Only for estimators that
-    work pair by pair: SAMPLE and EWMA.
+    """The correlation of each pair of instruments by the periods that both have, times the deviations of each
+    by all the periods it has. Uses all there is, but the matrix may be indefinite, and is then refused or
+    repaired as the request says. Only for estimators that work pair by pair: SAMPLE and EWMA.
     """
     GAP_POLICY_CARRY_FORWARD: _GapPolicy.ValueType  # 4
     """A missing price inside a history is carried forward, for at most 5 observations: a return of
@@ -84,9 +84,9 @@ GAP_POLICY_REFUSE: GapPolicy.ValueType  # 1
 GAP_POLICY_COMPLETE: GapPolicy.ValueType  # 2
 """Only periods for which every instrument has a return; the shortest history decides the length."""
 GAP_POLICY_PAIRWISE: GapPolicy.ValueType  # 3
-"""Each pair of instruments by the periods that both have. Uses all there is, but the matrix may
-be indefinite, and is then refused or repaired as the request says. Only for estimators that
-work pair by pair: SAMPLE and EWMA.
+"""The correlation of each pair of instruments by the periods that both have, times the deviations of each
+by all the periods it has. Uses all there is, but the matrix may be indefinite, and is then refused or
+repaired as the request says. Only for estimators that work pair by pair: SAMPLE and EWMA.
 """
 GAP_POLICY_CARRY_FORWARD: GapPolicy.ValueType  # 4
 """A missing price inside a history is carried forward, for at most 5 observations: a return of

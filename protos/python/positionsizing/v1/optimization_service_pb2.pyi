@@ -54,7 +54,10 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
     OBJECTIVE_KIND_MIN_MAX_DRAWDOWN: _ObjectiveKind.ValueType  # 10
     """Minimise the maximum drawdown along the scenarios as a path, of summed returns likewise."""
     OBJECTIVE_KIND_RISK_BUDGET: _ObjectiveKind.ValueType  # 11
-    """Risk contributions in proportion to the budgets."""
+    """Risk contributions in proportion to the budgets. Where limits don't let that book v be, the w inside them
+    with the least 1/2 w'Sw - v'Sv sum_i b_i log w_i, b the budgets over their sum: shares are then missed, also
+    of instruments that no limit of their own holds.
+    """
     OBJECTIVE_KIND_COMBINATION: _ObjectiveKind.ValueType  # 12
     """Maximise the weighted sum of `terms`; those that are minimised count negative."""
     OBJECTIVE_KIND_MAX_DIVERSIFICATION: _ObjectiveKind.ValueType  # 13
@@ -95,7 +98,10 @@ OBJECTIVE_KIND_MIN_CDAR: ObjectiveKind.ValueType  # 9
 OBJECTIVE_KIND_MIN_MAX_DRAWDOWN: ObjectiveKind.ValueType  # 10
 """Minimise the maximum drawdown along the scenarios as a path, of summed returns likewise."""
 OBJECTIVE_KIND_RISK_BUDGET: ObjectiveKind.ValueType  # 11
-"""Risk contributions in proportion to the budgets."""
+"""Risk contributions in proportion to the budgets. Where limits don't let that book v be, the w inside them
+with the least 1/2 w'Sw - v'Sv sum_i b_i log w_i, b the budgets over their sum: shares are then missed, also
+of instruments that no limit of their own holds.
+"""
 OBJECTIVE_KIND_COMBINATION: ObjectiveKind.ValueType  # 12
 """Maximise the weighted sum of `terms`; those that are minimised count negative."""
 OBJECTIVE_KIND_MAX_DIVERSIFICATION: ObjectiveKind.ValueType  # 13

@@ -38,7 +38,9 @@ class _TailMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TailMethod
     TAIL_METHOD_HISTORICAL: _TailMethod.ValueType  # 4
     """Empirical distribution, the atom at the level split."""
     TAIL_METHOD_FILTERED_HISTORICAL: _TailMethod.ValueType  # 5
-    """History scaled from the volatility then to the volatility now (EWMA 0.97)."""
+    """History scaled from the volatility then to the volatility now: exponential weights of 0.97 about a mean of 0,
+    which begin at the mean square of all periods.
+    """
     TAIL_METHOD_EXTREME_VALUE: _TailMethod.ValueType  # 6
     """Generalised Pareto distribution of the largest losses, a tenth of them unless told otherwise."""
 
@@ -56,7 +58,9 @@ TAIL_METHOD_CORNISH_FISHER: TailMethod.ValueType  # 3
 TAIL_METHOD_HISTORICAL: TailMethod.ValueType  # 4
 """Empirical distribution, the atom at the level split."""
 TAIL_METHOD_FILTERED_HISTORICAL: TailMethod.ValueType  # 5
-"""History scaled from the volatility then to the volatility now (EWMA 0.97)."""
+"""History scaled from the volatility then to the volatility now: exponential weights of 0.97 about a mean of 0,
+which begin at the mean square of all periods.
+"""
 TAIL_METHOD_EXTREME_VALUE: TailMethod.ValueType  # 6
 """Generalised Pareto distribution of the largest losses, a tenth of them unless told otherwise."""
 Global___TailMethod: _TypeAlias = TailMethod  # noqa: Y015
@@ -193,7 +197,9 @@ class ReportRiskRequest(_message.Message):
     gap_policy: _history_service_pb2.GapPolicy.ValueType
     """What is done about missing observations; not PAIRWISE."""
     covariance_matrix_id: _builtins.str
-    """Stored covariance of returns of the same period; empty: Ledoit-Wolf's of the history."""
+    """Stored covariance of returns of the same period, which views leave as it is; empty: Ledoit-Wolf's of the
+    history, reweighted by the views.
+    """
     level: _builtins.float
     """Confidence of VaR, ES and EVaR. Unset: 0.99. From 0.5 to 0.9999."""
     ellipsoid_distance: _builtins.float
@@ -233,7 +239,9 @@ class ReportRiskRequest(_message.Message):
 
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskView]:
-        """Views that the history is reweighted by."""
+        """Views that the history is reweighted by: all measures are of the periods so weighted, but drawdowns, which
+        take them as they came.
+        """
 
     @_builtins.property
     def scenario_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -777,7 +785,9 @@ Global___ShockEvent: _TypeAlias = ShockEvent  # noqa: Y015
 
 @_typing.final
 class WindowEvent(_message.Message):
-    """The compound return of each instrument from one observation to another."""
+    """The compound return of each instrument from one observation to another. Of a history of returns that of the
+    first observation counts too; of prices the first one is where it begins.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
