@@ -124,6 +124,9 @@ def _document(report: "Report") -> dict[str, Any]:
             }
             for gap in report.gaps
         ],
+        "tenants_missing": [
+            {"tenant_id": name, "event_count": count} for name, count in report.event_counts.items()
+        ],
     }
 
 
@@ -140,8 +143,10 @@ def _print(report: "Report", *, dry_run: bool) -> None:
         out.add_row(whose, str(event.sequence), event.type, when, word, item.why)
     if report.findings:
         console().print(out)
-    else:
+    elif not report.event_counts:
         say("everything that was published is in the database")
+    for name, count in report.event_counts.items():
+        say(f"{count} events are of tenant {name!r}, and the database has no such tenant")
     for gap in report.gaps:
         whose = f"{gap.tenant_id} {gap.portfolio_id}".strip()
         say(f"events {gap.first} to {gap.last} of {whose} are on no topic: nobody knows them")

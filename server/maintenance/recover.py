@@ -3,8 +3,8 @@
 Events are numbered in their stream without gaps, so those with a number above the stream's last are
 lost to the database. Decisions, settlements and ends of reservations are entered again as they
 were, without an event, and requests with their answers; so are versions of limits, parameters and
-trading states. Whatever else is lost is told, to be done again by hand. Streams go on after the
-highest number that was published, so that none comes twice.
+trading states, and corporate actions. Whatever else is lost is told, to be done again by hand.
+Streams go on after the highest number that was published, so that none comes twice.
 
 Nothing of a tenant is written unless all of it is: one transaction. Doing it again finds nothing.
 """
@@ -17,8 +17,10 @@ from enum import StrEnum
 
 import asyncpg
 
+from server.calls.errors import Refusal
 from server.convert import told
 from server.convert.told import ToldDecision
+from server.maintenance.recover_actions import APPLIED, LostActions
 from server.maintenance.recover_changes import CHANGES
 from server.maintenance.recover_changes import enter as enter_change
 from server.messaging.alerts import CRITICAL, alert
@@ -30,8 +32,6 @@ from storage.postgres.requests import Request
 from storage.postgres.tenancy import ALL_TENANTS
 
 DEADLINE_S = 600.0
-PARTLY_LOST = " (partly lost)"
-"""What the method of a request is called whose answer is not whole: it is refused, not repeated."""
 _IN_A_PORTFOLIO = {"PositionSized", "DecisionSettled", "ReservationExpired"}
 _TOLD_ONLY = {
     "Alert",
@@ -86,10 +86,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, by tenant and stream in the order of the numbers."""
+    """What was found, by tenant and stream in the order of the numbers.
+
+    event_counts: of tenants that the database doesn't have at all; nothing of them is entered.
+    """
 
     findings: tuple[Finding, ...]
     gaps: tuple[Gap, ...]
+    event_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Search:
@@ -99,11 +103,15 @@ class Search:
         """known: the last number of each stream, by tenant and portfolio ('' is the firm's)."""
         self._known = known
         self._found: dict[tuple[str, str, int], LostEvent] = {}
+        self._of_strangers = defaultdict[str, set[str]](set)
 
     def take(self, message: InMessage) -> None:
         """Keeps a message whose number the database doesn't know."""
         number = message.properties.get("portfolio_sequence", "")
-        if message.tenant_id not in self._known or not number.isdecimal():
+        if not number.isdecimal():
+            return
+        if message.tenant_id not in self._known:
+            self._of_strangers[message.tenant_id].add(message.event_id)
             return
         own = message.key == message.tenant_id and message.event_type not in _IN_A_PORTFOLIO
         portfolio_id, sequence = "" if own else message.key, int(number)
@@ -118,6 +126,10 @@ class Search:
             datetime.fromtimestamp(message.publish_time_ms / 1000, UTC),
             message.payload,
         )
+
+    def event_counts(self) -> dict[str, int]:
+        """How many events there are of each tenant that the database doesn't have."""
+        return {name: len(ids) for name, ids in sorted(self._of_strangers.items())}
 
     def lost(self, tenant_id: str) -> list[LostEvent]:
         """Of a tenant, by stream and number."""
@@ -169,7 +181,7 @@ async def recover(
         elif lost:
             async with database.transaction(tenant_id, deadline_s=DEADLINE_S) as connection:
                 findings += await _enter_all(connection, tenant_id, lost, known[tenant_id])
-    return Report(tuple(findings), tuple(gaps))
+    return Report(tuple(findings), tuple(gaps), search.event_counts())
 
 
 def _untried(event: LostEvent, streams: Mapping[str, int]) -> Finding:
@@ -177,7 +189,7 @@ def _untried(event: LostEvent, streams: Mapping[str, int]) -> Finding:
         return Finding(event, Outcome.TOLD_ONLY)
     if event.portfolio_id not in streams:
         return Finding(event, Outcome.BY_HAND, "the portfolio is not in the database")
-    if event.type not in _IN_A_PORTFOLIO | CHANGES:
+    if event.type not in _IN_A_PORTFOLIO | CHANGES | {APPLIED}:
         return Finding(event, Outcome.BY_HAND, "do it again")
     return Finding(event, Outcome.ENTERED)
 
@@ -193,14 +205,15 @@ async def _enter_all(
         highest[event.portfolio_id] = event.sequence  # the numbers of a stream rise
     await recovery.go_on(connection, tenant_id, highest)
     requests = _requests(event for event in lost if event.type == "PositionSized")
+    actions = LostActions(connection, tenant_id)
     findings = []
     for event in lost:
         finding = _untried(event, streams)
         if finding.outcome is Outcome.ENTERED:
             try:
                 async with recovery.attempt(connection):  # what fails leaves the rest alone
-                    why = await _enter(connection, event, requests)
-            except (StorageError, asyncpg.PostgresError, ValueError) as error:
+                    why = await _enter(connection, event, requests, actions)
+            except (Refusal, StorageError, asyncpg.PostgresError, ValueError) as error:
                 why = str(error)
             outcome = Outcome.BY_HAND if why else Outcome.ENTERED
             finding = replace(finding, outcome=outcome, why=why)
@@ -231,7 +244,7 @@ def _requests(events: Iterable[LostEvent]) -> _Requests:
         is_whole = len(found) == one.part_count
         made[request_id] = Request(
             one.decision.request_id,
-            one.method if is_whole else one.method + PARTLY_LOST,
+            one.method if is_whole else one.method + recovery.PARTLY_LOST,
             one.request_hash,
             b"",
             b"".join(found[part].answer for part in sorted(found)),
@@ -239,8 +252,12 @@ def _requests(events: Iterable[LostEvent]) -> _Requests:
     return made
 
 
-async def _enter(connection: asyncpg.Connection, event: LostEvent, requests: _Requests) -> str:
+async def _enter(
+    connection: asyncpg.Connection, event: LostEvent, requests: _Requests, actions: LostActions
+) -> str:
     """Enters an event; why it can't be, or not all of it, or ''."""
+    if event.type == APPLIED:
+        return await actions.enter(event.payload)
     if event.type in CHANGES:
         return await enter_change(connection, event.tenant_id, event.type, event.payload)
     if event.type == "PositionSized":

@@ -23,11 +23,11 @@ from server.calls.errors import Refusal, invalid_fields
 from server.calls.request_context import Call
 from server.convert import corporate_action as convert
 from server.convert import limits as limits_convert
-from server.convert.bars import has_bars
 from server.convert.change_record import change_record
 from server.convert.names import past_moment, uuid
-from server.market import price_jumps, trade_changes, volatility
-from server.market.action_plans import Plan, accept_shown, planned
+from server.market import trade_changes
+from server.market.action_plans import Plan, planned
+from server.market.action_record import record
 from server.portfolios import four_eyes
 from server.portfolios.state import States
 from server.services.portfolio_life import scope_message, tell
@@ -35,7 +35,6 @@ from storage.postgres import (
     changes,
     limits,
     locks,
-    market,
     outbox,
     portfolio_updates,
     requests,
@@ -43,7 +42,6 @@ from storage.postgres import (
 from storage.postgres import (
     corporate_actions as storage,
 )
-from storage.postgres import price_jumps as jump_storage
 from storage.postgres import volatility as volatility_storage
 from storage.postgres.changes import Subject, SubjectKind
 from storage.postgres.outbox import NewEvent
@@ -129,21 +127,14 @@ class _Work:
         trades = await storage.open_trades(connection, tenant_id, plan.instrument_id)
         bounds = await self._bounds(plan)
         locked = await self._lock(held, bounds)
-        stored = await storage.put(
+        made = await record(
             connection,
             tenant_id,
+            plans,
             self._request_id,
-            instrument_id=plan.instrument_id,
-            kind=plan.kind,
-            effective_time=plan.time,
-            price_factor=plan.change.price_factor,
-            payment=plan.change.payment,
-            payload=plan.action.SerializeToString(),
             author=self._call.author,
             reason=self._request.reason,
         )
-        shown = {item.universe_id for item in plans if item.is_shown}
-        await volatility.reprice(connection, tenant_id, stored, shown)
         effects = await self._effects(plans, held, trades)
         await portfolio_updates.apply(
             connection,
@@ -157,10 +148,6 @@ class _Work:
         await outbox.append(connection, tenant_id, "", [told])
         proposed = [await self._set_limits(scope, document, plan) for scope, document in bounds]
         proposal_ids = [str(item.proposal_id) for item in proposed if item is not None]
-        made = [await self._set_market(item) for item in plans if not item.is_shown]
-        for item in plans:
-            if item.is_shown:
-                await accept_shown(connection, tenant_id, item)
         return pb.ApplyCorporateActionResponse(
             action=plan.action,
             effects=effects,
@@ -285,26 +272,6 @@ class _Work:
         )
         await tell(self._connection, self._call, "limits-changed", scope, event)
         return None
-
-    async def _set_market(self, plan: Plan) -> str:
-        """Stores the successor of the newest snapshot of a universe; its id."""
-        tenant_id, connection = self._call.tenant_id, self._connection
-        found = await jump_storage.of_snapshot(connection, tenant_id, plan.newest.snapshot_id)
-        after = plan.after
-        await market.put_snapshot(
-            connection,
-            tenant_id,
-            after.snapshot_id,
-            as_of_time=after.as_of_time.ToDatetime(tzinfo=UTC),
-            instrument_id=tuple(after.instrument_ids),
-            payload=after.SerializeToString(deterministic=True),
-            has_bars=has_bars(after),
-            universe_id=plan.universe_id,
-        )
-        # What had jumped for another reason has jumped still.
-        moved = price_jumps.moved(found, plan.instrument_id, plan.change, plan.time)
-        await jump_storage.put(connection, tenant_id, after.snapshot_id, moved)
-        return after.snapshot_id
 
     def _event(self, plan: Plan, effect: action_pb.CorporateActionEffect | None) -> NewEvent:
         def build(sequence: int) -> bytes:

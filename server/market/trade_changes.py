@@ -1,7 +1,7 @@
 """Holdings, cash and open trades of every portfolio after a corporate action."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -39,6 +39,25 @@ class Planned(Protocol):
     @property
     def place(self) -> int:
         """Of the instrument there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedTrade:
+    """An open line after an action. released: units that fit no whole lot any more, new ones."""
+
+    trade: OpenTrade
+    released: float
+
+
+def changed_trade(trade: OpenTrade, change: Change) -> ChangedTrade | None:
+    """An open line in new lots; None where the action leaves it as it is."""
+    if not change.changes_units and change.lot_size is None:
+        return None
+    lots, size, left = changed_lots(trade.lots, trade.lot_size, change)
+    before = trade.lots * trade.lot_size * float(change.units)
+    price = trade.price * change.price_factor * change.point_factor
+    cash_open = trade.cash * (lots * size / before)
+    return ChangedTrade(replace(trade, lots=lots, lot_size=size, price=price, cash=cash_open), left)
 
 
 class Books:
@@ -124,17 +143,12 @@ class Books:
         self, connection: asyncpg.Connection, trade: OpenTrade, effect: pb.CorporateActionEffect
     ) -> None:
         """An open line in new lots; what fits none is released with its cash."""
-        change = self._plan.change
-        if not change.changes_units and change.lot_size is None:
+        made = changed_trade(trade, self._plan.change)
+        if made is None:
             return
-        lots, size, left = changed_lots(trade.lots, trade.lot_size, change)
-        before = trade.lots * trade.lot_size * float(change.units)
-        price = trade.price * change.price_factor * change.point_factor
-        open_cash = trade.cash * (lots * size / before)
-        made = replace(trade, lots=lots, lot_size=size, price=price, cash=open_cash)
-        await storage.set_trade(connection, self._tenant_id, made)
+        await storage.set_trade(connection, self._tenant_id, made.trade)
         effect.decision_ids.append(str(trade.decision_id))
-        effect.released_quantity.append(left)
+        effect.released_quantity.append(made.released)
 
     @property
     def _details(self) -> pb.Split | pb.MultiplierChange:

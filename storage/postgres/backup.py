@@ -8,9 +8,12 @@ The dump is written first and the manifest last: a folder without one holds no w
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +28,10 @@ from storage.postgres.migrations import make_roles, migrate, newest_version
 DUMP, MANIFEST = "sizing.dump", "manifest.json"
 FORMAT = 1
 _CHUNK = 1 << 20
+_PREAMBLE_LINES = 100
+"""The settings stand before the first object of a script, which has more lines than these."""
+_SETTINGS_SINCE = {"transaction_timeout": 17}
+"""First versions of settings that scripts of pg_restore 18 begin with and older servers lack."""
 _TABLES = """SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition
     AND relnamespace = current_schema()::regnamespace ORDER BY relname"""
 
@@ -103,8 +110,8 @@ async def restore(dsn: str, folder: Path) -> Manifest:
         if found := await connection.fetch(_TABLES):
             raise BackupError(f"the database is not empty: it has {len(found)} tables")
         await make_roles(dsn)
-        arguments = ("--no-owner", "--exit-on-error", "--single-transaction", str(folder / DUMP))
-        await _run("pg_restore", dsn, *arguments)
+        version = connection.get_server_version().major
+        await asyncio.to_thread(_pour, folder / DUMP, dsn, version)
         counts = await _row_counts(connection)
         if counts != manifest.row_counts:
             names = counts.keys() | manifest.row_counts.keys()
@@ -150,18 +157,71 @@ async def _row_counts(connection: asyncpg.Connection) -> dict[str, int]:
 
 async def _run(tool: str, dsn: str, *arguments: str) -> None:
     """Runs one of PostgreSQL's programs; the password is not among its arguments."""
-    shown, password = _without_password(dsn)
-    secret = {} if password is None else {"PGPASSWORD": password}
+    name, environment = _reached(dsn)
     done = await asyncio.to_thread(
         subprocess.run,
-        [program(tool), f"--dbname={shown}", *arguments],
-        env={**os.environ, **secret},
+        [program(tool), name, *arguments],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
         raise BackupError(f"{tool} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+
+
+def _pour(dump: Path, dsn: str, version: int) -> None:
+    """Fills an empty database of a server of that major version with a dump, all or nothing.
+
+    pg_restore would write to the database itself, but begins with settings of its own version that
+    an older server refuses. Its script without them goes through psql. Errors: `BackupError`.
+    """
+    name, environment = _reached(dsn)
+    to_script = [program("pg_restore"), "--no-owner", "--file=-", str(dump)]
+    to_database = [program("psql"), name, "--no-psqlrc", "--quiet", "--single-transaction"]
+    with tempfile.TemporaryFile() as unread, tempfile.TemporaryFile() as refused:
+        source = subprocess.Popen(to_script, stdout=subprocess.PIPE, stderr=unread)
+        sink = subprocess.Popen(
+            [*to_database, "--set=ON_ERROR_STOP=1"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=refused,
+        )
+        assert source.stdout is not None
+        assert sink.stdin is not None
+        try:
+            for line in itertools.islice(source.stdout, _PREAMBLE_LINES):
+                if _is_known(line, version):
+                    sink.stdin.write(line)
+            shutil.copyfileobj(source.stdout, sink.stdin, _CHUNK)
+            if source.wait() != 0:
+                sink.kill()  # what it has taken in so far is no whole database
+            sink.stdin.close()
+        except BrokenPipeError:
+            pass  # psql has ended, and says why
+        finally:
+            source.stdout.close()
+            codes = {"pg_restore": source.wait(), "psql": sink.wait()}
+        for tool, written in (("psql", refused), ("pg_restore", unread)):
+            written.seek(0)
+            if codes[tool] and (text := written.read().decode(errors="replace").strip()):
+                raise BackupError(f"{tool} ended with {codes[tool]}: {text[-2000:]}")
+        if any(codes.values()):
+            raise BackupError(f"the dump was not restored: {codes}")
+
+
+def _is_known(line: bytes, version: int) -> bool:
+    """Whether a server of a major version has the setting that a line of a script sets, if any."""
+    name = line.removeprefix(b"SET ").split(b" ", 1)[0].decode(errors="replace")
+    return not line.startswith(b"SET ") or version >= _SETTINGS_SINCE.get(name, 0)
+
+
+def _reached(dsn: str) -> tuple[str, dict[str, str]]:
+    """How a program is told of a database: its argument, and its environment with the password."""
+    shown, password = _without_password(dsn)
+    secret = {} if password is None else {"PGPASSWORD": password}
+    return f"--dbname={shown}", {**os.environ, **secret}
 
 
 def _without_password(dsn: str) -> tuple[str, str | None]:

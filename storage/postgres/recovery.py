@@ -14,6 +14,8 @@ from storage.postgres.decisions import Decision
 from storage.postgres.requests import Request
 from storage.postgres.reservations import NewReservation
 
+PARTLY_LOST = " (partly lost)"
+"""What the method of a request is called whose answer is not whole: it is refused, not repeated."""
 _OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
     AND application_name LIKE 'position-sizing%'"""
 
@@ -107,6 +109,15 @@ async def version_at_least(
         tenant_id,
         portfolio_id,
         version,
+    )
+
+
+async def raise_version(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> None:
+    """A portfolio has changed once more."""
+    await connection.execute(
+        "UPDATE portfolio SET version = version + 1 WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
     )
 
 

@@ -1,7 +1,11 @@
 """A backup taken while the service serves, restored elsewhere, is the same service."""
 
 import asyncio
+import hashlib
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +18,18 @@ from service_client import Client, same, sizing_request, started
 from compute.shapes import KernelRegistry
 from server.cli import app as cli
 from storage import embedded
-from storage.postgres.backup import BackupError, _without_password, checked
+from storage.postgres.backup import (
+    DUMP,
+    MANIFEST,
+    BackupError,
+    _is_known,
+    _without_password,
+    backup,
+    checked,
+    restore,
+)
 from storage.postgres.migrations import newest_version
+from storage.server_user import run_as, server_user
 
 
 class Told(NamedTuple):
@@ -192,3 +206,72 @@ async def test_an_embedded_database_is_made_of_a_backup(
 )
 def test_a_password_is_not_among_arguments(dsn: str, shown: str, password: str | None) -> None:
     assert _without_password(dsn) == (shown, password)
+
+
+@pytest.mark.parametrize(
+    ("line", "version", "is_known"),
+    [
+        (b"SET transaction_timeout = 0;\n", 15, False),
+        (b"SET transaction_timeout = 0;\n", 16, False),
+        (b"SET transaction_timeout = 0;\n", 17, True),
+        (b"SET statement_timeout = 0;\n", 15, True),
+        (b"CREATE TABLE transaction_timeout (a int);\n", 15, True),
+    ],
+)
+def test_a_setting_is_left_out_where_the_server_is_older_than_it(
+    line: bytes, version: int, is_known: bool
+) -> None:
+    assert _is_known(line, version) is is_known
+
+
+OLDER = [
+    path
+    for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if path.parent.name in ("15", "16")
+]
+
+
+@pytest.mark.skipif(not OLDER, reason="no PostgreSQL 15 or 16 below /usr/lib/postgresql")
+async def test_a_backup_restores_into_an_older_server(
+    postgres_server: embedded.EmbeddedServer, tmp_path: Path
+) -> None:
+    folder, data = tmp_path / "backup", Path(tempfile.mkdtemp(dir="/tmp"))
+    user = server_user()
+    if user is not None:
+        os.chown(data, user.pw_uid, user.pw_gid)
+    who = run_as(data)
+
+    def older(program: str, *arguments: str) -> None:
+        done = who.run([str(OLDER[0] / program), *arguments], capture_output=True, cwd="/")
+        assert done.returncode == 0, done.stderr
+
+    await backup(create_database(postgres_server, template=embedded.DATABASE), folder, release="1")
+    older("initdb", "-D", str(data / "db"), "-U", "postgres", "-A", "trust")
+    options = f"-c listen_addresses= -k {data}"
+    try:
+        older(
+            "pg_ctl", "-D", str(data / "db"), "-o", options, "-l", str(data / "log"), "-w", "start"
+        )
+        made = await restore(f"postgresql://postgres@/postgres?host={data}", folder)
+        assert made.row_counts["alembic_version"] == 1
+    finally:
+        older("pg_ctl", "-D", str(data / "db"), "-m", "immediate", "stop")
+        shutil.rmtree(data)
+
+
+async def test_a_dump_that_is_cut_off_leaves_nothing(
+    postgres_server: embedded.EmbeddedServer, tmp_path: Path
+) -> None:
+    folder, dsn = tmp_path / "backup", create_database(postgres_server)
+    await backup(create_database(postgres_server, template=embedded.DATABASE), folder, release="1")
+    dump, manifest = folder / DUMP, folder / MANIFEST
+    dump.write_bytes(dump.read_bytes()[:-2000])
+    told = json.loads(manifest.read_text())
+    told["dump_sha256"] = hashlib.sha256(dump.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(BackupError, match="pg_restore ended"):
+        await restore(dsn, folder)
+    owner = await asyncpg.connect(dsn)
+    count = await owner.fetchval("SELECT count(*) FROM pg_class WHERE relname = 'decision'")
+    await owner.close()
+    assert count == 0

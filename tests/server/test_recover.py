@@ -11,6 +11,8 @@ import pytest
 from fixtures_postgres import create_database
 from positionsizing.v1 import (
     audit_service_pb2,
+    corporate_action_pb2,
+    market_service_pb2,
     parameter_service_pb2,
     portfolio_service_pb2,
     types_pb2,
@@ -29,6 +31,15 @@ from storage.postgres.outbox import OutboxEvent
 from storage.postgres.pool import Database, PoolOptions
 
 TENANT = "local"
+SPLIT = corporate_action_pb2.CorporateAction(
+    instrument_id="I0",
+    split=corporate_action_pb2.Split(
+        new_units=2, old_units=1, fraction_policy=corporate_action_pb2.FRACTION_POLICY_KEEP
+    ),
+)
+DIVIDEND = corporate_action_pb2.CorporateAction(
+    instrument_id="I0", cash_dividend=corporate_action_pb2.CashDividend(amount=0.125)
+)
 KEPT = {
     "decision": "decision_id, request_id, kind, portfolio_id, strategy_id, portfolio_sequence, "
     "create_time, status, versions, instrument_id, lots, weight, notional, price, line_status",
@@ -42,6 +53,8 @@ KEPT = {
     "parameter_set": "portfolio_id || strategy_id || version, effective_time, document, author, "
     "reason",
     "trading_state": "scope_kind || scope_id || version, state, author, reason",
+    "corporate_action": "request_id, instrument_id, kind, effective_time, price_factor, payment, "
+    "payload, author, reason",
     "portfolio": "portfolio_id, cash, version, equity_accepted",
 }
 """By table: the columns that are as before once all is recovered."""
@@ -81,8 +94,10 @@ async def published(dsn: str) -> list[InMessage]:
     return messages
 
 
-def settlement(decision_id: str, lots: int = 0, close: bool = False) -> pb.SettleDecisionRequest:
-    fills = pb.Fills(instrument_ids=["I0"], lots=[lots], price=[10.5], fee=[3.0])
+def settlement(
+    decision_id: str, lots: int = 0, close: bool = False, price: float = 10.5
+) -> pb.SettleDecisionRequest:
+    fills = pb.Fills(instrument_ids=["I0"], lots=[lots], price=[price], fee=[3.0])
     return pb.SettleDecisionRequest(
         request_id=str(uuid4()), decision_id=decision_id, close=close, fills=fills if lots else None
     )
@@ -219,6 +234,114 @@ async def change(client: Client, book: str) -> None:
                 reason=f"{name} {state}",
             )
         )
+
+
+async def test_actions_between_decisions_are_applied_at_their_place(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> None:
+    dsn = create_database(postgres_server, template=embedded.DATABASE)
+    restored, folder = create_database(postgres_server), tmp_path / "backup"
+    async with (
+        started(postgres_server, kernels, tmp_path / "a", dsn=dsn) as app,
+        Client.connected(app.port) as client,
+    ):
+        book, other = [await client.ready() for _ in range(2)]
+        await backup.backup(dsn, folder, release="1")
+        # From here on nothing is in the backup: trades in old units, in new ones, fills of both.
+        earlier = await client.size(sizing_request(book))
+        await client.size(sizing_request(other))
+        await client.sizing.SettleDecision(settlement(earlier.decision_id, 50))
+        for action in (SPLIT, DIVIDEND):
+            asked = market_service_pb2.ApplyCorporateActionRequest(
+                request_id=str(uuid4()), action=action, reason="announced"
+            )
+            await client.market.ApplyCorporateAction(asked)
+        await client.sizing.SettleDecision(settlement(earlier.decision_id, 40, price=5.0))
+        await client.sizing.SettleDecision(settlement(earlier.decision_id, close=True))
+        later = await client.size(sizing_request(book))
+        await client.sizing.SettleDecision(settlement(later.decision_id, 10, price=5.0))
+        before = await tables(dsn)
+        messages = await published(dsn)
+        market = await client.market.GetMarketSnapshot(
+            market_service_pb2.GetMarketSnapshotRequest()
+        )
+    assert len(before["corporate_action"]) == 2
+
+    await backup.restore(restored, folder)
+    report = await recovered(restored, messages)
+    by_hand = [item for item in report.findings if item.outcome is Outcome.BY_HAND]
+    assert by_hand == []
+    after = await tables(restored)
+    for name, rows in before.items():
+        kept = [row for row in after[name] if "ApplyCorporateAction (partly lost)" not in row]
+        assert kept == [row for row in rows if "ApplyCorporateAction" not in row], name
+    async with (
+        started(postgres_server, kernels, tmp_path / "b", dsn=restored) as app,
+        Client.connected(app.port) as client,
+    ):
+        got = await client.market.GetMarketSnapshot(market_service_pb2.GetMarketSnapshotRequest())
+        assert got.snapshot.price == market.snapshot.price, "halved, less the dividend"
+        checked = await client.audit.VerifyAudit(audit_service_pb2.VerifyAuditRequest())
+        assert not checked.faults
+        again = await refusal(client.market.ApplyCorporateAction(asked))
+        assert again.reason == "REQUEST_ID_REUSED", "not applied twice"
+
+
+async def test_a_holding_that_is_another_is_said_and_trades_are_in_new_units(
+    postgres_server: embedded.EmbeddedServer, kernels: KernelRegistry, tmp_path: Path
+) -> None:
+    dsn = create_database(postgres_server, template=embedded.DATABASE)
+    restored, folder = create_database(postgres_server), tmp_path / "backup"
+    async with (
+        started(postgres_server, kernels, tmp_path / "a", dsn=dsn) as app,
+        Client.connected(app.port) as client,
+    ):
+        book = await client.ready()
+        made = await client.size(sizing_request(book))
+        await backup.backup(dsn, folder, release="1")
+        await client.portfolio.SetHoldings(  # no event tells of it
+            portfolio_service_pb2.SetHoldingsRequest(
+                portfolio_id=book,
+                cash=1e6,
+                holdings=portfolio_service_pb2.Holdings(instrument_ids=["I0"], quantity=[70.0]),
+            )
+        )
+        asked = market_service_pb2.ApplyCorporateActionRequest(
+            request_id=str(uuid4()), action=SPLIT, reason="announced"
+        )
+        await client.market.ApplyCorporateAction(asked)
+        before = await tables(dsn)
+        messages = await published(dsn)
+    await backup.restore(restored, folder)
+    report = await recovered(restored, messages)
+    (left,) = [item for item in report.findings if item.outcome is Outcome.BY_HAND]
+    assert (left.event.portfolio_id, left.event.type) == (book, "CorporateActionApplied")
+    assert left.why == ("it held 70 units of I0 before the action, 0 here: set holdings and cash")
+    assert made.sizes.trade_lots[0]
+    assert (await tables(restored))["reservation"] == before["reservation"]
+
+
+async def test_events_of_a_tenant_that_is_not_there_are_counted(
+    postgres_server: embedded.EmbeddedServer,
+) -> None:
+    dsn = create_database(postgres_server, template=embedded.DATABASE)
+    messages = [
+        InMessage(
+            "alerts",
+            "elsewhere",
+            b"",
+            {
+                "tenant_id": "elsewhere",
+                "event_id": str(uuid4()),
+                "event_type": "Alert",
+                "portfolio_sequence": str(number),
+            },
+            "1",
+        )
+        for number in (1, 2)
+    ]
+    report = await recovered(dsn, [*messages, messages[0]], write=False)
+    assert (report.findings, report.event_counts) == ((), {"elsewhere": 2})
 
 
 async def test_what_is_not_there_whole_is_said_and_refused(
