@@ -51,8 +51,8 @@ def overlaid(parts: Sequence[Table], instrument_ids: Sequence[str] = ()) -> Tabl
     instrument_ids: the columns wanted; empty for all, by name. A number that a later part lacks
     stays. Raises `KeyError` with the name of an instrument that no part has.
     """
-    known = sorted({name for part in parts for name in part.instrument_ids})
-    columns = tuple(instrument_ids) or tuple(known)
+    known = {name for part in parts for name in part.instrument_ids}
+    columns = tuple(instrument_ids) or tuple(sorted(known))
     for name in columns:
         if name not in known:
             raise KeyError(name)

@@ -105,7 +105,10 @@ def _natural_count(tree: Floats) -> int:
 
 def mean_correlations(correlation: Floats, label: Integers) -> tuple[float, float]:
     """Mean over pairs within clusters, and between them; 0 where there is no such pair."""
-    rows, columns = np.triu_indices(len(label), 1)
-    pairs, same = correlation[rows, columns], label[rows] == label[columns]
-    within = float(pairs[same].mean()) if same.any() else 0.0
-    return within, float(pairs[~same].mean()) if (~same).any() else 0.0
+    n, sizes = len(label), np.bincount(label)
+    pairs, inside = n * (n - 1) // 2, int((sizes * (sizes - 1) // 2).sum())
+    ones = float(np.trace(correlation))
+    total = (float(correlation.sum()) - ones) / 2
+    within = (float((correlation * (label[:, None] == label)).sum()) - ones) / 2
+    between = (total - within) / (pairs - inside) if pairs > inside else 0.0
+    return (within / inside if inside else 0.0), between

@@ -158,7 +158,10 @@ def held_out(
         return None, None
     early, late = returns[:split], returns[split:]
     mean = early.mean(axis=0)
-    of_sample = log_likelihood(sample_covariance(early), mean, late)
+    # Of no more periods than instruments the sample's is singular, whatever they are.
+    of_sample = None
+    if split > returns.shape[1]:
+        of_sample = log_likelihood(sample_covariance(early), mean, late)
     if estimator is Estimator.SAMPLE:
         return of_sample, of_sample
     try:

@@ -104,6 +104,19 @@ def test_clusters_are_found_and_ordered() -> None:
     assert clustered(np.ones((1, 1))).label.tolist() == [1]
 
 
+@pytest.mark.parametrize("clusters", [1, 3, 9])
+def test_mean_correlations_are_those_of_all_pairs(clusters: int) -> None:
+    rng = np.random.default_rng(clusters)
+    correlation = np.corrcoef(rng.normal(size=(9, 30)))
+    label = np.arange(9) % clusters + 1
+    pairs: dict[bool, list[float]] = {True: [], False: []}
+    for i in range(9):
+        for j in range(i):
+            pairs[bool(label[i] == label[j])].append(correlation[i, j])
+    expected = [float(np.mean(pairs[same])) if pairs[same] else 0.0 for same in (True, False)]
+    assert mean_correlations(correlation, label) == pytest.approx(expected, abs=1e-14)
+
+
 def test_leaf_order_is_no_worse_than_as_it_comes() -> None:
     from scipy.spatial.distance import squareform
 
