@@ -81,6 +81,19 @@ class Inputs:
         return BookGuard(limit_bounds.market, limit_bounds.positions, rules) if rules else None
 
     @property
+    def stays(self) -> Floats:
+        """What a joint optimum leaves of what its lines hold, signed weights (n,); 0 for others.
+
+        Such a position may stay beyond a limit of its line where limits on sums leave no way for
+        it, or no more than the optimum goes (`joint/reach.py`, `joint/stay.py`).
+        """
+        before = self.limit_bounds.before[self.index]
+        if self.target is None or self.target_marginal is None:
+            return np.zeros(len(before))
+        is_less = (self.target * before > 0.0) & (np.abs(self.target) <= np.abs(before))
+        return np.where(is_less, self.target, 0.0)
+
+    @property
     def must_reduce(self) -> bool:
         """Whether positions may only go towards zero: by the trading state, or without equity."""
         return self.reducing or self.limit_bounds.is_closing

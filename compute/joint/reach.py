@@ -102,7 +102,7 @@ def _stretched(
     def end(side: Side, moved: NDArray[np.bool_], kept: NDArray[np.bool_]) -> Side:
         weight = np.where(moved, own, side.weight)
         return Side(
-            np.where(kept & (weight * own < 0.0), 0.0, weight),
+            np.where(kept & (np.sign(weight) * np.sign(own) < 0.0), 0.0, weight),
             np.where(moved, int(named.kind), side.kind),
             np.where(moved, named.bound, side.own),
             np.where(moved, named.group, side.group),

@@ -33,7 +33,7 @@ def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
     """Least and largest weight of each line, (n,) each.
 
     Lines without a stop that need one end at what they hold, those without a place at 0, or
-    as near as reserved trades let them.
+    as near as reserved trades let them. What a joint optimum lets stay is inside.
     """
     limit_bounds, index = inputs.limit_bounds, inputs.index
     lower, upper = limit_bounds.weight_min[index], limit_bounds.weight_max[index]
@@ -44,4 +44,12 @@ def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
     if inputs.placeless is not None:
         nearest = np.clip(0.0, np.minimum(lower, upper), np.maximum(lower, upper))
         lower, upper = (np.where(inputs.placeless, nearest, bound) for bound in (lower, upper))
-    return lower, upper
+    return with_staying(inputs, lower, upper)
+
+
+def with_staying(inputs: Inputs, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """The bounds (n,) each, stretched to what a joint optimum lets stay."""
+    stays = inputs.stays
+    wide_lower = np.where(stays != 0.0, np.minimum(lower, stays), lower)
+    wide_upper = np.where(stays != 0.0, np.maximum(upper, stays), upper)
+    return wide_lower, wide_upper

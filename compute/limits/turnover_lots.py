@@ -37,7 +37,10 @@ def within_turnover(
             continue
         lots[line] += np.sign(goal[line]) * count
         back = _given_back(spare, lot_weight, float(np.abs(lots) @ lot_weight) - most)
+        has_all = np.abs(goal) <= np.abs(lots)
         lots, spare = lots - np.sign(lots) * back, spare - back
+        # What is given back is not asked for again: two lines would hand it round for ever.
+        goal = np.where((back > 0.0) & has_all, lots, goal)
     extra = (np.abs(safe) - np.abs(lots)) * lot_weight
     for line in np.argsort(extra, kind="stable"):
         if extra[line] > 0.0 and np.abs(lots) @ lot_weight + extra[line] <= most:

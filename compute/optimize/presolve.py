@@ -23,6 +23,11 @@ Flags = NDArray[np.bool_]
 # A bound that a caller wrote is replaced where it is this many times the one implied, or beyond FAR
 # where none is: solvers work with numbers of the size of a book.
 LOOSE = 4.0
+# Only where limits force it is a trade made that costs more than its own value. Solvers take it to
+# cost that much: next to 1e8 they would not see what other lines earn.
+DEAR = 1.0
+# Of trades of such lines, in weights: less is none.
+UNTRADED = 1e-9
 # Where a solver gave up, bounds beyond this are left out: few books come near them.
 WIDE = 100.0
 
@@ -33,7 +38,8 @@ class Presolved:
 
     problem: with the box that a solver gets. low, high: where that box is not the caller's.
     far: where a caller's bound beyond `FAR` is left out although no limit implies another.
-    open_low, open_high: where nothing at all bounds a weight.
+    open_low, open_high: where nothing at all bounds a weight. dear: where a caller's cost is more
+    than `DEAR`, which it is taken to be.
     """
 
     problem: Problem
@@ -42,6 +48,7 @@ class Presolved:
     far: bool
     open_low: Flags
     open_high: Flags
+    dear: Flags
 
 
 def presolved(problem: Problem) -> Presolved:
@@ -76,13 +83,19 @@ def presolved(problem: Problem) -> Presolved:
     changed = _within_reach(_finite_sums(limits), stated_low, stated_high, held)
     if np.any(stated_low != lower) or np.any(stated_high != upper):
         changed = replace(changed, lower=stated_low, upper=stated_high)
+    costs, dear = problem.costs, np.zeros(n, dtype=bool)
+    if costs.linear is not None and (costs.linear > DEAR).any():
+        dear = costs.linear > DEAR
+        costs = replace(costs, linear=np.minimum(costs.linear, DEAR))
+    is_same = changed is limits and costs is problem.costs
     return Presolved(
-        problem if changed is limits else replace(problem, limits=changed),
+        problem if is_same else replace(problem, limits=changed, costs=costs),
         low=low | far_low,
         high=high | far_high,
         far=bool(cut_low.any() or cut_high.any()),
         open_low=np.isneginf(tight_low),
         open_high=np.isposinf(tight_high),
+        dear=dear,
     )
 
 
@@ -148,10 +161,18 @@ def restored(stated: Presolved, solution: Solution) -> Solution:
 
 
 def stands(problem: Problem, stated: Presolved, solution: Solution) -> bool:
-    """Whether the answer is one to the caller's problem, whose far bounds were left out."""
-    if not stated.far or solution.status is Status.INFEASIBLE:
+    """Whether the answer is one to the caller's problem.
+
+    That is not so where it needs bounds that were left out, or trades lines at less than they cost:
+    where it trades none of these, it is worth the same at their own cost and all else no more.
+    """
+    if not (stated.far or stated.dear.any()) or solution.status is Status.INFEASIBLE:
         return True
     limits, weights = problem.limits, solution.weights
+    if solution.status is Status.OPTIMAL and stated.dear.any():
+        held = np.zeros(problem.size) if problem.holdings is None else problem.holdings
+        if np.any(np.abs(weights - held)[stated.dear] > UNTRADED):
+            return False
     inside = limits.lower is None or bool(np.all(weights >= limits.lower))
     inside &= limits.upper is None or bool(np.all(weights <= limits.upper))
     return solution.status is Status.OPTIMAL and inside

@@ -85,6 +85,8 @@ class Line(IntEnum):
     """By what the decay of the edge multiplies the weight to aim at, in [0, 1]; 1 for none."""
     LOT = 41
     """Weight of one lot."""
+    STAYS = 42
+    """`Inputs.stays`: permissions and bounds of the line leave that much of what is held."""
 
 
 class Scalar(IntEnum):

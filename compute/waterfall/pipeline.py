@@ -28,7 +28,7 @@ from compute.limits.places import without_place
 from compute.limits.projection import NO_LIMIT
 from compute.limits.risk_budget import risk_budget_of_batch
 from compute.limits.rounded_lots import counted
-from compute.limits.stops import line_bounds, may_not_grow, stop_loss
+from compute.limits.stops import line_bounds, may_not_grow, stop_loss, with_staying
 from compute.market import Floats, Integers, MissingInputError
 from compute.methods import Method
 from compute.money.margin import uses_proceeds
@@ -263,8 +263,8 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     lines[Line.ANNUAL_VOLATILITY] = _annual_volatility(inputs)
     lines[Line.STOP_LOSS] = _stop_loss(inputs)
     lines[Line.WEIGHT_MIN], lines[Line.WEIGHT_MAX] = line_bounds(inputs)
-    lines[Line.ADV_WEIGHT_MIN] = limit_bounds.adv_weight_min[index]
-    lines[Line.ADV_WEIGHT_MAX] = limit_bounds.adv_weight_max[index]
+    adv = limit_bounds.adv_weight_min[index], limit_bounds.adv_weight_max[index]
+    lines[Line.ADV_WEIGHT_MIN], lines[Line.ADV_WEIGHT_MAX] = with_staying(inputs, *adv)
     lines[Line.BUY_MAX] = limit_bounds.buy_max[index]
     lines[Line.SELL_MAX] = limit_bounds.sell_max[index]
     known, unit = inputs.known, limit_bounds.unit_weight[index]
@@ -277,6 +277,7 @@ def line_columns(inputs: Inputs, kernels: KernelRegistry) -> Floats:
     if inputs.target is not None:
         lines[Line.TARGET] = inputs.target
     lines[Line.AIM] = trade_plan.aims(inputs)
+    lines[Line.STAYS] = np.where(inputs.known, inputs.stays, 0.0)
     lines[Line.BAND_HIGH] = NO_BAND
     if len(banded := banded_lines(lines, inputs)):
         band_columns(lines, banded, scalar_inputs(inputs), inputs.parameters, kernels)

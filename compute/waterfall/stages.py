@@ -103,6 +103,7 @@ def _limited(
     """Signed weights after each limit stage, and which exposure bound cut each line last."""
     before, active = lines[Line.WEIGHT_BEFORE], lines[Line.ACTIVE]
     members = members * active[None, :]
+    bounds = jnp.where(scalars[Scalar.USE_TARGET] == 1.0, _with_rounding(bounds), bounds)
     out: dict[Stage, Array] = {}
 
     def keep(stage: Stage, wanted: Array) -> Array:
@@ -169,11 +170,24 @@ def _limited(
     return out, (last.exposed.cut, last.exposed.cut_kind)
 
 
+def _with_rounding(bounds: Array) -> Array:
+    """Bounds that are wider by what `projection.inside` keeps off them.
+
+    What is aimed at meets its limits but for rounding. Cut for that, a sum that may go neither way
+    would miss its other end, and all trades be taken back.
+    """
+    for row, sign in ((Exposure.GROSS_MAX, 1), (Exposure.NET_MAX, 1), (Exposure.NET_MIN, -1)):
+        off = projection.SAFETY * jnp.maximum(1.0, jnp.abs(bounds[row]))
+        bounds = bounds.at[row].add(sign * off)
+    return bounds
+
+
 def _box(lines: Array, scalars: Array) -> tuple[Array, Array]:
     """Least and largest weight that each line may have by itself."""
     low = jnp.maximum(lines[Line.WEIGHT_MIN], lines[Line.ADV_WEIGHT_MIN])
     high = jnp.minimum(lines[Line.WEIGHT_MAX], lines[Line.ADV_WEIGHT_MAX])
-    low = jnp.where(scalars[Scalar.ALLOW_SHORT] > 0.0, low, jnp.maximum(low, 0.0))
+    covered = jnp.maximum(low, jnp.minimum(lines[Line.STAYS], 0.0))
+    low = jnp.where(scalars[Scalar.ALLOW_SHORT] > 0.0, low, covered)
     # Where reserved trades make the ends cross, it is what lies between: the same of either side.
     return jnp.minimum(low, high), jnp.maximum(low, high)
 

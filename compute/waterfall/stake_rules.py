@@ -246,7 +246,8 @@ RULES = (
 def permitted(weight: Array, lines: Array, scalars: Array) -> Array:
     """No short position, no change of side and no increase where that isn't allowed, (n,)."""
     before = lines[Line.WEIGHT_BEFORE]
-    weight = jnp.where((weight < 0.0) & (scalars[Scalar.ALLOW_SHORT] == 0.0), 0.0, weight)
+    covered = jnp.maximum(weight, jnp.minimum(lines[Line.STAYS], 0.0))
+    weight = jnp.where((weight < 0.0) & (scalars[Scalar.ALLOW_SHORT] == 0.0), covered, weight)
     flips = weight * before < 0.0
     weight = jnp.where(flips & (scalars[Scalar.ALLOW_FLIP] == 0.0), 0.0, weight)
     towards_zero = jnp.clip(weight, jnp.minimum(before, 0.0), jnp.maximum(before, 0.0))

@@ -39,7 +39,7 @@ from service_client import INSTRUMENTS, PRICES, Client, new_id, refusal_of
 
 BOOKS = int(os.environ.get("FUZZ_JOINT_BOOKS", "200" if os.environ.get("CI") else "60"))
 SEED = int(os.environ.get("FUZZ_JOINT_SEED", "0"))
-FOUND = (720036,)
+FOUND = (720036, 750092)
 """Seeds that found faults, drawn again each time."""
 EQUITY, LOT = 1e6, 1e-6
 PROVEN = (types_pb2.SIZING_STATUS_OPTIMAL, types_pb2.SIZING_STATUS_CAPPED)

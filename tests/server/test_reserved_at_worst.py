@@ -199,6 +199,21 @@ async def test_a_position_against_its_signal_stays_where_nothing_makes_up_for_it
     assert alone.method == METHODS[method]
 
 
+@pytest.mark.parametrize("form", NETS)
+async def test_a_short_that_may_not_be_short_is_covered_as_far_as_sales_make_up_for_it(
+    joint_client: Client, form: str
+) -> None:
+    """Shorts are forbidden with one reserved, and the net may not move: 3 % are sold for it."""
+    book = await KellyBook(joint_client, "joint").opened(97_000.0, [0.0, 0.0, 30.0])
+    bounds = {"weight_max": 0.1, "leverage_max": 1.0, **NETS[form](book.names, 0.05)}
+    await book.limited(**bounds, **SHORTS)
+    assert list((await book.size(0.4, -0.4)).sizes.trade_lots) == [100, -100]
+    await book.limited(**bounds, allow_short=False, allow_flip=True)
+    decision = await book.size(-0.0001, 0.0, first=1, validate_only=True)
+    assert list(decision.sizes.trade_lots) == [30, -30]
+    assert not decision.fallback_chain
+
+
 async def test_a_position_stays_where_several_sums_together_leave_no_way_for_it(
     joint_client: Client,
 ) -> None:

@@ -300,3 +300,36 @@ def test_limits_that_contradict_each_other_do_so_in_a_wide_box_too() -> None:
     for kind in (Kind.LOG_GROWTH, Kind.MIN_VARIANCE, Kind.MIN_CVAR):
         problem = Problem(Objective(kind), limits, scenarios=RETURNS)
         assert solve(problem).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("cost", [10.0, 1e4, 2e8])
+@pytest.mark.parametrize("kind", [Kind.CRRA, Kind.LOG_GROWTH, Kind.MEAN_VARIANCE, Kind.MAX_SHARPE])
+def test_what_one_line_costs_takes_nothing_off_the_others(
+    ahead: Execution, kind: Kind, cost: float
+) -> None:
+    """A line that no trade is worth leaves the others as they are without it, with a proof."""
+    limits = Limits(lower=np.zeros(N), upper=np.full(N, 0.3), gross_max=0.8)
+    costs = np.array([2e-4, 2e-4, 2e-4, cost])
+    objective = Objective(kind, risk_aversion=2.0)
+    problem = Problem(objective, scenarios=RETURNS, limits=limits, costs=Costs(linear=costs))
+    if kind is Kind.MAX_SHARPE:
+        problem = replace(problem, limits=replace(limits, budget_min=0.5))
+    others = replace(
+        problem,
+        scenarios=RETURNS[:, :-1],
+        limits=replace(problem.limits, lower=np.zeros(N - 1), upper=np.full(N - 1, 0.3)),
+        costs=Costs(linear=costs[:-1]),
+    )
+    found, alone = (solve(each, execution=ahead) for each in (problem, others))
+    assert found.weights[-1] == 0.0
+    np.testing.assert_allclose(found.weights[:-1], alone.weights, atol=1e-7)
+    assert certify(problem, found).is_optimal
+
+
+def test_a_line_that_has_to_be_traded_is_so_at_what_it_costs(ahead: Execution) -> None:
+    """Both lines at a half by their bounds, one or the other for the rest: the cheaper of them."""
+    limits = Limits(lower=np.full(2, 0.4), upper=np.ones(2), budget_min=1.0, budget_max=1.0)
+    costs = Costs(linear=np.array([3.0, 2.0]))
+    problem = Problem(Objective(Kind.MAX_RETURN), scenarios=RETURNS[:, :2], limits=limits)
+    found = solve(replace(problem, costs=costs), execution=ahead)
+    np.testing.assert_allclose(found.weights, [0.4, 0.6], atol=1e-9)
