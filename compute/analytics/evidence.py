@@ -19,6 +19,7 @@ from math import inf, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 from compute.market import Floats
 from compute.simulate.long_run import DEVIATION_MIN
@@ -28,6 +29,10 @@ FALSE_ALARM, MISSED = 0.05, 0.1
 """Usual errors a and b of a sequential test."""
 MARGIN = 1e-9
 """Certainty is moved in by this much: a surprise ends a test, and costs no infinity."""
+NEAR = 0.02
+"""Up to here the terms of `_LOG_SERIES` are all that doubles can tell."""
+_LOG_SERIES = -((-1.0) ** np.arange(9)) / np.arange(2, 11)
+"""Of log(1 + x) - x, over x^2."""
 
 
 def periods_needed(growth: Floats, deviation: Floats) -> Floats:
@@ -100,13 +105,11 @@ def sequential_test(
 
     false_alarm + missed < 1. Bets that claim no edge are left out.
     """
-    p, q = _edges(claimed, break_even)
+    p, q, _ = _edges(claimed, break_even)
     if not len(p):
         return None
     upper, lower = log((1.0 - missed) / false_alarm), log(missed / (1.0 - false_alarm))
-    win, loss = np.log(q / p), np.log((1.0 - q) / (1.0 - p))
-    if_holds = float((p * win + (1.0 - p) * loss).mean())
-    if_gone = float((q * win + (1.0 - q) * loss).mean())
+    if_holds, if_gone = -float(_information(p, q).mean()), float(_information(q, p).mean())
     alike = bool((p == p[0]).all() and (q == q[0]).all())
     return SequentialTest(
         gone_above=upper,
@@ -128,8 +131,8 @@ def sequential_result(
     test = sequential_test(claimed, break_even, false_alarm, missed)
     if test is None:
         return None
-    p, q = _edges(claimed, break_even)
-    x = won[claimed > break_even]
+    p, q, held = _edges(claimed, break_even)
+    x = won[held]
     path = np.where(x > 0.0, np.log(q / p), np.log((1.0 - q) / (1.0 - p))).cumsum()
     stops = np.flatnonzero((path >= test.gone_above) | (path <= test.holds_below))
     if not len(stops):
@@ -138,11 +141,31 @@ def sequential_result(
     return SequentialResult(test, float(path[-1]), bool(path[end] > 0.0), end + 1)
 
 
-def _edges(claimed: Floats, break_even: Floats) -> tuple[Floats, Floats]:
-    """Probabilities of the bets that claim an edge."""
-    held = claimed > break_even
-    p, q = (np.clip(each[held], MARGIN, 1.0 - MARGIN) for each in (claimed, break_even))
-    return p, q
+def _edges(claimed: Floats, break_even: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Probabilities of the bets that claim an edge, and which these are.
+
+    An edge that is less than `MARGIN` away from certainty can't be told from none.
+    """
+    p, q = (np.clip(each, MARGIN, 1.0 - MARGIN) for each in (claimed, break_even))
+    held = p > q
+    return p[held], q[held], held
+
+
+def _information(p: Floats, q: Floats) -> Floats:
+    """p log(p/q) + (1-p) log((1-p)/(1-q)), (n,): what a bet tells of p against q, in nats.
+
+    Of two that are nearly the same it is the difference of numbers as large as their distance,
+    which it is the square of: these are left out of the logarithms.
+    """
+    apart = q - p
+    return -(p * _beyond_linear(apart / p) + (1.0 - p) * _beyond_linear(-apart / (1.0 - p)))
+
+
+def _beyond_linear(x: Floats) -> Floats:
+    """log(1 + x) - x, for x > -1."""
+    near = np.abs(x) < NEAR
+    series = x * x * np.polynomial.polynomial.polyval(np.where(near, x, 0.0), _LOG_SERIES)
+    return np.where(near, series, np.log1p(x) - x)
 
 
 def _fixed(p: float, q: float, false_alarm: float, missed: float) -> float:

@@ -176,7 +176,8 @@ def _bet(inputs: Array, multiples: Array) -> Array:
             jnp.where(
                 (n > 0.0) & (kelly > 0.0) & (a * kelly < 1.0), 0.5 * error**2 * bent, jnp.nan
             ),
-            jnp.where(jnp.isnan(floor[0]), jnp.nan, constrained / kelly),
+            # What can't lose keeps any floor, with whatever stake.
+            jnp.where(jnp.isnan(floor[0]), jnp.nan, jnp.minimum(constrained / kelly, 1.0)),
             stake,
             growth,
             jnp.where(p * (1.0 - p) > 0.0, (gain - loss) * jnp.sqrt(p * (1.0 - p)), 0.0),

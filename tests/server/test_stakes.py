@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import grpc
+import mpmath
 import pytest
 from positionsizing.v1 import edge_service_pb2 as pb
 from service_client import Client, refusal
@@ -29,6 +30,40 @@ async def test_a_bet_at_fractions_of_kelly(client: Client) -> None:
     assert full.doubles_before_halving == pytest.approx(2 / 3)
     assert half.ever_below[0] == pytest.approx(0.12206844, abs=1e-8)
     assert answer.floor_kelly_fraction == pytest.approx(0.50425074, abs=1e-7)
+
+
+async def test_what_cannot_lose_keeps_a_floor_with_all_of_kelly(client: Client) -> None:
+    asked = bet(wealth_floor=0.5, floor_probability=0.1)
+    asked.bet.win_probability = 1.0
+    assert (await client.edge.EvaluateStakes(asked)).floor_kelly_fraction == 1.0
+
+
+@pytest.mark.parametrize("payoff", [1.3, 500.0])
+async def test_an_edge_too_near_to_certainty_has_no_test_of_whether_it_holds(
+    client: Client, payoff: float
+) -> None:
+    """Of a loss of a thousand millionth as likely as not to come: nobody counts so many bets."""
+    asked = pb.EvaluateStakesRequest(
+        bet=pb.BetEdge(win_probability=1e-9, payoff=payoff, loss_fraction=1e-9)
+    )
+    answer = await client.edge.EvaluateStakes(asked)
+    assert answer.kelly > 0.0
+    assert not answer.HasField("sequential_test")
+
+
+@pytest.mark.parametrize("edge", [1e-13, 1e-9, 1e-5, 0.01, 0.3])
+async def test_bets_until_an_edge_is_known_follow_its_size(client: Client, edge: float) -> None:
+    """Wald's means, of the information of a bet in 40 digits."""
+    asked = pb.EvaluateStakesRequest(bet=pb.BetEdge(win_probability=0.5 + edge, payoff=1.0))
+    test = (await client.edge.EvaluateStakes(asked)).sequential_test
+    with mpmath.workdps(40):
+        p, q = mpmath.mpf(0.5 + edge), mpmath.mpf(0.5)
+        win, loss = mpmath.log(q / p), mpmath.log((1 - q) / (1 - p))
+        upper, lower = mpmath.log(0.9 / mpmath.mpf(0.05)), mpmath.log(mpmath.mpf(0.1) / 0.95)
+        holds = (0.05 * upper + 0.95 * lower) / (p * win + (1 - p) * loss)
+        gone = (0.9 * upper + 0.1 * lower) / (q * win + (1 - q) * loss)
+    assert test.bets_if_it_holds == pytest.approx(float(holds), rel=1e-9)
+    assert test.bets_if_gone == pytest.approx(float(gone), rel=1e-9)
 
 
 async def test_a_stake_of_everything_is_ruin(client: Client) -> None:
