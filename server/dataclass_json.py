@@ -16,8 +16,12 @@ import numpy as np
 T = TypeVar("T")
 
 
+class UnknownField(ValueError):
+    """A document has a field that this release doesn't know; the text names it."""
+
+
 def from_json(kind: type[T], document: Any) -> T:
-    """The value of type `kind` that a document stands for. Raises TypeError for unknown fields."""
+    """The value of type `kind` that a document stands for. Raises `UnknownField`."""
     return cast("T", _read(kind, document))
 
 
@@ -38,6 +42,8 @@ def _read(hint: Any, value: Any) -> Any:
         return {key: _read(parts[1], item) for key, item in value.items()}
     if is_dataclass(hint):
         hints = _hints(cast("type", hint))
+        if unknown := value.keys() - hints.keys():
+            raise UnknownField(f"{cast('type', hint).__name__}.{min(unknown)}")
         return hint(**{key: _read(hints.get(key), item) for key, item in value.items()})  # type: ignore[operator]
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(value)

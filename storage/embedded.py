@@ -29,12 +29,15 @@ from storage.server_user import RunAs, run_as, server_user
 
 DATABASE = "sizing"
 SUPERUSER = "postgres"
+_PORT = "5432"
+"""In the name of the socket: said everywhere, since PGPORT of a shell would be another one."""
 
 _SOCKET_PATH_BYTES_MAX = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 _PLAIN_PATH = re.compile(r"[\w./+@:~-]+", re.ASCII)
 _START_TIMEOUT_S = 60.0
 _SERVER_OPTIONS = {
     "listen_addresses": "",
+    "port": _PORT,
     "unix_socket_permissions": "0700",
     "synchronous_commit": "on",
     "max_connections": "100",
@@ -63,7 +66,7 @@ class EmbeddedServer:
 
     def dsn_of(self, database: str) -> str:
         """The connection string of another database of the same server."""
-        return f"postgresql://{SUPERUSER}@/{database}?host={self.socket_dir}"
+        return f"postgresql://{SUPERUSER}@/{database}?host={self.socket_dir}&port={_PORT}"
 
     @property
     def is_owner(self) -> bool:
@@ -147,7 +150,7 @@ def _socket_dir(folder: Path) -> Path:
 
 
 def _fits(socket_dir: Path) -> bool:
-    return len(os.fsencode(socket_dir / ".s.PGSQL.5432")) <= _SOCKET_PATH_BYTES_MAX
+    return len(os.fsencode(socket_dir / f".s.PGSQL.{_PORT}")) <= _SOCKET_PATH_BYTES_MAX
 
 
 def _make_folder(folder: Path) -> None:
@@ -212,7 +215,7 @@ def _forget_reused_pid(folder: Path) -> None:
 
 
 def _is_accepting(socket_dir: Path) -> bool:
-    command = [program("pg_isready"), "-q", "-h", str(socket_dir)]
+    command = [program("pg_isready"), "-q", "-h", str(socket_dir), "-p", _PORT]
     return subprocess.run(command, check=False).returncode == 0
 
 

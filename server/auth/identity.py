@@ -44,7 +44,8 @@ class Identity:
     def __post_init__(self) -> None:
         if not _TENANT.fullmatch(self.tenant_id):
             raise ValueError("no tenant id")
-        if not _SUBJECT.fullmatch(self.subject):
+        kind, colon, name = self.subject.partition(":")
+        if not _SUBJECT.fullmatch(self.subject) or not kind or (colon and not name):
             raise ValueError("no subject")
 
     @property

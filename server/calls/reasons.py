@@ -279,6 +279,10 @@ REASONS: Mapping[str, Reason] = {
     "OVERLOADED": _told("Come again as `RetryInfo` says.", Place.UNAVAILABLE),
     "PREPARING": _told("Programs are compiled; come again.", Place.UNAVAILABLE),
     "RESPONSE_TOO_LARGE": _told("Ask for less, or accept larger messages.", Place.EXHAUSTED),
+    "STORED_BY_NEWER_RELEASE": _told(
+        "Send it again: servers are being replaced, and one of the newer release knows it.",
+        Place.UNAVAILABLE,
+    ),
     "STORAGE_CONTENDED": _told("Send it again under the same request id.", Place.UNAVAILABLE),
     "STORAGE_DEADLINE_EXCEEDED": _told(
         "Send it again under the same request id.", Place.UNAVAILABLE

@@ -40,6 +40,8 @@ def gateway(
 
         from server.gateway.app import GatewaySettings
         from server.gateway.app import gateway as application
+        from server.gateway.bodies import BodyLimits
+        from server.gateway.patience import LimitedProtocol
     except ImportError as error:
         raise CommandError(
             f"the gateway needs {error.name}",
@@ -50,11 +52,12 @@ def gateway(
     for given in origin or ():
         if not _ORIGIN.fullmatch(given):
             raise typer.BadParameter(f"--origin {given}: give scheme://host or scheme://host:port")
-    settings = GatewaySettings(host, tuple(origin or ()), body_max_mb << 20)
+    settings = GatewaySettings(host, tuple(origin or ()), BodyLimits(body_max_mb << 20))
     made = application(lambda: channel_of(address), settings)
     config = uvicorn.Config(
         made,
         loop="asyncio",
+        http=LimitedProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

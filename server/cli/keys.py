@@ -1,6 +1,7 @@
 """Keys for programs: create, list, revoke; block and unblock callers. Works on the database."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,11 +11,15 @@ import typer
 from server.cli.common import AsJson, author, print_json, say
 from server.cli.errors import CommandError
 from server.cli.service import DataDir, database, load_config
+from storage.errors import NotFound
 
 if TYPE_CHECKING:
     import asyncpg
 
 T = TypeVar("T")
+_GRANT = re.compile(r"[A-Za-z0-9._:-]{1,128}|[A-Za-z0-9._:-]{0,128}\*")
+_OTHER_TENANT = "--tenant names another one"
+
 keys = typer.Typer(
     no_args_is_help=True,
     help="Keys of programs and blocked callers, in the database that SIZING_DSN names.",
@@ -48,6 +53,10 @@ def create(
     config = load_config(data_dir=data_dir)
     scopes = frozenset(_scopes(scope or [], role or []))
     granted = tuple(portfolio or ALL)
+    for grant in granted:
+        if not _GRANT.fullmatch(grant):
+            text = f"--portfolio {grant!r} is no portfolio id and no prefix that ends in *"
+            raise CommandError(text, "quote it: --portfolio 'tech-*'")
     try:
         identity = Identity(tenant or config.tenant_id, f"key:{name}", scopes, granted)
     except ValueError as error:
@@ -98,6 +107,8 @@ def list_(tenant: Tenant = "", data_dir: DataDir = None, as_json: AsJson = False
     if as_json:
         print_json({"keys": rows})
         return
+    if not rows:
+        say(f"tenant {tenant or config.tenant_id!r} has no keys; --tenant names another")
     for row in rows:
         ended = f", revoked {row['revoke_time']}" if row["revoke_time"] else ""
         say(
@@ -114,7 +125,11 @@ def revoke(
     from storage.postgres import credentials
 
     config = load_config(data_dir=data_dir)
-    key = _run(config, lambda c: credentials.revoke_key(c, tenant or config.tenant_id, key_id))
+    name = tenant or config.tenant_id
+    try:
+        key = _run(config, lambda c: credentials.revoke_key(c, name, key_id))
+    except NotFound as error:
+        raise CommandError(f"tenant {name!r} has no key {key_id!r}", _OTHER_TENANT) from error
     if as_json:
         print_json({"key_id": key.key_id, "subject": key.subject})
     else:

@@ -25,6 +25,7 @@ from compute.shapes import GROUPS_MAX
 from server.calls.errors import FieldViolation
 from server.convert.currencies import currency_violations
 from server.convert.names import id_violations, text_violations
+from server.convert.stored import read_stored
 
 TAILS_MAX = CLUSTERS_MAX = 8
 STRESS_MAX = 32
@@ -43,16 +44,12 @@ def limits_of_document(stored: dict[str, Any]) -> Limits:
 
 def parse_limits(stored: dict[str, Any]) -> limits_pb2.Limits:
     """The message from its stored form."""
-    message = limits_pb2.Limits()
-    json_format.ParseDict(stored, message)
-    return message
+    return read_stored(stored, limits_pb2.Limits())
 
 
 def parse_shared(stored: dict[str, Any]) -> portfolio_service_pb2.SharedLimits:
     """The message of shared limits from its stored form."""
-    message = portfolio_service_pb2.SharedLimits()
-    json_format.ParseDict(stored, message)
-    return message
+    return read_stored(stored, portfolio_service_pb2.SharedLimits())
 
 
 def shared_of_document(stored: dict[str, Any]) -> SharedLimits:

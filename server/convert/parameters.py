@@ -32,6 +32,7 @@ from server.convert import condition as condition_convert
 from server.convert import objective as objective_convert
 from server.convert import schedule as schedule_convert
 from server.convert.names import id_violations
+from server.convert.stored import read_stored
 
 _FIELDS = pb.SizingParameters.DESCRIPTOR.fields_by_name
 
@@ -164,9 +165,7 @@ def document(message: pb.SizingParameters) -> dict[str, Any]:
 
 def parse(stored: dict[str, Any]) -> pb.SizingParameters:
     """The message from its stored form."""
-    message = pb.SizingParameters()
-    json_format.ParseDict(stored, message)
-    return message
+    return read_stored(stored, pb.SizingParameters())
 
 
 def violations(message: pb.SizingParameters, path: str) -> Iterator[FieldViolation]:

@@ -26,6 +26,7 @@ from server.convert.bars import BAR_COLUMNS, has_bars
 from server.convert.columns import floats
 from server.convert.market import Snapshot, universe_violations
 from server.convert.names import id_violations, text_violations, timestamp
+from server.convert.stored import read_stored
 from storage.postgres.rows import Document
 from storage.postgres.volatility import StoredState
 
@@ -124,7 +125,7 @@ def document(message: pb.VolatilityModel) -> Document:
 
 def parse(stored: Document) -> pb.VolatilityModel:
     """The message from its stored form."""
-    return json_format.ParseDict(dict(stored), pb.VolatilityModel())
+    return read_stored(stored, pb.VolatilityModel())
 
 
 def violations(message: pb.VolatilityModel, path: str) -> Iterator[FieldViolation]:

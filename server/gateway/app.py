@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from server.calls.contract import SERVICES
 from server.gateway import connect, forms, grpc_web
+from server.gateway.bodies import Bodies, Body, BodyLimits, drain
 from server.gateway.connect import Refused, WireError
 from server.gateway.forms import Form
 from server.hosts import is_loopback
@@ -54,7 +55,7 @@ class GatewaySettings:
 
     host: str
     origins: tuple[str, ...] = ()
-    body_bytes_max: int = 16 << 20
+    body: BodyLimits = field(default_factory=BodyLimits)
     answer_bytes_max: int = 64 << 20
 
 
@@ -107,6 +108,7 @@ class _Gateway:
         self.channel: grpc.aio.Channel | None = None
         self._settings = settings
         self._methods = methods()
+        self._bodies = Bodies(settings.body)
         self._is_closed: bool | None = None
         """Whether the server asks for credentials; None: not known yet."""
 
@@ -132,15 +134,19 @@ class _Gateway:
     async def call(self, request: Request) -> Response:
         """One call."""
         form = forms.JSON  # of refusals before it is known what the caller speaks
+        body = self._bodies.begin()
         try:
             self._check_origin(request)
             method = self._method(request)
             form = _form(request, method)
-            return await self._answer(request, method, form)
+            return await self._answer(request, method, form, body)
         except WireError as error:
+            await drain(request)
             return _refusal(error, form)
         except ClientDisconnect:
             return Response(status_code=499)
+        finally:
+            body.release()
 
     def _method(self, request: Request) -> MethodDescriptor:
         if found := self._methods.get(request.url.path):
@@ -149,9 +155,11 @@ class _Gateway:
         code = grpc.StatusCode.UNIMPLEMENTED
         raise Refused(code, "NO_SUCH_METHOD", text, http_status=404).error()
 
-    async def _answer(self, request: Request, method: MethodDescriptor, form: Form) -> Response:
+    async def _answer(
+        self, request: Request, method: MethodDescriptor, form: Form, body: Body
+    ) -> Response:
         timeout_s = _timeout(request, is_stream=method.server_streaming)
-        content = form.read(await self._body(request))
+        content = form.read(await body.read(request))
         if form.is_json:
             message = connect.parse(content, GetMessageClass(method.input_type)())
             content = message.SerializeToString()
@@ -168,10 +176,10 @@ class _Gateway:
             answer = await self._rpc(path, content, timeout_s, metadata)
         except grpc.aio.AioRpcError as error:
             raise connect.of_rpc(error) from error
-        body = _written(answer, method, form)
+        written = _written(answer, method, form)
         if form.is_framed:
-            body = form.frame(body) + form.last_frame(None)
-        return Response(body, headers=_SAFE, media_type=form.media)
+            written = form.frame(written) + form.last_frame(None)
+        return Response(written, headers=_SAFE, media_type=form.media)
 
     async def _rpc(
         self, path: str, content: bytes, timeout_s: float | None, metadata: list[tuple[str, str]]
@@ -214,19 +222,6 @@ class _Gateway:
         if is_foreign or (is_loopback(self._settings.host) and not is_loopback(name)):
             text = "pages of other origins are not answered"
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, "FOREIGN_ORIGIN", text).error()
-
-    async def _body(self, request: Request) -> bytes:
-        """The body, counted while it is read."""
-        most, pieces, size = self._settings.body_bytes_max, [], 0
-        async for piece in request.stream():
-            size += len(piece)
-            if size > most:
-                text = f"the body is larger than {most} bytes"
-                raise Refused(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE", text, http_status=413
-                ).error()
-            pieces.append(piece)
-        return b"".join(pieces)
 
 
 def _form(request: Request, method: MethodDescriptor) -> Form:

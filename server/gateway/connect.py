@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
-from google.protobuf import any_pb2, json_format
+from google.protobuf import any_pb2, duration_pb2, json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -81,6 +81,7 @@ class Refused:
     message: str
     field: str = ""
     http_status: int | None = None
+    retry_after_s: int | None = None
 
     def error(self) -> WireError:
         """The same as it is answered."""
@@ -92,6 +93,9 @@ class Refused:
                 field=self.field, reason=self.reason, description=self.message
             )
             details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        if self.retry_after_s is not None:
+            wait = duration_pb2.Duration(seconds=int(self.retry_after_s))
+            details.append(error_details_pb2.RetryInfo(retry_delay=wait))
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         for detail in details:
             status.details.add().Pack(detail)

@@ -16,6 +16,9 @@ SOH = b"\x01"
 _SIGN = {"1": 1.0, "2": -1.0, "5": -1.0, "6": -1.0}
 _ABSOLUTE = "3"
 _START = re.compile(rb"8=FIX[^\x01]*\x01")
+_HEAD = re.compile(rb"8=FIX[^\x01]*\x019=(\d+)\x01")
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)")
+"""FIX's float: no exponent, no infinity."""
 
 
 def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[Execution | Unbooked]:
@@ -60,7 +63,19 @@ def _broken(raw: bytes) -> str | None:
     counted = sum(body + SOH) % 256
     if told != b"%03d" % counted:
         return f"its checksum is {told.decode(errors='replace')}, not {counted:03d}"
+    if (head := _HEAD.match(raw)) is None:
+        return "its second field is not its length (9)"
+    length = len(body) + 1 - head.end()
+    if int(head[1]) != length:
+        return f"its length is {length}, not {head[1].decode()}"
     return None
+
+
+def _number(text: str) -> float:
+    """Raises `ValueError` for what is no number in FIX."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
 
 
 def _parsed(raw: bytes) -> simplefix.FixMessage | None:
@@ -79,10 +94,13 @@ def _fill(message: simplefix.FixMessage, where: str, decision_tag: int) -> Execu
     numbers: dict[str, float] = {}
     for name, tag in (("LastQty (32)", 32), ("LastPx (31)", 31)):
         try:
-            numbers[name] = float(_text(message, tag))
+            numbers[name] = _number(_text(message, tag))
         except ValueError:
             words = f"{name} is {_text(message, tag)[:40]!r}, no number"
             return Unbooked(where, "", "BAD_NUMBER", words)
+    if numbers["LastQty (32)"] < 0.0:
+        text = "LastQty (32) is below 0: Side (54) says what was sold"
+        return Unbooked(where, "", "BAD_NUMBER", text)
     sign, execution_id = _SIGN.get(_text(message, 54)), _text(message, 17)
     if sign is None or not execution_id or not _text(message, 55):
         words = "it needs ExecID (17), Symbol (55), and Side (54) 1, 2, 5 or 6"
@@ -90,7 +108,7 @@ def _fill(message: simplefix.FixMessage, where: str, decision_tag: int) -> Execu
     fee = 0.0
     if _text(message, 13) == _ABSOLUTE:
         try:
-            fee = float(_text(message, 12))
+            fee = _number(_text(message, 12))
         except ValueError:
             return Unbooked(where, "", "BAD_NUMBER", "Commission (12) is no number")
     return Execution(

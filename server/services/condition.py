@@ -9,7 +9,7 @@ from server.calls.request_context import Call, first_delivery
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
 from server.portfolios.state import States
-from storage.postgres import changes, conditions
+from storage.postgres import changes, conditions, portfolios
 from storage.postgres.conditions import StoredCondition, subject_of
 from storage.postgres.pool import Database
 
@@ -57,6 +57,8 @@ class ConditionService:
         seen = StoredCondition(given.condition_id, time, number, given.category, kind, owner)
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
+            if kind == "PORTFOLIO":
+                await portfolios.get(connection, call.tenant_id, owner)
             if await conditions.put(connection, call.tenant_id, seen):
                 await changes.change(connection, call.tenant_id, subject_of(seen.key))
         self._states.changed(call.tenant_id)

@@ -12,7 +12,7 @@ A field that is renamed, removed, or means something else needs a new `SCHEMA` a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ from compute.limits.policy import Limits, SharedLimits
 from compute.limits.stress_limits import StressEvent
 from compute.market import Floats, Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters
-from server.calls.errors import precondition
-from server.dataclass_json import from_json
+from server.calls.errors import Refusal, precondition
+from server.dataclass_json import UnknownField, from_json
 
 SCHEMA = 1
 """Version of the documents that this release writes."""
@@ -103,6 +103,13 @@ class DecisionInputs:
     """What a search for whole lots found, so that a replay needs none."""
 
 
+_FIELDS = {item.name for item in fields(DecisionInputs)} | {
+    *(item.name for item in fields(Positions)),
+    "is_lost",
+}
+"""What a document may have; the positions stand in it one by one."""
+
+
 def market_of(context: DecisionInputs, prices: Market) -> Market:
     """The market as the decision took it, from the stored one."""
     if not context.spread_counts:
@@ -172,7 +179,13 @@ def decode(data: bytes, prices: Market) -> DecisionInputs:
 
     Raises `Refusal` where a newer release wrote it.
     """
-    document = _document(data)
+    try:
+        return _decoded(_document(data), prices)
+    except UnknownField as error:
+        raise _newer(str(error)) from error
+
+
+def _decoded(document: Document, prices: Market) -> DecisionInputs:
     n = len(prices.price)
     shared, volatility = document.get("shared"), document.get("volatility")
     return DecisionInputs(
@@ -259,14 +272,17 @@ def _document(data: bytes) -> Document:
     document: Document = orjson.loads(data)
     version = document.pop("schema", 0)
     if version > SCHEMA:
-        raise precondition(
-            "RECORDED_BY_NEWER_RELEASE",
-            f"the decision was recorded with schema version {version}; this release reads up to "
-            f"{SCHEMA}: replay it with a newer one",
-        )
+        raise _newer(f"schema version {version}")
     for step in range(version, SCHEMA):
         document = _UPGRADES[step](document)
+    if unknown := document.keys() - _FIELDS:
+        raise _newer(min(unknown))
     return document
+
+
+def _newer(what: str) -> Refusal:
+    text = f"the decision was recorded with {what}, which this release doesn't know"
+    return precondition("RECORDED_BY_NEWER_RELEASE", f"{text}: replay it with a newer one")
 
 
 def _sparse(column: Floats) -> list[NDArray[Any]]:

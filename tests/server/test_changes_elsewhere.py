@@ -106,6 +106,11 @@ async def put_model(client: Client, model_id: str) -> object:
     )
 
 
+async def condition_of_another(client: Client, portfolio_id: str) -> object:
+    another = await client.put_portfolio()
+    return await condition(CONDITION, portfolio_id=another)(client, portfolio_id)
+
+
 async def state_of_another(client: Client, portfolio_id: str) -> object:
     del portfolio_id
     scope = portfolio_service_pb2.Scope(portfolio_id=await client.put_portfolio())
@@ -142,7 +147,7 @@ ELSEWHERE: dict[str, Change] = {
     "parameters of another portfolio": parameters(is_mine=False),
     "trading state of another portfolio": state_of_another,
     "a condition that no rule reads": condition("another"),
-    "the condition of another portfolio": condition(CONDITION, portfolio_id="another"),
+    "the condition of another portfolio": condition_of_another,
     "another volatility model": model("another-model"),
     "a split of what is not traded": split("I7"),
 }

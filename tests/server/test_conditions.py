@@ -90,6 +90,14 @@ async def test_an_observation_that_a_rule_cannot_read_counts_as_stale(client: Cl
     assert (await client.size(request)).sizes.lots[0] == 0  # the tightest
 
 
+async def test_a_condition_of_a_portfolio_that_is_not_there_is_refused(client: Client) -> None:
+    request = condition_service_pb2.PutConditionRequest()
+    request.condition.condition_id, request.condition.value = "heat", 1.0
+    request.condition.portfolio_id = "nowhere"
+    told = await refusal(client.condition.PutCondition(request))
+    assert (told.code.name, told.reason) == ("NOT_FOUND", "PORTFOLIO_NOT_FOUND")
+
+
 async def test_categories_and_stale_conditions(client: Client) -> None:
     portfolio_id = await client.ready(weight_max=1.0, leverage_max=3.0)
     name = new_id("regime")

@@ -46,7 +46,13 @@ async def test_a_token_says_who_calls(tmp_path: Path) -> None:
     assert found.portfolios == ("a*",)
     assert tokens.identity(token) is found, "remembered"
     assert cause(tokens, issuer.token(more="x" * 9000)) == "malformed"
-    for wrong in ({"portfolios": "a"}, {"roles": [1]}, {"scope": ["sizing.read"]}, {"sub": "a b"}):
+    for wrong in (
+        {"portfolios": "a"},
+        {"roles": [1]},
+        {"scope": ["sizing.read"]},
+        {"sub": "a b"},
+        {"sub": ""},
+    ):
         assert cause(tokens, issuer.token(**wrong)) == "bad_claims"
 
 

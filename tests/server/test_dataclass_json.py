@@ -33,7 +33,7 @@ from compute.parameters import (
     RobustSet,
     Shrinkage,
 )
-from server.dataclass_json import from_json
+from server.dataclass_json import UnknownField, from_json
 
 MESSAGES = {
     "drawdown_tolerance": DrawdownTolerance(0.5, 0.125),
@@ -93,5 +93,5 @@ def test_an_answer_without_some_sizes_comes_back() -> None:
 
 
 def test_a_field_that_nobody_knows_is_told() -> None:
-    with pytest.raises(TypeError, match="kelly_share"):
+    with pytest.raises(UnknownField, match="kelly_share"):
         from_json(EffectiveParameters, {"kelly_share": 0.25})

@@ -49,6 +49,28 @@ def test_a_trade_is_a_fill_with_the_sign_of_its_side() -> None:
     assert one(report(**trade(id, t54="5"))).quantity == -100.0  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [("t32", "1e3"), ("t32", "-100"), ("t32", "inf"), ("t31", "NaN"), ("t31", "1_0")],
+)
+def test_a_number_that_fix_has_not_is_told(tag: str, text: str) -> None:
+    found = one(report(**trade(str(uuid4()), **{tag: text})))
+    assert isinstance(found, Unbooked)
+    assert found.reason == "BAD_NUMBER"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [("9=7\x01", "its length is"), ("", "not its length"), ("9=x\x01", "not its length")],
+)
+def test_a_message_of_another_length_than_it_says_is_told(fields: str, words: str) -> None:
+    body = "".join(f"{tag[1:]}={value}\x01" for tag, value in trade(str(uuid4())).items())
+    text = f"8=FIX.4.4\x01{fields}{body}"
+    found = one(f"{text}10={sum(text.encode()) % 256:03d}\x01".encode())
+    assert isinstance(found, Unbooked)
+    assert (found.reason, words in found.message) == ("BROKEN_MESSAGE", True)
+
+
 def test_many_messages_stand_one_after_the_other() -> None:
     id = str(uuid4())
     parts = [report(**trade(id, f"E{n}")) for n in range(3)]

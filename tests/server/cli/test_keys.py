@@ -63,8 +63,14 @@ async def test_a_key_is_made_used_listed_and_revoked(
         give_up = time.monotonic() + 60
         while (await sizing("portfolio", "list"))[0] == 0:
             assert time.monotonic() < give_up
-        code, _, err = await sizing("keys", "revoke", "ffffffff")
+        code, _, err = await sizing("keys", "revoke", "ffffffff", "--tenant", "elsewhere")
         assert code == 1
+        assert "tenant 'elsewhere' has no key 'ffffffff'" in err
+        code, out, _ = await sizing("keys", "list", "--tenant", "elsewhere")
+        assert (code, "tenant 'elsewhere' has no keys" in out) == (0, True)
+        code, _, err = await sizing("keys", "create", "x", "--role", "viewer", "--portfolio", "a*b")
+        assert code == 1
+        assert "'a*b' is no portfolio id and no prefix" in err
         code, _, err = await sizing("keys", "create", "x", "--scope", "all")
         assert code == 1
         assert "sizing.read" in err
