@@ -50,7 +50,7 @@ def tree_of(correlation: Floats, method: Method, *, ordered: bool = True) -> Flo
 
 
 def clustered(correlation: Floats, method: Method = "ward", count: int = 0) -> Clusters:
-    """Clusters of n instruments. count: how many; 0 for the largest relative gap between joins.
+    """Clusters of n instruments. count: how many; 0 for the largest gap between joins.
 
     One instrument is one cluster.
     """

@@ -74,7 +74,7 @@ class CorrelationService:
     async def allocate_by_hierarchy(
         self, call: Call, request: pb.AllocateByHierarchyRequest
     ) -> pb.AllocateByHierarchyResponse:
-        """Weights by HRP or HERC, bounds kept."""
+        """Weights by HRP, HERC or NCO, bounds kept."""
         matrix_id = checked_id(request.matrix_id, "matrix_id")
         stored = await self._states.matrix(call.tenant_id, matrix_id)
         return await in_thread(call, lambda: hierarchy.allocated(request, stored))
