@@ -70,7 +70,10 @@ def train(rows: Rows, plan: Plan, told: Callable[[float], None] = lambda part: N
     _check(rows)
     folds = [fold for fold in walk_forward(rows, plan.folds, plan.embargo) if can_teach(rows, fold)]
     if not folds:
-        text = "no block of rows has enough before it: give more rows, or a shorter embargo"
+        text = (
+            f"no block has {OF_EACH_MIN} wins and {OF_EACH_MIN} losses known before it: "
+            "give rows of a longer time, or a shorter embargo"
+        )
         raise TooFewRowsError(text)
     if plan.kind is ModelKind.SIZE_MULTIPLIER:
         return _train_multiplier(rows, plan, folds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.market import Floats
 
 
@@ -34,7 +35,8 @@ class Account:
     """cash in money, units signed (m,); what was paid and earned since the start, in money.
 
     delistings: received for what was held of delisted instruments, less paid for shorts of them;
-    delisted: how many positions that were.
+    delisted: how many positions that were. fractions: received for the parts of a unit that splits
+    left, less paid for those of shorts.
     """
 
     cash: float
@@ -46,20 +48,54 @@ class Account:
     borrow: float = 0.0
     delistings: float = 0.0
     delisted: int = 0
+    fractions: float = 0.0
 
     def equity(self, price: Floats) -> float:
         """Cash plus the value of all units; a position without a price counts nothing."""
         return self.cash + float(np.where(self.units != 0.0, price, 0.0) @ self.units)
 
 
-def corporate_actions(account: Account, dividend: Floats | None, split: Floats | None) -> Account:
-    """Dividends on units held at the close before, then splits of them. Shorts pay the dividend."""
+def corporate_actions(
+    account: Account,
+    dividend: Floats | None,
+    split: Floats | None,
+    before: Floats,
+    lot_size: float = 1.0,
+) -> Account:
+    """Dividends on units held at the close before, then splits of them. Shorts pay the dividend.
+
+    A part of a unit that a split leaves, or of a lot where that is smaller, is paid in cash at the
+    price after it, `before / split`, as live `FRACTION_POLICY_PAY_CASH` does. before: the last
+    closes known before this session, (m,).
+    """
     if dividend is not None:
         paid = float(np.nan_to_num(dividend) @ account.units)
         account = replace(account, cash=account.cash + paid, dividends=account.dividends + paid)
     if split is not None:
-        account = replace(account, units=account.units * np.nan_to_num(split, nan=1.0))
+        exact = account.units * np.nan_to_num(split, nan=1.0)
+        units = split_into(account.units, split, min(lot_size, 1.0))
+        price = np.where(exact != units, before / split, 0.0)
+        paid = float(price @ (exact - units))
+        account = replace(
+            account,
+            cash=account.cash + paid,
+            units=units,
+            fractions=account.fractions + paid,
+        )
     return account
+
+
+def split_into(units: Floats, split: Floats, step: float) -> Floats:
+    """Units (m,) after a split, whole multiples of `step` towards 0; as they are where it is 1.
+
+    Within a billionth of a whole number they are that number: 30 / 10 x 0.1 leaves no part.
+    """
+    ratio = np.nan_to_num(split, nan=1.0)
+    exact = units * ratio / step
+    nearest = np.round(exact)
+    is_near = np.abs(exact - nearest) <= NEAR_LOT * np.clip(np.abs(exact), 1.0, NEAR_SIZE_MAX)
+    whole = np.where(is_near, nearest, np.trunc(exact)) * step
+    return np.asarray(np.where(ratio == 1.0, units, whole))
 
 
 def delist(account: Account, price: Floats | None) -> Account:

@@ -16,7 +16,14 @@ from compute.limits.policy import LimitKind
 from compute.market import Floats, MissingInputError
 from compute.money.day_loss import TradingDay
 from compute.shapes import KernelRegistry
-from compute.simulate.account import Account, corporate_actions, delist, fill, night
+from compute.simulate.account import (
+    Account,
+    corporate_actions,
+    delist,
+    fill,
+    night,
+    split_into,
+)
 from compute.simulate.decision import Ask, Decider, Standing
 from compute.simulate.history import PriceHistory
 from compute.simulate.run_state import RunState
@@ -77,26 +84,35 @@ class _Run:
         t = state.session
         mark, is_last = history.last_close[t], t + 1 == len(history.dates)
         self._corporate_actions(t)
-        if setting.fill_at is not FillAt.SAME_CLOSE:
+        fills_at_mark = setting.fill_at is FillAt.SAME_CLOSE
+        if not fills_at_mark:
             self._fill(t)
-        if not is_last:
-            state.account = night(state.account, mark, setting.costs, _nights(history, t))
+            if not is_last:
+                self._night(t, mark)
         self._mark(t, mark)
         if state.ruined is None:
             self._watch_day(t)
             if not is_last:
                 self._decide(t, mark)
+                if fills_at_mark:  # the night is that of what is held then
+                    self._fill(t)
+                    self._night(t, mark)
         state.session = t + 1
 
     def _corporate_actions(self, t: int) -> None:
         state, history = self.state, self.history
         split = None if history.split is None else history.split[t]
         dividend = None if history.dividend is None else history.dividend[t]
-        state.account = corporate_actions(state.account, dividend, split)
+        before, lot_size = history.last_close[max(t - 1, 0)], self.setting.lot_size
+        state.account = corporate_actions(state.account, dividend, split, before, lot_size)
         if split is not None:
-            state.orders = state.orders * np.nan_to_num(split, nan=1.0)
+            state.orders = split_into(state.orders, split, lot_size)
         ends = history.delisting_price
         state.account = delist(state.account, None if ends is None else ends[t])
+
+    def _night(self, t: int, mark: Floats) -> None:
+        nights = _nights(self.history, t)
+        self.state.account = night(self.state.account, mark, self.setting.costs, nights)
 
     def _mark(self, t: int, mark: Floats) -> None:
         state = self.state
@@ -150,8 +166,6 @@ class _Run:
                 state.orders[said.instrument] = sizing.trade_lots * setting.lot_size
                 state.bindings.update(LimitKind(int(kind)) for kind in sizing.binding.kind if kind)
         self._attribute(stages, t)
-        if setting.fill_at is FillAt.SAME_CLOSE:
-            self._fill(t)
 
     def _watch_day(self, t: int) -> None:
         """Reduces after the loss of a day, which begins at the close before it.

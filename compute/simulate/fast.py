@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from compute.limits.projection import NO_LIMIT
+from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.simulate.fast_decision import Bounds, Features, Session, stakes, whole_lots
 from compute.simulate.fast_limits import limited
 
-PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings")
+PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings", "fractions")
 """Fields of `account.Account`."""
 
 
@@ -34,7 +35,7 @@ class Account(NamedTuple):
     decisions: Array
     scaled_fills: Array
     costs: Array
-    """What was paid and earned in the order of `PAID`, (6,)."""
+    """What was paid and earned in the order of `PAID`."""
     delisted: Array
 
 
@@ -67,10 +68,10 @@ def _step(
 ) -> tuple[Account, tuple[Array, ...]]:
     """One session of one setting."""
     before, turnover = account, jnp.zeros(())
-    account = _corporate_actions(account, session, features)
+    account = _corporate_actions(account, own, session, features)
     if not features.at_same_close:
         account, turnover = _filled(account, own, session, session.before, features)
-    account = _after_night(account, own, session)
+        account = _after_night(account, own, session)
     equity = account.cash + session.mark @ account.units
     alive = before.alive & (equity > 0.0)
     gross = jnp.abs(account.units) @ session.mark / jnp.where(alive, equity, 1.0)
@@ -78,6 +79,7 @@ def _step(
     account = decided(marked, own, session, features)
     if features.at_same_close:
         account, turnover = _filled(account, own, session, session.before, features)
+        account = _after_night(account, own, session)
     # Ruin is the end: nothing is decided any more, and later nothing filled, paid or earned.
     account = jax.tree.map(partial(jnp.where, alive), account, marked)
     account = jax.tree.map(partial(jnp.where, before.alive), account, before)
@@ -88,13 +90,21 @@ def _step(
     return account._replace(alive=alive), row
 
 
-def _corporate_actions(account: Account, session: Session, features: Features) -> Account:
+def _corporate_actions(
+    account: Account, own: Bounds, session: Session, features: Features
+) -> Account:
     if features.dividend:
         paid = session.dividend @ account.units
         account = account._replace(cash=account.cash + paid, costs=account.costs.at[2].add(paid))
     if features.split:
+        units = _split_into(account.units, session.split, jnp.minimum(own.lot_size, 1.0))
+        parts = account.units * session.split - units
+        paid = (session.before / session.split) @ parts
         account = account._replace(
-            units=account.units * session.split, orders=account.orders * session.split
+            cash=account.cash + paid,
+            units=units,
+            orders=_split_into(account.orders, session.split, own.lot_size),
+            costs=account.costs.at[6].add(paid),
         )
     if features.delisting:
         paid = session.delisting_price @ account.units
@@ -106,6 +116,14 @@ def _corporate_actions(account: Account, session: Session, features: Features) -
             delisted=account.delisted + jnp.sum(closed),
         )
     return account
+
+
+def _split_into(units: Array, split: Array, step: Array) -> Array:
+    """See `account.split_into`."""
+    exact = units * split / step
+    nearest = jnp.round(exact)
+    is_near = jnp.abs(exact - nearest) <= NEAR_LOT * jnp.clip(jnp.abs(exact), 1.0, NEAR_SIZE_MAX)
+    return jnp.where(split == 1.0, units, jnp.where(is_near, nearest, jnp.trunc(exact)) * step)
 
 
 def _filled(

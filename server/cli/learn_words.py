@@ -71,7 +71,8 @@ def score_lines(score: "pb.ForecastScore") -> Iterator[str]:
     )
     yield (
         f"Brier score {score.brier:.5f}: reliability {score.reliability:.5f}, resolution "
-        f"{score.resolution:.5f} of {score.uncertainty:.5f}"
+        f"{score.resolution:.5f} of {score.uncertainty:.5f}, "
+        f"within groups {score.within_groups:+.5f}"
     )
     for name, bar in (("climatology", score.climatology), ("the odds", score.implied)):
         verdict = "beaten" if bar.is_beaten else "not beaten"

@@ -82,6 +82,8 @@ def _costs_table(answer: pb.RunBacktestResponse) -> Table:
     columns = ["setting", "commission", "slippage", "dividends", "interest", "borrow"]
     if answer.delistings:
         columns.append("delistings")
+    if any(result.account.fractions for result in answer.results):
+        columns.append("fractions")
     out = table("Paid and earned", *columns, left=("setting",))
     for result in answer.results:
         amounts = [money(getattr(result.account, name)) for name in columns[1:]]

@@ -63,6 +63,7 @@ def result(
             interest=backtest.account.interest,
             borrow=backtest.account.borrow,
             delistings=backtest.account.delistings,
+            fractions=backtest.account.fractions,
         ),
         delisted_positions=backtest.account.delisted,
         trades=backtest.trades,

@@ -31,6 +31,7 @@ from compute.simulate.setting import Setting
 from compute.simulate.sharpe import sharpe_error
 from compute.waterfall.kernels import just_in_time
 from server.algorithms.simulated import SimulatedAlgorithms
+from server.calls.errors import invalid
 from server.convert import simulation as convert
 from server.convert import simulation_answer as answer
 from server.convert import trials
@@ -256,6 +257,11 @@ def simulate_growth(request: pb.SimulateGrowthRequest) -> pb.SimulateGrowthRespo
     for place, fraction in enumerate(request.fractions):
         progress.tell((place + 1) / (len(request.fractions) + 1))  # drawing takes as long as one
         fan = monte_carlo.fan(excess, fraction, per_year, rate, levels, withdrawal=withdrawal)
+        if not np.isfinite(fan.wealth).all():
+            text = (
+                "comes to wealth beyond 1e308 within the years; ask for fewer years or less of it"
+            )
+            raise invalid(f"fractions[{place}]", "OUT_OF_RANGE", text)
         chances = _lognormal_chances(request, fraction, levels, steps / per_year)
         response.fans.append(answer.fan(fraction, fan, chances))
     set_floats(response, "years", fan.time)

@@ -27,7 +27,9 @@ EQUITY = [50004.166667, 50663.302666, 50163.266275, 51654.214421, 52260.057918]
 def test_a_week_with_a_short_a_dividend_and_a_split_is_the_hand_ledger() -> None:
     account = Account(50_000.0, np.zeros(2))
     for day, trade in enumerate(TRADES):
-        account = corporate_actions(account, DIVIDEND.get(day), SPLIT.get(day))
+        account = corporate_actions(
+            account, DIVIDEND.get(day), SPLIT.get(day), CLOSE[max(day - 1, 0)]
+        )
         account = fill(account, np.array(trade, dtype=float), OPEN[day], COSTS)
         account = night(account, CLOSE[day], COSTS)
         assert account.cash == pytest.approx(CASH[day], abs=5.1e-7)

@@ -39,7 +39,10 @@ class _FillAtEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FillAt.ValueTy
     FILL_AT_NEXT_CLOSE: _FillAt.ValueType  # 2
     """At the next close."""
     FILL_AT_SAME_CLOSE: _FillAt.ValueType  # 3
-    """At the close it was decided on. Not attainable; for comparison with programs that do so."""
+    """At the close it was decided on. Not attainable; for comparison with programs that do so. The value of a
+    session is that before its fills: what they cost, and interest and fees until the next session, of what
+    is held after them, are in the value of the next.
+    """
 
 class FillAt(_FillAt, metaclass=_FillAtEnumTypeWrapper):
     """When an order decided at a close is filled."""
@@ -51,7 +54,10 @@ FILL_AT_NEXT_OPEN: FillAt.ValueType  # 1
 FILL_AT_NEXT_CLOSE: FillAt.ValueType  # 2
 """At the next close."""
 FILL_AT_SAME_CLOSE: FillAt.ValueType  # 3
-"""At the close it was decided on. Not attainable; for comparison with programs that do so."""
+"""At the close it was decided on. Not attainable; for comparison with programs that do so. The value of a
+session is that before its fills: what they cost, and interest and fees until the next session, of what
+is held after them, are in the value of the next.
+"""
 Global___FillAt: _TypeAlias = FillAt  # noqa: Y015
 
 class _BacktestMode:
@@ -181,7 +187,8 @@ class PriceTable(_message.Message):
     @_builtins.property
     def split(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Units for one unit, effective before that session opens; 1 for none; from 1e-6 to 1e6. Empty:
-        none.
+        none. A part of a unit that is left, or of a lot where that is smaller, is paid in cash
+        (`AccountTotals.fractions`); open orders are cut to whole lots.
         """
 
     @_builtins.property
@@ -1000,6 +1007,7 @@ class AccountTotals(_message.Message):
     INTEREST_FIELD_NUMBER: _builtins.int
     BORROW_FIELD_NUMBER: _builtins.int
     DELISTINGS_FIELD_NUMBER: _builtins.int
+    FRACTIONS_FIELD_NUMBER: _builtins.int
     commission: _builtins.float
     """Commissions paid."""
     slippage: _builtins.float
@@ -1012,6 +1020,10 @@ class AccountTotals(_message.Message):
     """Borrow fees paid."""
     delistings: _builtins.float
     """Received for what was held of delisted instruments, less paid for shorts of them."""
+    fractions: _builtins.float
+    """Received for parts of a unit that splits left, or of a lot where that is smaller, less paid for those of
+    shorts; at the last close before the split, over its ratio.
+    """
     def __init__(
         self,
         *,
@@ -1021,10 +1033,11 @@ class AccountTotals(_message.Message):
         interest: _builtins.float = ...,
         borrow: _builtins.float = ...,
         delistings: _builtins.float = ...,
+        fractions: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["borrow", b"borrow", "commission", b"commission", "delistings", b"delistings", "dividends", b"dividends", "interest", b"interest", "slippage", b"slippage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["borrow", b"borrow", "commission", b"commission", "delistings", b"delistings", "dividends", b"dividends", "fractions", b"fractions", "interest", b"interest", "slippage", b"slippage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
