@@ -16,6 +16,8 @@ from service_client import Client, new_id, sizing_request
 
 METHODS = {"closed": types_pb2.SIZING_METHOD_CLOSED_FORM, "joint": types_pb2.SIZING_METHOD_JOINT}
 VARIANCE = 0.0025
+WIDE = {"weight_max": 100.0, "leverage_max": 100.0, "allow_short": True, "allow_flip": True}
+"""Limits of a group that bind no book: its members' own do."""
 
 
 class KellyBook:
@@ -25,6 +27,7 @@ class KellyBook:
         self.client, self.method = client, METHODS[method]
         self.names = tuple(new_id(f"X{i}") for i in range(size))
         self.portfolio_id = self.snapshot_id = self.matrix_id = ""
+        self.group_id = new_id("group")
 
     async def opened(self, cash: float, held: list[float], **market: Any) -> "KellyBook":
         """A market at prices of 100, and holdings in units."""
@@ -43,7 +46,7 @@ class KellyBook:
         holdings = {
             name: units for name, units in zip(self.names, held, strict=False) if units != 0.0
         }
-        self.portfolio_id = await self.client.put_portfolio(cash, holdings)
+        self.portfolio_id = await self.client.put_portfolio(cash, holdings, group_id=self.group_id)
         return await self.parametrised()
 
     async def parametrised(self, **given: Any) -> "KellyBook":
@@ -58,6 +61,13 @@ class KellyBook:
     async def limited(self, **limits: Any) -> "KellyBook":
         scope = portfolio_service_pb2.Scope(portfolio_id=self.portfolio_id)
         await self.client.set_limits(scope, **limits)
+        return self
+
+    async def shared(self, **bounds: Any) -> "KellyBook":
+        """Bounds on all members of its group together, of which it is the only one."""
+        scope = portfolio_service_pb2.Scope(group_id=self.group_id)
+        shared = portfolio_service_pb2.SharedLimits(**bounds)
+        await self.client.set_limits(scope, shared=shared, **WIDE)
         return self
 
     async def size(self, *stakes: float, first: int = 0, **given: Any) -> sizing_pb2.SizingDecision:
