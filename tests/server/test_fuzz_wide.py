@@ -35,6 +35,8 @@ FOUND = (
     *(760031, 760090, 760107, 760181),
 )
 """Seeds that found faults, drawn again each time."""
+PROVEN = (720679, 760031)
+"""Seeds whose joint answers had no proof: a small book's ratio, and one beside a dear line."""
 # What a book of this sort may be told instead of its sizes.
 TYPED = {
     "INFEASIBLE_LIMITS",
@@ -251,3 +253,12 @@ async def test_random_books_stay_inside_every_limit(
     assert run.seen["INTERNAL"] == 0
     assert run.seen["decisions"] > BOOKS
     assert run.seen["trades"] > BOOKS // 2
+
+
+async def test_books_whose_answers_had_no_proof_are_proven(wide_client: Client) -> None:
+    run = Run(wide_client)
+    for seed in PROVEN:
+        await run.book(seed)
+    assert not run.wrong
+    assert run.seen["joint optima"] > 0
+    assert run.seen["SIZING_STATUS_UNPROVEN"] == run.seen["SIZING_STATUS_FALLBACK"] == 0, run.odd

@@ -44,10 +44,11 @@ class Certificate:
     objective: exact value at the weights, natural sense. primal_residual: largest violation of
     a hard limit, its own units. dual_residual: the part of the gradient that the limits cannot
     carry (`stationarity`). complementarity: largest price times slack,
-    relative to the objective. gap: no feasible portfolio is better by more than this, objective
-    units; gap_relative: the same over |objective|, as it is where that is 0. Of risk budgets gap is
-    the objective, which is never below zero, and where limits cut them off gap_relative is that of
-    the program of `risk_parity_reference`, over its lambda. active: names of the
+    relative to the objective, of a ratio no more than gap_relative. gap: no feasible portfolio is
+    better by more than this, objective units; gap_relative: the same over |objective|, as it is
+    where that is 0. Of risk budgets gap is the objective, which is never below zero, and where
+    limits cut them off gap_relative is that of the program of `risk_parity_reference`, over its
+    lambda. active: names of the
     limits that bind. prices: `solver` or `linear program`, whose duals gave the gap, or `identity`
     where the value itself is the gap: risk budgets that are met, a variance that is none.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
@@ -148,6 +149,10 @@ def _proof(
     elif shared:
         size = risk_parity_reference.level(ProblemData(problem), problem.objective)
     worst = float(np.abs(terms).max(initial=0.0)) / (size * unit)
+    if problem.objective.kind is ObjectiveKind.MAX_SHARPE:
+        # The program's terms are of a book as large as the limits let one be, and a ratio is of
+        # none: what one of them may add to it is no more than what all may.
+        worst = min(worst, gap / size)
     residual = stationarity(program, dual, size * unit)
     # The largest of several numbers is not always NaN where one of them is.
     held = max(float(np.abs(program.weights).sum()), 1.0)
