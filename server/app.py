@@ -246,7 +246,9 @@ class App:
             "ServerService": ServerService(self.config, database, self._admission),
             "WebhookService": WebhookService(database, self.config.webhook_networks, secret_keys),
         }
-        events.start(database, Intake(implementations, database, self.config.tenant_id))
+        events.start(
+            database, Intake(implementations, database, self.config.tenant_id, self._usage)
+        )
         self._stack.push_async_callback(events.stop)
         hooks = WebhookProcess(database, self.config, secret_keys, self.telemetry)
         self._stack.push_async_callback(hooks.stop)

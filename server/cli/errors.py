@@ -100,6 +100,13 @@ def problem_of(error: Exception) -> Problem:
     if _is(error, "storage.errors", "StorageError"):
         reason = error.reason  # type: ignore[attr-defined]
         return Problem(str(error), reason, hint=_HINTS.get(reason, ""))
+    if _is(error, "asyncpg", "UndefinedTableError") or _is(
+        error, "asyncpg", "UndefinedColumnError"
+    ):
+        text = f"the database has no schema of this release: {error}"
+        return Problem(
+            text, "SCHEMA_MISMATCH", hint="sizing migrate; or is SIZING_DSN another one?"
+        )
     if isinstance(error, OSError):
         return Problem(_system_words(error), "SYSTEM")
     hint = "the same command with --trace shows where; please report it"

@@ -21,6 +21,7 @@ from server.calls.errors import Refusal, refusal_of
 from server.calls.request_context import Call, first_delivery
 from server.convert.names import with_usual_ids
 from server.observability import tracing
+from server.observability.usage import Usage
 from server.portfolios import four_eyes
 from server.services.condition import ConditionService
 from server.services.feature import FeatureService
@@ -47,6 +48,19 @@ _MAY_PASS = {"CONTENDED", "VERSION_CONFLICT", "DEADLINE"}
 _BACKOFF = Backoff(0.2, 3.0)
 
 _Method = Callable[[Call, Any], Awaitable[Any]]
+_METHODS = {
+    "signals": "SizePositions",
+    "fills": "SettleDecision",
+    "portfolio-state": "SetHoldings",
+    "limits": "SetLimits",
+    "risk-budgets": "SetParameters",
+    "market-data": "PutMarketSnapshot",
+    "correlations": "PutMatrix",
+    "histories": "PutHistory",
+    "features": "PutFeatures",
+    "conditions": "PutCondition",
+}
+"""Of the contract, that each topic stands for."""
 
 
 class Intake:
@@ -57,8 +71,10 @@ class Intake:
         services: Mapping[str, object],
         database: Database,
         tenant_id: str,
+        usage: Usage,
     ) -> None:
         self._tenant_id = tenant_id
+        self._usage = usage
         self._database = database
         sizing, portfolio = services["SizingService"], services["PortfolioService"]
         market, parameter = services["MarketService"], services["ParameterService"]
@@ -92,7 +108,13 @@ class Intake:
         """Hands the request inside an event to a service."""
 
         async def handle(message: InMessage) -> None:
-            request = self._read(kind, message)
+            request, started = self._read(kind, message), time.monotonic()
+
+            def count(*, is_ok: bool) -> None:
+                identity = topic(self._tenant_id, message.topic)
+                seconds = time.monotonic() - started
+                self._usage.count(identity, _METHODS[message.topic], request, seconds, is_ok=is_ok)
+
             try:
                 with tracing.request(message.topic, parent=message.trace_id) as trace:
                     call = self._call(message, trace.traceparent)
@@ -101,11 +123,14 @@ class Intake:
                 return
             except Exception as error:
                 if getattr(error, "reason", "") == four_eyes.REQUIRED:
-                    return  # it has become a proposal
+                    return count(is_ok=False)  # it has become a proposal
                 failure = _failure(error)
                 if failure is error:
                     raise
+                if isinstance(failure, Refused):  # any other is tried again
+                    count(is_ok=False)
                 raise failure from error
+            count(is_ok=True)
 
         return handle
 
