@@ -1,12 +1,30 @@
 """Commands on custom sizing algorithms: what there is, and whether one does what it has to."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, console, print_json, say
+
+_TEMPLATE = '''"""A custom sizing algorithm: a part of full Kelly, in the server's process."""
+
+VERSION = "1.0"
+"""Another one wherever sizes may differ: it is recorded with every decision."""
+
+
+def size(columns, parameters, portfolio):
+    """Weights of the lines, signed fractions of equity; limits, cash and lots come afterwards.
+
+    columns: arrays by name, an entry a line: `kelly` (full Kelly, signed; 0 without an edge),
+    `side` (1 or -1), `volatility` and others; they can't be changed. parameters: numbers by name.
+    portfolio: numbers of the book. NaN refuses a line, which keeps its position.
+    """
+    del portfolio
+    return parameters.get("part", 0.5) * columns["kelly"]
+'''
 
 algorithm = typer.Typer(no_args_is_help=True, help="Custom sizing algorithms, while you write one.")
 
@@ -54,6 +72,35 @@ def algorithms(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> N
             about,
         )
     console().print(out)
+
+
+@algorithm.command("new")
+def make(
+    name: Annotated[str, typer.Argument(help="Of the algorithm: small letters, digits and -.")],
+    folder: Annotated[Path, typer.Option(help="Made where it is missing.")] = Path(),
+) -> None:
+    """Writes an algorithm in Python to begin with, and the settings that name and pin it."""
+    from server.algorithms.trusted import code_hash
+    from server.cli.errors import CommandError
+
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,60}", name):
+        raise CommandError(f"{name!r} is no name", "small letters, digits and -: half-kelly")
+    module = name.replace("-", "_")
+    code, settings = folder / f"{module}.py", folder / f"{name}.toml"
+    if found := next((path for path in (code, settings) if path.exists()), None):
+        raise CommandError(f"{found} is there already", "choose another name or --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    code.write_text(_TEMPLATE)
+    entry_point = f"{module}:size"
+    settings.write_text(
+        f"""[{name}]
+entry_point = "{entry_point}"
+folder = "."
+# After each change of the code: sizing algorithm hash {entry_point} --folder {folder}
+sha256 = "{code_hash(entry_point, folder)}"
+"""
+    )
+    say(f"{code} and {settings}; try it: sizing algorithm test {name} --file {settings}")
 
 
 @algorithm.command("hash")
