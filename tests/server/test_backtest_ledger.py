@@ -7,7 +7,13 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from positionsizing.v1 import limits_pb2, parameter_service_pb2, sizing_pb2, types_pb2
+from positionsizing.v1 import (
+    job_service_pb2,
+    limits_pb2,
+    parameter_service_pb2,
+    sizing_pb2,
+    types_pb2,
+)
 from positionsizing.v1 import simulation_service_pb2 as pb
 from service_client import Client, new_id, refusal
 
@@ -318,3 +324,59 @@ async def test_wealth_beyond_all_numbers_is_refused_by_its_fraction(client: Clie
     request.bootstrap.excess_returns.extend([100.0] * 30)
     refused = await refusal(client.simulation.SimulateGrowth(request, timeout=LONG_S))
     assert refused.fields == {"fractions[0]": "OUT_OF_RANGE"}
+
+
+async def test_a_job_that_searches_with_opens_dividends_and_splits_has_the_numbers_of_backtests(
+    client: Client,
+) -> None:
+    book = random_book(11, sessions=160, m=4)
+    prices = request_of(book, FAST).prices
+    setting = pb.BacktestSetting(
+        mean_return=pb.MeanReturnStrategy(sessions=15),
+        parameters=parameter_service_pb2.SizingParameters(kelly_fraction=0.4),
+        limits=limits_pb2.Limits(weight_max=0.2, leverage_max=0.9, allow_short=True),
+        costs=COSTS,
+    )
+    search = pb.TuneParametersRequest(
+        prices=prices,
+        setting=setting,
+        ranges=[pb.TunedRange(field="parameters.kelly_fraction", low=0.05, high=1.0)],
+        trials=16,
+        segments=3,
+        locked_share=0.2,
+        seed=7,
+        confirm_prices=True,
+        experiment=new_id("experiment"),
+    )
+    started = await client.jobs.StartJob(job_service_pb2.StartJobRequest(tune_parameters=search))
+    watch = job_service_pb2.WatchJobRequest(job_id=started.job.job_id)
+    *_, last = [told.job async for told in client.jobs.WatchJob(watch, timeout=LONG_S)]
+    assert last.state == job_service_pb2.JOB_STATE_SUCCEEDED, last.error
+    asked = job_service_pb2.GetJobRequest(job_id=last.job_id)
+    found = (await client.jobs.GetJob(asked)).tune_parameters
+    assert len(found.trials) == found.overfitting.trials_counted == 16
+
+    settings = []
+    for trial in found.trials:
+        tried = pb.BacktestSetting()
+        tried.CopyFrom(setting)
+        tried.parameters.kelly_fraction = trial.values[0]
+        settings.append(tried)
+    backtest = pb.RunBacktestRequest(
+        prices=prices, settings=settings, mode=FAST, confirm_prices=True
+    )
+    answer = await client.simulation.RunBacktest(backtest, timeout=LONG_S)
+    assert sum(result.account.dividends != 0.0 for result in answer.results) == 16
+    assert sum(result.account.fractions != 0.0 for result in answer.results) > 0
+    growth = np.diff(np.log([result.equity for result in answer.results]), axis=1)
+    seen = growth[:, : int(0.8 * 160) - 1]
+    segments = np.array([part.mean(axis=1) for part in np.array_split(seen, 3, axis=1)])
+    worth = np.quantile(segments, 0.25, axis=0)
+    assert [trial.objective for trial in found.trials] == pytest.approx(worth.tolist(), abs=1e-15)
+    assert found.locked_from == book.dates[int(0.8 * 160)]
+    locked = growth[found.chosen, int(0.8 * 160) - 1 :]
+    assert found.locked_growth.mean == pytest.approx(locked.mean(), abs=1e-15)
+    search.prices.open[:] = [price * 1.001 for price in prices.open]
+    search.experiment = new_id("experiment")
+    moved = await client.simulation.TuneParameters(search, timeout=LONG_S)
+    assert moved.trials[0].objective != found.trials[0].objective, "opens are filled at"
