@@ -59,8 +59,8 @@ books: setup  ## a million random books against the limits (long)
 .PHONY: fuzz
 fuzz: setup  ## 10,000 random books through the RPC, with counts of what came of them (long)
 	FUZZ_WIDE_BOOKS=6000 FUZZ_JOINT_BOOKS=2000 TRADER_SEEDS=3 $(BIN)/python -m pytest -s \
-	  tests/server/test_fuzz_wide.py tests/server/test_fuzz_joint_books.py \
-	  tests/server/test_trader_books.py
+	  tests/server/fuzz/test_fuzz_wide.py tests/server/fuzz/test_fuzz_joint_books.py \
+	  tests/server/fuzz/test_trader_books.py
 
 .PHONY: chaos
 chaos: setup  ## processes killed and connections cut, in full (long)
@@ -141,7 +141,7 @@ bench-relay: setup  ## events a second from the outbox to a real broker, against
 
 .PHONY: test-cluster
 test-cluster: .venv-cluster  ## backtests on a Ray cluster of two machines on this one, one killed (long)
-	$</bin/python -m pytest tests/server/test_cluster.py
+	$</bin/python -m pytest tests/server/simulation/test_cluster.py
 
 .venv-bench: requirements-bench.txt
 	$(PYTHON) -m venv $@

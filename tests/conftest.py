@@ -19,26 +19,37 @@ settings.load_profile("sizing")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-pytest_plugins = ["fixtures_kernels", "fixtures_postgres", "fixtures_pulsar"]
+pytest_plugins = ["tests.fixtures_kernels", "tests.fixtures_postgres", "tests.fixtures_pulsar"]
 
 SLOW = (
-    *("tests/chaos/", "tests/clients/", "tests/compute/optimize/", "tests/storage/events/"),
-    *("tests/compute/simulate/test_fast.py", "tests/compute/test_pipeline_limits.py"),
-    *("tests/server/test_learning.py", "tests/server/test_model_", "tests/server/test_tune.py"),
-    "tests/server/test_training_jobs.py",
-    *("tests/server/test_backtests.py", "tests/server/test_real_process.py"),
-    *("tests/server/test_tail_limits.py", "tests/server/test_fuzz", "tests/server/test_jobs.py"),
-    "tests/server/test_trader_books.py",
-    "tests/server/test_reference_floors.py",
-    "tests/server/test_training_options.py",
-    *("tests/server/test_trials.py::test_a_second_look", "tests/server/test_trials.py::test_jobs"),
-    *("tests/server/test_trials.py::test_runs", "tests/server/test_trials.py::test_the_larger"),
-    "tests/server/test_trials.py::test_settings_tried_one_by_one",
-    "tests/server/test_unannounced_splits.py::test_a_split_is_announced_or_confirmed_or_refused[tu",
-    "tests/server/test_chunks.py::test_a_job_that_is_resumed",
-    "tests/compute/simulate/test_fast_rows.py::test_stress_limits_are_kept",
+    "tests/chaos/",
+    "tests/clients/",
+    "tests/compute/optimize/",
     "tests/compute/simulate/test_delisting.py::test_random_settings",
-    *("tests/server/cli/test_simulate_", "tests/server/cli/test_learn_"),
+    "tests/compute/simulate/test_fast.py",
+    "tests/compute/simulate/test_fast_rows.py::test_stress_limits_are_kept",
+    "tests/compute/test_pipeline_limits.py",
+    "tests/server/calls/test_real_process.py",
+    "tests/server/cli/test_learn_",
+    "tests/server/cli/test_simulate_",
+    "tests/server/fuzz/",
+    "tests/server/jobs/test_jobs.py",
+    "tests/server/learning/test_learning.py",
+    "tests/server/learning/test_model_",
+    "tests/server/learning/test_training_jobs.py",
+    "tests/server/learning/test_training_options.py",
+    "tests/server/limits/test_tail_limits.py",
+    "tests/server/reference/test_reference_floors.py",
+    "tests/server/simulation/test_backtests.py",
+    "tests/server/simulation/test_chunks.py::test_a_job_that_is_resumed",
+    "tests/server/simulation/test_trials.py::test_a_second_look",
+    "tests/server/simulation/test_trials.py::test_jobs",
+    "tests/server/simulation/test_trials.py::test_runs",
+    "tests/server/simulation/test_trials.py::test_settings_tried_one_by_one",
+    "tests/server/simulation/test_trials.py::test_the_larger",
+    "tests/server/simulation/test_tune.py",
+    "tests/server/simulation/test_unannounced_splits.py::test_a_split_is_announced_or_confirmed_or_refused[tu",
+    "tests/storage/events/",
 )
 """Files, and single tests, that `make test` leaves out: three quarters of the time of all tests."""
 

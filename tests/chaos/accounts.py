@@ -14,7 +14,6 @@ import asyncpg
 import grpc
 import pulsar
 import pulsar.asyncio
-from cluster import OPTIONS, Cluster
 from positionsizing.v1 import (
     events_pb2,
     market_service_pb2,
@@ -29,6 +28,7 @@ from positionsizing.v1 import (
 from storage.events.client import BrokerConfig
 from storage.events.ports import InMessage
 from storage.events.topics import OUTGOING
+from tests.chaos.cluster import OPTIONS, Cluster
 
 INSTRUMENTS = tuple(f"I{i}" for i in range(8))
 PRICES = tuple(50.0 + 10.0 * i for i in range(8))

@@ -13,11 +13,11 @@ from typing import IO
 import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from proxy import Proxy
 
 from storage.crash import VARIABLE as CRASH_POINT
 from storage.events.broker.process import LocalBroker
 from storage.events.client import BrokerConfig
+from tests.chaos.proxy import Proxy
 
 START_TIMEOUT_S = float(os.environ.get("CHAOS_START_TIMEOUT_S", "600"))
 COMMAND = os.environ.get("CHAOS_COMMAND", "").split() or [

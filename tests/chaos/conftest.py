@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from accounts import Callers, Counts
-from cluster import Cluster
-from fixtures_postgres import create_database
-from fixtures_pulsar import missing, running
-from proxy import Proxy
-from report import Figure, Report
 
 from storage import embedded
 from storage.events.broker.jars import BrokerMissing
 from storage.events.broker.process import LocalBroker, Ports
+from tests.chaos.accounts import Callers, Counts
+from tests.chaos.cluster import Cluster
+from tests.chaos.proxy import Proxy
+from tests.chaos.report import Figure, Report
+from tests.fixtures_postgres import create_database
+from tests.fixtures_pulsar import missing, running
 
 KERNELS = Path(__file__).parents[2] / ".cache" / "kernels"
 _report = Report()

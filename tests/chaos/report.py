@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-from accounts import COLUMNS, Counts
+from tests.chaos.accounts import COLUMNS, Counts
 
 Figure = Callable[[str, str], None]
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import asyncpg
 import grpc
 import pytest
-from accounts import Account, Callers, Counts, settle, until_drained
-from cluster import Cluster
-from proxy import Proxy
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle, until_drained
+from tests.chaos.cluster import Cluster
+from tests.chaos.proxy import Proxy
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

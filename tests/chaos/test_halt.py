@@ -8,10 +8,11 @@ import time
 import asyncpg
 import grpc
 import pytest
-from accounts import Account, Callers, Counts, settle
-from cluster import OPTIONS, Cluster
 from positionsizing.v1 import portfolio_service_pb2, portfolio_service_pb2_grpc, types_pb2
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle
+from tests.chaos.cluster import OPTIONS, Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

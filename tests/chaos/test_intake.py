@@ -8,15 +8,15 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from accounts import Account, Callers, Counts, read_topics, settle, until_drained
-from cluster import Cluster
 from google.protobuf.message import Message
 from positionsizing.v1 import events_pb2
-from report import Figure
 
 from storage.crash import INTAKE_POINTS
 from storage.events.client import PulsarBroker
 from storage.events.ports import InMessage, OutMessage, Producer
+from tests.chaos.accounts import Account, Callers, Counts, read_topics, settle, until_drained
+from tests.chaos.cluster import Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

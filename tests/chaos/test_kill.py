@@ -4,11 +4,11 @@ import asyncio
 import random
 
 import pytest
-from accounts import Account, Callers, Counts, settle, until_drained
-from cluster import Cluster, Replica
-from report import Figure
 
 from storage.crash import CALL_POINTS
+from tests.chaos.accounts import Account, Callers, Counts, settle, until_drained
+from tests.chaos.cluster import Cluster, Replica
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
-from accounts import Account, Callers, Counts, settle, until_drained
-from cluster import Cluster
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle, until_drained
+from tests.chaos.cluster import Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 

@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
-from accounts import Account, Callers, Counts, settle
-from cluster import OPTIONS, Cluster
 from positionsizing import SERVICE_CONFIG
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle
+from tests.chaos.cluster import OPTIONS, Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from accounts import Account, Callers, Counts, settle
-from cluster import Cluster
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle
+from tests.chaos.cluster import Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

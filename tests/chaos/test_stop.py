@@ -5,9 +5,10 @@ import asyncio
 import asyncpg
 import grpc
 import pytest
-from accounts import Account, Callers, Counts, settle
-from cluster import Cluster, Replica
-from report import Figure
+
+from tests.chaos.accounts import Account, Callers, Counts, settle
+from tests.chaos.cluster import Cluster, Replica
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

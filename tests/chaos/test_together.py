@@ -5,9 +5,10 @@ from collections import Counter
 
 import asyncpg
 import pytest
-from accounts import CASH, WEIGHT_MAX, Account, Callers, Counts, settle
-from cluster import Cluster
-from report import Figure
+
+from tests.chaos.accounts import CASH, WEIGHT_MAX, Account, Callers, Counts, settle
+from tests.chaos.cluster import Cluster
+from tests.chaos.report import Figure
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 

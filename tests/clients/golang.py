@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from foreign import ROOT, missing, protoc, run
+from tests.clients.foreign import ROOT, missing, protoc, run
 
 PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.34.2",

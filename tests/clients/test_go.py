@@ -8,15 +8,15 @@ from pathlib import Path
 
 import grpc
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, run
-from golang import build
 from positionsizing.v1 import parameter_service_pb2, types_pb2
-from service_client import Client, sizing_request, started
 
 from compute.shapes import KernelRegistry
 from server.algorithms.conformance import Verdict, conformance
 from server.algorithms.registry import Algorithms
 from storage import embedded
+from tests.clients.foreign import BUILD_TIMEOUT_S, ROOT, run
+from tests.clients.golang import build
+from tests.server.support.service_client import Client, sizing_request, started
 
 SOURCES = Path(__file__).parent / "go"
 CONFIG = ROOT / "protos" / "python" / "positionsizing" / "service_config.json"

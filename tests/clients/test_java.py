@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, missing, run
-from service_client import started
 
 from compute.shapes import KernelRegistry
 from storage import embedded
+from tests.clients.foreign import BUILD_TIMEOUT_S, ROOT, missing, run
+from tests.server.support.service_client import started
 
 SOURCES = Path(__file__).parent / "java"
 

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, npm_packages, protoc, run
-from service_client import started
 
 from compute.shapes import KernelRegistry
 from storage import embedded
+from tests.clients.foreign import BUILD_TIMEOUT_S, ROOT, npm_packages, protoc, run
+from tests.server.support.service_client import started
 
 SOURCES = Path(__file__).parent / "node"
 pytestmark = pytest.mark.timeout(2 * BUILD_TIMEOUT_S)

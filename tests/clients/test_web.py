@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from foreign import BUILD_TIMEOUT_S, ROOT, npm_packages, protoc, run
 from google.rpc import error_details_pb2
 from positionsizing.v1 import market_service_pb2, portfolio_service_pb2
-from service_client import Client, started
-from test_gateway import gateway_for
 
 from compute.shapes import KernelRegistry
 from storage import embedded
+from tests.clients.foreign import BUILD_TIMEOUT_S, ROOT, npm_packages, protoc, run
+from tests.server.gateway.test_gateway import gateway_for
+from tests.server.support.service_client import Client, started
 
 SOURCES = Path(__file__).parent / "web"
 ORIGIN = "https://desk.example"

@@ -5,10 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.random import Generator
-from plain_book_limits import book_breaches, risks
-from plain_limits import breaches
-from random_books import Case, case
-from test_pipeline_properties import simple
 
 from compute.inputs import Inputs
 from compute.limits.book_guard import ReturnData, ReturnMatrix
@@ -20,6 +16,10 @@ from compute.shapes import KernelRegistry
 from compute.sizing import size
 from compute.waterfall.layout import Stage
 from compute.waterfall.pipeline import Sizing
+from tests.compute.plain_book_limits import book_breaches, risks
+from tests.compute.plain_limits import breaches
+from tests.compute.random_books import Case, case
+from tests.compute.test_pipeline_properties import simple
 
 
 def matrix(values: np.ndarray, n: int) -> ReturnMatrix:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_books import case
 
 from compute.limits.breaches import breaches
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
 from compute.market import Market, Positions, SharedUse
+from tests.compute.random_books import case
 
 MARKET = Market(
     instrument_ids=("A", "B", "C"),

@@ -4,7 +4,8 @@ import runpy
 from pathlib import Path
 
 import pytest
-from fixtures_kernels import kept_programs
+
+from tests.fixtures_kernels import kept_programs
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "size.py"
 

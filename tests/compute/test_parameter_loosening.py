@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_pipeline_properties import gross, simple
 
 from compute.adapt.condition import ConditionRule
 from compute.adapt.schedule import Schedule, ScheduleRow
@@ -36,6 +35,7 @@ from compute.parameters import (
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.waterfall.layout import Source
+from tests.compute.test_pipeline_properties import gross, simple
 
 DEFAULTS = EffectiveParameters()
 ROW = ScheduleRow("night", "UTC", 0.5)

@@ -5,8 +5,6 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from test_pipeline_golden import sized, with_signals
-from test_pipeline_properties import simple
 
 from compute.kelly.confidence import numeric_shrinkage
 from compute.kelly.exact import exact_kelly_fraction
@@ -16,6 +14,8 @@ from compute.shapes import KernelRegistry
 from compute.waterfall.edge_inputs import Scenarios
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.pipeline import Sizing
+from tests.compute.test_pipeline_golden import sized, with_signals
+from tests.compute.test_pipeline_properties import simple
 
 FULL = EffectiveParameters(kelly_fraction=1.0)
 Z = float(mpmath.sqrt(2) * mpmath.erfinv(mpmath.mpf("0.95")))

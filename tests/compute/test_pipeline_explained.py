@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plain_limits import breaches
-from random_books import Case, case
-from test_pipeline_properties import decided, simple
 
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import GroupLimit, InstrumentLimit, LimitKind, Limits, SharedLimits
@@ -14,6 +11,9 @@ from compute.market import Positions, SharedUse
 from compute.shapes import KernelRegistry
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.pipeline import LineStatus, Sizing
+from tests.compute.plain_limits import breaches
+from tests.compute.random_books import Case, case
+from tests.compute.test_pipeline_properties import decided, simple
 
 
 def made_of(item: Case, kernels: KernelRegistry) -> Sizing:

@@ -5,7 +5,6 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from test_pipeline_properties import decided, simple, weights
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
@@ -18,6 +17,7 @@ from compute.waterfall.edge_inputs import Scenarios
 from compute.waterfall.kernels import SENSITIVE
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.pipeline import LineStatus, sensitivities
+from tests.compute.test_pipeline_properties import decided, simple, weights
 
 mpmath.mp.dps = 50
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from plain_limits import breaches
-from random_books import case
 
 from compute.limits.guard import Guard, Proposal
 from compute.limits.policy import SharedLimits
 from compute.limits.shared import allocate, divided
 from compute.market import SharedUse
+from tests.compute.plain_limits import breaches
+from tests.compute.random_books import case
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -4,8 +4,6 @@ import os
 
 import numpy as np
 import pytest
-from plain_limits import breaches
-from random_books import Case, case
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
@@ -15,6 +13,8 @@ from compute.sizing import size_together
 from compute.waterfall.layout import Stage
 from compute.waterfall.pipeline import LineStatus, Sizing
 from compute.waterfall.stages import GRID
+from tests.compute.plain_limits import breaches
+from tests.compute.random_books import Case, case
 
 # Fifty thousand where it counts, fewer where somebody waits; `make books` runs a million.
 BOOKS = int(os.environ.get("BOOKS", "50000" if os.environ.get("CI") == "true" else "10000"))

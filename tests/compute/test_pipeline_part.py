@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_books import Case, case
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
@@ -12,6 +11,7 @@ from compute.market import MissingInputError
 from compute.shapes import KernelRegistry
 from compute.sizing import size
 from compute.waterfall.pipeline import Sizing
+from tests.compute.random_books import Case, case
 
 
 def _sized(item: Case, kernels: KernelRegistry) -> Sizing | str:

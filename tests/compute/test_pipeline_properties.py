@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from random_books import Case, case
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
@@ -20,6 +19,7 @@ from compute.sizing import size, size_together
 from compute.waterfall import pipeline
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.pipeline import LineStatus, Sizing
+from tests.compute.random_books import Case, case
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(

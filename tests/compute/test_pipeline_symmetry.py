@@ -5,8 +5,6 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from random_books import Case, case
-from test_pipeline_properties import asked, decided, simple
 
 from compute.limits.guard import Proposal
 from compute.limits.policy import LimitKind, Limits, SharedLimits
@@ -15,6 +13,8 @@ from compute.shapes import KernelRegistry
 from compute.sizing import size
 from compute.waterfall.layout import Stage
 from compute.waterfall.pipeline import Sizing
+from tests.compute.random_books import Case, case
+from tests.compute.test_pipeline_properties import asked, decided, simple
 
 SEEDS = range(200)
 OTHER_SIDE = {

@@ -5,10 +5,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from fixtures_pulsar import TestBroker
-from outcomes import Desk
-from service_client import Client, started
-from subscriber import Sender, Subscriber
 
 from compute.optimize.execution import Programs
 from compute.shapes import KernelRegistry
@@ -17,6 +13,10 @@ from server.app import App
 from storage import embedded
 from storage.events import topics
 from storage.events.client import BrokerConfig, PulsarBroker
+from tests.fixtures_pulsar import TestBroker
+from tests.server.support.outcomes import Desk
+from tests.server.support.service_client import Client, started
+from tests.server.support.subscriber import Sender, Subscriber
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from compute.kelly.classic import growth_rate, kelly_fraction
 from compute.kelly.continuous import continuous_kelly_fraction
 from compute.kelly.exact import exact_kelly_fraction
-from kelly.plain_growth import exact_growth_rate
+from tests.compute.kelly.plain_growth import exact_growth_rate
 
 mp = mpmath.mp.clone()
 mp.dps = 50

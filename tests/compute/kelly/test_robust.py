@@ -9,7 +9,7 @@ from compute.kelly.exact import exact_kelly_fraction
 from compute.kelly.robust import robust_kelly
 from compute.parameters import Robust, RobustSet
 from compute.waterfall.robust import worst_chance
-from kelly.plain_growth import exact_growth_rate
+from tests.compute.kelly.plain_growth import exact_growth_rate
 
 mp = mpmath.mp.clone()
 mp.dps = 50

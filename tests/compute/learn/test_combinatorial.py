@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import ALL, DAY, SPLIT, rows_of
 
 from compute.learn.bootstrap import _Odds, drawn
 from compute.learn.combinatorial import Combinatorial, path_forecasts, splits
@@ -17,6 +16,7 @@ from compute.learn.learners import Plan
 from compute.learn.models import ModelKind
 from compute.learn.rows import Rows
 from compute.learn.training import TooFewRowsError, train
+from tests.compute.learn.test_training import ALL, DAY, SPLIT, rows_of
 
 
 def bets(start: list[int], end: list[int], group: list[int] | None = None) -> Rows:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from scipy.special import expit
-from test_training import ALL, rows_of
 
 from compute.learn import network
 from compute.learn.document import decode, encode
 from compute.learn.models import ModelKind
 from compute.learn.rows import Rows
 from compute.learn.training import Plan, train
+from tests.compute.learn.test_training import ALL, rows_of
 
 
 def crossed(n: int = 2000, seed: int = 1) -> Rows:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
-from test_training import ALL, NAMES, rows_of
 
 from compute.learn.calibration import Calibration
 from compute.learn.document import ModelDocumentError, decode, encode
@@ -17,6 +16,7 @@ from compute.learn.models import ModelKind
 from compute.learn.training import Plan, train
 from compute.learn.tree_import import of_json, of_scikit_learn
 from compute.learn.trees import TreeError, Trees
+from tests.compute.learn.test_training import ALL, NAMES, rows_of
 
 LEAF = {"feature": [-1], "threshold": [0], "left": [0], "right": [0], "missing_left": [0]}
 STUMP = {

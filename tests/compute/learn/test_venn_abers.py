@@ -76,7 +76,7 @@ def test_it_is_a_calibration_like_any_other_and_never_certain() -> None:
 
 
 def test_a_model_with_it_comes_back_from_its_document() -> None:
-    from test_training import ALL, rows_of
+    from tests.compute.learn.test_training import ALL, rows_of
 
     plan = Plan(ModelKind.LOGISTIC, ALL, calibration=Calibration.VENN_ABERS)
     found = train(rows_of(1500), plan)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_backtest import closes
-from test_fast import history
 
 from compute.simulate.benchmark import buy_and_hold
 from compute.simulate.calendar_returns import YEAR, calendar_returns
 from compute.simulate.delisting import Delisting
 from compute.simulate.history import PriceHistory
+from tests.compute.simulate.test_backtest import closes
+from tests.compute.simulate.test_fast import history
 
 __all__ = ["closes"]
 

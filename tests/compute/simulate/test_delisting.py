@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_fast import NAMES, history, one_signal, random_setting
 
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
@@ -18,6 +17,7 @@ from compute.simulate.fast_settings import run_fast
 from compute.simulate.history import HistoryError, PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import GivenSignals, MeanReturn
+from tests.compute.simulate.test_fast import NAMES, history, one_signal, random_setting
 
 DAYS = tuple(f"2024-01-{day:02}" for day in range(1, 9))
 GONE = 4

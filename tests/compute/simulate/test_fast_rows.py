@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_fast import NAMES, history
 
 from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit, StressLimit
 from compute.limits.stress_limits import Others, StressEvent
@@ -25,6 +24,7 @@ from compute.simulate.honoured import Mode, refused
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.signal_table import signal_table
 from compute.simulate.strategies import MeanReturn
+from tests.compute.simulate.test_fast import NAMES, history
 
 
 @pytest.mark.parametrize("seed", range(12))

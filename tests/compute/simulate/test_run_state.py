@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from test_honoured import BASE, ESTIMATES, PAST
 
 from compute.limits.policy import JointLimits, Limits
 from compute.methods import Method
@@ -19,6 +18,7 @@ from compute.simulate.history import PriceHistory
 from compute.simulate.run_state import RunState, arrays_of, state_of
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.strategies import MeanReturn
+from tests.compute.simulate.test_honoured import BASE, ESTIMATES, PAST
 
 
 def eventful() -> PriceHistory:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_fast import NAMES, SESSIONS, history
 
 from compute.limits.policy import Limits
 from compute.parameters import EffectiveParameters, Shrinkage
@@ -14,6 +13,7 @@ from compute.simulate.fast_settings import run_fast
 from compute.simulate.history import PriceHistory
 from compute.simulate.setting import FillAt, Setting
 from compute.simulate.volatility_forecast import VolatilityForecast, forecasts
+from tests.compute.simulate.test_fast import NAMES, SESSIONS, history
 
 
 def test_forecasts_are_the_weighted_squares_of_log_returns_with_dividends_and_splits() -> None:

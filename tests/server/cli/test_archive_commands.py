@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from test_commands import Sizing, sizing
+from tests.server.cli.test_commands import Sizing, sizing
 
 __all__ = ["sizing"]
 

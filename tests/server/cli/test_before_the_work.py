@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from test_commands import EXAMPLES
 from typer.testing import CliRunner
 
 from server.cli import app, page
 from server.cli.errors import _HINTS, problem_of
+from tests.server.cli.test_commands import EXAMPLES
 
 PRICES = str(EXAMPLES / "prices.csv")
 NOWHERE = ("--address", "127.0.0.1:1")

@@ -1,6 +1,6 @@
 """`sizing diff` and `sizing explain --why-not-larger` against a real service."""
 
-from test_commands import EXAMPLES, Sizing, book, signals, sizing
+from tests.server.cli.test_commands import EXAMPLES, Sizing, book, signals, sizing
 
 __all__ = ["sizing"]
 

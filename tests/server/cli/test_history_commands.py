@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
-from test_commands import EXAMPLES, Sizing, sizing
 
 from server.cli.errors import CommandError
 from server.cli.history_files import read_history
+from tests.server.cli.test_commands import EXAMPLES, Sizing, sizing
 
 __all__ = ["sizing"]
 

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures_postgres import create_database
-from service_client import started
 
 from compute.shapes import KernelRegistry
 from server.cli import app as cli
 from storage import embedded
+from tests.fixtures_postgres import create_database
+from tests.server.support.service_client import started
 
 
 async def test_a_key_is_made_used_listed_and_revoked(

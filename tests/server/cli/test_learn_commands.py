@@ -8,7 +8,8 @@ import numpy as np
 import polars
 import pytest
 from scipy.special import expit
-from test_commands import EXAMPLES, Sizing, sizing
+
+from tests.server.cli.test_commands import EXAMPLES, Sizing, sizing
 
 __all__ = ["sizing"]
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_commands import EXAMPLES, Sizing, sizing
+
+from tests.server.cli.test_commands import EXAMPLES, Sizing, sizing
 
 __all__ = ["sizing"]
 

@@ -1,7 +1,8 @@
 """`sizing methods`."""
 
 from positionsizing.v1 import parameter_service_pb2, types_pb2
-from test_commands import Sizing, sizing
+
+from tests.server.cli.test_commands import Sizing, sizing
 
 __all__ = ["sizing"]
 

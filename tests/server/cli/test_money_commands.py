@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from test_commands import Sizing, sizing
+
+from tests.server.cli.test_commands import Sizing, sizing
 
 __all__ = ["sizing"]
 

@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fixtures_postgres import create_database
 
 from server.cli import app as cli
 from storage import embedded
+from tests.fixtures_postgres import create_database
 
 
 async def test_an_archive_of_an_empty_database_says_what_is_missing(

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from test_commands import EXAMPLES, Sizing, book, signals, sizing
+from tests.server.cli.test_commands import EXAMPLES, Sizing, book, signals, sizing
 
 __all__ = ["sizing"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import typer
-from service_client import started
 
 from compute.shapes import KernelRegistry
 from server.cli import app as cli
 from storage.embedded import EmbeddedServer
+from tests.server.support.service_client import started
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,6 +1,6 @@
 """`sizing learn schedule` against a real service."""
 
-from test_commands import Sizing, sizing
+from tests.server.cli.test_commands import Sizing, sizing
 
 __all__ = ["sizing"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from positionsizing.v1 import simulation_service_pb2 as simulation
-from service_client import new_id
-from test_commands import EXAMPLES, Sizing, sizing
 
 from server.cli.errors import CommandError
 from server.cli.past import Past
 from server.cli.tune import OBJECTIONS, advice, is_proposed, not_unseen
+from tests.server.cli.test_commands import EXAMPLES, Sizing, sizing
+from tests.server.support.service_client import new_id
 
 __all__ = ["sizing"]
 

@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from service_client import new_id
-from test_commands import Sizing, sizing
+from tests.server.cli.test_commands import Sizing, sizing
+from tests.server.support.service_client import new_id
 
 __all__ = ["sizing"]
 

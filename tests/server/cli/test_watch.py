@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 import pytest_asyncio
-from service_client import Client, new_id, started
-from test_commands import EXAMPLES, Sizing, book, sizing
 
 from compute.shapes import KernelRegistry
 from server.app import App
 from storage import embedded
+from tests.server.cli.test_commands import EXAMPLES, Sizing, book, sizing
+from tests.server.support.service_client import Client, new_id, started
 
 __all__ = ["sizing"]
 LONG_AGO = 60.0

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from receiver import Receiver, is_signed
-from service_client import started
-from test_commands import Sizing, sizing
 
 from compute.shapes import KernelRegistry
 from server.app import App
 from storage import embedded
+from tests.server.cli.test_commands import Sizing, sizing
+from tests.server.support.receiver import Receiver, is_signed
+from tests.server.support.service_client import started
 
 __all__ = ["sizing"]
 

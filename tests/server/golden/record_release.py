@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tables
-from fixtures_kernels import JOINT, kept_programs, small
 from positionsizing.v1 import (
     limits_pb2,
     optimization_service_pb2,
@@ -24,14 +22,16 @@ from positionsizing.v1 import (
     portfolio_service_pb2,
     types_pb2,
 )
-from random_world import NAMES, World
-from service_client import Client, new_id, sizing_request, started
 
 from compute.optimize.kernels import joint_kernels
 from compute.shapes import KernelRegistry
 from compute.waterfall.kernels import registry
 from storage import embedded
 from storage.postgres.migrations import migrate
+from tests.fixtures_kernels import JOINT, kept_programs, small
+from tests.server.golden import tables
+from tests.server.support.random_world import NAMES, World
+from tests.server.support.service_client import Client, new_id, sizing_request, started
 
 DECISIONS, JOINT_DECISIONS = 60, 15
 

@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-import tables
-from fixtures_postgres import create_database
 from positionsizing.v1 import sizing_service_pb2
-from service_client import Client, started
 
 from compute.limits.policy import Limits
 from compute.market import Positions
@@ -20,6 +17,9 @@ from server.calls.errors import Refusal
 from server.sizing import decision_inputs
 from storage import embedded
 from storage.postgres.migrations import migrate
+from tests.fixtures_postgres import create_database
+from tests.server.golden import tables
+from tests.server.support.service_client import Client, started
 
 FOLDER = Path(__file__).parent
 RELEASES = sorted(path for path in FOLDER.glob("schema_*") if path.is_dir())

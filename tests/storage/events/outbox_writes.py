@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pulsar
 import pulsar.asyncio
-from fixtures_postgres import TENANT
 
 from storage.events.client import BrokerConfig
 from storage.events.ports import InMessage
 from storage.events.relay import Relay
 from storage.postgres import outbox, portfolios, tenants
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import TENANT
 
 
 async def create_portfolios(database: Database, names: Sequence[str]) -> None:

@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simulated_time import Chance
-
 from storage.events.ports import (
     BrokerUnavailable,
     InMessage,
@@ -14,6 +12,7 @@ from storage.events.ports import (
     ProducerNameTaken,
     Sharing,
 )
+from tests.storage.events.simulated_time import Chance
 
 
 @dataclass

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
-from simulated_time import Chance
-
 from storage.errors import Unavailable
 from storage.postgres.outbox import N_SHARDS, OutboxEvent
+from tests.storage.events.simulated_time import Chance
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures_pulsar import TestBroker
 
 from storage.errors import Unavailable
 from storage.events.broker import jars
 from storage.events.broker.jars import BrokerMissing
 from storage.events.broker.process import LocalBroker, Ports
+from tests.fixtures_pulsar import TestBroker
 
 
 def test_without_java_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

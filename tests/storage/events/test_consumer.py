@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 
 import pytest
-from outbox_writes import read_all
 
 from storage.errors import Unavailable
 from storage.events.admin import Admin
@@ -15,6 +14,7 @@ from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.consumer import Consumer, ConsumerOptions, Handler, Refused
 from storage.events.ports import InMessage, OutMessage
 from storage.events.topics import DEAD_LETTER_SUFFIX, INCOMING, Incoming
+from tests.storage.events.outbox_writes import read_all
 
 pytestmark = pytest.mark.integration
 

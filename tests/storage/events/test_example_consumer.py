@@ -12,11 +12,11 @@ from types import ModuleType
 
 import pulsar
 import pytest
-from fixtures_pulsar import TestBroker
 from positionsizing.v1 import events_pb2, types_pb2
 
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.ports import OutMessage
+from tests.fixtures_pulsar import TestBroker
 
 PATH = Path(__file__).parents[3] / "examples" / "consumer" / "consumer.py"
 N_EVENTS = 120

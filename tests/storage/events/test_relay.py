@@ -8,9 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_asyncio
-from fixtures_postgres import TENANT
-from fixtures_pulsar import TestBroker
-from outbox_writes import commit_events, create_portfolios, read_all, running, until_empty
 
 from storage.errors import Unavailable
 from storage.events.client import BrokerConfig, PulsarBroker
@@ -20,6 +17,15 @@ from storage.events.relay import Relay, RelayOptions
 from storage.postgres import outbox
 from storage.postgres.outbox import N_SHARDS, OutboxEvent
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import TENANT
+from tests.fixtures_pulsar import TestBroker
+from tests.storage.events.outbox_writes import (
+    commit_events,
+    create_portfolios,
+    read_all,
+    running,
+    until_empty,
+)
 
 pytestmark = pytest.mark.integration
 

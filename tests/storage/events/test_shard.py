@@ -1,10 +1,10 @@
 """The one rule for sequence ids: the broker may drop a repetition, and nothing else."""
 
 import pytest
-from simulated_database import event
 
 from storage.events.ports import Broker, OutMessage, Producer, Sharing, Subscription
 from storage.events.shard import Numbered, ShardPublisher
+from tests.storage.events.simulated_database import event
 
 
 class Opened:

@@ -12,10 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from simulated_broker import Broker, SimulatedBroker, SimulatedProducer, Stored
-from simulated_database import Database, SimulatedOutbox, event
-from simulated_time import Chance, run
-
 from storage.errors import Unavailable
 from storage.events.backoff import Backoff
 from storage.events.consumer import Consumer, ConsumerOptions, Refused
@@ -23,6 +19,9 @@ from storage.events.ports import InMessage, OutMessage, Sharing
 from storage.events.relay import Relay, RelayOptions
 from storage.events.topics import Incoming
 from storage.postgres.outbox import N_SHARDS, OutboxEvent
+from tests.storage.events.simulated_broker import Broker, SimulatedBroker, SimulatedProducer, Stored
+from tests.storage.events.simulated_database import Database, SimulatedOutbox, event
+from tests.storage.events.simulated_time import Chance, run
 
 N_SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 BACKOFF = Backoff(0.05, 1.0)

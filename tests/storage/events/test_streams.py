@@ -3,13 +3,18 @@
 import asyncio
 
 import pytest
-from fixtures_pulsar import TestBroker
-from outbox_writes import commit_events, create_portfolios, read_all, until_empty
 
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.ports import InMessage, OutMessage
 from storage.events.streams import EventStreams
 from storage.postgres.pool import Database
+from tests.fixtures_pulsar import TestBroker
+from tests.storage.events.outbox_writes import (
+    commit_events,
+    create_portfolios,
+    read_all,
+    until_empty,
+)
 
 pytestmark = pytest.mark.integration
 

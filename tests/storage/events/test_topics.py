@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from fixtures_pulsar import TestBroker, token
 from typer.testing import CliRunner
 
 from server.cli import app
@@ -14,6 +13,7 @@ from storage.events import topics
 from storage.events.admin import Admin, AdminRefused
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.ports import BrokerUnavailable, OutMessage, Sharing
+from tests.fixtures_pulsar import TestBroker, token
 
 pytestmark = pytest.mark.integration
 

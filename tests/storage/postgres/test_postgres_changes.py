@@ -1,11 +1,11 @@
 """Whose decisions a change of the tenant makes stale; what is not noted concerns everybody."""
 
 import pytest
-from fixtures_postgres import TENANT
 
 from storage.postgres import changes
 from storage.postgres.changes import WHOLE_TENANT, Since, Subject, SubjectKind
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import TENANT
 
 MINE, OTHER = Subject(SubjectKind.STRATEGY, "mine"), Subject(SubjectKind.STRATEGY, "other")
 

@@ -8,16 +8,6 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from fixtures_postgres import TENANT
-from writes import (
-    create_portfolio,
-    instruments,
-    make_event,
-    make_part,
-    make_request,
-    make_write,
-    make_write_of,
-)
 
 from storage.errors import (
     DeadlineExceeded,
@@ -35,6 +25,16 @@ from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
 from storage.postgres.scopes import TENANT_SCOPE
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.writes import (
+    create_portfolio,
+    instruments,
+    make_event,
+    make_part,
+    make_request,
+    make_write,
+    make_write_of,
+)
 
 _names = (f"book{i}" for i in count())
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixtures_postgres import TENANT
-from writes import create_portfolio, make_request, make_write
 
 from storage.postgres import decisions, outbox, portfolios, reservations
 from storage.postgres.commit import CommitResult
 from storage.postgres.group_commit import GroupCommitter
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.writes import create_portfolio, make_request, make_write
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -4,14 +4,14 @@ import asyncio
 
 import asyncpg
 import pytest
-from fixtures_postgres import TENANT
-from postgres_proxy import until
 
 from storage.errors import Contended, Unavailable
 from storage.postgres import tenant_lock, tenants, trading_state
 from storage.postgres.pool import Database, PoolOptions
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.postgres_proxy import until
 
 SHARED = tenant_lock.shared_sql(TENANT)
 HALT = {"author": "ops", "reason": "fat finger"}

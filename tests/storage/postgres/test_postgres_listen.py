@@ -3,13 +3,12 @@
 import asyncio
 from datetime import UTC, datetime
 
-from fixtures_postgres import TENANT
-from postgres_proxy import proxied, until
-
 from storage.postgres import limits, market, parameters
 from storage.postgres.listen import Change, listen
 from storage.postgres.pool import Database
 from storage.postgres.scopes import TENANT_SCOPE
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.postgres_proxy import proxied, until
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 AUTHOR = {"author": "risk", "reason": "test"}

@@ -4,11 +4,11 @@ import asyncio
 
 import asyncpg
 import pytest
-from fixtures_postgres import create_database
 
 from storage import embedded
 from storage.errors import SchemaMismatch
 from storage.postgres.migrations import current_version, migrate, newest_version
+from tests.fixtures_postgres import create_database
 
 
 async def test_replicas_that_start_together_migrate_once(

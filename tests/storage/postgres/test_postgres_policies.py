@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from fixtures_postgres import TENANT
 
 from storage.errors import InvalidContent, NotFound, VersionConflict
 from storage.postgres import (
@@ -18,6 +17,7 @@ from storage.postgres import (
 )
 from storage.postgres.scopes import TENANT_SCOPE, Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
+from tests.fixtures_postgres import TENANT
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 BOOK = Scope(ScopeKind.PORTFOLIO, "book")

@@ -9,11 +9,11 @@ import time
 
 import asyncpg
 import pytest
-from fixtures_postgres import TENANT
-from postgres_proxy import proxied, until
 
 from storage.errors import Contended, DeadlineExceeded, InvalidContent, StorageError, Unavailable
 from storage.postgres.pool import Database, PoolOptions, connect, masked
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.postgres_proxy import proxied, until
 
 
 async def is_well(database: Database, deadline_s: float = 0.5) -> bool:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import numpy as np
 import pytest
-from fixtures_postgres import TENANT
 
 from storage.errors import AlreadyExists, NotFound, VersionConflict
 from storage.postgres import groups, market, portfolios, tenants
 from storage.postgres.portfolios import Holdings, Portfolio
+from tests.fixtures_postgres import TENANT
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

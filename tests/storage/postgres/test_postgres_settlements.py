@@ -10,8 +10,6 @@ import asyncpg
 import numpy as np
 import pytest
 import pytest_asyncio
-from fixtures_postgres import TENANT
-from writes import NOON, create_portfolio, make_event, make_request, make_write
 
 from storage.errors import FailedPrecondition, NotFound, RequestIdReused
 from storage.postgres import (
@@ -32,6 +30,14 @@ from storage.postgres.reservations import Reservation, ReservationState
 from storage.postgres.scopes import TENANT_SCOPE
 from storage.postgres.settlements import SettlementWrite
 from storage.postgres.trading_state import TradingState
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.writes import (
+    NOON,
+    create_portfolio,
+    make_event,
+    make_request,
+    make_write,
+)
 
 _names = (f"account{i}" for i in count())
 

@@ -4,13 +4,13 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from fixtures_postgres import TENANT
-from writes import NOON, create_portfolio, make_part, make_request
 
 from storage.postgres import snapshots
 from storage.postgres.commit import CommitResult, DecisionWrite, PortfolioWrite, commit_batch
 from storage.postgres.pool import Database
 from storage.postgres.reservations import NewReservation, OpenTotals
+from tests.fixtures_postgres import TENANT
+from tests.storage.postgres.writes import NOON, create_portfolio, make_part, make_request
 
 SAME = ("a", "b", "c")
 OTHER = ("b", "d")

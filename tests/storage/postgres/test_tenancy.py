@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import pytest_asyncio
-from fixtures_postgres import TENANT, create_database
 
 from storage import embedded
 from storage.errors import SchemaMismatch
@@ -14,6 +13,7 @@ from storage.postgres.migrations import check, migrate
 from storage.postgres.pool import Database, PoolOptions
 from storage.postgres.scopes import TENANT_SCOPE
 from storage.postgres.tenancy import ALL_TENANTS, ALL_TENANTS_ROLE, NO_ROWS, TENANT_ROLE, Session
+from tests.fixtures_postgres import TENANT, create_database
 
 RIVAL = "rival"
 APART = {"alembic_version", "outbox_batch"}

@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import numpy as np
-from fixtures_postgres import TENANT
 
 from storage.identifiers import uuid7
 from storage.postgres import portfolios
@@ -16,6 +15,7 @@ from storage.postgres.decisions import Decision, Lines
 from storage.postgres.outbox import NewEvent
 from storage.postgres.requests import Request
 from storage.postgres.reservations import NewReservation
+from tests.fixtures_postgres import TENANT
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 METHOD = "SizePositions"
