@@ -1,15 +1,18 @@
 # The service in a slim image. Build: docker build -t position-sizing .
+# With every extra (gateway, traces, FIX, plug-ins, reports, models of trees, calendars):
+# docker build --build-arg REQUIREMENTS=requirements-extras.txt -t position-sizing .
 #
 # It needs a PostgreSQL (SIZING_DSN); compose.yaml brings one. The root file system may be
 # read-only: /data (compiled kernels) and /tmp are all it writes to.
 ARG PYTHON=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON} AS build
+ARG REQUIREMENTS=requirements.txt
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 WORKDIR /src
-COPY requirements.txt ./
-RUN /opt/venv/bin/pip install --require-hashes -r requirements.txt
+COPY requirements.txt requirements-extras.txt ./
+RUN /opt/venv/bin/pip install --require-hashes -r ${REQUIREMENTS}
 COPY pyproject.toml README.md ./
 COPY protos/python protos/python
 COPY compute compute

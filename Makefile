@@ -177,7 +177,9 @@ lock: setup  ## resolve the dependencies again, with hashes
 	  -o requirements-dev.txt
 	$(BIN)/$(LOCK) --extra build --extra dev --extra cluster $(EXTRAS) -c requirements-dev.txt \
 	  pyproject.toml -o requirements-cluster.txt
-	$(BIN)/$(LOCK) --extra build -c requirements-dev.txt pyproject.toml -o requirements.txt
+	$(BIN)/$(LOCK) --extra build $(EXTRAS) -c requirements-dev.txt pyproject.toml \
+	  -o requirements-extras.txt
+	$(BIN)/$(LOCK) --extra build -c requirements-extras.txt pyproject.toml -o requirements.txt
 	$(BIN)/$(LOCK) --group ops -o requirements-ops.txt
 
 .venv-ops: requirements-ops.txt

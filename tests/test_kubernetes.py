@@ -84,7 +84,10 @@ def test_probes_ask_what_the_command_line_asks() -> None:
 def test_servers_are_replaced_without_one_fewer_and_have_time_to_drain() -> None:
     deployment = MANIFESTS["deployment"]["spec"]
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert deployment["replicas"] > MANIFESTS["disruption"]["spec"]["maxUnavailable"]
+    assert "replicas" not in deployment, "it would undo the autoscaler whenever it is applied"
+    scaler = MANIFESTS["autoscaler"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == MANIFESTS["deployment"]["metadata"]["name"]
+    assert scaler["minReplicas"] > MANIFESTS["disruption"]["spec"]["maxUnavailable"]
     grace_s = PODS["deployment"]["spec"]["terminationGracePeriodSeconds"]
     assert grace_s >= load().drain_s + 10
 

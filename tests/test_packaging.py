@@ -1,6 +1,7 @@
 """The image and the composition, as far as they can be checked without a container runtime."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,27 @@ def test_what_the_image_copies_is_there_and_sent(source: str) -> None:
     assert (ROOT / source).exists()
     assert IGNORE[0] == "*"
     assert f"!{source}" in IGNORE
+
+
+def locked(name: str) -> dict[str, str]:
+    """Packages of a lock and their versions."""
+    lines = re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE)
+    return dict(lines)
+
+
+def test_an_image_with_extras_has_what_the_plain_one_has_and_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"build", "dev", "bench", "cluster"}
+    wanted = {
+        re.split(r"[^a-z0-9-]", package)[0]
+        for extra in extras
+        for package in project["optional-dependencies"][extra]
+    }
+    (default,) = re.findall(r"^ARG REQUIREMENTS=(\S+)", DOCKERFILE, re.MULTILINE)
+    all_of_it, plain = locked("requirements-extras.txt"), locked(default)
+    assert "requirements-extras.txt" in COPIED
+    assert plain.items() <= all_of_it.items()
+    assert wanted <= set(all_of_it)
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["image", "compose"])
