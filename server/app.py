@@ -247,7 +247,8 @@ class App:
             "WebhookService": WebhookService(database, self.config.webhook_networks, secret_keys),
         }
         events.start(
-            database, Intake(implementations, database, self.config.tenant_id, self._usage)
+            database,
+            lambda tenant_id: Intake(implementations, database, tenant_id, self._usage),
         )
         self._stack.push_async_callback(events.stop)
         hooks = WebhookProcess(database, self.config, secret_keys, self.telemetry)

@@ -70,7 +70,8 @@ class Config(BaseSettings):
     pulsar_tenant: str = "public"
     """Pulsar tenant of the topics."""
     pulsar_namespace: str = "sizing"
-    """Pulsar namespace of the topics."""
+    """Pulsar namespace of the topics. With "{tenant}" in it, as in "sizing-{tenant}", each tenant
+    of the service has one of its own, and messages are taken in for all of them."""
     pulsar_token: SecretStr | None = None
     """Token for the broker."""
     pulsar_token_file: Path | None = None

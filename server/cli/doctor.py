@@ -150,7 +150,7 @@ def _broker(config: Any) -> Check:
         text = f"{broker.service_url}, topics not looked at"
         return Check("Pulsar", None, text, "set SIZING_PULSAR_ADMIN_URL")
     try:
-        absent = missing(broker)
+        absent = missing(broker.of_tenant(config.tenant_id))
     except (StorageError, OSError) as error:
         return Check("Pulsar", False, str(error), "start it (make pulsar), or correct the settings")
     text = f"topics missing: {', '.join(absent)}" if absent else f"all topics at {broker.admin_url}"

@@ -11,6 +11,7 @@ from server.cli.service import DataDir, database, load_config
 
 if TYPE_CHECKING:
     from server.maintenance.recover import Report
+    from storage.events.client import BrokerConfig
     from storage.postgres.pool import Database
 
 _STOP = "stop them: what they commit meanwhile takes numbers that were published already"
@@ -34,7 +35,6 @@ def recover(
     from server.maintenance.recover import recover as work
     from server.messaging.events import broker_config
     from storage.events import history
-    from storage.events.topics import OUTGOING
     from storage.postgres.pool import Database, PoolOptions
 
     config = load_config(data_dir=data_dir)
@@ -42,13 +42,13 @@ def recover(
     if broker is None:
         text = "no broker is configured: nothing was published that could be looked at"
         raise CommandError(text, "set SIZING_PULSAR_URL, or set holdings as your broker has them")
-    names = [topic.name for topic in OUTGOING]
     begin = parse_time(since, "--since") if since else None
 
     async def run(dsn: str) -> "Report":
         opened = await Database.open(dsn, PoolOptions(application_name="sizing-recover"))
         try:
             await _check_alone(opened)
+            names = await _topics(opened, broker)
             report = await work(
                 opened,
                 lambda take: history.read(broker, names, take, since=begin),
@@ -66,6 +66,29 @@ def recover(
         print_json(_document(report))
     else:
         _print(report, dry_run=dry_run)
+
+
+async def _topics(opened: "Database", broker: "BrokerConfig") -> list[str]:
+    """Every topic that something was published to, of each tenant where each has a namespace.
+
+    Also of tenants that the broker has and the database doesn't, where the broker says which.
+    """
+    import asyncio
+
+    from storage.events.ports import tenant_topic
+    from storage.events.topics import OUTGOING, tenant_ids
+    from storage.postgres import tenants
+    from storage.postgres.tenancy import ALL_TENANTS
+
+    names = [topic.name for topic in OUTGOING]
+    if not broker.has_namespace_a_tenant:
+        return names
+    if broker.admin_url:
+        found = await asyncio.to_thread(tenant_ids, broker)
+    else:
+        async with opened.connection(ALL_TENANTS, deadline_s=10.0) as connection:
+            found = await tenants.list_ids(connection)
+    return [tenant_topic(tenant_id, name) for tenant_id in found for name in names]
 
 
 async def _check_alone(opened: "Database") -> None:

@@ -70,6 +70,10 @@ def ensure(
         int | None,
         typer.Option(min=1, help="Drop what a subscriber has not read for. Default: 7 days."),
     ] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(help="Whose, where each tenant has a namespace. Default: SIZING_TENANT_ID."),
+    ] = None,
     wait_s: Annotated[float, typer.Option(min=0, help="For a broker that is starting.")] = 30.0,
     as_json: AsJson = False,
 ) -> None:
@@ -87,13 +91,23 @@ def ensure(
         raise CommandError(
             "no broker is configured", "set SIZING_PULSAR_URL and SIZING_PULSAR_ADMIN_URL"
         )
+    if tenant and not broker.has_namespace_a_tenant:
+        raise CommandError(
+            f"all tenants have the namespace {broker.namespace}",
+            'set SIZING_PULSAR_NAMESPACE to a name with "{tenant}" in it, such as sizing-{tenant}',
+        )
     policies = Policies(retention_minutes, retention_mb, time_to_live_s)
-    made = ensure_topics(broker, policies, patience_s=wait_s)
+    made_topics, made_subscriptions = list[str](), list[str]()
+    for tenant_id in dict.fromkeys(tenant or [config.tenant_id]):
+        made = ensure_topics(broker.of_tenant(tenant_id), policies, patience_s=wait_s)
+        before = f"{tenant_id}/" if broker.has_namespace_a_tenant else ""
+        made_topics += [before + name for name in made.topics]
+        made_subscriptions += [before + name for name in made.subscriptions]
     if as_json:
-        print_json({"topics": list(made.topics), "subscriptions": list(made.subscriptions)})
+        print_json({"topics": made_topics, "subscriptions": made_subscriptions})
         return
-    typer.echo(f"made {len(made.topics)} topics and {len(made.subscriptions)} subscriptions")
-    for name in (*made.topics, *made.subscriptions):
+    typer.echo(f"made {len(made_topics)} topics and {len(made_subscriptions)} subscriptions")
+    for name in (*made_topics, *made_subscriptions):
         typer.echo(f"  {name}")
 
 

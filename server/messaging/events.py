@@ -5,6 +5,7 @@ the oldest has waited is measured in any case.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -16,17 +17,19 @@ from server.observability import tracing
 from server.observability.telemetry import Telemetry
 from storage.errors import StorageError
 from storage.events.client import BrokerConfig
+from storage.events.consumer import Receiver
 from storage.events.ports import InMessage
 from storage.events.relay import RelayOptions
-from storage.events.streams import EventStreams
-from storage.postgres import outbox
+from storage.events.streams import EVERYBODY, EventStreams
+from storage.events.topics import INCOMING
+from storage.postgres import outbox, tenants
 from storage.postgres.pool import Database
 from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
 _AGE_INTERVAL_S = 1.0
-_AGE_DEADLINE_S = 2.0
+_DEADLINE_S = 2.0
 
 
 def broker_config(config: Config) -> BrokerConfig | None:
@@ -61,13 +64,16 @@ class Events:
         if self._streams is not None:
             self._streams.wake()
 
-    def start(self, database: Database, intake: Intake) -> None:
-        """Begins to publish and to take in; a broker that is away is waited for."""
+    def start(self, database: Database, intake_of: Callable[[str], Intake]) -> None:
+        """Begins to publish and to take in; a broker that is away is waited for.
+
+        intake_of: what takes in the messages of a tenant.
+        """
         alerts = Alerts(database, self._tenant_id)
         if self._config is None:
             _log.info("no broker configured: events wait in the outbox")
         else:
-            self._streams = self._started(self._config, database, intake, alerts)
+            self._streams = self._started(self._config, database, intake_of, alerts)
         self._telemetry.watch(
             "sizing_outbox_oldest_age_seconds",
             "How long the oldest event has waited to be published.",
@@ -83,21 +89,36 @@ class Events:
             await self._streams.stop()
 
     def _started(
-        self, config: BrokerConfig, database: Database, intake: Intake, alerts: Alerts
+        self,
+        config: BrokerConfig,
+        database: Database,
+        intake_of: Callable[[str], Intake],
+        alerts: Alerts,
     ) -> EventStreams:
         if not config.admin_url:
             _log.warning("no SIZING_PULSAR_ADMIN_URL: topics have to be there already")
 
-        async def on_dead_letter(message: InMessage, error: Exception) -> None:
-            await intake.given_up(message, error)
-            await alerts.dead_letter(message, error)
+        def receiver_of(tenant_id: str) -> Receiver:
+            is_ours = tenant_id == EVERYBODY
+            intake = intake_of(self._tenant_id if is_ours else tenant_id)
+            to = alerts if is_ours else Alerts(database, tenant_id)
+
+            async def on_dead_letter(message: InMessage, error: Exception) -> None:
+                await intake.given_up(message, error)
+                await to.dead_letter(message, error)
+
+            return Receiver(intake.handlers, on_dead_letter)
+
+        async def tenant_ids() -> list[str]:
+            async with database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
+                return await tenants.list_ids(connection)
 
         streams = EventStreams(
             config,
             database.dsn,
-            intake.handlers,
+            receiver_of,
+            tenant_ids=tenant_ids if config.has_namespace_a_tenant else None,
             relay_options=RelayOptions(around_send=tracing.publishing),
-            on_dead_letter=on_dead_letter,
         )
         streams.start()
         stats, count = streams.relay.stats, self._telemetry.count
@@ -112,11 +133,11 @@ class Events:
             "Producer names the broker did not free and that were replaced.",
             lambda: stats.n_names_given_up,
         )
-        for topic, consumer in streams.consumers.items():
-            handled = partial(getattr, consumer.stats, "n_handled")
-            dead = partial(getattr, consumer.stats, "n_dead_letters")
-            count("sizing_messages_handled_total", "Messages handled.", handled, topic=topic)
-            count("sizing_dead_letters_total", "Messages given up.", dead, topic=topic)
+        for topic in INCOMING:
+            handled = partial(streams.handled, topic.name)
+            dead = partial(streams.dead_letters, topic.name)
+            count("sizing_messages_handled_total", "Messages handled.", handled, topic=topic.name)
+            count("sizing_dead_letters_total", "Messages given up.", dead, topic=topic.name)
         return streams
 
     async def _watch_age(self, database: Database, alerts: Alerts) -> None:
@@ -124,9 +145,7 @@ class Events:
         while True:
             await asyncio.sleep(_AGE_INTERVAL_S)
             try:
-                async with database.connection(
-                    ALL_TENANTS, deadline_s=_AGE_DEADLINE_S
-                ) as connection:
+                async with database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
                     self.oldest_age_s = await outbox.oldest_age_s(connection)
                 if self._streams is not None:
                     await alerts.look_at_lag(self.oldest_age_s, self._streams.relay)

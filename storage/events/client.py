@@ -8,8 +8,9 @@ broker's limit (5 MB) travels in chunks.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from storage.events.ports import (
     OutMessage,
     ProducerNameTaken,
     Sharing,
+    short_topic,
 )
 
+TENANT = "{tenant}"
+"""In a namespace: the id of one of our tenants."""
+_NAMESPACE = re.compile(r"[-=:.\w]*(\{tenant\})?[-=:.\w]*")
 _CLOSE_TIMEOUT_S = 2.0
 _TYPES = {
     Sharing.BY_KEY: pulsar.ConsumerType.KeyShared,
@@ -45,7 +50,9 @@ class BrokerConfig:
     admin_url: str = ""
     """`http(s)://host:port` of the admin API; empty: `topics.ensure` can't be called."""
     tenant: str = "public"
+    """The broker's, not ours."""
     namespace: str = "sizing"
+    """With `{tenant}` in it each of our tenants has one of its own, in which that is its id."""
     tls_trust_file: str = ""
     """PEM file of the authorities to trust; empty: those of the `certifi` package."""
     token: str = field(default="", repr=False)
@@ -66,14 +73,34 @@ class BrokerConfig:
             raise ValueError("give a token or a token_file, not both")
         if not (self.tenant and self.namespace):
             raise ValueError("tenant and namespace must not be empty")
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise ValueError(
+                f"namespace may have letters, digits and -=:._ and once {TENANT}, "
+                f"is {self.namespace!r}"
+            )
 
     def read_token(self) -> str:
         """The token as of now; empty if none is configured. Errors: OSError."""
         return Path(self.token_file).read_text().strip() if self.token_file else self.token
 
+    @property
+    def has_namespace_a_tenant(self) -> bool:
+        """Whether each of our tenants has a namespace of its own."""
+        return TENANT in self.namespace
+
+    def of_tenant(self, tenant_id: str) -> "BrokerConfig":
+        """The same in the namespace of one of our tenants."""
+        return replace(self, namespace=self.namespace.replace(TENANT, tenant_id))
+
     def topic(self, name: str) -> str:
-        """The full name of a topic, such as persistent://public/sizing/signals."""
-        return f"persistent://{self.tenant}/{self.namespace}/{name}"
+        """The full name of a topic, such as persistent://public/sizing/signals.
+
+        name: short, with the tenant before it (`tenant_topic`) where each has a namespace.
+        """
+        tenant_id, _, short = name.rpartition("/")
+        if self.has_namespace_a_tenant != bool(tenant_id):
+            raise ValueError(f"{name}: a tenant belongs before it where each has a namespace")
+        return f"persistent://{self.tenant}/{self.of_tenant(tenant_id).namespace}/{short}"
 
 
 @contextlib.contextmanager
@@ -144,7 +171,7 @@ class PulsarBroker:
                     receiver_queue_size=100,
                 )
             )
-        return PulsarSubscription(consumer, topic)
+        return PulsarSubscription(consumer, short_topic(topic))
 
     async def close(self) -> None:
         """Close everything opened here. Does not raise."""

@@ -23,7 +23,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +31,17 @@ from storage.crash import crash_point
 from storage.errors import RequestError, StorageError, Unavailable
 from storage.events.backoff import Backoff
 from storage.events.ports import Broker, InMessage, OutMessage, Producer, Sharing, Subscription
-from storage.events.topics import DEAD_LETTER_SUFFIX, Incoming
+from storage.events.topics import DEAD_LETTER_SUFFIX, INCOMING, Incoming
 
-__all__ = ["Consumer", "ConsumerOptions", "ConsumerStats", "Handler", "Refused", "Remedy"]
+__all__ = [
+    "Consumer",
+    "ConsumerOptions",
+    "ConsumerStats",
+    "Handler",
+    "Receiver",
+    "Refused",
+    "Remedy",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +49,18 @@ Handler = Callable[[InMessage], Awaitable[None]]
 DeadLetterHook = Callable[[InMessage, Exception], Awaitable[None]]
 """Told of each dead letter after it is stored, and before the original is let go."""
 _REASON_LENGTH_MAX = 2000
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """What takes in the messages of a tenant: by short topic, and whom dead letters are told."""
+
+    handlers: Mapping[str, Handler]
+    on_dead_letter: DeadLetterHook | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := self.handlers.keys() - {topic.name for topic in INCOMING}:
+            raise ValueError(f"no such topics: {', '.join(sorted(unknown))}")
 
 
 class Refused(Exception):

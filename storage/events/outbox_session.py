@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 
 import asyncpg
 
 from storage.errors import StorageError, Unavailable
+from storage.events.ports import tenant_topic
 from storage.postgres import outbox, relay
 from storage.postgres.failures import GONE
 from storage.postgres.outbox import OutboxEvent
@@ -21,8 +23,15 @@ class OutboxSession:
     """
 
     def __init__(
-        self, dsn: str, options: PoolOptions = DEFAULT_POOL_OPTIONS, timeout_s: float = 5.0
+        self,
+        dsn: str,
+        options: PoolOptions = DEFAULT_POOL_OPTIONS,
+        timeout_s: float = 5.0,
+        *,
+        names_tenants: bool = False,
     ) -> None:
+        """names_tenants: topics of events have their tenants before them (`tenant_topic`)."""
+        self._names_tenants = names_tenants
         self._dsn = dsn
         self._options = options
         self._timeout_s = timeout_s
@@ -72,12 +81,16 @@ class OutboxSession:
     ) -> list[OutboxEvent]:
         """See `Outbox`."""
         async with self._session() as connection:
-            return await outbox.oldest(connection, shard, limit=limit, except_topics=except_topics)
+            events = await outbox.oldest(
+                connection, shard, limit=limit, except_topics=except_topics
+            )
+        return [self._named(event) for event in events]
 
     async def load_batch(self, shard: int) -> list[tuple[OutboxEvent, int]]:
         """See `Outbox`."""
         async with self._session() as connection:
-            return await relay.load_batch(connection, shard)
+            batch = await relay.load_batch(connection, shard)
+        return [(self._named(event), sequence_id) for event, sequence_id in batch]
 
     async def name_epoch(self, shard: int) -> int:
         """See `Outbox`."""
@@ -98,6 +111,11 @@ class OutboxSession:
         """See `Outbox`."""
         async with self._session() as connection:
             await outbox.delete(connection, events)
+
+    def _named(self, event: OutboxEvent) -> OutboxEvent:
+        if not self._names_tenants:
+            return event
+        return replace(event, topic=tenant_topic(event.tenant_id, event.topic))
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[asyncpg.Connection]:

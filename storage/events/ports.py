@@ -21,7 +21,19 @@ __all__ = [
     "ProducerNameTaken",
     "Sharing",
     "Subscription",
+    "short_topic",
+    "tenant_topic",
 ]
+
+
+def tenant_topic(tenant_id: str, topic: str) -> str:
+    """What a topic is called here where each tenant has a namespace: acme/signals."""
+    return f"{tenant_id}/{topic}"
+
+
+def short_topic(name: str) -> str:
+    """The topic without its tenant."""
+    return name.rpartition("/")[2]
 
 
 class BrokerUnavailable(Unavailable):

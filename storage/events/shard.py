@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from storage.events.ports import Broker, BrokerUnavailable, OutMessage, Producer
+from storage.events.ports import Broker, BrokerUnavailable, OutMessage, Producer, short_topic
 from storage.postgres.outbox import OutboxEvent
 
 CONTENT_TYPE = "application/x-protobuf"
@@ -157,7 +157,7 @@ class ShardPublisher:
     async def _send(self, row: Numbered) -> BrokerUnavailable | None:
         try:
             producer = self._lanes[row.event.topic].producer
-            with self._around_send(row.event.topic, row.event.trace_id):
+            with self._around_send(short_topic(row.event.topic), row.event.trace_id):
                 await producer.send(message_of(row.event), row.sequence_id)
         except BrokerUnavailable as error:
             return error

@@ -1,14 +1,16 @@
 """Every topic, who reads it, and the policies that keep its messages.
 
-`ensure` makes all of it in one tenant and namespace of the broker: a topic that nobody has
-subscribed to and that has no retention is emptied by the broker, so subscriptions come before the
-first message. What each topic promises is told in `protos/README.md`.
+`ensure` makes all of it in one tenant and namespace of the broker (`BrokerConfig.of_tenant` where
+each of our tenants has one): a topic that nobody has subscribed to and that has no retention is
+emptied by the broker, so subscriptions come before the first message. What each topic promises
+is told in `protos/README.md`.
 """
 
+import re
 from dataclasses import dataclass
 
 from storage.events.admin import Admin, AdminRefused
-from storage.events.client import BrokerConfig
+from storage.events.client import TENANT, BrokerConfig
 from storage.events.ports import Sharing
 
 DEAD_LETTER_SUFFIX = "-dead-letter"
@@ -145,6 +147,16 @@ def ensure(
             if name not in known and admin.put(f"{place}/{topic}/subscription/{name}", _EARLIEST):
                 subscriptions.append(f"{topic}/{name}")
     return Ensured(tuple(topics), tuple(subscriptions))
+
+
+def tenant_ids(config: BrokerConfig) -> list[str]:
+    """Whose namespaces there are, where each tenant has its own. Blocks. Errors: as `ensure`."""
+    before, _, after = config.namespace.partition(TENANT)
+    pattern = re.compile(re.escape(before) + "(.+)" + re.escape(after))
+    names = (
+        str(name).rpartition("/")[2] for name in Admin(config).get(f"namespaces/{config.tenant}")
+    )
+    return sorted(found[1] for name in names if (found := pattern.fullmatch(name)))
 
 
 def missing(config: BrokerConfig) -> list[str]:

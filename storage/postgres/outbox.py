@@ -135,7 +135,7 @@ async def oldest(
 ) -> list[OutboxEvent]:
     """The events at the head of a shard, each portfolio's in the order of their numbers.
 
-    Those of `except_topics` are passed over.
+    Those of `except_topics` are passed over; "tenant/topic" means that topic of one tenant.
 
     Whoever holds the shard publishes them in this order and then deletes those acknowledged. Always
     ask for the head, never for "after the last position": a transaction still open now may commit
@@ -143,6 +143,7 @@ async def oldest(
     """
     rows = await connection.fetch(
         f"""SELECT {_COLUMNS} FROM outbox WHERE shard = $1 AND topic <> ALL($3::text[])
+            AND tenant_id || '/' || topic <> ALL($3::text[])
         ORDER BY position LIMIT $2""",
         shard,
         limit,

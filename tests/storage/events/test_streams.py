@@ -4,10 +4,14 @@ import asyncio
 
 import pytest
 
+from storage.events import streams as streams_module
 from storage.events.client import BrokerConfig, PulsarBroker
+from storage.events.consumer import Receiver
 from storage.events.ports import InMessage, OutMessage
 from storage.events.streams import EventStreams
+from storage.postgres import outbox, tenants
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import TENANT
 from tests.fixtures_pulsar import TestBroker
 from tests.storage.events.outbox_writes import (
     commit_events,
@@ -25,7 +29,7 @@ async def test_topics_are_made_events_leave_and_messages_come_in(
     config = pulsar_broker.config("streams")
     await create_portfolios(database, ["p1"])
     taken: asyncio.Queue[InMessage] = asyncio.Queue()
-    streams = EventStreams(config, postgres_dsn, {"signals": taken.put})
+    streams = EventStreams(config, postgres_dsn, lambda _: Receiver({"signals": taken.put}))
     streams.start()
     (id,) = await commit_events(database, "p1", 1)
     streams.wake()
@@ -46,7 +50,7 @@ async def test_without_a_broker_it_starts_and_stops_all_the_same(postgres_dsn: s
     config = BrokerConfig(
         service_url="pulsar://127.0.0.1:1", admin_url="http://127.0.0.1:1", log_file="/dev/null"
     )
-    streams = EventStreams(config, postgres_dsn, {})
+    streams = EventStreams(config, postgres_dsn, lambda _: Receiver({}))
     streams.start()
     await asyncio.sleep(0.2)
     await asyncio.wait_for(streams.stop(), 10)
@@ -55,4 +59,42 @@ async def test_without_a_broker_it_starts_and_stops_all_the_same(postgres_dsn: s
 
 def test_a_handler_for_no_topic_is_refused() -> None:
     with pytest.raises(ValueError, match="no such topics: tea-leaves"):
-        EventStreams(BrokerConfig(service_url="pulsar://h:1"), "", {"tea-leaves": asyncio.sleep})
+        Receiver({"tea-leaves": asyncio.sleep})
+
+
+async def until_published(streams: EventStreams, n: int) -> None:
+    async with asyncio.timeout(60):
+        while streams.relay.stats.n_published < n:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_tenant_whose_topics_are_not_made_holds_up_no_other(
+    pulsar_broker: TestBroker,
+    database: Database,
+    postgres_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams_module, "TENANTS_INTERVAL_S", 0.2)
+    config = pulsar_broker.config("late-{tenant}")
+    known = [TENANT]
+
+    async def tenant_ids() -> list[str]:
+        return known
+
+    await create_portfolios(database, ["late"])
+    async with database.transaction("rival", deadline_s=10.0) as connection:
+        await tenants.ensure(connection, "rival")
+        told = outbox.NewEvent("position-sized", "PositionSized", lambda _: b"rival's")
+        await outbox.append(connection, "rival", "", [told])
+    streams = EventStreams(config, postgres_dsn, lambda _: Receiver({}), tenant_ids=tenant_ids)
+    streams.start()
+    ids = await commit_events(database, "late", 3)
+    ours, theirs = config.of_tenant(TENANT), config.of_tenant("rival")
+    await until_published(streams, 3)
+    assert [m.event_id for m in await read_all(ours, "position-sized")] == ids
+    assert "rival/position-sized has not been made" in streams.relay.stats.last_error
+    known.append("rival")
+    await until_published(streams, 4)
+    await asyncio.wait_for(streams.stop(), 30)
+    assert [m.payload for m in await read_all(theirs, "position-sized")] == [b"rival's"]
+    assert len(await read_all(ours, "position-sized")) == 3
