@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import parse_qsl
 
 
 class Proxy:
@@ -57,9 +58,10 @@ class Proxy:
 
 @contextlib.asynccontextmanager
 async def proxied(dsn: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy to the server of a DSN of the form postgresql://user@/database?host=folder."""
-    location, _, folder = dsn.partition("?host=")
-    proxy = Proxy(f"{folder}/.s.PGSQL.5432")
+    """A proxy to the server of a DSN: postgresql://user@/database?host=folder&port=number."""
+    location, _, query = dsn.partition("?")
+    where = dict(parse_qsl(query))
+    proxy = Proxy(f"{where['host']}/.s.PGSQL.{where['port']}")
     await proxy.start()
     through = location.replace("@/", f"@127.0.0.1:{proxy.port}/") + "?sslmode=disable"
     try:
