@@ -16,6 +16,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_SPECIAL = [
+    ipaddress.ip_network(text)
+    for text in (
+        "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "64:ff9b:1::/48",  # translation inside a network, RFC 8215
+        "3fff::/20",  # documentation, RFC 9637
+        "5f00::/16",  # segment routing, RFC 9602
+    )
+]
+"""Special by IANA's registries, which the module `ipaddress` of Python 3.11 takes for public."""
 
 
 class NotAllowedError(Exception):
@@ -50,6 +60,8 @@ def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
     meant = _meant(address)
     if any(meant in network for network in networks):
         return True
+    if any(meant in network for network in _SPECIAL):
+        return False
     return meant.is_global and not meant.is_multicast and not meant.is_reserved
 
 

@@ -351,6 +351,10 @@ async def test_nothing_is_posted_to_this_machine_unless_it_is_allowed(receiver: 
         ("::ffff:8.8.8.8", True),
         ("2002:7f00:1::", False),
         ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b:1::808:808", False),
+        ("192.88.99.1", False),
+        ("3fff:fff::1", False),
+        ("5f00::1", False),
         ("64:ff9b::808:808", True),
     ],
 )
