@@ -10,7 +10,8 @@ from compute.risk.drawdown import drawdowns
 from server.cli.errors import CommandError
 from server.cli.labels import stage_name
 from server.cli.measure_words import MEASURES, REASONS, measure_row, worded
-from server.cli.page import Output, Plot, subplots, write_page
+from server.cli.page import Output, subplots, write_page
+from server.cli.page_tables import Plot
 
 HEIGHT = 275
 """Of a plot."""

@@ -6,7 +6,8 @@ import numpy as np
 from positionsizing.v1 import correlation_service_pb2 as pb
 from positionsizing.v1 import market_service_pb2 as market_pb
 
-from server.cli.page import Output, Plot, subplots, write_page
+from server.cli.page import Output, subplots, write_page
+from server.cli.page_tables import Plot
 from server.convert import market as convert
 
 HEIGHT = 1200

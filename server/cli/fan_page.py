@@ -4,7 +4,8 @@ from typing import Any
 
 from positionsizing.v1 import simulation_service_pb2 as pb
 
-from server.cli.page import Output, Plot, subplots, write_page
+from server.cli.page import Output, subplots, write_page
+from server.cli.page_tables import Plot
 
 HEIGHT = 420
 """Of a plot."""

@@ -2,7 +2,8 @@
 
 from positionsizing.v1 import optimization_service_pb2 as pb
 
-from server.cli.page import Output, Plot, subplots, write_page
+from server.cli.page import Output, subplots, write_page
+from server.cli.page_tables import Plot
 
 HEIGHT = 900
 

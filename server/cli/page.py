@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from server.cli.errors import CommandError
+from server.cli.page_tables import Plot, write_tables
 
 _PLOTS = "plots"
 """Id of the element that they are drawn in; plotly's own would be another each time."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot of a page: its title, and the table that it is: file, column across, column up."""
-
-    title: str
-    table: str
-    x: str
-    y: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +66,4 @@ def write_page(output: Output, figure: Any) -> None:
         html = figure.to_html(include_plotlyjs=True, full_html=True, div_id=_PLOTS)
         output.page.write_text(html)
     if output.tables is not None:
-        from server.cli.page_tables import write_tables
-
         write_tables(output.tables, figure, [Plot(**item) for item in figure.layout.meta["plots"]])

@@ -6,13 +6,23 @@ heat map is a row a cell. What is not drawn, as it is not defined, is an empty c
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from server.cli.errors import CommandError
-from server.cli.page import Plot
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot of a page: its title, and the table that it is: file, column across, column up."""
+
+    title: str
+    table: str
+    x: str
+    y: str
 
 
 def write_tables(folder: Path, figure: Any, plots: Sequence[Plot]) -> None:

@@ -7,7 +7,8 @@ from positionsizing.v1 import simulation_service_pb2 as simulation_pb
 
 from server.cli.errors import CommandError
 from server.cli.labels import stage_name
-from server.cli.page import Output, Plot, subplots, write_page
+from server.cli.page import Output, subplots, write_page
+from server.cli.page_tables import Plot
 
 HEIGHT = 1560
 PLOTS = (
