@@ -209,6 +209,7 @@ METHODS = {
     "portfolios/fills",
     "portfolios/four_eyes",
     "portfolios/high_water_mark",
+    "portfolios/told",
     "risk/estimation",
     "risk/hierarchy",
     "risk/matrices",

@@ -14,8 +14,8 @@ from compute.analytics.forecasts import E_VALUE_GONE
 from compute.analytics.running_evidence import RunningEvidence
 from compute.parameters import EdgeGoneAction
 from server.calls.request_context import Call
-from server.messaging.alerts import WARNING, alert
-from server.services.portfolio_life import set_state_and_tell
+from server.observability.alerts import WARNING, alert
+from server.portfolios.told import set_state_and_tell
 from storage.postgres import outbox, trading_state
 from storage.postgres.edge_evidence import StoredEvidence
 from storage.postgres.scopes import Scope, ScopeKind

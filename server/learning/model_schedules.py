@@ -31,7 +31,7 @@ from server.learning.schedule_work import (
     scoring_job,
     training_job,
 )
-from server.messaging.alerts import WARNING, alert
+from server.observability.alerts import WARNING, alert
 from storage.errors import StorageError
 from storage.postgres import histories, model_schedules, models, outbox
 from storage.postgres.model_schedules import StoredSchedule

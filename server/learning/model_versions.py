@@ -13,7 +13,7 @@ from compute.analytics.forecasts import E_VALUE_GONE
 from server.convert.events import Severity
 from server.learning.model_evidence import scored, unproven
 from server.learning.models import Models, read
-from server.messaging.alerts import INFO, WARNING, alert
+from server.observability.alerts import INFO, WARNING, alert
 from storage.errors import NotFound
 from storage.postgres import model_schedules, models, outbox
 from storage.postgres.model_schedules import StoredSchedule

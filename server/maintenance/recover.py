@@ -23,7 +23,7 @@ from server.convert.told import ToldDecision
 from server.maintenance.recover_actions import APPLIED, LostActions
 from server.maintenance.recover_changes import CHANGES
 from server.maintenance.recover_changes import enter as enter_change
-from server.messaging.alerts import CRITICAL, alert
+from server.observability.alerts import CRITICAL, alert
 from storage.errors import StorageError
 from storage.events.ports import InMessage
 from storage.postgres import outbox, recovery, settlements, tenants

@@ -25,7 +25,7 @@ from server.analytics.sizing_analytics import SizingAnalytics
 from server.convert.events import reservation_expired
 from server.learning.model_schedules import ModelSchedules
 from server.maintenance import seals
-from server.messaging.alerts import EXPIRED_MIN, WARNING, alert
+from server.observability.alerts import EXPIRED_MIN, WARNING, alert
 from server.observability.telemetry import Telemetry
 from server.observability.usage import INTERVAL_S as USAGE_INTERVAL_S
 from server.observability.usage import Usage, flush

@@ -30,7 +30,7 @@ from server.market.action_plans import Plan, planned
 from server.market.action_record import record
 from server.portfolios import four_eyes
 from server.portfolios.state import States
-from server.services.portfolio_life import scope_message, tell
+from server.portfolios.told import scope_message, tell
 from storage.postgres import (
     changes,
     limits,

@@ -11,9 +11,9 @@ from functools import partial
 import structlog
 
 from server.config import Config
-from server.messaging.alerts import Alerts
 from server.messaging.ingest import Intake
 from server.observability import tracing
+from server.observability.alerts import Alerts
 from server.observability.telemetry import Telemetry
 from storage.errors import StorageError
 from storage.events.client import BrokerConfig

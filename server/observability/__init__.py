@@ -1,1 +1,1 @@
-"""What the process says of itself: logs, metrics, traces, usage."""
+"""What the process says of itself: logs, metrics, traces, usage, alerts."""

@@ -15,8 +15,8 @@ from server.convert.ranges import number_violations
 from server.portfolios.high_water_mark import follows_payments, scale
 from server.portfolios.limit_monitor import BreachWatch
 from server.portfolios.state import States
+from server.portfolios.told import read_portfolio
 from server.portfolios.valuation import last_equity
-from server.services.portfolio_life import read_portfolio
 from storage.postgres import (
     cash,
     closing,

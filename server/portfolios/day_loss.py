@@ -18,11 +18,11 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from compute.money.day_loss import TradingDay, day_at, start_of
 from server.calls.request_context import Call
 from server.convert.market import Snapshot
-from server.messaging.alerts import WARNING, alert
+from server.observability.alerts import WARNING, alert
 from server.portfolios.portfolio_state import PortfolioState, load_state
 from server.portfolios.state import States
+from server.portfolios.told import set_state_and_tell
 from server.portfolios.valuation import NewestMarkets, equity_at, known_equity
-from server.services.portfolio_life import set_state_and_tell
 from storage.errors import NotFound
 from storage.postgres import market as market_storage
 from storage.postgres import (

@@ -8,7 +8,7 @@ import math
 
 from server.calls.errors import precondition
 from server.calls.request_context import Call
-from server.messaging.alerts import INFO, alert
+from server.observability.alerts import INFO, alert
 from server.portfolios.portfolio_state import PortfolioState
 from server.portfolios.state import States
 from server.portfolios.valuation import newest_market, stored_equity

@@ -15,7 +15,7 @@ from positionsizing.v1 import approval_service_pb2 as pb
 
 from server.calls.errors import Refusal, precondition
 from server.calls.request_context import Call
-from server.messaging.alerts import WARNING, alert
+from server.observability.alerts import WARNING, alert
 from storage.postgres import outbox, proposals
 from storage.postgres.proposals import Proposal
 

@@ -32,8 +32,8 @@ from server.convert.portfolio import (
 from server.portfolios import currencies, high_water_mark, limit_monitor
 from server.portfolios.day_loss import tell_day
 from server.portfolios.portfolio_state import cash_in_base
+from server.portfolios.told import read_portfolio
 from server.services.portfolio_control import PortfolioControl, ensure_group
-from server.services.portfolio_life import read_portfolio
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import (
     closing,

@@ -14,11 +14,11 @@ from server.convert.change_record import change_record
 from server.convert.names import text_violations
 from server.convert.portfolio import scope_of
 from server.convert.ranges import number_violations
-from server.messaging.alerts import CRITICAL, WARNING, alert
+from server.observability.alerts import CRITICAL, WARNING, alert
 from server.portfolios import currencies, four_eyes
 from server.portfolios.four_eyes import Approval
+from server.portfolios.told import tell
 from server.risk.stress import unknown_scenarios
-from server.services.portfolio_life import tell
 from server.services.portfolio_money import PortfolioMoney
 from storage.errors import NotFound, VersionConflict
 from storage.postgres import (

@@ -23,7 +23,8 @@ from server.portfolios.day_loss import DayLossMonitor
 from server.portfolios.four_eyes import Approval
 from server.portfolios.limit_monitor import BreachWatch
 from server.portfolios.state import States
-from server.services.portfolio_life import PortfolioLife, read_portfolio
+from server.portfolios.told import read_portfolio
+from server.services.portfolio_life import PortfolioLife
 from storage.postgres import closing, portfolios, universes
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind, bump

@@ -20,7 +20,7 @@ from server.convert.names import (
     uuid,
 )
 from server.convert.ranges import number_violations
-from server.messaging.alerts import INFO, alert
+from server.observability.alerts import INFO, alert
 from server.secret_keys import SecretKeys, SecretKeysError
 from server.webhooks import address, secrets, signature
 from server.webhooks.address import Network

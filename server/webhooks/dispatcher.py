@@ -139,7 +139,10 @@ class Dispatcher:
         return not error
 
     async def _disable(self, connection: asyncpg.Connection, target: Target, why: str) -> None:
-        from server.messaging.alerts import WARNING, alert  # brings JAX, which a post doesn't need
+        from server.observability.alerts import (  # brings JAX, which a post doesn't need
+            WARNING,
+            alert,
+        )
 
         await webhooks.update(
             connection,

@@ -17,8 +17,8 @@ from positionsizing.v1 import (
 
 from server.app import App
 from server.maintenance import tasks as maintenance
-from server.messaging import alerts
-from server.messaging.alerts import Alerts
+from server.observability import alerts
+from server.observability.alerts import Alerts
 from storage.postgres.pool import Database
 from tests.server.support.service_client import Client, sizing_request
 from tests.server.support.subscriber import Sender, Subscriber
