@@ -6,6 +6,7 @@ have them. Only trades (35=8, 150=F) are fills. A session with a counterparty is
 
 import re
 from collections.abc import Iterator
+from math import isinf
 from uuid import UUID
 
 import simplefix
@@ -16,8 +17,8 @@ SOH = b"\x01"
 _SIGN = {"1": 1.0, "2": -1.0, "5": -1.0, "6": -1.0}
 _ABSOLUTE = "3"
 _START = re.compile(rb"8=FIX[^\x01]*\x01")
-_HEAD = re.compile(rb"8=FIX[^\x01]*\x019=(\d+)\x01")
-_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)")
+_HEAD = re.compile(rb"8=FIX[^\x01]*\x019=(\d{1,18})\x01")
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)", re.ASCII)
 """FIX's float: no exponent, no infinity."""
 
 
@@ -55,7 +56,7 @@ def read_reports(data: bytes, decision_tag: int = 11) -> Iterator[Execution | Un
 
 
 def _broken(raw: bytes) -> str | None:
-    """What is wrong with the checksum; None where it is right."""
+    """What is wrong with the checksum or the length; None where both are right."""
     body, found, tail = raw.rpartition(b"\x0110=")
     if not found:
         return "it has no checksum (10): is it cut off?"
@@ -73,9 +74,9 @@ def _broken(raw: bytes) -> str | None:
 
 def _number(text: str) -> float:
     """Raises `ValueError` for what is no number in FIX."""
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text) or isinf(number := float(text)):
         raise ValueError(text)
-    return float(text)
+    return number
 
 
 def _parsed(raw: bytes) -> simplefix.FixMessage | None:

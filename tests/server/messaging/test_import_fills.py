@@ -17,7 +17,7 @@ from tests.server.support.service_client import Client, sizing_request
 def report(sep: str = "\x01", **fields: object) -> bytes:
     """A FIX 4.4 message with its length and checksum."""
     body = sep.join(f"{tag.removeprefix('t')}={value}" for tag, value in fields.items()) + sep
-    text = f"8=FIX.4.4{sep}9={len(body)}{sep}{body}"
+    text = f"8=FIX.4.4{sep}9={len(body.encode())}{sep}{body}"
     total = sum(text.replace(sep, "\x01").encode()) % 256
     return f"{text}10={total:03d}{sep}".encode()
 
@@ -51,7 +51,10 @@ def test_a_trade_is_a_fill_with_the_sign_of_its_side() -> None:
 
 @pytest.mark.parametrize(
     ("tag", "text"),
-    [("t32", "1e3"), ("t32", "-100"), ("t32", "inf"), ("t31", "NaN"), ("t31", "1_0")],
+    [
+        *(("t32", "1e3"), ("t32", "-100"), ("t32", "inf"), ("t31", "NaN"), ("t31", "1_0")),
+        *(("t32", "9" * 400), ("t31", "٣")),  # beyond doubles; three, in Arabic
+    ],
 )
 def test_a_number_that_fix_has_not_is_told(tag: str, text: str) -> None:
     found = one(report(**trade(str(uuid4()), **{tag: text})))
@@ -61,7 +64,12 @@ def test_a_number_that_fix_has_not_is_told(tag: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [("9=7\x01", "its length is"), ("", "not its length"), ("9=x\x01", "not its length")],
+    [
+        ("9=7\x01", "its length is"),
+        ("", "not its length"),
+        ("9=x\x01", "not its length"),
+        (f"9={'7' * 5000}\x01", "not its length"),
+    ],
 )
 def test_a_message_of_another_length_than_it_says_is_told(fields: str, words: str) -> None:
     body = "".join(f"{tag[1:]}={value}\x01" for tag, value in trade(str(uuid4())).items())
