@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from server.config import Config
+from server.config import Config, ConfigError
 from server.messaging.ingest import Intake
 from server.observability import tracing
 from server.observability.alerts import Alerts
@@ -33,18 +33,21 @@ _DEADLINE_S = 2.0
 
 
 def broker_config(config: Config) -> BrokerConfig | None:
-    """The broker of this process, None where none is configured."""
+    """The broker of this process, None where none is configured. Raises `ConfigError`."""
     if config.pulsar_url is None:
         return None
-    return BrokerConfig(
-        service_url=config.pulsar_url,
-        admin_url=config.pulsar_admin_url or "",
-        tenant=config.pulsar_tenant,
-        namespace=config.pulsar_namespace,
-        tls_trust_file=str(config.pulsar_trust_file or ""),
-        token=config.pulsar_token.get_secret_value() if config.pulsar_token else "",
-        token_file=str(config.pulsar_token_file or ""),
-    )
+    try:
+        return BrokerConfig(
+            service_url=config.pulsar_url,
+            admin_url=config.pulsar_admin_url or "",
+            tenant=config.pulsar_tenant,
+            namespace=config.pulsar_namespace,
+            tls_trust_file=str(config.pulsar_trust_file or ""),
+            token=config.pulsar_token.get_secret_value() if config.pulsar_token else "",
+            token_file=str(config.pulsar_token_file or ""),
+        )
+    except ValueError as error:
+        raise ConfigError(f"pulsar: {error}") from error
 
 
 class Events:

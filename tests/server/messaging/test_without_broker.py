@@ -8,6 +8,7 @@ import pytest
 from compute.shapes import KernelRegistry
 from server.app import App
 from server.config import ConfigError, load
+from server.messaging.events import broker_config
 from storage import embedded
 from tests.server.support.service_client import Client, sizing_request, started
 
@@ -50,3 +51,21 @@ def test_a_token_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIZING_PULSAR_TOKEN_FILE", "/run/token")
     with pytest.raises(ConfigError, match="pulsar_token or pulsar_token_file, not both"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("URL", "localhost:6650", "service_url must begin with pulsar://"),
+        ("NAMESPACE", "a/b", "namespace may have letters"),
+        ("NAMESPACE", "sizing-{firm}", "once {tenant}"),
+        ("TENANT", "", "must not be empty"),
+    ],
+)
+def test_a_broker_that_can_not_be_is_a_fault_of_the_configuration(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIZING_PULSAR_URL", "pulsar://127.0.0.1:1")
+    monkeypatch.setenv(f"SIZING_PULSAR_{name}", value)
+    with pytest.raises(ConfigError, match=words):
+        broker_config(load())
