@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.auth.identity import TENANT_ID
 from server.hosts import is_loopback
 
 if TYPE_CHECKING:  # only `joint_shapes` needs it, and it brings JAX
@@ -89,7 +90,7 @@ class Config(BaseSettings):
     """Longest time for one post to a webhook, from its name's resolution to the answer's status."""
     webhook_retry_s: float = Field(5.0, gt=0, le=3600)
     """Wait after the first failure of a post; it doubles with each further one, up to an hour."""
-    tenant_id: str = "local"
+    tenant_id: str = Field("local", pattern=f"^{TENANT_ID}$")
     """Tenant of every caller without authentication, and of the topics."""
     auth: Literal["off", "required"] = "off"
     """Whether each call needs a credential: an API key, or a token where `jwks` is set."""

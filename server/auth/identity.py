@@ -6,7 +6,9 @@ from enum import StrEnum
 
 ALL = ("*",)
 """A grant of every portfolio of the tenant."""
-_TENANT = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+TENANT_ID = r"[A-Za-z0-9._:\-]{1,128}"
+"""What the ids of tenants look like."""
+_TENANT = re.compile(TENANT_ID)
 _LIKE = re.compile(r"[\\%_]")
 _SUBJECT = re.compile(r"[!-~]{1,256}")
 

@@ -1,6 +1,7 @@
 """Commands that run the service and prepare what it needs: serve, health, migrate, topics."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,6 +82,7 @@ def ensure(
 
     An option that is not given leaves the policy the namespace has, or sets the default.
     """
+    from server.auth.identity import TENANT_ID
     from server.messaging.events import broker_config
     from storage.events.topics import Policies
     from storage.events.topics import ensure as ensure_topics
@@ -96,6 +98,9 @@ def ensure(
             f"all tenants have the namespace {broker.namespace}",
             'set SIZING_PULSAR_NAMESPACE to a name with "{tenant}" in it, such as sizing-{tenant}',
         )
+    for tenant_id in tenant or ():
+        if not re.fullmatch(TENANT_ID, tenant_id):
+            raise CommandError(f"--tenant {tenant_id!r} is no id of a tenant")
     policies = Policies(retention_minutes, retention_mb, time_to_live_s)
     made_topics, made_subscriptions = list[str](), list[str]()
     for tenant_id in dict.fromkeys(tenant or [config.tenant_id]):

@@ -74,7 +74,7 @@ class EventStreams:
         """By topic, with the tenant before it where each has a namespace."""
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._failed: set[str] = set()
+        self._told: set[str] = set()
 
     def start(self) -> None:
         """Begin; returns at once, whether the broker is there or not."""
@@ -135,15 +135,23 @@ class EventStreams:
     async def _known(self) -> Collection[str]:
         try:
             return await self._tenant_ids()
-        except StorageError:
-            return ()  # whoever needs the database says so
+        except Exception as error:  # also a bug of ours: what is known already goes on
+            self._note("tenants can't be listed yet", error)
+            return ()
 
     async def _prepare(self, tenant_id: str, group: asyncio.TaskGroup) -> bool:
-        # Topics first: what is published to a topic without subscription or retention may be lost.
-        if self._config.admin_url and not await self._ensured(self._config.of_tenant(tenant_id)):
+        """Makes a tenant's topics and consumes them; False where that has to be tried again."""
+        try:
+            config = self._config.of_tenant(tenant_id)
+            # Topics first: what is published to one without subscription or retention may be lost.
+            if config.admin_url:
+                await _ensure(config)
+            receiver = self._receiver_of(tenant_id)
+        except Exception as error:  # also a bug of ours: the events of others must not stop
+            whose = f" of {tenant_id}" if tenant_id != EVERYBODY else ""
+            self._note(f"topics{whose} can't be made or read yet, events wait", error)
             return False
         self._prepared.tenant_ids.add(tenant_id)
-        receiver = self._receiver_of(tenant_id)
         for topic in topics.INCOMING:
             if topic.name not in receiver.handlers:
                 continue
@@ -159,20 +167,18 @@ class EventStreams:
             group.create_task(consumer.run(), name=f"consumer of {name}")
         return True
 
-    async def _ensured(self, config: BrokerConfig) -> bool:
-        try:
-            # Without patience of its own: a thread that waits would hold up the exit.
-            made = await asyncio.to_thread(topics.ensure, config, patience_s=0.0)
-        except Exception as error:  # also a bug of ours: the events of others must not stop
-            if config.namespace not in self._failed:
-                unexpected = None if isinstance(error, StorageError | OSError) else error
-                text = "%s: topics can't be made yet: %s"
-                _log.warning(text, config.namespace, error, exc_info=unexpected)
-            self._failed.add(config.namespace)
-            return False
-        if made.topics:
-            _log.info("topics made in %s: %s", config.namespace, ", ".join(made.topics))
-        return True
+    def _note(self, what: str, error: Exception) -> None:
+        if what not in self._told:
+            unexpected = None if isinstance(error, StorageError | OSError) else error
+            _log.warning("%s: %s", what, error, exc_info=unexpected)
+        self._told.add(what)
+
+
+async def _ensure(config: BrokerConfig) -> None:
+    # Without patience of its own: a thread that waits would hold up the exit.
+    made = await asyncio.to_thread(topics.ensure, config, patience_s=0.0)
+    if made.topics:
+        _log.info("topics made in %s: %s", config.namespace, ", ".join(made.topics))
 
 
 class _Prepared:

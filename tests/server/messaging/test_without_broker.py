@@ -4,9 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from compute.shapes import KernelRegistry
 from server.app import App
+from server.cli import app as cli
+from server.cli.errors import CommandError
 from server.config import ConfigError, load
 from server.messaging.events import broker_config
 from storage import embedded
@@ -69,3 +72,17 @@ def test_a_broker_that_can_not_be_is_a_fault_of_the_configuration(
     monkeypatch.setenv(f"SIZING_PULSAR_{name}", value)
     with pytest.raises(ConfigError, match=words):
         broker_config(load())
+
+
+def test_what_is_no_id_of_a_tenant_is_refused_before_it_names_a_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SIZING_PULSAR_URL", NOWHERE["pulsar_url"])
+    monkeypatch.setenv("SIZING_PULSAR_ADMIN_URL", NOWHERE["pulsar_admin_url"])
+    monkeypatch.setenv("SIZING_PULSAR_NAMESPACE", "sizing-{tenant}")
+    done = CliRunner().invoke(cli, ["topics", "ensure", "--tenant", "a firm", "--wait-s", "0"])
+    assert isinstance(done.exception, CommandError)
+    assert "'a firm' is no id of a tenant" in str(done.exception)
+    monkeypatch.setenv("SIZING_TENANT_ID", "a firm")
+    with pytest.raises(ConfigError, match="tenant_id"):
+        load()

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from storage.events import streams as streams_module
+from storage.events import topics
+from storage.events.backoff import Backoff
 from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.consumer import Receiver
 from storage.events.ports import InMessage, OutMessage
@@ -55,6 +57,56 @@ async def test_without_a_broker_it_starts_and_stops_all_the_same(postgres_dsn: s
     await asyncio.sleep(0.2)
     await asyncio.wait_for(streams.stop(), 10)
     assert streams.relay.stats.n_published == 0
+
+
+async def test_what_fails_for_one_tenant_ends_nothing_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither who there is, nor topics of one, nor what takes in its messages."""
+    monkeypatch.setattr(streams_module, "TENANTS_INTERVAL_S", 0.05)
+    monkeypatch.setattr(streams_module, "_BACKOFF", Backoff(0.01, 0.05))
+    config = BrokerConfig(
+        service_url="pulsar://127.0.0.1:1",
+        admin_url="http://127.0.0.1:1",
+        namespace="{tenant}",
+        log_file="/dev/null",
+    )
+    asked, failures = list[str](), {"all": 1, "bad": 2, "worse": 2}
+
+    def fails(what: str) -> None:
+        if failures.get(what, 0) > 0:
+            failures[what] -= 1
+            raise RuntimeError(f"a bug of {what}")
+
+    async def tenant_ids() -> list[str]:
+        fails("all")
+        return ["no id", "bad", "worse", "good"]
+
+    def ensure(place: BrokerConfig, *, patience_s: float) -> topics.Ensured:
+        assert patience_s == 0.0
+        if place.namespace == "bad":
+            fails("bad")
+        return topics.Ensured((), ())
+
+    def receiver_of(tenant_id: str) -> Receiver:
+        if tenant_id == "worse":
+            fails("worse")
+        asked.append(tenant_id)
+        return Receiver({})
+
+    monkeypatch.setattr(topics, "ensure", ensure)
+    streams = EventStreams(
+        config, "postgresql://nobody@127.0.0.1:1/none", receiver_of, tenant_ids=tenant_ids
+    )
+    streams.start()
+    try:
+        async with asyncio.timeout(30):
+            while len(asked) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    finally:
+        await asyncio.wait_for(streams.stop(), 30)
+    assert asked[0] == "good"
+    assert sorted(asked) == ["bad", "good", "worse"]
 
 
 def test_a_handler_for_no_topic_is_refused() -> None:
