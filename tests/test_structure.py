@@ -62,6 +62,22 @@ def test_the_map_of_the_house_names_every_folder() -> None:
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("package", ["compute", "server"])
+def test_the_map_of_the_house_says_where_to_start_in_each_folder(package: str) -> None:
+    page = (ROOT / "docs/architecture.md").read_text().split(f"\n`{package}/`")[1]
+    section = re.split(r"\n`(?=\w+/`)", page)[0]
+    rows = re.findall(r"^\|(.+)\|.+\|(.*)\|$", section, re.MULTILINE)[2:]
+    assert len(rows) > 5
+    for row in rows:
+        folders, files = (re.findall(r"`([a-z_/]+(?:\.py)?)`", cell) for cell in row)
+        found = [
+            [folder for folder in folders if (ROOT / package / folder / name).exists()]
+            for name in files
+        ]
+        assert all(found), row
+        assert {name for names in found for name in names} == set(folders), row
+
+
 def public_functions(tree: ast.Module) -> Iterator[tuple[str, Any]]:
     """Public functions and methods of public classes."""
     owners: list[tuple[str, ast.Module | ast.ClassDef]] = [("", tree)]
