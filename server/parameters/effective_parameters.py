@@ -15,6 +15,7 @@ from compute.adapt.adjustment import AdjustmentSource
 from compute.adapt.moves import Key, Move, after_moves, moves, smallest
 from compute.market import MissingInputError, equity_of
 from compute.parameters import EffectiveParameters
+from server.calls.errors import Refusal
 from server.convert.events import effective_parameters_changed
 from server.parameters import adaptation
 from server.portfolios.portfolio_state import PortfolioState, positions
@@ -82,8 +83,13 @@ class EffectiveParametersWatch:
             _log.warning("more portfolios with rules than a look goes through", tenant=tenant_id)
         count = 0
         for portfolio_id, strategy_id in found[:PORTFOLIOS_MAX]:
-            with suppress(NotFound):  # closed meanwhile
+            try:
                 count += await self._look(tenant_id, portfolio_id, strategy_id)
+            except NotFound:
+                pass  # closed meanwhile
+            except Refusal as error:  # stored by a newer release: a server of that looks too
+                where = {"tenant": tenant_id, "portfolio": portfolio_id, "strategy": strategy_id}
+                _log.warning("rules can't be looked at", error=str(error), **where)
         return count
 
     async def _look(self, tenant_id: str, portfolio_id: str, strategy_id: str) -> int:

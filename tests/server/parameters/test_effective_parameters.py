@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from positionsizing.v1 import (
@@ -183,3 +184,26 @@ async def test_servers_share_the_looks(desk: Desk) -> None:
     counts = await asyncio.gather(*(desk.look() for _ in range(4)))
     assert sorted(counts) == [0, 0, 0, 1]
     assert len(await desk.told(portfolio_id)) == 1
+
+
+async def test_rules_that_a_newer_release_stored_keep_no_other_from_being_told(desk: Desk) -> None:
+    name = new_id("turbulence")
+    rule = pb.ConditionRule(name="calm", condition_id=name, enter=0.7, leave=0.3, multiplier=0.5)
+    await observe(desk.client, name, 0.9)
+    books = sorted([await new_portfolio(desk.client) for _ in range(2)])
+    for book in books:
+        await put(desk.client, book, condition_rules=pb.ConditionRules(rules=[rule]))
+    assert desk.app.config.dsn is not None
+    owner = await asyncpg.connect(desk.app.config.dsn.get_secret_value())
+    await owner.execute("SET session_replication_role = replica")  # past the triggers
+    statement = "UPDATE parameter_set SET document = {} WHERE portfolio_id = $1"
+    newer, known = "jsonb_set(document, '{moon_max}', '1')", "document - 'moon_max'"
+    await owner.execute(statement.format(newer), books[0])
+    try:
+        assert await desk.look() == 1
+        assert [len(await desk.told(book)) for book in books] == [0, 1]
+    finally:
+        await owner.execute(statement.format(known), books[0])
+        await owner.close()
+    assert await desk.look() == 1
+    assert len(await desk.told(books[0])) == 1
