@@ -59,8 +59,9 @@ async def app(
         connection = await asyncpg.connect(running.config.dsn.get_secret_value())
         await tenants.ensure(connection, RIVAL)
         await connection.close()
-        while await asyncio.to_thread(topics.missing, shared.of_tenant(RIVAL)):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(120):
+            while await asyncio.to_thread(topics.missing, shared.of_tenant(RIVAL)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         yield running
     patch.undo()
 
