@@ -124,6 +124,10 @@ def checked_history(
         text = f"no instrument has a close on {history.dates[empty[0]]}; leave such a session out"
         place = empty[0] * len(history.instrument_ids)
         raise invalid(f"prices.close[{place}]", "MISSING", text)
+    if never := [] if universe else list(np.flatnonzero(np.isnan(history.close).all(axis=0))):
+        name = history.instrument_ids[never[0]]
+        text = f"{name!r} has no close in any session; leave it out, or give its prices"
+        raise invalid(f"prices.instrument_ids[{never[0]}]", "MISSING", text)
     if not request.confirm_prices:
         _refuse_jumps(history, universe)
     return with_delistings(history, request, universe)

@@ -172,6 +172,8 @@ async def test_signals_of_the_caller_are_sized_on_their_dates(client: Client) ->
          "settings[0].limits.weight_max"),
         (lambda r: r.prices.close.__setitem__(7, -3.0), "prices.close[7]"),
         (lambda r: r.prices.close.__setitem__(slice(60, 80), [0.0] * 20), "prices.close[60]"),
+        (lambda r: [r.prices.close.__setitem__(20 * day + 4, 0.0) for day in range(10)],
+         "prices.instrument_ids[4]"),
         (lambda r: r.prices.CopyFrom(table(1)), "prices.dates"),
         (lambda r: r.prices.dates.__setitem__(3, "yesterday"), "prices.dates[3]"),
         (lambda r: r.prices.dates.__setitem__(3, r.prices.dates[2]), "prices.dates"),

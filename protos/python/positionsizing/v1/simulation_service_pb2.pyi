@@ -172,7 +172,9 @@ class PriceTable(_message.Message):
 
     @_builtins.property
     def close(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Closes, in one currency; sessions times instruments; 0 or from 1e-12 to 1e12, 0 where missing."""
+        """Closes, in one currency; sessions times instruments; 0 or from 1e-12 to 1e12, 0 where missing.
+        In backtests each session and each instrument has one or more.
+        """
 
     @_builtins.property
     def open(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
