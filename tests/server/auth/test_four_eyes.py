@@ -27,7 +27,6 @@ from server.auth.access import SCOPES
 from server.auth.identity import topic
 from server.calls.request_context import Call
 from server.cli import app as cli
-from server.messaging.ingest import Intake
 from server.portfolios.state import States
 from server.services.portfolio import PortfolioService
 from storage import embedded
@@ -37,6 +36,7 @@ from storage.postgres.pool import Database
 from tests.fixtures_postgres import create_database
 from tests.server.auth.test_denials import client_of
 from tests.server.support.credentials import AUDIENCE, ISSUER, Issuer
+from tests.server.support.intakes import intake_of
 from tests.server.support.service_client import (
     INSTRUMENTS,
     PRICES,
@@ -327,12 +327,6 @@ async def test_looser_limits_by_topic_become_a_proposal_and_are_done_with(firm: 
     def call() -> Call:
         return Call(topic("local", "limits"), time.monotonic() + 60, event=("limits", event_id))
 
-    intake = Intake.__new__(Intake)
-    intake._tenant_id = "local"
-
-    async def set_limits(_: Call, asked: portfolio.SetLimitsRequest) -> object:
-        return await service.set_limits(call(), asked)
-
     event = events_pb2.LimitsUpdated(request=request)
     message = InMessage(
         topic="limits",
@@ -341,7 +335,7 @@ async def test_looser_limits_by_topic_become_a_proposal_and_are_done_with(firm: 
         properties={"event_id": event_id, "event_type": "LimitsUpdated", "tenant_id": "local"},
         message_id="1",
     )
-    await intake._handler(events_pb2.LimitsUpdated, set_limits)(message)
+    await intake_of(database, "local", service).handlers["limits"](message)
     with pytest.raises(DuplicateEvent):
         await service.set_limits(call(), request)
     await database.aclose()

@@ -1,7 +1,6 @@
 """Sizing parameters that may make stakes larger need a second person, whatever way they take."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ from positionsizing.v1 import approval_service_pb2 as approval
 from positionsizing.v1 import audit_service_pb2, events_pb2, types_pb2
 from positionsizing.v1 import parameter_service_pb2 as pb
 
-from server.auth.identity import topic
-from server.calls.request_context import Call
 from server.cli import app as cli
-from server.messaging.ingest import Intake
 from server.portfolios.state import States
 from server.services.parameter import ParameterService
 from storage.events.ports import InMessage
 from storage.postgres.pool import Database
 from tests.server.auth.test_four_eyes import Firm, approving, firm
+from tests.server.support.intakes import intake_of
 from tests.server.support.service_client import Client, new_id, refusal
 
 __all__ = ["firm"]
@@ -158,17 +155,10 @@ async def test_risk_budgets_by_topic_become_a_proposal(firm: Firm) -> None:
     service = ParameterService(database, States(database, 5.0))
     request, event_id = asked(firm.portfolios[4], kelly_fraction=0.9), str(uuid4())
 
-    async def set_parameters(_: Call, given: pb.SetParametersRequest) -> object:
-        event = ("risk-budgets", event_id)
-        call = Call(topic("local", "risk-budgets"), time.monotonic() + 60, event=event)
-        return await service.set_parameters(call, given)
-
-    intake = Intake.__new__(Intake)
-    intake._tenant_id = "local"
     names = {"event_id": event_id, "event_type": "RiskBudgetUpdated", "tenant_id": "local"}
     payload = events_pb2.RiskBudgetUpdated(request=request).SerializeToString()
     message = InMessage("risk-budgets", "local", payload, names, "1")
-    await intake._handler(events_pb2.RiskBudgetUpdated, set_parameters)(message)
+    await intake_of(database, "local", service).handlers["risk-budgets"](message)
     await database.aclose()
     listed = await firm.bob.approvals.ListProposals(approval.ListProposalsRequest(page_size=1))
     found = listed.proposals[0]

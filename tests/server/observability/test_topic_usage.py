@@ -1,6 +1,5 @@
 """Usage of what comes by topic: each event once, under the topic and the method it stands for."""
 
-from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -11,26 +10,13 @@ from server.messaging.ingest import _METHODS, Intake
 from server.observability.usage import Usage, flush
 from server.portfolios.state import States
 from server.services.condition import ConditionService
-from server.services.feature import FeatureService
-from server.services.history import HistoryService
-from server.services.market import MarketService
-from server.services.parameter import ParameterService
-from server.services.portfolio import PortfolioService
-from server.services.sizing import SizingService
 from storage.events.consumer import Refused
 from storage.events.ports import InMessage
 from storage.postgres.pool import Database
+from tests.server.support.intakes import intake_of
 from tests.server.support.service_client import new_id
 
 TENANT = "acme"
-UNUSED = (
-    FeatureService,
-    HistoryService,
-    MarketService,
-    ParameterService,
-    PortfolioService,
-    SizingService,
-)
 
 
 def message(condition_id: str, value: float | None) -> InMessage:
@@ -53,9 +39,8 @@ def usage() -> Usage:
 
 @pytest.fixture
 def intake(database: Database, usage: Usage) -> Intake:
-    services: dict[str, object] = {kind.__name__: kind.__new__(cast(Any, kind)) for kind in UNUSED}
-    services["ConditionService"] = ConditionService(database, States(database, 5.0))
-    return Intake(services, database, TENANT, usage)
+    conditions = ConditionService(database, States(database, 5.0))
+    return intake_of(database, TENANT, conditions, usage=usage)
 
 
 async def test_events_are_counted_once_and_refusals_as_such(
