@@ -11,7 +11,6 @@ from server.cli.service import DataDir, database, load_config
 
 if TYPE_CHECKING:
     from server.maintenance.recover import Report
-    from storage.events.client import BrokerConfig
     from storage.postgres.pool import Database
 
 _STOP = "stop them: what they commit meanwhile takes numbers that were published already"
@@ -48,7 +47,8 @@ def recover(
         opened = await Database.open(dsn, PoolOptions(application_name="sizing-recover"))
         try:
             await _check_alone(opened)
-            names = await _topics(opened, broker)
+            known = await _tenant_ids(opened)
+            names = await asyncio.to_thread(history.published_topics, broker, known)
             report = await work(
                 opened,
                 lambda take: history.read(broker, names, take, since=begin),
@@ -68,27 +68,12 @@ def recover(
         _print(report, dry_run=dry_run)
 
 
-async def _topics(opened: "Database", broker: "BrokerConfig") -> list[str]:
-    """Every topic that something was published to, of each tenant where each has a namespace.
-
-    Also of tenants that the broker has and the database doesn't, where the broker says which.
-    """
-    import asyncio
-
-    from storage.events.ports import tenant_topic
-    from storage.events.topics import OUTGOING, tenant_ids
+async def _tenant_ids(opened: "Database") -> list[str]:
     from storage.postgres import tenants
     from storage.postgres.tenancy import ALL_TENANTS
 
-    names = [topic.name for topic in OUTGOING]
-    if not broker.has_namespace_a_tenant:
-        return names
-    if broker.admin_url:
-        found = await asyncio.to_thread(tenant_ids, broker)
-    else:
-        async with opened.connection(ALL_TENANTS, deadline_s=10.0) as connection:
-            found = await tenants.list_ids(connection)
-    return [tenant_topic(tenant_id, name) for tenant_id in found for name in names]
+    async with opened.connection(ALL_TENANTS, deadline_s=10.0) as connection:
+        return await tenants.list_ids(connection)
 
 
 async def _check_alone(opened: "Database") -> None:

@@ -1,15 +1,30 @@
 """What is still on topics, read from the oldest or from a time on, without a subscription."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import uuid4
 
 import pulsar
 
 from storage.events.client import BrokerConfig
-from storage.events.ports import BrokerUnavailable, InMessage
+from storage.events.ports import BrokerUnavailable, InMessage, tenant_topic
+from storage.events.topics import OUTGOING, tenant_ids
 
 _TIMEOUT_MS = 30_000
+
+
+def published_topics(config: BrokerConfig, known: Collection[str]) -> list[str]:
+    """Every topic that this service publishes to, as `read` takes them. Blocks.
+
+    known: the tenants that the database has. Where each has a namespace, a broker whose admin API
+    can be asked says itself whose there are: of tenants too that the database doesn't have any
+    more. Errors: `StorageError`, OSError.
+    """
+    names = [topic.name for topic in OUTGOING]
+    if not config.has_namespace_a_tenant:
+        return names
+    found = tenant_ids(config) if config.admin_url else known
+    return [tenant_topic(tenant_id, name) for tenant_id in found for name in names]
 
 
 def read(

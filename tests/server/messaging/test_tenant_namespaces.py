@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from server.maintenance.recover import known_streams, recover
 from storage import embedded
 from storage.events import history, streams, topics
 from storage.events.client import BrokerConfig, PulsarBroker
-from storage.events.ports import InMessage, tenant_topic
+from storage.events.ports import InMessage
 from storage.postgres import tenants
 from storage.postgres.pool import Database
 from tests.fixtures_pulsar import TestBroker
@@ -116,11 +117,7 @@ async def test_a_message_that_names_another_tenant_than_its_namespace_is_put_asi
 
 async def test_recovery_reads_the_topics_of_every_tenant(shared: BrokerConfig, app: App) -> None:
     """What was told of a tenant is known to its database; of one that is gone it is counted."""
-    names = [
-        tenant_topic(tenant_id, topic.name)
-        for tenant_id in await asyncio.to_thread(topics.tenant_ids, shared)
-        for topic in topics.OUTGOING
-    ]
+    names = await asyncio.to_thread(history.published_topics, shared, ())
     found = list[InMessage]()
     await asyncio.to_thread(history.read, shared, names, found.append)
     assert {message.tenant_id for message in found} == {OURS, RIVAL}
@@ -170,3 +167,19 @@ def test_a_topic_has_its_tenant_before_it_where_each_has_a_namespace() -> None:
     for config, topic in ((one, "acme/fills"), (each, "fills")):
         with pytest.raises(ValueError, match="tenant"):
             config.topic(topic)
+
+
+def test_what_was_published_is_on_the_topics_of_tenants_that_broker_or_database_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    each = BrokerConfig(service_url="pulsar://h:1", namespace="sizing-{tenant}")
+    asked = replace(each, admin_url="http://h:1")
+    short = [topic.name for topic in topics.OUTGOING]
+    namespaces = ["public/default", "public/sizing-gone", "public/sizing-acme", "public/sizing-"]
+    monkeypatch.setattr(
+        topics.Admin, "get", lambda _, path: {"namespaces/public": namespaces}[path]
+    )
+    assert history.published_topics(replace(asked, namespace="sizing"), ["acme"]) == short
+    assert history.published_topics(each, ["acme"]) == [f"acme/{name}" for name in short]
+    expected = [f"{tenant_id}/{name}" for tenant_id in ("acme", "gone") for name in short]
+    assert history.published_topics(asked, ["acme"]) == expected
