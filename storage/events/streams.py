@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 TENANTS_INTERVAL_S = 5.0
 """How often new tenants are looked for."""
+ADMIN_CALLS_MAX = 4
+"""Tenants whose topics are made at once, each in a thread."""
 _BACKOFF = Backoff(0.5, 5.0)
 EVERYBODY = ""
 """The tenant whose namespace is that of all, where tenants have none of their own."""
@@ -74,6 +76,7 @@ class EventStreams:
         """By topic, with the tenant before it where each has a namespace."""
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._admin_turns = asyncio.Semaphore(ADMIN_CALLS_MAX)
         self._told: set[str] = set()
 
     def start(self) -> None:
@@ -122,10 +125,8 @@ class EventStreams:
         """Prepares each tenant's topics, and consumes them; looks for new tenants."""
         rng, n_failures = random.Random(), 0
         while True:
-            is_ready = True
-            for tenant_id in await self._known():
-                if tenant_id not in self._prepared.tenant_ids:
-                    is_ready &= await self._prepare(tenant_id, group)
+            new = [id for id in await self._known() if id not in self._prepared.tenant_ids]
+            is_ready = all(await asyncio.gather(*(self._prepare(id, group) for id in new)))
             if is_ready and not self._config.has_namespace_a_tenant:
                 return
             pause_s = TENANTS_INTERVAL_S if is_ready else _BACKOFF.delay_s(n_failures, rng)
@@ -145,7 +146,8 @@ class EventStreams:
             config = self._config.of_tenant(tenant_id)
             # Topics first: what is published to one without subscription or retention may be lost.
             if config.admin_url:
-                await _ensure(config)
+                async with self._admin_turns:
+                    await _ensure(config)
             receiver = self._receiver_of(tenant_id)
         except Exception as error:  # also a bug of ours: the events of others must not stop
             whose = f" of {tenant_id}" if tenant_id != EVERYBODY else ""

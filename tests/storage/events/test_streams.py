@@ -1,6 +1,8 @@
 """All of it together, as a server process runs it."""
 
 import asyncio
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +25,12 @@ from tests.storage.events.outbox_writes import (
 )
 
 pytestmark = pytest.mark.integration
+
+NOWHERE = BrokerConfig(
+    service_url="pulsar://127.0.0.1:1", admin_url="http://127.0.0.1:1", log_file="/dev/null"
+)
+EACH_ITS_OWN = replace(NOWHERE, namespace="{tenant}")
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 async def test_topics_are_made_events_leave_and_messages_come_in(
@@ -49,10 +57,7 @@ async def test_topics_are_made_events_leave_and_messages_come_in(
 
 
 async def test_without_a_broker_it_starts_and_stops_all_the_same(postgres_dsn: str) -> None:
-    config = BrokerConfig(
-        service_url="pulsar://127.0.0.1:1", admin_url="http://127.0.0.1:1", log_file="/dev/null"
-    )
-    streams = EventStreams(config, postgres_dsn, lambda _: Receiver({}))
+    streams = EventStreams(NOWHERE, postgres_dsn, lambda _: Receiver({}))
     streams.start()
     await asyncio.sleep(0.2)
     await asyncio.wait_for(streams.stop(), 10)
@@ -65,12 +70,6 @@ async def test_what_fails_for_one_tenant_ends_nothing_of_the_others(
     """Neither who there is, nor topics of one, nor what takes in its messages."""
     monkeypatch.setattr(streams_module, "TENANTS_INTERVAL_S", 0.05)
     monkeypatch.setattr(streams_module, "_BACKOFF", Backoff(0.01, 0.05))
-    config = BrokerConfig(
-        service_url="pulsar://127.0.0.1:1",
-        admin_url="http://127.0.0.1:1",
-        namespace="{tenant}",
-        log_file="/dev/null",
-    )
     asked, failures = list[str](), {"all": 1, "bad": 2, "worse": 2}
 
     def fails(what: str) -> None:
@@ -95,9 +94,7 @@ async def test_what_fails_for_one_tenant_ends_nothing_of_the_others(
         return Receiver({})
 
     monkeypatch.setattr(topics, "ensure", ensure)
-    streams = EventStreams(
-        config, "postgresql://nobody@127.0.0.1:1/none", receiver_of, tenant_ids=tenant_ids
-    )
+    streams = EventStreams(EACH_ITS_OWN, NO_DATABASE, receiver_of, tenant_ids=tenant_ids)
     streams.start()
     try:
         async with asyncio.timeout(30):
@@ -107,6 +104,37 @@ async def test_what_fails_for_one_tenant_ends_nothing_of_the_others(
         await asyncio.wait_for(streams.stop(), 30)
     assert asked[0] == "good"
     assert sorted(asked) == ["bad", "good", "worse"]
+
+
+async def test_topics_that_take_long_to_make_hold_up_those_of_no_other_tenant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, quick = threading.Event(), asyncio.Event()
+
+    async def tenant_ids() -> list[str]:
+        return ["slow", "quick"]
+
+    def ensure(place: BrokerConfig, *, patience_s: float) -> topics.Ensured:
+        assert patience_s == 0.0
+        if place.namespace == "slow":
+            answers.wait(60.0)
+        return topics.Ensured((), ())
+
+    def receiver_of(tenant_id: str) -> Receiver:
+        if tenant_id == "quick":
+            quick.set()
+        return Receiver({})
+
+    monkeypatch.setattr(topics, "ensure", ensure)
+    streams = EventStreams(EACH_ITS_OWN, NO_DATABASE, receiver_of, tenant_ids=tenant_ids)
+    streams.start()
+    try:
+        await asyncio.wait_for(quick.wait(), 20)
+        assert not answers.is_set()
+        await asyncio.wait_for(streams.stop(), 20)  # which waits for no broker's answer either
+    finally:
+        answers.set()
+        await streams.stop()
 
 
 def test_a_handler_for_no_topic_is_refused() -> None:
