@@ -1,6 +1,7 @@
 """A namespace of the broker for each tenant: whom the broker lets read one sees one firm."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from storage.events.client import BrokerConfig, PulsarBroker
 from storage.events.ports import InMessage
 from storage.postgres import tenants
 from storage.postgres.pool import Database
+from tests.fixtures_postgres import create_database
 from tests.fixtures_pulsar import TestBroker
 from tests.server.support.service_client import started
 from tests.server.support.subscriber import Sender, Subscriber
@@ -132,6 +134,31 @@ async def test_recovery_reads_the_topics_of_every_tenant(shared: BrokerConfig, a
         assert (await recover(database, read, write=False)).findings == ()
     finally:
         await database.aclose()
+
+
+async def test_the_command_tells_events_of_tenants_that_the_database_has_not(
+    place_of: Callable[[str], PulsarBroker],
+    postgres_server: embedded.EmbeddedServer,
+    shared: BrokerConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A database of nobody beside topics of two tenants, each in its own namespace."""
+    for tenant_id in (OURS, RIVAL):
+        await Sender(place_of(tenant_id), tenant_id).send("limits", tenant_id, limits(0.27))
+        reader = Subscriber(place_of(tenant_id))
+        await reader.wait_for(
+            "limits-changed", "LimitsChanged", lambda told: told.limits.weight_max == 0.27
+        )
+    monkeypatch.setenv("SIZING_DSN", create_database(postgres_server, template=embedded.DATABASE))
+    settings = {"URL": shared.service_url, "ADMIN_URL": shared.admin_url, "TOKEN": shared.token}
+    for key, value in {**settings, "NAMESPACE": shared.namespace}.items():
+        monkeypatch.setenv(f"SIZING_PULSAR_{key}", value)
+    done = await asyncio.to_thread(CliRunner().invoke, cli, ["recover", "--dry-run", "--json"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    missing = json.loads(done.output)["tenants_missing"]
+    counts = {item["tenant_id"]: item["event_count"] for item in missing}
+    assert counts.keys() >= {OURS, RIVAL}
+    assert min(counts[OURS], counts[RIVAL]) >= 1
 
 
 def test_the_command_makes_the_topics_of_the_tenants_it_is_given(
