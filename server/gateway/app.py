@@ -238,6 +238,9 @@ def _timeout(request: Request, *, is_stream: bool) -> float | None:
     for protocol in (grpc_web, connect):
         if (text := request.headers.get(protocol.TIMEOUT)) is not None:
             timeout_s = protocol.timeout_s(text)
+    if timeout_s == 0.0:  # gRPC says now that it is too late, now that nobody is there
+        text = "the caller gave no time"
+        raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE", text, http_status=504).error()
     return timeout_s if is_stream or timeout_s is None else min(timeout_s, TIMEOUT_MAX_S)
 
 
