@@ -49,6 +49,8 @@ def line_bounds(inputs: Inputs) -> tuple[Floats, Floats]:
 
 def with_staying(inputs: Inputs, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
     """The bounds (n,) each, stretched to what a joint optimum lets stay."""
+    if inputs.target is None:
+        return lower, upper
     stays = inputs.stays
     wide_lower = np.where(stays != 0.0, np.minimum(lower, stays), lower)
     wide_upper = np.where(stays != 0.0, np.maximum(upper, stays), upper)

@@ -84,6 +84,7 @@ def ensure(
     """
     from server.auth.identity import TENANT_ID
     from server.messaging.events import broker_config
+    from storage.events.ports import tenant_topic
     from storage.events.topics import Policies
     from storage.events.topics import ensure as ensure_topics
 
@@ -105,9 +106,9 @@ def ensure(
     made_topics, made_subscriptions = list[str](), list[str]()
     for tenant_id in dict.fromkeys(tenant or [config.tenant_id]):
         made = ensure_topics(broker.of_tenant(tenant_id), policies, patience_s=wait_s)
-        before = f"{tenant_id}/" if broker.has_namespace_a_tenant else ""
-        made_topics += [before + name for name in made.topics]
-        made_subscriptions += [before + name for name in made.subscriptions]
+        for names, found in ((made_topics, made.topics), (made_subscriptions, made.subscriptions)):
+            is_each = broker.has_namespace_a_tenant
+            names += [tenant_topic(tenant_id, name) if is_each else name for name in found]
     if as_json:
         print_json({"topics": made_topics, "subscriptions": made_subscriptions})
         return
