@@ -110,7 +110,7 @@ async def test_a_body_without_end_is_not_read_to_its_end(app_of: Callable[..., S
 async def test_bodies_of_all_share_their_room_and_give_it_back(
     app_of: Callable[..., Starlette],
 ) -> None:
-    app = app_of(seconds_max=0.3, all_bytes_max=2500)
+    app = app_of(seconds_max=2.0, all_bytes_max=2500)
     waiting = [asyncio.create_task(Sent([b" " * 1000, None]).to(app)) for _ in range(2)]
     await asyncio.sleep(0.05)
     third = await Sent([b" " * 1000, b"[]"]).to(app)
