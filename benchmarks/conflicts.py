@@ -18,7 +18,8 @@ from scipy.optimize import linprog
 
 from compute.optimize.infeasibility.conflict import Explanation
 from compute.optimize.problem import Array, Limits, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import ProblemData, tail_limits, violations
+from compute.optimize.proof.evaluation import tail_limits, violations
+from compute.optimize.proof.problem_numbers import ProblemData
 
 # Least total violation above which limits conflict; between this and CLEAR nobody can say.
 CONFLICT, CLEAR = 1e-9, 1e-8

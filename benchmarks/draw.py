@@ -24,7 +24,8 @@ from compute.optimize.problem import (
     Problem,
     Rows,
 )
-from compute.optimize.proof.evaluation import ProblemData, risk_excess
+from compute.optimize.proof.evaluation import risk_excess
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Kind = ObjectiveKind
 Rng = np.random.Generator

@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.draw import counted_in
 from compute.optimize.problem import Array, Objective, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import ProblemData, tail_limits
+from compute.optimize.proof.evaluation import tail_limits
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Kind = ObjectiveKind
 TIGHT = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11, "max_iter": 400}

@@ -36,8 +36,9 @@ from compute.optimize.kernels import joint_kernels
 from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array, ObjectiveKind, Problem, Solution, Status
 from compute.optimize.proof.certificate import Certificate, certify, certify_weights, size_of
-from compute.optimize.proof.evaluation import ProblemData, largest_violation, objective_value
+from compute.optimize.proof.evaluation import largest_violation, objective_value
 from compute.optimize.proof.linearization import tangent
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.shapes import KernelRegistry, NotCompiledError
 
 MAX_SHARPE = ObjectiveKind.MAX_SHARPE

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +10,12 @@ from compute.limits.binding import Binding
 from compute.limits.book_guard import NO_DATA, BookGuard, ReturnData, rules_of
 from compute.limits.bounds import LimitBounds
 from compute.limits.policy import JointLimits
+from compute.lot_search import LotSearch
 from compute.market import Floats, Integers
 from compute.methods import Method
 from compute.parameters import EffectiveParameters
 from compute.signals import Signals
 from compute.waterfall.edge_inputs import Scenarios
-
-if TYPE_CHECKING:
-    from compute.joint.lots import LotSearch
 
 TURNED = 1e-6
 """Of equity: turnover of which less is left is used up."""
@@ -55,7 +52,7 @@ class Inputs:
     fees_count: bool = True
     robust: Floats | None = None
     method: Method = Method.CLOSED_FORM
-    lot_search: "LotSearch | None" = None
+    lot_search: LotSearch | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """What another process needs; it makes its own `book_guard`."""

@@ -25,8 +25,9 @@ from compute.optimize.diversification import GROSS_ROW
 from compute.optimize.limits import of_asset
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import supporting
-from compute.optimize.proof.evaluation import ProblemData, objective_value
+from compute.optimize.proof.evaluation import objective_value
 from compute.optimize.proof.linearization import Tangent, tangent
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.sensitivity.shadow_prices import ShadowPrice
 from compute.risk.tail_method import TailKind
 from compute.waterfall.layout import Exposure

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from compute.inputs import Inputs
-from compute.joint.lots import LotComparison, LotSearch, search_lots
+from compute.joint.lots import LotComparison, search_lots
 from compute.joint.sizing import JointAnswer
 from compute.joint.value import ROUNDING, joint_objective
 from compute.limits.bindings import ROUNDING as UNMOVED
 from compute.limits.remaining import exceeded
+from compute.lot_search import LotSearch
 from compute.market import Floats
 from compute.optimize.execution import Runner
 from compute.optimize.time_limit import TimeLimit

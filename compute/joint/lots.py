@@ -17,7 +17,8 @@ from compute.joint.sizing import JointAnswer
 from compute.joint.value import variables
 from compute.limits.places import taken_places
 from compute.limits.rounded_lots import least_order
-from compute.market import Floats, Integers
+from compute.lot_search import LotSearch
+from compute.market import Integers
 from compute.optimize.execution import JUST_IN_TIME, Execution
 from compute.optimize.lots.outer_approximation import Effort, IntegerRules, solve_integer
 from compute.optimize.lots.whole_lots import REACH_LOTS
@@ -35,19 +36,6 @@ SHARE = 0.5
 
 SLACK = 1e-9
 """Relative: a smallest trade is asked for by this much more, so that rounding doesn't drop it."""
-
-
-@dataclass(frozen=True)
-class LotSearch:
-    """Signed weights (n,) of whole lots, None where none were found; then `note` says why.
-
-    shortfall, gap: relative to the objective, as in `IntegerSolution`.
-    """
-
-    weight: Floats | None = None
-    shortfall: float = 0.0
-    gap: float = 0.0
-    note: str = ""
 
 
 @dataclass(frozen=True)

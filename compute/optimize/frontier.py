@@ -21,7 +21,8 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.proof.evaluation import ProblemData, objective_value
+from compute.optimize.proof.evaluation import objective_value
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

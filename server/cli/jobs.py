@@ -105,19 +105,9 @@ def result(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRE
         for line in model_lines(found.model):
             say(line)
     else:
-        from server.cli.tune import show_tuned
+        from server.cli.tuned import show_tuned
 
         show_tuned(out, found)
-
-
-def start(client: "Client", request: "pb.StartJobRequest", *, as_json: bool) -> None:
-    """Starts a job and says how to follow it."""
-    job = client.jobs.StartJob(request).job
-    if as_json:
-        print_json(job)
-        return
-    say(job.job_id)
-    typer.echo(f"to follow it: sizing jobs watch {job.job_id}", err=True)
 
 
 def follow(client: "Client", name: str) -> "pb.Job":

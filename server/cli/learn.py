@@ -178,7 +178,7 @@ def train(
     if job:
         from positionsizing.v1 import job_service_pb2
 
-        from server.cli.jobs import start
+        from server.cli.long_work import start
 
         work = job_service_pb2.StartJobRequest(train_model=request, about=model_id)
         with connect(address) as client:

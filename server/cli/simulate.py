@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,16 +20,7 @@ from server.cli.errors import CommandError
 from server.cli.page import Output
 from server.cli.past import Past, over_the_past, prices_of
 
-if TYPE_CHECKING:
-    from positionsizing.v1 import simulation_service_pb2 as pb
-
-    from server.client import Client
-
 EQUAL_WEIGHTS = "equal-weights"
-TIMEOUT_S = 3600.0
-"""A backtest of decades takes minutes."""
-WORK = {"run_backtest": "backtest", "tune_parameters": "search", "simulate_growth": "futures"}
-"""Fields of FollowSimulationRequest in words."""
 
 
 @over_the_past
@@ -62,6 +53,7 @@ def backtest(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import files, simulated
+    from server.cli.long_work import followed, start
 
     request = files.read_message(file, pb.RunBacktestRequest())
     past.put_into(request, "run through")
@@ -74,8 +66,6 @@ def backtest(
         request.summary_only = len(request.settings) > 64
     if job:
         from positionsizing.v1 import job_service_pb2
-
-        from server.cli.jobs import start
 
         work = job_service_pb2.StartJobRequest(run_backtest=request, about=file.name)
         with connect(address) as client:
@@ -127,6 +117,7 @@ def simulate(
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     from server.cli import simulated
+    from server.cli.long_work import followed
 
     request = pb.SimulateGrowthRequest(
         fractions=fraction,
@@ -156,26 +147,6 @@ def simulate(
     out.print(simulated.fan_table(request, answer))
     for line in output.lines():
         out.print(line, markup=False)
-
-
-def followed(
-    client: "Client", request: "pb.FollowSimulationRequest"
-) -> "pb.FollowSimulationResponse":
-    """What came of the work; how far it is goes to standard error meanwhile."""
-    from rich.console import Console
-
-    from server.cli.progress import progress
-
-    field = str(request.WhichOneof("work"))
-    told = None
-    with progress(Console(stderr=True), is_percent=True) as tell:
-        for told in client.simulation.FollowSimulation(request, timeout=TIMEOUT_S):
-            if told.HasField("progress"):
-                tell(WORK[field], round(100.0 * told.progress), 100)
-            elif told.WhichOneof("result") is None:
-                tell(f"{WORK[field]}: begins when it is its turn", 0, 0)
-    assert told is not None, "it ends with a result or an error"
-    return told
 
 
 def _returns(path: Path, instrument: str) -> list[float]:

@@ -6,7 +6,7 @@ from positionsizing.v1 import simulation_service_pb2 as pb
 
 from server.cli.page import Output, subplots, write_page
 from server.cli.page_tables import Plot
-from server.cli.tune import advice
+from server.cli.tuned import advice
 
 HEIGHT = 420
 """Of a plot."""

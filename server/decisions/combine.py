@@ -18,7 +18,8 @@ from server.calls.errors import precondition
 from server.convert.request import sizing_request
 from server.decisions.recorded import Inputs
 from server.sizing import decision_inputs
-from server.sizing.prepared_request import PreparedRequest, assemble
+from server.sizing.assembly import assemble
+from server.sizing.prepared_request import PreparedRequest
 
 SIGNALS, MARKET, HOLDINGS, LIMITS, PARAMETERS, MATRICES = GROUPS = (
     pb.INPUT_GROUP_SIGNALS,

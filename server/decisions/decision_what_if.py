@@ -37,8 +37,9 @@ from server.decisions.what_if import refused, result, varied
 from server.risk.histories import lent_by
 from server.risk.stress import read_events, scenarios_of
 from server.sizing import decision_inputs
+from server.sizing.assembly import assemble
 from server.sizing.engine import SizingEngine
-from server.sizing.prepared_request import PreparedRequest, assemble
+from server.sizing.prepared_request import PreparedRequest
 from storage.errors import NotFound
 from storage.postgres import corporate_actions
 from storage.postgres import market as market_storage

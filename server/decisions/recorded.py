@@ -14,8 +14,9 @@ from server.convert.market import MatrixData, Snapshot
 from server.convert.recorded import answer_of, asked_of
 from server.convert.request import sizing_request
 from server.sizing import decision_inputs
+from server.sizing.assembly import assemble
 from server.sizing.engine import SizingEngine
-from server.sizing.prepared_request import PreparedRequest, assemble
+from server.sizing.prepared_request import PreparedRequest
 from server.sizing.stored_edges import Again, StoredOutcomes
 from storage.errors import NotFound
 from storage.postgres import decisions, records, requests

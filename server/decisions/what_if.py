@@ -287,7 +287,7 @@ def _without_passed_stops(
 ) -> tuple[Inputs, list[LineError]]:
     """The varied inputs without lines whose stop the varied price has passed, and all line errors.
 
-    A request at that price is refused in the same way (`prepared_request.assemble`).
+    A request at that price is refused in the same way (`assembly.assemble`).
     """
     market, index = inputs.limit_bounds.market, inputs.index
     found = passed_stops(inputs.signals, index, market, inputs.parameters)

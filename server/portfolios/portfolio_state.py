@@ -93,7 +93,7 @@ class PortfolioState:
     strategy_id: str = ""
     """The strategy it was read for."""
     derived: dict[tuple[Hashable, ...], Any] = field(default_factory=dict, compare=False)
-    """What has been computed from this state already (`prepared_request.py`)."""
+    """What has been computed from this state already (`sizing/assembly.py`)."""
 
     @property
     def parameters_version(self) -> int:

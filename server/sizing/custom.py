@@ -5,7 +5,6 @@ gives no answer, that is every line. The raw answer is recorded, so a replay ask
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -26,10 +25,8 @@ from compute.waterfall.pipeline import Attempt
 from server.algorithms.asked import AlgorithmError
 from server.algorithms.registry import Algorithms
 from server.calls.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
+from server.sizing.prepared_request import PreparedRequest
 from server.sizing.request import violations_of
-
-if TYPE_CHECKING:
-    from server.sizing.prepared_request import PreparedRequest
 
 _REASON = "ALGORITHM_"
 """Begins the reason of each line that an algorithm left without a size."""
@@ -38,7 +35,7 @@ _PASSING = {"TIMEOUT", "UNAVAILABLE", "RESTING", "BUSY"}
 """Failures that may be over soon."""
 
 
-def is_asked(problem: "PreparedRequest") -> bool:
+def is_asked(problem: PreparedRequest) -> bool:
     """Whether an algorithm has to be asked. Without equity nothing grows: positions are reduced."""
     return (
         problem.inputs.method.engine is Engine.OUTSIDE
@@ -47,7 +44,7 @@ def is_asked(problem: "PreparedRequest") -> bool:
     )
 
 
-def question_of(problem: "PreparedRequest", kernels: KernelRegistry) -> AlgorithmInput:
+def question_of(problem: PreparedRequest, kernels: KernelRegistry) -> AlgorithmInput:
     """What the algorithm is told; runs in a compute thread. Raises `MissingInputError`."""
     inputs, chosen = problem.inputs, problem.algorithm
     assert chosen is not None, "checked by `check_known`"
@@ -69,7 +66,7 @@ def question_of(problem: "PreparedRequest", kernels: KernelRegistry) -> Algorith
     )
 
 
-def check_known(problem: "PreparedRequest", algorithms: Algorithms) -> None:
+def check_known(problem: PreparedRequest, algorithms: Algorithms) -> None:
     """Raises `Refusal` where no algorithm is named, or one that the server doesn't have."""
     known = ", ".join(algorithms.names) or "none"
     if problem.algorithm is None:
@@ -85,7 +82,7 @@ def check_known(problem: "PreparedRequest", algorithms: Algorithms) -> None:
 
 
 async def answer_of(
-    problem: "PreparedRequest", question: AlgorithmInput, algorithms: Algorithms, left_s: float
+    problem: PreparedRequest, question: AlgorithmInput, algorithms: Algorithms, left_s: float
 ) -> AlgorithmAnswer:
     """What the algorithm says; a failure is an answer too, one without sizes."""
     assert problem.algorithm is not None, "checked by `check_known`"
@@ -108,7 +105,7 @@ async def answer_of(
     return replace(answer, version=reply.version, sha256=reply.sha256)
 
 
-def sized_by(problem: "PreparedRequest", answer: AlgorithmAnswer) -> "PreparedRequest":
+def sized_by(problem: PreparedRequest, answer: AlgorithmAnswer) -> PreparedRequest:
     """The problem with an answer in it. Raises `Refusal` where all or nothing is wanted."""
     refused = unusable(answer, problem.inputs)
     if refused and problem.request.all_or_nothing:
@@ -122,7 +119,7 @@ def sized_by(problem: "PreparedRequest", answer: AlgorithmAnswer) -> "PreparedRe
     )
 
 
-def without_sizes(problem: "PreparedRequest") -> "PreparedRequest":
+def without_sizes(problem: PreparedRequest) -> PreparedRequest:
     """The problem as it was before `sized_by`."""
     if problem.context.algorithm is None:
         return problem
@@ -147,7 +144,7 @@ def _refuse(answer: AlgorithmAnswer, lines: list[FieldViolation]) -> None:
     raise precondition(reason, text, algorithm=answer.name)
 
 
-def tried_by(problem: "PreparedRequest") -> tuple[Attempt, ...]:
+def tried_by(problem: PreparedRequest) -> tuple[Attempt, ...]:
     """What was tried, where the algorithm didn't answer or wasn't asked."""
     answer = problem.context.algorithm
     if problem.inputs.method.engine is not Engine.OUTSIDE:

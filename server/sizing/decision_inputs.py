@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from compute.adapt.adjustment import Adjustment
 from compute.adapt.regime_edges import RegimeProbabilities
 from compute.algorithm import AlgorithmAnswer
-from compute.joint.lots import LotSearch
 from compute.learn.predicted import Prediction, StoredFeatures
 from compute.limits.cluster_limits import Cluster
 from compute.limits.policy import Limits, SharedLimits
 from compute.limits.stress_limits import StressEvent
+from compute.lot_search import LotSearch
 from compute.market import Floats, Market, Positions, SharedUse
 from compute.parameters import EffectiveParameters
 from server.calls.errors import Refusal, precondition

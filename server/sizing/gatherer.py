@@ -46,8 +46,9 @@ from server.portfolios.portfolio_state import PortfolioState, restated, universe
 from server.portfolios.state import States
 from server.risk.histories import lent_by
 from server.risk.stress import read_events, scenarios_of
+from server.sizing.assembly import assemble, concerned, context_of
 from server.sizing.method import needs_default
-from server.sizing.prepared_request import PreparedRequest, assemble, concerned, context_of
+from server.sizing.prepared_request import PreparedRequest
 from server.sizing.request import SizingRequest
 from server.sizing.stored_edges import Again, StoredOutcomes, read_outcomes
 from storage.postgres.pool import Database

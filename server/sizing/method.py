@@ -4,7 +4,7 @@ from compute.methods import Engine
 from compute.parameters import EffectiveParameters, Shrinkage
 from server.convert.market import Snapshot
 from server.portfolios.portfolio_state import PortfolioState
-from server.sizing.prepared_request import is_gathered
+from server.sizing.assembly import is_gathered
 from server.sizing.request import SizingRequest
 
 SHORT_LINES, SHORT_MARKET = 1024, 20_000

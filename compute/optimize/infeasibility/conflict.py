@@ -26,7 +26,8 @@ from compute.optimize.infeasibility.elastic import (
 )
 from compute.optimize.linear_program import Builder, maximise
 from compute.optimize.problem import Problem
-from compute.optimize.proof.evaluation import ProblemData, risk_excess
+from compute.optimize.proof.evaluation import risk_excess
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

@@ -20,8 +20,9 @@ from scipy import sparse
 
 from compute.optimize.infeasibility.norm_cone import add_norm
 from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maximise
-from compute.optimize.proof.evaluation import ProblemData, risk_excess, tail_limits, tail_measure
+from compute.optimize.proof.evaluation import risk_excess, tail_limits, tail_measure
 from compute.optimize.proof.linearization import risk_cuts
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

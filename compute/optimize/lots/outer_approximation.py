@@ -19,7 +19,6 @@ from compute.optimize.linear_program import Builder, LpSolution, LpStatus, maxim
 from compute.optimize.problem import Limits, ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import bounded
 from compute.optimize.proof.evaluation import (
-    ProblemData,
     largest_violation,
     objective_value,
     tail_limits,
@@ -27,6 +26,7 @@ from compute.optimize.proof.evaluation import (
 )
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import relaxation
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

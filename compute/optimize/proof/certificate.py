@@ -16,14 +16,10 @@ import numpy.typing as npt
 from compute.optimize.problem import Multipliers, ObjectiveKind, Problem, Solution
 from compute.optimize.proof import duality_gap, risk_parity_reference
 from compute.optimize.proof.curvature_bound import curved_gap
-from compute.optimize.proof.evaluation import (
-    ProblemData,
-    largest_violation,
-    objective_value,
-    violations,
-)
+from compute.optimize.proof.evaluation import largest_violation, objective_value, violations
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import best_dual
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.proof.sharpe_bound import ratio_gap
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 

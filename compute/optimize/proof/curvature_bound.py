@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compute.optimize.problem import Objective, ObjectiveKind
-from compute.optimize.proof.evaluation import ProblemData
 from compute.optimize.proof.objectives import TWINS
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

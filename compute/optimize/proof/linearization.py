@@ -23,8 +23,9 @@ from compute.optimize import measures
 from compute.optimize.implied_bounds import FAR, implied_box, sums_of
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, TailMeasure
 from compute.optimize.proof import risk_parity_reference
-from compute.optimize.proof.evaluation import ProblemData, tail_limits
+from compute.optimize.proof.evaluation import tail_limits
 from compute.optimize.proof.objectives import TWINS, volatility_gradient
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.risk_box import is_asked, within_risk
 
 Vector = npt.NDArray[np.float64]

@@ -9,19 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from compute.optimize.problem import Objective
 from compute.optimize.problem import ObjectiveKind as Kind
-
-if TYPE_CHECKING:
-    from compute.optimize.proof.evaluation import ProblemData
-
-Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
+from compute.optimize.proof.problem_numbers import Matrix, ProblemData, Vector
 
 
 def volatility_gradient(data: ProblemData, weights: Vector) -> Vector:

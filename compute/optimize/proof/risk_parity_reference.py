@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from compute.optimize.problem import Objective
-from compute.optimize.proof.evaluation import Matrix, ProblemData, Vector
+from compute.optimize.proof.problem_numbers import Matrix, ProblemData, Vector
 
 STEPS_MAX = 200
 DECREMENT = 1e-22  # of the square of Newton's decrement, the distance left

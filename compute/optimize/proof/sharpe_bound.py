@@ -16,10 +16,10 @@ from scipy import sparse
 from compute.optimize.linear_program import LinearProgram, LpStatus, maximise
 from compute.optimize.problem import Problem
 from compute.optimize.proof import duality_gap
-from compute.optimize.proof.evaluation import ProblemData
 from compute.optimize.proof.linearization import Tangent, impact_slope
 from compute.optimize.proof.lp_relaxation import best_dual, relaxation
 from compute.optimize.proof.objectives import volatility_gradient
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Vector = npt.NDArray[np.float64]
 

@@ -21,9 +21,10 @@ from scipy import sparse
 from compute.optimize.linear_program import Builder, LinearProgram, LpStatus, maximise
 from compute.optimize.problem import ObjectiveKind, Problem
 from compute.optimize.proof.duality_gap import bounded
-from compute.optimize.proof.evaluation import ProblemData, objective_value
+from compute.optimize.proof.evaluation import objective_value
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import relaxation, tail_unit
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.time_limit import ENDLESS, TimeLimit
 
 Vector = npt.NDArray[np.float64]

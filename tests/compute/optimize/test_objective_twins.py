@@ -8,8 +8,9 @@ import pytest
 
 from compute.optimize import objectives
 from compute.optimize.problem import Objective, ObjectiveKind, Problem
-from compute.optimize.proof.evaluation import ProblemData, objective_value
+from compute.optimize.proof.evaluation import objective_value
 from compute.optimize.proof.objectives import TWINS
+from compute.optimize.proof.problem_numbers import ProblemData
 
 # Not a smooth function by itself: tails have `measures`, the others modules of their own.
 APART = {kind for kind in ObjectiveKind if kind.tail is not None}

@@ -31,8 +31,9 @@ from compute.optimize.problem import (
     Status,
 )
 from compute.optimize.proof.certificate import Certificate, certify
-from compute.optimize.proof.evaluation import ProblemData, objective_value, violations
+from compute.optimize.proof.evaluation import objective_value, violations
 from compute.optimize.proof.linearization import tangent
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Kind = ObjectiveKind
 N, T = 6, 60

@@ -19,7 +19,8 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.proof.evaluation import ProblemData, tail_measure
+from compute.optimize.proof.evaluation import tail_measure
+from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.sensitivity import Family, Sides, sensitivity
 from compute.optimize.sensitivity.perturbations import to_covariance, to_limit, to_mean
 

@@ -8,7 +8,8 @@ from positionsizing.v1 import simulation_service_pb2 as simulation
 
 from server.cli.errors import CommandError
 from server.cli.past import Past
-from server.cli.tune import OBJECTIONS, advice, is_proposed, not_unseen
+from server.cli.tune import is_proposed
+from server.cli.tuned import OBJECTIONS, advice, not_unseen
 from tests.server.cli.test_commands import EXAMPLES, Sizing, sizing
 from tests.server.support.service_client import new_id
 
