@@ -62,6 +62,24 @@ def is_readable(seen: Observation, rule: ConditionRule) -> bool:
     return bool(rule.categories) == (seen.value is None)
 
 
+def decides(seen: Observation, rule: ConditionRule) -> bool:
+    """Whether it says by itself, dwell aside, if the rule applies: no number between thresholds."""
+    if seen.value is None or rule.enter is None or rule.leave is None:
+        return is_readable(seen, rule)
+    return not min(rule.enter, rule.leave) < seen.value < max(rule.enter, rule.leave)
+
+
+def is_whole(seen: Sequence[Observation], rule: ConditionRule, limit: int) -> bool:
+    """Whether the rule did not apply before these: they are all there are, or none that decides
+    has ever been there.
+
+    seen: the newest `limit` observations and, where none of them decides, the newest one that does
+    with `limit` - 1 before it. Between the thresholds nothing changes, so what lies between the two
+    may be left out.
+    """
+    return len(seen) < limit or not any(decides(item, rule) for item in seen)
+
+
 @dataclass(frozen=True)
 class RuleState:
     """Whether a rule applies, and the number of observations since that last changed."""
@@ -84,8 +102,8 @@ def step(state: RuleState, seen: Observation, rule: ConditionRule) -> RuleState:
 def state_after(seen: Sequence[Observation], rule: ConditionRule, *, is_whole: bool) -> RuleState:
     """The state after observations in the order of time.
 
-    is_whole: nothing came before them, so the rule did not apply; else it is taken to have applied,
-    until they say otherwise.
+    is_whole: the rule did not apply before them (`is_whole` above); else it is taken to have
+    applied, until they say otherwise.
     """
     state = RuleState(not is_whole, rule.dwell)
     for item in seen:

@@ -19,7 +19,7 @@ from compute.adapt.adjustment import (
     fraction_multiplier,
     span_text,
 )
-from compute.adapt.condition import ConditionRule, ConditionScope, Observation
+from compute.adapt.condition import ConditionRule, ConditionScope, Observation, is_whole
 from compute.adapt.schedule import NO_SESSIONS, Schedule, Sessions
 from compute.market import Floats
 
@@ -57,7 +57,7 @@ def conditional_lines(
         about = name if rule.scope is ConditionScope.INSTRUMENT else ""
         if about or not found:
             observed = seen(about)
-            whole = len(observed) < observations_max
+            whole = is_whole(observed, rule, observations_max)
             found[name] = conditional(rule, observed, now, is_whole=whole)
         else:
             found[name] = next(iter(found.values()))

@@ -17,7 +17,7 @@ from compute.adapt.adjustment import (
     fraction_multiplier,
     scheduled,
 )
-from compute.adapt.condition import ConditionRule, Observation
+from compute.adapt.condition import ConditionRule, Observation, is_whole
 from compute.adapt.line_rules import conditional_lines, scheduled_lines
 from compute.parameters import EffectiveParameters
 from server.calls.errors import invalid
@@ -58,7 +58,8 @@ def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list
     for rule in parameters.condition_rules:
         if not rule.instrument_ids:
             seen = _seen(state, rule)
-            found.append(conditional(rule, seen, now, is_whole=len(seen) < OBSERVATIONS_MAX))
+            whole = is_whole(seen, rule, OBSERVATIONS_MAX)
+            found.append(conditional(rule, seen, now, is_whole=whole))
     return found
 
 

@@ -13,7 +13,7 @@ import asyncpg
 import numpy as np
 
 from compute.adapt.adjustment import Adjustment, fraction_multiplier
-from compute.adapt.condition import Observation
+from compute.adapt.condition import ConditionRule, Observation, decides
 from compute.adapt.line_rules import rule_multipliers
 from compute.adapt.schedule import Schedule, Sessions
 from compute.market import Floats
@@ -26,7 +26,12 @@ from server.calls.request_context import Call
 from server.convert import parameters as convert
 from server.convert.recorded import answer_of
 from server.parameters import adaptation
-from server.parameters.conditions import OBSERVATIONS_MAX, keys
+from server.parameters.conditions import (
+    OBSERVATIONS_MAX,
+    deciding,
+    of_stored,
+    rules_by_key,
+)
 from server.parameters.past_volatility import Readings, volatilities
 from server.portfolios.portfolio_state import PortfolioState
 from server.portfolios.state import States
@@ -95,11 +100,24 @@ class _Seen:
 
     times: Sequence[datetime]
     observations: Sequence[Observation]
+    decided: Sequence[Sequence[int]]
+    """Of each rule that looks at it: the place of the newest that decides, after each; -1: none."""
 
     def until(self, time: datetime) -> Sequence[Observation]:
-        """The newest ones as a sizing at that time reads them."""
+        """The newest ones as a sizing at that time reads them (`conditions.observed`)."""
         end = bisect_right(self.times, time)
-        return self.observations[max(0, end - OBSERVATIONS_MAX) : end]
+        start = max(0, end - OBSERVATIONS_MAX)
+        newest = self.observations[start:end]
+        if not start:
+            return newest
+        lasts = {places[end - 1] for places in self.decided}
+        older = {
+            place
+            for last in lasts
+            if last < start
+            for place in range(max(0, last + 1 - OBSERVATIONS_MAX), last + 1)
+        }
+        return [*(self.observations[place] for place in sorted(older)), *newest]
 
 
 @dataclass(frozen=True)
@@ -180,22 +198,49 @@ async def _conditions(
     every: Sequence[EffectiveParameters],
 ) -> dict[Key, _Seen]:
     owner = asked.portfolio_id, asked.strategy_id
-    wanted = sorted({key for item in every for key in keys(item, *owner)})
-    if not wanted:
+    rules: dict[Key, dict[ConditionRule, None]] = {}
+    for item in every:
+        for key, own in rules_by_key(item, *owner).items():
+            rules.setdefault(key, {}).update(dict.fromkeys(own))
+    if not rules:
         return {}
     first, last = asked.times[0], asked.times[-1]
     rows = await conditions.until(
-        connection, tenant_id, wanted, first, last, OBSERVATIONS_MAX, OBSERVATIONS_ALL_MAX + 1
+        connection,
+        tenant_id,
+        sorted(rules),
+        first,
+        last,
+        OBSERVATIONS_MAX,
+        OBSERVATIONS_ALL_MAX + 1,
     )
     if len(rows) > OBSERVATIONS_ALL_MAX:
         text = f"there are more than {OBSERVATIONS_ALL_MAX} observations of conditions until then"
         raise invalid("end_time", "TOO_MANY", text)
-    out: dict[Key, tuple[list[datetime], list[Observation]]] = {}
+    found: dict[Key, list[tuple[Observation, datetime]]] = {}
     for seen, told in rows:
-        times, observations = out.setdefault(seen.key, ([], []))
-        times.append(max(seen.as_of_time, told) if asked.as_told else seen.as_of_time)
-        observations.append(Observation(seen.as_of_time, seen.value, seen.category))
-    return {key: _Seen(*columns) for key, columns in out.items()}
+        found.setdefault(seen.key, []).append((of_stored(seen), told))
+    before = {
+        key: [item for item, _ in seen if item.as_of_time < first] for key, seen in found.items()
+    }
+    older = await deciding(connection, tenant_id, before, rules)
+    out = {}
+    for key, seen_then in found.items():
+        whole = [*older.get(key, ()), *seen_then]
+        observations = [item for item, _ in whole]
+        times = [max(x.as_of_time, told) if asked.as_told else x.as_of_time for x, told in whole]
+        decided = [_decided(rule, observations) for rule in rules[key]]
+        out[key] = _Seen(times, observations, decided)
+    return out
+
+
+def _decided(rule: ConditionRule, observations: Sequence[Observation]) -> list[int]:
+    """The place of the newest observation that decides, after each; -1: none."""
+    out, newest = [], -1
+    for place, item in enumerate(observations):
+        newest = place if decides(item, rule) else newest
+        out.append(newest)
+    return out
 
 
 async def _equity(

@@ -94,6 +94,45 @@ async def newest_of(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A condition whose observations from `time` on lie between two thresholds, low < high."""
+
+    key: Key
+    time: datetime
+    low: float
+    high: float
+
+
+async def decided_before(
+    connection: asyncpg.Connection, tenant_id: str, wanted: Sequence[Undecided], limit: int
+) -> list[tuple[StoredCondition, datetime]]:
+    """Of each the newest number before its time that isn't between its thresholds, with `limit` - 1
+    observations before it and when each was stored; together in the order of their times."""
+    rows = await connection.fetch(
+        f"""SELECT DISTINCT o.* FROM unnest($2::text[], $3::text[], $4::text[],
+            $5::timestamptz[], $6::float8[], $7::float8[]) AS k (wanted, kind, id, time, low, high)
+        CROSS JOIN LATERAL (
+            SELECT as_of_time AS decided FROM condition_observation
+            WHERE tenant_id = $1 AND condition_id = k.wanted
+              AND scope_kind = k.kind AND scope_id = k.id AND as_of_time < k.time
+              AND (value <= k.low OR value >= k.high)
+            ORDER BY as_of_time DESC LIMIT 1
+        ) AS newest
+        CROSS JOIN LATERAL (
+            SELECT {_COLUMNS}, create_time FROM condition_observation
+            WHERE tenant_id = $1 AND condition_id = k.wanted
+              AND scope_kind = k.kind AND scope_id = k.id AND as_of_time <= newest.decided
+            ORDER BY as_of_time DESC LIMIT $8
+        ) AS o ORDER BY o.as_of_time""",
+        tenant_id,
+        *(list(column) for column in zip(*(item.key for item in wanted), strict=True)),
+        *(list(column) for column in zip(*((i.time, i.low, i.high) for i in wanted), strict=True)),
+        limit,
+    )
+    return [_with_time(row) for row in rows]
+
+
 async def until(
     connection: asyncpg.Connection,
     tenant_id: str,
@@ -128,8 +167,11 @@ async def until(
         before,
         limit,
     )
-    names = _COLUMNS.split(", ")
-    return [(StoredCondition(**{n: row[n] for n in names}), row["create_time"]) for row in rows]
+    return [_with_time(row) for row in rows]
+
+
+def _with_time(row: asyncpg.Record) -> tuple[StoredCondition, datetime]:
+    return StoredCondition(**{n: row[n] for n in _COLUMNS.split(", ")}), row["create_time"]
 
 
 async def newest(

@@ -12,6 +12,7 @@ from positionsizing.v1 import (
     sizing_service_pb2,
 )
 
+from server.parameters.conditions import OBSERVATIONS_MAX
 from tests.server.support.service_client import Client, new_id, refusal, sizing_request
 
 EDGE = {"win_probability": [0.6], "payoff": [1.0]}
@@ -65,6 +66,35 @@ async def test_a_condition_makes_sizes_smaller_with_hysteresis(client: Client) -
     )
     assert replay.lots_equal
     assert list(replay.replayed.adjustments) == list(recorded.adjustments)
+
+
+async def test_what_lies_between_the_thresholds_for_long_changes_nothing(client: Client) -> None:
+    """Live and looked back at, and with what decided before the observations that are read."""
+    portfolio_id = await client.ready(weight_max=1.0, leverage_max=3.0)
+    calm, storm = new_id("calm"), new_id("storm")
+    rules = [
+        rule(name, name=name, enter=0.7, leave=0.3, multiplier=multiplier)
+        for name, multiplier in ((calm, 0.5), (storm, 0.8))
+    ]
+    await put(client, portfolio_id, *rules)
+    for name, first in ((calm, [0.1]), (storm, [0.1, 0.9])):
+        values = [*first, *([0.5] * (2 * OBSERVATIONS_MAX))]
+        for place, value in enumerate(values):
+            await observe(client, name, 2.0 * (len(values) - place), value=value)
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], EDGE, validate_only=True))
+    multipliers = {item.name: item.multiplier for item in decision.adjustments}
+    assert multipliers == {calm: 1.0, storm: 0.8}
+
+    request = parameter_service_pb2.SimulateParametersRequest(portfolio_id=portfolio_id)
+    request.parameters.condition_rules.rules.extend(rules)
+    request.start_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=1.5 * OBSERVATIONS_MAX))
+    request.step.seconds = OBSERVATIONS_MAX // 2
+    past = await client.parameter.SimulateParameters(request)
+    counted = {item.name: set(item.multiplier) for item in past.rules}
+    assert counted == {calm: {1.0}, storm: {0.8}}
+    request.as_told = True  # all of it was stored only now
+    past = await client.parameter.SimulateParameters(request)
+    assert {r.multiplier[0] for r in past.rules} == {0.0}
 
 
 async def test_an_observation_that_a_rule_cannot_read_counts_as_stale(client: Client) -> None:
