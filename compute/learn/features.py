@@ -53,9 +53,11 @@ def bets_of_closes(
 
     times: nanoseconds since 1970. It pays w - cost and loses w + cost; one that time ends is won
     where its return is above the cost, and counts as if it had paid or lost as much. Bars without
-    whole features, or without an outcome yet, are left out.
+    whole features, or without an outcome yet, are left out, and so are those without a close (NaN):
+    nobody could trade there. Features take the close before in its place.
     """
-    features, widths = close_features(closes), barrier_widths(closes, horizon, width)
+    filled = carried_forward(closes[:, None])[:, 0]
+    features, widths = close_features(filled), barrier_widths(filled, horizon, width)
     labels = triple_barrier(closes, widths, widths, horizon, cost)
     known = np.isfinite(features).all(axis=1) & (labels.end >= 0) & (widths > cost)
     places = np.flatnonzero(known & (np.arange(len(closes)) >= first))
@@ -82,15 +84,14 @@ def carried_forward(closes: Floats) -> Floats:
 def bets_of_universe(
     closes: Floats, times: Integers, horizon: int, width: float, cost: float
 ) -> Rows:
-    """The bets of all instruments of closes (T, n), by time; gaps are carried forward.
+    """The bets of all instruments of closes (T, n), by time; NaN where there is none.
 
     Only those that were taken `horizon` bars before the last, so that each has its outcome
     whichever way it went.
     """
-    columns = carried_forward(closes).T
     found = [
         bets_of_closes(column, times, horizon, width, cost, group)
-        for group, column in enumerate(columns)
+        for group, column in enumerate(closes.T)
     ]
     every = Rows(
         names=FEATURES,

@@ -27,10 +27,13 @@ def triple_barrier(
 
     Lopez de Prado 2018, chapter 3. Barriers are looked at on closes, and the outcome is the return
     to the close that was beyond one, not the barrier's own. Labels that the series is too short for
-    are left out, so that no label changes when bars are added.
+    are left out, so that no label changes when bars are added. Where there is no close (NaN) none
+    begins, and one whose time is over ends at the next close.
     """
     n = len(closes)
     end, side, outcome = np.full(n, -1), np.zeros(n, dtype=np.int64), np.full(n, np.nan)
+    bars = np.where(np.isfinite(closes), np.arange(n), n)
+    first_close = np.minimum.accumulate(bars[::-1])[::-1]
     for start in range(n):
         path = closes[start + 1 : start + 1 + horizon] / closes[start] - 1.0
         beyond = np.flatnonzero((path >= up[start]) | (path <= -down[start]))
@@ -41,8 +44,9 @@ def triple_barrier(
             last = horizon - 1
         else:
             continue
-        if np.isfinite(path[last]):
-            end[start], outcome[start] = start + 1 + last, path[last] - cost
+        last = first_close[start + 1 + last]
+        if last < n and np.isfinite(closes[start]):
+            end[start], outcome[start] = last, closes[last] / closes[start] - 1.0 - cost
     return Labels(end, side, outcome)
 
 

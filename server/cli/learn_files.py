@@ -110,7 +110,7 @@ def _cells(name: str, rows: Rows) -> Iterator[Sequence[object]]:
 def write_signals(
     history: history_service_pb2.History, path: Path, horizon: int, width: float, cost: float
 ) -> int:
-    """Writes a long signal for each instrument with whole features at the last close."""
+    """Writes a long signal for each instrument with a close and whole features at the last bar."""
     count = 0
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -118,9 +118,10 @@ def write_signals(
         head = ["instrument_id", "side", "edge_source", "payoff", "loss_fraction"]
         writer.writerow([*head, *features])
         for name, closes in _columns(history):
-            last = close_features(closes)[-1]
-            wide = float(barrier_widths(closes, horizon, width)[-1])
-            if not np.isfinite([*last, wide]).all() or wide <= cost:
+            filled = carried_forward(closes[:, None])[:, 0]
+            last = close_features(filled)[-1]
+            wide = float(barrier_widths(filled, horizon, width)[-1])
+            if not np.isfinite([closes[-1], *last, wide]).all() or wide <= cost:
                 continue
             numbers = (wide - cost, min(wide + cost, 1.0), *last)
             writer.writerow([name, "long", "model", *(f"{value:.10g}" for value in numbers)])
@@ -129,8 +130,8 @@ def write_signals(
 
 
 def _columns(history: history_service_pb2.History) -> Iterator[tuple[str, Floats]]:
-    """Closes of each instrument, the last one before where there is none."""
+    """Closes of each instrument, NaN where there is none."""
     values = np.array(history.values)
     values[np.array(history.missing, dtype=np.int64)] = np.nan
     table = values.reshape(len(history.observation_times), len(history.instrument_ids))
-    yield from zip(history.instrument_ids, carried_forward(table).T, strict=True)
+    yield from zip(history.instrument_ids, table.T, strict=True)

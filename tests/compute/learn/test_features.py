@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from compute.learn.features import FEATURES, barrier_widths, bets_of_closes, close_features
+from compute.learn.features import (
+    FEATURES,
+    barrier_widths,
+    bets_of_closes,
+    carried_forward,
+    close_features,
+)
 
 DAY = 86_400_000_000_000
 T = 400
@@ -63,3 +69,26 @@ def test_bets_pay_what_the_barriers_say_less_the_cost() -> None:
         assert rows.loss[row] == pytest.approx(wide[start] + 0.001, rel=1e-12)
     flat = bets_of_closes(np.full(T, 5.0), times, 10, 0.5, 0.001, 0)
     assert len(flat) == 0
+
+
+def test_nobody_bets_where_there_is_no_close() -> None:
+    """A gap of three bars and an end of trading: a plain reading of each bet, bar by bar."""
+    values, times, horizon, cost = closes(7), np.arange(T) * DAY, 5, 0.001
+    values[300:303] = np.nan
+    values[370:] = np.nan
+    rows = bets_of_closes(values, times, horizon, 0.5, cost, 0)
+    told = {
+        int(s // DAY): (int(e // DAY), bool(w))
+        for s, e, w in zip(rows.start, rows.end, rows.won, strict=True)
+    }
+    wide = barrier_widths(carried_forward(values[:, None])[:, 0], horizon, 0.5)
+    for start in range(252, T):
+        expected = None
+        for bar in range(start + 1, T):
+            change = values[bar] / values[start] - 1.0
+            if abs(change) >= wide[start] or (bar >= start + horizon and np.isfinite(change)):
+                expected = bar, change > cost
+                break
+        assert told.get(start) == expected, start
+    assert max(told) < 370
+    assert not set(range(300, 303)) & set(told)

@@ -58,6 +58,27 @@ async def test_closes_become_bets_and_a_model_that_noise_does_not_promote(
         assert "has not beaten the bars" in live.err
 
 
+async def test_what_has_stopped_trading_is_neither_bet_on_nor_signalled(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    path = short_prices(tmp_path)
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    gone, last = lines[0][2], 390
+    for line in lines[last + 1 :]:
+        line[2] = ""
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    bets, signals = tmp_path / "bets.csv", tmp_path / "signals.csv"
+    made = await sizing("learn", "bets", str(path), "--out", str(bets), "--signals", str(signals))
+    assert made.code == 0, made.err
+    taken = [row for row in csv.DictReader(bets.open()) if row["instrument_id"] == gone]
+    assert taken
+    assert max(row["end_time"] for row in taken)[:10] <= lines[last][0]
+    assert {row["instrument_id"] for row in csv.DictReader(signals.open())} == {
+        lines[0][1],
+        lines[0][3],
+    }
+
+
 async def test_training_may_be_a_job(sizing: Sizing, tmp_path: Path) -> None:
     file = known_bets(tmp_path / "bets.csv")
     begun = await sizing("learn", "train", str(file), "--id", "by-a-job", "--job")
