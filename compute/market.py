@@ -4,7 +4,7 @@ Quantities are in units of the instrument, money and prices in the portfolio's b
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 
@@ -60,7 +60,7 @@ class Market:
     average_daily_volume: Floats | None = None
     stop_price: Floats | None = None
     spread: Floats | None = None
-    """Relative bid-ask spread; a trade pays half of it."""
+    """Bid-ask spread as a fraction of the price; see `half_spread`."""
     sector: tuple[str, ...] = ()
     exchange_rate: Floats | None = None
     """Base currency for one unit of each instrument's own; `price` is already converted."""
@@ -91,11 +91,32 @@ class Market:
         """What a unit held counts in equity, base currency, (m,); futures count by their gains."""
         return self.price if self.contracts is None else self.contracts.value
 
+    @property
+    def half_spread(self) -> Floats:
+        """What a trade pays of it, as a fraction of exposure, (m,); 0 where none is given.
+
+        The price of an option is less than the exposure that its delta gives it.
+        """
+        if self.spread is None:
+            return np.zeros(len(self.price))
+        half = 0.5 * self.spread
+        own = self.contracts
+        return half if own is None else half * own.size / own.exposure
+
     def stops(self, stop: Floats, places: Integers) -> Floats:
         """Stop prices as quoted of the instruments at `places` in the unit of `price`, (n,)."""
         if self.contracts is not None:
             return self.contracts.stops(stop, places)
         return stop if self.exchange_rate is None else stop * self.exchange_rate[places]
+
+    def in_units(self, quote: Floats, point: Floats) -> "Market":
+        """Prices in the units of before actions that multiplied quotes and points by so much, (m,).
+
+        A split of 1 into r multiplied quotes by 1 / r, another multiplier the points.
+        """
+        own = None if self.contracts is None else self.contracts.in_units(quote, point)
+        price = self.price / (quote * point) if own is None else own.exposure
+        return replace(self, price=price, contracts=own)
 
     def part(self, places: Integers) -> "Market":
         """The market of the instruments at `places` alone; kept, as the same come again."""

@@ -84,6 +84,22 @@ class Contracts:
             margin_short=self.margin_short * by,
         )
 
+    def in_units(self, quote: Floats, point: Floats) -> "Contracts":
+        """The same in units whose quotes and points are 1 / `quote` and 1 / `point` of these, (m,).
+
+        Margins and orders stay as they are.
+        """
+        inverse = self.kind == ContractKind.INVERSE_FUTURE
+        by = 1.0 / (point * np.where(inverse, 1.0 / quote, quote))
+        return replace(
+            self,
+            quote=self.quote / quote,
+            factor=self.factor / point,
+            size=self.size * by,
+            exposure=self.exposure * by,
+            value=self.value * by,
+        )
+
     def stops(self, stop: Floats, places: Integers) -> Floats:
         """Exposure less what a unit loses down to the stop as quoted, (n,); 0 where there is none.
 

@@ -61,7 +61,7 @@ def holding_periods(inputs: Inputs) -> Floats:
 
 def market_costs(market: Market, fees_count: bool = True) -> Floats:
     """Half the spread and the fee of each instrument, (m,), as fractions of exposure."""
-    out = np.zeros(len(market.price)) if market.spread is None else 0.5 * market.spread
+    out = market.half_spread
     if market.contracts is None or not fees_count:
         return out
     stated = market.contracts

@@ -140,7 +140,8 @@ def traded(
         raise invalid(f"instrument_ids[{i}]", "UNKNOWN_INSTRUMENT", text)
     price = np.abs(prices.price[place])
     volume = _column(prices.average_daily_volume, place, names, "MISSING_AVERAGE_DAILY_VOLUME")
-    spread = price * _column(prices.spread, place, names, "MISSING_SPREAD")
+    _column(prices.spread, place, names, "MISSING_SPREAD")
+    spread = price * 2.0 * prices.half_spread[place]
     if covariance is not None:
         signed = prices.price[place]
         deviation = np.sqrt(np.diag(covariance))

@@ -22,7 +22,7 @@ class Books:
     daily_volume: Floats | None = None
     """Value traded a day of each as a weight, (n,), NaN where it is not known; None: of none."""
     spread: Floats | None = None
-    """Relative spread of each, (n,), 0 where it is not known."""
+    """Spread of each as a fraction of exposure, (n,), 0 where it is not known."""
 
 
 def books(state: PortfolioState | None, prices: Market | None, proposed: pb.BookWeights) -> Books:
@@ -54,5 +54,5 @@ def books(state: PortfolioState | None, prices: Market | None, proposed: pb.Book
         daily = np.where(place >= 0, volume[known] * prices.price[known] / equity, np.nan)
     spread = np.zeros(len(names))
     if prices.spread is not None:
-        spread = np.where(place >= 0, np.nan_to_num(prices.spread[known]), 0.0)
+        spread = np.where(place >= 0, 2.0 * np.nan_to_num(prices.half_spread[known]), 0.0)
     return Books(names, before, after, equity, daily, spread)

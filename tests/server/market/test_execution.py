@@ -59,6 +59,15 @@ async def test_the_example_of_almgren_and_chriss_d7_14(client: Client) -> None:
     assert sold.expected_cost == pytest.approx(plan.expected_cost)
 
 
+async def test_the_spread_of_an_option_is_of_its_own_price(client: Client) -> None:
+    """A share of 50 at a spread of 1/8, and an option with that exposure at a premium of 5."""
+    share = (await planned(client, risk_aversion=0.0)).schedules[0]
+    option = {"price": [5.0], "underlying_price": [100.0], "delta": [0.5], "spread": [0.125 / 5]}
+    found = (await planned(client, risk_aversion=0.0, columns=option)).schedules[0]
+    assert found.expected_cost == pytest.approx(share.expected_cost)
+    assert found.cost_deviation == pytest.approx(share.cost_deviation)
+
+
 async def test_without_an_aversion_it_is_that_of_growth(client: Client) -> None:
     """1 / (2 c W): a million at half of Kelly."""
     portfolio_id = await client.put_portfolio(1e6)

@@ -119,6 +119,22 @@ async def test_a_fee_on_the_stake_k10_1(
     assert at(decision, "COST") == pytest.approx(stake, rel=1e-9)
 
 
+async def test_the_spread_of_an_option_is_of_its_own_price(client: Client) -> None:
+    """Half of 2 % of a premium of 5 is 0.05 a share; its exposure is 0.4 of an underlying at 100."""
+    option = {
+        "price": [5.0] * N,
+        "underlying_price": [100.0] * N,
+        "delta": [0.4] * N,
+        "spread": [0.02] * N,
+        "fee_rate": [0.01] * N,
+    }
+    portfolio_id = await book(client, market=option)
+    mean, variance = 0.02, 0.01
+    decision = await moments(client, portfolio_id, mean, variance)
+    cost = (0.05 + 0.05) / 40.0
+    assert at(decision, "COST") == pytest.approx((mean - cost) / variance, rel=1e-9)
+
+
 @METHODS
 @pytest.mark.parametrize(
     ("equity", "periods", "stake"),

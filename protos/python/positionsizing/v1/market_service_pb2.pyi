@@ -195,8 +195,9 @@ class MarketSnapshot(_message.Message):
 
     @_builtins.property
     def spread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Relative bid-ask spread, e.g. 0.0002. From 0 to 1. Half of it is a cost of each unit traded, as
-        `SizingParameters.cost_rate` is and added to it, in both methods. Empty column: none.
+        """Bid-ask spread as a fraction of the price, e.g. 0.0002; of an option of its own price, not of its
+        exposure. From 0 to 1. Half of it is a cost of each unit traded, as `SizingParameters.cost_rate` is
+        and added to it, in both methods. Empty column: none.
         """
 
     @_builtins.property
