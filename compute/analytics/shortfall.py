@@ -2,8 +2,9 @@
 
     paper - real = execution sum n (fill - decision) + opportunity sum m (close - decision) + fees
 
-n the units filled, m those that were decided and not filled, signed (Perold 1988). The three add up
-exactly to what the decided trades would have earned at the decision's price less what was earned.
+n the units filled, m those that were decided and not filled, signed (Perold 1988), differences of
+prices as the money that a unit gains by them. The three add up exactly to what the decided trades
+would have earned at the decision's price less what was earned.
 """
 
 from dataclasses import dataclass
@@ -37,19 +38,13 @@ class Shortfall:
 
 
 def shortfall(
-    decided: Floats,
-    decision_price: Floats,
-    filled: Floats,
-    fill_price: Floats,
-    close_price: Floats,
-    fees: float,
+    decided: Floats, exposure: Floats, filled: Floats, dearer: Floats, moved: Floats, fees: float
 ) -> Shortfall:
-    """The shortfall of trades, (n,) each, units signed, prices in the base currency.
+    """The shortfall of trades, (n,) each, units signed, money in the base currency.
 
-    fill_price: mean over the fills of a trade; not read where nothing was filled.
+    exposure: of a unit at the decision. dearer: what the fills cost beyond the decision's price, 0
+    where nothing was filled. moved: what a unit gained from the decision to the close
+    (`period_return.gains`), whatever kind of contract it is.
     """
-    paid = np.where(filled != 0.0, fill_price - decision_price, 0.0)
-    execution = float(filled @ paid)
-    opportunity = float((decided - filled) @ (close_price - decision_price))
-    notional = float(np.abs(decided) @ decision_price)
-    return Shortfall(execution, opportunity, fees, notional)
+    notional = float(np.abs(decided) @ exposure)
+    return Shortfall(float(dearer.sum()), float((decided - filled) @ moved), fees, notional)

@@ -25,6 +25,7 @@ from compute.analytics.effectiveness import (
 from compute.analytics.evidence import SequentialResult, growth_evidence, sequential_result
 from compute.analytics.forecasts import bet_forecast, growth_forecast
 from compute.analytics.impact import impact
+from compute.analytics.period_return import gains, returns
 from compute.analytics.return_forecasts import Scores
 from compute.analytics.shortfall import shortfall
 from compute.market import Floats, Integers, Market
@@ -153,7 +154,7 @@ def _valued(item: Decided, before: Market, after: Market) -> Line | None:
     rows = np.flatnonzero(sized & (first >= 0) & (last >= 0))
     if not len(rows):
         return None
-    moved = after.price[last[rows]] / before.price[first[rows]] - 1.0
+    moved = returns(before, after, first[rows], last[rows])
     side = np.where(integers(item.signals.side)[rows] == types_pb2.SIDE_SHORT, -1.0, 1.0)
     return Line(Outcome(stage_weights(item.answer)[:, rows], side, moved), rows, item)
 
@@ -267,16 +268,16 @@ def add_shortfall(
         first, last = before.places(ids), after.places(ids)
         known = (first >= 0) & (last >= 0)
         unit = np.where(known, floats(sizes.lot_size), 0.0)
-        filled, price, fee = _filled(ids, fills.get(item.decision_id, ()), unit, before)
+        filled, dearer, fee = _filled(ids, fills.get(item.decision_id, ()), unit, before)
         found = shortfall(
             integers(sizes.trade_lots).astype(np.float64) * unit,
             before.price[first],
             filled,
-            price,
-            np.where(known, after.price[last], before.price[first]),
+            dearer,
+            np.where(known, gains(before, after, first, last), 0.0),
             fee,
         )
-        part = _slippage(filled, price, first, before)
+        part = _slippage(filled, dearer, first, before)
         slippage.append(part[0])
         participation.append(part[1])
         total.execution += found.execution
@@ -296,11 +297,12 @@ def add_shortfall(
 
 
 def _slippage(
-    filled: Floats, price: Floats, place: Integers, market: Market
+    filled: Floats, dearer: Floats, place: Integers, market: Market
 ) -> tuple[Floats, Floats]:
     """Slippage in daily volatilities and quantity over a day's volume, of the fills with both.
 
-    Half the spread is taken off the slippage: sizing charges it beside the impact.
+    Half the spread is taken off the slippage, a part of the exposure as the spread is: sizing
+    charges it beside the impact.
     """
     volatility, volume = market.volatility, market.average_daily_volume
     if volatility is None or volume is None:
@@ -310,9 +312,7 @@ def _slippage(
     daily = volatility[at] / np.sqrt(DAYS_PER_YEAR)
     usable = (daily > 0.0) & (volume[at] > 0.0)
     rows, at, daily = rows[usable], at[usable], daily[usable]
-    moved = np.sign(filled[rows]) * (price[rows] / market.price[at] - 1.0)
-    if market.spread is not None:
-        moved = moved - 0.5 * market.spread[at]
+    moved = dearer[rows] / (np.abs(filled[rows]) * market.price[at]) - market.half_spread[at]
     return moved / daily, np.abs(filled[rows]) / volume[at]
 
 
@@ -322,15 +322,17 @@ def _filled(
     unit: Floats,
     market: Market,
 ) -> tuple[Floats, Floats, float]:
-    """Units filled and their mean price, (n,) each, and all fees, in the base currency."""
+    """Units filled, what they cost beyond the market's price, (n,) each, and all fees.
+
+    Money is base currency, at the rate of each fill.
+    """
     place = {name: i for i, name in enumerate(ids) if name in market.index}
-    units, paid, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
+    units, dearer, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
     for report in reports:
         for entry, name in enumerate(report.fills.instrument_ids):
             if (i := place.get(name)) is not None:
                 fill = Fill.of(report.fills, entry, market, Accounts(""))
                 units[i] += fill.lots * unit[i]
-                paid[i] += fill.lots * unit[i] * fill.price * fill.point_value(market)
+                dearer[i] += fill.lots * unit[i] * fill.dearer(market)
                 fees += fill.fee
-    mean = np.where(units != 0.0, paid / np.where(units != 0.0, units, 1.0), 0.0)
-    return units, mean, fees
+    return units, dearer, fees

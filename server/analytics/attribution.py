@@ -7,6 +7,7 @@ from positionsizing.v1 import analytics_service_pb2 as pb
 
 from compute.analytics.attribution import attribution
 from compute.analytics.factor_attribution import factor_attribution
+from compute.analytics.period_return import returns
 from compute.market import Floats, Market
 from server.calls.errors import invalid
 from server.convert.columns import floats
@@ -113,8 +114,7 @@ def attribute_factors(
 
 def _moved(ids: Sequence[str], before: Market, after: Market) -> Floats:
     """Simple returns between two markets."""
-    moved: Floats = after.price[after.places(ids)] / before.price[before.places(ids)] - 1.0
-    return moved
+    return returns(before, after, before.places(ids), after.places(ids))
 
 
 def factors_problem(factors: pb.FactorExposures) -> tuple[str, str, str] | None:

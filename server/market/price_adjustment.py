@@ -1,9 +1,10 @@
 """Prices of two snapshots in the same units, where corporate actions lie between them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 from positionsizing.v1 import corporate_action_pb2 as action_pb
 from positionsizing.v1.market_service_pb2 import MarketSnapshot
 
@@ -39,17 +40,19 @@ class Marks:
         if not self.actions:
             return market
         scale = self._scale(self.snapshots[before].message, self.snapshots[after].message)
-        price = market.price.copy()
-        for name, factor in scale.items():
-            if factor > 0.0 and name in market.index:
-                price[market.index[name]] /= factor
-        return replace(market, price=price) if scale else market
+        quote, point = np.ones((2, len(market.price)))
+        for name, (price_step, point_step) in scale.items():
+            if price_step > 0.0 and name in market.index:
+                quote[market.index[name]], point[market.index[name]] = price_step, point_step
+        return market.in_units(quote, point) if scale else market
 
-    def _scale(self, before: MarketSnapshot, after: MarketSnapshot) -> dict[str, float]:
-        """What the actions that only the later snapshot shows make of the value of a unit."""
+    def _scale(
+        self, before: MarketSnapshot, after: MarketSnapshot
+    ) -> dict[str, tuple[float, float]]:
+        """What the actions that only the later snapshot shows make of price and point of a unit."""
         first, last = _Shown(before), _Shown(after)
         value: dict[str, tuple[float, float]] = {}
-        scale: dict[str, float] = {}
+        scale: dict[str, tuple[float, float]] = {}
         for stored in self.actions:
             name = stored.instrument_id
             place = place_of(before, name)
@@ -62,8 +65,9 @@ class Marks:
             change = change_of(action_pb.CorporateAction.FromString(stored.payload), multiplier)
             value[name] = (change.price(price), multiplier * change.point_factor)
             if price > 0.0:
-                step = change.price(price) * change.point_factor / price
-                scale[name] = scale.get(name, 1.0) * step
+                quote, point = scale.get(name, (1.0, 1.0))
+                step = change.price(price) / price
+                scale[name] = quote * step, point * change.point_factor
         return scale
 
 

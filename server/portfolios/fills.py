@@ -13,7 +13,7 @@ import numpy as np
 from positionsizing.v1 import sizing_service_pb2 as pb
 
 from compute.market import Market
-from compute.money.contracts import ContractKind
+from compute.money.contracts import ContractKind, points
 from compute.money.currency import MINOR_UNITS, major_of, rate_of
 from server.calls.errors import FieldViolation, invalid_fields
 from server.convert.columns import integers
@@ -223,6 +223,15 @@ class Fill:
         if market.contracts is None:
             return self.rate
         return float(market.contracts.factor[self.place]) / _rate(market, self.place) * self.rate
+
+    def dearer(self, market: Market) -> float:
+        """Base currency, at the fill's rate, that a unit bought cost beyond the market's price."""
+        quoted, factor, own = _quote(market, self.place), self.point_value(market), market.contracts
+        if own is None or own.kind[self.place] == ContractKind.CASH:
+            return self.price * factor - float(market.value[self.place])
+        kind = own.kind[self.place : self.place + 1]
+        paid, then = points(kind, np.array([self.price])), points(kind, np.array([quoted]))
+        return factor * float(paid[0] - then[0])
 
     def booking(self, market: Market, lot_size: float) -> Booking:
         """What it books."""

@@ -776,7 +776,7 @@ class ImplementationShortfall(_message.Message):
     NOTIONAL_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
     execution: _builtins.float
-    """Fills away from the price of the decision."""
+    """Fills away from the price of the decision, at the exchange rate of each fill."""
     opportunity: _builtins.float
     """Trades that were decided and not filled, by the price at the next decision."""
     fees: _builtins.float

@@ -55,7 +55,9 @@ class AnalyticsServiceServicer:
 
     def AnalyzeDecisions(self, request, context):
         """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
-        came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+        came, and the cost of getting from decisions to positions, for the decisions of a portfolio. What
+        a position returns is what a unit adds to equity over its exposure: of a future in another currency that
+        currency counts on the gain alone, of an option its own price counts, whatever its delta said.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

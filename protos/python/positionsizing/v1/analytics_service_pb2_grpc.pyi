@@ -37,7 +37,9 @@ class AnalyticsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnalyticsServiceAsyncStub: ...
     AnalyzeDecisions: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.AnalyzeDecisionsRequest, _analytics_service_pb2.AnalyzeDecisionsResponse]
     """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
-    came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+    came, and the cost of getting from decisions to positions, for the decisions of a portfolio. What
+    a position returns is what a unit adds to equity over its exposure: of a future in another currency that
+    currency counts on the gain alone, of an option its own price counts, whatever its delta said.
     """
     CompareStrategies: _grpc.UnaryUnaryMultiCallable[_analytics_service_pb2.CompareStrategiesRequest, _analytics_service_pb2.CompareStrategiesResponse]
     """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
@@ -53,7 +55,9 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnalyzeDecisions: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.AnalyzeDecisionsRequest, _analytics_service_pb2.AnalyzeDecisionsResponse]  # type: ignore[assignment]
     """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
-    came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+    came, and the cost of getting from decisions to positions, for the decisions of a portfolio. What
+    a position returns is what a unit adds to equity over its exposure: of a future in another currency that
+    currency counts on the gain alone, of an option its own price counts, whatever its delta said.
     """
     CompareStrategies: _aio.UnaryUnaryMultiCallable[_analytics_service_pb2.CompareStrategiesRequest, _analytics_service_pb2.CompareStrategiesResponse]  # type: ignore[assignment]
     """Whether the best of all strategies of some portfolios sizes better than nothing, full or half
@@ -72,7 +76,9 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_service_pb2.AnalyzeDecisionsResponse, _abc.Awaitable[_analytics_service_pb2.AnalyzeDecisionsResponse]]:
         """Growth by stage of the waterfall, what was chosen against other sizes, forecasts against what
-        came, and the cost of getting from decisions to positions, for the decisions of a portfolio.
+        came, and the cost of getting from decisions to positions, for the decisions of a portfolio. What
+        a position returns is what a unit adds to equity over its exposure: of a future in another currency that
+        currency counts on the gain alone, of an option its own price counts, whatever its delta said.
         """
 
     @_abc_1.abstractmethod
