@@ -120,7 +120,7 @@ async def test_a_fee_on_the_stake_k10_1(
 
 
 async def test_the_spread_of_an_option_is_of_its_own_price(client: Client) -> None:
-    """Half of 2 % of a premium of 5 is 0.05 a share; its exposure is 0.4 of an underlying at 100."""
+    """Half of 2 % of a premium of 5 is 0.05; exposure is 0.4 of an underlying at 100."""
     option = {
         "price": [5.0] * N,
         "underlying_price": [100.0] * N,
