@@ -70,10 +70,12 @@ async def test_what_has_stopped_trading_is_neither_bet_on_nor_signalled(
     bets, signals = tmp_path / "bets.csv", tmp_path / "signals.csv"
     made = await sizing("learn", "bets", str(path), "--out", str(bets), "--signals", str(signals))
     assert made.code == 0, made.err
-    taken = [row for row in csv.DictReader(bets.open()) if row["instrument_id"] == gone]
+    taken = [
+        row for row in csv.DictReader(bets.read_text().splitlines()) if row["instrument_id"] == gone
+    ]
     assert taken
     assert max(row["end_time"] for row in taken)[:10] <= lines[last][0]
-    assert {row["instrument_id"] for row in csv.DictReader(signals.open())} == {
+    assert {row["instrument_id"] for row in csv.DictReader(signals.read_text().splitlines())} == {
         lines[0][1],
         lines[0][3],
     }
