@@ -16,7 +16,7 @@ from jax import Array
 from compute.limits.projection import NO_LIMIT
 from compute.limits.rounded_lots import NEAR_LOT, NEAR_SIZE_MAX
 from compute.simulate.fast_decision import Bounds, Features, Session, stakes, whole_lots
-from compute.simulate.fast_limits import limited
+from compute.simulate.fast_limits import largest_trade, limited
 
 PAID = ("commission", "slippage", "dividends", "interest", "borrow", "delistings", "fractions")
 """Fields of `account.Account`."""
@@ -193,7 +193,7 @@ def decided(account: Account, own: Bounds, session: Session, features: Features)
     before = unit * account.units
     wanted = stakes(own, session, active, before, features)
     weight, needed = limited(wanted, before, active, unit, equity, own, session, features)
-    held = account.units
-    lots = whole_lots(weight, before, active, unit, held, equity, needed, own, features)
+    held, most = account.units, largest_trade(unit, equity, own, session)
+    lots = whole_lots(weight, before, active, unit, held, equity, needed, most, own, features)
     orders = jnp.where(due, lots * own.lot_size, account.orders)
     return account._replace(orders=orders, decisions=account.decisions + due)

@@ -181,10 +181,14 @@ def whole_lots(
     held: Array,
     equity: Array,
     needed: Array,
+    most: Array,
     own: Bounds,
     features: Features,
 ) -> Array:
-    """Whole lots to trade, positions rounded towards zero; see `limits/lots.py`."""
+    """Whole lots to trade, positions rounded towards zero; see `limits/lots.py`.
+
+    needed: see `projection.cures`. most: the largest change of each weight, of limits by volume.
+    """
     lot, lot_weight = own.lot_size, unit * own.lot_size
     known = (active > 0.0) & (lot_weight > 0.0)
     weight = jnp.where(jnp.abs(weight - before) <= 1.0 / GRID, before, weight)
@@ -202,6 +206,9 @@ def whole_lots(
         beyond = jnp.abs(held + closer * lot) > jnp.abs(wanted)
         back = jnp.where(beyond & (wanted * held < 0.0), jnp.trunc(exact), closer)
         rounded = jnp.where(crossed, back, rounded)
+    if features.liquidity:  # a position rounded towards zero is sold by a larger trade
+        is_beyond = jnp.abs(rounded) * lot_weight > most + jnp.abs(rounded) / GRID
+        rounded = jnp.where(is_beyond & ~near, jnp.trunc(exact), rounded)
     if features.trade_min:
         after = jnp.abs(held + rounded * lot)
         closes = (after < (1.0 - NEAR_LOT) * lot) & (after < jnp.abs(held))

@@ -49,10 +49,9 @@ def limited(
     most_held = cap
     trade_max = TradeMax(jnp.full_like(weight, NO_LIMIT), jnp.full_like(weight, NO_LIMIT))
     if features.liquidity:
-        volume = session.volume * unit
-        cap = jnp.minimum(own.adv_position_max * volume, NO_LIMIT)
+        cap = _of_volume(own.adv_position_max, session.volume * unit)
         most_held = jnp.minimum(most_held, cap)
-        most = jnp.minimum(own.trade_notional_max / equity, own.adv_trade_max * volume)
+        most = largest_trade(unit, equity, own, session)
         trade_max = TradeMax(most, most)
         weight = kept(projection.trade_cap(jnp.clip(weight, -cap, cap), before, trade_max))
     rows = _sums(active, equity, own, features)
@@ -93,6 +92,12 @@ def limited(
     if features.trade_min:
         return weight, cured(weight)
     return weight, jnp.zeros_like(weight)
+
+
+def largest_trade(unit: Array, equity: Array, own: Bounds, session: Session) -> Array:
+    """The largest change of each weight in a decision, by money and by volume."""
+    by_volume = _of_volume(own.adv_trade_max, session.volume * unit)
+    return jnp.minimum(own.trade_notional_max / equity, by_volume)
 
 
 def _book_rows(own: Bounds) -> fast_rows.Rows:
@@ -142,6 +147,11 @@ def _cap(unit: Array, equity: Array, own: Bounds, features: Features) -> Array:
     if features.quantity:
         cap = jnp.minimum(cap, own.quantity_max * unit)
     return cap
+
+
+def _of_volume(share: Array, volume: Array) -> Array:
+    """A bound by volume; one that is not set bounds nothing, least of all where volume is 0."""
+    return jnp.where(share < NO_LIMIT, jnp.minimum(share * volume, NO_LIMIT), NO_LIMIT)
 
 
 def _sums(active: Array, equity: Array, own: Bounds, features: Features) -> list[_Sums]:

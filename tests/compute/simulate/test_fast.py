@@ -1,5 +1,6 @@
 """The fast mode against the exact one, on the same books."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -155,6 +156,25 @@ def test_plain_settings_agree_within_a_lot(kernels: KernelRegistry) -> None:
         assert np.abs(quick.units - exact.units).max() <= 1.0 + 1e-6
         assert quick.equity == pytest.approx(exact.equity, rel=1e-4)
         assert quick.account.commission == pytest.approx(exact.account.commission, rel=1e-2)
+
+
+@pytest.mark.parametrize("volume", [None, 0.0], ids=["not given", "nothing traded"])
+def test_a_largest_trade_asks_for_no_volume(kernels: KernelRegistry, volume: float | None) -> None:
+    """It is in the stage of the limits by volume, which don't hold where they are not set."""
+    given = history()
+    none_traded = None if volume is None else np.full_like(given.close, volume)
+    past = replace(given, volume=none_traded)
+    limits = Limits(weight_max=0.2, leverage_max=1.0, trade_notional_max=5e4)
+    parameters = EffectiveParameters(kelly_fraction=0.5)
+    setting = Setting(MeanReturn(sessions=6), parameters, limits)
+    plain = replace(setting, limits=replace(limits, trade_notional_max=None))
+    both = [setting, plain]
+    for one, quick in zip(both, run_fast(past, both, units=True), strict=True):
+        exact = run(past, one, kernels)
+        assert exact.units is not None
+        assert quick.units is not None
+        assert exact.trades > 0
+        assert np.abs(quick.units - exact.units).max() <= 1.0 + 1e-6
 
 
 def test_settings_don_t_see_each_other() -> None:
