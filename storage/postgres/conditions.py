@@ -50,9 +50,10 @@ async def put(connection: asyncpg.Connection, tenant_id: str, seen: StoredCondit
         "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
         f"condition/{tenant_id}/{'/'.join(seen.key)}",
     )
-    newest = (await newest_of(connection, tenant_id, [seen.key], 1)).get(seen.key, [])
-    if newest and newest[-1] == seen:
+    stored = await _at(connection, tenant_id, seen.key, seen.as_of_time)
+    if stored == seen:
         return False
+    newest = (await newest_of(connection, tenant_id, [seen.key], 1)).get(seen.key, [])
     if newest and newest[-1].as_of_time >= seen.as_of_time:
         why = f"its newest observation is of {newest[-1].as_of_time:%Y-%m-%dT%H:%M:%S.%fZ}"
         raise FailedPrecondition("condition", seen.condition_id, why, "OUT_OF_ORDER")
@@ -69,6 +70,20 @@ async def put(connection: asyncpg.Connection, tenant_id: str, seen: StoredCondit
             seen.scope_id,
         )
     return True
+
+
+async def _at(
+    connection: asyncpg.Connection, tenant_id: str, key: Key, time: datetime
+) -> StoredCondition | None:
+    row = await connection.fetchrow(
+        f"""SELECT {_COLUMNS} FROM condition_observation
+        WHERE tenant_id = $1 AND condition_id = $2 AND scope_kind = $3 AND scope_id = $4
+          AND as_of_time = $5""",
+        tenant_id,
+        *key,
+        time,
+    )
+    return None if row is None else StoredCondition(**row)
 
 
 async def newest_of(

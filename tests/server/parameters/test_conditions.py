@@ -150,6 +150,10 @@ async def test_late_and_doubled_observations(client: Client) -> None:
     name = new_id("condition")
     first = await observe(client, name, 60, value=0.5)
     await client.condition.PutCondition(first)  # the same again is no error
+    await observe(client, name, 50, value=0.7)
+    await client.condition.PutCondition(first)  # nor is it when a newer one has come
+    listed = await client.condition.ListConditions(condition_service_pb2.ListConditionsRequest())
+    assert [item.value for item in listed.conditions if item.condition_id == name] == [0.7]
     first.condition.value = 0.6
     refused = await refusal(client.condition.PutCondition(first))
     assert (refused.code.name, refused.reason) == ("FAILED_PRECONDITION", "OUT_OF_ORDER")

@@ -56,8 +56,8 @@ class ConditionServiceServicer:
     """
 
     def PutCondition(self, request, context):
-        """Adds an observation. The same one again is no error; one that is not newer than the newest stored,
-        and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
+        """Adds an observation. One that is stored already is no error, also where newer ones have come since; any
+        other that is not newer than the newest stored is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
         portfolio that isn't there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,8 +37,8 @@ class ConditionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConditionServiceAsyncStub: ...
     PutCondition: _grpc.UnaryUnaryMultiCallable[_condition_service_pb2.PutConditionRequest, _condition_service_pb2.PutConditionResponse]
-    """Adds an observation. The same one again is no error; one that is not newer than the newest stored,
-    and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
+    """Adds an observation. One that is stored already is no error, also where newer ones have come since; any
+    other that is not newer than the newest stored is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
     portfolio that isn't there.
     """
     ListConditions: _grpc.UnaryUnaryMultiCallable[_condition_service_pb2.ListConditionsRequest, _condition_service_pb2.ListConditionsResponse]
@@ -53,8 +53,8 @@ class ConditionServiceAsyncStub(ConditionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutCondition: _aio.UnaryUnaryMultiCallable[_condition_service_pb2.PutConditionRequest, _condition_service_pb2.PutConditionResponse]  # type: ignore[assignment]
-    """Adds an observation. The same one again is no error; one that is not newer than the newest stored,
-    and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
+    """Adds an observation. One that is stored already is no error, also where newer ones have come since; any
+    other that is not newer than the newest stored is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
     portfolio that isn't there.
     """
     ListConditions: _aio.UnaryUnaryMultiCallable[_condition_service_pb2.ListConditionsRequest, _condition_service_pb2.ListConditionsResponse]  # type: ignore[assignment]
@@ -72,8 +72,8 @@ class ConditionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _condition_service_pb2.PutConditionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_condition_service_pb2.PutConditionResponse, _abc.Awaitable[_condition_service_pb2.PutConditionResponse]]:
-        """Adds an observation. The same one again is no error; one that is not newer than the newest stored,
-        and not the same, is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
+        """Adds an observation. One that is stored already is no error, also where newer ones have come since; any
+        other that is not newer than the newest stored is refused (FAILED_PRECONDITION, reason OUT_OF_ORDER). NOT_FOUND for one of a
         portfolio that isn't there.
         """
 
