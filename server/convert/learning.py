@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from positionsizing.v1 import learning_service_pb2 as pb
 
 from compute.learn import monotone
@@ -23,13 +25,14 @@ from compute.learn.rows import Rows
 from compute.learn.training import Trained
 from compute.learn.tree_import import of_json
 from compute.learn.trees import TreeError, Trees
-from server.calls.errors import FieldViolation, invalid
+from server.calls.errors import FieldViolation, invalid, precondition
 from server.convert.names import id_violations, text_violations
 from server.convert.parameters import duration_violations, seconds
 from server.convert.ranges import number_violations
 from server.convert.simulation_answer import interval
 from server.convert.training_options import option_violations
 from server.convert.training_rows import NANOSECONDS, nanoseconds, rows_violations, time_of
+from storage.postgres.models import StoredModel
 
 MEMBERS_MAX = 16
 FOLDS = 5
@@ -55,7 +58,21 @@ class ModelDetails:
 
 def model_details(stored: bytes) -> ModelDetails:
     """From the stored form."""
-    message = pb.Model.FromString(stored)
+    return details_of(pb.Model.FromString(stored))
+
+
+def stored_message(stored: StoredModel) -> pb.Model:
+    """What is stored beside the document. Raises `Refusal` where it is not what was stored."""
+    with suppress(DecodeError):
+        message = pb.Model.FromString(stored.details)
+        if (message.model_id, message.hash) == (stored.model_id, stored.hash.hex()):
+            return message
+    text = f"what is stored beside the document of model {stored.model_id!r} is not what was stored"
+    raise precondition("MODEL_CORRUPT", text, model=stored.model_id)
+
+
+def details_of(message: pb.Model) -> ModelDetails:
+    """From the message that is stored."""
     age_s = seconds(message.feature_age_max) if message.HasField("feature_age_max") else None
     return ModelDetails(
         message.model_id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from compute.learn.document import ModelDocumentError, decode, digest
 from compute.learn.models import Model
 from server.calls.errors import precondition
-from server.convert.learning import ModelDetails, model_details
+from server.convert.learning import ModelDetails, details_of, stored_message
 from server.refreshing_cache import RefreshingCache
 from storage.postgres import model_schedules, models
 from storage.postgres.models import StoredModel
@@ -30,9 +30,10 @@ def read(stored: StoredModel) -> ReadModel:
     if digest(stored.document) != stored.hash.hex():
         raise precondition("MODEL_CORRUPT", f"{name} doesn't have the hash it was stored with")
     try:
-        return ReadModel(decode(stored.document), model_details(stored.details))
+        model = decode(stored.document)
     except ModelDocumentError as error:
         raise precondition("MODEL_UNREADABLE", f"{name} {error}") from error
+    return ReadModel(model, details_of(stored_message(stored)))
 
 
 class Models:

@@ -333,7 +333,7 @@ def _stage_name(stage: pb.ModelStage.ValueType) -> str:
 
 
 def _message(stored: StoredModel, *, with_document: bool = False) -> pb.Model:
-    message = pb.Model.FromString(stored.details)
+    message = convert.stored_message(stored)
     message.stage = pb.ModelStage.Value(f"MODEL_STAGE_{stored.stage}")
     message.author = stored.author
     message.create_time.CopyFrom(timestamp(stored.create_time))

@@ -1,6 +1,7 @@
 """Models over gRPC: trained, judged, promoted, scored; bad input told by path."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from positionsizing.v1 import sizing_pb2
 from scipy.special import expit
 
 from server.calls.errors import Refusal
+from server.convert.learning import stored_message
 from server.learning.models import read
 from storage.postgres.models import StoredModel
 from tests.server.support.service_client import Client, new_id, refusal, same
@@ -262,3 +264,15 @@ def test_a_changed_byte_of_a_document_is_seen(document: str, hashed: str, reason
     with pytest.raises(Refusal) as refused:
         read(stored)
     assert refused.value.reason == reason
+
+
+def test_what_is_stored_beside_a_document_is_checked_too() -> None:
+    digest = hashlib.sha256(b"{}").digest()
+    whole = pb.Model(model_id="m", hash=digest.hex(), refuse_unbounded=True).SerializeToString()
+    stored = StoredModel("m", "ann", BEGIN, "{}", digest, whole, "", "LIVE")
+    assert stored_message(stored).refuse_unbounded
+    other = pb.Model(model_id="n", hash=digest.hex()).SerializeToString()
+    for details in (whole[:-1], b"\x0f" + whole[1:], b"", other):
+        with pytest.raises(Refusal) as refused:
+            stored_message(replace(stored, details=details))
+        assert refused.value.reason == "MODEL_CORRUPT"
