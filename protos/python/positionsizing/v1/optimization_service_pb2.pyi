@@ -69,8 +69,11 @@ class _ObjectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objecti
 class ObjectiveKind(_ObjectiveKind, metaclass=_ObjectiveKindEnumTypeWrapper):
     """What is maximised or minimised. Cash is 1 - sum(w) and earns `cash_return` c a period, and so do the
     proceeds of a short sale: wealth after a period is W = 1 + c + w'(r - c). Expected returns mu are
-    over cash likewise: mu - c in every objective. Risks (variance, CVaR, drawdowns) and limits on them
-    are of w'r, without interest on cash.
+    over cash likewise: mu - c in every objective that reads them. LOG_GROWTH and CRRA read the scenarios alone,
+    and so do second moments, CVaR and drawdowns: a stated `mean` doesn't move them. Risks (variance, CVaR,
+    drawdowns) and limits on them are of w'r, without interest on cash. Costs come off whatever is maximised, and
+    on what is minimised, as they are: of LOG_GROWTH and CRRA off the growth or utility, E log W - costs, which
+    is what they take of wealth to first order. MAX_SHARPE has them in its numerator.
     """
 
 OBJECTIVE_KIND_UNSPECIFIED: ObjectiveKind.ValueType  # 0
@@ -344,8 +347,9 @@ class OptimizationProblem(_message.Message):
 
     @_builtins.property
     def mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Expected simple returns. Empty: the mean of the scenarios; without scenarios an objective that reads
-        means is refused, and limits take them as 0. From -1e9 to 1e9.
+        """Expected simple returns, of objectives that read means (`ObjectiveKind`) and of `var_max`. LOG_GROWTH and
+        CRRA don't: move their scenarios instead. Empty: the mean of the scenarios; without scenarios an objective
+        that reads means is refused, and limits take them as 0. From -1e9 to 1e9.
         """
 
     @_builtins.property
