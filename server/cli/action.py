@@ -193,7 +193,7 @@ def _apply(
 
 
 def _show(answer: "market_service_pb2.ApplyCorporateActionResponse", dry_run: bool) -> None:
-    from server.cli.labels import money, units
+    from server.cli.labels import booked, units
     from server.cli.render import table
 
     names = ("portfolio", "before", "after", "fraction", "cash", "open trades")
@@ -201,7 +201,8 @@ def _show(answer: "market_service_pb2.ApplyCorporateActionResponse", dry_run: bo
     title = f"{answer.action.instrument_id}: {_words(answer.action)} {done} applied"
     out = table(title, *names, left=("portfolio",), drop=("open trades", "fraction"))
     for item in answer.effects:
-        cash = f"{money(item.cash_change)} {item.cash_currency}" if item.cash_currency else ""
+        code = item.cash_currency
+        cash = f"{booked(item.cash_change, code)} {code}" if code else ""
         out.add_row(
             item.portfolio_id,
             units(item.quantity_before),

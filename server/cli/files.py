@@ -63,14 +63,28 @@ def read_message(path: Path, message: M) -> M:
 
 
 def read_holdings(path: Path) -> portfolio_service_pb2.Holdings:
-    """Holdings from a table of `instrument_id,quantity`, or a message as JSON."""
+    """Holdings from a table of `instrument_id,quantity,average_price`, or a message as JSON.
+
+    What a unit was bought at may be missing, of single ones too.
+    """
+    return _read_quantities(path, ("average_price",))
+
+
+def read_quantities(path: Path) -> portfolio_service_pb2.Holdings:
+    """The same of `instrument_id,quantity` alone."""
+    return _read_quantities(path, ())
+
+
+def _read_quantities(path: Path, more: tuple[str, ...]) -> portfolio_service_pb2.Holdings:
     given = _sheet_or_document(path)
     if not isinstance(given, Sheet):
         return _parsed(given, portfolio_service_pb2.Holdings(), path)
     columns = ("instrument_id", "quantity")
-    given.check_columns(columns, columns)
+    given.check_columns((*columns, *more), columns)
     return portfolio_service_pb2.Holdings(
-        instrument_ids=given.texts("instrument_id"), quantity=given.numbers("quantity")
+        instrument_ids=given.texts("instrument_id"),
+        quantity=given.numbers("quantity"),
+        **{name: given.numbers(name, 0.0) for name in more if name in given.columns},
     )
 
 

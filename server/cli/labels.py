@@ -26,6 +26,13 @@ money = amount
 """Of money."""
 
 
+def booked(value: float, currency: str) -> str:
+    """Money of the books: to the cent, of crypto-assets to the eighth decimal."""
+    from server.convert.currencies import CRYPTO
+
+    return f"{value + 0.0:,.{8 if currency in CRYPTO else 2}f}"
+
+
 def count_words(count: int, what: str) -> str:
     """So many of something: "1 line", "2,000 lines"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

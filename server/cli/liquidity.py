@@ -108,11 +108,11 @@ def execution(
     """How fast to trade, so that impact and the risk of waiting cost least (Almgren-Chriss)."""
     from positionsizing.v1 import liquidity_service_pb2 as pb
 
-    from server.cli.files import read_holdings
+    from server.cli.files import read_quantities
     from server.cli.labels import money, units
     from server.cli.render import table
 
-    given = read_holdings(trades)
+    given = read_quantities(trades)
     request = pb.PlanExecutionRequest(
         portfolio_id=portfolio,
         market_snapshot_id=snapshot,

@@ -33,7 +33,12 @@ PortfolioId = Annotated[str, typer.Argument(metavar="PORTFOLIO", help="Id of the
 SomePortfolio = Annotated[str, typer.Argument(metavar="[PORTFOLIO]", help="Id, or an option.")]
 HoldingsFile = Annotated[
     Path | None,
-    typer.Option("--holdings", exists=True, dir_okay=False, help="Table: instrument_id,quantity."),
+    typer.Option(
+        "--holdings",
+        exists=True,
+        dir_okay=False,
+        help="Table: instrument_id,quantity[,average_price].",
+    ),
 ]
 
 CashIn = Annotated[
@@ -106,7 +111,7 @@ def list_portfolios(
     """Lists portfolios by id."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
-    from server.cli.labels import money
+    from server.cli.labels import booked
     from server.cli.render import table
 
     answer = pb.ListPortfoliosResponse(next_page_token="")
@@ -129,7 +134,7 @@ def list_portfolios(
     for item in answer.portfolios:
         identity = (item.portfolio_id, item.display_name, item.group_id, _state_words(item))
         of = (item.universe_id,) if has_universes else ()
-        cash = f"{money(item.cash)} {item.base_currency}"
+        cash = f"{booked(item.cash, item.base_currency)} {item.base_currency}"
         out.add_row(*identity, *of, cash, str(item.version))
     console().print(out)
 
@@ -352,7 +357,7 @@ def _set_state(
 
 def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
     """Prints cash, holdings and trading state."""
-    from server.cli.labels import money, units
+    from server.cli.labels import booked, units
     from server.cli.render import table
 
     if as_json:
@@ -361,18 +366,21 @@ def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> N
     state = _state_words(found)
     group = f", group {found.group_id}" if found.group_id else ""
     group += f", universe {found.universe_id}" if found.universe_id else ""
+    cash = f"{booked(found.cash, found.base_currency)} {found.base_currency}"
     out = table(
-        f"{found.display_name or found.portfolio_id}: cash {money(found.cash)} "
-        f"{found.base_currency}, {state}{group}, version {found.version}",
-        *("instrument", "quantity"),
+        f"{found.display_name or found.portfolio_id}: cash {cash}, {state}{group}, "
+        f"version {found.version}",
+        *("instrument", "quantity", "bought at"),
         left=("instrument",),
+        drop=("bought at",),
     )
     held = found.holdings
-    for name, quantity in zip(held.instrument_ids, held.quantity, strict=True):
-        out.add_row(name, units(quantity))
+    prices = held.average_price or [0.0] * len(held.quantity)
+    for name, quantity, price in zip(held.instrument_ids, held.quantity, prices, strict=True):
+        out.add_row(name, units(quantity), units(price) if price else "")
     console().print(out)
     for account in found.cash_balances:
-        say(f"  cash in {account.currency}: {money(account.amount)}")
+        say(f"  cash in {account.currency}: {booked(account.amount, account.currency)}")
 
 
 def balances(given: list[str] | None) -> "list[portfolio_service_pb2.CashBalance]":

@@ -1,7 +1,8 @@
 """`sizing settle`: what has become of the orders of one decision, named by its id."""
 
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,8 @@ def settle(
         if filled:
             request.fills.CopyFrom(_open_fills(client, decision))
         elif lines:
-            request.fills.CopyFrom(fills_of(lines, decision, _lot_sizes(client, decision)))
+            lots_now, inverse = _lot_sizes(client, decision), _inverse(client, decision, lines)
+            request.fills.CopyFrom(fills_of(lines, decision, lots_now, inverse))
         if settle_in:
             request.fills.settlement_currency.extend([settle_in] * len(request.fills.lots))
         answer = client.sizing.SettleDecision(request)
@@ -120,10 +122,13 @@ def fills_of(
     lines: list[FillLine],
     decision: "sizing_pb2.SizingDecision",
     lots_now: Mapping[str, float] | None = None,
+    inverse: Collection[str] = (),
 ) -> "sizing_service_pb2.Fills":
-    """Fills in whole lots; those of one instrument together, at their average price.
+    """Fills in whole lots; those of one instrument together, at the price that is worth the same.
 
-    lots_now: the size of a lot where it isn't that of the decision any more.
+    That is their mean by lots, sum n p / sum n; of inverse futures, which are worth 1 / p, the
+    harmonic one, sum n / sum (n / p). lots_now: the size of a lot where it isn't that of the
+    decision any more. inverse: the inverse futures among those with several fills.
     """
     from positionsizing.v1 import sizing_service_pb2 as pb
 
@@ -143,14 +148,34 @@ def fills_of(
         if lots.get(name, count) * count < 0:
             raise CommandError(f"{where}: {name} was bought in one fill and sold in another")
         lots[name] = lots.get(name, 0) + count
-        paid[name] = paid.get(name, 0.0) + count * price
+        worth = 1.0 / price if name in inverse else price
+        paid[name] = paid.get(name, 0.0) + count * worth
         fees[name] = fees.get(name, 0.0) + fee
     return pb.Fills(
         instrument_ids=list(lots),
         lots=list(lots.values()),
-        price=[paid[name] / count for name, count in lots.items()],
+        price=[
+            count / paid[name] if name in inverse else paid[name] / count
+            for name, count in lots.items()
+        ],
         fee=list(fees.values()),
     )
+
+
+def _inverse(
+    client: "Client", decision: "sizing_pb2.SizingDecision", lines: list[FillLine]
+) -> set[str]:
+    """The inverse futures among the instruments with several fills."""
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    several = {name for name, count in Counter(line[1] for line in lines).items() if count > 1}
+    if not several:
+        return set()
+    wanted = pb.GetMarketSnapshotRequest(snapshot_id=decision.versions.market_snapshot_id)
+    snapshot = client.market.GetMarketSnapshot(wanted).snapshot
+    kinds = zip(snapshot.instrument_ids, snapshot.contract_kind, strict=False)
+    inverse = {name for name, kind in kinds if kind == pb.CONTRACT_KIND_INVERSE_FUTURE}
+    return inverse & several
 
 
 def _open_fills(

@@ -142,6 +142,11 @@ def test_market_and_holdings(tmp_path: Path) -> None:
     assert len(snapshot.lot_size) == 0
     held = files.read_holdings(written(tmp_path, "instrument_id,quantity\nA,-5\n"))
     assert list(held.quantity) == [-5.0]
+    assert len(held.average_price) == 0
+    paid = "instrument_id,quantity,average_price\nA,-5,101.5\nB,2,\n"
+    assert list(files.read_holdings(written(tmp_path, paid)).average_price) == [101.5, 0.0]
+    with pytest.raises(CommandError, match="'average_price' is not known"):
+        files.read_quantities(written(tmp_path, paid))
     with pytest.raises(CommandError, match="line 2: price is ''"):
         files.read_market(written(tmp_path, "instrument_id,price\nA,\n"))
 

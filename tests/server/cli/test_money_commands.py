@@ -134,6 +134,45 @@ async def test_what_was_split_is_settled_in_new_lots(sizing: Sizing, tmp_path: P
     assert held["holdings"]["quantity"] == [200.0, 1000.0]
 
 
+async def test_fills_of_an_inverse_future_are_worth_what_their_price_together_is(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    """Gains go by 1 / price, and so do parts of a fill."""
+    contract = tmp_path / "contract.csv"
+    header = "instrument_id,price,currency,contract_kind,multiplier,margin_rate_long"
+    contract.write_text(f"{header}\nINV-CLI,60000,BTC,inverse_future,100,0.1\n")
+    of = ("--universe", "inverse-cli")
+    await sizing("market", "load", str(contract), "--rate", "BTC/USD=60000", *of)
+    await sizing("portfolio", "create", "cli-inverse", "--cash", "100000", *of)
+    limits = tmp_path / "limits.toml"
+    limits.write_text("notional_max = 4000")
+    await sizing("portfolio", "limits", "cli-inverse", "--set", str(limits))
+    signals = tmp_path / "signals.csv"
+    signals.write_text(
+        "instrument_id,side,win_probability,payoff,loss_fraction\nINV-CLI,long,0.9,1,0.5"
+    )
+    sized = await sizing("size", str(signals), "--portfolio", "cli-inverse", "--json")
+    fills = ("--fill", "INV-CLI=10@50000", "--fill", "INV-CLI=30@60000")
+    settled = await sizing("settle", sized.json["decision_id"], *fills)
+    assert settled.code == 0, settled.err
+    held = (await sizing("portfolio", "show", "cli-inverse", "--json")).json["holdings"]
+    assert held["quantity"] == [40.0]
+    assert 40.0 / held["average_price"][0] == pytest.approx(10 / 50_000 + 30 / 60_000, rel=1e-12)
+
+
+async def test_books_are_shown_to_the_cent_with_what_was_paid(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    holdings = tmp_path / "holdings.csv"
+    holdings.write_text("instrument_id,quantity,average_price\nBUND-CLI,-3,131.25\nX-CLI,2,\n")
+    accounts = ("--cash-in", "EUR=400000.25", "--cash-in", "BTC=1.00000001")
+    words = ("--cash", "3000000.07", *accounts, "--holdings", str(holdings))
+    made = await sizing("portfolio", "create", "cli-cents", *words)
+    for shown in ("3,000,000.07 USD", "EUR: 400,000.25", "BTC: 1.00000001", "131.25"):
+        assert shown in made.out
+    assert "3,000,000.07 USD" in (await sizing("portfolio", "list")).out
+
+
 async def test_a_bad_day_is_shown(sizing: Sizing, tmp_path: Path) -> None:
     await sizing("market", "load", market(tmp_path, 100.0, 10.0), "--confirm-prices")
     zoned = ("--cash", "1000", "--time-zone", "Europe/Zurich")
