@@ -21,6 +21,7 @@ from server.cli.common import (
     scope_words,
 )
 from server.cli.errors import CommandError
+from server.cli.portfolio_shown import show_portfolio
 
 if TYPE_CHECKING:
     from positionsizing.v1 import portfolio_service_pb2
@@ -111,7 +112,7 @@ def list_portfolios(
     """Lists portfolios by id."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
 
-    from server.cli.labels import booked
+    from server.cli.portfolio_shown import cash_words, state_words
     from server.cli.render import table
 
     answer = pb.ListPortfoliosResponse(next_page_token="")
@@ -132,10 +133,9 @@ def list_portfolios(
     drop = ("version", "group", "name")
     out = table("Portfolios", *names, "cash", "version", left=names, drop=drop)
     for item in answer.portfolios:
-        identity = (item.portfolio_id, item.display_name, item.group_id, _state_words(item))
+        identity = (item.portfolio_id, item.display_name, item.group_id, state_words(item))
         of = (item.universe_id,) if has_universes else ()
-        cash = f"{booked(item.cash, item.base_currency)} {item.base_currency}"
-        out.add_row(*identity, *of, cash, str(item.version))
+        out.add_row(*identity, *of, cash_words(item), str(item.version))
     console().print(out)
 
 
@@ -355,34 +355,6 @@ def _set_state(
     say(f"{scope_words(scope)}: {words}, version {answer.trading_state_version}")
 
 
-def show_portfolio(found: "portfolio_service_pb2.Portfolio", as_json: bool) -> None:
-    """Prints cash, holdings and trading state."""
-    from server.cli.labels import booked, units
-    from server.cli.render import table
-
-    if as_json:
-        print_json(found)
-        return
-    state = _state_words(found)
-    group = f", group {found.group_id}" if found.group_id else ""
-    group += f", universe {found.universe_id}" if found.universe_id else ""
-    cash = f"{booked(found.cash, found.base_currency)} {found.base_currency}"
-    out = table(
-        f"{found.display_name or found.portfolio_id}: cash {cash}, {state}{group}, "
-        f"version {found.version}",
-        *("instrument", "quantity", "bought at"),
-        left=("instrument",),
-        drop=("bought at",),
-    )
-    held = found.holdings
-    prices = held.average_price or [0.0] * len(held.quantity)
-    for name, quantity, price in zip(held.instrument_ids, held.quantity, prices, strict=True):
-        out.add_row(name, units(quantity), units(price) if price else "")
-    console().print(out)
-    for account in found.cash_balances:
-        say(f"  cash in {account.currency}: {booked(account.amount, account.currency)}")
-
-
 def balances(given: list[str] | None) -> "list[portfolio_service_pb2.CashBalance]":
     """Amounts by currency as they are written on the command line."""
     from positionsizing.v1 import portfolio_service_pb2 as pb
@@ -396,13 +368,3 @@ def balances(given: list[str] | None) -> "list[portfolio_service_pb2.CashBalance
             raise CommandError(f"{text!r} is no amount of cash", "write CURRENCY=AMOUNT: EUR=5000")
         out.append(pb.CashBalance(currency=code, amount=parse_number(amount, "amount", text)))
     return out
-
-
-def _state_words(found: "portfolio_service_pb2.Portfolio") -> str:
-    from positionsizing.v1 import types_pb2
-
-    from server.cli.labels import enum_words
-
-    if found.HasField("close_time"):
-        return f"closed {found.close_time.ToDatetime():%Y-%m-%d}"
-    return enum_words(types_pb2.TradingState, found.trading_state, "TRADING_STATE_")

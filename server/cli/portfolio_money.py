@@ -7,14 +7,8 @@ import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, Reason, connect, print_json, say
 from server.cli.errors import CommandError
-from server.cli.portfolio import (
-    CashIn,
-    HoldingsFile,
-    PortfolioId,
-    balances,
-    portfolio,
-    show_portfolio,
-)
+from server.cli.portfolio import CashIn, HoldingsFile, PortfolioId, balances, portfolio
+from server.cli.portfolio_shown import show_portfolio
 
 __all__ = ["portfolio"]
 
