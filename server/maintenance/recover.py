@@ -2,15 +2,15 @@
 
 Events are numbered in their stream without gaps, so those with a number above the stream's last are
 lost to the database. Decisions, settlements and ends of reservations are entered again as they
-were, without an event, and requests with their answers; so are versions of limits, parameters and
-trading states, and corporate actions. Whatever else is lost is told, to be done again by hand.
-Streams go on after the highest number that was published, so that none comes twice.
+were, without an event, and requests with their answers; so are portfolios, versions of limits,
+parameters and trading states, and corporate actions. Whatever else is lost is told, to be done
+again by hand. Streams go on after the highest number that was published, so that none comes twice.
 
 Nothing of a tenant is written unless all of it is: one transaction. Doing it again finds nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,6 +23,8 @@ from server.convert.told import ToldDecision
 from server.maintenance.recover_actions import APPLIED, LostActions
 from server.maintenance.recover_changes import CHANGES
 from server.maintenance.recover_changes import enter as enter_change
+from server.maintenance.recover_portfolios import CHANGED, is_closing, is_creation
+from server.maintenance.recover_portfolios import enter as enter_portfolio
 from server.observability.alerts import CRITICAL, alert
 from storage.errors import StorageError
 from storage.events.ports import InMessage
@@ -32,7 +34,7 @@ from storage.postgres.requests import Request
 from storage.postgres.tenancy import ALL_TENANTS
 
 DEADLINE_S = 600.0
-_IN_A_PORTFOLIO = {"PositionSized", "DecisionSettled", "ReservationExpired"}
+_IN_A_PORTFOLIO = {"PositionSized", "DecisionSettled", "ReservationExpired", CHANGED}
 _TOLD_ONLY = {
     "Alert",
     "SignalsRefused",
@@ -177,17 +179,21 @@ async def recover(
         lost = search.lost(tenant_id)
         gaps += search.gaps(tenant_id)
         if not write:
-            findings += [_untried(event, known[tenant_id]) for event in lost]
+            there = set(known[tenant_id])
+            findings += [_untried(event, there) for event in lost]
         elif lost:
             async with database.transaction(tenant_id, deadline_s=DEADLINE_S) as connection:
                 findings += await _enter_all(connection, tenant_id, lost, known[tenant_id])
     return Report(tuple(findings), tuple(gaps), search.event_counts())
 
 
-def _untried(event: LostEvent, streams: Mapping[str, int]) -> Finding:
+def _untried(event: LostEvent, there: set[str]) -> Finding:
+    """What is to be tried. there: portfolios that are there, to which new ones are added."""
     if event.type in _TOLD_ONLY:
         return Finding(event, Outcome.TOLD_ONLY)
-    if event.portfolio_id not in streams:
+    if event.type == CHANGED and is_creation(event.payload):
+        there.add(event.portfolio_id)
+    if event.portfolio_id not in there:
         return Finding(event, Outcome.BY_HAND, "the portfolio is not in the database")
     if event.type not in _IN_A_PORTFOLIO | CHANGES | {APPLIED}:
         return Finding(event, Outcome.BY_HAND, "do it again")
@@ -200,24 +206,23 @@ async def _enter_all(
     lost: Sequence[LostEvent],
     streams: Mapping[str, int],
 ) -> list[Finding]:
-    highest = dict[str, int]()
-    for event in lost:
-        highest[event.portfolio_id] = event.sequence  # the numbers of a stream rise
-    await recovery.go_on(connection, tenant_id, highest)
     requests = _requests(event for event in lost if event.type == "PositionSized")
     actions = LostActions(connection, tenant_id)
-    findings = []
+    closings = {e.portfolio_id for e in lost if e.type == CHANGED and is_closing(e.payload)}
+    there, findings = set(streams), []
     for event in lost:
-        finding = _untried(event, streams)
+        finding = _untried(event, there)
         if finding.outcome is Outcome.ENTERED:
             try:
                 async with recovery.attempt(connection):  # what fails leaves the rest alone
-                    why = await _enter(connection, event, requests, actions)
+                    why = await _enter(connection, event, requests, actions, closings)
             except (Refusal, StorageError, asyncpg.PostgresError, ValueError) as error:
                 why = str(error)
             outcome = Outcome.BY_HAND if why else Outcome.ENTERED
             finding = replace(finding, outcome=outcome, why=why)
         findings.append(finding)
+    highest = {event.portfolio_id: event.sequence for event in lost}  # numbers of a stream rise
+    await recovery.go_on(connection, tenant_id, highest)
     by_hand = sum(item.outcome is Outcome.BY_HAND for item in findings)
     text = (
         f"restored to an earlier time: {len(lost)} events were published that the database did not "
@@ -253,13 +258,20 @@ def _requests(events: Iterable[LostEvent]) -> _Requests:
 
 
 async def _enter(
-    connection: asyncpg.Connection, event: LostEvent, requests: _Requests, actions: LostActions
+    connection: asyncpg.Connection,
+    event: LostEvent,
+    requests: _Requests,
+    actions: LostActions,
+    closings: Collection[str],
 ) -> str:
     """Enters an event; why it can't be, or not all of it, or ''."""
+    tenant_id, payload = event.tenant_id, event.payload
+    if event.type == CHANGED:
+        return await enter_portfolio(connection, tenant_id, payload)
     if event.type == APPLIED:
-        return await actions.enter(event.payload)
+        return await actions.enter(payload)
     if event.type in CHANGES:
-        return await enter_change(connection, event.tenant_id, event.type, event.payload)
+        return await enter_change(connection, tenant_id, event.type, payload, closings)
     if event.type == "PositionSized":
         return await _enter_decision(connection, event, requests)
     if event.type == "ReservationExpired":

@@ -5,6 +5,8 @@ it was, so that decisions that name one find it; where the versions before it ar
 left to be done by hand.
 """
 
+from collections.abc import Collection
+
 import asyncpg
 
 from server.convert.told_changes import ToldLimits, ToldParameters, ToldState, change_of
@@ -16,8 +18,16 @@ CLOSED = "closed"
 """How the reason begins for which a portfolio that is closed is halted."""
 
 
-async def enter(connection: asyncpg.Connection, tenant_id: str, kind: str, payload: bytes) -> str:
+async def enter(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    kind: str,
+    payload: bytes,
+    closings: Collection[str] = (),
+) -> str:
     """Enters a change that an event of one of `CHANGES` tells; why it isn't all, or ''.
+
+    closings: portfolios whose end an event of its own tells.
 
     Errors: `VersionConflict` where it doesn't follow what is there, `NotFound`.
     """
@@ -47,11 +57,13 @@ async def enter(connection: asyncpg.Connection, tenant_id: str, kind: str, paylo
                 expected_version=told.change.version - 1,
             )
         case ToldState() as told:
-            return await _enter_state(connection, tenant_id, told)
+            return await _enter_state(connection, tenant_id, told, closings)
     return ""
 
 
-async def _enter_state(connection: asyncpg.Connection, tenant_id: str, told: ToldState) -> str:
+async def _enter_state(
+    connection: asyncpg.Connection, tenant_id: str, told: ToldState, closings: Collection[str]
+) -> str:
     await trading_state.put(
         connection,
         tenant_id,
@@ -64,6 +76,6 @@ async def _enter_state(connection: asyncpg.Connection, tenant_id: str, told: Tol
     )
     await recovery.tenant_version_at_least(connection, tenant_id, told.tenant_version)
     is_closed = told.change.reason.partition(":")[0] == CLOSED
-    if told.scope.kind is ScopeKind.PORTFOLIO and is_closed:
+    if told.scope.kind is ScopeKind.PORTFOLIO and is_closed and told.scope.id not in closings:
         return "the portfolio is halted again, but was closed: close it"
     return ""

@@ -11,11 +11,12 @@ from server.calls.request_context import Call
 from server.convert.market import rates_of
 from server.convert.names import checked_id, text_violations, uuid
 from server.convert.portfolio import balance_violations
+from server.convert.portfolio_changed import PortfolioChange
 from server.convert.ranges import number_violations
 from server.portfolios.high_water_mark import follows_payments, scale
 from server.portfolios.limit_monitor import BreachWatch
 from server.portfolios.state import States
-from server.portfolios.told import read_portfolio
+from server.portfolios.told import read_portfolio, tell_changed
 from server.portfolios.valuation import last_equity
 from storage.postgres import (
     cash,
@@ -75,11 +76,13 @@ async def adjust(
             await scale(connection, *key, after / before)
             await portfolios.scale_equity(connection, *key, after / before)
         await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
-        await BreachWatch(states).look(connection, call, [portfolio_id], "holdings")
         stored = await read_portfolio(connection, *key)
         answer = pb.AdjustCashResponse(portfolio=stored).SerializeToString(deterministic=True)
         made = Request(request_id, METHOD, digest, content, answer)
         await requests.put(connection, call.tenant_id, made)
+        kind = PortfolioChange.CASH_ADJUSTED
+        await tell_changed(connection, call, kind, stored, reason=request.reason, request=made)
+        await BreachWatch(states).look(connection, call, [portfolio_id], "holdings")
     states.changed(call.tenant_id)
     return answer
 

@@ -8,9 +8,11 @@ import math
 
 from server.calls.errors import precondition
 from server.calls.request_context import Call
+from server.convert.portfolio_changed import PortfolioChange
 from server.observability.alerts import INFO, alert
 from server.portfolios.portfolio_state import PortfolioState
 from server.portfolios.state import States
+from server.portfolios.told import read_portfolio, tell_changed
 from server.portfolios.valuation import newest_market, stored_equity
 from storage.postgres import outbox, portfolios
 from storage.postgres.pool import Database
@@ -50,5 +52,8 @@ async def confirm(
         subject = f"portfolio:{portfolio_id}"
         told = alert(INFO, "EQUITY_CONFIRMED", text, subject, call.trace_id)
         await outbox.append(connection, call.tenant_id, "", [told])
+        stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+        kind = PortfolioChange.EQUITY_CONFIRMED
+        await tell_changed(connection, call, kind, stored, reason=reason)
     states.changed(call.tenant_id)
     return before, equity if equity is not None and math.isfinite(equity) else None

@@ -12,9 +12,11 @@ from server.calls.errors import invalid_fields, precondition
 from server.calls.request_context import Call
 from server.convert.market import Snapshot
 from server.convert.names import checked_id, reason_violations, timestamp
+from server.convert.portfolio_changed import PortfolioChange
 from server.portfolios import four_eyes
 from server.portfolios.four_eyes import Approval
 from server.portfolios.state import States
+from server.portfolios.told import read_portfolio, tell_changed
 from server.portfolios.valuation import last_equity, newest_market, stored_equity
 from storage.postgres import high_water_marks, locks, trading_days
 from storage.postgres.high_water_marks import Rebase
@@ -109,6 +111,9 @@ class HighWaterMarks:
                     reason=request.reason,
                 )
                 await bump(connection, call.tenant_id, Scope(ScopeKind.PORTFOLIO, portfolio_id))
+                stored = await read_portfolio(connection, *key)
+                kind = PortfolioChange.HIGH_WATER_MARK_REBASED
+                await tell_changed(connection, call, kind, stored, reason=request.reason)
         if proposal is not None:
             raise four_eyes.required(proposal)
         assert done is not None, "there is a mark"

@@ -1,4 +1,4 @@
-"""What is read of a portfolio, and what is told when its trading state or its limits change."""
+"""What is read of a portfolio, and what is told when it, its trading state or its limits change."""
 
 import asyncpg
 import numpy as np
@@ -9,8 +9,10 @@ from server.calls.request_context import Call
 from server.convert.change_record import change_record
 from server.convert.columns import set_floats
 from server.convert.portfolio import portfolio_message
-from storage.postgres import closing, outbox, portfolios, trading_state
+from server.convert.portfolio_changed import PortfolioChange, changed_event
+from storage.postgres import closing, high_water_marks, outbox, portfolios, trading_state
 from storage.postgres.outbox import NewEvent
+from storage.postgres.requests import Request
 from storage.postgres.scopes import Scope, ScopeKind
 from storage.postgres.trading_state import TradingState
 
@@ -30,6 +32,31 @@ async def read_portfolio(
     set_floats(message.holdings, "average_price", np.nan_to_num(held.average_price, nan=0.0))
     message.trading_state = types_pb2.TradingState.Value(f"TRADING_STATE_{state}")
     return message
+
+
+async def tell_changed(
+    connection: asyncpg.Connection,
+    call: Call,
+    kind: PortfolioChange,
+    stored: pb.Portfolio,
+    *,
+    reason: str = "",
+    request: Request | None = None,
+) -> None:
+    """That a portfolio was changed, in its own stream. stored: after it; request: of AdjustCash."""
+    key = (call.tenant_id, stored.portfolio_id)
+    accepted = (await portfolios.get(connection, *key)).equity_accepted
+    mark = await high_water_marks.get(connection, *key)
+    event = changed_event(
+        kind, stored, accepted, mark, author=call.author, reason=reason, request=request
+    )
+
+    def build(sequence: int) -> bytes:
+        event.portfolio_sequence = sequence
+        return event.SerializeToString()
+
+    made = NewEvent("portfolio-changed", "PortfolioChanged", build, trace_id=call.trace_id)
+    await outbox.append(connection, *key, [made])
 
 
 async def tell(

@@ -29,14 +29,16 @@ from server.convert.portfolio import (
     time_or_now,
     unrealised_pnl,
 )
+from server.convert.portfolio_changed import PortfolioChange
 from server.portfolios import currencies, high_water_mark, limit_monitor
 from server.portfolios.day_loss import tell_day
 from server.portfolios.portfolio_state import cash_in_base
-from server.portfolios.told import read_portfolio
-from server.services.portfolio_control import PortfolioControl, ensure_group
+from server.portfolios.told import read_portfolio, tell_changed
+from server.services.portfolio_control import PortfolioControl
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import (
     closing,
+    groups,
     portfolios,
     reservations,
     trading_state,
@@ -59,7 +61,7 @@ class PortfolioService(PortfolioControl):
         as_of_time = time_or_now(wanted, "portfolio.")
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             if wanted.group_id:
-                await ensure_group(connection, call.tenant_id, wanted.group_id)
+                await groups.ensure(connection, call.tenant_id, wanted.group_id)
             wrong = await currencies.newly_unnamed(
                 connection, call.tenant_id, wanted.group_id, wanted.base_currency
             )
@@ -92,6 +94,8 @@ class PortfolioService(PortfolioControl):
                         author=call.author,
                         reason="created with it",
                     )
+                stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
+                await tell_changed(connection, call, PortfolioChange.CREATED, stored)
             except AlreadyExists:
                 stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
                 if not same_portfolio(stored, wanted):

@@ -20,7 +20,7 @@ from server.portfolios.four_eyes import Approval
 from server.portfolios.told import tell
 from server.risk.stress import unknown_scenarios
 from server.services.portfolio_money import PortfolioMoney
-from storage.errors import NotFound, VersionConflict
+from storage.errors import VersionConflict
 from storage.postgres import (
     closing,
     groups,
@@ -58,7 +58,7 @@ class PortfolioControl(PortfolioMoney):
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             await first_delivery(connection, call)
             if scope.kind is ScopeKind.GROUP:
-                await ensure_group(connection, call.tenant_id, scope.id)
+                await groups.ensure(connection, call.tenant_id, scope.id)
             wrong = await currencies.unnamed(
                 connection, call.tenant_id, scope, request.limits, request.shared
             )
@@ -311,14 +311,6 @@ async def _unknown_scenarios(
         return []
     known = {item.scenario_id for item in await stress.in_force(connection, tenant_id, named)}
     return list(unknown_scenarios(joint, known, "limits.joint"))
-
-
-async def ensure_group(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> None:
-    """The group, made if it isn't there."""
-    try:
-        await groups.get(connection, tenant_id, group_id)
-    except NotFound:
-        await groups.create(connection, tenant_id, group_id, group_id)
 
 
 def _halted(scope: Scope, author: str, reason: str, trace_id: str) -> NewEvent:

@@ -7,9 +7,10 @@ from server.calls.errors import invalid_fields
 from server.calls.request_context import Call
 from server.convert.change_record import change_record
 from server.convert.names import checked_id, text_violations
+from server.convert.portfolio_changed import PortfolioChange
 from server.convert.ranges import number_violations
 from server.portfolios.state import States
-from server.portfolios.told import read_portfolio, tell
+from server.portfolios.told import read_portfolio, tell, tell_changed
 from storage.postgres import closing, portfolios, tenant_lock, trading_state
 from storage.postgres.pool import Database
 from storage.postgres.scopes import Scope, ScopeKind
@@ -45,6 +46,7 @@ class PortfolioLife:
                 expected_version=expected,
             )
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+            await tell_changed(connection, call, PortfolioChange.RENAMED, stored)
         self._states.changed(call.tenant_id)
         return pb.RenamePortfolioResponse(portfolio=stored)
 
@@ -76,6 +78,10 @@ class PortfolioLife:
                     change=change_record(halted),
                 )
                 await tell(connection, call, "trading-state-changed", scope, event)
-            stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+                stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+                closed = PortfolioChange.CLOSED
+                await tell_changed(connection, call, closed, stored, reason=request.reason)
+            else:
+                stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
         self._states.changed(call.tenant_id)
         return pb.ClosePortfolioResponse(portfolio=stored)

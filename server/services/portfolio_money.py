@@ -16,6 +16,7 @@ from server.convert.portfolio import (
     time_or_now,
     zone_violations,
 )
+from server.convert.portfolio_changed import PortfolioChange
 from server.convert.ranges import number_violations
 from server.market import missed_actions
 from server.portfolios import cash_adjustment, equity_jumps, high_water_mark
@@ -23,7 +24,7 @@ from server.portfolios.day_loss import DayLossMonitor
 from server.portfolios.four_eyes import Approval
 from server.portfolios.limit_monitor import BreachWatch
 from server.portfolios.state import States
-from server.portfolios.told import read_portfolio
+from server.portfolios.told import read_portfolio, tell_changed
 from server.services.portfolio_life import PortfolioLife
 from storage.postgres import closing, portfolios, universes
 from storage.postgres.pool import Database
@@ -79,8 +80,10 @@ class PortfolioMoney(PortfolioLife):
             )
             payment = request.payment if request.HasField("payment") else None
             await self._marks.after_payment(*marked, before, payment)
-            await self._breaches.look(connection, call, [portfolio_id], "holdings")
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+            kind = PortfolioChange.HOLDINGS_SET
+            await tell_changed(connection, call, kind, stored)
+            await self._breaches.look(connection, call, [portfolio_id], "holdings")
         self._states.changed(call.tenant_id)
         if limited:
             await self._days.after(call, limited)
@@ -108,6 +111,8 @@ class PortfolioMoney(PortfolioLife):
             zone = request.time_zone or "UTC"
             await portfolios.set_time_zone(connection, call.tenant_id, portfolio_id, zone)
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+            kind = PortfolioChange.TIME_ZONE_SET
+            await tell_changed(connection, call, kind, stored)
         self._states.changed(call.tenant_id)
         return pb.SetTimeZoneResponse(portfolio=stored)
 
@@ -129,6 +134,8 @@ class PortfolioMoney(PortfolioLife):
                 reason=request.reason,
             )
             stored = await read_portfolio(connection, call.tenant_id, portfolio_id)
+            kind = PortfolioChange.UNIVERSE_SET
+            await tell_changed(connection, call, kind, stored, reason=request.reason)
         self._states.changed(call.tenant_id)
         return pb.SetUniverseResponse(
             portfolio=stored,

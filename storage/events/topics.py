@@ -49,6 +49,7 @@ OUTGOING = (
     Outgoing("decision-settled", (_COORDINATION, _RISK, _PORTFOLIOS, _BUDGET, _REPORTING)),
     Outgoing("reservation-expired", (_COORDINATION, _RISK, _PORTFOLIOS, _BUDGET, _REPORTING)),
     Outgoing("limit-breached", (_COORDINATION, _RISK, _PORTFOLIOS, _REPORTING)),
+    Outgoing("portfolio-changed", (_COORDINATION, _RISK, _PORTFOLIOS, _REPORTING)),
     Outgoing("limits-changed", (_RISK, _PORTFOLIOS, _CONFIGURATION, _REPORTING)),
     Outgoing("parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),
     Outgoing("effective-parameters-changed", (_RISK, _BUDGET, _CONFIGURATION, _REPORTING)),

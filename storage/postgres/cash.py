@@ -1,10 +1,28 @@
-"""Cash of a portfolio that is locked: added to its base currency and to its accounts in others."""
+"""Cash of a portfolio that is locked: of its base currency and of its accounts in others."""
 
 from collections.abc import Mapping
 
 import asyncpg
 
 from storage.postgres.rows import from_json, to_json
+
+
+async def set_to(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    amount: float,
+    balances: Mapping[str, float],
+) -> None:
+    """Set the cash in the base currency and all accounts in others; the version stays."""
+    await connection.execute(
+        """UPDATE portfolio SET cash = $3, cash_balances = $4
+        WHERE tenant_id = $1 AND portfolio_id = $2""",
+        tenant_id,
+        portfolio_id,
+        amount,
+        to_json(dict(balances)),
+    )
 
 
 async def add(

@@ -9,8 +9,16 @@ from storage.errors import FailedPrecondition, NotFound
 from storage.postgres.rows import from_json
 
 
-async def close(connection: asyncpg.Connection, tenant_id: str, portfolio_id: str) -> datetime:
+async def close(
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    portfolio_id: str,
+    *,
+    close_time: datetime | None = None,
+) -> datetime:
     """Mark a portfolio as closed and return when; one that is closed already keeps its time.
+
+    close_time: None for now.
 
     Call it in a transaction that holds the portfolio's row, so that nothing is reserved meanwhile.
 
@@ -41,10 +49,12 @@ async def close(connection: asyncpg.Connection, tenant_id: str, portfolio_id: st
             why = f"{count} {words}; it can be closed once there are none"
             raise FailedPrecondition("portfolio", portfolio_id, why, "PORTFOLIO_IN_USE")
     return await connection.fetchval(
-        """UPDATE portfolio SET close_time = clock_timestamp(), update_time = clock_timestamp()
+        """UPDATE portfolio SET close_time = coalesce($3, clock_timestamp()),
+            update_time = clock_timestamp()
         WHERE tenant_id = $1 AND portfolio_id = $2 RETURNING close_time""",
         tenant_id,
         portfolio_id,
+        close_time,
     )
 
 

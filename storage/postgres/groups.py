@@ -38,6 +38,17 @@ async def create(
     return Group(**row)
 
 
+async def ensure(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> None:
+    """The group is there, made under its id if it wasn't. Errors: `NotFound` (the tenant)."""
+    with missing_reference(tenant=tenant_id):
+        await connection.execute(
+            """INSERT INTO portfolio_group (tenant_id, group_id, display_name)
+            VALUES ($1, $2, $2) ON CONFLICT DO NOTHING""",
+            tenant_id,
+            group_id,
+        )
+
+
 async def get(connection: asyncpg.Connection, tenant_id: str, group_id: str) -> Group:
     """Errors: `NotFound`."""
     row = await connection.fetchrow(

@@ -44,6 +44,20 @@ async def raise_many(
     )
 
 
+async def set_to(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, equity: float
+) -> None:
+    """Set the mark, higher or lower than one that is there."""
+    await connection.execute(
+        """INSERT INTO high_water_mark (tenant_id, portfolio_id, equity) VALUES ($1, $2, $3)
+        ON CONFLICT (tenant_id, portfolio_id) DO UPDATE
+        SET equity = excluded.equity, update_time = clock_timestamp()""",
+        tenant_id,
+        portfolio_id,
+        equity,
+    )
+
+
 async def scale(
     connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, factor: float
 ) -> None:

@@ -89,16 +89,17 @@ async def create(
     balances: Mapping[str, float] | None = None,
     time_zone: str = "UTC",
     universe_id: str = "",
+    create_time: datetime | None = None,
 ) -> Portfolio:
-    """A new portfolio at version 1. Call it in a transaction.
+    """A new portfolio at version 1, created now or at `create_time`. Call it in a transaction.
 
     Errors: `AlreadyExists`, `NotFound` (the tenant or the group).
     """
     with missing_reference(tenant=tenant_id, portfolio_group=group_id):
         row = await connection.fetchrow(
             f"""INSERT INTO portfolio (tenant_id, portfolio_id, group_id, display_name,
-                base_currency, cash, as_of_time, cash_balances, time_zone, universe_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                base_currency, cash, as_of_time, cash_balances, time_zone, universe_id, create_time)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, now()))
             ON CONFLICT DO NOTHING RETURNING {COLUMNS}""",
             tenant_id,
             portfolio_id,
@@ -110,6 +111,7 @@ async def create(
             to_json(balances or {}),
             time_zone,
             universe_id,
+            create_time,
         )
     if row is None:
         raise AlreadyExists("portfolio", portfolio_id)
@@ -271,6 +273,18 @@ async def scale_equity(
         tenant_id,
         portfolio_id,
         factor,
+    )
+
+
+async def set_equity_accepted(
+    connection: asyncpg.Connection, tenant_id: str, portfolio_id: str, equity: float | None
+) -> None:
+    """Set the accepted equity, None to forget it; the version stays."""
+    await connection.execute(
+        "UPDATE portfolio SET equity_accepted = $3 WHERE tenant_id = $1 AND portfolio_id = $2",
+        tenant_id,
+        portfolio_id,
+        equity,
     )
 
 

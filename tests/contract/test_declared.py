@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from positionsizing.v1 import (
+    events_pb2,
     limits_pb2,
     optimization_service_pb2,
     parameter_service_pb2,
@@ -33,6 +34,7 @@ from compute.parameters import PARAMETERS, EffectiveParameters, Form, Parameter,
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.stake_rules import RULES
 from server.convert.parameters import MESSAGES
+from server.convert.portfolio_changed import PortfolioChange
 
 CONTRACT = parameter_service_pb2.SizingParameters.DESCRIPTOR.fields_by_name
 NUMBERS = {
@@ -199,6 +201,12 @@ def test_objectives_are_those_of_the_contract() -> None:
 def test_a_method_has_what_its_engine_needs(method: Method) -> None:
     text = f"give {method.name} its function in compute/methods.py, or another engine"
     assert (method.target is not None) == (method.engine is Engine.TARGET), text
+
+
+def test_changes_of_portfolios_are_those_of_the_contract() -> None:
+    values = events_pb2.PortfolioChangeKind.DESCRIPTOR.values[1:]
+    theirs = {item.name.removeprefix("PORTFOLIO_CHANGE_KIND_") for item in values}
+    assert {kind.value for kind in PortfolioChange} == theirs
 
 
 def test_the_tables_of_the_documentation_are_up_to_date() -> None:

@@ -81,7 +81,9 @@ async def test_a_decision_can_be_read_listed_replayed_and_settled(client: Client
     )
     (summary,) = listed.decisions
     assert summary.decision_id == decision.decision_id
-    assert (summary.line_count, summary.portfolio_sequence) == (4, 2), "its limits are event 1"
+    assert (summary.line_count, summary.portfolio_sequence) == (4, 3), (
+        "it was created, and its limits"
+    )
     gross = float(np.abs(decision.sizes.notional).sum())
     assert summary.gross_notional == pytest.approx(gross, rel=1e-12)
     replay = await client.sizing.ReplayDecision(

@@ -46,7 +46,7 @@ async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subs
         "limit-breached", "LimitBreached", lambda e: e.portfolio_id == portfolio_id
     )
     assert message.key == portfolio_id
-    assert message.properties["portfolio_sequence"] == str(event.portfolio_sequence) == "2"
+    assert message.properties["portfolio_sequence"] == str(event.portfolio_sequence) == "3"
     assert (event.limit, event.kind) == ("I1", types_pb2.LIMIT_KIND_WEIGHT_MAX)
     assert (event.bound, event.found_by) == (0.05, "limits")
     assert event.value == pytest.approx(0.1, rel=1e-12)
@@ -55,7 +55,7 @@ async def test_a_breach_reaches_its_subscribers(client: Client, subscriber: Subs
         "position-sized", "PositionSized", lambda e: e.decision.portfolio_id == portfolio_id
     )
     assert sized.decision == decision
-    assert sized.portfolio_sequence == 3, "the episode goes on, so nothing is between"
+    assert sized.portfolio_sequence == 4, "the episode goes on, so nothing is between"
 
 
 async def test_an_event_carries_the_trace_of_its_call(
@@ -105,9 +105,16 @@ async def test_what_changes_for_a_portfolio_is_in_its_own_stream(
         "TradingStateChanged",
         lambda e: e.scope.portfolio_id == portfolio_id,
     )
-    own = (limits, keys[portfolio_id], halted)
-    assert [message.key for message in own] == [portfolio_id] * 3
-    assert [message.properties["portfolio_sequence"] for message in own] == ["1", "2", "3"]
+    created, event = await subscriber.wait_for(
+        "portfolio-changed",
+        "PortfolioChanged",
+        lambda e: e.portfolio.portfolio_id == portfolio_id,
+    )
+    assert event.kind == events_pb2.PORTFOLIO_CHANGE_KIND_CREATED
+    assert (event.portfolio.cash, event.portfolio.version) == (1e6, 1)
+    own = (created, limits, keys[portfolio_id], halted)
+    assert [message.key for message in own] == [portfolio_id] * 4
+    assert [message.properties["portfolio_sequence"] for message in own] == ["1", "2", "3", "4"]
 
 
 async def test_a_halt_is_an_alert(client: Client, subscriber: Subscriber) -> None:

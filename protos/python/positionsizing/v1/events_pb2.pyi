@@ -37,6 +37,58 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PortfolioChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PortfolioChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PortfolioChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PORTFOLIO_CHANGE_KIND_UNSPECIFIED: _PortfolioChangeKind.ValueType  # 0
+    """Never sent."""
+    PORTFOLIO_CHANGE_KIND_CREATED: _PortfolioChangeKind.ValueType  # 1
+    """CreatePortfolio made it."""
+    PORTFOLIO_CHANGE_KIND_RENAMED: _PortfolioChangeKind.ValueType  # 2
+    """RenamePortfolio."""
+    PORTFOLIO_CHANGE_KIND_HOLDINGS_SET: _PortfolioChangeKind.ValueType  # 3
+    """SetHoldings, by call or by the topic portfolio-state."""
+    PORTFOLIO_CHANGE_KIND_CASH_ADJUSTED: _PortfolioChangeKind.ValueType  # 4
+    """AdjustCash."""
+    PORTFOLIO_CHANGE_KIND_TIME_ZONE_SET: _PortfolioChangeKind.ValueType  # 5
+    """SetTimeZone."""
+    PORTFOLIO_CHANGE_KIND_UNIVERSE_SET: _PortfolioChangeKind.ValueType  # 6
+    """SetUniverse."""
+    PORTFOLIO_CHANGE_KIND_EQUITY_CONFIRMED: _PortfolioChangeKind.ValueType  # 7
+    """ConfirmEquity."""
+    PORTFOLIO_CHANGE_KIND_CLOSED: _PortfolioChangeKind.ValueType  # 8
+    """ClosePortfolio; there is nothing after it but ends of orders."""
+    PORTFOLIO_CHANGE_KIND_HIGH_WATER_MARK_REBASED: _PortfolioChangeKind.ValueType  # 9
+    """RebaseHighWaterMark."""
+
+class PortfolioChangeKind(_PortfolioChangeKind, metaclass=_PortfolioChangeKindEnumTypeWrapper):
+    """What was done to a portfolio."""
+
+PORTFOLIO_CHANGE_KIND_UNSPECIFIED: PortfolioChangeKind.ValueType  # 0
+"""Never sent."""
+PORTFOLIO_CHANGE_KIND_CREATED: PortfolioChangeKind.ValueType  # 1
+"""CreatePortfolio made it."""
+PORTFOLIO_CHANGE_KIND_RENAMED: PortfolioChangeKind.ValueType  # 2
+"""RenamePortfolio."""
+PORTFOLIO_CHANGE_KIND_HOLDINGS_SET: PortfolioChangeKind.ValueType  # 3
+"""SetHoldings, by call or by the topic portfolio-state."""
+PORTFOLIO_CHANGE_KIND_CASH_ADJUSTED: PortfolioChangeKind.ValueType  # 4
+"""AdjustCash."""
+PORTFOLIO_CHANGE_KIND_TIME_ZONE_SET: PortfolioChangeKind.ValueType  # 5
+"""SetTimeZone."""
+PORTFOLIO_CHANGE_KIND_UNIVERSE_SET: PortfolioChangeKind.ValueType  # 6
+"""SetUniverse."""
+PORTFOLIO_CHANGE_KIND_EQUITY_CONFIRMED: PortfolioChangeKind.ValueType  # 7
+"""ConfirmEquity."""
+PORTFOLIO_CHANGE_KIND_CLOSED: PortfolioChangeKind.ValueType  # 8
+"""ClosePortfolio; there is nothing after it but ends of orders."""
+PORTFOLIO_CHANGE_KIND_HIGH_WATER_MARK_REBASED: PortfolioChangeKind.ValueType  # 9
+"""RebaseHighWaterMark."""
+Global___PortfolioChangeKind: _TypeAlias = PortfolioChangeKind  # noqa: Y015
+
 class _AlertSeverity:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -430,6 +482,72 @@ class LimitBreached(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LimitBreached: _TypeAlias = LimitBreached  # noqa: Y015
+
+@_typing.final
+class PortfolioChanged(_message.Message):
+    """Topic portfolio-changed: a portfolio was created, changed or closed by a call, or by the topic portfolio-state.
+
+    Decisions, fills, expiries, corporate actions, limits, parameters and trading states have events of their own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTFOLIO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PORTFOLIO_FIELD_NUMBER: _builtins.int
+    EQUITY_ACCEPTED_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    HIGH_WATER_MARK_FIELD_NUMBER: _builtins.int
+    portfolio_sequence: _builtins.int
+    """Position in the portfolio's sequence of events."""
+    kind: Global___PortfolioChangeKind.ValueType
+    """What was done."""
+    equity_accepted: _builtins.float
+    """Equity that counts as accepted after it, base currency; unset: whatever comes next is (see ConfirmEquity)."""
+    author: _builtins.str
+    """Who did it."""
+    reason: _builtins.str
+    """Why; empty where the call takes no reason, or had none."""
+    request_id: _builtins.str
+    """Of CASH_ADJUSTED: the caller's id, a UUID."""
+    request_hash: _builtins.bytes
+    """Of CASH_ADJUSTED: SHA-256 of the request, 32 bytes; under the same id only the same request gets its answer."""
+    high_water_mark: _builtins.float
+    """Highest equity that drawdowns are measured from, after it (payments move it), base currency; unset: there is none."""
+    @_builtins.property
+    def portfolio(self) -> _portfolio_service_pb2.Portfolio:
+        """The portfolio after it, holdings and all."""
+
+    def __init__(
+        self,
+        *,
+        portfolio_sequence: _builtins.int = ...,
+        kind: Global___PortfolioChangeKind.ValueType = ...,
+        portfolio: _portfolio_service_pb2.Portfolio | None = ...,
+        equity_accepted: _builtins.float | None = ...,
+        author: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        request_hash: _builtins.bytes = ...,
+        high_water_mark: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "portfolio", b"portfolio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted", "_high_water_mark", b"_high_water_mark", "author", b"author", "equity_accepted", b"equity_accepted", "high_water_mark", b"high_water_mark", "kind", b"kind", "portfolio", b"portfolio", "portfolio_sequence", b"portfolio_sequence", "reason", b"reason", "request_hash", b"request_hash", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__equity_accepted: _TypeAlias = _typing.Literal["equity_accepted"]  # noqa: Y015
+    _WhichOneofArgType__equity_accepted: _TypeAlias = _typing.Literal["_equity_accepted", b"_equity_accepted"]  # noqa: Y015
+    _WhichOneofReturnType__high_water_mark: _TypeAlias = _typing.Literal["high_water_mark"]  # noqa: Y015
+    _WhichOneofArgType__high_water_mark: _TypeAlias = _typing.Literal["_high_water_mark", b"_high_water_mark"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__equity_accepted) -> _WhichOneofReturnType__equity_accepted | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_water_mark) -> _WhichOneofReturnType__high_water_mark | None: ...
+
+Global___PortfolioChanged: _TypeAlias = PortfolioChanged  # noqa: Y015
 
 @_typing.final
 class LimitsChanged(_message.Message):
