@@ -79,6 +79,7 @@ REASONS: Mapping[str, Reason] = {
         "Is it a unit, percent, or a slip? The range is in the message.", FIELD, LINE
     ),
     "OVERLAPS_TRAINING": _told("Send only bets that began after the training data ended.", FIELD),
+    "RESERVED": _told("Take another: the service uses it for something else.", FIELD),
     "STALE_FEATURES": _told("Send or store features as young as the model takes.", FIELD, LINE),
     "TOO_FEW": _told("Send as many as the message asks for.", FIELD),
     "TOO_FEW_OUTCOMES": _told(

@@ -6,7 +6,7 @@ from positionsizing.v1 import portfolio_service_pb2 as pb
 from positionsizing.v1 import types_pb2
 
 from compute.market import MissingInputError
-from server.calls.errors import invalid_fields
+from server.calls.errors import invalid, invalid_fields
 from server.calls.request_context import Call
 from server.convert.breaches import limit_check
 from server.convert.names import (
@@ -58,6 +58,9 @@ class PortfolioService(PortfolioControl):
         wanted = request.portfolio
         if found := list(portfolio_violations(wanted)):
             raise invalid_fields(found)
+        if wanted.portfolio_id == call.tenant_id:
+            text = "is the id of the tenant, the key of events of all its portfolios: take another"
+            raise invalid("portfolio.portfolio_id", "RESERVED", text)
         as_of_time = time_or_now(wanted, "portfolio.")
         async with self._database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
             if wanted.group_id:

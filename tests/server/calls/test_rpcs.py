@@ -408,6 +408,14 @@ async def test_holdings_are_replaced_at_a_version(client: Client) -> None:
     assert portfolio_id in [item.portfolio_id for item in listed.portfolios]
 
 
+async def test_no_portfolio_is_named_like_its_tenant_whose_events_have_that_key(
+    client: Client,
+) -> None:
+    refused = await refusal(client.put_portfolio(portfolio_id="local"))
+    assert refused.code.name == "INVALID_ARGUMENT"
+    assert refused.fields == {"portfolio.portfolio_id": "RESERVED"}
+
+
 async def test_creating_again_is_no_error_with_the_same_content_only(client: Client) -> None:
     portfolio_id = await client.put_portfolio(1e6, {"I0": 10.0})
     assert portfolio_id == await client.put_portfolio(1e6, {"I0": 10.0}, portfolio_id=portfolio_id)

@@ -76,7 +76,7 @@ class Portfolio(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
-    """Id chosen by the creator; 1 to 128 characters of [A-Za-z0-9._:-]."""
+    """Id chosen by the creator; 1 to 128 characters of [A-Za-z0-9._:-], not the id of the tenant."""
     display_name: _builtins.str
     """Name for people; may be empty."""
     base_currency: _builtins.str
