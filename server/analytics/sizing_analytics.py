@@ -35,7 +35,6 @@ from storage.postgres.decisions import DecisionFilter, RecordedDecision
 from storage.postgres.edge_evidence import StoredEvidence
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
-from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -94,8 +93,7 @@ class SizingAnalytics:
 
     async def run_due(self) -> int:
         """Looks at the tenants that nobody has looked at since; how many events."""
-        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
-            ids = await tenants.list_ids(connection)
+        ids = await tenants.list_ids(self._database, deadline_s=_DEADLINE_S)
         # A little sooner: or else every second look would find that the first was just now.
         interval = timedelta(seconds=0.5 * INTERVAL_S)
         return sum([await self.look(tenant_id, interval) for tenant_id in ids])

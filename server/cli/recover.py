@@ -34,6 +34,7 @@ def recover(
     from server.maintenance.recover import recover as work
     from server.messaging.events import broker_config
     from storage.events import history
+    from storage.postgres import tenants
     from storage.postgres.pool import Database, PoolOptions
 
     config = load_config(data_dir=data_dir)
@@ -47,7 +48,7 @@ def recover(
         opened = await Database.open(dsn, PoolOptions(application_name="sizing-recover"))
         try:
             await _check_alone(opened)
-            known = await _tenant_ids(opened)
+            known = await tenants.list_ids(opened, deadline_s=10.0)
             names = await asyncio.to_thread(history.published_topics, broker, known)
             report = await work(
                 opened,
@@ -66,14 +67,6 @@ def recover(
         print_json(_document(report))
     else:
         _print(report, dry_run=dry_run)
-
-
-async def _tenant_ids(opened: "Database") -> list[str]:
-    from storage.postgres import tenants
-    from storage.postgres.tenancy import ALL_TENANTS
-
-    async with opened.connection(ALL_TENANTS, deadline_s=10.0) as connection:
-        return await tenants.list_ids(connection)
 
 
 async def _check_alone(opened: "Database") -> None:

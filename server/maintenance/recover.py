@@ -31,7 +31,6 @@ from storage.events.ports import InMessage
 from storage.postgres import outbox, recovery, settlements, tenants
 from storage.postgres.pool import Database
 from storage.postgres.requests import Request
-from storage.postgres.tenancy import ALL_TENANTS
 
 DEADLINE_S = 600.0
 _IN_A_PORTFOLIO = {"PositionSized", "DecisionSettled", "ReservationExpired", CHANGED}
@@ -155,10 +154,8 @@ class Search:
 
 async def known_streams(database: Database) -> dict[str, dict[str, int]]:
     """The last number of each stream, by tenant and portfolio."""
-    async with database.connection(ALL_TENANTS, deadline_s=DEADLINE_S) as connection:
-        tenant_ids = await tenants.list_ids(connection)
     found = {}
-    for tenant_id in tenant_ids:
+    for tenant_id in await tenants.list_ids(database, deadline_s=DEADLINE_S):
         async with database.connection(tenant_id, deadline_s=DEADLINE_S) as connection:
             found[tenant_id] = await recovery.sequences(connection, tenant_id)
     return found

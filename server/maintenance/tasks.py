@@ -190,8 +190,7 @@ class MaintenanceTasks:
 
     async def seal(self) -> int:
         """Seal the records of every tenant's periods that are over; how many periods."""
-        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
-            tenant_ids = await tenants.list_ids(connection)
+        tenant_ids = await tenants.list_ids(self._database, deadline_s=_DEADLINE_S)
         return sum([await seals.seal_due(self._database, tenant_id) for tenant_id in tenant_ids])
 
 

@@ -112,10 +112,7 @@ class Events:
 
             return Receiver(intake.handlers, on_dead_letter)
 
-        async def tenant_ids() -> list[str]:
-            async with database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
-                return await tenants.list_ids(connection)
-
+        tenant_ids = partial(tenants.list_ids, database, deadline_s=_DEADLINE_S)
         streams = EventStreams(
             config,
             database.dsn,

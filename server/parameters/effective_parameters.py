@@ -26,7 +26,6 @@ from storage.postgres import outbox, tenants
 from storage.postgres.effective_parameters import Told
 from storage.postgres.outbox import NewEvent
 from storage.postgres.pool import Database
-from storage.postgres.tenancy import ALL_TENANTS
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +60,7 @@ class EffectiveParametersWatch:
 
     async def run_due(self) -> int:
         """Looks at the tenants that nobody has looked at since; how many events."""
-        async with self._database.connection(ALL_TENANTS, deadline_s=_DEADLINE_S) as connection:
-            ids = await tenants.list_ids(connection)
+        ids = await tenants.list_ids(self._database, deadline_s=_DEADLINE_S)
         return sum([await self._look_at_due(tenant_id) for tenant_id in ids])
 
     async def _look_at_due(self, tenant_id: str) -> int:

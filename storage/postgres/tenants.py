@@ -6,6 +6,8 @@ from datetime import datetime
 import asyncpg
 
 from storage.errors import NotFound
+from storage.postgres.pool import Database
+from storage.postgres.tenancy import ALL_TENANTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ async def get(connection: asyncpg.Connection, tenant_id: str) -> Tenant:
     return Tenant(**row)
 
 
-async def list_ids(connection: asyncpg.Connection) -> list[str]:
-    """All there are, in a session of all tenants."""
-    rows = await connection.fetch("SELECT tenant_id FROM tenant ORDER BY tenant_id")
+async def list_ids(database: Database, *, deadline_s: float) -> list[str]:
+    """All there are."""
+    async with database.connection(ALL_TENANTS, deadline_s=deadline_s) as connection:
+        rows = await connection.fetch("SELECT tenant_id FROM tenant ORDER BY tenant_id")
     return [row["tenant_id"] for row in rows]
