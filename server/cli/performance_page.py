@@ -58,7 +58,7 @@ def _growth(figure: Any, answer: pb.AnalyzeDecisionsResponse) -> None:
     changed = [(name, step) for name, step in steps if step]
     bars = go.Waterfall(
         x=[stage_name(ledger.first_stage), *(name for name, _ in changed), "chosen"],
-        y=[ledger.start, *(step for _, step in changed), 0.0],
+        y=[ledger.start, *(step for _, step in changed), ledger.start + sum(ledger.steps)],
         measure=["absolute", *("relative" for _ in changed), "total"],
     )
     figure.add_trace(bars, row=1, col=1)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import polars
 import pytest
+from positionsizing.v1 import analytics_service_pb2 as analytics
 from positionsizing.v1 import correlation_service_pb2 as correlation
 from positionsizing.v1 import market_service_pb2 as market
 from positionsizing.v1 import optimization_service_pb2 as optimization
 from positionsizing.v1 import simulation_service_pb2 as simulation
+from positionsizing.v1 import types_pb2
 from scipy.cluster.hierarchy import dendrogram, linkage
 
 from server.cli.backtest_page import write_backtest
@@ -20,6 +22,7 @@ from server.cli.errors import CommandError
 from server.cli.fan_page import write_fan
 from server.cli.frontier_page import write_frontier
 from server.cli.page import Output
+from server.cli.performance_page import write_performance
 from server.cli.tune_page import write_tuned
 
 
@@ -239,3 +242,34 @@ def test_every_page_is_tables_of_what_it_draws(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(CommandError, match="is a file"):
         write_frontier(Output(tables=file), frontier)
+
+
+def test_what_decisions_were_worth_is_a_page_and_its_tables(tmp_path: Path) -> None:
+    answer = analytics.AnalyzeDecisionsResponse(decisions=3, lines=6)
+    ledger = answer.stage_growth
+    ledger.first_stage, ledger.start = types_pb2.SIZING_STAGE_RAW_KELLY, 0.05
+    ledger.stages.extend([types_pb2.SIZING_STAGE_KELLY_FRACTION, types_pb2.SIZING_STAGE_LOTS])
+    ledger.steps.extend([-0.02, 0.001])
+    other = answer.counterfactuals.add(name="nothing")
+    other.difference.mean, other.difference.low, other.difference.high = 0.01, -0.01, 0.02
+    answer.counterfactuals.add(name="equal").difference.mean = 0.02  # too few for an interval
+    answer.bet_forecast.bins.add(claimed=0.55, won=0.5, count=6)
+    answer.return_forecast.pit_bins.extend([1, 2, 3])
+    answer.attribution.groups.add(group="tech", allocation=0.01, selection=-0.02)
+    answer.shortfall.execution, answer.shortfall.fees = 5.0, 2.0
+    write_performance(Output(tmp_path / "page.html", tmp_path / "tables"), answer, "demo")
+    found = tables(tmp_path / "tables")
+    growth = [row["growth"] for row in found["stage_growth"]]
+    assert growth == pytest.approx([0.05, -0.02, 0.001, 0.031])
+    assert found["stage_growth"][-1]["stage"] == "chosen"
+    sizes = {row["size"]: row for row in found["other_sizes"]}
+    assert (sizes["nothing"]["low"], sizes["nothing"]["high"]) == pytest.approx((-0.01, 0.02))
+    assert (sizes["equal"]["difference"], sizes["equal"]["low"]) == (0.02, None)
+    assert found["calibration"][0]["label"] == "6 lines"
+    assert [row["lines"] for row in found["return_forecasts"][:3]] == [1, 2, 3]
+    assert {row["series"]: row["return"] for row in found["attribution"]} == {
+        "allocation": 0.01,
+        "selection": -0.02,
+    }
+    assert [row["money"] for row in found["shortfall"]] == [5.0, 0.0, 2.0]
+    assert len(traces(tmp_path / "page.html")) == 9
