@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compute.market import Floats
 from compute.simulate.history import PriceHistory
@@ -55,6 +56,15 @@ def _of_opens(history: PriceHistory) -> list[Jump]:
     ]
 
 
+def is_jump(ratio: float) -> bool:
+    """Whether a price over the one before it looks like a split."""
+    return bool(_is_far(np.array([ratio]))[0])
+
+
 def _far(ratio: Floats) -> list[tuple[int, int]]:
+    return [(int(t), int(i)) for t, i in np.argwhere(_is_far(ratio))]
+
+
+def _is_far(ratio: Floats) -> NDArray[np.bool_]:
     kept = 1.0 - FALL_MAX
-    return [(int(t), int(i)) for t, i in np.argwhere((ratio <= kept) | (ratio >= 1.0 / kept))]
+    return (ratio <= kept) | (ratio >= 1.0 / kept)

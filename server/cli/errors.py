@@ -58,6 +58,14 @@ class CommandError(Exception):
         self.hint = hint
 
 
+class ToldError(Exception):
+    """A call was refused; the problem says so in the words of the command that made it."""
+
+    def __init__(self, problem: "Problem") -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
 @dataclass(frozen=True)
 class Problem:
     """An error as it is shown."""
@@ -79,7 +87,8 @@ def report(error: Exception, *, as_json: bool) -> int:
         return problem.exit_code
     lines = [f"error: {problem.message}"]
     lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
-    lines += [f"  {item['field']}: {item['description']}" for item in problem.fields]
+    fields = problem.fields
+    lines += [f"  {item.get('place', item['field'])}: {item['description']}" for item in fields]
     lines += [f"try:   {problem.hint}"] if problem.hint else []
     print(visible("\n".join(lines), lines=True), file=sys.stderr)
     return problem.exit_code
@@ -92,6 +101,8 @@ def problem_of(error: Exception) -> Problem:
     """
     if isinstance(error, CommandError):
         return Problem(str(error), hint=error.hint)
+    if isinstance(error, ToldError):
+        return error.problem
     if _is(error, "server.config", "ConfigError"):
         hint = "sizing doctor lists all settings"
         return Problem(f"configuration: {error}", "CONFIGURATION", hint=hint, exit_code=2)

@@ -25,9 +25,9 @@ _MISSING = frozenset({"", "nan", "na", "null", "none"})
 def read_history(path: Path, kind: str) -> pb.History:
     """A part from a file; universe and known time are for the caller to set.
 
-    kind: "prices", "returns", or "amounts" such as volumes and dividends. What is wrong with a cell
-    is told with its row and column: a price that is none, a time that is no time, is there twice or
-    comes before the one above it.
+    kind: "prices", "returns", "amounts" such as volumes and dividends, or "ratios" of splits. What
+    is wrong with a cell is told with its row and column: a price that is none, a time that is no
+    time, is there twice or comes before the one above it.
     """
     sheet = read_sheet(path, keep_case=True)
     lower = {name.lower(): name for name in sheet.columns}
@@ -76,7 +76,7 @@ def _long(sheet: Sheet, times: list[datetime], lower: dict[str, str], kind: str)
 
 def _part(names: list[str], times: list[datetime], values: Any, kind: str) -> pb.History:
     part = pb.History(instrument_ids=names)
-    if kind != "amounts":
+    if kind in ("prices", "returns"):
         part.kind = pb.HistoryKind.Value(f"HISTORY_KIND_{kind.upper()}")
     for moment in times:
         part.observation_times.add().FromDatetime(moment)
@@ -106,6 +106,9 @@ def _number(cell: str, name: str, sheet: Sheet, row: int, kind: str) -> float:
     if kind == "prices" and value <= 0.0:
         hint = "leave the cell empty where nothing was traded"
         raise CommandError(f"{sheet.at(row)}: {name} is {cell}, not a price", hint)
+    if kind == "ratios" and value <= 0.0:
+        hint = "units for one: 2 where one becomes two, an empty cell where none is split"
+        raise CommandError(f"{sheet.at(row)}: {name} is {cell}; it must be above 0", hint)
     if kind == "amounts" and value < 0.0:
         raise CommandError(f"{sheet.at(row)}: {name} is {cell}; it must not be below 0")
     return value

@@ -69,7 +69,7 @@ def _rows(trace: Any, plot: Plot, figure: Any) -> Iterator[Row]:
         return
     words = trace.text if _is_list(trace.text) else None
     spread = getattr(trace, "error_y", None)
-    colour = getattr(getattr(trace, "marker", None), "color", None)  # a waterfall has no marker
+    colour: Any = getattr(getattr(trace, "marker", None), "color", None)  # waterfalls have none
     for place, (x, y) in enumerate(zip(trace.x, trace.y, strict=True)):
         row = {"series": trace.name or "", plot.x: x, plot.y: y}
         if spread is not None and _is_list(spread.array):

@@ -8,19 +8,29 @@ Every command on a history takes all of them: what one can say of the past, the 
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.cli.errors import CommandError
+from server.cli.errors import CommandError, Problem, ToldError, problem_of
 
 if TYPE_CHECKING:
+    from positionsizing.v1 import history_service_pb2
     from positionsizing.v1 import simulation_service_pb2 as pb
 
     Request = pb.RunBacktestRequest | pb.TuneParametersRequest
+
+_CELL = re.compile(r"prices\.(close|open|dividend|split|volume)\[(\d+)\]")
+_NAME = re.compile(r"prices\.instrument_ids\[(\d+)\]")
+_HINTS = {
+    "PRICE_JUMP": "announce it: --splits FILE; or run through it: --confirm-prices",
+    "PRICES_END": "--delistings FILE; or for all: --delisting-return -0.3",
+}
 
 
 def _beside(what: str) -> Any:
@@ -74,13 +84,7 @@ class Past:
         if request.WhichOneof("history") is None:
             hint = "give --prices FILE or --universe"
             raise CommandError(f"there are no prices to {purpose}", hint)
-        beside = {
-            "open": self.opens,
-            "dividend": self.dividends,
-            "split": self.splits,
-            "volume": self.volumes,
-        }
-        for name, path in beside.items():
+        for name, path in self._beside().items():
             if path:
                 _add_beside(request.prices, name, path)
         if self.sectors:
@@ -92,13 +96,45 @@ class Past:
         request.confirm_prices |= self.confirm_prices
         request.experiment = self.experiment or request.experiment
 
+    def _beside(self) -> dict[str, Path | None]:
+        """Files beside the closes, by the column of the table that they fill."""
+        files = (self.opens, self.dividends, self.splits, self.volumes)
+        return dict(zip(("open", "dividend", "split", "volume"), files, strict=True))
+
+    def told(self, problem: Problem) -> Problem:
+        """A refusal with the file, row and column that it is about in place of a field's path."""
+        if self.prices is None:
+            return problem
+        table = prices_of(self.prices)
+
+        def cell(found: re.Match[str]) -> str:
+            row, column = divmod(int(found[2]), len(table.instrument_ids))
+            path = self._beside().get(found[1]) or self.prices
+            return f"{path}, {table.dates[row]}, {table.instrument_ids[column]}"
+
+        def column(found: re.Match[str]) -> str:
+            return f"{self.prices}, column {table.instrument_ids[int(found[1])]}"
+
+        def placed(text: str) -> str:
+            return _NAME.sub(column, _CELL.sub(cell, text))
+
+        items = [item | {"place": placed(item["field"])} for item in problem.fields]
+        hint = _HINTS.get(problem.reason, problem.hint)
+        return replace(problem, message=placed(problem.message), fields=items, hint=hint)
+
 
 def over_the_past(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of `Past` in the place of its parameter `past`."""
 
     def run(**given: Any) -> None:
-        said = {item.name: given.pop(item.name) for item in fields(Past)}
-        command(past=Past(**said), **given)
+        past = Past(**{item.name: given.pop(item.name) for item in fields(Past)})
+        try:
+            command(past=past, **given)
+        except Exception as error:
+            problem = problem_of(error)
+            if not problem.code:  # not what a call was refused with
+                raise
+            raise ToldError(past.told(problem)) from error
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     told = [
@@ -121,10 +157,17 @@ def prices_of(path: Path) -> "pb.PriceTable":
 
     part = read_history(path, "prices")
     return pb.PriceTable(
-        dates=[time.ToDatetime().date().isoformat() for time in part.observation_times],
-        instrument_ids=part.instrument_ids,
-        close=part.values,
+        dates=_days(part, path), instrument_ids=part.instrument_ids, close=part.values
     )
+
+
+def _days(part: "history_service_pb2.History", path: Path) -> Sequence[str]:
+    """The session of each row. Raises `CommandError` where two are of one day."""
+    days = [time.ToDatetime().date().isoformat() for time in part.observation_times]
+    for before, day in pairwise(days):
+        if day == before:
+            raise CommandError(f"{path}: {day} has two rows", "a row a session, of its close")
+    return days
 
 
 def _needs_closes(table: "pb.PriceTable", path: Path) -> None:
@@ -137,8 +180,8 @@ def _add_beside(table: "pb.PriceTable", name: str, path: Path) -> None:
     from server.cli.history_files import read_history
 
     _needs_closes(table, path)
-    part = read_history(path, "prices" if name in ("open", "split") else "amounts")
-    days = [time.ToDatetime().date().isoformat() for time in part.observation_times]
+    part = read_history(path, {"open": "prices", "split": "ratios"}.get(name, "amounts"))
+    days = _days(part, path)
     for kind, given, known in (
         ("day", days, table.dates),
         ("instrument", part.instrument_ids, table.instrument_ids),
@@ -168,8 +211,13 @@ def _add_sectors(table: "pb.PriceTable", path: Path) -> None:
     for name in ("instrument_id", "sector"):
         if name not in sheet.columns:
             raise CommandError(f"{path} has no column {name}", "instrument_id,sector")
+    sector_of: dict[str, str] = {}
     pairs = zip(sheet.texts("instrument_id"), sheet.texts("sector"), strict=True)
-    sector_of = dict(pairs)
+    for row, (name, sector) in enumerate(pairs):
+        if sector_of.setdefault(name, sector) != sector:
+            raise CommandError(
+                f"{sheet.at(row)}: {name} is in {sector_of[name]!r} above", "one each"
+            )
     if missing := [name for name in table.instrument_ids if not sector_of.get(name)]:
         raise CommandError(
             f"{path} has no sector of {missing[0]!r}, which is in the file of closes"

@@ -89,13 +89,17 @@ def backtest(
 
 def simulate(
     fraction: Annotated[list[float], typer.Option(help="Fraction of equity; may be repeated.")],
-    mean: Annotated[float, typer.Option(help="Mean excess return a year.")] = 0.0,
-    volatility: Annotated[float, typer.Option(help="Standard deviation a year.")] = 0.0,
+    mean: Annotated[float | None, typer.Option(help="Mean excess return a year.")] = None,
+    volatility: Annotated[float | None, typer.Option(help="Standard deviation a year.")] = None,
     prices: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Or closes to draw returns from."),
     ] = None,
     instrument: Annotated[str, typer.Option(help="With --prices: which column.")] = "",
+    confirm_prices: Annotated[
+        bool,
+        typer.Option("--confirm-prices", help="Draw from prices that jump like splits as well."),
+    ] = False,
     years: Annotated[float, typer.Option(help="Years to look ahead.")] = 5.0,
     paths: Annotated[int, typer.Option(help="Simulated futures.")] = 2000,
     level: Annotated[
@@ -129,9 +133,15 @@ def simulate(
         withdrawal_rate=withdraw,
     )
     if prices:
-        request.bootstrap.excess_returns.extend(_returns(prices, instrument))
+        if mean is not None or volatility is not None:
+            text = "returns are drawn from --prices, or of --mean and --volatility, not both"
+            raise CommandError(text)
+        found = _returns(prices, instrument, is_confirmed=confirm_prices)
+        request.bootstrap.excess_returns.extend(found)
+    elif volatility is None or instrument or confirm_prices:
+        raise CommandError("there are no returns to draw", "--mean and --volatility, or --prices")
     else:
-        request.distribution.mean, request.distribution.volatility = mean, volatility
+        request.distribution.mean, request.distribution.volatility = mean or 0.0, volatility
     with connect(address) as client:
         work = pb.FollowSimulationRequest(simulate_growth=request)
         answer = followed(client, work).simulate_growth
@@ -149,13 +159,23 @@ def simulate(
         out.print(line, markup=False)
 
 
-def _returns(path: Path, instrument: str) -> list[float]:
-    """Simple returns of one instrument; sessions without a price are passed over."""
+def _returns(path: Path, instrument: str, *, is_confirmed: bool) -> list[float]:
+    """Simple returns of one instrument; sessions without a price are passed over.
+
+    Raises `CommandError` for a price that jumps like a split, unless it is confirmed.
+    """
+    from compute.simulate.price_jumps import is_jump
+
     table = prices_of(path)
     names = list(table.instrument_ids)
     if instrument not in names:
         hint = f"one of: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
         raise CommandError(f"{path} has no instrument {instrument!r}", f"--instrument, {hint}")
-    column = names.index(instrument)
-    closes = [price for price in list(table.close)[column :: len(names)] if price > 0.0]
-    return [after / before - 1.0 for before, after in pairwise(closes)]
+    column = list(table.close)[names.index(instrument) :: len(names)]
+    closes = [(day, price) for day, price in zip(table.dates, column, strict=True) if price > 0.0]
+    for (_, before), (day, after) in pairwise(closes):
+        if not is_confirmed and is_jump(after / before):
+            text = f"{path}, {day}, {instrument}: the close is {after:g}, the one before {before:g}"
+            hint = "a split? adjust what is before it; or draw from it: --confirm-prices"
+            raise CommandError(text, hint)
+    return [after / before - 1.0 for (_, before), (_, after) in pairwise(closes)]

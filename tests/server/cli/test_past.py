@@ -8,7 +8,7 @@ import typer
 from positionsizing.v1 import simulation_service_pb2 as pb
 
 from server.cli import simulate, tune
-from server.cli.errors import CommandError
+from server.cli.errors import CommandError, Problem
 from server.cli.past import Past
 
 CLOSES = "date,A,B\n2024-01-02,100,50\n2024-01-03,101,49\n2024-01-04,51,48\n"
@@ -60,6 +60,9 @@ def test_what_is_wrong_is_told_with_its_file(tmp_path: Path) -> None:
         ("splits", "date,A\n2025-01-03,2\n", "'2025-01-03' is not in the file of closes"),
         ("sectors", "instrument_id,sector\nA,Tech\n", "no sector of 'B'"),
         ("sectors", "instrument_id,kind\nA,Tech\n", "no column sector"),
+        ("sectors", "instrument_id,sector\nA,x\nA,y\nB,x\n", "line 3: A is in 'x' above"),
+        ("splits", "date,A\n2024-01-04,0\n", "line 2: A is 0; it must be above 0"),
+        ("opens", "date,A\n2024-01-03T09:30,1\n2024-01-03T15:00,1\n", "2024-01-03 has two rows"),
     ):
         other.write_text(text)
         with pytest.raises(CommandError, match=told):
@@ -69,3 +72,23 @@ def test_what_is_wrong_is_told_with_its_file(tmp_path: Path) -> None:
             alone.put_into(pb.TuneParametersRequest(), "search on")
     with pytest.raises(CommandError, match="no prices to search on"):
         Past().put_into(pb.TuneParametersRequest(), "search on")
+
+
+def test_what_the_service_refuses_is_told_with_file_row_and_column(tmp_path: Path) -> None:
+    prices, splits = tmp_path / "prices.csv", tmp_path / "splits.csv"
+    prices.write_text(CLOSES)
+    splits.write_text("date,A\n2024-01-04,1e9\n")
+    past = Past(prices=prices, splits=splits)
+    jump = past.told(Problem("prices.close[4]: is 51", "PRICE_JUMP", "INVALID_ARGUMENT"))
+    assert jump.message == f"{prices}, 2024-01-04, A: is 51"
+    assert "--splits" in jump.hint
+    large = past.told(Problem("prices.split[4]: is 1e9", "OUT_OF_RANGE", "INVALID_ARGUMENT"))
+    assert large.message == f"{splits}, 2024-01-04, A: is 1e9"
+    never = past.told(Problem("prices.instrument_ids[1]: has no close", "MISSING"))
+    assert never.message == f"{prices}, column B: has no close"
+    two = [{"field": f"prices.close[{i}]", "reason": "PRICE_JUMP"} for i in (1, 4)]
+    (first, second) = past.told(Problem("two fields are wrong", fields=two)).fields
+    assert (first["field"], first["place"]) == ("prices.close[1]", f"{prices}, 2024-01-02, B")
+    assert second["place"] == f"{prices}, 2024-01-04, A"
+    kept = Problem("settings[0].cash: is 0", "OUT_OF_RANGE", "INVALID_ARGUMENT")
+    assert past.told(kept) == Past(universe="stored").told(kept) == kept

@@ -130,7 +130,7 @@ def test_files_beside_the_closes_fill_their_columns(tmp_path: Path) -> None:
     for text, words in (
         ("date,A\n2020-01-04,2\n", "day '2020-01-04' is not in the file of closes"),
         ("date,C\n2020-01-03,2\n", "instrument 'C' is not in the file of closes"),
-        ("date,A\n2020-01-03,0\n", "line 2: A is 0, not a price"),
+        ("date,A\n2020-01-03,0\n", "line 2: A is 0; it must be above 0"),
     ):
         splits.write_text(text)
         with pytest.raises(CommandError, match=words):
@@ -269,7 +269,8 @@ async def test_a_split_that_nobody_announced_is_refused_or_confirmed(
     words = ("backtest", str(file), "--prices", str(prices))
     refused = await sizing(*words)
     assert refused.code == 1
-    for part in (head.split(",")[1], cells[20][0], cells[19][0], "prices.close"):
+    place = f"{prices}, {cells[20][0]}, {head.split(',')[1]}: the close"
+    for part in (place, cells[19][0], "--splits FILE"):
         assert part in refused.err
     confirmed = await sizing(*words, "--confirm-prices")
     assert confirmed.code == 0, confirmed.err
@@ -308,3 +309,22 @@ async def test_the_search_of_the_examples_ends_in_a_proposal_that_can_be_set(
     told = json.loads((await sizing("parameters", "show", *scope, "--json")).out)["parameters"]
     assert told["kelly_fraction"] == kept["kelly_fraction"]
     assert told["volatility_target"] == 0.02, "what the search didn't look at stays"
+
+
+async def test_futures_are_of_one_source_and_of_no_split_unconfirmed(
+    sizing: Sizing, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.csv"
+    days = [f"2024-01-{day:02d}" for day in range(1, 31)]
+    closes = [100.0 + day % 3 for day in range(15)] + [50.0 + day % 3 for day in range(15)]
+    rows = [f"{day},{close}" for day, close in zip(days, closes, strict=True)]
+    prices.write_text("\n".join(["date,A", *rows]) + "\n")
+    drawn = ("simulate", "--fraction", "1", "--prices", str(prices), "--instrument", "A")
+    jumped = await sizing(*drawn)
+    assert jumped.code == 1
+    assert f"{prices}, 2024-01-16, A: the close is 50, the one before 102" in jumped.err
+    assert (await sizing(*drawn, "--confirm-prices", "--paths", "100")).code == 0
+    both = await sizing(*drawn, "--mean", "0.1", "--volatility", "0.2")
+    assert (both.code, "not both" in both.err) == (1, True)
+    none = await sizing("simulate", "--fraction", "1", "--instrument", "A", "--volatility", "0.2")
+    assert (none.code, "no returns to draw" in none.err) == (1, True)
