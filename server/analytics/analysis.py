@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -63,7 +64,15 @@ class Line:
     decided: Decided
 
 
-Fills = Mapping[UUID, Sequence[sizing_service_pb2.SettleDecisionRequest]]
+@dataclass(frozen=True)
+class Reported:
+    """Fills of a decision, and when they were booked."""
+
+    fills: sizing_service_pb2.Fills
+    time: datetime
+
+
+Fills = Mapping[UUID, Sequence[Reported]]
 
 
 @dataclass(frozen=True)
@@ -268,7 +277,7 @@ def add_shortfall(
         first, last = before.places(ids), after.places(ids)
         known = (first >= 0) & (last >= 0)
         unit = np.where(known, floats(sizes.lot_size), 0.0)
-        filled, dearer, fee = _filled(ids, fills.get(item.decision_id, ()), unit, before)
+        filled, dearer, fee = _filled(item, fills.get(item.decision_id, ()), unit, marks)
         found = shortfall(
             integers(sizes.trade_lots).astype(np.float64) * unit,
             before.price[first],
@@ -317,22 +326,25 @@ def _slippage(
 
 
 def _filled(
-    ids: Sequence[str],
-    reports: Sequence[sizing_service_pb2.SettleDecisionRequest],
-    unit: Floats,
-    market: Market,
+    item: Decided, reports: Sequence[Reported], unit: Floats, marks: Marks
 ) -> tuple[Floats, Floats, float]:
     """Units filled, what they cost beyond the market's price, (n,) each, and all fees.
 
-    Money is base currency, at the rate of each fill.
+    Units and prices are those of the decision, whatever has been split since; money is base
+    currency, at the rate of each fill.
     """
+    ids, market = item.answer.sizes.instrument_ids, marks.markets[item.snapshot_id]
     place = {name: i for i, name in enumerate(ids) if name in market.index}
     units, dearer, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
     for report in reports:
+        steps = marks.recorded(item.snapshot_id, report.time)
         for entry, name in enumerate(report.fills.instrument_ids):
             if (i := place.get(name)) is not None:
-                fill = Fill.of(report.fills, entry, market, Accounts(""))
-                units[i] += fill.lots * unit[i]
-                dearer[i] += fill.lots * unit[i] * fill.dearer(market)
+                fill, lot = Fill.of(report.fills, entry, market, Accounts("")), unit[i]
+                if (step := steps.get(name)) is not None and lot:
+                    lot = (step.lot_size or lot) / step.units
+                    fill = replace(fill, price=fill.price / step.quote)
+                units[i] += fill.lots * lot
+                dearer[i] += fill.lots * lot * fill.dearer(market)
                 fees += fill.fee
     return units, dearer, fees

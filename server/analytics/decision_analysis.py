@@ -57,10 +57,10 @@ class DecisionAnalysis:
             )
         decided = await in_thread(call, lambda: [decided_of(row) for row in rows])
         marks, end_name = await self.marks(call, portfolio, decided, end_id)
-        fills: dict[UUID, list[sizing.SettleDecisionRequest]] = {}
-        for decision_id, content in reports:
+        fills: dict[UUID, list[analysis.Reported]] = {}
+        for decision_id, content, time in reports:
             report = sizing.SettleDecisionRequest.FromString(content)
-            fills.setdefault(decision_id, []).append(report)
+            fills.setdefault(decision_id, []).append(analysis.Reported(report.fills, time))
         found = await in_thread(call, lambda: analysis.valued(decided, marks, end_name))
         matrix = partial(self._states.matrix, call.tenant_id)
         scores = await read_scores(call, found.forecasts(), matrix)

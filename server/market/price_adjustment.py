@@ -1,6 +1,6 @@
 """Prices of two snapshots in the same units, where corporate actions lie between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +18,19 @@ from server.convert.corporate_action import (
 )
 from server.convert.market import Snapshot
 from storage.postgres.corporate_actions import StoredAction
+
+
+@dataclass(frozen=True)
+class Step:
+    """What actions multiplied quote, point and units of an instrument by.
+
+    lot_size: the one after them, None where it stays.
+    """
+
+    quote: float = 1.0
+    point: float = 1.0
+    units: float = 1.0
+    lot_size: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,24 +52,36 @@ class Marks:
         market = self.markets[after]
         if not self.actions:
             return market
-        scale = self._scale(self.snapshots[before].message, self.snapshots[after].message)
+        last = _Shown(self.snapshots[after].message)
+        steps = self._steps(self.snapshots[before].message, last.has)
         quote, point = np.ones((2, len(market.price)))
-        for name, (price_step, point_step) in scale.items():
-            if price_step > 0.0 and name in market.index:
-                quote[market.index[name]], point[market.index[name]] = price_step, point_step
-        return market.in_units(quote, point) if scale else market
+        for name, step in steps.items():
+            if step.quote > 0.0 and name in market.index:
+                quote[market.index[name]], point[market.index[name]] = step.quote, step.point
+        return market.in_units(quote, point) if steps else market
 
-    def _scale(
-        self, before: MarketSnapshot, after: MarketSnapshot
-    ) -> dict[str, tuple[float, float]]:
-        """What the actions that only the later snapshot shows make of price and point of a unit."""
-        first, last = _Shown(before), _Shown(after)
+    def recorded(self, before: str, time: datetime) -> dict[str, Step]:
+        """What actions recorded until then made of what the snapshot `before` still shows.
+
+        Fills are booked in the units and lots of their time.
+        """
+        if not self.actions:
+            return {}
+        snapshot = self.snapshots[before].message
+        found = self._steps(snapshot, lambda stored: stored.create_time <= time)
+        return {name: step for name, step in found.items() if step.quote > 0.0}
+
+    def _steps(
+        self, before: MarketSnapshot, counts: Callable[[StoredAction], bool]
+    ) -> dict[str, Step]:
+        """What actions that count do to instruments, if the snapshot doesn't show them yet."""
+        first = _Shown(before)
         value: dict[str, tuple[float, float]] = {}
-        scale: dict[str, tuple[float, float]] = {}
+        steps: dict[str, Step] = {}
         for stored in self.actions:
             name = stored.instrument_id
             place = place_of(before, name)
-            if place < 0 or first.has(stored) or not last.has(stored):
+            if place < 0 or first.has(stored) or not counts(stored):
                 continue
             price, multiplier = value.get(name) or (
                 before.price[place],
@@ -65,10 +90,14 @@ class Marks:
             change = change_of(action_pb.CorporateAction.FromString(stored.payload), multiplier)
             value[name] = (change.price(price), multiplier * change.point_factor)
             if price > 0.0:
-                quote, point = scale.get(name, (1.0, 1.0))
-                step = change.price(price) / price
-                scale[name] = quote * step, point * change.point_factor
-        return scale
+                step = steps.get(name, Step())
+                steps[name] = Step(
+                    step.quote * change.price(price) / price,
+                    step.point * change.point_factor,
+                    step.units * float(change.units),
+                    change.lot_size or step.lot_size,
+                )
+        return steps
 
 
 class _Shown:

@@ -90,17 +90,17 @@ async def settle(connection: asyncpg.Connection, write: SettlementWrite) -> Comm
 
 async def reports(
     connection: asyncpg.Connection, tenant_id: str, decision_ids: Sequence[UUID]
-) -> list[tuple[UUID, bytes]]:
-    """Each report about these decisions: the decision and the request as it came, oldest first."""
+) -> list[tuple[UUID, bytes, datetime]]:
+    """Reports about these decisions, oldest first: decision, request as it came, and when."""
     rows = await connection.fetch(
-        """SELECT settlement.decision_id, request.request
+        """SELECT settlement.decision_id, request.request, settlement.create_time
         FROM settlement JOIN request USING (tenant_id, request_id)
         WHERE settlement.tenant_id = $1 AND settlement.decision_id = ANY($2)
         ORDER BY settlement.create_time, settlement.settlement_id""",
         tenant_id,
         list(decision_ids),
     )
-    return [(row["decision_id"], row["request"]) for row in rows]
+    return [(row["decision_id"], row["request"], row["create_time"]) for row in rows]
 
 
 FILL_COLUMNS = (

@@ -169,11 +169,8 @@ async def test_what_fills_lose_is_what_equity_falls_short_of(client: Client) -> 
     assert found.notional == pytest.approx(sum(map(abs, first.sizes.notional)))
 
 
-async def test_a_split_and_another_multiplier_between_them_change_nothing(client: Client) -> None:
-    book = Book(client)
-    await book.open()
-    first = await book.decide()
-    await book.settle(first, lots=first.sizes.trade_lots, price=PRICES)
+async def apply_actions(book: Book) -> None:
+    """A split of the share 4 for 1, and multipliers of 1 of index and inverse future."""
     for name, change in (
         ("share", {"split": corporate_action_pb2.Split(new_units=4, old_units=1)}),
         ("index", {"multiplier_change": corporate_action_pb2.MultiplierChange(multiplier=1)}),
@@ -182,14 +179,46 @@ async def test_a_split_and_another_multiplier_between_them_change_nothing(client
         action = corporate_action_pb2.CorporateAction(
             instrument_id=book.ids[NAMES.index(name)], **change
         )
-        await client.market.ApplyCorporateAction(
+        await book.client.market.ApplyCorporateAction(
             market_service_pb2.ApplyCorporateActionRequest(
                 request_id=str(uuid4()), action=action, reason="test"
             )
         )
+
+
+async def test_a_split_and_another_multiplier_between_them_change_nothing(client: Client) -> None:
+    book = Book(client)
+    await book.open()
+    first = await book.decide()
+    await book.settle(first, lots=first.sizes.trade_lots, price=PRICES)
+    await apply_actions(book)
     await book.put_market(
         later=True, price={"share": 103.0 / 4}, multiplier={"index": 1.0, "inverse": 1.0}
     )
     second = await book.decide()
     grew = second.summary.equity / first.summary.equity
     assert told_growth(await book.analyze()) == pytest.approx(np.log(grew), abs=1e-12)
+
+
+async def test_fills_after_a_split_and_another_multiplier_are_in_new_units(client: Client) -> None:
+    """A share bought at a quarter of 102, an index at 5,001, an inverse future at 60,100."""
+    book = Book(client)
+    await book.open()
+    first = await book.decide()
+    await apply_actions(book)
+    open_lots = first.sizes.trade_lots
+    lots = [
+        count * {"share": 4, "index": 5, "inverse": 10}.get(name, 1)
+        for name, count in zip(NAMES, open_lots, strict=True)
+    ]
+    dearer = {"share": 102.0 / 4, "index": 5_001.0, "inverse": 60_100.0}
+    price = [dearer.get(name, quote) for name, quote in zip(NAMES, PRICES, strict=True)]
+    await book.settle(first, lots=lots, price=price)
+    last = await book.put_market(
+        later=True, price={"share": 103.0 / 4}, multiplier={"index": 1.0, "inverse": 1.0}
+    )
+    found = (await book.analyze(end_market_snapshot_id=last)).shortfall
+    by_hand = 2.0 * open_lots[0] + 5.0 * open_lots[3]
+    by_hand += open_lots[6] * 10.0 * (1 / 60_000 - 1 / 60_100) * 60_000
+    assert found.execution == pytest.approx(by_hand, abs=1e-6)
+    assert found.opportunity == pytest.approx(0.0, abs=1e-6)
