@@ -22,6 +22,7 @@ from compute.parameters import (
 SMALLER_IS_TIGHTER = frozenset(
     {
         "kelly_fraction",
+        "drawdown_multiplier",
         "volatility_target",
         "stop_risk_max",
         "risk_budget",

@@ -145,6 +145,7 @@ class EffectiveParameters:
     drawdown_floor: float | None = ranged(
         None, Range(NEAR_0, NEAR_1, "of the highest equity", hint=PERCENT)
     )
+    drawdown_multiplier: float = ranged(1.0, Range(1.0, 100.0, "times the cushion"))
     condition_rules: tuple[ConditionRule, ...] = ()
     algorithm: AlgorithmChoice | None = None
     volatility_model: str | None = None

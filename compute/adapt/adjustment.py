@@ -123,18 +123,21 @@ def conditional(
     return Adjustment(source, rule.name, rule.multiplier if state.applies else 1.0, text)
 
 
-def floor_multiplier(equity: float, highest: float, floor: float) -> float:
-    """Grossman and Zhou (1993): (1 - a M / W)+ with floor a, highest equity M and equity W.
+def floor_multiplier(equity: float, highest: float, floor: float, times: float = 1.0) -> float:
+    """min(1, k (1 - a M / W)+) with floor a, highest equity M, equity W and `times` k >= 1.
 
-    At the peak it is 1 - a, which is the price of the floor; at W <= a M it is 0, and stays so.
+    k = 1 is Grossman and Zhou (1993): at the peak it is 1 - a, which is the price of the floor; at
+    W <= a M it is 0, and stays so. Above 1 it is the time-invariant portfolio protection of Estep
+    and Kritzman (1988), whose floor breaks on a fall of what is held of more than 1 / k.
     """
-    return max(0.0, 1.0 - floor * highest / equity) if equity > 0.0 else 0.0
+    return min(1.0, times * max(0.0, 1.0 - floor * highest / equity)) if equity > 0.0 else 0.0
 
 
-def floored(equity: float, highest: float, floor: float) -> Adjustment:
+def floored(equity: float, highest: float, floor: float, times: float = 1.0) -> Adjustment:
     """The multiplier of a portfolio with that floor; says where nothing is left."""
-    multiplier = floor_multiplier(equity, highest, floor)
+    multiplier = floor_multiplier(equity, highest, floor, times)
     text = f"equity {equity:.6g} over a floor of {floor * highest:.6g}, {floor:g} of {highest:.6g}"
+    text += f", cushion times {times:g}" if times != 1.0 else ""
     if multiplier == 0.0:
         text = (
             f"equity {equity:.6g} is at the floor {floor * highest:.6g}: positions stay closed "

@@ -151,7 +151,8 @@ class Decider:
             found += scheduled(parameters.schedule, moment)
             found += scheduled_lines(parameters.schedule, ids, moment)
         if parameters.drawdown_floor is not None:
-            found.append(floored(standing.equity, standing.highest, parameters.drawdown_floor))
+            floor = parameters.drawdown_floor, parameters.drawdown_multiplier
+            found.append(floored(standing.equity, standing.highest, *floor))
         if self._setting.estimates is not None and parameters.correlation_penalty is None:
             # A covariance is at hand, with which the penalty is on unless it is turned off.
             on = CorrelationPenalty.QUADRATIC

@@ -27,6 +27,7 @@ _LOOKED_UP = frozenset(
         "schedule",
         "edge_half_life_s",
         "drawdown_floor",
+        "drawdown_multiplier",
         "condition_rules",
         "volatility_model",
         "equity_jump_max",

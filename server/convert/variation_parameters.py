@@ -56,6 +56,7 @@ REACH = {
     "edge_model_id": Reach.NOT_APPLICABLE,  # the base's models have been asked
     "size_model_id": Reach.NOT_APPLICABLE,
     "drawdown_floor": Reach.PREPARED,
+    "drawdown_multiplier": Reach.PREPARED,
     "condition_rules": Reach.PREPARED,
     "algorithm": Reach.SIZED,
     "volatility_model": Reach.PREPARED,

@@ -54,7 +54,8 @@ def of_state(state: PortfolioState, now: datetime, equity: float | None) -> list
     found = scheduled(parameters.schedule, now, state.sessions)
     if parameters.drawdown_floor is not None and equity is not None:
         highest = max(equity, state.high_water_mark or 0.0)
-        found.append(floored(equity, highest, parameters.drawdown_floor))
+        floor = parameters.drawdown_floor, parameters.drawdown_multiplier
+        found.append(floored(equity, highest, *floor))
     for rule in parameters.condition_rules:
         if not rule.instrument_ids:
             seen = _seen(state, rule)

@@ -66,6 +66,7 @@ SAMPLES: dict[str, Any] = {
     "edge_model_id": "m",
     "size_model_id": "m",
     "drawdown_floor": 0.5,
+    "drawdown_multiplier": 1.5,
     "condition_rules": RULES,
     "algorithm": {"name": "nobody"},
     "volatility_model": "there-is-none",
@@ -80,6 +81,7 @@ SAMPLES: dict[str, Any] = {
 BESIDE: dict[str, dict[str, Any]] = {
     "method": {"risk_budget": 0.1},
     "no_trade_region": {"cost_rate": 0.01},
+    "drawdown_multiplier": {"drawdown_floor": 0.5},
 }
 """What has to be there for a parameter to change anything."""
 

@@ -173,3 +173,8 @@ async def test_floors_out_of_range_are_told(client: Client) -> None:
     for floor in (0.0, 1.0, float("nan"), -0.5):
         refused = await refusal(put(client, portfolio_id, drawdown_floor=floor))
         assert set(refused.fields) == {"parameters.drawdown_floor"}
+    for times in (0.5, 0.0, 101.0, float("nan")):
+        refused = await refusal(
+            put(client, portfolio_id, drawdown_floor=0.5, drawdown_multiplier=times)
+        )
+        assert set(refused.fields) == {"parameters.drawdown_multiplier"}

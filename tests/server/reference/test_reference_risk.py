@@ -53,11 +53,21 @@ async def test_an_ou_price_is_its_drift_over_its_variance(client: Client) -> Non
     assert stage(decision, "RAW_KELLY") == pytest.approx([3.0], rel=1e-12)
 
 
-async def test_a_drawdown_floor_of_grossman_and_zhou(client: Client) -> None:
-    """f = f_K (1 - alpha M / W): 20/9, a floor of 0.8, at the mark and 5 % below it."""
-    portfolio_id = await ready(client, drawdown_floor=0.8)
+@pytest.mark.parametrize(
+    ("times", "staked"),
+    [
+        (1.0, {1e6: 0.4444444444, 950_000.0: 0.3508771930}),
+        (4.0, {1e6: 1.7777777778, 950_000.0: 1.4035087719}),
+        (8.0, {1e6: 2.2222222222, 950_000.0: 2.2222222222}),
+    ],
+)
+async def test_a_drawdown_floor_of_grossman_and_zhou(
+    client: Client, times: float, staked: dict[float, float]
+) -> None:
+    """f = f_K min(1, k (1 - alpha M / W)): 20/9, a floor of 0.8, at the mark and 5 % below it."""
+    portfolio_id = await ready(client, drawdown_floor=0.8, drawdown_multiplier=times)
     lines = MOMENTS | {"expected_return": [0.05], "volatility": [0.15]}
-    for equity, f in ((1e6, 0.4444444444), (950_000.0, 0.3508771930)):
+    for equity, f in staked.items():
         lost = portfolio_service_pb2.SetHoldingsRequest(
             portfolio_id=portfolio_id, cash=equity, payment=0.0, confirm_equity=True
         )
