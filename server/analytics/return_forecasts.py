@@ -23,7 +23,7 @@ from compute.waterfall.layout import Source
 from server.calls.long_work import in_thread
 from server.calls.request_context import Call
 from server.convert.columns import floats, integers
-from server.convert.market import MatrixData
+from server.convert.matrix import MatrixData
 from server.convert.request import sources
 from server.convert.simulation_answer import interval
 from storage.errors import NotFound

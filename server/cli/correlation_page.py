@@ -8,7 +8,7 @@ from positionsizing.v1 import market_service_pb2 as market_pb
 
 from server.cli.page import Output, subplots, write_page
 from server.cli.page_tables import Plot
-from server.convert import market as convert
+from server.convert.matrix import matrix as arrays_of
 
 HEIGHT = 1200
 Branch = tuple[list[float], list[float]]
@@ -65,7 +65,7 @@ def branches(left: list[int], right: list[int], distance: list[float]) -> Iterat
 def correlations(matrix: market_pb.Matrix, names: list[str]) -> list[list[float]]:
     """The correlations of a stored correlation or covariance, in the order of `names`."""
     place = {name: i for i, name in enumerate(matrix.instrument_ids)}
-    values = convert.matrix(matrix).values
+    values = arrays_of(matrix).values
     order = [place[name] for name in names]
     deviation = np.sqrt(np.diag(values))
     found = (values / np.outer(deviation, deviation))[np.ix_(order, order)]

@@ -258,14 +258,14 @@ def show_matrix(
 
     from server.cli.labels import enum_words
     from server.cli.render import table
-    from server.convert import market as convert
+    from server.convert import matrix
 
     with connect(address) as client:
         found = client.market.GetMatrix(pb.GetMatrixRequest(matrix_id=matrix_id)).matrix
     if as_json:
         print_json(found)
         return
-    names, values = list(found.instrument_ids), convert.matrix(found).values
+    names, values = list(found.instrument_ids), matrix.matrix(found).values
     kind = enum_words(pb.MatrixKind, found.kind, "MATRIX_KIND_")
     form = "" if found.HasField("dense") else f", as {found.WhichOneof('form')}"
     title = f"Matrix {found.matrix_id}: {kind}, {len(values)} rows{form}"

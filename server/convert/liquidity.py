@@ -23,13 +23,8 @@ from compute.simulate.history import PriceHistory
 from compute.waterfall.trading_costs import DAYS_PER_YEAR
 from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
 from server.convert.columns import Floats, Integers, floats, set_floats
-from server.convert.market import (
-    SCALABLE_KINDS,
-    MatrixData,
-    covariance_of,
-    instrument_violations,
-    kind_violations,
-)
+from server.convert.market import SCALABLE_KINDS, instrument_violations
+from server.convert.matrix import MatrixData, covariance_of, kind_violations
 from server.convert.ranges import number_violations
 
 DAYS_DEFAULT, PERIODS_DEFAULT = 1.0, 10

@@ -32,12 +32,8 @@ from server.calls.errors import FieldViolation
 from server.convert import objective as objective_convert
 from server.convert.columns import Floats, floats, set_floats
 from server.convert.limits import joint_violations, linear, tails
-from server.convert.market import (
-    MatrixData,
-    instrument_violations,
-    kind_violations,
-    matrix_violations,
-)
+from server.convert.market import instrument_violations
+from server.convert.matrix import MatrixData, kind_violations, matrix_violations
 from server.convert.ranges import number_violations
 
 SIZE_MAX = 2000

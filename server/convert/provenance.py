@@ -5,7 +5,7 @@ from positionsizing.v1 import market_service_pb2 as pb
 from compute.correlation.factors import FactorForm
 from compute.correlation.nearest import repaired
 from server.convert.columns import Floats, set_floats, upper_triangle
-from server.convert.market import matrix
+from server.convert.matrix import matrix
 
 
 def with_covariance(message: pb.Matrix, values: Floats) -> None:

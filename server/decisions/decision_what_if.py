@@ -27,7 +27,8 @@ from server.convert import limits as limits_convert
 from server.convert import parameters as parameters_convert
 from server.convert.corporate_action import shown_to, shown_until
 from server.convert.decision_variation import simulated_limits, violations
-from server.convert.market import MatrixData, Snapshot
+from server.convert.market import Snapshot
+from server.convert.matrix import MatrixData
 from server.convert.names import optional_moment
 from server.convert.request import sizing_request
 from server.decisions import recorded

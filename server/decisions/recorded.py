@@ -10,7 +10,8 @@ from positionsizing.v1 import sizing_service_pb2 as pb
 from compute.market import Market
 from compute.methods import OPTIMIZED, Method
 from server.calls.request_context import Call
-from server.convert.market import MatrixData, Snapshot
+from server.convert.market import Snapshot
+from server.convert.matrix import MatrixData
 from server.convert.recorded import answer_of, asked_of
 from server.convert.request import sizing_request
 from server.sizing import decision_inputs

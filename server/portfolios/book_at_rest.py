@@ -21,7 +21,7 @@ from compute.limits.risk_at_rest import risk_limits, risk_rules
 from compute.limits.stress_limits import Others, StressEvent, with_stress
 from compute.market import Market, MissingInputError, Positions, equity_of
 from compute.parameters import EffectiveParameters
-from server.convert.market import MatrixData, covariance_of
+from server.convert.matrix import MatrixData, covariance_of
 from server.portfolios.portfolio_state import PortfolioState
 from server.portfolios.state import States
 from storage.errors import NotFound

@@ -17,7 +17,8 @@ import asyncpg
 
 from compute.cache import Cache
 from compute.market import Market, MissingInputError
-from server.convert.market import MatrixData, Snapshot, market, stored_matrix
+from server.convert.market import Snapshot, market
+from server.convert.matrix import MatrixData, stored_matrix
 from server.market.missed_actions import MissedActions
 from server.market.price_jumps import PriceJumps
 from server.market.volatility import Volatilities
@@ -25,7 +26,7 @@ from server.portfolios.portfolio_state import Elsewhere, PortfolioState, after_d
 from server.refreshing_cache import RefreshingCache
 from storage.errors import NotFound
 from storage.postgres import market as market_storage
-from storage.postgres import snapshots
+from storage.postgres import matrices, snapshots
 from storage.postgres.listen import Change, listen
 from storage.postgres.pool import Database
 from storage.postgres.reservations import NewReservation
@@ -240,9 +241,7 @@ class States:
             async with self._database.connection(
                 tenant_id, deadline_s=self._deadline_s
             ) as connection:
-                return await market_storage.latest_matrix_id(
-                    connection, tenant_id, universe_id, kinds
-                )
+                return await matrices.latest_id(connection, tenant_id, universe_id, kinds)
 
         return await self._latest_matrices.get((tenant_id, universe_id, *kinds), load)
 
@@ -257,11 +256,11 @@ class States:
 
         Errors: `NotFound`.
         """
-        found = await market_storage.latest_matrix_id(connection, tenant_id, universe_id, kinds)
+        found = await matrices.latest_id(connection, tenant_id, universe_id, kinds)
         kept = self._matrices.last((tenant_id, found))
         if kept is not None:
             return kept
-        stored = await market_storage.get_matrix(connection, tenant_id, found)
+        stored = await matrices.get(connection, tenant_id, found)
         return stored_matrix(stored.payload)
 
     def matrix_changed(self, tenant_id: str, universe_id: str) -> None:
@@ -279,7 +278,7 @@ class States:
 
     async def _read_matrix(self, tenant_id: str, matrix_id: str) -> MatrixData:
         async with self._database.connection(tenant_id, deadline_s=self._deadline_s) as connection:
-            stored = await market_storage.get_matrix(connection, tenant_id, matrix_id)
+            stored = await matrices.get(connection, tenant_id, matrix_id)
         return stored_matrix(stored.payload)
 
 

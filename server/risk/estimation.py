@@ -21,7 +21,7 @@ from server.calls.errors import invalid, precondition
 from server.convert.columns import Floats, set_floats
 from server.convert.estimator import settings_of
 from server.convert.history import moment_of
-from server.convert.market import SQUARE_MAX
+from server.convert.matrix import SQUARE_MAX
 from server.convert.names import timestamp
 from server.convert.provenance import with_covariance, with_factors
 from server.risk.histories import Read

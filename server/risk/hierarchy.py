@@ -13,7 +13,8 @@ from compute.correlation.hierarchical import (
 from compute.correlation.linkage import Linkage
 from server.calls.errors import invalid, invalid_fields, precondition
 from server.convert.columns import Floats, floats, set_floats
-from server.convert.market import MatrixData, instrument_violations
+from server.convert.market import instrument_violations
+from server.convert.matrix import MatrixData
 
 TOTAL_RANGE = (1e-6, 100.0)
 _ROUNDING = 1e-14

@@ -6,13 +6,13 @@ from server.calls.request_context import Call, first_delivery
 from server.convert.names import past_moment
 from server.portfolios.state import States
 from storage.errors import AlreadyExists, NotFound
-from storage.postgres import market
+from storage.postgres import matrices
 from storage.postgres.pool import Database
 
 
 async def store_matrix(
     database: Database, states: States, call: Call, matrix: pb.Matrix
-) -> market.MarketMatrix:
+) -> matrices.MarketMatrix:
     """Stores a checked matrix; the same one again is no error.
 
     Raises `AlreadyExists` where its id is taken by another.
@@ -22,9 +22,9 @@ async def store_matrix(
     async with database.transaction(call.tenant_id, deadline_s=call.left_s) as connection:
         await first_delivery(connection, call)
         try:
-            stored = await market.get_matrix(connection, call.tenant_id, matrix.matrix_id)
+            stored = await matrices.get(connection, call.tenant_id, matrix.matrix_id)
         except NotFound:
-            stored = await market.put_matrix(
+            stored = await matrices.put(
                 connection,
                 call.tenant_id,
                 matrix.matrix_id,

@@ -7,7 +7,8 @@ from server.calls.errors import invalid, invalid_fields, precondition
 from server.calls.long_work import in_thread
 from server.calls.request_context import Call
 from server.convert.estimator import settings_violations
-from server.convert.market import instrument_violations, matrix_violations
+from server.convert.market import instrument_violations
+from server.convert.matrix import matrix_violations
 from server.convert.names import checked_id, optional_id, optional_moment, timestamp
 from server.convert.ranges import number_violations
 from server.portfolios.state import States

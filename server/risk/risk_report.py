@@ -16,7 +16,7 @@ from server.calls.errors import invalid, precondition
 from server.convert import risk as convert
 from server.convert.columns import Floats, Integers
 from server.convert.history import moment_of
-from server.convert.market import MatrixData
+from server.convert.matrix import MatrixData
 from server.portfolios.books import Books
 from server.risk.histories import Read
 

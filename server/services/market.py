@@ -7,7 +7,8 @@ from server.calls.errors import invalid, invalid_fields, not_found
 from server.calls.long_work import in_thread
 from server.calls.request_context import Call, first_delivery
 from server.convert.bars import has_bars
-from server.convert.market import Snapshot, matrix_violations, snapshot_violations
+from server.convert.market import Snapshot, snapshot_violations
+from server.convert.matrix import matrix_violations
 from server.convert.names import (
     checked_id,
     instant,
@@ -27,7 +28,7 @@ from server.portfolios.day_loss import DayLossMonitor
 from server.portfolios.state import States
 from server.risk.matrices import store_matrix
 from storage.errors import AlreadyExists, NotFound
-from storage.postgres import changes, market
+from storage.postgres import changes, market, matrices
 from storage.postgres import corporate_actions as action_storage
 from storage.postgres import price_jumps as price_jump_storage
 from storage.postgres import volatility as volatility_storage
@@ -210,7 +211,7 @@ class MarketService:
         matrix_id = checked_id(request.matrix_id, "matrix_id")
         async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
             try:
-                stored = await market.get_matrix(connection, call.tenant_id, matrix_id)
+                stored = await matrices.get(connection, call.tenant_id, matrix_id)
             except NotFound as error:
                 raise not_found("matrix", matrix_id) from error
         return pb.GetMatrixResponse(matrix=pb.Matrix.FromString(stored.payload))

@@ -22,7 +22,7 @@ from server.calls.reading import check_bytes
 from server.calls.request_context import Call
 from server.convert import limits as limits_convert
 from server.convert import optimization
-from server.convert.market import matrix
+from server.convert.matrix import matrix
 from server.convert.ranges import number_violations
 from server.joint import work
 from server.joint.expected import Expected, size_of

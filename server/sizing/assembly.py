@@ -28,7 +28,7 @@ from compute.waterfall.edge_inputs import Scenarios
 from compute.waterfall.layout import Family, is_of
 from compute.waterfall.usable import check_market
 from server.calls.errors import invalid_fields, precondition
-from server.convert.market import MatrixData, covariance_of
+from server.convert.matrix import MatrixData, covariance_of
 from server.portfolios.portfolio_state import PortfolioState, positions, shared_use
 from server.sizing import decision_inputs
 from server.sizing.custom import sized_by

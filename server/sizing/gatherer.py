@@ -17,14 +17,8 @@ from compute.waterfall.usable import check_book
 from server.calls.errors import invalid_fields, precondition
 from server.calls.halt import refused
 from server.calls.request_context import Call
-from server.convert.market import (
-    COVARIANCE_KINDS,
-    SCALABLE_KINDS,
-    SCENARIO_KINDS,
-    MatrixData,
-    Snapshot,
-    kind_violations,
-)
+from server.convert.market import COVARIANCE_KINDS, SCALABLE_KINDS, SCENARIO_KINDS, Snapshot
+from server.convert.matrix import MatrixData, kind_violations
 from server.learning import prediction
 from server.learning.models import Models
 from server.learning.regime_prediction import regimes_of

@@ -13,8 +13,8 @@ from positionsizing.v1 import (
 )
 
 from compute.market import Market, MissingInputError
-from server.convert.market import covariance_of
-from server.convert.market import matrix as as_arrays
+from server.convert.matrix import covariance_of
+from server.convert.matrix import matrix as as_arrays
 from tests.server.support.seeds import matrix
 from tests.server.support.service_client import Client, refusal, sizing_request
 

@@ -11,7 +11,7 @@ from positionsizing.v1 import history_service_pb2 as history_pb
 from positionsizing.v1 import market_service_pb2 as market_pb
 from sklearn.covariance import LedoitWolf
 
-from server.convert.market import matrix
+from server.convert.matrix import matrix
 from tests.server.risk.test_histories import part, put
 from tests.server.support.service_client import Client, new_id, refusal
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from storage.errors import AlreadyExists, NotFound, VersionConflict
-from storage.postgres import groups, market, portfolios, tenants
+from storage.postgres import groups, market, matrices, portfolios, tenants
 from storage.postgres.portfolios import Holdings, Portfolio
 from tests.fixtures_postgres import TENANT
 
@@ -184,7 +184,7 @@ async def test_the_latest_market_snapshot_is_by_as_of_time_then_by_arrival(
 
 async def test_a_matrix_keeps_all_its_versions(connection: asyncpg.Connection) -> None:
     for payload in (b"one", b"two"):
-        await market.put_matrix(
+        await matrices.put(
             connection,
             TENANT,
             "correlation",
@@ -194,13 +194,13 @@ async def test_a_matrix_keeps_all_its_versions(connection: asyncpg.Connection) -
             payload=payload,
             document={"half_life_days": 60.5},
         )
-    newest = await market.get_matrix(connection, TENANT, "correlation")
+    newest = await matrices.get(connection, TENANT, "correlation")
     assert (newest.version, newest.payload) == (2, b"two")
     assert newest.document == {"half_life_days": 60.5}
-    old = await market.get_matrix(connection, TENANT, "correlation", version=1)
+    old = await matrices.get(connection, TENANT, "correlation", version=1)
     assert old.payload == b"one"
     with pytest.raises(NotFound, match="correlation@3"):
-        await market.get_matrix(connection, TENANT, "correlation", version=3)
+        await matrices.get(connection, TENANT, "correlation", version=3)
 
 
 async def test_cash_keeps_every_bit(connection: asyncpg.Connection) -> None:
