@@ -19,9 +19,9 @@ from compute.market import Floats, Integers
 from compute.parameters import EffectiveParameters
 from compute.shapes import GROUP_BUCKETS, LINE_BUCKETS, KernelRegistry, bucket, padded
 from compute.signals import LineError
+from compute.waterfall.kernel_inputs import line_columns, scalar_inputs
 from compute.waterfall.kernels import run_waterfalls
 from compute.waterfall.layout import Exposure, Family, Line, Stage, is_of
-from compute.waterfall.pipeline import line_columns, scalar_inputs
 
 COLUMNS = (
     "side",

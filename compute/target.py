@@ -31,7 +31,8 @@ from compute.optimize.problem import ObjectiveKind, Status
 from compute.optimize.time_limit import TimeLimit
 from compute.parameters import EffectiveParameters
 from compute.shapes import KernelRegistry
-from compute.waterfall.pipeline import Attempt, line_columns
+from compute.waterfall.kernel_inputs import line_columns
+from compute.waterfall.pipeline import Attempt
 from compute.waterfall.robust import robust_column
 
 FRACTION_MIN = 1e-6

@@ -66,7 +66,8 @@ def demo(
 def _tour(client: "Client", examples: Path, book: Path, as_of: str, out: "Console") -> None:
     """Loads the book, sizes it, and looks at the answer from several sides."""
     from server.cli import files, render
-    from server.cli.sizing import replay_words, show
+    from server.cli.decisions import replay_words
+    from server.cli.sizing import show
 
     _load_book(client, examples, book, as_of, out)
     request = files.read_request(book / "signals.csv")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from server.cli.common import DEFAULT_ADDRESS, Address, AsJson, connect, print_json
+from server.cli.decisions import DecisionId, NewestOf, decision_named
 from server.cli.market import TIME, parse_time
-from server.cli.sizing import DecisionId, NewestOf, decision_named
 from server.cli.what_if import Factor, factor, show, variations_of
 
 
