@@ -73,6 +73,14 @@ def test_falls_of_a_bet_are_at_most_what_is_said() -> None:
         assert fell >= 0.6 * bound
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(0.01, 0.05), (0.03, 0.07), (0.0007, 0.011)])
+def test_twice_kelly_neither_grows_nor_ever_doubles(mean: float, deviation: float) -> None:
+    """In doubles r + f (m - r) - s^2 f^2 / 2 is not 0 there, and 1e17 periods would double."""
+    found = stakes_of(Asset(mean, deviation), np.array([2.0]), LEVELS, KERNELS)
+    assert found.growth[0] == 0.0
+    assert np.isinf(found.doubling_periods[0])
+
+
 def test_a_floor_is_kept_by_its_multiple() -> None:
     asset = stakes_of(Asset(0.06, 0.2), MULTIPLES, LEVELS, KERNELS, Floor(0.5, 0.125))
     assert asset.floor_multiple == pytest.approx(0.5)
