@@ -27,9 +27,12 @@ def continuous_growth_rate(
     volatility: ArrayLike,
     risk_free_rate: ArrayLike = 0.0,
 ) -> Array:
-    """Return g(f) = r + f (m - r) - s^2 f^2 / 2 per unit of time."""
+    """Return g(f) = r + f (m - r) - s^2 f^2 / 2 per unit of time.
+
+    As r + s^2 f (2 f* - f) / 2, which at twice Kelly is r without rounding.
+    """
     f, m, s, r = floats(fraction, expected_return, volatility, risk_free_rate)
-    return r + f * (m - r) - 0.5 * (s * f) ** 2
+    return r + 0.5 * s * s * f * (2.0 * continuous_kelly_fraction(m, s, r) - f)
 
 
 def growth_volatility(fraction: ArrayLike, volatility: ArrayLike) -> Array:

@@ -25,6 +25,7 @@ from compute.edge.posterior import beta_posterior
 from compute.kelly.classic import break_even_probability as break_even
 from compute.kelly.classic import doubling_time, growth_rate, kelly_fraction, zero_growth_fraction
 from compute.kelly.continuous import (
+    continuous_growth_rate,
     continuous_kelly_fraction,
     growth_volatility,
 )
@@ -194,8 +195,7 @@ def _asset(inputs: Array, multiples: Array) -> Array:
     kelly = continuous_kelly_fraction(m, s, r)
     error, stake = continuous_standard_error(s, periods), kelly * multiples
     low, high = normal_interval(kelly, error, level)
-    # `continuous_growth_rate` of c of Kelly, without its cancellation: at 2 it is what cash earns.
-    growth = r + 0.5 * multiples * (2.0 - multiples) * kelly * (m - r)
+    growth = continuous_growth_rate(stake, m, s, r)
     given = ~jnp.isnan(spread)
     region = no_trade_region(m - r, s, jnp.where(given, spread, 0.01), 1.0 / multiples, r)
     ends = jnp.where(given, jnp.sort(jnp.stack([region.lower, region.upper]), axis=0), jnp.nan)
