@@ -80,7 +80,10 @@ def _rule_violations(rule: pb.ConditionRule, path: str) -> Iterator[FieldViolati
         text = "give either the thresholds enter and leave, or categories"
         yield FieldViolation(f"{path}.enter", "AMBIGUOUS" if any(numbers) else "MISSING", text)
     for number, text in enumerate(rule.categories):
-        yield from text_violations(text, f"{path}.categories[{number}]")
+        yield from category_violations(text, f"{path}.categories[{number}]")
+        if text in rule.categories[:number]:
+            said = f"{text[:40]!r} is given twice"
+            yield FieldViolation(f"{path}.categories[{number}]", "DUPLICATE", said)
     where = f"{path}.instrument_ids"
     yield from some_instruments_violations(rule.instrument_ids, where)
     if rule.scope not in pb.ConditionScope.values():
@@ -95,3 +98,11 @@ def _rule_violations(rule: pb.ConditionRule, path: str) -> Iterator[FieldViolati
 
 def _seconds(rule: pb.ConditionRule) -> float:
     return float(rule.age_max.seconds + rule.age_max.nanos * 1e-9)
+
+
+def category_violations(text: str, path: str) -> Iterator[FieldViolation]:
+    """Of a category, observed or looked for: a name as it is written, not blank."""
+    yield from text_violations(text, path)
+    if text != text.strip() or not text:
+        said = f"is {text[:40]!r}; it must be a name without blanks around it"
+        yield FieldViolation(path, "BAD_FORMAT", said)

@@ -24,11 +24,17 @@ class ReadModel:
     details: ModelDetails
 
 
+def check_document(stored: StoredModel) -> None:
+    """Raises `Refusal` where the document is not what was stored."""
+    if digest(stored.document) != stored.hash.hex():
+        text = f"the document of model {stored.model_id!r} doesn't have the hash it was stored with"
+        raise precondition("MODEL_CORRUPT", text, model=stored.model_id)
+
+
 def read(stored: StoredModel) -> ReadModel:
     """Raises `Refusal` where the stored text is not what was stored."""
+    check_document(stored)
     name = f"the document of model {stored.model_id!r}"
-    if digest(stored.document) != stored.hash.hex():
-        raise precondition("MODEL_CORRUPT", f"{name} doesn't have the hash it was stored with")
     try:
         model = decode(stored.document)
     except ModelDocumentError as error:

@@ -6,6 +6,7 @@ from positionsizing.v1 import condition_service_pb2 as pb
 
 from server.calls.errors import FieldViolation, invalid_fields
 from server.calls.request_context import Call, first_delivery
+from server.convert.condition import category_violations
 from server.convert.names import id_violations, past_moment, text_violations, timestamp
 from server.convert.ranges import number_violations
 from server.portfolios.state import States
@@ -30,7 +31,8 @@ class ConditionService:
         given = request.condition
         found = list(number_violations(request))
         found += id_violations(given.condition_id, "condition.condition_id")
-        found += text_violations(given.category, "condition.category")
+        if given.category:
+            found += category_violations(given.category, "condition.category")
         if given.HasField("value") == bool(given.category):
             text = "give either value or category"
             reason = "AMBIGUOUS" if given.category else "MISSING"

@@ -32,7 +32,7 @@ from server.learning import feature_join
 from server.learning.model_evidence import is_unbounded, judged, scored, unproven
 from server.learning.model_schedules import ModelSchedules
 from server.learning.model_versions import ModelVersions
-from server.learning.models import Models, read
+from server.learning.models import Models, check_document, read
 from storage.errors import AlreadyExists, NotFound
 from storage.postgres import model_schedules, models, requests
 from storage.postgres.jobs import StoredJob
@@ -334,6 +334,8 @@ def _stage_name(stage: pb.ModelStage.ValueType) -> str:
 
 def _message(stored: StoredModel, *, with_document: bool = False) -> pb.Model:
     message = convert.stored_message(stored)
+    if with_document:
+        check_document(stored)
     message.stage = pb.ModelStage.Value(f"MODEL_STAGE_{stored.stage}")
     message.author = stored.author
     message.create_time.CopyFrom(timestamp(stored.create_time))

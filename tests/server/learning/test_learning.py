@@ -17,6 +17,7 @@ from scipy.special import expit
 from server.calls.errors import Refusal
 from server.convert.learning import stored_message
 from server.learning.models import read
+from storage.postgres import models
 from storage.postgres.models import StoredModel
 from tests.server.support.service_client import Client, new_id, refusal, same
 
@@ -276,3 +277,17 @@ def test_what_is_stored_beside_a_document_is_checked_too() -> None:
         with pytest.raises(Refusal) as refused:
             stored_message(replace(stored, details=details))
         assert refused.value.reason == "MODEL_CORRUPT"
+
+
+async def test_a_damaged_document_is_not_shown_as_a_model(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, get = await trained(client), models.get
+
+    async def damaged(*given: Any) -> StoredModel:
+        stored = await get(*given)
+        return replace(stored, document=stored.document.replace("1", "2", 1))
+
+    monkeypatch.setattr(models, "get", damaged)
+    told = await refusal(client.learning.GetModel(pb.GetModelRequest(model_id=model.model_id)))
+    assert (told.code.name, told.reason) == ("FAILED_PRECONDITION", "MODEL_CORRUPT")

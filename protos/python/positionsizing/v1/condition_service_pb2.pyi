@@ -39,7 +39,7 @@ class Condition(_message.Message):
     value: _builtins.float
     """A number, e.g. 0.8. Give this or `category`. From -1e9 to 1e9."""
     category: _builtins.str
-    """A name, e.g. "CRISIS". Give this or `value`; at most 1000 characters."""
+    """A name, e.g. "CRISIS", without blanks around it. Give this or `value`; at most 1000 characters."""
     portfolio_id: _builtins.str
     """Of this portfolio only. 1 to 128 characters of [A-Za-z0-9._:-]."""
     strategy_id: _builtins.str

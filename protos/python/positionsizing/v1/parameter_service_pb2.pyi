@@ -802,7 +802,9 @@ class ConditionRule(_message.Message):
     """Whose observation of the condition it looks at. Unset: the firm's."""
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The rule applies while the condition is one of these."""
+        """The rule applies while the condition is one of these, letter for letter; each once, without blanks around
+        it.
+        """
 
     @_builtins.property
     def age_max(self) -> _duration_pb2.Duration:
