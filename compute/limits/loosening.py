@@ -10,8 +10,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 from compute.limits.policy import (
-    LEVELLED,
-    SAFE,
     ClusterLimit,
     GroupLimit,
     InstrumentLimit,
@@ -21,9 +19,9 @@ from compute.limits.policy import (
     StressLimit,
     TailLimit,
     Tighter,
-    levelled,
     rule_of,
 )
+from compute.limits.tightest import LEVELLED, SAFE, levelled
 
 _PART_OF = {"day_loss_resumes": "day_loss_max", **{level: bound for bound, level in LEVELLED}}
 """Fields that say how another bound counts: without that one they mean nothing."""

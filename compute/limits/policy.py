@@ -1,16 +1,14 @@
-"""Hard limits as plain data, and how limits of several scopes become one.
+"""Hard limits as plain data. A limit is a bound that holds on the final whole lots.
 
-A limit is a bound that holds on the final whole lots. Scopes (firm, group, portfolio, strategy,
-request) add up: `tightest` keeps the tightest of each (`Tighter`), so that a narrower scope can
-only tighten. `None` means that a scope says nothing about it. What no scope of the book itself
-(firm, group, portfolio) says has a safe default (`SAFE`), which a strategy or a request can't
-loosen: `in_force`.
+Scopes (firm, group, portfolio, strategy, request) add up by `tightest.py`. `None` means that a scope
+says nothing about it. What no scope of the book itself (firm, group, portfolio) says has a safe
+default, which a strategy or a request can't loosen.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from compute.correlation.linkage import Linkage
 from compute.risk.tail_method import TailKind, TailMethod
@@ -304,94 +302,3 @@ class SharedLimits:
     gross_notional_max: float | None = ranged(None, MONEY)
     instrument_notional_max: float | None = ranged(None, MONEY)
     currency: str | None = None
-
-
-SAFE = Limits(
-    **{item.name: item.metadata["safe"] for item in fields(Limits) if "safe" in item.metadata}
-)
-"""What holds where no scope of the book says anything."""
-
-LEVEL = 0.95
-"""Confidence level of a tail limit that names none."""
-
-LEVELLED = (("var_max", "var_level"), ("cvar_max", "cvar_level"), ("cdar_max", "cdar_level"))
-"""Bounds with the field that says their level."""
-
-
-def in_force(book: Iterable[Limits], narrower: Iterable[Limits] = ()) -> Limits:
-    """The limits of the scopes of a book, defaults filled in, tightened by narrower ones.
-
-    book: firm, group, portfolio. narrower: strategy, request; these grant no permission and lower
-    no rate that the book's scopes leave unset.
-    """
-    general = tightest(book)
-    unset = [item.name for item in fields(Limits) if getattr(general, item.name) is None]
-    filled = replace(general, **{name: getattr(SAFE, name) for name in unset})
-    return tightest([filled, *narrower])
-
-
-def tightest(scopes: Iterable[Limits]) -> Limits:
-    """The limits that hold when every one of `scopes` holds."""
-    merged = Limits()
-    for limits in scopes:
-        merged = _both(merged, replace(limits, joint=levelled(limits.joint)))
-    return merged
-
-
-def levelled(joint: JointLimits) -> JointLimits:
-    """With the level of each tail limit said, so that another scope's lower one can't loosen it."""
-    levels: dict[str, Any] = {
-        level: LEVEL
-        for bound, level in LEVELLED
-        if getattr(joint, bound) is not None and getattr(joint, level) is None
-    }
-    return replace(joint, **levels) if levels else joint
-
-
-def _both(left: Limits, right: Limits) -> Limits:
-    names = sorted(set(left.instruments) | set(right.instruments))
-    own, other, nothing = left.instruments, right.instruments, InstrumentLimit()
-    return replace(
-        _tighter(left, right),
-        instruments={n: _tighter(own.get(n, nothing), other.get(n, nothing)) for n in names},
-        groups=_joined(left.groups, right.groups),
-        clusters=_joined(left.clusters, right.clusters),
-        restricted=left.restricted | right.restricted,
-        foreign=left.foreign + right.foreign,
-        joint=replace(
-            _tighter(left.joint, right.joint),
-            linear=_joined(left.joint.linear, right.joint.linear),
-            tails=_joined(left.joint.tails, right.joint.tails),
-            stress=_joined(left.joint.stress, right.joint.stress),
-        ),
-    )
-
-
-_Item = TypeVar("_Item")
-
-
-def _joined(left: tuple[_Item, ...], right: tuple[_Item, ...]) -> tuple[_Item, ...]:
-    """Those of both, each once."""
-    return left + tuple(item for item in right if item not in left)
-
-
-_Record = TypeVar("_Record", Limits, InstrumentLimit, JointLimits)
-
-
-def _tighter(left: _Record, right: _Record) -> _Record:
-    """`left` with each number and permission replaced by the tighter of both."""
-    changes: dict[str, Any] = {}
-    for item in fields(left):
-        ours, theirs = getattr(left, item.name), getattr(right, item.name)
-        rule = rule_of(item)
-        if theirs is None or rule is Tighter.ADDED:
-            continue
-        if ours is None:
-            changes[item.name] = theirs
-        elif rule is Tighter.FORBIDDEN:
-            changes[item.name] = ours and theirs
-        elif rule is Tighter.REQUIRED:
-            changes[item.name] = ours or theirs
-        else:
-            changes[item.name] = (max if rule is Tighter.LARGER else min)(ours, theirs)
-    return replace(left, **changes)

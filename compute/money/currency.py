@@ -8,7 +8,8 @@ currency, the first by its code that has both.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compute.limits.policy import InstrumentLimit, Limits, SharedLimits, tightest
+from compute.limits.policy import InstrumentLimit, Limits, SharedLimits
+from compute.limits.tightest import tightest
 from compute.market import MissingInputError
 
 TOLERANCE = 0.01

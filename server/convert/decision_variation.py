@@ -7,7 +7,8 @@ from typing import Any
 from positionsizing.v1 import explanation_service_pb2 as pb
 from positionsizing.v1 import limits_pb2, parameter_service_pb2
 
-from compute.limits.policy import SAFE, JointLimits, Limits
+from compute.limits.policy import JointLimits, Limits
+from compute.limits.tightest import SAFE
 from compute.money.currency import in_base
 from compute.parameters import PARAMETERS
 from server.calls.errors import FieldViolation, Refusal

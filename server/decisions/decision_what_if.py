@@ -13,8 +13,8 @@ import numpy as np
 from positionsizing.v1 import explanation_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2
 
-from compute.limits.policy import tightest
 from compute.limits.stress_limits import StressEvent
+from compute.limits.tightest import tightest
 from compute.market import Market, MissingInputError
 from compute.methods import Engine, Method
 from compute.money.currency import rate_of

@@ -12,8 +12,8 @@ from positionsizing.v1 import types_pb2
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
 from compute.limits.cluster_limits import find_clusters, with_clusters
-from compute.limits.policy import tightest
 from compute.limits.stress_limits import StressEvent, with_stress
+from compute.limits.tightest import tightest
 from compute.market import Floats, Market, MissingInputError
 from compute.methods import Engine, Method
 from compute.money.currency import in_base

@@ -18,7 +18,8 @@ from compute.parameters import EffectiveParameters
 from server.calls.errors import Refusal
 from server.convert.events import effective_parameters_changed
 from server.parameters import adaptation
-from server.portfolios.portfolio_state import PortfolioState, positions
+from server.portfolios.portfolio_state import PortfolioState
+from server.portfolios.positions import positions
 from server.portfolios.state import States
 from storage.errors import NotFound
 from storage.postgres import effective_parameters as storage

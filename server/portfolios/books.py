@@ -8,7 +8,8 @@ from positionsizing.v1 import risk_service_pb2 as pb
 from compute.market import Market, equity_of
 from server.calls.errors import precondition
 from server.convert.columns import Floats, floats
-from server.portfolios.portfolio_state import PortfolioState, positions
+from server.portfolios.portfolio_state import PortfolioState
+from server.portfolios.positions import positions
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from server.portfolios.book_at_rest import (
     matrix_at_rest,
     names_of,
 )
-from server.portfolios.portfolio_state import PortfolioState, load_state, positions, shared_use
+from server.portfolios.portfolio_state import PortfolioState, load_state
+from server.portfolios.positions import positions, shared_use
 from server.portfolios.state import States
 from server.portfolios.valuation import NewestMarkets
 from server.risk.histories import Lend

@@ -6,7 +6,8 @@ from compute.market import MissingInputError, equity_of
 from server.convert.market import Snapshot
 from server.market.missed_actions import missed
 from server.market.price_jumps import SNAPSHOTS_BACK, jumped_of, not_accepted
-from server.portfolios.portfolio_state import PortfolioState, load_state, positions
+from server.portfolios.portfolio_state import PortfolioState, load_state
+from server.portfolios.positions import positions
 from server.portfolios.state import States
 from storage.postgres import corporate_actions, price_jumps, universes
 

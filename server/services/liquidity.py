@@ -12,7 +12,7 @@ from server.calls.request_context import Call
 from server.convert import liquidity as convert
 from server.convert.names import checked_id, optional_id
 from server.convert.simulation import price_history
-from server.portfolios.portfolio_state import positions
+from server.portfolios.positions import positions
 from server.portfolios.state import States
 
 _NUMBER_BYTES = 9

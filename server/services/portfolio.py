@@ -32,7 +32,7 @@ from server.convert.portfolio import (
 from server.convert.portfolio_changed import PortfolioChange
 from server.portfolios import currencies, high_water_mark, limit_monitor
 from server.portfolios.day_loss import tell_day
-from server.portfolios.portfolio_state import cash_in_base
+from server.portfolios.positions import cash_in_base
 from server.portfolios.told import read_portfolio, tell_changed
 from server.services.portfolio_control import PortfolioControl
 from storage.errors import AlreadyExists, NotFound

@@ -18,8 +18,9 @@ from compute.limits.book_guard import ReturnData, ReturnMatrix
 from compute.limits.bounds import LimitBounds, prepare
 from compute.limits.closing import is_solvent
 from compute.limits.cluster_limits import find_clusters, with_clusters
-from compute.limits.policy import Limits, tightest
+from compute.limits.policy import Limits
 from compute.limits.stress_limits import with_stress
+from compute.limits.tightest import tightest
 from compute.market import Integers, Market, MissingInputError, equity_of
 from compute.methods import Engine
 from compute.money.currency import in_base
@@ -29,7 +30,8 @@ from compute.waterfall.layout import Family, is_of
 from compute.waterfall.usable import check_market
 from server.calls.errors import invalid_fields, precondition
 from server.convert.matrix import MatrixData, covariance_of
-from server.portfolios.portfolio_state import PortfolioState, positions, shared_use
+from server.portfolios.portfolio_state import PortfolioState
+from server.portfolios.positions import positions, shared_use
 from server.sizing import decision_inputs
 from server.sizing.custom import sized_by
 from server.sizing.line_errors import halted_instruments, jumped_instruments, unknown_instruments

@@ -8,7 +8,8 @@ import numpy as np
 from compute.limits.bounds import prepare
 from compute.limits.shared import divided
 from compute.market import Floats, Integers, Market, SharedUse
-from server.portfolios.portfolio_state import PortfolioState, others_use
+from server.portfolios.portfolio_state import PortfolioState
+from server.portfolios.positions import others_use
 from server.sizing.prepared_request import PreparedRequest
 from server.sizing.sized_request import SizedRequest
 

@@ -20,9 +20,9 @@ from compute.limits.policy import (
     StressLimit,
     TailLimit,
     Tighter,
-    in_force,
     rule_of,
 )
+from compute.limits.tightest import in_force
 from compute.risk.tail_method import TailKind, TailMethod
 
 NUMBERS = st.sampled_from([0.0, 0.1, 0.5, 0.95, 1.0, 2.0])

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from compute.inputs import Inputs
 from compute.limits.bounds import prepare
-from compute.limits.policy import GroupLimit, Limits, tightest
+from compute.limits.policy import GroupLimit, Limits
 from compute.limits.rounded_lots import counted
+from compute.limits.tightest import tightest
 from compute.market import Market, MissingInputError, Positions
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from compute.limits.book_guard import ReturnData, ReturnMatrix
-from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit, StressLimit, tightest
+from compute.limits.policy import JointLimits, LimitKind, Limits, LinearLimit, StressLimit
 from compute.limits.stress_limits import Others, StressEvent, returns_in, with_stress
+from compute.limits.tightest import tightest
 from compute.market import MissingInputError
 
 NAMES = ("X", "Y", "Z")

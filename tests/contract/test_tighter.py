@@ -17,10 +17,9 @@ from compute.limits.policy import (
     LinearLimit,
     SaleProceeds,
     Tighter,
-    in_force,
     rule_of,
-    tightest,
 )
+from compute.limits.tightest import in_force, tightest
 from compute.parameters import without_none
 from server.convert import limits as convert
 

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compute.limits.policy import (
-    GroupLimit,
-    InstrumentLimit,
-    Limits,
-    SaleProceeds,
-)
+from compute.limits.policy import GroupLimit, InstrumentLimit, Limits, SaleProceeds
 from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
