@@ -1,8 +1,8 @@
 """Hard limits as plain data. A limit is a bound that holds on the final whole lots.
 
-Scopes (firm, group, portfolio, strategy, request) add up by `tightest.py`. `None` means that a scope
-says nothing about it. What no scope of the book itself (firm, group, portfolio) says has a safe
-default, which a strategy or a request can't loosen.
+Scopes (firm, group, portfolio, strategy, request) add up by `tightest.py`. `None` means that a
+scope says nothing about it. What no scope of the book itself (firm, group, portfolio) says has a
+safe default, which a strategy or a request can't loosen.
 """
 
 from collections.abc import Mapping
