@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.limits.policy import (
-    LEVEL,
-    SAFE,
     GroupLimit,
     InstrumentLimit,
     JointLimits,
@@ -19,7 +17,7 @@ from compute.limits.policy import (
     Tighter,
     rule_of,
 )
-from compute.limits.tightest import in_force, tightest
+from compute.limits.tightest import LEVEL, SAFE, in_force, tightest
 from compute.parameters import without_none
 from server.convert import limits as convert
 
