@@ -119,18 +119,30 @@ def checked_history(
     if len(history.dates) == 1:
         text = "has one session; what is decided at a close is filled in the next"
         raise invalid("prices.dates", "TOO_FEW", text)
-    empty = np.flatnonzero(np.isnan(history.close).all(axis=1))
-    if len(empty):
-        text = f"no instrument has a close on {history.dates[empty[0]]}; leave such a session out"
-        place = empty[0] * len(history.instrument_ids)
-        raise invalid(f"prices.close[{place}]", "MISSING", text)
     if never := [] if universe else list(np.flatnonzero(np.isnan(history.close).all(axis=0))):
         name = history.instrument_ids[never[0]]
         text = f"{name!r} has no close in any session; leave it out, or give its prices"
         raise invalid(f"prices.instrument_ids[{never[0]}]", "MISSING", text)
     if not request.confirm_prices:
         _refuse_jumps(history, universe)
-    return with_delistings(history, request, universe)
+    history = with_delistings(history, request, universe)
+    _refuse_empty(history, universe)
+    return history
+
+
+def _refuse_empty(history: PriceHistory, universe: str) -> None:
+    """Raises `Refusal` for a session without any close, but for those after the end of all.
+
+    universe: see `_refuse_jumps`.
+    """
+    empty = np.flatnonzero(np.isnan(history.close).all(axis=1))
+    gone = history.delistings
+    if len({item.instrument for item in gone}) == len(history.instrument_ids):
+        empty = empty[empty < max(item.session for item in gone)]
+    if len(empty):
+        text = f"no instrument has a close on {history.dates[empty[0]]}; leave such a session out"
+        place = empty[0] * len(history.instrument_ids)
+        raise invalid(universe or f"prices.close[{place}]", "MISSING", text)
 
 
 def _refuse_jumps(history: PriceHistory, universe: str) -> None:

@@ -173,7 +173,8 @@ class PriceTable(_message.Message):
     @_builtins.property
     def close(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Closes, in one currency; sessions times instruments; 0 or from 1e-12 to 1e12, 0 where missing.
-        In backtests each session and each instrument has one or more.
+        In backtests each session has one or more, but for those from which on all are delisted, and so has
+        each instrument.
         """
 
     @_builtins.property
