@@ -24,6 +24,12 @@ from compute.market import Floats
 from compute.optimize.limits import box as box_of
 from compute.optimize.problem import Problem
 
+INSIDE = 1e-9
+"""Of equity, by which more is left than has to be, so that the problem has an inside."""
+
+PRECISION = 1e-10
+"""Of the linear program: what it leaves open is less than that."""
+
 OF_A_SIDE = 1e-3
 """What a position against its signal costs, against one beyond a limit."""
 
@@ -63,7 +69,7 @@ def lines_that_stay(inputs: Inputs, problem: Problem, box: Box) -> Floats | None
         return None
     stays = left > ROOM
     out: Floats = np.full(k, np.nan)
-    left = np.minimum(left + ROOM, ways.size)
+    left = np.minimum(left + INSIDE, ways.size)
     out[line[stays]] = (before[line] + ways.sign * (ways.size - left))[stays]
     return out
 
@@ -119,7 +125,8 @@ def _least_left(
         *zip(np.zeros(f), ways.size, strict=True),
     ]
     cost = np.concatenate([zero, zero, costs])
-    found = linprog(cost, A_ub=matrix, b_ub=most, bounds=bounds)
+    precise = {"primal_feasibility_tolerance": PRECISION}
+    found = linprog(cost, A_ub=matrix, b_ub=most, bounds=bounds, options=precise)
     if found.x is None:
         return None
     left: Floats = np.maximum(found.x[2 * v :], 0.0)
