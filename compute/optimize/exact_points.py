@@ -34,8 +34,9 @@ from compute.optimize.proof.evaluation import largest_violation, objective_value
 Kind = ObjectiveKind
 # Within this, in units of the solver where these are above 1, a point is met but for rounding.
 NEAR = 1e-6
-# Weights this close to a kink, in units of the solver, are put there if that is no worse.
-KINK = 1e-10
+# Weights this close to a kink, in units of the solver, are put there if that is no worse. Only a
+# flat optimum (a variance that can be zero) is missed by as much as the first.
+KINKS = (NEAR, 1e-10)
 # A limit may be exceeded by so much more for it: a thousandth of what a certificate allows.
 EXCEEDED = 1e-11
 METHOD = "a point known beforehand"
@@ -85,19 +86,32 @@ def at_kinks(problem: Problem, found: Solution) -> Solution:
     """
     if found.status is not Status.OPTIMAL:
         return found
-    slack = KINK * float(unit_of(linear(problem), np.inf))
-    weights = found.weights
+    unit = float(unit_of(linear(problem), np.inf))
+    for slack in KINKS:
+        better = _put(problem, found, slack * unit)
+        if better is not None:
+            return better
+    return found
+
+
+def _put(problem: Problem, found: Solution, slack: float) -> Solution | None:
+    """The answer with what is within `slack` of a kink on it; None where that is worse or nothing.
+
+    A kink outside the box is none: what is held where it may not stay is to be traded.
+    """
+    weights, (lower, upper) = found.weights, box(problem)
     near = np.where(np.abs(weights) <= slack, 0.0, weights)
     if problem.holdings is not None:
         near = np.where(np.abs(near - problem.holdings) <= slack, problem.holdings, near)
+    near = np.where((near >= lower) & (near <= upper), near, weights)
     if np.array_equal(near, weights):
-        return found
+        return None
     sense = 1.0 if problem.objective.kind.maximised else -1.0
     value, broken = objective_value(problem, near), largest_violation(problem, near)
     if broken > max(largest_violation(problem, weights), EXCEEDED):
-        return found
+        return None
     if not sense * value >= sense * objective_value(problem, weights):
-        return found
+        return None
     return replace(found, weights=near, objective=value)
 
 
