@@ -211,7 +211,8 @@ def joint_cuts(
         chosen = lines[more]
         kind[chosen], group[chosen], bound[chosen] = int(limit.kind), limit.group, limit.bound
     marginal = np.zeros(n)
-    marginal[lines] = slope
+    # Of a utility beyond doubles it is as large as a double that others are still added to.
+    marginal[lines] = slope * float(np.exp(min(program.log_unit, 600.0)))
     return JointCuts(Binding(kind, group, bound, without), marginal)
 
 

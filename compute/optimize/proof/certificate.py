@@ -19,6 +19,7 @@ from compute.optimize.proof.curvature_bound import curved_gap
 from compute.optimize.proof.evaluation import largest_violation, objective_value, violations
 from compute.optimize.proof.linearization import Tangent, tangent
 from compute.optimize.proof.lp_relaxation import best_dual
+from compute.optimize.proof.objectives import log_utility_size
 from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.proof.sharpe_bound import ratio_gap
 from compute.optimize.time_limit import ENDLESS, TimeLimit
@@ -48,7 +49,8 @@ class Certificate:
     limits that bind. prices: `solver` or `linear program`, whose duals gave the gap, or `identity`
     where the value itself is the gap: risk budgets that are met, a variance that is none.
     bounded: False where no limit bounds some weight, so that the gap holds for weights within
-    1,000 times equity only. is_optimal: the limits are kept within 1e-8 of what is held, and gap,
+    1,000 times equity only. A utility beyond doubles is -inf; its gap is relative to its size,
+    which the logarithm tells. is_optimal: the limits are kept within 1e-8 of what is held, and gap,
     residuals and complementarity are within 1e-8 of `size_of` the objective.
     """
 
@@ -100,16 +102,17 @@ def certify_weights(
     least = problem.objective.kind is ObjectiveKind.MIN_VARIANCE and excess <= TOLERANCE
     if least and value <= nothing_of_variance(ProblemData(problem), weights):
         return _variance_certificate(value, excess, active)
-    if not np.isfinite(value) or (shared and not np.all(weights > 0.0)):
+    beyond = value == -np.inf and log_utility_size(ProblemData(problem), problem.objective, weights)
+    if not (np.isfinite(value) or beyond) or (shared and not np.all(weights > 0.0)):
         return _unproven(value, excess, active)
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
     program = tangent(problem, weights, value if sharpe else None)
     candidates: list[tuple[str, duality_gap.Dual | None]] = []
-    if multipliers is not None:
+    if multipliers is not None and not program.log_unit:
         # A solver prices the Sharpe ratio itself; the program here is that times volatility.
         unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
         candidates.append(("solver", duality_gap.multiplier_dual(program, multipliers, unit)))
-    if thorough:
+    if thorough or program.log_unit:
         candidates.append(("linear program", best_dual(program, time_limit=time_limit)))
     proofs = [
         _proof(problem, program, name, dual, value, excess, active)
@@ -133,7 +136,7 @@ def _proof(
     active: tuple[str, ...],
 ) -> Certificate:
     named, unit = duality_gap.gap_terms(program, dual), 1.0
-    size = size_of(problem.objective.kind, value)
+    size = 1.0 if program.log_unit else size_of(problem.objective.kind, value)
     if named["box"] > TOLERANCE * size and not program.impact.any():
         named["box"] = min(named["box"], _curved(problem, program, dual))
     terms = np.array(list(named.values()))
@@ -159,8 +162,8 @@ def _proof(
         primal_residual=excess,
         dual_residual=residual,
         complementarity=worst,
-        gap=value if shared else gap,
-        gap_relative=gap / (size if shared else abs(value) or 1.0),
+        gap=value if shared else _natural(gap, program),
+        gap_relative=gap / (size if shared or program.log_unit else abs(value) or 1.0),
         active=active,
         prices=prices,
         bounded=duality_gap.is_bounded(program),
@@ -168,10 +171,17 @@ def _proof(
     )
 
 
+def _natural(gap: float, program: Tangent) -> float:
+    """The gap in units of the objective; inf where it is beyond doubles too."""
+    with np.errstate(over="ignore"):
+        return float(gap * np.exp(program.log_unit)) if gap > 0.0 else gap
+
+
 def _curved(problem: Problem, program: Tangent, dual: duality_gap.Dual) -> float:
     """The box's part of the gap where curvature, not the box, bounds what nothing else carries."""
     rest = uncarried(program, dual)
-    curved = curved_gap(ProblemData(problem), problem.objective, program.weights, rest)
+    data = ProblemData(problem, program.log_unit)
+    curved = curved_gap(data, problem.objective, program.weights, rest)
     slope = duality_gap.reduced_gradient(program, dual) - rest
     return curved + float(duality_gap.box_terms(duality_gap.bounded(program), dual, slope).sum())
 

@@ -23,15 +23,28 @@ Kind = ObjectiveKind
 
 # Share of the largest eigenvalue below which a direction has no curvature.
 FLAT = 1e-13
+# Scenarios whose curvature is less than these shares of the largest are left out. Each choice is a
+# bound: nothing is above its tangent, however far, and those left set how far the others' hold.
+LEAST = (0.0, 1e-12, 1e-6)
 
 
 def curved_gap(data: ProblemData, objective: Objective, weights: Vector, rest: Vector) -> float:
     """The bound for a slope `rest` [n] that nothing carries; inf where curvature says nothing."""
     if not rest.any():
         return 0.0
-    matrix, reach = _curvature(data, objective, weights)
-    values, vectors = np.linalg.eigh(matrix)
-    along = vectors.T @ rest
+    return min(_bound(data, objective, weights, rest, least) for least in LEAST)
+
+
+def _bound(
+    data: ProblemData, objective: Objective, weights: Vector, rest: Vector, least: float
+) -> float:
+    matrix, reach = _curvature(data, objective, weights, least)
+    # No other v differs in a weight that its bounds hold: its curvature is none of d's.
+    free = data.lower < data.upper
+    if rest[~free].any():
+        return float("inf")
+    values, vectors = np.linalg.eigh(matrix[np.ix_(free, free)])
+    along = vectors.T @ rest[free]
     flat = values <= FLAT * max(float(values[-1]), 0.0)
     if np.any(np.abs(along[flat]) > 0.0) and not _nothing(along[flat], along):
         return float("inf")
@@ -44,12 +57,14 @@ def _nothing(part: Vector, whole: Vector) -> bool:
     return bool(np.abs(part).max(initial=0.0) <= 1e-12 * np.abs(whole).max())
 
 
-def _curvature(data: ProblemData, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+def _curvature(
+    data: ProblemData, objective: Objective, weights: Vector, least: float
+) -> tuple[Matrix, float]:
     """Q [n, n], and the largest r'Q^-1 r for which the bound holds."""
     if objective.kind is Kind.COMBINATION:
-        parts = [(share, _curvature(data, term, weights)) for share, term in objective.terms]
+        parts = [(share, _curvature(data, term, weights, least)) for share, term in objective.terms]
         total = sum((share * part[0] for share, part in parts), np.zeros((data.size, data.size)))
         return total, min((share * part[1] for share, part in parts), default=np.inf)
     if objective.kind in TWINS:
-        return TWINS[objective.kind].curvature(data, objective, weights)
+        return TWINS[objective.kind].curvature(data, objective, weights, least)
     return np.zeros((data.size, data.size)), np.inf

@@ -24,7 +24,7 @@ from compute.optimize.implied_bounds import FAR, implied_box, sums_of
 from compute.optimize.problem import Objective, ObjectiveKind, Problem, TailMeasure
 from compute.optimize.proof import risk_parity_reference
 from compute.optimize.proof.evaluation import tail_limits
-from compute.optimize.proof.objectives import TWINS, volatility_gradient
+from compute.optimize.proof.objectives import TWINS, log_utility_size, volatility_gradient
 from compute.optimize.proof.problem_numbers import ProblemData
 from compute.optimize.risk_box import is_asked, within_risk
 
@@ -58,7 +58,8 @@ class Tangent:
     sum|v - centre| <= turnover_max, tail(v) <= bound. `weights` is where it touches; `scale`,
     the size of the objective's slopes before they cancel, measures slopes; `reach` is
     the largest sum |v| (1 where nothing bounds it).
-    impact: of the costs whose tangent is in the gradient.
+    impact: of the costs whose tangent is in the gradient. log_unit: the logarithm of what the
+    objective is counted in: the size of a utility beyond doubles, 0 of all others.
     """
 
     weights: Vector
@@ -80,6 +81,7 @@ class Tangent:
     probability: Vector
     scale: float
     reach: float
+    log_unit: float = 0.0
 
 
 def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Tangent:
@@ -94,8 +96,16 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     objective = problem.objective
     gradient, tails = _gradient(data, objective, weights, ratio)
     if not np.all(np.isfinite(gradient)):
-        raise ValueError("the objective has no gradient at these weights")
-    linear, impact = problem.costs.linear, problem.costs.impact
+        size = log_utility_size(data, objective, weights)
+        if size is None:
+            raise ValueError("the objective has no gradient at these weights")
+        data = ProblemData(problem, size)
+        gradient, tails = _gradient(data, objective, weights, ratio)
+    unit = float(np.exp(-data.log_unit))
+    linear, impact = (
+        None if cost is None else cost * unit
+        for cost in (problem.costs.linear, problem.costs.impact)
+    )
     if impact is not None:
         gradient = gradient - impact_slope(impact, weights - data.holdings)
     bounds = [
@@ -103,6 +113,7 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
     ]
     tails = (*tails, *bounds)
     rows, row_min, row_max, price, names = _rows(data, weights)
+    price = np.multiply(price, unit, out=price.copy(), where=np.isfinite(price))
     lower, upper = _box(data)
     return Tangent(
         weights=weights,
@@ -124,6 +135,7 @@ def tangent(problem: Problem, weights: Vector, ratio: float | None = None) -> Ta
         probability=data.probability if tails else np.zeros(0),
         scale=_scale(data, objective, gradient, weights),
         reach=_reach(data),
+        log_unit=data.log_unit,
     )
 
 
@@ -145,7 +157,9 @@ def _scale(data: ProblemData, objective: Objective, gradient: Vector, weights: V
         elif term.kind is Kind.RISK_BUDGET:
             sizes.append(float(np.abs(data.covariance @ weights).max()))
         else:
-            sizes.append(share * TWINS[term.kind].size(data, _reach(data)))
+            twin = TWINS[term.kind]
+            worth = twin.marginal(data, term, weights)
+            sizes.append(share * worth * twin.size(data, _reach(data)))
     return max(sizes) or 1.0
 
 

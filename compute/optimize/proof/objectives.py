@@ -25,7 +25,9 @@ def volatility_gradient(data: ProblemData, weights: Vector) -> Vector:
 
 def wealth_slopes(data: ProblemData, slopes: Vector) -> Vector:
     """Chain rule from d/dW [T] to weights: R'slopes + (views - financing) sum(slopes)."""
-    return np.asarray(data.scenarios.T @ slopes - data.problem.objective_rates * slopes.sum())
+    with np.errstate(invalid="ignore"):  # of utilities beyond doubles, which have none here
+        own = data.scenarios.T @ slopes - data.problem.objective_rates * slopes.sum()
+    return np.asarray(own)
 
 
 def _mean_size(data: ProblemData, reach: float) -> float:
@@ -34,7 +36,9 @@ def _mean_size(data: ProblemData, reach: float) -> float:
     return float(np.abs(expected).max(initial=0.0))
 
 
-def _flat(data: ProblemData, objective: Objective, weights: Vector) -> tuple[Matrix, float]:
+def _flat(
+    data: ProblemData, objective: Objective, weights: Vector, least: float
+) -> tuple[Matrix, float]:
     return np.zeros((data.size, data.size)), np.inf
 
 
@@ -42,16 +46,18 @@ def _flat(data: ProblemData, objective: Objective, weights: Vector) -> tuple[Mat
 class Twin:
     """A smooth objective, in its natural sense but for `gradient`.
 
-    value: (data, objective, weights). gradient: the same and the Sharpe ratio held fixed; larger
-    is better. curvature: Q [n, n] and the largest r'Q^-1 r for which the bound of
-    `curvature_bound` holds. size: (data, reach), a typical slope of its parts, reach the largest
-    sum |w|.
+    value: (data, objective, weights), in its own units. gradient: the same and the Sharpe ratio
+    held fixed; larger is better. curvature: Q [n, n] and the largest r'Q^-1 r for which the bound
+    of `curvature_bound` holds, by scenarios above a share of the largest. size: (data, reach), a
+    typical slope of its parts, reach the largest sum |w|. marginal: (data, objective, weights),
+    what these slopes are worth in its units.
     """
 
     value: Callable[[ProblemData, Objective, Vector], float]
     gradient: Callable[[ProblemData, Objective, Vector, float | None], Vector]
-    curvature: Callable[[ProblemData, Objective, Vector], tuple[Matrix, float]] = _flat
+    curvature: Callable[[ProblemData, Objective, Vector, float], tuple[Matrix, float]] = _flat
     size: Callable[[ProblemData, float], float] = _mean_size
+    marginal: Callable[[ProblemData, Objective, Vector], float] = lambda f, o, w: 1.0
 
 
 def _gain(data: ProblemData, weights: Vector) -> float:
@@ -86,21 +92,47 @@ def _utility_gradient(
     if not np.all(wealth > 0.0):
         return np.full(data.size, np.nan)
     with np.errstate(over="ignore"):  # then nothing is proven there
-        worth = data.probability * wealth ** -_aversion(objective)
-    return wealth_slopes(data, worth)
+        worth = np.exp(-_aversion(objective) * np.log(wealth) - data.log_unit)
+    return wealth_slopes(data, data.probability * worth)
 
 
 def _utility_curvature(
-    data: ProblemData, objective: Objective, weights: Vector
+    data: ProblemData, objective: Objective, weights: Vector, least: float
 ) -> tuple[Matrix, float]:
     rho, wealth = _aversion(objective), data.wealth(weights)
     with np.errstate(over="ignore"):
-        share = (0.25 if rho >= 1.0 else 0.125 * rho) * data.probability * wealth ** (1.0 - rho)
+        worth = np.exp((1.0 - rho) * np.log(wealth) - data.log_unit)
+        share = (0.25 if rho >= 1.0 else 0.125 * rho) * data.probability * worth
+    share = np.where(share >= least * share.max(initial=0.0), share, 0.0)
     relative = (data.scenarios - data.problem.objective_rates) / wealth[:, None]
     return (relative.T * share) @ relative, float(share[share > 0.0].min(initial=np.inf))
 
 
-_UTILITY = Twin(_utility, _utility_gradient, _utility_curvature)
+def _marginal_utility(data: ProblemData, objective: Objective, weights: Vector) -> float:
+    """E[W^-rho]: what a slope of wealth is worth, so that no factor of a utility counts."""
+    wealth = data.wealth(weights)
+    if not np.all(wealth > 0.0):
+        return 1.0
+    with np.errstate(over="ignore"):
+        worth = np.exp(-_aversion(objective) * np.log(wealth) - data.log_unit)
+    return float(data.probability @ worth)
+
+
+def log_utility_size(data: ProblemData, objective: Objective, weights: Vector) -> float | None:
+    """log |U(w)| of a utility W^(1 - rho) / (1 - rho) that is beyond doubles; None of others."""
+    rho = objective.risk_aversion
+    if objective.kind is not Kind.CRRA or not rho > 1.0:
+        return None
+    wealth = data.wealth(weights)
+    if not np.all(wealth > 0.0):
+        return None
+    exponent = (1.0 - rho) * np.log(wealth)
+    top = float(exponent.max())
+    worth = data.probability @ np.exp(exponent - top)
+    return top + float(np.log(worth)) - float(np.log(rho - 1.0))
+
+
+_UTILITY = Twin(_utility, _utility_gradient, _utility_curvature, marginal=_marginal_utility)
 
 TWINS: Mapping[Kind, Twin] = {
     Kind.LOG_GROWTH: _UTILITY,
@@ -108,17 +140,17 @@ TWINS: Mapping[Kind, Twin] = {
     Kind.MEAN_VARIANCE: Twin(
         lambda f, o, w: _gain(f, w) - 0.5 * o.risk_aversion * _variance(f, w),
         lambda f, o, w, _: f.excess - o.risk_aversion * (f.covariance @ w),
-        lambda f, o, w: (0.5 * o.risk_aversion * f.covariance, np.inf),
+        lambda f, o, w, _: (0.5 * o.risk_aversion * f.covariance, np.inf),
     ),
     Kind.QUADRATIC_GROWTH: Twin(
         lambda f, o, w: _gain(f, w) - 0.5 * float(w @ f.excess_moment @ w),
         lambda f, o, w, _: f.excess - f.excess_moment @ w,
-        lambda f, o, w: (0.5 * f.excess_moment, np.inf),
+        lambda f, o, w, _: (0.5 * f.excess_moment, np.inf),
     ),
     Kind.MIN_VARIANCE: Twin(
         lambda f, o, w: _variance(f, w),
         lambda f, o, w, _: -2.0 * (f.covariance @ w),
-        lambda f, o, w: (f.covariance, np.inf),
+        lambda f, o, w, _: (f.covariance, np.inf),
         lambda f, reach: reach * float(np.diagonal(f.covariance).max()),
     ),
     Kind.MAX_RETURN: Twin(lambda f, o, w: _gain(f, w), lambda f, o, w, _: f.excess.copy()),

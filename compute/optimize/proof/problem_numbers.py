@@ -18,9 +18,13 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ProblemData:
-    """The defaults of a `Problem` filled in: mean, covariance, probabilities, holdings, box."""
+    """The defaults of a `Problem` filled in: mean, covariance, probabilities, holdings, box.
+
+    log_unit: the logarithm of what utilities and their slopes are counted in, 0 for themselves.
+    """
 
     problem: Problem
+    log_unit: float = 0.0
 
     @cached_property
     def size(self) -> int:

@@ -72,6 +72,8 @@ def shadow_prices(
     sharpe = problem.objective.kind is ObjectiveKind.MAX_SHARPE
     ratio = objective_value(problem, weights) if sharpe else None
     program = tangent(problem, weights, ratio)
+    if program.log_unit:
+        raise ValueError("the utility, and with it each price, is beyond doubles")
     unit = ProblemData(problem).volatility(weights) if sharpe else 1.0
     straight, give = _straight(bounded(program, room=True))
     builder = relaxation(straight)

@@ -82,10 +82,10 @@ def test_the_curvature_bounds_the_value_from_above(kind: ObjectiveKind) -> None:
     stated, weights = problem(kind)
     data, twin = ProblemData(stated), TWINS[kind]
     if kind is ObjectiveKind.MAX_SHARPE:
-        assert not twin.curvature(data, stated.objective, weights)[0].any()
+        assert not twin.curvature(data, stated.objective, weights, 0.0)[0].any()
         return
     sign = 1.0 if kind.maximised else -1.0
-    matrix, _ = twin.curvature(data, stated.objective, weights)
+    matrix, _ = twin.curvature(data, stated.objective, weights, 0.0)
     here = sign * twin.value(data, stated.objective, weights)
     slope = twin.gradient(data, stated.objective, weights, None)
     for d in np.random.default_rng(3).normal(0.0, 0.3, (50, 4)):
