@@ -159,7 +159,8 @@ def _crra(objective: Objective, moments: Moments) -> Blocks:
         raise ValueError("risk_aversion must be >= 0")
     if abs(rho - 1.0) < 1e-9:
         return _log_growth(objective, moments)
-    factor = (1.0 + moments.problem.cash_return) ** (1.0 - rho)
+    with np.errstate(over="ignore"):  # beyond doubles it is solved in logarithms
+        factor = float(np.power(1.0 + moments.problem.cash_return, 1.0 - rho))
     return Blocks(_zero(moments), crra=(factor, rho), constant=(factor - 1.0) / (1.0 - rho))
 
 

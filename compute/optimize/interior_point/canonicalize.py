@@ -70,12 +70,15 @@ def encode(
     unit: Scalar | None = None,
     *,
     screened: bool = True,
+    finer: float = 1.0,
+    first: Array | None = None,
     execution: Execution = JUST_IN_TIME,
 ) -> Encoded:
     """Pad and scale. UnsupportedError for tail limits.
 
-    `compiled` replaces the objective, `unit` what the weights are counted in. Unless `screened`
-    limits without an inside are left for the kernel to have doubts about (`screening`).
+    `compiled` replaces the objective, `unit` what the weights are counted in; `finer`: see
+    `problem_data.Data`. With weights `first` to start at utilities are in logarithms. Unless
+    `screened` limits without an inside are left for the kernel to have doubts about (`screening`).
     """
     limits, moments, size = problem.limits, Moments(problem), problem.size
     if not limits.cvar_max is limits.cdar_max is limits.drawdown_max is None:
@@ -105,6 +108,7 @@ def encode(
         slope, box = slope * over(unit, 1), (box[0] / over(unit, 1), box[1] / over(unit, 1))
     fields: dict[str, Any] = {
         "unit": np.asarray(unit, np.float64),
+        "finer": np.float64(finer),
         "screened": np.float64(screened),
         "lower": padded(box[0], n),
         "upper": padded(box[1], n),
@@ -112,7 +116,8 @@ def encode(
         "level": None if level is None else padded(level, n),
         "quad": None if compiled.quad is None else _square(compiled.quad, n, unit),
         "growth": np.float64(compiled.growth) if compiled.growth else None,
-        "crra": np.array(compiled.crra) if compiled.crra else None,
+        "crra": _utility(compiled.crra, first is not None) if compiled.crra else None,
+        "first": None if first is None else padded(first / over(unit, 1), n),
         "budgets": None if compiled.barrier is None else padded(compiled.barrier, n),
         "sharpe": np.float64(1.0) if compiled.ratio else None,
         **_row_fields(constraints, scale, unit, n, execution),
@@ -120,6 +125,11 @@ def encode(
         **_risk_fields(moments, compiled, unit, n, execution),
     }
     return Encoded(problem, Data(**fields), compiled, known, unit, is_forced, levels, execution)
+
+
+def _utility(crra: tuple[float, float], logs: bool) -> Array:
+    """The kernel's field of it; in logarithms a factor of the utility moves no optimum."""
+    return np.array([1.0, crra[1], 1.0] if logs else [*crra, 0.0])
 
 
 def _square(matrix: Array, n: int, unit: Scalar) -> Array:

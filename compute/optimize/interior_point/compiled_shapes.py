@@ -28,18 +28,19 @@ from compute.optimize.objectives import UnsupportedError
 from compute.optimize.problem import Array
 from compute.shapes import Kernel, NotCompiledError
 
-NEUTRAL: dict[str, float | tuple[float, float]] = {
+NEUTRAL: dict[str, float | tuple[float, ...]] = {
     "row_min": -math.inf,
     "row_max": math.inf,
     "row_scale": 1.0,
     "unit": 1.0,
+    "finer": 1.0,
     "screened": 1.0,
     "price": math.inf,
     "price_tail": math.inf,
     "volatility": math.inf,
     "var": (0.0, math.inf),
     "exponent": (1.0, math.inf),
-    "crra": (0.0, 1.0),
+    "crra": (0.0, 1.0, 0.0),
     "turnover": math.inf,
     "gross": math.inf,
 }
@@ -73,13 +74,19 @@ class Slot:
         names = ("lower", "upper", "linear", "holdings", "cost")
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, n)
         shapes |= {"rows": m + n, "row_min": m, "row_max": m, "row_scale": m}
-        shapes |= {"unit": (), "screened": (), "turnover": (), "gross": ()}
+        shapes |= {"unit": (), "finer": (), "screened": (), "turnover": (), "gross": ()}
         if not self.plain:
             shapes |= {"mean": n, "impact": n, "quad": n + n, "cov": n + n, "price": m, "level": n}
             shapes |= {"var": (2,), "volatility": (), "price_tail": ()}
             shapes |= {"sharpe": ()} if self.ratio else {"budgets": n}
         if self.scenarios:
-            shapes |= {"returns": n + length, "prob": length, "growth": (), "crra": (2,)}
+            shapes |= {
+                "returns": n + length,
+                "prob": length,
+                "growth": (),
+                "crra": (3,),
+                "first": n,
+            }
         if self.scenarios and not self.plain:
             shapes |= {"exponent": (2,), "floor_shift": n}
         fields: dict[str, Any] = {

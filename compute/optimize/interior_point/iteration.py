@@ -29,7 +29,7 @@ from compute.optimize.interior_point.kkt_system import (
     split,
 )
 from compute.optimize.interior_point.lazy_hessian import Curvature
-from compute.optimize.interior_point.problem_data import Data, other_hessian, terms
+from compute.optimize.interior_point.problem_data import Data, Terms, other_hessian, terms
 from compute.optimize.interior_point.sharpe_step import (
     along_ray,
     derivative,
@@ -44,6 +44,7 @@ LAG = 1e-4  # complementarity waits for residuals that are further behind than t
 CAUTIOUS = 3e-2  # the same for a second attempt, where the first lost its way
 STUCK = 0.1  # a predictor that can step no further than this is near a bound it has to leave
 BEHIND = 1e-3  # share of its aim below which the product of a slack and its dual may not fall
+TRUSTED = 5.0  # see `_trusted`
 MU_MIN = 1e-14  # complementarity is never aimed below this: it would only cost digits
 
 
@@ -54,6 +55,8 @@ def start(data: Data, fixed: Frame) -> State:
     width = jnp.minimum(0.5 * (data.upper - data.lower), share)
     # Not at zero, where the norms have their kink; a second attempt starts far from ruin.
     near = jnp.where(fixed.lag > LAG, 0.01, 1.0) * share
+    if data.first is not None and data.crra is not None:
+        near = jnp.where(data.crra[2] > 0.0, data.first, near)
     w = jnp.clip(near, data.lower + 0.5 * width, data.upper - 0.5 * width)
     t = u = jnp.zeros(0)
     if data.kinked:
@@ -244,11 +247,27 @@ def iterate(data: Data, fixed: Frame, state: State, kept: Curvature) -> State:
         length = jnp.minimum(
             length, 0.9 / jnp.maximum(jnp.max(-(step.x.w @ data.returns) / left), 0.9)
         )
+    if data.crra is not None and data.first is not None:
+        length = jnp.minimum(length, _trusted(data, res.point, step.x.w))
     after = advance(state, step, length)
     if ray is not None:
         after = settled(after, step, length)
     after = after._replace(roots=impact.kept_near(data, after.x.w, after.roots))
     return judged(data, fixed, centred(after, aim))
+
+
+def _trusted(data: Data, point: Terms, move: Array) -> Array:
+    """The largest step by which no chance of a tilted scenario changes by more than e^TRUSTED.
+
+    Where one scenario has nearly all of it, a utility in logarithms is nearly flat along the
+    others: a Newton step would lead far beyond where they take over. Without logarithms any.
+    """
+    assert data.returns is not None
+    assert data.crra is not None
+    assert point.wealth is not None
+    tilt = data.crra[1] * (move @ data.returns) / point.wealth
+    far = data.crra[2] * (jnp.max(tilt) - jnp.min(tilt))
+    return TRUSTED / jnp.maximum(far, TRUSTED)
 
 
 def centred(state: State, aim: Array) -> State:

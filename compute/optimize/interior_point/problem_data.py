@@ -30,10 +30,12 @@ VARIANCE_FLOOR = 1e-300
 class Data(NamedTuple):
     """One padded problem. A variable with lower == upper is fixed; padding is fixed at 0.
 
-    unit: what a weight of 1 is worth in natural weights. screened: 1 if the host has looked at the
-    limits, 0 to have doubts about them said (`screening`). lower, upper, linear: f64[n].
+    unit: what a weight of 1 is worth in natural weights. finer: a factor of the objective beyond
+    its own size, 1 where that says how it is at the optimum. screened: 1 if the host has looked at
+    the limits, 0 to have doubts about them said (`screening`). lower, upper, linear: f64[n].
     quad: f64[n, n], Q.
-    returns: f64[n, T], x; prob: f64[T]; growth: log weight; crra: f64[2] = CRRA weight, rho.
+    returns: f64[n, T], x; prob: f64[T]; growth: log weight; crra: f64[3] = CRRA weight, rho, and 1
+    where its utility is in logarithms, log(sum_t p_t W_t^(1 - rho)) / (1 - rho).
     rows: f64[m, n] with row_min, row_max; row_scale: f64[m], what each was divided by;
     price: f64[m] of their violation;
     price_tail: price of violating turnover, gross and the nonlinear limits (phase one only).
@@ -41,6 +43,7 @@ class Data(NamedTuple):
     exponent: f64[2] = lambda, right-hand side; floor_shift: f64[n] = shift; quadratic_exponent: the
     same for the quadratic form; second: f64[n, n] = E[xx'], second_mean: f64[n] = E[x].
     holdings, cost, impact: f64[n]; turnover, gross: maxima; budgets: f64[n] = b.
+    first: f64[n], where the iteration starts if the utility is in logarithms; without it none is.
     level: f64[n], 1 for a variable that is no weight (`epigraph`).
     sharpe: present where the objective is (linear'w - costs) / sqrt(w'Qw).
     """
@@ -53,6 +56,7 @@ class Data(NamedTuple):
     row_max: Array
     row_scale: Array
     unit: Array
+    finer: Array
     screened: Array
     quad: Array | None = None
     returns: Array | None = None
@@ -77,6 +81,7 @@ class Data(NamedTuple):
     gross: Array | None = None
     budgets: Array | None = None
     sharpe: Array | None = None
+    first: Array | None = None
     level: Array | None = None
 
     @property
@@ -93,7 +98,18 @@ class Data(NamedTuple):
 AXES = dict.fromkeys(Data._fields, 1)
 AXES |= dict.fromkeys(("rows", "quad", "returns", "cov", "second"), 2)
 AXES |= dict.fromkeys(
-    ("unit", "screened", "growth", "price_tail", "volatility", "turnover", "gross", "sharpe"), 0
+    (
+        "unit",
+        "finer",
+        "screened",
+        "growth",
+        "price_tail",
+        "volatility",
+        "turnover",
+        "gross",
+        "sharpe",
+    ),
+    0,
 )
 """How many axes each field of one problem has."""
 
@@ -150,10 +166,31 @@ def growth_slopes(data: Data, wealth: Array) -> tuple[Array, Array]:
         first = first + data.growth * inverse
         second = second - data.growth * inverse * inverse
     if data.crra is not None:
-        power = data.crra[0] * xp.exp(-data.crra[1] * xp.log(inside))
+        rise = xp.log(inside)
+        assert data.prob is not None
+        exponent = -data.crra[1] * rise
+        if data.first is not None:
+            exponent = exponent - utility_level(data, rise)
+        # What has no chance may be beyond doubles, and is not to become a NaN.
+        power = data.crra[0] * xp.exp(xp.where(data.prob > 0, exponent, 0.0))
         first = first + power
         second = second - data.crra[1] * power * inverse
     return first + second * (wealth - inside), second
+
+
+def utility_level(data: Data, rise: Array) -> Array:
+    """log sum_t p_t W_t^(1 - rho) where the utility is in logarithms, else 0; rise: log W, f64[T].
+
+    As the power of the best wealth comes out first, no utility is beyond doubles.
+    """
+    assert data.crra is not None
+    assert data.prob is not None
+    xp = rise.__array_namespace__()
+    exponent = (1.0 - data.crra[1]) * rise
+    top = xp.max(xp.where(data.prob > 0, exponent, -xp.inf))
+    level = top + xp.log(xp.sum(data.prob * xp.exp(xp.minimum(exponent - top, 0.0))))
+    out: Array = xp.where(data.crra[2] > 0.0, level, 0.0)
+    return out
 
 
 def terms(data: Data, weights: Array, scale: Array, aversion: Array) -> Terms:
@@ -259,7 +296,10 @@ def floor_curve(data: Data, point: Terms, duals: Array) -> Array:
 def scenario_hessian(data: Data, point: Terms, duals: Array, scale: Array, curve: Array) -> Array:
     """What the scenarios add to the Hessian, f64[n, n]: by far the most work of an iteration."""
     assert data.returns is not None
-    total = (data.returns * curve[None, :]) @ data.returns.T
+    if data.crra is None or data.first is None:
+        total = (data.returns * curve[None, :]) @ data.returns.T
+    else:
+        total = _tilted_hessian(data, point, duals, curve)
     if data.exponent is not None:
         flat = point.slopes[0] / scale
         total = total - (duals[0] * data.exponent[0]) * flat[:, None] * flat[None, :]
@@ -270,6 +310,33 @@ def scenario_hessian(data: Data, point: Terms, duals: Array, scale: Array, curve
             crossed = (data.returns @ part)[:, None] * data.floor_shift[None, :]
             square = data.floor_shift[:, None] * data.floor_shift[None, :]
             total = total + crossed + crossed.T + xp.sum(part) * square
+    return total
+
+
+def _tilted_hessian(data: Data, point: Terms, duals: Array, curve: Array) -> Array:
+    """sum_t curve_t x_t x_t', less (rho - 1) g g' of a utility in logarithms, f64[n, n].
+
+    g = sum_t q_t x_t / W_t with the tilted chances q_t. With a = 1 - rho^(-1/2)
+
+        rho sum_t q_t y_t y_t' - (rho - 1) g g' = rho sum_t q_t (y_t - a g) (y_t - a g)',
+
+    y_t = x_t / W_t: a sum of squares, where a difference would be rounding at large rho.
+    """
+    assert data.returns is not None
+    assert data.prob is not None
+    assert data.crra is not None
+    assert point.wealth is not None
+    xp = point.wealth.__array_namespace__()
+    share = data.crra[2] * (1.0 - 1.0 / xp.sqrt(xp.maximum(data.crra[1], 1.0)))
+    mean = share * (data.returns @ (data.prob * growth_slopes(data, point.wealth)[0]))
+    moved = data.returns - mean[:, None] * point.wealth[None, :]
+    total = (moved * curve[None, :]) @ moved.T
+    if data.exponent is not None:
+        # The drawdown-risk limit's part is of the returns as they are.
+        part = floor_curve(data, point, duals) * point.wealth
+        crossed = (data.returns @ part)[:, None] * mean[None, :]
+        square = mean[:, None] * mean[None, :]
+        total = total + crossed + crossed.T - xp.sum(part * point.wealth) * square
     return total
 
 

@@ -43,12 +43,17 @@ def decode(encoded: Encoded, answer: Answer, method: str) -> Solution:
         weights = snapped(encoded, answer)
         value = float(evaluate(encoded.problem, encoded.blocks, weights))
         if math.isfinite(value):  # neither a riskless ratio nor a book that loses everything
-            prices = Multipliers(**OF_TAILS, **multipliers(encoded, answer, weights))
+            prices = multipliers_of(encoded, answer, weights)
             return Solution(
                 Status.OPTIMAL, weights, value, prices, iterations, residual, method=method
             )
     failed = empty(encoded.problem, Status.NOT_CONVERGED, method)
     return replace(failed, iterations=iterations, residual=residual)
+
+
+def multipliers_of(encoded: Encoded, answer: Answer, weights: Array) -> Multipliers:
+    """The prices of one problem."""
+    return Multipliers(**OF_TAILS, **multipliers(encoded, answer, weights))
 
 
 def accepted(encoded: Encoded) -> float:
@@ -88,11 +93,15 @@ def openness(encoded: Encoded, answer: Answer, value: Array | float) -> Array:
     # Of one problem these are numbers, and arithmetic takes a tenth of the time of a reduction.
     dual, primal, mu = answer.errors.T
     far = np.maximum(np.maximum(dual / DUAL_TOLERANCE, primal / TOLERANCE), mu / MU_TOLERANCE)
-    if encoded.blocks.barrier is not None:
-        return np.asarray(far)
+    return np.maximum(far, undecided(encoded, answer, value))
+
+
+def undecided(encoded: Encoded, answer: Answer, value: Array | float) -> Array:
+    """The gap that complementarity leaves over what the objective is worth, over `DECIDED`."""
+    mu = answer.errors.T[2]
     worth = answer.scale * np.abs(value)
     share = mu * (answer.pairs / DECIDED) * (worth > 0.0) / (worth + 1e-300)
-    return np.maximum(far, share)
+    return np.zeros_like(mu) if encoded.blocks.barrier is not None else np.asarray(share)
 
 
 def snapped(encoded: Encoded, answer: Answer) -> Array:

@@ -17,7 +17,8 @@ from compute.optimize.problem import Array, Costs
 
 UNEVEN = 0.25  # of the largest bound, below which a balance of slope and curvature counts
 SHARE_MIN = 1e-3  # of the largest bound, below which no unit is taken where cash is not allowed
-NOTHING = 1e-9  # of the unit, below which a largest weight is none
+FINER_MAX = 12  # powers of two: beyond, slopes have no digits left
+NOTHING = 1e-14  # of the unit, below which a largest weight is none
 
 
 def unit_of(constraints: Linear, alike: Scalar) -> Scalar:
@@ -93,3 +94,10 @@ def own_unit(weights: Array, unit: float) -> float | None:
         return None
     power: float = 2.0 ** math.floor(math.log2(largest))
     return None if power == unit else power
+
+
+def finer_by(undecided: float) -> float:
+    """The power of two by which an objective is counted finer; 1 where nothing is left open."""
+    if not 1.0 < undecided < math.inf:
+        return 1.0
+    return float(2.0 ** min(math.ceil(math.log2(undecided)), FINER_MAX))

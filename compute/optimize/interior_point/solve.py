@@ -17,11 +17,18 @@ from compute.optimize.interior_point.epigraph import Levels
 from compute.optimize.interior_point.fallbacks import without_answer
 from compute.optimize.interior_point.iteration import CAUTIOUS, LAG
 from compute.optimize.interior_point.kernel import run_batch
+from compute.optimize.interior_point.logarithms import in_logarithms, is_far, is_plain
 from compute.optimize.interior_point.output import Answer, unpack
 from compute.optimize.interior_point.phase_one import infeasibility
 from compute.optimize.interior_point.problem_data import shape_of, spread
-from compute.optimize.interior_point.recover import decode, decode_stack, empty, openness
-from compute.optimize.interior_point.scaling import own_unit, unit_of_utility
+from compute.optimize.interior_point.recover import (
+    decode,
+    decode_stack,
+    empty,
+    openness,
+    undecided,
+)
+from compute.optimize.interior_point.scaling import finer_by, own_unit, unit_of_utility
 from compute.optimize.interior_point.sharpe_frontier import CONSTANT, vanishing, without_size
 from compute.optimize.limits import Linear
 from compute.optimize.objectives import Blocks
@@ -124,6 +131,12 @@ def _together(chunk: list[Problem]) -> list[Solution | None]:
     ]
 
 
+def _exact(stated: Encoded) -> Answer:
+    """The kernel's answer with all curvature formed anew in every step."""
+    stated.execution.time_limit.check()
+    return run_kernel(stated, CAUTIOUS)
+
+
 def _crossed(limits: Linear) -> bool:
     """True if a name or a hard row must be at least more than at most."""
     rows = (limits.row_min > limits.row_max) & np.isinf(limits.price)
@@ -134,12 +147,18 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
     """Decode an answer; where there is none, find out why."""
     solution, execution = decode(encoded, answer, METHOD), encoded.execution
     if solution.status is Status.OPTIMAL and not _senseless(encoded, solution):
-        return _decided(encoded, answer, solution)
+        decided = _decided(encoded, answer, solution)
+        return (in_logarithms(encoded, _exact) or decided) if is_far(encoded, decided) else decided
     execution.time_limit.check()
     conflict = infeasibility(encoded.problem, execution)
     if conflict is not None:
         return conflict
     smaller = _in_unit_of_utility(encoded)
+    if smaller is not None and not is_far(encoded, smaller):
+        return smaller
+    certain = in_logarithms(encoded, _exact) if is_plain(encoded) else None
+    if certain is not None:
+        return certain
     if smaller is not None:
         return smaller
     second = run_kernel(encoded, CAUTIOUS)
@@ -155,22 +174,41 @@ def finish(encoded: Encoded, answer: Answer) -> Solution:
 
 
 def _decided(encoded: Encoded, answer: Answer, solution: Solution) -> Solution:
-    """The solution; where it leaves digits open, what the unit of its own weights makes of it."""
+    """The solution; where it leaves digits open, what the unit of its own weights makes of it.
+
+    Where that is not it, its objective is worth far less than its slopes away from the optimum,
+    and is counted in what it is worth.
+    """
     left = openness(encoded, answer, solution.objective)
+    if not left > 1.0:
+        return solution
     free = encoded.linear.lower < encoded.linear.upper
-    unit = own_unit(solution.weights[free], float(encoded.unit)) if left > 1.0 else None
-    if unit is None:
-        return solution
-    again = encode(
-        encoded.problem, encoded.blocks, encoded.levels, unit, execution=encoded.execution
-    )
-    closer = run_kernel(again, LAG)
-    found = decode(again, closer, f"{METHOD}, own unit")
-    if found.status is not Status.OPTIMAL or _senseless(again, found):
-        return solution
-    found = replace(found, iterations=solution.iterations + found.iterations)
-    better = openness(again, closer, found.objective) < left
-    return found if better else solution
+    unit, finer = own_unit(solution.weights[free], float(encoded.unit)), 1.0
+    for _ in range(2):
+        if unit is None:
+            finer = finer_by(float(undecided(encoded, answer, solution.objective)))
+            if finer == 1.0:
+                break
+        stated = encode(
+            encoded.problem,
+            encoded.blocks,
+            encoded.levels,
+            float(encoded.unit) if unit is None else unit,
+            finer=finer,
+            execution=encoded.execution,
+        )
+        closer = run_kernel(stated, LAG)
+        found = decode(stated, closer, f"{METHOD}, own unit")
+        if found.status is Status.OPTIMAL and not _senseless(stated, found):
+            now = openness(stated, closer, found.objective)
+            if now < left:
+                steps = solution.iterations + found.iterations
+                encoded, answer, left = stated, closer, now
+                solution = replace(found, iterations=steps)
+        if not left > 1.0 or finer > 1.0:
+            break
+        unit = None
+    return solution
 
 
 def _in_unit_of_utility(encoded: Encoded) -> Solution | None:

@@ -143,13 +143,18 @@ def objective_scale(data: Data) -> Array:
         assert data.prob is not None
         drift = jnp.max(jnp.abs(data.returns @ data.prob))
         weight = data.growth if data.growth is not None else jnp.zeros(())
-        weight = weight + data.crra[0] if data.crra is not None else weight
+        if data.crra is not None:
+            weight = weight + data.crra[0]
+            if data.first is not None:
+                # Other chances than the stated ones count in logarithms, by which no mean is zero.
+                size = jnp.max(jnp.abs(data.returns) @ data.prob)
+                drift = jnp.where(data.crra[2] > 0.0, size, drift)
         top = jnp.maximum(top, weight * drift)
     if data.cost is not None:
         top = jnp.maximum(top, jnp.max(data.cost))
     if data.impact is not None:
         top = jnp.maximum(top, DEAR * jnp.max(data.impact))
-    return jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
+    return data.finer * jnp.where(top > 0.0, 1.0 / jnp.where(top > 0.0, top, 1.0), 1.0)
 
 
 def frame(data: Data, lag: Array) -> Frame:

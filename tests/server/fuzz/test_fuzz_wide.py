@@ -32,12 +32,18 @@ from tests.server.support.wide_books import NAMES, RETURNS, STRESS, UNIVERSE, Wi
 BOOKS = int(os.environ.get("FUZZ_WIDE_BOOKS", "200" if os.environ.get("CI") else "60"))
 SEED = int(os.environ.get("FUZZ_WIDE_SEED", "0"))
 FOUND = (
-    *(8, 161, 720353, 720387, 720660, 720732, 721419, 730002, 731017, 731077, 731162, 732093),
-    *(760031, 760090, 760107),
+    *(8, 161, 720387, 720660, 720732, 721419, 730002, 731017, 731077, 731162, 732093),
+    *(760090, 760107, 760181),
 )
 """Seeds that found faults, drawn again each time."""
-PROVEN = (720679, 760031)
-"""Seeds whose joint answers had no proof: a small book's ratio, and one beside a dear line."""
+PROVEN = (
+    *(720679, 760031),  # a small book's ratio, and one beside a dear line
+    *(720768, 732219, 760286, 760339),  # room of 1e-12, a variance that can be zero
+    *(780031, 780790),  # gains of a million; curvature beside positions that can't be left
+    # A millionth of Kelly: positions that can't be left, hedges of them, utilities beyond doubles.
+    *(720324, 720353, 732085, 760368, 780648, 780744),
+)
+"""Seeds whose joint answers had no proof, drawn apart: a portfolio is made once."""
 # What a book of this sort may be told instead of its sizes.
 TYPED = {
     "INFEASIBLE_LIMITS",
@@ -245,7 +251,7 @@ async def test_random_books_stay_inside_every_limit(
     monkeypatch.setattr("server.calls.rpc._log", ShortLog())
     monkeypatch.setattr("server.joint.runner._log", ShortLog())
     run = Run(wide_client)
-    for seed in dict.fromkeys((*FOUND, *range(SEED, SEED + BOOKS))):
+    for seed in sorted({*FOUND, *range(SEED, SEED + BOOKS)} - {*PROVEN}):
         await run.book(seed)
     print(dict(sorted(run.seen.items())))
     for item in [*run.odd[:40], *run.wrong[:60]]:
