@@ -1,7 +1,7 @@
 """Commands that take in what other systems write: fills, from tables and from FIX drop copies."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +64,7 @@ def book(
     """Books the executions of a file: how many, and what was not."""
     found = list(_from_fix(file, decision_tag) if is_fix else _from_table(file))
     unbooked = [item for item in found if isinstance(item, Unbooked)]
-    booked, decisions = 0, dict[str, Any]()
+    booked, decisions = 0, dict[Any, Any]()
     for item in found:
         if isinstance(item, Execution):
             failure = _book(client, item, decisions)
@@ -104,7 +104,7 @@ def _from_fix(path: Path, decision_tag: int) -> Iterator[Execution | Unbooked]:
     yield from read_reports(path.read_bytes(), decision_tag)
 
 
-def _book(client: "Client", item: Execution, decisions: dict[str, Any]) -> Unbooked | None:
+def _book(client: "Client", item: Execution, decisions: dict[Any, Any]) -> Unbooked | None:
     """Books one execution; what stood against it, or None."""
     import grpc
     from positionsizing.v1 import sizing_service_pb2 as pb
@@ -116,14 +116,29 @@ def _book(client: "Client", item: Execution, decisions: dict[str, Any]) -> Unboo
         if item.decision_id not in decisions:
             wanted = pb.GetDecisionRequest(decision_id=item.decision_id)
             decisions[item.decision_id] = client.sizing.GetDecision(wanted).decision
+        decision = decisions[item.decision_id]
         line = FillLine((item.where, item.instrument_id, item.quantity, item.price, item.fee))
-        client.sizing.SettleDecision(
-            pb.SettleDecisionRequest(
-                request_id=item.request_id,
-                decision_id=item.decision_id,
-                fills=fills_of([line], decisions[item.decision_id]),
+
+        def settle(lots_now: dict[str, float]) -> None:
+            client.sizing.SettleDecision(
+                pb.SettleDecisionRequest(
+                    request_id=item.request_id,
+                    decision_id=item.decision_id,
+                    fills=fills_of([line], decision, lots_now),
+                )
             )
-        )
+
+        key = (item.decision_id, item.instrument_id)
+        if key not in decisions:
+            decisions[key] = _lot_sizes(client, decision, item.instrument_id)
+        newest, *before = decisions[key]
+        try:
+            settle(newest)
+        except grpc.RpcError as error:
+            # What was booked before lots changed is the same in the lots of then.
+            if not before or problem_of(error).reason != "REQUEST_ID_REUSED":
+                raise
+            _booked_before(settle, before)
     except CommandError as error:
         return Unbooked(item.where, item.execution_id, "NOT_OF_THE_DECISION", str(error))
     except grpc.RpcError as error:
@@ -132,6 +147,41 @@ def _book(client: "Client", item: Execution, decisions: dict[str, Any]) -> Unboo
         problem = problem_of(error)
         return Unbooked(item.where, item.execution_id, problem.reason, problem.message)
     return None
+
+
+def _booked_before(
+    settle: Callable[[dict[str, float]], None], lots_before: list[dict[str, float]]
+) -> None:
+    """Asks in earlier lots for what is booked; raises the last refusal where it isn't that."""
+    import grpc
+
+    for place, lots in enumerate(lots_before):
+        try:
+            settle(lots)
+        except (CommandError, grpc.RpcError):
+            if place == len(lots_before) - 1:
+                raise
+        else:
+            return
+
+
+def _lot_sizes(client: "Client", decision: Any, instrument_id: str) -> list[dict[str, float]]:
+    """The sizes that a lot of an instrument has had since a decision, newest first, by its name.
+
+    The last is that of the decision: nothing by name.
+    """
+    from positionsizing.v1 import market_service_pb2 as pb
+
+    request = pb.ListCorporateActionsRequest(instrument_id=instrument_id, page_size=1000)
+    since = decision.create_time.ToNanoseconds()
+    return [
+        *(
+            {instrument_id: item.action.lot_size_change.lot_size}
+            for item in client.market.ListCorporateActions(request).actions
+            if item.action.HasField("lot_size_change") and item.create_time.ToNanoseconds() > since
+        ),
+        {},
+    ]
 
 
 def _write(path: Path, unbooked: list[Unbooked]) -> None:

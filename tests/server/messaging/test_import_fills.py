@@ -5,13 +5,19 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from positionsizing.v1 import (
+    corporate_action_pb2,
+    market_service_pb2,
+    portfolio_service_pb2,
+    sizing_service_pb2,
+)
 from typer.testing import CliRunner
 
 from server.app import App
 from server.cli import app as sizing
 from server.messaging.executions import Execution, Unbooked
 from server.messaging.fix import read_reports
-from tests.server.support.service_client import Client, sizing_request
+from tests.server.support.service_client import Client, new_id, sizing_request
 
 
 def report(sep: str = "\x01", **fields: object) -> bytes:
@@ -134,8 +140,6 @@ async def decided(client: Client) -> tuple[str, str]:
 
 
 async def held(client: Client, portfolio_id: str) -> dict[str, float]:
-    from positionsizing.v1 import portfolio_service_pb2
-
     answer = await client.portfolio.GetPortfolio(
         portfolio_service_pb2.GetPortfolioRequest(portfolio_id=portfolio_id)
     )
@@ -169,6 +173,47 @@ async def test_a_table_is_booked_once_and_what_is_wrong_put_aside(
         ("e", "DECISION_NOT_FOUND"),
     ]
     assert "line 4" in rows[0]["where"]
+
+
+async def test_units_are_booked_in_the_lots_that_there_are_by_now(
+    client: Client, app: App, tmp_path: Path
+) -> None:
+    """Lots of 100 become lots of 10 between two executions of 300 units; both come twice."""
+    name = new_id("traded")
+    await client.put_market(
+        instrument_ids=[name],
+        price=[10.0],
+        lot_size=[100.0],
+        sector=[],
+        volatility=[],
+        average_daily_volume=[],
+    )
+    portfolio_id = await client.put_portfolio(1e6)
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.1)
+    decision = await client.size(sizing_request(portfolio_id, [name]))
+    assert list(decision.sizes.trade_lots) == [100]
+    rows = [f"{execution},{decision.decision_id},{name},300,10\n" for execution in "ab"]
+    file = tmp_path / "fills.csv"
+    header = "execution_id,decision_id,instrument_id,quantity,price\n"
+    file.write_text(header + rows[0])
+    assert (await run(app, str(file)))[0] == 0
+    action = corporate_action_pb2.CorporateAction(
+        instrument_id=name, lot_size_change=corporate_action_pb2.LotSizeChange(lot_size=10.0)
+    )
+    await client.market.ApplyCorporateAction(
+        market_service_pb2.ApplyCorporateActionRequest(request_id=str(uuid4()), action=action)
+    )
+    file.write_text(header + "".join(rows))
+    for _ in range(2):
+        code, output = await run(app, str(file))
+        assert (code, "2 executions booked" in output) == (0, True), output
+        assert await held(client, portfolio_id) == {name: 600.0}
+        await client.sizing.SettleDecision(
+            sizing_service_pb2.SettleDecisionRequest(
+                request_id=str(uuid4()), decision_id=decision.decision_id, close=True
+            )
+        )
 
 
 async def test_a_drop_copy_is_booked_once(client: Client, app: App, tmp_path: Path) -> None:
