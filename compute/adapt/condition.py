@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from math import isnan
+
+UNKNOWN = float("nan")
+"""A value that nobody has looked up: taken as one at which every rule applies."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ def state_after(seen: Sequence[Observation], rule: ConditionRule, *, is_whole: b
 def _wanted(applies: bool, seen: Observation, rule: ConditionRule) -> bool:
     if seen.value is None or rule.enter is None or rule.leave is None:
         return seen.category in rule.categories
+    if isnan(seen.value):
+        return True
     if rule.enter >= rule.leave:
         return (
             seen.value > rule.leave

@@ -5,13 +5,22 @@ from datetime import datetime
 
 import asyncpg
 
-from compute.adapt.condition import ConditionRule, ConditionScope, Observation, is_whole
+from compute.adapt.condition import (
+    UNKNOWN,
+    ConditionRule,
+    ConditionScope,
+    Observation,
+    is_whole,
+)
 from compute.parameters import EffectiveParameters
 from storage.postgres import conditions
 from storage.postgres.conditions import StoredCondition, Undecided
 
 OBSERVATIONS_MAX = 256
 """Of a condition: older ones are read where these don't decide a rule (`deciding`)."""
+LOOK_BACK_MAX = 20_000
+"""So many older ones are looked at, which takes some milliseconds; what came before them is taken
+as the worst (`condition.UNKNOWN`)."""
 
 Conditions = Mapping[conditions.Key, Sequence[Observation]]
 """By condition and what it is observed of, in the order of time."""
@@ -56,9 +65,9 @@ async def deciding(
     rules: Mapping[conditions.Key, Iterable[ConditionRule]],
 ) -> dict[conditions.Key, list[tuple[Observation, datetime]]]:
     """What came before `found`, the newest until a time, where these don't decide a rule; with when
-    each was stored."""
+    each was stored. Where that is too far back, one that says nothing (`condition.UNKNOWN`)."""
     wanted = {
-        Undecided(key, seen[0].as_of_time, *sorted((rule.enter, rule.leave)))
+        Undecided(key, seen[0].as_of_time, min(rule.enter, rule.leave), max(rule.enter, rule.leave))
         for key, seen in found.items()
         for rule in rules[key]
         if rule.enter is not None and rule.leave is not None
@@ -66,11 +75,15 @@ async def deciding(
     }
     if not wanted:
         return {}
-    rows = await conditions.decided_before(connection, tenant_id, list(wanted), OBSERVATIONS_MAX)
+    rows, unknown = await conditions.decided_before(
+        connection, tenant_id, list(wanted), OBSERVATIONS_MAX, LOOK_BACK_MAX
+    )
     older: dict[conditions.Key, list[tuple[Observation, datetime]]] = {}
+    for key, time in unknown:
+        older[key] = [(Observation(time, UNKNOWN), time)]
     for seen, told in rows:
         older.setdefault(seen.key, []).append((of_stored(seen), told))
-    return older
+    return {key: sorted(seen, key=lambda item: item[0].as_of_time) for key, seen in older.items()}
 
 
 def of_stored(seen: StoredCondition) -> Observation:

@@ -120,32 +120,58 @@ class Undecided:
 
 
 async def decided_before(
-    connection: asyncpg.Connection, tenant_id: str, wanted: Sequence[Undecided], limit: int
-) -> list[tuple[StoredCondition, datetime]]:
+    connection: asyncpg.Connection,
+    tenant_id: str,
+    wanted: Sequence[Undecided],
+    limit: int,
+    look_back: int,
+) -> tuple[list[tuple[StoredCondition, datetime]], list[tuple[Key, datetime]]]:
     """Of each the newest number before its time that isn't between its thresholds, with `limit` - 1
-    observations before it and when each was stored; together in the order of their times."""
-    rows = await connection.fetch(
-        f"""SELECT DISTINCT o.* FROM unnest($2::text[], $3::text[], $4::text[],
-            $5::timestamptz[], $6::float8[], $7::float8[]) AS k (wanted, kind, id, time, low, high)
-        CROSS JOIN LATERAL (
+    observations before it and when each was stored; together in the order of their times. Also
+    those of which none of the `look_back` before is such a number, with the time of what came
+    before these."""
+    own = """tenant_id = $1 AND condition_id = k.wanted
+              AND scope_kind = k.kind AND scope_id = k.id"""
+    keys = [list(column) for column in zip(*(item.key for item in wanted), strict=True)]
+    spans = zip(*((item.time, item.low, item.high) for item in wanted), strict=True)
+    found = await connection.fetch(
+        f"""SELECT first.first, newest.decided FROM unnest($2::text[], $3::text[], $4::text[],
+            $5::timestamptz[], $6::float8[], $7::float8[])
+            WITH ORDINALITY AS k (wanted, kind, id, time, low, high, place)
+        LEFT JOIN LATERAL (
+            SELECT as_of_time AS first FROM condition_observation
+            WHERE {own} AND as_of_time < k.time ORDER BY as_of_time DESC OFFSET $8 LIMIT 1
+        ) AS first ON true
+        LEFT JOIN LATERAL (
             SELECT as_of_time AS decided FROM condition_observation
-            WHERE tenant_id = $1 AND condition_id = k.wanted
-              AND scope_kind = k.kind AND scope_id = k.id AND as_of_time < k.time
+            WHERE {own} AND as_of_time < k.time
+              AND as_of_time > coalesce(first.first, '-infinity')
               AND (value <= k.low OR value >= k.high)
             ORDER BY as_of_time DESC LIMIT 1
-        ) AS newest
+        ) AS newest ON true ORDER BY k.place""",
+        tenant_id,
+        *keys,
+        *(list(column) for column in spans),
+        look_back,
+    )
+    rows = await connection.fetch(
+        f"""SELECT DISTINCT o.* FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[])
+            AS k (wanted, kind, id, decided)
         CROSS JOIN LATERAL (
             SELECT {_COLUMNS}, create_time FROM condition_observation
-            WHERE tenant_id = $1 AND condition_id = k.wanted
-              AND scope_kind = k.kind AND scope_id = k.id AND as_of_time <= newest.decided
-            ORDER BY as_of_time DESC LIMIT $8
+            WHERE {own} AND as_of_time <= k.decided ORDER BY as_of_time DESC LIMIT $6
         ) AS o ORDER BY o.as_of_time""",
         tenant_id,
-        *(list(column) for column in zip(*(item.key for item in wanted), strict=True)),
-        *(list(column) for column in zip(*((i.time, i.low, i.high) for i in wanted), strict=True)),
+        *keys,
+        [row["decided"] for row in found],
         limit,
     )
-    return [_with_time(row) for row in rows]
+    unknown = [
+        (item.key, row["first"])
+        for item, row in zip(wanted, found, strict=True)
+        if row["decided"] is None and row["first"] is not None
+    ]
+    return [_with_time(row) for row in rows], unknown
 
 
 async def until(

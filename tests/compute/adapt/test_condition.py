@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from compute.adapt.adjustment import conditional
 from compute.adapt.condition import (
+    UNKNOWN,
     ConditionRule,
     Observation,
     RuleState,
@@ -53,6 +54,11 @@ def test_nothing_looks_ahead(
     for future in (float("nan"), 1e9):
         changed = values[:cut] + [future] * (len(values) - cut)
         assert path(changed, used)[:cut] == path(values, used)[:cut]
+
+
+def test_at_what_nobody_has_looked_up_every_rule_applies() -> None:
+    for used in (rule(0.7, 0.3), rule(0.3, 0.7), rule(0.5, 0.5), rule(0.7, 0.3, 3)):
+        assert path([UNKNOWN, 0.5], used)[0] == 1
 
 
 @given(st.lists(st.floats(0, 1), max_size=30))

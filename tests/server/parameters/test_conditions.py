@@ -12,6 +12,7 @@ from positionsizing.v1 import (
     sizing_service_pb2,
 )
 
+from server.parameters import conditions
 from server.parameters.conditions import OBSERVATIONS_MAX
 from tests.server.support.service_client import Client, new_id, refusal, sizing_request
 
@@ -68,7 +69,9 @@ async def test_a_condition_makes_sizes_smaller_with_hysteresis(client: Client) -
     assert list(replay.replayed.adjustments) == list(recorded.adjustments)
 
 
-async def test_what_lies_between_the_thresholds_for_long_changes_nothing(client: Client) -> None:
+async def test_what_lies_between_the_thresholds_for_long_changes_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Live and looked back at, and with what decided before the observations that are read."""
     portfolio_id = await client.ready(weight_max=1.0, leverage_max=3.0)
     calm, storm = new_id("calm"), new_id("storm")
@@ -84,6 +87,14 @@ async def test_what_lies_between_the_thresholds_for_long_changes_nothing(client:
     decision = await client.size(sizing_request(portfolio_id, ["I0"], EDGE, validate_only=True))
     multipliers = {item.name: item.multiplier for item in decision.adjustments}
     assert multipliers == {calm: 1.0, storm: 0.8}
+
+    monkeypatch.setattr(conditions, "LOOK_BACK_MAX", OBSERVATIONS_MAX // 2)
+    for name in (calm, storm):  # new ones, so that the state is read anew
+        await observe(client, name, 0.5, value=0.5)
+    decision = await client.size(sizing_request(portfolio_id, ["I0"], EDGE, validate_only=True))
+    multipliers = {item.name: item.multiplier for item in decision.adjustments}
+    assert multipliers == {calm: 0.5, storm: 0.8}  # too far back: the tightest
+    monkeypatch.undo()
 
     request = parameter_service_pb2.SimulateParametersRequest(portfolio_id=portfolio_id)
     request.parameters.condition_rules.rules.extend(rules)
