@@ -43,6 +43,7 @@ NO_COST = -60.0  # log k below which costs are less than rounding of the growth
 EARNED = 10.0  # of the largest return, what no weight earns while a tenth of wealth is left
 EXACT = 1e-12  # of log k
 BEYOND = 700.0  # exponents of doubles
+LARGEST = 600.0  # those of prices, which are summed and multiplied yet
 
 Run = Callable[[Encoded], Answer]
 
@@ -178,20 +179,20 @@ def _priced(problem: Problem, factor: float) -> Problem:
 
 
 def _read(encoded: Encoded, stated: Encoded, answer: Answer) -> Solution:
-    """The solution of `encoded`, prices in the units of its utility, none if beyond doubles."""
+    """The solution of `encoded`; its prices are to each other as they should be where they are
+    beyond doubles.
+    """
     weights = snapped(stated, answer)
-    scale = level(stated.problem, weights)
-    prices = None
-    if abs(scale) < BEYOND:
-        given = multipliers_of(stated, answer, weights)
-        prices = replace(
-            given,
-            **{
-                field.name: getattr(given, field.name) * math.exp(scale)
-                for field in fields(Multipliers)
-                if field.name not in ("trade_slope", "gross_slope", "functionals")
-            },
-        )
+    scale = math.exp(min(level(encoded.problem, weights), LARGEST))
+    given = multipliers_of(stated, answer, weights)
+    prices = replace(
+        given,
+        **{
+            field.name: getattr(given, field.name) * scale
+            for field in fields(Multipliers)
+            if field.name not in ("trade_slope", "gross_slope")
+        },
+    )
     with np.errstate(invalid="ignore", over="ignore"):
         value = float(evaluate(encoded.problem, encoded.blocks, weights))
     return Solution(

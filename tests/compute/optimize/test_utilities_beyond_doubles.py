@@ -129,6 +129,18 @@ def test_what_may_not_move_is_proven_where_its_utility_is_beyond_doubles(ahead: 
     assert certify(problem, found).is_optimal
 
 
+@pytest.mark.parametrize("held", [5e-2, 5e-4])
+def test_a_limit_of_a_tail_beside_such_a_utility_is_kept(ahead: Execution, held: float) -> None:
+    """One that binds nothing, by cuts: the optimum is that without it."""
+    problem = problem_of(held, cash=-1e-3)
+    alone = solve(problem, execution=ahead)
+    loose = replace(problem, limits=replace(problem.limits, cvar_max=0.5))
+    found = solve(loose, execution=ahead)
+    assert found.status is Status.OPTIMAL
+    np.testing.assert_allclose(found.weights, alone.weights, rtol=1e-7, atol=1e-13)
+    assert certify(loose, found).is_optimal
+
+
 @pytest.mark.parametrize("miss", [1e-9, -1e-7, 1e-3])
 def test_books_beside_the_best_are_not_proven(ahead: Execution, miss: float) -> None:
     problem = problem_of(5e-2, cash=-1e-3)
