@@ -206,8 +206,12 @@ def whole_lots(
         beyond = jnp.abs(held + closer * lot) > jnp.abs(wanted)
         back = jnp.where(beyond & (wanted * held < 0.0), jnp.trunc(exact), closer)
         rounded = jnp.where(crossed, back, rounded)
-    if features.liquidity:  # a position rounded towards zero is sold by a larger trade
+    # A position rounded towards zero is sold by a larger trade.
+    if features.liquidity:
         is_beyond = jnp.abs(rounded) * lot_weight > most + jnp.abs(rounded) / GRID
+        rounded = jnp.where(is_beyond & ~near, jnp.trunc(exact), rounded)
+    if features.turnover:
+        is_beyond = jnp.sum(jnp.abs(rounded) * lot_weight) > own.turnover_max + len(exact) / GRID
         rounded = jnp.where(is_beyond & ~near, jnp.trunc(exact), rounded)
     if features.trade_min:
         after = jnp.abs(held + rounded * lot)

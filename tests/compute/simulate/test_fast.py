@@ -172,6 +172,37 @@ def test_a_largest_trade_asks_for_no_volume(kernels: KernelRegistry, volume: flo
         assert np.abs(quick.units - exact.units).max() <= 1.0 + 1e-6
 
 
+def test_sales_keep_the_turnover_to_the_lot(kernels: KernelRegistry) -> None:
+    """Rounded towards zero a position is sold by more than the limit leaves; the guard objects."""
+    past = history()
+    one = replace(
+        past,
+        instrument_ids=past.instrument_ids[:1],
+        close=past.close[:, :1],
+        open=None,
+        volume=None,
+        sector=(),
+    )
+    limits = Limits(weight_max=0.8, leverage_max=1.0, turnover_max=0.1, allow_short=True)
+    setting = Setting(
+        MeanReturn(sessions=6),
+        EffectiveParameters(kelly_fraction=0.3),
+        limits,
+        cash=1e4,
+        fill_at=FillAt.SAME_CLOSE,
+    )
+    (quick,) = run_fast(one, [setting], units=True)
+    exact = run(one, setting, kernels)
+    assert exact.units is not None
+    assert quick.units is not None
+    assert exact.trades > 10
+    assert np.abs(quick.units - exact.units).max() <= 1.0 + 1e-6
+    # What a session holds was decided and filled at the close before.
+    worth = one.close[:-1, 0] / quick.equity[:-1]
+    moved = np.abs(np.diff(quick.units[:, 0])) * worth
+    assert moved.max() <= 0.1 + 1e-9
+
+
 def test_settings_don_t_see_each_other() -> None:
     """One setting alone is what it is among others, whatever the others use."""
     past, rng = history(), np.random.default_rng(3)
