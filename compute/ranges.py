@@ -195,6 +195,7 @@ RANGES: dict[str, Range] = {
     "Regime.deviation": Range(NEAR_0, 1.0, "a standard deviation, as a fraction", hint=PERCENT),
     "ConditionRule.multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=PERCENT),
     "ConditionRule.stale_multiplier": Range(0.0, 1.0, "of the Kelly fraction", hint=PERCENT),
+    "ConditionRule.rise_max": Range(0.01, 1.0, "of the Kelly fraction", hint=PERCENT),
     "ConditionRule.enter": NUMBER,
     "ConditionRule.leave": NUMBER,
     "ConditionRule.dwell": Range(0, 100, "observations"),

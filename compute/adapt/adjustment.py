@@ -119,8 +119,10 @@ def conditional(
     state = state_after(seen, rule, is_whole=is_whole)
     told = newest.category if newest.value is None else f"{newest.value:.6g}"
     words = "applies" if state.applies else "does not apply"
+    if not state.applies and state.multiplier < 1.0:
+        words = f"no longer applies and gives back {rule.rise_max:.6g} an observation"
     text = f"{about} is {told}; the rule {words}"
-    return Adjustment(source, rule.name, rule.multiplier if state.applies else 1.0, text)
+    return Adjustment(source, rule.name, state.multiplier, text)
 
 
 def floor_multiplier(equity: float, highest: float, floor: float, times: float = 1.0) -> float:

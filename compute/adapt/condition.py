@@ -2,7 +2,8 @@
 
 A rule begins to apply when the condition reaches `enter`, stops when it is back at `leave`, and
 keeps either state for at least `dwell` observations. Between the thresholds nothing changes, so
-that noise around one number doesn't move positions back and forth.
+that noise around one number doesn't move positions back and forth. What it takes away comes back at
+once, or by `rise_max` an observation; it is never taken away slowly.
 
     state' = step(state, observation, rule)
 
@@ -43,9 +44,10 @@ class ConditionRule:
 
     Of numbers: enter > leave applies to large ones, enter < leave to small ones, enter = leave to
     those of at least `enter`. categories: applies while the condition is one of them. multiplier:
-    of the Kelly fraction while it applies. age_max_s: older observations, or none at all, count as
-    `stale_multiplier`; None: any age will do. instrument_ids: lines of these only, which with scope
-    INSTRUMENT look each at its own observation; empty: all.
+    of the Kelly fraction while it applies. rise_max: the most that the multiplier rises with an
+    observation once the rule no longer applies; None: to 1 at once. age_max_s: older observations,
+    or none at all, count as `stale_multiplier`; None: any age will do. instrument_ids: lines of
+    these only, which with scope INSTRUMENT look each at its own observation; empty: all.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ConditionRule:
     dwell: int = 0
     age_max_s: float | None = None
     stale_multiplier: float = 0.0
+    rise_max: float | None = None
     scope: ConditionScope = ConditionScope.FIRM
     instrument_ids: tuple[str, ...] = ()
 
@@ -86,21 +89,26 @@ def is_whole(seen: Sequence[Observation], rule: ConditionRule, limit: int) -> bo
 
 @dataclass(frozen=True)
 class RuleState:
-    """Whether a rule applies, and the number of observations since that last changed."""
+    """Whether a rule applies, observations since that last changed, and the multiplier."""
 
     applies: bool
     held: int
+    multiplier: float = 1.0
 
 
 def step(state: RuleState, seen: Observation, rule: ConditionRule) -> RuleState:
     """The state after one more observation; one that the rule can't read changes nothing."""
     held = state.held + 1
     if not is_readable(seen, rule):
-        return RuleState(state.applies, held)
+        return RuleState(state.applies, held, state.multiplier)
     wanted = _wanted(state.applies, seen, rule)
-    if wanted != state.applies and held >= rule.dwell:
-        return RuleState(wanted, 0)
-    return RuleState(state.applies, held)
+    applies, held = (
+        (wanted, 0) if wanted != state.applies and held >= rule.dwell else (state.applies, held)
+    )
+    if applies:
+        return RuleState(applies, held, rule.multiplier)
+    risen = 1.0 if rule.rise_max is None else state.multiplier + rule.rise_max
+    return RuleState(applies, held, min(1.0, risen))
 
 
 def state_after(seen: Sequence[Observation], rule: ConditionRule, *, is_whole: bool) -> RuleState:
@@ -109,7 +117,7 @@ def state_after(seen: Sequence[Observation], rule: ConditionRule, *, is_whole: b
     is_whole: the rule did not apply before them (`is_whole` above); else it is taken to have
     applied, until they say otherwise.
     """
-    state = RuleState(not is_whole, rule.dwell)
+    state = RuleState(not is_whole, rule.dwell, 1.0 if is_whole else rule.multiplier)
     for item in seen:
         state = step(state, item, rule)
     return state

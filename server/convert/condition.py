@@ -29,6 +29,7 @@ def rules(message: pb.ConditionRules) -> tuple[ConditionRule, ...]:
             dwell=rule.dwell,
             age_max_s=_seconds(rule) if rule.HasField("age_max") else None,
             stale_multiplier=rule.stale_multiplier,
+            rise_max=rule.rise_max if rule.HasField("rise_max") else None,
             scope=ConditionScope(rule.scope),
             instrument_ids=tuple(rule.instrument_ids),
         )
@@ -49,6 +50,7 @@ def message_of(found: tuple[ConditionRule, ...]) -> pb.ConditionRules:
             categories=rule.categories,
             dwell=rule.dwell,
             stale_multiplier=rule.stale_multiplier,
+            rise_max=rule.rise_max,
             scope=pb.ConditionScope.ValueType(rule.scope),
             instrument_ids=rule.instrument_ids,
         )

@@ -45,6 +45,36 @@ def test_small_numbers_may_be_the_bad_ones() -> None:
     assert path(mirrored, rule(0.3, 0.7, 3)) == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1]
 
 
+def multipliers(values: list[float] | tuple[float, ...], used: ConditionRule) -> list[float]:
+    state, out = RuleState(applies=False, held=used.dwell), []
+    for item in seen(values):
+        state = step(state, item, used)
+        out.append(round(state.multiplier, 12))
+    return out
+
+
+def test_what_was_taken_at_once_comes_back_by_so_much_an_observation() -> None:
+    slow, quick = rule(0.7, 0.3, rise_max=0.2), rule(0.7, 0.3)
+    values = (0.1, 0.8, 0.5, 0.2, 0.25, 0.9, 0.1, 0.1, 0.1, 0.1)
+    assert multipliers(values, quick) == [1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0]
+    assert multipliers(values, slow) == [1.0, 0.5, 0.5, 0.7, 0.9, 0.5, 0.7, 0.9, 1.0, 1.0]
+    told = conditional(slow, seen(values[:4]), START + timedelta(hours=4), is_whole=True)
+    assert round(told.multiplier, 12) == 0.7
+    assert "gives back 0.2 an observation" in told.explanation
+
+
+def test_a_category_that_the_rule_cannot_read_gives_nothing_back() -> None:
+    used, state = rule(0.7, 0.3, rise_max=0.2), RuleState(False, 3, 0.7)
+    assert step(state, Observation(START, None, "CALM"), used).multiplier == 0.7
+
+
+@given(st.lists(st.floats(0, 1), max_size=30), st.floats(0.01, 1))
+def test_slowly_given_back_is_never_more_than_at_once(values: list[float], rise: float) -> None:
+    slow, quick = rule(0.7, 0.3, 2, rise_max=rise), rule(0.7, 0.3, 2)
+    pairs = zip(multipliers(values, slow), multipliers(values, quick), strict=True)
+    assert all(a <= b for a, b in pairs)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 1),
        st.integers(0, 4), st.data())  # fmt: skip
 def test_nothing_looks_ahead(

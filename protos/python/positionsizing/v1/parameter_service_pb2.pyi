@@ -780,6 +780,7 @@ class ConditionRule(_message.Message):
     STALE_MULTIPLIER_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    RISE_MAX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Shown in decisions; required."""
     condition_id: _builtins.str
@@ -800,6 +801,10 @@ class ConditionRule(_message.Message):
     """Multiplies the Kelly fraction where the condition is stale. Unset: 0, the tightest. From 0 to 1."""
     scope: Global___ConditionScope.ValueType
     """Whose observation of the condition it looks at. Unset: the firm's."""
+    rise_max: _builtins.float
+    """Most that the multiplier rises with each observation once the rule no longer applies, until it is 1: what was
+    taken away at once comes back slowly. Unset: at once. From 0.01 to 1.
+    """
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rule applies while the condition is one of these, letter for letter; each once, without blanks around
@@ -830,10 +835,11 @@ class ConditionRule(_message.Message):
         stale_multiplier: _builtins.float | None = ...,
         scope: Global___ConditionScope.ValueType = ...,
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rise_max: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_rise_max", b"_rise_max", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "dwell", b"dwell", "enter", b"enter", "leave", b"leave", "multiplier", b"multiplier", "rise_max", b"rise_max", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "categories", b"categories", "condition_id", b"condition_id", "dwell", b"dwell", "enter", b"enter", "instrument_ids", b"instrument_ids", "leave", b"leave", "multiplier", b"multiplier", "name", b"name", "scope", b"scope", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dwell", b"_dwell", "_enter", b"_enter", "_leave", b"_leave", "_multiplier", b"_multiplier", "_rise_max", b"_rise_max", "_stale_multiplier", b"_stale_multiplier", "age_max", b"age_max", "categories", b"categories", "condition_id", b"condition_id", "dwell", b"dwell", "enter", b"enter", "instrument_ids", b"instrument_ids", "leave", b"leave", "multiplier", b"multiplier", "name", b"name", "rise_max", b"rise_max", "scope", b"scope", "stale_multiplier", b"stale_multiplier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dwell: _TypeAlias = _typing.Literal["dwell"]  # noqa: Y015
     _WhichOneofArgType__dwell: _TypeAlias = _typing.Literal["_dwell", b"_dwell"]  # noqa: Y015
@@ -843,6 +849,8 @@ class ConditionRule(_message.Message):
     _WhichOneofArgType__leave: _TypeAlias = _typing.Literal["_leave", b"_leave"]  # noqa: Y015
     _WhichOneofReturnType__multiplier: _TypeAlias = _typing.Literal["multiplier"]  # noqa: Y015
     _WhichOneofArgType__multiplier: _TypeAlias = _typing.Literal["_multiplier", b"_multiplier"]  # noqa: Y015
+    _WhichOneofReturnType__rise_max: _TypeAlias = _typing.Literal["rise_max"]  # noqa: Y015
+    _WhichOneofArgType__rise_max: _TypeAlias = _typing.Literal["_rise_max", b"_rise_max"]  # noqa: Y015
     _WhichOneofReturnType__stale_multiplier: _TypeAlias = _typing.Literal["stale_multiplier"]  # noqa: Y015
     _WhichOneofArgType__stale_multiplier: _TypeAlias = _typing.Literal["_stale_multiplier", b"_stale_multiplier"]  # noqa: Y015
     @_typing.overload
@@ -853,6 +861,8 @@ class ConditionRule(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leave) -> _WhichOneofReturnType__leave | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__multiplier) -> _WhichOneofReturnType__multiplier | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rise_max) -> _WhichOneofReturnType__rise_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stale_multiplier) -> _WhichOneofReturnType__stale_multiplier | None: ...
 
