@@ -1,9 +1,8 @@
 """Recorded decisions held against what came: from messages to `compute.analytics` and back."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import numpy as np
@@ -12,7 +11,6 @@ from positionsizing.v1 import (
     edge_service_pb2,
     simulation_service_pb2,
     sizing_pb2,
-    sizing_service_pb2,
     types_pb2,
 )
 
@@ -25,21 +23,17 @@ from compute.analytics.effectiveness import (
 )
 from compute.analytics.evidence import SequentialResult, growth_evidence, sequential_result
 from compute.analytics.forecasts import bet_forecast, growth_forecast
-from compute.analytics.impact import impact
-from compute.analytics.period_return import gains, returns
+from compute.analytics.period_return import returns
 from compute.analytics.return_forecasts import Scores
-from compute.analytics.shortfall import shortfall
 from compute.market import Floats, Integers, Market
 from compute.optimize.time_limit import checkpoint
 from compute.simulate.growth_ledger import ledger_of
-from compute.waterfall.trading_costs import DAYS_PER_YEAR
 from server.analytics.attribution import Held, attribute, attribute_factors
 from server.analytics.return_forecasts import Forecast, message_of
 from server.convert.columns import floats, integers
 from server.convert.recorded import stage_weights
 from server.convert.simulation_answer import interval, stage_growth
 from server.market.price_adjustment import Marks
-from server.portfolios.fills import Accounts, Fill
 
 
 @dataclass(frozen=True)
@@ -62,26 +56,21 @@ class Line:
     rows: Integers
     """Places of the lines in the request."""
     decided: Decided
-
-
-@dataclass(frozen=True)
-class Reported:
-    """Fills of a decision, and when they were booked."""
-
-    fills: sizing_service_pb2.Fills
-    time: datetime
-
-
-Fills = Mapping[UUID, Sequence[Reported]]
+    unpriced: tuple[str, ...] = ()
+    """Instruments of sized lines that have no later price."""
 
 
 @dataclass(frozen=True)
 class Valued:
-    """Decisions with a later price, in the order they were made, and how many were left out."""
+    """Decisions with a later price, in the order they were made, and how many were left out.
+
+    left_out: decisions, by reason. unpriced: lines of the others, by instrument.
+    """
 
     lines: list[Line]
     periods: list[Held]
     left_out: Counter[str]
+    unpriced: Counter[str]
 
     def forecasts(self) -> list[Forecast]:
         """What their lines were said to return, and what they did."""
@@ -102,7 +91,7 @@ def valued(decided: Sequence[Decided], marks: Marks, end: str) -> Valued:
 
     Raises `Refusal` where a price is missing.
     """
-    found = Valued([], [], Counter())
+    found = Valued([], [], Counter(), Counter())
     for place, item in enumerate(decided):
         checkpoint()
         later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
@@ -116,6 +105,7 @@ def valued(decided: Sequence[Decided], marks: Marks, end: str) -> Valued:
             found.left_out["NO_LATER_PRICE"] += 1
         else:
             found.lines.append(line)
+            found.unpriced.update(line.unpriced)
             ids = [item.answer.sizes.instrument_ids[row] for row in line.rows]
             found.periods.append((ids, line.outcome.stages[-1], before, after))
     return found
@@ -140,6 +130,10 @@ def analyze(
             for name, count in sorted(found.left_out.items())
         ],
         return_forecast=message_of(scores),
+        unpriced_lines=[
+            simulation_service_pb2.NamedCount(name=name, count=count)
+            for name, count in sorted(found.unpriced.items(), key=lambda item: (-item[1], item[0]))
+        ],
     )
     if found.lines:
         _effectiveness(response, [line.outcome for line in found.lines])
@@ -160,12 +154,15 @@ def _valued(item: Decided, before: Market, after: Market) -> Line | None:
     ids = item.answer.sizes.instrument_ids[:]
     first, last = before.places(ids), after.places(ids)
     sized = integers(item.answer.sizes.line_status) != types_pb2.LINE_STATUS_REFUSED
-    rows = np.flatnonzero(sized & (first >= 0) & (last >= 0))
+    is_priced = (first >= 0) & (last >= 0)
+    rows = np.flatnonzero(sized & is_priced)
     if not len(rows):
         return None
+    unpriced = tuple(ids[row] for row in np.flatnonzero(sized & ~is_priced))
     moved = returns(before, after, first[rows], last[rows])
     side = np.where(integers(item.signals.side)[rows] == types_pb2.SIDE_SHORT, -1.0, 1.0)
-    return Line(Outcome(stage_weights(item.answer)[:, rows], side, moved), rows, item)
+    outcome = Outcome(stage_weights(item.answer)[:, rows], side, moved)
+    return Line(outcome, rows, item, unpriced)
 
 
 def _effectiveness(response: pb.AnalyzeDecisionsResponse, outcomes: list[Outcome]) -> None:
@@ -212,7 +209,7 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[Line]) -> None
             break_even.append((a / (a + b))[is_bet])
             won.append((line.outcome.side * moved > 0.0)[is_bet].astype(float))
             decision.append(np.full(len(won[-1]), number))
-    growth = growth_forecast(_joined(expected), _joined(realised))
+    growth = growth_forecast(joined(expected), joined(realised))
     if growth is not None:
         response.growth_forecast.CopyFrom(
             pb.GrowthForecast(
@@ -223,7 +220,7 @@ def _forecasts(response: pb.AnalyzeDecisionsResponse, found: list[Line]) -> None
                 slope_error=growth.slope_error,
             )
         )
-    p, even, x = _joined(claimed), _joined(break_even), _joined(won)
+    p, even, x = joined(claimed), joined(break_even), joined(won)
     bets = bet_forecast(p, even, x, np.concatenate(decision)) if decision else None
     if bets is not None:
         stopped = sequential_result(p, even, x)
@@ -254,97 +251,6 @@ def _sequential(found: SequentialResult) -> pb.SequentialResult:
     )
 
 
-def _joined(parts: list[Floats]) -> Floats:
+def joined(parts: list[Floats]) -> Floats:
+    """All parts one after another; empty where there is none."""
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def add_shortfall(
-    response: pb.AnalyzeDecisionsResponse,
-    decided: Sequence[Decided],
-    marks: Marks,
-    fills: Fills,
-    end: str,
-) -> None:
-    """Adds up the shortfall of every decision by the price at the next one."""
-    total = response.shortfall
-    slippage, participation = list[Floats](), list[Floats]()
-    for place, item in enumerate(decided):
-        checkpoint()
-        later = decided[place + 1].snapshot_id if place + 1 < len(decided) else end
-        before, after = marks.markets[item.snapshot_id], marks.later(item.snapshot_id, later)
-        sizes = item.answer.sizes
-        ids = sizes.instrument_ids[:]
-        first, last = before.places(ids), after.places(ids)
-        known = (first >= 0) & (last >= 0)
-        unit = np.where(known, floats(sizes.lot_size), 0.0)
-        filled, dearer, fee = _filled(item, fills.get(item.decision_id, ()), unit, marks)
-        found = shortfall(
-            integers(sizes.trade_lots).astype(np.float64) * unit,
-            before.price[first],
-            filled,
-            dearer,
-            np.where(known, gains(before, after, first, last), 0.0),
-            fee,
-        )
-        part = _slippage(filled, dearer, first, before)
-        slippage.append(part[0])
-        participation.append(part[1])
-        total.execution += found.execution
-        total.opportunity += found.opportunity
-        total.fees += found.fees
-        total.notional += found.notional
-    if total.notional > 0.0:
-        whole = total.execution + total.opportunity + total.fees
-        total.rate = whole / total.notional
-    fitted = impact(_joined(slippage), _joined(participation))
-    if fitted is not None:
-        response.impact.CopyFrom(
-            pb.ImpactEstimate(
-                coefficient=fitted.coefficient, error=fitted.error, trades=fitted.trades
-            )
-        )
-
-
-def _slippage(
-    filled: Floats, dearer: Floats, place: Integers, market: Market
-) -> tuple[Floats, Floats]:
-    """Slippage in daily volatilities and quantity over a day's volume, of the fills with both.
-
-    Half the spread is taken off the slippage, a part of the exposure as the spread is: sizing
-    charges it beside the impact.
-    """
-    volatility, volume = market.volatility, market.average_daily_volume
-    if volatility is None or volume is None:
-        return np.zeros(0), np.zeros(0)
-    known = (place >= 0) & (filled != 0.0)
-    rows, at = np.flatnonzero(known), place[known]
-    daily = volatility[at] / np.sqrt(DAYS_PER_YEAR)
-    usable = (daily > 0.0) & (volume[at] > 0.0)
-    rows, at, daily = rows[usable], at[usable], daily[usable]
-    moved = dearer[rows] / (np.abs(filled[rows]) * market.price[at]) - market.half_spread[at]
-    return moved / daily, np.abs(filled[rows]) / volume[at]
-
-
-def _filled(
-    item: Decided, reports: Sequence[Reported], unit: Floats, marks: Marks
-) -> tuple[Floats, Floats, float]:
-    """Units filled, what they cost beyond the market's price, (n,) each, and all fees.
-
-    Units and prices are those of the decision, whatever has been split since; money is base
-    currency, at the rate of each fill.
-    """
-    ids, market = item.answer.sizes.instrument_ids, marks.markets[item.snapshot_id]
-    place = {name: i for i, name in enumerate(ids) if name in market.index}
-    units, dearer, fees = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
-    for report in reports:
-        steps = marks.recorded(item.snapshot_id, report.time)
-        for entry, name in enumerate(report.fills.instrument_ids):
-            if (i := place.get(name)) is not None:
-                fill, lot = Fill.of(report.fills, entry, market, Accounts("")), unit[i]
-                if (step := steps.get(name)) is not None and lot:
-                    lot = (step.lot_size or lot) / step.units
-                    fill = replace(fill, price=fill.price / step.quote)
-                units[i] += fill.lots * lot
-                dearer[i] += fill.lots * lot * fill.dearer(market)
-                fees += fill.fee
-    return units, dearer, fees

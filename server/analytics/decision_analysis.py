@@ -8,7 +8,7 @@ from positionsizing.v1 import analytics_service_pb2 as pb
 from positionsizing.v1 import sizing_service_pb2 as sizing
 
 from compute.market import Market
-from server.analytics import analysis
+from server.analytics import analysis, settled
 from server.analytics.return_forecasts import read_scores
 from server.analytics.strategy_comparison import Strategy, strategies_of
 from server.calls.long_work import in_thread
@@ -57,17 +57,17 @@ class DecisionAnalysis:
             )
         decided = await in_thread(call, lambda: [decided_of(row) for row in rows])
         marks, end_name = await self.marks(call, portfolio, decided, end_id)
-        fills: dict[UUID, list[analysis.Reported]] = {}
+        fills: dict[UUID, list[settled.Reported]] = {}
         for decision_id, content, time in reports:
             report = sizing.SettleDecisionRequest.FromString(content)
-            fills.setdefault(decision_id, []).append(analysis.Reported(report.fills, time))
+            fills.setdefault(decision_id, []).append(settled.Reported(report.fills, time))
         found = await in_thread(call, lambda: analysis.valued(decided, marks, end_name))
         matrix = partial(self._states.matrix, call.tenant_id)
         scores = await read_scores(call, found.forecasts(), matrix)
 
         def analyzed() -> pb.AnalyzeDecisionsResponse:
             response = analysis.analyze(found, scores, benchmark, factors)
-            analysis.add_shortfall(response, decided, marks, fills, end_name)
+            settled.add_shortfall(response, decided, marks, fills, end_name)
             return response
 
         return await in_thread(call, analyzed)

@@ -23,6 +23,7 @@ class Strategy:
     strategy_id: str
     outcomes: Sequence[DatedOutcome]
     left_out: Counter[str]
+    unpriced_line_count: int
 
 
 def strategies_of(
@@ -39,7 +40,8 @@ def strategies_of(
             DatedOutcome(snapshot.as_of_time.date(), line.outcome)
             for snapshot, line in zip(snapshots, found.lines, strict=True)
         ]
-        yield Strategy(portfolio_id, strategy_id, outcomes, found.left_out)
+        count = found.unpriced.total()
+        yield Strategy(portfolio_id, strategy_id, outcomes, found.left_out, count)
 
 
 def compared(strategies: Sequence[Strategy]) -> pb.CompareStrategiesResponse:
@@ -64,6 +66,7 @@ def _strategy(item: Strategy) -> pb.ComparedStrategy:
             for name, count in sorted(item.left_out.items())
         ],
         growth=float(growth.sum()) if is_known else None,
+        unpriced_line_count=item.unpriced_line_count,
     )
 
 

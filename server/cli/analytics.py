@@ -1,6 +1,6 @@
 """What recorded decisions were worth: `sizing performance`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ from server.cli.page import Output
 
 if TYPE_CHECKING:
     from positionsizing.v1 import analytics_service_pb2 as pb
+    from positionsizing.v1 import simulation_service_pb2 as simulation_pb
 
     from server.cli.layout import Table
 
@@ -244,10 +245,21 @@ def _return_lines(found: "pb.ReturnForecast") -> Iterator[str]:
     yield f"quantiles: {below} one; distance of F(return) from uniform {found.pit_distance:.2f}"
 
 
+UNPRICED_SHOWN = 5
+"""Instruments."""
 LEFT_OUT = {
     "NO_LATER_PRICE": "no later prices; sizing market load FILE stores them",
     "SUPERSEDED": "another decision on the same prices followed, and took their place",
 }
+
+
+def _unpriced(lines: "Sequence[simulation_pb.NamedCount]") -> str:
+    from server.cli.labels import count_words
+
+    most = ", ".join(f"{item.name} {item.count}" for item in lines[:UNPRICED_SHOWN])
+    more = f" and {len(lines) - UNPRICED_SHOWN} more" if len(lines) > UNPRICED_SHOWN else ""
+    lost = count_words(sum(item.count for item in lines), "line")
+    return f"left out {lost} without a later price, as if not held: {most}{more}"
 
 
 def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
@@ -262,6 +274,8 @@ def performance_lines(answer: "pb.AnalyzeDecisionsResponse") -> Iterator[str]:
         yield "nothing can be measured yet: no decision was made; sizing size makes them"
     for item in answer.left_out:
         yield f"left out {item.count}: {LEFT_OUT.get(item.name, item.name)}"
+    if answer.unpriced_lines:
+        yield _unpriced(answer.unpriced_lines)
     if answer.HasField("growth_forecast"):
         growth = answer.growth_forecast
         slope = f", slope {growth.slope:.2f}" if growth.HasField("slope") else ""

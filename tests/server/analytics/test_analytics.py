@@ -22,8 +22,9 @@ PRICES = [[100.0, 50.0], [110.0, 49.0], [104.5, 51.0], [115.0, 48.0]]
 
 
 async def put_market(client: Client, prices: list[float]) -> str:
+    """Of the first instruments, as many as there are prices."""
     snapshot = market_service_pb2.MarketSnapshot(
-        snapshot_id=new_id("snapshot"), instrument_ids=NAMES, price=prices
+        snapshot_id=new_id("snapshot"), instrument_ids=NAMES[: len(prices)], price=prices
     )
     snapshot.as_of_time.FromDatetime(datetime.now(UTC))
     await client.market.PutMarketSnapshot(
@@ -203,6 +204,27 @@ async def test_a_decision_without_a_later_price_is_left_out_and_counted(client: 
         "NO_LATER_PRICE": 1,
     }
     assert not answer.HasField("stage_growth")
+
+
+async def test_lines_without_a_later_price_are_named(client: Client) -> None:
+    portfolio_id = await client.put_portfolio(1e6)
+    scope = portfolio_service_pb2.Scope(portfolio_id=portfolio_id)
+    await client.set_limits(scope, weight_max=0.1, leverage_max=1.0)
+    snapshot = await put_market(client, PRICES[0])
+    request = sizing_request(portfolio_id, NAMES, market_snapshot_id=snapshot)
+    decision = await client.size(request)
+    assert all(decision.sizes.lots), "both are held"
+    end = await put_market(client, PRICES[1][:1])
+    answer = await client.analytics.AnalyzeDecisions(
+        pb.AnalyzeDecisionsRequest(portfolio_id=portfolio_id, end_market_snapshot_id=end)
+    )
+    assert (answer.decisions, answer.lines, len(answer.left_out)) == (1, 1, 0)
+    assert [(item.name, item.count) for item in answer.unpriced_lines] == [("Y", 1)]
+    one = pb.ComparedPortfolio(portfolio_id=portfolio_id)
+    compared = await client.analytics.CompareStrategies(
+        pb.CompareStrategiesRequest(portfolios=[one], end_market_snapshot_id=end)
+    )
+    assert [item.unpriced_line_count for item in compared.strategies] == [1]
 
 
 async def test_nothing_decided_is_an_empty_answer_and_wrong_input_is_named(client: Client) -> None:

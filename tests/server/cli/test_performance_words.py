@@ -22,6 +22,14 @@ def test_the_first_day_says_that_it_is_early_and_what_to_do() -> None:
     assert "no decision was made" in nothing
 
 
+def test_lines_that_left_are_named() -> None:
+    gone = [simulation.NamedCount(name=f"N{i}", count=9 - i) for i in range(7)]
+    answer = pb.AnalyzeDecisionsResponse(decisions=1, lines=1, unpriced_lines=gone)
+    told = list(performance_lines(answer))[1]
+    assert told.startswith("left out 42 lines without a later price, as if not held: N0 9, N1 8,")
+    assert told.endswith("N4 5 and 2 more")
+
+
 def test_evidence_says_how_long_it_takes() -> None:
     evidence = pb.GrowthEvidence(
         growth=1e-3, deviation=1e-2, t_statistic=0.5, decisions_needed=400.0

@@ -826,6 +826,7 @@ class AnalyzeDecisionsResponse(_message.Message):
     RETURN_FORECAST_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     WATCHED_EDGES_FIELD_NUMBER: _builtins.int
+    UNPRICED_LINES_FIELD_NUMBER: _builtins.int
     decisions: _builtins.int
     """Decisions that were valued: the last on each market snapshot, up to the snapshot of the next."""
     lines: _builtins.int
@@ -886,6 +887,12 @@ class AnalyzeDecisionsResponse(_message.Message):
         whatever the times asked for. Only with `include_watched_edges`.
         """
 
+    @_builtins.property
+    def unpriced_lines(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_service_pb2.NamedCount]:
+        """Sized lines of these decisions whose instrument has no price on the later snapshot, by instrument, the most
+        first. All but the shortfall leaves them out, as if nothing had been held: those that ended badly flatter it.
+        """
+
     def __init__(
         self,
         *,
@@ -905,10 +912,11 @@ class AnalyzeDecisionsResponse(_message.Message):
         return_forecast: Global___ReturnForecast | None = ...,
         evidence: Global___GrowthEvidence | None = ...,
         watched_edges: _abc.Iterable[Global___WatchedEdge] | None = ...,
+        unpriced_lines: _abc.Iterable[_simulation_service_pb2.NamedCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "bet_forecast", b"bet_forecast", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth", "watched_edges", b"watched_edges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "best_growth", b"best_growth", "best_multiple", b"best_multiple", "bet_forecast", b"bet_forecast", "counterfactuals", b"counterfactuals", "decisions", b"decisions", "evidence", b"evidence", "factor_attribution", b"factor_attribution", "growth_forecast", b"growth_forecast", "impact", b"impact", "left_out", b"left_out", "lines", b"lines", "return_forecast", b"return_forecast", "shortfall", b"shortfall", "stage_growth", b"stage_growth", "unpriced_lines", b"unpriced_lines", "watched_edges", b"watched_edges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1044,6 +1052,7 @@ class ComparedStrategy(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     GROWTH_FIELD_NUMBER: _builtins.int
+    UNPRICED_LINE_COUNT_FIELD_NUMBER: _builtins.int
     portfolio_id: _builtins.str
     """Portfolio."""
     strategy_id: _builtins.str
@@ -1054,6 +1063,8 @@ class ComparedStrategy(_message.Message):
     """Sum of log(1 + w'r) over the decisions, w what was chosen; unset where it was ruined, which is then not
     compared, or where no decision was valued.
     """
+    unpriced_line_count: _builtins.int
+    """Sized lines of these decisions that were left out, see `AnalyzeDecisionsResponse.unpriced_lines`."""
     @_builtins.property
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_simulation_service_pb2.NamedCount]:
         """Decisions left out, by reason, see AnalyzeDecisionsResponse."""
@@ -1066,10 +1077,11 @@ class ComparedStrategy(_message.Message):
         decisions: _builtins.int = ...,
         left_out: _abc.Iterable[_simulation_service_pb2.NamedCount] | None = ...,
         growth: _builtins.float | None = ...,
+        unpriced_line_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "growth", b"growth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "decisions", b"decisions", "growth", b"growth", "left_out", b"left_out", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth", b"_growth", "decisions", b"decisions", "growth", b"growth", "left_out", b"left_out", "portfolio_id", b"portfolio_id", "strategy_id", b"strategy_id", "unpriced_line_count", b"unpriced_line_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__growth: _TypeAlias = _typing.Literal["growth"]  # noqa: Y015
     _WhichOneofArgType__growth: _TypeAlias = _typing.Literal["_growth", b"_growth"]  # noqa: Y015
