@@ -38,11 +38,15 @@ def best_weights(problem: Problem, size: float, ratio: float | None = None) -> A
     value, conditions = _utility(facts, problem.objective, weights, ratio)
     value, rows = _rows(facts, weights, value - _costs(facts, weights))
     conditions += _limits(facts, weights) + rows
+    rough = None
     for counted in SCALINGS:
         model = cp.Problem(cp.Maximize(value / (counted * size)), conditions)
         if _solved(model, linear=_linear(problem)):
-            return np.asarray(unit * np.clip(weights.value, facts.lower, facts.upper))
-    return None
+            found = np.asarray(unit * np.clip(weights.value, facts.lower, facts.upper))
+            if model.status == cp.OPTIMAL:
+                return found
+            rough = found if rough is None else rough
+    return rough
 
 
 def _solved(model: cp.Problem, linear: bool) -> bool:

@@ -193,6 +193,7 @@ METHODS = {
     "analytics/attribution",
     "analytics/decision_analysis",
     "analytics/return_forecasts",
+    "analytics/settled",
     "analytics/sizing_analytics",
     "analytics/strategy_comparison",
     "decisions/combine",

@@ -17,7 +17,7 @@ from compute.parameters import EffectiveParameters, Shrinkage
 from compute.shapes import KernelRegistry
 from compute.signals import Signals
 from compute.sizing import size, size_together
-from compute.waterfall import pipeline
+from compute.waterfall import kernel_inputs, pipeline
 from compute.waterfall.layout import Source, Stage
 from compute.waterfall.pipeline import LineStatus, Sizing
 from tests.compute.random_books import Case, case
@@ -124,7 +124,8 @@ def test_a_larger_bucket_changes_nothing(kernels: KernelRegistry, seed: int) -> 
     for lines, groups in (((64,), (8,)), ((16,), (64,))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "LINE_BUCKETS", lines)
-            patch.setattr(pipeline, "GROUP_BUCKETS", groups)
+            patch.setattr(kernel_inputs, "LINE_BUCKETS", lines)
+            patch.setattr(kernel_inputs, "GROUP_BUCKETS", groups)
             padded = decided(item, kernels)
         assert padded is not None
         assert padded.kernel == f"waterfall/{lines[0]}x{groups[0]}"
