@@ -125,7 +125,10 @@ def calibrator(
         kept = np.delete(kept, int(np.argmin(found.coefficients[1:])))  # else it would not rise
     places = np.concatenate([[0], kept + 1])
     coefficients, covariance = np.zeros(design.shape[1] + 1), np.zeros((design.shape[1] + 1,) * 2)
-    coefficients[places], covariance[np.ix_(places, places)] = found.coefficients, found.covariance
+    own = found.covariance
+    if kind is Calibration.PLATT:  # its targets stay short of 0 and 1, so residuals vanish before
+        own = found.covariance_at_least_of_model
+    coefficients[places], covariance[np.ix_(places, places)] = found.coefficients, own
     return Calibrator(kind, n, coefficients, covariance)
 
 

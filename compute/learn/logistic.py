@@ -23,10 +23,28 @@ HALVINGS_MAX = 30
 
 @dataclass(frozen=True)
 class Fit:
-    """coefficients: (k + 1,), the intercept first; covariance: (k + 1, k + 1)."""
+    """coefficients: (k + 1,), the intercept first; covariance: (k + 1, k + 1), see `fit`.
+
+    of_model: H^-1, the covariance where the model is true and rows are independent.
+    """
 
     coefficients: Floats
     covariance: Floats
+    of_model: Floats
+
+    @property
+    def covariance_at_least_of_model(self) -> Floats:
+        """The least covariance that is at least both, along the axes that they have in common.
+
+        With few rows, or classes that the scores separate, residuals say next to nothing.
+        """
+        values, vectors = np.linalg.eigh(self.of_model)
+        some = values > 0.0
+        root = vectors[:, some] * np.sqrt(values[some])
+        back = vectors[:, some] / np.sqrt(values[some])
+        ratios, axes = np.linalg.eigh(back.T @ self.covariance @ back)
+        spread = root @ axes
+        return np.asarray((spread * np.maximum(ratios, 1.0)) @ spread.T)
 
 
 def fit(x: Floats, y: Floats, weight: Floats, ridge: float, cluster: Integers | None = None) -> Fit:
@@ -53,9 +71,9 @@ def fit(x: Floats, y: Floats, weight: Floats, ridge: float, cluster: Integers | 
         gradient = summed
     count = len(gradient)
     if count < 2:
-        return Fit(found, inverse)
+        return Fit(found, inverse, inverse)
     meat = gradient.T @ gradient * (count / (count - 1.0))
-    return Fit(found, inverse @ meat @ inverse)
+    return Fit(found, inverse @ meat @ inverse, inverse)
 
 
 def padded_size(n: int) -> int:

@@ -111,6 +111,14 @@ def test_errors_of_calibration_cover_the_truth() -> None:
     assert 180 <= inside <= 198
 
 
+def test_claims_that_are_always_right_have_an_error_all_the_same() -> None:
+    """By hand: 51/52 of each 50, and sqrt(p (1 - p) / 50), as of a fit with a number for each."""
+    score = np.repeat([0.0, 1.0], 50)
+    p, error = calibrator(Calibration.PLATT, score, score).apply(np.array([1.0, 0.0]), np.zeros(2))
+    assert p == pytest.approx([51 / 52, 1 / 52], rel=1e-6)
+    assert error == pytest.approx(np.sqrt(51.0 / 52**2 / 50.0), rel=1e-6)
+
+
 def test_the_kind_follows_the_number_of_outcomes() -> None:
     assert [chosen(n).name for n in (0, 299, 300, 1999, 2000)] == [
         "NONE", "NONE", "PLATT", "PLATT", "BETA",
