@@ -234,7 +234,7 @@ async def settle(name: str, cluster: Cluster, account: Account) -> Counts:
         acknowledged=len(told),
         stored=len(stored),
         published=len(messages),
-        received=len(events),
+        received=sum(received.values()),
         on_wire_twice=len(messages) - len(events),
         lost=len(lost),
         phantom=len(phantom),
