@@ -6,8 +6,10 @@ program finds the least by which they have to stay exceeded,
     minimise  sum_j e_j / max_i |a_ji|     a_j'w <= b_j + e_j, box, turnover, all other rows
 
 over the rows j that the book is beyond now. With b_j + e_j in the place of b_j the problem has an
-optimum, which is as near to its limits as one decision leads, and has a proof. What holds lines
-alone out of reach is `joint/reach.py`.
+optimum, which is as near to its limits as one decision leads, and has a proof. Where a sum of
+weights and one of sizes can only be traded for each other the former goes first, as in the
+waterfall, which gives nets back what bounds on sizes took. What holds lines alone out of reach is
+`joint/reach.py`, but where its rows ask for different ends of a line.
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,9 @@ from compute.waterfall.layout import Exposure
 
 ROOM = 1e-7
 """Of equity, by which what is reached may be missed, so that the problem has an inside."""
+
+OF_NETS = 1e-3
+"""By how much dearer, relatively, the excess of a sum of weights is than one of sizes."""
 
 _KEPT = (MARGIN_ROW, RISK_BUDGET_ROW)
 _NO_OWNER: Integers = np.empty(0, dtype=np.int64)
@@ -128,7 +133,10 @@ def _least_excess(
     bought = np.column_stack([np.maximum(lower - before, 0.0), np.maximum(upper - before, 0.0)])
     sold = np.column_stack([np.maximum(before - upper, 0.0), np.maximum(before - lower, 0.0)])
     excess = np.column_stack([np.zeros(count), [end.excess for end in beyond]])
-    units = [1.0 / max(float(np.abs(end.row).max()), 1e-300) for end in beyond]
+    units = [
+        (1.0 + OF_NETS * end.is_signed) / max(float(np.abs(end.row).max()), 1e-300)
+        for end in beyond
+    ]
     found = linprog(
         np.concatenate([np.zeros(2 * len(before)), units]),
         A_ub=matrix,

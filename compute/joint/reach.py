@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from compute.inputs import Inputs
 from compute.joint.box import Box, Side
-from compute.joint.cuts import Named, limit_of
+from compute.joint.cuts import RISK_BUDGET_ROW, Named, limit_of
 from compute.joint.limits import MARGIN_ROW
 from compute.limits.cures import own_bounds
 from compute.limits.policy import LimitKind
@@ -80,14 +80,17 @@ def unforced(
     rows = limits().rows if (above | below).any() else None
     if rows is None:
         return box
-    for end in hard_ends(rows):
+    ends = list(hard_ends(rows))
+    reach = _without_growth(inputs, rows, ends, box, before)
+    for end in ends:
         named = limit_of(end.name, inputs, box, _NO_OWNER)
         if named.kind not in SIGNED or rows.names[end.place] == MARGIN_ROW:
             continue
-        least, nearest = _least(end.row, box, before)
+        least, nearest = _least(end.row, reach, before)
         if least > end.most + SLACK * float(np.abs(end.row) @ np.abs(nearest)):
             row = end.row[: len(lines)]
             box = _stretched(box, own, above & (row < 0.0), below & (row > 0.0), named)
+            reach = _without_growth(inputs, rows, ends, box, before)
     return box
 
 
@@ -116,13 +119,31 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
 
     box: of the lines, the first variables. before: (v,) what is held and reserved; the variables
     that are no lines stay there. A row that the book keeps now is left as it is, also where no
-    sizes keep it.
+    sizes keep it. The risk budget comes first, as its stage is the last one. Where lines fixed for
+    one of the other rows would hold another out of its reach, none is fixed for them and they stay:
+    how near they come together is for `joint/nearest.py`. Nothing grows then in a sum of sizes that
+    is out of reach.
     """
     rows = limits.rows
     if rows is None:
         return limits, box
+    budget, others = (
+        [end for end in hard_ends(rows) if (rows.names[end.place] == RISK_BUDGET_ROW) is wanted]
+        for wanted in (True, False)
+    )
+    first, box = _approached(inputs, rows, budget, box, before)
+    all_rows, fixed = _approached(inputs, first, others, box, before)
+    if any(_is_held_out(end, box, fixed, before) for end in hard_ends(rows)):
+        all_rows, fixed = first, _without_growth(inputs, rows, others, box, before)
+    return replace(limits, rows=_bounded(all_rows)), fixed
+
+
+def _approached(
+    inputs: Inputs, rows: Rows, ends: list[RowEnd], box: Box, before: Floats
+) -> tuple[Rows, Box]:
+    """The rows without bounds that are out of reach, of these ends, and lines fixed for each."""
     low, high = rows.row_min.copy(), rows.row_max.copy()
-    for place, name, sign, row, most in hard_ends(rows):
+    for place, name, sign, row, most in ends:
         if rows.names[place] == MARGIN_ROW:
             continue  # without free capital lines are only reduced (`margin.only_reducing`)
         least, nearest = _least(row, box, before)
@@ -139,7 +160,40 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
             continue
         bound[place] = sign * np.inf
         box = _fixed(box, nearest, row != 0.0, named)
-    return replace(limits, rows=_with_bounds(rows, low, high)), box
+    return replace(rows, row_min=low, row_max=high), box
+
+
+def _is_held_out(end: RowEnd, box: Box, fixed: Box, before: Floats) -> bool:
+    """Whether lines that are fixed keep a row further from its bound than `box` lets it come."""
+    (could, _), (least, nearest) = (_least(end.row, ends, before) for ends in (box, fixed))
+    slack = SLACK * float(np.abs(end.row) @ np.abs(nearest))
+    return least > max(end.most, could) + slack
+
+
+def _without_growth(
+    inputs: Inputs, rows: Rows, ends: list[RowEnd], box: Box, before: Floats
+) -> Box:
+    """The box in which no line grows that is in a sum of sizes beyond its bound and out of reach.
+
+    ends: those of the rows that are looked at. A line that its own bounds ask to grow is left to
+    them.
+    """
+    k = len(box.lower.weight)
+    least, most = np.minimum(before[:k], 0.0), np.maximum(before[:k], 0.0)
+    for end in ends:
+        named = limit_of(end.name, inputs, box, _NO_OWNER)
+        could, nearest = _least(end.row, box, before)
+        reached = end.most + SLACK * float(np.abs(end.row) @ np.abs(nearest))
+        if named.kind in SIGNED or rows.names[end.place] == MARGIN_ROW:
+            continue
+        if min(could, value_now(end.row, before, named)) <= reached:
+            continue
+        low, high = np.maximum(box.lower.weight, least), np.minimum(box.upper.weight, most)
+        member = (end.row[:k] != 0.0) & (low <= high)
+        low = np.where(member, low, box.lower.weight)
+        high = np.where(member, high, box.upper.weight)
+        box = Box(_moved(box.lower, low, named), _moved(box.upper, high, named))
+    return box
 
 
 def _least(row: Floats, box: Box, before: Floats) -> tuple[float, Floats]:
@@ -166,14 +220,22 @@ def _fixed(box: Box, nearest: Floats, member: NDArray[np.bool_], named: Named) -
     free = member[:k] & (box.lower.weight < box.upper.weight)
 
     def end(side: Side) -> Side:
-        return Side(
-            np.where(free, nearest[:k], side.weight),
-            np.where(free, int(named.kind), side.kind),
-            np.where(free, named.bound, side.own),
-            np.where(free, named.group, side.group),
-        )
+        return _moved(side, nearest[:k], named, free)
 
     return Box(end(box.lower), end(box.upper))
+
+
+def _moved(
+    side: Side, weight: Floats, named: Named, moved: NDArray[np.bool_] | None = None
+) -> Side:
+    """The ends at `weight` (k,) by that limit, where `moved`, None: where they are elsewhere."""
+    moved = weight != side.weight if moved is None else moved
+    return Side(
+        np.where(moved, weight, side.weight),
+        np.where(moved, int(named.kind), side.kind),
+        np.where(moved, named.bound, side.own),
+        np.where(moved, named.group, side.group),
+    )
 
 
 def _prices(rows: Rows) -> Floats:
@@ -181,10 +243,11 @@ def _prices(rows: Rows) -> Floats:
     return np.full(len(rows.names), np.inf) if rows.price is None else rows.price
 
 
-def _with_bounds(rows: Rows, low: Floats, high: Floats) -> Rows | None:
+def _bounded(rows: Rows) -> Rows | None:
     """The rows that still have a bound."""
-    kept = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+    kept = np.flatnonzero(np.isfinite(rows.row_min) | np.isfinite(rows.row_max))
     if len(kept) == 0:
         return None
     names = tuple(rows.names[place] for place in kept)
-    return Rows(rows.matrix[kept], low[kept], high[kept], names, _prices(rows)[kept])
+    low, high = rows.row_min[kept], rows.row_max[kept]
+    return Rows(rows.matrix[kept], low, high, names, _prices(rows)[kept])

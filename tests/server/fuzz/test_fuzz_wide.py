@@ -33,7 +33,7 @@ BOOKS = int(os.environ.get("FUZZ_WIDE_BOOKS", "200" if os.environ.get("CI") else
 SEED = int(os.environ.get("FUZZ_WIDE_SEED", "0"))
 FOUND = (
     *(8, 161, 720387, 720660, 720732, 721419, 730002, 731017, 731077, 731162, 732093),
-    *(760090, 760107, 760181, 781208, 781240),
+    *(760090, 760107, 760181, 781208, 781240, 781311, 782076),
 )
 """Seeds that found faults, drawn again each time."""
 PROVEN = (
