@@ -120,9 +120,9 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
     box: of the lines, the first variables. before: (v,) what is held and reserved; the variables
     that are no lines stay there. A row that the book keeps now is left as it is, also where no
     sizes keep it. The risk budget comes first, as its stage is the last one. Where lines fixed for
-    one of the other rows would hold another out of its reach, none is fixed for them and they stay:
-    how near they come together is for `joint/nearest.py`. Nothing grows then in a sum of sizes that
-    is out of reach.
+    one of the other rows would hold another out of its reach, or turnover, none is fixed for them
+    and they stay: how near they come together is for `joint/nearest.py`. Nothing grows then in a
+    sum of sizes that is out of reach.
     """
     rows = limits.rows
     if rows is None:
@@ -133,7 +133,8 @@ def within_reach(inputs: Inputs, limits: Limits, box: Box, before: Floats) -> tu
     )
     first, box = _approached(inputs, rows, budget, box, before)
     all_rows, fixed = _approached(inputs, first, others, box, before)
-    if any(_is_held_out(end, box, fixed, before) for end in hard_ends(rows)):
+    missed = any(_is_held_out(end, box, fixed, before) for end in hard_ends(rows))
+    if missed or _is_too_much(limits.turnover_max, box, fixed, before):
         all_rows, fixed = first, _without_growth(inputs, rows, others, box, before)
     return replace(limits, rows=_bounded(all_rows)), fixed
 
@@ -168,6 +169,16 @@ def _is_held_out(end: RowEnd, box: Box, fixed: Box, before: Floats) -> bool:
     (could, _), (least, nearest) = (_least(end.row, ends, before) for ends in (box, fixed))
     slack = SLACK * float(np.abs(end.row) @ np.abs(nearest))
     return least > max(end.most, could) + slack
+
+
+def _is_too_much(turnover: float | None, box: Box, fixed: Box, before: Floats) -> bool:
+    """Whether the way to lines that are fixed is more than `turnover`, that into `box` less."""
+
+    def way(ends: Box) -> float:
+        now = before[: len(ends.lower.weight)]
+        return float(np.abs(np.clip(now, ends.lower.weight, ends.upper.weight) - now).sum())
+
+    return turnover is not None and way(fixed) > max(turnover, way(box)) * (1.0 + SLACK)
 
 
 def _without_growth(

@@ -118,3 +118,32 @@ async def test_a_net_out_of_reach_is_approached_as_far_as_the_risk_budget_lets(
     (told,) = decision.limits_exceeded
     assert told.kind == types_pb2.LIMIT_KIND_NET_MIN
     assert told.value == pytest.approx(0.0675, abs=1e-6)
+
+
+async def test_a_gross_out_of_reach_is_approached_as_far_as_turnover_lets(
+    joint_client: Client,
+) -> None:
+    """Half of equity in two names and a quarter in one that isn't traded, for a gross of a fifth.
+
+    Both closed would be five times what may be traded: what is sold is the worse of them.
+    """
+    held, turnover = np.array([0.3, 0.2, 0.0, 0.25]), 0.1
+    firm = await Firm(joint_client, COVARIANCE).made(
+        {i: weight for i, weight in enumerate(held.tolist()) if weight}
+    )
+    group = firm.group([0, 1, 2, 3], gross_weight_max=0.2)
+    await firm.limited(weight_max=0.4, turnover_max=turnover, **group)
+    mean = np.array([2e-4, 9e-4, 1e-3])
+    decision = await firm.sized(mean, [LONG] * 3, validate_only=True)
+
+    def kept(weight: cp.Variable) -> list[Any]:
+        return [weight >= 0, weight[3] == held[3], cp.norm1(weight - held) <= turnover]
+
+    excess = [lambda w: cp.norm1(w) - 0.2]
+    best = nearest(np.array([*mean, 0.0]), excess, np.array([held.sum() - 0.2]), kept)
+    np.testing.assert_allclose(best[:3], [0.2, 0.2, 0.0], atol=1e-6)
+    optimum, left = after_the_optimum(decision)
+    np.testing.assert_allclose(optimum, best[:3], atol=1e-6)
+    np.testing.assert_allclose(left, optimum, atol=1e-9)
+    assert decision.status == EXCEEDED
+    assert is_proven(decision)
