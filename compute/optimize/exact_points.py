@@ -28,8 +28,9 @@ from compute.optimize.problem import (
     Solution,
     Status,
 )
-from compute.optimize.proof.certificate import certify_weights
+from compute.optimize.proof.certificate import certify_weights, nothing_of_variance
 from compute.optimize.proof.evaluation import largest_violation, objective_value
+from compute.optimize.proof.problem_numbers import ProblemData
 
 Kind = ObjectiveKind
 # Within this, in units of the solver where these are above 1, a point is met but for rounding.
@@ -59,7 +60,8 @@ def at_tight_point(
 def settled(problem: Problem, found: Solution) -> Solution:
     """The answer; nothing at all, or what is held, exactly where it is that but for rounding.
 
-    A flat optimum is met by an interior point within the root of its tolerance only.
+    A flat optimum is met by an interior point within the root of its tolerance only. No variance is
+    less than none: a point that has none is best however far away the answer is, if that has some.
     """
     if found.status is not Status.OPTIMAL or problem.objective.kind is Kind.MAX_SHARPE:
         return found
@@ -70,12 +72,22 @@ def settled(problem: Problem, found: Solution) -> Solution:
     slack = NEAR * max(float(unit_of(linear(problem), np.inf)), 1.0)
     for point in points:
         near = np.abs(found.weights - point).max(initial=0.0)
-        if not 0.0 < near <= slack or largest_violation(problem, point) > 0.0:
+        if near == 0.0 or largest_violation(problem, point) > 0.0:
             continue
         value = objective_value(problem, point)
+        if near > slack and not (value == 0.0 and _has_variance(problem, found)):
+            continue
         if sense * value >= sense * objective_value(problem, found.weights):
             return replace(found, weights=point, objective=value)
     return found
+
+
+def _has_variance(problem: Problem, found: Solution) -> bool:
+    """Whether it is the least variance that was looked for, and the answer has more than none."""
+    if problem.objective.kind is not Kind.MIN_VARIANCE:
+        return False
+    none = nothing_of_variance(ProblemData(problem), found.weights)
+    return objective_value(problem, found.weights) > none
 
 
 def at_kinks(problem: Problem, found: Solution) -> Solution:

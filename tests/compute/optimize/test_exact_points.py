@@ -15,6 +15,7 @@ from compute.optimize.problem import (
     Objective,
     ObjectiveKind,
     Problem,
+    Rows,
     Status,
 )
 from compute.optimize.proof.certificate import certify
@@ -50,3 +51,36 @@ def test_a_cap_at_the_least_risk_leaves_the_book_of_least_risk(ahead: Execution)
     found = solve(most, execution=ahead)
     assert found.status is Status.OPTIMAL
     np.testing.assert_allclose(found.weights, least.weights, atol=1e-4)
+
+
+def test_no_variance_at_all_is_proven_however_far_away_the_solver_ends() -> None:
+    """Nothing held has a variance of 0, the least there is; two names beside it have none either.
+
+    An interior point ends 13 % of equity away, with 4e-13 by the names that do.
+    """
+    returns = np.array(
+        [
+            [0.02, 2.0, 0.02, 0.02, -0.5],
+            [-0.02, -0.5, 0.02, 0.02, 2.0],
+            [0.02, -0.5, 0.02, 0.02, 2.0],
+            [0.02, 2.0, 0.02, 0.02, 2.0],
+        ]
+    )
+    rows = Rows(
+        np.array([[1.0, 1.0, -1.0, -1.0, 1.0], [0.0, 1.0, -1.0, 0.0, 1.0]]),
+        np.full(2, -np.inf),
+        np.array([0.3, 0.0]),
+        ("gross", "group"),
+    )
+    lower, upper = np.array([0.0, 0.0, -0.5, -1.1, 0.0]), np.array([np.inf, np.inf, 0.0, 0.0, 0.03])
+    probability = np.array([0.5, 0.1, 0.35, 0.05])
+    problem = Problem(
+        Objective(Kind.MIN_VARIANCE),
+        scenarios=returns,
+        scenario_probability=probability,
+        limits=Limits(lower=lower, upper=upper, rows=rows),
+    )
+    found = solve(problem)
+    spread = returns @ found.weights
+    assert probability @ (spread - probability @ spread) ** 2 <= 1e-30
+    assert certify(problem, found).is_optimal

@@ -39,7 +39,11 @@ FOUND = (
 PROVEN = (
     *(720679, 760031),  # a small book's ratio, and one beside a dear line
     *(720768, 732219, 760286, 760339),  # room of 1e-12, a variance that can be zero
-    *(780031, 780790),  # gains of a million; curvature beside positions that can't be left
+    *(
+        780031,
+        780790,
+        781188,
+    ),  # gains of a million; curvature beside positions that stay; no variance
     # A millionth of Kelly: positions that can't be left, hedges of them, utilities beyond doubles.
     *(720324, 720353, 732085, 760368, 780648, 780744),
 )
