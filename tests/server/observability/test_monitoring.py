@@ -15,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,8 @@ def _result(port: int, query: str) -> Any:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return []  # as below: it listens before it is ready
         raise AssertionError(f"{query}: {error.read().decode()}") from error
     except OSError:
         return []  # it is still starting
