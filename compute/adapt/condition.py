@@ -102,9 +102,9 @@ def step(state: RuleState, seen: Observation, rule: ConditionRule) -> RuleState:
     if not is_readable(seen, rule):
         return RuleState(state.applies, held, state.multiplier)
     wanted = _wanted(state.applies, seen, rule)
-    applies, held = (
-        (wanted, 0) if wanted != state.applies and held >= rule.dwell else (state.applies, held)
-    )
+    applies = state.applies
+    if wanted != applies and held >= rule.dwell:
+        applies, held = wanted, 0
     if applies:
         return RuleState(applies, held, rule.multiplier)
     risen = 1.0 if rule.rise_max is None else state.multiplier + rule.rise_max

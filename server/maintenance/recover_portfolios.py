@@ -71,7 +71,7 @@ async def enter(connection: asyncpg.Connection, tenant_id: str, payload: bytes) 
         case PortfolioChange.UNIVERSE_SET:
             await universes.set_universe(connection, *key, told.universe_id, **named)
         case PortfolioChange.EQUITY_CONFIRMED:
-            await portfolios.forget_equity(connection, *key)
+            await bump(connection, tenant_id, scope)
         case PortfolioChange.HIGH_WATER_MARK_REBASED:
             await bump(connection, tenant_id, scope)
             mark = told.high_water_mark

@@ -104,8 +104,6 @@ class PortfolioService(PortfolioControl):
                 if not same_portfolio(stored, wanted):
                     raise
         self._states.changed(call.tenant_id)
-        async with self._database.connection(call.tenant_id, deadline_s=call.left_s) as connection:
-            stored = await read_portfolio(connection, call.tenant_id, wanted.portfolio_id)
         return pb.CreatePortfolioResponse(portfolio=stored)
 
     async def get_portfolio(
