@@ -228,15 +228,22 @@ def list_models(
     left = ("model", "kind", "stage", "trained until", "proven")
     out = table("Models", "model", "kind", "stage", "bets", "trained until", "proven", left=left)
     for item in answer.models:
+        stage = enum_words(pb.ModelStage, item.stage, "MODEL_STAGE_")
+        if item.damage:
+            out.add_row(item.model_id, "damaged", stage, "", "", "no")
+            continue
         out.add_row(
             item.model_id,
             enum_words(pb.ModelKind, item.kind, "MODEL_KIND_"),
-            enum_words(pb.ModelStage, item.stage, "MODEL_STAGE_"),
+            stage,
             str(item.report.rows),
             f"{item.report.trained_until_time.ToDatetime():%Y-%m-%d}",
             "yes" if item.report.is_proven else "no",
         )
     console().print(out)
+    for item in answer.models:
+        if item.damage:
+            say(f"{item.model_id}: {item.damage}; restore the database")
 
 
 @learn.command()

@@ -65,7 +65,8 @@ def stored_message(stored: StoredModel) -> pb.Model:
     """What is stored beside the document. Raises `Refusal` where it is not what was stored."""
     with suppress(DecodeError):
         message = pb.Model.FromString(stored.details)
-        if (message.model_id, message.hash) == (stored.model_id, stored.hash.hex()):
+        is_whole = hashlib.sha256(stored.details).digest() == stored.details_hash
+        if is_whole and (message.model_id, message.hash) == (stored.model_id, stored.hash.hex()):
             return message
     text = f"what is stored beside the document of model {stored.model_id!r} is not what was stored"
     raise precondition("MODEL_CORRUPT", text, model=stored.model_id)

@@ -22,7 +22,7 @@ from server.jobs.worker import Worker
 from server.learning import schedule_features
 from server.learning.model_evidence import is_unbounded
 from server.learning.model_versions import AUTHOR, ModelVersions
-from server.learning.models import Models
+from server.learning.models import Models, read
 from server.learning.schedule_work import (
     Scored,
     Version,
@@ -234,6 +234,8 @@ class ModelSchedules:
             ]
         if not found:
             return
+        for version in found:
+            read(version)  # raises where it is not what was stored
         told = [
             Version(version.document, version.details, scores)
             for version, scores in zip(found, before, strict=True)

@@ -10,7 +10,7 @@ import asyncpg
 from google.protobuf.message import Message
 from positionsizing.v1 import learning_service_pb2 as pb
 
-from server.calls.errors import FieldViolation, invalid, invalid_fields, precondition
+from server.calls.errors import FieldViolation, Refusal, invalid, invalid_fields, precondition
 from server.calls.long_work import in_thread
 from server.calls.request_context import Call
 from server.convert import learning as convert
@@ -124,7 +124,7 @@ class LearningService:
                 after="" if start is None else start[0],
                 limit=size + 1,
             )
-        response = pb.ListModelsResponse(models=[_message(row) for row in rows[:size]])
+        response = pb.ListModelsResponse(models=[_listed(row) for row in rows[:size]])
         if len(rows) > size:
             response.next_page_token = page_token(request, rows[size - 1].model_id)
         return response
@@ -336,12 +336,31 @@ def _message(stored: StoredModel, *, with_document: bool = False) -> pb.Model:
     message = convert.stored_message(stored)
     if with_document:
         check_document(stored)
+        message.document = stored.document
+    _set_columns(message, stored)
+    return message
+
+
+def _listed(stored: StoredModel) -> pb.Model:
+    """A model in a list, which one with a damaged record doesn't end."""
+    try:
+        return _message(stored)
+    except Refusal as refusal:
+        message = pb.Model(
+            model_id=stored.model_id,
+            hash=stored.hash.hex(),
+            schedule_id=stored.schedule_id,
+            damage=refusal.message,
+        )
+        _set_columns(message, stored)
+        return message
+
+
+def _set_columns(message: pb.Model, stored: StoredModel) -> None:
+    """What has columns of its own."""
     message.stage = pb.ModelStage.Value(f"MODEL_STAGE_{stored.stage}")
     message.author = stored.author
     message.create_time.CopyFrom(timestamp(stored.create_time))
-    if with_document:
-        message.document = stored.document
-    return message
 
 
 def _change(item: StageChange) -> pb.ModelStageChange:

@@ -1,14 +1,16 @@
 """Learned models: documents that never change, with the stages they come to and their scores."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
-from storage.errors import AlreadyExists, NotFound
+from storage.errors import AlreadyExists, FailedPrecondition, NotFound
 from storage.postgres.rows import missing_reference
 
-MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details, m.schedule_id,
+MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details, m.details_hash,
+    m.schedule_id,
     (SELECT stage FROM model_stage AS s WHERE (s.tenant_id, s.model_id) = (m.tenant_id, m.model_id)
      ORDER BY sequence DESC LIMIT 1) AS stage"""
 """Columns of a `StoredModel` of the table `m`."""
@@ -16,7 +18,10 @@ MODEL = """m.model_id, m.author, m.create_time, m.document, m.hash, m.details, m
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model where it is now; `details` in the caller's encoding."""
+    """A model where it is now; `details` in the caller's encoding.
+
+    hash, details_hash: SHA-256 of document and details, as they were when they were stored.
+    """
 
     model_id: str
     author: str
@@ -24,6 +29,7 @@ class StoredModel:
     document: str
     hash: bytes
     details: bytes
+    details_hash: bytes
     schedule_id: str
     stage: str
 
@@ -196,11 +202,18 @@ async def is_unbounded(connection: asyncpg.Connection, tenant_id: str, model_id:
 
 
 async def scores(connection: asyncpg.Connection, tenant_id: str, model_id: str) -> list[bytes]:
-    """All scored bets of a model, the first first."""
+    """All scored bets of a model, the first first.
+
+    Errors: `FailedPrecondition` (MODEL_CORRUPT) where they are not what was stored.
+    """
     rows = await connection.fetch(
-        """SELECT payload FROM model_score WHERE tenant_id = $1 AND model_id = $2
+        """SELECT payload, payload_hash FROM model_score WHERE tenant_id = $1 AND model_id = $2
         ORDER BY sequence""",
         tenant_id,
         model_id,
     )
+    for row in rows:
+        if hashlib.sha256(row["payload"]).digest() != row["payload_hash"]:
+            why = "bets that it was scored on are not what was stored"
+            raise FailedPrecondition("model", model_id, why, "MODEL_CORRUPT")
     return [row["payload"] for row in rows]

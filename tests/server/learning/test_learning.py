@@ -261,7 +261,7 @@ async def test_a_promotion_needs_a_reason_and_a_stage(client: Client) -> None:
 )
 def test_a_changed_byte_of_a_document_is_seen(document: str, hashed: str, reason: str) -> None:
     digest = hashlib.sha256(hashed.encode()).digest()
-    stored = StoredModel("m", "ann", BEGIN, document, digest, b"", "", "LIVE")
+    stored = StoredModel("m", "ann", BEGIN, document, digest, b"", b"", "", "LIVE")
     with pytest.raises(Refusal) as refused:
         read(stored)
     assert refused.value.reason == reason
@@ -269,14 +269,45 @@ def test_a_changed_byte_of_a_document_is_seen(document: str, hashed: str, reason
 
 def test_what_is_stored_beside_a_document_is_checked_too() -> None:
     digest = hashlib.sha256(b"{}").digest()
-    whole = pb.Model(model_id="m", hash=digest.hex(), refuse_unbounded=True).SerializeToString()
-    stored = StoredModel("m", "ann", BEGIN, "{}", digest, whole, "", "LIVE")
+    message = pb.Model(model_id="m", hash=digest.hex(), refuse_unbounded=True)
+    message.report.is_proven = False
+    whole = message.SerializeToString()
+    own = hashlib.sha256(whole).digest()
+    stored = StoredModel("m", "ann", BEGIN, "{}", digest, whole, own, "", "LIVE")
     assert stored_message(stored).refuse_unbounded
     other = pb.Model(model_id="n", hash=digest.hex()).SerializeToString()
-    for details in (whole[:-1], b"\x0f" + whole[1:], b"", other):
+    flipped = [
+        bytes(value ^ (1 << bit) if place == at else value for place, value in enumerate(whole))
+        for at in range(len(whole))
+        for bit in range(8)
+    ]
+    for details in (whole[:-1], b"\x0f" + whole[1:], b"", other, *flipped):
         with pytest.raises(Refusal) as refused:
             stored_message(replace(stored, details=details))
         assert refused.value.reason == "MODEL_CORRUPT"
+
+
+async def test_a_damaged_record_is_marked_in_a_list_of_models(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurt, whole = (await trained(client)).model_id, (await trained(client)).model_id
+    list_page = models.list_page
+
+    async def damaged(*given: Any, **more: Any) -> list[StoredModel]:
+        rows = await list_page(*given, **more)
+        cut = {"details": b"\x0f"}
+        return [replace(row, **(cut if row.model_id == hurt else {})) for row in rows]
+
+    monkeypatch.setattr(models, "list_page", damaged)
+    answer = await client.learning.ListModels(pb.ListModelsRequest(page_size=1000))
+    listed = {item.model_id: item for item in answer.models}
+    assert "is not what was stored" in listed[hurt].damage
+    assert listed[hurt].stage == pb.MODEL_STAGE_CANDIDATE
+    assert not listed[hurt].HasField("report")
+    assert listed[hurt].author
+    assert listed[hurt].hash
+    assert not listed[whole].damage
+    assert listed[whole].report.rows
 
 
 async def test_a_damaged_document_is_not_shown_as_a_model(

@@ -1002,6 +1002,7 @@ class Model(_message.Message):
     SCHEDULE_ID_FIELD_NUMBER: _builtins.int
     REFUSE_UNBOUNDED_FIELD_NUMBER: _builtins.int
     FEATURE_SET_ID_FIELD_NUMBER: _builtins.int
+    DAMAGE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its id."""
     kind: Global___ModelKind.ValueType
@@ -1022,6 +1023,11 @@ class Model(_message.Message):
     """As the request had it."""
     feature_set_id: _builtins.str
     """Set of FeatureService that it reads what it isn't given from; empty: none."""
+    damage: _builtins.str
+    """In lists: that the record of this model is not what was stored, as GetModel says (MODEL_CORRUPT); of the
+    rest only id, stage, hash, schedule, author and time are set then. Empty: it is whole. The document itself
+    is looked at by GetModel and where the model is asked.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of all features it reads."""
@@ -1055,10 +1061,11 @@ class Model(_message.Message):
         schedule_id: _builtins.str = ...,
         refuse_unbounded: _builtins.bool = ...,
         feature_set_id: _builtins.str = ...,
+        damage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "feature_age_max", b"feature_age_max", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "document", b"document", "feature_age_max", b"feature_age_max", "feature_schema_hash", b"feature_schema_hash", "feature_set_id", b"feature_set_id", "features", b"features", "hash", b"hash", "kind", b"kind", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "report", b"report", "schedule_id", b"schedule_id", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "damage", b"damage", "document", b"document", "feature_age_max", b"feature_age_max", "feature_schema_hash", b"feature_schema_hash", "feature_set_id", b"feature_set_id", "features", b"features", "hash", b"hash", "kind", b"kind", "model_id", b"model_id", "refuse_unbounded", b"refuse_unbounded", "report", b"report", "schedule_id", b"schedule_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,7 +112,7 @@ class LearningServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists models by id, without their documents.
+        """Lists models by id, without their documents. One whose record is damaged is listed with `damage`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class LearningServiceStub:
     GetModel: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.GetModelRequest, _learning_service_pb2.GetModelResponse]
     """Returns a model with its record, its stages and what it was worth since."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.ListModelsRequest, _learning_service_pb2.ListModelsResponse]
-    """Lists models by id, without their documents."""
+    """Lists models by id, without their documents. One whose record is damaged is listed with `damage`."""
     PromoteModel: _grpc.UnaryUnaryMultiCallable[_learning_service_pb2.PromoteModelRequest, _learning_service_pb2.PromoteModelResponse]
     """Moves a model to another stage: CANDIDATE to SHADOW, SHADOW to LIVE, any to RETIRED; else
     FAILED_PRECONDITION, WRONG_STAGE. LIVE is refused with NOT_PROVEN unless the model has beaten the
@@ -89,7 +89,7 @@ class LearningServiceAsyncStub(LearningServiceStub):
     GetModel: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.GetModelRequest, _learning_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Returns a model with its record, its stages and what it was worth since."""
     ListModels: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.ListModelsRequest, _learning_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists models by id, without their documents."""
+    """Lists models by id, without their documents. One whose record is damaged is listed with `damage`."""
     PromoteModel: _aio.UnaryUnaryMultiCallable[_learning_service_pb2.PromoteModelRequest, _learning_service_pb2.PromoteModelResponse]  # type: ignore[assignment]
     """Moves a model to another stage: CANDIDATE to SHADOW, SHADOW to LIVE, any to RETIRED; else
     FAILED_PRECONDITION, WRONG_STAGE. LIVE is refused with NOT_PROVEN unless the model has beaten the
@@ -149,7 +149,7 @@ class LearningServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _learning_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_learning_service_pb2.ListModelsResponse, _abc.Awaitable[_learning_service_pb2.ListModelsResponse]]:
-        """Lists models by id, without their documents."""
+        """Lists models by id, without their documents. One whose record is damaged is listed with `damage`."""
 
     @_abc_1.abstractmethod
     def PromoteModel(
