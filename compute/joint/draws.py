@@ -209,7 +209,8 @@ class Drawing:
         notes = [] if self._named()[bet].all() else [INDEPENDENT]
         notes += [] if drawn.attained else [UNATTAINABLE]
         if drawn.is_sample:
-            notes.append(SAMPLED.format(bets=int(bet.sum()), rows=len(drawn.probability)))
+            rows, bets = len(drawn.probability), int(bet.sum())
+            notes.append(SAMPLED.format(bets=bets, rows=rows, off=drawn.off))
         left = np.setdiff1d(np.flatnonzero(~bet), rest)
         names = [
             self.inputs.limit_bounds.market.instrument_ids[self.everything[place]] for place in left

@@ -8,11 +8,12 @@ their outcomes, which a covariance or a scenario matrix of the request gives:
 no less than max(0, p_i + p_j - 1) and no more than min(p_i, p_j).
 
 Of up to twelve bets and nothing else every combination of outcomes is a scenario. Their
-probabilities have these margins exactly and are otherwise those of a Gaussian copula, whose latent
-correlations are such that the outcomes have the ones given (Emrich and Piedmonte 1991, Am.
-Statistician 45(4)).
+probabilities have the chances of the bets exactly, the correlations as nearly as bets with these
+chances can, and are otherwise those of a Gaussian copula, whose latent correlations are such that
+the outcomes have the ones given (Emrich and Piedmonte 1991, Am. Statistician 45(4)).
 Beyond, and beside expected returns, scenarios or holdings, the copula is sampled by a Sobol
-sequence of fixed seed, whose weights are raked until every bet wins as often as it should.
+sequence of fixed seed, weighted such that every bet wins as often as it should, and every two of
+them together, where the sample is large enough to say so.
 """
 
 from dataclasses import dataclass
@@ -27,12 +28,24 @@ COMBINED_MAX = 12
 """Of so many bets all combinations are taken: 4096, and twice as many for each one more."""
 _SEED, _STARTS = 7, 1 << 14
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
-_BISECTIONS, _RAKES = 40, 60
-# Weight of the margins against the copula where both are fitted; margins missed by less are kept;
-# what that weight leaves of probabilities that are nothing.
-_FIRM, _MISSED, _LEAK = 1e4, 1e-9, 1e-6
+_BISECTIONS = 40
+# Weights against the copula of chances, and of correlations where not all can be had: of all
+# combinations, and of a sample, which can be near to them only. Margins missed by less are kept;
+# what these weights leave of probabilities that are nothing.
+_CHANCES, _CORRELATIONS, _SAMPLED, _MISSED, _LEAK = 1e6, 1e4, 1e2, 1e-9, 1e-6
+_WEAKER = (1e2, 1.0, 1e-2)
+"""Weights of correlations that are so far from any that can be had that the others lead nowhere."""
+_RARE = 4
+"""Scenarios of a sample in which an outcome comes at least."""
+_ROWS_PER_MARGIN = 2
+"""A sample of fewer says nothing of correlations: its weights would be all about them."""
 _NEWTON_STEPS, _SHARE_MIN, _ROUNDING = 100, 1e-8, 1e-14
-SAMPLED = "outcomes of these {bets} bets are a sample of {rows:,}, the same each time"
+_AT_ONCE, _IN_TURN = (1.0,), (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+"""Parts of the weights that are solved for one after the other, where that doesn't lead there."""
+SAMPLED = (
+    "outcomes of these {bets} bets are a sample of {rows:,}, the same each time; chances are "
+    "exact, correlations of two bets off by {off:.2g} at most"
+)
 INDEPENDENT = "bets were taken as independent: the request names no matrix with their instruments"
 UNATTAINABLE = "no bets with these chances have the correlations given: the nearest were taken"
 
@@ -51,7 +64,8 @@ class Drawn:
     """wins: bool (k, m); normal: standard normal numbers (k, c) of what else is drawn with them.
 
     probability: (k,), summing to 1. attained: whether the correlations given could be had.
-    is_sample: whether there are more outcomes than these.
+    is_sample: whether there are more outcomes than these. off: by how much the correlation of two
+    bets in it differs from the one that bets can have, at most.
     """
 
     wins: Floats
@@ -59,6 +73,7 @@ class Drawn:
     probability: Floats
     attained: bool = True
     is_sample: bool = False
+    off: float = 0.0
 
 
 def outcomes(bets: Bets, drawn: Drawn) -> Floats:
@@ -97,10 +112,8 @@ def _all_combinations(bets: Bets, correlation: Floats) -> Drawn:
         return Drawn(wins, none, alone)
     joint, attained = both_win(bets, correlation)
     start = alone if m == 2 else _tallied(bets, joint)
-    first, second = np.triu_indices(m, 1)
-    margins = np.vstack([np.ones(len(wins)), wins.T, (wins[:, first] * wins[:, second]).T])
-    wanted = np.concatenate([[1.0], p, joint[first, second]])
-    probability = _nearest(margins, wanted, start)
+    margins, wanted = _margins(wins, p, joint)
+    probability = _nearest(margins, wanted, start, m, _CORRELATIONS)
     missed = float(np.abs(margins @ probability - wanted).max())
     return Drawn(wins, none, probability, attained and missed <= _MISSED)
 
@@ -114,38 +127,65 @@ def _tallied(bets: Bets, joint: Floats) -> Floats:
     return np.bincount(number, minlength=1 << m) / _STARTS
 
 
-def _nearest(margins: Floats, wanted: Floats, start: Floats) -> Floats:
-    """The probabilities with these margins that are nearest to `start`, (k,)."""
-    found = _fitted(margins, wanted, start)
-    # The margins were not met quite: what is clearly positive can, where the rest is nothing.
-    for least in (_LEAK, _MISSED):
-        held, exact = found > least, np.zeros_like(found)
-        rest = wanted - margins[:, held] @ found[held]
-        exact[held] = found[held] + np.linalg.lstsq(margins[:, held], rest, rcond=None)[0]
-        if exact.min() >= 0.0 and np.abs(margins @ exact - wanted).max() <= _MISSED:
-            return exact
+def _nearest(margins: Floats, wanted: Floats, start: Floats, bets: int, firm: float) -> Floats:
+    """The probabilities nearest to `start`, (k,), that have the margins.
+
+    The chances of the bets they have, and each other margin as nearly as is told by its weight.
+    """
+    chances = 1 + bets
+    found = start
+    for pairs in (firm, *(weaker for weaker in _WEAKER if weaker < firm)):
+        weight = np.where(np.arange(len(wanted)) < chances, _CHANCES, pairs)
+        found = _fitted(margins, wanted, start, weight)
+        # The margins were not met quite: what is clearly positive can, where the rest is nothing.
+        for kept, least in ((len(wanted), _LEAK), (len(wanted), _MISSED), (chances, 0.0)):
+            exact = _met(margins[:kept], wanted[:kept], np.where(found > least, found, 0.0))
+            missed = np.abs(margins[:kept] @ exact - wanted[:kept]).max()
+            if exact.min() >= 0.0 and missed <= _MISSED:
+                return exact
     return np.asarray(found / found.sum())
 
 
-def _fitted(margins: Floats, wanted: Floats, start: Floats) -> Floats:
-    """The x >= 0 (k,) of least |x - start|^2 + F^2 |M x - wanted|^2, F = `_FIRM`.
+def _met(margins: Floats, wanted: Floats, found: Floats) -> Floats:
+    """`found` (k,) with the margins met by the least change, in squares over what is there."""
+    missed = wanted - margins @ found
+    price, *_ = np.linalg.lstsq((margins * found) @ margins.T, missed, rcond=None)
+    out: Floats = found * (1.0 + price @ margins)
+    return out
+
+
+def _fitted(margins: Floats, wanted: Floats, start: Floats, firm: Floats) -> Floats:
+    """The x >= 0 (k,) of least |x - start|^2 + |F (M x - wanted)|^2, F = diag(firm).
 
     By Newton's method on its dual, which has a price y for each of the few margins: x is
-    max(0, start + M'y) where M x - wanted + y / F^2 = 0 (Qi and Sun 2006, SIAM J. Matrix Analysis
+    max(0, start + M'y) where M x - wanted + F^-2 y = 0 (Qi and Sun 2006, SIAM J. Matrix Analysis
     28(2)). Some k margins^2 operations a step, and few steps, which end at the solution itself.
     """
-    give = 1.0 / _FIRM**2
-    price = np.zeros(len(wanted))
+    found = start
+    for parts in (_AT_ONCE, _IN_TURN):
+        price = np.zeros(len(wanted))
+        for part in parts:
+            give = 1.0 / (part * firm) ** 2
+            price, found, is_solution = _descended(margins, wanted, start, give, price)
+        if is_solution:
+            break
+    return found
+
+
+def _descended(
+    margins: Floats, wanted: Floats, start: Floats, give: Floats, price: Floats
+) -> tuple[Floats, Floats, bool]:
+    """Newton's method from `price` on: the price it ends at, x there, and whether it is least."""
 
     def dual(price: Floats) -> tuple[float, Floats]:
         found = np.maximum(start + price @ margins, 0.0)
-        height = 0.5 * (found @ found + give * (price @ price)) - wanted @ price
+        height = 0.5 * (found @ found + give @ price**2) - wanted @ price
         return float(height), found
 
     height, found = dual(price)
     for _ in range(_NEWTON_STEPS):
         slope, held = margins @ found - wanted + give * price, found > 0.0
-        curvature = margins[:, held] @ margins[:, held].T + give * np.eye(len(wanted))
+        curvature = margins[:, held] @ margins[:, held].T + np.diag(give)
         step = np.linalg.solve(curvature, -slope)
         share, fall = 1.0, float(slope @ step)
         while True:
@@ -156,10 +196,10 @@ def _fitted(margins: Floats, wanted: Floats, start: Floats) -> Floats:
             share *= 0.5
         price, height, found = price + share * step, moved, there
         if share == 1.0 and np.array_equal(found > 0.0, held):
-            break  # linear in between: this step led to the solution
+            return price, found, True  # linear in between: this step led to the solution
         if share < _SHARE_MIN:
             break  # rounding hides what is left to gain
-    return found
+    return price, found, False
 
 
 def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -> Drawn:
@@ -176,24 +216,32 @@ def _sampled(bets: Bets, correlation: Floats, others: int, scenarios_max: int) -
     normal = _normals(m + others, count) @ _root(latent).T
     # Every column has the same numbers in its own order: no draw is luckier than another.
     place = (np.argsort(np.argsort(normal, axis=0), axis=0) + 0.5) / count
-    wins = (place[:, :m] > 1.0 - bets.win).astype(np.float64)
-    return Drawn(wins, ndtri(place[:, m:]), _raked(wins, bets.win), attained, is_sample=True)
+    # The rarest outcome is in the sample too, with the weight that it should have.
+    chance = np.clip(bets.win, _RARE / count, 1.0 - _RARE / count)
+    wins = (place[:, :m] > 1.0 - chance).astype(np.float64)
+    weight = _weighted(wins, bets.win, joint)
+    together = (wins.T * weight) @ wins
+    spread = np.sqrt(bets.win * (1.0 - bets.win))
+    off = np.abs(np.triu((together - joint) / np.outer(spread, spread), 1)).max(initial=0.0)
+    normal = ndtri(place[:, m:])
+    return Drawn(wins, normal, weight, attained, is_sample=True, off=float(off))
 
 
-def _raked(wins: Floats, chance: Floats) -> Floats:
-    """Weights (k,) with which each bet wins as often as it should (Deming and Stephan 1940)."""
-    weight = np.full(len(wins), 1.0 / len(wins))
-    usable = (wins.min(axis=0) < wins.max(axis=0)).nonzero()[0]
-    for _ in range(_RAKES):
-        for bet in usable:
-            won = float(weight @ wins[:, bet])
-            factor = np.where(
-                wins[:, bet] > 0.0, chance[bet] / won, (1.0 - chance[bet]) / (1.0 - won)
-            )
-            weight = weight * factor
-        if np.abs(weight @ wins - chance)[usable].max(initial=0.0) < 1e-14:
-            break
-    return weight / weight.sum()
+def _weighted(wins: Floats, chance: Floats, joint: Floats) -> Floats:
+    """Weights (k,) with which each bet wins as often as it should, and each two of them."""
+    margins, wanted = _margins(wins, chance, joint)
+    m, won = len(chance), wins.mean(axis=0)
+    start = np.prod(np.where(wins > 0.0, chance / won, (1.0 - chance) / (1.0 - won)), axis=1)
+    if len(wanted) * _ROWS_PER_MARGIN > len(wins):
+        margins, wanted = margins[: 1 + m], wanted[: 1 + m]
+    return _nearest(margins, wanted, start / start.sum(), m, _SAMPLED)
+
+
+def _margins(wins: Floats, chance: Floats, joint: Floats) -> tuple[Floats, Floats]:
+    """Rows M (1 + m + pairs, k) of probabilities x, and M x: all, wins of each, of each two."""
+    first, second = np.triu_indices(len(chance), 1)
+    margins = np.vstack([np.ones(len(wins)), wins.T, (wins[:, first] * wins[:, second]).T])
+    return margins, np.concatenate([[1.0], chance, joint[first, second]])
 
 
 def _normals(size: int, count: int) -> Floats:

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 
-from compute.joint.outcomes import _FIRM, COMBINED_MAX, Bets, _fitted, drawn_together, outcomes
+from compute.joint.outcomes import COMBINED_MAX, Bets, _fitted, drawn_together, outcomes
 from compute.market import Floats
 from compute.optimize import solve
 from compute.optimize.problem import Limits, Objective, ObjectiveKind, Problem
 
 AVERSION = 2.0
 """Half Kelly."""
+FIRM = 1e4
+"""Weight of every margin against the start."""
 
 
 def dozen(m: int) -> Bets:
@@ -80,9 +82,9 @@ def test_the_nearest_probabilities_are_those_of_nnls(
     wanted = margins @ rng.dirichlet(np.full(size, 0.3))
     if not can_be_met:
         wanted[1:] = np.clip(wanted[1:] + 0.3 * rng.normal(size=len(wanted) - 1), 0.0, 1.0)
-    found = _fitted(margins, wanted, start)
-    stacked = np.vstack([_FIRM * margins, np.eye(size)])
-    expected = nnls(stacked, np.concatenate([_FIRM * wanted, start]), maxiter=50 * size)[0]
+    found = _fitted(margins, wanted, start, np.full(len(wanted), FIRM))
+    stacked = np.vstack([FIRM * margins, np.eye(size)])
+    expected = nnls(stacked, np.concatenate([FIRM * wanted, start]), maxiter=50 * size)[0]
     np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-6)
     if can_be_met:
         np.testing.assert_allclose(margins @ found, wanted, rtol=0.0, atol=1e-6)
@@ -121,3 +123,68 @@ def test_stakes_of_twelve_and_thirteen_bets_agree(rho: float) -> None:
         assert certain(returns, chance, found) >= 0.985 * certain(returns, chance, best)
         own.append(found)
     np.testing.assert_allclose(own[1][:12], own[0], rtol=0.0, atol=0.02)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 4, 6, 8, 13, 20, 40]))
+def test_chances_are_exact_whatever_the_correlations(seed: int, m: int) -> None:
+    """Also where no bets with these chances have these correlations, and of what hardly comes."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(m, int(rng.integers(1, m + 1))))
+    covariance = factors @ factors.T + 0.1 * np.eye(m)
+    deviation = np.sqrt(np.diag(covariance))
+    chance = rng.uniform(0.05, 0.95, m)
+    rare = rng.random(m) < 0.2
+    chance[rare] = rng.choice([1e-4, 3e-4, 1.0 - 1e-4], m)[rare]
+    bets = Bets(chance, np.ones(m), np.ones(m))
+    made = drawn_together(bets, covariance / np.outer(deviation, deviation), 0, 1024)
+    assert made.is_sample == (m > 10)
+    assert made.probability.min() >= 0.0
+    assert made.probability.sum() == pytest.approx(1.0, abs=1e-9)
+    np.testing.assert_allclose(made.probability @ made.wins, chance, rtol=0.0, atol=1e-9)
+
+
+def test_correlations_that_cannot_be_had_are_the_nearest() -> None:
+    """Three even bets, each against each at -0.8: none can be less than -1/3."""
+    bets, rho = Bets(np.full(3, 0.5), np.ones(3), np.ones(3)), -0.8
+    made = drawn_together(bets, alike(3, rho), 0, 256)
+    assert not made.attained
+    np.testing.assert_allclose(made.probability @ made.wins, bets.win, rtol=0.0, atol=1e-12)
+    centred = 2.0 * (made.wins - 0.5)
+    np.testing.assert_allclose(
+        (centred.T * made.probability) @ centred, alike(3, -1.0 / 3.0), rtol=0.0, atol=1e-6
+    )
+
+
+def test_stakes_on_a_sample_grow_as_fast_as_the_best() -> None:
+    """Twenty independent bets: E log W = int (e^-t - E e^-tW) / t dt is exact, as a product."""
+    rng = np.random.default_rng(5)
+    m = 20
+    win = rng.uniform(0.4, 0.6, m)
+    bets = Bets(win, (1.0 - win) / win * rng.uniform(1.0, 1.3, m), np.ones(m))
+    made = drawn_together(bets, np.eye(m), 0, 1024)
+    assert made.is_sample
+    logs = np.linspace(-14.0, 6.0, 1200)
+    times = np.exp(logs)
+
+    def growth(weights: Floats) -> float:
+        won = np.exp(-np.outer(times, weights * (bets.gain + bets.loss)))
+        worth = np.log(win * won + 1.0 - win).sum(axis=1) - times * (1.0 - weights @ bets.loss)
+        return float((np.exp(-times) - np.exp(worth)).sum() * (logs[1] - logs[0]))
+
+    def loss(weights: Floats) -> float:
+        return -growth(weights)
+
+    cash = {"type": "ineq", "fun": lambda weights: 0.999 - weights.sum()}
+    best = minimize(
+        loss, np.full(m, 0.02), bounds=[(0.0, 1.0)] * m, constraints=[cash], method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 300},
+    )  # fmt: skip
+    problem = Problem(
+        Objective(ObjectiveKind.LOG_GROWTH),
+        scenarios=outcomes(bets, made),
+        scenario_probability=made.probability,
+        limits=Limits(lower=np.zeros(m), upper=np.full(m, np.inf), budget_max=1.0),
+    )
+    found = solve(problem).weights
+    assert found is not None
+    assert growth(found) >= 0.995 * -best.fun

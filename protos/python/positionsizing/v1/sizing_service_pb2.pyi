@@ -104,8 +104,9 @@ class SizePositionsRequest(_message.Message):
     limits on the book and in an objective that is a risk, whatever a signal expects. Of bets and
     histories JOINT takes the correlations: outcomes are drawn from a Gaussian copula such that they
     have the correlations of the matrix (every combination of up to twelve bets, as far as the server's
-    largest number of scenarios goes; else a fixed sample). `notes` of the decision says where they
-    are a sample, and where bets had to be taken as independent.
+    largest number of scenarios goes; else a fixed sample, weighted such that chances are exact). `notes` of the
+    decision says where they are a sample, and by how much correlations are off in it; where no bets with these
+    chances have the correlations, so that the nearest are taken; and where bets had to be taken as independent.
     """
     covariance_matrix_id: _builtins.str
     """Matrix of kind COVARIANCE for the joint method without scenarios, or of kind CORRELATION, which
